@@ -1,0 +1,1 @@
+"""spikelfp: train spiking neural networks without surrogate gradients."""

@@ -1,0 +1,38 @@
+"""Errors of this project. Each says what was wrong, with which value, and what to do about it.
+
+``UserError`` and its children are a user's mistake: the commands print their text as one line and exit with 2.
+"""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Something the user can put right: a value, a name, a file, a folder."""
+
+
+class ShapeError(UserError):
+    """A tensor whose shape or values do not fit the layer, the reward or the data set it was handed to."""
+
+
+class UnknownNameError(UserError):
+    """A name that no registry holds; the text suggests the nearest valid one."""
+
+
+class DataError(UserError):
+    """A data file that is missing, truncated, foreign or inconsistent."""
+
+
+class RunFolderError(UserError):
+    """A run folder that exists already, is incomplete, or belongs to another configuration."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be read, or was written by another model."""
+
+
+class SaveError(UserError, OSError):
+    """A file that could not be written (disk full, read-only, no permission); what was there before is intact."""
+
+
+class NonFiniteError(ArithmeticError):
+    """The first NaN or infinity seen in training: which tensor of which layer, at which step."""

@@ -1,0 +1,1 @@
+"""Pure functions with the equations: the LIF neuron over time, and reward against message."""

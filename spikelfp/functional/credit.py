@@ -1,0 +1,101 @@
+r"""Reward and message, and the few autograd functions that turn backpropagation into LFP-ε.
+
+Write the reward of a neuron as ``r = a · m``: activation times *message* (reward per unit of activation).
+The ε-rule of LFP (v3, eq. 6-7) then becomes backpropagation with two changes::
+
+    activation      m_z = m_a · φ(z) / (z + sign(z) ε)       a secant slope for the derivative   (eq. 6)
+    parameter       d_w = |w| · Σ m_z a                      autograd's weight gradient times |w| (eq. 7)
+
+while every linear map sends its message back as autograd does, ``m_in = Wᵀ m_z``. Throughout ``sign(0) = 1``
+(v3, section 3.1.2). What reaches ``.grad`` of a parameter is ``−d_w``, so that any torch optimiser *ascends*
+the reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def stabilise(z: Tensor, eps: float) -> Tensor:
+    """``z + sign(z) ε`` with ``sign(0) = 1`` (v3, section 3.1.2)."""
+    return z + torch.copysign(torch.full((), eps, dtype=z.dtype, device=z.device), z + 0.0)
+
+
+def to_message(reward: Tensor, activation: Tensor, eps: float) -> Tensor:
+    """``m = r / (a + sign(a) ε)``: reward per unit of activation."""
+    return reward / stabilise(activation, eps)
+
+
+class NeuronNode:
+    """Mixin of the autograd nodes of neurons: they can be handed a reward as it is.
+
+    A hidden neuron's reward arrives as a message and is multiplied by its activation, so a silent neuron gets
+    nothing. The *initial* reward belongs to the output neuron itself, spike or no spike (A.4 rewards silence
+    too); :func:`spikelfp.propagate` leaves it here before it starts the backward pass.
+    """
+
+    output_reward: Tensor | None = None
+
+    @staticmethod
+    def take_reward(ctx: Any) -> Tensor | None:
+        """The reward left on this node, which is then gone: it belongs to one backward pass."""
+        reward, ctx.output_reward = getattr(ctx, "output_reward", None), None
+        return reward
+
+
+class MagnitudeStep(Function):
+    """Identity whose backward pass gives ``−|w|`` times the incoming gradient: eq. 7, for an optimiser that descends."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return weight.view_as(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        return weight.abs().mul_(grad).neg_()
+
+
+class SecantActivation(Function, NeuronNode):
+    """``φ(z)`` whose backward pass is ``m_z = r / (z + sign(z) ε)`` with ``r = φ(z) · m_a`` (eq. 6)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, phi: Callable[[Tensor], Tensor], eps: float) -> Tensor:
+        activation = phi(z)
+        ctx.save_for_backward(z, activation)
+        ctx.eps = eps
+        return activation
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None, None]:
+        z, activation = ctx.saved_tensors
+        reward = activation * message
+        given = NeuronNode.take_reward(ctx)
+        if given is not None:
+            reward = reward + given
+        return to_message(reward, z, ctx.eps), None, None
+
+
+class NormalisedReward(Function):
+    """Identity whose backward pass divides the reward of a layer by its largest magnitude, ``max |a · m|`` (A.6.4)."""
+
+    @staticmethod
+    def forward(ctx: Any, activation: Tensor) -> Tensor:
+        ctx.save_for_backward(activation)
+        return activation.view_as(activation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> Tensor:
+        (activation,) = ctx.saved_tensors
+        largest = (activation * message).abs().max()
+        return message / torch.where(largest > 0, largest, torch.ones_like(largest))

@@ -1,0 +1,44 @@
+"""The LIF scans in plain torch: any device, any floating dtype; a loop over time of element-wise operations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikelfp.functional.lif import LIFParameters, Trace, lif_scan, reward_scan
+
+
+def forward(current: Tensor, start: Tensor, p: LIFParameters) -> Trace:
+    """Spikes and membranes ``[T, …]`` of ``current`` ``[T, …]`` from ``start`` ``[…]``."""
+    return lif_scan(current, start, p)
+
+
+def reverse(
+    message: Tensor | None,
+    reward: Tensor | None,
+    final: Tensor | None,
+    membrane: Tensor,
+    start: Tensor,
+    p: LIFParameters,
+    eps: float,
+    constant: bool,
+) -> tuple[Tensor, Tensor]:
+    """Message to the current and to ``start``; the arguments are those of :func:`spikelfp.nn.lif.LIFScan.backward`.
+
+    ``constant``: the current was the same at every step; its message is then the mean over time, ``[1, …]``.
+    """
+    total = torch.zeros_like(membrane)
+    if message is not None:
+        total += message * (membrane > p.threshold)
+    if reward is not None:
+        total += reward
+    if final is not None:
+        total[-1] += final * membrane[-1]
+    previous = torch.cat([start.unsqueeze(0), membrane[:-1]])
+    # The current is not kept: what the membrane gained is, to rounding, what flowed in.
+    if p.reset == "subtract":
+        current = membrane - p.beta * previous + p.threshold * (previous > p.threshold)
+    else:
+        current = membrane - p.beta * previous * (previous <= p.threshold)
+    messages, to_start = reward_scan(total, current, membrane, start, p, eps)
+    return (messages.mean(0, keepdim=True) if constant else messages), to_start

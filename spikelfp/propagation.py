@@ -1,0 +1,63 @@
+"""Start a reward at the output of a network and run it back to every parameter."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
+
+from spikelfp.errors import NonFiniteError, ShapeError, UserError
+from spikelfp.functional.credit import NeuronNode, to_message
+
+# Nodes that only move or cast values: a neuron's output stays a neuron's output behind them.
+_TRANSPARENT = {
+    f"{name}Backward0"
+    for name in (
+        "View", "UnsafeView", "ReshapeAlias", "Alias", "ToCopy", "Clone", "Squeeze", "Unsqueeze", "Permute",
+        "Transpose", "T",
+    )
+}  # fmt: skip
+
+
+def propagate(outputs: Tensor, reward: Tensor, *, eps: float = 1e-6, retain_graph: bool = False) -> None:
+    """Add ``−d_w`` (v3, eq. 7) to ``p.grad`` of every parameter behind ``outputs``; summed over batch and time.
+
+    outputs: what the network returned, ``[T, B, C]`` or any shape; reward: ``r_c`` for each of its elements.
+    eps: the ε of the first division, ``m_c = r_c / (o_c + sign(o_c) ε)``, for linear outputs. The outputs of
+    neurons (LIF, Heaviside, ReLU) take the reward as it is, spike or no spike.
+
+    A torch optimiser's step, which descends ``p.grad``, then ascends the reward. Calls accumulate, as
+    ``backward`` does. Raises :class:`~spikelfp.errors.UserError` for outputs without a graph,
+    :class:`~spikelfp.errors.ShapeError` for a reward of another shape, and
+    :class:`~spikelfp.errors.NonFiniteError` for a reward that holds NaN or infinity.
+    """
+    if outputs.grad_fn is None:
+        raise UserError(
+            "the outputs carry no graph to propagate through: run the network outside torch.no_grad() "
+            "and with parameters that require grad"
+        )
+    if reward.shape != outputs.shape:
+        raise ShapeError(f"reward has shape {tuple(reward.shape)}, the outputs {tuple(outputs.shape)}")
+    reward = reward.detach().to(outputs.dtype)
+    if not torch.isfinite(reward).all():
+        raise NonFiniteError("the reward holds NaN or infinity")
+    neurons = _neurons_behind(outputs.grad_fn)
+    if neurons is None:
+        outputs.backward(to_message(reward, outputs.detach(), eps), retain_graph=retain_graph)
+        return
+    if neurons is not outputs.grad_fn:
+        edge = GradientEdge(neurons, 0)
+        (reward,) = torch.autograd.grad(outputs, edge, reward, retain_graph=True)  # type: ignore[arg-type]
+    neurons.output_reward = reward  # type: ignore[attr-defined]
+    outputs.backward(torch.zeros_like(outputs), retain_graph=retain_graph)
+
+
+def _neurons_behind(node: Node | None) -> Node | None:
+    """The neurons whose outputs these are, looking through nodes that only move values; else ``None``."""
+    while node is not None:
+        if issubclass(getattr(node, "_forward_cls", object), NeuronNode):
+            return node
+        if node.name() not in _TRANSPARENT:
+            return None
+        node = node.next_functions[0][0]
+    return None

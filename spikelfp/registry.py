@@ -1,0 +1,68 @@
+"""Things found by name: one registry per kind of thing, with a suggestion when a name is misspelt."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from spikelfp.errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
+    """The error for ``name``, with the nearest of the ``valid`` names suggested."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UnknownNameError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(names)}")
+
+
+def check_name(kind: str, name: str, valid: Iterable[str]) -> str:
+    """``name`` itself when it is one of ``valid``, else :class:`~spikelfp.errors.UnknownNameError`."""
+    valid = tuple(valid)
+    if name not in valid:
+        raise unknown_name(kind, name, valid)
+    return name
+
+
+class Registry(Generic[T]):
+    """Named entries of one kind.
+
+    >>> colours = Registry("colour")
+    >>> @colours.register("red")
+    ... def red(): return "#f00"
+    >>> colours["red"]()
+    '#f00'
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that files its object under ``name``; a name is given once."""
+
+        def add(entry: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"{self.kind} {name!r} is registered already")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise unknown_name(self.kind, name, self._entries) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)

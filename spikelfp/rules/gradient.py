@@ -1,0 +1,75 @@
+"""Plain gradients, for comparison: derivatives where LFP has secant slopes; a spike has derivative zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from spikelfp import kernels
+from spikelfp.functional.lif import LIFParameters
+from spikelfp.rules.base import LinearMap, Rule, heaviside
+
+
+@dataclass(frozen=True)
+class Gradient(Rule):
+    """Backpropagation (through time) of a loss. Networks of spikes do not learn under it, as the paper shows (Fig. 7)."""
+
+    def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return op(x, weight, bias)
+
+    def activation(self, phi: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+        return phi(z)
+
+    def spike(self, z: Tensor) -> Tensor:
+        return ZeroDerivative.apply(z)
+
+    def lif(self, current: Tensor, start: Tensor, p: LIFParameters) -> tuple[Tensor, Tensor]:
+        membrane = MembraneScan.apply(current, start, p)
+        return self.spike(membrane - p.threshold), membrane[-1]
+
+
+class ZeroDerivative(Function):
+    """Heaviside step with the derivative it has: zero."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return heaviside(z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return torch.zeros_like(grad)
+
+
+class MembraneScan(Function):
+    """Membranes ``[T, …]`` of LIF neurons; backward through the leak, the reset detached (as in snnTorch)::
+
+        dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β (subtract) or β (1 − S[t]) (zero)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, start: Tensor, p: LIFParameters) -> Tensor:
+        _, membrane = kernels.scan_for(current).forward(current, start, p)
+        ctx.save_for_backward(membrane, start)
+        ctx.parameters = p
+        return membrane
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        membrane, start = ctx.saved_tensors
+        p = ctx.parameters
+        to_current = torch.empty_like(grad)
+        carry = torch.zeros_like(start)
+        for t in reversed(range(len(grad))):
+            torch.add(grad[t], carry, out=to_current[t])
+            carry = p.beta * to_current[t]
+            if p.reset == "zero":
+                carry *= (membrane[t - 1] if t else start) <= p.threshold
+        return to_current, carry, None
