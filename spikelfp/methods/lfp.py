@@ -1,0 +1,25 @@
+"""Layer-wise feedback propagation: a reward at the outputs, split over neurons and connections."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spikelfp.methods.base import Method
+from spikelfp.propagation import propagate
+from spikelfp.rewards import Reward
+from spikelfp.rules import Epsilon, Rule
+
+
+class LFP(Method):
+    """Train by reward (LFP v3, section 3). ``reward`` and ``rule`` as in :mod:`spikelfp.rewards` and :mod:`spikelfp.rules`."""
+
+    name = "lfp"
+
+    def __init__(self, reward: Reward, rule: Rule | None = None) -> None:
+        self.reward = reward
+        self.rule = Epsilon() if rule is None else rule
+
+    def backward(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        reward = self.reward(outputs, labels)
+        propagate(outputs, reward / len(labels))
+        return {"reward": reward.mean(), "reward_magnitude": reward.abs().mean()}

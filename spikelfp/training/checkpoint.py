@@ -1,0 +1,121 @@
+"""Checkpoints: tensors and plain data only, so they load with ``torch.load(weights_only=True)``.
+
+A checkpoint holds the weights, the states of optimiser and schedule, the random states, and the position in
+the epoch with the sums so far. Training that goes on from it is the same, bit for bit, as if never stopped.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from spikelfp.errors import CheckpointError
+from spikelfp.files import write_whole
+
+if TYPE_CHECKING:
+    from spikelfp.training.trainer import Trainer
+
+FORMAT = 1
+"""Version of the layout below."""
+
+
+def save(path: str | Path, trainer: Trainer) -> None:
+    """Write the state of ``trainer`` to ``path``, whole or not at all."""
+    content = {
+        "format": FORMAT,
+        "weights": trainer.net.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "schedule": _plain(trainer.scheduler.state_dict()) if trainer.scheduler else None,
+        "method": trainer.method.name,
+        "random": random_states(),
+        "position": asdict(trainer.position),
+        "tally": {**vars(trainer.tally)},
+        "history": trainer.history,
+        "total_steps": trainer.total_steps,
+        "seed": trainer.seed,
+        "batch_size": trainer.batch_size,
+    }
+    write_whole(path, lambda file: torch.save(content, file))
+
+
+def load(path: str | Path, trainer: Trainer) -> None:
+    """Bring ``trainer`` to the state saved at ``path``; it is unchanged when the checkpoint does not fit."""
+    from spikelfp.training.trainer import Position, Tally
+
+    content = read(path)
+    for what, own in (("seed", trainer.seed), ("batch_size", trainer.batch_size), ("method", trainer.method.name)):
+        if content[what] != own:
+            raise CheckpointError(f"{path} was written with {what} {content[what]}, this trainer has {own}")
+    load_weights(path, trainer.net, content)
+    try:
+        trainer.optimizer.load_state_dict(content["optimizer"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} holds the state of another optimiser: {error}") from None
+    trainer._pending_schedule, trainer._pending_optimizer = content["schedule"], content["optimizer"]
+    trainer.position, trainer.tally = Position(**content["position"]), Tally(**content["tally"])
+    trainer.history, trainer.total_steps = content["history"], content["total_steps"]
+    restore_random(content["random"])
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint; :class:`~spikelfp.errors.CheckpointError` when it is missing or broken."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint ({type(error).__name__}); it may be truncated or of another program"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "weights" not in content:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"{path} is no checkpoint of this version (format {found}, expected {FORMAT})")
+    return content
+
+
+def load_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any] | None = None) -> None:
+    """The weights saved at ``path`` into ``net``, or an error that names the first parameter that does not fit."""
+    weights = (content or read(path))["weights"]
+    own = net.state_dict()
+    for name in [*own, *weights]:
+        if name not in weights or name not in own or own[name].shape != weights[name].shape:
+            has, wants = (tuple(d[name].shape) if name in d else "nothing" for d in (weights, own))
+            raise CheckpointError(
+                f"{path} is from another model: {name} is {has} in the checkpoint, {wants} in the network"
+            )
+    net.load_state_dict(weights)
+
+
+def random_states() -> dict[str, Any]:
+    """States of torch's (all devices), numpy's and Python's random generators."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), cached),
+        "python": (version, list(internal), gauss),
+    }
+
+
+def restore_random(states: dict[str, Any]) -> None:
+    """Bring the random generators back to :func:`random_states`."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
+    kind, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """A schedule's state without the functions it may hold: they are made anew with it."""
+    keep = (bool, int, float, str, list, dict, tuple, type(None), torch.Tensor)
+    return {key: value for key, value in state.items() if isinstance(value, keep) and not key.endswith("lr_lambdas")}

@@ -1,0 +1,53 @@
+"""Find the first value that is not finite, and say where it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spikelfp.errors import NonFiniteError
+
+
+def check_gradients(net: nn.Module, x: Tensor, step: int) -> None:
+    """Raise :class:`~spikelfp.errors.NonFiniteError` naming layer and step if any ``p.grad`` holds NaN or infinity."""
+    named = [(name, p.grad) for name, p in net.named_parameters() if p.grad is not None]
+    if not named or torch.isfinite(torch.stack(torch._foreach_norm([g for _, g in named]))).all():
+        return
+    culprit = first_layer(net, x)
+    if culprit is None:
+        name = next(name for name, grad in named if not torch.isfinite(grad).all())
+        culprit = f"the update of {name}"
+    raise NonFiniteError(
+        f"step {step}: {culprit} is not finite; the weights are still those of the step before. "
+        "A smaller --lr, --clip 0.01 or --normalize-reward usually helps"
+    )
+
+
+@torch.no_grad()
+def first_layer(net: nn.Module, x: Tensor) -> str | None:
+    """The first of: the input, a parameter, a layer's output that is not finite when ``net`` runs on ``x``."""
+    if not torch.isfinite(x).all():
+        return "the input"
+    for name, p in net.named_parameters():
+        if not torch.isfinite(p).all():
+            return f"the parameter {name}"
+    found: list[str] = []
+
+    def look(name: str, kind: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and not torch.isfinite(output).all():
+                found.append(f"the output of layer {name} ({kind})")
+
+        return hook
+
+    handles = [
+        layer.register_forward_hook(look(name, type(layer).__name__))
+        for name, layer in net.named_modules()
+        if not list(layer.children())
+    ]
+    try:
+        net(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None

@@ -1,0 +1,56 @@
+"""A progress bar per epoch, on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from spikelfp.training.trainer import Position, Tally
+
+REFRESH_EVERY = 20
+"""Steps between two updates of the text: reading a metric waits for the device."""
+
+
+class EpochBar:
+    """Progress through one epoch; silent unless ``shown``, and transient: a finished epoch leaves its own line."""
+
+    def __init__(self, position: Position, total: int, epochs: int, shown: bool) -> None:
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not shown,
+        )
+        self._task = self._progress.add_task(
+            "", total=total, completed=position.batch, epoch=position.epoch + 1, epochs=epochs, text=""
+        )
+        self._count = 0
+
+    def __enter__(self) -> EpochBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self, tally: Tally, watched: dict[str, Tensor]) -> None:
+        """One step further."""
+        if self._progress.disable:
+            return
+        text = {}
+        if self._count % REFRESH_EVERY == 0:
+            shown = {"acc": float(tally.correct) / tally.samples, **{n: float(v) for n, v in watched.items()}}
+            text = {"text": "  ".join(f"{name} {value:.3f}" for name, value in shown.items())}
+        self._count += 1
+        self._progress.update(self._task, advance=1, **text)

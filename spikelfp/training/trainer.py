@@ -1,0 +1,285 @@
+"""The training loop: one for static networks and sequences, for every method, optimiser and schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+from spikelfp import nn
+from spikelfp.data import batches, encodings
+from spikelfp.errors import CheckpointError, ShapeError, UserError
+from spikelfp.methods import LFP, Method
+from spikelfp.rewards import Reward, Softmax, SpikeSequence
+from spikelfp.rules import using
+from spikelfp.training import checkpoint
+from spikelfp.training.clipping import clip_adaptive_
+from spikelfp.training.finite import check_gradients
+from spikelfp.training.optimizer import MakeOptimizer, optimizers
+from spikelfp.training.progress import EpochBar
+from spikelfp.training.schedule import MakeSchedule, schedules
+
+DENSITY_EVERY = 20
+"""Steps between two looks at how many weights an update touches."""
+
+
+class Evaluation(NamedTuple):
+    """Accuracy over a data set, between 0 and 1, and the mean output per step (the rate, for spikes)."""
+
+    accuracy: float
+    mean_output: float
+
+
+@dataclass
+class Position:
+    """Where training stands: ``batch`` batches into ``epoch``, after ``step`` steps in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+@dataclass
+class Tally:
+    """Sums over the epoch so far; tensors until it ends, so that a GPU is not waited for."""
+
+    samples: int = 0
+    batches: int = 0
+    correct: Any = 0
+    sums: dict[str, Any] = field(default_factory=dict)
+    density: float = 0.0
+    density_looks: int = 0
+
+    def add(self, outputs: Tensor, labels: Tensor, watched: dict[str, Tensor]) -> None:
+        self.samples += len(labels)
+        self.batches += 1
+        self.correct = self.correct + (predict(outputs) == labels).sum()
+        for name, value in watched.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+
+    def means(self) -> dict[str, float]:
+        """What the epoch adds up to, as a row of ``metrics.csv``."""
+        row = {name: float(value) / self.batches for name, value in self.sums.items()}
+        row["train_accuracy"] = float(self.correct) / self.samples
+        if self.density_looks:
+            row["update_density"] = self.density / self.density_looks
+        return row
+
+
+def predict(outputs: Tensor) -> Tensor:
+    """Class of each sample ``[B]``: the largest output summed over time ``[T, B, C]`` (A.6.4)."""
+    return outputs.sum(0).argmax(-1)
+
+
+class Trainer:
+    """Trains a network on images or vectors ``[B, …]`` shown for one step.
+
+    net: layers of :mod:`spikelfp.nn`. reward: for :class:`~spikelfp.methods.LFP` (default: ``SpikeSequence`` for
+    spiking outputs, ``Softmax`` for linear ones); or hand in another ``method``.
+    optimizer: a name, or a function ``(parameters, lr) → Optimizer``; any torch optimiser will do.
+    schedule: a name, or a function ``(optimizer, total_steps) → LRScheduler``.
+    clip: λ of adaptive gradient clipping (Brock et al. 2021), 0 for none.
+    seed: of the order of the samples, which is the same whatever else uses random numbers.
+    device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, …
+    should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
+    """
+
+    def __init__(
+        self,
+        net: torch.nn.Module,
+        *,
+        reward: Reward | None = None,
+        method: Method | None = None,
+        optimizer: str | MakeOptimizer = "adam",
+        lr: float = 5e-3,
+        schedule: str | MakeSchedule = "one-cycle",
+        clip: float = 0.0,
+        batch_size: int = 128,
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        workers: int = 0,
+        progress: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if method is not None and reward is not None:
+            raise UserError("hand in a reward or a method that has its own, not both")
+        if batch_size < 1:
+            raise UserError(f"the batch size must be at least 1, got {batch_size}")
+        if clip < 0:
+            raise UserError(f"the clipping factor must be 0 (none) or more, got {clip}")
+        self.device = choose_device(device)
+        self.net = net.to(self.device)
+        self.method = method or LFP(reward or default_reward(net))
+        make = optimizers[optimizer] if isinstance(optimizer, str) else optimizer
+        self.optimizer: Optimizer = make(net.parameters(), lr)
+        self.make_schedule = schedules[schedule] if isinstance(schedule, str) else schedule
+        self.scheduler: Any = None
+        self.clip, self.batch_size, self.seed, self.workers = clip, batch_size, seed, workers
+        self.progress, self.should_stop = progress, should_stop
+        self.position, self.tally = Position(), Tally()
+        self.history: list[dict[str, float]] = []
+        self.total_steps: int | None = None
+
+    def present(self, x: Tensor) -> Tensor:
+        """A batch ``[B, …]`` as the network sees it, ``[T, B, …]``: here as one step."""
+        return x.unsqueeze(0)
+
+    def fit(
+        self,
+        train: Dataset,
+        epochs: int,
+        *,
+        after_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+        after_step: Callable[[Position], None] = lambda position: None,
+    ) -> list[dict[str, float]]:
+        """Train up to ``epochs`` epochs in all, from wherever :meth:`load` left off; a row of metrics an epoch.
+
+        ``after_epoch`` may add to its row (a validation accuracy, say); ``after_step`` may :meth:`save`.
+        """
+        self._schedule(len(train), epochs)  # type: ignore[arg-type]
+        while self.position.epoch < epochs:
+            with EpochBar(self.position, self._batches_of(train), epochs, self.progress) as bar:
+                for x, labels in self._loader(train):
+                    watched = self.train_step(x.to(self.device), labels.to(self.device))
+                    self.position.batch += 1
+                    after_step(self.position)
+                    bar.advance(self.tally, watched)
+                    if self.should_stop():
+                        return self.history
+            row = {"epoch": self.position.epoch + 1, **self.tally.means(), "lr": self.optimizer.param_groups[0]["lr"]}
+            self.position = Position(self.position.epoch + 1, 0, self.position.step)
+            self.tally = Tally()
+            self.history.append(row)
+            after_epoch(row)
+        return self.history
+
+    def train_step(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One update of the weights from a batch ``x`` ``[B, …]`` and its classes ``[B]``."""
+        self.net.train()
+        sequence = self.present(x)
+        self.optimizer.zero_grad()
+        with using(self.net, self.method.rule):
+            outputs = self.net(sequence)
+        watched = self.method.backward(outputs, labels)
+        check_gradients(self.net, sequence, self.position.step)
+        if self.position.step % DENSITY_EVERY == 0:
+            self._look_at_density()
+        if self.clip:
+            clip_adaptive_(self.net.parameters(), self.clip)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.position.step += 1
+        self.tally.add(outputs.detach(), labels, watched)
+        return watched
+
+    @torch.no_grad()
+    def evaluate(self, dataset: Dataset) -> Evaluation:
+        """Accuracy by accumulated outputs; from rest for every batch, the network's mode and random state kept."""
+        training = self.net.training
+        self.net.eval()
+        correct, total, rate = torch.zeros((), dtype=torch.int64, device=self.device), 0, 0.0
+        # Random encodings draw the same numbers at every evaluation and leave those of training alone.
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            for x, labels in batches(
+                dataset, self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers
+            ):
+                outputs = self.net(self.present(x.to(self.device)))
+                correct += (predict(outputs) == labels.to(self.device)).sum()
+                total += len(labels)
+                rate += float(outputs.mean()) * len(labels)
+        self.net.train(training)
+        return Evaluation(correct.item() / total, rate / total)
+
+    def save(self, path: str | Path) -> None:
+        """Everything :meth:`load` needs to go on bit for bit, whole or not at all."""
+        checkpoint.save(path, self)
+
+    def load(self, path: str | Path) -> None:
+        """Go on from a checkpoint of the same network and settings."""
+        checkpoint.load(path, self)
+
+    def _schedule(self, samples: int, epochs: int) -> None:
+        """Make the schedule of the whole run, and give it the state a checkpoint left."""
+        if epochs < 1:
+            raise UserError(f"the number of epochs must be at least 1, got {epochs}")
+        total = -(-samples // self.batch_size) * epochs
+        if self.total_steps not in (None, total):
+            raise CheckpointError(
+                f"the checkpoint belongs to a run of {self.total_steps} steps, this one has {total}: "
+                "the number of epochs, the batch size or the data set changed"
+            )
+        if self.total_steps is None or self._pending_schedule is not None:
+            self.scheduler = self.make_schedule(self.optimizer, total)
+            if self._pending_schedule is not None:
+                self.scheduler.load_state_dict(self._pending_schedule)
+                self.optimizer.load_state_dict(self._pending_optimizer)
+                self._pending_schedule = None
+        self.total_steps = total
+
+    _pending_schedule: dict[str, Any] | None = None
+    _pending_optimizer: Any = None
+
+    def _loader(self, train: Dataset) -> Any:
+        return batches(
+            train,
+            self.batch_size,
+            seed=self.seed,
+            epoch=self.position.epoch,
+            start=self.position.batch,
+            workers=self.workers,
+        )
+
+    def _batches_of(self, train: Sized) -> int:
+        return -(-len(train) // self.batch_size)
+
+    def _look_at_density(self) -> None:
+        grads = [p.grad for p in self.net.parameters() if p.grad is not None]
+        touched = sum(int(torch.count_nonzero(grad)) for grad in grads)
+        self.tally.density += touched / max(sum(grad.numel() for grad in grads), 1)
+        self.tally.density_looks += 1
+
+
+class TemporalTrainer(Trainer):
+    """Trains a spiking network on sequences of ``steps`` steps.
+
+    encoding: how a static batch becomes a sequence: ``constant`` (A.6.4), ``rate``, ``latency`` or ``delta``.
+    The other arguments are those of :class:`Trainer`.
+    """
+
+    def __init__(self, net: torch.nn.Module, *, steps: int = 25, encoding: str = "constant", **options: Any) -> None:
+        if steps < 1:
+            raise UserError(f"a sequence needs at least one step, got steps={steps}")
+        self.steps, self.encode = steps, encodings[encoding]
+        super().__init__(net, **options)
+
+    def present(self, x: Tensor) -> Tensor:
+        """A batch ``[B, …]`` as a sequence ``[T, B, …]``."""
+        return self.encode(x, self.steps)
+
+
+def default_reward(net: torch.nn.Module) -> Reward:
+    """``SpikeSequence`` for a network whose last layer spikes, ``Softmax`` otherwise."""
+    leaves = [layer for layer in net.modules() if not list(layer.children())]
+    if not leaves:
+        raise ShapeError("the network has no layers")
+    return SpikeSequence() if isinstance(leaves[-1], (nn.LIF, nn.Heaviside)) else Softmax()
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device of that name; ``auto`` is CUDA where there is one. Raises ``UserError`` for one that is not there."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return chosen
