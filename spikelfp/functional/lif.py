@@ -6,15 +6,17 @@ Forward (LFP v3, eq. A.2-A.3; the arithmetic, and its order of rounding, of snnT
     U[t] = β V[t] + I[t]                    reset "zero",      V[t] = U[t−1] (1 − S[t−1])
     S[t] = 1 if U[t] > θ else 0
 
-``V`` is what the membrane carries into step ``t``, so both resets share every formula below. The state
-between two calls is the membrane ``U`` of the last step, before its reset; rest is ``U = 0``.
+The state between two calls is the membrane ``U`` of the last step, before its reset; rest is ``U = 0``.
 
 Backward. With the reward on the membrane ``R[t] = r_S[t] + r_int[t+1]``, split over what flowed *into* it::
 
-    D[t]     = |β V[t]| + |I[t]| + ε                    denominator "inflow"     (default)
-    D[t]     = |V[t]| + |β V[t] + I[t] − V[t]| + ε      denominator "increment"  (the published code)
-    n[t]     = R[t] / D[t]                              message to the current I[t]
-    r_int[t] = β V[t] · n[t]                            reward handed to the step before
+    D[t]     = |β U[t−1]| + |I[t]| + ε                          denominator "inflow"     (default)
+    D[t]     = |U[t−1]| + |β U[t−1] + I[t] − U[t−1]| + ε        denominator "increment"  (the published code)
+    n[t]     = R[t] / D[t]                                      message to the current I[t]
+    r_int[t] = β U[t−1] · n[t]                                  reward handed to the step before
+
+The reset earns no credit and blocks none, whichever it is: the membrane that led to a spike is rewarded for
+what follows it. (Blocking the reward at a reset to zero costs several points of accuracy; docs/method.md.)
 
 A message is reward per unit of activation (see :mod:`spikelfp.functional.credit`). A hidden neuron's spike
 receives ``r_S = S · m``: a silent neuron earns nothing except through its own membrane.
@@ -107,13 +109,11 @@ def reward_scan(
     internal = torch.zeros_like(start)
     for t in reversed(range(len(reward))):
         previous = membrane[t - 1] if t else start
-        kept = carried(previous, p)
-        decayed = p.beta * kept
+        decayed = p.beta * previous
         if p.denominator == "inflow":
             total = decayed.abs() + current[t].abs() + eps
         else:
-            total = kept.abs() + (decayed + current[t] - kept).abs() + eps
+            total = previous.abs() + (decayed + current[t] - previous).abs() + eps
         messages[t] = (reward[t] + internal) / total
         internal = decayed * messages[t]
-    gate = p.beta if p.reset == "subtract" else p.beta * (start <= p.threshold)
-    return messages, gate * messages[0]
+    return messages, p.beta * messages[0]

@@ -69,14 +69,14 @@ def _reverse(  # type: ignore[no-untyped-def]
                 if has_reward:
                     total += reward[t, i]
                 fired_before = before[i] > threshold
-                kept = nil if to_zero and fired_before else before[i]
-                decayed = beta * kept
+                decayed = beta * before[i]
                 # The current is not kept: what the membrane gained is, to rounding, what flowed in.
-                flow = now[i] - decayed
-                if fired_before and not to_zero:
-                    flow += threshold
+                if fired_before:
+                    flow = now[i] if to_zero else now[i] - decayed + threshold
+                else:
+                    flow = now[i] - decayed
                 if increment:
-                    scale = abs(kept) + abs(decayed + flow - kept) + eps
+                    scale = abs(before[i]) + abs(decayed + flow - before[i]) + eps
                 else:
                     scale = abs(decayed) + abs(flow) + eps
                 n = total / scale
@@ -86,7 +86,7 @@ def _reverse(  # type: ignore[no-untyped-def]
                 else:
                     target[i] += n
                 if t == 0:
-                    to_start[i] = nil if to_zero and fired_before else beta * n
+                    to_start[i] = beta * n
         if not varying:
             mean = membrane.dtype.type(1.0 / steps)
             for i in range(low, high):

@@ -1,0 +1,126 @@
+"""Static images ``[B, ...]`` as sequences ``[T, B, ...]``, time first, by snntorch's encoders.
+
+Every encoder of :data:`encodings` is called as ``encode(images, steps)``, takes floating point images, keeps
+their device and raises :class:`UserError` for ``steps`` below 1 and :class:`ShapeError` for values that it
+cannot encode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from snntorch import spikegen
+from torch import Tensor
+
+from spikelfp.errors import ShapeError, UserError
+from spikelfp.registry import Registry
+
+Encoder = Callable[..., Tensor]
+
+encodings: Registry[Encoder] = Registry("encoding")
+"""Encoders ``encode(images [B, ...], steps) -> [T, B, ...]``, some with further keyword settings."""
+
+
+def encode(name: str, images: Tensor, steps: int, **settings: Any) -> Tensor:
+    """``images [B, ...]`` as ``[steps, B, ...]`` by the encoding ``name``; ``settings`` are its own.
+
+    Raises:
+        UnknownNameError: for an unknown encoding.
+        UserError: for ``steps`` below 1 or a setting out of range.
+        ShapeError: for images that the encoding cannot take (NaN, outside [0, 1], not floating point).
+    """
+    return encodings[name](images, steps, **settings)
+
+
+@encodings.register("constant")
+def constant(images: Tensor, steps: int) -> Tensor:
+    """Direct current: ``x[t] = images`` at every step.
+
+    Returns a view ``[T, B, ...]`` with stride 0 over time, of the images' own dtype (float32 for those of
+    this package's data sets): nothing is copied, so do not write into it.
+    """
+    _check(images, steps)
+    return images.unsqueeze(0).expand(steps, *images.shape)
+
+
+@encodings.register("rate")
+def rate(images: Tensor, steps: int) -> Tensor:
+    """Rate code: an independent Bernoulli draw ``P(x[t] = 1) = images`` at every step.
+
+    float32 ``[T, B, ...]`` of 0 and 1 from images in [0, 1]. The draws come from torch's global generator of
+    the images' device: ``torch.manual_seed`` makes them repeatable. (:func:`snntorch.spikegen.rate`)
+    """
+    _check(images, steps, unit_range=True)
+    return spikegen.rate(images.to(torch.float32), num_steps=int(steps))
+
+
+@encodings.register("latency")
+def latency(images: Tensor, steps: int, *, threshold: float = 0.01) -> Tensor:
+    """Time-to-first-spike code: each pixel spikes once, the brighter the earlier, or never.
+
+    A pixel ``v`` in ``[threshold, 1]`` spikes at step ``round((1 - v) (T - 1))`` (halves to the even step): 1
+    at step 0, and the darkest near step ``T - 1``. Pixels below ``threshold``, so all of value 0 (and by
+    default the 8-bit values 1 and 2), never spike. The code of an image does not depend on the others of its
+    batch (snntorch's logarithmic code, when normalised, does).
+
+    float32 ``[T, B, ...]`` of 0 and 1 from images in [0, 1]; ``threshold`` lies between 0 and 1, exclusive.
+    (:func:`snntorch.spikegen.latency` with ``normalize``, ``linear`` and ``clip``)
+    """
+    if not 0 < threshold < 1:
+        raise UserError(f"the latency threshold must lie between 0 and 1, got {threshold}")
+    _check(images, steps, unit_range=True)
+    if images.numel() == 0:  # snntorch takes the extrema of the batch, which an empty one lacks
+        return images.new_zeros((steps, *images.shape), dtype=torch.float32)
+    values = images.to(torch.float32)
+    return spikegen.latency(
+        values, num_steps=int(steps), threshold=threshold, normalize=True, linear=True, clip=True
+    )
+
+
+@encodings.register("delta")
+def delta(images: Tensor, steps: int, *, threshold: float = 0.1, off_spike: bool = False) -> Tensor:
+    """Onset code of static images: :func:`delta_series` of their constant sequence, preceded by rest.
+
+    Pixels of at least ``threshold`` spike at step 0, when the image appears; a still image causes no spike
+    after that. With ``off_spike``, pixels of at most ``-threshold`` give -1 there. float32 ``[T, B, ...]``.
+    """
+    return delta_series(constant(images, steps), threshold=threshold, off_spike=off_spike)
+
+
+def delta_series(series: Tensor, *, threshold: float = 0.1, off_spike: bool = False) -> Tensor:
+    """Change detection of a time series ``[T, B, ...]``, as an event camera does it.
+
+    With ``d[t] = series[t] - series[t-1]`` and ``series[-1] = 0``: +1 where ``d >= threshold`` and, with
+    ``off_spike``, -1 where ``d <= -threshold``; else 0. float32 ``[T, B, ...]``.
+    (:func:`snntorch.spikegen.delta`)
+
+    Raises:
+        UserError: for a threshold that is not positive: every pixel at rest would spike.
+        ShapeError: for a series of no steps, or one that is not finite or not floating point.
+    """
+    if not threshold > 0:
+        raise UserError(f"the delta threshold must be positive, got {threshold}")
+    if series.ndim == 0 or len(series) == 0:
+        raise ShapeError(f"a time series needs at least one step, got shape {list(series.shape)}")
+    _check(series, len(series))
+    return spikegen.delta(series.to(torch.float32), threshold=threshold, off_spike=off_spike)
+
+
+def _check(images: Tensor, steps: int, unit_range: bool = False) -> None:
+    if steps < 1 or steps != int(steps):
+        raise UserError(f"steps must be a whole number of at least 1, got {steps}")
+    if not images.is_floating_point():
+        raise ShapeError(
+            f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first"
+        )
+    bad = ~torch.isfinite(images)
+    if unit_range:
+        bad |= (images < 0) | (images > 1)
+    if bad.any():
+        where = tuple(bad.nonzero()[0].tolist())
+        wanted = "in [0, 1]" if unit_range else "finite"
+        raise ShapeError(
+            f"images to encode must be {wanted}: the value at {list(where)} is {float(images[where])}"
+        )

@@ -1,0 +1,134 @@
+"""Batches whose order is a pure function of (seed, epoch): repeatable, resumable, shardable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from spikelfp.data.seeding import generator
+from spikelfp.errors import ShapeError, UserError
+
+
+class EpochSampler(Sampler[list[int]]):
+    """The index lists of one epoch, for ``DataLoader(batch_sampler=...)``.
+
+    Args:
+        n: number of samples.
+        batch_size: samples of a global batch, over all ranks; the last batch of an epoch may be smaller.
+        seed, epoch: together they fix the order; torch's global generator is neither read nor changed.
+        start: batches of this epoch that were consumed already; iteration goes on behind them.
+        shuffle: ``False`` keeps the order of the data.
+        rank, world_size: each global batch of ``m`` samples is cut into ``world_size`` contiguous slices and
+            this sampler gives slice ``rank``, ``[m * rank // world_size, m * (rank + 1) // world_size)``. The
+            slices together are exactly the batch of a single process. Every rank sees the same number of
+            batches; in a last batch with fewer samples than ranks some slices are empty, and slices can
+            differ by one sample, so weigh averages by their lengths (or use ``drop_last`` and a multiple of
+            ``world_size``).
+        drop_last: leave out a last batch that is not full.
+
+    Raises:
+        UserError: for a number out of range, which the text names.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        start: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        _require(n >= 1, f"there must be at least one sample, got {n}")
+        _require(batch_size >= 1, f"batch size must be at least 1, got {batch_size}")
+        _require(epoch >= 0, f"epoch must be 0 or more, got {epoch}")
+        _require(world_size >= 1, f"world size must be at least 1, got {world_size}")
+        _require(0 <= rank < world_size, f"rank must be 0 to {world_size - 1}, got {rank}")
+        _require(
+            batch_size >= world_size,
+            f"batch size {batch_size} is below the world size {world_size}: some ranks would get nothing",
+        )
+        self.total = n // batch_size if drop_last else -(-n // batch_size)
+        _require(
+            self.total >= 1, f"{n} samples make no full batch of {batch_size}: lower it or keep the last one"
+        )
+        _require(0 <= start <= self.total, f"start must be 0 to {self.total} batches, got {start}")
+        self.n, self.batch_size, self.seed, self.epoch, self.start = n, batch_size, seed, epoch, start
+        self.shuffle, self.rank, self.world_size = shuffle, rank, world_size
+
+    def __len__(self) -> int:
+        """Batches that are left in this epoch."""
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self._order()
+        for batch in range(self.start, self.total):
+            first = batch * self.batch_size
+            size = min(self.batch_size, self.n - first)
+            begin = first + size * self.rank // self.world_size
+            end = first + size * (self.rank + 1) // self.world_size
+            yield order[begin:end].tolist()
+
+    def _order(self) -> torch.Tensor:
+        if not self.shuffle:
+            return torch.arange(self.n)
+        return torch.randperm(self.n, generator=generator("epoch", self.seed, self.epoch))
+
+
+def batches(
+    dataset: Dataset[Any],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    shuffle: bool = True,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    drop_last: bool = False,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """The batches of one epoch of a sized, indexable ``dataset``, in the order of :class:`EpochSampler`.
+
+    A data set whose ``__getitems__`` gives a tuple, such as :class:`~spikelfp.data.ArrayDataset`, has built
+    the batch itself: (float32 ``[B, ...]``, int64 ``[B]``). Samples of any other are put together by torch's
+    default. The number of ``workers`` (processes) changes nothing but the speed, and iterating again gives
+    the same batches.
+
+    Raises:
+        UserError: for a number out of range, which the text names.
+    """
+    _require(workers >= 0, f"workers must be 0 or more, got {workers}")
+    size = len(dataset)  # type: ignore[arg-type]
+    sampler = EpochSampler(size, batch_size, seed, epoch, start, shuffle, rank, world_size, drop_last)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        # without one of its own, the loader draws the workers' seed from torch's global generator
+        generator=generator("workers", seed, epoch),
+    )
+
+
+def _collate(fetched: Any) -> Any:
+    if isinstance(fetched, tuple):
+        return fetched
+    if len(fetched) == 0:
+        raise ShapeError(
+            "a rank got an empty slice of the last batch, which this data set cannot build: drop it"
+        )
+    return default_collate(fetched)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)

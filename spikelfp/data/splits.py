@@ -1,0 +1,84 @@
+"""A data set with its parts: training, test and, when held out, validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from spikelfp.data.dataset import ArrayDataset, check_labels
+from spikelfp.data.seeding import generator
+from spikelfp.errors import DataError, UserError
+
+
+@dataclass(frozen=True, eq=False)
+class DataSplits:
+    """The parts of one data set and what a model has to know about them.
+
+    Attributes:
+        name: the name it is loaded by.
+        train, test: the original parts; ``train`` lacks what ``validation`` holds.
+        classes: number of classes; every label is in ``0 .. classes-1``.
+        shape: shape of one sample without the batch, such as ``(1, 28, 28)``.
+        class_names: one name per class, by label.
+        validation: samples held out of the training part by :meth:`with_validation`, else ``None``.
+
+    Raises:
+        DataError: when the parts do not fit ``shape`` or ``classes``.
+    """
+
+    name: str
+    train: ArrayDataset
+    test: ArrayDataset
+    classes: int
+    shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    validation: ArrayDataset | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) != self.classes:
+            raise DataError(f"{self.name}: {self.classes} classes but {len(self.class_names)} class names")
+        parts = {"train": self.train, "test": self.test, "validation": self.validation}
+        for part, data in parts.items():
+            if data is None:
+                continue
+            shape = tuple(data.images.shape[1:])
+            if shape != self.shape:
+                raise DataError(f"{self.name} {part}: samples of shape {shape}, expected {self.shape}")
+            check_labels(data.labels, self.classes, f"{self.name} {part}")
+
+    def with_validation(self, fraction: float, seed: int) -> DataSplits:
+        """The same data with a stratified part of the training samples held out for validation.
+
+        Of each class with ``n`` training samples, ``round(fraction * n)`` are held out, never all of them.
+        Which ones depends on ``seed`` alone; both parts keep the original order. ``fraction=0`` holds out
+        nothing.
+
+        Raises:
+            UserError: for a fraction outside [0, 1), one too small to hold out a single sample, or a data set
+                that has a validation part already.
+        """
+        if not 0 <= fraction < 1:
+            raise UserError(f"validation fraction must be at least 0 and below 1, got {fraction}")
+        if self.validation is not None:
+            raise UserError(f"{self.name} has a validation part of {len(self.validation)} samples already")
+        if fraction == 0:
+            return self
+
+        random = generator("validation", seed)
+        held_out = torch.zeros(len(self.train), dtype=torch.bool)
+        for label in range(self.classes):
+            members = (self.train.labels == label).nonzero()[:, 0]
+            count = min(round(fraction * len(members)), len(members) - 1)
+            if count > 0:
+                held_out[members[torch.randperm(len(members), generator=random)[:count]]] = True
+        if not held_out.any():
+            raise UserError(
+                f"validation fraction {fraction} of {self.name} holds out no sample of any class: "
+                f"the largest has {int(self.train.labels.bincount().max())} training samples"
+            )
+        return replace(
+            self,
+            train=self.train.subset((~held_out).nonzero()[:, 0]),
+            validation=self.train.subset(held_out.nonzero()[:, 0]),
+        )

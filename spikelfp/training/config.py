@@ -1,0 +1,173 @@
+"""All choices of a training run, in one dataclass: the command line and ``config.yaml`` are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from spikelfp import methods, rules
+from spikelfp.data import datasets, encodings
+from spikelfp.errors import UserError
+from spikelfp.functional.lif import Denominator, LIFParameters, Reset
+from spikelfp.methods import METHODS, Method
+from spikelfp.models import ModelSpec, is_spiking, models
+from spikelfp.registry import check_name, unknown_name
+from spikelfp.rewards import rewards
+from spikelfp.training.optimizer import optimizers
+from spikelfp.training.schedule import schedules
+
+AUTO_STEPS = 1000
+"""Updates that an automatic number of epochs reaches at least, within 3 to 60 epochs."""
+
+DEFAULT_LR = {("lfp", "adam"): 5e-3, ("surrogate", "adam"): 1e-3, ("gradient", "adam"): 1e-3}
+DEFAULT_LR_SGD = 0.05
+
+
+def option(default: Any, text: str, names: Iterable[str] | None = None, automatic: str = "") -> Any:
+    """A field with its help text, the names it may take, and what ``None`` stands for."""
+    return field(default=default, metadata={"help": text, "names": names, "automatic": automatic})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What ``config.yaml`` of a run folder holds. ``None`` means: chosen by :meth:`resolved`."""
+
+    data: str = option("digits", "data set", datasets)
+    model: str = option("lif-mlp", "network", models)
+    hidden: tuple[int, ...] = option((1000,), "neurons of the hidden dense layers, such as 1000,1000 (MLPs)")
+    pool: str = option("max", "pooling of a LeNet; every simulator can run avg", ("max", "avg"))
+    method: str = option("lfp", "where the credit comes from", METHODS)
+    rule: str = option("epsilon", "how a layer splits a reward (lfp)", rules.rules)
+    eps: float = option(1e-6, "stabiliser ε of the rule")
+    normalize_reward: bool = option(False, "divide the reward between layers by its largest magnitude (A.6.4)")
+    reward: str | None = option(
+        None, "reward at the outputs (lfp)", rewards, "spike-sequence for spiking networks, else softmax"
+    )
+    surrogate: str = option("fast-sigmoid", "shape of the surrogate derivative", rules.surrogates)
+    slope: float = option(25.0, "steepness of the surrogate derivative")
+    steps: int | None = option(None, "steps of a sequence", None, "25; 1 for networks without spikes")
+    encoding: str = option("constant", "from a static input to a sequence", encodings)
+    beta: float = option(0.9, "decay of the membrane per step, in (0, 1]")
+    threshold: float = option(1.0, "membrane above which a neuron fires")
+    reset: str = option("subtract", "what a spike does to the membrane", get_args(Reset))
+    denominator: str = option("inflow", "how the reward on a membrane is normalised", get_args(Denominator))
+    epochs: int | None = option(
+        None, "passes over the training set", None, f"3, or up to 60 on small sets until {AUTO_STEPS} updates"
+    )
+    batch_size: int = option(128, "samples per update")
+    optimizer: str = option("adam", "optimiser", optimizers)
+    lr: float | None = option(None, "largest learning rate", None, "5e-3 (lfp, adam), 1e-3 (gradients, adam), 0.05 (sgd)")
+    schedule: str = option("one-cycle", "learning rate over the run", schedules)
+    clip: float = option(0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none")
+    validation: float = option(
+        0.0, "part of the training set held out to choose the best epoch; the test set is then seen once, at the end"
+    )
+    seed: int = option(0, "seed of the weights, the order of samples and the encoding")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
+    workers: int = option(0, "processes that load data")
+    checkpoint_every: int = option(0, "steps between checkpoints within an epoch, 0 for the end of epochs only")
+    data_dir: str | None = option(None, "folder of the data sets", None, "$SPIKELFP_DATA or ~/.cache/spikelfp")
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.metadata["names"] is not None and value is not None:
+                check_name(f.name.replace("_", "-"), value, f.metadata["names"])
+        LIFParameters(self.beta, self.threshold, self.reset, self.denominator)  # type: ignore[arg-type]
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        for name in ("steps", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.replace('_', '-')} must be at least 1, got {value}")
+        for name in ("seed", "workers", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}")
+        if any(size < 1 for size in self.hidden):
+            raise UserError(f"hidden sizes must be at least 1, got {','.join(map(str, self.hidden))}")
+        if not 0 <= self.validation < 1:
+            raise UserError(f"validation must lie in [0, 1), got {self.validation}")
+
+    def resolved(self, samples: int) -> RunConfig:
+        """With every ``None`` replaced, given the number of training samples."""
+        spiking = is_spiking(self.model)
+        batches = -(-samples // self.batch_size)
+        by_method = DEFAULT_LR_SGD if self.optimizer == "sgd" else DEFAULT_LR[self.method, self.optimizer]
+        return replace(
+            self,
+            reward=self.reward or ("spike-sequence" if spiking else "softmax"),
+            steps=self.steps or (25 if spiking else 1),
+            epochs=self.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
+            lr=by_method if self.lr is None else self.lr,
+        )
+
+    def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
+        """The network of this run for inputs of ``shape``."""
+        neuron: dict[str, float | str] = {}
+        if is_spiking(self.model):
+            names = ("beta", "threshold", "reset", "denominator")
+            neuron = {name: getattr(self, name) for name in names}
+        return ModelSpec(self.model, tuple(shape), classes, self.hidden, self.pool, neuron)
+
+    def make_method(self) -> Method:
+        """The method with its rule and reward."""
+        if self.method == "lfp":
+            rule = rules.rules[self.rule](eps=self.eps, normalize=self.normalize_reward)  # type: ignore[call-arg]
+            return methods.LFP(rewards[self.reward or "spike-sequence"](), rule)
+        if self.method == "surrogate":
+            return methods.GradientDescent(rules.Surrogate(self.surrogate, self.slope))
+        return methods.GradientDescent()
+
+    def to_yaml(self) -> str:
+        """As ``config.yaml``."""
+        return yaml.safe_dump({**asdict(self), "hidden": list(self.hidden)}, sort_keys=False)
+
+
+def from_mapping(values: dict[str, Any], source: str) -> RunConfig:
+    """A configuration from plain values, such as a YAML file's; ``source`` is named in errors."""
+    known = {f.name: f for f in fields(RunConfig)}
+    clean = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for key in clean:
+        if key not in known:
+            raise unknown_name(f"option in {source}", key, known)
+    try:
+        return RunConfig(**{key: _typed(known[key], value) for key, value in clean.items()})
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{source}: {error}") from None
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """The plain values of a YAML file, or an error that names it."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} should hold 'option: value' lines, found {type(values).__name__}")
+    return values
+
+
+def _typed(f: Any, value: Any) -> Any:
+    """``value`` as the type of field ``f``; YAML reads ``1e-3`` as text."""
+    if value is None:
+        return None
+    kind = f.type.split(" | ")[0]
+    if kind == "tuple[int, ...]":
+        return tuple(int(part) for part in (value.split(",") if isinstance(value, str) else value))
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise UserError(f"{f.name} is true or false, got {value!r}")
+        return value
+    try:
+        if kind == "int" and int(value) != float(value):
+            raise ValueError
+        return {"int": int, "float": float, "str": str}[kind](value)
+    except (TypeError, ValueError):
+        raise UserError(f"{f.name} is a number ({kind}), got {value!r}") from None

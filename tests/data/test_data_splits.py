@@ -1,0 +1,83 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spikelfp.data import ArrayDataset, DataSplits
+from spikelfp.errors import DataError, UserError
+
+
+def make(counts: tuple[int, ...] = (40, 10, 1)) -> DataSplits:
+    """Training images that hold their own index, so that a sample can be told from every other."""
+    labels = torch.cat([torch.full((n,), label) for label, n in enumerate(counts)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    train = ArrayDataset(torch.arange(len(labels)).float()[:, None], labels)
+    test = ArrayDataset(torch.zeros(3, 1), torch.tensor([0, 1, 2]))
+    return DataSplits("toy", train, test, 3, (1,), ("a", "b", "c"))
+
+
+def ids(data: ArrayDataset) -> list[int]:
+    return data.images[:, 0].int().tolist()
+
+
+def test_validation_is_stratified_and_disjoint():
+    data = make()
+    held = data.with_validation(0.2, seed=0)
+    assert held.validation is not None
+    assert held.validation.labels.bincount(minlength=3).tolist() == [8, 2, 0]
+    assert held.train.labels.bincount(minlength=3).tolist() == [32, 8, 1]
+    assert sorted(ids(held.train) + ids(held.validation)) == ids(data.train)
+    assert ids(held.train) == sorted(ids(held.train))
+    for part in (held.train, held.validation):
+        assert torch.equal(part.labels, data.train.labels[ids(part)])
+    assert held.test is data.test
+    assert data.validation is None
+
+
+def test_no_class_is_held_out_entirely():
+    held = make((3, 2, 1)).with_validation(0.9, seed=0)
+    assert held.train.labels.bincount(minlength=3).tolist() == [1, 1, 1]
+
+
+def test_what_is_held_out_depends_on_the_seed_alone():
+    data = make()
+    first = ids(data.with_validation(0.2, seed=3).validation)
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    assert ids(data.with_validation(0.2, seed=3).validation) == first
+    assert torch.equal(torch.get_rng_state(), before)
+    assert ids(data.with_validation(0.2, seed=4).validation) != first
+
+
+def test_a_fraction_of_zero_changes_nothing():
+    data = make()
+    assert data.with_validation(0, seed=0) is data
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan")])
+def test_a_fraction_outside_is_refused(fraction):
+    with pytest.raises(UserError, match=f"at least 0 and below 1, got {fraction}"):
+        make().with_validation(fraction, seed=0)
+
+
+def test_a_fraction_that_holds_out_nothing_is_refused():
+    with pytest.raises(UserError, match=r"0.001 of toy holds out no sample .* largest has 40 training"):
+        make().with_validation(0.001, seed=0)
+
+
+def test_holding_out_twice_is_refused():
+    with pytest.raises(UserError, match="toy has a validation part of 10 samples already"):
+        make().with_validation(0.2, seed=0).with_validation(0.2, seed=0)
+
+
+def test_parts_that_do_not_fit_are_refused():
+    data = make()
+    with pytest.raises(DataError, match="3 classes but 2 class names"):
+        replace(data, class_names=("a", "b"))
+    with pytest.raises(DataError, match=r"toy train: label 2 at index \d+ is outside 0 to 1"):
+        replace(data, classes=2, class_names=("a", "b"))
+    wide = ArrayDataset(torch.zeros(2, 4), torch.tensor([0, 1]))
+    with pytest.raises(DataError, match=r"toy test: samples of shape \(4,\), expected \(1,\)"):
+        replace(data, test=wide)
+    with pytest.raises(DataError, match="toy validation: samples"):
+        replace(data, validation=wide)
