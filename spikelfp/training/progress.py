@@ -20,15 +20,16 @@ class EpochBar:
     """Progress through one epoch; silent unless ``shown``, and transient: a finished epoch leaves its own line."""
 
     def __init__(self, position: Position, total: int, epochs: int, shown: bool) -> None:
+        console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
-            disable=not shown,
+            disable=not (shown and console.is_terminal),
         )
         self._task = self._progress.add_task(
             "", total=total, completed=position.batch, epoch=position.epoch + 1, epochs=epochs, text=""

@@ -168,7 +168,7 @@ class Trainer:
             outputs = self.net(sequence)
         watched = self.method.backward(outputs, labels)
         check_gradients(self.net, sequence, self.position.step)
-        if self.position.step % DENSITY_EVERY == 0:
+        if self.position.batch % DENSITY_EVERY == 0:
             self._look_at_density()
         if self.clip:
             clip_adaptive_(self.net.parameters(), self.clip)

@@ -1,0 +1,5 @@
+"""``python -m spikelfp``."""
+
+from spikelfp.cli import main
+
+main()

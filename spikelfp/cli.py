@@ -1,0 +1,156 @@
+"""The command ``spikelfp``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import spikelfp
+from spikelfp import kernels
+from spikelfp.command import INTERRUPTED, OK, options_from, print_json, run_app
+from spikelfp.data import data_dir as data_folder
+from spikelfp.data import datasets
+from spikelfp.errors import UserError
+from spikelfp.methods import METHODS
+from spikelfp.models import models
+from spikelfp.report import write_report
+from spikelfp.training.config import RunConfig, from_mapping, read_mapping
+from spikelfp.training.run import PACKAGES, Folder, Interrupted, load_run, train, version
+
+app = typer.Typer(
+    help="Train spiking neural networks without surrogate gradients.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")]
+
+
+@app.command("train")
+@options_from(RunConfig)
+def train_command(
+    options: dict[str, Any],
+    out: Annotated[str | None, typer.Option(help="run folder", show_default="runs/<data>-<model>-<method>")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the run folder's last checkpoint")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run folder")] = False,
+    config: Annotated[str | None, typer.Option(help="YAML file of options; those given here come first")] = None,
+    report: Annotated[bool, typer.Option(help="write report.html at the end")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
+    as_json: Json = False,
+) -> int:
+    """Train a network and keep everything about it in a run folder."""
+    values = {**(read_mapping(config) if config else {})}
+    values = {str(key).replace("-", "_"): value for key, value in values.items()} | options
+    if resume and out and not config:
+        # An option that is not given again is the one the run was started with.
+        before = read_mapping(Folder(Path(out)).config) if Folder(Path(out)).config.is_file() else {}
+        values = {key: value for key, value in before.items() if key not in ("shape", "classes")} | values
+    chosen = from_mapping(values, config or "the command line")
+    if chosen.data_dir is not None:
+        chosen = replace(chosen, data_dir=os.path.abspath(os.path.expanduser(chosen.data_dir)))
+    folder = Folder(Path(out or f"runs/{chosen.data}-{chosen.model}-{chosen.method}"))
+    console = Console(stderr=True, quiet=quiet)
+    try:
+        summary = train(
+            chosen,
+            folder.path,
+            resume=resume,
+            overwrite=overwrite,
+            progress=not quiet,
+            echo=lambda line: console.print(line, highlight=False, soft_wrap=True),
+        )
+    except Interrupted as stop:
+        console.print(str(stop), highlight=False, soft_wrap=True)
+        return INTERRUPTED
+    if report:
+        write_report(folder.path)
+    if not quiet:
+        _show(summary, folder)
+    if as_json:
+        print_json({**summary, "run": str(folder.path)})
+    return OK
+
+
+@app.command("eval")
+def eval_command(
+    run: Annotated[str, typer.Argument(help="run folder")],
+    weights: Annotated[str, typer.Option(help="last or best")] = "last",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> int:
+    """Test accuracy and spike rates of a trained run."""
+    if weights not in ("last", "best"):
+        raise UserError(f"--weights is last or best, got {weights!r}")
+    loaded = load_run(run, weights, data_dir)
+    splits = loaded.splits()
+    evaluation = loaded.trainer().evaluate(splits.test)
+    result = {"run": run, "weights": weights, "data": splits.name, "test_accuracy": evaluation.accuracy}
+    print(f"{run} ({weights} weights): test accuracy {evaluation.accuracy:.4f} on {len(splits.test)} samples")
+    if as_json:
+        print_json(result)
+    return OK
+
+
+@app.command("report")
+def report_command(run: Annotated[str, typer.Argument(help="run folder")], data_dir: DataDir = None) -> int:
+    """Write report.html of a run again."""
+    print(write_report(run, data_dir))
+    return OK
+
+
+@app.command("info")
+def info_command(as_json: Json = False) -> int:
+    """Versions, devices, kernels, and the names that options take."""
+    import torch
+
+    facts = {
+        "versions": {name: version(name) for name in PACKAGES},
+        "devices": ["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))],
+        "threads": torch.get_num_threads(),
+        "kernels": kernels.chosen(),
+        "data folder": str(data_folder(None)),
+        "data": list(datasets),
+        "models": list(models),
+        "methods": list(METHODS),
+        "rules": list(spikelfp.rules.rules),
+        "rewards": list(spikelfp.rewards.rewards),
+    }
+    if as_json:
+        print_json(facts)
+        return OK
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        table.add_row(name, ", ".join(map(str, text)) if isinstance(text, list) else str(text))
+    Console().print(table)
+    return OK
+
+
+def _show(summary: dict[str, Any], folder: Folder) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("test accuracy", f"{summary['test_accuracy']:.4f}")
+    table.add_row("train accuracy", f"{summary['train_accuracy']:.4f}")
+    if summary["spike_rates"]:
+        rates = "  ".join(f"layer {name}: {rate:.3f}" for name, rate in summary["spike_rates"].items())
+        table.add_row("spikes per neuron and step", rates)
+    table.add_row("seconds per epoch", f"{summary['seconds_per_epoch']:.1f}")
+    table.add_row("report", str(folder.report) if folder.report.exists() else "none")
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point."""
+    run_app(app, "spikelfp")
+
+
+if __name__ == "__main__":
+    main()

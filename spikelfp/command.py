@@ -1,0 +1,109 @@
+"""What the commands share: exit codes, one-line errors, and options made from a dataclass."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from spikelfp.errors import NonFiniteError, UserError
+
+OK, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None) -> None:
+    """Run a command line and exit: 0, 1 for a failed check, 2 with one line on stderr for a user's mistake."""
+    try:
+        code = typer.main.get_command(app).main(args=arguments, prog_name=prog, standalone_mode=False)
+    except UserError as error:
+        _fail(prog, str(error))
+    except NonFiniteError as error:
+        _fail(prog, str(error), FAILED)
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stderr.close()
+        sys.exit(OK)
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's usage errors
+            _fail(prog, _with_suggestion(error))
+        if type(error).__name__ == "Abort":
+            _fail(prog, "interrupted", INTERRUPTED)
+        raise
+    except KeyboardInterrupt:
+        _fail(prog, "interrupted", INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """``value`` as one line of JSON on stdout."""
+    print(json.dumps(value, default=str), flush=True)
+
+
+def options_from(config: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: add an option for every field of the dataclass ``config`` to a typer command.
+
+    The command takes a keyword ``options``, a dict of the fields the user gave. Help texts, defaults and
+    valid names are those of the fields.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        hints = get_type_hints(command, include_extras=True)
+        own = [
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name])
+            for p in inspect.signature(command).parameters.values()
+            if p.name != "options"
+        ]
+        extra = [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(f))
+            for f in fields(config)
+        ]
+
+        def wrapper(**values: Any) -> Any:
+            given = {f.name: values.pop(f.name) for f in fields(config)}
+            return command(**values, options={name: v for name, v in given.items() if v is not None})
+
+        wrapper.__doc__ = command.__doc__
+        wrapper.__name__ = command.__name__
+        wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            own + extra
+        )
+        wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
+        return wrapper
+
+    return decorate
+
+
+def _annotation(f: Field[Any]) -> Any:
+    """The typer annotation of a field: optional, so that what the user did not say can be told apart."""
+    kind = str(f.type).split(" | ")[0]
+    names = f.metadata["names"]
+    text = f.metadata["help"] + (f": {', '.join(names)}" if names is not None else "")
+    default = f.metadata["automatic"] or (
+        ",".join(map(str, f.default)) if isinstance(f.default, tuple) else str(f.default).lower() if kind == "bool" else str(f.default)
+    )
+    flag = "--" + f.name.replace("_", "-")
+    if kind == "bool":
+        return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=default)]
+    python = {"int": int, "float": float}.get(kind, str)
+    return Annotated[python | None, typer.Option(flag, help=text, show_default=default)]  # type: ignore[valid-type]
+
+
+def _with_suggestion(error: Any) -> str:
+    """A usage error as one line, with the nearest valid command named."""
+    text = " ".join(str(error.format_message()).split())
+    context = getattr(error, "ctx", None)
+    if text.startswith("No such command") and "Did you mean" not in text and context is not None:
+        commands = list(getattr(context.command, "commands", {}))
+        near = difflib.get_close_matches(text.split("'")[1], commands, n=1, cutoff=0.4)
+        text = f"{text.rstrip('.')}" + (f": did you mean {near[0]!r}?" if near else f": choose from {', '.join(commands)}")
+    return text
+
+
+def _fail(prog: str, text: str, code: int = USER_MISTAKE) -> None:
+    print(f"{prog}: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(code)
