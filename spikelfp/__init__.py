@@ -4,6 +4,12 @@
 >>> from spikelfp import nn, rules, rewards, models, data
 """
 
+import os
+
+# Threads that wait by spinning slow training down several times as soon as another process uses the cores
+# (docs/performance.md). OpenMP reads this once, when torch is loaded; a value of the user's own stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from spikelfp import analysis, data, errors, methods, models, nn, rewards, rules
 from spikelfp.propagation import propagate
 from spikelfp.training import TemporalTrainer, Trainer

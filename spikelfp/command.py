@@ -84,13 +84,17 @@ def _annotation(f: Field[Any]) -> Any:
     names = f.metadata["names"]
     text = f.metadata["help"] + (f": {', '.join(names)}" if names is not None else "")
     default = f.metadata["automatic"] or (
-        ",".join(map(str, f.default)) if isinstance(f.default, tuple) else str(f.default).lower() if kind == "bool" else str(f.default)
+        ",".join(map(str, f.default))
+        if isinstance(f.default, tuple)
+        else str(f.default).lower()
+        if kind == "bool"
+        else str(f.default)
     )
     flag = "--" + f.name.replace("_", "-")
     if kind == "bool":
         return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=default)]
     python = {"int": int, "float": float}.get(kind, str)
-    return Annotated[python | None, typer.Option(flag, help=text, show_default=default)]  # type: ignore[valid-type]
+    return Annotated[python | None, typer.Option(flag, help=text, show_default=default)]
 
 
 def _with_suggestion(error: Any) -> str:
@@ -100,7 +104,9 @@ def _with_suggestion(error: Any) -> str:
     if text.startswith("No such command") and "Did you mean" not in text and context is not None:
         commands = list(getattr(context.command, "commands", {}))
         near = difflib.get_close_matches(text.split("'")[1], commands, n=1, cutoff=0.4)
-        text = f"{text.rstrip('.')}" + (f": did you mean {near[0]!r}?" if near else f": choose from {', '.join(commands)}")
+        text = f"{text.rstrip('.')}" + (
+            f": did you mean {near[0]!r}?" if near else f": choose from {', '.join(commands)}"
+        )
     return text
 
 

@@ -47,7 +47,7 @@ def propagate(outputs: Tensor, reward: Tensor, *, eps: float = 1e-6, retain_grap
         return
     if neurons is not outputs.grad_fn:
         edge = GradientEdge(neurons, 0)
-        (reward,) = torch.autograd.grad(outputs, edge, reward, retain_graph=True)  # type: ignore[arg-type]
+        (reward,) = torch.autograd.grad(outputs, edge, reward, retain_graph=True)
     neurons.output_reward = reward  # type: ignore[attr-defined]
     outputs.backward(torch.zeros_like(outputs), retain_graph=retain_graph)
 

@@ -16,7 +16,7 @@ def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
     """
     seen: dict[str, Tensor] = {}
 
-    def keep(name: str):  # type: ignore[no-untyped-def]
+    def keep(name: str):
         def hook(module: torch.nn.Module, inputs: object, spikes: Tensor) -> None:
             seen[name] = spikes.detach()
 

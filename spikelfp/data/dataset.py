@@ -94,6 +94,4 @@ def _check_finite(images: Tensor) -> None:
     bad = ~torch.isfinite(images).reshape(len(images), -1).all(dim=1)
     if bad.any():
         first = int(bad.nonzero()[0, 0])
-        raise DataError(
-            f"sample {first} holds NaN or infinity ({int(bad.sum())} of {len(images)} samples do)"
-        )
+        raise DataError(f"sample {first} holds NaN or infinity ({int(bad.sum())} of {len(images)} samples do)")

@@ -25,9 +25,7 @@ def digits(data_dir: Path | None = None) -> DataSplits:
     from sklearn.model_selection import train_test_split
 
     source = load_digits()
-    train, test = train_test_split(
-        np.arange(len(source.target)), test_size=0.2, random_state=0, stratify=source.target
-    )
+    train, test = train_test_split(np.arange(len(source.target)), test_size=0.2, random_state=0, stratify=source.target)
     images = torch.from_numpy(source.images.astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(source.target.astype(np.int64))
     everything = ArrayDataset(images, labels, scale=1 / 16, classes=10)

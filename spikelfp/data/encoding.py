@@ -74,9 +74,7 @@ def latency(images: Tensor, steps: int, *, threshold: float = 0.01) -> Tensor:
     if images.numel() == 0:  # snntorch takes the extrema of the batch, which an empty one lacks
         return images.new_zeros((steps, *images.shape), dtype=torch.float32)
     values = images.to(torch.float32)
-    return spikegen.latency(
-        values, num_steps=int(steps), threshold=threshold, normalize=True, linear=True, clip=True
-    )
+    return spikegen.latency(values, num_steps=int(steps), threshold=threshold, normalize=True, linear=True, clip=True)
 
 
 @encodings.register("delta")
@@ -112,15 +110,11 @@ def _check(images: Tensor, steps: int, unit_range: bool = False) -> None:
     if steps < 1 or steps != int(steps):
         raise UserError(f"steps must be a whole number of at least 1, got {steps}")
     if not images.is_floating_point():
-        raise ShapeError(
-            f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first"
-        )
+        raise ShapeError(f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first")
     bad = ~torch.isfinite(images)
     if unit_range:
         bad |= (images < 0) | (images > 1)
     if bad.any():
         where = tuple(bad.nonzero()[0].tolist())
         wanted = "in [0, 1]" if unit_range else "finite"
-        raise ShapeError(
-            f"images to encode must be {wanted}: the value at {list(where)} is {float(images[where])}"
-        )
+        raise ShapeError(f"images to encode must be {wanted}: the value at {list(where)} is {float(images[where])}")

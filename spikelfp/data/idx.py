@@ -77,16 +77,12 @@ def _read_header(path: Path, stream: BinaryIO, ndim: int) -> list[int]:
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise DataError(f"{path}: expected {expected}, found a file that starts with {magic!r}")
     if magic[2] != _UBYTE:
-        raise DataError(
-            f"{path}: expected {expected}, found element type 0x{magic[2]:02x} (magic {magic.hex()})"
-        )
+        raise DataError(f"{path}: expected {expected}, found element type 0x{magic[2]:02x} (magic {magic.hex()})")
     if magic[3] != ndim:
         raise DataError(f"{path}: expected {expected}, found {magic[3]} dimensions (magic {magic.hex()})")
     header = bytes(_read_at_most(stream, 4 * ndim))
     if len(header) < 4 * ndim:
-        raise DataError(
-            f"{path}: expected {4 + 4 * ndim} bytes of header, found {4 + len(header)}: truncated"
-        )
+        raise DataError(f"{path}: expected {4 + 4 * ndim} bytes of header, found {4 + len(header)}: truncated")
     sizes = [int.from_bytes(header[i : i + 4], "big") for i in range(0, 4 * ndim, 4)]
     if 0 in sizes:
         raise DataError(f"{path}: expected at least one element, found sizes {sizes} in its header")

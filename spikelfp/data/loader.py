@@ -55,9 +55,7 @@ class EpochSampler(Sampler[list[int]]):
             f"batch size {batch_size} is below the world size {world_size}: some ranks would get nothing",
         )
         self.total = n // batch_size if drop_last else -(-n // batch_size)
-        _require(
-            self.total >= 1, f"{n} samples make no full batch of {batch_size}: lower it or keep the last one"
-        )
+        _require(self.total >= 1, f"{n} samples make no full batch of {batch_size}: lower it or keep the last one")
         _require(0 <= start <= self.total, f"start must be 0 to {self.total} batches, got {start}")
         self.n, self.batch_size, self.seed, self.epoch, self.start = n, batch_size, seed, epoch, start
         self.shuffle, self.rank, self.world_size = shuffle, rank, world_size
@@ -123,9 +121,7 @@ def _collate(fetched: Any) -> Any:
     if isinstance(fetched, tuple):
         return fetched
     if len(fetched) == 0:
-        raise ShapeError(
-            "a rank got an empty slice of the last batch, which this data set cannot build: drop it"
-        )
+        raise ShapeError("a rank got an empty slice of the last batch, which this data set cannot build: drop it")
     return default_collate(fetched)
 
 

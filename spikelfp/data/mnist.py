@@ -122,9 +122,7 @@ def _locate(source: _Source, folder: Path) -> dict[str, Path]:
             files[stem] = fetch([mirror + name for mirror in source.mirrors], folder / name, source.md5[stem])
         except DataError as error:
             lacking = ", ".join(f"{stem}.gz" for stem in missing if stem not in files)
-            raise DataError(
-                f"{error} (missing there: {lacking}; unpacked files without .gz do as well)"
-            ) from error
+            raise DataError(f"{error} (missing there: {lacking}; unpacked files without .gz do as well)") from error
     return files
 
 
@@ -132,9 +130,7 @@ def _read_part(images_path: Path, labels_path: Path) -> ArrayDataset:
     images = read_idx(images_path, ndim=3)
     labels = read_idx(labels_path, ndim=1).to(torch.int64)
     if len(images) != len(labels):
-        raise DataError(
-            f"{images_path} holds {len(images)} images, but {labels_path} holds {len(labels)} labels"
-        )
+        raise DataError(f"{images_path} holds {len(images)} images, but {labels_path} holds {len(labels)} labels")
     check_labels(labels, _CLASSES, str(labels_path))
     return ArrayDataset(images.unsqueeze(1), labels, scale=1 / 255, classes=_CLASSES)
 

@@ -50,7 +50,7 @@ class NeuronNode:
 
 
 class MagnitudeStep(Function):
-    """Identity whose backward pass gives ``−|w|`` times the incoming gradient: eq. 7, for an optimiser that descends."""
+    """Identity whose backward pass gives ``−|w|`` times the gradient: eq. 7, for an optimiser that descends."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The LIF scans on the CPU, fused: one pass over memory, threads over neurons, vector units within a block.
+"""The LIF scans on the CPU, fused: one pass over memory, threads over neurons, vector units within a row.
 
 The arithmetic keeps the order of :mod:`spikelfp.functional.lif` (no fast-math, no fused multiply-add), so the
 spikes are the same to the last one. Compiled once per dtype and kept on disk.
@@ -12,18 +12,19 @@ from torch import Tensor
 
 from spikelfp.functional.lif import LIFParameters, Trace
 from spikelfp.functional.sequence import is_constant
+from spikelfp.kernels.threads import split
 
-_BLOCK = 2048  # neurons a thread takes through all of time at once: a row of a few arrays stays in the L1 cache
+_BLOCK = 2048  # neurons taken through all of time at once: a row of a few arrays stays in the L1 cache
+_GRAIN = 16_384  # neurons below which another thread costs more than it saves
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
-def _forward(current, start, beta, threshold, to_zero, spikes, membrane):  # type: ignore[no-untyped-def]
-    steps, count = membrane.shape
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _forward(current, start, beta, threshold, to_zero, spikes, membrane, first, last):
+    steps = membrane.shape[0]
     varying = current.shape[0] > 1
     one, nil = membrane.dtype.type(1), membrane.dtype.type(0)
-    for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
-        low = block * _BLOCK
-        high = min(low + _BLOCK, count)
+    for low in range(first, last, _BLOCK):
+        high = min(low + _BLOCK, last)
         for t in range(steps):
             source = current[t if varying else 0]
             before = membrane[t - 1] if t > 0 else start
@@ -42,17 +43,16 @@ def _forward(current, start, beta, threshold, to_zero, spikes, membrane):  # typ
                     fired[i] = one if u > threshold else nil
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
-def _reverse(  # type: ignore[no-untyped-def]
-    message, reward, final, membrane, start, beta, threshold, eps, to_zero, increment, out, to_start
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _reverse(
+    message, reward, final, membrane, start, beta, threshold, eps, to_zero, increment, out, to_start, first, last
 ):
-    steps, count = membrane.shape
+    steps = membrane.shape[0]
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
     varying = out.shape[0] == steps
     nil = membrane.dtype.type(0)
-    for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
-        low = block * _BLOCK
-        high = min(low + _BLOCK, count)
+    for low in range(first, last, _BLOCK):
+        high = min(low + _BLOCK, last)
         internal = np.zeros(high - low, membrane.dtype)
         if has_final:
             for i in range(low, high):
@@ -71,10 +71,9 @@ def _reverse(  # type: ignore[no-untyped-def]
                 fired_before = before[i] > threshold
                 decayed = beta * before[i]
                 # The current is not kept: what the membrane gained is, to rounding, what flowed in.
-                if fired_before:
-                    flow = now[i] if to_zero else now[i] - decayed + threshold
-                else:
-                    flow = now[i] - decayed
+                flow = now[i] if fired_before and to_zero else now[i] - decayed
+                if fired_before and not to_zero:
+                    flow += threshold
                 if increment:
                     scale = abs(before[i]) + abs(decayed + flow - before[i]) + eps
                 else:
@@ -111,7 +110,7 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters) -> Trace:
     source = current[:1] if is_constant(current) else current
     trace = _flat(membrane, steps, np.empty(0))
     real = trace.dtype.type
-    _forward(
+    arguments = (
         _flat(source, len(source), trace),
         _flat(start, 0, trace),
         real(p.beta),
@@ -120,6 +119,7 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters) -> Trace:
         _flat(spikes, steps, trace),
         trace,
     )
+    split(lambda low, high: _forward(*arguments, low, high), trace.shape[1], _GRAIN)
     return Trace(spikes, membrane)
 
 
@@ -139,7 +139,7 @@ def reverse(
     to_start = start.new_empty(start.shape)
     trace = _flat(membrane, steps, np.empty(0))
     real = trace.dtype.type
-    _reverse(
+    arguments = (
         _flat(message, steps, trace),
         _flat(reward, steps, trace),
         _flat(final, 0, trace),
@@ -153,5 +153,5 @@ def reverse(
         _flat(out, len(out), trace),
         _flat(to_start, 0, trace),
     )
+    split(lambda low, high: _reverse(*arguments, low, high), trace.shape[1], _GRAIN)
     return out, to_start
-

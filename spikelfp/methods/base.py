@@ -24,5 +24,3 @@ class Method(ABC):
 
         Returns what to watch, as scalar tensors (means over the batch).
         """
-
-

@@ -11,7 +11,7 @@ from spikelfp.rules import Epsilon, Rule
 
 
 class LFP(Method):
-    """Train by reward (LFP v3, section 3). ``reward`` and ``rule`` as in :mod:`spikelfp.rewards` and :mod:`spikelfp.rules`."""
+    """Train by ``reward`` (:mod:`spikelfp.rewards`), split by ``rule`` (:mod:`spikelfp.rules`); LFP v3, section 3."""
 
     name = "lfp"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from spikelfp import nn
@@ -18,7 +19,7 @@ def lif_mlp(sizes: Sequence[int], **neuron: Any) -> nn.Sequential:
     """
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.LIF(**neuron)]
     return nn.Sequential(*layers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from spikelfp import nn
 from spikelfp.models.checks import check_shape, check_sizes, pooling, spatial
@@ -12,7 +13,7 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """Dense layers with ReLU between them. Takes ``[T, B, sizes[0]]`` or images of as many pixels."""
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -15,7 +15,7 @@ from spikelfp.rules import Rule
 
 
 class Linear(torch.nn.Linear, Layer):
-    """``I[t] = W X[t] + b``: ``[T, B, in]`` to ``[T, B, out]``; parameters and initialisation of ``torch.nn.Linear``."""
+    """``I[t] = W X[t] + b``: ``[T, B, in]`` to ``[T, B, out]``; parameters as in ``torch.nn.Linear``."""
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, rule: Rule | None = None, **options: Any

@@ -11,8 +11,8 @@ from spikelfp.rewards.base import Reward
 class SpikeSequence(Reward):
     r"""Sequence reward of LFP v3, eq. A.4, for spikes ``o`` ``[T, B, C]``, with ``n_c = Σ_t o_c[t]``::
 
-        r_c[t] = 1 − σ(n_c − T/2)           for the right class (spike or not: it should spike in half the steps)
-        r_c[t] = σ(Σ_t |o_c[t] − 1| − T/2) − 1     for the others (they should be silent in half the steps)
+    r_c[t] = 1 − σ(n_c − T/2)           for the right class (spike or not: it should spike in half the steps)
+    r_c[t] = σ(Σ_t |o_c[t] − 1| − T/2) − 1     for the others (they should be silent in half the steps)
     """
 
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:

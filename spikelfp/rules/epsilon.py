@@ -61,9 +61,7 @@ class LIFScan(Function, NeuronNode):
     """LIF neurons over time, and the reward back through them; the arithmetic is in :mod:`spikelfp.kernels`."""
 
     @staticmethod
-    def forward(
-        ctx: Any, current: Tensor, start: Tensor, p: LIFParameters, eps: float
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, current: Tensor, start: Tensor, p: LIFParameters, eps: float) -> tuple[Tensor, Tensor]:
         scan = kernels.scan_for(current)
         spikes, membrane = scan.forward(current, start, p)
         ctx.save_for_backward(membrane, start)

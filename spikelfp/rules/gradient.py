@@ -18,7 +18,7 @@ from spikelfp.rules.base import LinearMap, Rule, heaviside
 
 @dataclass(frozen=True)
 class Gradient(Rule):
-    """Backpropagation (through time) of a loss. Networks of spikes do not learn under it, as the paper shows (Fig. 7)."""
+    """Backpropagation (through time) of a loss. Networks of spikes do not learn under it (v3, Fig. 7)."""
 
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return op(x, weight, bias)
@@ -50,7 +50,7 @@ class ZeroDerivative(Function):
 class MembraneScan(Function):
     """Membranes ``[T, …]`` of LIF neurons; backward through the leak, the reset detached (as in snnTorch)::
 
-        dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β (subtract) or β (1 − S[t]) (zero)
+    dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β (subtract) or β (1 − S[t]) (zero)
     """
 
     @staticmethod

@@ -16,12 +16,11 @@ def using(net: nn.Module, rule: Rule) -> Iterator[None]:
 
     The rule of a forward pass decides its backward pass, wherever that is called.
     """
-    layers = [layer for layer in net.modules() if isinstance(getattr(layer, "rule", None), Rule)]
-    before = [layer.rule for layer in layers]
-    for layer in layers:
-        layer.rule = rule
+    before = {layer: own for layer in net.modules() if isinstance(own := getattr(layer, "rule", None), Rule)}
+    for layer in before:
+        setattr(layer, "rule", rule)  # noqa: B010  (torch types attributes of modules as tensors)
     try:
         yield
     finally:
-        for layer, own in zip(layers, before, strict=True):
-            layer.rule = own  # type: ignore[assignment]
+        for layer, own in before.items():
+            setattr(layer, "rule", own)  # noqa: B010

@@ -20,7 +20,7 @@ def unit_norm(x: Tensor) -> Tensor:
 def clip_adaptive_(parameters: Iterable[Parameter], factor: float, eps: float = 1e-3) -> None:
     """Scale down, in place, the gradient of every unit whose norm exceeds ``factor · max(‖W_i‖, eps)``::
 
-        G_i ← λ ‖W_i‖* / ‖G_i‖ · G_i     if ‖G_i‖ / ‖W_i‖* > λ,   ‖W_i‖* = max(‖W_i‖, eps)
+    G_i ← λ ‖W_i‖* / ‖G_i‖ · G_i     if ‖G_i‖ / ‖W_i‖* > λ,   ‖W_i‖* = max(‖W_i‖, eps)
     """
     for p in parameters:
         if p.grad is None:

@@ -60,7 +60,9 @@ class RunConfig:
     )
     batch_size: int = option(128, "samples per update")
     optimizer: str = option("adam", "optimiser", optimizers)
-    lr: float | None = option(None, "largest learning rate", None, "5e-3 (lfp, adam), 1e-3 (gradients, adam), 0.05 (sgd)")
+    lr: float | None = option(
+        None, "largest learning rate", None, "5e-3 (lfp, adam), 1e-3 (gradients, adam), 0.05 (sgd)"
+    )
     schedule: str = option("one-cycle", "learning rate over the run", schedules)
     clip: float = option(0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none")
     validation: float = option(

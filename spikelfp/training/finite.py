@@ -33,7 +33,7 @@ def first_layer(net: nn.Module, x: Tensor) -> str | None:
             return f"the parameter {name}"
     found: list[str] = []
 
-    def look(name: str, kind: str):  # type: ignore[no-untyped-def]
+    def look(name: str, kind: str):
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and not torch.isfinite(output).all():
                 found.append(f"the output of layer {name} ({kind})")

@@ -49,9 +49,8 @@ class EpochBar:
         """One step further."""
         if self._progress.disable:
             return
-        text = {}
         if self._count % REFRESH_EVERY == 0:
             shown = {"acc": float(tally.correct) / tally.samples, **{n: float(v) for n, v in watched.items()}}
-            text = {"text": "  ".join(f"{name} {value:.3f}" for name, value in shown.items())}
+            self._progress.update(self._task, text="  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
         self._count += 1
-        self._progress.update(self._task, advance=1, **text)
+        self._progress.advance(self._task)

@@ -99,7 +99,9 @@ def load_run(path: str | Path, weights: str = "last", data_dir: str | None = Non
     """
     folder = Folder(Path(path))
     if not folder.config.is_file():
-        raise RunFolderError(f"{path} is no run folder: it has no config.yaml (make one with `spikelfp train --out {path}`)")
+        raise RunFolderError(
+            f"{path} is no run folder: it has no config.yaml (make one with `spikelfp train --out {path}`)"
+        )
     values = read_mapping(folder.config)
     shape, classes = values.pop("shape"), values.pop("classes")
     if data_dir is not None:
@@ -257,7 +259,9 @@ def _prepare(folder: Folder, config: RunConfig, splits: DataSplits, resume: bool
             )
         if overwrite and any(folder.path.iterdir()):
             if not folder.config.is_file():
-                raise RunFolderError(f"{folder.path} is no run folder (it has no config.yaml), so it is not overwritten")
+                raise RunFolderError(
+                    f"{folder.path} is no run folder (it has no config.yaml), so it is not overwritten"
+                )
             shutil.rmtree(folder.path)
     if resume:
         if not folder.config.is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,7 +142,7 @@ class Trainer:
 
         ``after_epoch`` may add to its row (a validation accuracy, say); ``after_step`` may :meth:`save`.
         """
-        self._schedule(len(train), epochs)  # type: ignore[arg-type]
+        self._schedule(train, epochs)
         while self.position.epoch < epochs:
             with EpochBar(self.position, self._batches_of(train), epochs, self.progress) as bar:
                 for x, labels in self._loader(train):
@@ -188,9 +188,7 @@ class Trainer:
         # Random encodings draw the same numbers at every evaluation and leave those of training alone.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.seed)
-            for x, labels in batches(
-                dataset, self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers
-            ):
+            for x, labels in batches(dataset, self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers):
                 outputs = self.net(self.present(x.to(self.device)))
                 correct += (predict(outputs) == labels.to(self.device)).sum()
                 total += len(labels)
@@ -206,11 +204,11 @@ class Trainer:
         """Go on from a checkpoint of the same network and settings."""
         checkpoint.load(path, self)
 
-    def _schedule(self, samples: int, epochs: int) -> None:
+    def _schedule(self, train: Dataset, epochs: int) -> None:
         """Make the schedule of the whole run, and give it the state a checkpoint left."""
         if epochs < 1:
             raise UserError(f"the number of epochs must be at least 1, got {epochs}")
-        total = -(-samples // self.batch_size) * epochs
+        total = self._batches_of(train) * epochs
         if self.total_steps not in (None, total):
             raise CheckpointError(
                 f"the checkpoint belongs to a run of {self.total_steps} steps, this one has {total}: "
@@ -237,8 +235,8 @@ class Trainer:
             workers=self.workers,
         )
 
-    def _batches_of(self, train: Sized) -> int:
-        return -(-len(train) // self.batch_size)
+    def _batches_of(self, train: Dataset) -> int:
+        return -(-_count(train) // self.batch_size)
 
     def _look_at_density(self) -> None:
         grads = [p.grad for p in self.net.parameters() if p.grad is not None]
@@ -265,6 +263,11 @@ class TemporalTrainer(Trainer):
         return self.encode(x, self.steps)
 
 
+def _count(dataset: Dataset) -> int:
+    """Number of samples."""
+    return len(dataset)  # type: ignore[arg-type]
+
+
 def default_reward(net: torch.nn.Module) -> Reward:
     """``SpikeSequence`` for a network whose last layer spikes, ``Softmax`` otherwise."""
     leaves = [layer for layer in net.modules() if not list(layer.children())]
@@ -274,7 +277,7 @@ def default_reward(net: torch.nn.Module) -> Reward:
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """The device of that name; ``auto`` is CUDA where there is one. Raises ``UserError`` for one that is not there."""
+    """The device of that name; ``auto`` is CUDA where there is one. ``UserError`` for one that is not there."""
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
