@@ -82,7 +82,7 @@ def lif_step(current: Tensor, membrane: Tensor, p: LIFParameters) -> tuple[Tenso
     """One step of eq. A.2-A.3: ``(I[t], U[t−1]) → (S[t], U[t])``, all of the shape of ``current``."""
     updated = p.beta * carried(membrane, p) + current
     if p.reset == "subtract":
-        updated = updated - p.threshold * (membrane > p.threshold)
+        updated = updated - p.threshold * (membrane > p.threshold).to(updated.dtype)
     return (updated > p.threshold).to(updated.dtype), updated
 
 

@@ -37,7 +37,7 @@ def reverse(
     previous = torch.cat([start.unsqueeze(0), membrane[:-1]])
     # The current is not kept: what the membrane gained is, to rounding, what flowed in.
     if p.reset == "subtract":
-        current = membrane - p.beta * previous + p.threshold * (previous > p.threshold)
+        current = membrane - p.beta * previous + p.threshold * (previous > p.threshold).to(membrane.dtype)
     else:
         current = membrane - p.beta * previous * (previous <= p.threshold)
     messages, to_start = reward_scan(total, current, membrane, start, p, eps)

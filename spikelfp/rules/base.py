@@ -34,7 +34,7 @@ class Rule(ABC):
 
     @abstractmethod
     def lif(self, current: Tensor, start: Tensor, p: LIFParameters) -> tuple[Tensor, Tensor]:
-        """LIF neurons: ``current`` ``[T, …]`` from membrane ``start`` ``[…]`` to spikes ``[T, …]`` and last membrane."""
+        """LIF neurons: ``current`` ``[T, …]`` from membrane ``start`` ``[…]`` to spikes and last membrane."""
 
 
 def heaviside(z: Tensor) -> Tensor:

@@ -1,0 +1,40 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+RESETS = ("subtract", "zero")
+DENOMINATORS = ("inflow", "increment")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test starts from the same random state."""
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that need a GPU are skipped without one."""
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="needs a CUDA device")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """A folder with MNIST, from $SPIKELFP_DATA or beside the repository; else the test is skipped."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    for folder in (os.environ.get("SPIKELFP_DATA"), beside):
+        if folder and (Path(folder) / "mnist" / "train-images-idx3-ubyte.gz").is_file():
+            return Path(folder)
+    pytest.skip("MNIST is not at hand: set SPIKELFP_DATA to a folder that holds mnist/")

@@ -1,0 +1,91 @@
+"""The LIF neuron against a scalar loop and against snnTorch."""
+
+import pytest
+import reference
+import snntorch
+import torch
+from conftest import DENOMINATORS, RESETS
+
+from spikelfp.errors import UserError
+from spikelfp.functional.lif import LIFParameters, lif_scan, lif_step, reward_scan
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("beta", [0.3, 0.9, 1.0])
+def test_scan_equals_the_scalar_loop(reset, beta):
+    current = torch.randn(20, 7, dtype=torch.float64)
+    start = torch.randn(7, dtype=torch.float64) * 2
+    trace = lif_scan(current, start, LIFParameters(beta, 0.7, reset))
+    for j in range(7):
+        spikes, membranes = reference.lif_run(current[:, j].tolist(), beta, 0.7, reset, float(start[j]))
+        assert trace.spikes[:, j].tolist() == spikes
+        torch.testing.assert_close(trace.membrane[:, j].tolist(), membranes, rtol=1e-12, atol=1e-12)
+    assert 0 < trace.spikes.mean() < 1
+
+
+@pytest.mark.parametrize("reset", RESETS)
+def test_same_spikes_and_membranes_as_snntorch_leaky(reset):
+    leaky = snntorch.Leaky(beta=0.9, threshold=1.0, reset_mechanism=reset)
+    current = torch.rand(25, 4, 50)
+    mem, membrane = leaky.init_leaky(), torch.zeros(4, 50)
+    fired = 0
+    for step in current:
+        theirs, mem = leaky(step, mem)
+        ours, membrane = lif_step(step, membrane, LIFParameters(0.9, 1.0, reset))
+        assert torch.equal(theirs, ours)
+        if reset == "subtract":  # with zero, snnTorch's membrane is already reset when it is handed out
+            assert torch.equal(mem, membrane)
+        fired += int(ours.sum())
+    assert fired > 100
+
+
+def test_threshold_is_strict():
+    p = LIFParameters(0.5, 1.0)
+    assert lif_step(torch.tensor([1.0]), torch.zeros(1), p)[0] == 0
+    assert lif_step(torch.tensor([1.0000001]), torch.zeros(1), p)[0] == 1
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("denominator", DENOMINATORS)
+def test_reward_scan_equals_the_scalar_loop(reset, denominator):
+    p = LIFParameters(0.85, 0.6, reset, denominator)
+    current, reward = torch.randn(2, 18, 9, dtype=torch.float64)
+    start = torch.randn(9, dtype=torch.float64)
+    membrane = lif_scan(current, start, p).membrane
+    message, to_start = reward_scan(reward, current, membrane, start, p, 1e-6)
+    for j in range(9):
+        slow = reference.lif_reward(
+            reward[:, j].tolist(), current[:, j].tolist(), 0.85, 0.6, reset, denominator, 1e-6, float(start[j])
+        )
+        torch.testing.assert_close(message[:, j].tolist(), slow, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(to_start, 0.85 * message[0])
+
+
+def test_reward_never_grows_through_time():
+    """The share handed back is at most β: |r_int| ≤ β |R| for increment, < |R| for inflow."""
+    current = torch.randn(50, 1000, dtype=torch.float64)
+    for denominator in DENOMINATORS:
+        p = LIFParameters(0.9, 1.0, "subtract", denominator)
+        membrane = lif_scan(current, torch.zeros(1000, dtype=torch.float64), p).membrane
+        reward = torch.zeros_like(current)
+        reward[-1] = 1.0
+        message, _ = reward_scan(reward, current, membrane, torch.zeros(1000, dtype=torch.float64), p, 1e-6)
+        handed = (0.9 * membrane[-2] * message[-1]).abs()
+        assert handed.max() <= (0.9 if denominator == "increment" else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"beta": 0.0}, "beta"),
+        ({"beta": 1.5}, "1.5"),
+        ({"beta": float("nan")}, "nan"),
+        ({"threshold": 0.0}, "threshold"),
+        ({"threshold": float("inf")}, "inf"),
+        ({"reset": "substract"}, "did you mean 'subtract'"),
+        ({"denominator": "inflows"}, "did you mean 'inflow'"),
+    ],
+)
+def test_values_out_of_range_are_named(values, named):
+    with pytest.raises(UserError, match=named):
+        LIFParameters(**values)

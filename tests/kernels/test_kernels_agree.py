@@ -1,0 +1,95 @@
+"""Every kernel against the readable reference: the same spikes to the last one, the same messages to rounding."""
+
+import pytest
+import torch
+from conftest import DENOMINATORS, RESETS
+
+from spikelfp import kernels, nn
+from spikelfp.errors import UserError
+from spikelfp.functional.lif import LIFParameters
+from spikelfp.kernels import numba_scan, threads, torch_scan
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (15, 3, 10), (7, 33, 1001)])
+def test_forward_gives_the_same_spikes_and_membranes(shape, reset, dtype):
+    current = torch.randn(shape, dtype=dtype)
+    start = torch.randn(shape[1:], dtype=dtype)
+    p = LIFParameters(0.9, 0.8, reset)
+    slow, fast = torch_scan.forward(current, start, p), numba_scan.forward(current, start, p)
+    assert torch.equal(slow.spikes, fast.spikes)
+    assert torch.equal(slow.membrane, fast.membrane)
+
+
+@pytest.mark.parametrize("reset", RESETS)
+def test_forward_of_a_constant_current(reset):
+    current = nn.constant(torch.randn(40, 900), 12)
+    start, p = torch.zeros(40, 900), LIFParameters(0.9, 0.8, reset)
+    assert torch.equal(torch_scan.forward(current, start, p).spikes, numba_scan.forward(current, start, p).spikes)
+
+
+@pytest.mark.parametrize("given", ["message", "reward", "both", "final"])
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("denominator", DENOMINATORS)
+def test_reverse_gives_the_same_messages(reset, denominator, constant, given):
+    current, message, reward = torch.randn(3, 9, 21, 1000, dtype=torch.float64)
+    final, start = torch.randn(2, 21, 1000, dtype=torch.float64)
+    p = LIFParameters(0.9, 0.8, reset, denominator)
+    if constant:
+        current = nn.constant(current[0], 9)
+    membrane = torch_scan.forward(current, start, p).membrane
+    arguments = (
+        message if given in ("message", "both") else None,
+        reward if given in ("reward", "both") else None,
+        final if given == "final" else None,
+        membrane, start, p, 1e-6, constant,
+    )  # fmt: skip
+    slow, fast = torch_scan.reverse(*arguments), numba_scan.reverse(*arguments)
+    for a, b in zip(slow, fast, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    assert len(slow[0]) == (1 if constant else 9)
+    assert slow[0].abs().max() > 0
+
+
+def test_silent_neurons_take_no_message():
+    membrane = torch.full((3, 1, 2), 0.5)
+    p = LIFParameters(0.9, 1.0)
+    for scan in (torch_scan, numba_scan):
+        to_current, _ = scan.reverse(torch.ones(3, 1, 2), None, None, membrane, torch.zeros(1, 2), p, 1e-6, False)
+        assert not to_current.any()
+
+
+def test_the_environment_chooses(monkeypatch):
+    x = torch.zeros(1)
+    monkeypatch.setenv(kernels.VARIABLE, "torch")
+    assert kernels.scan_for(x) is torch_scan
+    monkeypatch.setenv(kernels.VARIABLE, "numba")
+    assert kernels.scan_for(x) is numba_scan
+    with pytest.raises(UserError, match="float16"):
+        kernels.scan_for(x.half())
+    monkeypatch.setenv(kernels.VARIABLE, "auto")
+    assert kernels.scan_for(x.half()) is torch_scan
+    monkeypatch.setenv(kernels.VARIABLE, "nunba")
+    with pytest.raises(UserError, match="did you mean 'numba'"):
+        kernels.scan_for(x)
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 1000])
+def test_split_covers_everything_once(count):
+    seen = torch.zeros(count)
+
+    def run(low, high):
+        seen[low:high] += 1
+
+    threads.split(run, count, 100)
+    assert (seen == 1).all()
+
+
+def test_split_passes_errors_on():
+    def run(low, high):
+        raise ArithmeticError("in a thread")
+
+    with pytest.raises(ArithmeticError):
+        threads.split(run, 10_000, 100)

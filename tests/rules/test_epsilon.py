@@ -1,0 +1,208 @@
+"""LFP-ε against the slow version that sums the reward of every connection."""
+
+import pytest
+import reference
+import torch
+import torch.nn.functional as F
+from conftest import DENOMINATORS, RESETS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikelfp import nn, propagate, rewards, rules
+from spikelfp.errors import NonFiniteError, ShapeError, UserError
+
+EPS = 1e-6
+
+
+def layers_of(net):
+    return [(m.weight.tolist(), m.bias.tolist()) for m in net if isinstance(m, nn.Linear)]
+
+
+def grads_of(net):
+    return [(m.weight.grad, m.bias.grad) for m in net if isinstance(m, nn.Linear)]
+
+
+def assert_updates(net, slow, tolerance=1e-10):
+    """``.grad`` is −d_w of the slow version, summed over samples."""
+    for (grad_w, grad_b), parts in zip(grads_of(net), zip(*slow, strict=True), strict=True):
+        dw = sum(torch.tensor(w, dtype=torch.float64) for w, _ in parts)
+        db = sum(torch.tensor(b, dtype=torch.float64) for _, b in parts)
+        torch.testing.assert_close(-grad_w, dw, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(-grad_b, db, rtol=tolerance, atol=tolerance)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=2, max_size=4),
+    steps=st.integers(1, 8),
+    batch=st.integers(1, 3),
+    beta=st.floats(0.1, 1.0),
+    reset=st.sampled_from(RESETS),
+    denominator=st.sampled_from(DENOMINATORS),
+    seed=st.integers(0, 1000),
+)
+def test_lif_networks_of_any_shape(sizes, steps, batch, beta, reset, denominator, seed):
+    torch.manual_seed(seed)
+    net = nn.Sequential()
+    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        net.extend([nn.Linear(a, b), nn.LIF(beta, 0.4, reset, denominator)])
+    net.double()
+    x = torch.randn(steps, batch, sizes[0], dtype=torch.float64) * 2
+    spikes = net(x)
+    reward = torch.randn_like(spikes)
+    propagate(spikes, reward)
+    layers = layers_of(net)
+    slow = [
+        reference.lif_network_updates(
+            x[:, b].tolist(), layers, reward[:, b].tolist(), beta, 0.4, reset, denominator, EPS
+        )
+        for b in range(batch)
+    ]
+    assert_updates(net, slow, 1e-8)
+
+
+def test_constant_input_gives_the_updates_of_the_written_out_sequence():
+    nets = [nn.Sequential(nn.Linear(6, 20), nn.LIF(), nn.Linear(20, 4), nn.LIF()).double() for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    images = torch.rand(5, 6, dtype=torch.float64) * 3
+    inputs = (nn.constant(images, 11), nn.constant(images, 11).clone())
+    for net, x in zip(nets, inputs, strict=True):
+        spikes = net(x)
+        assert 0 < spikes.mean()
+        propagate(spikes, torch.linspace(-1, 1, spikes.numel(), dtype=torch.float64).view_as(spikes))
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("layer", "phi"), [(nn.ReLU, lambda z: max(z, 0.0)), (nn.Heaviside, lambda z: float(z > 0))])
+def test_static_networks(layer, phi):
+    net = nn.Sequential(nn.Linear(5, 8), layer(), nn.Linear(8, 7), layer(), nn.Linear(7, 3)).double()
+    x = torch.randn(1, 4, 5, dtype=torch.float64)
+    out = net(x)
+    reward = torch.randn_like(out)
+    propagate(out, reward)
+    phis = [phi, phi, lambda z: z]
+    slow = [
+        reference.static_updates(x[0, b].tolist(), layers_of(net), phis, reward[0, b].tolist(), EPS) for b in range(4)
+    ]
+    assert_updates(net, slow)
+
+
+def test_heaviside_outputs_are_rewarded_for_silence_too():
+    net = nn.Sequential(nn.Linear(5, 4), nn.Heaviside()).double()
+    x = torch.randn(1, 3, 5, dtype=torch.float64)
+    out = net(x)
+    assert 0 < out.mean() < 1
+    reward = torch.randn_like(out)
+    propagate(out, reward)
+    slow = [
+        reference.static_updates(x[0, b].tolist(), layers_of(net), [lambda z: float(z > 0)], reward[0, b].tolist(), EPS)
+        for b in range(3)
+    ]
+    assert_updates(net, slow)
+
+
+@pytest.mark.parametrize("outputs", ["softmax", "sigmoid", "mse"])
+def test_theorem_1(outputs):
+    """With r_c = o_c (−dL/do_c) the update of a ReLU net with conv, pooling and dense layers is |w| times gradient descent."""
+    net = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3),
+    ).double()  # fmt: skip
+    x = torch.randn(1, 5, 2, 10, 10, dtype=torch.float64)
+    y = torch.tensor([0, 2, 1, 1, 0])
+    target = F.one_hot(y, 3).double()
+    with rules.using(net, rules.Gradient()):
+        out = net(x)[0]
+    loss = {
+        "softmax": lambda: F.cross_entropy(out, y, reduction="sum"),
+        "sigmoid": lambda: F.binary_cross_entropy_with_logits(out, target, reduction="sum"),
+        "mse": lambda: ((out - target) ** 2).sum() / 2,
+    }[outputs]()
+    (slope,) = torch.autograd.grad(loss, out, retain_graph=True)
+    loss.backward()
+    gradient = {name: p.grad.clone() for name, p in net.named_parameters()}
+    net.zero_grad()
+    out = net(x)
+    reward = {"softmax": rewards.Softmax(), "sigmoid": rewards.Sigmoid()}.get(outputs)
+    r = reward(out, y) if reward else out.detach() * -slope
+    torch.testing.assert_close(r.view_as(slope), out[0].detach() * -slope)
+    for layer in net:
+        if isinstance(layer, (nn.ReLU, nn.Linear, nn.Conv2d)):
+            layer.rule = rules.Epsilon(eps=1e-14)
+    net.zero_grad()
+    propagate(net(x), r, eps=1e-14)
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p.grad, p.detach().abs() * gradient[name], rtol=1e-8, atol=1e-10)
+
+
+def test_reward_is_conserved_between_layers_without_bias():
+    """Σ r of a layer equals Σ r of the next (eq. 3), ε → 0."""
+    lower, upper = nn.Linear(6, 9, bias=False), nn.Linear(9, 4, bias=False)
+    x = torch.randn(1, 3, 6, dtype=torch.float64)
+    hidden = nn.ReLU()(lower.double()(x))
+    hidden.retain_grad()
+    out = upper.double()(hidden)
+    reward = torch.randn_like(out)
+    propagate(out, reward, eps=1e-12)
+    torch.testing.assert_close((hidden * hidden.grad).sum(), reward.sum(), rtol=1e-6, atol=1e-6)
+
+
+def test_calls_accumulate_like_backward():
+    net = nn.Sequential(nn.Linear(4, 5), nn.LIF(), nn.Linear(5, 3), nn.LIF()).double()
+    x = torch.randn(6, 8, 4, dtype=torch.float64) * 3
+    reward = torch.randn(6, 8, 3, dtype=torch.float64)
+    propagate(net(x), reward)
+    whole = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    for part in (slice(0, 3), slice(3, 8)):
+        propagate(net(x[:, part]), reward[:, part])
+    for p, grad in zip(net.parameters(), whole, strict=True):
+        torch.testing.assert_close(p.grad, grad, rtol=1e-10, atol=1e-12)
+
+
+def test_reward_behind_a_view_of_the_spikes():
+    net = nn.Sequential(nn.Linear(4, 6), nn.LIF()).double()
+    x = torch.randn(5, 2, 4, dtype=torch.float64) * 3
+    reward = torch.randn(5, 2, 6, dtype=torch.float64)
+    propagate(net(x), reward)
+    direct = net[0].weight.grad.clone()
+    net.zero_grad()
+    propagate(net(x).permute(1, 0, 2).reshape(2, 30), reward.permute(1, 0, 2).reshape(2, 30))
+    torch.testing.assert_close(net[0].weight.grad, direct)
+
+
+def test_reward_on_the_sum_of_spikes_goes_to_the_spikes_alone():
+    """A count is a linear output: its reward is split over the spikes, and silence earns nothing."""
+    lif = nn.LIF(1.0, 1.0).double()
+    current = torch.tensor([[[0.6, 0.2]], [[0.6, 0.2]]], dtype=torch.float64, requires_grad=True)
+    spikes = lif(current)
+    assert spikes.sum(0).tolist() == [[1.0, 0.0]]
+    propagate(spikes.sum(0), torch.ones(1, 2, dtype=torch.float64))
+    assert current.grad[:, 0, 0].abs().min() > 0
+    assert not current.grad[:, 0, 1].any()
+
+
+def test_normalised_reward_is_at_most_one_between_layers():
+    net = nn.Sequential(nn.Linear(8, 30), nn.LIF(), nn.Linear(30, 4), nn.LIF()).double()
+    with rules.using(net, rules.Epsilon(normalize=True)):
+        hidden = net[:2](torch.rand(9, 5, 8, dtype=torch.float64) * 4)
+        hidden.retain_grad()
+        out = net[2:](hidden)
+    propagate(out, torch.randn_like(out) * 1e4)
+    torch.testing.assert_close((hidden * hidden.grad).abs().max().item(), 1.0)
+
+
+def test_unusual_calls_are_refused():
+    net = nn.Sequential(nn.Linear(4, 3), nn.LIF())
+    x = torch.rand(2, 1, 4)
+    with torch.no_grad():
+        spikes = net(x)
+    with pytest.raises(UserError, match="no graph"):
+        propagate(spikes, torch.zeros(2, 1, 3))
+    with pytest.raises(ShapeError, match=r"\(2, 1, 4\)"):
+        propagate(net(x), torch.zeros(2, 1, 4))
+    with pytest.raises(NonFiniteError):
+        propagate(net(x), torch.full((2, 1, 3), float("nan")))
+    with pytest.raises(UserError, match="eps"):
+        rules.Epsilon(eps=0.0)
