@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
@@ -19,10 +21,17 @@ _TRANSPARENT = {
 }  # fmt: skip
 
 
-def propagate(outputs: Tensor, reward: Tensor, *, eps: float = 1e-6, retain_graph: bool = False) -> None:
+def propagate(
+    outputs: Tensor | Sequence[Tensor],
+    reward: Tensor | Sequence[Tensor],
+    *,
+    eps: float = 1e-6,
+    retain_graph: bool = False,
+) -> None:
     """Add ``−d_w`` (v3, eq. 7) to ``p.grad`` of every parameter behind ``outputs``; summed over batch and time.
 
     outputs: what the network returned, ``[T, B, C]`` or any shape; reward: ``r_c`` for each of its elements.
+    Several outputs (the chunks of a long sequence, the heads of a network) take as many rewards, in one pass.
     eps: the ε of the first division, ``m_c = r_c / (o_c + sign(o_c) ε)``, for linear outputs. The outputs of
     neurons (LIF, Heaviside, ReLU) take the reward as it is, spike or no spike.
 
@@ -31,6 +40,17 @@ def propagate(outputs: Tensor, reward: Tensor, *, eps: float = 1e-6, retain_grap
     :class:`~spikelfp.errors.ShapeError` for a reward of another shape, and
     :class:`~spikelfp.errors.NonFiniteError` for a reward that holds NaN or infinity.
     """
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    rewards = [reward] if isinstance(reward, Tensor) else list(reward)
+    if len(roots) != len(rewards):
+        raise ShapeError(f"{len(roots)} outputs need as many rewards, got {len(rewards)}")
+    for root, own in zip(roots, rewards, strict=True):
+        _check(root, own)
+    messages = [_start(root, own.detach().to(root.dtype), eps) for root, own in zip(roots, rewards, strict=True)]
+    torch.autograd.backward(roots, messages, retain_graph=retain_graph)
+
+
+def _check(outputs: Tensor, reward: Tensor) -> None:
     if outputs.grad_fn is None:
         raise UserError(
             "the outputs carry no graph to propagate through: run the network outside torch.no_grad() "
@@ -38,18 +58,19 @@ def propagate(outputs: Tensor, reward: Tensor, *, eps: float = 1e-6, retain_grap
         )
     if reward.shape != outputs.shape:
         raise ShapeError(f"reward has shape {tuple(reward.shape)}, the outputs {tuple(outputs.shape)}")
-    reward = reward.detach().to(outputs.dtype)
     if not torch.isfinite(reward).all():
         raise NonFiniteError("the reward holds NaN or infinity")
+
+
+def _start(outputs: Tensor, reward: Tensor, eps: float) -> Tensor:
+    """The message to begin with; to neurons the reward is handed directly, and the message is zero."""
     neurons = _neurons_behind(outputs.grad_fn)
     if neurons is None:
-        outputs.backward(to_message(reward, outputs.detach(), eps), retain_graph=retain_graph)
-        return
+        return to_message(reward, outputs.detach(), eps)
     if neurons is not outputs.grad_fn:
-        edge = GradientEdge(neurons, 0)
-        (reward,) = torch.autograd.grad(outputs, edge, reward, retain_graph=True)
+        (reward,) = torch.autograd.grad(outputs, GradientEdge(neurons, 0), reward, retain_graph=True)
     neurons.output_reward = reward  # type: ignore[attr-defined]
-    outputs.backward(torch.zeros_like(outputs), retain_graph=retain_graph)
+    return torch.zeros_like(outputs)
 
 
 def _neurons_behind(node: Node | None) -> Node | None:
