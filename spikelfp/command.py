@@ -93,8 +93,9 @@ def _annotation(f: Field[Any]) -> Any:
     flag = "--" + f.name.replace("_", "-")
     if kind == "bool":
         return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=default)]
-    python = {"int": int, "float": float}.get(kind, str)
-    return Annotated[python | None, typer.Option(flag, help=text, show_default=default)]
+    # Text for every kind: the configuration reads the values, whichever way they come, and names a bad one.
+    metavar = {"tuple[int, ...]": "INT,INT,…"}.get(kind, kind.upper().replace("STR", "NAME" if names else "TEXT"))
+    return Annotated[str | None, typer.Option(flag, help=text, show_default=default, metavar=metavar)]
 
 
 def _with_suggestion(error: Any) -> str:

@@ -76,9 +76,7 @@ def lif_network_updates(x, layers, reward, beta, theta, reset, denominator, eps)
         db = [0.0] * n_out
         below = [[0.0] * n_in for _ in range(steps)]
         for j in range(n_out):
-            n = lif_reward(
-                [r[j] for r in reward], [c[j] for c in currents], beta, theta, reset, denominator, eps
-            )
+            n = lif_reward([r[j] for r in reward], [c[j] for c in currents], beta, theta, reset, denominator, eps)
             for t in range(steps):
                 db[j] += abs(b[j]) * n[t]
                 for i in range(n_in):
@@ -101,13 +99,14 @@ def static_updates(x, layers, phis, reward, eps):
         normalised = [r / (zj + sign(zj) * eps) for r, zj in zip(reward, z, strict=True)]
         updates.append(
             (
-                [[abs(wji) * xi * n for wji, xi in zip(row, inputs, strict=True)] for row, n in zip(w, normalised, strict=True)],
+                [
+                    [abs(wji) * xi * n for wji, xi in zip(row, inputs, strict=True)]
+                    for row, n in zip(w, normalised, strict=True)
+                ],
                 [abs(bj) * n for bj, n in zip(b, normalised, strict=True)],
             )
         )
-        reward = [
-            sum(w[j][i] * inputs[i] * normalised[j] for j in range(len(b))) for i in range(len(inputs))
-        ]
+        reward = [sum(w[j][i] * inputs[i] * normalised[j] for j in range(len(b))) for i in range(len(inputs))]
     return updates[::-1]
 
 

@@ -124,4 +124,4 @@ def restore_random(states: dict[str, Any]) -> None:
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """A schedule's state without the functions it may hold: they are made anew with it."""
     keep = (bool, int, float, str, list, dict, tuple, type(None), torch.Tensor)
-    return {key: value for key, value in state.items() if isinstance(value, keep) and not key.endswith("lr_lambdas")}
+    return {key: value for key, value in state.items() if isinstance(value, keep)}

@@ -156,20 +156,28 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     return values
 
 
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "tuple[int, ...]": "whole numbers, such as 1000,1000",
+}
+
+
 def _typed(f: Any, value: Any) -> Any:
     """``value`` as the type of field ``f``; YAML reads ``1e-3`` as text."""
     if value is None:
         return None
     kind = f.type.split(" | ")[0]
-    if kind == "tuple[int, ...]":
-        return tuple(int(part) for part in (value.split(",") if isinstance(value, str) else value))
     if kind == "bool":
         if not isinstance(value, bool):
             raise UserError(f"{f.name} is true or false, got {value!r}")
         return value
     try:
+        if kind == "tuple[int, ...]":
+            return tuple(int(part) for part in (value.split(",") if isinstance(value, str) else value))
         if kind == "int" and int(value) != float(value):
             raise ValueError
         return {"int": int, "float": float, "str": str}[kind](value)
     except (TypeError, ValueError):
-        raise UserError(f"{f.name} is a number ({kind}), got {value!r}") from None
+        raise UserError(f"{f.name.replace('_', '-')} takes {_KINDS[kind]}, got {value!r}") from None

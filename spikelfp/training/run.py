@@ -31,6 +31,8 @@ from spikelfp.training.config import RunConfig, from_mapping, read_mapping
 from spikelfp.training.trainer import TemporalTrainer
 
 PACKAGES = ("spikelfp", "torch", "numpy", "snntorch", "nir", "numba", "scikit-learn")
+_SHAPE = ("shape", "classes")
+"""What ``config.yaml`` holds beside the options: the input and output of the network."""
 RATE_SAMPLES = 256
 """Test samples over which the spike rates of a summary are taken."""
 
@@ -160,13 +162,14 @@ def train(
     folder = Folder(Path(out))
     splits = load_splits(config)
     config = config.resolved(len(splits.train))
-    _prepare(folder, config, splits, resume, overwrite)
+    _check_folder(folder, config, resume, overwrite)
     torch.manual_seed(config.seed)
     spec = config.spec(splits.shape, splits.classes)
     net = models.build(spec)
     clock = _Clock()
     with _stop_on_interrupt() as stopped:
         trainer = make_trainer(net, config, progress=progress, should_stop=stopped)
+        _start_folder(folder, config, splits, overwrite)
         if resume and folder.last.exists():
             trainer.load(folder.last)
             echo(f"resuming after {trainer.position.step} steps (epoch {trainer.position.epoch + 1})")
@@ -191,6 +194,9 @@ def train(
             )
 
         def after_step(position: Any) -> None:
+            if position.step == 1:
+                for name, factor in trainer.woken.items():
+                    echo(f"layer {name} left its neurons silent: its initial weights were multiplied by {factor:.2f}")
             if config.checkpoint_every and position.step % config.checkpoint_every == 0:
                 trainer.save(folder.last)
 
@@ -248,37 +254,43 @@ def read_metrics(folder: Folder) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
 
 
-def _prepare(folder: Folder, config: RunConfig, splits: DataSplits, resume: bool, overwrite: bool) -> None:
-    """Make the folder, or refuse it, or check that it belongs to the same configuration."""
+def _check_folder(folder: Folder, config: RunConfig, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that is in use, or was started with another configuration."""
     if resume and overwrite:
         raise RunFolderError("--resume and --overwrite exclude each other")
-    if folder.path.exists() and not resume:
-        if not folder.path.is_dir() or (any(folder.path.iterdir()) and not overwrite):
+    if resume:
+        _check_same(folder, config)
+    elif folder.path.exists() and not (folder.path.is_dir() and not any(folder.path.iterdir())):
+        if not overwrite:
             raise RunFolderError(
                 f"{folder.path} exists already: go on with --resume, replace it with --overwrite, or name another --out"
             )
-        if overwrite and any(folder.path.iterdir()):
-            if not folder.config.is_file():
-                raise RunFolderError(
-                    f"{folder.path} is no run folder (it has no config.yaml), so it is not overwritten"
-                )
-            shutil.rmtree(folder.path)
-    if resume:
         if not folder.config.is_file():
-            raise RunFolderError(f"nothing to resume: {folder.path} has no config.yaml")
-        values = read_mapping(folder.config)
-        values.pop("shape", None), values.pop("classes", None)
-        before = from_mapping(values, str(folder.config))
-        free = {"data_dir", "device", "workers", "checkpoint_every"}
-        changed = [
-            f"{f.name} {getattr(before, f.name)} → {getattr(config, f.name)}"
-            for f in fields(RunConfig)
-            if f.name not in free and getattr(before, f.name) != getattr(config, f.name)
-        ]
-        if changed:
-            raise RunFolderError(f"{folder.path} was started with other options: {', '.join(changed)}")
-    extra = f"shape: {list(splits.shape)}\nclasses: {splits.classes}\n"
-    write_text(folder.config, config.to_yaml() + extra)
+            raise RunFolderError(f"{folder.path} is no run folder (it has no config.yaml), so it is not overwritten")
+
+
+def _check_same(folder: Folder, config: RunConfig) -> None:
+    """Refuse to resume a run that was started with other options."""
+    if not folder.config.is_file():
+        raise RunFolderError(f"nothing to resume: {folder.path} has no config.yaml")
+    values = read_mapping(folder.config)
+    before = from_mapping({k: v for k, v in values.items() if k not in _SHAPE}, str(folder.config))
+    free = {"data_dir", "device", "workers", "checkpoint_every"}
+    changed = [
+        f"{f.name} {getattr(before, f.name)} → {getattr(config, f.name)}"
+        for f in fields(RunConfig)
+        if f.name not in free and getattr(before, f.name) != getattr(config, f.name)
+    ]
+    if changed:
+        raise RunFolderError(f"{folder.path} was started with other options: {', '.join(changed)}")
+
+
+def _start_folder(folder: Folder, config: RunConfig, splits: DataSplits, overwrite: bool) -> None:
+    """Make the folder, anew for ``overwrite``, with its ``config.yaml``."""
+    if overwrite and folder.path.exists():
+        shutil.rmtree(folder.path)
+    shape = f"shape: {list(splits.shape)}\nclasses: {splits.classes}\n"
+    write_text(folder.config, config.to_yaml() + shape)
 
 
 def _write_metrics(folder: Folder, history: list[dict[str, float]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from spikelfp.registry import Registry
 
@@ -25,4 +25,4 @@ def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
 @schedules.register("constant")
 def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
     """The same learning rate throughout."""
-    return LambdaLR(optimizer, lambda step: 1.0)
+    return ConstantLR(optimizer, factor=1.0, total_iters=0)

@@ -24,6 +24,7 @@ from spikelfp.training.finite import check_gradients
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, schedules
+from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
 """Steps between two looks at how many weights an update touches."""
@@ -87,6 +88,7 @@ class Trainer:
     clip: λ of adaptive gradient clipping (Brock et al. 2021), 0 for none.
     seed: of the order of the samples, which is the same whatever else uses random numbers.
     device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, …
+    wake: before the first step, scale up the weights of hidden layers that never fire (:mod:`spikelfp.training.wake`).
     should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
     """
 
@@ -104,6 +106,7 @@ class Trainer:
         seed: int = 0,
         device: str | torch.device = "auto",
         workers: int = 0,
+        wake: bool = True,
         progress: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -121,7 +124,8 @@ class Trainer:
         self.make_schedule = schedules[schedule] if isinstance(schedule, str) else schedule
         self.scheduler: Any = None
         self.clip, self.batch_size, self.seed, self.workers = clip, batch_size, seed, workers
-        self.progress, self.should_stop = progress, should_stop
+        self.progress, self.should_stop, self.wake = progress, should_stop, wake
+        self.woken: dict[str, float] = {}
         self.position, self.tally = Position(), Tally()
         self.history: list[dict[str, float]] = []
         self.total_steps: int | None = None
@@ -143,6 +147,8 @@ class Trainer:
         ``after_epoch`` may add to its row (a validation accuracy, say); ``after_step`` may :meth:`save`.
         """
         self._schedule(train, epochs)
+        if self.wake and self.position.step == 0:
+            self.woken = self._wake(train)
         while self.position.epoch < epochs:
             with EpochBar(self.position, self._batches_of(train), epochs, self.progress) as bar:
                 for x, labels in self._loader(train):
@@ -237,6 +243,13 @@ class Trainer:
 
     def _batches_of(self, train: Dataset) -> int:
         return -(-_count(train) // self.batch_size)
+
+    def _wake(self, train: Dataset) -> dict[str, float]:
+        """Wake silent layers on the first batch; draws no random numbers of training."""
+        x, _ = next(iter(self._loader(train)))
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            self.net.train()
+            return wake(self.net, self.present(x.to(self.device)))
 
     def _look_at_density(self) -> None:
         grads = [p.grad for p in self.net.parameters() if p.grad is not None]

@@ -165,9 +165,7 @@ def test_a_broken_transfer_leaves_the_previous_file_alone(target, monkeypatch, f
         ("replace", errno.EROFS, "Read-only file system"),
     ],
 )
-def test_a_full_or_read_only_disk_keeps_the_previous_file(
-    server, target, monkeypatch, function, code, reason
-):
+def test_a_full_or_read_only_disk_keeps_the_previous_file(server, target, monkeypatch, function, code, reason):
     def fail(*args: object) -> None:
         raise OSError(code, os.strerror(code))
 

@@ -69,9 +69,7 @@ def test_rate_has_the_pixels_as_its_mean():
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    shape=shapes, steps=st.integers(1, 40), threshold=st.sampled_from([0.01, 0.3]), seed=st.integers(0, 999)
-)
+@given(shape=shapes, steps=st.integers(1, 40), threshold=st.sampled_from([0.01, 0.3]), seed=st.integers(0, 999))
 def test_latency_follows_its_formula(shape, steps, threshold, seed):
     images = sixteenths(shape, seed)
     x = data.latency(images, steps, threshold=threshold).reshape(steps, -1)

@@ -37,9 +37,7 @@ def test_a_file_in_place_of_the_folder(tmp_path):
 
 def test_data_sets_are_found_by_name():
     assert {"digits", "mnist", "fashion-mnist"} <= set(data.datasets)
-    with pytest.raises(
-        UnknownNameError, match="unknown data set 'fashion_mnist': did you mean 'fashion-mnist'"
-    ):
+    with pytest.raises(UnknownNameError, match="unknown data set 'fashion_mnist': did you mean 'fashion-mnist'"):
         data.load("fashion_mnist")
 
 

@@ -112,9 +112,7 @@ def test_a_lying_header_allocates_nothing(tmp_path, packed):
 def test_a_plausible_lie_in_a_gzip_file_costs_what_is_there(tmp_path):
     noise = np.random.default_rng(0).bytes(300_000)
     path = tmp_path / "x"
-    path.write_bytes(
-        gzip.compress(header(300, 1000, 1000) + noise)
-    )  # 300 MB, within what deflate could reach
+    path.write_bytes(gzip.compress(header(300, 1000, 1000) + noise))  # 300 MB, within what deflate could reach
     assert peak_of_failing_read(path, "= 300000000 bytes .* found 300000: truncated") < 4 << 20
 
 

@@ -34,8 +34,7 @@ def test_shards_together_are_the_whole_batches(n, batch_size, world_size, drop_l
     settings = {"shuffle": shuffle, "drop_last": drop_last}
     whole = list(EpochSampler(n, batch_size, seed, 3, **settings))
     shards = [
-        EpochSampler(n, batch_size, seed, 3, rank=r, world_size=world_size, **settings)
-        for r in range(world_size)
+        EpochSampler(n, batch_size, seed, 3, rank=r, world_size=world_size, **settings) for r in range(world_size)
     ]
     assert [len(shard) for shard in shards] == [len(whole)] * world_size
     joined = [list(chain(*slices)) for slices in zip(*shards, strict=True)]
@@ -131,9 +130,7 @@ def test_an_empty_slice_is_an_empty_batch():
 def test_other_data_sets_are_put_together_by_torch():
     plain = TensorDataset(DATA.images, DATA.labels)
     for dataset in (plain, Subset(plain, range(23))):
-        for (x, y), indices in zip(
-            batches(dataset, 5, seed=0, epoch=0), EpochSampler(23, 5, 0, 0), strict=True
-        ):
+        for (x, y), indices in zip(batches(dataset, 5, seed=0, epoch=0), EpochSampler(23, 5, 0, 0), strict=True):
             assert torch.equal(x, DATA.images[indices])
             assert torch.equal(y, DATA.labels[indices])
     x, _ = next(iter(batches(Subset(DATA, [7, 8]), 2, seed=0, epoch=0, shuffle=False)))

@@ -102,9 +102,7 @@ def test_a_disk_that_refuses_is_not_taken_for_a_missing_network(tmp_path, monkey
 def test_a_label_outside_is_named_with_its_file(write_mnist):
     labels = np.arange(20) % 10
     labels[13] = 10
-    with pytest.raises(
-        DataError, match=r"train-labels-idx1-ubyte\.gz: label 10 at index 13 is outside 0 to 9"
-    ):
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte\.gz: label 10 at index 13 is outside 0 to 9"):
         data.load("mnist", write_mnist(train_labels=labels))
 
 
@@ -130,9 +128,7 @@ def test_a_truncated_file_is_named(write_mnist):
     folder = write_mnist(packed=False)
     path = folder / "mnist" / IMAGES
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(
-        DataError, match=rf"{IMAGES}: expected 20 x 4 x 5 = 400 bytes .* found 399: truncated"
-    ):
+    with pytest.raises(DataError, match=rf"{IMAGES}: expected 20 x 4 x 5 = 400 bytes .* found 399: truncated"):
         data.load("mnist", folder)
 
 
@@ -162,9 +158,7 @@ def test_the_original_files():
 
 def test_the_checksums_are_those_of_the_original_files():
     folder = real_data() / "mnist"
-    found = {
-        stem: hashlib.md5((folder / f"{stem}.gz").read_bytes()).hexdigest() for stem in mnist_module.MNIST.md5
-    }
+    found = {stem: hashlib.md5((folder / f"{stem}.gz").read_bytes()).hexdigest() for stem in mnist_module.MNIST.md5}
     assert replace(mnist_module.MNIST, md5=found) == mnist_module.MNIST
 
 

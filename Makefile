@@ -1,0 +1,49 @@
+# Set-up, demo, tests and benchmarks. Needs Python >= 3.10, git and make.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup demo test test-all lint format bench clean
+
+help:
+	@echo "make demo      train a spiking network on digits with LFP, export it, check it in simulators (minutes)"
+	@echo "make test      the test suite"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make bench     benchmarks, side by side with the peers that are installed"
+	@echo "make lint      ruff and mypy;  make format  rewrites the layout of the code"
+
+setup: $(READY)
+
+# torch first and alone: the pin decides what every later package may bring along.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "spikelfp needs Python 3.10 or newer: make PYTHON=python3.11 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[interop,dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not network"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m "not network"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.step
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis runs exports

@@ -1,0 +1,8 @@
+"""Networks as files of the Neuromorphic Intermediate Representation (NIR), written and read."""
+
+from hw_export.nir.chain import Chain, Neuron, as_chain, read_chain
+from hw_export.nir.dialects import DIALECTS
+from hw_export.nir.read import from_nir
+from hw_export.nir.write import to_nir
+
+__all__ = ["DIALECTS", "Chain", "Neuron", "as_chain", "from_nir", "read_chain", "to_nir"]

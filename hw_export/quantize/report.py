@@ -1,0 +1,37 @@
+"""What quantisation did to each layer of weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer of weights ``w ≈ scale · q`` and the neurons behind it.
+
+    Attributes:
+        layer, kind: name and type of the layer.
+        neurons: name of the LIF layer it drives, ``None`` where there is none.
+        weights: how many.
+        scale: real value of one integer step of a weight.
+        threshold: the integer threshold of those neurons, in the unit of the layer's sums.
+        max_weight, max_bias: largest magnitudes of the integers; a bias is not limited to a weight's bits.
+        squared_error, relative_error: ``Σ (w − scale · q)²``, and the same divided by ``Σ w²``.
+        zero_fraction: part of the weights that became 0.
+        largest_sum: what ``|Σ q x + b|`` can reach, for inputs in [0, 1] and spikes; ``None`` for floats.
+        exact: whether float32 adds these sums without rounding, in any order.
+    """
+
+    layer: str
+    kind: str
+    neurons: str | None
+    weights: int
+    scale: float
+    threshold: int | None
+    max_weight: int
+    max_bias: int
+    squared_error: float
+    relative_error: float
+    zero_fraction: float
+    largest_sum: float | None
+    exact: bool

@@ -1,0 +1,99 @@
+"""The inputs an export is checked with."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikelfp import nn
+from spikelfp.errors import DataError, ShapeError, UserError
+from spikelfp.files import write_whole
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """``B`` labelled inputs, float32, of one sequence length.
+
+    inputs: ``[B, …]`` shown at each of ``steps`` steps, or, when not ``static``, ``[T, B, …]``.
+    labels: int64 ``[B]``. scale: σ such that ``inputs · σ`` should be integers, as far as the source tells;
+    ``None``: unknown.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    steps: int
+    static: bool = True
+    scale: int | None = None
+
+    def __post_init__(self) -> None:
+        batch_axis = 0 if self.static else 1
+        if self.inputs.dim() <= batch_axis or len(self.labels) != self.inputs.shape[batch_axis]:
+            raise ShapeError(f"{len(self.labels)} labels do not fit inputs of shape {tuple(self.inputs.shape)}")
+        if len(self.labels) < 1:
+            raise UserError("an export needs at least one sample to be checked with")
+        if not self.static and len(self.inputs) != self.steps:
+            raise ShapeError(f"the sequences have {len(self.inputs)} steps, expected {self.steps}")
+        if not torch.isfinite(self.inputs).all():
+            raise UserError("the samples hold NaN or infinity")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample at one step."""
+        return tuple(self.inputs.shape[1 if self.static else 2 :])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def sequence(self) -> Tensor:
+        """``[T, B, …]``, as a network takes it."""
+        return nn.constant(self.inputs, self.steps) if self.static else self.inputs
+
+    def first(self, count: int) -> Samples:
+        """The first ``count`` samples, or all."""
+        if count < 1:
+            raise UserError(f"the number of samples must be at least 1, got {count}")
+        inputs = self.inputs[:count] if self.static else self.inputs[:, :count]
+        return replace(self, inputs=inputs, labels=self.labels[:count])
+
+    def integers(self) -> Samples | None:
+        """The inputs times ``scale``, rounded; ``None`` where they are no integers, to within rounding, or lie outside
+        [0, 1], for which the bounds on integer sums are made.
+        """
+        if self.scale is None or self.inputs.min() < 0 or self.inputs.max() > 1:
+            return None
+        scaled = self.inputs * self.scale
+        whole = scaled.round()
+        if (scaled - whole).abs().max() > 1e-6 * self.scale:
+            return None
+        return replace(self, inputs=whole)
+
+
+def save_samples(path: str | Path, samples: Samples) -> None:
+    """Write ``samples`` to an ``.npz`` file; inputs that are small integers take a byte each."""
+    inputs = samples.inputs.numpy()
+    for kind in (np.uint8, np.int8, np.int16):
+        if np.array_equal(inputs, inputs.astype(kind)):
+            inputs = inputs.astype(kind)
+            break
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, inputs=inputs, labels=samples.labels.numpy(), steps=samples.steps, static=samples.static
+    )
+    write_whole(path, lambda file: file.write(buffer.getvalue()))
+
+
+def load_samples(path: str | Path) -> Samples:
+    """Read a file of :func:`save_samples`; :class:`~spikelfp.errors.DataError` when that cannot be done."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            inputs, labels = (torch.from_numpy(content[key]) for key in ("inputs", "labels"))
+            return Samples(inputs.float(), labels, int(content["steps"]), bool(content["static"]))
+    except FileNotFoundError:
+        raise DataError(f"there are no samples at {path}") from None
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise DataError(f"{path} holds no readable samples: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,129 @@
+"""What every simulator offers to the check."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from hw_export.nir import Chain, read_chain
+from hw_export.simulators.quiet import quiet
+from spikelfp.errors import ShapeError
+from spikelfp.registry import Registry
+
+
+class NotInstalledError(Exception):
+    """The simulator is not installed here."""
+
+
+class UnsupportedError(Exception):
+    """The simulator cannot run this file; the text says why."""
+
+
+class Simulator(ABC):
+    """Runs a NIR file, each layer's spikes watched.
+
+    package: what to install. module: what to import. resets: those it can run. latency: how many steps later
+    than in our networks the spikes of each further layer come: those of the k-th layer of neurons (from 0)
+    are ``k · latency`` steps late. :meth:`run` gives them without it.
+    """
+
+    package: ClassVar[str]
+    module: ClassVar[str]
+    resets: ClassVar[frozenset[str]] = frozenset({"zero", "subtract"})
+    latency: ClassVar[int] = 0
+
+    @property
+    def name(self) -> str:
+        """The name it is asked for by."""
+        return self.package
+
+    def version(self) -> str | None:
+        """Version of the package, ``None`` where it is not installed."""
+        if importlib.util.find_spec(self.module) is None:
+            return None
+        try:
+            return importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"
+
+    def available(self) -> bool:
+        """Whether the package is installed."""
+        return self.version() is not None
+
+    def run(self, path: str | Path, inputs: Tensor) -> dict[str, Tensor]:
+        """Spikes of every LIF node of the file at ``path``, bool ``[T, B, …]``, by the name of the node.
+
+        inputs: float32 ``[T, B, …]``, of the shape of the graph's input or of as many elements.
+
+        Raises :class:`NotInstalledError`, and :class:`UnsupportedError` where the simulator cannot run the
+        file.
+        """
+        if not self.available():
+            raise NotInstalledError(f"{self.name} is not installed: pip install {self.package}")
+        chain = read_chain(path)
+        for neuron in chain.neurons:
+            if neuron.reset not in self.resets:
+                raise UnsupportedError(f"{self.name} cannot reset by {neuron.reset!r} (neurons {neuron.name!r})")
+        sequence = inputs.reshape(*inputs.shape[:2], -1).to(torch.float32)
+        if sequence[0, 0].numel() != torch.Size(chain.input_shape).numel():
+            raise ShapeError(f"the file takes inputs of {chain.input_shape}, got {tuple(inputs.shape[2:])} per step")
+        # building layers draws random weights first: the caller's random state is not to move
+        with quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = self.spikes(chain, sequence.unflatten(2, chain.input_shape))
+        return {name: spikes.bool() for name, spikes in found.items()}
+
+    @abstractmethod
+    def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
+        """Spikes of every LIF node, latency removed; ``chain`` is fresh from the file and may be changed."""
+
+
+SIMULATORS: Registry[Simulator] = Registry("simulator")
+
+
+def simulator(name: str) -> Callable[[type[Simulator]], type[Simulator]]:
+    """Class decorator: files an instance of the class under ``name``."""
+
+    def add(cls: type[Simulator]) -> type[Simulator]:
+        SIMULATORS.register(name)(cls())
+        return cls
+
+    return add
+
+
+class Watch:
+    """Keeps what some modules of a torch network give out, call by call."""
+
+    def __init__(self, modules: dict[str, torch.nn.Module]) -> None:
+        self._seen: dict[str, list[Tensor]] = {name: [] for name in modules}
+        self._handles = [
+            module.register_forward_hook(
+                lambda _module, _inputs, output, name=name: self._seen[name].append(_first(output).detach().clone())
+            )
+            for name, module in modules.items()
+        ]
+
+    def stacked(self) -> dict[str, Tensor]:
+        """All outputs of each module, the calls along a new first axis; ends the watch."""
+        for handle in self._handles:
+            handle.remove()
+        return {name: torch.stack(outputs) for name, outputs in self._seen.items()}
+
+
+def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The spikes of a module that gives ``spikes`` or ``(spikes, state)``."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def batch_flatten(net: torch.nn.Module) -> None:
+    """Tell the ``Flatten`` modules of ``net`` of the batch axis, which NIR's dimensions do not count."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Flatten):
+            module.start_dim += module.start_dim >= 0
+            module.end_dim += module.end_dim >= 0

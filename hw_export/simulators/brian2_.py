@@ -1,0 +1,111 @@
+"""Brian 2, which imports no NIR: its equations are written here from the file."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw_export.nir import Chain
+from hw_export.simulators.base import Simulator, simulator
+from hw_export.simulators.dense import Stage, stages
+
+
+@simulator("brian2")
+class Brian2(Simulator):
+    """Each layer is a ``NeuronGroup``, each matrix behind the first a ``Synapses`` object; float64.
+
+    A spike reaches the next layer one step later (Brian updates neurons, then delivers spikes), so the k-th
+    layer lags ``k`` steps; until then it is held at rest. The analog input is injected as current, ``W x +
+    b`` of the first layer. Samples run one after the other in a single run, each in a window of ``T + layers
+    − 1`` steps that starts from rest. Code generation stays on numpy: compiling would take minutes, running
+    takes seconds.
+    """
+
+    package = "brian2"
+    module = "brian2"
+    latency = 1
+
+    def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
+        layers = stages(chain)
+        steps, batch = inputs.shape[:2]
+        window = steps + len(layers) - 1
+        x = inputs.flatten(2).transpose(0, 1).numpy().astype(np.float64)  # [B, T, inputs]
+        current = np.zeros((batch, window, layers[0].size))
+        current[:, :steps] = x @ layers[0].weight.T + layers[0].bias
+        with _brian2() as brian2:
+            monitors = _run(brian2, layers, current.reshape(batch * window, -1), window)
+        found = {}
+        for depth, (layer, (neurons, times)) in enumerate(zip(layers, monitors, strict=True)):
+            raster = np.zeros((batch * window, layer.size), bool)
+            raster[times, neurons] = True
+            raster = raster.reshape(batch, window, layer.size)[:, depth : depth + steps].swapaxes(0, 1)
+            found[layer.neuron.name] = torch.from_numpy(raster.copy()).unflatten(2, layer.neuron.shape)
+        return found
+
+
+def _run(brian2: Any, layers: list[Stage], current: np.ndarray, window: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Neuron and step of every spike of each layer, for the input current ``[steps, neurons]``."""
+    dt = 0.1 * brian2.ms  # only counts steps
+    clock = brian2.Clock(dt)
+    injected = brian2.TimedArray(current, dt=dt)
+    net = brian2.Network()
+    groups: list[Any] = []
+    monitors: list[Any] = []
+    for depth, layer in enumerate(layers):
+        group = brian2.NeuronGroup(
+            layer.size,
+            """v : 1
+            fired : 1
+            arriving : 1
+            beta : 1 (constant)
+            theta : 1 (constant)
+            bias : 1 (constant)""",
+            threshold="v > theta",
+            reset="fired = 1" if layer.subtract else "v = 0",
+            clock=clock,
+            namespace={"injected": injected, "window": window, "depth": depth},
+        )
+        group.beta, group.theta, group.bias = layer.beta, layer.threshold, layer.bias * (depth > 0)
+        drive = "arriving + bias" if depth else "injected(t, i)"
+        group.run_regularly(
+            f"""phase = t_in_timesteps % window
+            carried = int(phase > depth)
+            v = int(phase >= depth) * (beta * carried * v + {drive} - theta * carried * fired)
+            fired = 0
+            arriving = 0""",
+            clock=clock,
+            when="groups",
+        )
+        monitor = brian2.SpikeMonitor(group)
+        net.add(group, monitor)
+        if depth:
+            targets, sources = np.nonzero(layer.weight)
+            synapses = brian2.Synapses(groups[-1], group, "w : 1", on_pre="arriving_post += w", clock=clock)
+            synapses.connect(i=sources, j=targets)
+            synapses.w = layer.weight[targets, sources]
+            net.add(synapses)
+        groups.append(group)
+        monitors.append(monitor)
+    net.run(len(current) * dt, namespace={})
+    return [(np.asarray(m.i), np.rint(np.asarray(m.t / dt)).astype(np.int64)) for m in monitors]
+
+
+@contextlib.contextmanager
+def _brian2() -> Iterator[Any]:
+    """The module with numpy as its target; its preferences and Python's exception hook are put back."""
+    hook = sys.excepthook
+    import brian2
+
+    sys.excepthook = hook  # brian2 replaces it on import
+    target = brian2.prefs.codegen.target
+    try:
+        brian2.prefs.codegen.target = "numpy"
+        yield brian2
+    finally:
+        brian2.prefs.codegen.target = target

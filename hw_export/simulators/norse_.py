@@ -1,0 +1,50 @@
+"""norse, through ``norse.torch.from_nir``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from hw_export.nir import Chain, Neuron
+from hw_export.nir.dialects import DT
+from hw_export.simulators.base import Simulator, UnsupportedError, Watch, batch_flatten, simulator
+
+
+@simulator("norse")
+class Norse(Simulator):
+    """norse 1.1 takes Euler steps ``v += dt/τ · (I − v)``: it ignores ``r``, so the file must have ``r = 1``.
+
+    ``zero``: as imported, with ``dt`` of the file. ``subtract``: its importer passes no reset on to
+    ``nir.LIF``; after import the reset of each cell becomes ``v − θ/β`` at once, which one step later has
+    become the delayed ``− θ``.
+    """
+
+    package = "norse"
+    module = "norse"
+
+    def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
+        import norse.torch
+
+        for neuron in chain.neurons:
+            if (chain.graph.nodes[neuron.name].r != 1).any():
+                raise UnsupportedError("norse ignores r; write the file in the default dialect, which has r = 1")
+        net = norse.torch.from_nir(chain.graph, dt=float(chain.metadata.get("dt", DT)))
+        batch_flatten(net)
+        modules = {neuron.name: net.get_submodule(neuron.name) for neuron in chain.neurons}
+        for neuron in chain.neurons:
+            if neuron.reset == "subtract":
+                cell = modules[neuron.name]
+                cell.p = cell.p._replace(reset_method=subtract(neuron))
+        watch = Watch(modules)
+        state = None
+        for step in inputs:
+            _, state = net(step, state)
+        return watch.stacked()
+
+
+def subtract(neuron: Neuron) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """norse's reset method ``(z, v, v_reset, v_th) → v`` for delayed subtraction; decay by β makes ``θ/β`` a
+    ``θ``."""
+    beta = float(neuron.beta.flat[0])
+    return lambda z, v, v_reset, v_th: v - z * v_th / beta

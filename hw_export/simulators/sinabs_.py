@@ -1,0 +1,56 @@
+"""sinabs, through ``sinabs.nir.from_nir``."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw_export.nir import Chain, Neuron
+from hw_export.simulators.base import Simulator, Watch, simulator
+
+
+@simulator("sinabs")
+class Sinabs(Simulator):
+    """sinabs 2.0 and 3.1 import the layers well and the neurons as others: ``exp(−1/τ)`` with τ in steps,
+    ``r`` ignored, ``v ≥ threshold`` fires ``floor(v / threshold)`` times, reset by immediate subtraction.
+
+    Neurons of more than one axis crash its importer where it asks ``any(v_leak)``; it is handed a flat
+    ``v_leak``, which it uses for nothing else. After import every LIF layer is set to the neuron of the file:
+    decay ``1 − dt/τ``, threshold in units of the current, one spike a step, ``≥`` the next float32 above the
+    threshold, and the reset: ``zero``, or ``θ/β`` subtracted at once, which decay turns into the delayed
+    ``θ``.
+    """
+
+    package = "sinabs"
+    module = "sinabs"
+
+    def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
+        import sinabs.nir
+
+        for _, node in chain.nodes:
+            if isinstance(node, nir.LIF):
+                node.v_leak = node.v_leak.reshape(-1)
+        steps, batch = inputs.shape[:2]
+        net = sinabs.nir.from_nir(chain.graph, batch_size=batch)
+        modules = {neuron.name: net.get_submodule(neuron.name) for neuron in chain.neurons}
+        for neuron in chain.neurons:
+            as_in_file(modules[neuron.name], neuron)
+        watch = Watch(modules)
+        net(inputs.transpose(0, 1).flatten(0, 1))  # sinabs folds time into the batch, samples first
+        return {name: seen[0].unflatten(0, (batch, steps)).transpose(0, 1) for name, seen in watch.stacked().items()}
+
+
+def as_in_file(layer: torch.nn.Module, neuron: Neuron) -> None:
+    """Give an imported ``sinabs.layers.LIFSqueeze`` the decay, threshold and reset of ``neuron``."""
+    from sinabs.activation import MembraneReset, MembraneSubtract, SingleSpike
+
+    beta = torch.from_numpy(neuron.beta.astype(np.float32))
+    threshold = torch.from_numpy(neuron.threshold.astype(np.float32))
+    layer.train_alphas = True  # type: ignore[assignment]
+    layer.alpha_syn = None  # type: ignore[assignment]
+    layer.alpha_mem = torch.nn.Parameter(beta, requires_grad=False)
+    layer.spike_threshold = torch.nn.Parameter(torch.nextafter(threshold, threshold + 1), requires_grad=False)
+    layer.spike_fn = SingleSpike
+    layer.reset_fn = MembraneReset() if neuron.reset == "zero" else MembraneSubtract(threshold / beta)

@@ -1,0 +1,52 @@
+"""snnTorch, through ``snntorch.import_nir.import_from_nir``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hw_export.nir import Chain
+from hw_export.nir.dialects import DT
+from hw_export.simulators.base import Simulator, UnsupportedError, Watch, batch_flatten, simulator
+
+
+@simulator("snntorch")
+class SnnTorch(Simulator):
+    """snnTorch 1.0 reads any ``r`` (as a factor of the threshold) and assumes ``dt = 1e-4``.
+
+    ``zero``: as imported. ``subtract``: its importer always makes ``reset_mechanism="zero"``; the imported
+    neurons are set to snnTorch's own default, delayed subtraction, after import. (The property alone has no
+    effect; four attributes make up the mode.)
+    """
+
+    package = "snntorch"
+    module = "snntorch"
+
+    def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
+        import snntorch
+        from snntorch.import_nir import import_from_nir
+
+        if chain.metadata.get("dt", DT) != DT:
+            raise UnsupportedError(f"snntorch assumes dt = {DT}, the file has {chain.metadata['dt']}")
+        others = list(snntorch.SpikingNeuron.instances)  # a list of every neuron ever made, kept alive by it
+        try:
+            net = import_from_nir(chain.graph)
+        finally:
+            snntorch.SpikingNeuron.instances[:] = others
+        batch_flatten(net)
+        modules = {neuron.name: net.get_submodule(neuron.name) for neuron in chain.neurons}
+        for neuron in chain.neurons:
+            if neuron.reset == "subtract":
+                subtract_with_delay(modules[neuron.name])
+        watch = Watch(modules)
+        for step in inputs:
+            net(step)
+        return watch.stacked()
+
+
+def subtract_with_delay(leaky: torch.nn.Module) -> None:
+    """Turn an imported ``snntorch.Leaky`` into ``Leaky(reset_mechanism="subtract", reset_delay=True)``."""
+    leaky._reset_mechanism = "subtract"  # type: ignore[assignment]
+    leaky.reset_mechanism_val = torch.tensor(0)
+    leaky.state_function = leaky._base_sub
+    leaky.reset_delay = True  # type: ignore[assignment]

@@ -1,0 +1,42 @@
+"""A NIR file, which simulators and the toolchains of several chips read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from hw_export.nir import as_chain, to_nir
+from hw_export.nir.dialects import DT
+from hw_export.targets.base import TARGETS, Target
+
+FILE = "network.nir"
+
+
+class NirFile(Target):
+    """``network.nir`` in the default dialect."""
+
+    summary: ClassVar[str] = "NIR graph (HDF5), read by snnTorch, norse, sinabs and other simulators and toolchains"
+    bits: ClassVar[tuple[int, ...]] = (*range(2, 17), 32)
+
+    def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
+        graph = to_nir(net, folder / FILE, input_shape=input_shape)
+        return {
+            "dialect": "default",
+            "dt": DT,
+            "neurons": [
+                {
+                    "layer": neuron.layer,
+                    "node": neuron.name,
+                    "shape": list(neuron.shape),
+                    "beta": float(graph.nodes[neuron.name].metadata["beta"]),
+                    "threshold": float(graph.nodes[neuron.name].metadata["threshold"]),
+                    "reset": neuron.reset,
+                }
+                for neuron in as_chain(graph).neurons
+            ],
+        }
+
+
+TARGETS.register("nir")(NirFile())

@@ -1,0 +1,198 @@
+"""The command as a person runs it: exit codes, one-line errors, run folders."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+QUICK = ["--data", "digits", "--hidden", "16", "--steps", "4", "--epochs", "2", "--no-report"]
+
+
+def run(*arguments, cwd=None, check=None):
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-m", "spikelfp", *arguments], capture_output=True, text=True, cwd=cwd, env=environment
+    )
+    if check is not None:
+        assert done.returncode == check, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    done = run("train", *QUICK, "--out", str(folder), "--json", check=0)
+    return folder, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_run_folder_is_complete(trained):
+    folder, printed = trained
+    summary = json.loads((folder / "summary.json").read_text())
+    wanted = "data model method rule reward seed epochs test_accuracy train_accuracy spike_rates update_density " \
+        "seconds_per_epoch peak_memory_mb parameters versions"  # fmt: skip
+    assert set(wanted.split()) <= set(summary)
+    assert {**summary, "run": str(folder)} == printed
+    assert 0 < summary["update_density"] <= 1
+    assert summary["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for name in ("last", "best", "initial"):
+        torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)
+    assert "hidden:\n- 16\n" in (folder / "config.yaml").read_text()
+
+
+def test_eval_gives_the_accuracy_of_the_summary(trained):
+    folder, summary = trained
+    done = run("eval", str(folder), "--json", check=0)
+    assert json.loads(done.stdout.splitlines()[-1])["test_accuracy"] == summary["test_accuracy"]
+
+
+def test_the_same_seed_gives_the_same_run(trained, tmp_path):
+    folder, summary = trained
+    done = run("train", *QUICK, "--out", str(tmp_path / "b"), "--json", "--quiet", check=0)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["test_accuracy"] == summary["test_accuracy"]
+    a, b = (torch.load(f / "checkpoints" / "last.pt", weights_only=True)["weights"] for f in (folder, tmp_path / "b"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_config_file_gives_options_that_the_command_line_overrides(tmp_path):
+    (tmp_path / "c.yaml").write_text("hidden: [12]\nsteps: 3\nepochs: 1\nlr: 1e-3\n")
+    run("train", "--config", "c.yaml", "--steps", "5", "--out", "r", "--no-report", cwd=tmp_path, check=0)
+    written = (tmp_path / "r" / "config.yaml").read_text()
+    assert "steps: 5\n" in written
+    assert "lr: 0.001\n" in written
+    assert "- 12\n" in written
+
+
+def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path):
+    options = ["--data", "digits", "--hidden", "64", "--steps", "10", "--epochs", "40", "--no-report"]
+    whole = run("train", *options, "--out", str(tmp_path / "whole"), "--json", check=0)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spikelfp", "train", *options, "--out", str(tmp_path / "cut")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "cut" / "metrics.csv"
+    for _ in range(600):
+        if metrics.exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    resumed = run("train", "--out", str(tmp_path / "cut"), "--resume", "--no-report", "--json", check=0)
+    assert "resuming after" in resumed.stderr
+    a, b = (json.loads(done.stdout.splitlines()[-1]) for done in (whole, resumed))
+    assert a["test_accuracy"] == b["test_accuracy"]
+    weights = [
+        torch.load(tmp_path / name / "checkpoints" / "last.pt", weights_only=True)["weights"]
+        for name in ("whole", "cut")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_validation_part_chooses_the_best_epoch(tmp_path):
+    done = run("train", *QUICK, "--validation", "0.2", "--out", str(tmp_path / "v"), "--json", check=0)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert "validation_accuracy" in summary
+    header = (tmp_path / "v" / "metrics.csv").read_text().splitlines()[0]
+    assert "validation_accuracy" in header
+    assert "test_accuracy" not in header
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["trian"], "'train'"),
+        (["train", "--modle", "mlp"], "--model"),
+        (["train", "--model", "lif_mlp"], "did you mean 'lif-mlp'"),
+        (["train", "--data", "digit"], "did you mean 'digits'"),
+        (["train", "--method", "lpf"], "did you mean 'lfp'"),
+        (["train", "--rule", "epsilom"], "did you mean 'epsilon'"),
+        (["train", "--reward", "spike-sequense"], "did you mean 'spike-sequence'"),
+        (["train", "--reset", "sub"], "subtract"),
+        (["train", "--beta", "0"], "beta"),
+        (["train", "--threshold", "-1"], "threshold"),
+        (["train", "--steps", "0"], "steps"),
+        (["train", "--epochs", "0"], "epochs"),
+        (["train", "--batch-size", "many"], "many"),
+        (["train", "--lr", "-1"], "learning rate"),
+        (["train", "--hidden", "a,b"], "hidden"),
+        (["train", "--model", "lif-lenet"], "16×16"),
+        (["train", "--device", "tpu"], "tpu"),
+        (["train", "--config", "missing.yaml"], "missing.yaml"),
+        (["train", "--data-dir", "nowhere"], "nowhere"),
+        (["train", "--resume", "--out", "nowhere"], "nothing to resume"),
+        (["eval", "nowhere"], "no run folder"),
+        (["report", "nowhere"], "nowhere"),
+        (["eval"], "'run'"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, named, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("spikelfp: ")
+    assert named in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_config_file_with_mistakes_is_named(tmp_path):
+    for text, named in (
+        ("hiden: [3]\n", "did you mean 'hidden'"),
+        ("steps: lots\n", "lots"),
+        ("- 1\n", "list"),
+        ("a: b: c", "YAML"),
+    ):
+        (tmp_path / "c.yaml").write_text(text)
+        done = run("train", "--config", "c.yaml", cwd=tmp_path)
+        assert done.returncode == 2
+        assert named in done.stderr
+
+
+def test_a_run_folder_that_exists_is_refused(trained, tmp_path):
+    folder, _ = trained
+    before = (folder / "summary.json").read_bytes()
+    done = run("train", *QUICK, "--out", str(folder))
+    assert done.returncode == 2
+    assert "--resume" in done.stderr
+    assert "--overwrite" in done.stderr
+    assert (folder / "summary.json").read_bytes() == before
+    done = run("train", *QUICK, "--steps", "7", "--out", str(folder), "--resume")
+    assert done.returncode == 2
+    assert "steps 4 → 7" in done.stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    done = run("train", *QUICK, "--out", str(tmp_path / "mine"), "--overwrite")
+    assert done.returncode == 2
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_overwrite_replaces_a_run(tmp_path):
+    run("train", *QUICK, "--out", str(tmp_path / "r"), check=0)
+    (tmp_path / "r" / "old").write_text("")
+    run("train", *QUICK, "--out", str(tmp_path / "r"), "--overwrite", check=0)
+    assert not (tmp_path / "r" / "old").exists()
+
+
+def test_info_and_help_work():
+    facts = json.loads(run("info", "--json", check=0).stdout.splitlines()[-1])
+    assert "digits" in facts["data"]
+    assert "lfp" in facts["methods"]
+    for command in ("train", "eval", "report", "info"):
+        assert "default" in run(command, "--help", check=0).stdout or command != "train"
+
+
+def test_importing_the_package_is_quick_and_quiet():
+    code = "import time; t = time.time(); import spikelfp; print(time.time() - t)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.stderr == ""

@@ -1,0 +1,210 @@
+"""Every simulator gives our spikes, all of them, and leaves the program as it was."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import sys
+
+import nir
+import numpy as np
+import pytest
+import torch
+from export_nets import BATCH, STEPS, bernoulli, convolutional, dense, pixels, tie
+
+from hw_export import quantize, to_nir, verify
+from hw_export.nir import read_chain
+from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
+from hw_export.simulators.base import Watch
+from hw_export.simulators.dense import stages
+from spikelfp import nn
+from spikelfp.analysis import record
+from spikelfp.errors import ShapeError
+from spikelfp.functional.lif import lif_scan
+
+
+def assert_identical(net, path, x, simulator: str) -> None:
+    """All layers fire, not all the time, and ``simulator`` agrees at every neuron and step."""
+    (result,) = verify(net, path, x, [simulator])
+    assert result.status == "identical", result
+    neurons = [layer for layer in net.modules() if isinstance(layer, nn.LIF)]
+    assert len(result.layers) == len(neurons)
+    for layer in result.layers:
+        assert layer.differences == 0
+        assert 0 < layer.spikes < layer.compared
+        assert layer.compared % (x.shape[0] * x.shape[1]) == 0
+
+
+def test_spikes_driven_by_spikes(tmp_path, simulator, reset):
+    net = dense(reset)
+    to_nir(net, tmp_path / "network.nir")
+    assert_identical(net, tmp_path / "network.nir", bernoulli(24), simulator)
+
+
+def test_spikes_driven_by_currents(tmp_path, simulator, reset):
+    net = dense(reset, seed=2)
+    to_nir(net, tmp_path / "network.nir")
+    assert_identical(net, tmp_path / "network.nir", nn.constant(pixels(24), STEPS), simulator)
+
+
+def test_three_layers(tmp_path, simulator, reset):
+    net = dense(reset, sizes=(24, 20, 16, 8))
+    to_nir(net, tmp_path / "network.nir")
+    assert_identical(net, tmp_path / "network.nir", bernoulli(24), simulator)
+
+
+def test_exact_ties_do_not_fire(tmp_path, simulator, reset):
+    net = tie(reset)
+    x = bernoulli(64)
+    to_nir(net, tmp_path / "network.nir")
+    current = net[1](x)
+    membrane = lif_scan(current, torch.zeros_like(current[0]), net[2].parameters_).membrane
+    assert (membrane == net[2].threshold).sum() > 5, "without ties this would test nothing"
+    assert_identical(net, tmp_path / "network.nir", x, simulator)
+
+
+@pytest.mark.parametrize("beta", [0.9, 0.6, math.exp(-0.1)])
+@pytest.mark.parametrize("bits", [3, 8])
+def test_integer_networks(tmp_path, simulator, reset, beta, bits):
+    net = quantize(dense(reset, beta), bits, input_scale=16)
+    assert all(layer.exact for layer in net.report)
+    to_nir(net, tmp_path / "network.nir")
+    assert_identical(net, tmp_path / "network.nir", nn.constant(pixels(24, count=20) * 16, STEPS), simulator)
+
+
+def test_convolutions(tmp_path, simulator, reset):
+    net = convolutional(reset).eval()
+    to_nir(net, tmp_path / "network.nir", input_shape=(1, 8, 8))
+    assert_identical(net, tmp_path / "network.nir", bernoulli(1, 8, 8), simulator)
+
+
+def test_integer_convolutions(tmp_path, simulator, reset):
+    net = quantize(convolutional(reset), 6, input_scale=16)
+    assert all(layer.exact for layer in net.report)
+    to_nir(net, tmp_path / "network.nir", input_shape=(1, 8, 8))
+    assert_identical(net, tmp_path / "network.nir", nn.constant(pixels(1, 8, 8) * 16, STEPS), simulator)
+
+
+def test_one_sample_one_step(tmp_path, simulator):
+    net = dense("zero")
+    to_nir(net, tmp_path / "network.nir")
+    (result,) = verify(net, tmp_path / "network.nir", bernoulli(24)[:1, :1], [simulator])
+    assert result.status == "identical"
+
+
+def test_the_std_dialect_where_the_resistance_is_honoured(tmp_path, simulator, reset):
+    net = dense(reset)
+    to_nir(net, tmp_path / "network.nir", "std")
+    if simulator != "norse":
+        assert_identical(net, tmp_path / "network.nir", bernoulli(24), simulator)
+        return
+    (result,) = verify(net, tmp_path / "network.nir", bernoulli(24), [simulator])
+    assert result.status == "unsupported"
+    assert "norse ignores r" in result.reason
+
+
+@pytest.mark.filterwarnings("ignore:nirtorch.load:DeprecationWarning")
+@pytest.mark.parametrize("name", ["snntorch", "norse"])
+def test_reset_to_zero_needs_no_adapter(tmp_path, name):
+    """The importers as they are, driven as their documentation says: no part of our adapters."""
+    pytest.importorskip(name)
+    net, x = dense("zero"), bernoulli(24)
+    to_nir(net, tmp_path / "network.nir")
+    graph = nir.read(tmp_path / "network.nir")
+    if name == "snntorch":
+        from snntorch.import_nir import import_from_nir
+
+        imported = import_from_nir(graph)
+    else:
+        import norse.torch
+
+        imported = norse.torch.from_nir(graph, dt=1e-4)
+    state, outputs = None, []
+    with torch.no_grad():
+        for step in x:
+            spikes, state = imported(step, state)
+            outputs.append(spikes)
+    assert torch.equal(torch.stack(outputs), net(x))
+
+
+def test_running_twice_gives_the_same(tmp_path, simulator):
+    to_nir(dense("subtract"), tmp_path / "network.nir")
+    first, second = (SIMULATORS[simulator].run(tmp_path / "network.nir", bernoulli(24)) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(spikes.dtype == torch.bool for spikes in first.values())
+
+
+def test_simulators_are_silent_and_leave_no_traces(tmp_path, simulator, capfd):
+    to_nir(dense("subtract"), tmp_path / "network.nir")
+    SIMULATORS[simulator].run(tmp_path / "network.nir", bernoulli(24))  # whatever an import does, once
+    hook, level = sys.excepthook, logging.root.manager.disable
+    threads, state, numpys = torch.get_num_threads(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    instances = len(__import__("snntorch").SpikingNeuron.instances)
+    capfd.readouterr()
+    SIMULATORS[simulator].run(tmp_path / "network.nir", bernoulli(24))
+    assert capfd.readouterr() == ("", "")
+    assert sys.excepthook is hook
+    assert "brian" not in getattr(hook, "__module__", "")
+    assert logging.root.manager.disable == level
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpys)  # noqa: NPY002
+    assert len(__import__("snntorch").SpikingNeuron.instances) == instances
+    if simulator == "brian2":
+        assert __import__("brian2").prefs.codegen.target == "auto"
+
+
+def test_a_simulator_that_is_not_there_is_not_run(tmp_path, monkeypatch, simulator):
+    to_nir(dense("zero"), tmp_path / "network.nir")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not SIMULATORS[simulator].available()
+    with pytest.raises(NotInstalledError, match="pip install"):
+        SIMULATORS[simulator].run(tmp_path / "network.nir", bernoulli(24))
+
+
+def test_a_reset_it_cannot_do_is_unsupported(tmp_path):
+    class Zero(Simulator):
+        package, module, resets = "torch", "torch", frozenset({"zero"})
+
+        def spikes(self, chain, inputs):
+            raise AssertionError("must not be asked")
+
+    to_nir(dense("subtract"), tmp_path / "network.nir")
+    with pytest.raises(UnsupportedError, match="cannot reset by 'subtract'"):
+        Zero().run(tmp_path / "network.nir", bernoulli(24))
+
+
+def test_inputs_of_another_size_are_refused(tmp_path, simulator):
+    to_nir(dense("zero"), tmp_path / "network.nir")
+    with pytest.raises(ShapeError, match=r"takes inputs of \(24,\), got \(23,\)"):
+        SIMULATORS[simulator].run(tmp_path / "network.nir", torch.zeros(STEPS, BATCH, 23))
+
+
+def test_the_matrices_of_a_convolutional_file_are_its_layers(tmp_path):
+    net = convolutional("zero").double().eval()
+    to_nir(net, tmp_path / "network.nir", input_shape=(1, 8, 8))
+    x = torch.rand(1, 3, 1, 8, 8, dtype=torch.float64)
+    first = stages(read_chain(tmp_path / "network.nir"))[0]
+    expected = net[1](net[0](x)).flatten(2)[0] * 4  # the pool is a sum in the file
+    assert torch.allclose(x.flatten(2)[0] @ torch.from_numpy(first.weight).T + torch.from_numpy(first.bias), expected)
+    assert first.threshold == pytest.approx(0.8)
+
+
+def test_a_matrix_that_would_be_too_large_is_unsupported(tmp_path, monkeypatch):
+    monkeypatch.setattr("hw_export.simulators.dense.LARGEST", 1000)
+    to_nir(dense("zero"), tmp_path / "network.nir")
+    assert len(stages(read_chain(tmp_path / "network.nir"))) == 2
+    to_nir(convolutional("zero"), tmp_path / "conv.nir", input_shape=(1, 8, 8))
+    with pytest.raises(UnsupportedError, match="too large"):
+        stages(read_chain(tmp_path / "conv.nir"))
+
+
+def test_a_watch_keeps_every_call():
+    net = torch.nn.Sequential(torch.nn.Identity())
+    watch = Watch({"first": net[0]})
+    for value in (1.0, 2.0):
+        net(torch.tensor([value]))
+    assert watch.stacked()["first"].tolist() == [[1.0], [2.0]]
+    net(torch.tensor([3.0]))
+    assert record(nn.Sequential(nn.LIF()), torch.zeros(2, 1, 1)).keys() == {"0"}
