@@ -109,7 +109,7 @@ def markdown(table: dict[str, dict[str, dict]], about: str) -> str:
             for r in results.values()
         ]
         lines.append(f"| {network} | " + " | ".join(cells) + " |")
-    lines += ["", "In brackets: times the step of spikelfp, LFP. Memory: the most the process held, torch included.", ""]
+    lines += ["", "In brackets: times our LFP step. Memory: the most the process held, torch included.", ""]
     return "\n".join(lines)
 
 
@@ -121,9 +121,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(NETWORKS), action="append", help="networks to measure (default: all)")
     arguments = parser.parse_args()
     chosen = arguments.only or list(NETWORKS)
-    table = {
-        name: measure(NETWORKS[name], arguments.rounds, arguments.steps, name) for name in chosen
-    }
+    table = {name: measure(NETWORKS[name], arguments.rounds, arguments.steps, name) for name in chosen}
     about = (
         f"One training step, batch 128, β 0.9; median of {arguments.rounds * arguments.steps} in turns; "
         f"{os.cpu_count()} cores ({platform.processor() or platform.machine()}), torch {torch.__version__}."

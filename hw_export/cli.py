@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,8 @@ from hw_export.targets import TARGETS
 from hw_export.targets.nir_file import FILE
 from hw_export.verify import Result, verify
 from spikelfp.command import FAILED, OK, print_json, run_app
-from spikelfp.errors import UserError
+from spikelfp.errors import SaveError, UserError
+from spikelfp.files import write_text
 
 app = typer.Typer(
     help="Take trained spiking networks to other simulators and to chips.",
@@ -110,6 +112,10 @@ def verify_command(
     _show_results(results, len(shown), shown.steps)
     for name in changed:
         print(f"{name} is not the file that was built: its checksum differs from the manifest")
+    try:  # for the report of the run; an export on a read-only disk can be verified all the same
+        write_text(Path(folder) / "verify.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    except SaveError as error:
+        print(f"the result is not kept: {error}")
     if as_json:
         print_json(
             {

@@ -72,7 +72,10 @@ def train_command(
         console.print(str(stop), highlight=False, soft_wrap=True)
         return INTERRUPTED
     if report:
-        write_report(folder.path)
+        try:
+            write_report(folder.path)
+        except UserError as error:  # the training is done and kept
+            console.print(f"no report: {error}", highlight=False, soft_wrap=True)
     if not quiet:
         _show(summary, folder)
     if as_json:

@@ -11,9 +11,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-RESETS = ("subtract", "zero")
-DENOMINATORS = ("inflow", "increment")
-
 
 @pytest.fixture(autouse=True)
 def _seeded():

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 
+RESETS = ("subtract", "zero")
+DENOMINATORS = ("inflow", "increment")
+
 
 def sign(z: float) -> float:
     return 1.0 if z >= 0 else -1.0

@@ -61,7 +61,6 @@ class LIF(Layer):
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x)[0]
 
-    @torch.compiler.disable
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes ``[T, B, …]`` and the membrane ``[B, …]`` after the last step."""
         if x.dim() < 2 or len(x) < 1:
@@ -75,6 +74,10 @@ class LIF(Layer):
         elif state.shape != x.shape[1:]:
             raise ShapeError(f"the membrane handed in has shape {tuple(state.shape)}, a step {tuple(x.shape[1:])}")
         return self.rule.lif(x, state, self.parameters_)
+
+    # What torch.compiler.disable sets, without the second that importing torch's compiler takes: the scan has
+    # kernels of its own, and a reward finds the neurons by their autograd node.
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def extra_repr(self) -> str:
         p = self.parameters_

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,8 @@ class LoadedRun:
         return load_splits(self.config)
 
     def trainer(self, **options: Any) -> TemporalTrainer:
-        """A trainer for the network, with the settings of the run: to evaluate, or to show it data."""
-        return make_trainer(self.net, self.config, **options)
+        """A trainer for the network, with the settings of the run, on whatever device is here."""
+        return make_trainer(self.net, replace(self.config, device="auto"), **options)
 
 
 def load_run(path: str | Path, weights: str = "last", data_dir: str | None = None) -> LoadedRun:
@@ -105,7 +105,9 @@ def load_run(path: str | Path, weights: str = "last", data_dir: str | None = Non
             f"{path} is no run folder: it has no config.yaml (make one with `spikelfp train --out {path}`)"
         )
     values = read_mapping(folder.config)
-    shape, classes = values.pop("shape"), values.pop("classes")
+    if not set(_SHAPE) <= set(values):
+        raise RunFolderError(f"{folder.config} lacks {' or '.join(_SHAPE)}: it is not one that spikelfp wrote")
+    shape, classes = (values.pop(name) for name in _SHAPE)
     if data_dir is not None:
         values["data_dir"] = data_dir
     config = from_mapping(values, str(folder.config))
@@ -214,6 +216,9 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
     history = trainer.history
     some, _ = next(iter(batches(splits.test, RATE_SAMPLES, seed=0, epoch=0, shuffle=False)))
     net = trainer.net
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # of a random encoding
+        rates = analysis.spike_rates(net, trainer.present(some.to(trainer.device)))
     summary: dict[str, Any] = {
         "data": config.data,
         "model": config.model,
@@ -225,7 +230,7 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "steps": config.steps,
         "test_accuracy": trainer.evaluate(splits.test).accuracy,
         "train_accuracy": history[-1]["train_accuracy"],
-        "spike_rates": analysis.spike_rates(net, trainer.present(some.to(trainer.device))),
+        "spike_rates": rates,
         "update_density": history[-1].get("update_density"),
         "seconds_per_epoch": sum(row["seconds"] for row in history) / len(history),
         "peak_memory_mb": peak_memory_mb(trainer.device),
@@ -250,8 +255,11 @@ def read_metrics(folder: Folder) -> list[dict[str, float]]:
     """The rows of ``metrics.csv``."""
     if not folder.metrics.is_file():
         raise RunFolderError(f"{folder.path} has no metrics.csv yet: no epoch is finished")
-    with open(folder.metrics, newline="") as file:
-        return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+    try:
+        with open(folder.metrics, newline="") as file:
+            return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise RunFolderError(f"{folder.metrics} is damaged: {error}") from None
 
 
 def _check_folder(folder: Folder, config: RunConfig, resume: bool, overwrite: bool) -> None:

@@ -21,7 +21,8 @@ def wake(net: torch.nn.Module, x: Tensor) -> dict[str, float]:
     Sparse input (latency code, events) under a usual initialisation can leave the membranes far below their
     threshold. From the input on, the weights of a layer that fires less than once in two hundred steps are
     multiplied until it fires in one of twenty. The output layer is left alone: its silence is rewarded or
-    punished as it is. On the digits, latency code, this takes a 64-32-10 network from 0.32 to 0.78. Returns the factor of each layer it changed, by the name of its parameters' layer.
+    punished as it is. (Digits in latency code, 64-32-10 LIF neurons, 20 epochs: 0.32 without, 0.78 with it.)
+    Returns the factor of each layer it changed, by the name of its parameters' layer.
     """
     names = {module: name for name, module in net.named_modules()}
     order = _run_order(net, x)

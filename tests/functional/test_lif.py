@@ -4,7 +4,7 @@ import pytest
 import reference
 import snntorch
 import torch
-from conftest import DENOMINATORS, RESETS
+from reference import DENOMINATORS, RESETS
 
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import LIFParameters, lif_scan, lif_step, reward_scan

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import DENOMINATORS, RESETS
+from reference import DENOMINATORS, RESETS
 
 from spikelfp import kernels, nn
 from spikelfp.errors import UserError

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import RESETS
+from reference import RESETS
 
 from spikelfp import models, nn, propagate
 from spikelfp.errors import ShapeError, UserError

@@ -1,12 +1,14 @@
 """LFP-ε against the slow version that sums the reward of every connection."""
 
+from itertools import pairwise
+
 import pytest
 import reference
 import torch
 import torch.nn.functional as F
-from conftest import DENOMINATORS, RESETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import DENOMINATORS, RESETS
 
 from spikelfp import nn, propagate, rewards, rules
 from spikelfp.errors import NonFiniteError, ShapeError, UserError
@@ -44,7 +46,7 @@ def assert_updates(net, slow, tolerance=1e-10):
 def test_lif_networks_of_any_shape(sizes, steps, batch, beta, reset, denominator, seed):
     torch.manual_seed(seed)
     net = nn.Sequential()
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         net.extend([nn.Linear(a, b), nn.LIF(beta, 0.4, reset, denominator)])
     net.double()
     x = torch.randn(steps, batch, sizes[0], dtype=torch.float64) * 2
@@ -68,7 +70,7 @@ def test_constant_input_gives_the_updates_of_the_written_out_sequence():
     inputs = (nn.constant(images, 11), nn.constant(images, 11).clone())
     for net, x in zip(nets, inputs, strict=True):
         spikes = net(x)
-        assert 0 < spikes.mean()
+        assert spikes.mean() > 0
         propagate(spikes, torch.linspace(-1, 1, spikes.numel(), dtype=torch.float64).view_as(spikes))
     for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-10)
@@ -104,7 +106,7 @@ def test_heaviside_outputs_are_rewarded_for_silence_too():
 
 @pytest.mark.parametrize("outputs", ["softmax", "sigmoid", "mse"])
 def test_theorem_1(outputs):
-    """With r_c = o_c (−dL/do_c) the update of a ReLU net with conv, pooling and dense layers is |w| times gradient descent."""
+    """With r_c = o_c (−dL/do_c) the update of a ReLU net is |w| times that of gradient descent."""
     net = nn.Sequential(
         nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(2), nn.ReLU(),
         nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3),

@@ -1,9 +1,11 @@
 """Surrogate gradients of the same network equal snnTorch's; plain gradients of spikes are zero."""
 
+import contextlib
+
 import pytest
 import snntorch
 import torch
-from conftest import RESETS
+from reference import RESETS
 from snntorch import functional as sf
 from snntorch import surrogate
 
@@ -52,7 +54,7 @@ def test_plain_gradients_of_spikes_are_zero():
 def test_using_gives_the_rules_back_even_after_an_error():
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
     before = [layer.rule for layer in net]
-    with pytest.raises(ZeroDivisionError), rules.using(net, rules.Gradient()):
+    with contextlib.suppress(ZeroDivisionError), rules.using(net, rules.Gradient()):
         assert all(isinstance(layer.rule, rules.Gradient) for layer in net)
         raise ZeroDivisionError
     assert [layer.rule for layer in net] == before

@@ -1,0 +1,101 @@
+"""Colours, fonts and paper of the figures, for a light and a dark page."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
+
+PIXELS_PER_INCH = 100
+"""Page pixels per inch of a figure."""
+
+SHARPNESS = 2.4
+"""Image pixels per page pixel, so that a figure is sharp on a 2x screen even where it is shown a little larger."""
+
+SMALL, MEDIUM = 8.0, 9.0
+"""Font sizes in points."""
+
+FONTS = ("Inter", "Helvetica Neue", "Arial", "Liberation Sans")
+"""Fonts close to those of the page, the first installed one is taken; DejaVu Sans comes with matplotlib."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours, chosen to be told apart by colour-blind readers (after Okabe and Ito).
+
+    ink, muted, line: text, lesser text, thin lines. main: what the figure is about. accent: what differs from
+    it. quiet: what is only there to compare. paper: the card behind the figure.
+    """
+
+    name: str
+    ink: str
+    muted: str
+    line: str
+    main: str
+    accent: str
+    quiet: str
+    paper: str
+
+
+LIGHT = Theme("light", "#1c2127", "#5b6570", "#e2e6ea", "#0072b2", "#d55e00", "#b4bdc6", "#ffffff")
+DARK = Theme("dark", "#e8ebee", "#9aa5b1", "#303741", "#56b4e9", "#f0943c", "#5a6572", "#1a1f26")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of ``width`` × ``height`` page pixels."""
+    return Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH))
+
+
+def place(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
+    """Axes at a place given in page pixels from the top left corner."""
+    inches = figure.get_size_inches()
+    across, down = inches[0] * PIXELS_PER_INCH, inches[1] * PIXELS_PER_INCH
+    rectangle = (left / across, 1 - (top + height) / down, width / across, height / down)
+    return figure.add_axes(rectangle, **options)
+
+
+def clean(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
+    """Thin lines, quiet ticks, and a grid across the axis ``grid``."""
+    axes.set_facecolor("none")
+    for side in ("top", "right", *(("left",) if grid == "y" else ())):
+        axes.spines[side].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(theme.line if grid == "x" else theme.muted)
+        spine.set_linewidth(0.7)
+    axes.tick_params(length=0, pad=5, labelsize=SMALL, labelcolor=theme.muted)
+    axes.grid(axis=grid, color=theme.line, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def bare(axes: Axes) -> None:
+    """No ticks and no frame."""
+    axes.set_facecolor("none")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG with a transparent background."""
+    for axes in figure.axes:  # tick labels exist from here on
+        axes.get_xticklabels(), axes.get_yticklabels()
+    for text in figure.findobj(Text):
+        text.set_fontfamily(_family())
+    out = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(out, format="png", dpi=PIXELS_PER_INCH * SHARPNESS, transparent=True, metadata={"Software": None})
+    return out.getvalue()
+
+
+@cache
+def _family() -> list[str]:
+    installed = {font.name for font in fontManager.ttflist}
+    return [*[name for name in FONTS if name in installed][:1], "DejaVu Sans"]

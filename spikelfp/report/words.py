@@ -1,0 +1,132 @@
+"""Names of the command line in plain words, and the command line of a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import fields
+
+from spikelfp.training.config import RunConfig
+
+DATA = {
+    "digits": "handwritten digits",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "nmnist": "N-MNIST",
+    "shd": "Spiking Heidelberg Digits",
+    "braille": "Braille letters",
+}
+
+MODELS = {
+    "lif-mlp": "spiking MLP",
+    "lif-lenet": "spiking LeNet",
+    "mlp": "ReLU MLP",
+    "lenet": "ReLU LeNet",
+}
+
+METHODS = {
+    "lfp": "layer-wise feedback propagation",
+    "surrogate": "surrogate gradients",
+    "gradient": "gradient descent",
+    "dfa": "direct feedback alignment",
+    "drtp": "direct random target projection",
+}
+
+RULES = {
+    "epsilon": "LFP-ε: each neuron hands its reward to its inputs in proportion to what they contributed.",
+    "zero": "LFP-0: each neuron hands its reward to its inputs in proportion to what they contributed.",
+    "alphabeta": "LFP-αβ: exciting and inhibiting inputs share the reward separately.",
+    "zplusminus": "LFP-z±: exciting and inhibiting inputs share the reward separately.",
+    "gamma": "LFP-γ: exciting inputs get a larger share of the reward.",
+}
+
+REWARDS = {
+    "spike-sequence": "the right class should spike in more than half of the steps, the others in less.",
+    "spike-sequence-v1": "the right class should spike in more than half of the steps; spikes of others are punished.",
+    "softmax": "each output moves towards the right class as softmax cross-entropy would move it.",
+    "sigmoid": "each output moves towards its own yes or no as sigmoid cross-entropy would move it.",
+}
+
+ENCODINGS = {
+    "constant": "each sample is a constant input for {steps} steps",
+    "rate": "each input spikes at random, at the rate of its brightness, for {steps} steps",
+    "latency": "each input spikes once in {steps} steps, the brighter the earlier",
+    "delta": "inputs spike when they change, over {steps} steps",
+}
+
+PLACES = ("data_dir", "device", "workers", "checkpoint_every")
+"""Options that say where and how to run, not what comes out."""
+
+
+def title(config: RunConfig) -> str:
+    """What was trained, as a headline."""
+    model, data = MODELS.get(config.model, config.model), DATA.get(config.data, config.data)
+    return f"A {model} on {data}, trained with {METHODS.get(config.method, config.method)}"
+
+
+def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
+    """What was trained, as pairs of a term and its explanation."""
+    terms = []
+    if spiking:
+        shown = ENCODINGS.get(config.encoding, config.encoding + " code, {steps} steps").format(steps=config.steps)
+        reset = {"subtract": "subtracts the threshold", "zero": "resets to zero"}.get(config.reset, config.reset)
+        neuron = f"leaky integrate-and-fire, β = {config.beta:g}, θ = {config.threshold:g}, a spike {reset}"
+        terms += [("Neurons", f"{neuron}; {shown}.")]
+    if config.method == "lfp":
+        terms += [("Rule", RULES.get(config.rule, config.rule))]
+        terms += [
+            ("Reward", f"{config.reward}: {REWARDS[config.reward]}" if config.reward in REWARDS else f"{config.reward}")
+        ]
+    elif config.method == "surrogate":
+        terms += [("Gradient", f"softmax cross-entropy at every step; spikes have a {config.surrogate} derivative.")]
+    elif config.method == "gradient":
+        terms += [("Gradient", "softmax cross-entropy.")]
+    return terms
+
+
+def command(config: RunConfig, name: str) -> list[str]:
+    """The line that trains the same network again, in parts: ``spikelfp train``, then the options it needs."""
+    defaults = RunConfig()
+    parts = ["spikelfp train"]
+    for f in fields(RunConfig):
+        value = getattr(config, f.name)
+        first = f.name in ("data", "model", "method")
+        if f.name in PLACES or value is None or (value == getattr(defaults, f.name) and not first):
+            continue
+        flag = f.name.replace("_", "-")
+        if isinstance(value, bool):
+            parts.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            parts.append(shlex.join([f"--{flag}", text]))
+    return [*parts, shlex.join(["--out", f"runs/{name}"])]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as a percentage."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def small(value: float) -> str:
+    """A number near 0 with four decimals, others with three digits."""
+    text = f"{value:.3g}" if abs(value) >= 0.1 else f"{round(value, 4) + 0.0:.4f}"
+    return text.replace("-", "−")
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it."""
+    if value < 120:
+        return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def joined(values: Iterable[int], separator: str = " × ") -> str:
+    """Sizes in one string."""
+    return separator.join(f"{value:,}" for value in values)
