@@ -1,5 +1,7 @@
 """The dense float32 products of one step and nothing else: a bound for any method that makes them all."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 
@@ -15,7 +17,7 @@ def build(network: dict, images: torch.Tensor, labels: torch.Tensor):
     else:
         sizes = network["sizes"]
         first = second = None
-        dense = [(torch.randn(b, a), a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        dense = [(torch.randn(b, a), a, b) for a, b in pairwise(sizes)]
     constant = images.flatten(1)
     inputs = [torch.rand(steps * batch, a) for _, a, _ in dense]
     messages = [torch.rand(steps * batch, b) for _, _, b in dense]
