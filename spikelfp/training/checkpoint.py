@@ -7,9 +7,8 @@ the epoch with the sums so far. Training that goes on from it is the same, bit f
 from __future__ import annotations
 
 import random
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,49 +16,13 @@ import torch
 from spikelfp.errors import CheckpointError
 from spikelfp.files import write_whole
 
-if TYPE_CHECKING:
-    from spikelfp.training.trainer import Trainer
-
 FORMAT = 1
 """Version of the layout below."""
 
 
-def save(path: str | Path, trainer: Trainer) -> None:
-    """Write the state of ``trainer`` to ``path``, whole or not at all."""
-    content = {
-        "format": FORMAT,
-        "weights": trainer.net.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "schedule": _plain(trainer.scheduler.state_dict()) if trainer.scheduler else None,
-        "method": trainer.method.name,
-        "random": random_states(),
-        "position": asdict(trainer.position),
-        "tally": {**vars(trainer.tally)},
-        "history": trainer.history,
-        "total_steps": trainer.total_steps,
-        "seed": trainer.seed,
-        "batch_size": trainer.batch_size,
-    }
-    write_whole(path, lambda file: torch.save(content, file))
-
-
-def load(path: str | Path, trainer: Trainer) -> None:
-    """Bring ``trainer`` to the state saved at ``path``; it is unchanged when the checkpoint does not fit."""
-    from spikelfp.training.trainer import Position, Tally
-
-    content = read(path)
-    for what, own in (("seed", trainer.seed), ("batch_size", trainer.batch_size), ("method", trainer.method.name)):
-        if content[what] != own:
-            raise CheckpointError(f"{path} was written with {what} {content[what]}, this trainer has {own}")
-    load_weights(path, trainer.net, content)
-    try:
-        trainer.optimizer.load_state_dict(content["optimizer"])
-    except ValueError as error:
-        raise CheckpointError(f"{path} holds the state of another optimiser: {error}") from None
-    trainer._pending_schedule, trainer._pending_optimizer = content["schedule"], content["optimizer"]
-    trainer.position, trainer.tally = Position(**content["position"]), Tally(**content["tally"])
-    trainer.history, trainer.total_steps = content["history"], content["total_steps"]
-    restore_random(content["random"])
+def write(path: str | Path, content: dict[str, Any]) -> None:
+    """Write ``content`` to ``path``, whole or not at all."""
+    write_whole(path, lambda file: torch.save({"format": FORMAT, **content}, file))
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -121,7 +84,7 @@ def restore_random(states: dict[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
 
 
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
+def plain(state: dict[str, Any]) -> dict[str, Any]:
     """A schedule's state without the functions it may hold: they are made anew with it."""
     keep = (bool, int, float, str, list, dict, tuple, type(None), torch.Tensor)
     return {key: value for key, value in state.items() if isinstance(value, keep)}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from spikelfp.training.trainer import Position, Tally
+from spikelfp.training.state import Position, Tally
 
 REFRESH_EVERY = 20
 """Steps between two updates of the text: reading a metric waits for the device."""

@@ -24,7 +24,7 @@ from spikelfp import analysis, models
 from spikelfp.data import DataSplits, batches
 from spikelfp.data import load as load_data
 from spikelfp.errors import RunFolderError
-from spikelfp.files import write_text, write_whole
+from spikelfp.files import write_text
 from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
 from spikelfp.training.config import RunConfig, from_mapping, read_mapping
@@ -176,7 +176,7 @@ def train(
             trainer.load(folder.last)
             echo(f"resuming after {trainer.position.step} steps (epoch {trainer.position.epoch + 1})")
         else:
-            write_whole(folder.initial, lambda file: torch.save({"format": 1, "weights": net.state_dict()}, file))
+            checkpoint.write(folder.initial, {"weights": net.state_dict()})
 
         def after_epoch(row: dict[str, float]) -> None:
             watched = splits.validation or splits.test

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from spikelfp.training.finite import check_gradients
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, schedules
+from spikelfp.training.state import Position, Tally, predict
 from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
@@ -35,47 +35,6 @@ class Evaluation(NamedTuple):
 
     accuracy: float
     mean_output: float
-
-
-@dataclass
-class Position:
-    """Where training stands: ``batch`` batches into ``epoch``, after ``step`` steps in all."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-
-
-@dataclass
-class Tally:
-    """Sums over the epoch so far; tensors until it ends, so that a GPU is not waited for."""
-
-    samples: int = 0
-    batches: int = 0
-    correct: Any = 0
-    sums: dict[str, Any] = field(default_factory=dict)
-    density: float = 0.0
-    density_looks: int = 0
-
-    def add(self, outputs: Tensor, labels: Tensor, watched: dict[str, Tensor]) -> None:
-        self.samples += len(labels)
-        self.batches += 1
-        self.correct = self.correct + (predict(outputs) == labels).sum()
-        for name, value in watched.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-
-    def means(self) -> dict[str, float]:
-        """What the epoch adds up to, as a row of ``metrics.csv``."""
-        row = {name: float(value) / self.batches for name, value in self.sums.items()}
-        row["train_accuracy"] = float(self.correct) / self.samples
-        if self.density_looks:
-            row["update_density"] = self.density / self.density_looks
-        return row
-
-
-def predict(outputs: Tensor) -> Tensor:
-    """Class of each sample ``[B]``: the largest output summed over time ``[T, B, C]`` (A.6.4)."""
-    return outputs.sum(0).argmax(-1)
 
 
 class Trainer:
@@ -129,6 +88,7 @@ class Trainer:
         self.position, self.tally = Position(), Tally()
         self.history: list[dict[str, float]] = []
         self.total_steps: int | None = None
+        self._restored: dict[str, Any] | None = None
 
     def present(self, x: Tensor) -> Tensor:
         """A batch ``[B, …]`` as the network sees it, ``[T, B, …]``: here as one step."""
@@ -204,11 +164,38 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Everything :meth:`load` needs to go on bit for bit, whole or not at all."""
-        checkpoint.save(path, self)
+        checkpoint.write(
+            path,
+            {
+                "weights": self.net.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": checkpoint.plain(self.scheduler.state_dict()) if self.scheduler else None,
+                "method": self.method.name,
+                "seed": self.seed,
+                "batch_size": self.batch_size,
+                "total_steps": self.total_steps,
+                "position": vars(self.position),
+                "tally": vars(self.tally),
+                "history": self.history,
+                "random": checkpoint.random_states(),
+            },
+        )
 
     def load(self, path: str | Path) -> None:
-        """Go on from a checkpoint of the same network and settings."""
-        checkpoint.load(path, self)
+        """Go on from a checkpoint of the same network and settings; nothing changes when it does not fit."""
+        content = checkpoint.read(path)
+        for what, own in (("seed", self.seed), ("batch_size", self.batch_size), ("method", self.method.name)):
+            if content[what] != own:
+                raise CheckpointError(f"{path} was written with {what} {content[what]}, this trainer has {own}")
+        checkpoint.load_weights(path, self.net, content)
+        try:
+            self.optimizer.load_state_dict(content["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(f"{path} holds the state of another optimiser: {error}") from None
+        self._restored = {name: content[name] for name in ("optimizer", "schedule")}
+        self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
+        self.history, self.total_steps = content["history"], content["total_steps"]
+        checkpoint.restore_random(content["random"])
 
     def _schedule(self, train: Dataset, epochs: int) -> None:
         """Make the schedule of the whole run, and give it the state a checkpoint left."""
@@ -220,16 +207,13 @@ class Trainer:
                 f"the checkpoint belongs to a run of {self.total_steps} steps, this one has {total}: "
                 "the number of epochs, the batch size or the data set changed"
             )
-        if self.total_steps is None or self._pending_schedule is not None:
+        if self.scheduler is None or self._restored is not None:
             self.scheduler = self.make_schedule(self.optimizer, total)
-            if self._pending_schedule is not None:
-                self.scheduler.load_state_dict(self._pending_schedule)
-                self.optimizer.load_state_dict(self._pending_optimizer)
-                self._pending_schedule = None
+            if self._restored is not None:  # making a schedule has moved the optimiser to its start
+                self.scheduler.load_state_dict(self._restored["schedule"])
+                self.optimizer.load_state_dict(self._restored["optimizer"])
+                self._restored = None
         self.total_steps = total
-
-    _pending_schedule: dict[str, Any] | None = None
-    _pending_optimizer: Any = None
 
     def _loader(self, train: Dataset) -> Any:
         return batches(

@@ -10,7 +10,7 @@ from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.errors import CheckpointError, NonFiniteError, SaveError, ShapeError, UserError
 from spikelfp.training import TemporalTrainer, Trainer, checkpoint
 from spikelfp.training.clipping import clip_adaptive_
-from spikelfp.training.trainer import predict
+from spikelfp.training.state import predict
 
 
 def digits(count=300):
