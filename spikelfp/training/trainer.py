@@ -58,7 +58,7 @@ class Trainer:
         reward: Reward | None = None,
         method: Method | None = None,
         optimizer: str | MakeOptimizer = "adam",
-        lr: float = 5e-3,
+        lr: float = 3e-3,
         schedule: str | MakeSchedule = "one-cycle",
         clip: float = 0.0,
         batch_size: int = 128,

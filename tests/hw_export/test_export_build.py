@@ -34,7 +34,7 @@ from spikelfp.training.run import train
 def run(tmp_path_factory) -> Path:
     """A trained run, of the digits."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    train(RunConfig(data="digits", hidden=(40,), epochs=1, steps=12), folder, progress=False)
+    train(RunConfig(data="digits", hidden=(40,), epochs=6, steps=12), folder, progress=False)
     return folder
 
 

@@ -41,7 +41,7 @@ def same(a, b):
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 def test_spiking_networks_learn(method, reset):
     splits = data.load("digits")
-    trainer = TemporalTrainer(models.lif_mlp([64, 64, 10], reset=reset), steps=10, method=method)
+    trainer = TemporalTrainer(models.lif_mlp([64, 64, 10], reset=reset), steps=10, method=method, lr=5e-3)
     trainer.fit(splits.train, 15)
     assert trainer.evaluate(splits.test).accuracy > 0.85
 
