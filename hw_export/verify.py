@@ -156,5 +156,5 @@ def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int
     current = currents[0][:, 0]
     for index in neuron:
         current = current[:, index]
-    trace = lif_scan(current, torch.zeros(()), layer.parameters_)
+    trace = lif_scan(current, torch.zeros(()), layer.constants)
     return trace.membrane[-1].item(), layer.threshold

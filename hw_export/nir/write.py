@@ -211,7 +211,7 @@ class _Writer:
             "reset": layer.reset,
             "layer": name,
         }
-        node = self.dialect.lif(layer.parameters_, shape, self.gain, metadata)
+        node = self.dialect.lif(layer.constants, shape, self.gain, metadata)
         self.gain = 1
         self.neurons.append(layer)
         return node

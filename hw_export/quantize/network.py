@@ -142,7 +142,7 @@ class _Walk:
             return self._weights(index, name, layer, flow)
         if isinstance(layer, nn.LIF):
             if not self._driven(index):
-                layer.parameters_ = replace(layer.parameters_, threshold=layer.threshold / flow.unit)
+                layer.constants = replace(layer.constants, threshold=layer.threshold / flow.unit)
             return _Flow(1.0, 1, 1.0)
         if isinstance(layer, nn.Heaviside):
             return _Flow(1.0, 1, 1.0)
@@ -179,7 +179,7 @@ class _Walk:
             threshold = steps * flow.factor
             compared = float(np.float32(threshold + self.tie_margin))
             scale = real * flow.factor / compared
-            lif.parameters_ = replace(lif.parameters_, threshold=compared)
+            lif.constants = replace(lif.constants, threshold=compared)
         error = squared_error(weight, scale, bits)
         energy = weight.square().sum(dtype=torch.float64).item()
         weight.copy_(to_integers(weight, scale, bits))

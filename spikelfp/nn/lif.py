@@ -21,6 +21,8 @@ class LIF(Layer):
     denominator: how the reward on a membrane is normalised, "inflow" or "increment"
     (:mod:`spikelfp.functional.lif`).
 
+    ``constants`` holds all four (:class:`~spikelfp.functional.lif.LIFParameters`).
+
     Returns spikes ``[T, B, …]`` of 0 and 1, float32 (float64 for a float64 current). ``run`` also takes and
     returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for values out of range.
     """
@@ -35,28 +37,28 @@ class LIF(Layer):
         rule: Rule | None = None,
     ) -> None:
         super().__init__()
-        self.parameters_ = LIFParameters(float(beta), float(threshold), reset, denominator)
+        self.constants = LIFParameters(float(beta), float(threshold), reset, denominator)
         self.rule = default_rule(rule)
 
     @property
     def beta(self) -> float:
         """Decay of the membrane per step."""
-        return self.parameters_.beta
+        return self.constants.beta
 
     @property
     def threshold(self) -> float:
         """Membrane above which a neuron fires."""
-        return self.parameters_.threshold
+        return self.constants.threshold
 
     @property
     def reset(self) -> Reset:
         """What a spike does to the membrane."""
-        return self.parameters_.reset
+        return self.constants.reset
 
     @property
     def denominator(self) -> Denominator:
         """How the reward on a membrane is normalised."""
-        return self.parameters_.denominator
+        return self.constants.denominator
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x)[0]
@@ -73,12 +75,12 @@ class LIF(Layer):
             state = x.new_zeros(x.shape[1:])
         elif state.shape != x.shape[1:]:
             raise ShapeError(f"the membrane handed in has shape {tuple(state.shape)}, a step {tuple(x.shape[1:])}")
-        return self.rule.lif(x, state, self.parameters_)
+        return self.rule.lif(x, state, self.constants)
 
     # What torch.compiler.disable sets, without the second that importing torch's compiler takes: the scan has
     # kernels of its own, and a reward finds the neurons by their autograd node.
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def extra_repr(self) -> str:
-        p = self.parameters_
+        p = self.constants
         return f"beta={p.beta}, threshold={p.threshold}, reset={p.reset!r}, denominator={p.denominator!r}"

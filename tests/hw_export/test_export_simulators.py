@@ -59,7 +59,7 @@ def test_exact_ties_do_not_fire(tmp_path, simulator, reset):
     x = bernoulli(64)
     to_nir(net, tmp_path / "network.nir")
     current = net[1](x)
-    membrane = lif_scan(current, torch.zeros_like(current[0]), net[2].parameters_).membrane
+    membrane = lif_scan(current, torch.zeros_like(current[0]), net[2].constants).membrane
     assert (membrane == net[2].threshold).sum() > 5, "without ties this would test nothing"
     assert_identical(net, tmp_path / "network.nir", x, simulator)
 
