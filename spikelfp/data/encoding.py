@@ -15,6 +15,7 @@ from snntorch import spikegen
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.sequence import repeat
 from spikelfp.registry import Registry
 
 Encoder = Callable[..., Tensor]
@@ -42,7 +43,7 @@ def constant(images: Tensor, steps: int) -> Tensor:
     this package's data sets): nothing is copied, so do not write into it.
     """
     _check(images, steps)
-    return images.unsqueeze(0).expand(steps, *images.shape)
+    return repeat(images, int(steps))
 
 
 @encodings.register("rate")
