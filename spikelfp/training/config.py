@@ -23,7 +23,7 @@ from spikelfp.training.schedule import schedules
 AUTO_STEPS = 1000
 """Updates that an automatic number of epochs reaches at least, within 3 to 60 epochs."""
 
-DEFAULT_LR = {("lfp", "adam"): 3e-3, ("surrogate", "adam"): 1e-3, ("gradient", "adam"): 1e-3}
+DEFAULT_LR = {("lfp", "adam"): 3e-3, ("surrogate", "adam"): 2e-3, ("gradient", "adam"): 1e-3}
 DEFAULT_LR_SGD = 0.05
 
 
@@ -61,7 +61,7 @@ class RunConfig:
     batch_size: int = option(128, "samples per update")
     optimizer: str = option("adam", "optimiser", optimizers)
     lr: float | None = option(
-        None, "largest learning rate", None, "3e-3 (lfp, adam), 1e-3 (gradients, adam), 0.05 (sgd)"
+        None, "largest learning rate", None, "3e-3 (lfp), 2e-3 (surrogate), 1e-3 (gradient); 0.05 with sgd"
     )
     schedule: str = option("one-cycle", "learning rate over the run", schedules)
     clip: float = option(0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none")
