@@ -46,7 +46,11 @@ def main() -> None:
     table = Table(title="demo", show_header=False)
     table.add_row("network", "64-256-10 LIF neurons, 15 steps, trained by reward, no surrogate gradient")
     table.add_row("test accuracy", f"{trained['test_accuracy']:.4f} (digits, {trained['epochs']} epochs)")
-    table.add_row("8-bit accuracy", f"{built['accuracy']['exported']:.4f} (float: {built['accuracy']['float']:.4f})")
+    accuracy = built["accuracy"]
+    table.add_row(
+        "accuracy in 8 bits",
+        f"{accuracy['exported']:.4f} on {built['samples']} samples (in floats {accuracy['float']:.4f})",
+    )
     for result in verified["results"]:
         table.add_row(f"{result['simulator']} {result['version']}", result["status"])
     table.add_row("time", f"{time.perf_counter() - start:.0f} s")
