@@ -10,7 +10,7 @@ import torch
 
 from spikelfp import nn
 from spikelfp.errors import CheckpointError, UserError
-from spikelfp.files import write_whole
+from spikelfp.files import write_tensors
 
 FORMAT = 1
 
@@ -35,7 +35,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
 def save_network(path: str | Path, net: torch.nn.Sequential) -> None:
     """Write the layers of ``net`` and their weights to ``path``, whole or not at all."""
     content = {"format": FORMAT, "layers": _describe(net), "weights": net.state_dict()}
-    write_whole(path, lambda file: torch.save(content, file))
+    write_tensors(path, content)
 
 
 def load_network(path: str | Path) -> nn.Sequential:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+import torch
 
 from spikelfp.errors import SaveError
 
@@ -38,6 +41,16 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """``text`` as UTF-8 to ``path``, whole or not at all."""
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_tensors(path: str | Path, content: object) -> None:
+    """``content`` in torch's format to ``path``, whole or not at all.
+
+    It is brought into bytes first: torch's own writer answers a full disk with an error of another kind.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def _sync_folder(folder: Path) -> None:

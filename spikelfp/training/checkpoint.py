@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from spikelfp.errors import CheckpointError
-from spikelfp.files import write_whole
+from spikelfp.files import write_tensors
 
 FORMAT = 1
 """Version of the layout below."""
@@ -22,7 +22,7 @@ FORMAT = 1
 
 def write(path: str | Path, content: dict[str, Any]) -> None:
     """Write ``content`` to ``path``, whole or not at all."""
-    write_whole(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+    write_tensors(path, {"format": FORMAT, **content})
 
 
 def read(path: str | Path) -> dict[str, Any]:
