@@ -44,7 +44,14 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def load_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any] | None = None) -> None:
     """The weights saved at ``path`` into ``net``, or an error that names the first parameter that does not fit."""
-    weights = (content or read(path))["weights"]
+    content = content or read(path)
+    check_weights(path, net, content)
+    net.load_state_dict(content["weights"])
+
+
+def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
+    """Raise :class:`~spikelfp.errors.CheckpointError` naming the first parameter of ``content`` that does not fit."""
+    weights = content["weights"]
     own = net.state_dict()
     for name in [*own, *weights]:
         if name not in weights or name not in own or own[name].shape != weights[name].shape:
@@ -52,7 +59,6 @@ def load_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]
             raise CheckpointError(
                 f"{path} is from another model: {name} is {has} in the checkpoint, {wants} in the network"
             )
-    net.load_state_dict(weights)
 
 
 def random_states() -> dict[str, Any]:

@@ -170,9 +170,7 @@ class Trainer:
                 "weights": self.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": checkpoint.plain(self.scheduler.state_dict()) if self.scheduler else None,
-                "method": self.method.name,
-                "seed": self.seed,
-                "batch_size": self.batch_size,
+                **self._settings(),
                 "total_steps": self.total_steps,
                 "position": vars(self.position),
                 "tally": vars(self.tally),
@@ -184,18 +182,24 @@ class Trainer:
     def load(self, path: str | Path) -> None:
         """Go on from a checkpoint of the same network and settings; nothing changes when it does not fit."""
         content = checkpoint.read(path)
-        for what, own in (("seed", self.seed), ("batch_size", self.batch_size), ("method", self.method.name)):
+        for what, own in self._settings().items():
             if content[what] != own:
                 raise CheckpointError(f"{path} was written with {what} {content[what]}, this trainer has {own}")
-        checkpoint.load_weights(path, self.net, content)
+        checkpoint.check_weights(path, self.net, content)
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except ValueError as error:
             raise CheckpointError(f"{path} holds the state of another optimiser: {error}") from None
+        self.net.load_state_dict(content["weights"])
         self._restored = {name: content[name] for name in ("optimizer", "schedule")}
         self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
         self.history, self.total_steps = content["history"], content["total_steps"]
         checkpoint.restore_random(content["random"])
+
+    def _settings(self) -> dict[str, Any]:
+        """What a checkpoint and the trainer that goes on from it must share."""
+        kind = type(self.optimizer).__name__
+        return {"method": self.method.name, "optimizer_kind": kind, "seed": self.seed, "batch_size": self.batch_size}
 
     def _schedule(self, train: Dataset, epochs: int) -> None:
         """Make the schedule of the whole run, and give it the state a checkpoint left."""
@@ -204,15 +208,15 @@ class Trainer:
         total = self._batches_of(train) * epochs
         if self.total_steps not in (None, total):
             raise CheckpointError(
-                f"the checkpoint belongs to a run of {self.total_steps} steps, this one has {total}: "
-                "the number of epochs, the batch size or the data set changed"
+                f"training was scheduled for {self.total_steps} steps, now for {total}: the number of epochs or the "
+                "data set changed; a new trainer of the same network starts a new schedule"
             )
         if self.scheduler is None or self._restored is not None:
             self.scheduler = self.make_schedule(self.optimizer, total)
-            if self._restored is not None:  # making a schedule has moved the optimiser to its start
+            if self._restored is not None and self._restored["schedule"] is not None:
                 self.scheduler.load_state_dict(self._restored["schedule"])
-                self.optimizer.load_state_dict(self._restored["optimizer"])
-                self._restored = None
+                self.optimizer.load_state_dict(self._restored["optimizer"])  # the schedule has put it to its start
+            self._restored = None
         self.total_steps = total
 
     def _loader(self, train: Dataset) -> Any:

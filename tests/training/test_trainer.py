@@ -114,6 +114,16 @@ def test_resuming_anywhere_is_bit_for_bit_the_same(tmp_path, options, stop_after
         assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(b["state"][key][k])) for k, v in state.items())
 
 
+def test_a_checkpoint_from_before_the_first_step_starts_the_same_run(tmp_path):
+    whole = make()
+    whole.save(tmp_path / "c.pt")
+    whole.fit(digits(), 1)
+    resumed = make(seed=3)
+    resumed.load(tmp_path / "c.pt")
+    resumed.fit(digits(), 1)
+    assert same(whole, resumed)
+
+
 def test_two_runs_of_one_seed_are_the_same_and_of_two_seeds_are_not():
     runs = []
     for seed in (0, 0, 1):
@@ -164,6 +174,10 @@ def test_checkpoints_that_do_not_fit_are_refused_and_change_nothing(tmp_path):
     resumed.load(tmp_path / "c.pt")
     with pytest.raises(CheckpointError, match="epochs"):
         resumed.fit(digits(), 3)
+    with pytest.raises(CheckpointError, match="optimizer_kind Adam, this trainer has SGD"):
+        make(optimizer="sgd").load(tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match="scheduled for 10 steps, now for 20"):
+        trainer.fit(digits(), 2)
     with pytest.raises(CheckpointError, match="no checkpoint"):
         make().load(tmp_path / "missing.pt")
     whole = (tmp_path / "c.pt").read_bytes()
