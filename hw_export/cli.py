@@ -17,17 +17,11 @@ from hw_export.simulators import SIMULATORS
 from hw_export.targets import TARGETS
 from hw_export.targets.nir_file import FILE
 from hw_export.verify import Result, verify
-from spikelfp.command import FAILED, OK, print_json, run_app
+from spikelfp.command import FAILED, OK, new_app, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import write_text
 
-app = typer.Typer(
-    help="Take trained spiking networks to other simulators and to chips.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = new_app("Take trained spiking networks to other simulators and to chips.")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 
@@ -95,8 +89,8 @@ def verify_command(
 ) -> int:
     """Run the exported file in other simulators and compare every spike with our network.
 
-    Exit status 1 if any spike differs, if a file of the export was changed, if a simulator asked for by name
-    is not installed or cannot run the file, or if nothing could be compared.
+    Exit status 1 if any spike differs or a simulator fails, if a file of the export was changed, if a simulator
+    asked for by name is not installed or cannot run the file, or if nothing could be compared.
     """
     asked = None if simulators is None else [name.strip() for name in simulators.split(",") if name.strip()]
     if asked == []:
@@ -131,9 +125,11 @@ def verify_command(
 
 
 def _passed(results: list[Result], all_must: bool) -> bool:
-    """No difference and something compared; with ``all_must``, every one of them compared."""
-    identical = [result.status == "identical" for result in results]
-    return any(identical) and (all(identical) if all_must else all(result.status != "different" for result in results))
+    """Something compared, no difference and no simulator that broke; with ``all_must``, every one compared."""
+    statuses = {result.status for result in results}
+    if all_must:
+        return statuses == {"identical"}
+    return "identical" in statuses and not statuses & {"different", "failed"}
 
 
 def _show_build(folder: Path, manifest: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import lif_scan
 from spikelfp.nn import LIF
 
-Status = Literal["identical", "different", "not installed", "unsupported"]
+Status = Literal["identical", "different", "not installed", "unsupported", "failed"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def verify(
     """Run ``inputs`` ``[T, B, …]`` through ``net`` and, from the NIR file, through each of the ``simulators``
     (names, or objects of one's own; default: all registered), and compare every spike of every LIF layer.
 
-    A simulator that is not installed, or cannot run the file, gets a :class:`Result` that says so; it never
+    A simulator that is not installed, cannot run the file, or fails, gets a :class:`Result` that says so; it never
     counts as identical. Raises :class:`~spikelfp.errors.UserError` for an unknown simulator, a file that
     cannot be read or that is of another network.
     """
@@ -124,7 +124,7 @@ def _compare(
         raise
     except Exception as error:  # whatever the other program does, it is reported as its own
         lines = str(error).splitlines() or [""]
-        return Result(simulator.name, version, "unsupported", f"it failed with {type(error).__name__}: {lines[0]}")
+        return Result(simulator.name, version, "failed", f"{type(error).__name__}: {lines[0]}")
     seconds = time.perf_counter() - began
     layers = tuple(_layer(net, inputs, name, ours[name].bool(), theirs[node]) for node, name in nodes.items())
     status: Status = "different" if any(layer.differences for layer in layers) else "identical"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 import spikelfp
 from spikelfp import kernels
-from spikelfp.command import INTERRUPTED, OK, options_from, print_json, run_app
+from spikelfp.command import INTERRUPTED, OK, new_app, options_from, print_json, run_app
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
 from spikelfp.errors import UserError
@@ -21,15 +21,9 @@ from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
 from spikelfp.training.config import RunConfig, from_mapping, read_mapping
-from spikelfp.training.run import PACKAGES, Folder, Interrupted, load_run, train, version
+from spikelfp.training.run import PACKAGES, Folder, Interrupted, load_run, read_config, train, version
 
-app = typer.Typer(
-    help="Train spiking neural networks without surrogate gradients.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = new_app("Train spiking neural networks without surrogate gradients.")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")]
@@ -48,12 +42,11 @@ def train_command(
     as_json: Json = False,
 ) -> int:
     """Train a network and keep everything about it in a run folder."""
-    values = {**(read_mapping(config) if config else {})}
-    values = {str(key).replace("-", "_"): value for key, value in values.items()} | options
-    if resume and out and not config:
+    values = {str(key).replace("-", "_"): value for key, value in (read_mapping(config) if config else {}).items()}
+    if resume and out and not config and Folder(Path(out)).config.is_file():
         # An option that is not given again is the one the run was started with.
-        before = read_mapping(Folder(Path(out)).config) if Folder(Path(out)).config.is_file() else {}
-        values = {key: value for key, value in before.items() if key not in ("shape", "classes")} | values
+        values = asdict(read_config(Folder(Path(out)))[0])
+    values |= options
     chosen = from_mapping(values, config or "the command line")
     if chosen.data_dir is not None:
         chosen = replace(chosen, data_dir=os.path.abspath(os.path.expanduser(chosen.data_dir)))

@@ -17,6 +17,13 @@ from spikelfp.errors import NonFiniteError, UserError
 OK, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
+def new_app(about: str) -> typer.Typer:
+    """An empty command line; its errors are left to :func:`run_app`."""
+    return typer.Typer(
+        help=about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+
+
 def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None) -> None:
     """Run a command line and exit: 0, 1 for a failed check, 2 with one line on stderr for a user's mistake."""
     try:

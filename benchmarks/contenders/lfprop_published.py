@@ -9,11 +9,11 @@ import contextlib
 import warnings
 
 import torch
-from torch.library import Library
+from torch import library
 
 warnings.filterwarnings("ignore")
 with contextlib.suppress(RuntimeError):
-    _library = Library("torchvision", "FRAGMENT")
+    _library = library.Library("torchvision", "FRAGMENT")
     for _name in ("nms", "qnms"):
         _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 

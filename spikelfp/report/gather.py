@@ -18,8 +18,8 @@ from spikelfp import analysis, models
 from spikelfp.data import DataSplits, batches
 from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
 from spikelfp.training import TemporalTrainer, checkpoint
-from spikelfp.training.config import RunConfig, from_mapping, read_mapping
-from spikelfp.training.run import RATE_SAMPLES, Folder, load_splits, make_trainer, read_metrics
+from spikelfp.training.config import RunConfig
+from spikelfp.training.run import RATE_SAMPLES, Folder, load_splits, make_trainer, read_config, read_metrics
 
 Array = NDArray[Any]
 
@@ -140,10 +140,10 @@ def _newest_verification(folder: Folder) -> Path:
 def gather(run: str | Path, data_dir: str | None = None) -> Facts:
     """Read the run and look at what its network does; see :func:`spikelfp.report.write_report` for errors."""
     folder = Folder(Path(run))
-    config, shape, classes = _read_config(folder)
+    config, shape, classes = read_config(folder)
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
-    metrics = _read_metrics(folder)
+    metrics = read_metrics(folder)
     summary, verified = _read_json(folder.summary, dict), _read_json(_newest_verification(folder), list)
     with torch.random.fork_rng(devices=[]):
         net = models.build(config.spec(shape, classes))
@@ -300,32 +300,6 @@ def _weights(net: torch.nn.Module, folder: Folder) -> list[Weights]:
         title = f"Layer {len(found) + 1} · " + ("convolution" if kernel else "dense")
         found.append(Weights(title, kind, None if first is None else first.flatten().float().numpy(), after))
     return found
-
-
-def _read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
-    if not folder.config.is_file():
-        raise RunFolderError(f"{folder.path} is no run folder: it has no config.yaml")
-    values = read_mapping(folder.config)
-    try:
-        shape, classes = tuple(int(size) for size in values.pop("shape")), int(values.pop("classes"))
-    except (KeyError, TypeError, ValueError):
-        raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data") from None
-    return from_mapping(values, str(folder.config)), shape, classes
-
-
-def _read_metrics(folder: Folder) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv``, at least one."""
-    try:
-        metrics = read_metrics(folder)
-    except UserError:
-        raise
-    except (ValueError, TypeError, AttributeError):
-        metrics = [{}]
-    if not metrics:
-        raise RunFolderError(f"{folder.metrics} has no rows: no epoch is finished")
-    if not all("epoch" in row for row in metrics):
-        raise RunFolderError(f"{folder.metrics} is damaged: it should hold numbers only, a row an epoch")
-    return metrics
 
 
 def _read_json(path: Path, kind: type) -> Any:

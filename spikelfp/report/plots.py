@@ -77,18 +77,7 @@ def curves(
         axes.spines["bottom"].set_visible(False)
     axes.set_xlabel("epoch", fontsize=SMALL, color=theme.muted)
     axes.set_ylabel(ylabel, fontsize=SMALL, color=theme.muted)
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 1.0),
-        ncols=len(values),
-        frameon=False,
-        fontsize=MEDIUM,
-        labelcolor=theme.ink,
-        handlelength=1.1,
-        handletextpad=0.5,
-        columnspacing=1.6,
-        borderaxespad=0.2,
-    )
+    _legend(axes, theme, len(values), MEDIUM)
     return figure
 
 
@@ -424,13 +413,13 @@ def _short(name: str) -> str:
     return name if len(name) <= 12 else f"{name[:11]}…"
 
 
-def _legend(axes: Axes, theme: Theme) -> None:
+def _legend(axes: Axes, theme: Theme, columns: int = 2, size: float = SMALL) -> None:
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
-        ncols=2,
+        ncols=columns,
         frameon=False,
-        fontsize=SMALL,
+        fontsize=size,
         labelcolor=theme.ink,
         handlelength=1.0,
         handleheight=0.8,

@@ -31,8 +31,6 @@ from spikelfp.training.config import RunConfig, from_mapping, read_mapping
 from spikelfp.training.trainer import TemporalTrainer
 
 PACKAGES = ("spikelfp", "torch", "numpy", "snntorch", "nir", "numba", "scikit-learn")
-_SHAPE = ("shape", "classes")
-"""What ``config.yaml`` holds beside the options: the input and output of the network."""
 RATE_SAMPLES = 256
 """Test samples over which the spike rates of a summary are taken."""
 
@@ -100,22 +98,26 @@ def load_run(path: str | Path, weights: str = "last", data_dir: str | None = Non
     ``data_dir`` overrides the folder of data sets that the run was trained from.
     """
     folder = Folder(Path(path))
-    if not folder.config.is_file():
-        raise RunFolderError(
-            f"{path} is no run folder: it has no config.yaml (make one with `spikelfp train --out {path}`)"
-        )
-    values = read_mapping(folder.config)
-    if not set(_SHAPE) <= set(values):
-        raise RunFolderError(f"{folder.config} lacks {' or '.join(_SHAPE)}: it is not one that spikelfp wrote")
-    shape, classes = (values.pop(name) for name in _SHAPE)
+    config, shape, classes = read_config(folder)
     if data_dir is not None:
-        values["data_dir"] = data_dir
-    config = from_mapping(values, str(folder.config))
-    spec = config.spec(tuple(shape), int(classes))
+        config = replace(config, data_dir=data_dir)
+    spec = config.spec(shape, classes)
     with torch.random.fork_rng(devices=[]):
         net = models.build(spec)
     checkpoint.load_weights(getattr(folder, weights), net)
     return LoadedRun(folder, config, spec, net)
+
+
+def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
+    """What ``config.yaml`` of a run holds: its options, and the shape and classes of its data."""
+    if not folder.config.is_file():
+        raise RunFolderError(f"{folder.path} is no run folder: it has no config.yaml")
+    values = read_mapping(folder.config)
+    try:
+        shape, classes = tuple(int(size) for size in values.pop("shape")), int(values.pop("classes"))
+    except (KeyError, TypeError, ValueError):
+        raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data") from None
+    return from_mapping(values, str(folder.config)), shape, classes
 
 
 def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> TemporalTrainer:
@@ -252,14 +254,19 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def read_metrics(folder: Folder) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv``."""
+    """The rows of ``metrics.csv``, at least one."""
     if not folder.metrics.is_file():
         raise RunFolderError(f"{folder.path} has no metrics.csv yet: no epoch is finished")
     try:
         with open(folder.metrics, newline="") as file:
-            return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+            rows = [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
     except (ValueError, TypeError, csv.Error) as error:
         raise RunFolderError(f"{folder.metrics} is damaged: {error}") from None
+    if not rows:
+        raise RunFolderError(f"{folder.metrics} has no rows: no epoch is finished")
+    if not all("epoch" in row for row in rows):
+        raise RunFolderError(f"{folder.metrics} is damaged: a row without an epoch")
+    return rows
 
 
 def _check_folder(folder: Folder, config: RunConfig, resume: bool, overwrite: bool) -> None:
@@ -281,8 +288,7 @@ def _check_same(folder: Folder, config: RunConfig) -> None:
     """Refuse to resume a run that was started with other options."""
     if not folder.config.is_file():
         raise RunFolderError(f"nothing to resume: {folder.path} has no config.yaml")
-    values = read_mapping(folder.config)
-    before = from_mapping({k: v for k, v in values.items() if k not in _SHAPE}, str(folder.config))
+    before, _, _ = read_config(folder)
     free = {"data_dir", "device", "workers", "checkpoint_every"}
     changed = [
         f"{f.name} {getattr(before, f.name)} → {getattr(config, f.name)}"

@@ -11,8 +11,9 @@ import pytest
 from export_nets import dense
 
 from hw_export.build import write_export
-from hw_export.cli import app
+from hw_export.cli import _passed, app
 from hw_export.simulators import SIMULATORS
+from hw_export.verify import Result
 from spikelfp.command import run_app
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import train
@@ -156,3 +157,21 @@ def test_from_training_to_the_check_in_processes_of_their_own(tmp_path):
     spoil(tmp_path / "exports" / "run-nir")
     failed = hw_export("verify", "exports/run-nir", "--in", "snntorch")
     assert (failed.returncode, failed.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "by_default", "asked_for"),
+    [
+        (["identical", "identical"], True, True),
+        (["identical", "not installed"], True, False),
+        (["identical", "unsupported"], True, False),
+        (["identical", "failed"], False, False),
+        (["identical", "different"], False, False),
+        (["not installed"], False, False),
+        ([], False, False),
+    ],
+)
+def test_what_counts_as_passed(statuses, by_default, asked_for):
+    results = [Result(f"s{i}", "1", status) for i, status in enumerate(statuses)]
+    assert _passed(results, all_must=False) is by_default
+    assert _passed(results, all_must=True) is asked_for
