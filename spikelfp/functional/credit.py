@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -28,7 +28,10 @@ def stabilise(z: Tensor, eps: float) -> Tensor:
 
 
 def to_message(reward: Tensor, activation: Tensor, eps: float) -> Tensor:
-    """``m = r / (a + sign(a) ε)``: reward per unit of activation."""
+    """``m = r / (a + sign(a) ε)``: reward per unit of activation; for ε = 0 (LFP-0) nothing where ``a = 0``."""
+    if eps == 0:
+        silent = activation == 0
+        return (reward / torch.where(silent, 1, activation)).masked_fill_(silent, 0)
     return reward / stabilise(activation, eps)
 
 
@@ -65,28 +68,77 @@ class MagnitudeStep(Function):
 
 
 class SecantActivation(Function, NeuronNode):
-    """``φ(z)`` whose backward pass is ``m_z = r / (z + sign(z) ε)`` with ``r = φ(z) · m_a`` (eq. 6)."""
+    """``φ(z)`` whose backward pass is ``m_z = r / (z + sign(z) ε)`` with ``r = φ(z) · m_a`` (eq. 6).
+
+    opposite_sign: where ``z`` and ``φ(z)`` differ in sign, take ``−r`` for ``r`` (v3, footnote 12).
+    """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, phi: Callable[[Tensor], Tensor], eps: float) -> Tensor:
+    def forward(ctx: Any, z: Tensor, phi: Callable[[Tensor], Tensor], eps: float, opposite_sign: bool) -> Tensor:
         activation = phi(z)
+        ctx.save_for_backward(z, activation)
+        ctx.eps, ctx.opposite_sign = eps, opposite_sign
+        return activation
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None, None, None]:
+        z, activation = ctx.saved_tensors
+        reward = activation * message
+        given = NeuronNode.take_reward(ctx)
+        if given is not None:
+            reward = reward + given
+        if ctx.opposite_sign:
+            reward = torch.where((z < 0) & (activation > 0) | (z > 0) & (activation < 0), -reward, reward)
+        return to_message(reward, z, ctx.eps), None, None, None
+
+
+class SecantReLU(Function, NeuronNode):
+    """:class:`SecantActivation` of ``max(z, 0)``, which needs its output alone: ``z = a`` wherever ``a > 0``.
+
+    A reward handed to a silent output neuron, ``z ≤ 0``, still needs ``z``; it is kept for that.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, eps: float) -> Tensor:
+        activation = torch.relu(z)
         ctx.save_for_backward(z, activation)
         ctx.eps = eps
         return activation
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None]:
         z, activation = ctx.saved_tensors
-        reward = activation * message
         given = NeuronNode.take_reward(ctx)
         if given is not None:
-            reward = reward + given
-        return to_message(reward, z, ctx.eps), None, None
+            return to_message(activation * message + given, z, ctx.eps), None
+        if ctx.eps == 0:
+            return message * (activation > 0), None
+        return (activation * message).div_(activation + ctx.eps), None
+
+
+class HalfCredit(Function):
+    """Identity whose backward pass halves the message: a factor's share of a product of two (AttnLRP).
+
+    Both factors of ``a · b`` are needed for all of it; uniformly, each is credited one half (Achtibat et al. 2024).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, factor: Tensor) -> Tensor:
+        return factor.view_as(factor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> Tensor:
+        return message / 2
 
 
 class NormalisedReward(Function):
-    """Identity whose backward pass divides the reward of a layer by its largest magnitude, ``max |a · m|`` (A.6.4)."""
+    """Identity whose backward pass divides the reward of a layer by its largest magnitude, ``max |a · m|`` (A.6.4).
+
+    The largest of the whole batch, which several processes may share.
+    """
 
     @staticmethod
     def forward(ctx: Any, activation: Tensor) -> Tensor:
@@ -97,5 +149,7 @@ class NormalisedReward(Function):
     @once_differentiable
     def backward(ctx: Any, message: Tensor) -> Tensor:
         (activation,) = ctx.saved_tensors
-        largest = (activation * message).abs().max()
+        largest = (activation * message).abs().max() if message.numel() else message.new_zeros(())
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(largest, distributed.ReduceOp.MAX)
         return message / torch.where(largest > 0, largest, torch.ones_like(largest))

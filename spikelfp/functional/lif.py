@@ -114,6 +114,6 @@ def reward_scan(
             total = decayed.abs() + current[t].abs() + eps
         else:
             total = previous.abs() + (decayed + current[t] - previous).abs() + eps
-        messages[t] = (reward[t] + internal) / total
+        messages[t] = torch.where(total > 0, (reward[t] + internal) / total, 0)  # D = 0: nothing flowed in
         internal = decayed * messages[t]
     return messages, p.beta * messages[0]

@@ -78,7 +78,7 @@ def _reverse(
                     scale = abs(before[i]) + abs(decayed + flow - before[i]) + eps
                 else:
                     scale = abs(decayed) + abs(flow) + eps
-                n = total / scale
+                n = total / scale if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
                 internal[i - low] = decayed * n
                 if varying:
                     target[i] = n

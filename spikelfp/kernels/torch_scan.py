@@ -23,7 +23,7 @@ def reverse(
     eps: float,
     constant: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Message to the current and to ``start``; the arguments are those of :func:`spikelfp.nn.lif.LIFScan.backward`.
+    """Message to the current and to ``start``; the arguments are those of :class:`spikelfp.rules.feedback.LIFScan`.
 
     ``constant``: the current was the same at every step; its message is then the mean over time, ``[1, …]``.
     """

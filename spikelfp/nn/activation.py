@@ -17,7 +17,7 @@ class ReLU(Layer):
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rule.activation(torch.relu, x)
+        return self.rule.relu(x)
 
 
 class Heaviside(Layer):

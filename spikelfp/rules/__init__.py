@@ -1,13 +1,19 @@
 """How a layer splits a reward: one rule a file, found by name in :data:`rules`."""
 
-from spikelfp.registry import Registry
+from spikelfp.rules.alphabeta import AlphaBeta
 from spikelfp.rules.base import Rule
+from spikelfp.rules.composite import Composite, epsilon_alphabeta, epsilon_zplusminus
 from spikelfp.rules.epsilon import Epsilon
+from spikelfp.rules.feedback import Feedback
+from spikelfp.rules.gamma import Gamma
 from spikelfp.rules.gradient import Gradient
+from spikelfp.rules.named import RuleOptions, rules
 from spikelfp.rules.surrogate import Surrogate, surrogates
-from spikelfp.rules.switch import using
+from spikelfp.rules.switch import attach, using
+from spikelfp.rules.zero import Zero
+from spikelfp.rules.zplusminus import ZPlusMinus
 
-rules: Registry[type[Rule]] = Registry("rule")
-rules.register("epsilon")(Epsilon)
-
-__all__ = ["Epsilon", "Gradient", "Rule", "Surrogate", "rules", "surrogates", "using"]
+__all__ = [
+    "AlphaBeta", "Composite", "Epsilon", "Feedback", "Gamma", "Gradient", "Rule", "RuleOptions", "Surrogate",
+    "ZPlusMinus", "Zero", "attach", "epsilon_alphabeta", "epsilon_zplusminus", "rules", "surrogates", "using",
+]  # fmt: skip

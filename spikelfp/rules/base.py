@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikelfp.functional.lif import LIFParameters
+from spikelfp.functional.split import LinearMap
 
-LinearMap = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
-"""A map ``(input, weight, bias) → output`` that is linear in the input and affine in the parameters."""
+Activation = Callable[[Tensor], Tensor]
+"""An element-wise function ``z → φ(z)``."""
+
+__all__ = ["Activation", "LinearMap", "Rule", "heaviside"]
 
 
 class Rule(ABC):
@@ -20,21 +23,56 @@ class Rule(ABC):
     one rule serves many layers.
     """
 
+    constant_statistics: bool
+    """Whether means and variances of a batch are constants of the backward pass (v3, section 3.1.3)."""
+    needs_sign: bool
+    """Whether activations must not change the sign of what they are given (v3, section 3.4)."""
+
     @abstractmethod
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Output of a linear layer: ``op(x, weight, bias)``."""
 
     @abstractmethod
-    def activation(self, phi: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-        """Output of an activation function: ``phi(z)``."""
+    def affine(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Output of an element-wise affine map, ``γ ã + β`` of a normalisation layer: ``op(x, weight, bias)``."""
+
+    @abstractmethod
+    def parameter(self, weight: Tensor) -> Tensor:
+        """A parameter that is itself a contribution (an embedding, a class token), to be added to a signal."""
+
+    @abstractmethod
+    def factor(self, x: Tensor) -> Tensor:
+        """A factor of a product of two signals (attention), to be multiplied with the other one."""
+
+    @abstractmethod
+    def activation(self, phi: Activation, z: Tensor, opposite_sign: bool = False) -> Tensor:
+        """Output of an activation function: ``phi(z)``. opposite_sign: v3, footnote 12."""
+
+    @abstractmethod
+    def relu(self, z: Tensor) -> Tensor:
+        """``max(z, 0)``."""
 
     @abstractmethod
     def spike(self, z: Tensor) -> Tensor:
         """Heaviside step: 1 where ``z > 0``, else 0."""
 
     @abstractmethod
-    def lif(self, current: Tensor, start: Tensor, p: LIFParameters) -> tuple[Tensor, Tensor]:
-        """LIF neurons: ``current`` ``[T, …]`` from membrane ``start`` ``[…]`` to spikes and last membrane."""
+    def lif(
+        self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """LIF neurons: ``current`` ``[T, …]`` from membrane ``start`` ``[…]`` to spikes and last membrane.
+
+        decay: β as a scalar tensor that learns, of the value ``p.beta``.
+        """
+
+    def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
+        """The rule of each layer of ``net`` that has one: here this one for all."""
+        return dict.fromkeys(layers_with_rules(net), self)
+
+
+def layers_with_rules(net: nn.Module) -> list[nn.Module]:
+    """The layers of ``net`` that follow a rule, in the order of ``net.modules()``."""
+    return [layer for layer in net.modules() if isinstance(getattr(layer, "rule", None), Rule)]
 
 
 def heaviside(z: Tensor) -> Tensor:

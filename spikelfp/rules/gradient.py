@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +11,42 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp import kernels
-from spikelfp.functional.lif import LIFParameters
-from spikelfp.rules.base import LinearMap, Rule, heaviside
+from spikelfp.functional.lif import LIFParameters, carried
+from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
 
 
 @dataclass(frozen=True)
 class Gradient(Rule):
     """Backpropagation (through time) of a loss. Networks of spikes do not learn under it (v3, Fig. 7)."""
 
+    constant_statistics = False
+    needs_sign = False
+
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return op(x, weight, bias)
 
-    def activation(self, phi: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    def affine(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return op(x, weight, bias)
+
+    def parameter(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def factor(self, x: Tensor) -> Tensor:
+        return x
+
+    def activation(self, phi: Activation, z: Tensor, opposite_sign: bool = False) -> Tensor:
         return phi(z)
+
+    def relu(self, z: Tensor) -> Tensor:
+        return torch.relu(z)
 
     def spike(self, z: Tensor) -> Tensor:
         return ZeroDerivative.apply(z)
 
-    def lif(self, current: Tensor, start: Tensor, p: LIFParameters) -> tuple[Tensor, Tensor]:
-        membrane = MembraneScan.apply(current, start, p)
+    def lif(
+        self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        membrane = MembraneScan.apply(current, start, decay, p)
         return self.spike(membrane - p.threshold), membrane[-1]
 
 
@@ -51,10 +67,11 @@ class MembraneScan(Function):
     """Membranes ``[T, …]`` of LIF neurons; backward through the leak, the reset detached (as in snnTorch)::
 
     dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β (subtract) or β (1 − S[t]) (zero)
+    dL/dβ    = Σ_t V[t] dL/dI[t],              V the membrane that β multiplied
     """
 
     @staticmethod
-    def forward(ctx: Any, current: Tensor, start: Tensor, p: LIFParameters) -> Tensor:
+    def forward(ctx: Any, current: Tensor, start: Tensor, decay: Tensor | None, p: LIFParameters) -> Tensor:
         _, membrane = kernels.scan_for(current).forward(current, start, p)
         ctx.save_for_backward(membrane, start)
         ctx.parameters = p
@@ -62,7 +79,7 @@ class MembraneScan(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         membrane, start = ctx.saved_tensors
         p = ctx.parameters
         to_current = torch.empty_like(grad)
@@ -72,4 +89,7 @@ class MembraneScan(Function):
             carry = p.beta * to_current[t]
             if p.reset == "zero":
                 carry *= (membrane[t - 1] if t else start) <= p.threshold
-        return to_current, carry, None
+        to_decay = None
+        if ctx.needs_input_grad[2]:
+            to_decay = (carried(torch.cat([start.unsqueeze(0), membrane[:-1]]), p) * to_current).sum()
+        return to_current, carry, to_decay, None

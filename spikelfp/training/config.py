@@ -43,6 +43,8 @@ class RunConfig:
     method: str = option("lfp", "where the credit comes from", METHODS)
     rule: str = option("epsilon", "how a layer splits a reward (lfp)", rules.rules)
     eps: float = option(1e-6, "stabiliser ε of the rule")
+    alpha: float = option(2.0, "α of the rule alphabeta; its β is α − 1")
+    gamma: float = option(0.25, "γ of the rule gamma")
     normalize_reward: bool = option(False, "divide the reward between layers by its largest magnitude (A.6.4)")
     reward: str | None = option(
         None, "reward at the outputs (lfp)", rewards, "spike-sequence for spiking networks, else softmax"
@@ -117,7 +119,8 @@ class RunConfig:
     def make_method(self) -> Method:
         """The method with its rule and reward."""
         if self.method == "lfp":
-            rule = rules.rules[self.rule](eps=self.eps, normalize=self.normalize_reward)  # type: ignore[call-arg]
+            options = rules.RuleOptions(self.eps, self.normalize_reward, self.alpha, self.gamma)
+            rule = rules.rules[self.rule](options)
             return methods.LFP(rewards[self.reward or "spike-sequence"](), rule)
         if self.method == "surrogate":
             return methods.GradientDescent(rules.Surrogate(self.surrogate, self.slope))

@@ -1,0 +1,48 @@
+r"""LFP-αβ (v1, eq. 10-11): positive and negative contributions, each in proportion to their own sum::
+
+    r_ij = α z_ij / z_j⁺ · sign(z_j) r_j   if z_ij ≥ 0,      −β z_ij / z_j⁻ · sign(z_j) r_j   else
+    d_w_ij: the same with |w_ij| a_i for z_ij,               subject to α − β = 1
+
+ε is added to the magnitudes of both sums (v1, section 2.5). No contribution earns more than max(α, β) times the
+neuron's reward (v1, A.3), and for ``z_j > 0`` the rewards of all of them add up to ``r_j``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import UserError
+from spikelfp.functional.split import LinearMap, SplitLinear
+from spikelfp.rules.feedback import Feedback
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Feedback):
+    """LFP-αβ; LFP-α2β1 by default.
+
+    alpha, beta: weights of the positive and the negative contributions, ``α − β = 1``, ``β ≥ 0``.
+    eps, normalize: as in :class:`~spikelfp.rules.Epsilon`. Raises :class:`~spikelfp.errors.UserError` otherwise.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isclose(self.alpha - self.beta, 1.0, abs_tol=1e-9) or not self.beta >= 0:
+            raise UserError(
+                f"LFP-αβ needs α − β = 1 with β at least 0, got alpha={self.alpha}, beta={self.beta}; "
+                "α=2, β=1 and α=1, β=0 are usual"
+            )
+
+    def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return SplitLinear.apply(x, weight, bias, op, self.shares)
+
+    def shares(self, n: Tensor, z: Tensor, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
+        """``p = α |z| n / (z⁺ + ε)`` and ``q = β |z| n / (|z⁻| + ε)``, with ``sign(z) r = |z| n``."""
+        reward = torch.abs(z) * n
+        return self.alpha * reward / (plus + self.eps), self.beta * reward / (self.eps - minus)

@@ -1,0 +1,77 @@
+"""Different rules for different layers (v1, sections 2.5 and A.6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from spikelfp.errors import UserError
+from spikelfp.rules.alphabeta import AlphaBeta
+from spikelfp.rules.base import Rule, layers_with_rules
+from spikelfp.rules.epsilon import Epsilon
+from spikelfp.rules.feedback import Feedback
+from spikelfp.rules.zplusminus import ZPlusMinus
+
+Selector = type[nn.Module] | tuple[type[nn.Module], ...] | str | int
+"""Layers of a type; layers whose name matches a pattern (``features.*``); the n-th layer with weights (−1 the last)."""
+
+CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+
+
+class Composite:
+    """A rule for each layer: that of the first selector that fits it, else ``default``.
+
+    >>> Composite([(torch.nn.Conv2d, ZPlusMinus()), ("classifier.*", Epsilon(1e-3)), (-1, Epsilon())])
+
+    Goes wherever a rule goes: to :func:`spikelfp.rules.using`, :func:`spikelfp.rules.attach` and
+    :class:`spikelfp.methods.LFP`. A pattern or a position that fits no layer is a
+    :class:`~spikelfp.errors.UserError` when the composite meets the network; a type may be absent.
+    """
+
+    def __init__(self, parts: Iterable[tuple[Selector, Rule]], default: Rule | None = None) -> None:
+        self.parts = tuple(parts)
+        self.default = Epsilon() if default is None else default
+
+    def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
+        """The rule of each layer of ``net`` that has one."""
+        names = {module: name for name, module in net.named_modules()}
+        layers = layers_with_rules(net)
+        weighted = [layer for layer in layers if isinstance(getattr(layer, "weight", None), torch.Tensor)]
+        chosen: dict[nn.Module, Rule] = dict.fromkeys(layers, self.default)
+        for selector, rule in reversed(self.parts):  # the first one has the last word
+            fits = _fitting(selector, layers, weighted, names)
+            if not fits and isinstance(selector, (str, int)):
+                known = ", ".join(names[layer] or "(the network itself)" for layer in weighted)
+                raise UserError(f"no layer fits {selector!r}; layers with weights, from 0: {known or 'none'}")
+            chosen |= dict.fromkeys(fits, rule)
+        return chosen
+
+    def __repr__(self) -> str:
+        return f"Composite({list(self.parts)!r}, default={self.default!r})"
+
+
+def _fitting(
+    selector: Selector, layers: list[nn.Module], weighted: list[nn.Module], names: dict[nn.Module, str]
+) -> list[nn.Module]:
+    if isinstance(selector, int):
+        return [weighted[selector]] if -len(weighted) <= selector < len(weighted) else []
+    if isinstance(selector, str):
+        return [layer for layer in layers if fnmatchcase(names[layer], selector)]
+    return [layer for layer in layers if isinstance(layer, selector)]
+
+
+def epsilon_zplusminus(eps: float = 1e-6, normalize: bool = False) -> Composite:
+    """LFP-ε-z⁺z⁻ (v1, A.6.2): z⁺z⁻ in convolutions, ε in dense layers."""
+    return _in_convolutions(ZPlusMinus(eps, normalize), eps, normalize)
+
+
+def epsilon_alphabeta(eps: float = 1e-6, normalize: bool = False, alpha: float = 2.0, beta: float = 1.0) -> Composite:
+    """LFP-ε-αβ, by default ε-α2β1 (v1, A.6.2): αβ in convolutions, ε in dense layers."""
+    return _in_convolutions(AlphaBeta(eps, normalize, alpha, beta), eps, normalize)
+
+
+def _in_convolutions(rule: Feedback, eps: float, normalize: bool) -> Composite:
+    return Composite([(CONVOLUTIONS, rule)], default=Epsilon(eps, normalize))

@@ -1,0 +1,119 @@
+r"""What all LFP rules share: everything but how a linear layer splits the reward of its neurons.
+
+========================  ====================================================================================
+output neuron             ``m_c = r_c / (o_c + sign(o_c) ε)``                      (:func:`spikelfp.propagate`)
+activation                ``m_z = φ(z) m_a / (z + sign(z) ε)``                     v3, eq. 6
+normalisation             an affine map of fixed mean and variance                 v3, eq. 8-10
+sum, concatenation        autograd's own backward                                  v3, eq. 11
+product of two signals    half of the message to each factor                       AttnLRP (arXiv:2402.05602)
+softmax                   autograd's own backward                                  AttnLRP
+LIF through time          :mod:`spikelfp.functional.lif`                           v3, eq. A.2-A.3
+========================  ====================================================================================
+
+A neuron is what ends in an activation (or at the output): its ε enters once, there. Linear maps in a row, such
+as convolution, BatchNorm and pooling, pass the message on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from spikelfp import kernels
+from spikelfp.errors import UserError
+from spikelfp.functional.credit import (
+    HalfCredit, MagnitudeStep, NeuronNode, NormalisedReward, SecantActivation, SecantReLU,
+)  # fmt: skip
+from spikelfp.functional.lif import LIFParameters, carried
+from spikelfp.functional.sequence import is_constant
+from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
+
+
+@dataclass(frozen=True)
+class Feedback(Rule):
+    """Base of the LFP rules.
+
+    eps: the stabiliser ε, in units of the pre-activation.
+    normalize: divide the reward of each layer by its largest magnitude on its way back (A.6.4).
+    """
+
+    eps: float = 1e-6
+    normalize: bool = False
+
+    constant_statistics = True
+    needs_sign = True
+
+    def __post_init__(self) -> None:
+        if not self.eps > 0:
+            raise UserError(f"eps must be above 0, got {self.eps}")
+
+    def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.normalize and x.requires_grad:
+            x = NormalisedReward.apply(x)
+        return self.split(op, x, weight, bias)
+
+    def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """``op(x, weight, bias)``, its reward in proportion to contribution (v3, eq. 2-4, 6-7); rules differ here."""
+        return self.affine(op, x, weight, bias)
+
+    def affine(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return op(x, MagnitudeStep.apply(weight), None if bias is None else MagnitudeStep.apply(bias))
+
+    def parameter(self, weight: Tensor) -> Tensor:
+        return MagnitudeStep.apply(weight)
+
+    def factor(self, x: Tensor) -> Tensor:
+        return HalfCredit.apply(x)
+
+    def activation(self, phi: Activation, z: Tensor, opposite_sign: bool = False) -> Tensor:
+        return SecantActivation.apply(z, phi, self.eps, opposite_sign)
+
+    def relu(self, z: Tensor) -> Tensor:
+        return SecantReLU.apply(z, self.eps)
+
+    def spike(self, z: Tensor) -> Tensor:
+        return SecantActivation.apply(z, heaviside, self.eps, False)
+
+    def lif(
+        self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return LIFScan.apply(current, start, decay, p, self.eps)
+
+
+class LIFScan(Function, NeuronNode):
+    """LIF neurons over time, and the reward back through them; the arithmetic is in :mod:`spikelfp.kernels`.
+
+    A decay that learns is a weight on the connection of a membrane to itself, so eq. 7 is its rule:
+    ``d_β = |β| Σ_t V[t] n[t]``, where ``V[t]`` is what it multiplied and ``n[t]`` the message to the membrane.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, start: Tensor, decay: Tensor | None, p: LIFParameters, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        scan = kernels.scan_for(current)
+        spikes, membrane = scan.forward(current, start, p)
+        ctx.save_for_backward(membrane, start)
+        ctx.scan, ctx.parameters, ctx.eps, ctx.constant = scan, p, eps, is_constant(current)
+        ctx.set_materialize_grads(False)
+        return spikes, membrane[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor | None, final: Tensor | None) -> tuple[Tensor | None, ...]:
+        membrane, start = ctx.saved_tensors
+        p, learns = ctx.parameters, ctx.needs_input_grad[2]
+        reward = NeuronNode.take_reward(ctx)
+        to_current, to_start = ctx.scan.reverse(
+            message, reward, final, membrane, start, p, ctx.eps, ctx.constant and not learns
+        )
+        to_decay = None
+        if learns:
+            kept = carried(torch.cat([start.unsqueeze(0), membrane[:-1]]), p)
+            to_decay = -p.beta * (kept * to_current).sum()
+        return to_current.expand_as(membrane), to_start, to_decay, None, None

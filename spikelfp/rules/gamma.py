@@ -1,0 +1,47 @@
+r"""LFP-γ: LRP-γ (Montavon et al. 2019, section 10.2.2) carried over; it favours contributions of the neuron's sign::
+
+    z̃_ij = z_ij (1 + γ [sign(z_ij) = sign(z_j)])        z̃_j = Σ_i z̃_ij = z_j + γ z_j^{sign(z_j)}
+    r_ij = z̃_ij / (z̃_j + sign(z_j) ε) · r_j             d_w_ij = |w_ij| a_i (1 + γ […]) / (z̃_j + sign(z_j) ε) · r_j
+
+γ = 0 is LFP-ε; for γ → ∞ only contributions of the neuron's own sign count. Rewards are conserved, and the
+denominator is never smaller than that of LFP-ε: |z̃_j| ≥ |z_j|. LRP states the rule for neurons with ``z_j > 0``;
+for the others it is mirrored, as LRP implementations do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import UserError
+from spikelfp.functional.credit import to_message
+from spikelfp.functional.split import LinearMap, SplitLinear
+from spikelfp.rules.feedback import Feedback
+
+
+@dataclass(frozen=True)
+class Gamma(Feedback):
+    """LFP-γ.
+
+    gamma: how much contributions of the neuron's sign are favoured, 0 or more.
+    eps, normalize: as in :class:`~spikelfp.rules.Epsilon`. Raises :class:`~spikelfp.errors.UserError` otherwise.
+    """
+
+    gamma: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.gamma < float("inf"):
+            raise UserError(f"gamma must be a finite number, 0 or more, got {self.gamma}")
+
+    def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return SplitLinear.apply(x, weight, bias, op, self.shares)
+
+    def shares(self, n: Tensor, z: Tensor, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
+        """``(1 + γ) r / z̃`` to contributions of the neuron's sign, ``r / z̃`` to the others."""
+        upward = z >= 0
+        share = to_message(z * n, z + self.gamma * torch.where(upward, plus, minus), self.eps)
+        favoured = (1 + self.gamma) * share
+        return torch.where(upward, favoured, share), torch.where(upward, share, favoured)

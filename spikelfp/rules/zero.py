@@ -1,0 +1,28 @@
+r"""LFP-0 (v3, eq. 2-4): reward in proportion to contribution, nothing added to the denominator::
+
+    r_ij = z_ij / z_j · r_j          d_w_ij = |w_ij| a_i / z_j · r_j
+
+The rule of Theorem 1. A neuron with ``z_j = 0`` passes no reward; near 0 its messages grow without bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spikelfp.errors import UserError
+from spikelfp.rules.feedback import Feedback
+
+
+@dataclass(frozen=True)
+class Zero(Feedback):
+    """LFP-0: the basic rule, for theory and tests; :class:`~spikelfp.rules.Epsilon` is its stable form.
+
+    normalize: divide the reward of each layer by its largest magnitude on its way back (A.6.4).
+    Raises :class:`~spikelfp.errors.UserError` for an ``eps`` other than 0.
+    """
+
+    eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.eps != 0:
+            raise UserError(f"LFP-0 has no ε, got eps={self.eps}; rules.Epsilon has one")
