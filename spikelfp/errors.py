@@ -36,3 +36,7 @@ class SaveError(UserError, OSError):
 
 class NonFiniteError(ArithmeticError):
     """The first NaN or infinity seen in training: which tensor of which layer, at which step."""
+
+
+class SignWarning(UserWarning):
+    """An activation breaks LFP's requirement that it keeps the sign (LFP v3, section 3.4)."""

@@ -52,6 +52,27 @@ class NeuronNode:
         return reward
 
 
+class StackedSpikes(Function, NeuronNode):
+    """Spikes of consecutive steps, each ``[1, …]``, as one sequence ``[T, …]``; hands an output reward to each step.
+
+    nodes: the autograd nodes of the neurons at every step, which are run after this one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, nodes: list[Any], *spikes: Tensor) -> Tensor:
+        ctx.nodes = nodes
+        return torch.cat(spikes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
+        given = NeuronNode.take_reward(ctx)
+        if given is not None:
+            for node, reward in zip(ctx.nodes, given.split(1), strict=True):
+                node.output_reward = reward
+        return None, *message.split(1)
+
+
 class MagnitudeStep(Function):
     """Identity whose backward pass gives ``−|w|`` times the gradient: eq. 7, for an optimiser that descends."""
 

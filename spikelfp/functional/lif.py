@@ -58,12 +58,18 @@ class LIFParameters:
     denominator: Denominator = "inflow"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.beta <= 1.0:
-            raise UserError(f"the decay beta must lie in (0, 1], got {self.beta}")
+        check_decay("beta", self.beta)
         if not 0.0 < self.threshold < float("inf"):
             raise UserError(f"the threshold must be a finite number above 0, got {self.threshold}")
         check_name("reset", self.reset, get_args(Reset))
         check_name("denominator", self.denominator, get_args(Denominator))
+
+
+def check_decay(name: str, value: float) -> float:
+    """``value`` as a float, or :class:`~spikelfp.errors.UserError` outside of (0, 1]."""
+    if not 0.0 < value <= 1.0:
+        raise UserError(f"the decay {name} must lie in (0, 1], got {value}")
+    return float(value)
 
 
 class Trace(NamedTuple):

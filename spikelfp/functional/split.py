@@ -44,9 +44,7 @@ class SplitLinear(Function):
     """``op(x, weight, bias)`` with the backward pass above; parameters receive ``−d_w``."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, op: LinearMap, shares: Shares
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, op: LinearMap, shares: Shares) -> Tensor:
         z = op(x, weight, bias)
         ctx.save_for_backward(x, weight, bias, z)
         ctx.op, ctx.shares = op, shares
@@ -56,27 +54,23 @@ class SplitLinear(Function):
     @once_differentiable
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, z = ctx.saved_tensors
-        wanted = [
-            i for i, t in enumerate((x, weight, bias)) if t is not None and ctx.needs_input_grad[i]
-        ]
-        leaves = [None if t is None else t.detach().requires_grad_(i in wanted) for i, t in enumerate((x, weight, bias))]
+        wanted = [i for i in range(3) if ctx.needs_input_grad[i]]
+        leaves = [None if t is None else t.detach() for t in (x, weight, bias)]
+        sources = [leaf.requires_grad_() for i in wanted if (leaf := leaves[i]) is not None]
         with torch.enable_grad():
-            plus, minus = signed_sums(ctx.op, *leaves)
-        p, q = ctx.shares(message, z, plus.detach(), minus.detach())
-        grads = torch.autograd.grad((plus, minus), [leaves[i] for i in wanted], (p, q), allow_unused=True)
+            plus, minus = signed_sums(ctx.op, *leaves)  # type: ignore[arg-type]
+        shares = ctx.shares(message, z, plus.detach(), minus.detach())
+        grads = torch.autograd.grad((plus, minus), sources, shares)
         out: list[Tensor | None] = [None] * 5
-        for i, grad in zip(wanted, grads, strict=True):
-            leaf = leaves[i]
-            assert leaf is not None
-            grad = torch.zeros_like(leaf) if grad is None else grad
-            out[i] = grad if i == 0 else leaf.detach().abs().mul_(grad).neg_()
+        for i, source, grad in zip(wanted, sources, grads, strict=True):
+            out[i] = grad if i == 0 else source.detach().abs().mul_(grad).neg_()
         return tuple(out)
 
 
 class MagnitudeShare(Function):
     """Identity on ``z = op(x, weight, bias)`` that replaces the message ``n`` to ``z`` by::
 
-        |z| n / (z⁺ + |z⁻| + ε)        z⁺ + |z⁻| = Σ_i |z_ij|
+    |z| n / (z⁺ + |z⁻| + ε)        z⁺ + |z⁻| = Σ_i |z_ij|
     """
 
     @staticmethod

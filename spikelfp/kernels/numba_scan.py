@@ -92,6 +92,22 @@ def _reverse(
                 out[0, i] *= mean
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _integrate(current, start, beta, backwards, out, first, last):
+    steps = out.shape[0]
+    varying = current.shape[0] > 1
+    for low in range(first, last, _BLOCK):
+        high = min(low + _BLOCK, last)
+        before = start
+        for step in range(steps):
+            t = steps - 1 - step if backwards else step
+            source = current[t if varying else 0]
+            now = out[t]
+            for i in range(low, high):
+                now[i] = beta * before[i] + source[i]
+            before = now
+
+
 def _flat(tensor: Tensor | None, rows: int, like: np.ndarray) -> np.ndarray:
     """``tensor`` as a contiguous ``[rows, count]`` array; an empty one stands for ``None``."""
     if tensor is None:
@@ -155,3 +171,16 @@ def reverse(
     )
     split(lambda low, high: _reverse(*arguments, low, high), trace.shape[1], _GRAIN)
     return out, to_start
+
+
+def integrate(current: Tensor, start: Tensor, beta: float, backwards: bool) -> Tensor:
+    """Leaky integration; see :func:`spikelfp.kernels.torch_scan.integrate`."""
+    out = current.new_empty(current.shape)
+    steps = len(current)
+    source = current[:1] if is_constant(current) else current
+    trace = _flat(out, steps, np.empty(0))
+    arguments = (
+        _flat(source, len(source), trace), _flat(start, 0, trace), trace.dtype.type(beta), backwards, trace,
+    )  # fmt: skip
+    split(lambda low, high: _integrate(*arguments, low, high), trace.shape[1], _GRAIN)
+    return out

@@ -42,3 +42,12 @@ def reverse(
         current = membrane - p.beta * previous * (previous <= p.threshold)
     messages, to_start = reward_scan(total, current, membrane, start, p, eps)
     return (messages.mean(0, keepdim=True) if constant else messages), to_start
+
+
+def integrate(current: Tensor, start: Tensor, beta: float, backwards: bool) -> Tensor:
+    """``U[t] = β U[t−1] + I[t]``, ``[T, …]`` from ``start`` ``[…]``; ``backwards``: from the last step to the first."""
+    out = torch.empty(current.shape, dtype=current.dtype, device=current.device)
+    steps = range(len(current))
+    for t in reversed(steps) if backwards else steps:
+        start = torch.add(current[t], start, alpha=beta, out=out[t])
+    return out

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from spikelfp.rules import Rule
+from spikelfp.rules import Composite, Rule
 
 
 class Method(ABC):
@@ -16,7 +16,7 @@ class Method(ABC):
     """
 
     name: str
-    rule: Rule
+    rule: Rule | Composite
 
     @abstractmethod
     def backward(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from spikelfp.methods.base import Method
 from spikelfp.propagation import propagate
 from spikelfp.rewards import Reward
-from spikelfp.rules import Epsilon, Rule
+from spikelfp.rules import Composite, Epsilon, Rule
 
 
 class LFP(Method):
@@ -15,9 +15,9 @@ class LFP(Method):
 
     name = "lfp"
 
-    def __init__(self, reward: Reward, rule: Rule | None = None) -> None:
+    def __init__(self, reward: Reward, rule: Rule | Composite | None = None) -> None:
         self.reward = reward
-        self.rule = Epsilon() if rule is None else rule
+        self.rule: Rule | Composite = Epsilon() if rule is None else rule
 
     def backward(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         reward = self.reward(outputs, labels)

@@ -1,15 +1,26 @@
 """Layers with native reward propagation. Sequences are ``[T, B, …]``, time first."""
 
 from spikelfp.functional.sequence import constant
-from spikelfp.nn.activation import Heaviside, ReLU
+from spikelfp.nn.activation import ELU, GELU, Activation, Heaviside, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
+from spikelfp.nn.attention import SelfAttention, SpikingSelfAttention, TokenNorm
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.conv import Conv2d
 from spikelfp.nn.layer import Layer
-from spikelfp.nn.lif import LIF
+from spikelfp.nn.lif import LIF, Neurons
 from spikelfp.nn.linear import Linear
-from spikelfp.nn.shape import AvgPool2d, Dropout, Flatten, MaxPool2d
+from spikelfp.nn.noise import Noise
+from spikelfp.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
+from spikelfp.nn.readout import LI
+from spikelfp.nn.recurrent import RecurrentLIF
+from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, MaxPool2d
+from spikelfp.nn.skip import Concat, Identity, Sum
+from spikelfp.nn.synaptic import Synaptic
+from spikelfp.nn.tokens import ClassToken, FirstToken, MeanToken, PositionEmbedding, ToTokens
 
 __all__ = [
-    "LIF", "AvgPool2d", "Conv2d", "Dropout", "Flatten", "Heaviside", "Layer", "Linear", "MaxPool2d", "ReLU",
-    "Sequential", "constant",
+    "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d",
+    "ClassToken", "Concat", "Conv2d", "Dropout", "FirstToken", "Flatten", "Heaviside", "Identity", "Layer",
+    "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "Neurons", "Noise", "PositionEmbedding", "ReLU",
+    "RecurrentLIF", "SelfAttention", "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic",
+    "Tanh", "ToTokens", "TokenNorm", "constant",
 ]  # fmt: skip

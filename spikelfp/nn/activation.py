@@ -1,31 +1,137 @@
-"""Activation functions without memory."""
+"""Activation functions without memory.
+
+LFP asks of an activation that it maps positive values to ``[0, ∞]`` and negative ones to ``[−∞, 0]`` (v3,
+section 3.4): the reward of its output is then the reward of its input. All here do, but :class:`Sigmoid`.
+"""
 
 from __future__ import annotations
 
+import warnings
+from typing import ClassVar
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from spikelfp.errors import SignWarning
 from spikelfp.nn.layer import Layer, default_rule
 from spikelfp.rules import Rule
 
 
-class ReLU(Layer):
-    """``max(z, 0)``, element-wise."""
+class Activation(Layer):
+    """Base of the activation functions: ``φ(z)``, element-wise, of any shape.
+
+    keeps_sign: whether ``φ(z)`` never has the sign opposite to ``z``.
+    """
+
+    keeps_sign: ClassVar[bool] = True
 
     def __init__(self, *, rule: Rule | None = None) -> None:
         super().__init__()
         self.rule = default_rule(rule)
+
+    def phi(self, z: Tensor) -> Tensor:
+        """``φ(z)``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rule.activation(self.phi, x)
+
+
+class ReLU(Activation):
+    """``max(z, 0)``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rule.relu(x)
 
 
-class Heaviside(Layer):
-    """1 where ``z > 0``, else 0 (A.2): a neuron that fires without memory."""
+class LeakyReLU(Activation):
+    """``z`` where ``z > 0``, else ``negative_slope · z``. Theorem 1 holds for it as for ReLU."""
 
-    def __init__(self, *, rule: Rule | None = None) -> None:
-        super().__init__()
-        self.rule = default_rule(rule)
+    def __init__(self, negative_slope: float = 0.01, *, rule: Rule | None = None) -> None:
+        super().__init__(rule=rule)
+        self.negative_slope = float(negative_slope)
+
+    def phi(self, z: Tensor) -> Tensor:
+        return F.leaky_relu(z, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+class SiLU(Activation):
+    """``z σ(z)`` (Elfwing et al. 2018)."""
+
+    def phi(self, z: Tensor) -> Tensor:
+        return F.silu(z)
+
+
+class GELU(Activation):
+    """``z Φ(z)``, Φ the standard normal distribution (arXiv:1606.08415)."""
+
+    def phi(self, z: Tensor) -> Tensor:
+        return F.gelu(z)
+
+
+class ELU(Activation):
+    """``z`` where ``z > 0``, else ``α (exp(z) − 1)`` (Clevert et al. 2016)."""
+
+    def __init__(self, alpha: float = 1.0, *, rule: Rule | None = None) -> None:
+        super().__init__(rule=rule)
+        self.alpha = float(alpha)
+
+    def phi(self, z: Tensor) -> Tensor:
+        return F.elu(z, self.alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}"
+
+
+class Tanh(Activation):
+    """``tanh(z)``."""
+
+    def phi(self, z: Tensor) -> Tensor:
+        return torch.tanh(z)
+
+
+class Sigmoid(Activation):
+    """``1 / (1 + exp(−z))``: positive also where ``z < 0``, so LFP does not train through it (v3, Table 3).
+
+    opposite_sign: take the reward with the opposite sign where ``z`` and ``σ(z)`` differ in theirs, the heuristic
+    of v3, footnote 12. Without it a :class:`~spikelfp.errors.SignWarning` is given at the first pass under an LFP
+    rule.
+    """
+
+    keeps_sign = False
+
+    def __init__(self, opposite_sign: bool = False, *, rule: Rule | None = None) -> None:
+        super().__init__(rule=rule)
+        self.opposite_sign = opposite_sign
+        self._warned = False
+
+    def phi(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rule.needs_sign and not (self.opposite_sign or self._warned) and torch.is_grad_enabled():
+            self._warned = True
+            warnings.warn(sign_complaint("Sigmoid"), SignWarning, stacklevel=2)
+        return self.rule.activation(self.phi, x, self.opposite_sign)
+
+    def extra_repr(self) -> str:
+        return f"opposite_sign={self.opposite_sign}"
+
+
+class Heaviside(Activation):
+    """1 where ``z > 0``, else 0 (A.2): a neuron that fires without memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rule.spike(x)
+
+
+def sign_complaint(name: str) -> str:
+    """What is wrong with an activation that does not keep the sign, and what to do."""
+    return (
+        f"{name} is positive where its input is negative, so LFP rewards the wrong direction and will hardly learn "
+        "(LFP v3, section 3.4): use Tanh, or opposite_sign=True"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikelfp.nn.layer import Layer
+from spikelfp.nn.layer import Layer, run_layer
 
 
 class Sequential(torch.nn.Sequential, Layer):
@@ -17,9 +17,6 @@ class Sequential(torch.nn.Sequential, Layer):
         """Output and the states to go on from, one entry a layer."""
         states = []
         for layer, before in zip(self, state or (None,) * len(self), strict=True):
-            if isinstance(layer, Layer):
-                x, after = layer.run(x, before)
-            else:
-                x, after = layer(x), None
+            x, after = run_layer(layer, x, before)
             states.append(after)
         return x, tuple(states)

@@ -35,6 +35,27 @@ class Layer(torch.nn.Module):
             )
 
 
+def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
+    """``layer.run(x, state)``, for modules of torch's own as for layers without memory."""
+    return layer.run(x, state) if isinstance(layer, Layer) else (layer(x), None)
+
+
+def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The current ``[T, B, …]`` in at least float32, and the state ``[B, …]`` to start from (rest: zeros)."""
+    kind = type(layer).__name__
+    if x.dim() < 2 or len(x) < 1:
+        raise ShapeError(f"{kind} takes [T, B, …] with at least one step, got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ShapeError(f"{kind} takes a floating-point current, got {x.dtype}")
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()  # a membrane sums many small currents
+    if state is None:
+        return x, x.new_zeros(x.shape[1:])
+    if state.shape != x.shape[1:]:
+        raise ShapeError(f"the state handed in has shape {tuple(state.shape)}, a step {tuple(x.shape[1:])}")
+    return x, state
+
+
 def default_rule(rule: Rule | None) -> Rule:
     """``rule``, or LFP-ε."""
     return Epsilon() if rule is None else rule

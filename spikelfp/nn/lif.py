@@ -2,16 +2,89 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from spikelfp.errors import ShapeError
+from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
-from spikelfp.nn.layer import Layer, default_rule
+from spikelfp.nn.layer import Layer, check_current, default_rule
 from spikelfp.rules import Rule
 
+LEAST_DECAY = 1e-3
+"""Smallest value that a decay that learns may take."""
 
-class LIF(Layer):
+
+class Neurons(Layer):
+    """What layers of LIF neurons share: their constants, and a decay that may learn.
+
+    ``constants`` holds β, θ, reset and denominator (:class:`~spikelfp.functional.lif.LIFParameters`).
+    """
+
+    decay: torch.nn.Parameter | None
+
+    def __init__(
+        self,
+        beta: float,
+        threshold: float,
+        reset: Reset,
+        denominator: Denominator,
+        learn_beta: bool,
+        learn_threshold: bool,
+        rule: Rule | None,
+    ) -> None:
+        super().__init__()
+        if learn_threshold:
+            raise UserError(
+                "the threshold cannot learn under LFP: it is compared with the membrane but flows into it only at a "
+                "reset, which earns no credit, so no reward tells whether θ helped. Scaling the weights in front of "
+                "the neurons does the same and is learned"
+            )
+        self._constants = LIFParameters(float(beta), float(threshold), reset, denominator)
+        self.decay = torch.nn.Parameter(torch.tensor(float(beta))) if learn_beta else None
+        self.rule = default_rule(rule)
+
+    @property
+    def constants(self) -> LIFParameters:
+        """The constants of the neurons, with β as learned so far."""
+        if self.decay is None:
+            return self._constants
+        return replace(self._constants, beta=min(max(float(self.decay.detach()), LEAST_DECAY), 1.0))
+
+    @constants.setter
+    def constants(self, constants: LIFParameters) -> None:
+        self._constants = constants
+        if self.decay is not None:
+            self.decay.data.fill_(constants.beta)
+
+    @property
+    def beta(self) -> float:
+        """Decay of the membrane per step."""
+        return self.constants.beta
+
+    @property
+    def threshold(self) -> float:
+        """Membrane above which a neuron fires."""
+        return self._constants.threshold
+
+    @property
+    def reset(self) -> Reset:
+        """What a spike does to the membrane."""
+        return self._constants.reset
+
+    @property
+    def denominator(self) -> Denominator:
+        """How the reward on a membrane is normalised."""
+        return self._constants.denominator
+
+    def extra_repr(self) -> str:
+        p = self.constants
+        learns = ", learn_beta=True" if self.decay is not None else ""
+        return f"beta={p.beta}, threshold={p.threshold}, reset={p.reset!r}, denominator={p.denominator!r}{learns}"
+
+
+class LIF(Neurons):
     """LIF neurons (v3, eq. A.2-A.3), one for each element of a step of the input current ``[T, B, …]``::
 
         U[t] = β U[t−1] + I[t] − θ S[t−1]      (reset "subtract", the same as snnTorch's Leaky)
@@ -20,8 +93,8 @@ class LIF(Layer):
     beta: decay per step, (0, 1]; threshold: θ > 0; reset: "subtract" or "zero" (the membrane restarts from 0).
     denominator: how the reward on a membrane is normalised, "inflow" or "increment"
     (:mod:`spikelfp.functional.lif`).
-
-    ``constants`` holds all four (:class:`~spikelfp.functional.lif.LIFParameters`).
+    learn_beta: β learns, one for the layer, within [0.001, 1]: it is the weight on the connection of a membrane to
+    itself, so eq. 7 is its rule. learn_threshold is refused: no LFP rule can be justified for θ.
 
     Returns spikes ``[T, B, …]`` of 0 and 1, float32 (float64 for a float64 current). ``run`` also takes and
     returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for values out of range.
@@ -34,53 +107,20 @@ class LIF(Layer):
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
         rule: Rule | None = None,
     ) -> None:
-        super().__init__()
-        self.constants = LIFParameters(float(beta), float(threshold), reset, denominator)
-        self.rule = default_rule(rule)
-
-    @property
-    def beta(self) -> float:
-        """Decay of the membrane per step."""
-        return self.constants.beta
-
-    @property
-    def threshold(self) -> float:
-        """Membrane above which a neuron fires."""
-        return self.constants.threshold
-
-    @property
-    def reset(self) -> Reset:
-        """What a spike does to the membrane."""
-        return self.constants.reset
-
-    @property
-    def denominator(self) -> Denominator:
-        """How the reward on a membrane is normalised."""
-        return self.constants.denominator
+        super().__init__(beta, threshold, reset, denominator, learn_beta, learn_threshold, rule)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x)[0]
 
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes ``[T, B, …]`` and the membrane ``[B, …]`` after the last step."""
-        if x.dim() < 2 or len(x) < 1:
-            raise ShapeError(f"LIF takes [T, B, …] with at least one step, got shape {tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise ShapeError(f"LIF takes a floating-point current, got {x.dtype}")
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.float()  # a membrane sums many small currents
-        if state is None:
-            state = x.new_zeros(x.shape[1:])
-        elif state.shape != x.shape[1:]:
-            raise ShapeError(f"the membrane handed in has shape {tuple(state.shape)}, a step {tuple(x.shape[1:])}")
-        return self.rule.lif(x, state, self.constants)
+        x, start = check_current(self, x, state)
+        return self.rule.lif(x, start, self.constants, self.decay)
 
     # What torch.compiler.disable sets, without the second that importing torch's compiler takes: the scan has
     # kernels of its own, and a reward finds the neurons by their autograd node.
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
-
-    def extra_repr(self) -> str:
-        p = self.constants
-        return f"beta={p.beta}, threshold={p.threshold}, reset={p.reset!r}, denominator={p.denominator!r}"

@@ -15,7 +15,7 @@ from spikelfp.rules import Rule
 
 
 class Linear(torch.nn.Linear, Layer):
-    """``I[t] = W X[t] + b``: ``[T, B, in]`` to ``[T, B, out]``; parameters as in ``torch.nn.Linear``."""
+    """``I[t] = W X[t] + b``: ``[T, B, …, in]`` to ``[T, B, …, out]``; parameters as in ``torch.nn.Linear``."""
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, rule: Rule | None = None, **options: Any
@@ -24,7 +24,8 @@ class Linear(torch.nn.Linear, Layer):
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._expect(x, 3, "[T, B, features]")
+        if x.dim() < 3:
+            self._expect(x, 3, "[T, B, features]")
         if x.shape[-1] != self.in_features:
             raise ShapeError(
                 f"Linear was built for {self.in_features} input features, got {x.shape[-1]} (shape {tuple(x.shape)})"

@@ -26,6 +26,14 @@ class AvgPool2d(torch.nn.AvgPool2d, Layer):
         return over_time(super().forward, x)
 
 
+class AdaptiveAvgPool2d(torch.nn.AdaptiveAvgPool2d, Layer):
+    """Average-pooling of every step to a given size, ``[T, B, C, H, W]``: reward in proportion to contribution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._expect(x, 5, "[T, B, channels, height, width]")
+        return over_time(super().forward, x)
+
+
 class Flatten(Layer):
     """``[T, B, …]`` to ``[T, B, features]``."""
 

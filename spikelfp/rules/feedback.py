@@ -27,7 +27,12 @@ from torch.autograd.function import once_differentiable
 from spikelfp import kernels
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import (
-    HalfCredit, MagnitudeStep, NeuronNode, NormalisedReward, SecantActivation, SecantReLU,
+    HalfCredit,
+    MagnitudeStep,
+    NeuronNode,
+    NormalisedReward,
+    SecantActivation,
+    SecantReLU,
 )  # fmt: skip
 from spikelfp.functional.lif import LIFParameters, carried
 from spikelfp.functional.sequence import is_constant

@@ -22,4 +22,6 @@ class ZPlusMinus(Feedback):
 
     def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         z = self.affine(op, x, weight, bias)
-        return MagnitudeShare.apply(z, x.detach(), weight.detach(), bias if bias is None else bias.detach(), op, self.eps)
+        return MagnitudeShare.apply(
+            z, x.detach(), weight.detach(), bias if bias is None else bias.detach(), op, self.eps
+        )

@@ -1,0 +1,109 @@
+r"""Self-attention, with reward passed as in AttnLRP (Achtibat et al. 2024, arXiv:2402.05602).
+
+A product of two signals, ``Q Kᵀ`` or ``A V``, needs both factors for all of it, so each is credited one half of
+the reward. In messages the softmax is its own backward pass: ``m_x = s (m_s − Σ s m_s)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from spikelfp.errors import UserError
+from spikelfp.nn.container import Sequential
+from spikelfp.nn.layer import Layer, default_rule, run_layer
+from spikelfp.nn.lif import LIF
+from spikelfp.nn.linear import Linear
+from spikelfp.nn.norm import BatchNorm1d
+from spikelfp.rules import Rule
+
+
+class SelfAttention(Layer):
+    """Multi-head self-attention of tokens ``[T, B, N, D]``: ``softmax(Q Kᵀ / √d) V``, then a dense layer.
+
+    dim: features ``D`` of a token; heads: their number, which divides ``dim``; ``d = D / heads``.
+    """
+
+    def __init__(self, dim: int, heads: int, *, rule: Rule | None = None) -> None:
+        super().__init__()
+        self.heads = check_heads(dim, heads)
+        self.rule = default_rule(rule)
+        self.project = Linear(dim, 3 * dim)
+        self.out = Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (split_heads(part, self.heads) for part in self.project(x).chunk(3, -1))
+        factor = self.rule.factor
+        scores = factor(query) @ factor(key).transpose(-2, -1) * query.shape[-1] ** -0.5
+        return self.out(join_heads(factor(scores.softmax(-1)) @ factor(value)))
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"
+
+
+class SpikingSelfAttention(Layer):
+    """Self-attention of spikes without softmax (Spikformer, Zhou et al. 2023, eq. 5-6), tokens ``[T, B, N, D]``::
+
+        Q, K, V = LIF(BN(W x))          out = LIF(BN(W LIF(s · Q Kᵀ V)))
+
+    dim, heads: as in :class:`SelfAttention`. scale: ``s``, 0.125 in the paper. neuron: arguments of
+    :class:`~spikelfp.nn.LIF`. Keeps no state between calls; ``run`` takes and returns that of its neurons.
+    """
+
+    def __init__(self, dim: int, heads: int, scale: float = 0.125, *, rule: Rule | None = None, **neuron: Any) -> None:
+        super().__init__()
+        self.heads, self.scale = check_heads(dim, heads), scale
+        self.rule = default_rule(rule)
+        self.query, self.key, self.value, self.out = (dense_spikes(dim, dim, **neuron) for _ in range(4))
+        self.mix = LIF(**neuron)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.mix(self._attend(self.query(x), self.key(x), self.value(x))))
+
+    def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Spikes ``[T, B, N, D]`` and the states to go on from."""
+        before = state or (None,) * 5
+        parts = [run_layer(p, x, own) for p, own in zip((self.query, self.key, self.value), before[:3], strict=True)]
+        mixed, mix = self.mix.run(self._attend(*(spikes for spikes, _ in parts)), before[3])
+        out, last = run_layer(self.out, mixed, before[4])
+        return out, (*(after for _, after in parts), mix, last)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
+        factor = self.rule.factor
+        scores = factor(query) @ factor(key).transpose(-2, -1) * self.scale
+        return join_heads(factor(scores) @ factor(value))
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, scale={self.scale}"
+
+
+class TokenNorm(BatchNorm1d):
+    """Batch normalisation of tokens ``[T, B, N, D]`` over time, batch and tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._expect(x, 4, "[T, B, tokens, features]")
+        return super().forward(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
+
+
+def dense_spikes(inputs: int, outputs: int, **neuron: Any) -> Sequential:
+    """Dense layer, batch normalisation and LIF neurons on tokens ``[T, B, N, D]``."""
+    return Sequential(Linear(inputs, outputs), TokenNorm(outputs), LIF(**neuron))
+
+
+def check_heads(dim: int, heads: int) -> int:
+    """``heads``, or :class:`~spikelfp.errors.UserError` unless it divides ``dim``."""
+    if heads < 1 or dim % heads:
+        raise UserError(f"the number of heads must divide the features of a token, got {heads} for {dim}")
+    return heads
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """``[T, B, N, D]`` as ``[T, B, heads, N, D / heads]``."""
+    return x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(-3, -2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """The inverse of :func:`split_heads`."""
+    return x.transpose(-3, -2).flatten(-2)

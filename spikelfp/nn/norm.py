@@ -1,0 +1,120 @@
+r"""Normalisation layers. Under LFP their statistics are constants of the backward pass (v3, section 3.1.3).
+
+BatchNorm, with ``ã = (a − E[a]) / √(Var[a] + ε_bn)`` (eq. 8-10), ``n_j = r_j / (a_j + sign(a_j) ε)``::
+
+    a^bn = γ ã + β          r_in = γ a / √(Var[a] + ε_bn) · n          d_γ = |γ| ã n          d_β = |β| n
+
+The reward passes as if the mean were zero, since a shift across zero would turn rewards into punishments. A β
+or γ of exactly 0 is never updated: it contributes nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikelfp.functional.sequence import over_time
+from spikelfp.nn.layer import Layer, default_rule
+from spikelfp.rules import Rule
+
+
+class _BatchNorm(Layer):
+    """What both share; statistics over batch and time (and space), one mean and variance a channel."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+    momentum: float | None
+    eps: float
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        """``x`` ``[N, C, …]`` normalised."""
+        mean, var = self.running_mean, self.running_var
+        if self.training or mean is None or var is None:
+            if not self.rule.constant_statistics:
+                rate = self._count() if self.training else 0.0
+                return F.batch_norm(x, mean, var, self.weight, self.bias, True, rate, self.eps)
+            var, mean = self._measure(x)
+
+        def scale(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+            return F.batch_norm(x, mean, var, weight, bias, False, 0.0, self.eps)
+
+        if self.weight is None:
+            return scale(x, None, None)
+        return self.rule.affine(scale, x, self.weight, self.bias)
+
+    @torch.no_grad()
+    def _measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Variance and mean of the batch, which also enter the running ones."""
+        var, mean = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
+        if self.training and self.running_mean is not None and self.running_var is not None:
+            rate = self._count()
+            count = x.numel() // x.shape[1]
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+            self.running_var.lerp_(var.to(self.running_var.dtype) * (count / max(count - 1, 1)), rate)
+        return var, mean
+
+    def _count(self) -> float:
+        """Weight of this batch in the running statistics, as in torch."""
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                return 1.0 / float(self.num_batches_tracked)
+        return 0.0 if self.momentum is None else self.momentum
+
+
+class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
+    """Batch normalisation of ``[T, B, C]`` over time and batch; arguments and buffers of ``torch.nn.BatchNorm1d``."""
+
+    def __init__(self, num_features: int, *arguments, rule: Rule | None = None, **options) -> None:
+        super().__init__(num_features, *arguments, **options)
+        self.rule = default_rule(rule)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._expect(x, 3, "[T, B, features]")
+        return over_time(self._normalise, x)
+
+
+class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
+    """Batch normalisation of ``[T, B, C, H, W]`` per channel; arguments and buffers of ``torch.nn.BatchNorm2d``."""
+
+    def __init__(self, num_features: int, *arguments, rule: Rule | None = None, **options) -> None:
+        super().__init__(num_features, *arguments, **options)
+        self.rule = default_rule(rule)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._expect(x, 5, "[T, B, channels, height, width]")
+        return over_time(self._normalise, x)
+
+
+class LayerNorm(torch.nn.LayerNorm, Layer):
+    """Layer normalisation of the last axes, ``[T, B, …, features]``; arguments of ``torch.nn.LayerNorm``.
+
+    Under LFP, as in AttnLRP (arXiv:2402.05602), the division by the standard deviation is that by a constant,
+    and the subtraction of the mean a linear map.
+    """
+
+    def __init__(self, *arguments, rule: Rule | None = None, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.rule = default_rule(rule)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.rule.constant_statistics:
+            return over_time(super().forward, x)
+        return over_time(self._normalise, x)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        axes = tuple(range(-len(self.normalized_shape), 0))
+        centred = x - x.mean(axes, keepdim=True)
+        with torch.no_grad():
+            scale = (centred.square().mean(axes, keepdim=True) + self.eps).rsqrt()
+        if self.weight is None:
+            return centred * scale
+        return self.rule.affine(_scaled, centred * scale, self.weight, self.bias)
+
+
+def _scaled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x * weight if bias is None else torch.addcmul(bias, x, weight)

@@ -1,0 +1,59 @@
+"""Recurrently connected LIF neurons."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikelfp.functional.credit import StackedSpikes
+from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.nn.layer import Layer, check_current
+from spikelfp.nn.lif import Neurons
+from spikelfp.rules import Rule
+
+
+class RecurrentLIF(Neurons):
+    """LIF neurons whose spikes return to the layer one step later through the connections ``recurrent``::
+
+        I[t] = X[t] + V S[t−1] + c                the current; V, c: weight and bias of ``recurrent``
+        U[t] = β U[t−1] + I[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0
+
+    (snnTorch's RLeaky). recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, usually
+    ``nn.Linear(n, n)``; it follows its own rule. The other arguments are those of :class:`~spikelfp.nn.LIF`.
+
+    The reward on a membrane is split as in :class:`~spikelfp.nn.LIF`; the share of ``I[t]`` goes to the input
+    and, through ``recurrent``, to the spikes of the step before. Takes ``[T, B, …]``, returns spikes; ``run``
+    takes and returns ``(S, U)``, each ``[B, …]``. Runs step by step.
+    """
+
+    def __init__(
+        self,
+        recurrent: Layer,
+        beta: float = 0.9,
+        threshold: float = 1.0,
+        reset: Reset = "subtract",
+        denominator: Denominator = "inflow",
+        *,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        rule: Rule | None = None,
+    ) -> None:
+        super().__init__(beta, threshold, reset, denominator, learn_beta, learn_threshold, rule)
+        self.recurrent = recurrent
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)[0]
+
+    def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Spikes ``[T, B, …]``, and the spikes and the membrane ``[B, …]`` of the last step."""
+        fired, membrane = state or (None, None)
+        x, start = check_current(self, x, membrane)
+        last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
+        constants, spikes = self.constants, []
+        for step in x.split(1):
+            last, start = self.rule.lif(step + self.recurrent(last), start, constants, self.decay)
+            spikes.append(last)
+        sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
+        return sequence, (last[0], start)
+
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]

@@ -1,0 +1,77 @@
+"""Skip connections (v3, eq. 11): a sum shares its reward by contribution, a concatenation hands it through.
+
+In messages both are autograd's own backward: each summand ``a_i`` of ``a_j`` gets ``m_j``, its reward ``a_i m_j``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.sequence import is_constant, repeat
+from spikelfp.nn.layer import Layer, run_layer
+
+
+class _Branches(Layer):
+    """Layers side by side on the same input."""
+
+    def __init__(self, *branches: torch.nn.Module) -> None:
+        super().__init__()
+        if not branches:
+            raise UserError(f"{type(self).__name__} needs at least one branch")
+        self.branches = torch.nn.ModuleList(branches)
+
+    def merge(self, outputs: list[Tensor]) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._merged([branch(x) for branch in self.branches])
+
+    def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Output and the states to go on from, one entry a branch."""
+        before = state or (None,) * len(self.branches)
+        pairs = [run_layer(branch, x, own) for branch, own in zip(self.branches, before, strict=True)]
+        return self._merged([out for out, _ in pairs]), tuple(after for _, after in pairs)
+
+    def _merged(self, outputs: list[Tensor]) -> Tensor:
+        if all(is_constant(out) for out in outputs):
+            return repeat(self.merge([out[:1] for out in outputs])[0], len(outputs[0]))
+        return self.merge(outputs)
+
+
+class Sum(_Branches):
+    """Sum of the outputs of several branches, all of one shape: ``Sum(block, Identity())`` is a residual block."""
+
+    def merge(self, outputs: list[Tensor]) -> Tensor:
+        total = outputs[0]
+        for out in outputs[1:]:
+            if out.shape != total.shape:
+                raise ShapeError(
+                    f"branches of a sum differ in shape, {tuple(total.shape)} and {tuple(out.shape)}: "
+                    "a 1×1 convolution in the shortcut makes them equal"
+                )
+            total = total + out
+        return total
+
+
+class Concat(_Branches):
+    """Outputs of several branches side by side along ``dim``, counted from ``[T, B, …]``: 2 for channels, features."""
+
+    def __init__(self, *branches: torch.nn.Module, dim: int = 2) -> None:
+        super().__init__(*branches)
+        if dim in (0, 1):
+            raise UserError(f"dim {dim} is time or batch: concatenate along 2 (channels or features) or later")
+        self.dim = dim
+
+    def merge(self, outputs: list[Tensor]) -> Tensor:
+        return torch.cat(outputs, self.dim)
+
+
+class Identity(Layer):
+    """The input itself: the shortcut of a residual block."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x

@@ -1,0 +1,57 @@
+"""LIF neurons with a synaptic current."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spikelfp.functional.lif import Denominator, Reset, check_decay
+from spikelfp.kernels.leaky import LeakyIntegration
+from spikelfp.nn.layer import check_current
+from spikelfp.nn.lif import Neurons
+from spikelfp.rules import Rule
+
+
+class Synaptic(Neurons):
+    """Current-based LIF neurons: each input decays in a synapse before the membrane sees it (snnTorch's Synaptic)::
+
+        Y[t] = α Y[t−1] + I[t]                    synaptic current
+        U[t] = β U[t−1] + Y[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0
+
+    alpha: decay of the current per step, (0, 1]. The other arguments are those of :class:`~spikelfp.nn.LIF`. The
+    reward on a membrane is split over its decayed self and ``Y[t]``; the synapse is a linear map, which passes
+    messages on: ``M[t] = n[t] + α M[t+1]``.
+
+    Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(Y, U)``, each ``[B, …]``.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.8,
+        beta: float = 0.9,
+        threshold: float = 1.0,
+        reset: Reset = "subtract",
+        denominator: Denominator = "inflow",
+        *,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        rule: Rule | None = None,
+    ) -> None:
+        super().__init__(beta, threshold, reset, denominator, learn_beta, learn_threshold, rule)
+        self.alpha = check_decay("alpha", alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)[0]
+
+    def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Spikes ``[T, B, …]``, and the synaptic current and the membrane ``[B, …]`` after the last step."""
+        current, membrane = state or (None, None)
+        x, start = check_current(self, x, current)
+        currents = LeakyIntegration.apply(x, start, self.alpha)
+        currents, start = check_current(self, currents, membrane)
+        spikes, membrane = self.rule.lif(currents, start, self.constants, self.decay)
+        return spikes, (currents[-1], membrane)
+
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, {super().extra_repr()}"
