@@ -1,16 +1,26 @@
-"""Labelled arrays as a torch data set that hands out whole batches at once."""
+"""Labelled arrays as torch data sets that hand out whole batches at once: as they are, or augmented."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
-from spikelfp.errors import DataError
+from spikelfp.data.seeding import generator
+from spikelfp.errors import DataError, ShapeError, UserError
+
+
+class Standardization(NamedTuple):
+    """Mean and standard deviation of each channel's values, after scaling: ``x`` becomes ``(x - mean) / std``."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def check_labels(labels: Tensor, classes: int | None, what: str = "labels") -> None:
@@ -35,6 +45,8 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
         scale: multiplied with the images when they are fetched, chosen so that the values lie in [0, 1]
             (1/255 for 8-bit pixels).
         classes: number of classes that the labels are checked against; ``None`` only refuses negative labels.
+        standardization: applied to the channels of images ``[N, C, ...]`` after the scale; the values then lie
+            around 0 and no longer in [0, 1]. ``None`` leaves them.
 
     Raises:
         DataError: for wrong types or lengths, no samples, a label outside the classes, or a NaN or infinity;
@@ -45,6 +57,7 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
     labels: Tensor
     scale: float = 1.0
     classes: int | None = None
+    standardization: Standardization | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -58,6 +71,8 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
             raise DataError(f"{len(images)} images but {len(labels)} labels: each image needs exactly one")
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise DataError(f"scale must be positive and finite, got {self.scale}")
+        if self.standardization is not None:
+            _check_standardization(self.standardization, images)
         check_labels(labels, self.classes)
         if images.is_floating_point():
             _check_finite(images)
@@ -76,18 +91,114 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
         torch's ``DataLoader`` calls this once a batch. The tensors are copies: changing them changes no data.
         """
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
-        images = self.images[index].to(torch.float32)
-        return images.mul_(self.scale), self.labels[index.to(self.labels.device)]
+        return self.values(self.images[index]), self.labels[index.to(self.labels.device)]
+
+    def values(self, images: Tensor) -> Tensor:
+        """``images`` ``[B, ...]`` of this data set's own kind as float32 ``(images * scale - mean) / std``."""
+        values = images.to(torch.float32) * self.scale
+        if self.standardization is not None:
+            for_channels = (-1,) + (1,) * (images.ndim - 2)
+            mean, std = (values.new_tensor(numbers).reshape(for_channels) for numbers in self.standardization)
+            values.sub_(mean).div_(std)
+        return values
 
     def subset(self, indices: Tensor) -> ArrayDataset:
-        """A data set of the samples ``indices`` (int64 ``[M]``) with the same scale and classes."""
-        return ArrayDataset(self.images[indices], self.labels[indices], self.scale, self.classes)
+        """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Augmented(Dataset[tuple[Tensor, Tensor]]):
+    """Images whose every epoch is flipped and shifted anew, for training.
+
+    The image is padded by ``padding`` black pixels on each side, cut back to its size at a place drawn from all
+    ``(2 padding + 1)^2`` with equal chance, then, with probability 1/2, mirrored left to right (He et al. 2016,
+    arXiv:1512.03385, 4.2). The padding has the raw value 0, so it is black also after a standardisation.
+
+    What happens to sample ``i`` depends on ``(seed, epoch, i)`` alone, not on its batch or on the process that
+    fetches it. :func:`spikelfp.data.batches` sets both numbers by :meth:`at_epoch`; samples are to be had only then.
+
+    Attributes:
+        data: images ``[N, C, H, W]``.
+        flip: ``False`` never mirrors (digits and letters are not the same mirrored).
+        padding: pixels of the largest shift, below ``H`` and ``W``; 0 never shifts.
+        draws: int64 ``[N, 3]``, mirrored or not, row and column of the cut; ``None`` before :meth:`at_epoch`.
+
+    Raises:
+        ShapeError: for samples that are no images of channels.
+        UserError: for a padding out of range.
+    """
+
+    data: ArrayDataset
+    flip: bool = True
+    padding: int = 4
+    draws: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = list(self.data.images.shape)
+        if len(shape) != 4:
+            raise ShapeError(f"only images [N, C, H, W] can be flipped and shifted, these have shape {shape}")
+        if not 0 <= self.padding < min(shape[2:]):
+            raise UserError(
+                f"padding must be 0 to {min(shape[2:]) - 1} for images of {shape[2]} x {shape[3]} pixels, "
+                f"got {self.padding}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def at_epoch(self, seed: int, epoch: int) -> Augmented:
+        """The same with the flips and shifts of ``epoch``."""
+        places = 2 * self.padding + 1
+        # from a wide range, so that one draw a number serves every modulus without a bias worth the name
+        wide = torch.randint(1 << 62, (len(self), 3), generator=generator("augment", seed, epoch))
+        return replace(self, draws=wide % torch.tensor([2 if self.flip else 1, places, places]))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Sample ``index`` as (float32 ``[C, H, W]``, int64 ``[]``)."""
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The samples ``indices`` as one batch (float32 ``[B, C, H, W]``, int64 ``[B]``), ``B`` may be 0.
+
+        Raises:
+            UserError: when no epoch is set.
+        """
+        if self.draws is None:
+            raise UserError("augmented images belong to an epoch: take them from data.batches or from at_epoch")
+        images, labels = self.data.images, self.data.labels
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        mirrored, row, column = self.draws[index].to(images.device).unbind(1)
+        index = index.to(images.device)
+        moved = _shift(images[index], row, column, self.padding)
+        moved = torch.where(mirrored.bool()[:, None, None, None], moved.flip(3), moved)
+        return self.data.values(moved), labels[index.to(labels.device)]
+
+
+def _shift(images: Tensor, row: Tensor, column: Tensor, padding: int) -> Tensor:
+    """``images`` ``[B, C, H, W]`` padded with 0 and cut to their size from ``(row, column)`` on, each int64 ``[B]``."""
+    height, width = images.shape[2:]
+    cuts = pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view [B, C, rows, columns, H, W]
+    return cuts[torch.arange(len(images), device=images.device), :, row, column]
 
 
 def _kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} of shape {list(value.shape)}"
     return type(value).__name__
+
+
+def _check_standardization(standardization: Standardization, images: Tensor) -> None:
+    mean, std = standardization
+    channels = images.shape[1] if images.ndim > 1 else 0
+    if len(mean) != channels or len(std) != channels:
+        raise DataError(
+            f"standardisation by {len(mean)} means and {len(std)} deviations, but images of shape "
+            f"{list(images.shape)} have {channels} channels"
+        )
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise DataError(f"standardisation needs finite means and positive deviations, got {mean} and {std}")
 
 
 def _check_finite(images: Tensor) -> None:

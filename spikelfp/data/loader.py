@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
@@ -79,6 +79,14 @@ class EpochSampler(Sampler[list[int]]):
         return torch.randperm(self.n, generator=generator("epoch", self.seed, self.epoch))
 
 
+@runtime_checkable
+class EpochDataset(Protocol):
+    """A data set whose samples differ from epoch to epoch, such as :class:`~spikelfp.data.Augmented`."""
+
+    def at_epoch(self, seed: int, epoch: int) -> Dataset[Any]:
+        """The samples of ``epoch``, a function of the two numbers alone."""
+
+
 def batches(
     dataset: Dataset[Any],
     batch_size: int,
@@ -98,7 +106,7 @@ def batches(
     A data set whose ``__getitems__`` gives a tuple, such as :class:`~spikelfp.data.ArrayDataset`, has built
     the batch itself: (float32 ``[B, ...]``, int64 ``[B]``). Samples of any other are put together by torch's
     default. The number of ``workers`` (processes) changes nothing but the speed, and iterating again gives
-    the same batches.
+    the same batches. An :class:`EpochDataset` is asked for the samples of ``(seed, epoch)`` first.
 
     Raises:
         UserError: for a number out of range, which the text names.
@@ -106,6 +114,8 @@ def batches(
     _require(workers >= 0, f"workers must be 0 or more, got {workers}")
     size = len(dataset)  # type: ignore[arg-type]
     sampler = EpochSampler(size, batch_size, seed, epoch, start, shuffle, rank, world_size, drop_last)
+    if isinstance(dataset, EpochDataset):
+        dataset = dataset.at_epoch(seed, epoch)
     return DataLoader(
         dataset,
         batch_sampler=sampler,

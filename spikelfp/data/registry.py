@@ -17,6 +17,7 @@ datasets: Registry[Loader] = Registry("data set")
 def load(name: str, data_dir: str | Path | None = None) -> DataSplits:
     """The data set ``name``, read from ``<data_dir>/<name>/``; missing files are downloaded into it first.
 
+    Each loader says which files those are, and where it differs (a cut of another data set is not downloaded).
     ``data_dir=None`` means the folder of :func:`spikelfp.data.data_dir`.
 
     Raises:

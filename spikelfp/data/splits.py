@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from spikelfp.data.dataset import ArrayDataset, check_labels
+from spikelfp.data.dataset import ArrayDataset, Standardization, check_labels
 from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, UserError
 
@@ -22,6 +22,7 @@ class DataSplits:
         shape: shape of one sample without the batch, such as ``(1, 28, 28)``.
         class_names: one name per class, by label.
         validation: samples held out of the training part by :meth:`with_validation`, else ``None``.
+        statistics: published mean and deviation of each channel over the training images, where there are any.
 
     Raises:
         DataError: when the parts do not fit ``shape`` or ``classes``.
@@ -34,6 +35,7 @@ class DataSplits:
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
     validation: ArrayDataset | None = None
+    statistics: Standardization | None = None
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.classes:
@@ -81,4 +83,26 @@ class DataSplits:
             self,
             train=self.train.subset((~held_out).nonzero()[:, 0]),
             validation=self.train.subset(held_out.nonzero()[:, 0]),
+        )
+
+    def standardized(self, by: Standardization | None = None) -> DataSplits:
+        """The same data, each channel as ``(x - mean) / std``, in every part; ``by=None`` takes :attr:`statistics`.
+
+        Encodings of values in [0, 1] (rate, latency) do not take such inputs.
+
+        Raises:
+            UserError: when neither ``by`` nor the data set says what the mean and the deviation are.
+            DataError: for numbers that do not fit the channels.
+        """
+        chosen = self.statistics if by is None else by
+        if chosen is None:
+            raise UserError(
+                f"no mean and deviation of {self.name} are known to standardise by: hand in a Standardization"
+            )
+        held_out = self.validation
+        return replace(
+            self,
+            train=replace(self.train, standardization=chosen),
+            test=replace(self.test, standardization=chosen),
+            validation=None if held_out is None else replace(held_out, standardization=chosen),
         )
