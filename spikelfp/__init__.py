@@ -10,13 +10,13 @@ import os
 # (docs/performance.md). OpenMP reads this once, when torch is loaded; a value of the user's own stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from spikelfp import analysis, data, errors, methods, models, nn, rewards, rules
+from spikelfp import analysis, data, errors, interop, methods, models, nn, rewards, rules
 from spikelfp.propagation import propagate
 from spikelfp.training import TemporalTrainer, Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "TemporalTrainer", "Trainer", "__version__", "analysis", "data", "errors", "methods", "models", "nn",
+    "TemporalTrainer", "Trainer", "__version__", "analysis", "data", "errors", "interop", "methods", "models", "nn",
     "propagate", "rewards", "rules",
 ]  # fmt: skip

@@ -237,3 +237,10 @@ def test_no_sum_is_larger_than_the_report_says(seed, hidden):
     terms = torch.cat([x[0].unsqueeze(1) * last.weight, last.bias.expand(200, 4).unsqueeze(2)], 2)
     chosen = terms * torch.randint(0, 2, terms.shape)
     assert chosen.sum(2).abs().max() <= copy.report[-1].largest_sum
+
+
+def test_a_layer_that_stands_in_two_places_is_refused():
+    neurons = nn.LIF()
+    net = nn.Sequential(nn.Linear(4, 4), neurons, nn.Linear(4, 2), neurons)
+    with pytest.raises(UserError, match="'1' and '3' are one object"):
+        quantize(net, bits=8)

@@ -1,0 +1,21 @@
+"""Networks from and to snnTorch and norse, with identical spikes.
+
+==================================  =============================================================================
+:func:`from_snntorch`               shares its parameters with the model: training it trains the user's model
+:func:`to_snntorch`                 shares them too; both copy with ``copy=True``
+:func:`from_norse`                  copies: norse's factor ``Δt/τ`` on the input moves into the weights
+:func:`to_norse`                    copies likewise
+==================================  =============================================================================
+
+What has no exact counterpart is refused, with the name of the layer, the reason, and what to do. The other package is
+imported by the function that needs it, so this one imports without it.
+"""
+
+from spikelfp.interop.norse_export import to_norse
+from spikelfp.interop.norse_import import from_norse
+from spikelfp.interop.norse_reset import DelayedSubtract
+from spikelfp.interop.refusal import ConversionError
+from spikelfp.interop.snntorch_export import to_snntorch
+from spikelfp.interop.snntorch_import import from_snntorch
+
+__all__ = ["ConversionError", "DelayedSubtract", "from_norse", "from_snntorch", "to_norse", "to_snntorch"]
