@@ -41,8 +41,8 @@ def lif_reward(rewards, currents, beta, theta, reset, denominator, eps, start=0.
             d = abs(beta * before) + abs(currents[t]) + eps
         else:
             d = abs(before) + abs(beta * before + currents[t] - before) + eps
-        normalised[t] = total / d
-        internal = beta * before * total / d
+        normalised[t] = total / d if d else 0.0  # nothing flowed in (ε = 0 only)
+        internal = beta * before * normalised[t]
     return normalised
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.nn import LIF, Heaviside
+from spikelfp.nn import Heaviside, Neurons
 
 
 def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Run ``net`` on ``x`` ``[T, B, …]`` and return the spikes of every LIF and Heaviside layer by its name.
+    """Run ``net`` on ``x`` ``[T, B, …]`` and return the spikes of every layer of LIF neurons and every Heaviside layer by its name.
 
     Spikes are ``[T, B, …]`` of 0 and 1, in the order the layers ran. The network is left as it was: mode,
     gradients and graph.
@@ -25,7 +25,7 @@ def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
     handles = [
         layer.register_forward_hook(keep(name))
         for name, layer in net.named_modules()
-        if isinstance(layer, (LIF, Heaviside))
+        if isinstance(layer, (Neurons, Heaviside))
     ]
     training = net.training
     try:

@@ -52,6 +52,16 @@ class NeuronNode:
         return reward
 
 
+def keep_node() -> None:
+    """Called in ``forward`` of every :class:`NeuronNode`: torch's compiler then leaves that function to autograd.
+
+    Traced into a graph the node would be gone, and with it the place where an output reward is handed over.
+    """
+
+
+keep_node._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
 class StackedSpikes(Function, NeuronNode):
     """Spikes of consecutive steps, each ``[1, …]``, as one sequence ``[T, …]``; hands an output reward to each step.
 
@@ -60,6 +70,7 @@ class StackedSpikes(Function, NeuronNode):
 
     @staticmethod
     def forward(ctx: Any, nodes: list[Any], *spikes: Tensor) -> Tensor:
+        keep_node()
         ctx.nodes = nodes
         return torch.cat(spikes)
 
@@ -85,7 +96,7 @@ class MagnitudeStep(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (weight,) = ctx.saved_tensors
-        return weight.abs().mul_(grad).neg_()
+        return torch.copysign(weight, -1.0).mul_(grad)  # −|w| in one pass
 
 
 class SecantActivation(Function, NeuronNode):
@@ -96,6 +107,7 @@ class SecantActivation(Function, NeuronNode):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, phi: Callable[[Tensor], Tensor], eps: float, opposite_sign: bool) -> Tensor:
+        keep_node()
         activation = phi(z)
         ctx.save_for_backward(z, activation)
         ctx.eps, ctx.opposite_sign = eps, opposite_sign
@@ -122,6 +134,7 @@ class SecantReLU(Function, NeuronNode):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, eps: float) -> Tensor:
+        keep_node()
         activation = torch.relu(z)
         ctx.save_for_backward(z, activation)
         ctx.eps = eps

@@ -9,6 +9,7 @@ A rule answers with two messages per neuron, ``p_j`` for positive contributions 
     r_ij = z_ij c_ij        d_w_ij = |w_ij| a_i c_ij        c_ij = p_j if z_ij ≥ 0 else q_j
 
 so that the backward pass is that of the two linear maps ``z⁺`` and ``z⁻``: no contribution is ever written out.
+It runs in the dtype of the weights, whatever a forward pass under autocast was given.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class SplitLinear(Function):
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, z = ctx.saved_tensors
         wanted = [i for i in range(3) if ctx.needs_input_grad[i]]
-        leaves = [None if t is None else t.detach() for t in (x, weight, bias)]
+        leaves = [None if t is None else t.detach() for t in (x.to(weight.dtype), weight, bias)]
         sources = [leaf.requires_grad_() for i in wanted if (leaf := leaves[i]) is not None]
         with torch.enable_grad():
             plus, minus = signed_sums(ctx.op, *leaves)  # type: ignore[arg-type]
@@ -85,5 +86,5 @@ class MagnitudeShare(Function):
     @once_differentiable
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         z, x, weight, bias = ctx.saved_tensors
-        total = ctx.op(x.abs(), weight.abs(), None if bias is None else bias.abs())
+        total = ctx.op(x.to(weight.dtype).abs(), weight.abs(), None if bias is None else bias.abs())
         return (z.abs() * message).div_(total.add_(ctx.eps)), None, None, None, None, None

@@ -48,8 +48,9 @@ class _BatchNorm(Layer):
 
     @torch.no_grad()
     def _measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Variance and mean of the batch, which also enter the running ones."""
-        var, mean = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
+        """Variance and mean of the batch, which also enter the running ones; in the dtype of the parameters."""
+        kind = next((own.dtype for own in (self.weight, self.running_mean) if own is not None), x.dtype)
+        var, mean = torch.var_mean(x.to(kind), [d for d in range(x.dim()) if d != 1], correction=0)
         if self.training and self.running_mean is not None and self.running_var is not None:
             rate = self._count()
             count = x.numel() // x.shape[1]

@@ -62,12 +62,16 @@ class Concat(_Branches):
 
     def __init__(self, *branches: torch.nn.Module, dim: int = 2) -> None:
         super().__init__(*branches)
-        if dim in (0, 1):
-            raise UserError(f"dim {dim} is time or batch: concatenate along 2 (channels or features) or later")
         self.dim = dim
+        self._check(dim)
 
     def merge(self, outputs: list[Tensor]) -> Tensor:
+        self._check(self.dim if self.dim >= 0 else self.dim + outputs[0].dim())
         return torch.cat(outputs, self.dim)
+
+    def _check(self, counted: int) -> None:
+        if counted in (0, 1):
+            raise UserError(f"dim {self.dim} is time or batch: concatenate along 2 (channels or features) or later")
 
 
 class Identity(Layer):

@@ -33,6 +33,7 @@ from spikelfp.functional.credit import (
     NormalisedReward,
     SecantActivation,
     SecantReLU,
+    keep_node,
 )  # fmt: skip
 from spikelfp.functional.lif import LIFParameters, carried
 from spikelfp.functional.sequence import is_constant
@@ -101,6 +102,7 @@ class LIFScan(Function, NeuronNode):
     def forward(
         ctx: Any, current: Tensor, start: Tensor, decay: Tensor | None, p: LIFParameters, eps: float
     ) -> tuple[Tensor, Tensor]:
+        keep_node()
         scan = kernels.scan_for(current)
         spikes, membrane = scan.forward(current, start, p)
         ctx.save_for_backward(membrane, start)

@@ -1,0 +1,89 @@
+"""The rules, once more and slowly: the reward of every single contribution ``z_ij``, straight from the formulas.
+
+Nothing here knows of messages, autograd or matrix products. A neuron's contributions are written out one by one, the
+bias last (``a = 1``), and share the reward ``r_j`` that its pre-activation ``z_j`` has received.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikelfp import rules
+
+Array = np.ndarray
+
+
+def sign(z: float) -> float:
+    """``sign(0) = 1`` (v3, section 3.1.2)."""
+    return 1.0 if z >= 0 else -1.0
+
+
+def in_proportion(rule: rules.Feedback, z: Array, reward: float) -> Array:
+    """v3, eq. 2: ``r_ij = z_ij / z_j · r_j``; the ε of eq. 6 enters once a neuron, see :func:`stabilised`."""
+    total = z.sum()
+    return np.array([zij / total * reward if total else 0.0 for zij in z])
+
+
+def alphabeta(rule: rules.AlphaBeta, z: Array, reward: float) -> Array:
+    """v1, eq. 10, with ε on both sums (v1, section 2.5)."""
+    plus = sum(max(zij, 0.0) for zij in z)
+    minus = sum(min(zij, 0.0) for zij in z)
+    s = sign(plus + minus)
+    shares = []
+    for zij in z:
+        if zij >= 0:
+            shares.append(rule.alpha * zij / (plus + rule.eps) * s * reward)
+        else:
+            shares.append(-rule.beta * zij / (minus - rule.eps) * s * reward)
+    return np.array(shares)
+
+
+def zplusminus(rule: rules.ZPlusMinus, z: Array, reward: float) -> Array:
+    """v1, eq. 12: the weight of each side, times the share within it; ε on the sum of both."""
+    plus = sum(max(zij, 0.0) for zij in z)
+    minus = sum(min(zij, 0.0) for zij in z)
+    s = sign(plus + minus)
+    both = abs(plus) + abs(minus) + rule.eps
+    shares = []
+    for zij in z:
+        if zij >= 0:
+            shares.append(abs(plus) / both * (zij / plus if plus else 0.0) * s * reward)
+        else:
+            shares.append(-abs(minus) / both * zij / minus * s * reward)
+    return np.array(shares)
+
+
+def gamma(rule: rules.Gamma, z: Array, reward: float) -> Array:
+    """LRP-γ: contributions of the neuron's own sign count ``1 + γ`` times."""
+    s = sign(z.sum())
+    favoured = [zij * (1 + rule.gamma * (sign(zij) == s)) for zij in z]
+    total = sum(favoured) + s * rule.eps
+    return np.array([zij / total * reward for zij in favoured])
+
+
+def shares(rule: rules.Feedback, z: Array, reward: float) -> Array:
+    """``r_ij`` of the contributions ``z`` ``[I]`` of one neuron with reward ``r_j``."""
+    if isinstance(rule, rules.AlphaBeta):
+        return alphabeta(rule, z, reward)
+    if isinstance(rule, rules.ZPlusMinus):
+        return zplusminus(rule, z, reward)
+    if isinstance(rule, rules.Gamma):
+        return gamma(rule, z, reward)
+    return in_proportion(rule, z, reward)
+
+
+def stabilised(z: float, reward: float, eps: float) -> float:
+    """What is left of a neuron's reward with ε in the denominator: ``z / (z + sign(z) ε) · r`` (v3, eq. 6)."""
+    return z / (z + sign(z) * eps) * reward if z else 0.0
+
+
+def stabilise_all(z: Array, reward: Array, eps: float) -> Array:
+    """:func:`stabilised`, element by element."""
+    pairs = zip(z.ravel(), reward.ravel(), strict=True)
+    return np.array([stabilised(zj, r, eps) for zj, r in pairs]).reshape(z.shape)
+
+
+def normalised(rule: rules.Feedback, reward: Array) -> Array:
+    """Divided by the largest magnitude, if the rule asks for it (A.6.4)."""
+    largest = np.abs(reward).max()
+    return reward / largest if rule.normalize and largest > 0 else reward
