@@ -1,10 +1,31 @@
-"""From outputs and labels to rewards, by name in :data:`rewards`."""
+"""From outputs and labels to rewards, by name in :data:`rewards`.
+
+==================  ===================================================================================================
+classes             :class:`Softmax`, :class:`Sigmoid`, :class:`CorrectClass`, :class:`FalsePositive` (v3, Table 2),
+                    :class:`Sign` (v1, A.1), :class:`Binary` (one output)
+spike sequences     :class:`SpikeSequence` (v3, A.4), :class:`SpikeSequenceV1` (v1, A.16)
+real targets        :class:`SquaredError`, :class:`Huber`, :class:`AbsoluteError`, :class:`SpikeRate`
+any metric          :class:`FromMetric` of discrete outcomes, :class:`F1`, :class:`Levenshtein`;
+                    :class:`Perturbation` of the outputs themselves
+from outside        :class:`FromCallback`
+one's own           :class:`Reward`, or :class:`GlobalReward` with eq. 12-13 (:func:`initial_reward`)
+==================  ===================================================================================================
+"""
 
 from collections.abc import Callable
 
 from spikelfp.registry import Registry
 from spikelfp.rewards.base import Reward
-from spikelfp.rewards.classification import Sigmoid, Softmax
+from spikelfp.rewards.binary import Binary
+from spikelfp.rewards.callback import FromCallback
+from spikelfp.rewards.classification import CorrectClass, FalsePositive, Sigmoid, Sign, Softmax
+from spikelfp.rewards.convergence import CONVERGENCES
+from spikelfp.rewards.f1 import F1
+from spikelfp.rewards.initial import GlobalReward, initial_reward
+from spikelfp.rewards.levenshtein import Levenshtein
+from spikelfp.rewards.metric import FromMetric
+from spikelfp.rewards.perturbation import Perturbation
+from spikelfp.rewards.regression import AbsoluteError, Huber, SpikeRate, SquaredError
 from spikelfp.rewards.sequence import SpikeSequence, SpikeSequenceV1
 
 rewards: Registry[Callable[[], Reward]] = Registry("reward")
@@ -12,5 +33,32 @@ rewards.register("spike-sequence")(SpikeSequence)
 rewards.register("spike-sequence-v1")(SpikeSequenceV1)
 rewards.register("softmax")(Softmax)
 rewards.register("sigmoid")(Sigmoid)
+rewards.register("correct-class")(CorrectClass)
+rewards.register("false-positive")(FalsePositive)
+rewards.register("sign")(Sign)
+rewards.register("f1")(F1)
 
-__all__ = ["Reward", "Sigmoid", "Softmax", "SpikeSequence", "SpikeSequenceV1", "rewards"]
+__all__ = [
+    "CONVERGENCES",
+    "F1",
+    "AbsoluteError",
+    "Binary",
+    "CorrectClass",
+    "FalsePositive",
+    "FromCallback",
+    "FromMetric",
+    "GlobalReward",
+    "Huber",
+    "Levenshtein",
+    "Perturbation",
+    "Reward",
+    "Sigmoid",
+    "Sign",
+    "Softmax",
+    "SpikeRate",
+    "SpikeSequence",
+    "SpikeSequenceV1",
+    "SquaredError",
+    "initial_reward",
+    "rewards",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,29 +14,49 @@ from spikelfp.errors import ShapeError
 class Reward(ABC):
     """Called with ``(outputs, labels)``: ``[…, B, C]`` and the classes ``[B]``; returns ``r`` of the outputs' shape.
 
+    Rewards for other labels than classes (real values, sequences, anything) override :meth:`target`.
+
     Raises :class:`~spikelfp.errors.ShapeError` for labels of another length, type, or outside the classes.
     """
 
-    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, labels: Any) -> Tensor:
         outputs = outputs.detach()
-        if outputs.dim() < 2 or labels.shape != outputs.shape[-2:-1]:
-            raise ShapeError(
-                f"{type(self).__name__} takes outputs [..., B, C] and labels [B], "
-                f"got {tuple(outputs.shape)} and {tuple(labels.shape)}"
-            )
-        return self.reward(outputs, one_hot(labels, outputs.shape[-1]))
+        return self.reward(outputs, self.target(outputs, labels))
+
+    def target(self, outputs: Tensor, labels: Any) -> Any:
+        """The labels, checked, as :meth:`reward` wants them: here ``[B, C]``, boolean, true for the right class."""
+        check_classes(type(self).__name__, outputs, labels)
+        return one_hot(labels, outputs.shape[-1])
 
     @abstractmethod
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The reward, given which output is the right one: ``target`` ``[B, C]``, boolean."""
 
 
+def check_classes(name: str, outputs: Tensor, labels: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are ``[…, B, C]`` and labels ``[B]``."""
+    if outputs.dim() < 2 or labels.shape != outputs.shape[-2:-1]:
+        raise ShapeError(
+            f"{name} takes outputs [..., B, C] and labels [B], got {tuple(outputs.shape)} and {tuple(labels.shape)}"
+        )
+
+
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Boolean ``[B, classes]``, true at each label."""
+    check_numbers(labels, classes)
+    return labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)
+
+
+def check_numbers(labels: Tensor, classes: int) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` for the first of the labels ``[B]`` outside ``0 .. classes-1``."""
     if labels.is_floating_point() or labels.is_complex():
         raise ShapeError(f"labels are class numbers (integers), got {labels.dtype}")
     wrong = ((labels < 0) | (labels >= classes)).nonzero()
     if len(wrong):
         index = int(wrong[0])
         raise ShapeError(f"label {int(labels[index])} at position {index} is outside the classes 0..{classes - 1}")
-    return labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)
+
+
+def prediction(outputs: Tensor) -> Tensor:
+    """The chosen class ``[B]`` of outputs ``[…, B, C]``: the largest, summed over all steps (A.6.4)."""
+    return outputs.sum(dim=tuple(range(outputs.dim() - 2))).argmax(-1) if outputs.dim() > 2 else outputs.argmax(-1)

@@ -1,10 +1,56 @@
-"""Rewards of linear outputs, one per class (LFP v3, Table 2)."""
+"""Rewards of linear outputs, one per class (LFP v3, Table 2; v1, eq. 6-7 and A.1)."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from spikelfp.rewards.base import Reward
+from spikelfp.rewards.base import Reward, prediction
+from spikelfp.rewards.convergence import Convergence
+from spikelfp.rewards.initial import GlobalReward
+
+
+class CorrectClass(GlobalReward):
+    """Table 2 #1: ``r_c = sign(o_c) · 1(y_c = 1)``: the right class is always rewarded, the others never.
+
+    It does not converge by itself, and nothing holds back the wrong classes: decay the learning rate, or choose a
+    ``convergence`` factor (eq. 13). The options are those of :func:`~spikelfp.rewards.initial_reward`.
+    """
+
+    def __init__(self, convergence: str | Convergence | None = "none", magnitude: bool | None = False) -> None:
+        super().__init__(convergence, magnitude)
+
+    def global_reward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return target.to(outputs.dtype)
+
+
+class FalsePositive(GlobalReward):
+    """Table 2 #2, eq. 14: ``r_c = −sign(o_c) · 1(∃ c′: y_c′ = 1 ∧ o_c > o_c′)``.
+
+    Every class that is above the right one is punished, at each step of ``[…, B, C]``. There is no reward left once
+    all samples are right. No loss function has this reward as its gradient (v3, section 3.3); it needs a smaller
+    learning rate than the others (A.3). The options are those of :func:`~spikelfp.rewards.initial_reward`.
+    """
+
+    def __init__(self, convergence: str | Convergence | None = "none", magnitude: bool | None = False) -> None:
+        super().__init__(convergence, magnitude)
+
+    def global_reward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        right = (outputs * target).sum(-1, keepdim=True)
+        return -(outputs > right).to(outputs.dtype)
+
+
+class Sign(Reward):
+    """The simple reward of v1, A.1: only the neuron of the right class is rewarded, 1 if the prediction (the largest
+    output summed over time) is right, and −1 if it is wrong; the same at every step.
+
+    As printed it is the reward itself, without the sign of the output: a right class that is positive but not the
+    largest is pushed down. It does not converge by itself; A.1 decays the learning rate.
+    """
+
+    def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        right = target.gather(-1, prediction(outputs).unsqueeze(-1))
+        return (torch.where(right, 1.0, -1.0) * target).to(outputs.dtype).expand_as(outputs)
 
 
 class Softmax(Reward):
@@ -15,7 +61,11 @@ class Softmax(Reward):
 
 
 class Sigmoid(Reward):
-    """Table 2 #4: ``r_c = o_c (y_c − σ(o_c))``; equals the step of sigmoid cross-entropy (Theorem 1)."""
+    """Table 2 #4: ``r_c = o_c (y_c − σ(o_c))``; equals the step of sigmoid cross-entropy (Theorem 1).
+
+    It is also the feedback of v1, eq. 7, and case by case eq. 6: ``o_c (1 − σ(o_c))`` for the right class and
+    ``−o_c σ(o_c)`` for the others.
+    """
 
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
         return outputs * (target.to(outputs.dtype) - outputs.sigmoid())

@@ -1,0 +1,138 @@
+r"""The Levenshtein distance of whole batches, and of all sequences that differ from a prediction in one symbol.
+
+The distance of two sequences is the least number of insertions, deletions and substitutions between them. The dynamic
+programme keeps a row over the positions of the target; one predicted symbol ``x`` turns a row into the next::
+
+    row'[j] = min( row[j] + 1,  row[j−1] + 1(x ≠ target[j−1]),  row'[j−1] + 1 )
+
+The last term, a run of insertions, is a cumulative minimum of ``row'[j] − j``, so no loop over the target is left.
+Predictions are ``[S, B]``; targets ``[B, L]``, where −1 fills up shorter ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import ShapeError
+
+_FAR = 1 << 24
+"""More than any distance; int32 holds it with room to add."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Which of the predicted symbols are emitted.
+
+    collapse: one of equal neighbours is emitted, once. blank: this symbol never is (after collapsing, as in CTC:
+    a blank between two equal symbols keeps both).
+    """
+
+    collapse: bool = False
+    blank: int | None = None
+
+    def emitted(self, symbol: Tensor, previous: Tensor) -> Tensor:
+        """Whether ``symbol`` is emitted behind ``previous`` (−1 at the start)."""
+        emitted = torch.ones_like(symbol == previous)
+        if self.blank is not None:
+            emitted &= symbol != self.blank
+        if self.collapse:
+            emitted &= symbol != previous
+        return emitted
+
+    def sequences(self, predictions: Tensor) -> list[list[int]]:
+        """The emitted symbols of each sample, ``B`` lists."""
+        previous = torch.cat([torch.full_like(predictions[:1], -1), predictions[:-1]])
+        keep = self.emitted(predictions, previous)
+        return [symbols[mask].tolist() for symbols, mask in zip(predictions.T, keep.T, strict=True)]
+
+
+def edit_distance(predictions: Tensor, targets: Tensor, decoding: Decoding | None = None) -> Tensor:
+    """The Levenshtein distance of each sample, int64 ``[B]``, from predictions ``[S, B]`` and targets ``[B, L]``."""
+    rows = _prefixes(predictions, targets, decoding or Decoding())
+    return rows[-1].gather(-1, lengths(targets).unsqueeze(-1)).squeeze(-1).long()
+
+
+def edit_distance_counterfactuals(
+    predictions: Tensor, targets: Tensor, classes: int, decoding: Decoding | None = None
+) -> Tensor:
+    """The distance with one predicted symbol changed, for every symbol and class: int64 ``[S, B, classes]``.
+
+    A change at ``s`` decides whether ``s`` and ``s+1`` are emitted, and nothing else. So each value is a row of the
+    prefix before ``s``, taken over those two symbols, and met with the row of the suffix behind them.
+    """
+    decoding = decoding or Decoding()
+    steps, batch = predictions.shape
+    before = _prefixes(predictions, targets, decoding)  # [S+1, B, L+1]
+    behind = _suffixes(predictions, targets, decoding)  # [S+2, B, L+1]
+    start = torch.full_like(predictions[:1], -1)
+    previous = torch.cat([start, predictions[:-1]]).unsqueeze(-1)
+    following = torch.cat([predictions[1:], start]).unsqueeze(-1).expand(steps, batch, classes)
+    candidate = torch.arange(classes, device=predictions.device).expand(steps, batch, classes)
+    is_last = torch.arange(steps, device=predictions.device).view(-1, 1, 1) == steps - 1
+    targets = targets.unsqueeze(1)
+
+    row = before[:-1].unsqueeze(2).expand(-1, -1, classes, -1)
+    row = _advance(row, candidate, targets, decoding.emitted(candidate, previous))
+    row = _advance(row, following, targets, decoding.emitted(following, candidate) & ~is_last)
+    return (row + behind[2:].unsqueeze(2)).amin(-1).long()
+
+
+def lengths(targets: Tensor) -> Tensor:
+    """Number of symbols of each target, ``[B]``."""
+    return (targets >= 0).sum(-1)
+
+
+def check_targets(name: str, outputs: Tensor, targets: Tensor, blank: int | None) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` unless targets are symbols ``[B, L]`` with −1 only at the end."""
+    classes = outputs.shape[-1]
+    if targets.dim() != 2 or len(targets) != outputs.shape[-2] or targets.is_floating_point() or targets.is_complex():
+        raise ShapeError(
+            f"{name} takes targets [B, L], integers with -1 behind the end, for outputs {tuple(outputs.shape)}; got "
+            f"{targets.dtype} of shape {tuple(targets.shape)}"
+        )
+    wrong = (targets < -1) | (targets >= classes)
+    if blank is not None:
+        wrong |= targets == blank
+    if wrong.any():
+        b, j = wrong.nonzero()[0].tolist()
+        own = "" if blank is None else f", without the blank {blank}"
+        raise ShapeError(f"symbol {int(targets[b, j])} at {(b, j)} is not one of 0..{classes - 1}{own}")
+    gaps = ((targets[:, :-1] < 0) & (targets[:, 1:] >= 0)).any(-1).nonzero()
+    if len(gaps):
+        raise ShapeError(f"target {int(gaps[0])} has a symbol behind -1, which fills up the end")
+
+
+def _advance(row: Tensor, symbol: Tensor, targets: Tensor, emitted: Tensor) -> Tensor:
+    """The rows after one more symbol where it is ``emitted``, else the rows as they were: ``[…, L+1]``."""
+    offset = torch.arange(row.shape[-1], dtype=row.dtype, device=row.device)
+    substituted = row[..., :-1] + (symbol.unsqueeze(-1) != targets).to(row.dtype)
+    best = torch.cat([row[..., :1] + 1, torch.minimum(row[..., 1:] + 1, substituted)], -1)
+    return ((best - offset).cummin(-1).values + offset).where(emitted.unsqueeze(-1), row)
+
+
+def _prefixes(predictions: Tensor, targets: Tensor, decoding: Decoding) -> Tensor:
+    """Distances of every prefix of the predictions to every prefix of the targets, ``[S+1, B, L+1]``, int32."""
+    length = targets.shape[-1] + 1
+    row = torch.arange(length, dtype=torch.int32, device=targets.device).expand(len(targets), length)
+    rows, previous = [row], torch.full_like(predictions[0], -1)
+    for symbol in predictions:
+        row = _advance(row, symbol, targets, decoding.emitted(symbol, previous))
+        rows.append(row)
+        previous = symbol
+    return torch.stack(rows)
+
+
+def _suffixes(predictions: Tensor, targets: Tensor, decoding: Decoding) -> Tensor:
+    """Distances of every suffix to every suffix of the targets, ``[S+2, B, L+1]``; the last two are of nothing."""
+    place = torch.arange(targets.shape[-1] + 1, dtype=torch.int32, device=targets.device)
+    end = lengths(targets).unsqueeze(-1).to(torch.int32)
+    row = (end - place).where(place <= end, torch.full_like(place, _FAR)).flip(-1)
+    backwards = targets.flip(-1)
+    rows, before = [row, row], torch.cat([torch.full_like(predictions[:1], -1), predictions[:-1]])
+    for symbol, previous in zip(predictions.flip(0), before.flip(0), strict=True):
+        row = _advance(row, symbol, backwards, decoding.emitted(symbol, previous))
+        rows.append(row)
+    return torch.stack(rows[::-1]).flip(-1)

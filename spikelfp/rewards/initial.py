@@ -1,0 +1,85 @@
+"""From the global reward of an outcome to the initial reward of an output neuron (LFP v3, section 3.2)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import NonFiniteError, ShapeError
+from spikelfp.rewards.base import Reward
+from spikelfp.rewards.convergence import Convergence, factor, find
+
+
+def initial_reward(
+    outputs: Tensor,
+    global_reward: Tensor,
+    convergence: str | Convergence | None = "none",
+    magnitude: bool | None = False,
+) -> Tensor:
+    r"""``r_c = sign(o_c) · ρ(f(x)) · R_c`` with ``sign(0) = 1`` (v3, eq. 13; eq. 12 for ``convergence="none"``).
+
+    outputs: ``[…, B, C]``, one neuron for each outcome; global_reward: ``R_c`` of any shape that broadcasts to it.
+    With a single neuron (``C = 1``), whose sign decides between two outcomes, ``R`` belongs to the outcome that was
+    chosen and ``r = ρ · R`` (section 3.2): the activation behind that outcome is ``|o|``, of which ``ρ`` is taken.
+    convergence: ``none``, ``softmax``, ``sigmoid``, ``spike-count`` (:mod:`spikelfp.rewards.convergence`) or a
+    function ``(outputs, wanted) → factors in [0, 1]``, where ``wanted`` is ``R_c > 0``.
+    magnitude: multiply ``R_c`` by ``|o_c|``, as rows 3 and 4 of Table 2 do (rows 1 and 2 do not). The message that
+    starts at a linear output is then ``ρ R_c``, without it ``ρ R_c / |o_c|``, which grows without bound near 0.
+
+    ``None`` for either chooses by the outputs: ``spike-count`` without magnitude for spikes (all 0 or 1; ``sign`` is
+    always 1 there, and a reward reaches a neuron that stayed silent too), ``softmax`` with magnitude for real values.
+
+    Returns ``r`` of the outputs' shape and dtype. Raises :class:`~spikelfp.errors.ShapeError` for an ``R`` that does
+    not broadcast, :class:`~spikelfp.errors.NonFiniteError` for one that holds NaN or infinity, and
+    :class:`~spikelfp.errors.UserError` for a factor outside [0, 1].
+    """
+    if convergence is None or magnitude is None:
+        spikes = are_spikes(outputs)
+        convergence = ("spike-count" if spikes else "softmax") if convergence is None else convergence
+        magnitude = not spikes if magnitude is None else magnitude
+    if outputs.shape[-1] == 1:
+        outputs = outputs.abs()
+    reward = global_reward.to(outputs)
+    try:
+        reward = reward.expand_as(outputs)
+    except RuntimeError:
+        raise ShapeError(
+            f"the global reward has shape {tuple(global_reward.shape)}, which does not broadcast to the outputs' "
+            f"{tuple(outputs.shape)}"
+        ) from None
+    if not torch.isfinite(reward).all():
+        raise NonFiniteError("the global reward holds NaN or infinity")
+    rho = factor(convergence, outputs, reward > 0)
+    return rho * reward * (outputs if magnitude else sign(outputs))
+
+
+def sign(values: Tensor) -> Tensor:
+    """1 for 0 and above, −1 below (v3, section 3.1.2)."""
+    return torch.where(values >= 0, 1.0, -1.0).to(values.dtype)
+
+
+def are_spikes(outputs: Tensor) -> bool:
+    """Whether every output is 0 or 1."""
+    return bool(((outputs == 0) | (outputs == 1)).all())
+
+
+class GlobalReward(Reward):
+    """A reward that judges outcomes; eq. 13 turns its verdict into the rewards of the output neurons.
+
+    Subclasses write :meth:`global_reward`; ``convergence`` and ``magnitude`` are those of :func:`initial_reward`.
+    """
+
+    def __init__(self, convergence: str | Convergence | None = None, magnitude: bool | None = None) -> None:
+        if convergence is not None:
+            find(convergence)  # a misspelt name is told here, not in the middle of training
+        self.convergence, self.magnitude = convergence, magnitude
+
+    @abstractmethod
+    def global_reward(self, outputs: Tensor, target: Any) -> Tensor:
+        """``R_c``, of a shape that broadcasts to the outputs' ``[…, B, C]``."""
+
+    def reward(self, outputs: Tensor, target: Any) -> Tensor:
+        return initial_reward(outputs, self.global_reward(outputs, target), self.convergence, self.magnitude)

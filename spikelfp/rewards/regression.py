@@ -1,0 +1,100 @@
+"""Rewards of outputs that should take given values (LFP v3, Theorem 1)."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import ShapeError, UserError
+from spikelfp.rewards.base import Reward
+
+
+class Regression(Reward):
+    """``r_c = o_c · (−dL/do_c)`` for a loss of the error ``y_c − o_c``: LFP takes the step of that loss, times ``|w|``.
+
+    Called with outputs ``[…, B, C]`` and targets of the same shape or ``[B, C]``, which then hold at every step;
+    linear outputs, since an output of exactly 0 gets nothing (for spikes see :class:`SpikeRate`).
+
+    Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers, of another shape, or not finite.
+    """
+
+    def target(self, outputs: Tensor, labels: Any) -> Tensor:
+        return real_targets(type(self).__name__, outputs, labels)
+
+    def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return outputs * self.step(target - outputs)
+
+    @abstractmethod
+    def step(self, error: Tensor) -> Tensor:
+        """``−dL/do`` for the errors ``y − o``."""
+
+
+class SquaredError(Regression):
+    """``r_c = o_c (y_c − o_c)``, the step of the squared error ``L = Σ (y_c − o_c)² / 2``."""
+
+    def step(self, error: Tensor) -> Tensor:
+        return error
+
+
+class AbsoluteError(Regression):
+    """``r_c = o_c · sgn(y_c − o_c)``, the step of ``L = Σ |y_c − o_c|`` (``sgn(0) = 0``); tends to the median."""
+
+    def step(self, error: Tensor) -> Tensor:
+        return error.sign()
+
+
+class Huber(Regression):
+    """``r_c = o_c · clip(y_c − o_c, −δ, δ)``, the step of the Huber loss: squared within δ, absolute beyond.
+
+    delta: δ > 0, in units of the targets.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        if not (math.isfinite(delta) and delta > 0):
+            raise UserError(f"the delta of the Huber reward must be a finite number above 0, got {delta}")
+        self.delta = delta
+
+    def step(self, error: Tensor) -> Tensor:
+        return error.clamp(-self.delta, self.delta)
+
+
+class SpikeRate(Reward):
+    """``r_c[t] = y_c − n_c / T``: spikes ``[T, B, C]`` at given rates ``y`` ``[B, C]`` in [0, 1]; ``n_c = Σ_t o_c[t]``.
+
+    Eq. 12 for the global reward ``R_c = y_c − n_c / T``: a neuron that fires too little is rewarded, spike or no
+    spike, and one that fires too much punished, until the rate is right.
+
+    Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers ``[B, C]`` in [0, 1].
+    """
+
+    def target(self, outputs: Tensor, labels: Any) -> Tensor:
+        if outputs.dim() != 3:
+            raise ShapeError(f"SpikeRate takes spikes [T, B, C], got {tuple(outputs.shape)}")
+        rates = real_targets("SpikeRate", outputs[0], labels)
+        if not ((rates >= 0) & (rates <= 1)).all():
+            raise ShapeError(f"rates lie in [0, 1], got values from {float(rates.min())} to {float(rates.max())}")
+        return rates
+
+    def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return (target - outputs.mean(0)).expand_as(outputs)
+
+
+def real_targets(name: str, outputs: Tensor, targets: Any) -> Tensor:
+    """The targets in the outputs' dtype, checked to be finite real numbers of the shape ``[B, C]`` or the outputs'."""
+    if not isinstance(targets, Tensor) or not targets.is_floating_point():
+        got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
+        raise ShapeError(f"{name} takes real targets (a floating-point tensor), got {got}")
+    if outputs.dim() < 2 or targets.shape not in (outputs.shape, outputs.shape[-2:]):
+        raise ShapeError(
+            f"{name} takes outputs [..., B, C] and targets [B, C], got {tuple(outputs.shape)} and "
+            f"{tuple(targets.shape)}"
+        )
+    wrong = (~torch.isfinite(targets)).nonzero()
+    if len(wrong):
+        index = tuple(wrong[0].tolist())
+        raise ShapeError(f"target {float(targets[index])} at position {index} is not a finite number")
+    return targets.to(outputs.dtype)
