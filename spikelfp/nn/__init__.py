@@ -1,12 +1,23 @@
 """Layers with native reward propagation. Sequences are ``[T, B, …]``, time first."""
 
 from spikelfp.functional.sequence import constant
-from spikelfp.nn.activation import ELU, GELU, Activation, Heaviside, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
+from spikelfp.nn.activation import (
+    ELU,
+    GELU,
+    Activation,
+    Heaviside,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Tanh,
+    sign_complaints,
+)  # fmt: skip
 from spikelfp.nn.attention import SelfAttention, SpikingSelfAttention, TokenNorm
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.conv import Conv2d
 from spikelfp.nn.layer import Layer
-from spikelfp.nn.lif import LIF, Neurons
+from spikelfp.nn.lif import LIF, Neurons, leaves
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.noise import Noise
 from spikelfp.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
@@ -22,5 +33,5 @@ __all__ = [
     "ClassToken", "Concat", "Conv2d", "Dropout", "FirstToken", "Flatten", "Heaviside", "Identity", "Layer",
     "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "Neurons", "Noise", "PositionEmbedding", "ReLU",
     "RecurrentLIF", "SelfAttention", "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic",
-    "Tanh", "ToTokens", "TokenNorm", "constant",
+    "Tanh", "ToTokens", "TokenNorm", "constant", "leaves", "sign_complaints",
 ]  # fmt: skip

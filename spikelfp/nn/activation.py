@@ -25,6 +25,7 @@ class Activation(Layer):
     """
 
     keeps_sign: ClassVar[bool] = True
+    opposite_sign: bool = False
 
     def __init__(self, *, rule: Rule | None = None) -> None:
         super().__init__()
@@ -127,6 +128,16 @@ class Heaviside(Activation):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rule.spike(x)
+
+
+def sign_complaints(net: torch.nn.Module) -> list[str]:
+    """A line for each kind of activation in ``net`` through which LFP will hardly learn; none if all is well."""
+    kinds = {
+        type(layer).__name__: None
+        for layer in net.modules()
+        if isinstance(layer, Activation) and not layer.keeps_sign and not layer.opposite_sign
+    }
+    return [sign_complaint(kind) for kind in kinds]
 
 
 def sign_complaint(name: str) -> str:

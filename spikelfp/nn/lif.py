@@ -84,6 +84,14 @@ class Neurons(Layer):
         return f"beta={p.beta}, threshold={p.threshold}, reset={p.reset!r}, denominator={p.denominator!r}{learns}"
 
 
+def leaves(net: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers of ``net`` without layers inside; neurons count as one, with their recurrent connections."""
+    found: list[torch.nn.Module] = []
+    for layer in net.children():
+        found += [layer] if isinstance(layer, Neurons) or not list(layer.children()) else leaves(layer)
+    return found or [net]
+
+
 class LIF(Neurons):
     """LIF neurons (v3, eq. A.2-A.3), one for each element of a step of the input current ``[T, B, …]``::
 

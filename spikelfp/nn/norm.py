@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import over_time
 from spikelfp.nn.layer import Layer, default_rule
 from spikelfp.rules import Rule
@@ -49,6 +50,11 @@ class _BatchNorm(Layer):
     @torch.no_grad()
     def _measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Variance and mean of the batch, which also enter the running ones; in the dtype of the parameters."""
+        if self.training and x.numel() == x.shape[1]:
+            raise ShapeError(
+                f"{type(self).__name__} needs more than one value per channel in training, got one: "
+                "a larger batch, or eval()"
+            )
         kind = next((own.dtype for own in (self.weight, self.running_mean) if own is not None), x.dtype)
         var, mean = torch.var_mean(x.to(kind), [d for d in range(x.dim()) if d != 1], correction=0)
         if self.training and self.running_mean is not None and self.running_var is not None:

@@ -12,7 +12,8 @@ from spikelfp.rules import Rule
 
 
 class Synaptic(Neurons):
-    """Current-based LIF neurons: each input decays in a synapse before the membrane sees it (snnTorch's Synaptic)::
+    """Current-based LIF neurons: each input decays in a synapse before the membrane sees it (snnTorch's Synaptic; with
+    reset to zero its form with ``reset_delay=False``)::
 
         Y[t] = α Y[t−1] + I[t]                    synaptic current
         U[t] = β U[t−1] + Y[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0

@@ -82,6 +82,7 @@ def test_dropped_elements_earn_nothing_and_the_others_their_share():
 def test_constant_sequences_get_the_messages_of_all_their_steps(layer):
     images = torch.randn(3, 40).double().requires_grad_()
     out = layer(nn.constant(images, 5))
+    assert (out[0] != images).all()  # noisy; silenced, or scaled up for those that are
     message = torch.randn_like(out)
     out.backward(message)
     scale = (out[0] / images if isinstance(layer, nn.Dropout) else torch.ones(3, 40)).detach()
