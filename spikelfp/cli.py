@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +15,18 @@ from rich.table import Table
 
 import spikelfp
 from spikelfp import kernels
-from spikelfp.command import INTERRUPTED, OK, new_app, options_from, print_json, run_app
+from spikelfp.command import FAILED, INTERRUPTED, OK, USER_MISTAKE, new_app, options_from, print_json, run_app
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
-from spikelfp.errors import UserError
+from spikelfp.errors import NonFiniteError, UserError
 from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
 from spikelfp.training.config import RunConfig, from_mapping, read_mapping
-from spikelfp.training.run import PACKAGES, Folder, Interrupted, load_run, read_config, train, version
+from spikelfp.training.folder import Folder, read_config
+from spikelfp.training.parallel import WorkerLost, World
+from spikelfp.training.run import Interrupted, load_run, train
+from spikelfp.training.summary import PACKAGES
 
 app = new_app("Train spiking neural networks without surrogate gradients.")
 
@@ -41,7 +46,8 @@ def train_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
     as_json: Json = False,
 ) -> int:
-    """Train a network and keep everything about it in a run folder."""
+    """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
+    world = World.of_environment()
     values = {str(key).replace("-", "_"): value for key, value in (read_mapping(config) if config else {}).items()}
     if resume and out and not config and Folder(Path(out)).config.is_file():
         # An option that is not given again is the one the run was started with.
@@ -51,7 +57,7 @@ def train_command(
     if chosen.data_dir is not None:
         chosen = replace(chosen, data_dir=os.path.abspath(os.path.expanduser(chosen.data_dir)))
     folder = Folder(Path(out or f"runs/{chosen.data}-{chosen.model}-{chosen.method}"))
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=quiet or not world.leads)
     try:
         summary = train(
             chosen,
@@ -64,6 +70,16 @@ def train_command(
     except Interrupted as stop:
         console.print(str(stop), highlight=False, soft_wrap=True)
         return INTERRUPTED
+    except WorkerLost as lost:
+        print(f"spikelfp: {lost}; go on from the last checkpoint with --out {folder.path} --resume", file=sys.stderr)
+        return FAILED
+    except (UserError, NonFiniteError) as error:
+        if world.leads:
+            raise
+        print(f"spikelfp: worker {world.rank}: {error}", file=sys.stderr)  # the others have not met it
+        return USER_MISTAKE if isinstance(error, UserError) else FAILED
+    if not world.leads:
+        return OK
     if report:
         try:
             write_report(folder.path)
@@ -144,8 +160,8 @@ def _show(summary: dict[str, Any], folder: Folder) -> None:
 
 
 def main() -> None:
-    """Entry point."""
-    run_app(app, "spikelfp")
+    """Entry point. What is wrong with the command line of several workers is said by the first of them."""
+    run_app(app, "spikelfp", quiet=os.environ.get("RANK", "0") != "0")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
@@ -24,25 +24,34 @@ def new_app(about: str) -> typer.Typer:
     )
 
 
-def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None) -> None:
-    """Run a command line and exit: 0, 1 for a failed check, 2 with one line on stderr for a user's mistake."""
+def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, quiet: bool = False) -> None:
+    """Run a command line and exit: 0, 1 for a failed check, 2 with one line on stderr for a user's mistake.
+
+    quiet: leave that line to another process, which was given the same.
+    """
+
+    def fail(text: str, code: int = USER_MISTAKE) -> NoReturn:
+        if not quiet:
+            print(f"{prog}: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(code)
+
     try:
         code = typer.main.get_command(app).main(args=arguments, prog_name=prog, standalone_mode=False)
     except UserError as error:
-        _fail(prog, str(error))
+        fail(str(error))
     except NonFiniteError as error:
-        _fail(prog, str(error), FAILED)
+        fail(str(error), FAILED)
     except BrokenPipeError:  # the reader of our output has left
         sys.stderr.close()
         sys.exit(OK)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's usage errors
-            _fail(prog, _with_suggestion(error))
+            fail(_with_suggestion(error))
         if type(error).__name__ == "Abort":
-            _fail(prog, "interrupted", INTERRUPTED)
+            fail("interrupted", INTERRUPTED)
         raise
     except KeyboardInterrupt:
-        _fail(prog, "interrupted", INTERRUPTED)
+        fail("interrupted", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else OK)
 
 
@@ -116,8 +125,3 @@ def _with_suggestion(error: Any) -> str:
             f": did you mean {near[0]!r}?" if near else f": choose from {', '.join(commands)}"
         )
     return text
-
-
-def _fail(prog: str, text: str, code: int = USER_MISTAKE) -> None:
-    print(f"{prog}: {' '.join(text.split())}", file=sys.stderr)
-    sys.exit(code)

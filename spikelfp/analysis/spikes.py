@@ -9,7 +9,7 @@ from spikelfp.nn import Heaviside, Neurons
 
 
 def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Run ``net`` on ``x`` ``[T, B, …]`` and return the spikes of every layer of LIF neurons and every Heaviside layer by its name.
+    """Run ``net`` on ``x`` ``[T, B, …]`` and return the spikes of every layer of neurons by its name.
 
     Spikes are ``[T, B, …]`` of 0 and 1, in the order the layers ran. The network is left as it was: mode,
     gradients and graph.

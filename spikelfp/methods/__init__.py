@@ -3,8 +3,12 @@
 from spikelfp.methods.base import Method
 from spikelfp.methods.gradient import GradientDescent, rate_cross_entropy
 from spikelfp.methods.lfp import LFP
+from spikelfp.methods.warm_up import WarmUp
 
 METHODS = ("lfp", "surrogate", "gradient")
 """Names of the methods on the command line."""
 
-__all__ = ["LFP", "METHODS", "GradientDescent", "Method", "rate_cross_entropy"]
+WARM_UPS = ("surrogate", "gradient")
+"""Those of them that may come before another one."""
+
+__all__ = ["LFP", "METHODS", "WARM_UPS", "GradientDescent", "Method", "WarmUp", "rate_cross_entropy"]

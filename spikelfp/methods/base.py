@@ -19,8 +19,13 @@ class Method(ABC):
     rule: Rule | Composite
 
     @abstractmethod
-    def backward(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Backward pass from the outputs ``[T, B, C]``, as the mean over the batch.
+    def backward(self, outputs: Tensor, labels: Tensor, share: float = 1.0) -> dict[str, Tensor]:
+        """Backward pass from the outputs ``[T, B, C]``: adds ``share`` times the mean over the batch to ``p.grad``.
 
-        Returns what to watch, as scalar tensors (means over the batch).
+        share: part of a larger batch that these samples are, whose updates then add up to that of the whole.
+        Returns what to watch, as scalar tensors: means over these samples, whatever their share.
         """
+
+    def at(self, step: int) -> Method:
+        """The method of step ``step`` of a run, counted from 0; the same one unless a method says otherwise."""
+        return self

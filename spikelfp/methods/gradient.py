@@ -28,7 +28,7 @@ class GradientDescent(Method):
         self.name = "gradient" if type(self.rule) is Gradient else "surrogate"
         self.loss = loss
 
-    def backward(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def backward(self, outputs: Tensor, labels: Tensor, share: float = 1.0) -> dict[str, Tensor]:
         loss = self.loss(outputs, labels)
-        loss.backward()
+        (loss * share).backward()
         return {"loss": loss.detach()}

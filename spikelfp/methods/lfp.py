@@ -7,7 +7,7 @@ from torch import Tensor
 from spikelfp.methods.base import Method
 from spikelfp.propagation import propagate
 from spikelfp.rewards import Reward
-from spikelfp.rules import Composite, Epsilon, Rule
+from spikelfp.rules import Composite, Epsilon, Feedback, Rule
 
 
 class LFP(Method):
@@ -18,8 +18,10 @@ class LFP(Method):
     def __init__(self, reward: Reward, rule: Rule | Composite | None = None) -> None:
         self.reward = reward
         self.rule: Rule | Composite = Epsilon() if rule is None else rule
+        last = self.rule.default if isinstance(self.rule, Composite) else self.rule
+        self.eps = last.eps if isinstance(last, Feedback) else Epsilon.eps
 
-    def backward(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def backward(self, outputs: Tensor, labels: Tensor, share: float = 1.0) -> dict[str, Tensor]:
         reward = self.reward(outputs, labels)
-        propagate(outputs, reward / len(labels))
+        propagate(outputs, reward * share / len(labels), eps=self.eps)
         return {"reward": reward.mean(), "reward_magnitude": reward.abs().mean()}

@@ -1,5 +1,11 @@
 """Training loops, optimisers, schedules, checkpoints and run folders."""
 
-from spikelfp.training.trainer import Evaluation, TemporalTrainer, Trainer, choose_device
+from spikelfp.training.device import choose_device
+from spikelfp.training.optimizer import Momentum
+from spikelfp.training.parallel import WorkerLost, World, joined
+from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.training.trainer import Evaluation, Trainer
 
-__all__ = ["Evaluation", "TemporalTrainer", "Trainer", "choose_device"]
+__all__ = [
+    "Evaluation", "Momentum", "TemporalTrainer", "Trainer", "WorkerLost", "World", "choose_device", "joined",
+]  # fmt: skip

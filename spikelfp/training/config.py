@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,18 +14,18 @@ from spikelfp import methods, rules
 from spikelfp.data import datasets, encodings
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
-from spikelfp.methods import METHODS, Method
-from spikelfp.models import ModelSpec, is_spiking, models
+from spikelfp.methods import METHODS, WARM_UPS, Method
+from spikelfp.models import ModelSpec, activations, is_spiking, models
 from spikelfp.registry import check_name, unknown_name
 from spikelfp.rewards import rewards
-from spikelfp.training.optimizer import optimizers
-from spikelfp.training.schedule import schedules
+from spikelfp.training.optimizer import MakeOptimizer, optimizers
+from spikelfp.training.schedule import MakeSchedule, schedules
 
 AUTO_STEPS = 1000
 """Updates that an automatic number of epochs reaches at least, within 3 to 60 epochs."""
 
 DEFAULT_LR = {("lfp", "adam"): 3e-3, ("surrogate", "adam"): 2e-3, ("gradient", "adam"): 1e-3}
-DEFAULT_LR_SGD = 0.05
+DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
 
 def option(default: Any, text: str, names: Iterable[str] | None = None, automatic: str = "") -> Any:
@@ -37,10 +38,21 @@ class RunConfig:
     """What ``config.yaml`` of a run folder holds. ``None`` means: chosen by :meth:`resolved`."""
 
     data: str = option("digits", "data set", datasets)
+    standardize: bool = option(False, "shift and scale each channel to mean 0 and deviation 1 (images)")
+    augment: bool = option(False, "random mirror images and shifts of the training images")
     model: str = option("lif-mlp", "network", models)
     hidden: tuple[int, ...] = option((1000,), "neurons of the hidden dense layers, such as 1000,1000 (MLPs)")
-    pool: str = option("max", "pooling of a LeNet; every simulator can run avg", ("max", "avg"))
+    pool: str = option("max", "pooling of a LeNet or lif-vgg-like; every simulator can run avg", ("max", "avg"))
+    activation: str = option("relu", "activation function of networks without spikes", activations)
+    noise: float = option(0.0, "deviation of the noise in front of layers with weights, in training (no spikes)")
+    width: int | None = option(
+        None, "channels of the first convolution, or features of a token", None, "the model's own"
+    )
     method: str = option("lfp", "where the credit comes from", METHODS)
+    warm_up: str | None = option(
+        None, "method of the first updates (v1 A.6.4)", WARM_UPS, "surrogate for spiking networks, else gradient"
+    )
+    warm_up_steps: int = option(0, "updates by --warm-up before --method takes over, 0 for none")
     rule: str = option("epsilon", "how a layer splits a reward (lfp)", rules.rules)
     eps: float = option(1e-6, "stabiliser ε of the rule")
     alpha: float = option(2.0, "α of the rule alphabeta; its β is α − 1")
@@ -55,18 +67,28 @@ class RunConfig:
     encoding: str = option("constant", "from a static input to a sequence", encodings)
     beta: float = option(0.9, "decay of the membrane per step, in (0, 1]")
     threshold: float = option(1.0, "membrane above which a neuron fires")
+    learn_beta: bool = option(False, "the decay learns too, one for each layer of neurons")
     reset: str = option("subtract", "what a spike does to the membrane", get_args(Reset))
     denominator: str = option("inflow", "how the reward on a membrane is normalised", get_args(Denominator))
     epochs: int | None = option(
         None, "passes over the training set", None, f"3, or up to 60 on small sets until {AUTO_STEPS} updates"
     )
-    batch_size: int = option(128, "samples per update")
+    batch_size: int = option(128, "samples per update, over all workers")
+    accumulate: int = option(1, "parts of a batch, one after the other, whose updates add up: needs less memory")
     optimizer: str = option("adam", "optimiser", optimizers)
+    momentum: float = option(0.9, "α of momentum (v3 eq. 5) and of sgd, which one-cycle moves from 0.85 to 0.95")
+    weight_decay: float = option(0.0, "λ of λw, taken from every update w")
     lr: float | None = option(
-        None, "largest learning rate", None, "3e-3 (lfp), 2e-3 (surrogate), 1e-3 (gradient); 0.05 with sgd"
+        None,
+        "largest learning rate",
+        None,
+        "3e-3 (lfp), 2e-3 (surrogate), 1e-3 (gradient); 0.05 with sgd, 0.5 with momentum",
     )
     schedule: str = option("one-cycle", "learning rate over the run", schedules)
+    decay_every: int = option(40, "updates between two decays of the learning rate (step; v1 A.1)")
+    decay_factor: float = option(0.1, "what it is multiplied with (step; v1 A.1)")
     clip: float = option(0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none")
+    clip_norm: float = option(0.0, "largest norm of all updates together (A.6.2), 0 for no limit")
     validation: float = option(
         0.0, "part of the training set held out to choose the best epoch; the test set is then seen once, at the end"
     )
@@ -83,25 +105,43 @@ class RunConfig:
                 check_name(f.name.replace("_", "-"), value, f.metadata["names"])
         LIFParameters(self.beta, self.threshold, self.reset, self.denominator)  # type: ignore[arg-type]
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        for name in ("steps", "epochs", "batch_size"):
+        for name in ("steps", "width", "epochs", "batch_size", "accumulate", "decay_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name.replace('_', '-')} must be at least 1, got {value}")
-        for name in ("seed", "workers", "checkpoint_every"):
-            if getattr(self, name) < 0:
+        for name in (
+            "seed",
+            "workers",
+            "checkpoint_every",
+            "warm_up_steps",
+            "noise",
+            "clip",
+            "clip_norm",
+            "weight_decay",
+        ):
+            if not getattr(self, name) >= 0:
                 raise UserError(f"{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}")
         if any(size < 1 for size in self.hidden):
             raise UserError(f"hidden sizes must be at least 1, got {','.join(map(str, self.hidden))}")
-        if not 0 <= self.validation < 1:
-            raise UserError(f"validation must lie in [0, 1), got {self.validation}")
+        for name in ("validation", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.decay_factor <= 1:
+            raise UserError(f"decay-factor must lie in (0, 1], got {self.decay_factor}")
+        if self.warm_up is not None and not self.warm_up_steps:
+            raise UserError(f"--warm-up {self.warm_up} needs its number of updates, --warm-up-steps")
+        if self.warm_up == "gradient" and is_spiking(self.model):
+            raise UserError(f"{self.model} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
     def resolved(self, samples: int) -> RunConfig:
         """With every ``None`` replaced, given the number of training samples."""
         spiking = is_spiking(self.model)
         batches = -(-samples // self.batch_size)
-        by_method = DEFAULT_LR_SGD if self.optimizer == "sgd" else DEFAULT_LR[self.method, self.optimizer]
+        by_method = DEFAULT_LR_SGD.get(self.optimizer) or DEFAULT_LR[self.method, self.optimizer]
+        first = ("surrogate" if spiking else "gradient") if self.warm_up_steps else None
         return replace(
             self,
+            warm_up=self.warm_up or first,
             reward=self.reward or ("spike-sequence" if spiking else "softmax"),
             steps=self.steps or (25 if spiking else 1),
             epochs=self.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
@@ -112,19 +152,35 @@ class RunConfig:
         """The network of this run for inputs of ``shape``."""
         neuron: dict[str, float | str] = {}
         if is_spiking(self.model):
-            names = ("beta", "threshold", "reset", "denominator")
+            names = ("beta", "threshold", "reset", "denominator", "learn_beta")
             neuron = {name: getattr(self, name) for name in names}
-        return ModelSpec(self.model, tuple(shape), classes, self.hidden, self.pool, neuron)
+        return ModelSpec(
+            self.model, tuple(shape), classes, self.hidden, self.pool, neuron, self.activation, self.noise, self.width
+        )
 
     def make_method(self) -> Method:
-        """The method with its rule and reward."""
-        if self.method == "lfp":
+        """The method with its rule and reward, behind its warm-up."""
+        if self.warm_up is None:
+            return self._method(self.method)
+        return methods.WarmUp(self._method(self.warm_up), self._method(self.method), self.warm_up_steps)
+
+    def _method(self, name: str) -> Method:
+        if name == "lfp":
             options = rules.RuleOptions(self.eps, self.normalize_reward, self.alpha, self.gamma)
             rule = rules.rules[self.rule](options)
             return methods.LFP(rewards[self.reward or "spike-sequence"](), rule)
-        if self.method == "surrogate":
+        if name == "surrogate":
             return methods.GradientDescent(rules.Surrogate(self.surrogate, self.slope))
         return methods.GradientDescent()
+
+    def make_optimizer(self) -> MakeOptimizer:
+        """The optimiser, as a function of the parameters and the learning rate."""
+        return partial(optimizers[self.optimizer], momentum=self.momentum, weight_decay=self.weight_decay)
+
+    def make_schedule(self) -> MakeSchedule:
+        """The schedule, as a function of the optimiser and the number of steps."""
+        settings = {"step_size": self.decay_every, "gamma": self.decay_factor} if self.schedule == "step" else {}
+        return partial(schedules[self.schedule], **settings)
 
     def to_yaml(self) -> str:
         """As ``config.yaml``."""

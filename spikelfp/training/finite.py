@@ -6,17 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from spikelfp.errors import NonFiniteError
+from spikelfp.training.parallel import ALONE, World
 
 
-def check_gradients(net: nn.Module, x: Tensor, step: int) -> None:
-    """Raise :class:`~spikelfp.errors.NonFiniteError` naming layer and step if any ``p.grad`` holds NaN or infinity."""
+def check_gradients(net: nn.Module, x: Tensor, step: int, world: World = ALONE) -> None:
+    """Raise :class:`~spikelfp.errors.NonFiniteError` naming layer and step if any ``p.grad`` holds NaN or infinity.
+
+    All workers have the same gradients, so all of them raise the same.
+    """
     named = [(name, p.grad) for name, p in net.named_parameters() if p.grad is not None]
     if not named or torch.isfinite(torch.stack(torch._foreach_norm([g for _, g in named]))).all():
         return
-    culprit = first_layer(net, x)
-    if culprit is None:
-        name = next(name for name, grad in named if not torch.isfinite(grad).all())
-        culprit = f"the update of {name}"
+    update = next(f"the update of {name}" for name, grad in named if not torch.isfinite(grad).all())
+    culprit = next((found for found in world.gather(first_layer(net, x)) if found), update)
     raise NonFiniteError(
         f"step {step}: {culprit} is not finite; the weights are still those of the step before. "
         "A smaller --lr, --clip 0.01 or --normalize-reward usually helps"

@@ -6,9 +6,8 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from spikelfp.training.state import Position, Tally
+from spikelfp.training.state import Position, Seen, Tally
 
 REFRESH_EVERY = 20
 """Steps between two updates of the text: reading a metric waits for the device."""
@@ -43,12 +42,12 @@ class EpochBar:
     ) -> None:
         self._progress.stop()
 
-    def advance(self, tally: Tally, watched: dict[str, Tensor]) -> None:
-        """One step further."""
+    def advance(self, tally: Tally, seen: Seen) -> None:
+        """One step further, of which this was seen."""
         if self._progress.disable:
             return
         if self._count % REFRESH_EVERY == 0:
-            shown = {"acc": float(tally.correct) / tally.samples, **{n: float(v) for n, v in watched.items()}}
+            shown = {"acc": float(tally.correct) / tally.samples, **{n: float(v) for n, v in seen.watched.items()}}
             self._progress.update(self._task, text="  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
         self._count += 1
         self._progress.advance(self._task)

@@ -18,6 +18,19 @@ class Position:
 
 
 @dataclass
+class Seen:
+    """What one batch showed: its samples, how many were right, and the means over it of what the method watches.
+
+    The numbers may be scalar tensors: reading one waits for the device.
+    """
+
+    samples: int
+    correct: Any = 0
+    watched: dict[str, Any] = field(default_factory=dict)
+    density: float | None = None
+
+
+@dataclass
 class Tally:
     """Sums over the epoch so far; tensors until it ends, so that a GPU is not waited for."""
 
@@ -25,19 +38,28 @@ class Tally:
     batches: int = 0
     correct: Any = 0
     sums: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     density: float = 0.0
     density_looks: int = 0
 
-    def add(self, outputs: Tensor, labels: Tensor, watched: dict[str, Tensor]) -> None:
-        self.samples += len(labels)
+    def __post_init__(self) -> None:
+        for name in self.sums:  # in checkpoints without counts every batch had every value
+            self.counts.setdefault(name, self.batches)
+
+    def add(self, seen: Seen) -> None:
+        self.samples += seen.samples
         self.batches += 1
-        self.correct = self.correct + (predict(outputs) == labels).sum()
-        for name, value in watched.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.correct = self.correct + seen.correct
+        for name, value in seen.watched.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        if seen.density is not None:
+            self.density += seen.density
+            self.density_looks += 1
 
     def means(self) -> dict[str, float]:
         """What the epoch adds up to, as a row of ``metrics.csv``."""
-        row = {name: float(value) / self.batches for name, value in self.sums.items()}
+        row = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
         row["train_accuracy"] = float(self.correct) / self.samples
         if self.density_looks:
             row["update_density"] = self.density / self.density_looks

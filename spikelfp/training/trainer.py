@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,29 +12,25 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from spikelfp import nn
-from spikelfp.data import batches, encodings
-from spikelfp.errors import CheckpointError, ShapeError, UserError
+from spikelfp.data import batches
+from spikelfp.errors import CheckpointError, UserError
 from spikelfp.methods import LFP, Method
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
-from spikelfp.rules import using
 from spikelfp.training import checkpoint
 from spikelfp.training.clipping import clip_adaptive_
+from spikelfp.training.device import choose_device
+from spikelfp.training.evaluation import Evaluation, evaluate
 from spikelfp.training.finite import check_gradients
-from spikelfp.training.optimizer import MakeOptimizer, optimizers
+from spikelfp.training.optimizer import MakeOptimizer, optimizers, options_of
+from spikelfp.training.parallel import ALONE, World
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, schedules
-from spikelfp.training.state import Position, Tally, predict
+from spikelfp.training.state import Position, Seen, Tally, predict  # noqa: F401  (hw_export takes predict from here)
+from spikelfp.training.update import add_up, density, fill_gradients
 from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
 """Steps between two looks at how many weights an update touches."""
-
-
-class Evaluation(NamedTuple):
-    """Accuracy over a data set, between 0 and 1, and the mean output per step (the rate, for spikes)."""
-
-    accuracy: float
-    mean_output: float
 
 
 class Trainer:
@@ -44,11 +40,15 @@ class Trainer:
     spiking outputs, ``Softmax`` for linear ones); or hand in another ``method``.
     optimizer: a name, or a function ``(parameters, lr) → Optimizer``; any torch optimiser will do.
     schedule: a name, or a function ``(optimizer, total_steps) → LRScheduler``.
-    clip: λ of adaptive gradient clipping (Brock et al. 2021), 0 for none.
+    clip: λ of adaptive gradient clipping (Brock et al. 2021); clip_norm: largest norm of all updates together
+    (A.6.2); each 0 for none, the adaptive one first.
+    accumulate: parts of a batch that go through the network one after the other; their updates add up. (A reward
+    normalised between layers, or batch statistics, are those of a part.)
     seed: of the order of the samples, which is the same whatever else uses random numbers.
     device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, …
     wake: before the first step, scale up the weights of hidden layers that never fire (:mod:`spikelfp.training.wake`).
     should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
+    world: the workers that train together (:func:`spikelfp.training.joined`); ``batch_size`` is that of all of them.
     """
 
     def __init__(
@@ -61,34 +61,44 @@ class Trainer:
         lr: float = 3e-3,
         schedule: str | MakeSchedule = "one-cycle",
         clip: float = 0.0,
+        clip_norm: float = 0.0,
         batch_size: int = 128,
+        accumulate: int = 1,
         seed: int = 0,
         device: str | torch.device = "auto",
         workers: int = 0,
         wake: bool = True,
         progress: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
+        world: World = ALONE,
     ) -> None:
         if method is not None and reward is not None:
             raise UserError("hand in a reward or a method that has its own, not both")
         if batch_size < 1:
             raise UserError(f"the batch size must be at least 1, got {batch_size}")
+        if accumulate < 1:
+            raise UserError(f"a batch has at least one part, got accumulate={accumulate}")
         if clip < 0:
             raise UserError(f"the clipping factor must be 0 (none) or more, got {clip}")
-        self.device = choose_device(device)
+        if clip_norm < 0:
+            raise UserError(f"the norm to clip to must be 0 (no clipping) or more, got {clip_norm}")
+        self.world = world
+        self.device = choose_device(device, world.local_rank if world.size > 1 else None)
         self.net = net.to(self.device)
         self.method = method or LFP(reward or default_reward(net))
         make = optimizers[optimizer] if isinstance(optimizer, str) else optimizer
         self.optimizer: Optimizer = make(net.parameters(), lr)
         self.make_schedule = schedules[schedule] if isinstance(schedule, str) else schedule
         self.scheduler: Any = None
-        self.clip, self.batch_size, self.seed, self.workers = clip, batch_size, seed, workers
-        self.progress, self.should_stop, self.wake = progress, should_stop, wake
+        self.clip, self.clip_norm = clip, clip_norm
+        self.batch_size, self.accumulate, self.seed, self.workers = batch_size, accumulate, seed, workers
+        self.progress, self.should_stop, self.wake = progress and world.leads, should_stop, wake
         self.woken: dict[str, float] = {}
         self.position, self.tally = Position(), Tally()
         self.history: list[dict[str, float]] = []
         self.total_steps: int | None = None
         self._restored: dict[str, Any] | None = None
+        self._replica: torch.nn.Module | None = None
 
     def present(self, x: Tensor) -> Tensor:
         """A batch ``[B, …]`` as the network sees it, ``[T, B, …]``: here as one step."""
@@ -104,19 +114,24 @@ class Trainer:
     ) -> list[dict[str, float]]:
         """Train up to ``epochs`` epochs in all, from wherever :meth:`load` left off; a row of metrics an epoch.
 
-        ``after_epoch`` may add to its row (a validation accuracy, say); ``after_step`` may :meth:`save`.
+        ``after_epoch`` may add to its row (a validation accuracy, say); ``after_step`` may :meth:`save`. Several
+        workers all call ``fit`` with the same data and start from the leader's weights.
         """
         self._schedule(train, epochs)
-        if self.wake and self.position.step == 0:
+        if self.wake and self.position.step == 0 and self.world.leads:
             self.woken = self._wake(train)
+        self._replica = self.world.replica(self.net, self.device)
         while self.position.epoch < epochs:
             with EpochBar(self.position, self._batches_of(train), epochs, self.progress) as bar:
                 for x, labels in self._loader(train):
-                    watched = self.train_step(x.to(self.device), labels.to(self.device))
+                    of = min(self.batch_size, _count(train) - self.position.batch * self.batch_size)
+                    seen = self.train_step(x.to(self.device), labels.to(self.device), of)
                     self.position.batch += 1
+                    stop = add_up(seen, self.should_stop(), self.world, self.device)
+                    self.tally.add(seen)
                     after_step(self.position)
-                    bar.advance(self.tally, watched)
-                    if self.should_stop():
+                    bar.advance(self.tally, seen)
+                    if stop:
                         return self.history
             row = {"epoch": self.position.epoch + 1, **self.tally.means(), "lr": self.optimizer.param_groups[0]["lr"]}
             self.position = Position(self.position.epoch + 1, 0, self.position.step)
@@ -125,51 +140,50 @@ class Trainer:
             after_epoch(row)
         return self.history
 
-    def train_step(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One update of the weights from a batch ``x`` ``[B, …]`` and its classes ``[B]``."""
-        self.net.train()
+    def train_step(self, x: Tensor, labels: Tensor, of: int | None = None) -> Seen:
+        """One update of the weights from a batch ``x`` ``[B, …]`` and its classes ``[B]``; returns what it showed.
+
+        of: samples of the whole batch when several workers have a slice each, of this or another size (0 included);
+        what is returned is then that of this worker's samples.
+        """
+        if of is None:
+            of = int(self.world.sum([len(labels)], self.device)[0])
+        if self._replica is None:
+            self._replica = self.world.replica(self.net, self.device)
+        self.world.reseed(self.seed, self.position.step)
         sequence = self.present(x)
         self.optimizer.zero_grad()
-        with using(self.net, self.method.rule):
-            outputs = self.net(sequence)
-        watched = self.method.backward(outputs, labels)
-        check_gradients(self.net, sequence, self.position.step)
+        method, parts = self.method.at(self.position.step), max(1, min(self.accumulate, of // self.world.size))
+        seen = fill_gradients(self.net, self._replica, method, sequence, labels, of=of, parts=parts, world=self.world)
+        check_gradients(self.net, sequence, self.position.step, self.world)
         if self.position.batch % DENSITY_EVERY == 0:
-            self._look_at_density()
+            seen.density = density(self.net)
         if self.clip:
             clip_adaptive_(self.net.parameters(), self.clip)
+        if self.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
         self.position.step += 1
-        self.tally.add(outputs.detach(), labels, watched)
-        return watched
+        return seen
 
-    @torch.no_grad()
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """Accuracy by accumulated outputs; from rest for every batch, the network's mode and random state kept."""
-        training = self.net.training
-        self.net.eval()
-        correct, total, rate = torch.zeros((), dtype=torch.int64, device=self.device), 0, 0.0
-        # Random encodings draw the same numbers at every evaluation and leave those of training alone.
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
-            for x, labels in batches(dataset, self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers):
-                outputs = self.net(self.present(x.to(self.device)))
-                correct += (predict(outputs) == labels.to(self.device)).sum()
-                total += len(labels)
-                rate += float(outputs.mean()) * len(labels)
-        self.net.train(training)
-        return Evaluation(correct.item() / total, rate / total)
+        loader = batches(dataset, self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers)
+        return evaluate(self.net, loader, self.present, seed=self.seed, device=self.device, world=self.world)
 
     def save(self, path: str | Path) -> None:
-        """Everything :meth:`load` needs to go on bit for bit, whole or not at all."""
+        """Everything :meth:`load` needs to go on bit for bit, whole or not at all; several workers leave it to one."""
+        if not self.world.leads:
+            return
         checkpoint.write(
             path,
             {
                 "weights": self.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": checkpoint.plain(self.scheduler.state_dict()) if self.scheduler else None,
+                "schedule_kind": type(self.scheduler).__name__ if self.scheduler else None,
                 **self._settings(),
                 "total_steps": self.total_steps,
                 "position": vars(self.position),
@@ -183,23 +197,31 @@ class Trainer:
         """Go on from a checkpoint of the same network and settings; nothing changes when it does not fit."""
         content = checkpoint.read(path)
         for what, own in self._settings().items():
-            if content[what] != own:
-                raise CheckpointError(f"{path} was written with {what} {content[what]}, this trainer has {own}")
+            there = content.get(what, own)  # the first version wrote fewer of them
+            if there != own:
+                raise CheckpointError(f"{path} was written with {what} {there}, this trainer has {own}")
         checkpoint.check_weights(path, self.net, content)
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except ValueError as error:
             raise CheckpointError(f"{path} holds the state of another optimiser: {error}") from None
         self.net.load_state_dict(content["weights"])
-        self._restored = {name: content[name] for name in ("optimizer", "schedule")}
+        self._restored = {name: content.get(name) for name in ("optimizer", "schedule", "schedule_kind")}
         self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
         self.history, self.total_steps = content["history"], content["total_steps"]
         checkpoint.restore_random(content["random"])
 
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it must share."""
-        kind = type(self.optimizer).__name__
-        return {"method": self.method.name, "optimizer_kind": kind, "seed": self.seed, "batch_size": self.batch_size}
+        return {
+            "method": self.method.name,
+            "optimizer_kind": type(self.optimizer).__name__,
+            "optimizer_options": options_of(self.optimizer),
+            "clip": self.clip,
+            "clip_norm": self.clip_norm,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+        }
 
     def _schedule(self, train: Dataset, epochs: int) -> None:
         """Make the schedule of the whole run, and give it the state a checkpoint left."""
@@ -214,12 +236,19 @@ class Trainer:
         if self.scheduler is None or self._restored is not None:
             self.scheduler = self.make_schedule(self.optimizer, total)
             if self._restored is not None and self._restored["schedule"] is not None:
+                kind = type(self.scheduler).__name__
+                if self._restored["schedule_kind"] not in (None, kind):
+                    raise CheckpointError(
+                        f"the checkpoint was written with schedule_kind {self._restored['schedule_kind']}, "
+                        f"this trainer has {kind}"
+                    )
                 self.scheduler.load_state_dict(self._restored["schedule"])
                 self.optimizer.load_state_dict(self._restored["optimizer"])  # the schedule has put it to its start
             self._restored = None
         self.total_steps = total
 
-    def _loader(self, train: Dataset) -> Any:
+    def _loader(self, train: Dataset, world: World | None = None) -> Any:
+        world = world or self.world
         return batches(
             train,
             self.batch_size,
@@ -227,41 +256,19 @@ class Trainer:
             epoch=self.position.epoch,
             start=self.position.batch,
             workers=self.workers,
+            rank=world.rank,
+            world_size=world.size,
         )
 
     def _batches_of(self, train: Dataset) -> int:
         return -(-_count(train) // self.batch_size)
 
     def _wake(self, train: Dataset) -> dict[str, float]:
-        """Wake silent layers on the first batch; draws no random numbers of training."""
-        x, _ = next(iter(self._loader(train)))
+        """Wake silent layers on the whole first batch; draws no random numbers of training."""
+        x, _ = next(iter(self._loader(train, ALONE)))
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self.net.train()
             return wake(self.net, self.present(x.to(self.device)))
-
-    def _look_at_density(self) -> None:
-        grads = [p.grad for p in self.net.parameters() if p.grad is not None]
-        touched = sum(int(torch.count_nonzero(grad)) for grad in grads)
-        self.tally.density += touched / max(sum(grad.numel() for grad in grads), 1)
-        self.tally.density_looks += 1
-
-
-class TemporalTrainer(Trainer):
-    """Trains a spiking network on sequences of ``steps`` steps.
-
-    encoding: how a static batch becomes a sequence: ``constant`` (A.6.4), ``rate``, ``latency`` or ``delta``.
-    The other arguments are those of :class:`Trainer`.
-    """
-
-    def __init__(self, net: torch.nn.Module, *, steps: int = 25, encoding: str = "constant", **options: Any) -> None:
-        if steps < 1:
-            raise UserError(f"a sequence needs at least one step, got steps={steps}")
-        self.steps, self.encode = steps, encodings[encoding]
-        super().__init__(net, **options)
-
-    def present(self, x: Tensor) -> Tensor:
-        """A batch ``[B, …]`` as a sequence ``[T, B, …]``."""
-        return self.encode(x, self.steps)
 
 
 def _count(dataset: Dataset) -> int:
@@ -271,19 +278,4 @@ def _count(dataset: Dataset) -> int:
 
 def default_reward(net: torch.nn.Module) -> Reward:
     """``SpikeSequence`` for a network whose last layer spikes, ``Softmax`` otherwise."""
-    leaves = [layer for layer in net.modules() if not list(layer.children())]
-    if not leaves:
-        raise ShapeError("the network has no layers")
-    return SpikeSequence() if isinstance(leaves[-1], (nn.LIF, nn.Heaviside)) else Softmax()
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """The device of that name; ``auto`` is CUDA where there is one. ``UserError`` for one that is not there."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    return chosen
+    return SpikeSequence() if isinstance(nn.leaves(net)[-1], (nn.Neurons, nn.Heaviside)) else Softmax()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.nn import LIF, Heaviside
+from spikelfp.nn import Heaviside, Neurons, leaves
 
 SILENT = 0.005
 """Spikes per neuron and step below which a layer counts as silent."""
@@ -26,7 +26,7 @@ def wake(net: torch.nn.Module, x: Tensor) -> dict[str, float]:
     """
     names = {module: name for name, module in net.named_modules()}
     order = _run_order(net, x)
-    spiking = [layer for layer in order if isinstance(layer, (LIF, Heaviside))]
+    spiking = [layer for layer in order if isinstance(layer, (Neurons, Heaviside))]
     factors: dict[str, float] = {}
     weighted: torch.nn.Module | None = None
     for layer in order:
@@ -48,8 +48,7 @@ def wake(net: torch.nn.Module, x: Tensor) -> dict[str, float]:
 def _run_order(net: torch.nn.Module, x: Tensor) -> list[torch.nn.Module]:
     """The layers without children, in the order they run."""
     order: list[torch.nn.Module] = []
-    leaves = [module for module in net.modules() if not list(module.children())]
-    handles = [leaf.register_forward_hook(lambda module, inputs, output: order.append(module)) for leaf in leaves]
+    handles = [leaf.register_forward_hook(lambda module, inputs, output: order.append(module)) for leaf in leaves(net)]
     try:
         net(x)
     finally:

@@ -76,6 +76,49 @@ def test_a_config_file_gives_options_that_the_command_line_overrides(tmp_path):
     assert "- 12\n" in written
 
 
+def test_options_of_training_reach_the_run_and_its_report(tmp_path):
+    options = [
+        "--optimizer", "momentum", "--momentum", "0.8", "--lr", "0.4", "--weight-decay", "1e-4", "--clip-norm", "3",
+        "--schedule", "step", "--decay-every", "30", "--decay-factor", "0.5", "--batch-size", "100",
+        "--accumulate", "4", "--warm-up-steps", "15",
+    ]  # fmt: skip
+    done = run("train", *QUICK[:-1], *options, "--out", str(tmp_path / "r"), "--json", check=0)
+    rows = list(csv.DictReader((tmp_path / "r" / "metrics.csv").open()))
+    assert float(rows[0]["lr"]) == 0.4
+    assert float(rows[1]["lr"]) == 0.2  # after 30 updates, of 15 an epoch
+    assert rows[0]["loss"] != "" == rows[1]["loss"]
+    assert rows[0]["reward"] == "" != rows[1]["reward"]
+    saved = torch.load(tmp_path / "r" / "checkpoints" / "last.pt", weights_only=True)
+    assert saved["method"] == "surrogate for 15 steps, then lfp"
+    (group,) = saved["optimizer"]["param_groups"]
+    assert (group["momentum"], group["dampening"], group["weight_decay"]) == (0.8, 0.8, 1e-4)
+    assert "warm_up: surrogate\n" in (tmp_path / "r" / "config.yaml").read_text()
+    assert (tmp_path / "r" / "report.html").exists()
+    assert json.loads(done.stdout.splitlines()[-1])["processes"] == 1
+    again = run("train", "--out", str(tmp_path / "r"), "--resume", "--no-report", "--accumulate", "1", check=0)
+    assert "resuming after 30 steps" in again.stderr
+
+
+@pytest.mark.parametrize("warm_up", ["gradient", "surrogate"])
+def test_networks_without_spikes_warm_up_by_either(warm_up, tmp_path):
+    run(
+        "train",
+        *QUICK,
+        "--model",
+        "mlp",
+        "--warm-up",
+        warm_up,
+        "--warm-up-steps",
+        "5",
+        "--out",
+        "r",
+        cwd=tmp_path,
+        check=0,
+    )
+    saved = torch.load(tmp_path / "r" / "checkpoints" / "last.pt", weights_only=True)
+    assert saved["method"] == f"{warm_up} for 5 steps, then lfp"
+
+
 def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path):
     options = ["--data", "digits", "--hidden", "64", "--steps", "10", "--epochs", "40", "--no-report"]
     whole = run("train", *options, "--out", str(tmp_path / "whole"), "--json", check=0)
@@ -133,6 +176,17 @@ def test_a_validation_part_chooses_the_best_epoch(tmp_path):
         (["train", "--lr", "-1"], "learning rate"),
         (["train", "--hidden", "a,b"], "hidden"),
         (["train", "--model", "lif-lenet"], "16×16"),
+        (["train", "--optimizer", "momentun"], "did you mean 'momentum'"),
+        (["train", "--momentum", "1"], "momentum must lie in [0, 1), got 1.0"),
+        (["train", "--weight-decay", "-1"], "weight-decay"),
+        (["train", "--schedule", "cosin"], "did you mean 'cosine'"),
+        (["train", "--decay-every", "0"], "decay-every"),
+        (["train", "--decay-factor", "2"], "decay-factor must lie in (0, 1], got 2.0"),
+        (["train", "--clip-norm", "-3"], "clip-norm"),
+        (["train", "--accumulate", "0"], "accumulate"),
+        (["train", "--warm-up", "surrogate"], "--warm-up-steps"),
+        (["train", "--warm-up", "gradient", "--warm-up-steps", "10"], "use --warm-up surrogate"),
+        (["train", "--warm-up-steps", "-1"], "warm-up-steps"),
         (["train", "--device", "tpu"], "tpu"),
         (["train", "--config", "missing.yaml"], "missing.yaml"),
         (["train", "--data-dir", "nowhere"], "nowhere"),

@@ -1,0 +1,32 @@
+"""One method for the first steps of a run, another for the rest."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spikelfp.errors import UserError
+from spikelfp.methods.base import Method
+
+
+class WarmUp(Method):
+    """``first`` for the first ``steps`` updates, ``then`` for all others.
+
+    The combined training of v1 (section 3.2; A.6.4) is ``WarmUp(GradientDescent(), LFP(reward), steps=100)``. A
+    spiking network has no gradient to begin with: there the first method is ``GradientDescent(Surrogate())``.
+
+    Which method it is follows from the number of the step alone, so training can stop and go on anywhere. Asked
+    without a step (``rule``, ``backward``), it is ``then``.
+    """
+
+    def __init__(self, first: Method, then: Method, steps: int) -> None:
+        if steps < 1:
+            raise UserError(f"a warm-up takes at least one step, got {steps}")
+        self.first, self.then, self.steps = first, then, steps
+        self.name = f"{first.name} for {steps} steps, then {then.name}"
+        self.rule = then.rule
+
+    def at(self, step: int) -> Method:
+        return self.first.at(step) if step < self.steps else self.then.at(step)
+
+    def backward(self, outputs: Tensor, labels: Tensor, share: float = 1.0) -> dict[str, Tensor]:
+        return self.then.backward(outputs, labels, share)

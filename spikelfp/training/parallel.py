@@ -1,0 +1,215 @@
+"""Data-parallel training: the processes that ``torchrun`` starts, brought together by ``torch.distributed``.
+
+Each worker computes its slice of every batch; ``DistributedDataParallel`` averages what reached ``p.grad``. All the
+rest of training asks a :class:`World` what is specific to several workers; alone, its answers cost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
+
+from spikelfp.data.seeding import generator
+from spikelfp.errors import NonFiniteError, UserError
+from spikelfp.training.device import choose_device
+from spikelfp.training.signals import ended_by_sigterm
+
+T = TypeVar("T")
+
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What ``torchrun`` tells each worker."""
+
+
+class WorkerLost(RuntimeError):
+    """Another worker has ended, so training cannot go on; the last checkpoint is whole."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The ``size`` workers that train together, and which of them this is: ``rank``, and ``local_rank`` on its machine.
+
+    Alone (rank 0 of 1) its methods hand back what they were given. With several, each method that says "all" is a
+    collective: every worker must call it. A world of several needs torch's default process group, which
+    :func:`joined` makes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise UserError(f"a rank lies between 0 and {self.size - 1} for {self.size} workers, got {self.rank}")
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> World:
+        """As ``torchrun`` set it in the environment; alone without ``RANK`` and ``WORLD_SIZE``."""
+        if "RANK" not in environment or "WORLD_SIZE" not in environment:
+            return cls()
+        missing = [name for name in VARIABLES if name not in environment]
+        if missing:
+            raise UserError(f"RANK and WORLD_SIZE are set, but not {', '.join(missing)}: start the workers by torchrun")
+        try:
+            rank, size, local_rank = (int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        except ValueError as error:
+            raise UserError(f"RANK, WORLD_SIZE and LOCAL_RANK are whole numbers: {error}") from None
+        return cls(rank, size, local_rank)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this worker writes the files and speaks for all."""
+        return self.rank == 0
+
+    def replica(self, net: Module, device: torch.device) -> Module:
+        """``net`` with its gradients averaged over all workers in each backward pass, from the leader's weights on."""
+        if self.size == 1:
+            return net
+        return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+
+    def sum(self, values: list[Any], device: torch.device) -> list[Any]:
+        """Each of the numbers, which may be tensors on ``device``, added over all workers in float64."""
+        if self.size == 1:
+            return values
+        together = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in values])
+        dist.all_reduce(together)
+        return list(together.unbind())
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all workers, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def copy(self, tensors: Iterable[Tensor]) -> None:
+        """The leader's values into the tensors of all workers."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Until all workers are here."""
+        self.gather(None)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first worker of each machine goes through the block before its others: they find what it downloaded."""
+        if self.local_rank != 0:
+            self.wait()
+        try:
+            yield
+        finally:
+            if self.local_rank == 0:
+                self.wait()
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """A user's mistake that any worker finds in the block is raised by all of them."""
+        own: UserError | None = None
+        try:
+            yield
+        except UserError as error:
+            own = error
+        text = next((text for text in self.gather(own and str(own)) if text), None)
+        if text is not None:
+            raise own or UserError(text)
+
+    def reseed(self, *key: int) -> None:
+        """Random numbers of each worker's own, from now on a function of ``key`` and the rank; nothing when alone."""
+        if self.size > 1:
+            torch.manual_seed(generator("worker", *key, self.rank).initial_seed())
+
+
+ALONE = World()
+
+
+def unsynchronised(net: Module) -> AbstractContextManager[None]:
+    """Within the block a replica keeps its gradients to itself: the next one outside it brings the sum."""
+    return net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[World]:
+    """The world of this process: joined with the other workers if ``torchrun`` started it, else alone.
+
+    Uses gloo on the CPU and NCCL on GPUs, where each worker takes the GPU of its local rank. An error that several
+    workers meet is raised by the first, the others exit without a word (2 for a user's mistake, else 1).
+    :class:`WorkerLost` is raised when another worker has ended.
+    """
+    world = World.of_environment()
+    if world.size == 1:
+        yield world
+        return
+    chosen = choose_device(device, world.local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    try:
+        store, _, _ = next(dist.rendezvous("env://"))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
+            store=dist.PrefixStore("workers", store),
+            rank=world.rank,
+            world_size=world.size,
+        )
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise WorkerLost(f"the workers did not find each other at {where}: {str(error).splitlines()[0]}") from None
+    said = _Said(store)
+    with ended_by_sigterm(said.before_sigterm):  # leaving the group may have to wait for a worker that is gone
+        try:
+            yield world
+        except (UserError, NonFiniteError, RuntimeError) as error:
+            lost = isinstance(error, dist.DistError) or "gloo/transport/" in str(error)
+            if lost and said.anything():  # the worker that has ended told why
+                raise SystemExit(1) from None
+            told = WorkerLost("another worker has ended, and training cannot go on without it") if lost else error
+            if not said.first(str(told), alone=lost):
+                raise SystemExit(2 if isinstance(told, UserError) else 1) from None
+            raise told from None
+        finally:
+            dist.destroy_process_group()
+
+
+class _Said:
+    """What was told the user, so that several workers do not tell it more than once.
+
+    Kept in the store through which the workers found each other; it works when they can no longer reach each other.
+    """
+
+    def __init__(self, store: dist.Store) -> None:
+        self._store = dist.PrefixStore("said", store)
+        self._own = ""
+
+    def first(self, text: str, alone: bool) -> bool:
+        """Whether no worker has said ``text`` before; now it counts as said. ``alone``, if that cannot be found out."""
+        try:
+            self._store.add("anything", 1)
+            first = self._store.add(text, 1) == 1
+        except RuntimeError:  # the store went with the worker that kept it
+            first = alone
+        self._own = text if first else ""
+        return first
+
+    def anything(self) -> bool:
+        """Whether any worker has said why it ends."""
+        try:
+            return self._store.add("anything", 0) > 0
+        except RuntimeError:
+            return False
+
+    def before_sigterm(self) -> None:
+        """The last words of a worker that is ended from outside."""
+        ended = "ended by SIGTERM, which torchrun sends the workers that are left when one has failed"
+        if self._own or (not self.anything() and self.first(ended, alone=True)):
+            print(f"spikelfp: {self._own}", file=sys.stderr, flush=True)

@@ -1,0 +1,61 @@
+"""What ``summary.json`` of a run holds."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from spikelfp import analysis
+from spikelfp.data import DataSplits, batches
+from spikelfp.training.config import RunConfig
+from spikelfp.training.temporal import TemporalTrainer
+
+PACKAGES = ("spikelfp", "torch", "numpy", "snntorch", "nir", "numba", "scikit-learn")
+RATE_SAMPLES = 256
+"""Test samples over which the spike rates of a summary are taken."""
+
+
+def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -> dict[str, Any]:
+    """Accuracies (those of the last weights), rates, costs and versions; time and memory are those of this worker."""
+    history = trainer.history
+    some, _ = next(iter(batches(splits.test, RATE_SAMPLES, seed=0, epoch=0, shuffle=False)))
+    net = trainer.net
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # of a random encoding
+        rates = analysis.spike_rates(net, trainer.present(some.to(trainer.device)))
+    summary: dict[str, Any] = {
+        "data": config.data,
+        "model": config.model,
+        "method": config.method,
+        "rule": config.rule if config.method == "lfp" else None,
+        "reward": config.reward if config.method == "lfp" else None,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "steps": config.steps,
+        "test_accuracy": trainer.evaluate(splits.test).accuracy,
+        "train_accuracy": history[-1]["train_accuracy"],
+        "spike_rates": rates,
+        "update_density": history[-1].get("update_density"),
+        "seconds_per_epoch": sum(row["seconds"] for row in history) / len(history),
+        "peak_memory_mb": peak_memory_mb(trainer.device),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "device": str(trainer.device),
+        "processes": trainer.world.size,
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+    }
+    if splits.validation:
+        summary["validation_accuracy"] = history[-1]["validation_accuracy"]
+    return summary
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory this process has held, in MB: on the GPU if that is where it trained, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
