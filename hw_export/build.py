@@ -26,7 +26,7 @@ from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.files import write_text
 from spikelfp.registry import check_name
 from spikelfp.training.run import load_run
-from spikelfp.training.trainer import predict
+from spikelfp.training.state import predict
 
 FORMAT = 1
 MANIFEST, MODEL, SAMPLES = "manifest.yaml", "model.pt", "samples.npz"

@@ -18,8 +18,10 @@ class RecurrentLIF(Neurons):
         I[t] = X[t] + V S[t−1] + c                the current; V, c: weight and bias of ``recurrent``
         U[t] = β U[t−1] + I[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0
 
-    (snnTorch's RLeaky; with reset to zero its form with ``reset_delay=False``). recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, usually
-    ``nn.Linear(n, n)``; it follows its own rule. The other arguments are those of :class:`~spikelfp.nn.LIF`.
+    (snnTorch's RLeaky; with reset to zero its form with ``reset_delay=False``).
+
+    recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, usually ``nn.Linear(n, n)``; it follows
+    its own rule. The other arguments are those of :class:`~spikelfp.nn.LIF`.
 
     The reward on a membrane is split as in :class:`~spikelfp.nn.LIF`; the share of ``I[t]`` goes to the input
     and, through ``recurrent``, to the spikes of the step before. Takes ``[T, B, …]``, returns spikes; ``run``

@@ -13,6 +13,7 @@ DATA = {
     "mnist": "MNIST",
     "fashion-mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
+    "cifar10-subset": "CIFAR-10, a subset",
     "cifar100": "CIFAR-100",
     "nmnist": "N-MNIST",
     "shd": "Spiking Heidelberg Digits",
@@ -22,8 +23,17 @@ DATA = {
 MODELS = {
     "lif-mlp": "spiking MLP",
     "lif-lenet": "spiking LeNet",
-    "mlp": "ReLU MLP",
-    "lenet": "ReLU LeNet",
+    "lif-vgg-like": "spiking VGG-like network",
+    "lif-resnet18": "spiking ResNet-18",
+    "lif-vit": "spiking Vision Transformer",
+    "mlp": "MLP",
+    "lenet": "LeNet",
+    "vgg-like": "VGG-like network",
+    "vgg16": "VGG-16",
+    "vgg16-bn": "VGG-16 with BatchNorm",
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "vit": "Vision Transformer",
 }
 
 METHODS = {
@@ -56,7 +66,7 @@ ENCODINGS = {
     "delta": "inputs spike when they change, over {steps} steps",
 }
 
-PLACES = ("data_dir", "device", "workers", "checkpoint_every")
+PLACES = ("data_dir", "device", "workers", "checkpoint_every", "accumulate")
 """Options that say where and how to run, not what comes out."""
 
 

@@ -3,9 +3,9 @@ r"""LFP-γ: LRP-γ (Montavon et al. 2019, section 10.2.2) carried over; it favou
     z̃_ij = z_ij (1 + γ [sign(z_ij) = sign(z_j)])        z̃_j = Σ_i z̃_ij = z_j + γ z_j^{sign(z_j)}
     r_ij = z̃_ij / (z̃_j + sign(z_j) ε) · r_j             d_w_ij = |w_ij| a_i (1 + γ […]) / (z̃_j + sign(z_j) ε) · r_j
 
-γ = 0 is LFP-ε (but for a second ε); for γ → ∞ only contributions of the neuron's own sign count. Rewards are conserved, and the
-denominator is never smaller than that of LFP-ε: |z̃_j| ≥ |z_j|. LRP states the rule for neurons with ``z_j > 0``;
-for the others it is mirrored, as LRP implementations do.
+γ = 0 is LFP-ε (but for a second ε); for γ → ∞ only contributions of the neuron's own sign count. Rewards are
+conserved, and the denominator is never smaller than that of LFP-ε: |z̃_j| ≥ |z_j|. LRP states the rule for neurons
+with ``z_j > 0``; for the others it is mirrored, as LRP implementations do.
 """
 
 from __future__ import annotations

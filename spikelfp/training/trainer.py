@@ -25,7 +25,7 @@ from spikelfp.training.optimizer import MakeOptimizer, optimizers, options_of
 from spikelfp.training.parallel import ALONE, World
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, schedules
-from spikelfp.training.state import Position, Seen, Tally, predict  # noqa: F401  (hw_export takes predict from here)
+from spikelfp.training.state import Position, Seen, Tally
 from spikelfp.training.update import add_up, density, fill_gradients
 from spikelfp.training.wake import wake
 

@@ -1,0 +1,108 @@
+"""Time of one training step under each rule: ``python -m benchmarks.rules``, part of ``make bench``.
+
+All rules train the same network in one process and take turns, a step each; compared are medians. Writes
+``benchmarks/results/rules.json`` and ``rules.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from benchmarks.step import RESULTS
+from spikelfp import methods, models, nn, rewards, rules
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...], int]] = {
+    "ReLU 784-1000-1000-10": (lambda: models.mlp([784, 1000, 1000, 10]), (128, 1, 28, 28), 1),
+    "ReLU LeNet": (lambda: models.lenet(), (128, 1, 28, 28), 1),
+    "ReLU VGG-like, 32×32": (lambda: models.vgg_like(), (32, 3, 32, 32), 1),
+    "LIF 784-1000-10, T 15": (lambda: models.lif_mlp([784, 1000, 10]), (128, 1, 28, 28), 15),
+    "LIF LeNet, T 10": (lambda: models.lif_lenet(), (32, 1, 28, 28), 10),
+}
+RULES: dict[str, rules.Rule] = {
+    "gradient": rules.Surrogate(),
+    "ε": rules.Epsilon(),
+    "0": rules.Zero(),
+    "αβ": rules.AlphaBeta(),
+    "z⁺z⁻": rules.ZPlusMinus(),
+    "γ": rules.Gamma(),
+}
+
+console = Console(stderr=True)
+
+
+def stepper(net: nn.Sequential, rule: rules.Rule, images: Tensor, labels: Tensor, steps: int) -> Callable[[], None]:
+    """One training step of ``net`` under ``rule``, the optimiser's included."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9)
+    reward: rewards.Reward = rewards.SpikeSequence() if steps > 1 else rewards.Softmax()
+    learns = isinstance(rule, rules.Feedback)
+    method: methods.Method = methods.LFP(reward, rule) if learns else methods.GradientDescent(rule)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with rules.using(net, rule):
+            outputs = net(nn.constant(images, steps))
+        method.backward(outputs, labels)
+        optimizer.step()
+
+    return step
+
+
+def measure(name: str, rounds: int) -> dict[str, float]:
+    """Median milliseconds of a step under each rule."""
+    make, shape, steps = NETWORKS[name]
+    torch.manual_seed(0)
+    images, labels = torch.rand(shape), torch.randint(10, shape[:1])
+    net = make()
+    contenders = {rule: stepper(net, RULES[rule], images, labels, steps) for rule in RULES}
+    times: dict[str, list[float]] = {rule: [] for rule in contenders}
+    for step in contenders.values():
+        step()
+        step()
+    for _ in track(range(rounds), description=name, console=console, transient=True):
+        for rule, step in contenders.items():
+            start = time.perf_counter()
+            step()
+            times[rule].append(time.perf_counter() - start)
+    return {rule: statistics.median(seconds) * 1e3 for rule, seconds in times.items()}
+
+
+def markdown(table: dict[str, dict[str, float]], about: str) -> str:
+    """The results as a Markdown table."""
+    lines = [about, "", "| step | " + " | ".join(RULES) + " |", "|---" * (len(RULES) + 1) + "|"]
+    for network, ms in table.items():
+        lines.append(f"| {network} | " + " | ".join(f"{v:.1f} ms ({v / ms['ε']:.2f}×)" for v in ms.values()) + " |")
+    lines += ["", "In brackets: times the ε step. Gradient: plain for ReLU, surrogate for LIF networks.", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20, help="steps under each rule (default 20)")
+    parser.add_argument("--only", choices=list(NETWORKS), action="append", help="networks to measure (default: all)")
+    arguments = parser.parse_args()
+    table = {name: measure(name, arguments.rounds) for name in arguments.only or NETWORKS}
+    about = (
+        f"One training step; median of {arguments.rounds} in turns in one process; "
+        f"{os.cpu_count()} cores ({platform.processor() or platform.machine()}), torch {torch.__version__}."
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "rules.json").write_text(json.dumps({"about": about, "networks": table}, indent=2) + "\n")
+    text = markdown(table, about)
+    (RESULTS / "rules.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
