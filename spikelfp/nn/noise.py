@@ -13,8 +13,8 @@ from spikelfp.nn.layer import Layer
 class Noise(Layer):
     """Adds ``N(0, σ²)`` to every element in training, the same at every step of a constant sequence.
 
-    In front of the layers of a Heaviside network it lets silent neurons fire now and then, and so be rewarded:
-    without it such networks stay at chance (v3, section 3.4). Rewards pass as if it were not there.
+    In front of the layers of a Heaviside network it lets silent neurons fire now and then, and so be rewarded, as in
+    the published experiments. Rewards pass as if it were not there.
     """
 
     def __init__(self, sigma: float = 0.1) -> None:
