@@ -11,12 +11,13 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from spikelfp import analysis, data, errors, interop, methods, models, nn, rewards, rules
+from spikelfp.convert import convert
 from spikelfp.propagation import propagate
 from spikelfp.training import TemporalTrainer, Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "TemporalTrainer", "Trainer", "__version__", "analysis", "data", "errors", "interop", "methods", "models", "nn",
-    "propagate", "rewards", "rules",
+    "TemporalTrainer", "Trainer", "__version__", "analysis", "convert", "data", "errors", "interop", "methods",
+    "models", "nn", "propagate", "rewards", "rules",
 ]  # fmt: skip

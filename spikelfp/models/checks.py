@@ -23,6 +23,21 @@ def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def check_image(shape: Sequence[int], least: int, model: str) -> tuple[int, int, int]:
+    """``(channels, height, width)`` of an image whose sides are at least ``least`` pixels."""
+    channels, height, width = check_shape(shape)
+    if min(height, width) < least:
+        raise ShapeError(f"{model} needs images of at least {least}×{least}, got {height}×{width}")
+    return channels, height, width
+
+
+def check_width(width: int) -> int:
+    """``width``, which is at least 1."""
+    if width < 1:
+        raise UserError(f"the width of a network must be at least 1, got {width}")
+    return width
+
+
 def spatial(side: int, model: str) -> int:
     """Side of the feature map behind two rounds of 5×5 convolution and 2×2 pooling."""
     left = ((side - 4) // 2 - 4) // 2

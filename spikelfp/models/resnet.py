@@ -1,0 +1,115 @@
+"""Residual networks (He et al. 2016, arXiv:1512.03385)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+
+from spikelfp import nn
+from spikelfp.models.activations import Activation, maker
+from spikelfp.models.checks import check_shape, check_width
+from spikelfp.models.parts import he_convolutions_, noisy
+from spikelfp.registry import check_name
+
+STEMS = ("auto", "7x7", "3x3")
+"""How a network begins; ``auto`` is ``7x7`` for images of at least 64×64, else ``3x3``."""
+RESNET18 = (2, 2, 2, 2)
+RESNET34 = (3, 4, 6, 3)
+"""Blocks of each of the four stages."""
+
+
+def resnet18(
+    shape: Sequence[int] = (3, 224, 224),
+    classes: int = 1000,
+    *,
+    activation: Activation = "relu",
+    noise: float = 0.0,
+    stem: str = "auto",
+    width: int = 64,
+) -> nn.Sequential:
+    """ResNet-18 of basic blocks; torchvision's shape for images of at least 64×64. Takes ``[T, B, *shape]``.
+
+    Stem, four stages of ``width``, 2, 4 and 8 ``width`` channels, the last three starting with stride 2, average
+    over space, dense layer: linear outputs. Names of the parts are torchvision's (``conv1``, ``layer1``, …, ``fc``).
+
+    stem: ``7x7``, a 7×7 convolution of stride 2 and 3×3 max-pooling of stride 2; ``3x3``, a 3×3 convolution
+    of stride 1 and no pooling, as is usual for CIFAR; or ``auto`` (:data:`STEMS`). activation: a name or a function
+    (:mod:`spikelfp.models.activations`). noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of
+    every convolution and dense layer, 0 for none. Convolutions start as in torchvision (He et al. 2015).
+    """
+    return _resnet(RESNET18, shape, classes, activation, noise, stem, width)
+
+
+def resnet34(
+    shape: Sequence[int] = (3, 224, 224),
+    classes: int = 1000,
+    *,
+    activation: Activation = "relu",
+    noise: float = 0.0,
+    stem: str = "auto",
+    width: int = 64,
+) -> nn.Sequential:
+    """ResNet-34 of basic blocks; as :func:`resnet18`, with 3, 4, 6 and 3 blocks in its stages."""
+    return _resnet(RESNET34, shape, classes, activation, noise, stem, width)
+
+
+def _resnet(
+    blocks: Sequence[int],
+    shape: Sequence[int],
+    classes: int,
+    activation: Activation,
+    noise: float,
+    stem: str,
+    width: int,
+) -> nn.Sequential:
+    channels, height, side = check_shape(shape)
+    phi = maker(activation)
+
+    def block(inputs: int, outputs: int, stride: int) -> nn.Layer:
+        inner = nn.Sequential(
+            *convolution(inputs, outputs, 3, stride, noise), phi(), *convolution(outputs, outputs, 3, 1, noise)
+        )
+        return nn.Sequential(nn.Sum(inner, shortcut(inputs, outputs, stride, noise)), phi())
+
+    layers = OrderedDict[str, torch.nn.Module]()
+    large = is_large(stem, height, side)
+    layers["conv1"] = nn.Sequential(*convolution(channels, check_width(width), *((7, 2) if large else (3, 1)), noise))
+    layers["act1"] = phi()
+    if large:
+        layers["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    layers |= stages(block, blocks, width)
+    layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["fc"] = nn.Sequential(*noisy(nn.Linear(8 * width, classes), noise))
+    return he_convolutions_(nn.Sequential(layers))
+
+
+def is_large(stem: str, height: int, width: int) -> bool:
+    """Whether the stem is the ``7x7`` one (:data:`STEMS`)."""
+    return check_name("stem", stem, STEMS) == "7x7" or (stem == "auto" and min(height, width) >= 64)
+
+
+def stages(block: Callable[[int, int, int], nn.Layer], blocks: Sequence[int], width: int) -> dict[str, nn.Layer]:
+    """``layer1`` … of ``blocks`` blocks each; ``block`` takes channels in and out, and the stride."""
+    layers, inputs = dict[str, nn.Layer](), width
+    for stage, repeats in enumerate(blocks):
+        outputs = width << stage
+        first = block(inputs, outputs, 2 if stage else 1)
+        rest = (block(outputs, outputs, 1) for _ in range(repeats - 1))
+        layers[f"layer{stage + 1}"], inputs = nn.Sequential(first, *rest), outputs
+    return layers
+
+
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, noise: float = 0.0) -> list[nn.Layer]:
+    """Convolution without bias, which leaves a map as large as it is for stride 1, and BatchNorm."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return [*noisy(conv, noise), nn.BatchNorm2d(outputs)]
+
+
+def shortcut(inputs: int, outputs: int, stride: int, noise: float = 0.0) -> nn.Layer:
+    """Identity where a block keeps the shape, else a 1×1 convolution with BatchNorm (option B of the paper)."""
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    return nn.Sequential(*convolution(inputs, outputs, 1, stride, noise))

@@ -1,0 +1,107 @@
+"""Convolutional networks in the manner of VGG (Simonyan & Zisserman 2014, arXiv:1409.1556)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spikelfp import nn
+from spikelfp.models.activations import Activation, maker
+from spikelfp.models.checks import check_image, check_width
+from spikelfp.models.parts import he_convolutions_, noisy
+
+VGG_LIKE = ((1, 2), (4, 4), (8, 8))
+"""Channels of each block of "VGG-like", in units of its width."""
+VGG16 = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
+"""Channels of each block of VGG-16, in units of its width."""
+
+
+def vgg_like(
+    shape: Sequence[int] = (3, 32, 32),
+    classes: int = 10,
+    *,
+    activation: Activation = "relu",
+    noise: float = 0.0,
+    dropout: float = 0.5,
+    width: int = 32,
+) -> nn.Sequential:
+    """The "VGG-like" network of LFP v3, A.6.2.
+
+    Three blocks of two 3×3 convolutions (32, 64; 128, 128; 256, 256 channels) and 2×2 max-pooling, then dense
+    layers of 1024, 512 and ``classes`` neurons with dropout between them. Takes ``[T, B, *shape]``, sides of at
+    least 8; linear outputs.
+
+    activation: a name or a function (:mod:`spikelfp.models.activations`). noise: standard deviation of the
+    :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none. width: channels of the first
+    convolution; the other layers grow and shrink with it. Convolutions start as in He et al. 2015; from torch's own
+    start neither LFP nor gradient descent left chance in an epoch of CIFAR-10.
+    """
+    channels, height, side = check_image(shape, 8, "vgg-like")
+    layers = _convolutions(channels, VGG_LIKE, check_width(width), activation, noise)
+    features = 8 * width * (height // 8) * (side // 8)
+    layers += _classifier((features, 32 * width, 16 * width, classes), activation, noise, dropout)
+    return he_convolutions_(nn.Sequential(*layers))
+
+
+def vgg16(
+    shape: Sequence[int] = (3, 224, 224),
+    classes: int = 1000,
+    *,
+    batch_norm: bool = False,
+    activation: Activation = "relu",
+    noise: float = 0.0,
+    dropout: float = 0.5,
+    width: int = 64,
+) -> nn.Sequential:
+    """VGG-16 (configuration D of the paper), with BatchNorm behind each convolution if ``batch_norm``.
+
+    For images of at least 224×224 torchvision's shape: thirteen 3×3 convolutions with five 2×2 max-poolings, an
+    average to 7×7, dense layers of 4096, 4096 and ``classes`` neurons with dropout between them. Smaller images
+    leave a feature map of less than 7×7, which is taken as it is, and the two hidden dense layers have 512 neurons
+    (Liu & Deng 2015, VGG-16 for CIFAR). Takes ``[T, B, *shape]``, sides of at least 32; linear outputs.
+
+    activation, noise: as in :func:`vgg_like`. width: channels of the first convolution, 64 in the paper; all other
+    layers grow and shrink with it. Convolutions start as in torchvision (He et al. 2015).
+    """
+    channels, height, side = check_image(shape, 32, "vgg16")
+    layers = _convolutions(channels, VGG16, check_width(width), activation, noise, batch_norm)
+    size = (min(height // 32, 7), min(side // 32, 7))
+    hidden = (64 if size == (7, 7) else 8) * width
+    layers.append(nn.AdaptiveAvgPool2d(size))
+    layers += _classifier((8 * width * size[0] * size[1], hidden, hidden, classes), activation, noise, dropout)
+    return he_convolutions_(nn.Sequential(*layers))
+
+
+def _convolutions(
+    channels: int,
+    blocks: Sequence[Sequence[int]],
+    width: int,
+    activation: Activation,
+    noise: float,
+    batch_norm: bool = False,
+) -> list[nn.Layer]:
+    """Blocks of 3×3 convolutions, each with its activation, and 2×2 max-pooling at the end of a block."""
+    phi, layers = maker(activation), list[nn.Layer]()
+    for block in blocks:
+        for outputs in (width * multiple for multiple in block):
+            layers += noisy(nn.Conv2d(channels, outputs, 3, padding=1), noise)
+            layers += [nn.BatchNorm2d(outputs), phi()] if batch_norm else [phi()]
+            channels = outputs
+        layers.append(nn.MaxPool2d(2))
+    return layers
+
+
+def _classifier(
+    sizes: tuple[int, int, int, int], activation: Activation, noise: float, dropout: float
+) -> list[nn.Layer]:
+    """Three dense layers, the two hidden ones with an activation and dropout."""
+    phi, (features, first, second, classes) = maker(activation), sizes
+    return [
+        nn.Flatten(),
+        *noisy(nn.Linear(features, first), noise),
+        phi(),
+        nn.Dropout(dropout),
+        *noisy(nn.Linear(first, second), noise),
+        phi(),
+        nn.Dropout(dropout),
+        *noisy(nn.Linear(second, classes), noise),
+    ]
