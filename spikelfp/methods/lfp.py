@@ -11,13 +11,17 @@ from spikelfp.rules import Composite, Epsilon, Feedback, Rule
 
 
 class LFP(Method):
-    """Train by ``reward`` (:mod:`spikelfp.rewards`), split by ``rule`` (:mod:`spikelfp.rules`); LFP v3, section 3."""
+    """Train by ``reward`` (:mod:`spikelfp.rewards`), split by ``rule`` (:mod:`spikelfp.rules`); LFP v3, section 3.
+
+    rule: by default LFP-ε with messages passing through the statistics of normalisation layers
+    (``constant_statistics=False``), which networks with BatchNorm need to learn from scratch (docs/rules.md).
+    """
 
     name = "lfp"
 
     def __init__(self, reward: Reward, rule: Rule | Composite | None = None) -> None:
         self.reward = reward
-        self.rule: Rule | Composite = Epsilon() if rule is None else rule
+        self.rule: Rule | Composite = Epsilon(constant_statistics=False) if rule is None else rule
         last = self.rule.default if isinstance(self.rule, Composite) else self.rule
         self.eps = last.eps if isinstance(last, Feedback) else Epsilon.eps
 

@@ -36,12 +36,15 @@ class _BatchNorm(Layer):
         mean, var = self.running_mean, self.running_var
         if self.training or mean is None or var is None:
             if not self.rule.constant_statistics:
-                rate = self._count() if self.training else 0.0
-                return F.batch_norm(x, mean, var, self.weight, self.bias, True, rate, self.eps)
+                return self._scaled(x, mean, var, True, self._count() if self.training else 0.0)
             var, mean = self._measure(x)
+        return self._scaled(x, mean, var, False, 0.0)
+
+    def _scaled(self, x: Tensor, mean: Tensor | None, var: Tensor | None, measure: bool, rate: float) -> Tensor:
+        """``γ ã + β`` by the given statistics, or, to ``measure``, by those of the batch, which move the given ones."""
 
         def scale(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-            return F.batch_norm(x, mean, var, weight, bias, False, 0.0, self.eps)
+            return F.batch_norm(x, mean, var, weight, bias, measure, rate, self.eps)
 
         if self.weight is None:
             return scale(x, None, None)
@@ -109,9 +112,15 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.rule.constant_statistics:
-            return over_time(super().forward, x)
-        return over_time(self._normalise, x)
+        return over_time(self._normalise if self.rule.constant_statistics else self._plain, x)
+
+    def _plain(self, x: Tensor) -> Tensor:
+        """Messages pass through the standard deviation too."""
+
+        def scale(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+        return scale(x, None, None) if self.weight is None else self.rule.affine(scale, x, self.weight, self.bias)
 
     def _normalise(self, x: Tensor) -> Tensor:
         axes = tuple(range(-len(self.normalized_shape), 0))

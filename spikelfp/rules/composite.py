@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,6 @@ from spikelfp.errors import UserError
 from spikelfp.rules.alphabeta import AlphaBeta
 from spikelfp.rules.base import Rule, layers_with_rules
 from spikelfp.rules.epsilon import Epsilon
-from spikelfp.rules.feedback import Feedback
 from spikelfp.rules.zplusminus import ZPlusMinus
 
 Selector = type[nn.Module] | tuple[type[nn.Module], ...] | str | int
@@ -63,15 +63,12 @@ def _fitting(
     return [layer for layer in layers if isinstance(layer, selector)]
 
 
-def epsilon_zplusminus(eps: float = 1e-6, normalize: bool = False) -> Composite:
-    """LFP-ε-z⁺z⁻ (v1, A.6.2): z⁺z⁻ in convolutions, ε in dense layers."""
-    return _in_convolutions(ZPlusMinus(eps, normalize), eps, normalize)
+def epsilon_zplusminus(eps: float = 1e-6, **shared: Any) -> Composite:
+    """LFP-ε-z⁺z⁻ (v1, A.6.2): z⁺z⁻ in convolutions, ε in dense layers. shared: options of both rules."""
+    return Composite([(CONVOLUTIONS, ZPlusMinus(eps, **shared))], default=Epsilon(eps, **shared))
 
 
-def epsilon_alphabeta(eps: float = 1e-6, normalize: bool = False, alpha: float = 2.0, beta: float = 1.0) -> Composite:
-    """LFP-ε-αβ, by default ε-α2β1 (v1, A.6.2): αβ in convolutions, ε in dense layers."""
-    return _in_convolutions(AlphaBeta(eps, normalize, alpha, beta), eps, normalize)
-
-
-def _in_convolutions(rule: Feedback, eps: float, normalize: bool) -> Composite:
-    return Composite([(CONVOLUTIONS, rule)], default=Epsilon(eps, normalize))
+def epsilon_alphabeta(eps: float = 1e-6, alpha: float = 2.0, beta: float = 1.0, **shared: Any) -> Composite:
+    """LFP-ε-αβ, by default ε-α2β1 (v1, A.6.2): αβ in convolutions, ε in dense layers. shared: options of both rules."""
+    alphabeta = AlphaBeta(eps, alpha=alpha, beta=beta, **shared)
+    return Composite([(CONVOLUTIONS, alphabeta)], default=Epsilon(eps, **shared))

@@ -16,7 +16,7 @@ as convolution, BatchNorm and pooling, pass the message on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -46,12 +46,14 @@ class Feedback(Rule):
 
     eps: the stabiliser ε, in units of the pre-activation.
     normalize: divide the reward of each layer by its largest magnitude on its way back (A.6.4).
+    constant_statistics: pass rewards through normalisation layers by eq. 8-10, mean and variance constant (default);
+    ``False`` lets messages pass through the statistics too, as gradients do, which deep networks learn better from.
     """
 
     eps: float = 1e-6
     normalize: bool = False
+    constant_statistics: bool = field(default=True, kw_only=True)
 
-    constant_statistics = True
     needs_sign = True
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from spikelfp.registry import Registry
 from spikelfp.rules.alphabeta import AlphaBeta
@@ -23,13 +24,19 @@ class RuleOptions:
     normalize: bool = False
     alpha: float = 2.0
     gamma: float = 0.25
+    constant_statistics: bool = True
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Those that every rule takes, but ε."""
+        return {"normalize": self.normalize, "constant_statistics": self.constant_statistics}
 
 
 rules: Registry[Callable[[RuleOptions], Rule | Composite]] = Registry("rule")
-rules.register("zero")(lambda o: Zero(normalize=o.normalize))
-rules.register("epsilon")(lambda o: Epsilon(o.eps, o.normalize))
-rules.register("alphabeta")(lambda o: AlphaBeta(o.eps, o.normalize, o.alpha, o.alpha - 1))
-rules.register("zplusminus")(lambda o: ZPlusMinus(o.eps, o.normalize))
-rules.register("gamma")(lambda o: Gamma(o.eps, o.normalize, o.gamma))
-rules.register("epsilon-zplusminus")(lambda o: epsilon_zplusminus(o.eps, o.normalize))
-rules.register("epsilon-alphabeta")(lambda o: epsilon_alphabeta(o.eps, o.normalize, o.alpha, o.alpha - 1))
+rules.register("zero")(lambda o: Zero(**o.shared))
+rules.register("epsilon")(lambda o: Epsilon(o.eps, **o.shared))
+rules.register("alphabeta")(lambda o: AlphaBeta(o.eps, alpha=o.alpha, beta=o.alpha - 1, **o.shared))
+rules.register("zplusminus")(lambda o: ZPlusMinus(o.eps, **o.shared))
+rules.register("gamma")(lambda o: Gamma(o.eps, gamma=o.gamma, **o.shared))
+rules.register("epsilon-zplusminus")(lambda o: epsilon_zplusminus(o.eps, **o.shared))
+rules.register("epsilon-alphabeta")(lambda o: epsilon_alphabeta(o.eps, alpha=o.alpha, beta=o.alpha - 1, **o.shared))

@@ -58,6 +58,11 @@ class RunConfig:
     alpha: float = option(2.0, "α of the rule alphabeta; its β is α − 1")
     gamma: float = option(0.25, "γ of the rule gamma")
     normalize_reward: bool = option(False, "divide the reward between layers by its largest magnitude (A.6.4)")
+    statistics: str = option(
+        "through",
+        "normalisation layers under lfp: messages pass through mean and variance, or both are constant (v3 eq. 8-10)",
+        ("through", "constant"),
+    )
     reward: str | None = option(
         None, "reward at the outputs (lfp)", rewards, "spike-sequence for spiking networks, else softmax"
     )
@@ -166,7 +171,9 @@ class RunConfig:
 
     def _method(self, name: str) -> Method:
         if name == "lfp":
-            options = rules.RuleOptions(self.eps, self.normalize_reward, self.alpha, self.gamma)
+            options = rules.RuleOptions(
+                self.eps, self.normalize_reward, self.alpha, self.gamma, self.statistics == "constant"
+            )
             rule = rules.rules[self.rule](options)
             return methods.LFP(rewards[self.reward or "spike-sequence"](), rule)
         if name == "surrogate":
