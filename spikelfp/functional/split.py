@@ -31,14 +31,30 @@ Shares = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 def signed_sums(op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """``z⁺`` and ``z⁻`` of ``op(x, weight, bias)``: two products for an input without negatives, else four."""
-    rising, falling = weight.clamp(min=0), weight - weight.clamp(min=0)
-    up = None if bias is None else bias.clamp(min=0)
-    down = None if bias is None or up is None else bias - up
-    if not (x < 0).any():
-        return op(x, rising, up), op(x, falling, down)
-    above = x.clamp(min=0)
-    below = x - above
-    return op(above, rising, up) + op(below, falling, None), op(above, falling, down) + op(below, rising, None)
+    return _sums(op, _input_halves(x), _halves(weight), (None, None) if bias is None else _halves(bias))
+
+
+def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """``max(v, 0)`` and ``min(v, 0)``."""
+    return values.clamp(min=0), values.clamp(max=0)
+
+
+def _input_halves(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The same, but ``x`` itself and nothing where there are no negatives."""
+    return _halves(x) if (x < 0).any() else (x, None)
+
+
+def _sums(
+    op: LinearMap,
+    x: tuple[Tensor, Tensor | None],
+    weight: tuple[Tensor, Tensor],
+    bias: tuple[Tensor | None, Tensor | None],
+) -> tuple[Tensor, Tensor]:
+    """``z⁺`` and ``z⁻`` from the positive and negative halves of input, weight and bias."""
+    plus, minus = op(x[0], weight[0], bias[0]), op(x[0], weight[1], bias[1])
+    if x[1] is None:
+        return plus, minus
+    return plus + op(x[1], weight[1], None), minus + op(x[1], weight[0], None)
 
 
 class SplitLinear(Function):
@@ -55,17 +71,28 @@ class SplitLinear(Function):
     @once_differentiable
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, z = ctx.saved_tensors
-        wanted = [i for i in range(3) if ctx.needs_input_grad[i]]
-        leaves = [None if t is None else t.detach() for t in (x.to(weight.dtype), weight, bias)]
-        sources = [leaf.requires_grad_() for i in wanted if (leaf := leaves[i]) is not None]
+        parts: list[tuple[Any, Any]] = [_input_halves(x.detach().to(weight.dtype)), _halves(weight.detach())]
+        parts.append((None, None) if bias is None else _halves(bias.detach()))
+        for wanted, halves in zip(ctx.needs_input_grad, parts, strict=False):
+            for half in halves if wanted else ():
+                if half is not None:
+                    half.requires_grad_()
         with torch.enable_grad():
-            plus, minus = signed_sums(ctx.op, *leaves)  # type: ignore[arg-type]
+            plus, minus = _sums(ctx.op, *parts)
         shares = ctx.shares(message, z, plus.detach(), minus.detach())
-        grads = torch.autograd.grad((plus, minus), sources, shares)
-        out: list[Tensor | None] = [None] * 5
-        for i, source, grad in zip(wanted, sources, grads, strict=True):
-            out[i] = grad if i == 0 else source.detach().abs().mul_(grad).neg_()
-        return tuple(out)
+        leaves = [half for halves in parts for half in halves if half is not None and half.requires_grad]
+        grads = dict(zip(map(id, leaves), torch.autograd.grad((plus, minus), leaves, shares), strict=True))
+        to_x, to_weight, to_bias = (tuple(grads.get(id(half)) for half in halves) for halves in parts)
+        if to_x[0] is not None and to_x[1] is not None:
+            to_x = (torch.where(x >= 0, to_x[0], to_x[1]), None)
+        return to_x[0], _step(parts[1], to_weight), _step(parts[2], to_bias), None, None
+
+
+def _step(halves: tuple[Tensor, Tensor], grads: tuple[Tensor | None, ...]) -> Tensor | None:
+    """``−d_w = −|w| Σ a c``: each weight is in one of its halves, and 0 in the other."""
+    if grads[0] is None or grads[1] is None:
+        return None
+    return (halves[1].detach() * grads[1]).sub_(grads[0].mul_(halves[0].detach()))
 
 
 class MagnitudeShare(Function):
