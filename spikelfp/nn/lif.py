@@ -26,13 +26,14 @@ class Neurons(Layer):
 
     def __init__(
         self,
-        beta: float,
-        threshold: float,
-        reset: Reset,
-        denominator: Denominator,
-        learn_beta: bool,
-        learn_threshold: bool,
-        rule: Rule | None,
+        beta: float = 0.9,
+        threshold: float = 1.0,
+        reset: Reset = "subtract",
+        denominator: Denominator = "inflow",
+        *,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        rule: Rule | None = None,
     ) -> None:
         super().__init__()
         if learn_threshold:
@@ -78,6 +79,9 @@ class Neurons(Layer):
         """How the reward on a membrane is normalised."""
         return self._constants.denominator
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)[0]
+
     def extra_repr(self) -> str:
         p = self.constants
         learns = ", learn_beta=True" if self.decay is not None else ""
@@ -107,22 +111,6 @@ class LIF(Neurons):
     Returns spikes ``[T, B, …]`` of 0 and 1, float32 (float64 for a float64 current). ``run`` also takes and
     returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for values out of range.
     """
-
-    def __init__(
-        self,
-        beta: float = 0.9,
-        threshold: float = 1.0,
-        reset: Reset = "subtract",
-        denominator: Denominator = "inflow",
-        *,
-        learn_beta: bool = False,
-        learn_threshold: bool = False,
-        rule: Rule | None = None,
-    ) -> None:
-        super().__init__(beta, threshold, reset, denominator, learn_beta, learn_threshold, rule)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(x)[0]
 
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes ``[T, B, …]`` and the membrane ``[B, …]`` after the last step."""

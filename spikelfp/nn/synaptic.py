@@ -37,11 +37,10 @@ class Synaptic(Neurons):
         learn_threshold: bool = False,
         rule: Rule | None = None,
     ) -> None:
-        super().__init__(beta, threshold, reset, denominator, learn_beta, learn_threshold, rule)
+        super().__init__(
+            beta, threshold, reset, denominator, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule
+        )
         self.alpha = check_decay("alpha", alpha)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(x)[0]
 
     def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Spikes ``[T, B, …]``, and the synaptic current and the membrane ``[B, …]`` after the last step."""
