@@ -21,7 +21,10 @@ from spikelfp.rules import Rule
 
 
 class _BatchNorm(Layer):
-    """What both share; statistics over batch and time (and space), one mean and variance a channel."""
+    """What both share; statistics over batch and time (and space), one mean and variance a channel.
+
+    A single value per channel has no variance: in training, too, it is normalised by the running statistics.
+    """
 
     weight: Tensor | None
     bias: Tensor | None
@@ -34,7 +37,12 @@ class _BatchNorm(Layer):
     def _normalise(self, x: Tensor) -> Tensor:
         """``x`` ``[N, C, …]`` normalised."""
         mean, var = self.running_mean, self.running_var
-        if self.training or mean is None or var is None:
+        alone = x.numel() == x.shape[1]
+        if (self.training and not alone) or mean is None or var is None:
+            if alone:
+                raise ShapeError(
+                    f"{type(self).__name__} without running statistics needs more than one value per channel, got one"
+                )
             if not self.rule.constant_statistics:
                 return self._scaled(x, mean, var, True, self._count() if self.training else 0.0)
             var, mean = self._measure(x)
@@ -53,11 +61,6 @@ class _BatchNorm(Layer):
     @torch.no_grad()
     def _measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Variance and mean of the batch, which also enter the running ones; in the dtype of the parameters."""
-        if self.training and x.numel() == x.shape[1]:
-            raise ShapeError(
-                f"{type(self).__name__} needs more than one value per channel in training, got one: "
-                "a larger batch, or eval()"
-            )
         kind = next((own.dtype for own in (self.weight, self.running_mean) if own is not None), x.dtype)
         var, mean = torch.var_mean(x.to(kind), [d for d in range(x.dim()) if d != 1], correction=0)
         if self.training and self.running_mean is not None and self.running_var is not None:

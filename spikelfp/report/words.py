@@ -26,7 +26,7 @@ MODELS = {
     "lif-vgg-like": "spiking VGG-like network",
     "lif-resnet18": "spiking ResNet-18",
     "lif-vit": "spiking Vision Transformer",
-    "mlp": "MLP",
+    "mlp": "fully connected network",
     "lenet": "LeNet",
     "vgg-like": "VGG-like network",
     "vgg16": "VGG-16",

@@ -155,3 +155,16 @@ def test_wrong_shapes_are_named():
         nn.BatchNorm2d(4)(torch.zeros(3, 4, 5, 5))
     with pytest.raises(ShapeError, match="TokenNorm takes"):
         nn.TokenNorm(4)(torch.zeros(3, 2, 4))
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_single_value_per_channel_is_normalised_by_the_running_statistics(constant):
+    layer = nn.BatchNorm1d(3, rule=rules.Epsilon(constant_statistics=constant))
+    layer(torch.randn(2, 8, 3))
+    before = layer.running_mean.clone()
+    x = torch.randn(1, 1, 3)
+    alone = layer(x)
+    torch.testing.assert_close(layer.running_mean, before)
+    torch.testing.assert_close(alone, layer.eval()(x))
+    with pytest.raises(ShapeError, match="more than one value per channel"):
+        nn.BatchNorm1d(3, track_running_stats=False)(x)

@@ -131,7 +131,7 @@ def test_says_what_was_trained(page: Callable[[str], Page]) -> None:
 def test_relu_network_trained_by_reward(run: Callable[..., Path]) -> None:
     shown = Page(write_report(run("relu-lenet")).read_text())
     assert [picture.text.split(" ")[0] for picture in shown.pictures[:3]] == ["Accuracy", "Reward", "True"]
-    assert "A ReLU LeNet on MNIST, trained with layer-wise feedback propagation" in shown.text
+    assert "A LeNet on MNIST, trained with layer-wise feedback propagation" in shown.text
     assert "steps per sample" not in shown.text
 
 
