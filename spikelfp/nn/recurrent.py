@@ -9,6 +9,7 @@ from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.nn.layer import Layer, check_current
 from spikelfp.nn.lif import Neurons
+from spikelfp.nn.linear import Linear
 from spikelfp.rules import Rule
 
 
@@ -20,8 +21,8 @@ class RecurrentLIF(Neurons):
 
     (snnTorch's RLeaky; with reset to zero its form with ``reset_delay=False``).
 
-    recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, usually ``nn.Linear(n, n)``; it follows
-    its own rule. The other arguments are those of :class:`~spikelfp.nn.LIF`.
+    recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, or a number of neurons ``n`` for
+    ``nn.Linear(n, n)``; it follows its own rule. The other arguments are those of :class:`~spikelfp.nn.LIF`.
 
     The reward on a membrane is split as in :class:`~spikelfp.nn.LIF`; the share of ``I[t]`` goes to the input
     and, through ``recurrent``, to the spikes of the step before. Takes ``[T, B, …]``, returns spikes; ``run``
@@ -30,7 +31,7 @@ class RecurrentLIF(Neurons):
 
     def __init__(
         self,
-        recurrent: Layer,
+        recurrent: Layer | int,
         beta: float = 0.9,
         threshold: float = 1.0,
         reset: Reset = "subtract",
@@ -43,7 +44,7 @@ class RecurrentLIF(Neurons):
         super().__init__(
             beta, threshold, reset, denominator, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule
         )
-        self.recurrent = recurrent
+        self.recurrent = Linear(recurrent, recurrent) if isinstance(recurrent, int) else recurrent
 
     def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Spikes ``[T, B, …]``, and the spikes and the membrane ``[B, …]`` of the last step."""

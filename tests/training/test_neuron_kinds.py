@@ -11,7 +11,7 @@ NEURONS = {
     "lif": nn.LIF,
     "learned decay": lambda: nn.LIF(learn_beta=True),
     "synaptic": nn.Synaptic,
-    "recurrent": lambda: nn.RecurrentLIF(nn.Linear(32, 32)),
+    "recurrent": lambda: nn.RecurrentLIF(32),
 }
 
 
