@@ -169,6 +169,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     with ended_by_sigterm(said.before_sigterm):  # leaving the group may have to wait for a worker that is gone
         try:
             yield world
+            dist.barrier()  # the first worker keeps the store, so all leave together
         except (UserError, NonFiniteError, RuntimeError) as error:
             lost = isinstance(error, dist.DistError) or "gloo/transport/" in str(error)
             if lost and said.anything():  # the worker that has ended told why
