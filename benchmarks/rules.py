@@ -7,9 +7,6 @@ All rules train the same network in one process and take turns, a step each; com
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from benchmarks.step import RESULTS
+from benchmarks.record import save
 from spikelfp import methods, models, nn, rewards, rules
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...], int]] = {
@@ -93,15 +90,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(NETWORKS), action="append", help="networks to measure (default: all)")
     arguments = parser.parse_args()
     table = {name: measure(name, arguments.rounds) for name in arguments.only or NETWORKS}
-    about = (
-        f"One training step; median of {arguments.rounds} in turns in one process; "
-        f"{os.cpu_count()} cores ({platform.processor() or platform.machine()}), torch {torch.__version__}."
-    )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "rules.json").write_text(json.dumps({"about": about, "networks": table}, indent=2) + "\n")
-    text = markdown(table, about)
-    (RESULTS / "rules.md").write_text(text)
-    print(text)
+    save("rules", f"One training step; median of {arguments.rounds} in turns in one process", table, markdown)
 
 
 if __name__ == "__main__":

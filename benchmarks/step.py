@@ -9,18 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.record import save
+
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 
 NETWORKS = {
     "784-1000-10, T 15": {"kind": "mlp", "sizes": [784, 1000, 10], "steps": 15, "batch": 128},
@@ -122,15 +121,12 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = arguments.only or list(NETWORKS)
     table = {name: measure(NETWORKS[name], arguments.rounds, arguments.steps, name) for name in chosen}
-    about = (
-        f"One training step, batch 128, β 0.9; median of {arguments.rounds * arguments.steps} in turns; "
-        f"{os.cpu_count()} cores ({platform.processor() or platform.machine()}), torch {torch.__version__}."
+    save(
+        "step",
+        f"One training step, batch 128, β 0.9; median of {arguments.rounds * arguments.steps} in turns",
+        table,
+        markdown,
     )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "step.json").write_text(json.dumps({"about": about, "networks": table}, indent=2) + "\n")
-    text = markdown(table, about)
-    (RESULTS / "step.md").write_text(text)
-    print(text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from spikelfp.convert.network import INPUT, Converted, Step, Value
 from spikelfp.convert.tracing import ROOT
 from spikelfp.errors import UserError
 from spikelfp.interop.layers import ARGUMENTS, Tensors, from_torch
-from spikelfp.interop.refusal import kind
+from spikelfp.interop.refusal import ConversionError, kind
 from spikelfp.nn.layer import Layer
 
 FUNCTIONS = (*functions.MAPS, *functions.ACTIVATIONS, "dropout")
@@ -121,8 +121,8 @@ class _Builder:
         if name not in self.layers:
             try:
                 self.layers[name] = layer if isinstance(layer, Layer) else share(layer)
-            except UserError as error:
-                raise _Refused(str(error).partition("cannot be converted: ")[2]) from error
+            except ConversionError as error:
+                raise _Refused(error.reason) from error
         return {"layer": name, "arguments": (_values(node.all_input_nodes[0]),)}
 
     def _dropout(self, node: fx.Node) -> dict[str, Any]:

@@ -54,21 +54,25 @@ class Converted(Layer):
         self._steps, self._source, self._memoryless = tuple(steps), source, memoryless
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.run(x)[0]
+        return self._go(x, None, lambda layer, given, before: (layer(given), None))[0]
 
     def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Output, and the states to go on from, one entry a step of the computation."""
+        return self._go(x, state, run_layer)
+
+    def _go(self, x: Tensor, state: Any, call: Callable[[Any, Tensor, Any], tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
+        """Step by step; ``call(layer, input, state)`` runs a layer: as a module with its hooks, or with its state."""
         if x.dim() < 3:
             self._expect(x, 3, "[T, B, …] with at least one axis more")
         if self._memoryless and is_constant(x):
-            return repeat(self.run(x[:1])[0][0], len(x)), None
+            return repeat(self._go(x[:1], None, call)[0][0], len(x)), None
         values: dict[str, Any] = {INPUT: x}
         states = []
         for step, before in zip(self._steps, state or (None,) * len(self._steps), strict=True):
             after = None
             if step.layer:
                 (given,) = step.arguments
-                values[step.name], after = run_layer(self.get_submodule(step.layer), values[given.name], before)
+                values[step.name], after = call(self.get_submodule(step.layer), values[given.name], before)
             else:
                 values[step.name] = _folded(step, values, x.shape[:2])
             states.append(after)

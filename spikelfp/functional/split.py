@@ -29,28 +29,26 @@ Shares = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """``(n, z, z⁺, z⁻) → (p, q)``, all of the shape of the output; ``n`` is the message to ``z`` (reward ``r = z n``)."""
 
 
-def signed_sums(op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``z⁺`` and ``z⁻`` of ``op(x, weight, bias)``: two products for an input without negatives, else four."""
-    return _sums(op, _input_halves(x), _halves(weight), (None, None) if bias is None else _halves(bias))
-
-
-def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+def halves(values: Tensor) -> tuple[Tensor, Tensor]:
     """``max(v, 0)`` and ``min(v, 0)``."""
     return values.clamp(min=0), values.clamp(max=0)
 
 
-def _input_halves(x: Tensor) -> tuple[Tensor, Tensor | None]:
+def input_halves(x: Tensor) -> tuple[Tensor, Tensor | None]:
     """The same, but ``x`` itself and nothing where there are no negatives."""
-    return _halves(x) if (x < 0).any() else (x, None)
+    return halves(x) if (x < 0).any() else (x, None)
 
 
-def _sums(
+def signed_sums(
     op: LinearMap,
     x: tuple[Tensor, Tensor | None],
     weight: tuple[Tensor, Tensor],
     bias: tuple[Tensor | None, Tensor | None],
 ) -> tuple[Tensor, Tensor]:
-    """``z⁺`` and ``z⁻`` from the positive and negative halves of input, weight and bias."""
+    """``z⁺`` and ``z⁻`` from the positive and negative halves of input, weight and bias.
+
+    Two products for an input without negatives, else four.
+    """
     plus, minus = op(x[0], weight[0], bias[0]), op(x[0], weight[1], bias[1])
     if x[1] is None:
         return plus, minus
@@ -71,28 +69,28 @@ class SplitLinear(Function):
     @once_differentiable
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, z = ctx.saved_tensors
-        parts: list[tuple[Any, Any]] = [_input_halves(x.detach().to(weight.dtype)), _halves(weight.detach())]
-        parts.append((None, None) if bias is None else _halves(bias.detach()))
-        for wanted, halves in zip(ctx.needs_input_grad, parts, strict=False):
-            for half in halves if wanted else ():
+        parts: list[tuple[Any, Any]] = [input_halves(x.detach().to(weight.dtype)), halves(weight.detach())]
+        parts.append((None, None) if bias is None else halves(bias.detach()))
+        for wanted, pair in zip(ctx.needs_input_grad, parts, strict=False):
+            for half in pair if wanted else ():
                 if half is not None:
                     half.requires_grad_()
         with torch.enable_grad():
-            plus, minus = _sums(ctx.op, *parts)
+            plus, minus = signed_sums(ctx.op, *parts)
         shares = ctx.shares(message, z, plus.detach(), minus.detach())
-        leaves = [half for halves in parts for half in halves if half is not None and half.requires_grad]
+        leaves = [half for pair in parts for half in pair if half is not None and half.requires_grad]
         grads = dict(zip(map(id, leaves), torch.autograd.grad((plus, minus), leaves, shares), strict=True))
-        to_x, to_weight, to_bias = (tuple(grads.get(id(half)) for half in halves) for halves in parts)
+        to_x, to_weight, to_bias = (tuple(grads.get(id(half)) for half in pair) for pair in parts)
         if to_x[0] is not None and to_x[1] is not None:
             to_x = (torch.where(x >= 0, to_x[0], to_x[1]), None)
         return to_x[0], _step(parts[1], to_weight), _step(parts[2], to_bias), None, None
 
 
-def _step(halves: tuple[Tensor, Tensor], grads: tuple[Tensor | None, ...]) -> Tensor | None:
+def _step(pair: tuple[Tensor, Tensor], grads: tuple[Tensor | None, ...]) -> Tensor | None:
     """``−d_w = −|w| Σ a c``: each weight is in one of its halves, and 0 in the other."""
     if grads[0] is None or grads[1] is None:
         return None
-    return (halves[1].detach() * grads[1]).sub_(grads[0].mul_(halves[0].detach()))
+    return (pair[1].detach() * grads[1]).sub_(grads[0].mul_(pair[0].detach()))
 
 
 class MagnitudeShare(Function):

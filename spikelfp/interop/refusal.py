@@ -10,7 +10,14 @@ _NAMESPACES = {"torch": "torch.nn", "spikelfp": "spikelfp.nn", "norse": "norse.t
 
 
 class ConversionError(UserError):
-    """A layer that has no exact counterpart; the text names it, says why, and what to do."""
+    """A layer that has no exact counterpart; the text names it, says why, and what to do.
+
+    reason: why, and what to do, without the name.
+    """
+
+    def __init__(self, layer: str, reason: str) -> None:
+        super().__init__(f"layer {layer} cannot be converted: {reason}")
+        self.reason = reason
 
 
 def kind(layer: torch.nn.Module) -> str:
@@ -21,7 +28,7 @@ def kind(layer: torch.nn.Module) -> str:
 
 def refusal(name: str, layer: torch.nn.Module, why: str, instead: str) -> ConversionError:
     """The error for the layer of that name."""
-    return ConversionError(f"layer {name!r} ({kind(layer)}) cannot be converted: {why}; {instead}")
+    return ConversionError(f"{name!r} ({kind(layer)})", f"{why}; {instead}")
 
 
 def check_no_hooks(name: str, layer: torch.nn.Module) -> None:

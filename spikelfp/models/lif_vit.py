@@ -27,7 +27,7 @@ def lif_vit(
     ``heads`` heads and ``4 dim`` hidden neurons, which add spikes as in the paper; mean of the tokens; ``Linear,
     LIF``. BatchNorm stands in the attention only (:class:`spikelfp.nn.SpikingSelfAttention`); the other hidden layers
     start as in He et al. 2015 instead. (Digits of 16×16, dim 32, 4 epochs, held-out accuracy at learning rates 2e-3
-    and 5e-3: 0.31 and 0.51; with BatchNorm everywhere 0.10 and 0.14; one seed.)
+    and 5e-3: 0.31 and 0.51; with BatchNorm everywhere, its statistics constant, 0.10 and 0.14; one seed.)
 
     neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer. Takes ``[T, B, *shape]``, sides that
     ``patch`` divides.

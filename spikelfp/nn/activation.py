@@ -7,6 +7,7 @@ section 3.4): the reward of its output is then the reward of its input. All here
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -21,19 +22,16 @@ from spikelfp.rules import Rule
 class Activation(Layer):
     """Base of the activation functions: ``φ(z)``, element-wise, of any shape.
 
-    keeps_sign: whether ``φ(z)`` never has the sign opposite to ``z``.
+    phi: ``φ`` itself. keeps_sign: whether ``φ(z)`` never has the sign opposite to ``z``.
     """
 
+    phi: Callable[[Tensor], Tensor]
     keeps_sign: ClassVar[bool] = True
     opposite_sign: bool = False
 
     def __init__(self, *, rule: Rule | None = None) -> None:
         super().__init__()
         self.rule = default_rule(rule)
-
-    def phi(self, z: Tensor) -> Tensor:
-        """``φ(z)``."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rule.activation(self.phi, x)
@@ -63,15 +61,13 @@ class LeakyReLU(Activation):
 class SiLU(Activation):
     """``z σ(z)`` (Elfwing et al. 2018)."""
 
-    def phi(self, z: Tensor) -> Tensor:
-        return F.silu(z)
+    phi = staticmethod(F.silu)
 
 
 class GELU(Activation):
     """``z Φ(z)``, Φ the standard normal distribution (arXiv:1606.08415)."""
 
-    def phi(self, z: Tensor) -> Tensor:
-        return F.gelu(z)
+    phi = staticmethod(F.gelu)
 
 
 class ELU(Activation):
@@ -91,8 +87,7 @@ class ELU(Activation):
 class Tanh(Activation):
     """``tanh(z)``."""
 
-    def phi(self, z: Tensor) -> Tensor:
-        return torch.tanh(z)
+    phi = staticmethod(torch.tanh)
 
 
 class Sigmoid(Activation):
@@ -103,15 +98,13 @@ class Sigmoid(Activation):
     rule.
     """
 
+    phi = staticmethod(torch.sigmoid)
     keeps_sign = False
 
     def __init__(self, opposite_sign: bool = False, *, rule: Rule | None = None) -> None:
         super().__init__(rule=rule)
         self.opposite_sign = opposite_sign
         self._warned = False
-
-    def phi(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(z)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.rule.needs_sign and not (self.opposite_sign or self._warned) and torch.is_grad_enabled():

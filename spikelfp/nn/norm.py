@@ -10,6 +10,8 @@ or γ of exactly 0 is never updated: it contributes nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -82,7 +84,7 @@ class _BatchNorm(Layer):
 class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
     """Batch normalisation of ``[T, B, C]`` over time and batch; arguments and buffers of ``torch.nn.BatchNorm1d``."""
 
-    def __init__(self, num_features: int, *arguments, rule: Rule | None = None, **options) -> None:
+    def __init__(self, num_features: int, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(num_features, *arguments, **options)
         self.rule = default_rule(rule)
 
@@ -94,7 +96,7 @@ class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
 class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
     """Batch normalisation of ``[T, B, C, H, W]`` per channel; arguments and buffers of ``torch.nn.BatchNorm2d``."""
 
-    def __init__(self, num_features: int, *arguments, rule: Rule | None = None, **options) -> None:
+    def __init__(self, num_features: int, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(num_features, *arguments, **options)
         self.rule = default_rule(rule)
 
@@ -110,7 +112,7 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
     and the subtraction of the mean a linear map.
     """
 
-    def __init__(self, *arguments, rule: Rule | None = None, **options) -> None:
+    def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.rule = default_rule(rule)
 

@@ -5,6 +5,7 @@ In messages both are autograd's own backward: each summand ``a_i`` of ``a_j`` ge
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.nn.layer import Layer, run_layer
 
 
-class _Branches(Layer):
+class _Branches(Layer, ABC):
     """Layers side by side on the same input."""
 
     def __init__(self, *branches: torch.nn.Module) -> None:
@@ -24,8 +25,9 @@ class _Branches(Layer):
             raise UserError(f"{type(self).__name__} needs at least one branch")
         self.branches = torch.nn.ModuleList(branches)
 
+    @abstractmethod
     def merge(self, outputs: list[Tensor]) -> Tensor:
-        raise NotImplementedError
+        """One output from those of the branches."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._merged([branch(x) for branch in self.branches])

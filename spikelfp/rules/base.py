@@ -13,8 +13,6 @@ from spikelfp.functional.split import LinearMap
 Activation = Callable[[Tensor], Tensor]
 """An element-wise function ``z → φ(z)``."""
 
-__all__ = ["Activation", "LinearMap", "Rule", "heaviside"]
-
 
 class Rule(ABC):
     """Forward passes are the same under every rule; the backward pass is the rule's.

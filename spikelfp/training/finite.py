@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spikelfp.errors import NonFiniteError
+from spikelfp.nn import leaves
 from spikelfp.training.parallel import ALONE, World
 
 
@@ -42,11 +43,8 @@ def first_layer(net: nn.Module, x: Tensor) -> str | None:
 
         return hook
 
-    handles = [
-        layer.register_forward_hook(look(name, type(layer).__name__))
-        for name, layer in net.named_modules()
-        if not list(layer.children())
-    ]
+    names = {layer: name for name, layer in net.named_modules()}
+    handles = [layer.register_forward_hook(look(names[layer], type(layer).__name__)) for layer in leaves(net)]
     try:
         net(x)
     finally:

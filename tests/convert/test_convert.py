@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from plain_nets import VGG, Functional, mlp, resnet18, resnet34
 
 from spikelfp import nn, propagate, rewards, rules
+from spikelfp.analysis import record
 from spikelfp.convert import convert
 from spikelfp.errors import ShapeError, SignWarning, UserError
 
@@ -241,3 +242,9 @@ def test_an_input_without_time_is_refused():
         convert(resnet18())(torch.randn(2, 3))
     with pytest.raises(UserError, match="input channels"):
         convert(resnet18())(torch.randn(1, 2, 1, 32, 32))
+
+
+def test_layers_of_a_converted_network_run_with_their_hooks():
+    """What watches layers, such as the search for a value that is not finite, sees those of this network too."""
+    net = convert(torch.nn.Sequential(torch.nn.Linear(4, 3), nn.Heaviside(), torch.nn.Linear(3, 2)))
+    assert list(record(net, torch.randn(2, 5, 4))) == ["1"]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikelfp.functional.split import MagnitudeShare, SplitLinear, signed_sums
+from spikelfp.functional.split import MagnitudeShare, SplitLinear, halves, input_halves, signed_sums
 
 VALUES = st.sampled_from([-2.0, -0.5, -0.0, 0.0, 0.25, 1.0, 3.0])
 """Numbers that meet zero and each other often, and whose products and sums are exact."""
@@ -20,8 +20,8 @@ VALUES = st.sampled_from([-2.0, -0.5, -0.0, 0.0, 0.25, 1.0, 3.0])
 )
 def test_signed_sums(x, weight, bias):
     w = [weight[:3], weight[3:]]
-    tensors = [None if t is None else torch.tensor(t).double() for t in ([x], w, bias)]
-    plus, minus = signed_sums(F.linear, *tensors)
+    a, k, b = (None if t is None else torch.tensor(t).double() for t in ([x], w, bias))
+    plus, minus = signed_sums(F.linear, input_halves(a), halves(k), (None, None) if b is None else halves(b))
     for j in range(2):
         z = [wi * xi for wi, xi in zip(w[j], x, strict=True)] + ([] if bias is None else [bias[j]])
         assert plus[0, j] == sum(v for v in z if v > 0)
