@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import Node
 
 
 def stabilise(z: Tensor, eps: float) -> Tensor:
@@ -60,6 +61,27 @@ def keep_node() -> None:
 
 
 keep_node._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+# Nodes that only move or cast values: a neuron's output stays a neuron's output behind them.
+_TRANSPARENT = {
+    f"{name}Backward0"
+    for name in (
+        "View", "UnsafeView", "ReshapeAlias", "Alias", "ToCopy", "Clone", "Squeeze", "Unsqueeze", "Permute",
+        "Transpose", "T",
+    )
+}  # fmt: skip
+
+
+def neurons_behind(node: Node | None) -> Node | None:
+    """The neurons whose outputs these are, looking through nodes that only move values; else ``None``."""
+    while node is not None:
+        if issubclass(getattr(node, "_forward_cls", object), NeuronNode):
+            return node
+        if node.name() not in _TRANSPARENT:
+            return None
+        node = node.next_functions[0][0]
+    return None
 
 
 class StackedSpikes(Function, NeuronNode):

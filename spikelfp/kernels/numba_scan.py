@@ -2,6 +2,9 @@
 
 The arithmetic keeps the order of :mod:`spikelfp.functional.lif` (no fast-math, no fused multiply-add), so the
 spikes are the same to the last one. Compiled once per dtype and kept on disk.
+
+Inner loops run from 0 over contiguous slices: an index that could be negative, or a stride, keeps the compiler from
+using vector units.
 """
 
 from __future__ import annotations
@@ -12,98 +15,134 @@ from torch import Tensor
 
 from spikelfp.functional.lif import LIFParameters, Trace
 from spikelfp.functional.sequence import is_constant
+from spikelfp.kernels.memory import empty
 from spikelfp.kernels.threads import split
 
 _BLOCK = 2048  # neurons taken through all of time at once: a row of a few arrays stays in the L1 cache
+_SCRATCH = 65_536  # membranes of a block that are computed again: they stay in the L2 cache
 _GRAIN = 16_384  # neurons below which another thread costs more than it saves
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
+def _step(source, before, now, beta, threshold, to_zero):
+    """``now = β V + I − θ S``, all of one row."""
+    nil = now.dtype.type(0)
+    if to_zero:
+        for i in range(len(now)):
+            now[i] = beta * (before[i] if before[i] <= threshold else nil) + source[i]
+    else:
+        for i in range(len(now)):
+            now[i] = beta * before[i] + source[i] - (threshold if before[i] > threshold else nil)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _forward(current, start, beta, threshold, to_zero, spikes, membrane, first, last):
-    steps = membrane.shape[0]
-    varying = current.shape[0] > 1
-    one, nil = membrane.dtype.type(1), membrane.dtype.type(0)
+    """Membranes of all steps, or for a ``membrane`` of one row only the last."""
+    steps = spikes.shape[0]
+    varying, keep = current.shape[0] == steps, membrane.shape[0] == steps
+    one, nil = spikes.dtype.type(1), spikes.dtype.type(0)
+    pair = np.empty((2, _BLOCK), spikes.dtype)
     for low in range(first, last, _BLOCK):
         high = min(low + _BLOCK, last)
+        before = start[low:high]
         for t in range(steps):
-            source = current[t if varying else 0]
-            before = membrane[t - 1] if t > 0 else start
-            now = membrane[t]
-            fired = spikes[t]
-            if to_zero:
-                for i in range(low, high):
-                    kept = before[i] if before[i] <= threshold else nil
-                    u = beta * kept + source[i]
-                    now[i] = u
-                    fired[i] = one if u > threshold else nil
-            else:
-                for i in range(low, high):
-                    u = beta * before[i] + source[i] - (threshold if before[i] > threshold else nil)
-                    now[i] = u
-                    fired[i] = one if u > threshold else nil
+            now = membrane[t, low:high] if keep else pair[t % 2, : high - low]
+            _step(current[t if varying else 0, low:high], before, now, beta, threshold, to_zero)
+            fired = spikes[t, low:high]
+            for i in range(len(now)):
+                fired[i] = one if now[i] > threshold else nil
+            before = now
+        if not keep:
+            membrane[0, low:high] = before
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _share(total, before, now, beta, threshold, eps, to_zero, increment, message):
+    """One step back: the message ``n = R / D``, and in ``total`` what is left for the membrane before."""
+    nil = now.dtype.type(0)
+    for i in range(len(now)):
+        b = before[i]
+        decayed = beta * b
+        fired_before = b > threshold
+        # The current is not kept: what the membrane gained is, to rounding, what flowed in.
+        if to_zero:
+            flow = now[i] if fired_before else now[i] - decayed
+        else:
+            flow = now[i] - decayed + (threshold if fired_before else nil)
+        scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
+        n = total[i] / scale
+        n = n if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
+        total[i] = decayed * n
+        message[i] = n
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _reverse(
-    message, reward, final, membrane, start, beta, threshold, eps, to_zero, increment, out, to_start, first, last
-):
-    steps = membrane.shape[0]
+    message, reward, final, current, membrane, start, beta, threshold, eps, to_zero, increment, steps, out, to_start,
+    first, last,
+):  # fmt: skip
+    """From the membranes of all steps, or (``membrane`` empty) from the current, computed again block by block."""
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
-    varying = out.shape[0] == steps
-    nil = membrane.dtype.type(0)
-    for low in range(first, last, _BLOCK):
-        high = min(low + _BLOCK, last)
-        internal = np.zeros(high - low, membrane.dtype)
+    varying, kept = out.shape[0] == steps, membrane.shape[0] > 0
+    nil, share = start.dtype.type(0), start.dtype.type(1.0 / steps)
+    block = _BLOCK if kept else max(64, min(_BLOCK, _SCRATCH // steps))
+    again = np.empty((0 if kept else steps, block), start.dtype)
+    sums, step = np.empty(block, start.dtype), np.empty(block, start.dtype)
+    for low in range(first, last, block):
+        high = min(low + block, last)
+        width = high - low
+        if not kept:
+            for t in range(steps):
+                before = again[t - 1, :width] if t > 0 else start[low:high]
+                source = current[t if current.shape[0] > 1 else 0, low:high]
+                _step(source, before, again[t, :width], beta, threshold, to_zero)
+        now = membrane[steps - 1, low:high] if kept else again[steps - 1, :width]
+        total = sums[:width]
+        total[:] = nil
         if has_final:
-            for i in range(low, high):
-                internal[i - low] = final[i] * membrane[steps - 1, i]
+            own = final[low:high]
+            for i in range(width):
+                total[i] = own[i] * now[i]
         for t in range(steps - 1, -1, -1):
-            before = membrane[t - 1] if t > 0 else start
-            now = membrane[t]
-            target = out[t if varying else 0]
-            for i in range(low, high):
-                fired = now[i] > threshold
-                total = internal[i - low]
-                if has_message:
-                    total += message[t, i] if fired else nil
-                if has_reward:
-                    total += reward[t, i]
-                fired_before = before[i] > threshold
-                decayed = beta * before[i]
-                # The current is not kept: what the membrane gained is, to rounding, what flowed in.
-                flow = now[i] if fired_before and to_zero else now[i] - decayed
-                if fired_before and not to_zero:
-                    flow += threshold
-                if increment:
-                    scale = abs(before[i]) + abs(decayed + flow - before[i]) + eps
-                else:
-                    scale = abs(decayed) + abs(flow) + eps
-                n = total / scale if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
-                internal[i - low] = decayed * n
-                if varying:
-                    target[i] = n
-                else:
-                    target[i] += n
-                if t == 0:
-                    to_start[i] = beta * n
+            before = start[low:high]
+            if t > 0:
+                before = membrane[t - 1, low:high] if kept else again[t - 1, :width]
+            if has_message:
+                m = message[t, low:high]
+                for i in range(width):
+                    total[i] += m[i] if now[i] > threshold else nil
+            if has_reward:
+                r = reward[t, low:high]
+                for i in range(width):
+                    total[i] += r[i]
+            n = out[t, low:high] if varying else step[:width]
+            _share(total, before, now, beta, threshold, eps, to_zero, increment, n)
+            if not varying:
+                mean = out[0, low:high]
+                for i in range(width):
+                    mean[i] += n[i]
+            if t == 0:
+                first_step = to_start[low:high]
+                for i in range(width):
+                    first_step[i] = beta * n[i]
+            now = before
         if not varying:
-            mean = membrane.dtype.type(1.0 / steps)
-            for i in range(low, high):
-                out[0, i] *= mean
+            mean = out[0, low:high]
+            for i in range(width):
+                mean[i] *= share
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _integrate(current, start, beta, backwards, out, first, last):
     steps = out.shape[0]
-    varying = current.shape[0] > 1
+    varying = current.shape[0] == steps
     for low in range(first, last, _BLOCK):
         high = min(low + _BLOCK, last)
-        before = start
+        before = start[low:high]
         for step in range(steps):
             t = steps - 1 - step if backwards else step
-            source = current[t if varying else 0]
-            now = out[t]
-            for i in range(low, high):
+            source, now = current[t if varying else 0, low:high], out[t, low:high]
+            for i in range(len(now)):
                 now[i] = beta * before[i] + source[i]
             before = now
 
@@ -116,26 +155,34 @@ def _flat(tensor: Tensor | None, rows: int, like: np.ndarray) -> np.ndarray:
     return array.reshape(rows, -1) if rows else array.reshape(-1)
 
 
-def forward(current: Tensor, start: Tensor, p: LIFParameters) -> Trace:
+def _rows(current: Tensor | None, like: np.ndarray) -> np.ndarray:
+    """``current`` ``[T, …]`` as ``[T, count]``, or ``[1, count]`` if it is the same at every step."""
+    if current is not None and is_constant(current):
+        current = current[:1]
+    return _flat(current, 1 if current is None else len(current), like)
+
+
+def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
     """Spikes and membranes ``[T, …]`` of ``current`` ``[T, …]`` from ``start`` ``[…]``, float32 or float64.
 
-    A current that is the same at every step (stride 0 in time) is read once per step from one row.
+    A current that is the same at every step (stride 0 in time) is read from one row. keep: see
+    :func:`spikelfp.kernels.torch_scan.forward`.
     """
-    spikes, membrane = (current.new_empty(current.shape) for _ in range(2))
     steps = len(current)
-    source = current[:1] if is_constant(current) else current
-    trace = _flat(membrane, steps, np.empty(0))
-    real = trace.dtype.type
+    spikes = empty(current.shape, current)
+    membrane = empty((steps if keep else 1, *start.shape), current)
+    fired = _flat(spikes, steps, np.empty(0))
+    real = fired.dtype.type
     arguments = (
-        _flat(source, len(source), trace),
-        _flat(start, 0, trace),
+        _rows(current, fired),
+        _flat(start, 0, fired),
         real(p.beta),
         real(p.threshold),
         p.reset == "zero",
-        _flat(spikes, steps, trace),
-        trace,
+        fired,
+        _flat(membrane, len(membrane), fired),
     )
-    split(lambda low, high: _forward(*arguments, low, high), trace.shape[1], _GRAIN)
+    split(lambda low, high: _forward(*arguments, low, high), fired.shape[1], _GRAIN)
     return Trace(spikes, membrane)
 
 
@@ -143,44 +190,49 @@ def reverse(
     message: Tensor | None,
     reward: Tensor | None,
     final: Tensor | None,
-    membrane: Tensor,
+    membrane: Tensor | None,
     start: Tensor,
     p: LIFParameters,
     eps: float,
     constant: bool,
+    current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Message to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
-    steps = len(membrane)
-    out = membrane.new_zeros((1, *start.shape)) if constant else membrane.new_empty(membrane.shape)
+    again = current if membrane is None else None
+    trace = membrane if again is None else again
+    assert trace is not None, "neither membranes nor the current they come from"
+    steps = len(trace)
+    out = start.new_zeros((1, *start.shape)) if constant else empty((steps, *start.shape), start)
     to_start = start.new_empty(start.shape)
-    trace = _flat(membrane, steps, np.empty(0))
-    real = trace.dtype.type
+    before = _flat(start, 0, np.empty(0))
+    real = before.dtype.type
     arguments = (
-        _flat(message, steps, trace),
-        _flat(reward, steps, trace),
-        _flat(final, 0, trace),
-        trace,
-        _flat(start, 0, trace),
+        _flat(message, steps, before),
+        _flat(reward, steps, before),
+        _flat(final, 0, before),
+        _rows(again, before),
+        _flat(membrane, steps, before),
+        before,
         real(p.beta),
         real(p.threshold),
         real(eps),
         p.reset == "zero",
         p.denominator == "increment",
-        _flat(out, len(out), trace),
-        _flat(to_start, 0, trace),
+        steps,
+        _flat(out, len(out), before),
+        _flat(to_start, 0, before),
     )
-    split(lambda low, high: _reverse(*arguments, low, high), trace.shape[1], _GRAIN)
+    split(lambda low, high: _reverse(*arguments, low, high), before.shape[0], _GRAIN)
     return out, to_start
 
 
 def integrate(current: Tensor, start: Tensor, beta: float, backwards: bool) -> Tensor:
     """Leaky integration; see :func:`spikelfp.kernels.torch_scan.integrate`."""
-    out = current.new_empty(current.shape)
+    out = empty(current.shape, current)
     steps = len(current)
-    source = current[:1] if is_constant(current) else current
     trace = _flat(out, steps, np.empty(0))
     arguments = (
-        _flat(source, len(source), trace), _flat(start, 0, trace), trace.dtype.type(beta), backwards, trace,
+        _rows(current, trace), _flat(start, 0, trace), trace.dtype.type(beta), backwards, trace,
     )  # fmt: skip
     split(lambda low, high: _integrate(*arguments, low, high), trace.shape[1], _GRAIN)
     return out

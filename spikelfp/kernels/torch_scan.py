@@ -8,25 +8,34 @@ from torch import Tensor
 from spikelfp.functional.lif import LIFParameters, Trace, lif_scan, reward_scan
 
 
-def forward(current: Tensor, start: Tensor, p: LIFParameters) -> Trace:
-    """Spikes and membranes ``[T, …]`` of ``current`` ``[T, …]`` from ``start`` ``[…]``."""
-    return lif_scan(current, start, p)
+def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
+    """Spikes and membranes ``[T, …]`` of ``current`` ``[T, …]`` from ``start`` ``[…]``.
+
+    keep: all membranes; otherwise only the last one, ``[1, …]``, and :func:`reverse` computes them again.
+    """
+    spikes, membrane = lif_scan(current, start, p)
+    return Trace(spikes, membrane if keep else membrane[-1:].clone())
 
 
 def reverse(
     message: Tensor | None,
     reward: Tensor | None,
     final: Tensor | None,
-    membrane: Tensor,
+    membrane: Tensor | None,
     start: Tensor,
     p: LIFParameters,
     eps: float,
     constant: bool,
+    current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Message to the current and to ``start``; the arguments are those of :class:`spikelfp.rules.feedback.LIFScan`.
 
     ``constant``: the current was the same at every step; its message is then the mean over time, ``[1, …]``.
+    current: ``[T, …]``, needed where the membranes were not kept (``None``): they are computed again from it.
     """
+    if membrane is None:
+        assert current is not None
+        membrane = lif_scan(current, start, p).membrane
     total = torch.zeros_like(membrane)
     if message is not None:
         total += message * (membrane > p.threshold)
@@ -37,10 +46,10 @@ def reverse(
     previous = torch.cat([start.unsqueeze(0), membrane[:-1]])
     # The current is not kept: what the membrane gained is, to rounding, what flowed in.
     if p.reset == "subtract":
-        current = membrane - p.beta * previous + p.threshold * (previous > p.threshold).to(membrane.dtype)
+        inflow = membrane - p.beta * previous + p.threshold * (previous > p.threshold).to(membrane.dtype)
     else:
-        current = membrane - p.beta * previous * (previous <= p.threshold)
-    messages, to_start = reward_scan(total, current, membrane, start, p, eps)
+        inflow = membrane - p.beta * previous * (previous <= p.threshold)
+    messages, to_start = reward_scan(total, inflow, membrane, start, p, eps)
     return (messages.mean(0, keepdim=True) if constant else messages), to_start
 
 

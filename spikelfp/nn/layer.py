@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
+from spikelfp.functional.credit import neurons_behind
 from spikelfp.rules import Epsilon, Rule
 
 State = Any
@@ -59,3 +60,8 @@ def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor
 def default_rule(rule: Rule | None) -> Rule:
     """``rule``, or LFP-ε."""
     return Epsilon() if rule is None else rule
+
+
+def spares_silent(rule: Rule, x: Tensor) -> bool:
+    """Whether messages to the elements of ``x`` that are 0 need not be computed: they are neurons that did not fire."""
+    return rule.one_product and rule.silent_earn_nothing and neurons_behind(x.grad_fn) is not None

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, repeat
-from spikelfp.nn.layer import Layer, default_rule
+from spikelfp.kernels.events import products
+from spikelfp.nn.layer import Layer, default_rule, spares_silent
 from spikelfp.rules import Rule
 
 
 class Linear(torch.nn.Linear, Layer):
-    """``I[t] = W X[t] + b``: ``[T, B, …, in]`` to ``[T, B, …, out]``; parameters as in ``torch.nn.Linear``."""
+    """``I[t] = W X[t] + b``: ``[T, B, …, in]`` to ``[T, B, …, out]``; parameters as in ``torch.nn.Linear``.
+
+    Sparse inputs, such as spikes, are multiplied event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
+    message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
+    """
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, rule: Rule | None = None, **options: Any
     ) -> None:
         super().__init__(in_features, out_features, bias, **options)
         self.rule = default_rule(rule)
+        self.choice = products.linear_choice()
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 3:
@@ -31,5 +37,9 @@ class Linear(torch.nn.Linear, Layer):
                 f"Linear was built for {self.in_features} input features, got {x.shape[-1]} (shape {tuple(x.shape)})"
             )
         if is_constant(x):
-            return repeat(self.rule.linear(F.linear, x[0], self.weight, self.bias), len(x))
-        return self.rule.linear(F.linear, x, self.weight, self.bias)
+            return repeat(self._product(x[0], False), len(x))
+        return self._product(x, spares_silent(self.rule, x))
+
+    def _product(self, x: Tensor, active_only: bool) -> Tensor:
+        op = partial(products.linear, choice=self.choice, active_only=active_only)
+        return self.rule.linear(op, x, self.weight, self.bias)

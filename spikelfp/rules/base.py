@@ -25,6 +25,10 @@ class Rule(ABC):
     """Whether means and variances of a batch are constants of the backward pass (v3, section 3.1.3)."""
     needs_sign: bool
     """Whether activations must not change the sign of what they are given (v3, section 3.4)."""
+    one_product: bool = False
+    """Whether ``linear`` calls ``op`` once and leaves the backward pass to it: pooling may then be part of ``op``."""
+    silent_earn_nothing: bool = False
+    """Whether neurons that do not fire pass over the messages they get: those need not be computed then."""
 
     @abstractmethod
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

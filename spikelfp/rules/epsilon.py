@@ -20,3 +20,5 @@ class Epsilon(Feedback):
     eps: the ε of eq. 6-7, in units of the pre-activation.
     normalize: divide the reward of each layer by its largest magnitude on its way back (A.6.4).
     """
+
+    one_product = True

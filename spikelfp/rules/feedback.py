@@ -55,6 +55,7 @@ class Feedback(Rule):
     constant_statistics: bool = field(default=True, kw_only=True)
 
     needs_sign = True
+    silent_earn_nothing = True
 
     def __post_init__(self) -> None:
         if not self.eps > 0:
@@ -105,24 +106,29 @@ class LIFScan(Function, NeuronNode):
         ctx: Any, current: Tensor, start: Tensor, decay: Tensor | None, p: LIFParameters, eps: float
     ) -> tuple[Tensor, Tensor]:
         keep_node()
-        scan = kernels.scan_for(current)
-        spikes, membrane = scan.forward(current, start, p)
-        ctx.save_for_backward(membrane, start)
-        ctx.scan, ctx.parameters, ctx.eps, ctx.constant = scan, p, eps, is_constant(current)
+        scan, constant = kernels.scan_for(current), is_constant(current)
+        # The membranes of a constant current are computed again from one row of it; those of others are kept.
+        again = constant and not ctx.needs_input_grad[2]
+        spikes, membrane = scan.forward(current, start, p, not again)
+        last = membrane[-1].clone()
+        ctx.save_for_backward(None if again else membrane, current if again else None, start)
+        ctx.scan, ctx.parameters, ctx.eps, ctx.constant = scan, p, eps, again
         ctx.set_materialize_grads(False)
-        return spikes, membrane[-1].clone()
+        return spikes, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, message: Tensor | None, final: Tensor | None) -> tuple[Tensor | None, ...]:
-        membrane, start = ctx.saved_tensors
-        p, learns = ctx.parameters, ctx.needs_input_grad[2]
+        membrane, current, start = ctx.saved_tensors
+        p = ctx.parameters
         reward = NeuronNode.take_reward(ctx)
         to_current, to_start = ctx.scan.reverse(
-            message, reward, final, membrane, start, p, ctx.eps, ctx.constant and not learns
+            message, reward, final, membrane, start, p, ctx.eps, ctx.constant, current
         )
         to_decay = None
-        if learns:
+        if ctx.needs_input_grad[2]:
             kept = carried(torch.cat([start.unsqueeze(0), membrane[:-1]]), p)
             to_decay = -p.beta * (kept * to_current).sum()
-        return to_current.expand_as(membrane), to_start, to_decay, None, None
+        if ctx.constant:
+            to_current = to_current.expand_as(current)
+        return to_current, to_start, to_decay, None, None

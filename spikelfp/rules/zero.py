@@ -23,6 +23,8 @@ class Zero(Feedback):
 
     eps: float = 0.0
 
+    one_product = True
+
     def __post_init__(self) -> None:
         if self.eps != 0:
             raise UserError(f"LFP-0 has no ε, got eps={self.eps}; rules.Epsilon has one")

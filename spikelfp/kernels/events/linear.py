@@ -1,0 +1,180 @@
+r"""The three products of a dense layer whose input ``X [R, K]`` is given by its events; ``W [N, K]``, ``M [R, N]``::
+
+    Y[r, :]  = b + Σ_e value[e] W[:, index[e]]             forward: gather the weights of active inputs
+    m[r, i]  = Σ_j M[r, j] W[j, i]   where X[r, i] ≠ 0      message to the active inputs
+    dW[:, i] = Σ_r X[r, i] M[r, :]                         weight update: gather the messages of active rows
+
+The first two read the weights of an input side by side, from a transposed copy ``[K, N]`` that a step makes once.
+
+All run over tiles of columns that stay in the L2 cache, four events at a time, so that an accumulator is loaded
+and stored once for four of them.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from spikelfp.kernels import threads
+
+_TILE = 256  # columns; 1000 rows of them are 1 MB
+_GRAIN = 64
+_LINE = 16  # rows or columns transposed together: a cache line of float32
+_REUSE = 2  # copies of a tile pay when each of its rows is read this often
+
+# Sums in another order, as vector units and the dense products make them; infinities and NaN as they are.
+_SUMS = {"contract", "reassoc", "nsz"}
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _tile(matrix, low, high):
+    copy = np.empty((matrix.shape[0], high - low), matrix.dtype)
+    for r in range(matrix.shape[0]):
+        for j in range(high - low):
+            copy[r, j] = matrix[r, low + j]
+    return copy
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _transpose(matrix, out, first, last):
+    """Columns ``first … last`` of ``matrix`` as rows of ``out``."""
+    for low in range(first, last, _LINE):
+        width = min(_LINE, last - low)
+        for top in range(0, matrix.shape[0], _LINE):
+            height = min(_LINE, matrix.shape[0] - top)
+            for i in range(width):
+                row = out[low + i, top : top + height]
+                for j in range(height):
+                    row[j] = matrix[top + j, low + i]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
+def _gather(total, rows, low, which, value, e, stop):
+    """``total += Σ value[e] rows[which[e], low:]`` over ``e … stop``; slices of whole rows keep to vector units."""
+    width = len(total)
+    high = low + width
+    while e + 4 <= stop:
+        v0, v1, v2, v3 = value[e], value[e + 1], value[e + 2], value[e + 3]
+        r0, r1 = rows[which[e], low:high], rows[which[e + 1], low:high]
+        r2, r3 = rows[which[e + 2], low:high], rows[which[e + 3], low:high]
+        for j in range(width):
+            total[j] += v0 * r0[j] + v1 * r1[j] + v2 * r2[j] + v3 * r3[j]
+        e += 4
+    while e < stop:
+        v0, r0 = value[e], rows[which[e], low:high]
+        for j in range(width):
+            total[j] += v0 * r0[j]
+        e += 1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _forward(begin, end, index, value, weight, bias, out, copy, top, bottom, left, right):
+    for low in range(left, right, _TILE):
+        high = min(low + _TILE, right)
+        tile = _tile(weight, low, high) if copy else weight
+        for r in range(top, bottom):
+            total = out[r, low:high]
+            for j in range(high - low):
+                total[j] = bias[low + j]
+            _gather(total, tile, 0 if copy else low, index, value, begin[r], end[r])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
+def _message(begin, end, index, weight, message, out, top, bottom):
+    width = weight.shape[1]
+    nil = weight.dtype.type(0)
+    for r in range(top, bottom):
+        m, target = message[r], out[r]
+        target[:] = nil
+        e, stop = begin[r], end[r]
+        while e + 4 <= stop:
+            i0, i1, i2, i3 = index[e], index[e + 1], index[e + 2], index[e + 3]
+            w0, w1, w2, w3 = weight[i0], weight[i1], weight[i2], weight[i3]
+            s0, s1, s2, s3 = nil, nil, nil, nil
+            for j in range(width):
+                s0 += m[j] * w0[j]
+                s1 += m[j] * w1[j]
+                s2 += m[j] * w2[j]
+                s3 += m[j] * w3[j]
+            target[i0], target[i1], target[i2], target[i3] = s0, s1, s2, s3
+            e += 4
+        while e < stop:
+            w0, s0 = weight[index[e]], nil
+            for j in range(width):
+                s0 += m[j] * w0[j]
+            target[index[e]] = s0
+            e += 1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _by_column(begin, end, index, value, first, row, sorted_value):
+    """The events sorted by column: those of column ``i`` are ``first[i] … first[i + 1]``, rows rising."""
+    columns = len(first) - 1
+    first[:] = 0
+    for r in range(len(begin)):
+        for e in range(begin[r], end[r]):
+            first[index[e] + 1] += 1
+    for i in range(columns):
+        first[i + 1] += first[i]
+    place = first[:-1].copy()
+    for r in range(len(begin)):
+        for e in range(begin[r], end[r]):
+            p = place[index[e]]
+            place[index[e]] = p + 1
+            row[p] = r
+            sorted_value[p] = value[e]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _update(first, row, value, message, out, copy, top, bottom, left, right):
+    sums = np.empty((_LINE, _TILE), out.dtype)
+    nil = out.dtype.type(0)
+    for low in range(left, right, _TILE):
+        high = min(low + _TILE, right)
+        tile = _tile(message, low, high) if copy else message
+        for line in range(top, bottom, _LINE):
+            height = min(_LINE, bottom - line)
+            for i in range(height):
+                total = sums[i, : high - low]
+                total[:] = nil
+                _gather(total, tile, 0 if copy else low, row, value, first[line + i], first[line + i + 1])
+            for j in range(high - low):
+                target = out[low + j, line : line + height]
+                for i in range(height):
+                    target[i] = sums[i, j]
+
+
+def _over(run, rows: int, columns: int) -> None:
+    """``run(top, bottom, left, right)`` over a matrix, in parts: of its columns where that leaves whole tiles."""
+    if columns >= 2 * _TILE:
+        threads.split(lambda left, right: run(0, rows, left, right), columns, _TILE)
+    else:
+        threads.split(lambda top, bottom: run(top, bottom, 0, columns), rows, _GRAIN)
+
+
+def transposed(matrix: np.ndarray, out: np.ndarray) -> None:
+    """``out [K, N]`` of ``matrix [N, K]``."""
+    threads.split(lambda first, last: _transpose(matrix, out, first, last), len(out), _GRAIN)
+
+
+def forward(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    """``out [R, N] = X Wᵀ + b``; weight: ``Wᵀ [K, N]``."""
+    copy = len(out) >= _REUSE * len(weight)
+    _over(lambda *part: _forward(*events, weight, bias, out, copy, *part), *out.shape)
+
+
+def message(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
+    """``out [R, K] = M W`` where ``X`` is not zero, and 0 elsewhere; weight: ``Wᵀ [K, N]``."""
+    begin, end, index, _ = events
+    threads.split(lambda top, bottom: _message(begin, end, index, weight, messages, out, top, bottom), len(out), _GRAIN)
+
+
+def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
+    """``out [N, K] = Mᵀ X``."""
+    begin, end, _, value = events
+    count = int((end - begin).sum())
+    first = np.empty(out.shape[1] + 1, np.int64)
+    row, by_column = np.empty(count, np.int32), np.empty(count, value.dtype)
+    _by_column(*events, first, row, by_column)
+    copy = count >= _REUSE * len(messages)
+    _over(lambda *part: _update(first, row, by_column, messages, out, copy, *part), *out.shape[::-1])

@@ -1,0 +1,99 @@
+"""The entries of a matrix that are not zero, row by row: what event-driven products run over, and what they keep."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikelfp.kernels import threads
+from spikelfp.kernels.memory import empty
+
+_GRAIN = 64  # rows below which another thread costs more than it saves
+_COLUMN = torch.empty(0, dtype=torch.int32)
+_GROUP = 8  # entries looked at in one go: most groups of a sparse row are empty
+
+
+class Events(NamedTuple):
+    """Row ``r`` of a matrix ``[R, K]`` holds ``value[e]`` in column ``column[e]`` for ``begin[r] ≤ e < end[r]``.
+
+    begin, end: int64 ``[R]``; column: int32, rising within a row; value: the dtype of the matrix. Gaps between rows
+    are allowed: what lies in them means nothing.
+    """
+
+    begin: Tensor
+    end: Tensor
+    column: Tensor
+    value: Tensor
+
+    def numpy(self) -> tuple[np.ndarray, ...]:
+        """The same as arrays, without a copy."""
+        return tuple(part.numpy() for part in self)
+
+    @property
+    def total(self) -> int:
+        """How many entries there are."""
+        return int((self.end - self.begin).sum())
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _compact(matrix, bits, begin, end, index, value, limit, first, last):
+    """Rows ``first…last``, from entry ``first · limit`` on; the first row that does not fit any more, else ``last``."""
+    columns = matrix.shape[1]
+    whole = columns - columns % _GROUP
+    e = int(first * limit)
+    stop = int(last * limit)
+    for r in range(first, last):
+        begin[r] = e
+        row, raw = matrix[r], bits[r]
+        if e + columns > stop:  # near the end of the room: count first, so that nothing is written behind it
+            needed = 0
+            for j in range(columns):
+                needed += row[j] != 0
+            if e + needed >= stop:
+                return r
+        for low in range(0, whole, _GROUP):
+            any_bit = raw[low]
+            for j in range(low + 1, low + _GROUP):
+                any_bit |= raw[j]
+            if any_bit != 0:
+                for j in range(low, low + _GROUP):
+                    index[e] = j
+                    value[e] = row[j]
+                    e += row[j] != 0
+        for j in range(whole, columns):
+            index[e] = j
+            value[e] = row[j]
+            e += row[j] != 0
+        end[r] = e
+    return last
+
+
+def events_of(matrix: Tensor, limit: float) -> Events | None:
+    """Events of ``matrix`` ``[R, K]`` (float32 or float64, on the CPU); ``None`` at a higher density than ``limit``.
+
+    The density that counts is that of the rows each thread looks at.
+    """
+    if limit < 0:
+        return None
+    rows, columns = matrix.shape
+    room = limit * columns + 1 if rows else 0.0  # entries a row has room for, on average
+    size = int(rows * room) + columns + _GROUP
+    column = empty((size,), _COLUMN)
+    value = empty((size,), matrix)
+    begin, end = torch.empty(2, rows, dtype=torch.int64)
+    values = matrix.detach().contiguous().numpy()
+    bits = values.view(np.int32 if values.itemsize == 4 else np.int64)
+    places = [part.numpy() for part in (begin, end, column, value)]
+    full = False
+
+    def run(first: int, last: int) -> None:
+        nonlocal full
+        if _compact(values, bits, *places, room, first, last) < last:
+            full = True
+
+    threads.split(run, rows, _GRAIN)
+    return None if full else Events(begin, end, column, value)
