@@ -6,19 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import GradientEdge
 
 from spikelfp.errors import NonFiniteError, ShapeError, UserError
-from spikelfp.functional.credit import NeuronNode, to_message
+from spikelfp.functional.credit import neurons_behind, to_message
 
-# Nodes that only move or cast values: a neuron's output stays a neuron's output behind them.
-_TRANSPARENT = {
-    f"{name}Backward0"
-    for name in (
-        "View", "UnsafeView", "ReshapeAlias", "Alias", "ToCopy", "Clone", "Squeeze", "Unsqueeze", "Permute",
-        "Transpose", "T",
-    )
-}  # fmt: skip
+_NOT_FINITE = "the reward holds NaN or infinity"
 
 
 def propagate(
@@ -38,7 +31,8 @@ def propagate(
     A torch optimiser's step, which descends ``p.grad``, then ascends the reward. Calls accumulate, as
     ``backward`` does. Raises :class:`~spikelfp.errors.UserError` for outputs without a graph,
     :class:`~spikelfp.errors.ShapeError` for a reward of another shape, and
-    :class:`~spikelfp.errors.NonFiniteError` for a reward that holds NaN or infinity.
+    :class:`~spikelfp.errors.NonFiniteError` for a reward that holds NaN or infinity. On CUDA nothing waits for the
+    reward to be computed: there NaN or infinity fails an assertion on the device, which torch reports later.
     """
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     rewards = [reward] if isinstance(reward, Tensor) else list(reward)
@@ -58,27 +52,19 @@ def _check(outputs: Tensor, reward: Tensor) -> None:
         )
     if reward.shape != outputs.shape:
         raise ShapeError(f"reward has shape {tuple(reward.shape)}, the outputs {tuple(outputs.shape)}")
-    if not torch.isfinite(reward).all():
-        raise NonFiniteError("the reward holds NaN or infinity")
+    finite = torch.isfinite(reward).all()
+    if finite.is_cuda:
+        torch._assert_async(finite, _NOT_FINITE)
+    elif not finite:
+        raise NonFiniteError(_NOT_FINITE)
 
 
 def _start(outputs: Tensor, reward: Tensor, eps: float) -> Tensor:
     """The message to begin with; to neurons the reward is handed directly, and the message is zero."""
-    neurons = _neurons_behind(outputs.grad_fn)
+    neurons = neurons_behind(outputs.grad_fn)
     if neurons is None:
         return to_message(reward, outputs.detach(), eps)
     if neurons is not outputs.grad_fn:
         (reward,) = torch.autograd.grad(outputs, GradientEdge(neurons, 0), reward, retain_graph=True)
     neurons.output_reward = reward  # type: ignore[attr-defined]
     return torch.zeros_like(outputs)
-
-
-def _neurons_behind(node: Node | None) -> Node | None:
-    """The neurons whose outputs these are, looking through nodes that only move values; else ``None``."""
-    while node is not None:
-        if issubclass(getattr(node, "_forward_cls", object), NeuronNode):
-            return node
-        if node.name() not in _TRANSPARENT:
-            return None
-        node = node.next_functions[0][0]
-    return None

@@ -48,10 +48,17 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def check_numbers(labels: Tensor, classes: int) -> None:
-    """Raise :class:`~spikelfp.errors.ShapeError` for the first of the labels ``[B]`` outside ``0 .. classes-1``."""
+    """Raise :class:`~spikelfp.errors.ShapeError` for the first of the labels ``[B]`` outside ``0 .. classes-1``.
+
+    On CUDA nothing waits for the labels: there a wrong one fails an assertion on the device, which torch reports later.
+    """
     if labels.is_floating_point() or labels.is_complex():
         raise ShapeError(f"labels are class numbers (integers), got {labels.dtype}")
-    wrong = ((labels < 0) | (labels >= classes)).nonzero()
+    outside = (labels < 0) | (labels >= classes)
+    if labels.is_cuda:
+        torch._assert_async(~outside.any(), f"a label is outside the classes 0..{classes - 1}")
+        return
+    wrong = outside.nonzero()
     if len(wrong):
         index = int(wrong[0])
         raise ShapeError(f"label {int(labels[index])} at position {index} is outside the classes 0..{classes - 1}")

@@ -1,5 +1,7 @@
 """Every kernel against the readable reference: the same spikes to the last one, the same messages to rounding."""
 
+import os
+
 import pytest
 import torch
 from reference import DENOMINATORS, RESETS
@@ -70,7 +72,21 @@ def test_the_environment_chooses(monkeypatch):
     with pytest.raises(UserError, match="float16"):
         kernels.scan_for(x.half())
     monkeypatch.setenv(kernels.VARIABLE, "auto")
+    assert kernels.scan_for(x) is numba_scan
     assert kernels.scan_for(x.half()) is torch_scan
+    on_another_device = x.to("meta")
+    assert kernels.scan_for(on_another_device) is torch_scan
+    monkeypatch.setenv(kernels.VARIABLE, "triton")
+    with pytest.raises(UserError, match=r"float16|not installed"):
+        kernels.scan_for(x.half())
+    if not kernels.triton_installed():
+        with pytest.raises(UserError, match="not installed"):
+            kernels.scan_for(x)
+    elif os.environ.get("TRITON_INTERPRET") == "1":
+        assert kernels.scan_for(x).__name__ == "spikelfp.kernels.triton_scan"
+    else:
+        with pytest.raises(UserError, match="runs on CUDA, and the tensor is on cpu"):
+            kernels.scan_for(x)
     monkeypatch.setenv(kernels.VARIABLE, "nunba")
     with pytest.raises(UserError, match="did you mean 'numba'"):
         kernels.scan_for(x)

@@ -1,0 +1,79 @@
+r"""Products of spikes and float32 weights on matrix units that multiply bfloat16: exact products, float32 sums.
+
+A float32 number has 24 significant bits, a bfloat16 number 8 and the same exponents, so a weight is the sum of three::
+
+    w = w_1 + w_2 + w_3          w_1: the first 8 bits of w, w_2: the next 8, w_3: the last 8
+
+A spike is 0 or 1, so each product ``s · w_k`` is exact, and ``s @ w = s @ w_1 + s @ w_2 + s @ w_3`` differs from the
+float32 product in the rounding of its sums alone. (That of a matrix unit is its own: it may cut where float32 rounds.)
+The same holds for any inputs that are bfloat16 numbers themselves, such as small counts of spikes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import ShapeError, UserError
+
+_UPPER = -65536  # 0xFFFF0000: sign, exponent and the first bits of a float32, which are a bfloat16
+
+
+class Parts(NamedTuple):
+    """Three bfloat16 tensors of one shape, from the largest to the smallest, whose sum is a float32 tensor."""
+
+    high: Tensor
+    middle: Tensor
+    low: Tensor
+
+
+def split(weight: Tensor) -> Parts:
+    """The three parts of ``weight``, float32 of any shape; added in float32, smallest first, they give it back.
+
+    Exact for every finite number of magnitude ``2⁻¹¹⁰`` (8e-34) or more, the largest included, and for 0. Smaller
+    ones lose what lies below the smallest bfloat16 number: less than ``2⁻¹³³``. Of infinity and NaN the sum is NaN.
+
+    Raises :class:`~spikelfp.errors.UserError` for another dtype.
+    """
+    if weight.dtype != torch.float32:
+        raise UserError(f"three bfloat16 parts make up float32 weights, got {weight.dtype}; convert them with .float()")
+    high = _first_bits(weight)
+    rest = weight - high
+    middle = _first_bits(rest)
+    return Parts(*(part.to(torch.bfloat16) for part in (high, middle, _first_bits(rest - middle))))
+
+
+def _first_bits(x: Tensor) -> Tensor:
+    """``x`` cut, not rounded, to 8 significant bits: what is left has 8 fewer, and the largest cannot overflow."""
+    return (x.contiguous().view(torch.int32) & _UPPER).view(torch.float32)
+
+
+def matmul(spikes: Tensor, weight: Tensor | Parts) -> Tensor:
+    """``spikes @ weight`` as the sum of three bfloat16 products with float32 sums, ``[M, K] @ [K, N] → [M, N]``.
+
+    spikes: 0 or 1 (or other bfloat16 numbers) in any floating dtype; what is not a bfloat16 number is rounded to one.
+    weight: float32, or what :func:`split` made of it, for use more than once. Returns float32, without a graph.
+
+    On CUDA it needs torch 2.8, whose ``torch.mm`` takes ``out_dtype``; on the CPU the same three products are made in
+    float32. Raises :class:`~spikelfp.errors.UserError` for an older torch, :class:`~spikelfp.errors.ShapeError` for
+    shapes that do not fit.
+    """
+    parts = weight if isinstance(weight, Parts) else split(weight.detach())
+    if spikes.dim() != 2 or parts.high.dim() != 2 or spikes.shape[1] != len(parts.high):
+        raise ShapeError(f"spikes [M, K] and weights [K, N], got {tuple(spikes.shape)} and {tuple(parts.high.shape)}")
+    ones = spikes.detach().to(torch.bfloat16)
+    high, middle, low = (_product(ones, part) for part in parts)
+    return low.add_(middle).add_(high)
+
+
+def _product(spikes: Tensor, part: Tensor) -> Tensor:
+    """A product of bfloat16 matrices with float32 sums."""
+    if not spikes.is_cuda:
+        return spikes.float() @ part.float()
+    if not hasattr(torch.ops.aten.mm, "dtype"):
+        raise UserError(
+            f"bfloat16 products with float32 sums need torch 2.8 or newer on CUDA, this is {torch.__version__}"
+        )
+    return torch.mm(spikes, part, out_dtype=torch.float32)

@@ -1,0 +1,36 @@
+"""Says so when kernels are compiled, which takes seconds: on the first use after an installation, never silently."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from numba.core import event
+
+_PACKAGE = __name__.split(".")[0] + "."
+
+
+class Announcer(event.Listener):
+    """One line on stderr before the first kernel of this package that is not found compiled on disk."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def on_start(self, event: Any) -> None:
+        """Numba begins to compile."""
+        function = event.data["dispatcher"].py_func
+        if not self.told and function.__module__.startswith(_PACKAGE):
+            self.told = True
+            print(
+                "spikelfp: compiling kernels for this machine (seconds each, once; later runs find them on disk)",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_end(self, event: Any) -> None:
+        """Numba is done."""
+
+
+def announce() -> None:
+    """Have compilations of this package announced, once per process."""
+    event.register("numba:compile", Announcer())

@@ -1,0 +1,241 @@
+"""The programs of :mod:`spikelfp.kernels.triton_scan`, which launches them: each takes a block of neurons through time.
+
+``ROWS`` steps are read at once, before the first of them is used, so that the memory is never waited for one row at a
+time. Python numbers reach a program as float32 unless a parameter says otherwise: a float64 β must not be rounded.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _rows(pointer, offset, move, inside, first, steps, ROWS: tl.constexpr):
+    """The rows of steps ``first``, ``first + 1``, …, zeros behind the last step."""
+    rows = ()
+    for k in tl.static_range(ROWS):
+        rows = rows + (tl.load(pointer + offset, inside & (first + k < steps), 0.0),)  # type: ignore[assignment]  # noqa: RUF005
+        offset += move
+    return rows
+
+
+@triton.jit
+def _divide(a, b):
+    """``a / b`` rounded to nearest; for float32 the plain division is an approximation."""
+    if a.dtype == tl.float32:
+        return tl.div_rn(a, b)
+    else:
+        return a / b
+
+
+@triton.jit
+def _step(before, source, decay, theta, nil, TO_ZERO: tl.constexpr):
+    """The membrane one step later (v3, eq. A.2-A.3)."""
+    if TO_ZERO:
+        return decay * tl.where(before <= theta, before, nil) + source
+    else:
+        return decay * before + source - tl.where(before > theta, theta, nil)
+
+
+@triton.jit
+def _share(total, before, now, decay, theta, eps, nil, TO_ZERO: tl.constexpr, INCREMENT: tl.constexpr):
+    """One step back: the message ``n = R / D``, and the reward handed to the step before."""
+    decayed = decay * before
+    # The current is not kept: what the membrane gained is, to rounding, what flowed in.
+    if TO_ZERO:
+        flow = now - tl.where(before <= theta, decayed, nil)
+    else:
+        flow = now - decayed + tl.where(before > theta, theta, nil)
+    if INCREMENT:
+        scale = tl.abs(before) + tl.abs(decayed + flow - before) + eps
+    else:
+        scale = tl.abs(decayed) + tl.abs(flow) + eps
+    n = tl.where(scale > nil, _divide(total, scale), nil)  # D = 0: nothing flowed in (ε = 0 only)
+    return n, decayed * n
+
+
+@triton.jit(do_not_specialize=["steps"])
+def forward(
+    current, start, spikes, membrane, beta: tl.float64, threshold: tl.float64, steps, count,
+    VARYING: tl.constexpr, KEEP: tl.constexpr, TO_ZERO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Spikes of all steps, and the membranes of all or only of the last."""
+    neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = neuron < count
+    real = spikes.dtype.element_ty
+    decay, theta = tl.full((BLOCK,), beta, real), tl.full((BLOCK,), threshold, real)
+    one, nil = tl.full((BLOCK,), 1.0, real), tl.full((BLOCK,), 0.0, real)
+    now = tl.load(start + neuron, inside, 0.0)
+    if not VARYING:
+        source = tl.load(current + neuron, inside, 0.0)
+    offset = neuron
+    for first in range(0, steps, ROWS):
+        if VARYING:
+            rows = _rows(current, offset, count, inside, first, steps, ROWS)
+        for k in tl.static_range(ROWS):
+            if VARYING:
+                source = rows[k]
+            now = _step(now, source, decay, theta, nil, TO_ZERO)
+            here = inside & (first + k < steps)
+            tl.store(spikes + offset, tl.where(now > theta, one, nil), here)
+            if KEEP:
+                tl.store(membrane + offset, now, here)
+            else:
+                tl.store(membrane + neuron, now, inside & (first + k == steps - 1))
+            offset += count
+
+
+@triton.jit(do_not_specialize=["steps"])
+def reverse(
+    message, reward, final, membrane, start, out, to_start,
+    beta: tl.float64, threshold: tl.float64, epsilon: tl.float64, steps, count,
+    TO_ZERO: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Messages of all steps, or their mean, from the membranes of all steps."""
+    neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = neuron < count
+    real = start.dtype.element_ty
+    decay, theta = tl.full((BLOCK,), beta, real), tl.full((BLOCK,), threshold, real)
+    eps, nil = tl.full((BLOCK,), epsilon, real), tl.full((BLOCK,), 0.0, real)
+    at_start = tl.load(start + neuron, inside, 0.0)
+    offset = neuron + (steps - 1).to(tl.int64) * count  # of the row at hand, from the last step to the first
+    now = tl.load(membrane + offset, inside, 0.0)
+    internal = nil
+    if final is not None:
+        internal = tl.load(final + neuron, inside, 0.0) * now
+    summed = nil
+    earliest = nil
+    for first in range(0, steps, ROWS):
+        # U[t−1] of these steps; at t = 0 there is none, and the start takes its place
+        membranes = _rows(membrane, offset - count, -count, inside, first, steps - 1, ROWS)
+        if message is not None:
+            messages = _rows(message, offset, -count, inside, first, steps, ROWS)
+        if reward is not None:
+            rewards = _rows(reward, offset, -count, inside, first, steps, ROWS)
+        for k in tl.static_range(ROWS):
+            before = tl.where(first + k < steps - 1, membranes[k], at_start)
+            total = nil
+            if message is not None:
+                total += tl.where(now > theta, messages[k], nil)
+            if reward is not None:
+                total += rewards[k]
+            n, internal = _share(total + internal, before, now, decay, theta, eps, nil, TO_ZERO, INCREMENT)
+            here = first + k < steps
+            if CONSTANT:
+                summed += tl.where(here, n, nil)
+            else:
+                tl.store(out + offset, n, inside & here)
+            earliest = tl.where(here, n, earliest)
+            now = before
+            offset -= count
+    if CONSTANT:
+        tl.store(out + neuron, _divide(summed, nil + steps), inside)
+    tl.store(to_start + neuron, decay * earliest, inside)
+
+
+@triton.jit(do_not_specialize=["steps"])
+def reverse_again(
+    message, reward, final, current, start, scratch, out, to_start,
+    beta: tl.float64, threshold: tl.float64, epsilon: tl.float64, steps, count,
+    VARYING: tl.constexpr, TO_ZERO: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The same without membranes: computed again, every ``ROWS``-th left in ``scratch``, the others in registers."""
+    neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = neuron < count
+    real = start.dtype.element_ty
+    decay, theta = tl.full((BLOCK,), beta, real), tl.full((BLOCK,), threshold, real)
+    eps, nil = tl.full((BLOCK,), epsilon, real), tl.full((BLOCK,), 0.0, real)
+    now = tl.load(start + neuron, inside, 0.0)
+    if not VARYING:
+        source = tl.load(current + neuron, inside, 0.0)
+    offset = neuron
+    mark = neuron
+    for first in range(0, steps, ROWS):
+        tl.store(scratch + mark, now, inside)
+        mark += count
+        if VARYING:
+            rows = _rows(current, offset, count, inside, first, steps, ROWS)
+        for k in tl.static_range(ROWS):
+            if VARYING:
+                source = rows[k]
+            now = _step(now, source, decay, theta, nil, TO_ZERO)
+            offset += count
+    tl.debug_barrier()  # what was stored is read again, perhaps by another thread of the block
+    own = nil
+    if final is not None:
+        own = tl.load(final + neuron, inside, 0.0)
+    internal = nil
+    summed = nil
+    n = nil
+    for back in range(0, steps, ROWS):
+        mark -= count
+        first = (steps - 1) // ROWS * ROWS - back  # the first of these steps
+        for _ in tl.static_range(ROWS):
+            offset -= count
+        before = tl.load(scratch + mark, inside, 0.0)
+        if VARYING:
+            rows = _rows(current, offset, count, inside, first, steps, ROWS)
+        if message is not None:
+            messages = _rows(message, offset, count, inside, first, steps, ROWS)
+        if reward is not None:
+            rewards = _rows(reward, offset, count, inside, first, steps, ROWS)
+        membranes = (before,)
+        for k in tl.static_range(ROWS):
+            if VARYING:
+                source = rows[k]
+            membranes = membranes + (_step(membranes[k], source, decay, theta, nil, TO_ZERO),)  # type: ignore  # noqa: RUF005
+        target = offset
+        for _ in tl.static_range(ROWS):
+            target += count
+        for j in tl.static_range(ROWS):
+            target -= count
+            here = first + (ROWS - 1 - j) < steps
+            now = membranes[ROWS - j]
+            total = nil
+            if message is not None:
+                total += tl.where(now > theta, messages[ROWS - 1 - j], nil)
+            if reward is not None:
+                total += rewards[ROWS - 1 - j]
+            if final is not None:
+                total += tl.where(first + (ROWS - 1 - j) == steps - 1, own * now, nil)
+            n, handed = _share(
+                total + internal, membranes[ROWS - 1 - j], now, decay, theta, eps, nil, TO_ZERO, INCREMENT
+            )
+            internal = tl.where(here, handed, nil)
+            if CONSTANT:
+                summed += tl.where(here, n, nil)
+            else:
+                tl.store(out + target, n, inside & here)
+    if CONSTANT:
+        tl.store(out + neuron, _divide(summed, nil + steps), inside)
+    tl.store(to_start + neuron, decay * n, inside)
+
+
+@triton.jit(do_not_specialize=["steps"])
+def integrate(
+    current, start, out, beta: tl.float64, steps, count,
+    VARYING: tl.constexpr, BACKWARDS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """``U[t] = β U[t−1] + I[t]``, from the first step to the last or backwards."""
+    neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = neuron < count
+    decay = tl.full((BLOCK,), beta, out.dtype.element_ty)
+    now = tl.load(start + neuron, inside, 0.0)
+    if not VARYING:
+        source = tl.load(current + neuron, inside, 0.0)
+    offset = neuron
+    move = count
+    if BACKWARDS:
+        offset += (steps - 1).to(tl.int64) * count
+        move = -count
+    for first in range(0, steps, ROWS):
+        if VARYING:
+            rows = _rows(current, offset, move, inside, first, steps, ROWS)
+        for k in tl.static_range(ROWS):
+            if VARYING:
+                source = rows[k]
+            now = decay * now + source
+            tl.store(out + offset, now, inside & (first + k < steps))
+            offset += move

@@ -1,0 +1,140 @@
+"""A training step as a CUDA graph: recorded once, replayed with new inputs, the CPU out of the way."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from spikelfp import nn
+from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.sequence import is_constant
+from spikelfp.methods import Method
+from spikelfp.rules import using
+from spikelfp.training.state import Seen, predict
+
+WARM_UP = 3
+"""Steps before the recording: kernels are compiled in them, and the optimiser makes its state."""
+
+
+class Layout(NamedTuple):
+    """What must stay the same from step to step: a graph has its addresses and sizes built in."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    constant: bool
+    labels: tuple[int, ...]
+    labels_dtype: torch.dtype
+
+    @staticmethod
+    def of(sequence: Tensor, labels: Tensor) -> Layout:
+        return Layout(tuple(sequence.shape), sequence.dtype, is_constant(sequence), tuple(labels.shape), labels.dtype)
+
+    def check(self, other: Layout) -> None:
+        """Raise :class:`~spikelfp.errors.ShapeError` unless ``other`` is the same."""
+        for name, own, there in zip(self._fields, self, other, strict=True):
+            if own != there:
+                raise ShapeError(
+                    f"a captured step was recorded with {name.replace('_', ' of ')} {own}, now it is {there}: drop a "
+                    "last batch that is not full, or make another CapturedStep for it"
+                )
+
+
+class CapturedStep:
+    """Forward pass, reward, backward pass and optimiser step of batches of one shape, as one CUDA graph.
+
+    ``step(sequence, labels)`` with ``sequence`` ``[T, B, …]`` and the classes ``labels`` ``[B]``, both on the GPU, is
+    one update; it returns what the batch showed (scalar tensors, their own memory). The first :data:`WARM_UP` calls
+    run as usual, the next one records, and every call after that only copies its inputs and replays. All of them
+    train: no batch is spent on recording. Nothing waits for the GPU.
+
+    net: on one GPU, in the mode (train, eval) it is to stay in. A new shape, and layers whose β learns (the host
+    reads it), need another way. optimizer: one with ``capturable=True``, if it has that option; a learning rate that
+    is a number stays what it is at the recording, so a schedule needs one that is a tensor (``lr=torch.tensor(…)``).
+    method: a warm-up counts as its later method. Gradients stay in ``p.grad`` until the next step.
+
+    Raises :class:`~spikelfp.errors.UserError` for a network or inputs on the CPU, a learning rate that has changed,
+    and what is said above; :class:`~spikelfp.errors.ShapeError` for inputs of another shape, dtype or kind.
+    """
+
+    def __init__(self, net: Module, method: Method, optimizer: Optimizer) -> None:
+        check_device("the network", *net.parameters())
+        if any(isinstance(layer, nn.Neurons) and layer.decay is not None for layer in net.modules()):
+            raise UserError("a β that learns is read by the host at every step, which a CUDA graph cannot do")
+        if not all(group.get("capturable", True) for group in optimizer.param_groups):
+            raise UserError(f"make {type(optimizer).__name__} with capturable=True, so that its steps can be captured")
+        self.net, self.method, self.optimizer = net, method, optimizer
+        self._layout: Layout | None = None
+        self._steps = 0
+        self._stream = torch.cuda.Stream(next(net.parameters()).device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._rates: list[Any] = []
+
+    def __call__(self, sequence: Tensor, labels: Tensor) -> Seen:
+        check_device("the input", sequence, labels)
+        layout = Layout.of(sequence, labels)
+        self._layout = self._layout or layout
+        self._layout.check(layout)
+        self._steps += 1
+        if self._steps <= WARM_UP:
+            return self._beside(sequence, labels)
+        if self._graph is None:
+            self._record(sequence, labels)
+        elif self._rates != fixed_rates(self.optimizer):
+            raise UserError(
+                "the learning rate has changed since the step was captured, which keeps the number it saw: make the "
+                "optimiser with lr=torch.tensor(…, device='cuda')"
+            )
+        assert self._graph is not None
+        self._shown.copy_(sequence[0] if layout.constant else sequence)
+        self._labels.copy_(labels)
+        self._graph.replay()
+        seen = self._seen
+        return Seen(seen.samples, seen.correct.clone(), {name: value.clone() for name, value in seen.watched.items()})
+
+    def _beside(self, sequence: Tensor, labels: Tensor) -> Seen:
+        """A step as usual, on the stream of the recording."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            self.optimizer.zero_grad(set_to_none=True)
+            seen = train_once(self.net, self.method, self.optimizer, sequence, labels)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return seen
+
+    def _record(self, sequence: Tensor, labels: Tensor) -> None:
+        """Record a step over memory of its own; nothing is computed."""
+        constant = is_constant(sequence)
+        self._shown, self._labels = (sequence[0] if constant else sequence).clone(), labels.clone()
+        static = nn.constant(self._shown, len(sequence)) if constant else self._shown
+        self._rates = fixed_rates(self.optimizer)
+        self.optimizer.zero_grad(set_to_none=True)  # the graph has gradients of its own
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, such as one that pins the memory of the next batch, may go on meanwhile.
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            self._seen = train_once(self.net, self.method, self.optimizer, static, self._labels)
+        self._graph = graph
+
+
+def train_once(net: Module, method: Method, optimizer: Optimizer, sequence: Tensor, labels: Tensor) -> Seen:
+    """One update from ``sequence`` ``[T, B, …]`` and ``labels`` ``[B]``, added to the gradients there are."""
+    with using(net, method.rule):
+        outputs = net(sequence)
+    watched = method.backward(outputs, labels)
+    optimizer.step()
+    correct = (predict(outputs.detach()) == labels).sum()
+    return Seen(len(labels), correct, {name: value.detach() for name, value in watched.items()})
+
+
+def fixed_rates(optimizer: Optimizer) -> list[Any]:
+    """The learning rates that are numbers, which a recording keeps."""
+    return [group["lr"] for group in optimizer.param_groups if not isinstance(group["lr"], Tensor)]
+
+
+def check_device(what: str, *tensors: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` unless all are on CUDA."""
+    for tensor in tensors:
+        if not tensor.is_cuda:
+            raise UserError(f"a captured step runs on CUDA, and {what} is on {tensor.device}: move it with .to('cuda')")
