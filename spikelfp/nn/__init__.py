@@ -22,6 +22,7 @@ from spikelfp.nn.linear import Linear
 from spikelfp.nn.noise import Noise
 from spikelfp.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
 from spikelfp.nn.readout import LI
+from spikelfp.nn.recompute import Recomputed, check_recomputable, recomputed
 from spikelfp.nn.recurrent import RecurrentLIF
 from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, MaxPool2d
 from spikelfp.nn.skip import Concat, Identity, Sum
@@ -32,6 +33,7 @@ __all__ = [
     "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d",
     "ClassToken", "Concat", "Conv2d", "Dropout", "FirstToken", "Flatten", "Heaviside", "Identity", "Layer",
     "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "Neurons", "Noise", "PositionEmbedding", "ReLU",
-    "RecurrentLIF", "SelfAttention", "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic",
-    "Tanh", "ToTokens", "TokenNorm", "constant", "leaves", "sign_complaints",
+    "Recomputed", "RecurrentLIF", "SelfAttention", "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum",
+    "Synaptic", "Tanh", "ToTokens", "TokenNorm", "check_recomputable", "constant", "leaves", "recomputed",
+    "sign_complaints",
 ]  # fmt: skip

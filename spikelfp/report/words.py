@@ -66,7 +66,7 @@ ENCODINGS = {
     "delta": "inputs spike when they change, over {steps} steps",
 }
 
-PLACES = ("data_dir", "device", "workers", "checkpoint_every", "accumulate")
+PLACES = ("data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute")
 """Options that say where and how to run, not what comes out."""
 
 

@@ -80,6 +80,9 @@ class RunConfig:
     )
     batch_size: int = option(128, "samples per update, over all workers")
     accumulate: int = option(1, "parts of a batch, one after the other, whose updates add up: needs less memory")
+    recompute: int = option(
+        0, "steps of a part of the sequence whose graph is made again in the backward pass; 0 for none, √T needs least"
+    )
     optimizer: str = option("adam", "optimiser", optimizers)
     momentum: float = option(0.9, "α of momentum (v3 eq. 5) and of sgd, which one-cycle moves from 0.85 to 0.95")
     weight_decay: float = option(0.0, "λ of λw, taken from every update w")
@@ -119,6 +122,7 @@ class RunConfig:
             "workers",
             "checkpoint_every",
             "warm_up_steps",
+            "recompute",
             "noise",
             "clip",
             "clip_norm",

@@ -13,7 +13,7 @@ from spikelfp.errors import RunFolderError
 from spikelfp.files import write_text
 from spikelfp.training.config import RunConfig, from_mapping, read_mapping
 
-FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate"}
+FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
 
 

@@ -84,6 +84,7 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         clip_norm=config.clip_norm,
         batch_size=config.batch_size,
         accumulate=config.accumulate,
+        recompute=config.recompute,
         seed=config.seed,
         device=config.device,
         workers=config.workers,

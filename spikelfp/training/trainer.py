@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from spikelfp import nn
 from spikelfp.data import batches
 from spikelfp.errors import CheckpointError, UserError
+from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import LFP, Method
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
 from spikelfp.training import checkpoint
@@ -104,6 +105,10 @@ class Trainer:
         """A batch ``[B, …]`` as the network sees it, ``[T, B, …]``: here as one step."""
         return x.unsqueeze(0)
 
+    def runs(self) -> torch.nn.Module:
+        """What a step of training runs, and several workers share: here the network as it is."""
+        return self.net
+
     def fit(
         self,
         train: Dataset,
@@ -120,7 +125,7 @@ class Trainer:
         self._schedule(train, epochs)
         if self.wake and self.position.step == 0 and self.world.leads:
             self.woken = self._wake(train)
-        self._replica = self.world.replica(self.net, self.device)
+        self._replica = self.world.replica(self.runs(), self.device)
         while self.position.epoch < epochs:
             with EpochBar(self.position, self._batches_of(train), epochs, self.progress) as bar:
                 for x, labels in self._loader(train):
@@ -149,7 +154,7 @@ class Trainer:
         if of is None:
             of = int(self.world.sum([len(labels)], self.device)[0])
         if self._replica is None:
-            self._replica = self.world.replica(self.net, self.device)
+            self._replica = self.world.replica(self.runs(), self.device)
         self.world.reseed(self.seed, self.position.step)
         sequence = self.present(x)
         self.optimizer.zero_grad()
@@ -190,6 +195,7 @@ class Trainer:
                 "tally": vars(self.tally),
                 "history": self.history,
                 "random": checkpoint.random_states(),
+                "events": {name: choice.events for name, choice in choices(self.net).items()},
             },
         )
 
@@ -210,6 +216,8 @@ class Trainer:
         self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
         self.history, self.total_steps = content["history"], content["total_steps"]
         checkpoint.restore_random(content["random"])
+        for name, choice in choices(self.net).items():
+            choice.events = content.get("events", {}).get(name, choice.events)  # the first version did not write them
 
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it must share."""

@@ -11,7 +11,7 @@ from spikelfp import nn
 from spikelfp.functional.lif import LIFParameters
 from spikelfp.kernels import torch_scan
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

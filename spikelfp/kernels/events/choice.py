@@ -40,6 +40,12 @@ class Choice:
         return 1.0 if name == "always" else -1.0
 
 
+def choices(net: torch.nn.Module) -> dict[str, Choice]:
+    """The choice of each layer of ``net`` that has one, by the layer's name."""
+    found = {name: getattr(layer, "choice", None) for name, layer in net.named_modules()}
+    return {name: choice for name, choice in found.items() if isinstance(choice, Choice)}
+
+
 def can_run(x: Tensor, weight: Tensor) -> bool:
     """Whether the event-driven kernels take these: float32 or float64 on the CPU, compiled by numba.
 
