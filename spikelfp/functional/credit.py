@@ -22,6 +22,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import Node
 
+from spikelfp.memory import empty
+
 
 def stabilise(z: Tensor, eps: float) -> Tensor:
     """``z + sign(z) ε`` with ``sign(0) = 1`` (v3, section 3.1.2)."""
@@ -118,7 +120,9 @@ class MagnitudeStep(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (weight,) = ctx.saved_tensors
-        return torch.copysign(weight, -1.0).mul_(grad)  # −|w| in one pass
+        if not weight.is_contiguous():
+            return torch.copysign(weight, -1.0).mul_(grad)
+        return torch.copysign(weight, -1.0, out=empty(weight.shape, weight)).mul_(grad)  # −|w| in one pass
 
 
 class SecantActivation(Function, NeuronNode):

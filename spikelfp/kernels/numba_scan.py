@@ -15,8 +15,8 @@ from torch import Tensor
 
 from spikelfp.functional.lif import LIFParameters, Trace
 from spikelfp.functional.sequence import is_constant
-from spikelfp.kernels.memory import empty
 from spikelfp.kernels.threads import split
+from spikelfp.memory import empty
 
 _BLOCK = 2048  # neurons taken through all of time at once: a row of a few arrays stays in the L1 cache
 _SCRATCH = 65_536  # membranes of a block that are computed again: they stay in the L2 cache

@@ -1,7 +1,8 @@
 """Checkpoints: tensors and plain data only, so they load with ``torch.load(weights_only=True)``.
 
-A checkpoint holds the weights, the states of optimiser and schedule, the random states, the position in
-the epoch with the sums so far, and which layers made their last products event by event. Training that goes on from it is the same, bit for bit, as if never stopped.
+A checkpoint holds the weights, the states of optimiser and schedule, the random states, the position in the epoch
+with the sums so far, and which layers made their last products event by event. Training that goes on from it is the
+same, bit for bit, as if never stopped.
 """
 
 from __future__ import annotations

@@ -191,3 +191,16 @@ def test_only_the_events_are_kept():
         layer(x)
     assert layer.choice.events
     assert sum(kept) - 2 * layer.weight.nbytes < 0.7 * x.nbytes
+
+
+def test_dense_products_in_memory_that_is_used_again():
+    x = torch.randn(4, 100, 90, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(70, 90, dtype=torch.float64, requires_grad=True)
+    for offsets in (torch.randn(70, dtype=torch.float64, requires_grad=True), None):
+        wanted = (x, weight) if offsets is None else (x, weight, offsets)
+        message, choice = torch.randn(4, 100, 70, dtype=torch.float64), products.linear_choice()
+        results = [products.linear(x, weight, offsets, choice), F.linear(x, weight, offsets)]
+        assert "DenseLinear" in type(results[0].grad_fn).__name__
+        torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+        for a, b in zip(*(torch.autograd.grad(y, wanted, message) for y in results), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
@@ -12,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from spikelfp.kernels.events import linear as kernels
 from spikelfp.kernels.events.choice import Choice, can_run
 from spikelfp.kernels.events.rows import Events, events_of
-from spikelfp.kernels.memory import empty
+from spikelfp.memory import empty
 
 ENTER, LEAVE = 0.22, 0.26
 """Densities below which a dense layer takes to events, and above which it goes back: measured, docs/performance.md."""
@@ -31,22 +32,48 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: Choice, activ
     choice: of this layer; it is told what was done. active_only: the message to an input of 0 is 0 instead of
     ``Wᵀ m``; allowed where the input is the output of neurons under an LFP rule, which take no message when silent.
     """
-    events = _events(x, weight, choice)
+    fits = can_run(x, weight) and (choice.limit() >= 1 or x.numel() * len(weight) >= _SMALLEST)
+    events = _events(x, choice.limit()) if fits else None
     choice.events = events is not None
-    if events is None:
-        return F.linear(x, weight, bias)
-    return EventLinear.apply(x, weight, bias, events, active_only)
+    if events is not None:
+        return EventLinear.apply(x, weight, bias, events, active_only)
+    return DenseLinear.apply(x, weight, bias) if fits else F.linear(x, weight, bias)
 
 
-def _events(x: Tensor, weight: Tensor, choice: Choice) -> Events | None:
-    limit = choice.limit()
-    if limit < 0 or not can_run(x, weight):
-        return None
+def _events(x: Tensor, limit: float) -> Events | None:
     if limit < 1:
-        if x.numel() * len(weight) < _SMALLEST:
-            return None
         limit -= _TRANSPOSITION * x.shape[-1] / x.numel()
     return events_of(x.reshape(-1, x.shape[-1]), limit)
+
+
+class DenseLinear(Function):
+    """``F.linear`` of a large input on the CPU, in memory that is used again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        ctx.save_for_backward(rows, weight)
+        ctx.shape = x.shape
+        out = empty((len(rows), len(weight)), x)
+        if bias is None:
+            torch.mm(rows, weight.t(), out=out)
+        else:
+            torch.addmm(bias, rows, weight.t(), out=out)
+        return out.view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        to_x = to_weight = to_bias = None
+        messages = message.reshape(-1, len(weight))
+        if ctx.needs_input_grad[0]:
+            to_x = torch.mm(messages, weight, out=empty(rows.shape, messages)).view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            to_weight = torch.mm(messages.t(), rows, out=empty(weight.shape, messages))
+        if ctx.needs_input_grad[2]:
+            to_bias = messages.sum(0)
+        return to_x, to_weight, to_bias
 
 
 class EventLinear(Function):
@@ -76,7 +103,7 @@ class EventLinear(Function):
             kernels.message(events, by_input.numpy(), messages.numpy(), to_x.numpy())
             to_x = to_x.view(ctx.shape)
         elif ctx.needs_input_grad[0]:
-            to_x = (messages @ weight).view(ctx.shape)
+            to_x = torch.mm(messages, weight, out=empty((len(messages), weight.shape[1]), messages)).view(ctx.shape)
         if ctx.needs_input_grad[1]:
             to_weight = empty(weight.shape, messages)
             kernels.update(events, messages.numpy(), to_weight.numpy())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.kernels import threads
-from spikelfp.kernels.memory import empty
+from spikelfp.memory import empty
 
 _GRAIN = 64  # rows below which another thread costs more than it saves
 _COLUMN = torch.empty(0, dtype=torch.int32)

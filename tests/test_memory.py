@@ -5,7 +5,7 @@ import threading
 
 import torch
 
-from spikelfp.kernels.memory import Pool, empty, pool, zeros
+from spikelfp.memory import Pool, empty, pool, zeros
 
 
 def test_memory_comes_back_when_nobody_uses_it():

@@ -7,6 +7,7 @@ as no tensor uses them any more. What is kept and what is in use together never 
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Sequence
@@ -70,9 +71,12 @@ pool = Pool()
 
 
 def empty(shape: Sequence[int], like: Tensor) -> Tensor:
-    """A tensor of ``shape`` with anything in it, of the dtype of ``like``, on the CPU; large ones from :data:`pool`."""
-    size = like.element_size() * int(np.prod(shape, dtype=np.int64))
-    if size < _LARGE:
+    """A tensor of ``shape`` with anything in it, of the dtype and on the device of ``like``.
+
+    Large ones on the CPU come from :data:`pool`.
+    """
+    size = like.element_size() * math.prod(shape)
+    if size < _LARGE or like.device.type != "cpu":
         return like.new_empty(shape)
     return pool.bytes(size).view(like.dtype).view(*shape)
 
