@@ -99,6 +99,8 @@ def _reverse(
         now = membrane[steps - 1, low:high] if kept else again[steps - 1, :width]
         total = sums[:width]
         total[:] = nil
+        if not varying:
+            out[0, low:high] = nil
         if has_final:
             own = final[low:high]
             for i in range(width):
@@ -202,7 +204,7 @@ def reverse(
     trace = membrane if again is None else again
     assert trace is not None, "neither membranes nor the current they come from"
     steps = len(trace)
-    out = start.new_zeros((1, *start.shape)) if constant else empty((steps, *start.shape), start)
+    out = empty((1 if constant else steps, *start.shape), start)
     to_start = start.new_empty(start.shape)
     before = _flat(start, 0, np.empty(0))
     real = before.dtype.type
