@@ -16,7 +16,8 @@ Chain = list[tuple[str, torch.nn.Module]]
 
 def is_sequential(model: torch.nn.Module) -> bool:
     """Whether ``model`` is a ``torch.nn.Sequential`` that runs its layers in order (no forward of its own)."""
-    return isinstance(model, torch.nn.Sequential) and type(model).forward is torch.nn.Sequential.forward
+    plain = (torch.nn.Sequential.forward, nn.Sequential.forward)
+    return isinstance(model, torch.nn.Sequential) and type(model).forward in plain
 
 
 def opened(model: torch.nn.Module, prefix: str = "") -> Chain:

@@ -2,21 +2,68 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules import module as torch_module
 
+from spikelfp.nn.conv import Conv2d
 from spikelfp.nn.layer import Layer, run_layer
+from spikelfp.nn.shape import MaxPool2d
 
 
 class Sequential(torch.nn.Sequential, Layer):
-    """Layers one after the other; its state is the tuple of theirs."""
+    """Layers one after the other; its state is the tuple of theirs.
+
+    A max-pooling right behind a convolution runs as one operation with it, which needs no room for the output between
+    them, unless that could be seen: by hooks, in subclasses, or under a rule that makes several products.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, side in zip(self, self._sides(), strict=True):
+            if side is None:
+                x = layer(x)
+            elif isinstance(layer, Conv2d):
+                x = layer.pooled(x, side)
+        return x
 
     def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Output and the states to go on from, one entry a layer."""
         states = []
-        for layer, before in zip(self, state or (None,) * len(self), strict=True):
-            x, after = run_layer(layer, x, before)
+        for layer, side, before in zip(self, self._sides(), state or (None,) * len(self), strict=True):
+            after = None
+            if side is None:
+                x, after = run_layer(layer, x, before)
+            elif isinstance(layer, Conv2d):
+                x = layer.pooled(x, side)
             states.append(after)
         return x, tuple(states)
+
+    def _sides(self) -> list[int | None]:
+        """The side of the squares, for a convolution and a max-pooling that run as one; ``None`` for other layers."""
+        sides: list[int | None] = [None] * len(self)
+        if torch.compiler.is_compiling() or torch_module._has_any_global_hook():
+            return sides
+        for place, pair in enumerate(pairwise(self)):
+            side = _side(*pair)
+            if side is not None:
+                sides[place : place + 2] = side, side
+        return sides
+
+
+def _side(layer: torch.nn.Module, pooling: torch.nn.Module) -> int | None:
+    """Side of the squares of a max-pooling that may run as part of the convolution in front of it; else ``None``."""
+    if not (isinstance(layer, Conv2d) and isinstance(pooling, MaxPool2d) and layer.rule.one_product):
+        return None
+    return pooling.side if _is_plain(layer, Conv2d) and _is_plain(pooling, MaxPool2d) else None
+
+
+def _is_plain(layer: torch.nn.Module, kind: type[torch.nn.Module]) -> bool:
+    """Whether calling ``layer`` runs the ``forward`` of ``kind``, and nothing else."""
+    seen = (
+        layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks,
+        layer._compiled_call_impl, vars(layer).get("forward"),
+    )  # fmt: skip
+    return type(layer).forward is kind.forward and not any(seen)

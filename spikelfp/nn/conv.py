@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import over_time
-from spikelfp.nn.layer import Layer, default_rule
+from spikelfp.kernels.events.conv_shape import Steps
+from spikelfp.kernels.events.convolve import conv_choice, convolve
+from spikelfp.nn.layer import Layer, default_rule, spares_silent
 from spikelfp.rules import Rule
 
 
 class Conv2d(torch.nn.Conv2d, Layer):
-    """Convolution of every step, ``[T, B, C, H, W]``; arguments and parameters of ``torch.nn.Conv2d``."""
+    """Convolution of every step, ``[T, B, C, H, W]``; arguments and parameters of ``torch.nn.Conv2d``.
+
+    Sparse inputs, such as spikes, are convolved event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
+    message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
+    """
 
     def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.rule = default_rule(rule)
+        self.choice = conv_choice()
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(x, 1)
+
+    def pooled(self, x: Tensor, side: int) -> Tensor:
+        """Convolution, then max-pooling in squares of ``side``, as one operation that keeps no unpooled output.
+
+        For rules that make one product (:attr:`~spikelfp.rules.Rule.one_product`), or ``side`` 1, which is no pooling.
+        """
         self._expect(x, 5, "[T, B, channels, height, width]")
         if x.shape[2] != self.in_channels:
             raise ShapeError(
                 f"Conv2d was built for {self.in_channels} input channels, got {x.shape[2]} (shape {tuple(x.shape)})"
             )
-        return over_time(lambda step: self.rule.linear(self._conv_forward, step, self.weight, self.bias), x)
+        steps = self._steps()
+        if steps is None:
+            op = partial(self._as_torch, side=side)
+        else:
+            active_only = spares_silent(self.rule, x)
+            op = partial(convolve, choice=self.choice, steps=steps, pool=side, active_only=active_only)
+        return over_time(lambda step: self.rule.linear(op, step, self.weight, self.bias), x)
+
+    def _as_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None, side: int) -> Tensor:
+        out = self._conv_forward(x, weight, bias)
+        return F.max_pool2d(out, side) if side > 1 else out
+
+    def _steps(self) -> Steps | None:
+        """How it goes over its input; ``None`` for a border other than of as many zeros on either side."""
+        if self.padding_mode != "zeros":
+            return None
+        padding = self.padding
+        if isinstance(padding, str):
+            whole = [
+                0 if padding == "valid" else dilation * (kernel - 1)
+                for dilation, kernel in zip(self.dilation, self.kernel_size, strict=True)
+            ]
+            if any(total % 2 for total in whole):
+                return None
+            padding = tuple(total // 2 for total in whole)
+        return Steps(self.stride, padding, self.dilation, self.groups)  # type: ignore[arg-type]

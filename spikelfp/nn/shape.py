@@ -11,11 +11,23 @@ from spikelfp.nn.layer import Layer
 
 
 class MaxPool2d(torch.nn.MaxPool2d, Layer):
-    """Max-pooling of every step, ``[T, B, C, H, W]``: the winner takes the reward."""
+    """Max-pooling of every step, ``[T, B, C, H, W]``: the winner takes the reward.
+
+    Right behind a convolution in a :class:`~spikelfp.nn.Sequential` both run as one operation, where nobody could tell.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         self._expect(x, 5, "[T, B, channels, height, width]")
         return over_time(super().forward, x)
+
+    @property
+    def side(self) -> int | None:
+        """Side of the windows, where they are squares that touch, and nothing but their largest value is returned."""
+        sizes, strides = (v if isinstance(v, tuple) else (v, v) for v in (self.kernel_size, self.stride))
+        plain = self.padding in (0, (0, 0)) and self.dilation in (1, (1, 1))
+        if not plain or self.ceil_mode or self.return_indices or {*sizes, *strides} != {sizes[0]}:
+            return None
+        return int(sizes[0])
 
 
 class AvgPool2d(torch.nn.AvgPool2d, Layer):

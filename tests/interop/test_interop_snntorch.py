@@ -91,6 +91,12 @@ def test_a_delay_makes_no_difference_to_leaky_neurons_that_reset_to_zero():
     assert torch.equal(nets.run_snntorch(torch.nn.Sequential(neuron), x), from_snntorch([neuron])(x))
 
 
+def test_a_sequential_of_this_package_inside_of_torch_own():
+    inner = nn.Sequential(torch.nn.Linear(4, 5), snn.Leaky(beta=0.9))
+    net = from_snntorch(torch.nn.Sequential(inner, torch.nn.Linear(5, 3), snn.Leaky(beta=0.9)))
+    assert [type(layer).__name__ for layer in net] == ["Linear", "LIF", "Linear", "LIF"]
+
+
 def test_every_kind_of_layer_and_nested_containers():
     block = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, stride=2, padding=1), torch.nn.BatchNorm2d(4))
     model = torch.nn.Sequential(

@@ -1,0 +1,151 @@
+"""``F.conv2d`` and the max-pooling behind it as one differentiable operation, event by event where that pays.
+
+Neither way keeps the output before the pooling: of every pooled value its winner is kept, in one byte. By events, the
+input is not kept either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
+
+from spikelfp.kernels.events import conv, conv_backward, conv_dense
+from spikelfp.kernels.events.choice import Choice, can_run
+from spikelfp.kernels.events.conv_events import MOST_KEYS, ImageEvents, image_events
+from spikelfp.kernels.events.conv_pool import LARGEST
+from spikelfp.kernels.events.conv_shape import Geometry, Steps, geometry
+from spikelfp.memory import empty
+
+ENTER, LEAVE = 0.3, 0.35
+"""Densities below which a convolution takes to events, and above which it goes back: measured, docs/performance.md."""
+_SMALLEST = 1_000_000  # multiplications of a dense convolution below which it is as good as free
+
+
+def conv_choice() -> Choice:
+    """The choice of a convolution that has not seen an input yet."""
+    return Choice(ENTER, LEAVE)
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    choice: Choice,
+    steps: Steps = Steps(),  # noqa: B008  (a tuple)
+    pool: int = 1,
+    active_only: bool = False,
+) -> Tensor:
+    """Convolution of ``x [N, C, H, W]`` with ``weight [O, C / groups, kernel height, kernel width]``, then max-pooling.
+
+    The same, forward and backward, as ``torch.nn.functional.conv2d`` and then ``max_pool2d`` of squares of ``pool``, up
+    to the order of summation. choice: of this layer; it is told what was done. active_only: the message to an input
+    of 0 may be left out, and is then 0; allowed where the input is the output of neurons under an LFP rule, which take
+    no message when silent.
+
+    By events or in blocks it runs float32 and float64 on the CPU; all else, and what is small, is left to torch.
+    """
+    if can_run(x, weight) and pool <= LARGEST:
+        g = geometry(x, weight, steps, pool)
+        work = len(x) * g.out_height * g.out_width * weight.numel()
+        if min(g.used_height, g.used_width, len(x)) > 0:
+            limit = choice.limit()
+            events = _events(x, steps, limit) if work >= _SMALLEST or limit >= 1 else None
+            choice.events = events is not None
+            if events is not None:
+                return EventConvolution.apply(x, weight, bias, events, g, steps, active_only)
+            if pool > 1 and work >= _SMALLEST and conv_dense.can_block(weight, g, steps):
+                return BlockedConvolution.apply(x, weight, bias, g, steps)
+    out = F.conv2d(x, weight, bias, *steps)
+    return F.max_pool2d(out, pool) if pool > 1 else out
+
+
+def _events(x: Tensor, steps: Steps, limit: float) -> ImageEvents | None:
+    if limit < 0 or steps.dilation != (1, 1) or steps.groups != 1 or x.shape[1] * x.shape[3] > MOST_KEYS:
+        return None
+    return image_events(x, limit)
+
+
+def _outputs(x: Tensor, g: Geometry) -> tuple[Tensor, Tensor]:
+    """Room for the pooled output and, with pooling, for its winners."""
+    height, width = g.pooled
+    byte = torch.empty(0, dtype=torch.uint8)
+    winners = empty((len(x), height * width, g.padded), byte) if g.pool > 1 else byte
+    return empty((len(x), g.outputs, height, width), x), winners
+
+
+def _bias(ctx: Any, message: Tensor) -> Tensor | None:
+    """Of every message its winner's only: the sum before the pooling is that behind it."""
+    if not ctx.needs_input_grad[2]:
+        return None
+    return message.flatten(1).sum(0).view(message.shape[1], -1).sum(1)  # in two steps: fast along memory
+
+
+class EventConvolution(Function):
+    """:func:`convolve` of an input whose events are known. Keeps the events and the weights, not the input."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        events: ImageEvents,
+        g: Geometry,
+        steps: Steps,
+        active_only: bool,
+    ) -> Tensor:
+        out, winners = _outputs(x, g)
+        conv.forward(events, weight, bias, g, out, winners)
+        ctx.save_for_backward(weight, winners, *events)
+        ctx.geometry, ctx.steps, ctx.active_only, ctx.shape = g, steps, active_only, x.shape
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
+        weight, winners, *events = ctx.saved_tensors
+        g, message = ctx.geometry, message.contiguous()
+        wanted, to_weight = ctx.needs_input_grad[:2]
+        to_x, update = conv_backward.backward(
+            ImageEvents(*events), weight, g, message, winners, wanted and ctx.active_only, to_weight
+        )
+        if wanted and not ctx.active_only:
+            to_x = _dense_message(ctx.shape, weight, ctx.steps, g, message, winners)
+        return to_x, update, _bias(ctx, message), None, None, None, None
+
+
+def _dense_message(
+    shape: torch.Size, weight: Tensor, steps: Steps, g: Geometry, message: Tensor, winners: Tensor
+) -> Tensor | None:
+    """``Wᵀ m`` at every input."""
+    if g.pool == 1:
+        return conv2d_input(shape, weight.detach(), message, *steps)
+    return conv_dense.backward(message.new_empty(1).expand(shape), weight, steps, g, message, winners, True, False)[0]
+
+
+class BlockedConvolution(Function):
+    """:func:`convolve` of a dense input, with pooling: blocks of images, one after the other."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, steps: Steps) -> Tensor:
+        out, winners = _outputs(x, g)
+        conv_dense.forward(x, weight, bias, steps, g, out, winners)
+        ctx.save_for_backward(x, weight, winners)
+        ctx.geometry, ctx.steps = g, steps
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, winners = ctx.saved_tensors
+        message = message.contiguous()
+        to_x, update = conv_dense.backward(
+            x, weight, ctx.steps, ctx.geometry, message, winners, *ctx.needs_input_grad[:2]
+        )
+        return to_x, update, _bias(ctx, message), None, None
