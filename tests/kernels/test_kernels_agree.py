@@ -2,6 +2,8 @@
 
 import os
 
+import threading
+
 import pytest
 import torch
 from reference import DENOMINATORS, RESETS
@@ -109,3 +111,47 @@ def test_split_passes_errors_on():
 
     with pytest.raises(ArithmeticError):
         threads.split(run, 10_000, 100)
+
+
+def test_split_does_not_wait_for_a_thread_that_comes_late(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    hold, seen = threading.Event(), []
+    threads.split(lambda low, high: None, 10, 1)  # the worker exists
+    threads._workers[0].calls.put(Held(hold))
+    threads.split(lambda low, high: seen.append((low, high)), 10, 1)
+    assert [low for low, _ in seen] + [10] == [0] + [high for _, high in seen]
+    hold.set()
+
+
+class Held:
+    """A job that keeps a worker busy."""
+
+    def __init__(self, until):
+        self.work = until.wait
+
+
+def test_pieces_are_shared_and_each_is_done_once(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    both, who, seen = threading.Barrier(2, timeout=10), set(), torch.zeros(100)
+
+    def run(low, high):
+        seen[low:high] += 1
+        if threading.current_thread() not in who:
+            who.add(threading.current_thread())
+            if len(who) <= 2:
+                both.wait()  # two threads are in it at the same time
+
+    threads.split(run, 100, 5)
+    assert (seen == 1).all()
+    assert len(who) >= 2
+
+
+def test_a_kernel_within_a_kernel_stays_on_its_thread(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    seen = torch.zeros(8, 8)
+
+    def inner(row):
+        threads.split(lambda low, high: seen[row, low:high].add_(1), 8, 1)
+
+    threads.split(lambda low, high: [inner(row) for row in range(low, high)], 8, 1)
+    assert (seen == 1).all()

@@ -18,7 +18,8 @@ import numpy as np
 from spikelfp.kernels import threads
 
 _TILE = 256  # columns; 1000 rows of them are 1 MB
-_GRAIN = 64
+_GRAIN = 64  # rows below which another thread costs more than it saves
+_ENTRIES = 262_144  # the same for entries that are only moved
 _LINE = 16  # rows or columns transposed together: a cache line of float32
 _REUSE = 2  # copies of a tile pay when each of its rows is read this often
 
@@ -154,7 +155,8 @@ def _over(run, rows: int, columns: int) -> None:
 
 def transposed(matrix: np.ndarray, out: np.ndarray) -> None:
     """``out [K, N]`` of ``matrix [N, K]``."""
-    threads.split(lambda first, last: _transpose(matrix, out, first, last), len(out), _GRAIN)
+    grain = max(_LINE, _ENTRIES // max(len(matrix), 1))
+    threads.split(lambda first, last: _transpose(matrix, out, first, last), len(out), grain)
 
 
 def forward(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:

@@ -16,7 +16,8 @@ from spikelfp.kernels.events.rows import Events, events_of
 from spikelfp.memory import empty
 
 ENTER, LEAVE = 0.22, 0.26
-"""Densities below which a dense layer takes to events, and above which it goes back: measured, docs/performance.md."""
+"""Densities below which a wide layer takes to events, and above which it goes back: measured, docs/performance.md."""
+_HANDLING = 60  # outputs whose products cost as much as finding, keeping and sorting an event
 _TRANSPOSITION = 10  # rows whose dense products cost as much as the transposed copy of the weights
 _SMALLEST = 1_000_000  # multiplications of a dense product below which it is as good as free
 
@@ -33,16 +34,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: Choice, activ
     ``Wᵀ m``; allowed where the input is the output of neurons under an LFP rule, which take no message when silent.
     """
     fits = can_run(x, weight) and (choice.limit() >= 1 or x.numel() * len(weight) >= _SMALLEST)
-    events = _events(x, choice.limit()) if fits else None
+    events = _events(x, len(weight), choice.limit()) if fits else None
     choice.events = events is not None
     if events is not None:
         return EventLinear.apply(x, weight, bias, events, active_only)
     return DenseLinear.apply(x, weight, bias) if fits else F.linear(x, weight, bias)
 
 
-def _events(x: Tensor, limit: float) -> Events | None:
+def _events(x: Tensor, outputs: int, limit: float) -> Events | None:
     if limit < 1:
-        limit -= _TRANSPOSITION * x.shape[-1] / x.numel()
+        limit = limit * outputs / (outputs + _HANDLING) - _TRANSPOSITION * x.shape[-1] / x.numel()
     return events_of(x.reshape(-1, x.shape[-1]), limit)
 
 

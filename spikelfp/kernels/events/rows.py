@@ -12,7 +12,7 @@ from torch import Tensor
 from spikelfp.kernels import threads
 from spikelfp.memory import empty
 
-_GRAIN = 64  # rows below which another thread costs more than it saves
+_GRAIN = 262_144  # entries below which another thread costs more than it saves
 _COLUMN = torch.empty(0, dtype=torch.int32)
 _GROUP = 8  # entries looked at in one go: most groups of a sparse row are empty
 
@@ -95,5 +95,5 @@ def events_of(matrix: Tensor, limit: float) -> Events | None:
         if _compact(values, bits, *places, room, first, last) < last:
             full = True
 
-    threads.split(run, rows, _GRAIN)
+    threads.split(run, rows, max(1, _GRAIN // max(columns, 1)), pieces=1)
     return None if full else Events(begin, end, column, value)
