@@ -11,7 +11,7 @@ help:
 	@echo "make demo      train a spiking network on digits with LFP, export it, check it in simulators (minutes)"
 	@echo "make test      the test suite"
 	@echo "make test-all  the same with the slow tests"
-	@echo "make bench     benchmarks, side by side with the peers that are installed"
+	@echo "make bench     benchmarks, side by side with the peers that are installed (BENCH=--quick: a smoke run)"
 	@echo "make lint      ruff and mypy;  make format  rewrites the layout of the code"
 
 setup: $(READY)
@@ -43,8 +43,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.step
-	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis runs exports

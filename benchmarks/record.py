@@ -1,7 +1,8 @@
-"""What all benchmarks write: ``benchmarks/results/NAME.json`` and ``NAME.md``, the table also to the terminal."""
+"""What all benchmarks write to ``benchmarks/results``: ``NAME.json``, ``NAME.md`` and ``NAME.png``."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -11,15 +12,46 @@ from typing import Any
 
 import torch
 
+from spikelfp.files import write_text, write_whole
+
 RESULTS = Path(__file__).parent / "results"
+QUICK = Path(__file__).parent / ".cache" / "quick"
+"""Where a quick run, whose numbers mean little, writes."""
 
 
-def save(name: str, how: str, table: dict[str, Any], markdown: Callable[[dict[str, Any], str], str]) -> None:
-    """Keep and print the ``table`` of the networks; ``how`` it was measured goes before the machine and torch."""
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"as little as shows that it runs; writes to {QUICK}")
+    parser.add_argument("--out", type=Path, help=f"folder for the results (default {RESULTS})")
+    return parser
+
+
+def folder_of(options: argparse.Namespace) -> Path:
+    """The folder that a benchmark writes to."""
+    return options.out or (QUICK if options.quick else RESULTS)
+
+
+def save(
+    name: str,
+    how: str,
+    table: dict[str, Any],
+    markdown: Callable[[dict[str, Any], str], str],
+    plot: Callable[[dict[str, Any]], bytes] | None = None,
+    *,
+    folder: Path = RESULTS,
+) -> None:
+    """Keep and print the ``table`` of the networks; ``how`` it was measured goes before the machine and torch.
+
+    plot: makes a PNG from the table, ``NAME.png``, which the Markdown shows.
+    """
     machine = platform.processor() or platform.machine()
-    about = f"{how}; {os.cpu_count()} cores ({machine}), torch {torch.__version__}."
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"about": about, "networks": table}, indent=2) + "\n")
+    cores, threads = os.cpu_count(), torch.get_num_threads()
+    about = f"{how}; {cores} cores ({machine}), {threads} threads, torch {torch.__version__}."
     text = markdown(table, about)
-    (RESULTS / f"{name}.md").write_text(text)
+    if plot is not None:
+        write_whole(folder / f"{name}.png", lambda file: file.write(plot(table)))
+        text += f"\n![{name}]({name}.png)\n"
+    write_text(folder / f"{name}.json", json.dumps({"about": about, "networks": table}, indent=2) + "\n")
+    write_text(folder / f"{name}.md", text)
     print(text)

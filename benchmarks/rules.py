@@ -1,12 +1,12 @@
 """Time of one training step under each rule: ``python -m benchmarks.rules``, part of ``make bench``.
 
 All rules train the same network in one process and take turns, a step each; compared are medians. Writes
-``benchmarks/results/rules.json`` and ``rules.md``.
+``rules.json``, ``rules.md`` and ``rules.png`` to
+``benchmarks/results``.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from benchmarks.record import save
+from benchmarks.plots import plot_rules
+from benchmarks.record import arguments, folder_of, save
 from spikelfp import methods, models, nn, rewards, rules
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...], int]] = {
@@ -83,14 +84,16 @@ def markdown(table: dict[str, dict[str, float]], about: str) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     """Measure, print, and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="steps under each rule (default 20)")
     parser.add_argument("--only", choices=list(NETWORKS), action="append", help="networks to measure (default: all)")
-    arguments = parser.parse_args()
-    table = {name: measure(name, arguments.rounds) for name in arguments.only or NETWORKS}
-    save("rules", f"One training step; median of {arguments.rounds} in turns in one process", table, markdown)
+    options = parser.parse_args(given)
+    rounds = 2 if options.quick else options.rounds
+    table = {name: measure(name, rounds) for name in options.only or NETWORKS}
+    how = f"One training step; median of {rounds} in turns in one process"
+    save("rules", how, table, markdown, plot_rules, folder=folder_of(options))
 
 
 if __name__ == "__main__":

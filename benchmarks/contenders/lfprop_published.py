@@ -9,6 +9,7 @@ import contextlib
 import warnings
 
 import torch
+from shared import adam, load, of_kind, spike_rates
 from torch import library
 
 warnings.filterwarnings("ignore")
@@ -22,41 +23,55 @@ from lfprop.model import spiking_networks as sn  # noqa: E402
 from lfprop.propagation.propagator_snn import LFPSNNEpsilonComposite  # noqa: E402
 from lfprop.rewards.reward_functions import SnnCorrectClassRewardSpikesRateCoded  # noqa: E402
 
+PACKAGES = ("lfprop",)
 
-def _layer(parameterized: torch.nn.Module, output: bool = False) -> torch.nn.Module:
+
+def _layer(parameterized, *, pool=False, output=False):
+    """Weights, 2×2 pooling where there is some (in front of the neurons, as in all contenders), and neurons."""
     leaky = snn.Leaky(beta=0.9, init_hidden=True, output=output, spike_grad=sn.SPIKE_GRAD_MAP["step"]())
-    return sn.SpikingLayer(sn.NoisyWrapper(parameterized, 0.0, False), leaky)
+    current = sn.NoisyWrapper(parameterized, 0.0, False)
+    return sn.SpikingLayer(torch.nn.Sequential(current, torch.nn.MaxPool2d(2)) if pool else current, leaky)
 
 
-def build(network: dict, images: torch.Tensor, labels: torch.Tensor):
-    """A function that makes one training step, as in the package's notebook on spiking networks."""
-    net = sn.SmallLifMLP(784, 10, 0.9, spike_grad="step", apply_noise=False)
-    if network["kind"] == "lenet":
-        net.classifier = torch.nn.Sequential(
-            _layer(torch.nn.Conv2d(1, 12, 5)), torch.nn.MaxPool2d(2),
-            _layer(torch.nn.Conv2d(12, 64, 5)), torch.nn.MaxPool2d(2), torch.nn.Flatten(),
-            _layer(torch.nn.Linear(1024, 1024)), _layer(torch.nn.Linear(1024, 10), output=True),
-        )  # fmt: skip
-        net.forward = net.classifier.forward  # the package's own flattens its input
-    else:
-        sizes = list(zip(network["sizes"][:-1], network["sizes"][1:], strict=True))
-        last = len(sizes) - 1
-        net.classifier = torch.nn.Sequential(
-            *(_layer(torch.nn.Linear(a, b), output=i == last) for i, (a, b) in enumerate(sizes))
-        )
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
-    composite, reward_of = LFPSNNEpsilonComposite(), SnnCorrectClassRewardSpikesRateCoded("cpu")
+class Contender:
+    """One training step, as in the package's notebook on spiking networks."""
 
-    def step() -> None:
-        optimizer.zero_grad()
-        net.reset()
-        with composite.context(net) as modified:
-            x = images.detach().requires_grad_(True)
-            spikes = torch.stack([modified(x)[0] for _ in range(network["steps"])])
-            reward = reward_of(spikes, labels).detach()
+    def __init__(self, network, images, labels):
+        self.images, self.labels, self.steps = images, labels, network["steps"]
+        net = sn.SmallLifMLP(784, 10, 0.9, spike_grad="step", apply_noise=False)
+        if network["kind"] == "lenet":
+            net.classifier = torch.nn.Sequential(
+                _layer(torch.nn.Conv2d(1, 12, 5), pool=True),
+                _layer(torch.nn.Conv2d(12, 64, 5), pool=True), torch.nn.Flatten(),
+                _layer(torch.nn.Linear(1024, 1024)), _layer(torch.nn.Linear(1024, 10), output=True),
+            )  # fmt: skip
+            net.forward = net.classifier.forward  # the package's own flattens its input
+        else:
+            sizes = list(zip(network["sizes"][:-1], network["sizes"][1:], strict=True))
+            last = len(sizes) - 1
+            net.classifier = torch.nn.Sequential(
+                *(_layer(torch.nn.Linear(a, b), output=i == last) for i, (a, b) in enumerate(sizes))
+            )
+        load(net.parameters(), network)
+        self.net, self.optimizer = net, adam(net.parameters())
+        self.composite, self.reward_of = LFPSNNEpsilonComposite(), SnnCorrectClassRewardSpikesRateCoded("cpu")
+
+    def step(self):
+        self.optimizer.zero_grad()
+        self.net.reset()
+        with self.composite.context(self.net) as modified:
+            x = self.images.detach().requires_grad_(True)
+            spikes = torch.stack([modified(x)[0] for _ in range(self.steps)])
+            reward = self.reward_of(spikes, self.labels).detach()
             torch.autograd.grad((spikes,), (x,), grad_outputs=(reward,))
-            for parameter in net.parameters():
+            for parameter in self.net.parameters():
                 parameter.grad = -parameter.feedback
-        optimizer.step()
+        self.optimizer.step()
 
-    return step
+    def rates(self):
+        def run():
+            self.net.reset()
+            for _ in range(self.steps):
+                self.net(self.images)
+
+        return spike_rates(of_kind(self.net, snn.Leaky), run)

@@ -2,35 +2,41 @@
 
 import norse.torch as norse
 import torch
+from norse.torch.functional.reset import reset_subtract
+from shared import adam, layers, load, of_kind, spike_rates
+
+PACKAGES = ("norse",)
 
 
-def build(network: dict, images: torch.Tensor, labels: torch.Tensor):
-    """A function that makes one training step."""
+def lif():
+    """Neurons that keep 0.9 of the membrane per step, ``dt · tau_mem_inv = 0.1``; a spike subtracts the threshold."""
+    return norse.LIFBoxCell(
+        norse.LIFBoxParameters(tau_mem_inv=torch.tensor(100.0), reset_method=reset_subtract), dt=0.001
+    )
 
-    def lif():
-        # 0.9 of the membrane is kept per step: dt · tau_mem_inv = 0.1.
-        return norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=torch.tensor(100.0)), dt=0.001)
 
-    layers: list[torch.nn.Module] = []
-    if network["kind"] == "lenet":
-        layers += [torch.nn.Conv2d(1, 12, 5), torch.nn.MaxPool2d(2), lif()]
-        layers += [torch.nn.Conv2d(12, 64, 5), torch.nn.MaxPool2d(2), lif(), torch.nn.Flatten()]
-        layers += [torch.nn.Linear(1024, 1024), lif(), torch.nn.Linear(1024, 10), lif()]
-    else:
-        images = images.flatten(1)
-        for inputs, outputs in zip(network["sizes"][:-1], network["sizes"][1:], strict=True):
-            layers += [torch.nn.Linear(inputs, outputs), lif()]
-    net = norse.SequentialState(*layers)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+class Contender:
+    """One training step of the network."""
 
-    def step() -> None:
-        optimizer.zero_grad()
+    def __init__(self, network, images, labels):
+        self.images, self.labels, self.steps = images, labels, network["steps"]
+        self.net = norse.SequentialState(*layers(network, lif))
+        load(self.net.parameters(), network, gain=10.0)  # norse multiplies the current by dt · tau_mem_inv
+        self.optimizer = adam(self.net.parameters())
+
+    def forward(self):
         state, record = None, []
-        for _ in range(network["steps"]):
-            spikes, state = net(images, state)
+        for _ in range(self.steps):
+            spikes, state = self.net(self.images, state)
             record.append(spikes)
-        loss = sum(torch.nn.functional.cross_entropy(s, labels) for s in record) / len(record)
-        loss.backward()
-        optimizer.step()
+        return record
 
-    return step
+    def step(self):
+        self.optimizer.zero_grad()
+        record = self.forward()
+        loss = sum(torch.nn.functional.cross_entropy(s, self.labels) for s in record) / len(record)
+        loss.backward()
+        self.optimizer.step()
+
+    def rates(self):
+        return spike_rates(of_kind(self.net, norse.LIFBoxCell), self.forward)

@@ -2,33 +2,31 @@
 
 import snntorch as snn
 import torch
+from shared import adam, layers, load, of_kind, spike_rates
 from snntorch import functional, surrogate, utils
 
+PACKAGES = ("snntorch",)
 
-def build(network: dict, images: torch.Tensor, labels: torch.Tensor):
-    """A function that makes one training step."""
 
-    def leaky():
-        return snn.Leaky(beta=0.9, spike_grad=surrogate.fast_sigmoid(slope=25), init_hidden=True)
+class Contender:
+    """One training step of the network."""
 
-    layers: list[torch.nn.Module] = []
-    if network["kind"] == "lenet":
-        layers += [torch.nn.Conv2d(1, 12, 5), torch.nn.MaxPool2d(2), leaky()]
-        layers += [torch.nn.Conv2d(12, 64, 5), torch.nn.MaxPool2d(2), leaky(), torch.nn.Flatten()]
-        layers += [torch.nn.Linear(1024, 1024), leaky(), torch.nn.Linear(1024, 10), leaky()]
-    else:
-        images = images.flatten(1)
-        for inputs, outputs in zip(network["sizes"][:-1], network["sizes"][1:], strict=True):
-            layers += [torch.nn.Linear(inputs, outputs), leaky()]
-    net = torch.nn.Sequential(*layers)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
-    loss_function = functional.ce_rate_loss()
+    def __init__(self, network, images, labels):
+        self.images, self.labels, self.steps = images, labels, network["steps"]
+        neurons = dict(beta=0.9, spike_grad=surrogate.fast_sigmoid(slope=25), init_hidden=True)
+        self.net = torch.nn.Sequential(*layers(network, lambda: snn.Leaky(**neurons)))
+        load(self.net.parameters(), network)
+        self.optimizer = adam(self.net.parameters())
+        self.loss = functional.ce_rate_loss()
 
-    def step() -> None:
-        optimizer.zero_grad()
-        utils.reset(net)
-        spikes = torch.stack([net(images) for _ in range(network["steps"])])
-        loss_function(spikes, labels).backward()
-        optimizer.step()
+    def forward(self):
+        utils.reset(self.net)
+        return torch.stack([self.net(self.images) for _ in range(self.steps)])
 
-    return step
+    def step(self):
+        self.optimizer.zero_grad()
+        self.loss(self.forward(), self.labels).backward()
+        self.optimizer.step()
+
+    def rates(self):
+        return spike_rates(of_kind(self.net, snn.Leaky), self.forward)

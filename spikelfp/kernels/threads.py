@@ -3,12 +3,11 @@
 Plain threads that sleep between calls: compilers' own thread pools spin, and two that spin on the same cores (torch's
 and another) slow each other down manyfold as soon as the machine is shared. What sleeps may wake late, by milliseconds
 on a virtual machine, so nobody waits for that: work is cut into pieces, whoever is awake takes the next one, and a
-thread that comes when all are taken sleeps on. It is woken on another core than that of its waker, which is busy.
+thread that comes when all are taken sleeps on.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -74,25 +73,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _core() -> Callable[[], int] | None:
-    """What tells the core a thread runs on, where threads can be kept off one."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    return getattr(ctypes.CDLL(None), "sched_getcpu", None)
-
-
-_current_core = _core()
-
-
-def _elsewhere(workers: list[Worker]) -> None:
-    """Keep ``workers`` off the core of this thread, on those that it may use."""
-    if _current_core is None:
-        return
-    cores = os.sched_getaffinity(0) - {_current_core()}
-    for worker in workers if cores else ():
-        os.sched_setaffinity(worker.native_id or 0, cores)
-
-
 def split(run: Run, size: int, grain: int, pieces: int = 4) -> None:
     """Call ``run(low, high)`` over ``0…size``, in parts by as many threads as torch has.
 
@@ -108,7 +88,6 @@ def split(run: Run, size: int, grain: int, pieces: int = 4) -> None:
             _workers.append(Worker())
         workers = _workers[: min(threads, parts) - 1]
     job = Job(run, [size * part // parts for part in range(parts + 1)])
-    _elsewhere(workers)
     for worker in workers:
         worker.calls.put(job)
     job.work()

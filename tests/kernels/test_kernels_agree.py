@@ -1,7 +1,6 @@
 """Every kernel against the readable reference: the same spikes to the last one, the same messages to rounding."""
 
 import os
-
 import threading
 
 import pytest

@@ -1,0 +1,34 @@
+"""All benchmarks one after the other: ``python -m benchmarks [--quick]``, or ``make bench``.
+
+The one of a GPU runs only where there is a CUDA device.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import torch
+
+from benchmarks import curves, epochs, rules, step
+from benchmarks.record import arguments
+
+
+def main(given: list[str] | None = None) -> None:
+    """Run them."""
+    parser = arguments(__doc__)
+    parser.add_argument("--data-dir", help="folder that holds mnist/ (default: $SPIKELFP_DATA)")
+    options = parser.parse_args(given)
+    common = (["--quick"] if options.quick else []) + (["--out", str(options.out)] if options.out else [])
+    step.main(common)
+    rules.main(common)
+    epochs.main(common + (["--data-dir", options.data_dir] if options.data_dir else []))
+    curves.main(common)
+    if torch.cuda.is_available():
+        subprocess.run([sys.executable, "-m", "benchmarks.gpu"], check=True)
+    else:
+        print("No CUDA device: benchmarks.gpu is left out.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What contenders share. It needs torch alone: each contender runs in an environment of its own."""
+
+from itertools import pairwise
+
+import torch
+
+LR = 1e-7
+"""Adam's learning rate: a step costs the same, and over a whole run the weights, and so the spike rates, stay."""
+
+
+def load(parameters, network, gain=1.0):
+    """Copy the weights of ``network["start"]`` into ``parameters``, layer by layer, times ``gain``; else leave them."""
+    if "start" not in network:
+        return
+    saved = torch.load(network["start"], weights_only=True)["parameters"]
+    with torch.no_grad():
+        for parameter, values in zip(parameters, saved, strict=True):
+            if parameter.shape != values.shape:
+                raise ValueError(f"a parameter of shape {tuple(parameter.shape)}, in the file {tuple(values.shape)}")
+            parameter.copy_(values * gain)
+
+
+def adam(parameters):
+    """The optimiser of every contender."""
+    return torch.optim.Adam(parameters, lr=LR, fused=True)
+
+
+def spike_rates(neurons, run):
+    """Mean output of each of the modules ``neurons`` while ``run()`` shows the network its images."""
+    counts = [[0.0, 0] for _ in neurons]
+
+    def counter(count):
+        def hook(module, inputs, output):
+            spikes = output[0] if isinstance(output, tuple) else output
+            count[0] += spikes.sum(dtype=torch.float64).item()
+            count[1] += spikes.numel()
+
+        return hook
+
+    handles = [m.register_forward_hook(counter(c)) for m, c in zip(neurons, counts, strict=True)]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [spikes / number for spikes, number in counts]
+
+
+def of_kind(net, kind):
+    """The modules of a class, in order."""
+    return [module for module in net.modules() if isinstance(module, kind)]
+
+
+def layers(network, neurons):
+    """Torch's layers of the network, each followed by ``neurons()``, the same for every step-by-step simulator."""
+    if network["kind"] == "lenet":
+        return [
+            torch.nn.Conv2d(1, 12, 5), torch.nn.MaxPool2d(2), neurons(),
+            torch.nn.Conv2d(12, 64, 5), torch.nn.MaxPool2d(2), neurons(), torch.nn.Flatten(),
+            torch.nn.Linear(1024, 1024), neurons(), torch.nn.Linear(1024, 10), neurons(),
+        ]  # fmt: skip
+    pairs = pairwise(network["sizes"])
+    return [torch.nn.Flatten(), *(m for a, b in pairs for m in (torch.nn.Linear(a, b), neurons()))]

@@ -1,0 +1,14 @@
+"""This package: LFP-ε, reward A.4, Adam, the sequence recomputed in parts of √T steps to save memory."""
+
+import spikelfp_lfp
+
+from spikelfp import nn
+
+PACKAGES = spikelfp_lfp.PACKAGES
+
+
+class Contender(spikelfp_lfp.Contender):
+    """One training step of the network."""
+
+    def forward(self):
+        return nn.recomputed(self.net, nn.constant(self.images, self.steps))[0]

@@ -1,0 +1,43 @@
+"""Whole epochs of one contender in a process of its own: ``epoch_worker.py FILE SETTINGS``, the settings as JSON.
+
+Each line read starts an epoch; its seconds of training, the accuracy after it and the memory are written back. The
+contender file has ``train(splits, settings, turn)``, which calls ``turn(accuracy)`` after every epoch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import worker
+
+from spikelfp import data
+
+
+def main() -> None:
+    """Answer until the epochs are over."""
+    file, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
+    sys.path[0] = str(file.parent)  # contenders share a module there
+    module = importlib.import_module(file.stem)
+    splits = data.load(settings["data"], settings["data_dir"])
+    print(json.dumps(worker.about(module)), flush=True)
+    sys.stdin.readline()
+    start = time.perf_counter()
+
+    def turn(accuracy: Callable[[], float]) -> None:
+        nonlocal start
+        seconds = time.perf_counter() - start
+        answer = {"seconds": seconds, "accuracy": accuracy(), "peak_mb": worker.peak_mb()}
+        print(json.dumps(answer), flush=True)
+        sys.stdin.readline()
+        start = time.perf_counter()
+
+    module.train(splits, settings, turn)
+
+
+if __name__ == "__main__":
+    main()

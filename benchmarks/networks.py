@@ -1,0 +1,47 @@
+"""The networks of the step benchmark, where their spike rates come from, and what is aimed at.
+
+``start`` says how the weights are made that every contender begins from (:mod:`benchmarks.start`); ``goals`` how many
+times our step a peer should at least take, and how many times a dense floor ours may at most take; ``memory_goals``
+how many times our memory a peer should at least hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.contenders import CONVOLUTIONS, FLOOR, LFPROP, SNNTORCH
+
+Network = dict[str, Any]
+
+DEEP: Network = {"kind": "mlp", "sizes": [784, 1000, 1000, 10], "steps": 25, "batch": 128}
+LENET: Network = {"kind": "lenet", "steps": 25, "batch": 128}
+
+NETWORKS: dict[str, Network] = {
+    "784-1000-10, T 15": {
+        "kind": "mlp",
+        "sizes": [784, 1000, 10],
+        "steps": 15,
+        "batch": 128,
+        "start": {"how": "initial"},
+        "goals": {LFPROP: 8.0, SNNTORCH: 4.0, FLOOR: 1.3},
+    },
+    "784-1000-1000-10, T 25, 15 % spikes": DEEP
+    | {"start": {"how": "scaled", "rate": 0.15}, "goals": {LFPROP: 2.5, SNNTORCH: 1.7, FLOOR: 1.1}},
+    "784-1000-1000-10, T 25, trained": DEEP
+    | {
+        "start": {"how": "trained", "lr": 2e-2, "epochs": 10, "at_most": 0.03},
+        "goals": {LFPROP: 7.0, SNNTORCH: 5.0, FLOOR: 0.5},
+    },
+    "LeNet (A.6.4), T 25, 10 % spikes": LENET
+    | {
+        "start": {"how": "scaled", "rate": 0.10},
+        "goals": {LFPROP: 4.0, SNNTORCH: 1.8, CONVOLUTIONS: 1.2},
+        "memory_goals": {SNNTORCH: 3.0},
+    },
+    "LeNet (A.6.4), T 25, 2 % spikes": LENET
+    | {
+        "start": {"how": "scaled", "rate": 0.02},
+        "goals": {LFPROP: 4.0, SNNTORCH: 1.8, CONVOLUTIONS: 1.0},
+        "memory_goals": {SNNTORCH: 3.0},
+    },
+}

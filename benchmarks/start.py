@@ -1,0 +1,118 @@
+"""Weights, images and labels that every contender starts from, made once and kept in ``benchmarks/.cache``.
+
+The images are the 8×8 digits that come with scikit-learn, resized to 28×28 (bilinear). The weights are, by ``how``:
+
+* ``initial``: those the network is made with;
+* ``scaled``: the same with the weights and biases in front of each hidden layer times a factor at which the layer
+  fires at ``rate`` spikes per neuron and step: a network whose products are as dense as that;
+* ``trained``: after ``epochs`` epochs of LFP on the digits at learning rate ``lr``; an error if a hidden layer then
+  fires at more than ``at_most``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+import spikelfp
+from benchmarks.networks import Network
+from spikelfp import TemporalTrainer, data, models, nn
+from spikelfp.analysis import spike_rates
+from spikelfp.files import write_tensors
+
+CACHE = Path(__file__).parent / ".cache"
+VERSION = 1
+"""Of what this module makes: files of another one are not used."""
+
+_HALVINGS = 24
+_WIDEST = 1e3  # largest factor tried, and one over the smallest
+
+console = Console(stderr=True)
+
+
+def with_start(network: Network, folder: Path = CACHE) -> Network:
+    """``network`` as contenders take it: its ``start`` is the path of a file, its goals are left out."""
+    plain = {key: network[key] for key in ("kind", "sizes", "steps", "batch") if key in network}
+    return plain | {"start": str(start_file(network, folder))}
+
+
+def start_file(network: Network, folder: Path = CACHE) -> Path:
+    """The file with what ``network`` starts from, made in ``folder`` if it is not there yet."""
+    parts = {key: network[key] for key in ("kind", "sizes", "steps", "batch", "start") if key in network}
+    recipe = json.dumps([VERSION, spikelfp.__version__, torch.__version__, parts], sort_keys=True)
+    path = folder / f"{network['start']['how']}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.pt"
+    if not path.exists():
+        write_tensors(path, make(network))
+    return path
+
+
+def digits() -> tuple[data.ArrayDataset, data.ArrayDataset]:
+    """The digits for training and for testing, ``[N, 1, 28, 28]`` in [0, 1]."""
+    splits = data.load("digits")
+    return _resized(splits.train), _resized(splits.test)
+
+
+def make(network: Network) -> dict[str, Any]:
+    """Parameters, images and labels of the start of ``network``."""
+    start = network["start"]
+    train, _ = digits()
+    images, labels = train.__getitems__([index % len(train) for index in range(network["batch"])])
+    torch.manual_seed(0)
+    net = models.lif_lenet() if network["kind"] == "lenet" else models.lif_mlp(network["sizes"])
+    if start["how"] == "scaled":
+        scale_to(net, nn.constant(images[:32], network["steps"]), start["rate"])
+    elif start["how"] == "trained":
+        _train(net, train, network)
+    elif start["how"] != "initial":
+        raise ValueError(f"a start is initial, scaled or trained, not {start['how']!r}")
+    return {"parameters": [p.detach().contiguous() for p in net.parameters()], "images": images, "labels": labels}
+
+
+@torch.no_grad()
+def scale_to(net: nn.Sequential, x: Tensor, rate: float) -> list[float]:
+    """Scale what stands in front of every hidden LIF layer of ``net`` so that it fires at ``rate`` on ``x``.
+
+    Found by halving an interval of factors; returns the rates that were reached, which stay below ``rate`` where
+    too few neurons get a current above 0.
+    """
+    reached: list[float] = []
+    last = [layer for layer in net if isinstance(layer, nn.LIF)][-1]
+    weighted: torch.nn.Module | None = None
+    for layer in net:
+        if layer is last:
+            break
+        if isinstance(layer, nn.LIF) and weighted is not None:
+            low, high = 1 / _WIDEST, _WIDEST
+            for _ in range(_HALVINGS):
+                middle = (low * high) ** 0.5
+                low, high = (low, middle) if layer(x * middle).mean() > rate else (middle, high)
+            for parameter in weighted.parameters():
+                parameter.mul_(low)
+            x = layer(x * low)
+            reached.append(x.mean().item())
+        else:
+            weighted = layer if getattr(layer, "weight", None) is not None else weighted
+            x = layer(x)
+    return reached
+
+
+def _train(net: nn.Sequential, train: data.ArrayDataset, network: Network) -> None:
+    start = network["start"]
+    console.print(f"training the start of {network.get('sizes', network['kind'])}, once; it is kept in {CACHE}")
+    trainer = TemporalTrainer(net, steps=network["steps"], lr=start["lr"], device="cpu")
+    trainer.fit(train, start["epochs"])
+    images, _ = train.__getitems__(range(network["batch"]))
+    rates = list(spike_rates(net, nn.constant(images, network["steps"])).values())[:-1]
+    if max(rates) > start["at_most"]:
+        raise RuntimeError(f"training left hidden spike rates of {rates}, above {start['at_most']}")
+
+
+def _resized(part: data.ArrayDataset) -> data.ArrayDataset:
+    images = torch.nn.functional.interpolate(part.values(part.images), size=(28, 28), mode="bilinear")
+    return data.ArrayDataset(images, part.labels, classes=10)

@@ -1,0 +1,108 @@
+"""Markdown tables of the step benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, OURS
+from benchmarks.networks import Network
+from benchmarks.turns import Result
+
+Table = dict[str, dict[str, Result]]
+FLOORS = (FLOOR, CONVOLUTIONS)
+
+
+def rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, and an empty one."""
+    return [_row(head), "|---" * len(head) + "|", *map(_row, body), ""]
+
+
+def ratio(results: dict[str, Result], name: str) -> float | None:
+    """Times our step that ``name`` takes, for a peer; our step in times of ``name``, for a floor."""
+    if "ms" not in results.get(name, {}):
+        return None
+    peer, ours = results[name]["ms"], results[OURS]["ms"]
+    return ours / peer if name in FLOORS else peer / ours
+
+
+def memory_ratio(results: dict[str, Result], name: str) -> float | None:
+    """Times our memory that ``name`` holds beyond what it held before the network was built."""
+    if "ms" not in results.get(name, {}) or not results[OURS]["grown_mb"]:
+        return None
+    return results[name]["grown_mb"] / results[OURS]["grown_mb"]
+
+
+def markdown(table: Table, networks: dict[str, Network], about: str) -> str:
+    """Times, ratios beside their goals, memory, spike rates, versions, and who did not run."""
+    names = [name for name in CONTENDERS if any("ms" in results.get(name, {}) for results in table.values())]
+    lines = [about, ""]
+    lines += rows(["step", *names], [[n, *(_time(r, name) for name in names)] for n, r in table.items()])
+    lines += ["In brackets: times our LFP step; for dense products, our LFP step as a multiple of them.", ""]
+    lines += _goals(table, networks)
+    lines += ["Most memory, in MB, beyond what the process held before the network was built (in brackets: in all):"]
+    lines += [
+        "",
+        *rows(["step", *names], [[n, *(_memory(r.get(name, {})) for name in names)] for n, r in table.items()]),
+    ]
+    spiking = [name for name in names if any(r.get(name, {}).get("rates") for r in table.values())]
+    lines += ["Spikes per neuron and step, layer by layer, of the weights that all start from:", ""]
+    lines += rows(
+        ["network", *spiking], [[n, *(_rates(r.get(name, {})) for name in spiking)] for n, r in table.items()]
+    )
+    versions = {k: v for r in table.values() for name in r for k, v in r[name].get("versions", {}).items()}
+    lines += ["Versions: " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".", ""]
+    return "\n".join(lines + absent(table))
+
+
+def _goals(table: Table, networks: dict[str, Network]) -> list[str]:
+    head, columns = ["step"], []
+    for key, measured, what in (("goals", ratio, ""), ("memory_goals", memory_ratio, ", memory")):
+        goals = {network: networks[network].get(key, {}) for network in table}
+        for name in CONTENDERS:
+            if any(name in goal for goal in goals.values()):
+                head.append((f"ours / {name}" if name in FLOORS else f"{name} / ours") + what)
+                columns.append([_against(measured(r, name), goals[n].get(name), name) for n, r in table.items()])
+    body = [list(cells) for cells in zip(table, *columns, strict=True)]
+    return ["Ratios within this run, beside their goals:", "", *rows(head, body)] if columns else []
+
+
+def absent(table: Table) -> list[str]:
+    """Who did not run, and why, a line each."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for network, results in table.items():
+        for name, result in results.items():
+            if "skipped" in result:
+                reasons.setdefault((name, result["skipped"]), []).append(network)
+    every = len(table)
+    lines = [
+        f"* {name}{'' if len(where) == every else ' (' + '; '.join(where) + ')'}: {why}"
+        for (name, why), where in reasons.items()
+    ]
+    return ["Did not run:", "", *lines, ""] if lines else []
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _time(results: dict[str, Result], name: str) -> str:
+    times = ratio(results, name)
+    return "–" if times is None else f"{results[name]['ms']:.1f} ms" + ("" if name == OURS else f" ({times:.2f}×)")
+
+
+def _against(times: float | None, goal: float | None, name: str) -> str:
+    if times is None or goal is None:
+        return "–" if times is None else f"{times:.2f}×"
+    met = times <= goal if name in FLOORS else times >= goal
+    return f"{times:.2f}× (goal {'≤' if name in FLOORS else '≥'} {goal:g}×, {'met' if met else 'not met'})"
+
+
+def _memory(result: Result) -> str:
+    if "peak_mb" not in result:
+        return "–"
+    return f"{'' if result['grown_exact'] else '≥ '}{result['grown_mb']:.0f} ({result['peak_mb']:.0f})"
+
+
+def _rates(result: Result) -> str:
+    rates = result.get("rates")
+    return " · ".join(f"{100 * rate:.2f} %" for rate in rates) if rates else "–"
