@@ -21,6 +21,7 @@ _TILE = 256  # columns; 1000 rows of them are 1 MB
 _GRAIN = 64  # rows below which another thread costs more than it saves
 _ENTRIES = 262_144  # the same for entries that are only moved
 _LINE = 16  # rows or columns transposed together: a cache line of float32
+_SMALL = 65_536  # weights that stay in the cache with their updates
 _REUSE = 2  # copies of a tile pay when each of its rows is read this often
 
 # Sums in another order, as vector units and the dense products make them; infinities and NaN as they are.
@@ -145,6 +146,17 @@ def _update(first, row, value, message, out, copy, top, bottom, left, right):
                     target[i] = sums[i, j]
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
+def _scatter(begin, end, index, value, message, total, top, bottom):
+    """``total [K, N] += Xᵀ M`` over rows ``top … bottom``."""
+    for r in range(top, bottom):
+        m = message[r]
+        for e in range(begin[r], end[r]):
+            target, v = total[index[e]], value[e]
+            for j in range(len(m)):
+                target[j] += v * m[j]
+
+
 def _over(run, rows: int, columns: int) -> None:
     """``run(top, bottom, left, right)`` over a matrix, in parts: of its columns where that leaves whole tiles."""
     if columns >= 2 * _TILE:
@@ -174,9 +186,24 @@ def message(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.nda
 def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
     """``out [N, K] = Mᵀ X``."""
     begin, end, _, value = events
+    if out.size <= _SMALL:
+        _narrow_update(events, messages, out)
+        return
     count = int((end - begin).sum())
     first = np.empty(out.shape[1] + 1, np.int64)
     row, by_column = np.empty(count, np.int32), np.empty(count, value.dtype)
     _by_column(*events, first, row, by_column)
     copy = count >= _REUSE * len(messages)
     _over(lambda *part: _update(first, row, by_column, messages, out, copy, *part), *out.shape[::-1])
+
+
+def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
+    """:func:`update` of few weights: they stay in the cache, so that events need not be sorted."""
+    shares: dict[int, np.ndarray] = {}
+
+    def run(top: int, bottom: int) -> None:
+        shares[top] = np.zeros(out.shape[::-1], out.dtype)
+        _scatter(*events, messages, shares[top], top, bottom)
+
+    threads.split(run, len(messages), _GRAIN, pieces=1)
+    np.copyto(out, sum((shares[top] for top in sorted(shares)), np.zeros((), out.dtype)).T)

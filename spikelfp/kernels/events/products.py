@@ -17,7 +17,7 @@ from spikelfp.memory import empty
 
 ENTER, LEAVE = 0.22, 0.26
 """Densities below which a wide layer takes to events, and above which it goes back: measured, docs/performance.md."""
-_HANDLING = 60  # outputs whose products cost as much as finding, keeping and sorting an event
+_HANDLING = 20  # outputs whose products cost as much as finding, keeping and sorting an event
 _TRANSPOSITION = 10  # rows whose dense products cost as much as the transposed copy of the weights
 _SMALLEST = 1_000_000  # multiplications of a dense product below which it is as good as free
 

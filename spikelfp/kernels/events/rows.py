@@ -13,6 +13,7 @@ from spikelfp.kernels import threads
 from spikelfp.memory import empty
 
 _GRAIN = 262_144  # entries below which another thread costs more than it saves
+_SAMPLE = 65_536  # entries that tell roughly how dense a matrix is
 _COLUMN = torch.empty(0, dtype=torch.int32)
 _GROUP = 8  # entries looked at in one go: most groups of a sparse row are empty
 
@@ -72,6 +73,24 @@ def _compact(matrix, bits, begin, end, index, value, limit, first, last):
     return last
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _count(matrix, every):
+    """Entries that are not zero in each ``every``-th row, and all entries of those rows."""
+    found, seen = 0, 0
+    for r in range(0, matrix.shape[0], every):
+        row = matrix[r]
+        for j in range(len(row)):
+            found += row[j] != 0
+        seen += len(row)
+    return found, seen
+
+
+def _looks_denser(matrix: np.ndarray, limit: float) -> bool:
+    """Whether a sample of the rows is clearly denser than ``limit``, so that looking for events is in vain."""
+    found, seen = _count(matrix, max(1, matrix.size // _SAMPLE))
+    return found > (1.25 * limit) * seen
+
+
 def events_of(matrix: Tensor, limit: float) -> Events | None:
     """Events of ``matrix`` ``[R, K]`` (float32 or float64, on the CPU); ``None`` at a higher density than ``limit``.
 
@@ -80,12 +99,14 @@ def events_of(matrix: Tensor, limit: float) -> Events | None:
     if limit < 0:
         return None
     rows, columns = matrix.shape
+    values = matrix.detach().contiguous().numpy()
+    if limit < 1 and _looks_denser(values, limit):
+        return None
     room = limit * columns + 1 if rows else 0.0  # entries a row has room for, on average
     size = int(rows * room) + columns + _GROUP
     column = empty((size,), _COLUMN)
     value = empty((size,), matrix)
     begin, end = torch.empty(2, rows, dtype=torch.int64)
-    values = matrix.detach().contiguous().numpy()
     bits = values.view(np.int32 if values.itemsize == 4 else np.int64)
     places = [part.numpy() for part in (begin, end, column, value)]
     full = False
