@@ -5,12 +5,11 @@ The one of a GPU runs only where there is a CUDA device.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import torch
 
-from benchmarks import curves, epochs, rules, step
+from benchmarks import curves, epochs, gpu, rules, step
 from benchmarks.record import arguments
 
 
@@ -25,7 +24,7 @@ def main(given: list[str] | None = None) -> None:
     epochs.main(common + (["--data-dir", options.data_dir] if options.data_dir else []))
     curves.main(common)
     if torch.cuda.is_available():
-        subprocess.run([sys.executable, "-m", "benchmarks.gpu"], check=True)
+        gpu.main(common)
     else:
         print("No CUDA device: benchmarks.gpu is left out.", file=sys.stderr)
 

@@ -112,6 +112,8 @@ def _check(images: Tensor, steps: int, unit_range: bool = False) -> None:
         raise UserError(f"steps must be a whole number of at least 1, got {steps}")
     if not images.is_floating_point():
         raise ShapeError(f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first")
+    if not unit_range and torch.isfinite(images.sum()):
+        return  # one pass where all is well: NaN and infinity stay in a sum
     bad = ~torch.isfinite(images)
     if unit_range:
         bad |= (images < 0) | (images > 1)
