@@ -34,7 +34,7 @@ def test_it_is_told_once(capsys):
 
 
 def test_the_first_use_says_so_and_the_second_is_silent(tmp_path):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "SPIKELFP_KERNELS": "auto"}
     runs = [
         subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
         for _ in range(2)
