@@ -11,6 +11,13 @@ from spikelfp.kernels.events.conv_events import image_events
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice
 
+
+@pytest.fixture(autouse=True)
+def _compiled(monkeypatch):
+    """Event-driven products are compiled, whatever kernels the other tests are told to use."""
+    monkeypatch.setenv("SPIKELFP_KERNELS", "auto")
+
+
 WAYS = {"always": "EventConvolutionBackward", "never": "BlockedConvolutionBackward"}
 
 

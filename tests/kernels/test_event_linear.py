@@ -15,6 +15,13 @@ from spikelfp.kernels.events.choice import Choice
 from spikelfp.kernels.events.rows import events_of
 from spikelfp.propagation import propagate
 
+
+@pytest.fixture(autouse=True)
+def _compiled(monkeypatch):
+    """Event-driven products are compiled, whatever kernels the other tests are told to use."""
+    monkeypatch.setenv("SPIKELFP_KERNELS", "auto")
+
+
 RULES = [
     rules.Epsilon(), rules.Epsilon(normalize=True), rules.Zero(), rules.AlphaBeta(), rules.ZPlusMinus(),
     rules.Gamma(), rules.Gradient(), rules.Surrogate(),

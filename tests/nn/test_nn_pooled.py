@@ -10,6 +10,12 @@ from spikelfp.kernels.events import choice, convolve
 
 
 @pytest.fixture(autouse=True)
+def _compiled(monkeypatch):
+    """Event-driven products are compiled, whatever kernels the other tests are told to use."""
+    monkeypatch.setenv("SPIKELFP_KERNELS", "auto")
+
+
+@pytest.fixture(autouse=True)
 def _nothing_is_small(monkeypatch):
     monkeypatch.setattr(convolve, "_SMALLEST", 0)
 
