@@ -79,8 +79,3 @@ def empty(shape: Sequence[int], like: Tensor) -> Tensor:
     if size < _LARGE or like.device.type != "cpu":
         return like.new_empty(shape)
     return pool.bytes(size).view(like.dtype).view(*shape)
-
-
-def zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """The same, filled with 0."""
-    return empty(shape, like).zero_()

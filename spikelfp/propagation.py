@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
 from spikelfp.errors import NonFiniteError, ShapeError, UserError
-from spikelfp.functional.credit import neurons_behind, to_message
+from spikelfp.functional.credit import hand_over, to_message
 
 _NOT_FINITE = "the reward holds NaN or infinity"
 
@@ -61,10 +60,6 @@ def _check(outputs: Tensor, reward: Tensor) -> None:
 
 def _start(outputs: Tensor, reward: Tensor, eps: float) -> Tensor:
     """The message to begin with; to neurons the reward is handed directly, and the message is zero."""
-    neurons = neurons_behind(outputs.grad_fn)
-    if neurons is None:
-        return to_message(reward, outputs.detach(), eps)
-    if neurons is not outputs.grad_fn:
-        (reward,) = torch.autograd.grad(outputs, GradientEdge(neurons, 0), reward, retain_graph=True)
-    neurons.output_reward = reward  # type: ignore[attr-defined]
-    return torch.zeros_like(outputs)
+    if hand_over(outputs, reward):
+        return torch.zeros_like(outputs)
+    return to_message(reward, outputs.detach(), eps)

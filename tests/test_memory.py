@@ -5,7 +5,7 @@ import threading
 
 import torch
 
-from spikelfp.memory import Pool, empty, pool, zeros
+from spikelfp.memory import Pool, empty, pool
 
 
 def test_memory_comes_back_when_nobody_uses_it():
@@ -41,7 +41,7 @@ def test_it_never_holds_more_than_was_in_use_at_once():
 
 def test_tensors_keep_their_memory_while_they_live():
     like = torch.empty(0, dtype=torch.float32)
-    a = zeros((1000, 300), like)
+    a = empty((1000, 300), like).zero_()
     b = a[500:].t()
     before = pool.used
     del a

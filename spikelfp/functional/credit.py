@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import Node
+from torch.autograd.graph import GradientEdge, Node
 
 from spikelfp.memory import empty
 
@@ -84,6 +84,17 @@ def neurons_behind(node: Node | None) -> Node | None:
             return None
         node = node.next_functions[0][0]
     return None
+
+
+def hand_over(outputs: Tensor, reward: Tensor) -> bool:
+    """Leave ``reward`` at the neurons whose outputs these are; ``False`` where they are not those of neurons."""
+    neurons = neurons_behind(outputs.grad_fn)
+    if neurons is None:
+        return False
+    if neurons is not outputs.grad_fn:
+        (reward,) = torch.autograd.grad(outputs, GradientEdge(neurons, 0), reward, retain_graph=True)
+    neurons.output_reward = reward  # type: ignore[attr-defined]
+    return True
 
 
 class StackedSpikes(Function, NeuronNode):

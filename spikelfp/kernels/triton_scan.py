@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import triton
-from torch import Tensor
+from torch import Tensor, library
 from triton.runtime.interpreter import InterpretedFunction
 
 from spikelfp.functional.lif import LIFParameters, Trace
@@ -55,7 +55,7 @@ def _source(current: Tensor) -> tuple[Tensor, bool]:
     return (current if varying else current[:1]).contiguous(), varying
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "spikelfp::lif_forward",
     mutates_args=(),
     schema="(Tensor current, Tensor start, float beta, float threshold, bool to_zero, bool keep) -> (Tensor, Tensor)",
@@ -84,7 +84,7 @@ def _traces(current: Tensor, start: Tensor, keep: bool) -> tuple[Tensor, Tensor]
     return current.new_empty(current.shape), current.new_empty((len(current) if keep else 1, *start.shape))
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "spikelfp::lif_reverse",
     mutates_args=(),
     schema="(Tensor? message, Tensor? reward, Tensor? final, Tensor? membrane, Tensor? current, Tensor start, "
@@ -133,7 +133,7 @@ def _steps(membrane: Tensor | None, current: Tensor | None) -> int:
     return len(trace)
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "spikelfp::leaky_integrate",
     mutates_args=(),
     schema="(Tensor current, Tensor start, float beta, bool backwards) -> Tensor",

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import GradientEdge
 from torch.func import functional_call
 
 from spikelfp.errors import UserError
-from spikelfp.functional.credit import NeuronNode, keep_node, neurons_behind
+from spikelfp.functional.credit import NeuronNode, hand_over, keep_node
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.nn.layer import Layer, State
 from spikelfp.nn.setting import Setting
@@ -155,22 +154,13 @@ def _send_back(
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """Messages to the input and to the start state of a part; those to the weights are added to their ``grad``."""
     if reward is not None:
-        _hand_over(graph.out, reward)
+        assert hand_over(graph.out, reward)
         message = torch.zeros_like(graph.out) if message is None else message
     ends = [(graph.out, message), *zip(tensors_of(graph.final), to_final, strict=True)]
     reached = [(end, own) for end, own in ends if own is not None and end.requires_grad]
     if reached:
         torch.autograd.backward([end for end, _ in reached], [own for _, own in reached])
     return graph.x.grad, [leaf.grad for leaf in graph.start]
-
-
-def _hand_over(out: Tensor, reward: Tensor) -> None:
-    """Leave the reward of ``out`` at the neurons whose output it is."""
-    neurons = neurons_behind(out.grad_fn)
-    assert neurons is not None
-    if neurons is not out.grad_fn:
-        (reward,) = torch.autograd.grad(out, GradientEdge(neurons, 0), reward, retain_graph=True)
-    neurons.output_reward = reward  # type: ignore[attr-defined]
 
 
 def _mapped(fn: Callable[[Any], Any], state: State) -> State:

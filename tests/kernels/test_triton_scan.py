@@ -9,6 +9,7 @@ import os
 import pytest
 import torch
 from reference import DENOMINATORS, RESETS, lif_reward, lif_run
+from torch import library
 
 from spikelfp import kernels, models, nn, propagate, rewards
 from spikelfp.functional.lif import LIFParameters
@@ -182,11 +183,11 @@ def test_the_operators_are_what_they_say(constant, scan, device):
     current, message, start, membrane = on(device, current, message, start, membrane)
     ops, flags = torch.ops.spikelfp, (False, True, constant)
     for keep in (True, False):
-        torch.library.opcheck(ops.lif_forward.default, (current, start, 0.9, 1.0, False, keep))
+        library.opcheck(ops.lif_forward.default, (current, start, 0.9, 1.0, False, keep))
     reverse = ops.lif_reverse.default
-    torch.library.opcheck(reverse, (message, message, start, membrane, None, start, 0.9, 1.0, 1e-6, *flags))
-    torch.library.opcheck(reverse, (message, None, None, None, current, start, 0.9, 1.0, 1e-6, *flags))
-    torch.library.opcheck(ops.leaky_integrate.default, (current, start, 0.9, True))
+    library.opcheck(reverse, (message, message, start, membrane, None, start, 0.9, 1.0, 1e-6, *flags))
+    library.opcheck(reverse, (message, None, None, None, current, start, 0.9, 1.0, 1e-6, *flags))
+    library.opcheck(ops.leaky_integrate.default, (current, start, 0.9, True))
 
 
 @pytest.mark.parametrize("layer", [lambda: nn.LIF(0.9, 0.3, learn_beta=True), lambda: nn.Synaptic(0.7, 0.9, 0.3)])

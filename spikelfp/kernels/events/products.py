@@ -33,8 +33,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: Choice, activ
     choice: of this layer; it is told what was done. active_only: the message to an input of 0 is 0 instead of
     ``Wᵀ m``; allowed where the input is the output of neurons under an LFP rule, which take no message when silent.
     """
-    fits = can_run(x, weight) and (choice.limit() >= 1 or x.numel() * len(weight) >= _SMALLEST)
-    events = _events(x, len(weight), choice.limit()) if fits else None
+    limit = choice.limit()
+    fits = can_run(x, weight) and (limit >= 1 or x.numel() * len(weight) >= _SMALLEST)
+    events = _events(x, len(weight), limit) if fits else None
     choice.events = events is not None
     if events is not None:
         return EventLinear.apply(x, weight, bias, events, active_only)
