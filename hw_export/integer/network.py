@@ -1,0 +1,258 @@
+"""A chain of layers in whole numbers: what a chip is given, whichever chip it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hw_export.chain import leaves
+from hw_export.quantize import QuantizedNetwork
+from spikelfp import nn
+from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.lif import Reset
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """``a = W s + b``: weight int32 ``[out, in]``, bias int64 ``[out]``."""
+
+    name: str
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """Convolution with zeros around: weight int32 ``[out, in / groups, height, width]``, bias int64 ``[out]``."""
+
+    name: str
+    weight: Tensor
+    bias: Tensor
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Sums, or the largest value, of windows that do not reach over the border."""
+
+    name: str
+    kind: str
+    kernel: Pair
+    stride: Pair
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """``[channels, height, width]`` as one row."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """LIF neurons: decay per step, how they reset, and their whole threshold, in the unit of the sums they get.
+
+    threshold: int64, ``[]`` or one for each channel or neuron of a dense layer, ``[channels]``.
+    """
+
+    name: str
+    beta: float
+    threshold: Tensor
+    reset: Reset
+
+
+Layer = Dense | Conv | Pool | Flatten | Neurons
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerNetwork:
+    """Layers of whole numbers in the order they run, for inputs of whole numbers.
+
+    bits: of a weight. input_scale: an input ``x`` of the trained network is the whole number ``x · input_scale`` here.
+    input_shape: of one sample at one step. shapes: of what each layer gives out, one for each of ``layers``.
+    """
+
+    layers: tuple[Layer, ...]
+    bits: int
+    input_scale: int
+    input_shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(net: QuantizedNetwork, input_shape: Sequence[int] | None = None) -> IntegerNetwork:
+        """The whole numbers of a network of :func:`~hw_export.quantize.quantize`.
+
+        Average pooling becomes a sum: the biases and thresholds behind it grow by the area of the pool.
+        input_shape: of one sample, needed where the first layer does not tell it.
+
+        Raises :class:`~spikelfp.errors.UserError` for a network left in floats, weights without neurons behind them,
+        or layers that have no form in whole numbers, by name.
+        """
+        if net.bits is None:
+            raise UserError("the network has float weights: quantise it first, with 2 to 16 bits")
+        layers = tuple(_integers(net))
+        if not any(isinstance(layer, Neurons) for layer in layers):
+            raise UserError("the network has no LIF neurons: chips of spiking neurons cannot hold it")
+        if not isinstance(layers[-1], Neurons):
+            raise UserError(f"the network ends with {layers[-1].name!r} and no neurons behind it")
+        shape = _input_shape(layers, input_shape)
+        return IntegerNetwork(layers, net.bits, net.input_scale or 1, shape, _shapes(layers, shape))
+
+    @property
+    def products(self) -> tuple[Dense | Conv, ...]:
+        """The layers of weights."""
+        return tuple(layer for layer in self.layers if isinstance(layer, (Dense, Conv)))
+
+    @property
+    def neurons(self) -> tuple[Neurons, ...]:
+        """The layers of neurons."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Neurons))
+
+    def shape_of(self, layer: Layer) -> tuple[int, ...]:
+        """Shape of what ``layer`` gives out for one sample at one step."""
+        return self.shapes[next(index for index, own in enumerate(self.layers) if own is layer)]
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Weights and biases by name, ``<layer>.weight`` and ``<layer>.bias``."""
+        return {f"{layer.name}.{kind}": getattr(layer, kind) for layer in self.products for kind in ("weight", "bias")}
+
+    def with_parameters(self, parameters: dict[str, Tensor]) -> IntegerNetwork:
+        """The same network with some other weights and biases, of the same shapes."""
+        own = self.parameters()
+        for name, tensor in parameters.items():
+            if name not in own:
+                raise UserError(f"the network has no parameter {name!r}: it has {', '.join(own)}")
+            if tensor.shape != own[name].shape:
+                raise ShapeError(f"{name} has shape {tuple(own[name].shape)}, got {tuple(tensor.shape)}")
+        made = own | parameters
+        return replace(
+            self,
+            layers=tuple(
+                replace(
+                    layer,
+                    weight=made[f"{layer.name}.weight"].to(torch.int32),
+                    bias=made[f"{layer.name}.bias"].to(torch.int64),
+                )
+                if isinstance(layer, (Dense, Conv))
+                else layer
+                for layer in self.layers
+            ),
+        )
+
+
+def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
+    """The layers of ``net`` in whole numbers; ``gain``: how many times too large are the sums that flow."""
+    thresholds = {layer.neurons: layer for layer in net.report if layer.neurons is not None}
+    gain = 1
+    for name, layer in leaves(net):
+        if isinstance(layer, nn.Linear):
+            yield Dense(name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name) * gain)
+        elif isinstance(layer, nn.Conv2d):
+            if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+                raise UserError(f"layer {name!r} must pad with numbers of zeros, got padding={layer.padding!r}")
+            yield Conv(
+                name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name) * gain,
+                _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation), layer.groups,
+            )  # fmt: skip
+        elif isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d)):
+            pool = _pool(name, layer)
+            yield pool
+            gain *= math.prod(pool.kernel) if pool.kind == "sum" else 1
+        elif isinstance(layer, nn.Flatten):
+            yield Flatten(name)
+        elif isinstance(layer, nn.LIF):
+            if name not in thresholds or thresholds[name].threshold is None:
+                raise UserError(f"the neurons {name!r} have no weights in front of them")
+            report = thresholds[name]
+            whole = torch.as_tensor(report.threshold, dtype=torch.int64) * gain
+            yield Neurons(name, layer.beta, whole, layer.reset)
+            gain = 1
+        elif not isinstance(layer, nn.Dropout):
+            raise UserError(f"layer {name!r} is a {type(layer).__name__}, which no chip of spiking neurons holds")
+
+
+def _bias(layer: nn.Linear | nn.Conv2d, name: str) -> Tensor:
+    if layer.bias is None:
+        return torch.zeros(layer.weight.shape[0], dtype=torch.int64)
+    return _whole(layer.bias, name)
+
+
+def _whole(values: Tensor, name: str) -> Tensor:
+    whole = values.detach().to("cpu", torch.float64).round().to(torch.int64)
+    if not torch.equal(whole.to(values.dtype), values.detach().cpu()):
+        raise UserError(f"layer {name!r} has parameters that are no whole numbers")
+    return whole
+
+
+def _pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> Pool:
+    if any(_pair(layer.padding)) or layer.ceil_mode or getattr(layer, "divisor_override", None) is not None:
+        raise UserError(f"layer {name!r} pools over the border or with another divisor, which no chip does")
+    kind = "sum" if isinstance(layer, nn.AvgPool2d) else "max"
+    stride = layer.kernel_size if layer.stride is None else layer.stride
+    return Pool(name, kind, _pair(layer.kernel_size), _pair(stride))
+
+
+def _input_shape(layers: Sequence[Layer], given: Sequence[int] | None) -> tuple[int, ...]:
+    first = next(layer for layer in layers if not isinstance(layer, Flatten))
+    if isinstance(first, Dense) and (given is None or isinstance(layers[0], Dense)):
+        features = first.weight.shape[1]
+        if given is not None and math.prod(given) != features:
+            raise ShapeError(f"the network takes {features} inputs, input_shape {tuple(given)} has {math.prod(given)}")
+        return (features,)
+    if given is None:
+        raise UserError(f"the network starts with {first.name!r}: pass input_shape=(channels, height, width)")
+    return tuple(int(size) for size in given)
+
+
+def _shapes(layers: Sequence[Layer], shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    shapes = []
+    for layer in layers:
+        shape = _shape_behind(layer, shape)
+        shapes.append(shape)
+    return tuple(shapes)
+
+
+def _shape_behind(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(layer, Neurons):
+        return shape
+    if isinstance(layer, Flatten):
+        return (math.prod(shape),)
+    if isinstance(layer, Dense):
+        if shape != (layer.weight.shape[1],):
+            raise ShapeError(f"layer {layer.name!r} takes {layer.weight.shape[1]} inputs, it would get {shape}")
+        return (layer.weight.shape[0],)
+    if len(shape) != 3:
+        raise ShapeError(f"layer {layer.name!r} takes [channels, height, width], it would get {shape}")
+    channels, *sides = shape
+    if isinstance(layer, Pool):
+        spans, padding = layer.kernel, (0, 0)
+    else:
+        if channels != layer.weight.shape[1] * layer.groups:
+            raise ShapeError(
+                f"layer {layer.name!r} takes {layer.weight.shape[1] * layer.groups} channels, got {channels}"
+            )
+        channels, padding = layer.weight.shape[0], layer.padding
+        spans = _pair([d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.weight.shape[2:], strict=True)])
+    sizes = [
+        (size + 2 * border - span) // stride + 1
+        for size, border, span, stride in zip(sides, padding, spans, layer.stride, strict=True)
+    ]
+    if min(sizes) < 1:
+        raise ShapeError(f"layer {layer.name!r} has a window larger than its input {shape}")
+    return (channels, *sizes)
+
+
+def _pair(size: int | Sequence[int]) -> Pair:
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return int(height), int(width)
