@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 
-RESETS = ("subtract", "zero")
+RESETS = ("subtract", "immediate", "zero")
+SNNTORCH_RESETS = ("subtract", "zero")
+"""Those that snnTorch has too."""
 DENOMINATORS = ("inflow", "increment")
 
 
@@ -17,17 +19,26 @@ def sign(z: float) -> float:
 
 
 def lif_run(currents, beta, theta, reset, start=0.0):
-    """Spikes and membranes of one neuron, eq. A.2-A.3 (or a reset to zero)."""
+    """Spikes and membranes of one neuron, eq. A.2-A.3 (or a reset at once, or to zero)."""
     u, spikes, membranes = start, [], []
     for current in currents:
         fired = u > theta
         if reset == "subtract":
             u = beta * u + current - (theta if fired else 0.0)
+        elif reset == "immediate":
+            u = beta * (u - (theta if fired else 0.0)) + current
         else:
             u = (0.0 if fired else beta * u) + current
         spikes.append(1.0 if u > theta else 0.0)
         membranes.append(u)
     return spikes, membranes
+
+
+def surviving(membrane, theta, reset):
+    """What a reset leaves of a membrane before the decay; a reset by delayed subtraction comes after it."""
+    if membrane <= theta or reset == "subtract":
+        return membrane
+    return membrane - theta if reset == "immediate" else 0.0
 
 
 def lif_reward(rewards, currents, beta, theta, reset, denominator, eps, start=0.0):

@@ -2,9 +2,14 @@ r"""The leaky integrate-and-fire neuron: its step, its run over time, and how a 
 
 Forward (LFP v3, eq. A.2-A.3; the arithmetic, and its order of rounding, of snnTorch's ``Leaky``)::
 
-    U[t] = β V[t] + I[t] − θ S[t−1]         reset "subtract",  V[t] = U[t−1]
-    U[t] = β V[t] + I[t]                    reset "zero",      V[t] = U[t−1] (1 − S[t−1])
+    U[t] = β V[t] + I[t] − θ S[t−1]         reset "subtract",   V[t] = U[t−1]
+    U[t] = β V[t] + I[t]                    reset "immediate",  V[t] = U[t−1] − θ S[t−1]
+    U[t] = β V[t] + I[t]                    reset "zero",       V[t] = U[t−1] (1 − S[t−1])
     S[t] = 1 if U[t] > θ else 0
+
+``subtract`` is the paper's and snnTorch's: what a spike costs is taken off one step later, undecayed. ``immediate``
+takes it off at the spike, so it decays with the membrane, as in norse, sinabs, rockpool, spikingjelly and most chips.
+Up to rounding it is ``subtract`` with ``β θ`` taken off, and at β = 1 the two are the same.
 
 The state between two calls is the membrane ``U`` of the last step, before its reset; rest is ``U = 0``.
 
@@ -36,7 +41,7 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.registry import check_name
 
-Reset = Literal["subtract", "zero"]
+Reset = Literal["subtract", "immediate", "zero"]
 Denominator = Literal["inflow", "increment"]
 
 
@@ -46,7 +51,8 @@ class LIFParameters:
 
     beta: decay of the membrane per step, ``0 < β ≤ 1`` (dimensionless; ``β = exp(−Δt/τ)``).
     threshold: membrane above which (strictly) a neuron fires, ``θ > 0`` (units of the membrane).
-    reset: what a spike does to the membrane one step later: ``subtract`` θ, or set it to ``zero``.
+    reset: what a spike does to the membrane: ``subtract`` θ one step later, ``immediate`` (subtract θ at once, before
+    the next decay), or set it to ``zero``.
     denominator: how the reward of a membrane is normalised, ``inflow`` or ``increment``.
 
     Raises :class:`~spikelfp.errors.UserError` for a value out of its range.
@@ -81,7 +87,11 @@ class Trace(NamedTuple):
 
 def carried(membrane: Tensor, p: LIFParameters) -> Tensor:
     """``V[t]``: the part of the previous step's membrane that survives the reset."""
-    return membrane if p.reset == "subtract" else membrane * (membrane <= p.threshold)
+    if p.reset == "subtract":
+        return membrane
+    if p.reset == "immediate":
+        return membrane - p.threshold * (membrane > p.threshold).to(membrane.dtype)
+    return membrane * (membrane <= p.threshold)
 
 
 def lif_step(current: Tensor, membrane: Tensor, p: LIFParameters) -> tuple[Tensor, Tensor]:

@@ -81,8 +81,8 @@ def _cell(name: str, layer: torch.nn.Module, dt: float, before: Chain) -> tuple[
         return norse.LIBoxCell(norse.LIBoxParameters(**leak), dt=dt), gain
     fire = {**leak, "v_th": _number(layer.threshold), "v_reset": _number(0.0)}
     if isinstance(layer, nn.LIF):
-        reset = norse.reset_value if layer.reset == "zero" else DelayedSubtract(layer.beta)
-        return norse.LIFBoxCell(norse.LIFBoxParameters(**fire, reset_method=reset), dt=dt), gain
+        resets = {"zero": norse.reset_value, "immediate": norse.reset_subtract, "subtract": DelayedSubtract(layer.beta)}
+        return norse.LIFBoxCell(norse.LIFBoxParameters(**fire, reset_method=resets[layer.reset]), dt=dt), gain
     if layer.reset != "zero":
         raise refusal(
             name, layer, f"norse's neurons with synapses or recurrence reset to a value, not by {layer.reset!r}",

@@ -11,7 +11,8 @@ and ``α = 1 − Δt/τ_syn``, which start at ``u = 0``::
       LICell, LI, LILinearCell
 
 A spike is ``u > θ`` with ``θ = v_th − v_leak``; ``g`` goes into the weights in front (:mod:`spikelfp.interop.gain`).
-The reset to ``v_reset`` is at once: the membrane restarts from 0, our ``zero``, where ``v_reset = v_leak``.
+norse resets at once: to ``v_reset``, our ``zero`` where ``v_reset = v_leak``, or by ``reset_subtract``, our
+``immediate`` where ``v_leak = 0`` (it takes off ``v_th``, which is θ only then).
 """
 
 from __future__ import annotations
@@ -113,11 +114,13 @@ def _box(name: str, cell: Any, denominator: Denominator) -> Converted:
     elif method is norse.reset_value:
         _check_restart(name, cell, rest)
     elif method is norse.reset_subtract:
-        raise refusal(
-            name, cell, "reset_subtract takes the threshold off at once, ours one step later, when a share of 1 - "
-            "dt/tau of the former would be left",
-            "use reset_value, or reset_method=spikelfp.interop.DelayedSubtract(beta=1 - dt/tau)",
-        )  # fmt: skip
+        reset = "immediate"
+        if rest != 0:
+            raise refusal(
+                name, cell, f"reset_subtract takes v_th off a membrane that rests at v_leak = {rest}, and the "
+                "threshold here is what lies between the two",
+                "use v_leak = 0, or reset_value",
+            )  # fmt: skip
     else:
         raise refusal(name, cell, f"its reset_method {method!r} is not known here", "use norse.torch.reset_value")
     return Converted(nn.LIF(1 - gain, _theta(name, cell, rest), reset, denominator), gain)

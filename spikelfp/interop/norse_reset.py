@@ -1,4 +1,4 @@
-"""Our reset by subtraction as a reset of norse's box neurons."""
+"""Our resets as resets of norse's box neurons."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class DelayedSubtract:
     """A ``reset_method`` for norse: subtract ``θ/β`` at once, of which the decay leaves ``θ`` one step later.
 
     So the membrane follows ``U[t] = β U[t−1] + I[t] − θ S[t−1]``, as :class:`spikelfp.nn.LIF` and snnTorch have it;
-    norse's own ``reset_subtract`` takes off ``θ`` at once, which is ``β θ`` a step later. beta: the neurons' decay,
-    ``1 − Δt/τ``.
+    norse's own ``reset_subtract``, our ``immediate``, takes off ``θ`` at once, which is ``β θ`` a step later.
+    beta: the neurons' decay, ``1 − Δt/τ``.
     """
 
     beta: float

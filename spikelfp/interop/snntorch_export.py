@@ -63,6 +63,12 @@ def _neuron(
         return snn.Leaky(beta=like.new_tensor(layer.beta), reset_mechanism="none", init_hidden=True, output=True)
     if not isinstance(layer, nn.Neurons) or type(layer) not in (nn.LIF, nn.Synaptic, nn.RecurrentLIF):
         raise refusal(name, layer, "snnTorch has no such neurons", "use LIF, Synaptic, RecurrentLIF or Heaviside")
+    if layer.reset == "immediate":
+        raise refusal(
+            name, layer, "snnTorch subtracts one step after a spike, and without that delay takes the threshold off "
+            "twice where a membrane stays above it",
+            'train with reset="subtract" or "zero"',
+        )  # fmt: skip
     options |= {
         "beta": like.new_tensor(layer.beta),
         "threshold": like.new_tensor(layer.threshold),

@@ -10,7 +10,7 @@ r"""snnTorch's neurons and ours.
 Both fire strictly above θ. Of snnTorch's resets (1.0.0), which depend on ``reset_delay``:
 
 * ``subtract`` with delay is ours. Without delay it takes θ off twice where a membrane stays above θ, and then does
-  not fire: nothing here does that.
+  not fire: nothing here does that, not our ``immediate`` either, which snnTorch does not have.
 * ``zero`` restarts the membrane from 0 as ours. For ``Synaptic`` and ``RLeaky`` that holds without delay only: with
   it they also drop the input of the step after a spike.
 """

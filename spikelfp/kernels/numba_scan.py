@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from torch import Tensor
 
-from spikelfp.functional.lif import LIFParameters, Trace
+from spikelfp.functional.lif import LIFParameters, Reset, Trace
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels.threads import split
 from spikelfp.memory import empty
@@ -21,22 +21,27 @@ from spikelfp.memory import empty
 _BLOCK = 2048  # neurons taken through all of time at once: a row of a few arrays stays in the L1 cache
 _SCRATCH = 65_536  # membranes of a block that are computed again: they stay in the L2 cache
 _GRAIN = 16_384  # neurons below which another thread costs more than it saves
+_IMMEDIATE, _ZERO = 1, 2  # constants of the compiled code, which is kept: they do not come from another file
+_CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _step(source, before, now, beta, threshold, to_zero):
-    """``now = β V + I − θ S``, all of one row."""
+def _step(source, before, now, beta, threshold, reset):
+    """The membranes one step later, all of one row; reset: one of ``_CODES``."""
     nil = now.dtype.type(0)
-    if to_zero:
+    if reset == _ZERO:
         for i in range(len(now)):
             now[i] = beta * (before[i] if before[i] <= threshold else nil) + source[i]
+    elif reset == _IMMEDIATE:
+        for i in range(len(now)):
+            now[i] = beta * (before[i] - (threshold if before[i] > threshold else nil)) + source[i]
     else:
         for i in range(len(now)):
             now[i] = beta * before[i] + source[i] - (threshold if before[i] > threshold else nil)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _forward(current, start, beta, threshold, to_zero, spikes, membrane, first, last):
+def _forward(current, start, beta, threshold, reset, spikes, membrane, first, last):
     """Membranes of all steps, or for a ``membrane`` of one row only the last."""
     steps = spikes.shape[0]
     varying, keep = current.shape[0] == steps, membrane.shape[0] == steps
@@ -47,7 +52,7 @@ def _forward(current, start, beta, threshold, to_zero, spikes, membrane, first, 
         before = start[low:high]
         for t in range(steps):
             now = membrane[t, low:high] if keep else pair[t % 2, : high - low]
-            _step(current[t if varying else 0, low:high], before, now, beta, threshold, to_zero)
+            _step(current[t if varying else 0, low:high], before, now, beta, threshold, reset)
             fired = spikes[t, low:high]
             for i in range(len(now)):
                 fired[i] = one if now[i] > threshold else nil
@@ -57,7 +62,7 @@ def _forward(current, start, beta, threshold, to_zero, spikes, membrane, first, 
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _share(total, before, now, beta, threshold, eps, to_zero, increment, message):
+def _share(total, before, now, beta, threshold, eps, reset, increment, message):
     """One step back: the message ``n = R / D``, and in ``total`` what is left for the membrane before."""
     nil = now.dtype.type(0)
     for i in range(len(now)):
@@ -65,8 +70,10 @@ def _share(total, before, now, beta, threshold, eps, to_zero, increment, message
         decayed = beta * b
         fired_before = b > threshold
         # The current is not kept: what the membrane gained is, to rounding, what flowed in.
-        if to_zero:
+        if reset == _ZERO:
             flow = now[i] if fired_before else now[i] - decayed
+        elif reset == _IMMEDIATE:
+            flow = now[i] - beta * (b - (threshold if fired_before else nil))
         else:
             flow = now[i] - decayed + (threshold if fired_before else nil)
         scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
@@ -78,7 +85,7 @@ def _share(total, before, now, beta, threshold, eps, to_zero, increment, message
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _reverse(
-    message, reward, final, current, membrane, start, beta, threshold, eps, to_zero, increment, steps, out, to_start,
+    message, reward, final, current, membrane, start, beta, threshold, eps, reset, increment, steps, out, to_start,
     first, last,
 ):  # fmt: skip
     """From the membranes of all steps, or (``membrane`` empty) from the current, computed again block by block."""
@@ -95,7 +102,7 @@ def _reverse(
             for t in range(steps):
                 before = again[t - 1, :width] if t > 0 else start[low:high]
                 source = current[t if current.shape[0] > 1 else 0, low:high]
-                _step(source, before, again[t, :width], beta, threshold, to_zero)
+                _step(source, before, again[t, :width], beta, threshold, reset)
         now = membrane[steps - 1, low:high] if kept else again[steps - 1, :width]
         total = sums[:width]
         total[:] = nil
@@ -118,7 +125,7 @@ def _reverse(
                 for i in range(width):
                     total[i] += r[i]
             n = out[t, low:high] if varying else step[:width]
-            _share(total, before, now, beta, threshold, eps, to_zero, increment, n)
+            _share(total, before, now, beta, threshold, eps, reset, increment, n)
             if not varying:
                 mean = out[0, low:high]
                 for i in range(width):
@@ -180,7 +187,7 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
         _flat(start, 0, fired),
         real(p.beta),
         real(p.threshold),
-        p.reset == "zero",
+        _CODES[p.reset],
         fired,
         _flat(membrane, len(membrane), fired),
     )
@@ -218,7 +225,7 @@ def reverse(
         real(p.beta),
         real(p.threshold),
         real(eps),
-        p.reset == "zero",
+        _CODES[p.reset],
         p.denominator == "increment",
         steps,
         _flat(out, len(out), before),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.functional.lif import LIFParameters, Trace, lif_scan, reward_scan
+from spikelfp.functional.lif import LIFParameters, Trace, carried, lif_scan, reward_scan
 
 
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
@@ -48,7 +48,7 @@ def reverse(
     if p.reset == "subtract":
         inflow = membrane - p.beta * previous + p.threshold * (previous > p.threshold).to(membrane.dtype)
     else:
-        inflow = membrane - p.beta * previous * (previous <= p.threshold)
+        inflow = membrane - p.beta * carried(previous, p)
     messages, to_start = reward_scan(total, inflow, membrane, start, p, eps)
     return (messages.mean(0, keepdim=True) if constant else messages), to_start
 

@@ -30,21 +30,25 @@ def _divide(a, b):
 
 
 @triton.jit
-def _step(before, source, decay, theta, nil, TO_ZERO: tl.constexpr):
+def _step(before, source, decay, theta, nil, RESET: tl.constexpr):
     """The membrane one step later (v3, eq. A.2-A.3)."""
-    if TO_ZERO:
+    if RESET == "zero":
         return decay * tl.where(before <= theta, before, nil) + source
+    elif RESET == "immediate":
+        return decay * (before - tl.where(before > theta, theta, nil)) + source
     else:
         return decay * before + source - tl.where(before > theta, theta, nil)
 
 
 @triton.jit
-def _share(total, before, now, decay, theta, eps, nil, TO_ZERO: tl.constexpr, INCREMENT: tl.constexpr):
+def _share(total, before, now, decay, theta, eps, nil, RESET: tl.constexpr, INCREMENT: tl.constexpr):
     """One step back: the message ``n = R / D``, and the reward handed to the step before."""
     decayed = decay * before
     # The current is not kept: what the membrane gained is, to rounding, what flowed in.
-    if TO_ZERO:
+    if RESET == "zero":
         flow = now - tl.where(before <= theta, decayed, nil)
+    elif RESET == "immediate":
+        flow = now - decay * (before - tl.where(before > theta, theta, nil))
     else:
         flow = now - decayed + tl.where(before > theta, theta, nil)
     if INCREMENT:
@@ -58,7 +62,7 @@ def _share(total, before, now, decay, theta, eps, nil, TO_ZERO: tl.constexpr, IN
 @triton.jit(do_not_specialize=["steps"])
 def forward(
     current, start, spikes, membrane, beta: tl.float64, threshold: tl.float64, steps, count,
-    VARYING: tl.constexpr, KEEP: tl.constexpr, TO_ZERO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    VARYING: tl.constexpr, KEEP: tl.constexpr, RESET: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spikes of all steps, and the membranes of all or only of the last."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -76,7 +80,7 @@ def forward(
         for k in tl.static_range(ROWS):
             if VARYING:
                 source = rows[k]
-            now = _step(now, source, decay, theta, nil, TO_ZERO)
+            now = _step(now, source, decay, theta, nil, RESET)
             here = inside & (first + k < steps)
             tl.store(spikes + offset, tl.where(now > theta, one, nil), here)
             if KEEP:
@@ -90,7 +94,7 @@ def forward(
 def reverse(
     message, reward, final, membrane, start, out, to_start,
     beta: tl.float64, threshold: tl.float64, epsilon: tl.float64, steps, count,
-    TO_ZERO: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Messages of all steps, or their mean, from the membranes of all steps."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -120,7 +124,7 @@ def reverse(
                 total += tl.where(now > theta, messages[k], nil)
             if reward is not None:
                 total += rewards[k]
-            n, internal = _share(total + internal, before, now, decay, theta, eps, nil, TO_ZERO, INCREMENT)
+            n, internal = _share(total + internal, before, now, decay, theta, eps, nil, RESET, INCREMENT)
             here = first + k < steps
             if CONSTANT:
                 summed += tl.where(here, n, nil)
@@ -138,7 +142,7 @@ def reverse(
 def reverse_again(
     message, reward, final, current, start, scratch, out, to_start,
     beta: tl.float64, threshold: tl.float64, epsilon: tl.float64, steps, count,
-    VARYING: tl.constexpr, TO_ZERO: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr,
+    VARYING: tl.constexpr, RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The same without membranes: computed again, every ``ROWS``-th left in ``scratch``, the others in registers."""
@@ -160,7 +164,7 @@ def reverse_again(
         for k in tl.static_range(ROWS):
             if VARYING:
                 source = rows[k]
-            now = _step(now, source, decay, theta, nil, TO_ZERO)
+            now = _step(now, source, decay, theta, nil, RESET)
             offset += count
     tl.debug_barrier()  # what was stored is read again, perhaps by another thread of the block
     own = nil
@@ -185,7 +189,7 @@ def reverse_again(
         for k in tl.static_range(ROWS):
             if VARYING:
                 source = rows[k]
-            membranes = membranes + (_step(membranes[k], source, decay, theta, nil, TO_ZERO),)  # type: ignore  # noqa: RUF005
+            membranes = membranes + (_step(membranes[k], source, decay, theta, nil, RESET),)  # type: ignore  # noqa: RUF005
         target = offset
         for _ in tl.static_range(ROWS):
             target += count
@@ -200,9 +204,7 @@ def reverse_again(
                 total += rewards[ROWS - 1 - j]
             if final is not None:
                 total += tl.where(first + (ROWS - 1 - j) == steps - 1, own * now, nil)
-            n, handed = _share(
-                total + internal, membranes[ROWS - 1 - j], now, decay, theta, eps, nil, TO_ZERO, INCREMENT
-            )
+            n, handed = _share(total + internal, membranes[ROWS - 1 - j], now, decay, theta, eps, nil, RESET, INCREMENT)
             internal = tl.where(here, handed, nil)
             if CONSTANT:
                 summed += tl.where(here, n, nil)

@@ -37,7 +37,9 @@ def launch_sizes(count: int) -> dict[str, int]:
     return {"BLOCK": block, "ROWS": ROWS, "num_warps": 4}
 
 
-def _launch(program: Any, shape: tuple[int, ...], device: torch.device, *arguments: Any, **constants: bool) -> None:
+def _launch(
+    program: Any, shape: tuple[int, ...], device: torch.device, *arguments: Any, **constants: bool | str
+) -> None:
     """Run ``program`` over the neurons of ``shape`` ``[T, …]``; T and their number are its last arguments."""
     count = 1
     for size in shape[1:]:
@@ -58,24 +60,20 @@ def _source(current: Tensor) -> tuple[Tensor, bool]:
 @library.custom_op(
     "spikelfp::lif_forward",
     mutates_args=(),
-    schema="(Tensor current, Tensor start, float beta, float threshold, bool to_zero, bool keep) -> (Tensor, Tensor)",
+    schema="(Tensor current, Tensor start, float beta, float threshold, str reset, bool keep) -> (Tensor, Tensor)",
 )
 def _lif_forward(
-    current: Tensor, start: Tensor, beta: float, threshold: float, to_zero: bool, keep: bool
+    current: Tensor, start: Tensor, beta: float, threshold: float, reset: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
     spikes, membrane = _traces(current, start, keep)
     source, varying = _source(current)
     arguments = (source, start.contiguous(), spikes, membrane, beta, threshold)
-    _launch(
-        programs.forward, spikes.shape, spikes.device, *arguments, VARYING=varying, KEEP=keep, TO_ZERO=to_zero
-    )  # fmt: skip
+    _launch(programs.forward, spikes.shape, spikes.device, *arguments, VARYING=varying, KEEP=keep, RESET=reset)
     return spikes, membrane
 
 
 @_lif_forward.register_fake
-def _(
-    current: Tensor, start: Tensor, beta: float, threshold: float, to_zero: bool, keep: bool
-) -> tuple[Tensor, Tensor]:
+def _(current: Tensor, start: Tensor, beta: float, threshold: float, reset: str, keep: bool) -> tuple[Tensor, Tensor]:
     return _traces(current, start, keep)
 
 
@@ -88,17 +86,17 @@ def _traces(current: Tensor, start: Tensor, keep: bool) -> tuple[Tensor, Tensor]
     "spikelfp::lif_reverse",
     mutates_args=(),
     schema="(Tensor? message, Tensor? reward, Tensor? final, Tensor? membrane, Tensor? current, Tensor start, "
-    "float beta, float threshold, float eps, bool to_zero, bool increment, bool constant) -> (Tensor, Tensor)",
+    "float beta, float threshold, float eps, str reset, bool increment, bool constant) -> (Tensor, Tensor)",
 )
 def _lif_reverse(
     message: Tensor | None, reward: Tensor | None, final: Tensor | None,
     membrane: Tensor | None, current: Tensor | None, start: Tensor,
-    beta: float, threshold: float, eps: float, to_zero: bool, increment: bool, constant: bool,
+    beta: float, threshold: float, eps: float, reset: str, increment: bool, constant: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     out, to_start = _messages(membrane, current, start, constant)
     given = [tensor if tensor is None else tensor.contiguous() for tensor in (message, reward, final)]
     written = (out, to_start, beta, threshold, eps)
-    constants = {"TO_ZERO": to_zero, "INCREMENT": increment, "CONSTANT": constant}
+    constants: dict[str, bool | str] = {"RESET": reset, "INCREMENT": increment, "CONSTANT": constant}
     shape, device = (_steps(membrane, current), *start.shape), start.device
     start = start.contiguous()
     if membrane is not None:
@@ -116,7 +114,7 @@ def _lif_reverse(
 def _(
     message: Tensor | None, reward: Tensor | None, final: Tensor | None,
     membrane: Tensor | None, current: Tensor | None, start: Tensor,
-    beta: float, threshold: float, eps: float, to_zero: bool, increment: bool, constant: bool,
+    beta: float, threshold: float, eps: float, reset: str, increment: bool, constant: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _messages(membrane, current, start, constant)
 
@@ -157,7 +155,7 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
     Of a current that is the same at every step (stride 0 in time) one row is read, once. keep: see
     :func:`spikelfp.kernels.torch_scan.forward`.
     """
-    return Trace(*torch.ops.spikelfp.lif_forward(current, start, p.beta, p.threshold, p.reset == "zero", keep))
+    return Trace(*torch.ops.spikelfp.lif_forward(current, start, p.beta, p.threshold, p.reset, keep))
 
 
 def reverse(
@@ -173,7 +171,7 @@ def reverse(
 ) -> tuple[Tensor, Tensor]:
     """Message to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
     source = current if membrane is None else None
-    constants = (p.beta, p.threshold, eps, p.reset == "zero", p.denominator == "increment", constant)
+    constants = (p.beta, p.threshold, eps, p.reset, p.denominator == "increment", constant)
     return torch.ops.spikelfp.lif_reverse(message, reward, final, membrane, source, start, *constants)
 
 

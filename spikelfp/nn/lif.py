@@ -99,10 +99,12 @@ def leaves(net: torch.nn.Module) -> list[torch.nn.Module]:
 class LIF(Neurons):
     """LIF neurons (v3, eq. A.2-A.3), one for each element of a step of the input current ``[T, B, …]``::
 
-        U[t] = β U[t−1] + I[t] − θ S[t−1]      (reset "subtract", the same as snnTorch's Leaky)
+        U[t] = β U[t−1] + I[t] − θ S[t−1]      reset "subtract", the same as snnTorch's Leaky
+        U[t] = β (U[t−1] − θ S[t−1]) + I[t]    reset "immediate", as in norse, sinabs, rockpool, spikingjelly
+        U[t] = β U[t−1] (1 − S[t−1]) + I[t]    reset "zero"
         S[t] = 1 if U[t] > θ else 0
 
-    beta: decay per step, (0, 1]; threshold: θ > 0; reset: "subtract" or "zero" (the membrane restarts from 0).
+    beta: decay per step, (0, 1]; threshold: θ > 0; reset: "subtract", "immediate" or "zero".
     denominator: how the reward on a membrane is normalised, "inflow" or "increment"
     (:mod:`spikelfp.functional.lif`).
     learn_beta: β learns, one for the layer, within [0.001, 1]: it is the weight on the connection of a membrane to

@@ -19,7 +19,8 @@ class RecurrentLIF(Neurons):
         I[t] = X[t] + V S[t−1] + c                the current; V, c: weight and bias of ``recurrent``
         U[t] = β U[t−1] + I[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0
 
-    (snnTorch's RLeaky; with reset to zero its form with ``reset_delay=False``).
+    (snnTorch's RLeaky; with reset to zero its form with ``reset_delay=False``), or with another reset of
+    :class:`~spikelfp.nn.LIF`.
 
     recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, or a number of neurons ``n`` for
     ``nn.Linear(n, n)``; it follows its own rule. The other arguments are those of :class:`~spikelfp.nn.LIF`.

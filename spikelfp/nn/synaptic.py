@@ -18,6 +18,8 @@ class Synaptic(Neurons):
         Y[t] = α Y[t−1] + I[t]                    synaptic current
         U[t] = β U[t−1] + Y[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0
 
+    or with another reset of :class:`~spikelfp.nn.LIF`.
+
     alpha: decay of the current per step, (0, 1]. The other arguments are those of :class:`~spikelfp.nn.LIF`. The
     reward on a membrane is split over its decayed self and ``Y[t]``; the synapse is a linear map, which passes
     messages on: ``M[t] = n[t] + α M[t+1]``.

@@ -66,6 +66,12 @@ ENCODINGS = {
     "delta": "inputs spike when they change, over {steps} steps",
 }
 
+RESETS = {
+    "subtract": "subtracts the threshold one step later",
+    "immediate": "subtracts the threshold at once",
+    "zero": "resets to zero",
+}
+
 PLACES = ("data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute")
 """Options that say where and how to run, not what comes out."""
 
@@ -81,7 +87,7 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     terms = []
     if spiking:
         shown = ENCODINGS.get(config.encoding, config.encoding + " code, {steps} steps").format(steps=config.steps)
-        reset = {"subtract": "subtracts the threshold", "zero": "resets to zero"}.get(config.reset, config.reset)
+        reset = RESETS.get(config.reset, config.reset)
         neuron = f"leaky integrate-and-fire, β = {config.beta:g}, θ = {config.threshold:g}, a spike {reset}"
         terms += [("Neurons", f"{neuron}; {shown}.")]
     if config.method == "lfp":

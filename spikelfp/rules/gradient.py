@@ -67,7 +67,7 @@ class ZeroDerivative(Function):
 class MembraneScan(Function):
     """Membranes ``[T, …]`` of LIF neurons; backward through the leak, the reset detached (as in snnTorch)::
 
-    dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β (subtract) or β (1 − S[t]) (zero)
+    dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β, or β (1 − S[t]) with reset to zero
     dL/dβ    = Σ_t V[t] dL/dI[t],              V the membrane that β multiplied
     """
 

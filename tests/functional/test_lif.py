@@ -1,10 +1,12 @@
 """The LIF neuron against a scalar loop and against snnTorch."""
 
+import math
+
 import pytest
 import reference
 import snntorch
 import torch
-from reference import DENOMINATORS, RESETS
+from reference import DENOMINATORS, RESETS, SNNTORCH_RESETS
 
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import LIFParameters, lif_scan, lif_step, reward_scan
@@ -23,7 +25,7 @@ def test_scan_equals_the_scalar_loop(reset, beta):
     assert 0 < trace.spikes.mean() < 1
 
 
-@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("reset", SNNTORCH_RESETS)
 def test_same_spikes_and_membranes_as_snntorch_leaky(reset):
     leaky = snntorch.Leaky(beta=0.9, threshold=1.0, reset_mechanism=reset)
     current = torch.rand(25, 4, 50)
@@ -37,6 +39,37 @@ def test_same_spikes_and_membranes_as_snntorch_leaky(reset):
             assert torch.equal(mem, membrane)
         fired += int(ours.sum())
     assert fired > 100
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.9])
+def test_same_spikes_and_membranes_as_sinabs_with_a_reset_at_once(beta):
+    """Up to rounding: sinabs stores a time constant and takes its decay from it."""
+    activation = pytest.importorskip("sinabs.activation")
+    layers = pytest.importorskip("sinabs.layers")
+    theirs = layers.LIF(
+        tau_mem=-1 / math.log(beta), spike_threshold=1.0, norm_input=False, spike_fn=activation.SingleSpike,
+        reset_fn=activation.MembraneSubtract(), record_states=True,
+    )  # fmt: skip
+    current = torch.rand(4, 25, 50)
+    with torch.no_grad():
+        spikes = theirs(current)
+    ours = lif_scan(current.transpose(0, 1), torch.zeros(4, 50), LIFParameters(beta, 1.0, "immediate"))
+    assert 0.05 < spikes.mean() < 0.95
+    assert torch.equal(ours.spikes.transpose(0, 1), spikes)
+    after = (ours.membrane - ours.spikes).transpose(0, 1)  # sinabs hands its membrane out reset
+    torch.testing.assert_close(after, theirs.recordings["v_mem"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_two_subtractions_differ_by_what_the_decay_leaves():
+    """``immediate`` is ``subtract`` with ``β θ`` taken off, so at β = 1 both are one."""
+    current, start = torch.randn(30, 200).double(), torch.randn(200).double()
+    delayed, at_once = (lif_scan(current, start, LIFParameters(1.0, 0.75, reset)) for reset in RESETS[:2])
+    assert torch.equal(delayed.spikes, at_once.spikes)
+    torch.testing.assert_close(delayed.membrane, at_once.membrane)
+    delayed, at_once = (lif_scan(current, start, LIFParameters(0.8, 0.75, reset)) for reset in RESETS[:2])
+    left = 0.75 * (1 - 0.8) * (start > 0.75)
+    torch.testing.assert_close(delayed.membrane[0] + left, at_once.membrane[0])
+    assert not torch.equal(delayed.spikes, at_once.spikes)
 
 
 def test_threshold_is_strict():

@@ -7,6 +7,7 @@ from itertools import pairwise
 import snntorch
 import torch
 from hypothesis import strategies as st
+from reference import RESETS
 from torch import Tensor
 
 from spikelfp import nn
@@ -29,12 +30,12 @@ def binary(*shape: int) -> Tensor:
 
 
 @st.composite
-def shapes(draw):
+def shapes(draw, resets=RESETS):
     """How a random network looks: its decay, threshold, reset, sizes, and whether it begins with a convolution."""
     return {
         "beta": draw(st.sampled_from(sorted(STEPS))),
         "threshold": draw(st.sampled_from([0.25, 0.5, 1.0])),
-        "reset": draw(st.sampled_from(["subtract", "zero"])),
+        "reset": draw(st.sampled_from(resets)),
         "sizes": draw(st.lists(st.integers(2, 9), min_size=2, max_size=4)),
         "conv": draw(st.booleans()),
         "bias": draw(st.booleans()),

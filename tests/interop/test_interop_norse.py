@@ -4,6 +4,7 @@ import interop_nets as nets
 import pytest
 import torch
 from hypothesis import given, settings
+from reference import RESETS
 
 from spikelfp import nn
 from spikelfp.errors import UserError
@@ -26,7 +27,7 @@ def current_based(kind=norse.LIFCell, *sizes, **values):
 
 def exact(shape):
     """Delayed subtraction takes ``θ/β`` off at once, which float32 holds for a β of 1/2 only."""
-    return shape["reset"] == "zero" or shape["beta"] == 0.5
+    return shape["reset"] != "subtract" or shape["beta"] == 0.5
 
 
 @settings(max_examples=40, deadline=None)
@@ -47,7 +48,7 @@ def test_random_networks_give_the_same_spikes_in_norse_and_back(shape):
 
 
 @pytest.mark.parametrize("beta", [0.3, 0.9, 0.95])
-@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("dt", [0.001, 1.0])
 def test_ordinary_weights(beta, reset, dt):
     net = nn.Sequential(nn.Linear(20, 60), nn.LIF(beta, 0.3, reset), nn.Linear(60, 60), nn.LIF(beta, 0.3, reset))
@@ -187,8 +188,19 @@ def test_delayed_subtraction_is_the_reset_of_our_neurons():
     assert not torch.equal(nets.run_norse(norse.SequentialState(norse.LIFBoxCell(at_once)), 10 * x), net(x))
 
 
-def with_reset(method):
-    return norse.LIFBoxCell(norse.LIFBoxParameters(reset_method=method))
+def test_norses_own_subtraction_is_our_reset_at_once():
+    cells = [with_reset(norse.reset_subtract, v_th=theta) for theta in (0.05, 0.1)]
+    model = norse.SequentialState(torch.nn.Linear(20, 50), cells[0], torch.nn.Linear(50, 30), cells[1])
+    x = torch.rand(25, 8, 20)
+    net, spikes = from_norse(model), nets.run_norse(model, x)
+    assert [net[1].reset, net[3].reset] == ["immediate", "immediate"]
+    assert 0.02 < spikes.mean() < 0.98
+    assert torch.equal(net(x), spikes)
+    assert to_norse(net)[1].p.reset_method is norse.reset_subtract
+
+
+def with_reset(method, **values):
+    return norse.LIFBoxCell(norse.LIFBoxParameters(reset_method=method, **tensors(**values)))
 
 
 class Own(norse.module.snn.SNNCell):
@@ -201,7 +213,7 @@ class Own(norse.module.snn.SNNCell):
 @pytest.mark.parametrize(
     ("cell", "named"),
     [
-        (lambda: with_reset(norse.reset_subtract), "takes the threshold off at once"),
+        (lambda: with_reset(norse.reset_subtract, v_leak=0.5), "takes v_th off a membrane that rests at v_leak = 0.5"),
         (lambda: with_reset(DelayedSubtract(0.5)), "needs v_leak = 0 and beta"),
         (lambda: with_reset(lambda z, v, r, th: v), "reset_method .* is not known"),
         (lambda: box(v_reset=-0.5), "resets its membrane to -0.5, not to v_leak = 0.0"),
@@ -268,7 +280,9 @@ def test_places_that_a_layer_cannot_have_are_named():
         (nn.LIF(1.0), "beta = 1"),
         (nn.LI(1.0), "beta = 1"),
         (nn.Heaviside(), "without memory"),
+        (nn.LIF(1.0, reset="immediate"), "beta = 1"),
         (nn.Synaptic(), "not by 'subtract'"),
+        (nn.Synaptic(reset="immediate"), "not by 'immediate'"),
         (nn.RecurrentLIF(nn.Linear(4, 4)), "not by 'subtract'"),
         (nn.Sum(nn.Identity()), "no layer that does the same"),
     ],

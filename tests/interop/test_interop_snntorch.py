@@ -7,6 +7,7 @@ import pytest
 import snntorch as snn
 import torch
 from hypothesis import given, settings
+from reference import SNNTORCH_RESETS
 from snntorch import utils
 
 from spikelfp import nn, propagate
@@ -15,7 +16,7 @@ from spikelfp.interop import ConversionError, from_snntorch, to_snntorch
 
 
 @settings(max_examples=30, deadline=None)
-@given(shape=nets.shapes())
+@given(shape=nets.shapes(SNNTORCH_RESETS))
 def test_random_models_give_the_same_spikes_here(shape):
     net, x = nets.ours(shape)
     model = nets.snn_of(net)
@@ -25,7 +26,7 @@ def test_random_models_give_the_same_spikes_here(shape):
 
 
 @settings(max_examples=30, deadline=None)
-@given(shape=nets.shapes())
+@given(shape=nets.shapes(SNNTORCH_RESETS))
 def test_random_networks_give_the_same_spikes_in_snntorch_and_back(shape):
     net, x = nets.ours(shape)
     model = to_snntorch(net)
@@ -78,6 +79,7 @@ def test_what_is_refused_does_fire_differently():
     x = torch.rand(20, 4, 10)
     for neuron, like in [
         (snn.Leaky(0.9, 0.5, init_hidden=True, reset_delay=False), nn.LIF(0.9, 0.5)),
+        (snn.Leaky(0.9, 0.5, init_hidden=True, reset_delay=False), nn.LIF(0.9, 0.5, "immediate")),
         (snn.Synaptic(0.5, 0.5, 0.5, init_hidden=True, reset_mechanism="zero"), nn.Synaptic(0.5, 0.5, 0.5, "zero")),
     ]:
         with pytest.raises(ConversionError):
@@ -261,6 +263,9 @@ class Doubled(nn.Layer):
         ([nn.Linear(2, 2), Doubled()], r"'1' \(test_interop_snntorch.Doubled\).*no layer that does the same"),
         ([nn.Sum(nn.Identity(), nn.Linear(2, 2))], r"'0' \(spikelfp.nn.Sum\)"),
         ([nn.LI(), nn.Linear(2, 2)], r"'0' \(spikelfp.nn.LI\).*membranes"),
+        ([nn.LIF(reset="immediate")], r"'0' \(spikelfp.nn.LIF\).*twice where a membrane stays.*reset=\"subtract\""),
+        ([nn.Synaptic(reset="immediate")], r"'0' \(spikelfp.nn.Synaptic\).*subtracts one step after"),
+        ([nn.RecurrentLIF(nn.Linear(2, 2), reset="immediate")], r"'0' \(spikelfp.nn.RecurrentLIF\).*subtracts one"),
         ([nn.RecurrentLIF(Doubled())], "'0.recurrent'"),
         ([nn.RecurrentLIF(nn.Identity())], "'0.recurrent'.*by Linear or Conv2d"),
     ],

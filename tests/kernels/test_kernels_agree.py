@@ -23,6 +23,15 @@ def test_forward_gives_the_same_spikes_and_membranes(shape, reset, dtype):
     slow, fast = torch_scan.forward(current, start, p), numba_scan.forward(current, start, p)
     assert torch.equal(slow.spikes, fast.spikes)
     assert torch.equal(slow.membrane, fast.membrane)
+    last = numba_scan.forward(current, start, p, keep=False)
+    assert torch.equal(last.spikes, slow.spikes)
+    assert torch.equal(last.membrane, slow.membrane[-1:])
+    half = shape[0] // 2
+    if half:
+        head = numba_scan.forward(current[:half], start, p)
+        tail = numba_scan.forward(current[half:], head.membrane[-1], p)
+        assert torch.equal(torch.cat([head.spikes, tail.spikes]), slow.spikes)
+        assert torch.equal(tail.membrane, slow.membrane[half:])
 
 
 @pytest.mark.parametrize("reset", RESETS)
@@ -52,6 +61,9 @@ def test_reverse_gives_the_same_messages(reset, denominator, constant, given):
     slow, fast = torch_scan.reverse(*arguments), numba_scan.reverse(*arguments)
     for a, b in zip(slow, fast, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    again = (*arguments[:3], None, *arguments[4:], current)  # membranes computed again
+    for scan, kept in ((torch_scan, slow), (numba_scan, fast)):
+        assert all(torch.equal(a, b) for a, b in zip(scan.reverse(*again), kept, strict=True))
     assert len(slow[0]) == (1 if constant else 9)
     assert slow[0].abs().max() > 0
 

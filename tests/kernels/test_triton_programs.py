@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference import RESETS
 
 from spikelfp import kernels
 from spikelfp.errors import UserError
@@ -88,19 +89,22 @@ def machine_code(name, real, folder, **given):
 
 @not_interpreted
 @pytest.mark.parametrize("real", ["fp32", "fp64"])
-@pytest.mark.parametrize("to_zero", [False, True])
-def test_machine_code_of_the_forward_scan_has_no_fused_multiply_add(to_zero, real, tmp_path, monkeypatch):
+@pytest.mark.parametrize("reset", RESETS)
+def test_machine_code_of_the_forward_scan_has_no_fused_multiply_add(reset, real, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    code = machine_code("forward", real, tmp_path, VARYING=True, KEEP=True, TO_ZERO=to_zero)
+    code = machine_code("forward", real, tmp_path, VARYING=True, KEEP=True, RESET=reset)
     assert re.search(r"\b[FD]MUL\b", code)
     assert not re.search(r"\b[FD]FMA\b", code)
 
 
 @not_interpreted
-@pytest.mark.parametrize("name", ["reverse", "reverse_again", "integrate"])
-def test_the_other_scans_compile(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "reset"),
+    [*((name, reset) for name in ("reverse", "reverse_again") for reset in RESETS), ("integrate", "zero")],
+)
+def test_the_other_scans_compile(name, reset, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    flags = {"TO_ZERO": True, "INCREMENT": True, "CONSTANT": True, "VARYING": True, "BACKWARDS": True}
+    flags = {"RESET": reset, "INCREMENT": True, "CONSTANT": True, "VARYING": True, "BACKWARDS": True}
     code = machine_code(name, "fp32", tmp_path, reward=None, **flags)
     assert "STG" in code
     assert "LDL" not in code, "registers were spilled"

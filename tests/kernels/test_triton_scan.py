@@ -181,16 +181,23 @@ def test_the_operators_are_what_they_say(constant, scan, device):
     start = torch.randn(2, 5)
     membrane = torch_scan.forward(current, start, LIFParameters()).membrane
     current, message, start, membrane = on(device, current, message, start, membrane)
-    ops, flags = torch.ops.spikelfp, (False, True, constant)
+    ops, flags = torch.ops.spikelfp, ("immediate", True, constant)
     for keep in (True, False):
-        library.opcheck(ops.lif_forward.default, (current, start, 0.9, 1.0, False, keep))
+        library.opcheck(ops.lif_forward.default, (current, start, 0.9, 1.0, "immediate", keep))
     reverse = ops.lif_reverse.default
     library.opcheck(reverse, (message, message, start, membrane, None, start, 0.9, 1.0, 1e-6, *flags))
     library.opcheck(reverse, (message, None, None, None, current, start, 0.9, 1.0, 1e-6, *flags))
     library.opcheck(ops.leaky_integrate.default, (current, start, 0.9, True))
 
 
-@pytest.mark.parametrize("layer", [lambda: nn.LIF(0.9, 0.3, learn_beta=True), lambda: nn.Synaptic(0.7, 0.9, 0.3)])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.LIF(0.9, 0.3, learn_beta=True),
+        lambda: nn.LIF(0.9, 0.3, "immediate", learn_beta=True),
+        lambda: nn.Synaptic(0.7, 0.9, 0.3),
+    ],
+)
 def test_a_network_learns_the_same(layer, device, monkeypatch):
     net = nn.Sequential(nn.Linear(20, 30), layer(), nn.Linear(30, 4), nn.LIF(0.9, 0.3)).double()
     images, labels = torch.rand(6, 20).double() * 2, torch.randint(4, (6,))

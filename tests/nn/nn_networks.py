@@ -41,14 +41,17 @@ def _recurrent(**options):
 NETWORKS = {
     "lif": (lambda: _dense(nn.LIF(0.9, 0.3), nn.LIF(0.8, 0.3)), (6,)),
     "lif-zero-increment": (lambda: _dense(nn.LIF(0.9, 0.3, "zero", "increment"), nn.LIF(0.8, 0.3, "zero")), (6,)),
+    "lif-immediate": (lambda: _dense(nn.LIF(0.9, 0.3, "immediate"), nn.LIF(0.8, 0.3, "immediate", "increment")), (6,)),
     "learned-decay": (
         lambda: _dense(nn.LIF(0.9, 0.3, learn_beta=True), nn.LIF(0.8, 0.3, "zero", learn_beta=True)), (6,),
     ),
     "synaptic": (lambda: _dense(nn.Synaptic(0.7, 0.9, 0.3), nn.Synaptic(0.5, 0.9, 0.3, learn_beta=True)), (6,)),
+    "synaptic-immediate": (lambda: _dense(nn.Synaptic(0.7, 0.9, 0.3, "immediate"), nn.Synaptic(0.5, 0.9, 0.3)), (6,)),
     "recurrent": (_recurrent, (6,)),
     "recurrent-zero-increment": (
         lambda: _recurrent(reset="zero", denominator="increment", learn_beta=True), (6,),
     ),
+    "recurrent-immediate": (lambda: _recurrent(reset="immediate", learn_beta=True), (6,)),
     "readout": (lambda: _dense(nn.LIF(0.9, 0.3), nn.LI(0.8)), (6,)),
     "skips": (_residual, (6,)),
     "convolutional": (_convolutional, (1, 6, 6)),

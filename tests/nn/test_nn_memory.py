@@ -3,7 +3,7 @@
 import pytest
 import snntorch
 import torch
-from reference import DENOMINATORS, RESETS
+from reference import DENOMINATORS, RESETS, SNNTORCH_RESETS
 from references.cases import build
 from references.compare import assert_equals_slow
 from references.weighted import connections
@@ -19,7 +19,7 @@ def reset_of(name):
 
 
 @pytest.mark.parametrize("kernel", ["numba", "torch"])
-@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("reset", SNNTORCH_RESETS)
 def test_synaptic_gives_snntorchs_spikes(reset, kernel, monkeypatch):
     monkeypatch.setenv(kernels.VARIABLE, kernel)
     layer = nn.Synaptic(0.75, 0.9, 1.0, reset)
@@ -38,7 +38,7 @@ def test_synaptic_gives_snntorchs_spikes(reset, kernel, monkeypatch):
         torch.testing.assert_close(membrane, mem)
 
 
-@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("reset", SNNTORCH_RESETS)
 def test_recurrent_gives_snntorchs_spikes(reset):
     layer = nn.RecurrentLIF(nn.Linear(20, 20), 0.9, 1.0, reset)
     theirs = snntorch.RLeaky(beta=0.9, threshold=1.0, linear_features=20, **reset_of(reset))
@@ -146,9 +146,10 @@ def test_a_decay_earns_what_it_carried(denominator, reset, constant):
     propagate(spikes, reward)
     slow, membrane, beta = 0.0, start, layer.beta
     for t in range(10):
-        kept = membrane if reset == "subtract" else membrane * (membrane <= 0.4)
+        fired = (membrane > 0.4).double()
+        kept = {"subtract": membrane, "immediate": membrane - 0.4 * fired, "zero": membrane * (1 - fired)}[reset]
         slow += (beta * kept * current.grad[t]).sum().item()
-        membrane = beta * kept + x[t] - (0.4 * (membrane > 0.4).double() if reset == "subtract" else 0)
+        membrane = beta * kept + x[t] - (0.4 * fired if reset == "subtract" else 0)
     torch.testing.assert_close(-layer.decay.grad.item(), slow, rtol=1e-9, atol=1e-9)
     layer.decay.grad = None
     propagate(layer.run(x, start)[0], reward)

@@ -4,11 +4,12 @@ import pytest
 import torch
 from nn_networks import NETWORKS, network
 from plain_run import assert_same, plain, updates
+from reference import RESETS
 from references.cases import RULES
 
 from spikelfp import models, nn, propagate, rules
 
-SPIKES_ONLY = {"lif", "recurrent", "synaptic", "convolutional"}
+SPIKES_ONLY = {"lif", "lif-immediate", "recurrent", "synaptic", "synaptic-immediate", "convolutional"}
 
 
 @pytest.mark.parametrize("steps", [None, 1, 3, 10, 11, 50])
@@ -34,7 +35,7 @@ def test_every_rule_splits_the_same_rewards(name, rule):
     assert_same(updates(net), expected)
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("rule", [rules.Surrogate(slope=5.0), rules.Gradient()], ids=["surrogate", "gradient"])
 @pytest.mark.parametrize("end", ["lif", "readout"])
 def test_gradients_are_those_of_backpropagation(end, rule, reset):
@@ -58,7 +59,7 @@ def test_gradients_are_those_of_backpropagation(end, rule, reset):
 
 
 @pytest.mark.parametrize("written_out", [False, True], ids=["constant", "varying"])
-@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("model", ["mlp", "lenet"])
 def test_models_learn_the_same(model, reset, written_out):
     if model == "mlp":

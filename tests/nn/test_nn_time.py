@@ -3,6 +3,7 @@
 import pytest
 import torch
 from nn_networks import NETWORKS, network
+from reference import RESETS
 from references.cases import RULES
 
 from spikelfp import nn, propagate, rules
@@ -108,7 +109,7 @@ def test_constant_input_gives_the_updates_of_the_written_out_sequence(name):
 
 
 @pytest.mark.parametrize("denominator", ["inflow", "increment"])
-@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("reset", RESETS)
 def test_one_step_is_a_heaviside_layer(reset, denominator):
     """From rest ``U[1] = I``: it fires as a Heaviside neuron of ``I − θ``. θ does not flow into the membrane, so it
     is no contribution: the reward is divided by ``|I|``, as by a Heaviside neuron of ``I`` itself that fires.

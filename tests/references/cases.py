@@ -24,6 +24,7 @@ NEURONS = {
     "heaviside": lambda n: nn.Heaviside(),
     "lif": lambda n: nn.LIF(0.9, 0.3),
     "lif-zero-increment": lambda n: nn.LIF(0.8, 0.3, "zero", "increment"),
+    "lif-immediate": lambda n: nn.LIF(0.8, 0.3, "immediate"),
     "synaptic": lambda n: nn.Synaptic(0.7, 0.9, 0.3),
     "recurrent": lambda n: nn.RecurrentLIF(nn.Linear(n, n), 0.9, 0.3),
 }

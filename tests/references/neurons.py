@@ -52,10 +52,9 @@ def lif_neurons(layer: nn.Neurons, current: Array, updates: Updates) -> tuple[Ar
         for j, (column, r) in enumerate(zip(flat.T, reward.reshape(flat.shape).T, strict=True)):
             n = reference.lif_reward(r, column, beta, theta, reset, layer.denominator, layer.rule.eps)
             result[:, j] = column * n
-            spikes, membranes = runs[j]
+            membranes = runs[j][1]
             for t in range(1, len(column)):
-                kept = 0.0 if reset == "zero" and spikes[t - 1] else membranes[t - 1]
-                to_decay += abs(beta) * kept * n[t]
+                to_decay += abs(beta) * reference.surviving(membranes[t - 1], theta, reset) * n[t]
         if layer.decay is not None:
             add(updates, layer.decay, np.array(to_decay))
         return result.reshape(current.shape)
@@ -102,6 +101,8 @@ def recurrent(layer: nn.RecurrentLIF, x: Array, updates: Updates) -> tuple[Array
                 before, fired = membranes[t, b, j], spikes[t, b, j] > 0
                 if reset == "subtract":
                     now = beta * before + currents[t, b, j] - theta * fired
+                elif reset == "immediate":
+                    now = beta * (before - theta * fired) + currents[t, b, j]
                 else:
                     now = (0.0 if fired else beta * before) + currents[t, b, j]
                 membranes[t + 1, b, j] = now
@@ -122,8 +123,7 @@ def recurrent(layer: nn.RecurrentLIF, x: Array, updates: Updates) -> tuple[Array
                     d += layer.rule.eps
                     n = (reward[t, b, j] + from_recurrence[t, b, j] + internal[b, j]) / d if d else 0.0
                     internal[b, j] = beta * before * n
-                    kept = 0.0 if reset == "zero" and spikes[t, b, j] else before
-                    to_decay += abs(beta) * kept * n
+                    to_decay += abs(beta) * reference.surviving(before, theta, reset) * n
                     to_x[t, b, j] = x[t, b, j] * n
                     contributions = np.append(v[j] * spikes[t, b], c[j])
                     share = shares(layer.recurrent.rule, contributions, contributions.sum() * n)

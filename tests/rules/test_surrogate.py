@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import snntorch
 import torch
-from reference import RESETS
+from reference import SNNTORCH_RESETS
 from snntorch import functional as sf
 from snntorch import surrogate
 
@@ -13,7 +13,7 @@ from spikelfp import methods, nn, rules
 from spikelfp.errors import UserError
 
 
-@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("reset", SNNTORCH_RESETS)
 def test_gradients_equal_snntorch_bptt(reset):
     net = nn.Sequential(nn.Linear(12, 30), nn.LIF(0.9, 1.0, reset), nn.Linear(30, 5), nn.LIF(0.9, 1.0, reset))
     x, y = torch.rand(10, 6, 12) * 2, torch.randint(5, (6,))
@@ -42,6 +42,32 @@ def test_gradients_equal_snntorch_bptt(reset):
         return
     for mine, p in zip(ours, net.parameters(), strict=True):
         torch.testing.assert_close(mine, p.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_gradients_of_a_reset_at_once_are_those_of_autograd():
+    """The reset, ``θ S`` before the decay, is detached as in snnTorch's other resets."""
+    layer = nn.LIF(0.8, 0.5, "immediate", learn_beta=True)
+    x, start, weights = torch.randn(10, 6, 7), torch.randn(6, 7), torch.randn(10, 6, 7)
+    slope = surrogate.fast_sigmoid(slope=5)
+    grads = []
+    for written_out in (True, False):
+        current, first = x.clone().requires_grad_(), start.clone().requires_grad_()
+        beta = torch.tensor(0.8, requires_grad=True)
+        if written_out:
+            membrane, record = first, []
+            for step in current:
+                membrane = beta * (membrane - 0.5 * (membrane > 0.5).float()) + step
+                record.append(slope(membrane - 0.5))
+            spikes = torch.stack(record)
+        else:
+            with rules.using(layer, rules.Surrogate(slope=5)):
+                spikes = layer.run(current, first)[0]
+        assert 0.1 < spikes.mean() < 0.9
+        (spikes * weights).sum().backward()
+        grads.append((spikes.detach(), current.grad, first.grad, beta.grad if written_out else layer.decay.grad))
+    assert torch.equal(grads[0][0], grads[1][0])
+    for expected, found in zip(*grads, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_plain_gradients_of_spikes_are_zero():
