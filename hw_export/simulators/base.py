@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -29,14 +30,17 @@ class UnsupportedError(Exception):
 class Simulator(ABC):
     """Runs a NIR file, each layer's spikes watched.
 
-    package: what to install. module: what to import. resets: those it can run. latency: how many steps later
-    than in our networks the spikes of each further layer come: those of the k-th layer of neurons (from 0)
-    are ``k · latency`` steps late. :meth:`run` gives them without it.
+    package: its name in the package index. module: what to import. install: what to hand to ``pip install``, where
+    the package alone would not go together with ours. resets: those it can run. cannot: why not the others, where
+    there is more to say. latency: how many steps later than in our networks the spikes of each further layer come:
+    those of the k-th layer of neurons (from 0) are ``k · latency`` steps late. :meth:`run` gives them without it.
     """
 
     package: ClassVar[str]
     module: ClassVar[str]
+    install: ClassVar[str] = ""
     resets: ClassVar[frozenset[str]] = frozenset({"zero", "subtract"})
+    cannot: ClassVar[Mapping[str, str]] = MappingProxyType({})
     latency: ClassVar[int] = 0
 
     @property
@@ -66,11 +70,15 @@ class Simulator(ABC):
         file.
         """
         if not self.available():
-            raise NotInstalledError(f"{self.name} is not installed: pip install {self.package}")
+            raise NotInstalledError(f"{self.name} is not installed: pip install {self.install or self.package}")
         chain = read_chain(path)
         for neuron in chain.neurons:
             if neuron.reset not in self.resets:
-                raise UnsupportedError(f"{self.name} cannot reset by {neuron.reset!r} (neurons {neuron.name!r})")
+                reason = self.cannot.get(neuron.reset)
+                raise UnsupportedError(
+                    f"{self.name} cannot reset by {neuron.reset!r} (neurons {neuron.name!r})"
+                    + (f": {reason}" if reason else "")
+                )
         sequence = inputs.reshape(*inputs.shape[:2], -1).to(torch.float32)
         if sequence[0, 0].numel() != torch.Size(chain.input_shape).numel():
             raise ShapeError(f"the file takes inputs of {chain.input_shape}, got {tuple(inputs.shape[2:])} per step")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,9 @@ from torch import Tensor
 from hw_export.nir import Chain
 from hw_export.simulators.base import Simulator, simulator
 from hw_export.simulators.dense import Stage, stages
+
+RESETS = {"zero": "v = 0", "subtract": "fired = 1", "immediate": "v -= theta"}
+"""What happens at a spike; a neuron that ``fired`` pays θ one step later."""
 
 
 @simulator("brian2")
@@ -29,6 +31,8 @@ class Brian2(Simulator):
 
     package = "brian2"
     module = "brian2"
+    install = 'brian2 "numpy<2.4"'  # brian2 2.9 does not import with numpy 2.4
+    resets = frozenset(RESETS)
     latency = 1
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
@@ -67,7 +71,7 @@ def _run(brian2: Any, layers: list[Stage], current: np.ndarray, window: int) -> 
             theta : 1 (constant)
             bias : 1 (constant)""",
             threshold="v > theta",
-            reset="fired = 1" if layer.subtract else "v = 0",
+            reset=RESETS[layer.reset],
             clock=clock,
             namespace={"injected": injected, "window": window, "depth": depth},
         )
@@ -98,11 +102,9 @@ def _run(brian2: Any, layers: list[Stage], current: np.ndarray, window: int) -> 
 
 @contextlib.contextmanager
 def _brian2() -> Iterator[Any]:
-    """The module with numpy as its target; its preferences and Python's exception hook are put back."""
-    hook = sys.excepthook
+    """The module with numpy as its target; its preferences are put back."""
     import brian2
 
-    sys.excepthook = hook  # brian2 replaces it on import
     target = brian2.prefs.codegen.target
     try:
         brian2.prefs.codegen.target = "numpy"

@@ -23,8 +23,8 @@ class Stage:
     step.
 
     beta, threshold: of each neuron, rounded to float32 as the importers of other simulators do, so that a
-    threshold that was an integer is one again. subtract: whether a spike takes θ off one step later, else the
-    membrane is 0.
+    threshold that was an integer is one again. reset: what a spike does to the membrane, ``zero``, ``subtract`` (θ one
+    step later) or ``immediate`` (θ at once).
     """
 
     neuron: Neuron
@@ -44,8 +44,8 @@ class Stage:
         return self.neuron.threshold.astype(np.float32).astype(np.float64).ravel()
 
     @property
-    def subtract(self) -> bool:
-        return self.neuron.reset == "subtract"
+    def reset(self) -> str:
+        return self.neuron.reset
 
 
 def stages(chain: Chain) -> list[Stage]:
@@ -67,6 +67,18 @@ def stages(chain: Chain) -> list[Stage]:
     if between:
         raise UnsupportedError(f"nodes behind the last neurons ({type(between[0]).__name__}) are not read here")
     return found
+
+
+def decays(layers: list[Stage]) -> None:
+    """For simulators whose membranes decay by ``exp(−1/τ)``: :class:`UnsupportedError` for neurons without leak or
+    with nothing but leak.
+    """
+    for layer in layers:
+        outside = layer.beta[(layer.beta <= 0) | (layer.beta >= 1)]
+        if len(outside):
+            raise UnsupportedError(
+                f"its decay exp(−1/τ) lies between 0 and 1, neurons {layer.neuron.name!r} have {outside[0]:g}"
+            )
 
 
 def _matrix(nodes: list[nir.NIRNode], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ class Nengo(Simulator):
 
     package = "nengo"
     module = "nengo"
+    resets = frozenset({"zero", "subtract", "immediate"})
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         import nengo
@@ -42,7 +43,7 @@ class Nengo(Simulator):
                 ensemble = nengo.Ensemble(
                     layer.size,
                     1,
-                    neuron_type=_neuron_type()(layer.beta, layer.threshold, layer.subtract),
+                    neuron_type=_neuron_type()(layer.beta, layer.threshold, layer.reset),
                     encoders=np.ones((layer.size, 1)),
                     gain=np.ones(layer.size),
                     bias=layer.bias,
@@ -69,15 +70,16 @@ def _neuron_type() -> type:
     import nengo
 
     class DiscreteLIF(nengo.neurons.NeuronType):
-        """``U = β V + J``; a spike of size 1 where ``U > θ``; ``V`` is ``U`` less what the spike took."""
+        """``U = β V + J``; a spike of size 1 where ``U > θ``; ``V`` is ``U`` less what the spike took
+        at once, ``owed`` what it takes one step later."""
 
         spiking = True
         negative = False
         state = {"voltage": nengo.dists.Choice([0.0]), "owed": nengo.dists.Choice([0.0])}  # noqa: RUF012
 
-        def __init__(self, beta: np.ndarray, threshold: np.ndarray, subtract: bool) -> None:
+        def __init__(self, beta: np.ndarray, threshold: np.ndarray, reset: str) -> None:
             super().__init__()
-            self._constants = (beta, threshold, subtract)
+            self._constants = (beta, threshold, reset)
 
         def gain_bias(self, max_rates: Any, intercepts: Any) -> Any:
             return np.ones_like(max_rates), np.zeros_like(intercepts)
@@ -89,11 +91,14 @@ def _neuron_type() -> type:
             return np.zeros((len(np.atleast_1d(x)), len(gain)))
 
         def step(self, dt: float, J: Any, output: Any, voltage: Any, owed: Any) -> None:
-            beta, threshold, subtract = self._constants
+            beta, threshold, reset = self._constants
             voltage[...] = beta * voltage + J - owed
             output[...] = voltage > threshold
-            owed[...] = threshold * output if subtract else 0
-            if not subtract:
+            if reset == "subtract":
+                owed[...] = threshold * output
+            elif reset == "immediate":
+                voltage -= threshold * output
+            else:
                 voltage[output > 0] = 0
 
     return DiscreteLIF

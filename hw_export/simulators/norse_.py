@@ -17,11 +17,13 @@ class Norse(Simulator):
 
     ``zero``: as imported, with ``dt`` of the file. ``subtract``: its importer passes no reset on to
     ``nir.LIF``; after import the reset of each cell becomes ``v − θ/β`` at once, which one step later has
-    become the delayed ``− θ``.
+    become the delayed ``− θ``. ``immediate``: the same with ``v − θ``.
     """
 
     package = "norse"
     module = "norse"
+    install = "norse nirtorch --no-deps"  # it also asks for torchvision, whose newest release replaces torch
+    resets = frozenset({"zero", "subtract", "immediate"})
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         import norse.torch
@@ -33,7 +35,7 @@ class Norse(Simulator):
         batch_flatten(net)
         modules = {neuron.name: net.get_submodule(neuron.name) for neuron in chain.neurons}
         for neuron in chain.neurons:
-            if neuron.reset == "subtract":
+            if neuron.reset != "zero":
                 cell = modules[neuron.name]
                 cell.p = cell.p._replace(reset_method=subtract(neuron))
         watch = Watch(modules)
@@ -44,7 +46,9 @@ class Norse(Simulator):
 
 
 def subtract(neuron: Neuron) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """norse's reset method ``(z, v, v_reset, v_th) → v`` for delayed subtraction; decay by β makes ``θ/β`` a
-    ``θ``."""
+    """norse's reset method ``(z, v, v_reset, v_th) → v`` that takes θ off, or ``θ/β``, which decay by β makes a
+    delayed ``θ``."""
+    if neuron.reset == "immediate":
+        return lambda z, v, v_reset, v_th: v - z * v_th
     beta = float(neuron.beta.flat[0])
     return lambda z, v, v_reset, v_th: v - z * v_th / beta

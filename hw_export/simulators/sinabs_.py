@@ -19,12 +19,14 @@ class Sinabs(Simulator):
     Neurons of more than one axis crash its importer where it asks ``any(v_leak)``; it is handed a flat
     ``v_leak``, which it uses for nothing else. After import every LIF layer is set to the neuron of the file:
     decay ``1 − dt/τ``, threshold in units of the current, one spike a step, ``≥`` the next float32 above the
-    threshold, and the reset: ``zero``, or ``θ/β`` subtracted at once, which decay turns into the delayed
-    ``θ``.
+    threshold, and the reset: ``zero``, ``immediate`` subtraction of θ, or for ``subtract`` of ``θ/β``, which decay
+    turns into the delayed θ.
     """
 
     package = "sinabs"
     module = "sinabs"
+    install = "sinabs==2.0.3"  # sinabs 3 asks for nir<=1.0.4, which cannot read what nir 1.0.8 writes
+    resets = frozenset({"zero", "subtract", "immediate"})
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         import sinabs.nir
@@ -53,4 +55,7 @@ def as_in_file(layer: torch.nn.Module, neuron: Neuron) -> None:
     layer.alpha_mem = torch.nn.Parameter(beta, requires_grad=False)
     layer.spike_threshold = torch.nn.Parameter(torch.nextafter(threshold, threshold + 1), requires_grad=False)
     layer.spike_fn = SingleSpike
-    layer.reset_fn = MembraneReset() if neuron.reset == "zero" else MembraneSubtract(threshold / beta)
+    if neuron.reset == "zero":
+        layer.reset_fn = MembraneReset()
+    else:
+        layer.reset_fn = MembraneSubtract(threshold if neuron.reset == "immediate" else threshold / beta)

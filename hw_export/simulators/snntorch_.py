@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
@@ -16,11 +18,16 @@ class SnnTorch(Simulator):
 
     ``zero``: as imported. ``subtract``: its importer always makes ``reset_mechanism="zero"``; the imported
     neurons are set to snnTorch's own default, delayed subtraction, after import. (The property alone has no
-    effect; four attributes make up the mode.)
+    effect; four attributes make up the mode.) ``immediate``: none; with ``reset_delay=False`` a neuron does not fire
+    where its membrane stays above the threshold after the reset.
     """
 
     package = "snntorch"
     module = "snntorch"
+    resets = frozenset({"zero", "subtract"})
+    cannot = MappingProxyType(
+        {"immediate": "its reset_delay=False drops a spike whose membrane stays above the threshold after the reset"}
+    )
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         import snntorch

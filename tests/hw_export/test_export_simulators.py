@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import math
 import sys
+from typing import get_args
 
 import nir
 import numpy as np
@@ -21,7 +22,22 @@ from hw_export.simulators.dense import stages
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import ShapeError
-from spikelfp.functional.lif import lif_scan
+from spikelfp.functional.lif import Reset, lif_scan
+
+CASES = [(name, reset) for name in SIMULATORS for reset in sorted(SIMULATORS[name].resets)]
+
+
+@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+def case(request) -> tuple[str, str]:
+    """A simulator that is installed, and a reset that it can run."""
+    if not SIMULATORS[request.param[0]].available():
+        pytest.skip(f"{request.param[0]} is not installed")
+    return request.param
+
+
+def one_reset(simulator: str) -> str:
+    """A reset that ``simulator`` can run."""
+    return sorted(SIMULATORS[simulator].resets)[-1]
 
 
 def assert_identical(net, path, x, simulator: str) -> None:
@@ -36,25 +52,29 @@ def assert_identical(net, path, x, simulator: str) -> None:
         assert layer.compared % (x.shape[0] * x.shape[1]) == 0
 
 
-def test_spikes_driven_by_spikes(tmp_path, simulator, reset):
+def test_spikes_driven_by_spikes(tmp_path, case):
+    simulator, reset = case
     net = dense(reset)
     to_nir(net, tmp_path / "network.nir")
     assert_identical(net, tmp_path / "network.nir", bernoulli(24), simulator)
 
 
-def test_spikes_driven_by_currents(tmp_path, simulator, reset):
+def test_spikes_driven_by_currents(tmp_path, case):
+    simulator, reset = case
     net = dense(reset, seed=2)
     to_nir(net, tmp_path / "network.nir")
     assert_identical(net, tmp_path / "network.nir", nn.constant(pixels(24), STEPS), simulator)
 
 
-def test_three_layers(tmp_path, simulator, reset):
+def test_three_layers(tmp_path, case):
+    simulator, reset = case
     net = dense(reset, sizes=(24, 20, 16, 8))
     to_nir(net, tmp_path / "network.nir")
     assert_identical(net, tmp_path / "network.nir", bernoulli(24), simulator)
 
 
-def test_exact_ties_do_not_fire(tmp_path, simulator, reset):
+def test_exact_ties_do_not_fire(tmp_path, case):
+    simulator, reset = case
     net = tie(reset)
     x = bernoulli(64)
     to_nir(net, tmp_path / "network.nir")
@@ -64,22 +84,24 @@ def test_exact_ties_do_not_fire(tmp_path, simulator, reset):
     assert_identical(net, tmp_path / "network.nir", x, simulator)
 
 
-@pytest.mark.parametrize("beta", [0.9, 0.6, math.exp(-0.1)])
-@pytest.mark.parametrize("bits", [3, 8])
-def test_integer_networks(tmp_path, simulator, reset, beta, bits):
+@pytest.mark.parametrize(("bits", "beta"), [(3, 0.9), (5, math.exp(-0.1)), (8, 0.6)])
+def test_integer_networks(tmp_path, case, bits, beta):
+    simulator, reset = case
     net = quantize(dense(reset, beta), bits, input_scale=16)
     assert all(layer.exact for layer in net.report)
     to_nir(net, tmp_path / "network.nir")
     assert_identical(net, tmp_path / "network.nir", nn.constant(pixels(24, count=20) * 16, STEPS), simulator)
 
 
-def test_convolutions(tmp_path, simulator, reset):
+def test_convolutions(tmp_path, case):
+    simulator, reset = case
     net = convolutional(reset).eval()
     to_nir(net, tmp_path / "network.nir", input_shape=(1, 8, 8))
     assert_identical(net, tmp_path / "network.nir", bernoulli(1, 8, 8), simulator)
 
 
-def test_integer_convolutions(tmp_path, simulator, reset):
+def test_integer_convolutions(tmp_path, case):
+    simulator, reset = case
     net = quantize(convolutional(reset), 6, input_scale=16)
     assert all(layer.exact for layer in net.report)
     to_nir(net, tmp_path / "network.nir", input_shape=(1, 8, 8))
@@ -87,14 +109,14 @@ def test_integer_convolutions(tmp_path, simulator, reset):
 
 
 def test_one_sample_one_step(tmp_path, simulator):
-    net = dense("zero")
+    net = dense(one_reset(simulator))
     to_nir(net, tmp_path / "network.nir")
     (result,) = verify(net, tmp_path / "network.nir", bernoulli(24)[:1, :1], [simulator])
     assert result.status == "identical"
 
 
-def test_the_std_dialect_where_the_resistance_is_honoured(tmp_path, simulator, reset):
-    net = dense(reset)
+def test_the_std_dialect_where_the_resistance_is_honoured(tmp_path, simulator):
+    net = dense(one_reset(simulator))
     to_nir(net, tmp_path / "network.nir", "std")
     if simulator != "norse":
         assert_identical(net, tmp_path / "network.nir", bernoulli(24), simulator)
@@ -129,14 +151,14 @@ def test_reset_to_zero_needs_no_adapter(tmp_path, name):
 
 
 def test_running_twice_gives_the_same(tmp_path, simulator):
-    to_nir(dense("subtract"), tmp_path / "network.nir")
+    to_nir(dense(one_reset(simulator)), tmp_path / "network.nir")
     first, second = (SIMULATORS[simulator].run(tmp_path / "network.nir", bernoulli(24)) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert all(spikes.dtype == torch.bool for spikes in first.values())
 
 
 def test_simulators_are_silent_and_leave_no_traces(tmp_path, simulator, capfd):
-    to_nir(dense("subtract"), tmp_path / "network.nir")
+    to_nir(dense(one_reset(simulator)), tmp_path / "network.nir")
     SIMULATORS[simulator].run(tmp_path / "network.nir", bernoulli(24))  # whatever an import does, once
     hook, level = sys.excepthook, logging.root.manager.disable
     threads, state, numpys = torch.get_num_threads(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -159,7 +181,7 @@ def test_a_simulator_that_is_not_there_is_not_run(tmp_path, monkeypatch, simulat
     to_nir(dense("zero"), tmp_path / "network.nir")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not SIMULATORS[simulator].available()
-    with pytest.raises(NotInstalledError, match="pip install"):
+    with pytest.raises(NotInstalledError, match=f"^{simulator} is not installed: pip install .*{simulator}"):
         SIMULATORS[simulator].run(tmp_path / "network.nir", bernoulli(24))
 
 
@@ -175,8 +197,32 @@ def test_a_reset_it_cannot_do_is_unsupported(tmp_path):
         Zero().run(tmp_path / "network.nir", bernoulli(24))
 
 
+@pytest.mark.parametrize(("name", "reset"), [("snntorch", "immediate"), ("rockpool", "zero")])
+def test_resets_that_a_simulator_does_not_have_are_named(tmp_path, name, reset, monkeypatch):
+    monkeypatch.setattr(type(SIMULATORS[name]), "version", lambda self: "1")
+    to_nir(dense(reset), tmp_path / "network.nir")
+    reason = SIMULATORS[name].cannot[reset]
+    with pytest.raises(UnsupportedError, match=f"{name} cannot reset by '{reset}' .*: {reason}"):
+        SIMULATORS[name].run(tmp_path / "network.nir", bernoulli(24))
+
+
+def test_every_reset_is_run_by_several():
+    runs = {reset: [name for name in SIMULATORS if reset in SIMULATORS[name].resets] for reset in get_args(Reset)}
+    assert {reset: len(names) for reset, names in runs.items()} == {"zero": 7, "subtract": 8, "immediate": 7}
+
+
+@pytest.mark.parametrize("name", ["nest", "rockpool"])
+def test_neurons_that_keep_nothing_do_not_decay_exponentially(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(type(SIMULATORS[name]), "version", lambda self: "1")
+    graph = to_nir(dense(one_reset(name)), None)
+    graph.nodes["layer_4_lif"].tau[3] = 1e-4  # τ = dt, so that β = 0
+    nir.write(tmp_path / "network.nir", graph)
+    with pytest.raises(UnsupportedError, match="between 0 and 1, neurons 'layer_4_lif' have 0"):
+        SIMULATORS[name].run(tmp_path / "network.nir", bernoulli(24))
+
+
 def test_inputs_of_another_size_are_refused(tmp_path, simulator):
-    to_nir(dense("zero"), tmp_path / "network.nir")
+    to_nir(dense(one_reset(simulator)), tmp_path / "network.nir")
     with pytest.raises(ShapeError, match=r"takes inputs of \(24,\), got \(23,\)"):
         SIMULATORS[simulator].run(tmp_path / "network.nir", torch.zeros(STEPS, BATCH, 23))
 
