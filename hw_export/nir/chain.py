@@ -10,7 +10,8 @@ from typing import Any
 import nir
 import numpy as np
 
-from hw_export.nir.dialects import DT
+from hw_export.nir.dialects import DIALECTS, DT, dialect_of
+from hw_export.nir.metadata import plain
 from spikelfp.errors import DataError
 
 
@@ -31,11 +32,17 @@ class Chain:
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What the graph says of itself."""
-        return {key: _plain(value) for key, value in self.graph.metadata.items()}
+        return plain(self.graph.metadata)
 
     @property
     def neurons(self) -> tuple[Neuron, ...]:
-        """Its LIF nodes."""
+        """Its LIF nodes. :class:`~spikelfp.errors.DataError` for neurons of another kind, which simulators disagree
+        on."""
+        for name, node in self.nodes:
+            if isinstance(node, (nir.IF, nir.CubaLIF)):
+                raise DataError(
+                    f"the neurons {name!r} are {type(node).__name__}: simulators are given LIF neurons only"
+                )
         return tuple(neuron(name, node, self.metadata) for name, node in self.nodes if isinstance(node, nir.LIF))
 
 
@@ -44,7 +51,7 @@ class Neuron:
     """A LIF node in the units of our neuron, ``U[t] = β V[t] + I[t]``, fires where ``U > threshold``.
 
     beta, threshold: float64 of ``shape``. reset: ``zero``, which is NIR's own, unless the metadata says
-    ``subtract``. layer: the name of the layer it was written from, or ``None`` in a foreign file.
+    ``subtract`` or ``immediate``. layer: the name of the layer it was written from, or ``None`` in a foreign file.
     """
 
     name: str
@@ -76,6 +83,14 @@ def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
         )
     after: dict[str, str] = {}
     for source_node, target in graph.edges:
+        if (target, source_node) in graph.edges or source_node == target:
+            raise DataError(
+                f"{source} feeds back between {source_node!r} and {target!r}: simulators are given chains only"
+            )
+        if isinstance(graph.nodes[source_node], nir.NIRGraph):
+            raise DataError(
+                f"{source} holds the nested graph {source_node!r}: simulators are given chains of nodes only"
+            )
         if source_node in after:
             raise DataError(f"{source} branches behind {source_node!r}: only a chain of layers can be run here")
         after[source_node] = target
@@ -92,21 +107,14 @@ def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuro
     """``node`` in our units. :class:`~spikelfp.errors.DataError` where it is another neuron than ours."""
     if np.any(node.v_leak != 0) or np.any(node.v_reset != 0):
         raise DataError(f"the neurons {name!r} rest or reset at another membrane than 0, ours do not")
-    metadata = {key: _plain(value) for key, value in node.metadata.items()}
+    metadata = plain(node.metadata)
     dt = float(metadata.get("dt", graph_metadata.get("dt", DT)))
-    leak = dt / np.asarray(node.tau, np.float64)
+    beta, threshold = (dialect_of(graph_metadata) or DIALECTS["default"]).constants(node, dt)
     return Neuron(
         name=name,
         shape=tuple(node.v_threshold.shape),
-        beta=1.0 - leak,
-        threshold=node.v_threshold / (node.r * leak),
+        beta=beta,
+        threshold=threshold,
         reset=str(metadata.get("reset", "zero")),
         layer=metadata.get("layer"),
     )
-
-
-def _plain(value: Any) -> Any:
-    """Metadata as read from HDF5: text comes back as bytes, numbers as numpy scalars."""
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) else value

@@ -1,74 +1,108 @@
-"""From a NIR file of ours back to a network."""
+"""From a NIR file to a network."""
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
+import copy
 from pathlib import Path
 
 import nir
 import numpy as np
 import torch
 
-from hw_export.nir.chain import Chain, read_chain
-from spikelfp import nn
+from hw_export.nir.assemble import Assembly
+from hw_export.nir.dialects import Scheme, dialect_of
+from hw_export.nir.document import Document, build_graph, read_document
+from hw_export.nir.imported import ImportedNetwork
+from hw_export.nir.metadata import in_order, plain
+from hw_export.nir.migration import mend
+from hw_export.nir.reading import Integrators, Reading, Spikes
+from hw_export.nir.route import route
 from spikelfp.errors import DataError
+from spikelfp.functional.lif import Reset
 
 
-def from_nir(path: str | Path) -> nn.Sequential:
-    """The network a file of :func:`~hw_export.nir.to_nir` was written from: any dialect, float32 weights.
+def from_nir(
+    source: str | Path | nir.NIRGraph,
+    *,
+    dt: float | None = None,
+    reset: Reset | None = None,
+    scheme: Scheme | None = None,
+    spikes: Spikes = "single",
+    integrators: Integrators = "step",
+    migrate: bool = False,
+) -> ImportedNetwork:
+    """The network of a NIR file, ours or another program's, or of a graph in memory; float32, for inference
+    (``requires_grad_()`` makes it trainable).
 
-    Layers carry the names of their nodes. β, θ and the reset come from the metadata, where they stand
-    exactly. Raises :class:`~spikelfp.errors.DataError` for a file that is broken, or has nodes or metadata of
-    others.
+    A file of :func:`~hw_export.nir.write.to_nir` states everything: the network comes back with identical spikes, in
+    any dialect. What others leave open is decided by the arguments, and listed in ``notes`` of the result:
+
+    * dt: the time step, in the unit of the file's time constants; else the metadata's, else 1e-4 (s).
+    * reset: ``zero`` is NIR's own equation and the default; ``subtract`` (delayed, snnTorch's) and ``immediate``
+      have no place in NIR but in metadata (``reset``).
+    * scheme: ``euler``, ``β = 1 − dt/τ``, the default, or ``exact``, ``β = exp(−dt/τ)``.
+    * spikes: ``multiple`` lets a neuron fire as often in a step as θ can be subtracted, as sinabs and rockpool do
+      (:class:`~spikelfp.nn.MultiSpikeLIF`, for inference).
+    * integrators: what ``v' = r I`` of an IF or I gains: ``r I`` a ``step``, or ``dt · r I``.
+    * migrate: mend files of older versions first, as :func:`~hw_export.nir.migration.migrate` does.
+
+    Read are chains of Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Threshold, IF, LIF, CubaLIF, I, LI
+    and CubaLI, neurons that feed themselves through one layer of weights, and nested graphs. How the equations become
+    steps is told in :mod:`hw_export.nir.neurons`. Layers carry the names of their nodes, dots replaced by ``_``.
+
+    Raises :class:`~spikelfp.errors.DataError` naming the node for a file that is broken or inconsistent, branches, or
+    has nodes or parameters that no layer here can stand for, and :class:`~spikelfp.errors.UserError` for arguments
+    that contradict the file.
     """
-    chain = read_chain(path)
+    name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)
+    document = read_document(source)
+    if migrate:
+        changes = mend(document, name)
+        if changes:
+            document["metadata"] = in_order(document["metadata"], {"migrated": "; ".join(changes)})
+    untouched = copy.deepcopy(document)
+    try:
+        metadata = plain(document["metadata"])
+        reading = Reading(dialect_of(metadata), metadata, dt, reset, scheme, spikes, integrators)
+        return _network(build_graph(document, name), name, reading)
+    except DataError as error:
+        hint = "" if migrate else _hint(untouched, name)
+        raise DataError(f"{error}{hint}") from None
+
+
+def _network(graph: nir.NIRGraph, source: str, reading: Reading) -> ImportedNetwork:
+    stops = route(graph, source)
+    (start,), (end,) = (
+        [np.atleast_1d(getattr(node, key)[word]) for node in ends.values()]
+        for ends, key, word in ((graph.inputs, "input_type", "input"), (graph.outputs, "output_type", "output"))
+    )
+    shape = tuple(int(size) for size in start)
+    if min(shape, default=1) < 1:
+        raise DataError(f"{source} takes an input of {list(shape)}")
+    assembly = Assembly(reading, torch.zeros(1, 1, *shape))
     with torch.random.fork_rng(devices=[]):  # layers are made with random weights first
-        return nn.Sequential(_layers(chain, path)).eval().requires_grad_(False)
+        for stop in stops:
+            assembly.add(stop)
+    if assembly.shape != tuple(end):
+        raise DataError(f"{source} promises an output of {end.tolist()}, {list(assembly.shape)} arrives there")
+    net = ImportedNetwork(assembly.made)
+    net.notes = (*reading.notes, *_migrated(reading))
+    net.dt, net.scheme = reading.step_length({}), reading.used_scheme
+    net.input_shape, net.metadata, net.node_metadata = shape, reading.metadata, assembly.node_metadata
+    return net.eval().requires_grad_(False)
 
 
-def _layers(chain: Chain, path: str | Path) -> OrderedDict[str, torch.nn.Module]:
-    layers: OrderedDict[str, torch.nn.Module] = OrderedDict()
-    gain = 1
-    for name, node in chain.nodes:
-        if isinstance(node, nir.Affine):
-            linear = nn.Linear(node.weight.shape[1], node.weight.shape[0])
-            layers[name] = _filled(linear, node, gain)
-        elif isinstance(node, nir.Conv2d):
-            outputs, inputs, *kernel = node.weight.shape
-            stride, padding, dilation = (_pair(size) for size in (node.stride, node.padding, node.dilation))
-            conv = nn.Conv2d(inputs, outputs, tuple(kernel), stride, padding, dilation)
-            layers[name] = _filled(conv, node, gain)
-        elif isinstance(node, nir.SumPool2d) and _text(node, "pool") == "average":
-            kernel_size = _pair(node.kernel_size)
-            layers[name] = nn.AvgPool2d(kernel_size, _pair(node.stride))
-            gain *= math.prod(kernel_size)
-        elif isinstance(node, nir.Flatten):
-            layers[name] = nn.Flatten()
-        elif isinstance(node, nir.LIF):
-            try:
-                beta, threshold = float(node.metadata["beta"]), float(node.metadata["threshold"])
-            except KeyError as error:
-                raise DataError(f"{path}: the neurons {name!r} carry no {error} in their metadata") from None
-            layers[name] = nn.LIF(beta, threshold, _text(node, "reset"))  # type: ignore[arg-type]
-            gain = 1
-        else:
-            raise DataError(f"{path}: {name!r} is a {type(node).__name__}, which no network of ours is written as")
-    return layers
+def _migrated(reading: Reading) -> list[str]:
+    done = reading.metadata.get("migrated")
+    return [] if done is None else [f"migrated: {done}"]
 
 
-def _filled(layer: nn.Linear | nn.Conv2d, node: nir.Affine | nir.Conv2d, gain: int) -> nn.Linear | nn.Conv2d:
-    layer.weight.data = torch.from_numpy(np.asarray(node.weight, np.float32))
-    assert layer.bias is not None
-    layer.bias.data = torch.from_numpy(np.asarray(node.bias / gain, np.float32))
-    return layer
-
-
-def _pair(size: np.ndarray) -> tuple[int, int]:
-    height, width = size
-    return int(height), int(width)
-
-
-def _text(node: nir.NIRNode, key: str) -> str:
-    value = node.metadata.get(key, "")
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _hint(document: Document, source: str) -> str:
+    """Whether mending would change the file, for the end of an error."""
+    try:
+        changes = mend(document, source)
+    except Exception:  # a file so broken that it cannot be mended gets no hint
+        return ""
+    if not changes:
+        return ""
+    return f"; from_nir(…, migrate=True) or hw_export.nir.migrate(path) would mend: {changes[0]}"

@@ -16,14 +16,18 @@ from spikelfp.nn.activation import (
 from spikelfp.nn.attention import SelfAttention, SpikingSelfAttention, TokenNorm
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.conv import Conv2d
+from spikelfp.nn.flatten_axes import FlattenAxes
 from spikelfp.nn.layer import Layer
 from spikelfp.nn.lif import LIF, Neurons, leaves
 from spikelfp.nn.linear import Linear
+from spikelfp.nn.multi_spike import MultiSpikeLIF
 from spikelfp.nn.noise import Noise
 from spikelfp.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
 from spikelfp.nn.readout import LI
 from spikelfp.nn.recompute import Recomputed, check_recomputable, recomputed
 from spikelfp.nn.recurrent import RecurrentLIF
+from spikelfp.nn.recurrent_synaptic import RecurrentSynaptic
+from spikelfp.nn.scale import Scale
 from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, MaxPool2d
 from spikelfp.nn.skip import Concat, Identity, Sum
 from spikelfp.nn.synaptic import Synaptic
@@ -31,9 +35,9 @@ from spikelfp.nn.tokens import ClassToken, FirstToken, MeanToken, PositionEmbedd
 
 __all__ = [
     "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d",
-    "ClassToken", "Concat", "Conv2d", "Dropout", "FirstToken", "Flatten", "Heaviside", "Identity", "Layer",
-    "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "Neurons", "Noise", "PositionEmbedding", "ReLU",
-    "Recomputed", "RecurrentLIF", "SelfAttention", "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum",
-    "Synaptic", "Tanh", "ToTokens", "TokenNorm", "check_recomputable", "constant", "leaves", "recomputed",
-    "sign_complaints",
+    "ClassToken", "Concat", "Conv2d", "Dropout", "FirstToken", "Flatten", "FlattenAxes", "Heaviside", "Identity",
+    "Layer", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "MultiSpikeLIF", "Neurons", "Noise",
+    "PositionEmbedding", "ReLU", "Recomputed", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention",
+    "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "ToTokens", "TokenNorm",
+    "check_recomputable", "constant", "leaves", "recomputed", "sign_complaints",
 ]  # fmt: skip

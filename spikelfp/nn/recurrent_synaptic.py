@@ -1,0 +1,77 @@
+"""Recurrently connected LIF neurons with a synaptic current."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikelfp.functional.credit import StackedSpikes
+from spikelfp.functional.lif import Denominator, Reset, check_decay
+from spikelfp.kernels.leaky import LeakyIntegration
+from spikelfp.nn.layer import Layer, check_current
+from spikelfp.nn.recurrent import RecurrentLIF
+from spikelfp.rules import Rule
+
+
+class RecurrentSynaptic(RecurrentLIF):
+    """Current-based LIF neurons whose spikes return to their synapses one step later (snnTorch's RSynaptic)::
+
+        I[t] = X[t] + V S[t−1] + c                V, c: weight and bias of ``recurrent``
+        Y[t] = α Y[t−1] + I[t]                    synaptic current
+        U[t] = β U[t−1] + Y[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0
+
+    or with another reset of :class:`~spikelfp.nn.LIF`.
+
+    recurrent: as of :class:`~spikelfp.nn.RecurrentLIF`; alpha: decay of the current per step, (0, 1]. The reward
+    takes the way of :class:`~spikelfp.nn.Synaptic`: ``M[t] = n[t] + α M[t+1]`` reaches ``I[t]``, and from there the
+    input and, through ``recurrent``, the spikes of the step before.
+
+    Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(S, Y, U)``, each ``[B, …]``. Runs step by step.
+    """
+
+    def __init__(
+        self,
+        recurrent: Layer | int,
+        alpha: float = 0.8,
+        beta: float = 0.9,
+        threshold: float = 1.0,
+        reset: Reset = "subtract",
+        denominator: Denominator = "inflow",
+        *,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        rule: Rule | None = None,
+    ) -> None:
+        super().__init__(
+            recurrent,
+            beta,
+            threshold,
+            reset,
+            denominator,
+            learn_beta=learn_beta,
+            learn_threshold=learn_threshold,
+            rule=rule,
+        )
+        self.alpha = check_decay("alpha", alpha)
+
+    def run(  # type: ignore[override]
+        self, x: Tensor, state: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Spikes ``[T, B, …]``; and spikes, synaptic current and membrane ``[B, …]`` of the last step."""
+        fired, current, membrane = state or (None, None, None)
+        x, current = check_current(self, x, current)
+        x, membrane = check_current(self, x, membrane)
+        last = (torch.zeros_like(membrane) if fired is None else fired).unsqueeze(0)
+        constants, spikes = self.constants, []
+        for step in x.split(1):
+            currents = LeakyIntegration.apply(step + self.recurrent(last), current, self.alpha)
+            last, membrane = self.rule.lif(currents, membrane, constants, self.decay)
+            current = currents[0]
+            spikes.append(last)
+        sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
+        return sequence, (last[0], current, membrane)
+
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, {super().extra_repr()}"
