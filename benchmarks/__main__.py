@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from benchmarks import curves, epochs, gpu, rules, step
+from benchmarks import curves, epochs, gpu, integer, rules, step
 from benchmarks.record import arguments
 
 
@@ -23,6 +23,7 @@ def main(given: list[str] | None = None) -> None:
     rules.main(common)
     epochs.main(common + (["--data-dir", options.data_dir] if options.data_dir else []))
     curves.main(common)
+    integer.main(common)
     if torch.cuda.is_available():
         gpu.main(common)
     else:

@@ -26,8 +26,8 @@ Status = Literal["identical", "different", "not installed", "unsupported", "fail
 class Difference:
     """The first spike (earliest step) that differs in a layer.
 
-    neuron: its index in the layer. ours, theirs: 0 or 1. membrane, threshold: ``U`` and ``θ`` of our network
-    there; where they are equal to seven digits, rounding decided and not the file.
+    neuron: its index in the layer. ours, theirs: how often it fires there. membrane, threshold: ``U`` and ``θ`` of our
+    network, where they are known; where they are equal to seven digits, rounding decided and not the file.
     """
 
     sample: int
@@ -35,15 +35,14 @@ class Difference:
     neuron: tuple[int, ...]
     ours: int
     theirs: int
-    membrane: float
-    threshold: float
+    membrane: float | None = None
+    threshold: float | None = None
 
     def __str__(self) -> str:
         index = ", ".join(map(str, self.neuron))
-        return (
-            f"sample {self.sample}, step {self.step}, neuron {index}: {self.ours} here, {self.theirs} there "
-            f"(membrane {self.membrane:.9g}, threshold {self.threshold:.9g})"
-        )
+        known = self.membrane is not None and self.threshold is not None
+        why = f" (membrane {self.membrane:.9g}, threshold {self.threshold:.9g})" if known else ""
+        return f"sample {self.sample}, step {self.step}, neuron {index}: {self.ours} here, {self.theirs} there{why}"
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,35 @@ r"""How a chip computes one step of its neurons in whole numbers.
 
 One step of a layer, from its state ``V`` (after the reset of the step before) and the sum ``a`` of its weights::
 
-    c = limit_c((a + bias) · 2^shift)          current, wrapped to ``current_bits`` where the chip has such a register
-    U = limit(decay(V) + c)                    membrane, in ``state_bits``
+    c = wrap(a · 2^shift)                      current: as wide as it needs, or wrapped to ``current_bits``
+    U = limit(decay(V) + c + bias · 2^shift)   membrane, in ``state_bits``
     S = 1 if U > θ · 2^shift                   (``>=`` where ``fires`` says so)
     V = 0 where S, else U                      reset "zero"
     V = U − θ · 2^shift · S                    reset "immediate": S may count up to ``most_spikes``
-    U = limit(decay(V) + c − θ · 2^shift · S[t−1])   and V = U: reset "subtract" (delayed)
+    U = limit(decay(V) + c + bias · 2^shift − θ · 2^shift · S[t−1])   and V = U: reset "subtract" (delayed)
 
-``decay`` and ``limit`` are the chip's own: see :class:`Arithmetic`. A chip that treats its inputs event by event
-(``by_event``) adds, limits, compares and resets once for every event, and decays at the end of the step.
+``decay`` and ``limit`` are the chip's own: see :class:`Arithmetic`. All terms are added before the limit.
+
+A chip that treats its inputs event by event (``by_event``) does this in a step: for each event in turn, of input
+``i``, all neurons at once compute ``U = limit(V + w[:, i] · 2^shift)``, compare and reset; after the last event
+``V = decay(V)``. Biases, where there are any, are the first event of every step. An input ``n`` is ``n`` events one
+after another; inputs come in the order of their index, spikes of another layer in the order they were emitted: event
+by event, and of one event in the order of the neurons.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Reset
+from spikelfp.registry import check_name
 
 Decay = Literal["multiply", "shift", "linear", "none", "float"]
 Overflow = Literal["saturate", "wrap"]
+Fires = Literal[">", ">="]
 
 
 @dataclass(frozen=True)
@@ -31,18 +38,24 @@ class Arithmetic:
     """What the numbers of a chip's neurons are, and what becomes of them.
 
     state_bits: of the membrane, two's complement. symmetric: the lowest state is ``−(2^(bits−1) − 1)``.
-    overflow: a state beyond its range stays at the end of it (``saturate``) or comes in again at the other (``wrap``).
-    lowest: a floor of the state above that of its bits.
-    current_bits: width to which the current is wrapped before it is added, ``None`` for as wide as it needs.
+    overflow: a state beyond its range stays at the end of it (``saturate``) or comes in again at the other (``wrap``:
+    modulo ``2^state_bits``; the one value of two's complement below a symmetric range becomes its lowest).
+    lowest: a floor of the state above that of its bits, kept after either.
+    current_bits: width to which the current is wrapped before it is added, ``None`` for as wide as it needs. In a
+    symmetric arithmetic a current of ``−2^(bits−1)`` reads ``+2^(bits−1)``, as in lava.
     shift: by how many bits sums, biases and thresholds are shifted left in the state.
     decay: ``multiply``: ``V (2^decay_bits − d) / 2^decay_bits`` with ``d = round((1 − β) 2^decay_bits)``, rounded
     toward 0. ``shift``: ``V − (V >> k)``, by 1 towards 0 where that changes nothing. ``linear``: by a whole number
-    towards 0. ``none``: the state stays (β = 1 only). ``float``: ``β V`` in float32, as is the state.
+    towards 0. ``none``: the state stays (β = 1 only). ``float``: ``β V`` in float32, as is the state, which then has
+    no limits; sums are rounded to float32, then ``β V + c``, then its sum with the bias, then what is subtracted.
     decay_bits: of the multiplier, or the width of ``k`` or of the linear leak.
     fires: whether a state that equals the threshold fires (``>=``) or not (``>``).
-    resets: those the chip can do. most_spikes: how often a neuron may fire in one step.
+    resets: those the chip can do. most_spikes: how often a neuron may fire in one step, or at one event; with the
+    resets ``zero`` and ``subtract`` once. last_spikes: the same for the last layer, ``None`` for no difference.
     by_event: every event is added, limited and compared by itself, in the order of the neurons it comes from.
     latency: steps by which the spikes of each further layer come later on the chip.
+
+    Raises :class:`~spikelfp.errors.UserError` for values out of range or that exclude each other.
     """
 
     state_bits: int
@@ -53,11 +66,36 @@ class Arithmetic:
     shift: int = 0
     decay: Decay = "multiply"
     decay_bits: int = 12
-    fires: Literal[">", ">="] = ">"
+    fires: Fires = ">"
     resets: frozenset[Reset] = frozenset({"zero"})
     most_spikes: int = 1
     by_event: bool = False
     latency: int = 0
+    last_spikes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name("overflow", self.overflow, get_args(Overflow))
+        check_name("decay", self.decay, get_args(Decay))
+        check_name("comparison", self.fires, get_args(Fires))
+        for reset in self.resets:
+            check_name("reset", reset, get_args(Reset))
+        # With these ranges no step leaves 64 bits: |V| 2^decay_bits < 2^62.
+        _within("state_bits", self.state_bits, 2, 48)
+        _within("decay_bits", self.decay_bits, 1, 15)
+        _within("shift", self.shift, 0, 16)
+        _within("latency", self.latency, 0, 1000)
+        _within("most_spikes", self.most_spikes, 1, 127)
+        if self.last_spikes is not None:
+            _within("last_spikes", self.last_spikes, 1, 127)
+        if self.current_bits is not None:
+            _within("current_bits", self.current_bits, 2, 48)
+        if self.decay == "float" and (self.most_spikes > 1 or self.by_event):
+            raise UserError("a float state is compared once a step: it takes most_spikes=1 and no by_event")
+        if self.by_event and (self.current_bits is not None or "subtract" in self.resets):
+            raise UserError(
+                "a chip that works event by event has no current to wrap and no step to subtract in: it takes no "
+                "current_bits, and the resets zero and immediate"
+            )
 
     @property
     def high(self) -> int:
@@ -65,10 +103,14 @@ class Arithmetic:
         return 2 ** (self.state_bits - 1) - 1
 
     @property
+    def bottom(self) -> int:
+        """The lowest state that the bits can hold."""
+        return -self.high if self.symmetric else -self.high - 1
+
+    @property
     def low(self) -> int:
         """The lowest state."""
-        least = -self.high if self.symmetric else -self.high - 1
-        return least if self.lowest is None else max(least, self.lowest)
+        return self.bottom if self.lowest is None else max(self.bottom, self.lowest)
 
     def decay_code(self, beta: float, threshold: int = 0) -> int:
         """The whole number that the chip is given for a decay by ``beta`` per step; 0 for ``none`` and ``float``.
@@ -97,3 +139,12 @@ class Arithmetic:
         if self.decay == "shift":
             return 1.0 - 2.0**-code
         return None if self.decay == "linear" else beta
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high or value != int(value):
+        raise UserError(f"{name} must be a whole number from {low} to {high}, got {value}")
+
+
+GENERIC = Arithmetic(state_bits=32, shift=6, resets=frozenset({"zero", "subtract", "immediate"}))
+"""The arithmetic where none is named: wide enough that it hardly rounds, and every reset."""

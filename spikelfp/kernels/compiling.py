@@ -7,11 +7,11 @@ from typing import Any
 
 from numba.core import event
 
-_PACKAGE = __name__.split(".")[0] + "."
+_PACKAGES = ("spikelfp.", "hw_export.")
 
 
 class Announcer(event.Listener):
-    """One line on stderr before the first kernel of this package that is not found compiled on disk."""
+    """One line on stderr before the first kernel of these packages that is not found compiled on disk."""
 
     def __init__(self) -> None:
         self.told = False
@@ -19,7 +19,7 @@ class Announcer(event.Listener):
     def on_start(self, event: Any) -> None:
         """Numba begins to compile."""
         function = event.data["dispatcher"].py_func
-        if not self.told and function.__module__.startswith(_PACKAGE):
+        if not self.told and function.__module__.startswith(_PACKAGES):
             self.told = True
             print(
                 "spikelfp: compiling kernels for this machine (seconds each, once; later runs find them on disk)",
@@ -32,5 +32,5 @@ class Announcer(event.Listener):
 
 
 def announce() -> None:
-    """Have compilations of this package announced, once per process."""
+    """Have compilations of these packages announced, once per process."""
     event.register("numba:compile", Announcer())

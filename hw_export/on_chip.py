@@ -1,0 +1,98 @@
+"""What a chip makes of a network in its own arithmetic, and whether the files of an export still give it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw_export.integer import Counts, IntegerNetwork, IntegerSimulator, Run
+from hw_export.integer.energy import energy_model, estimate
+from hw_export.samples import Samples
+from hw_export.targets import Chip
+from hw_export.targets.store import read_arrays, write_arrays
+from hw_export.verify import Difference, LayerResult, Result
+from spikelfp.errors import DataError
+
+SPIKES = "spikes.npz"
+"""How often every neuron fires at every step for the samples of an export, uint8 ``[T, B, …]`` by name of the layer."""
+
+
+def run_on_chip(chip: Chip, network: IntegerNetwork, samples: Samples) -> Run:
+    """The whole-numbered ``samples`` through a network as the chip holds it (read from its files, or adapted)."""
+    return IntegerSimulator(network, chip.arithmetic).run(samples.sequence())
+
+
+def facts_of(chip: Chip, network: IntegerNetwork, run: Run, samples: Samples, classes: Tensor) -> dict[str, Any]:
+    """What the manifest says of a run: accuracy, the part of the samples that get the same class as in ``classes``, and
+    spikes, operations, bytes and estimated energy of a sample."""
+    counts = run.counts
+    energy = estimate(counts, energy_model(chip.name))
+    return {
+        "accuracy": (run.classes == samples.labels).float().mean().item(),
+        "agreement": (run.classes == classes).float().mean().item(),
+        "rates": {name: spikes.float().mean().item() for name, spikes in run.spikes.items()},
+        "saturated": dict(run.saturated),
+        "per_sample": {**_numbers(counts), "layers": {name: _numbers(part) for name, part in counts.layers.items()}},
+        "energy": {
+            "nanojoule": energy.total_nj,
+            "parts": dict(energy.parts_nj),
+            "not_published": list(energy.missing),
+            "source": energy.model.source,
+        },
+        "weights": sum(layer.weight.numel() for layer in network.products),
+    }
+
+
+def _numbers(counts: Counts) -> dict[str, float]:
+    return {name: value for name, value in asdict(counts).items() if name != "layers"}
+
+
+def save_spikes(path: Path, run: Run) -> None:
+    """Write the spikes of a run, for :func:`verify_chip` and for the tests of a firmware."""
+    write_arrays(path, {name: spikes.numpy().astype(np.uint8) for name, spikes in run.spikes.items()})
+
+
+def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: Samples) -> Result:
+    """Read the chip's files of an export back, run them in its arithmetic, and compare every spike with those that were
+    recorded when the export was made.
+
+    Raises :class:`~spikelfp.errors.DataError` for files that are missing or damaged.
+    """
+    began = time.perf_counter()
+    run = run_on_chip(chip, chip.read(folder), samples)
+    recorded = read_arrays(folder / SPIKES)
+    if list(recorded) != list(run.spikes):
+        raise DataError(f"{folder / SPIKES} is of the layers {', '.join(recorded)}, not {', '.join(run.spikes)}")
+    layers = tuple(
+        _compare(name, torch.from_numpy(recorded[name])[:, : len(samples)], spikes)
+        for name, spikes in run.spikes.items()
+    )
+    different = any(layer.differences for layer in layers)
+    return Result(
+        f"{chip.name} arithmetic",
+        str(manifest["versions"]["spikelfp"]),
+        "different" if different else "identical",
+        "",
+        chip.arithmetic.latency,
+        layers,
+        time.perf_counter() - began,
+    )
+
+
+def _compare(name: str, recorded: Tensor, found: Tensor) -> LayerResult:
+    if recorded.shape != found.shape:
+        raise DataError(f"layer {name!r} was recorded as {tuple(recorded.shape)}, it gives {tuple(found.shape)}")
+    wrong = recorded != found.to(torch.uint8)
+    first = None
+    if wrong.any():
+        step, sample, *neuron = wrong.nonzero()[0].tolist()
+        place = (step, sample, *neuron)
+        first = Difference(sample, step, tuple(neuron), int(recorded[place]), int(found[place]))
+    return LayerResult(name, recorded.numel(), int(recorded.sum(dtype=torch.int64)), int(wrong.sum()), first)

@@ -1,0 +1,99 @@
+"""What a run does, counted by hand on networks small enough for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
+from hw_export.integer.network import Conv, Dense, Flatten, Neurons, Pool
+
+NONE = torch.zeros(1, dtype=torch.int64)
+
+
+def chain(*layers, shape, shapes) -> IntegerNetwork:
+    return IntegerNetwork(tuple(layers), 4, 1, shape, shapes)
+
+
+def relay() -> IntegerNetwork:
+    """Two inputs, two neurons that hand them on, one neuron behind: a 1 goes through in the step it comes."""
+    return chain(
+        Dense("a", torch.tensor([[5, 0], [-1, 5]]), torch.zeros(2, dtype=torch.int64)),
+        Neurons("first", 1.0, torch.tensor(4), "zero"),
+        Dense("b", torch.tensor([[0, 5]]), NONE),
+        Neurons("second", 1.0, torch.tensor(4), "zero"),
+        shape=(2,),
+        shapes=((2,), (2,), (1,), (1,)),
+    )
+
+
+def test_a_relay_of_spikes():
+    # three steps, two samples: (1, 0), (0, 1), (1, 1) and nothing
+    x = torch.tensor([[[1, 0], [0, 0]], [[0, 1], [0, 0]], [[1, 1], [0, 0]]])
+    run = IntegerSimulator(relay(), Arithmetic(16)).run(x)
+    assert run.spikes["first"][:, 0].tolist() == [[1, 0], [0, 0], [1, 1]]  # −1, then −1 + 5, which is no more than 4
+    assert run.spikes["second"][:, 0].tolist() == [[0], [0], [1]]
+    first, second = run.counts.layers["first"], run.counts.layers["second"]
+    assert first.spikes == 3 / 2
+    assert first.synaptic_operations == (2 * 2 + 2 * 1) / 2  # the first input has two weights, the second one
+    assert first.membrane_updates == 3 * 2
+    assert first.dense_operations == 3 * 4
+    assert first.bytes_touched == (6 / 2) * 4 / 8 + 6 * 2 * 16 / 8
+    assert second.synaptic_operations == 1 / 2  # the weight of the other spikes is 0
+    assert run.counts.spikes == 4 / 2
+    assert run.counts.synaptic_operations == 7 / 2
+    assert run.counts.membrane_updates == 9
+    assert run.counts.dense_operations == 12 + 6
+    assert run.counts.bytes_touched == first.bytes_touched + second.bytes_touched
+
+
+def test_an_input_of_three_is_three_events():
+    x = torch.tensor([[[3, 0]], [[-2, 1]]])
+    run = IntegerSimulator(relay(), Arithmetic(16)).run(x)
+    assert run.counts.layers["first"].synaptic_operations == 2 * 3 + 2 * 2 + 1
+
+
+def test_event_by_event_the_state_is_touched_at_each():
+    x = torch.tensor([[[2, 1]]])
+    run = IntegerSimulator(relay(), Arithmetic(12, by_event=True, decay="none")).run(x)
+    first = run.counts.layers["first"]
+    assert run.spikes["first"].tolist() == [[[2, 0]]]
+    assert first.synaptic_operations == 2 * 2 + 1
+    assert first.membrane_updates == 2
+    assert first.bytes_touched == 5 * 4 / 8 + (2 + 5) * 2 * 12 / 8
+
+
+def test_the_latency_of_a_chip_costs_steps():
+    run = IntegerSimulator(relay(), Arithmetic(16, latency=4)).run(torch.zeros(3, 1, 2))
+    assert [counts.membrane_updates for counts in run.counts.layers.values()] == [3 * 2, (3 + 4) * 1]
+
+
+@pytest.mark.parametrize(("place", "reached"), [((0, 0), 4), ((0, 1), 6), ((1, 1), 9), ((2, 3), 6), ((3, 3), 4)])
+def test_the_border_of_a_convolution(place, reached):
+    """A 3 × 3 kernel with a border of one: a corner is seen from four places, an edge from six, the rest from nine."""
+    network = chain(
+        Conv("c", torch.ones(1, 1, 3, 3, dtype=torch.int32), NONE, (1, 1), (1, 1), (1, 1), 1),
+        Neurons("n", 1.0, torch.tensor(1), "zero"),
+        shape=(1, 4, 4),
+        shapes=((1, 4, 4), (1, 4, 4)),
+    )
+    x = torch.zeros(1, 1, 1, 4, 4)
+    x[0, 0, 0, place[0], place[1]] = 1
+    counts = IntegerSimulator(network, Arithmetic(16)).run(x).counts
+    assert counts.synaptic_operations == reached
+    assert counts.dense_operations == 16 * 9
+
+
+@pytest.mark.parametrize(("kind", "passed"), [("sum", 3), ("max", 1)])
+def test_behind_a_pool_its_value_counts(kind, passed):
+    """Three spikes in one window: their sum reaches the weights three times, their largest once."""
+    network = chain(
+        Pool("p", kind, (2, 2), (2, 2)),
+        Flatten("f"),
+        Dense("w", torch.tensor([[2, 2], [1, 1], [0, 1]]), torch.zeros(3, dtype=torch.int64)),
+        Neurons("n", 1.0, torch.tensor(9), "zero"),
+        shape=(1, 2, 4),
+        shapes=((1, 1, 2), (2,), (3,), (3,)),
+    )
+    x = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0]]).view(1, 1, 1, 2, 4)
+    assert IntegerSimulator(network, Arithmetic(16)).run(x).counts.synaptic_operations == passed * 2

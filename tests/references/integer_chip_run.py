@@ -1,0 +1,100 @@
+"""Networks on the chip of :mod:`integer_chip`: layers one after the other, latencies, events in order, and counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from references.integer_chip import Neuron, reached, summed
+
+from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons
+
+
+@dataclass
+class Found:
+    """Of one sample. spikes: by layer, all steps from the first the chip runs, ``[T + k · latency][N]``."""
+
+    spikes: dict[str, list[list[int]]] = field(default_factory=dict)
+    states: dict[str, list] = field(default_factory=dict)
+    beyond: dict[str, int] = field(default_factory=dict)
+    operations: dict[str, int] = field(default_factory=dict)
+    dense: dict[str, int] = field(default_factory=dict)
+
+
+def run(network: IntegerNetwork, a, sample: list[list[int]]) -> Found:
+    """One sample ``[T][inputs]`` through all layers."""
+    found, before, shape, index = Found(), [], network.input_shape, 0
+    x, in_shape = sample, network.input_shape
+    for layer, to in zip(network.layers, network.shapes, strict=True):
+        if not isinstance(layer, Neurons):
+            before.append((layer, shape, to))
+            shape = to
+            continue
+        neurons = _neurons(layer, a, to, layer is network.neurons[-1])
+        idle = a.latency if index else 0
+        if a.by_event:
+            lists = x if index else [[i for i, n in enumerate(step) for _ in range(n)] for step in x]
+            x, counts, operations = _by_event(before, neurons, [[]] * idle + lists, math.prod(in_shape))
+        else:
+            x, operations = _in_steps(before, neurons, [[0] * math.prod(in_shape)] * idle + x)
+            counts = x
+        found.spikes[layer.name] = counts
+        found.states[layer.name] = [neuron.v for neuron in neurons]
+        found.beyond[layer.name] = sum(neuron.beyond for neuron in neurons)
+        found.operations[layer.name] = operations
+        found.dense[layer.name] = sum(
+            math.prod(out) * own.weight[0].numel() * len(counts)
+            for own, _, out in before
+            if isinstance(own, (Dense, Conv))
+        )
+        before, in_shape, shape, index = [], to, to, index + 1
+    return found
+
+
+def _neurons(layer: Neurons, a, shape, last: bool) -> list[Neuron]:
+    most = a.last_spikes if last and a.last_spikes is not None else a.most_spikes
+    of_channel = math.prod(shape[1:])
+    thetas = layer.threshold.reshape(-1).tolist()
+    return [
+        Neuron(a, layer.reset, layer.beta, thetas[n // of_channel] if len(thetas) > 1 else thetas[0], most)
+        for n in range(math.prod(shape))
+    ]
+
+
+def _through(before, x: list[int], biases: bool) -> tuple[list[int], int]:
+    operations = 0
+    for layer, shape, to in before:
+        if isinstance(layer, (Dense, Conv)):
+            operations += reached(layer, x, shape, to)
+        x = summed(layer, x, shape, to, biases)
+    return x, operations
+
+
+def _in_steps(before, neurons: list[Neuron], steps: list[list[int]]) -> tuple[list[list[int]], int]:
+    spikes, total = [], 0
+    offsets, _ = _through(before, [0] * len(steps[0]), True)
+    for x in steps:
+        sums, operations = _through(before, x, False)
+        total += operations
+        spikes.append([n.step(s, o) for n, s, o in zip(neurons, sums, offsets, strict=True)])
+    return spikes, total
+
+
+def _by_event(before, neurons: list[Neuron], steps: list[list[int]], inputs: int):
+    columns = [_through(before, [int(i == k) for i in range(inputs)], False)[0] for k in range(inputs)]
+    offsets, _ = _through(before, [0] * inputs, True)
+    emitted, counts, total = [], [], 0
+    for events in steps:
+        order: list[int] = []
+        own = [0] * len(neurons)
+        for added in ([offsets] if any(offsets) else []) + [columns[i] for i in events]:
+            for n, neuron in enumerate(neurons):
+                fired = neuron.event(added[n])
+                own[n] += fired
+                order += [n] * fired
+        for neuron in neurons:
+            neuron.end_of_step()
+        total += sum(w != 0 for i in events for w in columns[i])
+        emitted.append(order)
+        counts.append(own)
+    return emitted, counts, total

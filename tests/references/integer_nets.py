@@ -1,0 +1,63 @@
+"""Small networks of whole numbers, and inputs for them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Neurons, Pool
+
+
+def weights(*shape: int, largest: int, generator: torch.Generator) -> torch.Tensor:
+    """Whole numbers within ±``largest``, a quarter of them 0."""
+    drawn = torch.randint(-largest, largest + 1, shape, generator=generator, dtype=torch.int32)
+    return drawn * (torch.rand(shape, generator=generator) < 0.75)
+
+
+def biases(size: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(-2, 4, (size,), generator=generator)
+
+
+def dense(
+    reset: str, beta: float, threshold: int = 7, largest: int = 8, seed: int = 0, own: bool = False
+) -> IntegerNetwork:
+    """9-11-6-3. own: the neurons have thresholds of their own, else those of a layer have one."""
+    g = torch.Generator().manual_seed(seed)
+    sizes, layers = (9, 11, 6, 3), []
+    for k, (inner, outer) in enumerate(pairwise(sizes)):
+        layers.append(Dense(f"w{k}", weights(outer, inner, largest=largest, generator=g), biases(outer, g)))
+        thetas = torch.arange(outer) % 5 + threshold if own else torch.tensor(threshold + k)
+        layers.append(Neurons(f"n{k}", beta, thetas, reset))
+    shapes = tuple((size,) for size in sizes[1:] for _ in range(2))
+    return IntegerNetwork(tuple(layers), 8, 1, (9,), shapes)
+
+
+def convolutional(reset: str, beta: float, pool: str, own: bool = False, seed: int = 1) -> IntegerNetwork:
+    """Convolutions with borders, strides, groups and dilation, pools in front of and behind weights.
+
+    own: the first channels have thresholds of their own.
+    """
+    g = torch.Generator().manual_seed(seed)
+    layers = (
+        Conv("c0", weights(4, 2, 3, 3, largest=5, generator=g), biases(4, g), (1, 1), (1, 1), (1, 1), 1),
+        Pool("p0", pool, (2, 2), (1, 2)),
+        Neurons("n0", beta, torch.tensor([9, 5, 12, 7] if own else 9), reset),
+        Pool("p1", pool, (2, 1), (1, 1)),
+        Conv("c1", weights(6, 2, 2, 2, largest=5, generator=g), biases(6, g), (2, 1), (0, 1), (2, 1), 2),
+        Neurons("n1", beta, torch.tensor(6), reset),
+        Flatten("f"),
+        Dense("w", weights(5, 6 * 2 * 4, largest=5, generator=g), biases(5, g)),
+        Neurons("n2", beta, torch.tensor(8), reset),
+    )
+    shapes = ((4, 7, 6), (4, 6, 3), (4, 6, 3), (4, 5, 3), (6, 2, 4), (6, 2, 4), (48,), (5,), (5,))
+    return IntegerNetwork(layers, 8, 1, (2, 7, 6), shapes)
+
+
+def inputs(
+    steps: int, shape: tuple[int, ...], samples: int, low: int = 0, high: int = 1, seed: int = 0
+) -> torch.Tensor:
+    """Whole numbers from ``low`` to ``high`` in float32, half of them 0: ``[T, B, *shape]``."""
+    g = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(low, high + 1, (steps, samples, *shape), generator=g)
+    return (drawn * (torch.rand(drawn.shape, generator=g) < 0.5)).float()
