@@ -1,0 +1,154 @@
+"""``hw-export updates``: record, inspect and replay streams of updates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hw_export.updates.image_file import load_image, save_image
+from hw_export.updates.online import ONLINE_LR, record_run
+from hw_export.updates.plot import save_plot
+from hw_export.updates.replay import replay
+from hw_export.updates.summary import Summary, inspect
+from spikelfp.command import OK, new_app, print_json
+from spikelfp.errors import UserError
+from spikelfp.quantized.scale import CLIPS
+from spikelfp.training.optimizer import optimizers
+
+updates_app = new_app("Record training as a stream of changed integers, look into it, and bring it back.")
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
+Stream = Annotated[str, typer.Argument(metavar="FILE", help="stream of updates")]
+Base = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="file of the base image", show_default="the one in the stream")
+]
+
+
+@updates_app.command("record")
+def record_command(
+    run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="stream to write")],
+    steps: Annotated[int, typer.Option(help="steps of training to record")] = 1000,
+    batch_size: Annotated[int, typer.Option(help="samples of a step")] = 1,
+    lr: Annotated[
+        float | None, typer.Option(help="learning rate, constant", show_default=f"{ONLINE_LR} of the run's")
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help=f"optimiser: {', '.join(optimizers)}", show_default="the run's")
+    ] = None,
+    bits: Annotated[int, typer.Option(help="bits of a weight, 2 to 16")] = 8,
+    clip: Annotated[str, typer.Option(help=f"how scales are chosen: {', '.join(CLIPS)}")] = "mse",
+    headroom: Annotated[float, typer.Option(help="factor on the scales, room for weights that grow")] = 1.0,
+    every: Annotated[int, typer.Option(help="steps between two looks at the weights")] = 1,
+    embed: Annotated[bool, typer.Option("--embed/--no-embed", help="keep the base image in the stream")] = True,
+    weights: Annotated[str, typer.Option(help="checkpoint of the run: last or best")] = "last",
+    seed: Annotated[int | None, typer.Option(help="of the order of samples", show_default="the run's")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    data_dir: Annotated[
+        str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the stream")] = False,
+    as_json: Json = False,
+) -> int:
+    """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
+    done = record_run(
+        run,
+        out,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        optimizer=optimizer,
+        bits=bits,
+        clip=clip,
+        headroom=headroom,
+        every=every,
+        embed=embed,
+        weights=weights,
+        data_dir=data_dir,
+        device=device,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    print(
+        f"accuracy {done['accuracy_before']:.4f} before, {done['accuracy_after']:.4f} after {done['steps']} steps, "
+        f"{done['accuracy_of_integers']:.4f} with the integers that were streamed"
+    )
+    each = 1e3 / done["steps"]
+    print(
+        f"a step: {done['seconds_training'] * each:.2f} ms of training, "
+        f"{done['seconds_recording'] * each:.2f} ms of recording"
+    )
+    summary = inspect(out)
+    _show(summary)
+    print(f"stream: {out}")
+    if as_json:
+        print_json({**summary.as_dict(), **done})
+    return OK
+
+
+@updates_app.command("inspect")
+def inspect_command(
+    stream: Stream,
+    base: Base = None,
+    plot: Annotated[str | None, typer.Option(metavar="PNG", help="draw it over time, into this file")] = None,
+    as_json: Json = False,
+) -> int:
+    """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
+    summary = inspect(stream, None if base is None else load_image(base))
+    _show(summary)
+    if plot is not None:
+        save_plot(summary, plot)
+        print(f"plot: {plot}")
+    if as_json:
+        print_json({**summary.as_dict(), "stream": stream, "plot": plot})
+    return OK
+
+
+@updates_app.command("replay")
+def replay_command(
+    stream: Stream,
+    out: Annotated[str, typer.Option(metavar="IMAGE", help="file to write the image to")],
+    base: Base = None,
+    upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="refuse a stream that was cut or not closed")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the image")] = False,
+    as_json: Json = False,
+) -> int:
+    """Write the integers of a step of training, or of the last, as an image."""
+    if Path(out).exists() and not overwrite:
+        raise UserError(f"{out} exists already: replace it with --overwrite, or name another --out")
+    image = replay(stream, None if base is None else load_image(base), upto, strict=strict)
+    save_image(out, image)
+    digest = image.digest().hex()
+    for note in image.notes:
+        print(f"note: {note}")
+    print(f"image of step {image.step}, {image.nbytes:,} bytes, digest {digest[:16]}…: {out}")
+    if as_json:
+        print_json(
+            {"out": out, "step": image.step, "bytes": image.nbytes, "digest": digest, "notes": list(image.notes)}
+        )
+    return OK
+
+
+def _show(summary: Summary) -> None:
+    table = Table("parameter", "elements", "bits", "changes", "density", "at the ends", box=None, pad_edge=False)
+    for p in summary.parameters:
+        ends = "-" if p.saturated_last is None else f"{p.saturated_first} → {p.saturated_last}"
+        table.add_row(p.name, str(p.elements), str(p.bits), str(p.changes), f"{p.density:.4%}", ends)
+    Console().print(table)
+    print(
+        f"steps {summary.first_step} to {summary.first_step + summary.steps}, {summary.frames} frames of "
+        f"{summary.mean_frame_bytes:,.0f} bytes on average; density {summary.density:.4%}, at most "
+        f"{summary.largest_density:.4%}"
+    )
+    if summary.share_of_dense is not None:
+        print(
+            f"{summary.bytes:,} bytes, {summary.header_bytes:,} of them the header: {summary.share_of_dense:.3%} of "
+            f"{summary.looks} dense images ({summary.dense_bytes:,} bytes)"
+        )
+    for note in summary.notes:
+        print(f"note: {note}")

@@ -1,0 +1,97 @@
+"""A stream written into a running target while it grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_export.updates.content import Frame, Header
+from hw_export.updates.decoder import Decoder, read_events
+from hw_export.updates.image import IntegerImage
+from hw_export.updates.replay import base_of
+from spikelfp.errors import UserError
+
+
+class Target(Protocol):
+    """What holds integers and takes new ones: a simulator, a chip, an :class:`~hw_export.updates.IntegerImage`."""
+
+    def write(self, parameter: str, indices: NDArray[np.int64], values: NDArray[np.int32]) -> object:
+        """Set elements of ``parameter``, counted in row-major order, to ``values``."""
+
+
+class Follower:
+    """Brings ``target`` up to the end of the stream file ``path``, again and again.
+
+    The base image, the stream's or the one handed in, is written first, all of it; ``write_base=False`` leaves it out,
+    for a target that holds it already. A frame is written when all of it is there and its checks have passed; one that
+    is half written yet, and a file that does not exist yet, are waited for.
+
+    step: of what the target holds. closed: whether the recording has ended there.
+    """
+
+    def __init__(
+        self, path: str | Path, target: Target, *, base: IntegerImage | None = None, write_base: bool = True
+    ) -> None:
+        self.path, self.target, self.base, self.write_base = Path(path), target, base, write_base
+        self._decoder = Decoder(str(path))
+
+    @property
+    def step(self) -> int:
+        return self._decoder.step
+
+    @property
+    def closed(self) -> bool:
+        return self._decoder.closed
+
+    def poll(self) -> Iterator[Frame]:
+        """The frames that arrived since, each when the target has it; raises what :func:`replay` would."""
+        if self._decoder.header is None and not self.path.exists():
+            return
+        for event in read_events(self.path, self._decoder):
+            if isinstance(event, Header):
+                self._begin(event)
+            elif isinstance(event, Frame):
+                for change in event.changes:
+                    self.target.write(change.parameter, change.indices, change.values)
+                yield event
+
+    def _begin(self, header: Header) -> None:
+        if not self.write_base and self.base is None:
+            return
+        image = base_of(header, self.base, str(self.path))
+        if self.write_base:
+            for p in image.parameters:
+                values = image.arrays[p.name].reshape(-1).astype(np.int32)
+                self.target.write(p.name, np.arange(p.size, dtype=np.int64), values)
+
+
+def follow(
+    path: str | Path,
+    target: Target,
+    *,
+    base: IntegerImage | None = None,
+    write_base: bool = True,
+    interval: float = 0.05,
+    patience: float | None = None,
+) -> Iterator[Frame]:
+    """Write the frames of ``path`` into ``target`` as they are appended; gives each frame when the target has it.
+
+    Ends when the recording is closed, or when nothing has come for ``patience`` seconds (``None``: waits for ever). The
+    file is looked at every ``interval`` seconds. The other arguments are those of :class:`Follower`.
+    """
+    if interval <= 0 or (patience is not None and patience < 0):
+        raise UserError(f"interval must be above 0 and patience at least 0 seconds, got {interval} and {patience}")
+    follower = Follower(path, target, base=base, write_base=write_base)
+    last = time.monotonic()
+    while True:
+        for frame in follower.poll():
+            yield frame
+            last = time.monotonic()
+        if follower.closed or (patience is not None and time.monotonic() - last >= patience):
+            return
+        time.sleep(interval)

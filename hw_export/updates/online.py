@@ -1,0 +1,111 @@
+"""Online training of a run, recorded: the trained network goes on learning, sample by sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from hw_export.updates.content import Plain
+from hw_export.updates.grids import grids_of
+from hw_export.updates.recorder import UpdateRecorder
+from spikelfp.errors import UserError
+from spikelfp.registry import check_name
+from spikelfp.training.optimizer import optimizers
+from spikelfp.training.run import load_run, make_trainer
+from spikelfp.training.temporal import TemporalTrainer
+
+ONLINE_LR = 0.01
+"""Learning rate of online training, by default, in units of the run's: a single sample says little."""
+
+EVALUATION_BATCH = 256
+
+
+def record_run(
+    run: str | Path,
+    out: str | Path,
+    *,
+    steps: int = 1000,
+    batch_size: int = 1,
+    lr: float | None = None,
+    optimizer: str | None = None,
+    bits: int = 8,
+    clip: str = "mse",
+    headroom: float = 1.0,
+    every: int = 1,
+    embed: bool = True,
+    weights: str = "last",
+    data_dir: str | None = None,
+    device: str = "auto",
+    seed: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train the network of the run folder ``run`` for ``steps`` more steps and write what changes to ``out``.
+
+    The method and all settings are the run's, but for batches of ``batch_size``, a constant learning rate ``lr`` (a
+    hundredth of the run's, unless given), an ``optimizer`` that starts anew, and ``seed`` of the order of the samples.
+    The run folder is not touched. Returns the accuracy on the test set before and after, of the float weights and of
+    the integers, and what was written and how long it took, in seconds.
+    """
+    if steps < 1:
+        raise UserError(f"the number of steps must be at least 1, got {steps}")
+    check_name("weights", weights, ("last", "best"))
+    if optimizer is not None:
+        check_name("optimizer", optimizer, optimizers)
+    loaded = load_run(run, weights, data_dir)
+    config, splits = loaded.config, loaded.splits()
+    config = replace(
+        config,
+        batch_size=batch_size,
+        lr=(config.lr or 1.0) * ONLINE_LR if lr is None else lr,
+        optimizer=optimizer or config.optimizer,
+        schedule="constant",
+        warm_up=None,
+        warm_up_steps=0,
+        seed=config.seed if seed is None else seed,
+        device=device,
+        recompute=0,
+        accumulate=1,
+    )
+    net = loaded.net
+    examiner = make_trainer(net, replace(config, batch_size=EVALUATION_BATCH))
+    grids = grids_of(net, bits, clip, headroom=headroom)
+    about: dict[str, Plain] = {
+        "run": Path(run).resolve().name,
+        "batch_size": batch_size,
+        "lr": config.lr,
+        "optimizer": config.optimizer,
+    }
+    about["headroom"] = headroom
+    before = examiner.evaluate(splits.test).accuracy
+    recording = 0.0
+    with UpdateRecorder(net, out, grids=grids, every=every, embed=embed, about=about, overwrite=overwrite) as recorder:
+
+        def after_step(position: object) -> None:
+            nonlocal recording
+            start = perf_counter()
+            recorder.step()
+            recording += perf_counter() - start
+
+        trainer: TemporalTrainer = make_trainer(
+            net, config, should_stop=lambda: trainer.position.step >= steps, wake=False
+        )
+        start = perf_counter()
+        epochs = -(-steps * batch_size // len(splits.train)) + 1
+        trainer.fit(splits.train, epochs, after_step=after_step)
+        seconds = perf_counter() - start
+    image = recorder.image()
+    integers = make_trainer(image.to_net(net), replace(config, batch_size=EVALUATION_BATCH))
+    return {
+        "out": str(out),
+        "steps": recorder.steps,
+        "frames": recorder.frames,
+        "bytes": Path(out).stat().st_size,
+        "accuracy_before": before,
+        "accuracy_after": examiner.evaluate(splits.test).accuracy,
+        "accuracy_of_integers": integers.evaluate(splits.test).accuracy,
+        "seconds_training": seconds - recording,
+        "seconds_recording": recording,
+        **about,
+    }

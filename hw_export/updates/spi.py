@@ -1,0 +1,144 @@
+"""Frames as the SPI writes that bring them into a tinyODIN chip.
+
+tinyODIN (C. Frenkel; `ChFrenkel/tinyODIN`, `doc/README.md` sections 2.1, 3.2 and 4, `spi_slave.v`, `synaptic_core.v`)
+keeps 256 × 256 synapses of 4 bits, signed, in 8192 words of 32 bits. The synapse from neuron ``pre`` to neuron ``post``
+lies in word ``{pre[7:0], post[7:3]}``, byte ``post[2:1]``, half ``post[0]`` (0: the lower one).
+
+An SPI transaction is 40 bits, the highest first: a 20-bit address ``{R, W, cmd[1:0], addr[15:0]}``, then 20 bits of
+data ``{0000, mask[7:0], byte[7:0]}``. A write to the synapses has R = 0, W = 1, cmd = 10 and
+``addr = {0, byte[1:0], word[12:0]}``. Bits that are 1 in the mask stay as they are:
+``stored = (byte & ~mask) | (stored & mask)``. The memories can be reached while SPI_GATE_ACTIVITY, configuration
+register 0 (cmd = 00), is 1, which also holds the network still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_export.updates.content import Change
+from hw_export.updates.image import IntegerImage, Parameter
+from spikelfp.errors import UserError
+
+NEURONS = 256
+LOWEST, HIGHEST = -8, 7
+WRITE, SYNAPSES, GATE_ACTIVITY = 1 << 18, 0b10 << 16, 0
+
+
+@dataclass(frozen=True, eq=False)
+class SpiWrites:
+    """``N`` writes, in order. address: uint32, 20 bits used; mask: uint8, 1 for bits to be left; byte: uint8."""
+
+    address: NDArray[np.uint32]
+    mask: NDArray[np.uint8]
+    byte: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.address)
+
+    def transactions(self) -> NDArray[np.uint64]:
+        """The 40 bits of each write, uint64 ``[N]``."""
+        data = self.mask.astype(np.uint64) << np.uint64(8) | self.byte
+        return self.address.astype(np.uint64) << np.uint64(20) | data
+
+    def to_bytes(self) -> bytes:
+        """Five bytes for each write, as they go over the wire."""
+        return self.transactions().astype(">u8").view(np.uint8).reshape(-1, 8)[:, 3:].tobytes()
+
+
+def gate(held: bool) -> SpiWrites:
+    """The write to SPI_GATE_ACTIVITY that opens the memories to SPI and holds the network still, or lets it go on."""
+    return SpiWrites(np.array([GATE_ACTIVITY], np.uint32), np.zeros(1, np.uint8), np.array([held], np.uint8))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Weights ``[post, pre]`` between two ranges of neurons, given by where they begin."""
+
+    inputs: int
+    outputs: int
+    pre: int
+    post: int
+
+
+class TinyOdin:
+    """Where the dense layers of a network lie on the chip: the inputs first, then the neurons, layer after layer.
+
+    parameters: of a stream or an image, ``<layer>.weight`` ``[out, in]`` in the order they run, of at most 4 bits.
+    neurons: how many of the 256 they take; ``ranges``: those of the inputs and of every layer. The neurons have no
+    bias: one that is not 0 is refused when it is to be written.
+
+    Raises :class:`~spikelfp.errors.UserError` for other layers, wider weights, layers that do not fit each other, and
+    networks of more than 256 neurons.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self._layers: dict[str, _Layer] = {}
+        self._biases: set[str] = set()
+        begin = end = 0
+        for p in parameters:
+            if p.name.endswith(".bias"):
+                self._biases.add(p.name)
+                continue
+            if len(p.shape) != 2:
+                raise UserError(f"{p.name} has shape {p.shape}: tinyODIN takes dense layers, [out, in]")
+            if p.grid.low < LOWEST or p.grid.high > HIGHEST:
+                raise UserError(
+                    f"{p.name} lies on a grid from {p.grid.low} to {p.grid.high}, tinyODIN's weights from {LOWEST} to "
+                    f"{HIGHEST}: record with 4 bits or fewer"
+                )
+            outputs, inputs = p.shape
+            end = end or inputs
+            if inputs != end - begin:
+                raise UserError(f"{p.name} takes {inputs} inputs, the layer before it has {end - begin} neurons")
+            self._layers[p.name] = _Layer(inputs, outputs, begin, end)
+            begin, end = end, end + outputs
+        if end > NEURONS:
+            raise UserError(f"the network has {end} inputs and neurons, {end - NEURONS} more than tinyODIN's {NEURONS}")
+        if not self._layers:
+            raise UserError("there are no weights to be put onto the chip")
+        self.neurons = end
+        starts = [layer.pre for layer in self._layers.values()] + [begin, end]
+        self.ranges = tuple(range(low, high) for low, high in pairwise(starts))
+
+    def image(self, image: IntegerImage) -> SpiWrites:
+        """The writes that bring a whole image onto the chip; synapses between other neurons are not touched."""
+        whole = (
+            Change(p.name, np.arange(p.size, dtype=np.int64), image.arrays[p.name].reshape(-1).astype(np.int32))
+            for p in image.parameters
+        )
+        return self.writes(whole)
+
+    def writes(self, changes: Iterable[Change]) -> SpiWrites:
+        """The writes of the changes of a frame, at rising addresses; two synapses in one byte take one write."""
+        pre, post, value = [], [], []
+        for change in changes:
+            if change.parameter in self._biases:
+                if change.values.any():
+                    raise UserError(
+                        f"{change.parameter} is not 0, and tinyODIN's neurons have no bias: use layers with bias=False"
+                    )
+                continue
+            layer = self._layers.get(change.parameter)
+            if layer is None:
+                raise UserError(f"{change.parameter} is not on the chip: it has {', '.join(self._layers)}")
+            pre.append(layer.pre + change.indices % layer.inputs)
+            post.append(layer.post + change.indices // layer.inputs)
+            value.append(change.values)
+        if not value:
+            return SpiWrites(np.zeros(0, np.uint32), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
+        return _merged(np.concatenate(pre), np.concatenate(post), np.concatenate(value))
+
+
+def _merged(pre: NDArray[np.int64], post: NDArray[np.int64], value: NDArray[np.int32]) -> SpiWrites:
+    word, byte = pre << 5 | post >> 3, post >> 1 & 3
+    address, place = np.unique((WRITE | SYNAPSES | byte << 13 | word).astype(np.uint32), return_inverse=True)
+    shift = (post & 1) * 4
+    mask, data = np.full(len(address), 0xFF, np.int64), np.zeros(len(address), np.int64)
+    np.bitwise_and.at(mask, place, ~(0xF << shift))
+    np.bitwise_or.at(data, place, (value.astype(np.int64) & 0xF) << shift)
+    return SpiWrites(address, mask.astype(np.uint8), data.astype(np.uint8))

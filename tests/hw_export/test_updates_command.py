@@ -1,0 +1,114 @@
+"""``hw-export updates``: what it prints, and the exit codes scripts rely on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from updates_nets import recorded, same
+
+from hw_export.updates import load_image, replay, save_image
+from hw_export.updates.command import updates_app
+from spikelfp.command import new_app, run_app
+from spikelfp.training.config import RunConfig
+from spikelfp.training.run import train
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command line; returns exit code, stdout and stderr."""
+    app = new_app("Mounted as hw-export does.")
+    app.add_typer(updates_app, name="updates")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run_app(app, "hw-export", ["updates", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    train(RunConfig(data="digits", hidden=(48,), steps=6, epochs=2), folder, progress=False)
+    return folder
+
+
+def test_record_inspect_replay(command, run, tmp_path):
+    stream, image = tmp_path / "updates.cbor", tmp_path / "image.cbor"
+    code, out, err = command("record", run, "--out", stream, "--steps", 40, "--json")
+    assert (code, err) == (0, "")
+    done = json.loads(out.splitlines()[-1])
+    assert (done["steps"], done["batch_size"], done["closed"]) == (40, 1, True)
+    assert done["bytes"] == stream.stat().st_size
+    assert abs(done["accuracy_after"] - done["accuracy_before"]) < 0.1
+    assert abs(done["accuracy_of_integers"] - done["accuracy_after"]) < 0.05
+    assert done["about"]["run"] == "digits"
+    code, out, _ = command("inspect", stream, "--plot", tmp_path / "plot.png", "--json")
+    assert code == 0
+    shown = json.loads(out.splitlines()[-1])
+    assert {name: shown[name] for name in ("frames", "density", "bytes")} == {
+        name: done[name] for name in ("frames", "density", "bytes")
+    }
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+    code, out, _ = command("replay", stream, "--upto", 25, "--out", image, "--json")
+    assert code == 0
+    assert same(load_image(image), replay(stream, upto=25))
+    assert json.loads(out.splitlines()[-1])["digest"] == load_image(image).digest().hex()
+
+
+def test_a_base_image_in_a_file(command, run, tmp_path):
+    whole, bare = tmp_path / "whole", tmp_path / "bare"
+    for path, embed in ((whole, "--embed"), (bare, "--no-embed")):
+        assert command("record", run, "--out", path, "--steps", 5, embed)[0] == 0
+    save_image(tmp_path / "base", replay(whole, upto=0))
+    assert bare.stat().st_size < whole.stat().st_size
+    assert command("replay", bare, "--base", tmp_path / "base", "--out", tmp_path / "end")[0] == 0
+    assert same(load_image(tmp_path / "end"), replay(whole))
+    code, _, err = command("replay", bare, "--base", tmp_path / "end", "--out", tmp_path / "again")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "recorded from another base image" in err
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_cut_stream_is_said_to_be_cut(command, tmp_path):
+    recorded(tmp_path / "a")
+    (tmp_path / "cut").write_bytes((tmp_path / "a").read_bytes()[:-80])
+    for arguments in (("inspect", tmp_path / "cut"), ("replay", tmp_path / "cut", "--out", tmp_path / "image")):
+        code, out, _ = command(*arguments)
+        assert code == 0
+        assert "note: it ends inside a frame" in out
+    code, _, err = command("replay", tmp_path / "cut", "--out", tmp_path / "strict", "--strict")
+    assert code == 2
+    assert "ends inside a frame" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("inspect", "{0}/nothing"), "No such file"),
+        (("inspect", "{0}"), "Is a directory"),
+        (("inspect", "{0}/text"), "this is no stream of updates"),
+        (("replay", "{0}/a", "--out", "{0}/text"), "exists already"),
+        (("replay", "{0}/a", "--out", "{0}/b", "--upto", "99"), "ends at step 8: there is no step 99"),
+        (("replay", "{0}/a", "--out", "{0}/b", "--base", "{0}/a"), "is a stream with frames, no image"),
+        (("replay", "{0}/a",), "Missing option '--out'"),
+        (("record", "{0}", "--out", "{0}/b"), "is no run folder"),
+        (("record", "{run}", "--out", "{0}/a", "--steps", "1"), "exists already"),
+        (("record", "{run}", "--out", "{0}/b", "--steps", "0"), "number of steps"),
+        (("record", "{run}", "--out", "{0}/b", "--bits", "17"), "bits"),
+        (("record", "{run}", "--out", "{0}/b", "--optimizer", "adm"), "did you mean 'adam'?"),
+        (("rcord",), "id you mean 'record'?"),
+    ],
+)  # fmt: skip
+def test_mistakes_exit_with_2_and_one_line(command, run, tmp_path, arguments, text):
+    recorded(tmp_path / "a")
+    (tmp_path / "text").write_text("hello, this is not a stream of updates")
+    code, _, err = command(*(argument.format(tmp_path, run=run) for argument in arguments))
+    assert code == 2
+    assert err.startswith("hw-export: ")
+    assert err.count("\n") == 1
+    assert text in err
+    assert not (tmp_path / "b").exists()
