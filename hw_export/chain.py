@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from spikelfp import nn
 from spikelfp.errors import UserError
 
 
@@ -27,3 +30,20 @@ def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
         else:
             found.append((name, child))
     return found
+
+
+def pooled_areas(net: torch.nn.Module) -> dict[str, int]:
+    """How many values are averaged into each input of a layer of weights, by name of the layer.
+
+    Where a chip sums instead, its bias and the threshold behind it are so many times as large.
+    """
+    areas, area = {}, 1
+    for name, layer in leaves(net):
+        if isinstance(layer, nn.AvgPool2d):
+            kernel = layer.kernel_size
+            area *= kernel**2 if isinstance(kernel, int) else math.prod(kernel)
+        elif isinstance(layer, (nn.Linear, nn.Conv2d)):
+            areas[name] = area
+        elif isinstance(layer, (nn.LIF, nn.Heaviside)):
+            area = 1
+    return areas

@@ -17,6 +17,9 @@ from spikelfp.functional.lif import Reset
 
 Pair = tuple[int, int]
 
+_OFF = 1e-3
+"""By how much a bias that float32 rounded may miss a whole number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -155,12 +158,12 @@ def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
     gain = 1
     for name, layer in leaves(net):
         if isinstance(layer, nn.Linear):
-            yield Dense(name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name) * gain)
+            yield Dense(name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name, gain))
         elif isinstance(layer, nn.Conv2d):
             if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
                 raise UserError(f"layer {name!r} must pad with numbers of zeros, got padding={layer.padding!r}")
             yield Conv(
-                name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name) * gain,
+                name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name, gain),
                 _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation), layer.groups,
             )  # fmt: skip
         elif isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d)):
@@ -180,17 +183,19 @@ def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
             raise UserError(f"layer {name!r} is a {type(layer).__name__}, which no chip of spiking neurons holds")
 
 
-def _bias(layer: nn.Linear | nn.Conv2d, name: str) -> Tensor:
+def _bias(layer: nn.Linear | nn.Conv2d, name: str, gain: int) -> Tensor:
+    """The bias in the unit of sums that are ``gain`` times too large, in which it may be finer than a weight."""
     if layer.bias is None:
         return torch.zeros(layer.weight.shape[0], dtype=torch.int64)
-    return _whole(layer.bias, name)
+    return _whole(layer.bias, name, gain)
 
 
-def _whole(values: Tensor, name: str) -> Tensor:
-    whole = values.detach().to("cpu", torch.float64).round().to(torch.int64)
-    if not torch.equal(whole.to(values.dtype), values.detach().cpu()):
+def _whole(values: Tensor, name: str, gain: int = 1) -> Tensor:
+    scaled = values.detach().to("cpu", torch.float64) * gain
+    whole = scaled.round()
+    if (scaled - whole).abs().max() > (_OFF if gain > 1 else 0):
         raise UserError(f"layer {name!r} has parameters that are no whole numbers")
-    return whole
+    return whole.to(torch.int64)
 
 
 def _pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> Pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves
+from hw_export.chain import leaves, pooled_areas
 from hw_export.quantize import TIE_MARGIN, LayerReport, quantize
 from hw_export.updates.image import LIMIT
 from spikelfp import nn
@@ -19,7 +19,8 @@ def grids_of(
     """A grid for every parameter of the chain ``net``, as :func:`hw_export.quantize` would choose it now.
 
     Weights have ``bits`` bits, range ``−(2^(bits−1) − 1) … 2^(bits−1) − 1``. Biases are counted in the unit of the sums
-    of their layer, up to ±(2²⁴ − 1), kept in int32. With ``headroom=1`` the integers are those of
+    of their layer, up to ±(2²⁴ − 1), kept in int32; behind average pooling, which chips and
+    :class:`~hw_export.IntegerSimulator` make a sum, in that of the sum. With ``headroom=1`` the integers are those of
     ``quantize(net, bits, clip=clip, input_scale=input_scale)``, thresholds included.
 
     headroom: ``h ≥ 1``. Weights grow in training and stop at the ends of a grid, which stays as it is; scales ``h``
@@ -39,13 +40,14 @@ def grids_of(
     reports = {report.layer: report for report in made.report}
     grids: dict[str, Grid] = {}
     unit: float | Tensor = 1 / factor
+    areas = pooled_areas(net)
     for name, layer in leaves(net):
         if name in reports:
             scale = _with_headroom(reports[name], headroom, factor)
             unit = unit * scale
             grids[f"{name}.weight"] = Grid.symmetric(scale, made.bits)
             if getattr(layer, "bias", None) is not None:
-                flat = unit.flatten() if isinstance(unit, Tensor) else unit
+                flat = (unit.flatten() if isinstance(unit, Tensor) else unit) / areas[name]
                 grids[f"{name}.bias"] = Grid(flat, 1 - LIMIT, LIMIT - 1)
             if reports[name].neurons is not None:
                 factor = 1

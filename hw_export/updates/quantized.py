@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw_export.chain import pooled_areas
 from hw_export.quantize import TIE_MARGIN, LayerReport, QuantizedNetwork, quantize
 from hw_export.updates.image import IntegerImage
 from spikelfp import nn
@@ -34,11 +35,12 @@ def quantized(net: torch.nn.Module, image: IntegerImage, *, input_scale: int | N
     if bits < 2 or tops != {2 ** (bits - 1) - 1}:
         raise UserError(f"weights on grids up to {', '.join(map(str, sorted(tops)))} are no layers of the same bits")
     made = quantize(net, bits, input_scale=input_scale)
-    live, own = dict(net.named_parameters()), dict(made.named_parameters())
+    live, own, areas = dict(net.named_parameters()), dict(made.named_parameters()), pooled_areas(net)
     for p in image.parameters:
         if p.name not in own or tuple(own[p.name].shape) != p.shape:
             raise UserError(f"the network has no parameter {p.name} of shape {p.shape}")
-        own[p.name].copy_(torch.from_numpy(image.arrays[p.name].astype(np.int32)))
+        area = areas[p.name.rpartition(".")[0]] if p.name.endswith(".bias") else 1
+        own[p.name].copy_(torch.from_numpy(image.arrays[p.name].astype(np.float64) / area))
     made.report = tuple(_report(made, report, image, live[f"{report.layer}.weight"]) for report in made.report)
     return made
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from export_nets import bernoulli, convolutional
+from updates_nets import nudge
 
 from hw_export import quantize
 from hw_export.integer import IntegerSimulator
@@ -80,3 +82,23 @@ def test_images_that_cannot_run():
             quantized(net, image)
     with pytest.raises(UserError, match=r"no parameter 1.weight of shape \(5, 6\)"):
         quantized(models.lif_mlp([6, 4, 3]), IntegerImage.of(net, grids))
+
+
+def test_biases_behind_average_pooling_are_those_of_the_sums(tmp_path):
+    net, random = convolutional("zero"), torch.Generator().manual_seed(2)
+    grids = grids_of(net, 8, headroom=2.0, input_scale=1)
+    simulator = IntegerSimulator(quantized(net, IntegerImage.of(net, grids), input_scale=1), input_shape=(1, 10, 10))
+    with UpdateRecorder(net, tmp_path / "a", grids=grids) as recorder:
+        for _ in range(5):
+            nudge(net, random)
+            recorder.step()
+    list(Follower(tmp_path / "a", simulator).poll())
+    image = recorder.image()
+    for name, array in simulator.parameters().items():
+        assert np.array_equal(array, image.arrays[name]), name
+    fresh = IntegerSimulator(quantized(net, image, input_scale=1), input_shape=(1, 10, 10))
+    x = bernoulli(1, 10, 10)
+    found, expected = simulator.run(x), fresh.run(x)
+    for name, spikes in expected.spikes.items():
+        assert spikes.any()
+        assert torch.equal(found.spikes[name], spikes)
