@@ -1,6 +1,8 @@
 """What a network can be exported to, one module each; found by name in :data:`TARGETS`."""
 
-from hw_export.targets import nir_file  # noqa: F401  (registers itself)
-from hw_export.targets.base import TARGETS, Target
+from hw_export.targets import generic, loihi, nir_file, speck, spinnaker2, tinyodin, xylo  # noqa: F401  (register)
+from hw_export.targets.base import TARGETS, Chip, Target
+from hw_export.targets.compare import differences
+from hw_export.targets.violation import Violation
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["TARGETS", "Chip", "Target", "Violation", "differences"]

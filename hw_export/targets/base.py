@@ -1,28 +1,161 @@
-"""What a target offers to an export."""
+"""What a target offers to an export: to write a network, and for a chip to say first whether it can hold it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
+from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.network import IntegerNetwork
+from hw_export.quantize import QuantizedNetwork
+from hw_export.targets.adapt import adapted
+from hw_export.targets.limits import Decays, Limit, Resets
+from hw_export.targets.notes import notes_of
+from hw_export.targets.outline import code_of, outline
+from hw_export.targets.store import read_facts, write_facts
+from hw_export.targets.violation import Violation
+from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
+
+OUTLINE = "network.yaml"
+FORMAT = 1
 
 
 class Target(ABC):
     """Writes a network in the form of one chip or tool.
 
     summary: one line for ``hw-export targets``. bits: widths of weights it takes, 32 standing for floats.
+    default_bits: what is taken where none is asked for.
     """
 
     summary: ClassVar[str]
     bits: ClassVar[tuple[int, ...]]
+    default_bits: ClassVar[int] = 8
 
     @abstractmethod
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
         """Write the files of ``net`` into ``folder``; returns what the manifest should say of them."""
+
+    def check_bits(self, bits: int | None) -> int:
+        """``bits``, 32 for ``None``, or :class:`~spikelfp.errors.UserError` for a width it does not take."""
+        width = 32 if bits is None else bits
+        if width not in self.bits:
+            whole = [one for one in self.bits if one < 32]
+            floats = ", or 32 for floats" if 32 in self.bits else ""
+            span = f"{whole[0]} to {whole[-1]}" if len(whole) > 1 else f"{whole[0]}"
+            raise UserError(f"the target takes {span} bits{floats}, got {bits}")
+        return width
+
+    def describe(self) -> dict[str, Any]:
+        """What it can hold, for ``hw-export targets``."""
+        return {"summary": self.summary, "bits": list(self.bits), "default_bits": self.default_bits}
+
+
+class Chip(Target):
+    """A chip of spiking neurons in whole numbers.
+
+    name: the one it is registered by. arithmetic: of its neurons. limits: its own; those of its resets and decays come
+    with the arithmetic. per_channel: whether the neurons of a layer may have different thresholds. sources: where the
+    numbers are from.
+    """
+
+    name: str
+    arithmetic: Arithmetic
+    limits: tuple[Limit, ...]
+    per_channel: ClassVar[bool] = False
+    sources: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
+        """The chip's own integer codes of an adapted network, as they go into its files."""
+
+    @abstractmethod
+    def write_network(self, network: IntegerNetwork, folder: Path) -> None:
+        """Write the chip's own files of an adapted network."""
+
+    @abstractmethod
+    def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
+        """The network of the chip's own files, and of the facts that they do not hold."""
+
+    def adapt(self, network: IntegerNetwork) -> IntegerNetwork:
+        """The network in the chip's terms: what it runs, and what its files hold."""
+        return adapted(network, self.arithmetic)
+
+    def check(self, network: IntegerNetwork) -> list[Violation]:
+        """All limits that a network, not adapted yet, breaks."""
+        chip = self.adapt(network)
+        everything = (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic))
+        return [violation for limit in everything for violation in limit.check(chip)]
+
+    def refuse(self, network: IntegerNetwork) -> None:
+        """:class:`~spikelfp.errors.UserError` with every violation, where there is any."""
+        found = self.check(network)
+        if found:
+            raise UserError(f"{self.name} cannot hold this network: " + "; ".join(str(one) for one in found))
+
+    def notes(self, network: IntegerNetwork) -> list[str]:
+        """What a network, not adapted yet, does differently on the chip."""
+        return notes_of(self.adapt(network), self.arithmetic)
+
+    def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Write the chip's files and ``network.yaml``; refused, before anything is written, what does not fit."""
+        if not isinstance(net, QuantizedNetwork) or net.bits is None:
+            raise UserError(f"{self.name} takes whole numbers: quantise the network first")
+        if net.input_scale is None:
+            raise UserError(f"{self.name} takes inputs of whole numbers: give spikes, or inputs of a known scale")
+        network = IntegerNetwork.of(net, input_shape)
+        self.refuse(network)
+        chip = self.adapt(network)
+        self.write_network(chip, folder)
+        facts = outline(chip, self.arithmetic)
+        write_facts(folder / OUTLINE, {"format": FORMAT, "target": self.name, **facts})
+        return {
+            "arithmetic": {**asdict(self.arithmetic), "resets": sorted(self.arithmetic.resets)},
+            "neurons": [
+                {
+                    "layer": layer.name,
+                    "shape": list(chip.shape_of(layer)),
+                    "beta": layer.beta,
+                    "decay": code_of(layer, self.arithmetic),
+                    "threshold": int(layer.threshold.max()),
+                    "reset": layer.reset,
+                }
+                for layer in chip.neurons
+            ],
+        }
+
+    def read(self, folder: Path) -> IntegerNetwork:
+        """The adapted network of an export, from the chip's own files.
+
+        Raises :class:`~spikelfp.errors.DataError` for files that are missing, damaged, another chip's, or do not fit
+        together.
+        """
+        folder = Path(folder)
+        facts = read_facts(folder / OUTLINE)
+        if facts.get("format") != FORMAT or facts.get("target") != self.name:
+            raise DataError(f"{folder / OUTLINE} is not of {self.name} in format {FORMAT}")
+        try:
+            return self.read_network(facts, folder)
+        except DataError:
+            raise
+        except Exception as error:  # a damaged file fails in many ways
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{folder} holds no readable network of {self.name}: {text}") from None
+
+    def describe(self) -> dict[str, Any]:
+        every = (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic))
+        return {
+            **super().describe(),
+            "thresholds": "per channel" if self.per_channel else "per layer",
+            "state_bits": self.arithmetic.state_bits,
+            "limits": [str(limit) for limit in every],
+            "sources": list(self.sources),
+        }
 
 
 TARGETS: Registry[Target] = Registry("target")

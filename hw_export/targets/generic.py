@@ -1,0 +1,70 @@
+"""Any chip of multiply-decay neurons in whole numbers: arrays by name, and facts beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.network import Conv, Dense, IntegerNetwork, Pool
+from hw_export.targets.base import TARGETS, Chip
+from hw_export.targets.limits import Kinds, Limit, OneDecay, Thresholds
+from hw_export.targets.outline import check_codes, code_of, rebuild
+from hw_export.targets.store import read_arrays, write_arrays
+
+FILE = "network.npz"
+
+
+class Generic(Chip):
+    """``network.npz``: for each layer of weights ``<layer>.weight`` (int8, or wider where needed; as in PyTorch
+    ``[out, in]`` or ``[out, in / groups, height, width]``) and ``<layer>.bias`` (int64); for each layer of neurons
+    ``<layer>.threshold`` (int64, one number or one for each channel) and ``<layer>.decay`` (int64). ``network.yaml``
+    names the layers in the order they run.
+
+    A neuron decays as ``V (2^12 − d) / 2^12`` rounded toward 0, adds its sum and fires above its threshold, both in
+    steps of ``2^-shift`` of a weight.
+
+    state_bits: of a membrane, which saturates. one_decay: all neurons share a β.
+    """
+
+    name = "generic"
+    summary: ClassVar[str] = "arrays of whole numbers (npz) and facts (YAML), for any chip or simulator of your own"
+    bits: ClassVar[tuple[int, ...]] = tuple(range(2, 17))
+    per_channel: ClassVar[bool] = True
+
+    def __init__(self, state_bits: int = 32, shift: int = 6, one_decay: bool = False) -> None:
+        self.arithmetic = Arithmetic(state_bits, shift=shift, resets=frozenset({"zero", "subtract", "immediate"}))
+        self.limits: tuple[Limit, ...] = (
+            Kinds((Dense, Conv, Pool), maximum=True),
+            Thresholds(self.arithmetic.high >> shift),
+        )
+        if one_decay:
+            self.limits += (OneDecay(),)
+
+    def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
+        largest = max(int(layer.weight.abs().max()) for layer in network.products)
+        width = torch.int8 if largest < 2**7 else torch.int16 if largest < 2**15 else torch.int32
+        arrays: dict[str, np.ndarray] = {
+            name: (tensor.to(width) if name.endswith(".weight") else tensor).numpy()
+            for name, tensor in network.parameters().items()
+        }
+        for layer in network.neurons:
+            arrays[f"{layer.name}.threshold"] = layer.threshold.numpy()
+            arrays[f"{layer.name}.decay"] = np.array(code_of(layer, self.arithmetic))
+        return arrays
+
+    def write_network(self, network: IntegerNetwork, folder: Path) -> None:
+        write_arrays(folder / FILE, self.prepare(network))
+
+    def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
+        arrays = read_arrays(folder / FILE)
+        network = rebuild(facts, {name: torch.from_numpy(array) for name, array in arrays.items()})
+        check_codes(network, self.arithmetic, {layer.name: arrays[f"{layer.name}.decay"] for layer in network.neurons})
+        return network
+
+
+TARGETS.register("generic")(Generic())

@@ -1,0 +1,235 @@
+"""What many chips limit, as data: each chip lists the limits that are its own.
+
+A limit finds the violations of a network and says in a line what it allows. All of them look at the network as the
+chip would run it (:func:`~hw_export.targets.adapt.adapted`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
+from hw_export.targets.violation import Violation, above, below
+
+KINDS: dict[type, str] = {
+    Dense: "dense",
+    Conv: "convolution",
+    Pool: "pooling",
+    Flatten: "flatten",
+    Neurons: "neurons",
+}
+
+
+class Limit(ABC):
+    """One thing a chip cannot exceed."""
+
+    @abstractmethod
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        """Where ``network`` exceeds it."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """What is allowed, in a line."""
+
+
+@dataclass(frozen=True)
+class Kinds(Limit):
+    """Which layers a chip has at all; ``flatten`` and neurons always. maximum: also max-pooling."""
+
+    kinds: tuple[type, ...]
+    advice: str = ""
+    maximum: bool = False
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.layers:
+            if not isinstance(layer, (*self.kinds, Flatten, Neurons)):
+                kind = f"max-{KINDS[Pool]}" if _is_max_pool(layer) else KINDS[type(layer)]
+                yield Violation(layer.name, "it is", kind, f"{self} only", advice=self.advice)
+            elif _is_max_pool(layer) and not self.maximum:
+                yield Violation(layer.name, "it is", "max-pooling", "sums only", advice="train with --pool avg")
+
+    def __str__(self) -> str:
+        return "layers of " + ", ".join(KINDS[kind] for kind in self.kinds)
+
+
+@dataclass(frozen=True)
+class Blocks(Limit):
+    """Every layer of weights has neurons right behind it, and every layer of neurons one layer of weights.
+
+    pool: where pooling may stand: nowhere, ``behind`` neurons, or ``anywhere``.
+    """
+
+    pool: Literal["nowhere", "behind", "anywhere"] = "nowhere"
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        before: Layer | None = None
+        for layer in network.layers:
+            if self.pool == "anywhere" and isinstance(layer, (Pool, Flatten)):
+                continue
+            found = "the inputs" if before is None else f"{before.name!r}"
+            if isinstance(layer, Neurons) and not isinstance(before, (Dense, Conv)):
+                yield Violation(layer.name, "its neurons follow", found, "right behind weights only")
+            elif isinstance(before, (Dense, Conv)) and not isinstance(layer, Neurons):
+                yield Violation(before.name, "its weights are followed by", f"{layer.name!r}", "by neurons only")
+            elif self.pool == "behind" and isinstance(layer, Pool) and not isinstance(before, Neurons):
+                yield Violation(layer.name, "its pooling follows", found, "right behind neurons only")
+            before = layer
+
+    def __str__(self) -> str:
+        pool = {"nowhere": "", "behind": ", pooling right behind neurons", "anywhere": ""}[self.pool]
+        return f"neurons right behind every layer of weights{pool}"
+
+
+@dataclass(frozen=True)
+class Weights(Limit):
+    """Whole weights from ``low`` to ``high``."""
+
+    low: int
+    high: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.products:
+            yield from above(layer.name, "largest weight", int(layer.weight.max()), self.high, "use fewer --bits")
+            yield from below(layer.name, "lowest weight", int(layer.weight.min()), self.low, "use fewer --bits")
+
+    def __str__(self) -> str:
+        return f"weights of {self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Biases(Limit):
+    """Whole biases from ``low`` to ``high``, in the unit of sums; 0 and 0: none."""
+
+    low: int
+    high: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        advice = "use layers without bias"
+        if self.low or self.high:
+            advice = f"{_smaller(network)}, or no bias"
+        for layer in network.products:
+            yield from above(layer.name, "largest bias", int(layer.bias.max()), self.high, advice)
+            yield from below(layer.name, "lowest bias", int(layer.bias.min()), self.low, advice)
+
+    def __str__(self) -> str:
+        return "no biases" if not self.low and not self.high else f"biases of {self.low:,} to {self.high:,}"
+
+
+@dataclass(frozen=True)
+class Thresholds(Limit):
+    """Thresholds from 1 to ``high``, in the unit of sums. single: one for all neurons of a layer."""
+
+    high: int
+    single: bool = False
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.neurons:
+            low, high = int(layer.threshold.min()), int(layer.threshold.max())
+            yield from above(layer.name, "largest threshold", high, self.high, _smaller(network))
+            yield from below(layer.name, "lowest threshold", low, 1)
+            if self.single and low != high:
+                count = layer.threshold.unique().numel()
+                yield from above(layer.name, "different thresholds", count, 1, "quantise per layer")
+
+    def __str__(self) -> str:
+        return f"thresholds of 1 to {self.high:,}" + (", one for each layer" if self.single else "")
+
+
+@dataclass(frozen=True)
+class Resets(Limit):
+    """The resets the neurons of a chip can do."""
+
+    arithmetic: Arithmetic
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.neurons:
+            if layer.reset not in self.arithmetic.resets:
+                choose = " or ".join(sorted(self.arithmetic.resets))
+                allowed = f"{choose} only"
+                yield Violation(layer.name, "its reset is", layer.reset, allowed, advice=f"train with --reset {choose}")
+
+    def __str__(self) -> str:
+        return "reset " + " or ".join(sorted(self.arithmetic.resets))
+
+
+@dataclass(frozen=True)
+class Decays(Limit):
+    """The decays that a chip has a code for."""
+
+    arithmetic: Arithmetic
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        form, bits = self.arithmetic.decay, self.arithmetic.decay_bits
+        for layer in network.neurons:
+            if form == "none" and layer.beta != 1.0:
+                advice = "train with --beta 1, the neurons of this chip do not leak"
+                yield Violation(layer.name, "its decay beta is", layer.beta, "1 only", 1.0 - layer.beta, advice)
+            elif form == "multiply":
+                code = self.arithmetic.decay_code(layer.beta)
+                yield from above(layer.name, "code of its decay", code, 2**bits - 1, "use a larger --beta")
+
+    def __str__(self) -> str:
+        bits = self.arithmetic.decay_bits
+        return {
+            "none": "no leak, beta 1",
+            "multiply": f"beta in steps of 1/{2**bits:,}",
+            "shift": f"beta of 1 - 2^-k, k up to {2**bits - 1}",
+            "linear": f"linear leak of up to {2**bits - 1} a step",
+            "float": "beta in float32",
+        }[self.arithmetic.decay]
+
+
+@dataclass(frozen=True)
+class OneDecay(Limit):
+    """One decay for all neurons."""
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        first = network.neurons[0]
+        for layer in network.neurons[1:]:
+            if layer.beta != first.beta:
+                allowed = f"{first.beta:g} only, that of {first.name!r}"
+                yield Violation(layer.name, "its decay beta is", layer.beta, allowed, abs(layer.beta - first.beta))
+
+    def __str__(self) -> str:
+        return "one beta for all layers"
+
+
+@dataclass(frozen=True)
+class Events(Limit):
+    """How often an input may fire in one step, which is the largest value of an input in whole numbers."""
+
+    most: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        advice = "encode the inputs as spikes" if self.most == 1 else "use inputs of fewer levels, or spikes"
+        yield from above(None, "largest input, in events a step,", network.input_scale, self.most, advice)
+
+    def __str__(self) -> str:
+        return "one event of an input in a step" if self.most == 1 else f"{self.most:,} events of an input in a step"
+
+
+@dataclass(frozen=True)
+class Inputs(Limit):
+    """How many inputs there may be."""
+
+    most: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        yield from above(None, "inputs", math.prod(network.input_shape), self.most)
+
+    def __str__(self) -> str:
+        return f"{self.most:,} inputs"
+
+
+def _smaller(network: IntegerNetwork) -> str:
+    """What makes the sums of a network smaller; inputs of many levels make those of its first layer large."""
+    return "use fewer --bits" + (", or inputs of fewer levels" if network.input_scale > 1 else "")
+
+
+def _is_max_pool(layer: Layer) -> bool:
+    return isinstance(layer, Pool) and layer.kind == "max"

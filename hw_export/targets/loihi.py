@@ -1,0 +1,183 @@
+"""Intel's Loihi, in lava's bit-accurate fixed-point arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons
+from hw_export.targets.base import TARGETS, Chip
+from hw_export.targets.limits import Biases, Blocks, Events, Kinds, Limit, Thresholds
+from hw_export.targets.netx import NO_CURRENT, read_netx, write_netx
+from hw_export.targets.outline import check_codes, code_of, rebuild
+from hw_export.targets.violation import Violation, above, below
+from spikelfp.errors import DataError
+
+FILE = "network.net"
+BIAS_EXPONENT = 6
+"""The one that netx gives every bias: it makes a mantissa as large as a sum of weights."""
+
+
+@dataclass(frozen=True)
+class LoihiWeights(Limit):
+    """8 bits for weights of one sign, 0…255 or −255…0; for both, −128…127, or even numbers of −256…254.
+
+    A layer of inhibitory weights whose lowest is a power of two is refused: netx shifts it to −256 and lava clips that
+    to −255, so every sum would be too small.
+    """
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.products:
+            low, high = int(layer.weight.min()), int(layer.weight.max())
+            if low < 0 < high:
+                yield from above(layer.name, "largest weight", high, 254, "use fewer --bits")
+                yield from below(layer.name, "lowest weight", low, -256, "use fewer --bits")
+                odd = int((layer.weight % 2 != 0).sum())
+                if odd and (high > 127 or low < -128):
+                    yield from above(layer.name, "odd weights beyond -128 to 127", odd, 0, "use fewer --bits")
+            else:
+                yield from above(layer.name, "largest weight", high, 255, "use fewer --bits")
+                yield from below(layer.name, "lowest weight", low, -255, "use fewer --bits")
+                if high <= 0 and low < 0 and (-low) & (-low - 1) == 0:
+                    allowed = "no power of two where no weight is excitatory (netx would clip it)"
+                    yield Violation(layer.name, "lowest weight", low, allowed)
+
+    def __str__(self) -> str:
+        return "weights of -128 to 127, even ones of -256 to 254, or 8 bits of one sign"
+
+
+class Loihi(Chip):
+    """``network.net``, which ``lava.lib.dl.netx.hdf5.Network`` reads (:mod:`hw_export.targets.netx`).
+
+    Weights of dense layers stand as they are, and netx shifts them into their 8 bits. Convolutions get no exponent from
+    it: where their weights have both signs, and odd ones among them, weights, bias and threshold are doubled. Inputs of
+    more than one event are graded spikes: ``Network(file, input_message_bits=8)``.
+    """
+
+    name = "loihi"
+    summary: ClassVar[str] = "Intel Loihi: HDF5 for lava-dl's netx, 8-bit weights, 24-bit state, reset to zero"
+    bits: ClassVar[tuple[int, ...]] = tuple(range(2, 9))
+    sources: ClassVar[tuple[str, ...]] = (
+        "lava proc/lif/models.py, PyLifModelBitAcc: 24-bit u and v, 12-bit decays, threshold << 6, reset to 0",
+        "lava proc/dense/models.py and utils/weightutils.py: 8-bit weights, even where signs mix, exponent",
+        "lava-dl netx/hdf5.py and netx/utils.py: the file",
+    )
+    arithmetic = Arithmetic(
+        24,
+        symmetric=True,
+        current_bits=24,
+        shift=6,
+        decay="multiply",
+        decay_bits=12,
+        fires=">",
+        resets=frozenset({"zero"}),
+        latency=1,
+    )
+    limits = (
+        Kinds((Dense, Conv), advice="netx reads no pooling, use strided convolutions"),
+        Blocks(),
+        LoihiWeights(),
+        Biases(-(2**12), 2**12 - 1),
+        Thresholds(2**17 - 1, single=True),
+        Events(255),
+    )
+
+    def adapt(self, network: IntegerNetwork) -> IntegerNetwork:
+        chip = super().adapt(network)
+        layers: list[Layer] = []
+        gain = 1
+        for layer in chip.layers:
+            if isinstance(layer, Conv):
+                gain = 2 if _needs_doubling(layer) else 1
+                layers.append(replace(layer, weight=layer.weight * gain, bias=layer.bias * gain))
+            elif isinstance(layer, Neurons):
+                layers.append(replace(layer, threshold=layer.threshold * gain))
+                gain = 1
+            else:
+                layers.append(layer)
+        return replace(chip, layers=tuple(layers))
+
+    def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
+        blocks: list[dict[str, Any]] = [{"type": "input", "shape": np.array(network.input_shape)}]
+        following = iter(network.neurons)
+        for layer in network.layers:
+            if isinstance(layer, Flatten):
+                blocks.append({"type": "flatten", "shape": np.array(network.shape_of(layer))})
+            elif isinstance(layer, (Dense, Conv)):
+                blocks.append(self._block(layer, next(following), network.shape_of(layer)))
+        return {"blocks": blocks}
+
+    def _block(self, layer: Dense | Conv, neurons: Neurons, shape: tuple[int, ...]) -> dict[str, Any]:
+        block = {
+            "type": "dense" if isinstance(layer, Dense) else "conv",
+            "shape": np.array(shape),
+            "weight": layer.weight.numpy(),
+            "neuron": {
+                "type": "CUBA",
+                "iDecay": NO_CURRENT,
+                "vDecay": code_of(neurons, self.arithmetic),
+                "vThMant": int(neurons.threshold.flatten()[0]),
+                "refDelay": 1,
+                "gradedSpike": False,
+            },
+        }
+        if bool(layer.bias.any()):
+            block["bias"] = layer.bias.numpy()
+        if isinstance(layer, Dense):
+            outputs, inputs = layer.weight.shape
+            return {**block, "inFeatures": inputs, "outFeatures": outputs}
+        sizes = {name: np.array(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
+        return {**block, **sizes, "kernelSize": np.array(layer.weight.shape[2:]), "groups": layer.groups}
+
+    def write_network(self, network: IntegerNetwork, folder: Path) -> None:
+        write_netx(folder / FILE, self.prepare(network)["blocks"])
+
+    def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
+        blocks = iter([block for block in read_netx(folder / FILE) if block["type"] in ("dense", "conv")])
+        tensors: dict[str, torch.Tensor] = {}
+        codes: dict[str, int] = {}
+        for layer in facts["layers"]:
+            name = layer["name"]
+            if layer["kind"] in ("dense", "conv"):
+                block = next(blocks)
+                if block["type"] != layer["kind"]:
+                    raise DataError(f"{folder / FILE} has a layer {block['type']} in place of {name!r}")
+                tensors[f"{name}.weight"] = torch.from_numpy(block["weight"])
+                bias = block.get("bias", np.zeros(len(block["weight"]), dtype=np.int64))
+                tensors[f"{name}.bias"] = torch.from_numpy(bias)
+                _check_sizes(block, layer)
+            elif layer["kind"] == "neurons":
+                tensors[f"{name}.threshold"] = torch.tensor(int(block["neuron"]["vThMant"]))
+                codes[name] = int(block["neuron"]["vDecay"])
+        network = rebuild(facts, tensors)
+        check_codes(network, self.arithmetic, codes)
+        return network
+
+    def notes(self, network: IntegerNetwork) -> list[str]:
+        doubled = [layer.name for layer in network.layers if isinstance(layer, Conv) and _needs_doubling(layer)]
+        notes = [f"layer {name!r}: weights, bias and threshold are doubled, to be even" for name in doubled]
+        if network.input_scale > 1:
+            bits = network.input_scale.bit_length()
+            notes.append(f"inputs are graded spikes: netx.hdf5.Network({FILE!r}, input_message_bits={bits})")
+        return [*super().notes(network), *notes]
+
+
+def _needs_doubling(layer: Conv) -> bool:
+    low, high = int(layer.weight.min()), int(layer.weight.max())
+    return low < 0 < high and low >= -128 and high <= 127 and bool((layer.weight % 2 != 0).any())
+
+
+def _check_sizes(block: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
+    """:class:`~spikelfp.errors.DataError` unless a convolution of the file has the sizes of its outline."""
+    for name in ("stride", "padding", "dilation") if layer["kind"] == "conv" else ():
+        if list(np.atleast_1d(block[name])) != list(layer[name]):
+            raise DataError(f"the {name} of layer {layer['name']!r} is not that of its outline")
+
+
+TARGETS.register("loihi")(Loihi())

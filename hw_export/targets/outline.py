@@ -1,0 +1,115 @@
+"""A network without its numbers, as plain data: what a chip's own files do not tell.
+
+The files of a chip hold weights, codes and thresholds, but not the names of layers or the β that a code stands for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
+from spikelfp.errors import DataError
+
+
+def outline(network: IntegerNetwork, arithmetic: Arithmetic) -> dict[str, Any]:
+    """``network`` but for its weights, biases and thresholds, as YAML holds it."""
+    return {
+        "bits": network.bits,
+        "input_scale": network.input_scale,
+        "input_shape": list(network.input_shape),
+        "layers": [
+            {"name": layer.name, **_facts(layer, arithmetic), "shape": list(shape)}
+            for layer, shape in zip(network.layers, network.shapes, strict=True)
+        ],
+    }
+
+
+def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> IntegerNetwork:
+    """The network of an :func:`outline` and its numbers by name: ``<layer>.weight``, ``.bias`` and ``.threshold``.
+
+    A threshold may come as one number for every neuron or channel; those that were one number are again.
+    Raises :class:`~spikelfp.errors.DataError` where they are not all the same.
+    """
+    layers = tuple(_layer(layer, tensors) for layer in facts["layers"])
+    shapes = tuple(tuple(int(size) for size in layer["shape"]) for layer in facts["layers"])
+    before = tuple(int(size) for size in facts["input_shape"])
+    for layer, given, shape in zip(layers, (before, *shapes), shapes, strict=False):
+        _check_shapes(layer, given, shape)
+    return IntegerNetwork(layers, int(facts["bits"]), int(facts["input_scale"]), before, shapes)
+
+
+def code_of(layer: Neurons, arithmetic: Arithmetic) -> int:
+    """The decay code of a layer of neurons."""
+    return arithmetic.decay_code(layer.beta, int(layer.threshold.max()) << arithmetic.shift)
+
+
+def check_codes(network: IntegerNetwork, arithmetic: Arithmetic, codes: Mapping[str, ArrayLike]) -> None:
+    """:class:`~spikelfp.errors.DataError` unless all ``codes`` of each layer are that of its β."""
+    for layer in network.neurons:
+        if bool((np.asarray(codes[layer.name]) != code_of(layer, arithmetic)).any()):
+            raise DataError(f"the decay of layer {layer.name!r} is not the code of its beta {layer.beta:g}")
+
+
+def _check_shapes(layer: Layer, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """:class:`~spikelfp.errors.DataError` unless the numbers of a layer lead from what it is given to its shape."""
+    if isinstance(layer, Dense):
+        fits = tuple(layer.weight.shape) == (*shape, *given) and layer.bias.shape == shape
+    elif isinstance(layer, Conv):
+        channels = layer.weight.shape[1] * layer.groups
+        fits = layer.weight.shape[0] == shape[0] == len(layer.bias) and channels == given[0]
+    elif isinstance(layer, Neurons):
+        fits = given == shape and tuple(layer.threshold.shape) in ((), shape[:1])
+    else:
+        fits = math.prod(given) == math.prod(shape) if isinstance(layer, Flatten) else given[0] == shape[0]
+    if not fits:
+        raise DataError(f"the numbers of layer {layer.name!r} do not lead from {given} to {shape}")
+
+
+def _facts(layer: Layer, arithmetic: Arithmetic) -> dict[str, Any]:
+    if isinstance(layer, Dense):
+        return {"kind": "dense"}
+    if isinstance(layer, Conv):
+        sizes = {name: list(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
+        return {"kind": "conv", **sizes, "groups": layer.groups}
+    if isinstance(layer, Pool):
+        return {"kind": f"{layer.kind}-pool", "kernel": list(layer.kernel), "stride": list(layer.stride)}
+    if isinstance(layer, Flatten):
+        return {"kind": "flatten"}
+    return {
+        "kind": "neurons",
+        "beta": layer.beta,
+        "beta_as_run": arithmetic.decay_as_run(code_of(layer, arithmetic), layer.beta),
+        "decay": arithmetic.decay,
+        "reset": layer.reset,
+        "thresholds": "one" if not layer.threshold.dim() else "each",
+    }
+
+
+def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Layer:
+    name, kind = facts["name"], facts["kind"]
+    if kind == "flatten":
+        return Flatten(name)
+    if kind.endswith("-pool"):
+        return Pool(name, kind.removesuffix("-pool"), tuple(facts["kernel"]), tuple(facts["stride"]))
+    if kind == "neurons":
+        threshold = tensors[f"{name}.threshold"].to(torch.int64)
+        if facts["thresholds"] == "one" and threshold.dim():
+            if threshold.unique().numel() != 1:
+                raise DataError(f"the thresholds of layer {name!r} differ, they were one number")
+            threshold = threshold.flatten()[0]
+        return Neurons(name, float(facts["beta"]), threshold, facts["reset"])
+    weight, bias = tensors[f"{name}.weight"].to(torch.int32), tensors[f"{name}.bias"].to(torch.int64)
+    if kind == "dense":
+        return Dense(name, weight, bias)
+    if kind != "conv":
+        raise DataError(f"layer {name!r} is of kind {kind!r}, which no network has")
+    stride, padding, dilation = (tuple(facts[size]) for size in ("stride", "padding", "dilation"))
+    return Conv(name, weight, bias, stride, padding, dilation, int(facts["groups"]))

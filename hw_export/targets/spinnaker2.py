@@ -1,0 +1,160 @@
+"""SpiNNaker2, as py-spinnaker2 takes networks: populations, and lists of connections between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pool
+from hw_export.targets.adapt import adapted
+from hw_export.targets.base import TARGETS, Chip
+from hw_export.targets.limits import Blocks, Events, Kinds, Limit, Thresholds, Weights
+from hw_export.targets.outline import rebuild
+from hw_export.targets.store import read_arrays, read_facts, write_arrays, write_facts
+from hw_export.targets.unroll import MOST, unrolled
+from hw_export.targets.violation import Violation, above
+from spikelfp.errors import DataError
+
+EACH = 256
+FILE, POPULATIONS = "connections.npz", "populations.yaml"
+RESETS = {"zero": "reset_to_v_reset", "immediate": "reset_by_subtraction"}
+
+
+@dataclass(frozen=True)
+class Cores(Limit):
+    """Populations are cut into cores of at most ``each`` neurons; inputs take cores as well."""
+
+    cores: int
+    each: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        sizes = [math.prod(network.input_shape), *(math.prod(network.shape_of(one)) for one in network.neurons)]
+        yield from above(None, "cores needed", sum(-(-size // self.each) for size in sizes), self.cores)
+
+    def __str__(self) -> str:
+        return f"{self.cores} cores of {self.each} neurons"
+
+
+@dataclass(frozen=True)
+class Unrolled(Limit):
+    """Between two layers of neurons the connections are written one by one."""
+
+    most: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        before = math.prod(network.input_shape)
+        for layer, shape in zip(network.layers, network.shapes, strict=True):
+            if isinstance(layer, Neurons):
+                yield from above(layer.name, "pairs of neurons connected", before * math.prod(shape), self.most)
+                before = math.prod(shape)
+
+    def __str__(self) -> str:
+        return f"{self.most:,} pairs of neurons between two layers"
+
+
+class SpiNNaker2(Chip):
+    """``populations.yaml``: for each population its size, neuron model and parameters, as ``snn.Population`` takes
+    them; ``connections.npz``: for each projection ``<pre>-<post>``, rows ``[pre, post, weight, delay]`` (int32) as
+    ``snn.Projection`` takes them.
+
+    The chip adds a step to every delay, so 0 arrives one step later. Biases are the constant current ``i_offset``.
+    Convolutions and sums of windows are unrolled; neurons count channels, rows, columns. State and decay are float32;
+    that a neuron fires above its threshold and is reset in the same step is inferred from the published results.
+    """
+
+    name = "spinnaker2"
+    summary: ClassVar[str] = "SpiNNaker2: populations and connection lists for py-spinnaker2, weights of -15 to 15"
+    bits: ClassVar[tuple[int, ...]] = (2, 3, 4, 5)
+    default_bits: ClassVar[int] = 5
+    per_channel: ClassVar[bool] = True
+    sources: ClassVar[tuple[str, ...]] = (
+        "py-spinnaker2 as its users write it: weights -15..15, delays 0..7 (+1), lif parameters, atoms per core",
+        "SpiNNaker2: 152 cores a chip",
+    )
+    arithmetic = Arithmetic(32, decay="float", fires=">", resets=frozenset({"zero", "immediate"}), latency=1)
+    limits = (
+        Kinds((Dense, Conv, Pool)),
+        Blocks(pool="anywhere"),
+        Weights(-15, 15),
+        Thresholds(2**24 - 1),
+        Events(1),
+        Cores(152, EACH),
+        Unrolled(MOST),
+    )
+
+    def adapt(self, network: IntegerNetwork) -> IntegerNetwork:
+        return adapted(unrolled(network), self.arithmetic)
+
+    def notes(self, network: IntegerNetwork) -> list[str]:
+        return [
+            *super().notes(network),
+            "how many neurons fit on a core depends on their connections: lower neurons_per_core where mapping fails",
+        ]
+
+    def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
+        before = _input_name(network.neurons)
+        populations: dict[str, dict[str, Any]] = {
+            before: {"size": math.prod(network.input_shape), "neuron_model": "spike_list", "neurons_per_core": EACH}
+        }
+        projections = {}
+        for product, neurons in zip(network.products, network.neurons, strict=True):
+            populations[neurons.name] = {
+                "size": product.weight.shape[0],
+                "neuron_model": "lif",
+                "neurons_per_core": EACH,
+                "params": {
+                    "threshold": neurons.threshold.double().tolist(),
+                    "alpha_decay": neurons.beta,
+                    "i_offset": product.bias.double().tolist(),
+                    "v_init": 0.0,
+                    "v_reset": 0.0,
+                    "reset": RESETS[neurons.reset],
+                },
+            }
+            post, pre = np.nonzero(product.weight.numpy())
+            weights = product.weight.numpy()[post, pre]
+            projections[f"{before}-{neurons.name}"] = np.stack([pre, post, weights, np.zeros_like(pre)], 1).astype("i4")
+            before = neurons.name
+        return {"populations": populations, "projections": projections}
+
+    def write_network(self, network: IntegerNetwork, folder: Path) -> None:
+        codes = self.prepare(network)
+        write_facts(folder / POPULATIONS, codes["populations"])
+        write_arrays(folder / FILE, codes["projections"])
+
+    def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
+        populations, projections = read_facts(folder / POPULATIONS), read_arrays(folder / FILE)
+        kinds = {kind: [one for one in facts["layers"] if one["kind"] == kind] for kind in ("dense", "neurons")}
+        tensors = {}
+        before = next(iter(populations))
+        for product, neurons in zip(kinds["dense"], kinds["neurons"], strict=True):
+            name, params = neurons["name"], populations[neurons["name"]]["params"]
+            if params["alpha_decay"] != neurons["beta"] or params["reset"] != RESETS[neurons["reset"]]:
+                raise DataError(f"the population {name!r} has another decay or reset than its layer")
+            outputs, inputs = populations[name]["size"], populations[before]["size"]
+            pre, post, weights, _ = torch.from_numpy(projections[f"{before}-{name}"]).long().T
+            weight = torch.zeros(outputs, inputs, dtype=torch.int32)
+            weight[post, pre] = weights.to(torch.int32)
+            tensors[f"{product['name']}.weight"] = weight
+            tensors[f"{product['name']}.bias"] = torch.tensor(params["i_offset"]).long().expand(outputs).clone()
+            tensors[f"{name}.threshold"] = torch.tensor(params["threshold"]).long()
+            before = name
+        return rebuild(facts, tensors)
+
+
+def _input_name(neurons: Sequence[Neurons]) -> str:
+    """``input``, or that with underscores where a layer has the name."""
+    name = "input"
+    while name in {layer.name for layer in neurons}:
+        name += "_"
+    return name
+
+
+TARGETS.register("spinnaker2")(SpiNNaker2())

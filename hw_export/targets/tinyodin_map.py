@@ -1,0 +1,80 @@
+"""Where things lie in tinyODIN's memories, and how a write to them looks on its SPI bus.
+
+From the chip's documentation (sections 2.1, 3 and 4). A write sends 20 bits of address, then 20 bits of data::
+
+    address = 0 1 cmd[1:0] addr[15:0]          cmd 1 neuron memory, 2 synapse memory; 0 configuration, without the 1
+    data    = 0000 mask[7:0] byte[7:0]         a bit of the mask that is 1 keeps what was there
+
+Neuron ``n`` is word ``n`` of 32 bits: membrane 11…0, threshold 23…12, leak 30…24, disabled 31. The synapse from
+neuron ``pre`` to ``post`` is four bits, two's complement, of byte ``post[2:1]`` of word ``{pre, post[7:3]}``: the low
+half for an even ``post``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+NEURONS = 256
+WRITE, NEURON_MEMORY, SYNAPSE_MEMORY = 1 << 18, 1 << 16, 2 << 16
+GATE_ACTIVITY, OPEN_LOOP, AER_SOURCE, MAX_NEURON = 0, 1, 2, 3
+"""Configuration registers: 1 opens the memories and stops the network; 1 keeps spikes from the network; source of
+output events; the last neuron that is processed."""
+
+
+class Write(NamedTuple):
+    """One write: a 20-bit address, a mask of the bits to keep, and the byte (a register's value)."""
+
+    address: int
+    mask: int
+    byte: int
+
+    @property
+    def data(self) -> int:
+        """The 20 bits after the address."""
+        return self.mask << 8 | self.byte
+
+
+def register_write(register: int, value: int) -> Write:
+    """Set a configuration register."""
+    return Write(register, 0, value)
+
+
+def neuron_address(neuron: int, byte: int) -> int:
+    """Address of a byte, 0 to 3 from the lowest, of a neuron's word."""
+    return WRITE | NEURON_MEMORY | byte << 8 | neuron
+
+
+def neuron_word(threshold: int, leak: int, *, membrane: int = 0, disabled: bool = False) -> int:
+    """The word of a neuron."""
+    return int(disabled) << 31 | (leak & 0x7F) << 24 | (threshold & 0xFFF) << 12 | membrane & 0xFFF
+
+
+def neuron_fields(word: int) -> tuple[int, int, bool]:
+    """Threshold, leak, and whether a neuron is disabled, of its word."""
+    return word >> 12 & 0xFFF, word >> 24 & 0x7F, bool(word >> 31)
+
+
+def synapse_address(pre: int, post: int) -> int:
+    """Address of the byte that holds the synapse from ``pre`` to ``post``."""
+    return WRITE | SYNAPSE_MEMORY | (post >> 1 & 3) << 13 | pre << 5 | post >> 3
+
+
+def synapse_write(pre: int, post: int, weight: int) -> Write:
+    """Set one synapse to a weight of −8 to 7 and keep its neighbour in the byte."""
+    if not -8 <= weight <= 7:
+        raise ValueError(f"a weight of tinyODIN lies in -8 to 7, got {weight}")
+    nibble = weight & 0xF
+    return (
+        Write(synapse_address(pre, post), 0x0F, nibble << 4)
+        if post & 1
+        else Write(synapse_address(pre, post), 0xF0, nibble)
+    )
+
+
+def synapse_bytes(pre: int, weights: list[int]) -> list[Write]:
+    """All synapses of a row, whole bytes; an odd number of ``weights`` is filled up with 0."""
+    full = [*weights, 0] if len(weights) % 2 else weights
+    return [
+        Write(synapse_address(pre, post), 0, (full[post] & 0xF) | (full[post + 1] & 0xF) << 4)
+        for post in range(0, len(full), 2)
+    ]

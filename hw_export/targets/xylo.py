@@ -1,0 +1,186 @@
+"""SynSense's Xylo, as the specification that rockpool makes a configuration of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.network import Dense, IntegerNetwork
+from hw_export.targets.base import TARGETS, Chip
+from hw_export.targets.limits import Biases, Blocks, Events, Inputs, Kinds, Limit, Thresholds, Weights
+from hw_export.targets.outline import check_codes, code_of, rebuild
+from hw_export.targets.store import read_arrays, write_arrays
+from hw_export.targets.violation import Violation, above, below
+
+FILE = "xylo.npz"
+_BIASES = (("hidden", "threshold"), ("out", "threshold_out"))
+SYNAPSE = 1
+"""Bit shift of the current: the shortest one that lets it through (0 takes a current away before it is used)."""
+
+
+@dataclass(frozen=True)
+class Sizes(Limit):
+    """Neurons of the hidden population and of the readout, and the connections among the hidden.
+
+    fan_in, fan_out: how many hidden neurons may take inputs, and feed the readout. each, all: connections from one
+    hidden neuron to hidden neurons, and between all of them.
+    """
+
+    hidden: int
+    outputs: int
+    fan_in: int
+    fan_out: int
+    each: int
+    all: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        dense = [layer for layer in network.products if isinstance(layer, Dense)]
+        yield from below(None, "layers of weights", len(dense), 2, "one of them to the readout")
+        if len(dense) < 2 or len(dense) != len(network.products):
+            return
+        *hidden, readout = dense
+        yield from above(None, "hidden neurons", sum(one.weight.shape[0] for one in hidden), self.hidden)
+        yield from above(readout.name, "readout neurons", readout.weight.shape[0], self.outputs)
+        yield from above(hidden[0].name, "neurons that take inputs", hidden[0].weight.shape[0], self.fan_in)
+        yield from above(readout.name, "neurons that feed the readout", readout.weight.shape[1], self.fan_out)
+        used = [layer.weight != 0 for layer in hidden[1:]]
+        for layer, connected in zip(hidden[1:], used, strict=True):
+            most = int(connected.sum(0).max())
+            yield from above(layer.name, "connections from one hidden neuron", most, self.each, "set weights to 0")
+        total = sum(int(connected.sum()) for connected in used)
+        yield from above(None, "connections among hidden neurons", total, self.all, "set weights to 0")
+
+    def __str__(self) -> str:
+        return (
+            f"{self.hidden:,} hidden neurons ({self.fan_in:,} take inputs, {self.fan_out:,} feed the readout), "
+            f"{self.each:,} connections from each to others and {self.all:,} in all, {self.outputs} readout neurons"
+        )
+
+
+class Xylo(Chip):
+    """``xylo.npz``: the arguments of rockpool's ``config_from_specification(**spec)``, integers. ``weights_in``
+    ``[in, hidden of the first layer, 1]``; ``weights_rec`` ``[hidden, hidden, 1]``, a block for each further hidden
+    layer; ``weights_out`` ``[hidden of the last layer, out]`` with rows of 0 for the other hidden neurons;
+    ``dash_mem``, ``dash_syn``, ``threshold``, ``bias_hidden`` for each hidden neuron, and ``…_out`` for the readout.
+
+    Every synapse has a current of its own that is halved in each step before it is added (``dash_syn`` 1, the shortest
+    there is), so half of a spike arrives in its step, a quarter in the next.
+    """
+
+    summary: ClassVar[str] = "SynSense Xylo: specification for rockpool (npz), 8-bit weights, bit-shift decay"
+    bits: ClassVar[tuple[int, ...]] = tuple(range(2, 9))
+    per_channel: ClassVar[bool] = True
+    sources: ClassVar[tuple[str, ...]] = (
+        "rockpool docs/devices/xylo-overview.ipynb, quick-xylo/deploy_to_xylo.ipynb: sizes, widths, decay, reset",
+        "rockpool devices/xylo/syns61201/xylo_samna.py: config_from_specification",
+        "xylosim 0.1.3, v2: order of a step, spike at >= threshold, 31 and 1 spikes a step",
+    )
+    arithmetic = Arithmetic(
+        16,
+        decay="shift",
+        decay_bits=4,
+        fires=">=",
+        resets=frozenset({"immediate"}),
+        most_spikes=31,
+        last_spikes=1,
+        latency=1,
+    )
+
+    def __init__(self, name: str, sizes: Sizes) -> None:
+        self.name = name
+        self.limits: tuple[Limit, ...] = (
+            Kinds((Dense,)),
+            Blocks(),
+            Weights(-128, 127),
+            Biases(-(2**15), 2**15 - 1),
+            Thresholds(2**15 - 1),
+            Inputs(16),
+            Events(15),
+            sizes,
+        )
+
+    def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
+        *hidden, readout = [layer.weight.numpy().T for layer in network.products]
+        biases = [layer.bias.numpy() for layer in network.products]
+        sizes = [weight.shape[1] for weight in hidden]
+        total = sum(sizes)
+        recurrent = np.zeros((total, total, 1), dtype=np.int8)
+        for weight, (first, second) in zip(hidden[1:], pairwise(_spans(sizes)), strict=True):
+            recurrent[first, second, 0] = weight
+        out = np.zeros((total, readout.shape[1]), dtype=np.int8)
+        out[_spans(sizes)[-1]] = readout
+        spread = [*sizes, readout.shape[1]]
+        dash = [np.full(n, code_of(layer, self.arithmetic)) for layer, n in zip(network.neurons, spread, strict=True)]
+        threshold = [layer.threshold.expand(n).numpy() for layer, n in zip(network.neurons, spread, strict=True)]
+        spec: dict[str, np.ndarray] = {
+            "weights_in": hidden[0][:, :, None].astype(np.int8),
+            "weights_rec": recurrent,
+            "weights_out": out,
+            "dash_mem": np.concatenate(dash[:-1]),
+            "dash_mem_out": dash[-1],
+            "dash_syn": np.full(total, SYNAPSE),
+            "dash_syn_out": np.full(readout.shape[1], SYNAPSE),
+            "threshold": np.concatenate(threshold[:-1]),
+            "threshold_out": threshold[-1],
+            "weight_shift_in": np.array(0),
+            "weight_shift_rec": np.array(0),
+            "weight_shift_out": np.array(0),
+        }
+        if any(bias.any() for bias in biases):
+            spec |= {"bias_hidden": np.concatenate(biases[:-1]), "bias_out": biases[-1]}
+        return spec
+
+    def write_network(self, network: IntegerNetwork, folder: Path) -> None:
+        write_arrays(folder / FILE, self.prepare(network))
+
+    def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
+        spec = read_arrays(folder / FILE)
+        dense = [layer for layer in facts["layers"] if layer["kind"] == "dense"]
+        neurons = [layer for layer in facts["layers"] if layer["kind"] == "neurons"]
+        spans = _spans([math.prod(layer["shape"]) for layer in dense[:-1]])
+        weights = [spec["weights_in"][:, :, 0]]
+        weights += [spec["weights_rec"][first, second, 0] for first, second in pairwise(spans)]
+        weights.append(spec["weights_out"][spans[-1]])
+        none = {f"bias_{part}": np.zeros_like(spec[of]) for part, of in _BIASES}
+        spec = none | spec
+        tensors: dict[str, torch.Tensor] = {}
+        codes: dict[str, np.ndarray] = {}
+        for index, (product, layer) in enumerate(zip(dense, neurons, strict=True)):
+            last = index == len(spans)
+            span = slice(None) if last else spans[index]
+            tensors[f"{product['name']}.weight"] = torch.from_numpy(weights[index].T.copy())
+            tensors[f"{product['name']}.bias"] = torch.from_numpy(spec["bias_out" if last else "bias_hidden"][span])
+            tensors[f"{layer['name']}.threshold"] = torch.from_numpy(
+                spec["threshold_out" if last else "threshold"][span]
+            )
+            codes[layer["name"]] = spec["dash_mem_out" if last else "dash_mem"][span]
+        network = rebuild(facts, tensors)
+        check_codes(network, self.arithmetic, codes)
+        return network
+
+    def notes(self, network: IntegerNetwork) -> list[str]:
+        return [
+            *super().notes(network),
+            "the current of a spike reaches the membrane over several steps: a half, a quarter, an eighth, …",
+            "a readout neuron fires once in a step at most",
+        ]
+
+
+def _spans(sizes: list[int]) -> list[slice]:
+    """Where each hidden layer lies in the hidden population."""
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [slice(first, last) for first, last in pairwise(ends)]
+
+
+TARGETS.register("xylo")(Xylo("xylo", Sizes(hidden=1000, outputs=8, fan_in=1000, fan_out=1000, each=64, all=32_000)))
+TARGETS.register("xylo-a3")(
+    Xylo("xylo-a3", Sizes(hidden=992, outputs=32, fan_in=128, fan_out=128, each=1024, all=31_744))
+)
