@@ -1,8 +1,15 @@
-"""Take trained spiking networks out: quantise, write NIR, and check every spike in other simulators."""
+"""Take trained spiking networks out: quantise, simulate in whole numbers, write NIR and the formats of chips, stream
+updates, and check every spike in other simulators."""
 
 from hw_export.build import build
-from hw_export.nir import from_nir, to_nir
-from hw_export.quantize import QuantizedNetwork, quantize
+from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
+from hw_export.nir import from_nir, migrate, to_nir
+from hw_export.quantize import QuantizedNetwork, compare, fold_batchnorm, quantize
+from hw_export.targets import TARGETS
+from hw_export.updates import UpdateRecorder, follow, replay
 from hw_export.verify import verify
 
-__all__ = ["QuantizedNetwork", "build", "from_nir", "quantize", "to_nir", "verify"]
+__all__ = [
+    "TARGETS", "Arithmetic", "IntegerNetwork", "IntegerSimulator", "QuantizedNetwork", "UpdateRecorder", "build",
+    "compare", "fold_batchnorm", "follow", "from_nir", "migrate", "quantize", "replay", "to_nir", "verify",
+]  # fmt: skip

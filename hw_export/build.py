@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from hw_export.model_file import load_network, save_network
-from hw_export.quantize import QuantizedNetwork, quantize
+from hw_export.on_chip import SPIKES, facts_of, run_on_chip, save_spikes
+from hw_export.quantize import QuantizedNetwork, accuracy_by_layer, compare, quantize, rate_notes, refuse_silenced
+from hw_export.quantize.trained import is_trained
 from hw_export.samples import Samples, load_samples, save_samples
 from hw_export.simulators import SIMULATORS
-from hw_export.targets import TARGETS
+from hw_export.targets import TARGETS, Chip
 from spikelfp.data import encode
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.files import write_text
@@ -31,6 +34,8 @@ from spikelfp.training.state import predict
 FORMAT = 1
 MANIFEST, MODEL, SAMPLES = "manifest.yaml", "model.pt", "samples.npz"
 PACKAGES = ("spikelfp", "torch", "numpy", "nir")
+CALIBRATION = 512
+"""Training samples that scales are chosen by, where they are chosen by the error of the sums."""
 
 
 def build(
@@ -38,8 +43,11 @@ def build(
     out: str | Path,
     *,
     target: str = "nir",
-    bits: int | None = 8,
+    bits: int | None = None,
     clip: str = "mse",
+    per_channel: bool = False,
+    power_of_two: bool = False,
+    input_scale: int | None = None,
     samples: int = 100,
     weights: str = "last",
     data_dir: str | None = None,
@@ -47,8 +55,11 @@ def build(
 ) -> dict[str, Any]:
     """Export the trained run folder ``run`` to the folder ``out``; returns the manifest.
 
-    samples: how many of the first test samples go with it. weights: of the ``last`` or ``best`` checkpoint.
-    See :func:`write_export` for the rest and for what the folder holds.
+    samples: how many of the first test samples go with it. weights: of the ``last`` or ``best`` checkpoint. bits: by
+    default those the network was trained with, else those of the target. input_scale: inputs become the whole numbers
+    ``round(x · input_scale)``, fewer levels than the data have where a chip has no room for all. Where
+    ``clip="output"`` needs inputs, the first :data:`CALIBRATION` training samples are taken. See :func:`write_export`
+    for the rest and for what the folder holds.
     """
     TARGETS[target]
     if samples < 1:
@@ -56,7 +67,8 @@ def build(
     check_name("weights", weights, ("last", "best"))
     _refuse_existing(Path(out), overwrite)
     loaded = load_run(run, weights, data_dir)
-    config, test = loaded.config, loaded.splits().test
+    config, splits = loaded.config, loaded.splits()
+    test = splits.test
     images, labels = test.__getitems__(range(min(samples, len(test))))
     steps = config.steps or 1
     if config.encoding == "constant":
@@ -67,8 +79,30 @@ def build(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             shown = Samples(encode(config.encoding, images, steps), labels, steps, static=False, scale=1)
+    if input_scale is not None:
+        shown = shown.rounded(input_scale)
+    calibration = None
+    if clip == "output":
+        known, _ = splits.train.__getitems__(range(min(CALIBRATION, len(splits.train))))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            calibration = encode(config.encoding, known, steps)
     facts = {name: getattr(config, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
-    return write_export(loaded.net, shown, out, target=target, bits=bits, clip=clip, overwrite=overwrite, facts=facts)
+    if bits is None and not is_trained(loaded.net):
+        bits = TARGETS[target].default_bits
+    return write_export(
+        loaded.net,
+        shown,
+        out,
+        target=target,
+        bits=bits,
+        clip=clip,
+        per_channel=per_channel,
+        power_of_two=power_of_two,
+        calibration=calibration,
+        overwrite=overwrite,
+        facts=facts,
+    )
 
 
 def write_export(
@@ -79,38 +113,58 @@ def write_export(
     target: str = "nir",
     bits: int | None = 8,
     clip: str = "mse",
+    per_channel: bool = False,
+    power_of_two: bool = False,
+    calibration: Tensor | None = None,
     overwrite: bool = False,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Quantise ``net`` and write the export folder ``out``, whole or not at all; returns the manifest.
 
     The folder holds the files of the ``target`` (``network.nir``); ``manifest.yaml``: the network, the
-    scales, the accuracy before and after, the conventions, versions and checksums; ``model.pt``: the exported
-    network as ours, to compare with; and ``samples.npz``: inputs as the exported network takes them, and
+    scales, spike rates and accuracy before and after, the conventions, versions and checksums; ``model.pt``: the
+    exported network as ours, to compare with; and ``samples.npz``: inputs as the exported network takes them, and
     labels. Where the samples are integers over a common scale (8-bit pixels, spikes), the exported network
-    takes the integers.
+    takes the integers. For a chip there is also ``spikes.npz``, the spikes of every neuron for the samples in the
+    chip's own arithmetic, and the manifest tells what they cost; a network that the chip cannot hold is refused
+    (:class:`~spikelfp.errors.UserError`, with every limit it breaks) before anything is written.
 
-    A folder that exists is refused unless ``overwrite`` is given and it is an export. facts: more for the
-    manifest.
+    A folder that exists is refused unless ``overwrite`` is given and it is an export. bits, per_channel, power_of_two,
+    calibration (inputs ``[T, B, …]``, in the range of the samples, needed for ``clip="output"``): of
+    :func:`~hw_export.quantize`. facts: more for the manifest. A network with neurons that fire on the samples before
+    quantisation and no more after it is refused (:class:`~spikelfp.errors.UserError`).
     """
     out = Path(out)
     chosen = TARGETS[target]
-    width = 32 if bits is None else bits
-    if width not in chosen.bits:
-        first, *_, last, _ = chosen.bits
-        raise UserError(f"target {target} takes {first} to {last} bits, or 32 for floats, got {bits}")
+    if bits is not None:
+        chosen.check_bits(bits)
     _refuse_existing(out, overwrite)
     whole = samples.integers()
-    exported = quantize(net, bits, clip=clip, input_scale=None if whole is None else samples.scale)
+    exported = quantize(
+        net,
+        bits,
+        clip=clip,
+        per_channel=per_channel,
+        power_of_two=power_of_two,
+        calibration=calibration,
+        input_scale=None if whole is None else samples.scale,
+    )
+    width = chosen.check_bits(exported.bits)
+    chip = chosen if isinstance(chosen, Chip) else None
+    if chip is not None:
+        chip.refuse(chip.integers(exported, samples.shape))
     shown = whole if whole is not None and exported.input_scale is not None else samples
+    found = compare(net, exported, samples.sequence(), samples.labels)
+    refuse_silenced(found.rates, exported.bits, exported.clip)
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         written = chosen.write(exported, beside, samples.shape)
-        before, after = (_classes(made, given) for made, given in ((quantize(net, None), samples), (exported, shown)))
         save_network(beside / MODEL, exported)
         save_samples(beside / SAMPLES, shown)
+        if chip is not None:
+            written |= _on_chip(chip, beside, exported, shown)
         manifest = {
             "format": FORMAT,
             "target": target,
@@ -123,13 +177,19 @@ def write_export(
             **written,
             "latency": {name: SIMULATORS[name].latency for name in SIMULATORS},
             "quantization": [asdict(layer) for layer in exported.report],
+            "rates": [asdict(layer) for layer in found.rates],
             "samples": len(samples),
             "accuracy": {
-                "float": (before == samples.labels).float().mean().item(),
-                "exported": (after == samples.labels).float().mean().item(),
-                "agreement": (before == after).float().mean().item(),
+                "float": found.float_accuracy,
+                "exported": found.quantized_accuracy,
+                "agreement": found.agreement,
+                "by_layer": accuracy_by_layer(net, exported, samples.sequence(), samples.labels),
             },
-            "notes": _notes(exported, whole),
+            "notes": [
+                *_notes(exported, whole),
+                *(rate_notes(found.rates) if calibration is None else ()),
+                *(chip.notes(chip.integers(exported, samples.shape)) if chip is not None else ()),
+            ],
             "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "sha256": {file.name: sha256(file) for file in sorted(beside.iterdir())},
         }
@@ -174,11 +234,6 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _classes(net: torch.nn.Module, samples: Samples) -> torch.Tensor:
-    with torch.no_grad():
-        return predict(net(samples.sequence()))
-
-
 def _notes(exported: QuantizedNetwork, whole: Samples | None) -> list[str]:
     notes = list(exported.notes)
     if exported.bits is not None and whole is None:
@@ -186,6 +241,16 @@ def _notes(exported: QuantizedNetwork, whole: Samples | None) -> list[str]:
     if exported.bits is None:
         notes.append("float weights: simulators that add in another order or precision may round a spike away")
     return notes
+
+
+def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: Samples) -> dict[str, Any]:
+    """Run the files that were just written as the chip would, keep the spikes, and say what they cost."""
+    network = chip.read(folder)
+    run = run_on_chip(chip, network, shown)
+    save_spikes(folder / SPIKES, run)
+    with torch.no_grad():
+        classes = predict(exported(shown.sequence()))
+    return {"chip": facts_of(chip, network, run, shown, classes)}
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:

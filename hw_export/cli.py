@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hw_export.build import build, changed_files, read_export
+from hw_export.on_chip import verify_chip
 from hw_export.quantize.scale import CLIPS
 from hw_export.simulators import SIMULATORS
-from hw_export.targets import TARGETS
+from hw_export.targets import TARGETS, Chip
 from hw_export.targets.nir_file import FILE
+from hw_export.updates.command import updates_app
 from hw_export.verify import Result, verify
 from spikelfp.command import FAILED, OK, new_app, print_json, run_app
 from spikelfp.errors import SaveError, UserError
@@ -26,18 +28,27 @@ app = new_app("Take trained spiking networks to other simulators and to chips.")
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 
 
+app.add_typer(updates_app, name="updates")
+
+
 @app.command("targets")
-def targets_command(as_json: Json = False) -> int:
+def targets_command(
+    name: Annotated[str | None, typer.Argument(help="one target, with everything it can hold")] = None,
+    as_json: Json = False,
+) -> int:
     """List what a network can be exported to, and the simulators that can check it."""
-    targets = {name: {"summary": TARGETS[name].summary, "bits": list(TARGETS[name].bits)} for name in TARGETS}
-    simulators = {name: SIMULATORS[name].version() for name in SIMULATORS}
+    targets = {each: TARGETS[each].describe() for each in (TARGETS if name is None else [name])}
+    simulators = {each: SIMULATORS[each].version() for each in SIMULATORS}
     table = Table("target", "bits", "what it is", box=None, pad_edge=False)
-    for name, target in targets.items():
-        widths = target["bits"]
-        table.add_row(name, f"{widths[0]}-{widths[-2]}, {widths[-1]}", str(target["summary"]))
+    for each, target in targets.items():
+        table.add_row(each, _widths(target["bits"]), target["summary"])
     console = Console()
     console.print(table)
-    found = ", ".join(f"{name} {version or '(not installed)'}" for name, version in simulators.items())
+    if name is not None:
+        for title in ("limits", "sources"):
+            for line in targets[name].get(title, ()):
+                console.print(f"{title[:-1]}: {line}", highlight=False, soft_wrap=True)
+    found = ", ".join(f"{each} {version or '(not installed)'}" for each, version in simulators.items())
     console.print(f"simulators for `hw-export verify`: {found}", highlight=False, soft_wrap=True)
     if as_json:
         print_json({"targets": targets, "simulators": simulators})
@@ -48,10 +59,19 @@ def targets_command(as_json: Json = False) -> int:
 def build_command(
     run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
     target: Annotated[str, typer.Option(help=f"what to export to: {', '.join(TARGETS)}")] = "nir",
-    bits: Annotated[int, typer.Option(help="bits of a weight, 2 to 16, or 32 for floats")] = 8,
+    bits: Annotated[
+        int | None,
+        typer.Option(help="bits of a weight, or 32 for floats", show_default="as trained, else the target's"),
+    ] = None,
     out: Annotated[str | None, typer.Option(help="export folder", show_default="exports/<run>-<target>")] = None,
     samples: Annotated[int, typer.Option(help="test samples that go with it")] = 100,
     clip: Annotated[str, typer.Option(help=f"how scales are chosen: {', '.join(CLIPS)}")] = "mse",
+    per_channel: Annotated[bool, typer.Option("--per-channel", help="a scale for each output channel")] = False,
+    power_of_two: Annotated[bool, typer.Option("--power-of-two", help="scales that are powers of two")] = False,
+    input_scale: Annotated[
+        int | None,
+        typer.Option(help="round inputs in [0, 1] to so many steps", show_default="the levels of the data"),
+    ] = None,
     weights: Annotated[str, typer.Option(help="checkpoint of the run: last or best")] = "last",
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")
@@ -67,6 +87,9 @@ def build_command(
         target=target,
         bits=bits,
         clip=clip,
+        per_channel=per_channel,
+        power_of_two=power_of_two,
+        input_scale=input_scale,
         samples=samples,
         weights=weights,
         data_dir=data_dir,
@@ -87,7 +110,8 @@ def verify_command(
     samples: Annotated[int | None, typer.Option(help="use only the first ones", show_default="all")] = None,
     as_json: Json = False,
 ) -> int:
-    """Run the exported file in other simulators and compare every spike with our network.
+    """Run the exported file in other simulators and compare every spike with our network; of an export for a chip, run
+    the chip's files in its arithmetic and compare every spike with those recorded in the export.
 
     Exit status 1 if any spike differs or a simulator fails, if a file of the export was changed, if a simulator
     asked for by name is not installed or cannot run the file, or if nothing could be compared.
@@ -101,7 +125,13 @@ def verify_command(
     if samples is not None:
         shown = shown.first(samples)
     changed = changed_files(folder, manifest)
-    results = verify(net, Path(folder) / FILE, shown.sequence(), asked)
+    target = TARGETS[manifest["target"]]
+    if isinstance(target, Chip):
+        if asked is not None:
+            raise UserError(f"--in names simulators of NIR files; {folder} is for {target.name}: leave --in out")
+        results = [verify_chip(target, Path(folder), manifest, shown)]
+    else:
+        results = verify(net, Path(folder) / FILE, shown.sequence(), asked)
     passed = _passed(results, asked is not None) and not changed
     _show_results(results, len(shown), shown.steps)
     for name in changed:
@@ -157,14 +187,47 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
     console = Console()
     if manifest["quantization"]:
         console.print(table)
+    rates = Table("neurons", "rate before", "exported", "silenced", "same spikes", box=None, pad_edge=False)
+    for layer in manifest["rates"]:
+        rates.add_row(
+            layer["layer"],
+            f"{layer['float_rate']:.2%}",
+            f"{layer['quantized_rate']:.2%}",
+            f"{layer['silenced']:.1%}",
+            f"{layer['overlap']:.1%}",
+        )
+    console.print(rates)
     accuracy = manifest["accuracy"]
     print(
         f"accuracy on {manifest['samples']} samples: {accuracy['float']:.4f} before, {accuracy['exported']:.4f} "
         f"exported ({manifest['bits']} bits); same class for {accuracy['agreement']:.1%}"
     )
+    if "chip" in manifest:
+        _show_chip(manifest["target"], manifest["chip"])
     for note in manifest["notes"]:
         print(f"note: {note}")
     print(f"export: {folder}")
+
+
+def _show_chip(name: str, chip: dict[str, Any]) -> None:
+    print(f"in the arithmetic of {name}: {chip['accuracy']:.4f}; same class for {chip['agreement']:.1%}")
+    counts, energy = chip["per_sample"], chip["energy"]
+    print(
+        f"per sample: {counts['spikes']:.0f} spikes, {counts['synaptic_operations']:.0f} synaptic operations, "
+        f"{counts['membrane_updates']:.0f} membrane updates, {counts['bytes_touched']:.0f} bytes touched"
+    )
+    if energy["nanojoule"] is not None:
+        least = "at least " if energy["not_published"] else ""
+        print(f"energy estimate: {least}{energy['nanojoule']:.4g} nJ per sample (from {energy['source']})")
+    for layer, count in chip["saturated"].items():
+        if count:
+            print(f"note: membranes of layer {layer} left the range of the state {count} times")
+
+
+def _widths(bits: list[int]) -> str:
+    whole = [width for width in bits if width < 32]
+    span = f"{whole[0]}-{whole[-1]}" if len(whole) > 1 else str(whole[0])
+    return f"{span}, 32" if 32 in bits else span
 
 
 def _show_results(results: list[Result], samples: int, steps: int) -> None:

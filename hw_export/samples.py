@@ -60,6 +60,12 @@ class Samples:
         inputs = self.inputs[:count] if self.static else self.inputs[:, :count]
         return replace(self, inputs=inputs, labels=self.labels[:count])
 
+    def rounded(self, scale: int) -> Samples:
+        """The inputs rounded to multiples of ``1 / scale``."""
+        if scale < 1:
+            raise UserError(f"the scale of the inputs must be a whole number of at least 1, got {scale}")
+        return replace(self, inputs=(self.inputs * scale).round() / scale, scale=scale)
+
     def integers(self) -> Samples | None:
         """The inputs times ``scale``, rounded; ``None`` where they are no integers, to within rounding, or lie outside
         [0, 1], for which the bounds on integer sums are made.

@@ -13,8 +13,12 @@ class LayerReport:
         layer, kind: name and type of the layer.
         neurons: name of the LIF layer it drives, ``None`` where there is none.
         weights: how many.
+        bits: of a weight; with a scale for each channel, of its mantissa.
         scale: real value of one integer step of a weight.
+        max_shift: 0, or with a scale for each channel, the largest ``e`` of ``q = mantissa · 2^e``
+            (:func:`~hw_export.quantize.mantissas` takes them apart).
         threshold: the integer threshold of those neurons, in the unit of the layer's sums.
+        threshold_error: relative error of their real threshold, 0 where the scale was moved to meet it.
         max_weight, max_bias: largest magnitudes of the integers; a bias is not limited to a weight's bits.
         squared_error, relative_error: ``Σ (w − scale · q)²``, and the same divided by ``Σ w²``.
         zero_fraction: part of the weights that became 0.
@@ -26,8 +30,11 @@ class LayerReport:
     kind: str
     neurons: str | None
     weights: int
+    bits: int
     scale: float
+    max_shift: int
     threshold: int | None
+    threshold_error: float
     max_weight: int
     max_bias: int
     squared_error: float

@@ -82,6 +82,20 @@ class Chip(Target):
     def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
         """The network of the chip's own files, and of the facts that they do not hold."""
 
+    def integers(self, net: torch.nn.Module, input_shape: tuple[int, ...]) -> IntegerNetwork:
+        """The whole numbers of a quantised network, not adapted yet.
+
+        Raises :class:`~spikelfp.errors.UserError` for float weights, and for inputs that are not whole numbers.
+        """
+        if not isinstance(net, QuantizedNetwork) or net.bits is None:
+            raise UserError(f"{self.name} takes whole numbers: quantise the network first")
+        if net.input_scale is None:
+            raise UserError(
+                f"{self.name} takes inputs of whole numbers: give spikes or inputs of a known scale, "
+                "or round them with --input-scale"
+            )
+        return IntegerNetwork.of(net, input_shape)
+
     def adapt(self, network: IntegerNetwork) -> IntegerNetwork:
         """The network in the chip's terms: what it runs, and what its files hold."""
         return adapted(network, self.arithmetic)
@@ -104,11 +118,7 @@ class Chip(Target):
 
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
         """Write the chip's files and ``network.yaml``; refused, before anything is written, what does not fit."""
-        if not isinstance(net, QuantizedNetwork) or net.bits is None:
-            raise UserError(f"{self.name} takes whole numbers: quantise the network first")
-        if net.input_scale is None:
-            raise UserError(f"{self.name} takes inputs of whole numbers: give spikes, or inputs of a known scale")
-        network = IntegerNetwork.of(net, input_shape)
+        network = self.integers(net, input_shape)
         self.refuse(network)
         chip = self.adapt(network)
         self.write_network(chip, folder)

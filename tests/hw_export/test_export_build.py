@@ -225,7 +225,7 @@ def test_encoded_inputs_are_stored_as_they_were_shown(tmp_path, run):
         ({"samples": 0}, UserError, "number of samples"),
         ({"weights": "lats"}, UnknownNameError, "did you mean 'last'"),
         ({"bits": 1}, UserError, "2 to 16 bits"),
-        ({"clip": "mean"}, UnknownNameError, "unknown clip"),
+        ({"clip": "median"}, UnknownNameError, "unknown clip"),
     ],
 )
 def test_options_out_of_range_are_refused(tmp_path, run, options, error, text):

@@ -1,0 +1,95 @@
+"""BatchNorm as part of the layer in front of it."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from hw_export.chain import leaves
+from spikelfp import nn
+from spikelfp.errors import UserError
+
+_BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
+
+
+@torch.no_grad()
+def fold_batchnorm(net: torch.nn.Sequential) -> torch.nn.Sequential:
+    """A copy of ``net``, a chain of layers, in evaluation mode and without its BatchNorms: each is part of the weights
+    in front of it. With the running mean ``μ`` and variance ``v``::
+
+        γ (W x + b − μ) / √(v + ε) + β = (g W) x + g (b − μ) + β          g = γ / √(v + ε), one a channel
+
+    computed in float64 and rounded once, to the dtype of the weights. ``BatchNorm1d`` behind ``Linear`` and
+    ``BatchNorm2d`` behind ``Conv2d``, of :mod:`spikelfp.nn` or torch; ``Dropout``, and average pooling that leaves
+    out the border, may lie between. Other layers keep their names.
+
+    Raises :class:`~spikelfp.errors.UserError`, naming it, for a BatchNorm with no such layer in front, with no running
+    statistics, or behind a layer that was trained with quantised weights, whose integers would not stay the same.
+    """
+    twin = copy.deepcopy(net).eval()
+    kept: list[tuple[str, torch.nn.Module]] = []
+    for name, layer in leaves(twin):
+        if isinstance(layer, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+            _fold(name, layer, _in_front(name, layer, kept))
+            path, _, own = name.rpartition(".")
+            delattr(twin.get_submodule(path), own)
+        else:
+            kept.append((name, layer))
+    return twin
+
+
+def _in_front(
+    name: str, norm: _BatchNorm, before: list[tuple[str, torch.nn.Module]]
+) -> torch.nn.Linear | torch.nn.Conv2d:
+    """The layer whose outputs ``norm`` scales."""
+    wanted = torch.nn.Linear if isinstance(norm, torch.nn.BatchNorm1d) else torch.nn.Conv2d
+    for own, layer in reversed(before):
+        if isinstance(layer, wanted):
+            if getattr(layer, "grid", None) is not None:
+                raise UserError(
+                    f"layer {own!r} was trained with quantised weights, and {name!r} behind it would scale them off "
+                    "their grid: train without the BatchNorm, or export floats (bits=32)"
+                )
+            return layer
+        if not _commutes(layer):
+            raise UserError(
+                f"the {type(norm).__name__} {name!r} stands behind {own!r}, a {type(layer).__name__}, and cannot be "
+                f"folded: put it right behind a {wanted.__name__}"
+            )
+    raise UserError(
+        f"the {type(norm).__name__} {name!r} has no layer of weights in front of it to be folded into: put it right "
+        f"behind a {wanted.__name__}"
+    )
+
+
+def _commutes(layer: torch.nn.Module) -> bool:
+    """Whether scaling each channel behind ``layer`` is the same as in front of it."""
+    if isinstance(layer, torch.nn.AvgPool2d):
+        return layer.padding in (0, (0, 0)) and not layer.ceil_mode and layer.divisor_override is None
+    return isinstance(layer, (nn.Dropout, torch.nn.Dropout, torch.nn.Identity))
+
+
+def _fold(name: str, norm: _BatchNorm, target: torch.nn.Linear | torch.nn.Conv2d) -> None:
+    mean, var = norm.running_mean, norm.running_var
+    channels = target.weight.shape[0]
+    if mean is None or var is None:
+        raise UserError(
+            f"the {type(norm).__name__} {name!r} has no running statistics: what it does depends on the batch"
+        )
+    if len(mean) != channels:
+        raise UserError(
+            f"the {type(norm).__name__} {name!r} takes {len(mean)} channels, the layer in front has {channels}"
+        )
+    kind = target.weight.dtype
+    gain = (var.double() + norm.eps).rsqrt()
+    shift = torch.zeros_like(gain)
+    if norm.weight is not None:
+        gain, shift = gain * norm.weight.double(), norm.bias.double()
+    bias = torch.zeros_like(gain) if target.bias is None else target.bias.double()
+    target.weight.copy_(target.weight.double() * gain.reshape(-1, *[1] * (target.weight.dim() - 1)))
+    folded = (gain * (bias - mean.double()) + shift).to(kind)
+    if target.bias is None:
+        target.bias = torch.nn.Parameter(folded, requires_grad=target.weight.requires_grad)
+    else:
+        target.bias.copy_(folded)
