@@ -22,7 +22,6 @@ from hw_export.on_chip import SPIKES, facts_of, run_on_chip, save_spikes
 from hw_export.quantize import QuantizedNetwork, accuracy_by_layer, compare, quantize, rate_notes, refuse_silenced
 from hw_export.quantize.trained import is_trained
 from hw_export.samples import Samples, load_samples, save_samples
-from hw_export.simulators import SIMULATORS
 from hw_export.targets import TARGETS, Chip
 from spikelfp.data import encode
 from spikelfp.errors import DataError, SaveError, UserError
@@ -140,6 +139,7 @@ def write_export(
         chosen.check_bits(bits)
     _refuse_existing(out, overwrite)
     whole = samples.integers()
+    chip = chosen if isinstance(chosen, Chip) else None
     exported = quantize(
         net,
         bits,
@@ -148,9 +148,9 @@ def write_export(
         power_of_two=power_of_two,
         calibration=calibration,
         input_scale=None if whole is None else samples.scale,
+        fine_biases=chip is None,
     )
     width = chosen.check_bits(exported.bits)
-    chip = chosen if isinstance(chosen, Chip) else None
     if chip is not None:
         chip.refuse(chip.integers(exported, samples.shape))
     shown = whole if whole is not None and exported.input_scale is not None else samples
@@ -175,7 +175,6 @@ def write_export(
             "input_scale": exported.input_scale,
             "steps": samples.steps,
             **written,
-            "latency": {name: SIMULATORS[name].latency for name in SIMULATORS},
             "quantization": [asdict(layer) for layer in exported.report],
             "rates": [asdict(layer) for layer in found.rates],
             "samples": len(samples),

@@ -33,6 +33,7 @@ def quantize(
     calibration: Tensor | None = None,
     input_scale: int | None = None,
     tie_margin: float = TIE_MARGIN,
+    fine_biases: bool = True,
 ) -> QuantizedNetwork:
     """A copy of ``net``, a chain of :mod:`spikelfp.nn` layers, that computes in integers.
 
@@ -64,6 +65,8 @@ def quantize(
     first threshold and bias are multiplied by ``σ``, and every sum is exact in float32, whatever its order.
     Where sums could reach 2^24 that cannot be promised: the copy takes ``x`` instead and says so in its
     ``notes``.
+    fine_biases: biases trained in steps finer than those of weights stay exact; the integers of such a layer are then
+    multiplied by a power of two, 64 as a rule. ``False`` rounds the biases instead, for chips without that width.
 
     Raises :class:`~spikelfp.errors.UserError` naming the layer whose weights are all zero or not finite, whose
     threshold would round to 0, or whose neurons fire in ``net`` but not in the copy; for a BatchNorm that cannot be
@@ -82,13 +85,13 @@ def quantize(
     if not 0 <= tie_margin < 1:
         raise UserError(f"tie_margin must lie in [0, 1), got {tie_margin}")
     made.input_scale = None if input_scale is None else int(input_scale)
-    scheme = Scheme(None if bits is None else int(bits), clip, per_channel, power_of_two, tie_margin)
+    scheme = Scheme(None if bits is None else int(bits), clip, per_channel, power_of_two, tie_margin, fine_biases)
     all_trained = is_trained(made)
     walk = Walk(made, scheme, made.input_scale, None if calibration is None else made.scaled(calibration))
     if made.input_scale is not None and walk.input_sum >= EXACT:
         without = quantize(
             net, bits, clip=clip, per_channel=per_channel, power_of_two=power_of_two, calibration=calibration,
-            tie_margin=tie_margin,
+            tie_margin=tie_margin, fine_biases=fine_biases,
         )  # fmt: skip
         without.notes += (
             f"inputs are not scaled to integers: the sums of the first layer could reach {walk.input_sum:.0f}, "

@@ -31,6 +31,7 @@ class Scheme:
     per_channel: bool
     power_of_two: bool
     tie_margin: float
+    fine_biases: bool = True
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,12 @@ class Walk:
         them have."""
         assert not isinstance(grid.scale, Tensor)
         shift, exact = bias_shift(layer, factor)
+        if not self.scheme.fine_biases:
+            shift, exact = 0, exact and shift == 0
         if not exact:
             self.notes.append(
                 f"the biases of layer {name!r} were trained in steps of 1/{layer.bias_steps} of those of its weights, "
-                f"and are rounded to 1/{factor * 2**shift}: with input_scale={layer.bias_steps} they stay the same"
+                f"and are rounded to 1/{factor * 2**shift}"
             )
         integers, scale = grid.to_integers(layer.weight) * 2**shift, grid.scale / 2**shift
         take_off_grid(layer)

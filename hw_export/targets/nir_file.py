@@ -9,6 +9,7 @@ import torch
 
 from hw_export.nir import as_chain, to_nir
 from hw_export.nir.dialects import DT
+from hw_export.simulators import SIMULATORS
 from hw_export.targets.base import TARGETS, Target
 
 FILE = "network.nir"
@@ -25,6 +26,7 @@ class NirFile(Target):
         return {
             "dialect": "default",
             "dt": DT,
+            "latency": {name: SIMULATORS[name].latency for name in SIMULATORS},
             "neurons": [
                 {
                     "layer": neuron.layer,

@@ -28,7 +28,7 @@ def _mlp(spec: ModelSpec) -> nn.Sequential:
 
 @models.register("lif-mlp")
 def _lif_mlp(spec: ModelSpec) -> nn.Sequential:
-    return lif_mlp([math.prod(spec.shape), *spec.hidden, spec.classes], **spec.neuron)
+    return lif_mlp([math.prod(spec.shape), *spec.hidden, spec.classes], bias=spec.bias, **spec.neuron)
 
 
 @models.register("lenet")
@@ -38,7 +38,7 @@ def _lenet(spec: ModelSpec) -> nn.Sequential:
 
 @models.register("lif-lenet")
 def _lif_lenet(spec: ModelSpec) -> nn.Sequential:
-    return lif_lenet(spec.shape, spec.classes, pool=spec.pool, **spec.neuron)
+    return lif_lenet(spec.shape, spec.classes, pool=spec.pool, bias=spec.bias, **spec.neuron)
 
 
 def _static(build: Callable[..., nn.Sequential], **fixed: Any) -> Callable[[ModelSpec], nn.Sequential]:

@@ -16,7 +16,8 @@ class ModelSpec:
     :data:`spikelfp.models.activations`; noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every
     layer with weights (networks without spikes, but the Vision Transformer).
     width: channels of the first convolutions (VGG, ResNet) or features of a token; depth, heads, patch: of a Vision
-    Transformer. ``None`` leaves them to the model. A model ignores what it has no use for.
+    Transformer. ``None`` leaves them to the model. bias: of layers with weights (``lif-mlp``, ``lif-lenet``). A model
+    ignores what it has no use for.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ModelSpec:
     depth: int | None = None
     heads: int | None = None
     patch: int | None = None
+    bias: bool = True
 
 
 def is_spiking(name: str) -> bool:

@@ -13,11 +13,12 @@ from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import over_time
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice, convolve
-from spikelfp.nn.layer import Layer, default_rule, spares_silent
+from spikelfp.nn.layer import default_rule, spares_silent
+from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import Rule
 
 
-class Conv2d(torch.nn.Conv2d, Layer):
+class Conv2d(torch.nn.Conv2d, Quantizable):
     """Convolution of every step, ``[T, B, C, H, W]``; arguments and parameters of ``torch.nn.Conv2d``.
 
     Sparse inputs, such as spikes, are convolved event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
@@ -48,7 +49,7 @@ class Conv2d(torch.nn.Conv2d, Layer):
         else:
             active_only = spares_silent(self.rule, x)
             op = partial(convolve, choice=self.choice, steps=steps, pool=side, active_only=active_only)
-        return over_time(lambda step: self.rule.linear(op, step, self.weight, self.bias), x)
+        return over_time(lambda step: self.product(op, step), x)
 
     def _as_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None, side: int) -> Tensor:
         out = self._conv_forward(x, weight, bias)

@@ -11,11 +11,12 @@ from torch import Tensor
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.kernels.events import products
-from spikelfp.nn.layer import Layer, default_rule, spares_silent
+from spikelfp.nn.layer import default_rule, spares_silent
+from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import Rule
 
 
-class Linear(torch.nn.Linear, Layer):
+class Linear(torch.nn.Linear, Quantizable):
     """``I[t] = W X[t] + b``: ``[T, B, …, in]`` to ``[T, B, …, out]``; parameters as in ``torch.nn.Linear``.
 
     Sparse inputs, such as spikes, are multiplied event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
@@ -42,4 +43,4 @@ class Linear(torch.nn.Linear, Layer):
 
     def _product(self, x: Tensor, active_only: bool) -> Tensor:
         op = partial(products.linear, choice=self.choice, active_only=active_only)
-        return self.rule.linear(op, x, self.weight, self.bias)
+        return self.product(op, x)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 import yaml
 
 from spikelfp import methods, rules
@@ -15,11 +16,15 @@ from spikelfp.data import datasets, encodings
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import METHODS, WARM_UPS, Method
-from spikelfp.models import ModelSpec, activations, is_spiking, models
+from spikelfp.models import ModelSpec, activations, build, is_spiking, models
+from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.registry import check_name, unknown_name
 from spikelfp.rewards import rewards
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
 from spikelfp.training.schedule import MakeSchedule, schedules
+
+FLOAT = 32
+"""Bits of a weight that is not quantised."""
 
 AUTO_STEPS = 1000
 """Updates that an automatic number of epochs reaches at least, within 3 to 60 epochs."""
@@ -48,6 +53,12 @@ class RunConfig:
     width: int | None = option(
         None, "channels of the first convolution, or features of a token", None, "the model's own"
     )
+    bias: bool = option(True, "biases in lif-mlp and lif-lenet; some chips have none")
+    weight_bits: int = option(FLOAT, f"bits of a weight in the forward pass, 2 (ternary) to 16; {FLOAT} for floats")
+    weight_update: str = option(
+        "masters", "updates of quantised weights: to float copies, or rounded onto the grid by chance", UPDATES
+    )
+    weight_clip: str = option("mse", "how the scales of quantised weights are chosen", CLIPS)
     method: str = option("lfp", "where the credit comes from", METHODS)
     warm_up: str | None = option(
         None, "method of the first updates (v1 A.6.4)", WARM_UPS, "surrogate for spiking networks, else gradient"
@@ -113,6 +124,8 @@ class RunConfig:
                 check_name(f.name.replace("_", "-"), value, f.metadata["names"])
         LIFParameters(self.beta, self.threshold, self.reset, self.denominator)  # type: ignore[arg-type]
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        if self.weight_bits != FLOAT and not 2 <= self.weight_bits <= 16:
+            raise UserError(f"weight-bits must lie between 2 and 16, or be {FLOAT} for floats, got {self.weight_bits}")
         for name in ("steps", "width", "epochs", "batch_size", "accumulate", "decay_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -164,8 +177,23 @@ class RunConfig:
             names = ("beta", "threshold", "reset", "denominator", "learn_beta")
             neuron = {name: getattr(self, name) for name in names}
         return ModelSpec(
-            self.model, tuple(shape), classes, self.hidden, self.pool, neuron, self.activation, self.noise, self.width
-        )
+            self.model, tuple(shape), classes, self.hidden, self.pool, neuron, self.activation, self.noise, self.width,
+            bias=self.bias,
+        )  # fmt: skip
+
+    def quantization(self) -> Quantization | None:
+        """How the weights are quantised while they train; ``None`` for floats."""
+        if self.weight_bits == FLOAT:
+            return None
+        return Quantization(self.weight_bits, self.weight_update, self.weight_clip)
+
+    def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
+        """A new network of this run, its weights on grids if they are quantised."""
+        net = build(self.spec(shape, classes))
+        quantization = self.quantization()
+        if quantization is not None:
+            WeightGrids(net, quantization, self.seed)
+        return net
 
     def make_method(self) -> Method:
         """The method with its rule and reward, behind its warm-up."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from spikelfp import models, nn
+from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
 from spikelfp.errors import RunFolderError, SignWarning
@@ -65,7 +65,7 @@ def load_run(path: str | Path, weights: str = "last", data_dir: str | None = Non
         config = replace(config, data_dir=data_dir)
     spec = config.spec(shape, classes)
     with torch.random.fork_rng(devices=[]):
-        net = models.build(spec)
+        net = config.build(shape, classes)
     checkpoint.load_weights(getattr(folder, weights), net)
     return LoadedRun(folder, config, spec, net)
 
@@ -88,6 +88,7 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         seed=config.seed,
         device=config.device,
         workers=config.workers,
+        quantization=config.quantization(),
         **options,
     )
 
@@ -156,7 +157,7 @@ def _start(
         if world.leads:
             check_folder(folder, config, resume, overwrite)
         torch.manual_seed(config.seed)
-        net = models.build(config.spec(splits.shape, splits.classes))
+        net = config.build(splits.shape, splits.classes)
         trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
     with world.agreed():
         go_on = resume and folder.last.exists()

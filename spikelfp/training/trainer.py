@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from spikelfp.data import batches
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import LFP, Method
+from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
 from spikelfp.training import checkpoint
 from spikelfp.training.clipping import clip_adaptive_
@@ -47,6 +49,7 @@ class Trainer:
     normalised between layers, or batch statistics, are those of a part.)
     seed: of the order of the samples, which is the same whatever else uses random numbers.
     device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, …
+    quantization: weights of a few bits in every forward pass (:class:`~spikelfp.quantized.WeightGrids`).
     wake: before the first step, scale up the weights of hidden layers that never fire (:mod:`spikelfp.training.wake`).
     should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
     world: the workers that train together (:func:`spikelfp.training.joined`); ``batch_size`` is that of all of them.
@@ -68,6 +71,7 @@ class Trainer:
         seed: int = 0,
         device: str | torch.device = "auto",
         workers: int = 0,
+        quantization: Quantization | None = None,
         wake: bool = True,
         progress: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
@@ -87,6 +91,7 @@ class Trainer:
         self.device = choose_device(device, world.local_rank if world.size > 1 else None)
         self.net = net.to(self.device)
         self.method = method or LFP(reward or default_reward(net))
+        self.grids = None if quantization is None else WeightGrids(net, quantization, seed)
         make = optimizers[optimizer] if isinstance(optimizer, str) else optimizer
         self.optimizer: Optimizer = make(net.parameters(), lr)
         self.make_schedule = schedules[schedule] if isinstance(schedule, str) else schedule
@@ -125,6 +130,8 @@ class Trainer:
         self._schedule(train, epochs)
         if self.wake and self.position.step == 0 and self.world.leads:
             self.woken = self._wake(train)
+            if self.grids is not None:
+                self.grids.follow(self.woken)
         self._replica = self.world.replica(self.runs(), self.device)
         while self.position.epoch < epochs:
             with EpochBar(self.position, self._batches_of(train), epochs, self.progress) as bar:
@@ -171,6 +178,8 @@ class Trainer:
         if self.scheduler is not None:
             self.scheduler.step()
         self.position.step += 1
+        if self.grids is not None:
+            self.grids.settle(self.position.step)
         return seen
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
@@ -229,6 +238,7 @@ class Trainer:
             "clip_norm": self.clip_norm,
             "seed": self.seed,
             "batch_size": self.batch_size,
+            "quantization": None if self.grids is None else asdict(self.grids.options),
         }
 
     def _schedule(self, train: Dataset, epochs: int) -> None:

@@ -173,3 +173,10 @@ def test_transformers_have_the_size_asked_for():
 def test_what_cannot_be_built_is_said(make, error, text):
     with torch.device("meta"), pytest.raises(error, match=text):
         make()
+
+
+@pytest.mark.parametrize("name", ["lif-mlp", "lif-lenet"])
+def test_networks_without_biases(name):
+    net = models.build(models.ModelSpec(name, (1, 28, 28), 10, bias=False))
+    assert all(parameter_name.endswith("weight") for parameter_name, _ in net.named_parameters())
+    assert any(n.endswith("bias") for n, _ in models.build(models.ModelSpec(name, (1, 28, 28), 10)).named_parameters())

@@ -1,0 +1,129 @@
+"""Training with quantised weights in every forward pass: the grids of a network."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from spikelfp.data.seeding import generator
+from spikelfp.errors import UserError
+from spikelfp.quantized.groups import Group, groups
+from spikelfp.quantized.options import Quantization
+from spikelfp.quantized.rounding import round_by_chance
+from spikelfp.quantized.scale import check_weights, choose_scale, threshold_scale
+
+SPIKE_STEPS = 64
+"""Steps of a bias in one step of a weight, where spikes flow into the layer: a shift by 6 bits. A bias comes at every
+step of time, and a membrane adds up ``1 / (1 − β)`` of them, so that whole steps of a weight are far too coarse."""
+INPUT_STEPS = 255
+"""The same where real values flow into the layer: those of 8 bits in [0, 1] are whole 255ths, and so are their sums."""
+HEADROOM = 4.0
+"""Scale of weights that are rounded by chance, in units of the best one for the weights at the start: LFP makes large
+ones larger, and there are no float weights to choose another scale by."""
+_SAMPLE = 2**16  # weights of which a scale is chosen, at least, where there are as many
+
+
+class WeightGrids:
+    """Puts the weights of ``net`` on grids, in place, and keeps them there while it trains::
+
+        grids = WeightGrids(net, Quantization(bits=4))
+        for step in range(1, steps + 1):
+            …                                # forward pass, reward, backward pass
+            optimizer.step()
+            grids.settle(step)
+
+    Every layer of weights has one scale ``s``, and computes with ``s · q``, ``q`` integers of few bits. A backward
+    pass by an LFP rule needs no derivative of the rounding: contributions ``z_ij = s q_ij a_i`` and messages are those
+    of the quantised network, and the step of a weight is ``|w|`` times its sum (v3, eq. 7). Under ``Surrogate`` or
+    ``Gradient`` the very same network is trained by a straight-through estimator.
+
+    With ``masters`` the parameters are float weights that are rounded in each forward pass, to nearest; their scales
+    are chosen anew every few steps. With ``stochastic`` there is no float weight: parameters are ``s · q``, and
+    :meth:`settle` rounds what the optimiser made of them by chance, so that a change much smaller than ``s`` counts on
+    average. Scales stay what they were at the start, with room to grow.
+
+    Where neurons of threshold θ stand behind a layer, ``θ = (k + 49/128) s``, ``k`` whole, so that integer neurons
+    that fire above ``k`` make the same spikes (:data:`~spikelfp.quantized.scale.TIE_MARGIN`); for that there is one
+    scale for all channels. The bias in front of neurons is a whole number of ``s / 64``, or of ``s / 255`` for inputs
+    that are not spikes; other biases are floats. Normalisation layers stay in floats.
+
+    net: already with grids of these options, it is left as it is. seed: of the rounding by chance, which is a function
+    of seed and step, so that training can go on anywhere and all workers round alike.
+    Raises :class:`~spikelfp.errors.UserError` for a network without layers of weights, or with a layer whose weights
+    are all zero or not finite.
+    """
+
+    def __init__(self, net: torch.nn.Module, options: Quantization, seed: int = 0) -> None:
+        self.options, self.seed, self.groups = options, seed, groups(net)
+        members = [member for group in self.groups for member in group.members]
+        if not members:
+            raise UserError("the network has no layer whose weights can be quantised: nn.Linear or nn.Conv2d")
+        for member in members:
+            check_weights(member.layer.weight, f"weights of layer {member.name!r}")
+        if all(member.layer.quantization == options for member in members):
+            return
+        for group in self.groups:
+            for member in group.members:
+                steps = SPIKE_STEPS if member.takes_spikes else INPUT_STEPS
+                member.layer.put_on_grid(options, steps if group.into_neurons else None)
+        stochastic = options.update == "stochastic"
+        with torch.no_grad():
+            for group in self.groups:
+                self._choose(group, HEADROOM if stochastic else 1.0)
+            if stochastic:
+                self._round(0)
+
+    @torch.no_grad()
+    def follow(self, factors: dict[str, float]) -> None:
+        """Scales for layers, by name, whose weights were multiplied by ``factors`` before the first step."""
+        for group in self.groups:
+            factor = max(factors.get(member.name, 1.0) for member in group.members)
+            if factor != 1:
+                self._fit(group, group.members[0].layer.weight_scale.item() * factor)
+        if factors and self.options.update == "stochastic":
+            self._round(0)
+
+    @torch.no_grad()
+    def settle(self, step: int) -> None:
+        """Bring the weights back to their grids, or the grids to their weights, after update number ``step``."""
+        if self.options.update == "stochastic":
+            self._round(step)
+        elif step % self.options.every == 0:
+            for group in self.groups:
+                self._choose(group)
+
+    def _choose(self, group: Group, headroom: float = 1.0) -> None:
+        weights = torch.cat([_sample(member.layer.weight, self.options.clip) for member in group.members])
+        what = f"weights of layer {group.members[0].name!r}"
+        scale = choose_scale(weights, self.options.bits, self.options.clip, what=what)
+        assert isinstance(scale, float)
+        self._fit(group, scale * headroom)
+
+    def _fit(self, group: Group, scale: float) -> None:
+        """Give all layers of a group the scale next to ``scale`` that suits their threshold."""
+        if group.threshold is not None:
+            _, scale = threshold_scale(scale, group.threshold)
+        for member in group.members:
+            member.layer.weight_scale.fill_(scale)
+
+    def _round(self, step: int) -> None:
+        random = generator("rounding", self.seed, step)
+        for group in self.groups:
+            for member in group.members:
+                grid, wide = member.layer.live_grids()
+                member.layer.weight.copy_(round_by_chance(member.layer.weight, grid, random))
+                if member.layer.bias is not None and wide is not None:
+                    member.layer.bias.copy_(round_by_chance(member.layer.bias, wide, random))
+
+
+def _sample(weight: Tensor, clip: str) -> Tensor:
+    """All weights, or as many as tell their distribution, evenly spaced over rows and columns."""
+    every = weight.numel() // _SAMPLE
+    if clip == "max" or every < 2:
+        return weight.flatten()
+    while math.gcd(every, weight[0].numel()) > 1:
+        every += 1
+    some = weight.flatten()[::every]
+    return some if some.any() else weight.flatten()
