@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from benchmarks import curves, epochs, gpu, integer, rules, step
+from benchmarks import curves, epochs, gpu, integer, quantization, rules, step
 from benchmarks.record import arguments
 
 
@@ -21,9 +21,11 @@ def main(given: list[str] | None = None) -> None:
     common = (["--quick"] if options.quick else []) + (["--out", str(options.out)] if options.out else [])
     step.main(common)
     rules.main(common)
-    epochs.main(common + (["--data-dir", options.data_dir] if options.data_dir else []))
+    with_data = common + (["--data-dir", options.data_dir] if options.data_dir else [])
+    epochs.main(with_data)
     curves.main(common)
     integer.main(common)
+    quantization.main(with_data)
     if torch.cuda.is_available():
         gpu.main(common)
     else:

@@ -1,4 +1,4 @@
-"""Accuracy with weights of a few bits, quantised after training and while training: ``python -m benchmarks.quantization``.
+"""Accuracy with weights of a few bits, quantised after and while training: ``python -m benchmarks.quantization``.
 
 MNIST, 784-1000-10 LIF neurons, 15 steps, batch 128, three epochs, the defaults of ``spikelfp train``. All quantise
 alike (:class:`spikelfp.quantized.WeightGrids`): one scale a layer of least squared error, whole thresholds and biases.
@@ -126,7 +126,7 @@ def _goals(ways: Accuracies) -> str:
     for width, most in GOALS.items():
         below = floats - statistics.mean(ways["LFP, masters"][str(width)])
         met = "met" if below <= most else "not met"
-        said.append(f"{100 * below:+.2f} points below floats with {width} bits (goal at most {100 * most:.1f}, {met})")
+        said.append(f"{100 * below:.2f} points below floats with {width} bits (goal at most {100 * most:.1f}, {met})")
     return "LFP with masters: " + "; ".join(said) + "."
 
 

@@ -10,7 +10,7 @@ import os
 # (docs/performance.md). OpenMP reads this once, when torch is loaded; a value of the user's own stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from spikelfp import analysis, data, errors, interop, methods, models, nn, rewards, rules
+from spikelfp import analysis, data, errors, interop, methods, models, nn, quantized, rewards, rules
 from spikelfp.convert import convert
 from spikelfp.propagation import propagate
 from spikelfp.training import TemporalTrainer, Trainer
@@ -19,5 +19,5 @@ __version__ = "0.1.0"
 
 __all__ = [
     "TemporalTrainer", "Trainer", "__version__", "analysis", "convert", "data", "errors", "interop", "methods",
-    "models", "nn", "propagate", "rewards", "rules",
+    "models", "nn", "propagate", "quantized", "rewards", "rules",
 ]  # fmt: skip

@@ -11,6 +11,13 @@ One step of a layer, from its state ``V`` (after the reset of the step before) a
 
 ``decay`` and ``limit`` are the chip's own: see :class:`Arithmetic`. All terms are added before the limit.
 
+A chip with a ``synapse`` keeps a current ``Y`` of its own for each neuron, which decays before it is used::
+
+    X = limit(Y + a · 2^shift)                 in ``state_bits``, as the membrane but for its ``lowest``
+    Y = X − (X >> synapse)                     by 1 towards 0 where that changes nothing
+
+and ``c = Y`` in the equations above: of an input, ``synapse`` 1 lets a half through in its step, a quarter in the next.
+
 A chip that treats its inputs event by event (``by_event``) does this in a step: for each event in turn, of input
 ``i``, all neurons at once compute ``U = limit(V + w[:, i] · 2^shift)``, compare and reset; after the last event
 ``V = decay(V)``. Biases, where there are any, are the first event of every step. An input ``n`` is ``n`` events one
@@ -53,7 +60,11 @@ class Arithmetic:
     resets: those the chip can do. most_spikes: how often a neuron may fire in one step, or at one event; with the
     resets ``zero`` and ``subtract`` once. last_spikes: the same for the last layer, ``None`` for no difference.
     by_event: every event is added, limited and compared by itself, in the order of the neurons it comes from.
-    latency: steps by which the spikes of each further layer come later on the chip.
+    latency: steps by which the spikes of each further layer come later on the chip. input_latency: the same for the
+    inputs. Layer ``k``, from 0, runs ``input_latency + k · latency`` steps before the first input reaches it.
+    synapse: bit shift by which currents of their own decay, ``None`` for none: sums then reach the membrane whole, in
+    their step. It takes the place of ``current_bits``, and takes a state of whole numbers in steps. (A shift of 0 would
+    delete every current before it is used.)
 
     Raises :class:`~spikelfp.errors.UserError` for values out of range or that exclude each other.
     """
@@ -72,6 +83,8 @@ class Arithmetic:
     by_event: bool = False
     latency: int = 0
     last_spikes: int | None = None
+    synapse: int | None = None
+    input_latency: int = 0
 
     def __post_init__(self) -> None:
         check_name("overflow", self.overflow, get_args(Overflow))
@@ -84,11 +97,19 @@ class Arithmetic:
         _within("decay_bits", self.decay_bits, 1, 15)
         _within("shift", self.shift, 0, 16)
         _within("latency", self.latency, 0, 1000)
+        _within("input_latency", self.input_latency, 0, 1000)
         _within("most_spikes", self.most_spikes, 1, 127)
         if self.last_spikes is not None:
             _within("last_spikes", self.last_spikes, 1, 127)
         if self.current_bits is not None:
             _within("current_bits", self.current_bits, 2, 48)
+        if self.synapse is not None:
+            _within("synapse", self.synapse, 1, 15)
+            if self.decay == "float" or self.by_event or self.current_bits is not None:
+                raise UserError(
+                    "a synapse keeps whole currents from step to step, in state_bits: it takes no float decay, no "
+                    "by_event and no current_bits"
+                )
         if self.decay == "float" and (self.most_spikes > 1 or self.by_event):
             raise UserError("a float state is compared once a step: it takes most_spikes=1 and no by_event")
         if self.by_event and (self.current_bits is not None or "subtract" in self.resets):

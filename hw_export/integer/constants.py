@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -82,6 +82,8 @@ class Constants:
 
     def to(self, device: torch.device) -> Constants:
         """The same on ``device``."""
-        return Constants(
-            self.arithmetic, self.reset, self.beta, self.code, self.most, self.threshold.to(device)
-        )  # fmt: skip
+        return replace(self, threshold=self.threshold.to(device))
+
+    def unshifted(self) -> Constants:
+        """The same for sums and biases that are in units of the state already."""
+        return replace(self, arithmetic=replace(self.arithmetic, shift=0))

@@ -7,9 +7,9 @@ r"""What a run does on a chip, counted: the quantities that its energy is estima
                           each of its places, at every step
     bytes touched         ``bits / 8`` for the weight of a synaptic operation, and twice ``state_bits / 8``, to read
                           and to write the state, for a membrane update. Event by event the state is read and written
-                          at each synaptic operation as well.
+                          at each synaptic operation as well. The current of a synapse is a second state.
 
-With a latency a layer of neurons runs some steps more than the input has, and they count.
+With a latency, of spikes or inputs, a layer of neurons runs some steps more than the input has, and they count.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def count(stage: Stage, seen: Totals, spikes: int, steps: int, samples: int) -> 
     operations = stage.operations(seen) / samples
     updates = float(stage.size * steps)
     arithmetic = stage.constants.arithmetic
-    touched = updates + operations if arithmetic.by_event else updates
+    touched = updates + operations if arithmetic.by_event else updates * len(stage.registers)
     return Counts(
         spikes=spikes / samples,
         synaptic_operations=operations,

@@ -61,25 +61,26 @@ class IntegerSimulator:
         self.network: IntegerNetwork = chip.adapt(network) if hasattr(chip, "adapt") else network
         self.device = torch.device(device)
         self._stages = tuple(stages(self.network, self.arithmetic, self.device))
+        self._registers = {name: stage for stage in self._stages for name in stage.registers}
         self._owners = {p.name: (stage, p) for stage in self._stages for p in stage.products}
 
     def run(self, inputs: Tensor, states: States | None = None, *, aligned: bool = True) -> Run:
         """Spikes, counts and final membranes for ``inputs`` ``[T, B, …]`` of whole numbers.
 
         An input that is the same at every step (:func:`spikelfp.nn.constant`) is multiplied with the weights once.
-        states: those of the run before, which this one goes on from; without, all membranes are 0.
+        states: those of the run before, which this one goes on from; without, all of them are 0.
 
-        On a chip with a latency the ``k``-th layer of neurons, from 0, runs ``k · latency`` steps before the first
-        input reaches it, with its biases and what layers before it send of themselves. aligned: those steps are left
-        out of the spikes, so that all layers have the ``T`` steps of the input; else a run from 0 gives them too,
-        ``[T + k · latency, B, …]``.
+        On a chip with latencies the ``k``-th layer of neurons, from 0, runs ``input_latency + k · latency`` steps
+        before the first input reaches it, with its biases and what layers before it send of themselves. aligned: those
+        steps are left out of the spikes, so that all layers have the ``T`` steps of the input; else a run from 0 gives
+        them too, ``[T + input_latency + k · latency, B, …]``.
 
         Raises :class:`~spikelfp.errors.UserError` for inputs that are not whole, and states of another network.
         """
         given = whole(inputs, self.network.input_shape, self.device)
         carried = self._states(states, given.values.shape[1])
         with exact.unrounded(self.device):
-            return self._run(given, carried, self.arithmetic.latency if states is None else 0, aligned)
+            return self._run(given, carried, states is None, aligned)
 
     def classify(self, inputs: Tensor) -> Tensor:
         """For each sample the output neuron that fires most, the first of equals, int64 ``[B]``."""
@@ -109,25 +110,25 @@ class IntegerSimulator:
         stage.written()
 
     def _states(self, given: States | None, samples: int) -> States:
-        """Membranes to start from, ``[B, N]``, which the caller may change."""
+        """States to start from, ``[B, N]``, which the caller may change."""
         found = {}
-        for stage in self._stages:
+        for name, stage in self._registers.items():
             dtype = stage.constants.dtype
             if given is None:
-                found[stage.name] = torch.zeros(samples, stage.size, dtype=dtype, device=self.device)
+                found[name] = torch.zeros(samples, stage.size, dtype=dtype, device=self.device)
                 continue
-            if stage.name not in given:
-                raise UserError(f"the states have none of the neurons {stage.name!r}: pass those of Run.states")
-            own = given[stage.name]
+            if name not in given:
+                raise UserError(f"the states have none of the neurons {name!r}: pass those of Run.states")
+            own = given[name]
             if own.shape != (samples, *stage.shape) or own.dtype != dtype:
                 raise ShapeError(
-                    f"the states of {stage.name!r} must be {dtype} {(samples, *stage.shape)}, got {own.dtype} "
+                    f"the states of {name!r} must be {dtype} {(samples, *stage.shape)}, got {own.dtype} "
                     f"{tuple(own.shape)}"
                 )
-            found[stage.name] = own.to(self.device).reshape(samples, -1).clone()
+            found[name] = own.to(self.device).reshape(samples, -1).clone()
         return found
 
-    def _run(self, given: Inputs, states: States, latency: int, aligned: bool) -> Run:
+    def _run(self, given: Inputs, states: States, from_rest: bool, aligned: bool) -> Run:
         by_event = self.arithmetic.by_event
         samples, x, steps, peak = given.values.shape[1], given.values, given.steps, given.peak
         if by_event:
@@ -139,17 +140,19 @@ class IntegerSimulator:
         layers: dict[str, Counts] = {}
         for index, stage in enumerate(self._stages):
             seen: Totals = {}
-            idle = latency if index else 0
+            late = self.arithmetic.latency if index else self.arithmetic.input_latency
+            idle = late if from_rest else 0
+            own = [states[name] for name in stage.registers]
             if by_event:
-                events, out, beyond = advance.by_event(stage, events, idle, states[stage.name], seen)
+                events, out, beyond = advance.by_event(stage, events, idle, own[0], seen)
             else:
-                out, beyond = advance.in_steps(stage, x, steps, idle, peak, states[stage.name], seen)
+                out, beyond = advance.in_steps(stage, x, steps, idle, peak, own, seen)
             x, steps, peak = out.unflatten(2, stage.shape), len(out), stage.constants.most
             fired = int(totals(out.flatten(0, 1)).sum())
             layers[stage.name] = count(stage, seen, fired, steps, samples)
             spikes[stage.name] = x[-given.steps :] if aligned else x
             saturated[stage.name] = beyond
-        states = {stage.name: states[stage.name].unflatten(1, stage.shape) for stage in self._stages}
+        states = {name: states[name].unflatten(1, stage.shape) for name, stage in self._registers.items()}
         return Run(spikes, states, Counts.sum(layers), saturated)
 
 

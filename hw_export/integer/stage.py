@@ -20,6 +20,8 @@ Totals = dict[str, Tensor]
 
 Event by event, for each stage, by name: how many events came from each input.
 """
+CURRENT = ".current"
+"""Behind the name of the neurons: the state that holds their currents."""
 MOST_MATRIX = 2**27  # weights that a stage may have as one matrix
 
 
@@ -27,6 +29,7 @@ class Stage:
     """What stands between the spikes of one layer of neurons and those of the next.
 
     name: of the neurons. shape: of their output for a sample and step. in_shape: of the input. bits: of a weight.
+    registers: names of what each neuron keeps from step to step, its membrane and, with a synapse, its current.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Stage:
         self.bits = bits
         self.layers, self.constants, self.name = layers, constants, name
         self.in_shape, self.shape, self.size = in_shape, shape, math.prod(shape)
+        self.registers = (name,) if constants.arithmetic.synapse is None else (name, name + CURRENT)
         self._offset: Tensor | None = None
         self._matrix: Tensor | None = None
 

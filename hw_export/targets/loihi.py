@@ -78,6 +78,7 @@ class Loihi(Chip):
         fires=">",
         resets=frozenset({"zero"}),
         latency=1,
+        input_latency=1,
     )
     limits = (
         Kinds((Dense, Conv), advice="netx reads no pooling, use strided convolutions"),

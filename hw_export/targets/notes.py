@@ -20,12 +20,22 @@ def notes_of(network: IntegerNetwork, arithmetic: Arithmetic) -> list[str]:
         notes.append("events are taken one by one, so their order counts, and a neuron may fire again in a step")
     elif arithmetic.most_spikes > 1:
         notes.append(f"a neuron far above its threshold fires up to {arithmetic.most_spikes} times in a step")
+    if arithmetic.synapse is not None:
+        left = 2**-arithmetic.synapse
+        notes.append(f"inputs pass a synapse: {1 - left:g} of one arrives in its step, the rest in the next ones")
+    if arithmetic.input_latency:
+        notes.append(f"the first layer hears its inputs {_steps(arithmetic.input_latency)} later: run so many more")
     if arithmetic.latency:
-        steps = f"{arithmetic.latency} step" + ("s" if arithmetic.latency > 1 else "")
+        steps = _steps(arithmetic.latency)
         notes.append(f"the spikes of each further layer come {steps} later: run that many steps more for each")
-        if any(bool(layer.bias.any()) for layer in network.products):
-            notes.append("biases move the membranes of a layer already in the steps before its first input arrives")
+    waits = arithmetic.latency or arithmetic.input_latency
+    if waits and any(bool(layer.bias.any()) for layer in network.products):
+        notes.append("biases move the membranes of a layer already in the steps before its first input arrives")
     return notes + list(_overflows(network, arithmetic))
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" + ("s" if count > 1 else "")
 
 
 def _decay(layer: Neurons, arithmetic: Arithmetic) -> Iterator[str]:

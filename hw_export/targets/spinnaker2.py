@@ -64,9 +64,10 @@ class SpiNNaker2(Chip):
     them; ``connections.npz``: for each projection ``<pre>-<post>``, rows ``[pre, post, weight, delay]`` (int32) as
     ``snn.Projection`` takes them.
 
-    The chip adds a step to every delay, so 0 arrives one step later. Biases are the constant current ``i_offset``.
-    Convolutions and sums of windows are unrolled; neurons count channels, rows, columns. State and decay are float32;
-    that a neuron fires above its threshold and is reset in the same step is inferred from the published results.
+    The chip adds a step to every delay, so 0 arrives one step later, from inputs too. Biases are the constant current
+    ``i_offset``. Convolutions and sums of windows are unrolled; neurons count channels, rows, columns. State and decay
+    are float32; that a neuron fires above its threshold and is reset in the same step is inferred from the published
+    results.
     """
 
     name = "spinnaker2"
@@ -78,7 +79,9 @@ class SpiNNaker2(Chip):
         "py-spinnaker2 as its users write it: weights -15..15, delays 0..7 (+1), lif parameters, atoms per core",
         "SpiNNaker2: 152 cores a chip",
     )
-    arithmetic = Arithmetic(32, decay="float", fires=">", resets=frozenset({"zero", "immediate"}), latency=1)
+    arithmetic = Arithmetic(
+        32, decay="float", fires=">", resets=frozenset({"zero", "immediate"}), latency=1, input_latency=1
+    )
     limits = (
         Kinds((Dense, Conv, Pool)),
         Blocks(pool="anywhere"),

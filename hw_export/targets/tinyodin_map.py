@@ -4,6 +4,7 @@ From the chip's documentation (sections 2.1, 3 and 4). A write sends 20 bits of 
 
     address = 0 1 cmd[1:0] addr[15:0]          cmd 1 neuron memory, 2 synapse memory; 0 configuration, without the 1
     data    = 0000 mask[7:0] byte[7:0]         a bit of the mask that is 1 keeps what was there
+    addr    = 0 byte[1:0] word[12:0]           of a byte in the synapse memory
 
 Neuron ``n`` is word ``n`` of 32 bits: membrane 11…0, threshold 23…12, leak 30…24, disabled 31. The synapse from
 neuron ``pre`` to ``post`` is four bits, two's complement, of byte ``post[2:1]`` of word ``{pre, post[7:3]}``: the low
@@ -12,9 +13,14 @@ half for an even ``post``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = TypeVar("Numbers", int, NDArray[np.int64])
 NEURONS = 256
+LOWEST, HIGHEST = -8, 7
 WRITE, NEURON_MEMORY, SYNAPSE_MEMORY = 1 << 18, 1 << 16, 2 << 16
 GATE_ACTIVITY, OPEN_LOOP, AER_SOURCE, MAX_NEURON = 0, 1, 2, 3
 """Configuration registers: 1 opens the memories and stops the network; 1 keeps spikes from the network; source of
@@ -54,21 +60,22 @@ def neuron_fields(word: int) -> tuple[int, int, bool]:
     return word >> 12 & 0xFFF, word >> 24 & 0x7F, bool(word >> 31)
 
 
-def synapse_address(pre: int, post: int) -> int:
-    """Address of the byte that holds the synapse from ``pre`` to ``post``."""
+def synapse_address(pre: Numbers, post: Numbers) -> Numbers:
+    """Address of the byte that holds the synapse from ``pre`` to ``post``, one number or many."""
     return WRITE | SYNAPSE_MEMORY | (post >> 1 & 3) << 13 | pre << 5 | post >> 3
+
+
+def synapse_bits(post: Numbers) -> Numbers:
+    """The lowest bit, in its byte, of a synapse to ``post``: 0 or 4."""
+    return (post & 1) * 4
 
 
 def synapse_write(pre: int, post: int, weight: int) -> Write:
     """Set one synapse to a weight of −8 to 7 and keep its neighbour in the byte."""
-    if not -8 <= weight <= 7:
-        raise ValueError(f"a weight of tinyODIN lies in -8 to 7, got {weight}")
-    nibble = weight & 0xF
-    return (
-        Write(synapse_address(pre, post), 0x0F, nibble << 4)
-        if post & 1
-        else Write(synapse_address(pre, post), 0xF0, nibble)
-    )
+    if not LOWEST <= weight <= HIGHEST:
+        raise ValueError(f"a weight of tinyODIN lies in {LOWEST} to {HIGHEST}, got {weight}")
+    bits = synapse_bits(post)
+    return Write(synapse_address(pre, post), 0xFF & ~(0xF << bits), (weight & 0xF) << bits)
 
 
 def synapse_bytes(pre: int, weights: list[int]) -> list[Write]:

@@ -19,6 +19,7 @@ from hw_export.targets.limits import Biases, Blocks, Events, Inputs, Kinds, Limi
 from hw_export.targets.outline import check_codes, code_of, rebuild
 from hw_export.targets.store import read_arrays, write_arrays
 from hw_export.targets.violation import Violation, above, below
+from spikelfp.errors import DataError
 
 FILE = "xylo.npz"
 _BIASES = (("hidden", "threshold"), ("out", "threshold_out"))
@@ -72,7 +73,9 @@ class Xylo(Chip):
     ``dash_mem``, ``dash_syn``, ``threshold``, ``bias_hidden`` for each hidden neuron, and ``…_out`` for the readout.
 
     Every synapse has a current of its own that is halved in each step before it is added (``dash_syn`` 1, the shortest
-    there is), so half of a spike arrives in its step, a quarter in the next.
+    there is), so half of a spike arrives in its step, a quarter in the next. xylosim limits a current at every spike
+    that is added to it, in order; here it is limited once a step, which differs only where it leaves its 16 bits on the
+    way.
     """
 
     summary: ClassVar[str] = "SynSense Xylo: specification for rockpool (npz), 8-bit weights, bit-shift decay"
@@ -92,6 +95,7 @@ class Xylo(Chip):
         most_spikes=31,
         last_spikes=1,
         latency=1,
+        synapse=SYNAPSE,
     )
 
     def __init__(self, name: str, sizes: Sizes) -> None:
@@ -162,6 +166,8 @@ class Xylo(Chip):
                 spec["threshold_out" if last else "threshold"][span]
             )
             codes[layer["name"]] = spec["dash_mem_out" if last else "dash_mem"][span]
+        if any((spec[name] != SYNAPSE).any() for name in ("dash_syn", "dash_syn_out")):
+            raise DataError(f"the currents decay by another shift than {SYNAPSE}")
         network = rebuild(facts, tensors)
         check_codes(network, self.arithmetic, codes)
         return network

@@ -1,14 +1,11 @@
 """Frames as the SPI writes that bring them into a tinyODIN chip.
 
 tinyODIN (C. Frenkel; `ChFrenkel/tinyODIN`, `doc/README.md` sections 2.1, 3.2 and 4, `spi_slave.v`, `synaptic_core.v`)
-keeps 256 × 256 synapses of 4 bits, signed, in 8192 words of 32 bits. The synapse from neuron ``pre`` to neuron ``post``
-lies in word ``{pre[7:0], post[7:3]}``, byte ``post[2:1]``, half ``post[0]`` (0: the lower one).
+keeps 256 × 256 synapses of 4 bits, signed; :mod:`hw_export.targets.tinyodin_map` says where, and how a write is coded.
 
-An SPI transaction is 40 bits, the highest first: a 20-bit address ``{R, W, cmd[1:0], addr[15:0]}``, then 20 bits of
-data ``{0000, mask[7:0], byte[7:0]}``. A write to the synapses has R = 0, W = 1, cmd = 10 and
-``addr = {0, byte[1:0], word[12:0]}``. Bits that are 1 in the mask stay as they are:
-``stored = (byte & ~mask) | (stored & mask)``. The memories can be reached while SPI_GATE_ACTIVITY, configuration
-register 0 (cmd = 00), is 1, which also holds the network still.
+An SPI transaction is 40 bits, the highest first: 20 bits of address, then 20 of data. Bits that are 1 in the mask stay
+as they are: ``stored = (byte & ~mask) | (stored & mask)``. The memories can be reached while SPI_GATE_ACTIVITY,
+configuration register 0, is 1, which also holds the network still.
 """
 
 from __future__ import annotations
@@ -20,13 +17,18 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_export.targets.tinyodin_map import (
+    GATE_ACTIVITY,
+    HIGHEST,
+    LOWEST,
+    NEURONS,
+    register_write,
+    synapse_address,
+    synapse_bits,
+)
 from hw_export.updates.content import Change
 from hw_export.updates.image import IntegerImage, Parameter
 from spikelfp.errors import UserError
-
-NEURONS = 256
-LOWEST, HIGHEST = -8, 7
-WRITE, SYNAPSES, GATE_ACTIVITY = 1 << 18, 0b10 << 16, 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,8 @@ class SpiWrites:
 
 def gate(held: bool) -> SpiWrites:
     """The write to SPI_GATE_ACTIVITY that opens the memories to SPI and holds the network still, or lets it go on."""
-    return SpiWrites(np.array([GATE_ACTIVITY], np.uint32), np.zeros(1, np.uint8), np.array([held], np.uint8))
+    address, mask, byte = register_write(GATE_ACTIVITY, int(held))
+    return SpiWrites(np.array([address], np.uint32), np.array([mask], np.uint8), np.array([byte], np.uint8))
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,8 @@ class TinyOdin:
 
 
 def _merged(pre: NDArray[np.int64], post: NDArray[np.int64], value: NDArray[np.int32]) -> SpiWrites:
-    word, byte = pre << 5 | post >> 3, post >> 1 & 3
-    address, place = np.unique((WRITE | SYNAPSES | byte << 13 | word).astype(np.uint32), return_inverse=True)
-    shift = (post & 1) * 4
+    address, place = np.unique(synapse_address(pre, post).astype(np.uint32), return_inverse=True)
+    shift = synapse_bits(post)
     mask, data = np.full(len(address), 0xFF, np.int64), np.zeros(len(address), np.int64)
     np.bitwise_and.at(mask, place, ~(0xF << shift))
     np.bitwise_or.at(data, place, (value.astype(np.int64) & 0xF) << shift)

@@ -12,6 +12,7 @@ import torch
 
 from spikelfp import nn
 from spikelfp.interop.refusal import check_no_hooks, refusal
+from spikelfp.quantized.layer import Quantizable
 
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -91,6 +92,11 @@ def to_torch(name: str, layer: torch.nn.Module, tensors: Tensors, package: str) 
         raise refusal(
             name, layer, f"{package} and torch have no layer that does the same",
             f"layers that convert: neurons, {', '.join(ARGUMENTS)}",
+        )  # fmt: skip
+    if isinstance(layer, Quantizable) and layer.grid is not None:
+        raise refusal(
+            name, layer, "it computes with quantised weights, its parameters are those they are rounded from",
+            "convert hw_export.quantize(net, 32), a copy that has the quantised weights for parameters",
         )  # fmt: skip
     return _twin(layer, getattr(torch.nn, kind), tensors)
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import fields
 
-from spikelfp.training.config import RunConfig
+from spikelfp.training.config import FLOAT, RunConfig
 
 DATA = {
     "digits": "handwritten digits",
@@ -79,6 +79,8 @@ PLACES = ("data_dir", "device", "workers", "checkpoint_every", "accumulate", "re
 def title(config: RunConfig) -> str:
     """What was trained, as a headline."""
     model, data = MODELS.get(config.model, config.model), DATA.get(config.data, config.data)
+    if config.weight_bits != FLOAT:
+        model = f"{model} with {config.weight_bits}-bit weights"
     return f"A {model} on {data}, trained with {METHODS.get(config.method, config.method)}"
 
 

@@ -13,6 +13,7 @@ from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
 from spikelfp.methods import Method
+from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import using
 from spikelfp.training.state import Seen, predict
 
@@ -61,6 +62,11 @@ class CapturedStep:
     """
 
     def __init__(self, net: Module, method: Method, optimizer: Optimizer) -> None:
+        for layer in net.modules():
+            if isinstance(layer, nn.Recomputed):
+                raise UserError("a recomputed network makes parts of its graph in the backward pass: hand in layer.net")
+            if isinstance(layer, Quantizable) and layer.grid is not None:
+                raise UserError("the grids of quantised weights are chosen anew between steps, which is not captured")
         check_device("the network", *net.parameters())
         if any(isinstance(layer, nn.Neurons) and layer.decay is not None for layer in net.modules()):
             raise UserError("a β that learns is read by the host at every step, which a CUDA graph cannot do")

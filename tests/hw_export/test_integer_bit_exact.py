@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from references import integer_chip_run, integer_nets
 from references.integer_nets import convolutional, dense, inputs
 
-from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
+from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator, advance
 from hw_export.integer.network import Dense, Neurons
 from spikelfp import nn
 
@@ -22,6 +22,28 @@ CHIPS = {
     "16 bits, shift, many spikes": Arithmetic(
         16, decay="shift", decay_bits=4, resets=frozenset({"immediate"}), most_spikes=31, last_spikes=1
     ),
+    "synapse": Arithmetic(
+        16,
+        decay="shift",
+        decay_bits=4,
+        fires=">=",
+        resets=frozenset({"immediate"}),
+        most_spikes=31,
+        last_spikes=1,
+        synapse=1,
+        latency=1,
+    ),
+    "synapse, narrow, late inputs": Arithmetic(
+        8,
+        shift=1,
+        overflow="wrap",
+        symmetric=True,
+        lowest=-20,
+        resets=frozenset({"zero", "subtract"}),
+        synapse=2,
+        input_latency=3,
+        latency=1,
+    ),
     "narrow, saturating": Arithmetic(9, resets=frozenset({"zero", "subtract", "immediate"})),
     "narrow, wrapping": Arithmetic(9, overflow="wrap", resets=frozenset({"zero", "subtract", "immediate"})),
     "symmetric, wrapping": Arithmetic(8, overflow="wrap", symmetric=True, resets=frozenset({"subtract"})),
@@ -29,9 +51,11 @@ CHIPS = {
     "linear": Arithmetic(12, decay="linear", decay_bits=7, fires=">=", latency=2),
     "40 bits": Arithmetic(40, shift=9, decay_bits=15, resets=frozenset({"zero", "subtract"})),
     "float": Arithmetic(32, decay="float", resets=frozenset({"zero", "subtract", "immediate"})),
-    "float, >=, latency": Arithmetic(32, decay="float", fires=">=", latency=1, current_bits=9),
+    "float, >=, latency": Arithmetic(32, decay="float", fires=">=", latency=1, input_latency=1, current_bits=9),
     "by event": Arithmetic(12, decay="linear", decay_bits=7, fires=">=", by_event=True),
-    "by event, narrow": Arithmetic(8, decay="linear", decay_bits=7, fires=">=", by_event=True, latency=1),
+    "by event, narrow": Arithmetic(
+        8, decay="linear", decay_bits=7, fires=">=", by_event=True, latency=1, input_latency=2
+    ),
     "by event, many": Arithmetic(
         10, decay="shift", decay_bits=4, by_event=True, resets=frozenset({"immediate", "zero"}), most_spikes=3
     ),
@@ -49,6 +73,11 @@ def check(network: IntegerNetwork, a: Arithmetic, x: torch.Tensor, device: str =
         kind = np.float32 if a.decay == "float" else np.int64
         states = torch.from_numpy(np.array([twin.states[name] for twin in twins], kind))
         assert torch.equal(run.states[name].cpu().flatten(1).to(states.dtype), states), name
+        if a.synapse is None:
+            assert f"{name}.current" not in run.states
+        else:
+            currents = torch.tensor([twin.currents[name] for twin in twins])
+            assert torch.equal(run.states[f"{name}.current"].cpu().flatten(1).long(), currents), name
         assert run.saturated[name] == sum(twin.beyond[name] for twin in twins)
         counts = run.counts.layers[name]
         assert counts.spikes * len(twins) == pytest.approx(expected.sum().item())
@@ -95,12 +124,13 @@ def test_any_chip(data):
     decay = draw(st.sampled_from(["multiply", "shift", "linear", "none"] + ([] if by_event else ["float"])))
     resets = ("zero", "immediate") if by_event else ("zero", "immediate", "subtract")
     reset = draw(st.sampled_from(resets))
+    synapse = None if by_event or decay == "float" else draw(st.sampled_from([None, 1, 2, 5]))
     a = Arithmetic(
         draw(st.sampled_from([8, 9, 12, 24, 32, 33, 48])),
         overflow=draw(st.sampled_from(["saturate", "wrap"])),
         symmetric=draw(st.booleans()),
         lowest=draw(st.sampled_from([None, -30, -1, 0])),
-        current_bits=None if by_event else draw(st.sampled_from([None, 6, 12, 24])),
+        current_bits=None if by_event or synapse is not None else draw(st.sampled_from([None, 6, 12, 24])),
         shift=draw(st.integers(0, 3)),
         decay=decay,
         decay_bits=draw(st.integers(1, 15)),
@@ -109,6 +139,8 @@ def test_any_chip(data):
         most_spikes=1 if decay == "float" else draw(st.sampled_from([1, 2, 5])),
         by_event=by_event,
         latency=draw(st.integers(0, 2)),
+        synapse=synapse,
+        input_latency=draw(st.integers(0, 2)),
     )
     beta = 1.0 if decay == "none" else draw(st.sampled_from([0.05, 0.5, 0.8, 0.97, 1.0]))
     seed = draw(st.integers(0, 1000))
@@ -128,15 +160,23 @@ def test_any_chip(data):
 
 
 @pytest.mark.usefixtures("_kernels")
-@pytest.mark.parametrize("chip", ["wide", "float", "by event", "24 bits, wrapped current, latency"])
-def test_a_constant_input_is_that_of_all_steps(chip):
-    a, network = CHIPS[chip], dense("zero", 0.8)
+@pytest.mark.parametrize("chip", ["wide", "float", "by event", "24 bits, wrapped current, latency", "synapse"])
+def test_a_constant_input_is_that_of_all_steps(chip, monkeypatch):
+    """However many steps are taken at once."""
+    a = CHIPS[chip]
+    network = dense(*nets(a)[-1])
     image = inputs(1, (9,), 4, high=3)[0]
     simulator = IntegerSimulator(network, a)
     constant, varying = simulator.run(nn.constant(image, 6)), simulator.run(image.expand(6, -1, -1).contiguous())
+    monkeypatch.setattr(advance, "_SUMS", 4 * 11 * 2)
+    parts = simulator.run(nn.constant(image, 7)), simulator.run(image.expand(7, -1, -1).contiguous())
     for name, spikes in constant.spikes.items():
         assert torch.equal(spikes, varying.spikes[name])
-    assert constant.counts == varying.counts
+        assert torch.equal(spikes, parts[0].spikes[name][:6])
+    for one, other in ((constant, varying), parts):
+        assert one.counts == other.counts
+        assert all(torch.equal(state, other.states[name]) for name, state in one.states.items())
+    assert torch.equal(parts[0].outputs, parts[1].outputs)
 
 
 @pytest.mark.usefixtures("_kernels")
@@ -155,11 +195,12 @@ def test_a_sequence_in_chunks(chip):
             saturated += sum(run.saturated.values())
         for name, spikes in whole.spikes.items():
             assert torch.equal(spikes, torch.cat([run.spikes[name] for run in parts]))
-            assert torch.equal(whole.states[name], states[name])
+        assert whole.states.keys() == states.keys()
+        assert all(torch.equal(state, states[name]) for name, state in whole.states.items())
         assert sum(whole.saturated.values()) == saturated
 
 
-@pytest.mark.parametrize("chip", ["wide", "float", "by event, many"])
+@pytest.mark.parametrize("chip", ["wide", "float", "by event, many", "synapse"])
 def test_threads_share_the_samples(chip, monkeypatch):
     """Wide layers, many samples and two threads: the compiled kernels against those of torch."""
     a = CHIPS[chip]

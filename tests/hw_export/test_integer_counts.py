@@ -68,6 +68,20 @@ def test_the_latency_of_a_chip_costs_steps():
     assert [counts.membrane_updates for counts in run.counts.layers.values()] == [3 * 2, (3 + 4) * 1]
 
 
+def test_inputs_that_come_late_cost_steps_in_every_layer():
+    run = IntegerSimulator(relay(), Arithmetic(16, latency=4, input_latency=2)).run(torch.zeros(3, 1, 2))
+    assert [counts.membrane_updates for counts in run.counts.layers.values()] == [(3 + 2) * 2, (3 + 2 + 4) * 1]
+    assert run.counts.dense_operations == 5 * 4 + 9 * 2
+
+
+def test_the_current_of_a_synapse_is_read_and_written():
+    x = torch.tensor([[[1, 0]], [[0, 0]]])
+    first = IntegerSimulator(relay(), Arithmetic(16, synapse=1)).run(x).counts.layers["first"]
+    assert first.synaptic_operations == 2
+    assert first.membrane_updates == 2 * 2
+    assert first.bytes_touched == 2 * 4 / 8 + 4 * 2 * (16 + 16) / 8
+
+
 @pytest.mark.parametrize(("place", "reached"), [((0, 0), 4), ((0, 1), 6), ((1, 1), 9), ((2, 3), 6), ((3, 3), 4)])
 def test_the_border_of_a_convolution(place, reached):
     """A 3 × 3 kernel with a border of one: a corner is seen from four places, an edge from six, the rest from nine."""

@@ -1,4 +1,4 @@
-"""Loihi's arithmetic: against spikes recorded from lava, and against lava's equations written out.
+"""Loihi's arithmetic and latencies: against spikes recorded from lava, and against lava's equations written out.
 
 ``golden/lava_fixed_point.npz`` was recorded from lava-nc 0.10.0 (numpy 1.26, Python 3.10), ``Loihi1SimCfg(select_tag=
 "fixed_pt")``: ``RingBuffer → Dense → LIF → Dense → LIF …``, 80 steps from rest, with ``du=4095`` (and lava's
@@ -6,6 +6,9 @@
 where signs mix. Three networks: "leaky", "wrapping" (weight exponents so large that currents wrap at 24 bits and
 membranes stop at ±(2^23 − 1)), and "integrate" (``dv=0``). For each: inputs, and per layer weight mantissas, bias
 mantissas, ``[weight_exp, dv, vth]``, the spikes as packed bits, and the membranes at the end.
+
+Every Dense holds back what it is sent for a step (``a_buff``), that of the inputs too: layer ``k`` has run ``k + 1``
+steps, with its biases, when the first input reaches it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ import torch
 from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
 from hw_export.integer.network import Dense, Neurons
 
-LOIHI = Arithmetic(24, symmetric=True, current_bits=24, shift=6, decay="multiply", decay_bits=12, latency=1)
+LOIHI = Arithmetic(
+    24, symmetric=True, current_bits=24, shift=6, decay="multiply", decay_bits=12, latency=1, input_latency=1
+)
 GOLDEN = Path(__file__).parent / "golden" / "lava_fixed_point.npz"
 
 
@@ -42,9 +47,8 @@ def network(layers: list[Layer]) -> IntegerNetwork:
 
 
 def simulated(layers: list[Layer], x: np.ndarray):
-    """Spikes of each layer and the run, over the steps of lava: there the first layer's Dense holds inputs back too."""
-    late = torch.from_numpy(np.concatenate([np.zeros_like(x[:1]), x[:-1]])).unsqueeze(1)
-    run = IntegerSimulator(network(layers), LOIHI).run(late, aligned=False)
+    """Spikes of each layer, from rest, and the run: so many steps as lava was run, so the last input is not heard."""
+    run = IntegerSimulator(network(layers), LOIHI).run(torch.from_numpy(x[:-1]).unsqueeze(1), aligned=False)
     return [spikes[: len(x), 0].numpy() for spikes in run.spikes.values()], run
 
 

@@ -79,7 +79,8 @@ def test_a_named_chip_runs_the_network_in_its_own_terms(name):
     for b in range(3):
         twin = integer_chip_run.run(adapted, chip.arithmetic, x[:, b].long().tolist())
         for k, (layer, spikes) in enumerate(run.spikes.items()):
-            assert spikes[:, b].tolist() == twin.spikes[layer][k * chip.arithmetic.latency :]
+            assert spikes[:, b].tolist() == twin.spikes[layer][-len(x) :]
+            assert len(twin.spikes[layer]) == len(x) + chip.arithmetic.input_latency + k * chip.arithmetic.latency
             assert spikes.any()
 
 
@@ -165,6 +166,11 @@ def test_chips_that_cannot_be_the_neurons(a, network, message):
         ({"state_bits": 24, "decay": "halve"}, "unknown decay 'halve'"),
         ({"state_bits": 24, "fires": "<"}, "unknown comparison"),
         ({"state_bits": 24, "decay": "float", "most_spikes": 2}, "compared once a step"),
+        ({"state_bits": 24, "synapse": 0}, "synapse must be a whole number from 1 to 15, got 0"),
+        ({"state_bits": 24, "synapse": 1, "decay": "float"}, "no float decay"),
+        ({"state_bits": 24, "synapse": 1, "by_event": True}, "no by_event"),
+        ({"state_bits": 24, "synapse": 1, "current_bits": 24}, "no current_bits"),
+        ({"state_bits": 24, "input_latency": -1}, "input_latency must be a whole number from 0 to 1000, got -1"),
         ({"state_bits": 24, "by_event": True, "current_bits": 24}, "no current to wrap"),
         ({"state_bits": 24, "by_event": True, "resets": frozenset({"subtract"})}, "no step to subtract in"),
     ],
@@ -186,8 +192,11 @@ def test_states_of_another_run_are_refused():
         simulator.run(x, {name: state.float() for name, state in states.items()})
 
 
-def test_states_given_are_left_alone():
-    simulator = IntegerSimulator(integer_nets.dense("zero", 0.9))
+@pytest.mark.parametrize("kernels", ["torch", "numba"])
+@pytest.mark.parametrize("a", [GENERIC, Arithmetic(16, synapse=1)])
+def test_states_given_are_left_alone(monkeypatch, kernels, a):
+    monkeypatch.setenv("SPIKELFP_KERNELS", kernels)
+    simulator = IntegerSimulator(integer_nets.dense("zero", 0.9), a)
     x = integer_nets.inputs(4, (9,), 2)
     states = simulator.run(x).states
     before = {name: state.clone() for name, state in states.items()}
@@ -251,25 +260,21 @@ def test_no_updates_are_updates():
     simulator.write("w0.weight", np.empty(0, np.int64), np.empty(0, np.int32))
 
 
+def test_a_synapse_has_a_state_of_its_own():
+    simulator = IntegerSimulator(integer_nets.dense("zero", 0.9), Arithmetic(16, synapse=1))
+    x = integer_nets.inputs(4, (9,), 2)
+    states = simulator.run(x).states
+    assert list(states) == ["n0", "n0.current", "n1", "n1.current", "n2", "n2.current"]
+    assert states["n0.current"].any()
+    with pytest.raises(UserError, match=r"none of the neurons 'n1\.current'"):
+        simulator.run(x, {name: state for name, state in states.items() if name != "n1.current"})
+    plain = IntegerSimulator(integer_nets.dense("zero", 0.9), Arithmetic(16)).run(x)
+    with pytest.raises(UserError, match=r"none of the neurons 'n0\.current'"):
+        simulator.run(x, plain.states)
+
+
 def test_a_state_too_narrow_is_seen():
     x = integer_nets.inputs(8, (9,), 3, high=3)
     network = integer_nets.dense("zero", 0.9, threshold=100, largest=60)
     assert sum(IntegerSimulator(network, Arithmetic(16)).run(x).saturated.values()) == 0
     assert IntegerSimulator(network, Arithmetic(8)).run(x).saturated["n0"] > 0
-
-
-def test_each_layer_may_be_late():
-    """With a latency, aligned spikes are those of a chip without, as long as nothing fires of itself."""
-    network = integer_nets.dense("zero", 0.9)
-    network = network.with_parameters(
-        {name: torch.zeros_like(value) for name, value in network.parameters().items() if name.endswith("bias")}
-    )
-    x = integer_nets.inputs(8, (9,), 3, high=3)
-    plain = IntegerSimulator(network, Arithmetic(24)).run(x)
-    simulator = IntegerSimulator(network, Arithmetic(24, latency=3))
-    late, chip = simulator.run(x), simulator.run(x, aligned=False)
-    for k, (name, spikes) in enumerate(plain.spikes.items()):
-        assert torch.equal(spikes, late.spikes[name])
-        assert len(chip.spikes[name]) == 8 + 3 * k
-        assert torch.equal(chip.spikes[name][3 * k :], spikes)
-        assert not chip.spikes[name][: 3 * k].any()

@@ -7,9 +7,11 @@ import pytest
 import torch
 from target_nets import chip_of, dense, fitting, trained, whole
 
-from hw_export.integer import IntegerNetwork
+from hw_export.integer import IntegerNetwork, IntegerSimulator
 from hw_export.quantize import quantize
+from hw_export.targets.store import write_arrays
 from hw_export.targets.xylo import FILE
+from spikelfp.errors import DataError
 
 ARGUMENTS = {
     "weights_in", "weights_rec", "weights_out", "dash_mem", "dash_mem_out", "dash_syn", "dash_syn_out", "threshold",
@@ -108,6 +110,36 @@ def test_the_population_runs_as_the_layers(tmp_path, name):
     assert np.array_equal(hidden[:, 20:], second)
     assert np.array_equal(out, last)
     assert min(first.sum(), second.sum(), last.sum()) > 20
+
+
+@pytest.mark.parametrize("kernels", ["torch", "numba"])
+@pytest.mark.parametrize("name", ["xylo", "xylo-a3"])
+@pytest.mark.parametrize("most", [1, 15])
+def test_the_simulator_is_the_population(monkeypatch, kernels, name, most):
+    """Spike for spike from the first step on; 15 events of an input at once drive the registers to their ends."""
+    monkeypatch.setenv("SPIKELFP_KERNELS", kernels)
+    chip = chip_of(name)
+    net = quantize(trained((12, 20, 14, 6), reset="immediate", beta=0.9), 8, input_scale=1)
+    network = chip.adapt(IntegerNetwork.of(net))
+    events = np.random.default_rng(1).integers(0, most + 1, (60, 12))
+    run = IntegerSimulator(network, chip.arithmetic).run(torch.from_numpy(events).unsqueeze(1), aligned=False)
+    hidden, out = evolve(chip.prepare(network), events)
+    first, second, last = (spikes[:60, 0].numpy() for spikes in run.spikes.values())
+    assert np.array_equal(first, hidden[:, :20])
+    assert np.array_equal(second, hidden[:, 20:])
+    assert np.array_equal(last, out)
+    assert min(first.sum(), second.sum(), last.sum()) > 20
+    assert (max(run.saturated.values()) > 0) == (most > 1)
+    assert first.max() > 1
+
+
+def test_a_file_with_other_synapses_is_refused(tmp_path):
+    chip_of("xylo").write(fitting("xylo"), tmp_path, (12,))
+    spec = spec_of(tmp_path)
+    for name in ("dash_syn", "dash_syn_out"):
+        write_arrays(tmp_path / FILE, spec | {name: spec[name] + 1})
+        with pytest.raises(DataError, match="currents decay by another shift"):
+            chip_of("xylo").read(tmp_path)
 
 
 def test_the_form_of_the_arguments(tmp_path):

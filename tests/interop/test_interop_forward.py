@@ -7,10 +7,13 @@ import pytest
 import snntorch as snn
 import torch
 import torch.nn.functional as F
+from snntorch import utils
 
-from spikelfp import TemporalTrainer, data, nn
+import hw_export
+from spikelfp import TemporalTrainer, data, models, nn
 from spikelfp.errors import UserError
-from spikelfp.interop import ConversionError, from_snntorch
+from spikelfp.interop import ConversionError, from_snntorch, to_snntorch
+from spikelfp.quantized import Quantization, WeightGrids
 
 
 @pytest.mark.parametrize("neuron", [{"threshold": 0.5}, {"threshold": 0.5, "reset_mechanism": "zero"}])
@@ -219,3 +222,15 @@ def test_training_in_place_improves_the_users_model():
     after = accuracy(model, images, labels)
     assert after > 0.9
     assert after == pytest.approx(trainer.evaluate(digits.test).accuracy, abs=0.003)
+
+
+def test_masters_of_quantised_weights_are_not_handed_over_for_the_weights():
+    net = models.lif_mlp([12, 8, 4])
+    WeightGrids(net, Quantization(4))
+    with pytest.raises(ConversionError, match=r"layer '1' .* quantised weights.*hw_export\.quantize"):
+        to_snntorch(net)
+    x = nn.constant(torch.rand(5, 12), 10)
+    model = to_snntorch(hw_export.quantize(net, 32))
+    utils.reset(model)
+    with torch.no_grad():
+        assert torch.equal(torch.stack([model(step) for step in x]), net(x))

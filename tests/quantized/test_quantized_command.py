@@ -71,7 +71,7 @@ def test_the_benchmark_measures_every_way():
     assert all(len(accuracies) == 2 for widths in found.values() for accuracies in widths.values())
     text = quantization.markdown({"mnist small": {**found, "LFP, masters": {"4": [0.5], "2": [0.4]}}}, "How")
     floats = sum(found[quantization.AFTER]["32"]) / 2
-    assert f"{100 * (floats - 0.5):+.2f} points below floats with 4 bits" in text
+    assert f"{100 * (floats - 0.5):.2f} points below floats with 4 bits" in text
     assert "| mnist small | floats | 2 bits (ternary) | 4 bits |" in text
 
 

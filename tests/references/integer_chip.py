@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -60,12 +61,15 @@ class Neuron:
         self.code = a.decay_code(beta, self.theta)
         self.most = most if reset == "immediate" else 1
         self.v = np.float32(0) if a.decay == "float" else 0
+        self.y = 0
         self.beyond = 0
 
     def step(self, total: int, bias: int) -> int:
         a, shifted = self.a, total * 2**self.a.shift
         current = shifted if a.current_bits is None else wrapped(shifted, a.current_bits, a.symmetric)
         self.beyond += current != shifted
+        if a.synapse is not None:
+            current = self.y = self.arriving(current)
         bias *= 2**a.shift
         before = fires(self.v, self.theta, a) if self.reset == "subtract" else False
         if a.decay == "float":
@@ -78,6 +82,15 @@ class Neuron:
             u, beyond = limited(u, a)
             self.beyond += beyond
         return self._compare(u)
+
+    def arriving(self, added: int) -> int:
+        """The current of a step in which a synapse gets ``added``."""
+        x, beyond = limited(self.y + added, replace(self.a, lowest=None))
+        self.beyond += beyond
+        lost = x // 2**self.a.synapse
+        if lost == 0 and x != 0:
+            lost = 1 if x > 0 else -1
+        return x - lost
 
     def event(self, added: int) -> int:
         u, beyond = limited(self.v + added * 2**self.a.shift, self.a)

@@ -12,10 +12,14 @@ from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons
 
 @dataclass
 class Found:
-    """Of one sample. spikes: by layer, all steps from the first the chip runs, ``[T + k · latency][N]``."""
+    """Of one sample. spikes: by layer, ``[input_latency + k · latency + T][N]``, all steps that the chip runs.
+
+    states: membranes by layer. currents: the same, where there are synapses.
+    """
 
     spikes: dict[str, list[list[int]]] = field(default_factory=dict)
     states: dict[str, list] = field(default_factory=dict)
+    currents: dict[str, list[int]] = field(default_factory=dict)
     beyond: dict[str, int] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)
     dense: dict[str, int] = field(default_factory=dict)
@@ -31,7 +35,7 @@ def run(network: IntegerNetwork, a, sample: list[list[int]]) -> Found:
             shape = to
             continue
         neurons = _neurons(layer, a, to, layer is network.neurons[-1])
-        idle = a.latency if index else 0
+        idle = a.latency if index else a.input_latency
         if a.by_event:
             lists = x if index else [[i for i, n in enumerate(step) for _ in range(n)] for step in x]
             x, counts, operations = _by_event(before, neurons, [[]] * idle + lists, math.prod(in_shape))
@@ -40,6 +44,8 @@ def run(network: IntegerNetwork, a, sample: list[list[int]]) -> Found:
             counts = x
         found.spikes[layer.name] = counts
         found.states[layer.name] = [neuron.v for neuron in neurons]
+        if a.synapse is not None:
+            found.currents[layer.name] = [neuron.y for neuron in neurons]
         found.beyond[layer.name] = sum(neuron.beyond for neuron in neurons)
         found.operations[layer.name] = operations
         found.dense[layer.name] = sum(

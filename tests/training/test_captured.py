@@ -7,6 +7,7 @@ import torch
 
 from spikelfp import methods, models, nn, rewards
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.training import captured
 from spikelfp.training.captured import WARM_UP, CapturedStep, Layout
 
@@ -21,6 +22,15 @@ def batch(constant, batch=5, steps=6):
 def test_a_network_on_the_cpu_is_refused():
     net = models.lif_mlp([20, 4])
     with pytest.raises(UserError, match=r"the network is on cpu: move it with"):
+        CapturedStep(net, METHOD, torch.optim.SGD(net.parameters(), 0.1))
+
+
+def test_recomputed_and_quantised_networks_are_refused():
+    net = models.lif_mlp([20, 4])
+    with pytest.raises(UserError, match="a recomputed network"):
+        CapturedStep(nn.Recomputed(net), METHOD, torch.optim.SGD(net.parameters(), 0.1))
+    WeightGrids(net, Quantization(4))
+    with pytest.raises(UserError, match="grids of quantised weights"):
         CapturedStep(net, METHOD, torch.optim.SGD(net.parameters(), 0.1))
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from hw_export.integer.constants import Constants
 from spikelfp.kernels.threads import split
 
-_BLOCK = 512  # neurons taken through all of time at once: their rows stay in the L1 cache
-_GRAIN = 8_192  # neurons below which another thread costs more than it saves
-_MULTIPLY, _SHIFT, _LINEAR, _NONE = 0, 1, 2, 3  # constants of the compiled code, which is kept
-_DECAYS = {"multiply": _MULTIPLY, "shift": _SHIFT, "linear": _LINEAR, "none": _NONE, "float": -1}
+BLOCK = 512  # neurons taken through all of time at once: their rows stay in the L1 cache
+GRAIN = 8_192  # neurons below which another thread costs more than it saves
+_MULTIPLY, SHIFT, _LINEAR, _NONE = 0, 1, 2, 3  # constants of the compiled code, which is kept
+_DECAYS = {"multiply": _MULTIPLY, "shift": SHIFT, "linear": _LINEAR, "none": _NONE, "float": -1}
 _SUBTRACT, _ZERO, _IMMEDIATE = 0, 1, 2
 _RESETS = {"subtract": _SUBTRACT, "zero": _ZERO, "immediate": _IMMEDIATE}
 
@@ -30,7 +30,7 @@ def decay_row(v, kind, code, bits, out):
             x = np.int64(v[i])
             size = (abs(x) * kept) >> bits
             out[i] = size if x >= 0 else -size
-    elif kind == _SHIFT:
+    elif kind == SHIFT:
         for i in range(len(out)):
             x = np.int64(v[i])
             lost = x >> code
@@ -46,7 +46,7 @@ def decay_row(v, kind, code, bits, out):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _add(source, shift, u):
+def add(source, shift, u):
     for i in range(len(u)):
         u[i] += np.int64(source[i]) << shift
 
@@ -114,18 +114,18 @@ def _integers(
 ):  # fmt: skip
     """Samples ``first … last``; returns how often a register was left."""
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
-    room = np.empty(_BLOCK, np.int64)
+    room = np.empty(BLOCK, np.int64)
     beyond = 0
     for b in range(first, last):
-        for left in range(0, neurons, _BLOCK):
-            right = min(left + _BLOCK, neurons)
+        for left in range(0, neurons, BLOCK):
+            right = min(left + BLOCK, neurons)
             u = room[: right - left]
             v, theta, own = state[b, left:right], threshold[left:right], offset[left:right]
             for t in range(steps):
                 source = sums[t if varying else 0, b, left:right]
                 decay_row(v, kind, code, decay_bits, u)
                 if current_bits == 0:
-                    _add(source, shift, u)
+                    add(source, shift, u)
                 else:
                     beyond += _add_wrapped(source, shift, current_bits, symmetric, u)
                 if biased:
@@ -142,19 +142,19 @@ def _integers(
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric, tie, reset, out, first, last):
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
-    room, whole = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.int64)
+    room, whole = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64)
     nil = np.float32(0)
     beyond = 0
     for b in range(first, last):
-        for left in range(0, neurons, _BLOCK):
-            right = min(left + _BLOCK, neurons)
+        for left in range(0, neurons, BLOCK):
+            right = min(left + BLOCK, neurons)
             u, current = room[: right - left], whole[: right - left]
             v, theta, own = state[b, left:right], threshold[left:right], offset[left:right]
             for t in range(steps):
                 source = sums[t if varying else 0, b, left:right]
                 current[:] = 0
                 if current_bits == 0:
-                    _add(source, shift, current)
+                    add(source, shift, current)
                 else:
                     beyond += _add_wrapped(source, shift, current_bits, symmetric, current)
                 spikes = out[t, b, left:right]
@@ -202,5 +202,5 @@ def advance(current: Tensor, offset: Tensor, state: Tensor, c: Constants, out: T
         own = _floats(*floats, first, last) if a.decay == "float" else _integers(*integers, first, last)
         beyond.append(own)
 
-    split(run, len(state), max(1, _GRAIN // state.shape[1]))
+    split(run, len(state), max(1, GRAIN // state.shape[1]))
     return sum(beyond)

@@ -16,6 +16,12 @@ def wrap(value: Tensor, bits: int, symmetric: bool = False) -> Tensor:
     return ((value + lowest) & ((1 << bits) - 1)) - lowest
 
 
+def shifted(state: Tensor, bits: int) -> Tensor:
+    """int64 ``state`` less its part of ``2^bits``, by 1 towards 0 where that changes nothing."""
+    lost = state >> bits
+    return torch.where(lost == 0, state - state.sign(), state - lost)
+
+
 def decay(state: Tensor, c: Constants) -> Tensor:
     """int64 ``state`` one step later, without input."""
     kind = c.arithmetic.decay
@@ -23,8 +29,7 @@ def decay(state: Tensor, c: Constants) -> Tensor:
         bits = c.arithmetic.decay_bits
         return state.sign() * ((state.abs() * ((1 << bits) - c.code)) >> bits)
     if kind == "shift":
-        lost = state >> c.code
-        return torch.where(lost == 0, state - state.sign(), state - lost)
+        return shifted(state, c.code)
     if kind == "linear":
         return state.sign() * (state.abs() - c.code).clamp(min=0)
     return state
