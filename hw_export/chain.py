@@ -32,16 +32,22 @@ def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
     return found
 
 
+def window(pool: nn.AvgPool2d) -> int:
+    """How many values a window of ``pool`` covers."""
+    kernel = pool.kernel_size
+    return kernel**2 if isinstance(kernel, int) else math.prod(kernel)
+
+
 def pooled_areas(net: torch.nn.Module) -> dict[str, int]:
-    """How many values are averaged into each input of a layer of weights, by name of the layer.
+    """How many values are averaged into each input of a layer of weights, by name of the layer; pooling that sums
+    (``divisor_override=1``) does not count.
 
     Where a chip sums instead, its bias and the threshold behind it are so many times as large.
     """
     areas, area = {}, 1
     for name, layer in leaves(net):
         if isinstance(layer, nn.AvgPool2d):
-            kernel = layer.kernel_size
-            area *= kernel**2 if isinstance(kernel, int) else math.prod(kernel)
+            area *= 1 if layer.divisor_override == 1 else window(layer)
         elif isinstance(layer, (nn.Linear, nn.Conv2d)):
             areas[name] = area
         elif isinstance(layer, (nn.LIF, nn.Heaviside)):

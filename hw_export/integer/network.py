@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves
+from hw_export.chain import leaves, window
 from hw_export.quantize import QuantizedNetwork
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
@@ -94,7 +94,8 @@ class IntegerNetwork:
     def of(net: QuantizedNetwork, input_shape: Sequence[int] | None = None) -> IntegerNetwork:
         """The whole numbers of a network of :func:`~hw_export.quantize.quantize`.
 
-        Average pooling becomes a sum: the biases and thresholds behind it grow by the area of the pool.
+        Average pooling becomes a sum: the biases and thresholds behind it grow by the area of the pool. Pooling that
+        sums already (``divisor_override=1``) stays what it is.
         input_shape: of one sample, needed where the first layer does not tell it.
 
         Raises :class:`~spikelfp.errors.UserError` for a network left in floats, weights without neurons behind them,
@@ -167,9 +168,9 @@ def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
                 _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation), layer.groups,
             )  # fmt: skip
         elif isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d)):
-            pool = _pool(name, layer)
-            yield pool
-            gain *= math.prod(pool.kernel) if pool.kind == "sum" else 1
+            yield _pool(name, layer)
+            if isinstance(layer, nn.AvgPool2d) and layer.divisor_override is None:
+                gain *= window(layer)
         elif isinstance(layer, nn.Flatten):
             yield Flatten(name)
         elif isinstance(layer, nn.LIF):
@@ -199,7 +200,7 @@ def _whole(values: Tensor, name: str, gain: int = 1) -> Tensor:
 
 
 def _pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> Pool:
-    if any(_pair(layer.padding)) or layer.ceil_mode or getattr(layer, "divisor_override", None) is not None:
+    if any(_pair(layer.padding)) or layer.ceil_mode or getattr(layer, "divisor_override", None) not in (None, 1):
         raise UserError(f"layer {name!r} pools over the border or with another divisor, which no chip does")
     kind = "sum" if isinstance(layer, nn.AvgPool2d) else "max"
     stride = layer.kernel_size if layer.stride is None else layer.stride

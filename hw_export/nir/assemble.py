@@ -11,16 +11,16 @@ import nir
 import numpy as np
 import torch
 
+from hw_export.chain import window
 from hw_export.nir import layers
 from hw_export.nir.dialects import Dialect
 from hw_export.nir.metadata import plain
 from hw_export.nir.neurons import Constants, Step, constants, readouts
 from hw_export.nir.reading import Reading
-from hw_export.nir.route import Stop
+from hw_export.nir.route import SPIKING, Stop
 from spikelfp import nn
 from spikelfp.errors import DataError, ShapeError
 
-SPIKING = (nir.LIF, nir.CubaLIF, nir.IF)
 READOUTS = (nir.LI, nir.I, nir.CubaLI)
 
 
@@ -112,7 +112,7 @@ class Assembly:
         pool = layers.pooling(node, isinstance(node, nir.AvgPool2d) or ours)
         self._append(name, node, pool)
         if ours and isinstance(node, nir.SumPool2d):
-            self.gain *= layers.area(pool)
+            self.gain *= window(pool)
 
     def _drive(self, name: str, scale: Any, shift: Any) -> None:
         """``scale ⊙ x + shift`` in front of the neurons ``name``: by the weights there, else by a layer of its own."""
@@ -145,8 +145,7 @@ class Assembly:
         self.gain = 1
 
     def _readout(self, name: str, node: nir.NIRNode) -> None:
-        key = "r"
-        self._check_parameters(name, node, key)
+        self._check_parameters(name, node, "r")
         metadata = plain(node.metadata)
         stages = readouts(name, node, self.reading.step(name, metadata, node))
         for index, stage in enumerate(stages):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import nir
@@ -95,11 +94,6 @@ def folded(layer: torch.nn.Module, scale: Any, shift: Any, shape: tuple[int, ...
     if bias is not None or offsets.any():
         layer.bias = torch.nn.Parameter(_float32(offsets))
     return True
-
-
-def area(pool: nn.AvgPool2d) -> int:
-    """Pixels under a window of a pooling."""
-    return math.prod(pair(pool.kernel_size))
 
 
 def _one_if_uniform(value: Any, shape: tuple[int, ...]) -> np.ndarray:

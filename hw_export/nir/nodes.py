@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw_export.chain import window
 from hw_export.nir.dialects import Dialect
-from hw_export.nir.layers import area
 from hw_export.nir.metadata import in_order
 from hw_export.nir.shapes import pair
 from spikelfp import nn
@@ -96,7 +96,7 @@ class Maker:
         if (any(padding) and not is_sum) or layer.ceil_mode or layer.divisor_override not in (None, 1):
             raise UserError(f"layer {name!r} pools over the border or with another divisor, which NIR cannot say")
         if not is_sum:
-            self.gain *= area(layer)
+            self.gain *= window(layer)
             facts = in_order(facts, {"pool": "average"})
         return nir.SumPool2d(np.array(kernel), np.array(stride), np.array(padding), metadata=facts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import OrderedDict
 
 import torch
@@ -17,7 +18,7 @@ from hw_export.quantize.scale import CLIPS
 from hw_export.quantize.threshold import TIE_MARGIN
 from hw_export.quantize.trained import as_floats, has_grids, is_trained, snap
 from hw_export.quantize.walk import Scheme, Walk
-from spikelfp.errors import UserError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.quantized.grid import check_bits
 from spikelfp.registry import check_name
 
@@ -72,15 +73,20 @@ def quantize(
     threshold would round to 0, or whose neurons fire in ``net`` but not in the copy; for a BatchNorm that cannot be
     folded; and for options out of range.
     """
+    check_name("clip", clip, CLIPS)
+    if bits not in (None, 32):
+        check_bits(bits)
+    if calibration is not None:
+        if calibration.dim() < 3 or not calibration.numel():
+            raise ShapeError(f"calibration inputs are some [T, B, …], got shape {tuple(calibration.shape)}")
+        if not calibration.isfinite().all():
+            raise UserError("the calibration inputs hold NaN or infinity")
     made = _copy(net, bits)
     if bits == 32 or (bits is None and not has_grids(made)):
         return made
-    if bits is not None:
-        check_bits(bits)
-    check_name("clip", clip, CLIPS)
     if clip == "output" and calibration is None:
         raise UserError("clip='output' looks at the sums: hand in calibration inputs [T, B, …] of the network")
-    if input_scale is not None and (input_scale != int(input_scale) or input_scale < 1):
+    if input_scale is not None and not (1 <= input_scale < math.inf and input_scale == int(input_scale)):
         raise UserError(f"input_scale must be a whole number of at least 1, got {input_scale}")
     if not 0 <= tie_margin < 1:
         raise UserError(f"tie_margin must lie in [0, 1), got {tie_margin}")

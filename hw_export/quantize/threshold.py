@@ -11,6 +11,9 @@ from spikelfp.quantized.scale import TIE_MARGIN
 
 __all__ = ["TIE_MARGIN", "Step", "exact_step", "kept_step", "nearest_step"]
 
+_ROUNDED = 2**-22
+"""By what part a quotient of two numbers that are rounded to float32 may be off."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -59,8 +62,9 @@ def nearest_step(scale: float, threshold: float, factor: int, margin: float) -> 
 def kept_step(scale: float, threshold: float, factor: int, margin: float) -> Step:
     """``scale`` and threshold as they are: the neurons compare with ``threshold / scale`` and whatever part of a step
     that has, which for sums of integers is the same as with the whole number below. A threshold that is whole by
-    itself gets the margin."""
-    wanted = float(np.float32(threshold * factor / scale))
-    whole = int(wanted)
-    compared = float(np.float32(wanted + margin)) if wanted == whole else wanted
-    return Step(scale, whole, compared, compared / wanted - 1)
+    itself, as far as the float32 of a scale can tell, gets the margin."""
+    wanted = threshold * factor / scale
+    nearest = round(wanted)
+    is_whole = abs(wanted - nearest) <= wanted * _ROUNDED
+    compared = float(np.float32(nearest + margin if is_whole else wanted))
+    return Step(scale, nearest if is_whole else int(wanted), compared, compared / wanted - 1)

@@ -64,9 +64,12 @@ def is_trained(net: torch.nn.Module) -> bool:
 @torch.no_grad()
 def snap(net: torch.nn.Module) -> None:
     """Replace, in place, the float masters of every layer by the real weights and biases that it computes with: the
-    outputs stay the same, and so do the integers when the network is moved to another precision."""
+    outputs stay the same, and so do the integers when the network is moved to another precision. A layer of 16-bit
+    floats, which could not hold them, becomes one of float32."""
     for layer in net.modules():
         if _on_grid(layer):
+            if layer.weight.dtype in (torch.float16, torch.bfloat16):
+                layer.float()
             for values, grid in ((layer.weight, layer.grid), (layer.bias, layer.bias_grid)):
                 if values is not None and grid is not None:
                     values.copy_(grid.to_real(grid.to_integers(values)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves
+from hw_export.chain import leaves, window
 from hw_export.quantize.bounds import adds_exactly, largest_sum
 from hw_export.quantize.channels import shifts_of
 from hw_export.quantize.error import Error, second_moment
@@ -90,12 +90,25 @@ class Walk:
         if isinstance(layer, nn.Heaviside):
             return _Flow(1.0, 1, 1.0)
         if isinstance(layer, nn.AvgPool2d):
-            return replace(flow, parts=flow.parts * _area(layer))
+            return self._pool(name, layer, flow)
         if isinstance(layer, nn.ReLU):
             return replace(flow, signed=False)
         if isinstance(layer, (nn.Flatten, nn.Dropout, nn.MaxPool2d)):
             return flow
-        raise UserError(f"layer {name!r} is a {type(layer).__name__}, which cannot be quantised")
+        raise UserError(
+            f"layer {name!r} is a {type(layer).__name__}, which cannot be quantised: leave it out or replace it, or "
+            "export floats (bits=32)"
+        )
+
+    def _pool(self, name: str, layer: nn.AvgPool2d, flow: _Flow) -> _Flow:
+        """Sums of a window, divided by one number, or at the border by how many values lie in the window there."""
+        size, divisor = window(layer), layer.divisor_override
+        peak = None if flow.peak is None else flow.peak * size / (divisor or size)
+        clipped = layer.ceil_mode or (layer.padding not in (0, (0, 0)) and not layer.count_include_pad)
+        parts = flow.parts * (divisor or (_common(layer) if clipped else size))
+        if peak is not None and not adds_exactly(peak, parts):
+            self.notes.append(f"float32 may round what the pooling {name!r} gives: it divides by {parts // flow.parts}")
+        return replace(flow, peak=peak, parts=parts)
 
     def _weights(self, index: int, name: str, layer: nn.Linear | nn.Conv2d, flow: _Flow) -> _Flow:
         weight, bias = layer.weight, layer.bias
@@ -121,7 +134,7 @@ class Walk:
         if not self.report:
             self.input_sum = most or 0.0
         exact = adds_exactly(most, flow.parts)
-        if most is not None and not exact:
+        if most is not None and not exact and adds_exactly(flow.peak, flow.parts):
             self.notes.append(f"float32 may round the sums of layer {name!r}: they are not all integers below 2^24")
         neurons = None if behind is None else behind[0]
         self.report.append(_described(name, layer, neurons, before, chosen, most, exact))
@@ -206,9 +219,11 @@ class Walk:
         return False
 
 
-def _area(pool: nn.AvgPool2d) -> int:
+def _common(pool: nn.AvgPool2d) -> int:
+    """A multiple of every number of values that a window cut off by the border can hold."""
     kernel = pool.kernel_size
-    return int(kernel) ** 2 if isinstance(kernel, int) else math.prod(kernel)
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    return math.prod(math.lcm(*range(1, side + 1)) for side in sides)
 
 
 def _described(

@@ -93,6 +93,14 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         return self.values(self.images[index]), self.labels[index.to(self.labels.device)]
 
+    @property
+    def levels(self) -> int | None:
+        """The number that all values are whole multiples of one over, as far as ``scale`` tells: 255 for 8-bit pixels;
+        ``None`` where it does not."""
+        levels = round(1 / self.scale)
+        whole = abs(1 / self.scale - levels) < 1e-6 * levels
+        return levels if whole and self.images.dtype == torch.uint8 and self.standardization is None else None
+
     def values(self, images: Tensor) -> Tensor:
         """``images`` ``[B, ...]`` of this data set's own kind as float32 ``(images * scale - mean) / std``."""
         values = images.to(torch.float32) * self.scale

@@ -17,7 +17,7 @@ def largest(bits: int) -> int:
 
 def check_bits(bits: int) -> int:
     """``bits`` as an int, or :class:`~spikelfp.errors.UserError` outside of 2 to 16."""
-    if bits != int(bits) or not 2 <= bits <= 16:
+    if not 2 <= bits <= 16 or bits != int(bits):
         raise UserError(f"bits must be a whole number from 2 to 16, got {bits}")
     return int(bits)
 
@@ -40,16 +40,14 @@ class Grid:
 
     def to_integers(self, values: Tensor) -> Tensor:
         """``round(values / scale)``, halves to even, limited to ``low … high``; whole numbers in the dtype of
-        ``values``."""
+        ``values``, or float32 for one of 16 bits, which could not hold them."""
+        if values.dtype in (torch.float16, torch.bfloat16):
+            values = values.float()
         return (values / self._like(values)).round_().clamp_(self.low, self.high)
 
     def to_real(self, integers: Tensor) -> Tensor:
         """``scale · q``."""
         return integers * self._like(integers)
-
-    def squared_error(self, values: Tensor) -> float:
-        """``Σ (w − s q)²``, added in double precision."""
-        return (values - self.to_real(self.to_integers(values))).square().sum(dtype=torch.float64).item()
 
     def _like(self, values: Tensor) -> float | Tensor:
         return self.scale.to(values) if isinstance(self.scale, Tensor) else self.scale

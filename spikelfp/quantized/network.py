@@ -14,11 +14,9 @@ from spikelfp.quantized.options import Quantization
 from spikelfp.quantized.rounding import round_by_chance
 from spikelfp.quantized.scale import check_weights, choose_scale, threshold_scale
 
-SPIKE_STEPS = 64
-"""Steps of a bias in one step of a weight, where spikes flow into the layer: a shift by 6 bits. A bias comes at every
-step of time, and a membrane adds up ``1 / (1 − β)`` of them, so that whole steps of a weight are far too coarse."""
-INPUT_STEPS = 255
-"""The same where real values flow into the layer: those of 8 bits in [0, 1] are whole 255ths, and so are their sums."""
+LEAST_STEPS = 64
+"""Steps of a bias in one step of a weight, at least (:func:`bias_steps`). A bias comes at every step of time, and a
+membrane adds up ``1 / (1 − β)`` of them, so that whole steps of a weight are far too coarse."""
 HEADROOM = 4.0
 """Scale of weights that are rounded by chance, in units of the best one for the weights at the start: LFP makes large
 ones larger, and there are no float weights to choose another scale by."""
@@ -44,15 +42,15 @@ class WeightGrids:
     :meth:`settle` rounds what the optimiser made of them by chance, so that a change much smaller than ``s`` counts on
     average. Scales stay what they were at the start, with room to grow.
 
-    Where neurons of threshold θ stand behind a layer, ``θ = (k + 49/128) s``, ``k`` whole, so that integer neurons
-    that fire above ``k`` make the same spikes (:data:`~spikelfp.quantized.scale.TIE_MARGIN`); for that there is one
-    scale for all channels. The bias in front of neurons is a whole number of ``s / 64``, or of ``s / 255`` for inputs
-    that are not spikes; other biases are floats. Normalisation layers stay in floats.
+    Where neurons of threshold θ stand behind a layer, ``θ = (k + 3121/8192) s``, ``k`` whole, so that integer
+    neurons that fire above ``k`` make the same spikes (:data:`~spikelfp.quantized.scale.FINE_MARGIN`); for that there
+    is one scale for all channels. The bias in front of neurons is a whole number of ``s / 64``, or for inputs that are
+    not spikes of ``s / bias_steps(input_levels)``; other biases are floats. Normalisation layers stay in floats.
 
     net: already with grids of these options, it is left as it is. seed: of the rounding by chance, which is a function
     of seed and step, so that training can go on anywhere and all workers round alike.
     Raises :class:`~spikelfp.errors.UserError` for a network without layers of weights, or with a layer whose weights
-    are all zero or not finite.
+    are all zero or not finite, or floats of 16 bits, which do not hold the integers.
     """
 
     def __init__(self, net: torch.nn.Module, options: Quantization, seed: int = 0) -> None:
@@ -62,11 +60,14 @@ class WeightGrids:
             raise UserError("the network has no layer whose weights can be quantised: nn.Linear or nn.Conv2d")
         for member in members:
             check_weights(member.layer.weight, f"weights of layer {member.name!r}")
+            kind = member.layer.weight.dtype
+            if kind in (torch.float16, torch.bfloat16):
+                raise UserError(f"the weights of layer {member.name!r} are {kind}: train quantised weights in float32")
         if all(member.layer.quantization == options for member in members):
             return
         for group in self.groups:
             for member in group.members:
-                steps = SPIKE_STEPS if member.takes_spikes else INPUT_STEPS
+                steps = bias_steps(1 if member.takes_spikes else options.input_levels)
                 member.layer.put_on_grid(options, steps if group.into_neurons else None)
         stochastic = options.update == "stochastic"
         with torch.no_grad():
@@ -116,6 +117,15 @@ class WeightGrids:
                 member.layer.weight.copy_(round_by_chance(member.layer.weight, grid, random))
                 if member.layer.bias is not None and wide is not None:
                     member.layer.bias.copy_(round_by_chance(member.layer.bias, wide, random))
+
+
+def bias_steps(levels: int) -> int:
+    """Steps of a bias in one step of a weight, for inputs that are multiples of ``1 / levels``: ``levels · 2^e``, at
+    least :data:`LEAST_STEPS`, so that sums of weights are whole numbers of them, and a shift away."""
+    steps = levels
+    while steps < LEAST_STEPS:
+        steps *= 2
+    return steps
 
 
 def _sample(weight: Tensor, clip: str) -> Tensor:

@@ -32,9 +32,13 @@ MEAN_MULTIPLES = {
 four digits; for ternary weights rounded to 1.5."""
 
 TIE_MARGIN = 49 / 128
-"""How far a threshold lies above a whole number of steps (:func:`threshold_scale`), so that sums of steps, and
-membranes that decay towards one, do not *equal* the threshold: there the last bit of ``βU`` would decide, which differs
-between simulators. For whole numbers ``U > k + 49/128`` is the same as ``U > k``."""
+"""How far a threshold lies above a whole number of steps, so that sums of steps, and membranes that decay towards one,
+do not *equal* the threshold: there the last bit of ``βU`` would decide, which differs between simulators. For whole
+numbers ``U > k + 49/128`` is the same as ``U > k``."""
+
+FINE_MARGIN = (24 + TIE_MARGIN) / 64
+"""The same in training (:func:`threshold_scale`), where sums with biases are whole 64ths of a step: in these the margin
+is ``24 + 49/128``. The plain 49/128 would be 24½ of them, which ``0.9 U + I`` does meet."""
 
 _COARSE = [2 ** (-step / 4) for step in range(41)]
 _FINE = [2 ** (step / 32) for step in range(-4, 5)]
@@ -127,10 +131,10 @@ def _to_power_of_two(rows: Tensor, scales: Tensor, bits: int, clip: str) -> Tens
     return (exponents.ceil() if clip == "max" else exponents.round()).exp2()
 
 
-def threshold_scale(scale: float, threshold: float, margin: float = TIE_MARGIN) -> tuple[int, float]:
-    """``(k, s)``: the scale next to ``scale`` of which the ``threshold`` is ``k + margin`` steps, ``k`` at least 1.
+def threshold_scale(scale: float, threshold: float) -> tuple[int, float]:
+    """``(k, s)``: the scale next to ``scale`` of which the ``threshold`` is ``k + FINE_MARGIN`` steps, ``k ≥ 1``.
 
-    The number of steps is the nearest to ``threshold / scale − margin``; the real threshold stays what it was.
+    The number of steps is the nearest to ``threshold / scale − FINE_MARGIN``; the real threshold stays what it was.
     """
-    steps = max(1, round(threshold / scale - margin))
-    return steps, threshold / (steps + margin)
+    steps = max(1, round(threshold / scale - FINE_MARGIN))
+    return steps, threshold / (steps + FINE_MARGIN)

@@ -59,6 +59,9 @@ class RunConfig:
         "masters", "updates of quantised weights: to float copies, or rounded onto the grid by chance", UPDATES
     )
     weight_clip: str = option("mse", "how the scales of quantised weights are chosen", CLIPS)
+    input_levels: int | None = option(
+        None, "inputs are multiples of 1/INT, and quantised biases behind them too", None, "as the data; 1 for spikes"
+    )
     method: str = option("lfp", "where the credit comes from", METHODS)
     warm_up: str | None = option(
         None, "method of the first updates (v1 A.6.4)", WARM_UPS, "surrogate for spiking networks, else gradient"
@@ -126,7 +129,7 @@ class RunConfig:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.weight_bits != FLOAT and not 2 <= self.weight_bits <= 16:
             raise UserError(f"weight-bits must lie between 2 and 16, or be {FLOAT} for floats, got {self.weight_bits}")
-        for name in ("steps", "width", "epochs", "batch_size", "accumulate", "decay_every"):
+        for name in ("steps", "width", "epochs", "batch_size", "accumulate", "decay_every", "input_levels"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name.replace('_', '-')} must be at least 1, got {value}")
@@ -155,14 +158,17 @@ class RunConfig:
         if self.warm_up == "gradient" and is_spiking(self.model):
             raise UserError(f"{self.model} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
-    def resolved(self, samples: int) -> RunConfig:
-        """With every ``None`` replaced, given the number of training samples."""
+    def resolved(self, samples: int, levels: int | None = None) -> RunConfig:
+        """With every ``None`` replaced, given the number of training samples and the levels of their values, where
+        these are known (:attr:`~spikelfp.data.ArrayDataset.levels`)."""
         spiking = is_spiking(self.model)
         batches = -(-samples // self.batch_size)
         by_method = DEFAULT_LR_SGD.get(self.optimizer) or DEFAULT_LR[self.method, self.optimizer]
         first = ("surrogate" if spiking else "gradient") if self.warm_up_steps else None
+        by_data = None if self.weight_bits == FLOAT else 1 if self.encoding != "constant" else levels
         return replace(
             self,
+            input_levels=self.input_levels or by_data,
             warm_up=self.warm_up or first,
             reward=self.reward or ("spike-sequence" if spiking else "softmax"),
             steps=self.steps or (25 if spiking else 1),
@@ -185,7 +191,8 @@ class RunConfig:
         """How the weights are quantised while they train; ``None`` for floats."""
         if self.weight_bits == FLOAT:
             return None
-        return Quantization(self.weight_bits, self.weight_update, self.weight_clip)
+        known = {} if self.input_levels is None else {"input_levels": self.input_levels}
+        return Quantization(self.weight_bits, self.weight_update, self.weight_clip, **known)
 
     def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
         """A new network of this run, its weights on grids if they are quantised."""

@@ -153,7 +153,7 @@ def _start(
     with world.agreed():
         with world.in_turn():
             splits = load_splits(config)
-        config = config.resolved(len(splits.train))
+        config = config.resolved(len(splits.train), splits.train.levels)
         if world.leads:
             check_folder(folder, config, resume, overwrite)
         torch.manual_seed(config.seed)

@@ -37,3 +37,14 @@ def test_pixels_lie_in_the_unit_interval():
 def test_no_folder_is_needed(tmp_path, offline):
     assert len(data.load("digits", tmp_path / "missing").train) == 1437
     assert not (tmp_path / "missing").exists()
+
+
+def test_the_levels_of_the_pixels_are_known():
+    splits = data.load("digits")
+    assert splits.train.levels == splits.test.levels == 16
+    assert splits.standardized(data.Standardization((0.5,), (0.2,))).train.levels is None
+    floats = data.ArrayDataset(torch.rand(3, 4), torch.zeros(3, dtype=torch.int64))
+    assert floats.levels is None
+    bytes_ = torch.zeros(3, 4, dtype=torch.uint8)
+    for scale, levels in ((1 / 255, 255), (1.0, 1), (0.3, None), (3.0, None)):
+        assert data.ArrayDataset(bytes_, floats.labels, scale=scale).levels == levels

@@ -87,7 +87,8 @@ def test_mse_is_never_worse_than_max(seed, bits, size):
     weight = torch.randn(20, 10, generator=torch.Generator().manual_seed(seed)) * size
     options = {"per_channel": False, "power_of_two": False}
     mse, most = (free_scales(weight, Error(weight, bits), clip, **options).item() for clip in ("mse", "max"))
-    assert Grid.symmetric(mse, bits).squared_error(weight) <= Grid.symmetric(most, bits).squared_error(weight)
+    lost = {scale: weight - scale * Grid.symmetric(scale, bits).to_integers(weight) for scale in (mse, most)}
+    assert lost[mse].double().square().sum() <= lost[most].double().square().sum()
     grid = Grid.symmetric(most, bits)
     error = (weight - grid.to_real(grid.to_integers(weight))).abs().max().item()
     assert error <= most / 2 * (1 + 1e-4), "nothing is clipped, so no weight moves by more than half a step"
@@ -153,7 +154,40 @@ def test_pooling_by_other_than_a_power_of_two_is_noted():
     )
     copy = quantize(net, 8, input_scale=1)
     assert [layer.exact for layer in copy.report] == [True, False]
-    assert "may round the sums of layer '4'" in copy.notes[0]
+    assert copy.notes == ("float32 may round what the pooling '2' gives: it divides by 9",)
+
+
+@pytest.mark.parametrize(
+    ("options", "exact"),
+    [
+        ({"kernel_size": 2}, True),
+        ({"kernel_size": 2, "divisor_override": 1}, True),
+        ({"kernel_size": 2, "divisor_override": 8}, True),
+        ({"kernel_size": (3, 1), "divisor_override": 1}, True),
+        ({"kernel_size": 2, "divisor_override": 3}, False),
+        ({"kernel_size": 2, "padding": 1}, True),
+        ({"kernel_size": 2, "padding": 1, "count_include_pad": False}, True),
+        ({"kernel_size": 4, "stride": 3, "ceil_mode": True}, False),  # windows of 2 and 4 here, of 3 elsewhere
+        ({"kernel_size": 3}, False),
+    ],
+)
+def test_sums_behind_every_pooling_are_bounded(options, exact):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.AvgPool2d(**options), nn.Conv2d(1, 3, 2), nn.LIF(0.9, 0.5))
+    copy = quantize(net, 6, input_scale=15)
+    images = torch.randint(0, 16, (50, 1, 8, 8)).float()
+    images[0] = 15.0
+    pooled = copy[0](images.unsqueeze(0))
+    patches = torch.nn.functional.unfold(pooled[0], 2).unsqueeze(1)  # [B, 1, 4, places]
+    terms = patches * copy[1].weight.flatten(1)[:, :, None]
+    bias = copy[1].bias[:, None]
+    most = torch.stack([part.clamp(min=0).sum(2) + b.clamp(min=0) for part, b in ((terms, bias), (-terms, -bias))])
+    (report,) = copy.report
+    assert most.max() <= report.largest_sum * (1 + 1e-6)
+    if options["kernel_size"] == 2 and "padding" not in options:
+        assert most.max() >= 0.99 * report.largest_sum, "all pixels bright reach it"
+    assert report.exact is exact
+    assert (copy.notes == ()) is exact
 
 
 @pytest.mark.parametrize("bits", [None, 32])
@@ -204,8 +238,13 @@ def test_weights_that_cannot_be_quantised_are_refused_by_name(value, text):
         ({"bits": 1}, "bits"),
         ({"bits": 17}, "bits"),
         ({"bits": 7.5}, "bits"),
+        ({"bits": float("nan")}, "bits"),
         ({"input_scale": 0}, "input_scale"),
         ({"input_scale": 2.5}, "input_scale"),
+        ({"input_scale": float("nan")}, "input_scale"),
+        ({"input_scale": float("inf")}, "input_scale"),
+        ({"calibration": torch.rand(5, 24)}, r"\[T, B, …\], got shape \(5, 24\)"),
+        ({"calibration": torch.rand(5, 0, 24)}, r"\[T, B, …\], got shape \(5, 0, 24\)"),
         ({"tie_margin": 1.0}, "tie_margin"),
     ],
 )
@@ -215,8 +254,9 @@ def test_options_out_of_range_are_refused(options, text):
 
 
 def test_a_misspelt_clip_gets_a_suggestion():
-    with pytest.raises(UnknownNameError, match="did you mean 'mse'"):
-        quantize(dense("zero"), clip="msee")
+    for bits in (8, 32):
+        with pytest.raises(UnknownNameError, match="did you mean 'mse'"):
+            quantize(dense("zero"), bits, clip="msee")
 
 
 def test_a_layer_of_others_is_refused():

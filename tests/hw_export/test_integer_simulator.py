@@ -33,6 +33,27 @@ def test_with_a_float_decay_it_is_the_quantised_network(reset, make):
     assert set(run.spikes) == {name for name, layer in quantised.named_children() if isinstance(layer, nn.LIF)}
 
 
+def summing() -> nn.Sequential:
+    """The convolutional network with its first pooling as a sum."""
+    net = convolutional("zero")
+    net[1] = nn.AvgPool2d(2, divisor_override=1)
+    net[2] = nn.LIF(0.9, 0.8)
+    return net
+
+
+def test_pooling_that_sums_stays_a_sum():
+    quantised = quantize(summing(), 8, input_scale=16, tie_margin=0)
+    x = nn.constant(pixels(1, 10, 10) * 16, 20)
+    with torch.no_grad():
+        expected = quantised(x)
+    network = IntegerNetwork.of(quantised, (1, 10, 10))
+    whole = {report.neurons: report.threshold for report in quantised.report}
+    assert {n.name: int(n.threshold) for n in network.neurons} == {**whole, "9": 4 * whole["9"]}
+    run = IntegerSimulator(quantised, FLOAT, input_shape=(1, 10, 10)).run(x)
+    assert torch.equal(run.outputs.float(), expected)
+    assert all(spikes.any() for spikes in run.spikes.values())
+
+
 def test_the_generic_arithmetic_hardly_rounds():
     quantised = quantize(dense("subtract"), 8, input_scale=16)
     x = nn.constant(pixels(24, count=64) * 16, 20)

@@ -10,6 +10,7 @@ from hw_export import quantize
 from hw_export.build import read_export, write_export
 from hw_export.model_file import load_network, save_network
 from hw_export.quantize import compare, mantissas
+from hw_export.quantize.threshold import Step, kept_step
 from hw_export.samples import Samples
 from hw_export.verify import verify
 from spikelfp import TemporalTrainer, nn
@@ -90,16 +91,17 @@ def test_a_network_that_was_really_trained(reset):
     digits = load("digits")
     torch.manual_seed(0)
     net = lif_mlp([64, 32, 10], reset=reset)
-    trainer = TemporalTrainer(net, steps=8, lr=5e-3, seed=0, device="cpu", quantization=Quantization(4))
+    options = Quantization(4, input_levels=16)
+    trainer = TemporalTrainer(net, steps=8, lr=5e-3, seed=0, device="cpu", quantization=options)
     trainer.fit(digits.train, epochs=2)
     images, labels = digits.test.__getitems__(range(200))
     x = nn.constant(images, 8)
-    found = compare(net, quantize(net, None, input_scale=16), x, labels)
-    assert found.agreement > 0.98, "the biases are rounded"
-    spikes = nn.constant((images > 0.4).float(), 8)
-    found = compare(net, quantize(net, None, input_scale=255), spikes, labels)
-    assert found.agreement == 1
-    assert all(rate.overlap == 1 for rate in found.rates)
+    for inputs, scale in ((x, 16), (nn.constant((images > 0.4).float(), 8), 255)):
+        copy = quantize(net, None, input_scale=scale)
+        found = compare(net, copy, inputs, labels)
+        assert copy.notes == ()
+        assert found.agreement == 1
+        assert all(rate.overlap == 1 and rate.quantized_rate > 0 for rate in found.rates)
 
 
 def test_thresholds_are_the_ones_trained_with():
@@ -124,6 +126,33 @@ def test_a_threshold_that_is_whole_gets_the_margin():
     assert copy[2].threshold == copy.report[0].threshold + 0.25
     assert copy.report[0].threshold % (32 * 16) == 0
     assert 0 < copy.report[0].threshold_error <= 0.25 / (32 * 16)
+
+
+@pytest.mark.parametrize("factor", [128, 16 * 16, 16 * 64])
+def test_a_threshold_that_is_whole_but_for_rounding_gets_the_margin(factor):
+    """``θ = (k + 49/128) s`` with ``s`` in float32 is ``128 k + 49`` steps of ``s / 128``, to seven digits."""
+    for whole in (1, 3, 54, 71, 829):
+        for threshold in (0.3, 0.7, 1.0, 1.1):
+            scale = torch.tensor(threshold / (whole + 49 / 128)).item()
+            step = kept_step(scale, threshold, factor, 49 / 128)
+            expected = (128 * whole + 49) * factor // 128
+            assert step.whole == expected
+            assert expected < step.compared < expected + 1
+    assert kept_step(1.0, 7.25, 2, 0.25) == Step(1.0, 14, 14.5, 0.0), "not whole: left as it is"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bit_floats_do_not_hold_the_integers(dtype):
+    with pytest.raises(UserError, match=f"weights of layer '1' are {dtype}: train quantised weights in float32"):
+        on_grids(dense("zero").to(dtype), 4)
+    net = on_grids(dense("zero"), 4)
+    with torch.no_grad():
+        net[1].bias.fill_(60.0)
+    copy = quantize(net.to(dtype), None, input_scale=255)
+    unit = net[1].weight_scale.item() / 255
+    assert torch.equal(copy[1].bias, torch.full((32,), round(60 / unit), dtype=torch.float32))
+    assert copy[1].bias.max() > torch.finfo(torch.float16).max
+    assert copy[1].weight.abs().max() == 7
 
 
 def test_double_precision_keeps_its_integers():

@@ -42,7 +42,25 @@ def test_train_evaluate_and_report(update, tmp_path, monkeypatch, capsys):
     page = (out / "report.html").read_text()
     assert "No spikes, weights and errors are shown" not in page
     assert "--weight-bits 4" in page
-    assert load_run(out).net[1].grid.high == 7
+    layer = load_run(out).net[1]
+    assert (layer.grid.high, layer.bias_steps, layer.quantization.input_levels) == (7, 64, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [([], 16), (["--encoding", "rate"], 1), (["--input-levels", "10"], 10)],
+)
+def test_biases_follow_the_levels_of_the_data(options, levels, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    assert command(monkeypatch, "train", *SMALL, *options, "--epochs", "1", "--quiet", "--no-report", "--out", out) == 0
+    assert load_run(out).net[1].quantization.input_levels == levels
+
+
+def test_a_run_in_floats_has_no_levels(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    options = ["--weight-bits", "32", "--epochs", "1", "--quiet", "--no-report"]
+    assert command(monkeypatch, "train", *SMALL, *options, "--out", out) == 0
+    assert load_run(out).config.input_levels is None
 
 
 def test_wrong_bits_are_one_line(tmp_path, monkeypatch, capsys):

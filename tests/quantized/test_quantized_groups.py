@@ -7,8 +7,8 @@ from spikelfp import models, nn
 from spikelfp.errors import UnknownNameError, UserError
 from spikelfp.quantized import Quantization, WeightGrids, choose_scale
 from spikelfp.quantized.groups import groups
-from spikelfp.quantized.network import INPUT_STEPS, SPIKE_STEPS
-from spikelfp.quantized.scale import TIE_MARGIN
+from spikelfp.quantized.network import bias_steps
+from spikelfp.quantized.scale import FINE_MARGIN
 
 
 def described(net):
@@ -31,7 +31,15 @@ def test_recurrent_connections_share_the_scale_of_the_layer_in_front():
     assert described(net) == [(["0", "1.recurrent"], 0.5, True), (["3.recurrent"], 1.0, True)]
     WeightGrids(net, Quantization(4))
     assert net[0].weight_scale == net[1].recurrent.weight_scale
-    assert (net[0].bias_steps, net[1].recurrent.bias_steps) == (INPUT_STEPS, SPIKE_STEPS)
+    assert (net[0].bias_steps, net[1].recurrent.bias_steps) == (255, 64)
+
+
+@pytest.mark.parametrize(("levels", "steps"), [(1, 64), (3, 96), (15, 120), (16, 64), (64, 64), (65, 65), (255, 255)])
+def test_sums_of_weights_are_whole_steps_of_a_bias(levels, steps):
+    net = nn.Sequential(nn.Linear(6, 4), nn.LIF())
+    WeightGrids(net, Quantization(4, input_levels=levels))
+    assert net[0].bias_steps == bias_steps(levels) == steps
+    assert steps % levels == 0
 
 
 def test_a_normalisation_or_a_branch_gives_a_layer_its_own_unit():
@@ -48,7 +56,7 @@ def test_thresholds_are_whole_numbers_of_steps_and_the_margin(bits, update):
     WeightGrids(net, Quantization(bits, update))
     for layer in net:
         if isinstance(layer, nn.Linear):
-            steps = 0.6 / layer.grid.scale - TIE_MARGIN
+            steps = 0.6 / layer.grid.scale - FINE_MARGIN
             assert steps == pytest.approx(round(steps), abs=1e-4)
             assert steps > 0.9
             assert layer.bias_grid.scale == pytest.approx(layer.grid.scale / layer.bias_steps, rel=1e-6)

@@ -7,8 +7,8 @@ import torch
 
 from spikelfp.errors import UnknownNameError, UserError
 from spikelfp.quantized import CLIPS, choose_scale
-from spikelfp.quantized.grid import Grid, largest
-from spikelfp.quantized.scale import MEAN_MULTIPLES, PERCENTILE, TIE_MARGIN, check_weights, threshold_scale
+from spikelfp.quantized.grid import largest
+from spikelfp.quantized.scale import FINE_MARGIN, MEAN_MULTIPLES, PERCENTILE, check_weights, threshold_scale
 
 
 def squared_error(weight: torch.Tensor, scale: float, bits: int) -> float:
@@ -104,15 +104,15 @@ def test_powers_of_two(clip):
     if clip == "max":
         assert found == 2 * below
     if clip == "mse":
-        errors = {scale: Grid.symmetric(scale, 4).squared_error(weight) for scale in (below, 2 * below)}
+        errors = {scale: squared_error(weight, scale, 4) for scale in (below, 2 * below)}
         assert found == min(errors, key=errors.get)
 
 
 def test_the_threshold_is_a_whole_number_of_steps_and_the_margin():
     for free in (0.9, 0.2, 0.03, 0.0007):
         steps, scale = threshold_scale(free, 0.7)
-        assert steps * scale + TIE_MARGIN * scale == pytest.approx(0.7)
-        assert steps == 1 or abs(0.7 / free - TIE_MARGIN - steps) <= 0.5
+        assert steps * scale + FINE_MARGIN * scale == pytest.approx(0.7)
+        assert steps == 1 or abs(0.7 / free - FINE_MARGIN - steps) <= 0.5
     assert threshold_scale(5.0, 0.7)[0] == 1
 
 
@@ -127,3 +127,10 @@ def test_what_is_refused():
             choose_scale(torch.ones(3), bits)
     with pytest.raises(UnknownNameError, match="did you mean 'mse'"):
         choose_scale(torch.ones(3), 4, "mes")
+
+
+def test_in_training_no_tenth_of_a_bias_step_equals_a_threshold():
+    """β = 0.9 makes membranes of tenths, hundredths, … of the 64th of a step that a bias is."""
+    assert (FINE_MARGIN * 64) % 1 == 49 / 128
+    for digits in range(7):
+        assert (FINE_MARGIN * 64 * 10**digits) % 1 != 0

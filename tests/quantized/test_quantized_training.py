@@ -7,7 +7,7 @@ import torch
 from spikelfp import TemporalTrainer, Trainer, data, methods, models, nn, rewards, rules
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.quantized import Quantization, WeightGrids
-from spikelfp.quantized.scale import TIE_MARGIN
+from spikelfp.quantized.scale import FINE_MARGIN
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import Interrupted, load_run, train
 
@@ -199,13 +199,13 @@ def integer_spikes(net, images, steps):
             weight, bias = (values.detach().numpy().astype(int).astype(object) for values in (weight, bias))
             assert layer.bias_steps % unit == 0
             current = spikes @ weight.T * (layer.bias_steps // unit) + bias
-            threshold = round(layer_threshold(net, layer) / layer.grid.scale - TIE_MARGIN)
-            numerator = (128 * threshold + 49) * layer.bias_steps  # θ in 128ths of a bias step
+            threshold = round(layer_threshold(net, layer) / layer.grid.scale - FINE_MARGIN)
+            numerator = (8192 * threshold + 3121) * layer.bias_steps  # θ in 8192nds of a bias step
         elif isinstance(layer, nn.LIF):
             carried, fired = np.zeros(current.shape[1:], dtype=object), []
             for t, drive in enumerate(current):
                 membrane = carried + drive * 2**t
-                fired.append((membrane * 128 > numerator * 2**t).astype(int))
+                fired.append((membrane * 8192 > numerator * 2**t).astype(int))
                 carried = np.where(fired[-1], 0, membrane)
             spikes, unit = np.array(fired).astype(object), 1
     return spikes.astype(int)
