@@ -23,10 +23,11 @@ from hw_export.quantize import QuantizedNetwork, accuracy_by_layer, compare, qua
 from hw_export.quantize.trained import is_trained
 from hw_export.samples import Samples, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip
-from spikelfp.data import encode
+from spikelfp.data import ArrayDataset, encode
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.files import write_text
 from spikelfp.registry import check_name
+from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run
 from spikelfp.training.state import predict
 
@@ -67,25 +68,11 @@ def build(
     _refuse_existing(Path(out), overwrite)
     loaded = load_run(run, weights, data_dir)
     config, splits = loaded.config, loaded.splits()
-    test = splits.test
-    images, labels = test.__getitems__(range(min(samples, len(test))))
-    steps = config.steps or 1
-    if config.encoding == "constant":
-        per_unit = 1 / test.scale
-        scale = round(per_unit) if abs(per_unit - round(per_unit)) < 1e-6 * per_unit else None
-        shown = Samples(images, labels, steps, scale=scale)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            shown = Samples(encode(config.encoding, images, steps), labels, steps, static=False, scale=1)
-    if input_scale is not None:
-        shown = shown.rounded(input_scale)
+    shown = shown_samples(config, splits.test, samples, input_scale)
     calibration = None
     if clip == "output":
         known, _ = splits.train.__getitems__(range(min(CALIBRATION, len(splits.train))))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            calibration = encode(config.encoding, known, steps)
+        calibration = _encoded(config, known)
     facts = {name: getattr(config, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
     if bits is None and not is_trained(loaded.net):
         bits = TARGETS[target].default_bits
@@ -102,6 +89,27 @@ def build(
         overwrite=overwrite,
         facts=facts,
     )
+
+
+def shown_samples(config: RunConfig, data: ArrayDataset, count: int, input_scale: int | None = None) -> Samples:
+    """The first ``count`` samples of ``data``, encoded as the run ``config`` was trained; rounded to ``input_scale``
+    levels, if that is given."""
+    images, labels = data.__getitems__(range(min(count, len(data))))
+    steps = config.steps or 1
+    if config.encoding == "constant":
+        per_unit = 1 / data.scale
+        scale = round(per_unit) if abs(per_unit - round(per_unit)) < 1e-6 * per_unit else None
+        shown = Samples(images, labels, steps, scale=scale)
+    else:
+        shown = Samples(_encoded(config, images), labels, steps, static=False, scale=1)
+    return shown if input_scale is None else shown.rounded(input_scale)
+
+
+def _encoded(config: RunConfig, images: Tensor) -> Tensor:
+    """Sequences ``[T, B, …]``, the same ones every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return encode(config.encoding, images, config.steps or 1)
 
 
 def write_export(
@@ -216,7 +224,8 @@ def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential
     if (
         not isinstance(manifest, dict)
         or manifest.get("format") != FORMAT
-        or not isinstance(manifest.get("sha256"), dict)
+        or not isinstance(manifest.get("target"), str)
+        or not all(isinstance(manifest.get(name), dict) for name in ("versions", "sha256"))
     ):
         raise DataError(f"{folder / MANIFEST} is no manifest of format {FORMAT}")
     return manifest, load_network(folder / MODEL), load_samples(folder / SAMPLES)

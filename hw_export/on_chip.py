@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hw_export.integer import Counts, IntegerNetwork, IntegerSimulator, Run
@@ -21,7 +22,8 @@ from hw_export.verify import Difference, LayerResult, Result
 from spikelfp.errors import DataError
 
 SPIKES = "spikes.npz"
-"""How often every neuron fires at every step for the samples of an export, uint8 ``[T, B, …]`` by name of the layer."""
+"""How often every neuron fires at every step for the samples of an export, uint8 ``[T, B, …]`` by name of the layer;
+uint16 or uint32 for a layer that fires more than 255 times in a step."""
 
 
 def run_on_chip(chip: Chip, network: IntegerNetwork, samples: Samples) -> Run:
@@ -35,9 +37,9 @@ def facts_of(chip: Chip, network: IntegerNetwork, run: Run, samples: Samples, cl
     counts = run.counts
     energy = estimate(counts, energy_model(chip.name.split("-")[0]))  # xylo-a3 is a xylo
     return {
-        "accuracy": (run.classes == samples.labels).float().mean().item(),
-        "agreement": (run.classes == classes).float().mean().item(),
-        "rates": {name: spikes.float().mean().item() for name, spikes in run.spikes.items()},
+        "accuracy": (run.classes == samples.labels).double().mean().item(),
+        "agreement": (run.classes == classes).double().mean().item(),
+        "rates": {name: spikes.sum(dtype=torch.int64).item() / spikes.numel() for name, spikes in run.spikes.items()},
         "saturated": dict(run.saturated),
         "per_sample": {**_numbers(counts), "layers": {name: _numbers(part) for name, part in counts.layers.items()}},
         "energy": {
@@ -56,7 +58,12 @@ def _numbers(counts: Counts) -> dict[str, float]:
 
 def save_spikes(path: Path, run: Run) -> None:
     """Write the spikes of a run, for :func:`verify_chip` and for the tests of a firmware."""
-    write_arrays(path, {name: spikes.numpy().astype(np.uint8) for name, spikes in run.spikes.items()})
+    write_arrays(path, {name: _narrow(spikes.numpy()) for name, spikes in run.spikes.items()})
+
+
+def _narrow(counts: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
+    """``counts``, none below 0, in the smallest type that holds them."""
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
 def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: Samples) -> Result:
@@ -71,7 +78,7 @@ def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: 
     if list(recorded) != list(run.spikes):
         raise DataError(f"{folder / SPIKES} is of the layers {', '.join(recorded)}, not {', '.join(run.spikes)}")
     layers = tuple(
-        _compare(name, torch.from_numpy(recorded[name])[:, : len(samples)], spikes)
+        _compare(name, torch.from_numpy(recorded[name].astype(np.int64))[:, : len(samples)], spikes)
         for name, spikes in run.spikes.items()
     )
     different = any(layer.differences for layer in layers)
@@ -89,7 +96,7 @@ def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: 
 def _compare(name: str, recorded: Tensor, found: Tensor) -> LayerResult:
     if recorded.shape != found.shape:
         raise DataError(f"layer {name!r} was recorded as {tuple(recorded.shape)}, it gives {tuple(found.shape)}")
-    wrong = recorded != found.to(torch.uint8)
+    wrong = recorded != found
     first = None
     if wrong.any():
         step, sample, *neuron = wrong.nonzero()[0].tolist()

@@ -29,10 +29,11 @@ FORMAT = 1
 class Target(ABC):
     """Writes a network in the form of one chip or tool.
 
-    summary: one line for ``hw-export targets``. bits: widths of weights it takes, 32 standing for floats.
-    default_bits: what is taken where none is asked for.
+    name: the one it is registered by. summary: one line for ``hw-export targets``. bits: widths of weights it takes, 32
+    standing for floats. default_bits: what is taken where none is asked for.
     """
 
+    name: str
     summary: ClassVar[str]
     bits: ClassVar[tuple[int, ...]]
     default_bits: ClassVar[int] = 8
@@ -48,7 +49,7 @@ class Target(ABC):
             whole = [one for one in self.bits if one < 32]
             floats = ", or 32 for floats" if 32 in self.bits else ""
             span = f"{whole[0]} to {whole[-1]}" if len(whole) > 1 else f"{whole[0]}"
-            raise UserError(f"the target takes {span} bits{floats}, got {bits}")
+            raise UserError(f"{self.name} takes {span} bits{floats}, got {bits}")
         return width
 
     def describe(self) -> dict[str, Any]:
@@ -59,12 +60,11 @@ class Target(ABC):
 class Chip(Target):
     """A chip of spiking neurons in whole numbers.
 
-    name: the one it is registered by. arithmetic: of its neurons. limits: its own; those of its resets and decays come
+    arithmetic: of its neurons. limits: its own; those of its resets and decays come
     with the arithmetic. per_channel: whether the neurons of a layer may have different thresholds. sources: where the
     numbers are from.
     """
 
-    name: str
     arithmetic: Arithmetic
     limits: tuple[Limit, ...]
     per_channel: ClassVar[bool] = False
@@ -92,7 +92,7 @@ class Chip(Target):
         if net.input_scale is None:
             raise UserError(
                 f"{self.name} takes inputs of whole numbers: give spikes or inputs of a known scale, "
-                "or round them with --input-scale"
+                "or round them to few levels with --input-scale" + "".join(f"; {note}" for note in net.notes)
             )
         return IntegerNetwork.of(net, input_shape)
 
@@ -154,7 +154,8 @@ class Chip(Target):
         except DataError:
             raise
         except Exception as error:  # a damaged file fails in many ways
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            text = f"it has no {error}" if isinstance(error, KeyError) else (str(error) or type(error).__name__)
+            text = text.splitlines()[0]
             raise DataError(f"{folder} holds no readable network of {self.name}: {text}") from None
 
     def describe(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Biases(Limit):
     high: int
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
-        advice = "use layers without bias"
+        advice = "use layers without bias (train with --no-bias)"
         if self.low or self.high:
             advice = f"{_smaller(network)}, or no bias"
         for layer in network.products:
@@ -206,7 +206,8 @@ class Events(Limit):
     most: int
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
-        advice = "encode the inputs as spikes" if self.most == 1 else "use inputs of fewer levels, or spikes"
+        fewer = "" if self.most == 1 else "use inputs of fewer levels (--input-scale), or "
+        advice = f"{fewer}encode the inputs as spikes (train with --encoding rate)"
         yield from above(None, "largest input, in events a step,", network.input_scale, self.most, advice)
 
     def __str__(self) -> str:
@@ -228,7 +229,7 @@ class Inputs(Limit):
 
 def _smaller(network: IntegerNetwork) -> str:
     """What makes the sums of a network smaller; inputs of many levels make those of its first layer large."""
-    return "use fewer --bits" + (", or inputs of fewer levels" if network.input_scale > 1 else "")
+    return "use fewer --bits" + (", or inputs of fewer levels (--input-scale)" if network.input_scale > 1 else "")
 
 
 def _is_max_pool(layer: Layer) -> bool:

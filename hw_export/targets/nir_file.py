@@ -18,6 +18,7 @@ FILE = "network.nir"
 class NirFile(Target):
     """``network.nir`` in the default dialect."""
 
+    name = "nir"
     summary: ClassVar[str] = "NIR graph (HDF5), read by snnTorch, norse, sinabs and other simulators and toolchains"
     bits: ClassVar[tuple[int, ...]] = (*range(2, 17), 32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,15 +10,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hw_export.updates.framing import MAGIC, PREFIX
+from hw_export.updates.grids import BITS
 from hw_export.updates.image_file import load_image, save_image
 from hw_export.updates.online import ONLINE_LR, record_run
-from hw_export.updates.plot import save_plot
 from hw_export.updates.replay import replay
 from hw_export.updates.summary import Summary, inspect
 from spikelfp.command import OK, new_app, print_json
 from spikelfp.errors import UserError
 from spikelfp.quantized.scale import CLIPS
 from spikelfp.training.optimizer import optimizers
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""What every PNG file begins with."""
 
 updates_app = new_app("Record training as a stream of changed integers, look into it, and bring it back.")
 
@@ -40,9 +45,17 @@ def record_command(
     optimizer: Annotated[
         str | None, typer.Option(help=f"optimiser: {', '.join(optimizers)}", show_default="the run's")
     ] = None,
-    bits: Annotated[int, typer.Option(help="bits of a weight, 2 to 16")] = 8,
+    bits: Annotated[
+        int | None, typer.Option(help="bits of a weight, 2 to 16", show_default=f"as trained, else {BITS}")
+    ] = None,
     clip: Annotated[str, typer.Option(help=f"how scales are chosen: {', '.join(CLIPS)}")] = "mse",
     headroom: Annotated[float, typer.Option(help="factor on the scales, room for weights that grow")] = 1.0,
+    input_scale: Annotated[
+        int | None,
+        typer.Option(
+            help="the receiver's inputs are whole numbers of so many steps to 1", show_default="the levels of the data"
+        ),
+    ] = None,
     every: Annotated[int, typer.Option(help="steps between two looks at the weights")] = 1,
     embed: Annotated[bool, typer.Option("--embed/--no-embed", help="keep the base image in the stream")] = True,
     weights: Annotated[str, typer.Option(help="checkpoint of the run: last or best")] = "last",
@@ -55,6 +68,7 @@ def record_command(
     as_json: Json = False,
 ) -> int:
     """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
+    _refuse_to_replace(out, overwrite)
     done = record_run(
         run,
         out,
@@ -65,6 +79,7 @@ def record_command(
         bits=bits,
         clip=clip,
         headroom=headroom,
+        input_scale=input_scale,
         every=every,
         embed=embed,
         weights=weights,
@@ -98,9 +113,13 @@ def inspect_command(
     as_json: Json = False,
 ) -> int:
     """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
+    if plot is not None and Path(plot).exists() and not _begins_with(plot, PNG):
+        raise UserError(f"{plot} is no PNG file, so it is not replaced: name another --plot")
     summary = inspect(stream, None if base is None else load_image(base))
     _show(summary)
     if plot is not None:
+        from hw_export.updates.plot import save_plot  # matplotlib takes longer to import than most streams to read
+
         save_plot(summary, plot)
         print(f"plot: {plot}")
     if as_json:
@@ -119,8 +138,7 @@ def replay_command(
     as_json: Json = False,
 ) -> int:
     """Write the integers of a step of training, or of the last, as an image."""
-    if Path(out).exists() and not overwrite:
-        raise UserError(f"{out} exists already: replace it with --overwrite, or name another --out")
+    _refuse_to_replace(out, overwrite, keep=[stream] if base is None else [stream, base])
     image = replay(stream, None if base is None else load_image(base), upto, strict=strict)
     save_image(out, image)
     digest = image.digest().hex()
@@ -132,6 +150,26 @@ def replay_command(
             {"out": out, "step": image.step, "bytes": image.nbytes, "digest": digest, "notes": list(image.notes)}
         )
     return OK
+
+
+def _refuse_to_replace(path: str, overwrite: bool, keep: Sequence[str] = ()) -> None:
+    """Nothing but a stream or an image is replaced, and not one of ``keep``, which are about to be read."""
+    if not Path(path).exists():
+        return
+    if not overwrite:
+        raise UserError(f"{path} exists already: replace it with --overwrite, or name another --out")
+    if any(Path(one).exists() and Path(path).samefile(one) for one in keep):
+        raise UserError(f"{path} is what is to be read, so it is not overwritten: name another --out")
+    if not _begins_with(path, MAGIC + PREFIX):
+        raise UserError(f"{path} is no stream and no image, so it is not overwritten: name another --out")
+
+
+def _begins_with(path: str, wanted: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(wanted)) == wanted
+    except OSError:
+        return False
 
 
 def _show(summary: Summary) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hw_export.quantize.trained import as_floats
 from hw_export.updates.packing import FLOAT64, TAGS, VALUE_BITS, typed
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.quantized import Grid
@@ -156,8 +157,10 @@ class IntegerImage:
         }
 
     def to_net(self, net: torch.nn.Module) -> torch.nn.Module:
-        """A copy of ``net`` whose parameters are ``scale · q``: what the integers stand for."""
+        """A copy of ``net`` whose parameters are ``scale · q``: what the integers stand for. It computes with them as
+        they are, also where ``net`` is trained with quantised weights."""
         made = copy.deepcopy(net)
+        as_floats(made)
         live = dict(made.named_parameters())
         for p in self.parameters:
             if p.name not in live or tuple(live[p.name].shape) != p.shape:

@@ -7,8 +7,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from hw_export.build import shown_samples
 from hw_export.updates.content import Plain
-from hw_export.updates.grids import grids_of
+from hw_export.updates.grids import grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
 from spikelfp.errors import UserError
 from spikelfp.registry import check_name
@@ -21,6 +22,9 @@ ONLINE_LR = 0.01
 
 EVALUATION_BATCH = 256
 
+SAMPLES = 100
+"""Test samples that tell whether inputs are whole numbers, as many as an export has by default."""
+
 
 def record_run(
     run: str | Path,
@@ -30,9 +34,10 @@ def record_run(
     batch_size: int = 1,
     lr: float | None = None,
     optimizer: str | None = None,
-    bits: int = 8,
+    bits: int | None = None,
     clip: str = "mse",
     headroom: float = 1.0,
+    input_scale: int | None = None,
     every: int = 1,
     embed: bool = True,
     weights: str = "last",
@@ -45,8 +50,10 @@ def record_run(
 
     The method and all settings are the run's, but for batches of ``batch_size``, a constant learning rate ``lr`` (a
     hundredth of the run's, unless given), an ``optimizer`` that starts anew, and ``seed`` of the order of the samples.
-    The run folder is not touched. Returns the accuracy on the test set before and after, of the float weights and of
-    the integers, and what was written and how long it took, in seconds.
+    ``bits`` are by default those the run was trained with, else 8. ``input_scale`` is that of the receiver's inputs, by
+    default the levels of the data, as for :func:`~hw_export.build.build`, whose integers the stream then begins with;
+    the header notes it where there is one. The run folder is not touched. Returns the accuracy on the test set before
+    and after, of the live weights and of the integers, and what was written and how long it took, in seconds.
     """
     if steps < 1:
         raise UserError(f"the number of steps must be at least 1, got {steps}")
@@ -70,14 +77,20 @@ def record_run(
     )
     net = loaded.net
     examiner = make_trainer(net, replace(config, batch_size=EVALUATION_BATCH))
-    grids = grids_of(net, bits, clip, headroom=headroom)
+    shown = shown_samples(config, splits.test, SAMPLES, input_scale)
+    made = integers_of(net, bits, clip, None if shown.integers() is None else shown.scale)
+    if input_scale is not None and made.input_scale is None:
+        why = "; ".join(made.notes) or "inputs below 0 or above 1 are no counts of steps"
+        raise UserError(f"the receiver cannot take inputs of {input_scale} steps: {why}")
+    grids = grids_like(net, made, headroom)
     about: dict[str, Plain] = {
         "run": Path(run).resolve().name,
         "batch_size": batch_size,
         "lr": config.lr,
         "optimizer": config.optimizer,
+        "headroom": headroom,
+        "input_scale": made.input_scale,
     }
-    about["headroom"] = headroom
     before = examiner.evaluate(splits.test).accuracy
     recording = 0.0
     with UpdateRecorder(net, out, grids=grids, every=every, embed=embed, about=about, overwrite=overwrite) as recorder:
@@ -96,7 +109,7 @@ def record_run(
         trainer.fit(splits.train, epochs, after_step=after_step)
         seconds = perf_counter() - start
     image = recorder.image()
-    integers = make_trainer(image.to_net(net), replace(config, batch_size=EVALUATION_BATCH))
+    integers = make_trainer(image.to_net(net), replace(config, batch_size=EVALUATION_BATCH, weight_bits=32))
     return {
         "out": str(out),
         "steps": recorder.steps,

@@ -23,9 +23,10 @@ def quantized(net: torch.nn.Module, image: IntegerImage, *, input_scale: int | N
     """``net`` with the integers of ``image`` and the whole thresholds that go with its grids.
 
     With grids of :func:`grids_of` at ``headroom=1`` and the weights it saw, this is
-    ``quantize(net, bits, input_scale=input_scale)``; with headroom, its scales and thresholds are the recording's. What
-    follows a stream must start from here: the integers mean something with these thresholds alone. input_scale: the one
-    the grids were chosen for. The report has no bound on sums, because the weights are going to change.
+    ``quantize(net, bits, input_scale=input_scale, fine_biases=False)``; with headroom, its scales and thresholds are
+    the recording's. What follows a stream must start from here: the integers mean something with these thresholds
+    alone. input_scale: the one the grids were chosen for (``about["input_scale"]`` of a stream of ``hw-export updates
+    record``). The report has no bound on sums, because the weights are going to change.
 
     Raises :class:`~spikelfp.errors.UserError` for an image of another network or other bits, with a scale for each
     channel, or with grids on which a threshold is no whole number of steps.
@@ -34,19 +35,22 @@ def quantized(net: torch.nn.Module, image: IntegerImage, *, input_scale: int | N
     bits = next(iter(tops)).bit_length() + 1 if len(tops) == 1 else 0
     if bits < 2 or tops != {2 ** (bits - 1) - 1}:
         raise UserError(f"weights on grids up to {', '.join(map(str, sorted(tops)))} are no layers of the same bits")
-    made = quantize(net, bits, input_scale=input_scale)
-    live, own, areas = dict(net.named_parameters()), dict(made.named_parameters()), pooled_areas(net)
+    made = quantize(net, bits, input_scale=input_scale, fine_biases=False)
+    own, areas = dict(made.named_parameters()), pooled_areas(net)
     for p in image.parameters:
         if p.name not in own or tuple(own[p.name].shape) != p.shape:
             raise UserError(f"the network has no parameter {p.name} of shape {p.shape}")
         area = areas[p.name.rpartition(".")[0]] if p.name.endswith(".bias") else 1
         own[p.name].copy_(torch.from_numpy(image.arrays[p.name].astype(np.float64) / area))
-    made.report = tuple(_report(made, report, image, live[f"{report.layer}.weight"]) for report in made.report)
+    made.report = tuple(_report(made, net, report, image) for report in made.report)
     return made
 
 
-def _report(made: QuantizedNetwork, report: LayerReport, image: IntegerImage, live: Tensor) -> LayerReport:
+def _report(made: QuantizedNetwork, net: torch.nn.Module, report: LayerReport, image: IntegerImage) -> LayerReport:
     """The report of a layer with the grid of the image; the threshold behind it is set to match."""
+    layer = net.get_submodule(report.layer)
+    assert isinstance(layer, (nn.Linear, nn.Conv2d))
+    live = layer.weight
     name = f"{report.layer}.weight"
     grid = image.grids[name]
     if isinstance(grid.scale, Tensor) or (report.threshold is not None and not isinstance(report.threshold, int)):
@@ -55,11 +59,13 @@ def _report(made: QuantizedNetwork, report: LayerReport, image: IntegerImage, li
     if report.neurons is not None and threshold is not None:
         lif = made.get_submodule(report.neurons)
         assert isinstance(lif, nn.LIF)
-        wanted = lif.threshold * report.scale / grid.scale - TIE_MARGIN
-        threshold = max(1, round(wanted))
-        if abs(wanted - threshold) > _OFF:
-            raise UserError(f"the threshold behind {name} is {wanted:.3f} of its steps: choose grids with grids_of")
-        lif.constants = replace(lif.constants, threshold=float(np.float32(threshold + TIE_MARGIN)))
+        compared = lif.threshold * report.scale / grid.scale
+        threshold = int(compared)
+        if layer.grid is None:  # one that was trained on a grid keeps the part of a step that its threshold has
+            wanted, compared = compared - TIE_MARGIN, threshold + TIE_MARGIN
+            if threshold < 1 or abs(wanted - threshold) > _OFF:
+                raise UserError(f"the threshold behind {name} is {wanted:.3f} of its steps: choose grids with grids_of")
+        lif.constants = replace(lif.constants, threshold=float(np.float32(compared)))
     weight, bias = image.arrays[name], image.arrays.get(f"{report.layer}.bias")
     error = (live - grid.to_real(torch.from_numpy(weight.astype(np.int32)).to(live))).square().sum(dtype=torch.float64)
     return replace(

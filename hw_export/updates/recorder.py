@@ -48,8 +48,8 @@ class UpdateRecorder:
     ends with; what a crash left of its last frame is removed. base: for a stream to be resumed that has none itself.
 
     steps: since the base image, whatever the trainer counts. frames, bytes: written so far, the header aside. base: the
-    image it began with. Leaving the ``with`` block writes a last frame
-    and a mark with the digest of the image; leaving it by an exception does not, so that the stream says it was cut.
+    image it began with. Leaving the ``with`` block writes a last frame and a mark with the digest of the image; leaving
+    it by an exception does not, so that the stream says it was cut.
 
     Raises :class:`~spikelfp.errors.UserError` for what cannot be recorded, :class:`~spikelfp.errors.SaveError` when the
     file cannot be written, and :class:`~spikelfp.errors.NonFiniteError` at the first NaN or infinity.
@@ -60,7 +60,7 @@ class UpdateRecorder:
         net: torch.nn.Module,
         path: str | Path,
         *,
-        bits: int = 8,
+        bits: int | None = None,
         grids: Mapping[str, Grid] | None = None,
         every: int = 1,
         clip: str = "mse",

@@ -318,6 +318,21 @@ def test_only_integers_in_the_unit_range_are_scaled():
     assert Samples(eight_bit * 255, labels, STEPS, scale=1).integers() is None
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Synaptic(), nn.RecurrentLIF(10), nn.RecurrentSynaptic(10), nn.MultiSpikeLIF(), nn.LI(), nn.Scale(2.0)],
+    ids=lambda layer: type(layer).__name__,
+)
+@pytest.mark.parametrize("bits", [8, 32])
+def test_layers_that_exports_do_not_hold_are_one_clear_error(tmp_path, samples, layer, bits):
+    net = nn.Sequential(nn.Linear(24, 10), nn.LIF(), nn.Linear(10, 10), layer)
+    with pytest.raises(UserError) as caught:
+        write_export(net, samples, tmp_path / "e", bits=bits)
+    assert "\n" not in str(caught.value)
+    assert "'3'" in str(caught.value) or "layer_3" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_max_pooling_is_refused_before_anything_is_written(tmp_path):
     shown = Samples(torch.zeros(BATCH, 1, 28, 28), torch.zeros(BATCH, dtype=torch.int64), 2, scale=255)
     with pytest.raises(UserError, match="--pool avg"):
