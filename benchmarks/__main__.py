@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from benchmarks import curves, epochs, gpu, integer, quantization, rules, step
+from benchmarks import curves, epochs, gpu, integer, quantization, rules, step, updates
 from benchmarks.record import arguments
 
 
@@ -26,6 +26,7 @@ def main(given: list[str] | None = None) -> None:
     curves.main(common)
     integer.main(common)
     quantization.main(with_data)
+    updates.main(with_data)
     if torch.cuda.is_available():
         gpu.main(common)
     else:

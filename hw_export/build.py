@@ -97,9 +97,7 @@ def shown_samples(config: RunConfig, data: ArrayDataset, count: int, input_scale
     images, labels = data.__getitems__(range(min(count, len(data))))
     steps = config.steps or 1
     if config.encoding == "constant":
-        per_unit = 1 / data.scale
-        scale = round(per_unit) if abs(per_unit - round(per_unit)) < 1e-6 * per_unit else None
-        shown = Samples(images, labels, steps, scale=scale)
+        shown = Samples(images, labels, steps, scale=data.levels)
     else:
         shown = Samples(_encoded(config, images), labels, steps, static=False, scale=1)
     return shown if input_scale is None else shown.rounded(input_scale)

@@ -26,7 +26,7 @@ def trained_grid(name: str, layer: nn.Linear | nn.Conv2d, bits: int | None) -> G
     own = bits_of(layer.grid)
     if bits is not None and bits != own:
         raise UserError(
-            f"layer {name!r} was trained with weights of {own} bits, so they cannot have {bits}: leave bits out (None)"
+            f"layer {name!r} was trained with weights of {own} bits, so they cannot have {bits}: ask for {own}, or none"
         )
     return layer.grid
 

@@ -58,7 +58,7 @@ def record_command(
     ] = None,
     every: Annotated[int, typer.Option(help="steps between two looks at the weights")] = 1,
     embed: Annotated[bool, typer.Option("--embed/--no-embed", help="keep the base image in the stream")] = True,
-    weights: Annotated[str, typer.Option(help="checkpoint of the run: last or best")] = "last",
+    weights: Annotated[str, typer.Option(help="checkpoint of the run: last, best, or initial")] = "last",
     seed: Annotated[int | None, typer.Option(help="of the order of samples", show_default="the run's")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     data_dir: Annotated[

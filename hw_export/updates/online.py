@@ -50,6 +50,7 @@ def record_run(
 
     The method and all settings are the run's, but for batches of ``batch_size``, a constant learning rate ``lr`` (a
     hundredth of the run's, unless given), an ``optimizer`` that starts anew, and ``seed`` of the order of the samples.
+    ``weights`` are those of the ``last``, the ``best`` or the ``initial`` checkpoint.
     ``bits`` are by default those the run was trained with, else 8. ``input_scale`` is that of the receiver's inputs, by
     default the levels of the data, as for :func:`~hw_export.build.build`, whose integers the stream then begins with;
     the header notes it where there is one. The run folder is not touched. Returns the accuracy on the test set before
@@ -57,7 +58,7 @@ def record_run(
     """
     if steps < 1:
         raise UserError(f"the number of steps must be at least 1, got {steps}")
-    check_name("weights", weights, ("last", "best"))
+    check_name("weights", weights, ("last", "best", "initial"))
     if optimizer is not None:
         check_name("optimizer", optimizer, optimizers)
     loaded = load_run(run, weights, data_dir)
