@@ -13,12 +13,12 @@ import torch
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import IntegerNetwork
 from hw_export.quantize import QuantizedNetwork
-from hw_export.targets.adapt import adapted
-from hw_export.targets.limits import Decays, Limit, Resets
-from hw_export.targets.notes import notes_of
-from hw_export.targets.outline import code_of, outline
-from hw_export.targets.store import read_facts, write_facts
-from hw_export.targets.violation import Violation
+from hw_export.targets.checks.limits import Decays, Limit, Resets
+from hw_export.targets.checks.notes import notes_of
+from hw_export.targets.checks.violation import Violation
+from hw_export.targets.files.outline import code_of, outline
+from hw_export.targets.files.store import read_facts, write_facts
+from hw_export.targets.mapping.adapt import adapted
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
 

@@ -13,10 +13,10 @@ import torch
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.limits import Biases, Blocks, Events, Kinds, Limit, Thresholds
-from hw_export.targets.netx import NO_CURRENT, read_netx, write_netx
-from hw_export.targets.outline import check_codes, code_of, rebuild
-from hw_export.targets.violation import Violation, above, below
+from hw_export.targets.checks.limits import Biases, Blocks, Events, Kinds, Limit, Thresholds
+from hw_export.targets.checks.violation import Violation, above, below
+from hw_export.targets.files.netx import NO_CURRENT, read_netx, write_netx
+from hw_export.targets.files.outline import check_codes, code_of, rebuild
 from spikelfp.errors import DataError
 
 FILE = "network.net"
@@ -53,7 +53,7 @@ class LoihiWeights(Limit):
 
 
 class Loihi(Chip):
-    """``network.net``, which ``lava.lib.dl.netx.hdf5.Network`` reads (:mod:`hw_export.targets.netx`).
+    """``network.net``, which ``lava.lib.dl.netx.hdf5.Network`` reads (:mod:`hw_export.targets.files.netx`).
 
     Weights of dense layers stand as they are, and netx shifts them into their 8 bits. Convolutions get no exponent from
     it: where their weights have both signs, and odd ones among them, weights, bias and threshold are doubled. Inputs of

@@ -12,9 +12,9 @@ import torch
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Pool
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.limits import Biases, Blocks, Kinds, Thresholds, Weights
-from hw_export.targets.outline import rebuild
-from hw_export.targets.speck_cores import CoreLayer, Cores, Shapes, assign, core_layers
+from hw_export.targets.checks.limits import Biases, Blocks, Kinds, Thresholds, Weights
+from hw_export.targets.files.outline import rebuild
+from hw_export.targets.mapping.speck_cores import CoreLayer, Cores, Shapes, assign, core_layers
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
 

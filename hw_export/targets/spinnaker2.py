@@ -13,13 +13,13 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pool
-from hw_export.targets.adapt import adapted
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.limits import Blocks, Events, Kinds, Limit, Thresholds, Weights
-from hw_export.targets.outline import rebuild
-from hw_export.targets.store import read_arrays, read_facts, write_arrays, write_facts
-from hw_export.targets.unroll import MOST, unrolled
-from hw_export.targets.violation import Violation, above
+from hw_export.targets.checks.limits import Blocks, Events, Kinds, Limit, Thresholds, Weights
+from hw_export.targets.checks.violation import Violation, above
+from hw_export.targets.files.outline import rebuild
+from hw_export.targets.files.store import read_arrays, read_facts, write_arrays, write_facts
+from hw_export.targets.mapping.adapt import adapted
+from hw_export.targets.mapping.unroll import MOST, unrolled
 from spikelfp.errors import DataError
 
 EACH = 256

@@ -13,11 +13,11 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Dense, IntegerNetwork
-from hw_export.targets import tinyodin_map as chip
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, Weights
-from hw_export.targets.outline import check_codes, code_of, rebuild
-from hw_export.targets.violation import Violation, above
+from hw_export.targets.checks.limits import Biases, Blocks, Kinds, Limit, Thresholds, Weights
+from hw_export.targets.checks.violation import Violation, above
+from hw_export.targets.files import tinyodin_map as chip
+from hw_export.targets.files.outline import check_codes, code_of, rebuild
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
 
@@ -41,7 +41,7 @@ class Rows(Limit):
 
 class TinyOdin(Chip):
     """``tinyodin.spi``: one SPI write a line, in the order to be sent, ``AAAAA DDDDD`` in hexadecimal: 20 bits of
-    address and 20 of data (:mod:`hw_export.targets.tinyodin_map`); ``#`` starts a comment.
+    address and 20 of data (:mod:`hw_export.targets.files.tinyodin_map`); ``#`` starts a comment.
 
     Rows 0 … are the inputs, then the neurons layer by layer. An input is a row of the crossbar whose neuron is
     disabled: its events are sent to the chip as those of that neuron. After the events of a step the chip is sent a

@@ -9,7 +9,7 @@ import pytest
 from updates_nets import recorded, same
 
 from hw_export.build import build
-from hw_export.targets.store import read_arrays
+from hw_export.targets.files.store import read_arrays
 from hw_export.updates import load_image, quantized, replay, save_image
 from hw_export.updates.command import updates_app
 from spikelfp.command import new_app, run_app

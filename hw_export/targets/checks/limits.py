@@ -1,7 +1,7 @@
 """What many chips limit, as data: each chip lists the limits that are its own.
 
 A limit finds the violations of a network and says in a line what it allows. All of them look at the network as the
-chip would run it (:func:`~hw_export.targets.adapt.adapted`).
+chip would run it (:func:`~hw_export.targets.mapping.adapt.adapted`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
-from hw_export.targets.violation import Violation, above, below
+from hw_export.targets.checks.violation import Violation, above, below
 
 KINDS: dict[type, str] = {
     Dense: "dense",

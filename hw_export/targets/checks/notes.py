@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pool
-from hw_export.targets.outline import code_of
+from hw_export.targets.files.outline import code_of
 
 
 def notes_of(network: IntegerNetwork, arithmetic: Arithmetic) -> list[str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pair, Pool
-from hw_export.targets.limits import Limit
-from hw_export.targets.violation import Violation, above
+from hw_export.targets.checks.limits import Limit
+from hw_export.targets.checks.violation import Violation, above
 
 KI = 1024
 KERNEL = tuple(KI * size for size in (16, 16, 16, 32, 32, 64, 64, 16, 16))

@@ -1,0 +1,1 @@
+"""What a chip cannot hold, and what it does differently."""
