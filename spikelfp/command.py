@@ -45,6 +45,9 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         sys.stderr.close()
         sys.exit(OK)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a command without its subcommand: help, laid out as it is
+            print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+            sys.exit(USER_MISTAKE)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's usage errors
             fail(_with_suggestion(error))
         if type(error).__name__ == "Abort":

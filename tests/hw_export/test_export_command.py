@@ -175,3 +175,11 @@ def test_what_counts_as_passed(statuses, by_default, asked_for):
     results = [Result(f"s{i}", "1", status) for i, status in enumerate(statuses)]
     assert _passed(results, all_must=False) is by_default
     assert _passed(results, all_must=True) is asked_for
+
+
+@pytest.mark.parametrize("arguments", [[], ["updates"]])
+def test_without_a_command_the_help_is_laid_out(command, arguments):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: hw-export")
+    assert len(err.splitlines()) > 8
