@@ -17,6 +17,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         ("train_for_levenshtein", 100, 1.5),  # updates; edits saved of about 3.2
         ("snntorch_model_in_place", 10, 0.9),
         ("norse_round_trip", 10, 0.85),
+        ("live_updates", 1, 0.7),
     ],
 )
 def test_an_example_learns(name, epochs, least):
