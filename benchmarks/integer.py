@@ -7,19 +7,16 @@ Both run the same network, the one quantised to 8 bits in the generic arithmetic
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from benchmarks.record import arguments, folder_of, save
 from benchmarks.start import scale_to
 from benchmarks.tables import rows
+from benchmarks.turns import medians
 from hw_export.integer import IntegerSimulator
 from spikelfp import models, nn
 
@@ -39,8 +36,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 FLOAT = "float forward"
 """What the others are compared with."""
-
-console = Console(stderr=True)
 
 
 def contenders(network: dict[str, Any], steps: int) -> dict[str, Callable[[], object]]:
@@ -65,17 +60,7 @@ def _forward(net: nn.Sequential, x: Tensor) -> Tensor:
 
 def measure(name: str, rounds: int, steps: int = 15) -> dict[str, float]:
     """Median milliseconds of each contender."""
-    runs = contenders(NETWORKS[name], steps)
-    times: dict[str, list[float]] = {contender: [] for contender in runs}
-    for run in runs.values():
-        run()
-        run()
-    for _ in track(range(rounds), description=name, console=console, transient=True):
-        for contender, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[contender].append(time.perf_counter() - start)
-    return {contender: statistics.median(seconds) * 1e3 for contender, seconds in times.items()}
+    return medians(contenders(NETWORKS[name], steps), rounds, name)
 
 
 def markdown(table: dict[str, dict[str, float]], about: str) -> str:

@@ -7,17 +7,14 @@ All rules train the same network in one process and take turns, a step each; com
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from benchmarks.plots import plot_rules
 from benchmarks.record import arguments, folder_of, save
+from benchmarks.turns import medians
 from spikelfp import methods, models, nn, rewards, rules
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...], int]] = {
@@ -35,8 +32,6 @@ RULES: dict[str, rules.Rule] = {
     "z⁺z⁻": rules.ZPlusMinus(),
     "γ": rules.Gamma(),
 }
-
-console = Console(stderr=True)
 
 
 def stepper(net: nn.Sequential, rule: rules.Rule, images: Tensor, labels: Tensor, steps: int) -> Callable[[], None]:
@@ -63,16 +58,7 @@ def measure(name: str, rounds: int) -> dict[str, float]:
     images, labels = torch.rand(shape), torch.randint(10, shape[:1])
     net = make()
     contenders = {rule: stepper(net, RULES[rule], images, labels, steps) for rule in RULES}
-    times: dict[str, list[float]] = {rule: [] for rule in contenders}
-    for step in contenders.values():
-        step()
-        step()
-    for _ in track(range(rounds), description=name, console=console, transient=True):
-        for rule, step in contenders.items():
-            start = time.perf_counter()
-            step()
-            times[rule].append(time.perf_counter() - start)
-    return {rule: statistics.median(seconds) * 1e3 for rule, seconds in times.items()}
+    return medians(contenders, rounds, name)
 
 
 def markdown(table: dict[str, dict[str, float]], about: str) -> str:

@@ -108,3 +108,17 @@ def measure(
         turns.results[name] |= {"ms": quartiles[1], "ms_quartiles": [quartiles[0], quartiles[2]]}
         turns.results[name]["steps"] = len(times[name])
     return turns.results
+
+
+def medians(contenders: dict[str, Callable[[], object]], rounds: int, description: str) -> dict[str, float]:
+    """Median milliseconds of each of the ``contenders``, functions in this process that are called by turns."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for call in contenders.values():
+        call()
+        call()
+    for _ in track(range(rounds), description=description, console=console, transient=True):
+        for name, call in contenders.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) * 1e3 for name, seconds in times.items()}

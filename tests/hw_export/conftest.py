@@ -6,8 +6,10 @@ import pytest
 import torch
 from export_nets import BATCH, STEPS, pixels
 
+from hw_export.cli import app
 from hw_export.samples import Samples
 from hw_export.simulators import SIMULATORS
+from spikelfp.command import run_app
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +36,16 @@ def simulator(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def samples() -> Samples:
     return Samples(pixels(24), torch.arange(BATCH) % 10, STEPS, scale=16)
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command line of ``hw-export``; returns exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run_app(app, "hw-export", [str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call

@@ -11,13 +11,11 @@ import yaml
 from export_nets import BATCH, STEPS, bernoulli, convolutional, dense
 
 from hw_export.build import build, read_export, write_export
-from hw_export.cli import app
 from hw_export.integer import IntegerSimulator
 from hw_export.on_chip import verify_chip
 from hw_export.samples import Samples
 from hw_export.targets import TARGETS, Chip
 from spikelfp import nn
-from spikelfp.command import run_app
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import train
@@ -39,17 +37,6 @@ def fitting(name: str) -> nn.Sequential:
 @pytest.fixture
 def spikes() -> Samples:
     return Samples(bernoulli(16), torch.arange(BATCH) % 6, STEPS, static=False, scale=1)
-
-
-@pytest.fixture
-def command(capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_app(app, "hw-export", [str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 @pytest.mark.parametrize("name", CHIPS)

@@ -11,10 +11,9 @@ import pytest
 from export_nets import dense
 
 from hw_export.build import write_export
-from hw_export.cli import _passed, app
+from hw_export.cli import _passed
 from hw_export.simulators import SIMULATORS
 from hw_export.verify import Result
-from spikelfp.command import run_app
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import train
 
@@ -23,19 +22,6 @@ from spikelfp.training.run import train
 def export(tmp_path, samples):
     write_export(dense("subtract"), samples, tmp_path / "export")
     return tmp_path / "export"
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command line; returns exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_app(app, "hw-export", [str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 def spoil(export) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,25 +12,14 @@ from updates_nets import recorded, same
 from hw_export.build import build
 from hw_export.targets.files.store import read_arrays
 from hw_export.updates import load_image, quantized, replay, save_image
-from hw_export.updates.command import updates_app
-from spikelfp.command import new_app, run_app
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train
 
 
 @pytest.fixture
-def command(capsys):
-    """Run a command line; returns exit code, stdout and stderr."""
-    app = new_app("Mounted as hw-export does.")
-    app.add_typer(updates_app, name="updates")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_app(app, "hw-export", ["updates", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
+def command(command):
+    """Run ``hw-export updates``; returns exit code, stdout and stderr."""
+    return partial(command, "updates")
 
 
 @pytest.fixture(scope="module")
