@@ -157,8 +157,11 @@ def write_export(
         fine_biases=chip is None,
     )
     width = chosen.check_bits(exported.bits)
+    chip_notes: list[str] = []
     if chip is not None:
-        chip.refuse(chip.integers(exported, samples.shape))
+        network = chip.integers(exported, samples.shape)
+        chip.refuse(network)
+        chip_notes = chip.notes(network)
     shown = whole if whole is not None and exported.input_scale is not None else samples
     found = compare(net, exported, samples.sequence(), samples.labels)
     refuse_silenced(found.rates, exported.bits, exported.clip)
@@ -193,7 +196,7 @@ def write_export(
             "notes": [
                 *_notes(exported, whole),
                 *(rate_notes(found.rates) if calibration is None else ()),
-                *(chip.notes(chip.integers(exported, samples.shape)) if chip is not None else ()),
+                *chip_notes,
             ],
             "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "sha256": {file.name: sha256(file) for file in sorted(beside.iterdir())},

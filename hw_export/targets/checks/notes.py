@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pool
+from hw_export.quantize.bounds import largest_sum
 from hw_export.targets.files.outline import code_of
 
 
@@ -63,17 +64,9 @@ def _overflows(network: IntegerNetwork, arithmetic: Arithmetic) -> Iterator[str]
         elif isinstance(layer, Neurons):
             peak = 1
         elif isinstance(layer, (Dense, Conv)):
-            most = largest_sum(layer, peak)
+            most = int(largest_sum(layer.weight, layer.bias, peak, signed=False))
             if current is not None and most > current:
                 yield f"layer {layer.name!r}: a sum can reach {most:,}, and beyond {current:,} its current wraps around"
             elif most > state:
                 what = "saturates" if arithmetic.overflow == "saturate" else "wraps around"
                 yield f"layer {layer.name!r}: a sum can reach {most:,}, and beyond {state:,} its membrane {what}"
-
-
-def largest_sum(layer: Dense | Conv, peak: int) -> int:
-    """The largest magnitude of a sum with its bias, for inputs of 0 to ``peak``."""
-    terms = layer.weight.flatten(1).long() * peak
-    high = terms.clamp(min=0).sum(1) + layer.bias.clamp(min=0)
-    low = (-terms).clamp(min=0).sum(1) + (-layer.bias).clamp(min=0)
-    return int(max(high.max(), low.max()))
