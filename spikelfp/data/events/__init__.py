@@ -1,0 +1,27 @@
+"""Event data: recordings of cameras, cochleas and tactile sensors, from their files to batches of sequences.
+
+The way of a recording: a file is decoded by its reader (:mod:`~spikelfp.data.events.readers`) into one array of events
+(:data:`EVENT`); a source (:mod:`~spikelfp.data.events.sources`) knows the files of a data set and their classes; a
+:class:`Pipeline` of :mod:`~spikelfp.data.events.transforms` and a :class:`Binning` makes sequences of them, which are
+kept sparse on disk (:mod:`~spikelfp.data.events.cache`), and a data set hands them out as batches ``[T, B, …]``.
+"""
+
+from spikelfp.data.events.binning import Binning, SparseFrames, bin_events
+from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
+from spikelfp.data.events.pipeline import Pipeline
+from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
+
+__all__ = [
+    "EVENT",
+    "Binning",
+    "EventSplits",
+    "Events",
+    "Pipeline",
+    "Recordings",
+    "Sensor",
+    "SparseFrames",
+    "bin_events",
+    "check_events",
+    "load_recordings",
+    "recordings",
+]

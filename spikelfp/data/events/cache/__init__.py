@@ -1,0 +1,1 @@
+"""Binned recordings on disk."""
