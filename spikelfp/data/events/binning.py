@@ -45,13 +45,13 @@ class Binning:
 class SparseFrames(NamedTuple):
     """The sequence of one recording: what is not zero.
 
-    place: uint32 ``[M]``, rising: ``step · size + element``, the element within the flattened shape of the sensor
-    (:attr:`~spikelfp.data.events.event.Sensor.shape`). count: uint16 ``[M]``, events of that element in that step, at
+    places: uint32 ``[M]``, rising: ``step · size + element``, the element within the flattened shape of the sensor
+    (:attr:`~spikelfp.data.events.event.Sensor.shape`). counts: uint16 ``[M]``, events of that element in that step, at
     most the ``levels`` of the binning. steps: length of the sequence, at least 1.
     """
 
-    place: NDArray[np.uint32]
-    count: NDArray[np.uint16]
+    places: NDArray[np.uint32]
+    counts: NDArray[np.uint16]
     steps: int
 
 
