@@ -22,8 +22,9 @@ from spikelfp.errors import NonFiniteError, UserError
 from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
-from spikelfp.training.config import RunConfig, from_mapping, read_mapping
+from spikelfp.training.config import RunConfig
 from spikelfp.training.folder import Folder, read_config
+from spikelfp.training.mapping import from_mapping, read_mapping
 from spikelfp.training.parallel import WorkerLost, World
 from spikelfp.training.run import Interrupted, load_run, train
 from spikelfp.training.summary import PACKAGES

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
 import yaml
 
 from spikelfp import methods, rules
-from spikelfp.data import datasets, encodings
+from spikelfp.data import encodings
+from spikelfp.data.names import check_data_name, data_names
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import METHODS, WARM_UPS, Method
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
-from spikelfp.registry import check_name, unknown_name
+from spikelfp.registry import check_name
 from spikelfp.rewards import rewards
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
 from spikelfp.training.schedule import MakeSchedule, schedules
@@ -42,9 +42,20 @@ def option(default: Any, text: str, names: Iterable[str] | None = None, automati
 class RunConfig:
     """What ``config.yaml`` of a run folder holds. ``None`` means: chosen by :meth:`resolved`."""
 
-    data: str = option("digits", "data set", datasets)
+    data: str = option("digits", "data set", data_names)
     standardize: bool = option(False, "shift and scale each channel to mean 0 and deviation 1 (images)")
     augment: bool = option(False, "random mirror images and shifts of the training images")
+    window: float | None = option(None, "ms of a step of event data; --steps is then the most", None, "the data set's")
+    events_per_step: int | None = option(None, "events of a step instead; --steps is then the most")
+    levels: int | None = option(
+        None, "n events of one pixel in one step count as min(n, INT)/INT; 1 makes spikes", None, "the data set's"
+    )
+    transforms: str | None = option(
+        None, "what is done to events, such as denoise=10000,downsample=2", None, "the data set's"
+    )
+    augmentations: str = option("", "what chance does to training sequences of events, such as shift=2,drop=0.1")
+    sparse: bool = option(False, "hand sequences of events to the first layer as lists: less memory for many steps")
+    skip_bad: bool = option(False, "leave out recordings that cannot be read, and list them")
     model: str = option("lif-mlp", "network", models)
     hidden: tuple[int, ...] = option((1000,), "neurons of the hidden dense layers, such as 1000,1000 (MLPs)")
     pool: str = option("max", "pooling of a LeNet or lif-vgg-like; every simulator can run avg", ("max", "avg"))
@@ -82,7 +93,13 @@ class RunConfig:
     )
     surrogate: str = option("fast-sigmoid", "shape of the surrogate derivative", rules.surrogates)
     slope: float = option(25.0, "steepness of the surrogate derivative")
-    steps: int | None = option(None, "steps of a sequence", None, "25; 1 for networks without spikes")
+    steps: int | None = option(
+        None, "steps of a sequence", None, "25; 1 for networks without spikes; the data set's for events"
+    )
+    readout_steps: int | None = option(
+        None, "last steps of a sequence, which are rewarded and read out", None, "all of them"
+    )
+    chunk: int = option(0, "steps that train at a time, each chunk from where the one before left; 0 for all")
     encoding: str = option("constant", "from a static input to a sequence", encodings)
     beta: float = option(0.9, "decay of the membrane per step, in (0, 1]")
     threshold: float = option(1.0, "membrane above which a neuron fires")
@@ -119,17 +136,24 @@ class RunConfig:
     workers: int = option(0, "processes that load data")
     checkpoint_every: int = option(0, "steps between checkpoints within an epoch, 0 for the end of epochs only")
     data_dir: str | None = option(None, "folder of the data sets", None, "$SPIKELFP_DATA or ~/.cache/spikelfp")
+    cache_dir: str | None = option(
+        None, "folder of binned recordings", None, "$SPIKELFP_CACHE or ~/.cache/spikelfp/events"
+    )
 
     def __post_init__(self) -> None:
+        check_data_name(self.data)
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.metadata["names"] is not None and value is not None:
+            if f.metadata["names"] is not None and value is not None and f.name != "data":
                 check_name(f.name.replace("_", "-"), value, f.metadata["names"])
         LIFParameters(self.beta, self.threshold, self.reset, self.denominator)  # type: ignore[arg-type]
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.weight_bits != FLOAT and not 2 <= self.weight_bits <= 16:
             raise UserError(f"weight-bits must lie between 2 and 16, or be {FLOAT} for floats, got {self.weight_bits}")
-        for name in ("steps", "width", "epochs", "batch_size", "accumulate", "decay_every", "input_levels"):
+        for name in (
+            "steps", "width", "epochs", "batch_size", "accumulate", "decay_every", "input_levels", "events_per_step",
+            "levels", "readout_steps",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name.replace('_', '-')} must be at least 1, got {value}")
@@ -139,6 +163,7 @@ class RunConfig:
             "checkpoint_every",
             "warm_up_steps",
             "recompute",
+            "chunk",
             "noise",
             "clip",
             "clip_norm",
@@ -231,58 +256,3 @@ class RunConfig:
     def to_yaml(self) -> str:
         """As ``config.yaml``."""
         return yaml.safe_dump({**asdict(self), "hidden": list(self.hidden)}, sort_keys=False)
-
-
-def from_mapping(values: dict[str, Any], source: str) -> RunConfig:
-    """A configuration from plain values, such as a YAML file's; ``source`` is named in errors."""
-    known = {f.name: f for f in fields(RunConfig)}
-    clean = {str(key).replace("-", "_"): value for key, value in values.items()}
-    for key in clean:
-        if key not in known:
-            raise unknown_name(f"option in {source}", key, known)
-    try:
-        return RunConfig(**{key: _typed(known[key], value) for key, value in clean.items()})
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{source}: {error}") from None
-
-
-def read_mapping(path: str | Path) -> dict[str, Any]:
-    """The plain values of a YAML file, or an error that names it."""
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} should hold 'option: value' lines, found {type(values).__name__}")
-    return values
-
-
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text",
-    "tuple[int, ...]": "whole numbers, such as 1000,1000",
-}
-
-
-def _typed(f: Any, value: Any) -> Any:
-    """``value`` as the type of field ``f``; YAML reads ``1e-3`` as text."""
-    if value is None:
-        return None
-    kind = f.type.split(" | ")[0]
-    if kind == "bool":
-        if not isinstance(value, bool):
-            raise UserError(f"{f.name} is true or false, got {value!r}")
-        return value
-    try:
-        if kind == "tuple[int, ...]":
-            return tuple(int(part) for part in (value.split(",") if isinstance(value, str) else value))
-        if kind == "int" and int(value) != float(value):
-            raise ValueError
-        return {"int": int, "float": float, "str": str}[kind](value)
-    except (TypeError, ValueError):
-        raise UserError(f"{f.name.replace('_', '-')} takes {_KINDS[kind]}, got {value!r}") from None

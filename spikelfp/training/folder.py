@@ -11,9 +11,10 @@ from pathlib import Path
 from spikelfp.data import DataSplits
 from spikelfp.errors import RunFolderError
 from spikelfp.files import write_text
-from spikelfp.training.config import RunConfig, from_mapping, read_mapping
+from spikelfp.training.config import RunConfig
+from spikelfp.training.mapping import from_mapping, read_mapping
 
-FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute"}
+FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
 
 
