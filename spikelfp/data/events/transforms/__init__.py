@@ -1,1 +1,36 @@
-"""Transforms of events, by name."""
+"""Transforms of events, by name: what is done to a recording before it is binned.
+
+Each is a frozen dataclass whose fields are its parameters, the same for every recording and without chance. Where tonic
+(1.7) has the same one, the results agree with it; :class:`Tonic` takes a class of tonic itself. What is drawn at random
+is an augmentation (:mod:`spikelfp.data.events.augmentation`).
+"""
+
+from spikelfp.data.events.transforms.base import Transform
+from spikelfp.data.events.transforms.filters import Decimate, Denoise, HotPixels, Refractory
+from spikelfp.data.events.transforms.from_tonic import Tonic
+from spikelfp.data.events.transforms.named import parse_transforms, transforms, transforms_text
+from spikelfp.data.events.transforms.polarity import FlipPolarity, MergePolarities
+from spikelfp.data.events.transforms.space import CenterCrop, Crop, Downsample, FlipX, FlipY
+from spikelfp.data.events.transforms.time import AlignTime, DownsampleTime, TimeCrop
+
+__all__ = [
+    "AlignTime",
+    "CenterCrop",
+    "Crop",
+    "Decimate",
+    "Denoise",
+    "Downsample",
+    "DownsampleTime",
+    "FlipPolarity",
+    "FlipX",
+    "FlipY",
+    "HotPixels",
+    "MergePolarities",
+    "Refractory",
+    "TimeCrop",
+    "Tonic",
+    "Transform",
+    "parse_transforms",
+    "transforms",
+    "transforms_text",
+]

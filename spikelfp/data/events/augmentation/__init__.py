@@ -1,0 +1,48 @@
+"""Augmentation of binned events: every epoch sees each sequence shifted, mirrored, thinned or noisy anew.
+
+It works on what is not zero, so nothing is decoded or binned again. What happens to sample ``i`` in an epoch depends on
+``(seed, epoch, i)`` alone, not on its batch or on the process that makes it. For a data set:
+
+>>> augmentations = check_augmentations(parse_augmentations("shift=2,flip-x,drop=0.1"), sensor)   # once
+>>> frames = augmented(                                                                           # for each batch
+...     *packed, rows, sensor=sensor, levels=levels, augmentations=augmentations, seed=seed, epoch=epoch, indices=rows
+... )
+>>> batch_dense(*frames, np.arange(len(rows)), sensor.size, levels, out)
+"""
+
+from spikelfp.data.events.augmentation.apply import augmented, check_augmentations
+from spikelfp.data.events.augmentation.base import CHANGE, Augmentation, Changes
+from spikelfp.data.events.augmentation.kinds import (
+    Drop,
+    Jitter,
+    Noise,
+    RandomFlipX,
+    RandomFlipY,
+    RandomPolarity,
+    RollTime,
+    Shift,
+    ShiftTime,
+)
+from spikelfp.data.events.augmentation.named import augmentations, augmentations_text, parse_augmentations
+from spikelfp.data.events.augmentation.random import Draws
+
+__all__ = [
+    "CHANGE",
+    "Augmentation",
+    "Changes",
+    "Draws",
+    "Drop",
+    "Jitter",
+    "Noise",
+    "RandomFlipX",
+    "RandomFlipY",
+    "RandomPolarity",
+    "RollTime",
+    "Shift",
+    "ShiftTime",
+    "augmentations",
+    "augmentations_text",
+    "augmented",
+    "check_augmentations",
+    "parse_augmentations",
+]

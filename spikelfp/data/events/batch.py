@@ -1,0 +1,76 @@
+"""A batch of binned recordings, written out where it is used."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spikelfp import memory
+from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse
+from spikelfp.data.events.cache.store import ones
+from spikelfp.data.events.event import Sensor
+from spikelfp.data.sequences import Sequences
+
+
+class Written(NamedTuple):
+    """How sequences are written out.
+
+    sensor: that they come from. levels: value of an element with count ``n`` is ``n / levels``. sparse: as a sparse COO
+    tensor.
+    """
+
+    sensor: Sensor
+    levels: int
+    sparse: bool
+
+
+def write_out(frames: PackedFrames, rows: NDArray[np.int64], how: Written) -> Sequences:
+    """The sequences ``rows`` (int64 ``[B]``, ``B`` may be 0) of ``frames``, float32 ``[T, B, …]``, ``T`` the steps of
+    the longest of them.
+
+    Raises:
+        DataError: for places that do not rise or lie behind the steps.
+    """
+    steps = np.asarray(frames.steps[rows], np.int64)
+    length = int(steps.max()) if len(rows) else 1
+    shape = (length, len(rows), *how.sensor.shape)
+    if how.sparse:
+        parts = batch_sparse(*frames, rows, how.sensor.shape, how.levels, length)
+        values = torch.sparse_coo_tensor(*parts, shape, is_coalesced=True, check_invariants=False)
+    else:
+        values = batch_dense(*frames, rows, how.sensor.size, how.levels, memory.empty(shape, torch.empty(0)))
+    return Sequences(values, None if bool((steps == length).all()) else torch.from_numpy(steps))
+
+
+class Parcel:
+    """A batch on its way out of a worker process: only what is not zero is sent, and is written out on arrival.
+
+    A dense batch is many times as large, and to bring it through shared memory takes longer than to write it.
+    """
+
+    def __init__(self, frames: PackedFrames, rows: NDArray[np.int64], how: Written) -> None:
+        self.frames, self.rows, self.how = frames, rows, how
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        (places, counts, offsets, steps), rows = self.frames, self.rows
+        parts = [slice(offsets[row], offsets[row + 1]) for row in rows]
+        sent = [
+            np.concatenate([each[part] for part in parts]) if parts else each[:0]
+            for each in (places, counts)[: 1 if self.how.levels == 1 else 2]
+        ]
+        return _arrived, (self.how, steps[rows], offsets[rows + 1] - offsets[rows], *sent)
+
+
+def _arrived(
+    how: Written,
+    steps: NDArray[Any],
+    lengths: NDArray[np.int64],
+    places: NDArray[Any],
+    counts: NDArray[Any] | None = None,
+) -> Sequences:
+    offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
+    frames = PackedFrames(places, ones(len(places)) if counts is None else counts, offsets, steps)
+    return write_out(frames, np.arange(len(steps)), how)

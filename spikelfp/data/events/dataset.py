@@ -1,0 +1,121 @@
+"""Binned recordings as a torch data set that hands out whole batches, time first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from spikelfp.data.dataset import check_labels
+from spikelfp.data.events.augmentation import Augmentation, augmented, check_augmentations
+from spikelfp.data.events.batch import Parcel, Written, write_out
+from spikelfp.data.events.batching import PackedFrames
+from spikelfp.data.events.cache.store import Store
+from spikelfp.data.samples import Samples
+from spikelfp.data.sequences import Sequences
+
+
+@dataclass(frozen=True, eq=False)
+class EventDataset(Samples):
+    """``N`` recordings as sequences, written out only when they are fetched.
+
+    The ``DataLoader``'s worker processes map the same files: a pickled data set of the cache is the name of its folder.
+
+    Attributes:
+        store: the binned recordings.
+        classes: number of classes that the labels are checked against; ``None`` only refuses negative labels.
+        rows: int64 ``[N]``, the sequence of the store that each sample is; ``None``: all, in their order.
+        sparse: batches as sparse COO tensors, of what is not zero alone.
+        augmentations: what happens to the samples anew in each epoch (:mod:`spikelfp.data.events.augmentation`). It
+            depends on ``(seed, epoch)`` and the number of the recording alone, and happens only in an epoch:
+            :func:`spikelfp.data.batches` sets it by :meth:`at_epoch`; otherwise samples are as they were recorded.
+        epoch: seed and epoch of the augmentations, or ``None``.
+        labels: int64 ``[N]``, the class of each sample.
+
+    Raises:
+        DataError: for a label outside the classes.
+        UserError: for augmentations that do not fit each other or the sensor.
+    """
+
+    store: Store
+    classes: int | None = None
+    rows: NDArray[np.int64] | None = field(default=None, repr=False)
+    sparse: bool = False
+    augmentations: tuple[Augmentation, ...] = ()
+    epoch: tuple[int, int] | None = None
+    labels: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = self._rows()
+        object.__setattr__(self, "labels", torch.from_numpy(self.store.labels[rows]))
+        check_labels(self.labels, self.classes)
+        object.__setattr__(self, "augmentations", check_augmentations(self.augmentations, self.store.sensor))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one step: ``(P, H, W)``, or ``(N,)`` for a line of channels."""
+        return self.store.sensor.shape
+
+    @property
+    def levels(self) -> int:
+        """The number that all values are whole multiples of one over."""
+        return self.store.levels
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Sample ``index`` as (float32 ``[T, …]``, int64 ``[]``)."""
+        frames, rows = self._chosen(np.array([index]))
+        return write_out(frames, rows, self._how).values.select(1, 0), self.labels[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Sequences, Tensor]:
+        """The samples ``indices`` as one batch, ``B`` may be 0: sequences float32 ``[T, B, …]`` with values in [0, 1],
+        ``T`` the steps of the longest, and labels int64 ``[B]``.
+
+        Raises:
+            DataError: for a cache whose content was damaged after it was opened.
+        """
+        index = np.asarray(indices, dtype=np.int64)
+        frames, rows = self._chosen(index)
+        batch: Any  # to a worker's loader, which hands it on, a parcel is as good as the sequences that come out of it
+        loader = get_worker_info()
+        if loader is not None and loader.dataset is self:
+            batch = Parcel(frames, rows, self._how)
+        else:
+            batch = write_out(frames, rows, self._how)
+        return batch, self.labels[torch.from_numpy(index)]
+
+    def _chosen(self, index: NDArray[np.int64]) -> tuple[PackedFrames, NDArray[np.int64]]:
+        """Sequences, and which of them are the samples ``index`` ``[B]`` in this epoch."""
+        store, rows = self.store, self._rows()[index]
+        frames = PackedFrames(store.places, store.counts, store.offsets, store.steps)
+        if not self.augmentations or self.epoch is None:
+            return frames, rows
+        changed = augmented(
+            *frames, rows, sensor=store.sensor, levels=store.levels, augmentations=self.augmentations,
+            seed=self.epoch[0], epoch=self.epoch[1], indices=store.kept[rows],
+        )  # fmt: skip
+        return changed, np.arange(len(rows))
+
+    @property
+    def _how(self) -> Written:
+        return Written(self.store.sensor, self.store.levels, self.sparse)
+
+    def at_epoch(self, seed: int, epoch: int) -> EventDataset:
+        """The same with the augmentations of ``epoch``."""
+        return replace(self, epoch=(seed, epoch)) if self.augmentations else self
+
+    def plain(self) -> EventDataset:
+        """The same samples without augmentation."""
+        return replace(self, augmentations=(), epoch=None)
+
+    def subset(self, indices: Tensor) -> EventDataset:
+        """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
+        return replace(self, rows=self._rows()[indices.cpu().numpy()])
+
+    def _rows(self) -> NDArray[np.int64]:
+        return self.store.all_rows if self.rows is None else self.rows

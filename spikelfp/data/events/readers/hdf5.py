@@ -1,0 +1,137 @@
+"""``.h5``, ``.hdf5``: columns of events in a group of an HDF5 file.
+
+The first of the groups ``events`` (DSEC, E2VID), ``CD/events`` (Metavision) or the file itself that holds data sets, or
+one data set with fields, called t, x and perhaps y, p as in :data:`~.columns.NAMES`. Times are µs; floats with
+fractions are seconds (E2VID). To times that have one, such as those of DSEC, the single number ``t_offset`` beside the
+group is added. ``width`` and ``height`` or ``geometry`` (1280x720) among the attributes of the group or the file are
+the sensor. What is compressed with a filter of HDF5's plug-ins (DSEC: Blosc) needs the package ``hdf5plugin``.
+
+Sources: https://dsec.ifi.uzh.ch/data-format, https://docs.prophesee.ai/stable/data/file_formats/hdf5.html. The layout
+of the Spiking Heidelberg Digits is that of a whole data set, not of a recording.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from spikelfp.data.events.event import Sensor
+from spikelfp.data.events.readers.columns import LATEST, choose, from_columns, is_events
+from spikelfp.data.events.readers.header import size_in
+from spikelfp.data.events.readers.recording import Recording
+from spikelfp.data.events.readers.room import check_room
+from spikelfp.data.events.readers.source import Source
+from spikelfp.data.events.readers.table import suffixes
+from spikelfp.errors import DataError
+
+GROUPS = ("events", "CD/events", "/")
+_KINDS = "biuf"
+
+
+@suffixes.register(".h5")
+@suffixes.register(".hdf5")
+def read_hdf5(source: Source, sensor: Sensor | None) -> Recording:
+    """The sensor is that of the attributes, where they say it.
+
+    Raises:
+        DataError: for a file that is no HDF5, a damaged or truncated one, one without such columns, columns that are
+            larger than their file could hold, lie in other files or need a filter that is not there, and as
+            :func:`~.columns.from_columns`.
+    """
+    where = source.where
+    try:
+        with h5py.File(source.path or io.BytesIO(source.data), "r", locking=False) as file:
+            node, path = _find(file, where)
+            facts = {**_attributes(file), **_attributes(node), "format": "HDF5", "group": path}
+            columns = _columns(node, source.size, where)
+            offset = _offset(file, node)
+    except DataError:
+        raise
+    except Exception as error:  # h5py answers damage with nearly every kind there is
+        text = " ".join(str(error).split())[:200]
+        raise DataError(f"{where}: expected HDF5, found it mislabelled, truncated or damaged ({text})") from error
+    if offset:
+        facts["t_offset"] = offset
+        columns = {**columns, "t": _later(columns["t"], offset, where)}
+    texts = {key: str(value) for key, value in facts.items()}
+    return from_columns(where, columns, size_in(texts) or sensor, facts, seconds=True)
+
+
+def _find(file: Any, where: str) -> tuple[Any, str]:
+    """The group or table of events, and its name."""
+    for path in GROUPS:
+        node = file.get(path)
+        names = node.dtype.names if isinstance(node, h5py.Dataset) else node
+        if names is not None and is_events(names):
+            return node, path
+    raise DataError(f"{where}: no columns t and x in any of {', '.join(GROUPS)}; it holds {list(file)[:10]}")
+
+
+def _columns(node: Any, size: int, where: str) -> dict[str, NDArray[Any]]:
+    table = isinstance(node, h5py.Dataset)
+    chosen = choose(node.dtype.names if table else node, where)
+    sets = [node] if table else [node[name] for name in chosen.values()]
+    for each in sets:
+        _check(each, size, where)
+    check_room(sum(each.size * each.dtype.itemsize for each in sets), size, where)
+    if table:
+        content = node[()]
+        return {field: content[name] for field, name in chosen.items()}
+    return {field: node[name][()] for field, name in chosen.items()}
+
+
+def _check(column: Any, size: int, where: str) -> None:
+    """Refuse what would not be read from this file alone, with numbers in one row."""
+    if not isinstance(column, h5py.Dataset):
+        raise DataError(f"{where}: {column.name} is no column but a group")
+    kinds = [column.dtype[name] for name in column.dtype.names] if column.dtype.names else [column.dtype]
+    if column.ndim != 1 or any(kind.kind not in _KINDS for kind in kinds):
+        raise DataError(f"{where}: {column.name} of {column.dtype} and shape {column.shape} is no column of numbers")
+    if column.is_virtual or column.external:
+        raise DataError(f"{where}: {column.name} keeps its content in other files, which are not read")
+    if column.chunks is not None:
+        check_room(column.chunks[0] * column.dtype.itemsize, size, where)
+    settings = column.id.get_create_plist()
+    for index in range(settings.get_nfilters()):
+        code, _, _, name = settings.get_filter(index)
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                importlib.import_module("hdf5plugin")  # which makes its filters known
+        if not h5py.h5z.filter_avail(code):
+            raise DataError(
+                f"{where}: {column.name} is compressed with the filter {code} ({name.decode('latin-1')}), which is not "
+                "there; pip install hdf5plugin"
+            )
+
+
+def _offset(file: Any, node: Any) -> int:
+    """What is to be added to all times."""
+    for place in (node, node.parent, file):
+        found = place.get("t_offset") if isinstance(place, h5py.Group) else None
+        if isinstance(found, h5py.Dataset) and found.shape in ((), (1,)) and found.dtype.kind in "iu":
+            return int(np.ravel(found[()])[0])
+    return 0
+
+
+def _later(t: NDArray[Any], offset: int, where: str) -> NDArray[np.int64]:
+    if t.dtype.kind not in "iu" or max(abs(offset), int(t.max(initial=0)), -int(t.min(initial=0))) > LATEST // 2:
+        raise DataError(f"{where}: its times, {t.dtype}, and t_offset = {offset} are no whole µs of at most 62 bits")
+    return t.astype(np.int64) + offset
+
+
+def _attributes(node: Any) -> Mapping[str, Any]:
+    """Attributes of a group that are a number or a text."""
+    found = {}
+    for key, value in node.attrs.items():
+        value = value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
+        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        if isinstance(value, str | int | float):
+            found[key] = value
+    return found

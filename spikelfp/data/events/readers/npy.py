@@ -1,0 +1,145 @@
+"""``.npy`` and ``.npz``: arrays of NumPy.
+
+A structured array ``[M]`` with fields t, x and perhaps y, p, in any order and by any of the names of
+:data:`~.columns.NAMES`; or a plain one ``[M, 4]`` with the columns t, x, y, p, or ``[M, 2]`` with t, x. An archive
+``.npz`` holds one such array (called ``events`` if there are others), or one array ``[M]`` for each field. Times are
+µs.
+
+Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. Arrays of Python objects are pickles,
+which can run code, and are refused. Sizes are checked before anything is allocated or unpacked.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import re
+import zipfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikelfp.data.events.event import Sensor
+from spikelfp.data.events.readers.columns import NAMES, ORDER, choose, from_columns, is_events
+from spikelfp.data.events.readers.recording import Place, Recording, numbered
+from spikelfp.data.events.readers.room import check_room
+from spikelfp.data.events.readers.source import Source
+from spikelfp.data.events.readers.table import suffixes
+from spikelfp.errors import DataError
+
+_MARK = b"\x93NUMPY"
+_LONGEST_HEADER = 1 << 14
+_PYTHON_2 = re.compile(r"\b(\d+)L\b")
+_KNOWN = frozenset(name for names in NAMES.values() for name in names)
+
+
+@suffixes.register(".npy")
+def read_npy(source: Source, sensor: Sensor | None) -> Recording:
+    """An array of events.
+
+    Raises:
+        DataError: for a file that is no array or a truncated one, an array that is none of events, and as
+            :func:`~.columns.from_columns`.
+    """
+    array, place = parse(source.data, source.where)
+    return from_array(array, source.where, sensor, {"format": "NumPy array"}, place)
+
+
+@suffixes.register(".npz")
+def read_npz(source: Source, sensor: Sensor | None) -> Recording:
+    """An archive of one array of events, or of one array for each field.
+
+    Raises:
+        DataError: as :func:`read_npy`, for a damaged archive, and one that unpacks to far more than its size.
+    """
+    where = source.where
+    try:
+        with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            wanted = {name: info for name, info in members.items() if _wanted(name, len(members))}
+            check_room(sum(info.file_size for info in wanted.values()), source.size, where)
+            contents = {name: archive.read(info) for name, info in wanted.items()}
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # what is compressed can be damaged in as many ways as there are methods
+        raise DataError(f"{where}: expected an archive of NumPy arrays, found it damaged ({_line(error)})") from error
+    arrays = {name: parse(content, f"{where}: {name}")[0] for name, content in contents.items()}
+    facts = {"format": "NumPy archive", "arrays": tuple(members)}
+    if is_events(arrays):
+        chosen = choose(arrays, where)
+        return from_columns(where, {field: arrays[name] for field, name in chosen.items()}, sensor, facts)
+    name = "events" if "events" in arrays else next(iter(arrays), None)
+    if name is None or (name != "events" and len(members) > 1):
+        raise DataError(f"{where}: no array 'events', nor one each for t and x, among {list(members)}")
+    array = arrays[name]
+    return from_array(array, f"{where}: {name}", sensor, facts, numbered)
+
+
+def _wanted(name: str, members: int) -> bool:
+    return members == 1 or name == "events" or name.lower() in _KNOWN
+
+
+def parse(content: bytes, where: str) -> tuple[NDArray[Any], Place]:
+    """The array in the bytes of a ``.npy`` file, and where its rows stand."""
+    try:
+        kind, fortran, shape, start = _header(content)
+    except Exception as error:  # a literal of Python and the names of types can be wrong in many ways
+        raise DataError(f"{where}: expected a NumPy array, found it mislabelled or damaged ({_line(error)})") from error
+    if kind.hasobject:
+        raise DataError(f"{where}: holds pickled Python objects, which are not read; save plain numbers")
+    if len(shape) > 2:
+        raise DataError(f"{where}: an array of shape {shape} is none of events: [M] with fields, or [M, 4]")
+    needed = math.prod(shape) * kind.itemsize
+    if needed > len(content) - start:
+        whole = (len(content) - start) // kind.itemsize * kind.itemsize + start if kind.itemsize else start
+        raise DataError(
+            f"{where}: is truncated: shape {shape} of {kind.itemsize} bytes each ends at byte {start + needed} of "
+            f"{len(content)}, the last whole element at {whole}"
+        )
+    if not needed:
+        raise DataError(f"{where}: holds no events (shape {shape})")
+    array: NDArray[Any] = np.frombuffer(content, kind, math.prod(shape), start)
+    array = array.reshape(shape, order="F" if fortran else "C")
+    row = 0 if fortran and len(shape) > 1 else kind.itemsize * math.prod(shape[1:])
+    return array, (lambda event: f"event {event}, at byte {start + row * int(event)},") if row else numbered
+
+
+def from_array(
+    array: NDArray[Any], where: str, sensor: Sensor | None, facts: dict[str, Any], place: Place
+) -> Recording:
+    """The recording of a structured array, or of a plain one by :data:`~.columns.ORDER`."""
+    if array.dtype.names is not None:
+        if array.ndim != 1:
+            raise DataError(f"{where}: expected events [M], found shape {array.shape}")
+        chosen = choose(array.dtype.names, where)
+        columns = {field: array[name] for field, name in chosen.items()}
+        return from_columns(where, columns, sensor, facts, place=place)
+    if array.ndim != 2 or array.shape[1] not in (2, 4):
+        raise DataError(
+            f"{where}: expected fields t, x, y, p or columns [M, 4] in the order {', '.join(ORDER)} ([M, 2]: t, x), "
+            f"found {array.dtype} of shape {array.shape}"
+        )
+    columns = {field: array[:, column] for column, field in enumerate(ORDER[: array.shape[1]])}
+    return from_columns(where, columns, sensor, facts, named=False, place=place)
+
+
+def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+    """Type, order, shape, and the byte at which the elements begin."""
+    if content[:6] != _MARK or len(content) < 12:
+        raise ValueError(f"it begins with {content[:6]!r}")
+    size = 2 if content[6] == 1 else 4
+    start = 8 + size + int.from_bytes(content[8 : 8 + size], "little")
+    if not 1 <= content[6] <= 3 or start > min(len(content), _LONGEST_HEADER):
+        raise ValueError(f"version {content[6]}, header of {start} bytes in {len(content)}")
+    text = content[8 + size : start].decode("utf-8" if content[6] == 3 else "latin-1")
+    table = ast.literal_eval(_PYTHON_2.sub(r"\1", text).strip())
+    kind, fortran, shape = (table[key] for key in ("descr", "fortran_order", "shape"))
+    if not isinstance(shape, tuple) or not all(type(each) is int and each >= 0 for each in shape):
+        raise ValueError(f"shape {shape!r}")
+    return np.lib.format.descr_to_dtype(kind), bool(fortran), shape, start
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,148 @@
+"""A data set of recordings at a glance: its parts and classes, and what is in a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from spikelfp.data.events.recordings import EventSplits, Recordings
+from spikelfp.errors import DataError, UserError
+
+NAMED_CLASSES = 40
+"""Up to so many classes have a line each."""
+
+
+class Spread(NamedTuple):
+    """The smallest, the middle and the largest of some values."""
+
+    least: float
+    median: float
+    most: float
+
+
+@dataclass(frozen=True)
+class PartOverview:
+    """One part of a data set.
+
+    Attributes:
+        recordings, per_class: their number, and how many of each class.
+        read: recordings that the rest was found from, evenly chosen.
+        events, milliseconds, steps: of a recording, and of its sequence.
+    """
+
+    name: str
+    recordings: int
+    per_class: tuple[int, ...]
+    read: int
+    events: Spread
+    milliseconds: Spread
+    steps: Spread
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A data set: the sensor in words, the shape of a step as a network gets it, classes, parts, files left out."""
+
+    name: str
+    sensor: str
+    shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    parts: tuple[PartOverview, ...]
+    skipped: tuple[str, ...]
+
+
+def overview(splits: EventSplits, most: int = 200) -> Overview:
+    """Read at most ``most`` recordings of all parts together, evenly chosen, and say what is in them.
+
+    Raises:
+        UserError: for fewer than a recording of each part.
+        DataError: for a recording that cannot be read, and for a part without any.
+    """
+    parts = {"train": splits.train, "test": splits.test}
+    if most < len(parts):
+        raise UserError(f"an overview reads a recording of each of the {len(parts)} parts or more, got {most}")
+    return Overview(
+        name=splits.name,
+        sensor=str(splits.train.sensor),
+        shape=splits.pipeline.sensor(splits.train.sensor).shape,
+        class_names=splits.train.class_names,
+        parts=tuple(_part(name, part, splits, most // len(parts)) for name, part in parts.items()),
+        skipped=splits.skipped,
+    )
+
+
+def _part(name: str, recordings: Recordings, splits: EventSplits, most: int) -> PartOverview:
+    if len(recordings) == 0:
+        raise DataError(f"{recordings.name}: holds no recordings")
+    chosen = np.unique(np.linspace(0, len(recordings) - 1, min(most, len(recordings))).round().astype(int))
+    events, milliseconds, steps = [], [], []
+    for index in chosen.tolist():
+        recording = recordings.read(index)
+        events.append(len(recording))
+        milliseconds.append((int(recording["t"][-1]) - int(recording["t"][0])) / 1000)
+        steps.append(splits.pipeline(recording, recordings.sensor).steps)
+    classes = np.bincount(recordings.labels, minlength=len(recordings.class_names))
+    return PartOverview(
+        name=name,
+        recordings=len(recordings),
+        per_class=tuple(classes.tolist()),
+        read=len(chosen),
+        events=_spread(events),
+        milliseconds=_spread(milliseconds),
+        steps=_spread(steps),
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(float(min(values)), float(np.median(values)), float(max(values)))
+
+
+def overview_text(found: Overview) -> str:
+    """The overview as lines of text, in columns."""
+    classes = len(found.class_names)
+    shape = " × ".join(map(str, found.shape))
+    lines = [f"{found.name}: {found.sensor}; a step is {shape}; {classes} classes", ""]
+    rows = [["part", "recordings", "events", "milliseconds", "steps"]]
+    for part in found.parts:
+        spreads = [_words(part.events), _words(part.milliseconds), _words(part.steps)]
+        rows.append([part.name, f"{part.recordings:,}", *spreads])
+    lines += [*_columns(rows), ""]
+    if classes <= NAMED_CLASSES:
+        rows = [["class", *(part.name for part in found.parts)]]
+        for label, name in enumerate(found.class_names):
+            rows.append([name, *(f"{part.per_class[label]:,}" for part in found.parts)])
+        lines += [*_columns(rows), ""]
+    else:
+        each = (f"{min(part.per_class):,} to {max(part.per_class):,} in {part.name}" for part in found.parts)
+        lines += [f"recordings of a class: {', '.join(each)}", ""]
+    read, total = sum(part.read for part in found.parts), sum(part.recordings for part in found.parts)
+    which = f"all {total:,} recordings" if read == total else f"{read:,} of {total:,} recordings, evenly chosen"
+    lines.append(f"events, milliseconds and steps: least / median / most of {which}")
+    if found.skipped:
+        lines += [f"left out, cannot be read ({len(found.skipped)}):", *(f"  {text}" for text in found.skipped)]
+    return "\n".join(lines)
+
+
+def _words(spread: Spread) -> str:
+    if spread.least == spread.most:
+        return _number(spread.most)
+    return " / ".join(map(_number, spread))
+
+
+def _number(value: float) -> str:
+    """Without an exponent; four digits where some of them are behind the point."""
+    places = max(0, 4 - len(str(int(abs(value)))))
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    """Rows as lines, the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]

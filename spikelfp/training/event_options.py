@@ -1,0 +1,105 @@
+"""The options of a run that are about event data: from a :class:`RunConfig` to its sequences, and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spikelfp.data import DataSplits
+from spikelfp.data.events import Binning, Pipeline, load_recordings
+from spikelfp.data.events.augmentation import parse_augmentations
+from spikelfp.data.events.load import make_sequences
+from spikelfp.data.events.transforms import parse_transforms, transforms_text
+from spikelfp.data.names import is_event_data
+from spikelfp.errors import UserError
+from spikelfp.training.config import RunConfig
+
+NONE = "none"
+"""What ``--transforms`` says to leave out those that a data set has by itself."""
+
+
+def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplits, RunConfig]:
+    """The event data of a configuration, and the configuration with all that the data set chose written out.
+
+    progress: show a bar while recordings that are not in the cache are binned.
+
+    Raises:
+        UserError: for options that do not fit the data, and for what cannot be read or written
+            (:func:`~spikelfp.data.events.load.make_sequences`).
+    """
+    check_event_options(config)
+    parts = load_recordings(config.data, config.data_dir, skip_bad=config.skip_bad)
+    pipeline = pipeline_of(config, parts.pipeline)
+    splits = make_sequences(
+        parts,
+        pipeline=pipeline,
+        skip_bad=config.skip_bad,
+        sparse=config.sparse,
+        augmentations=parse_augmentations(config.augmentations),
+        cache_dir=config.cache_dir,
+        progress=progress,
+    )
+    return splits, described(config, pipeline)
+
+
+def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
+    """How recordings become sequences as ``config`` says; what it leaves open is as the data set's ``own``.
+
+    ``window`` and ``events_per_step`` make steps of that many ms or events, at most ``steps`` of them; ``steps`` alone
+    makes as many equal parts of each recording.
+
+    Raises:
+        UserError: for both a window and a number of events, or one out of range.
+    """
+    binning = own.binning
+    if config.window is not None and config.events_per_step is not None:
+        raise UserError("a step of event data has a --window or a number of --events-per-step, not both")
+    if config.window is not None:
+        if not 1e-3 <= config.window <= 1e9:
+            raise UserError(f"window must be at least 0.001 ms and at most 1e9 ms, got {config.window}")
+        binning = Binning(window=round(config.window * 1000), most=config.steps, origin=own.binning.origin)
+    elif config.events_per_step is not None:
+        binning = Binning(count=config.events_per_step, most=config.steps)
+    elif config.steps is not None:
+        binning = Binning(bins=config.steps, origin=own.binning.origin)
+    binning = replace(binning, levels=config.levels or own.binning.levels)
+    chosen = own.transforms
+    if config.transforms is not None:
+        chosen = () if config.transforms == NONE else parse_transforms(config.transforms)
+    return Pipeline(binning, chosen)
+
+
+def described(config: RunConfig, pipeline: Pipeline) -> RunConfig:
+    """``config`` with the ``pipeline`` written out, so that :func:`pipeline_of` gives it whatever a data set's own is."""
+    binning = pipeline.binning
+    return replace(
+        config,
+        steps=binning.bins or binning.most,
+        window=None if binning.window is None else binning.window / 1000,
+        events_per_step=binning.count,
+        levels=binning.levels,
+        transforms=transforms_text(pipeline.transforms) or NONE,
+    )
+
+
+def check_event_options(config: RunConfig) -> None:
+    """Refuse options of static data with event data, and the other way round.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if is_event_data(config.data):
+        wrong = {
+            "--standardize": config.standardize,
+            "--augment (of images; --augmentations is that of events)": config.augment,
+            f"--encoding {config.encoding}": config.encoding != "constant",
+        }
+        kind = "a sequence of events"
+    else:
+        wrong = {
+            f"--{name.replace('_', '-')}": bool(getattr(config, name))
+            for name in ("window", "events_per_step", "levels", "transforms", "augmentations", "sparse", "skip_bad")
+        }
+        kind = "static samples"
+    for option, given in wrong.items():
+        if given:
+            raise UserError(f"{config.data} is {kind}, which takes no {option}")
