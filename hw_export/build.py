@@ -23,10 +23,14 @@ from hw_export.quantize import QuantizedNetwork, accuracy_by_layer, compare, qua
 from hw_export.quantize.trained import is_trained
 from hw_export.samples import Samples, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip
-from spikelfp.data import ArrayDataset, encode
+from spikelfp import nn
+from spikelfp.data import encode
+from spikelfp.data.samples import Samples as DataSamples
+from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.files import write_text
 from spikelfp.registry import check_name
+from spikelfp.training.batch import counting_steps, lengths_of
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run
 from spikelfp.training.state import predict
@@ -72,7 +76,7 @@ def build(
     calibration = None
     if clip == "output":
         known, _ = splits.train.__getitems__(range(min(CALIBRATION, len(splits.train))))
-        calibration = _encoded(config, known)
+        calibration = _sequence(config, known)
     facts = {name: getattr(config, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
     if bits is None and not is_trained(loaded.net):
         bits = TARGETS[target].default_bits
@@ -91,20 +95,28 @@ def build(
     )
 
 
-def shown_samples(config: RunConfig, data: ArrayDataset, count: int, input_scale: int | None = None) -> Samples:
+def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale: int | None = None) -> Samples:
     """The first ``count`` samples of ``data``, encoded as the run ``config`` was trained; rounded to ``input_scale``
     levels, if that is given."""
-    images, labels = data.__getitems__(range(min(count, len(data))))
-    steps = config.steps or 1
-    if config.encoding == "constant":
-        shown = Samples(images, labels, steps, scale=data.levels)
-    else:
-        shown = Samples(_encoded(config, images), labels, steps, static=False, scale=1)
+    x, labels = data.__getitems__(range(min(count, len(data))))
+    static = config.encoding == "constant" and not isinstance(x, Sequences)
+    inputs = x if static else _sequence(config, x)
+    steps = (config.steps or 1) if static else len(inputs)
+    scale = data.levels if config.encoding == "constant" else 1
+    read_out = counting_steps(nn.constant(labels, steps), lengths_of(x), config.readout_steps)
+    shown = Samples(inputs, labels, steps, static, scale, read_out)
     return shown if input_scale is None else shown.rounded(input_scale)
 
 
+def _sequence(config: RunConfig, x: Tensor | Sequences) -> Tensor:
+    """``[T, B, …]`` as the network sees it, the same ones every time."""
+    if isinstance(x, Sequences):
+        return x.values.to_dense()
+    return _encoded(config, x)
+
+
 def _encoded(config: RunConfig, images: Tensor) -> Tensor:
-    """Sequences ``[T, B, …]``, the same ones every time."""
+    """Static samples as sequences ``[T, B, …]``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return encode(config.encoding, images, config.steps or 1)
@@ -163,7 +175,7 @@ def write_export(
         chip.refuse(network)
         chip_notes = chip.notes(network)
     shown = whole if whole is not None and exported.input_scale is not None else samples
-    found = compare(net, exported, samples.sequence(), samples.labels)
+    found = compare(net, exported, samples.sequence(), samples.labels, samples.mask)
     refuse_silenced(found.rates, exported.bits, exported.clip)
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
@@ -191,7 +203,7 @@ def write_export(
                 "float": found.float_accuracy,
                 "exported": found.quantized_accuracy,
                 "agreement": found.agreement,
-                "by_layer": accuracy_by_layer(net, exported, samples.sequence(), samples.labels),
+                "by_layer": accuracy_by_layer(net, exported, samples.sequence(), samples.labels, samples.mask),
             },
             "notes": [
                 *_notes(exported, whole),
@@ -258,7 +270,7 @@ def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: Sample
     run = run_on_chip(chip, network, shown)
     save_spikes(folder / SPIKES, run)
     with torch.no_grad():
-        classes = predict(exported(shown.sequence()))
+        classes = predict(exported(shown.sequence()), shown.mask)
     return {"chip": facts_of(chip, network, run, shown, classes)}
 
 

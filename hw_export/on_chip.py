@@ -36,9 +36,10 @@ def facts_of(chip: Chip, network: IntegerNetwork, run: Run, samples: Samples, cl
     spikes, operations, bytes and estimated energy of a sample."""
     counts = run.counts
     energy = estimate(counts, energy_model(chip.name.split("-")[0]))  # xylo-a3 is a xylo
+    found = run.classes_at(samples.mask)
     return {
-        "accuracy": (run.classes == samples.labels).double().mean().item(),
-        "agreement": (run.classes == classes).double().mean().item(),
+        "accuracy": (found == samples.labels).double().mean().item(),
+        "agreement": (found == classes).double().mean().item(),
         "rates": {name: spikes.sum(dtype=torch.int64).item() / spikes.numel() for name, spikes in run.spikes.items()},
         "saturated": dict(run.saturated),
         "per_sample": {**_numbers(counts), "layers": {name: _numbers(part) for name, part in counts.layers.items()}},

@@ -21,7 +21,8 @@ class Samples:
 
     inputs: ``[B, …]`` shown at each of ``steps`` steps, or, when not ``static``, ``[T, B, …]``.
     labels: int64 ``[B]``. scale: σ such that ``inputs · σ`` should be integers, as far as the source tells;
-    ``None``: unknown.
+    ``None``: unknown. mask: boolean ``[T, B]``, the steps whose outputs tell the class (not the padding of shorter
+    sequences, say); ``None``: all of them.
     """
 
     inputs: Tensor
@@ -29,6 +30,7 @@ class Samples:
     steps: int
     static: bool = True
     scale: int | None = None
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         batch_axis = 0 if self.static else 1
@@ -38,6 +40,10 @@ class Samples:
             raise UserError("an export needs at least one sample to be checked with")
         if not self.static and len(self.inputs) != self.steps:
             raise ShapeError(f"the sequences have {len(self.inputs)} steps, expected {self.steps}")
+        if self.mask is not None and self.mask.shape != (self.steps, len(self.labels)):
+            raise ShapeError(
+                f"the mask of {len(self)} sequences of {self.steps} steps has shape {tuple(self.mask.shape)}"
+            )
         if not torch.isfinite(self.inputs).all():
             raise UserError("the samples hold NaN or infinity")
 
@@ -58,7 +64,8 @@ class Samples:
         if count < 1:
             raise UserError(f"the number of samples must be at least 1, got {count}")
         inputs = self.inputs[:count] if self.static else self.inputs[:, :count]
-        return replace(self, inputs=inputs, labels=self.labels[:count])
+        mask = None if self.mask is None else self.mask[:, :count]
+        return replace(self, inputs=inputs, labels=self.labels[:count], mask=mask)
 
     def rounded(self, scale: int) -> Samples:
         """The inputs rounded to multiples of ``1 / scale``."""
@@ -87,8 +94,9 @@ def save_samples(path: str | Path, samples: Samples) -> None:
             inputs = inputs.astype(kind)
             break
     buffer = io.BytesIO()
+    mask = {} if samples.mask is None else {"mask": samples.mask.numpy()}
     np.savez_compressed(
-        buffer, inputs=inputs, labels=samples.labels.numpy(), steps=samples.steps, static=samples.static
+        buffer, inputs=inputs, labels=samples.labels.numpy(), steps=samples.steps, static=samples.static, **mask
     )
     write_whole(path, lambda file: file.write(buffer.getvalue()))
 
@@ -98,7 +106,8 @@ def load_samples(path: str | Path) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as content:
             inputs, labels = (torch.from_numpy(content[key]) for key in ("inputs", "labels"))
-            return Samples(inputs.float(), labels, int(content["steps"]), bool(content["static"]))
+            mask = torch.from_numpy(content["mask"]) if "mask" in content else None
+            return Samples(inputs.float(), labels, int(content["steps"]), bool(content["static"]), mask=mask)
     except FileNotFoundError:
         raise DataError(f"there are no samples at {path}") from None
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import spikelfp
-from spikelfp import kernels
+from spikelfp import cli_data, kernels
 from spikelfp.command import FAILED, INTERRUPTED, OK, USER_MISTAKE, new_app, options_from, print_json, run_app
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
@@ -30,6 +30,7 @@ from spikelfp.training.run import Interrupted, load_run, train
 from spikelfp.training.summary import PACKAGES
 
 app = new_app("Train spiking neural networks without surrogate gradients.")
+app.add_typer(cli_data.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")]

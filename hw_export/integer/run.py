@@ -39,4 +39,11 @@ class Run:
     @property
     def classes(self) -> Tensor:
         """For each sample the neuron of the last layer that fired most, the first of equals, int64 ``[B]``."""
-        return self.outputs.sum(0, dtype=torch.int64).flatten(1).argmax(1)
+        return self.classes_at(None)
+
+    def classes_at(self, mask: Tensor | None) -> Tensor:
+        """The same from the steps that the boolean ``mask`` ``[T, B]`` is true for; ``None``: all steps."""
+        spikes = self.outputs.flatten(2)
+        if mask is not None:
+            spikes = spikes.masked_fill(~mask.to(spikes.device).unsqueeze(-1), 0)
+        return spikes.sum(0, dtype=torch.int64).argmax(1)

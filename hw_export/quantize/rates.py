@@ -56,11 +56,16 @@ class Comparison:
 
 
 def compare(
-    net: torch.nn.Module, quantized: QuantizedNetwork, inputs: Tensor, labels: Tensor | None = None
+    net: torch.nn.Module,
+    quantized: QuantizedNetwork,
+    inputs: Tensor,
+    labels: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Comparison:
     """Run ``inputs`` ``[T, B, …]`` of ``net`` through both networks, from rest and in evaluation mode.
 
-    ``quantized`` gets the integers it takes in their place. labels: int64 ``[B]``.
+    ``quantized`` gets the integers it takes in their place. labels: int64 ``[B]``. mask: boolean ``[T, B]``, the steps
+    whose outputs tell the class; by default all.
     """
     count = inputs.shape[1]
     if labels is not None and len(labels) != count:
@@ -70,8 +75,9 @@ def compare(
     classes = []
     for start in range(0, count, _AT_ONCE):
         part = inputs[:, start : start + _AT_ONCE]
-        before, spikes = _run(net, part.to(like))
-        after, others = _run(quantized, quantized.scaled(part))
+        read_out = None if mask is None else mask[:, start : start + _AT_ONCE]
+        before, spikes = _run(net, part.to(like), read_out)
+        after, others = _run(quantized, quantized.scaled(part), read_out)
         for name, own in spikes.items():
             tallies.setdefault(name, _Tally(own)).add(own, others[name])
         classes.append(torch.stack([before, after]))
@@ -131,7 +137,7 @@ class _Tally:
         )
 
 
-def _run(net: torch.nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _run(net: torch.nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
     """Classes ``[B]``, and the spikes of each layer of neurons."""
     outputs: list[Tensor] = []
     handle = net.register_forward_hook(lambda _, arguments, output: outputs.append(output.detach()))
@@ -139,4 +145,4 @@ def _run(net: torch.nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor
         spikes = record(net, inputs)
     finally:
         handle.remove()
-    return predict(outputs[0]).cpu(), spikes
+    return predict(outputs[0], mask).cpu(), spikes

@@ -12,11 +12,11 @@ from hw_export.quantize.rates import compare
 
 @torch.no_grad()
 def accuracy_by_layer(
-    net: torch.nn.Module, quantized: QuantizedNetwork, inputs: Tensor, labels: Tensor
+    net: torch.nn.Module, quantized: QuantizedNetwork, inputs: Tensor, labels: Tensor, mask: Tensor | None = None
 ) -> dict[str, float]:
     """Accuracy of ``net`` with the weights of one layer quantised and all else in floats, by the name of the layer.
 
-    inputs: of ``net``, ``[T, B, …]``. labels: int64 ``[B]``. One pass for each layer of weights.
+    inputs: of ``net``, ``[T, B, …]``. labels: int64 ``[B]``. mask: of :func:`compare`. One pass for each layer of weights.
     """
     found: dict[str, float] = {}
     for layer in quantized.report:
@@ -26,7 +26,7 @@ def accuracy_by_layer(
         own = quantized.get_submodule(layer.layer).weight
         assert isinstance(own, Tensor)
         weight.copy_(own * layer.scale)
-        accuracy = compare(floats, floats, inputs, labels).float_accuracy
+        accuracy = compare(floats, floats, inputs, labels, mask).float_accuracy
         assert accuracy is not None
         found[layer.layer] = accuracy
     return found

@@ -12,7 +12,7 @@ import yaml
 
 from spikelfp import methods, rules
 from spikelfp.data import encodings
-from spikelfp.data.names import check_data_name, data_names
+from spikelfp.data.names import check_data_name, data_names, is_event_data
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import METHODS, WARM_UPS, Method
@@ -53,7 +53,9 @@ class RunConfig:
     transforms: str | None = option(
         None, "what is done to events, such as denoise=10000,downsample=2", None, "the data set's"
     )
-    augmentations: str = option("", "what chance does to training sequences of events, such as shift=2,drop=0.1")
+    augmentations: str = option(
+        "", "what chance does to training sequences of events, such as shift=2,drop=0.1", None, "nothing"
+    )
     sparse: bool = option(False, "hand sequences of events to the first layer as lists: less memory for many steps")
     skip_bad: bool = option(False, "leave out recordings that cannot be read, and list them")
     model: str = option("lif-mlp", "network", models)
@@ -196,7 +198,7 @@ class RunConfig:
             input_levels=self.input_levels or by_data,
             warm_up=self.warm_up or first,
             reward=self.reward or ("spike-sequence" if spiking else "softmax"),
-            steps=self.steps or (25 if spiking else 1),
+            steps=self.steps or (None if is_event_data(self.data) else 25 if spiking else 1),
             epochs=self.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
             lr=by_method if self.lr is None else self.lr,
         )

@@ -15,11 +15,13 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
+from spikelfp.data.names import is_event_data
 from spikelfp.errors import RunFolderError, SignWarning
 from spikelfp.files import write_text
 from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
 from spikelfp.training.config import RunConfig
+from spikelfp.training.event_options import check_event_options, load_sequences
 from spikelfp.training.folder import Folder, check_folder, read_config, read_metrics, start_folder, write_metrics
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import stop_on_interrupt
@@ -74,7 +76,7 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
     """The trainer of a resolved configuration."""
     return TemporalTrainer(
         net,
-        steps=config.steps or 1,
+        steps=config.steps or config.recompute + 1,  # none: sequences of events, as long as they are
         encoding=config.encoding,
         method=config.make_method(),
         optimizer=config.make_optimizer(),
@@ -85,6 +87,8 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         batch_size=config.batch_size,
         accumulate=config.accumulate,
         recompute=config.recompute,
+        chunk=config.chunk or None,
+        readout_steps=config.readout_steps,
         seed=config.seed,
         device=config.device,
         workers=config.workers,
@@ -95,13 +99,22 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
 
 def load_splits(config: RunConfig) -> DataSplits:
     """The data of a configuration, its validation part held out."""
+    return _load(config, progress=False)[0]
+
+
+def _load(config: RunConfig, progress: bool) -> tuple[DataSplits, RunConfig]:
+    """The data, and the configuration with what the data decides about sequences of events."""
     folder = config.data_dir
     if folder is not None and not Path(folder).is_dir():
         raise RunFolderError(f"the data folder {folder} does not exist; name another with --data-dir")
-    splits = load_data(config.data, folder)
+    if is_event_data(config.data):
+        splits, config = load_sequences(config, progress)
+    else:
+        check_event_options(config)
+        splits = load_data(config.data, folder)
     if config.standardize:
         splits = splits.standardized()
-    return splits.with_validation(config.validation, config.seed) if config.validation else splits
+    return (splits.with_validation(config.validation, config.seed) if config.validation else splits), config
 
 
 def train(
@@ -152,7 +165,7 @@ def _start(
     """Data, network and trainer, brought to where the last checkpoint left off, and the folder; wrong options first."""
     with world.agreed():
         with world.in_turn():
-            splits = load_splits(config)
+            splits, config = _load(config, progress and world.leads)
         config = config.resolved(len(splits.train), splits.train.levels)
         if world.leads:
             check_folder(folder, config, resume, overwrite)
@@ -175,6 +188,8 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     config, splits, trainer = run.config, run.splits, run.trainer
     epochs, leads = config.epochs or 1, trainer.world.leads
     clock = _Clock()
+    for reason in splits.skipped:
+        echo(f"skipped: {reason}")
     for complaint in nn.sign_complaints(trainer.net) if config.method == "lfp" else ():
         echo(f"warning: {complaint}")
     if trainer.position.step:
