@@ -19,10 +19,23 @@ class Method(ABC):
     rule: Rule | Composite
 
     @abstractmethod
-    def backward(self, outputs: Tensor, labels: Tensor, share: float = 1.0) -> dict[str, Tensor]:
+    def backward(
+        self,
+        outputs: Tensor,
+        labels: Tensor,
+        share: float = 1.0,
+        mask: Tensor | None = None,
+        steps: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
         """Backward pass from the outputs ``[T, B, C]``: adds ``share`` times the mean over the batch to ``p.grad``.
 
         share: part of a larger batch that these samples are, whose updates then add up to that of the whole.
+        mask: boolean ``[T, B]``, the steps that count; by default all. The others change nothing, as if they were not
+        there: means are over a sample's own steps, then over the batch.
+        steps: of sequences that come in parts (chunks), the steps of the whole that count, ``[B]`` or one number for
+        all. Updates of the parts add up, and so do the means that are returned.
+        Both are handed in only where they are needed.
+
         Returns what to watch, as scalar tensors: means over these samples, whatever their share.
         """
 

@@ -7,28 +7,63 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from spikelfp.errors import UserError
 from spikelfp.methods.base import Method
+from spikelfp.methods.weights import step_weights
 from spikelfp.rewards.base import one_hot
+from spikelfp.rewards.mask import takes
 from spikelfp.rules import Gradient, Rule
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
+"""``loss(outputs [T, B, C], labels)``, a mean over steps and batch; one that also takes ``weights``, ``[T, B]``, is
+called with them for sequences of unequal lengths and is then the sum weighted by them."""
 
 
-def rate_cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Softmax cross-entropy at every step, averaged over steps and batch (A.6.4; snnTorch's ``ce_rate_loss``)."""
+def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Softmax cross-entropy at every step, averaged over steps and batch (A.6.4; snnTorch's ``ce_rate_loss``).
+
+    weights: of each step ``[T, B]``, for a weighted sum in place of the mean.
+    """
     one_hot(labels, outputs.shape[-1])  # names a label outside the classes
-    return cross_entropy(outputs.flatten(0, 1), labels.repeat(len(outputs)))
+    steps, repeated = outputs.flatten(0, 1), labels.repeat(len(outputs))
+    if weights is None:
+        return cross_entropy(steps, repeated)
+    return (cross_entropy(steps, repeated, reduction="none") * weights.flatten()).sum()
 
 
 class GradientDescent(Method):
-    """Backpropagation (through time) of ``loss(outputs, labels)``; with ``rules.Surrogate`` for spiking networks."""
+    """Backpropagation (through time) of ``loss(outputs, labels)``; with ``rules.Surrogate`` for spiking networks.
+
+    With a mask the loss is that of each sample's own steps, averaged over them and then over the batch; it must take
+    ``weights`` then (:data:`Loss`), else :class:`~spikelfp.errors.UserError` is raised.
+    """
 
     def __init__(self, rule: Rule | None = None, loss: Loss = rate_cross_entropy) -> None:
         self.rule = Gradient() if rule is None else rule
         self.name = "gradient" if type(self.rule) is Gradient else "surrogate"
         self.loss = loss
 
-    def backward(self, outputs: Tensor, labels: Tensor, share: float = 1.0) -> dict[str, Tensor]:
-        loss = self.loss(outputs, labels)
+    def backward(
+        self,
+        outputs: Tensor,
+        labels: Tensor,
+        share: float = 1.0,
+        mask: Tensor | None = None,
+        steps: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
+        if mask is None:
+            loss = self.loss(outputs, labels)
+            loss = loss if steps is None else loss * (len(outputs) / steps)
+        else:
+            loss = self._weighted(outputs, labels, step_weights(mask, steps, outputs.dtype))
         (loss * share).backward()
         return {"loss": loss.detach()}
+
+    def _weighted(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        if not takes(self.loss, "weights"):
+            name = getattr(self.loss, "__name__", type(self.loss).__name__)
+            raise UserError(
+                f"the loss {name} takes no weights [T, B] of the steps, which sequences of unequal lengths need: give "
+                "it that argument, as rate_cross_entropy has"
+            )
+        return self.loss(outputs, labels, weights=weights)

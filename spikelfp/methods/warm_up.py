@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from spikelfp.errors import UserError
@@ -28,5 +30,13 @@ class WarmUp(Method):
     def at(self, step: int) -> Method:
         return self.first.at(step) if step < self.steps else self.then.at(step)
 
-    def backward(self, outputs: Tensor, labels: Tensor, share: float = 1.0) -> dict[str, Tensor]:
-        return self.then.backward(outputs, labels, share)
+    def backward(
+        self,
+        outputs: Tensor,
+        labels: Tensor,
+        share: float = 1.0,
+        mask: Tensor | None = None,
+        steps: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
+        told: dict[str, Any] = {name: value for name, value in (("mask", mask), ("steps", steps)) if value is not None}
+        return self.then.backward(outputs, labels, share, **told)

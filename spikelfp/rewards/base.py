@@ -9,19 +9,32 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
+from spikelfp.rewards.mask import check_mask, masked, takes
 
 
 class Reward(ABC):
     """Called with ``(outputs, labels)``: ``[…, B, C]`` and the classes ``[B]``; returns ``r`` of the outputs' shape.
 
+    mask: boolean ``[T, B]`` for outputs ``[T, B, C]``, true for the steps that count. At those the reward is what it
+    would be if the sequence had no others, and 0 at the others.
+
     Rewards for other labels than classes (real values, sequences, anything) override :meth:`target`.
 
-    Raises :class:`~spikelfp.errors.ShapeError` for labels of another length, type, or outside the classes.
+    Raises :class:`~spikelfp.errors.ShapeError` for labels of another length, type, or outside the classes, and for a
+    mask that does not fit the outputs.
     """
 
-    def __call__(self, outputs: Tensor, labels: Any) -> Tensor:
+    of_parts = True
+    """Whether the steps of a part of a sequence are enough to tell their reward."""
+
+    def __call__(self, outputs: Tensor, labels: Any, mask: Tensor | None = None) -> Tensor:
         outputs = outputs.detach()
-        return self.reward(outputs, self.target(outputs, labels))
+        if mask is None:
+            return self.reward(outputs, self.target(outputs, labels))
+        check_mask(outputs, mask)
+        outputs = masked(outputs, mask)
+        options = {"mask": mask} if takes(self.reward, "mask") else {}
+        return masked(self.reward(outputs, self.target(outputs, labels), **options), mask)
 
     def target(self, outputs: Tensor, labels: Any) -> Any:
         """The labels, checked, as :meth:`reward` wants them: here ``[B, C]``, boolean, true for the right class."""
@@ -30,7 +43,12 @@ class Reward(ABC):
 
     @abstractmethod
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """The reward, given which output is the right one: ``target`` ``[B, C]``, boolean."""
+        """The reward, given which output is the right one: ``target`` ``[B, C]``, boolean.
+
+        Of sequences of unequal lengths the outputs are 0 at the steps that do not count, and what is returned there is
+        left out: that is enough for rewards of single steps and of sums over them. One that depends on the *number* of
+        steps takes a third argument, ``mask: Tensor | None = None``, and counts ``mask.sum(0)``.
+        """
 
 
 def check_classes(name: str, outputs: Tensor, labels: Tensor) -> None:

@@ -8,7 +8,8 @@ positive, so that there should be more of the output) to factors in [0, 1]::
     sigmoid        1 − σ(o_c) where wanted, else σ(o_c)                 Table 2, row 4
     spike-count    1 − σ(n_c − T/2) where wanted, else σ(n_c − T/2)     A.4, with n_c = Σ_t o_c[t]
 
-In the table "wanted" reads ``y_c = 1``; there the two are the same.
+In the table "wanted" reads ``y_c = 1``; there the two are the same. With a mask ``[T, B]`` of the steps that count,
+``T`` is their number, of each sample; outputs are 0 at the others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import check_name
+from spikelfp.rewards.mask import counted
 
 Convergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,12 +43,14 @@ def sigmoid(outputs: Tensor, wanted: Tensor) -> Tensor:
     return (1 - on).where(wanted, on)
 
 
-def spike_count(outputs: Tensor, wanted: Tensor) -> Tensor:
+def spike_count(outputs: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
     """A.4, for spikes ``[…, T, B, C]``: wanted outputs should spike in half the steps, the others be silent in half.
 
     With a global reward of 1 for the right class and −1 for the others, eq. 13 is then A.4 itself.
     """
-    steps = outputs.shape[-3] if outputs.dim() > 2 else 1
+    steps: int | Tensor = outputs.shape[-3] if outputs.dim() > 2 else 1
+    if mask is not None:
+        steps = counted(mask, outputs)
     count = outputs.sum(-3, keepdim=True) if outputs.dim() > 2 else outputs
     on = (count - steps / 2).sigmoid().expand_as(outputs)
     return (1 - on).where(wanted, on)
@@ -67,12 +71,14 @@ def find(convergence: str | Convergence) -> Convergence:
     return convergence
 
 
-def factor(convergence: str | Convergence, outputs: Tensor, wanted: Tensor) -> Tensor:
+def factor(convergence: str | Convergence, outputs: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
     """``ρ(f(x))``; raises :class:`~spikelfp.errors.UserError` for a user's function that leaves [0, 1].
 
     A user's function may return any shape that broadcasts to the outputs' (one factor for each sample, say).
+    mask: of the steps that count; a user's function is told by outputs of 0 alone.
     """
-    rho = find(convergence)(outputs, wanted)
+    chosen = find(convergence)
+    rho = spike_count(outputs, wanted, mask) if chosen is spike_count else chosen(outputs, wanted)
     if isinstance(convergence, str):
         return rho
     rho = torch.as_tensor(rho, dtype=outputs.dtype, device=outputs.device)

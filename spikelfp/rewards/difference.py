@@ -46,7 +46,8 @@ class Counterfactual(Protocol):
 def counterfactuals(metric: Metric | Counterfactual, predictions: Tensor, labels: Any, classes: int) -> Tensor:
     """``B · M`` with one prediction changed, for every prediction and class: ``[…, B, classes]``, float64.
 
-    predictions: ``[B]`` or ``[S, B]``, integers. A metric with a method ``counterfactuals`` answers by itself. One that
+    predictions: ``[B]`` or ``[S, B]``, integers; −1 behind the last symbol of a shorter sequence, which stays (the
+    values there mean nothing). A metric with a method ``counterfactuals`` answers by itself. One that
     returns a score for each sample ``[B]`` (their mean is ``M``) is called once for every class and step, one that
     returns a single number once for every prediction and class: ``S · B · C`` calls.
 
@@ -63,12 +64,14 @@ def counterfactuals(metric: Metric | Counterfactual, predictions: Tensor, labels
         for c in range(classes):
             if now.dim():
                 changed = predictions.clone()
-                changed.view(-1, batch)[s] = c
+                symbols = changed.view(-1, batch)[s]
+                symbols[symbols >= 0] = c
                 steps[s, :, c] = evaluate(metric, changed, labels, batch)
                 continue
             for b in range(batch):
                 changed = predictions.clone()
-                changed.view(-1, batch)[s, b] = c
+                symbols = changed.view(-1, batch)[s]
+                symbols[b] = c if symbols[b] >= 0 else -1
                 same = torch.equal(changed, predictions)
                 steps[s, b, c] = batch * (now if same else evaluate(metric, changed, labels, batch))
     return values

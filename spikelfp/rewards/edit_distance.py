@@ -6,7 +6,7 @@ programme keeps a row over the positions of the target; one predicted symbol ``x
     row'[j] = min( row[j] + 1,  row[j−1] + 1(x ≠ target[j−1]),  row'[j−1] + 1 )
 
 The last term, a run of insertions, is a cumulative minimum of ``row'[j] − j``, so no loop over the target is left.
-Predictions are ``[S, B]``; targets ``[B, L]``, where −1 fills up shorter ones.
+Predictions are ``[S, B]`` and targets ``[B, L]``; −1 fills up shorter ones of both.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Decoding:
     blank: int | None = None
 
     def emitted(self, symbol: Tensor, previous: Tensor) -> Tensor:
-        """Whether ``symbol`` is emitted behind ``previous`` (−1 at the start)."""
-        emitted = torch.ones_like(symbol == previous)
+        """Whether ``symbol`` (−1 for none) is emitted behind ``previous`` (−1 at the start)."""
+        emitted = (symbol >= 0) & torch.ones_like(symbol == previous)
         if self.blank is not None:
             emitted &= symbol != self.blank
         if self.collapse:

@@ -18,6 +18,7 @@ def initial_reward(
     global_reward: Tensor,
     convergence: str | Convergence | None = "none",
     magnitude: bool | None = False,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""``r_c = sign(o_c) · ρ(f(x)) · R_c`` with ``sign(0) = 1`` (v3, eq. 13; eq. 12 for ``convergence="none"``).
 
@@ -31,6 +32,9 @@ def initial_reward(
 
     ``None`` for either chooses by the outputs: ``spike-count`` without magnitude for spikes (all 0 or 1; ``sign`` is
     always 1 there, and a reward reaches a neuron that stayed silent too), ``softmax`` with magnitude for real values.
+
+    mask: boolean ``[T, B]``, the steps of outputs ``[…, T, B, C]`` that count, outputs being 0 at the others: ``T`` of
+    ``spike-count`` is then their number.
 
     Returns ``r`` of the outputs' shape and dtype. Raises :class:`~spikelfp.errors.ShapeError` for an ``R`` that does
     not broadcast, :class:`~spikelfp.errors.NonFiniteError` for one that holds NaN or infinity, and
@@ -52,7 +56,7 @@ def initial_reward(
         ) from None
     if not torch.isfinite(reward).all():
         raise NonFiniteError("the global reward holds NaN or infinity")
-    rho = factor(convergence, outputs, reward > 0)
+    rho = factor(convergence, outputs, reward > 0, mask)
     return rho * reward * (outputs if magnitude else sign(outputs))
 
 
@@ -81,5 +85,5 @@ class GlobalReward(Reward):
     def global_reward(self, outputs: Tensor, target: Any) -> Tensor:
         """``R_c``, of a shape that broadcasts to the outputs' ``[…, B, C]``."""
 
-    def reward(self, outputs: Tensor, target: Any) -> Tensor:
-        return initial_reward(outputs, self.global_reward(outputs, target), self.convergence, self.magnitude)
+    def reward(self, outputs: Tensor, target: Any, mask: Tensor | None = None) -> Tensor:
+        return initial_reward(outputs, self.global_reward(outputs, target), self.convergence, self.magnitude, mask)

@@ -28,6 +28,8 @@ class Levenshtein(FromMetric):
     there. The other options are those of :class:`FromMetric`.
     """
 
+    of_parts = False  # the targets are those of the whole sequence
+
     def __init__(
         self,
         *,
@@ -55,13 +57,13 @@ class Levenshtein(FromMetric):
         check_targets("Levenshtein", outputs, labels, blank)
         return labels
 
-    def decode(self, outputs: Tensor) -> list[list[int]]:
-        """The symbols that the outputs ``[T, B, C]`` say, a list for each sample."""
-        return self.decoding.sequences(self.predictions(outputs))
+    def decode(self, outputs: Tensor, mask: Tensor | None = None) -> list[list[int]]:
+        """The symbols that the outputs ``[T, B, C]`` say, a list for each sample; mask: of the steps that count."""
+        return self.decoding.sequences(self.predictions(outputs, mask))
 
-    def distance(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The edit distance of each sample, int64 ``[B]``."""
-        return edit_distance(self.predictions(outputs), self.target(outputs, targets), self.decoding)
+    def distance(self, outputs: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The edit distance of each sample, int64 ``[B]``; mask: of the steps that count."""
+        return edit_distance(self.predictions(outputs, mask), self.target(outputs, targets), self.decoding)
 
 
 class NegativeEditDistance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
@@ -11,6 +12,7 @@ from spikelfp.registry import check_name
 from spikelfp.rewards.convergence import Convergence
 from spikelfp.rewards.difference import Counterfactual, Metric, Reference, counterfactuals, difference_reward
 from spikelfp.rewards.initial import GlobalReward, initial_reward
+from spikelfp.rewards.mask import from_front, masked, to_front
 
 
 class FromMetric(GlobalReward):
@@ -30,6 +32,9 @@ class FromMetric(GlobalReward):
     default is ``r_c = o_c ρ R_c`` with the softmax ``ρ`` of each step. For spikes it is ``r_c[t] = ρ R_c`` at every
     step, spike or no spike, with the ``ρ`` of A.4 from the spikes of the window: where A.4 has 1 and −1 for right and
     wrong classes, there stands what the metric says each class is worth.
+
+    With a mask windows are made of the steps that count alone, and the metric finds −1 behind the last symbol of a
+    shorter sequence.
 
     Raises :class:`~spikelfp.errors.ShapeError` for outputs of another shape, fewer than two classes, ``T`` that is not
     a multiple of ``W``, or labels of another length.
@@ -57,33 +62,60 @@ class FromMetric(GlobalReward):
             raise ShapeError(f"{name} takes outputs [T, B, C] or [B, C] of two or more classes, got {_shape(outputs)}")
         if len(labels) != outputs.shape[-2]:
             raise ShapeError(f"{name} takes labels for {outputs.shape[-2]} samples, got {len(labels)}")
-        if self.window and (1 if outputs.dim() == 2 else len(outputs)) % self.window:
-            raise ShapeError(f"the outputs {_shape(outputs)} do not divide into windows of {self.window} steps")
         return labels
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Outputs summed over each window, ``[S, B, C]``; their largest is the outcome."""
         return self._windows(outputs).sum(1)
 
-    def predictions(self, outputs: Tensor) -> Tensor:
-        """What the metric is asked about: ``[B]``, or ``[T/W, B]`` with a window."""
-        symbols = self.scores(outputs).argmax(-1)
-        return symbols if self.window else symbols[0]
+    def predictions(self, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the metric is asked about: ``[B]``, or ``[T/W, B]`` with a window; mask: of the steps that count."""
+        if mask is None or self.window is None:
+            symbols = self.scores(outputs if mask is None else masked(outputs, mask)).argmax(-1)
+            return symbols if self.window else symbols[0]
+        windows, _, exist = self._counting_windows(outputs, mask)
+        return windows.sum(1).argmax(-1).masked_fill(~exist, -1)
 
     def global_reward(self, outputs: Tensor, target: Any) -> Tensor:
         """The difference rewards, ``[B, C]`` or ``[T/W, B, C]``."""
-        values = counterfactuals(self.metric, self.predictions(outputs), target, outputs.shape[-1])
-        return difference_reward(values, self.reference)
+        return self._judge(self.predictions(outputs), target, outputs.shape[-1])
 
-    def reward(self, outputs: Tensor, target: Any) -> Tensor:
+    def reward(self, outputs: Tensor, target: Any, mask: Tensor | None = None) -> Tensor:
+        if mask is not None and self.window is not None:
+            return self._of_windows(outputs, target, mask)
         windows = self._windows(outputs)
         judged = self.global_reward(outputs, target).reshape(len(windows), 1, *outputs.shape[-2:])
-        return initial_reward(windows, judged, self.convergence, self.magnitude).reshape(outputs.shape)
+        return initial_reward(windows, judged, self.convergence, self.magnitude, mask).reshape(outputs.shape)
+
+    def _of_windows(self, outputs: Tensor, target: Any, mask: Tensor) -> Tensor:
+        """The reward of sequences of unequal lengths, each in windows of its own steps."""
+        windows, origin, _ = self._counting_windows(outputs, mask)
+        judged = self._judge(self.predictions(outputs, mask), target, outputs.shape[-1])
+        rewards = initial_reward(windows, judged.unsqueeze(1), self.convergence, self.magnitude)
+        return from_front(rewards.flatten(0, 1), origin)
+
+    def _judge(self, predictions: Tensor, target: Any, classes: int) -> Tensor:
+        return difference_reward(counterfactuals(self.metric, predictions, target, classes), self.reference)
 
     def _windows(self, outputs: Tensor) -> Tensor:
         """``[S, W, B, C]``."""
         steps = outputs.unsqueeze(0) if outputs.dim() == 2 else outputs
+        if self.window and len(steps) % self.window:
+            raise ShapeError(f"the outputs {_shape(outputs)} do not divide into windows of {self.window} steps")
         return steps.unflatten(0, (-1, self.window or len(steps)))
+
+    def _counting_windows(self, outputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Windows ``[S, W, B, C]`` of the steps that count, where these come from, and which exist, ``[S, B]``."""
+        assert self.window is not None
+        steps = mask.sum(0)
+        for sample in (steps % self.window).nonzero()[:1, 0].tolist():
+            raise ShapeError(
+                f"the {int(steps[sample])} steps of sample {sample} do not divide into windows of {self.window} steps"
+            )
+        front, origin = to_front(masked(outputs, mask), mask)
+        windows = self._windows(front[: max(int(steps.max()), self.window)])
+        exist = torch.arange(len(windows), device=mask.device).unsqueeze(-1) * self.window < steps
+        return windows, origin, exist
 
 
 def _shape(outputs: Tensor) -> tuple[int, ...]:

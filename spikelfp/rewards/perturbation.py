@@ -11,7 +11,8 @@ from torch import Tensor
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.rewards.convergence import Convergence
 from spikelfp.rewards.difference import Metric, evaluate, total
-from spikelfp.rewards.initial import GlobalReward
+from spikelfp.rewards.initial import GlobalReward, initial_reward
+from spikelfp.rewards.mask import masked
 
 
 class Perturbation(GlobalReward):
@@ -65,14 +66,18 @@ class Perturbation(GlobalReward):
             )
         return labels
 
-    def global_reward(self, outputs: Tensor, target: Any) -> Tensor:
-        """``ĝ``, of the outputs' shape."""
+    def reward(self, outputs: Tensor, target: Any, mask: Tensor | None = None) -> Tensor:
+        estimate = self.global_reward(outputs, target, mask)
+        return initial_reward(outputs, estimate, self.convergence, self.magnitude, mask)
+
+    def global_reward(self, outputs: Tensor, target: Any, mask: Tensor | None = None) -> Tensor:
+        """``ĝ``, of the outputs' shape; the noise is 0 at the steps that do not count."""
         batch = outputs.shape[-2]
         device = outputs.device if self.generator is None else self.generator.device
         estimate = torch.zeros_like(outputs)
         for _ in range(self.pairs):
             noise = torch.randn(outputs.shape, dtype=outputs.dtype, device=device, generator=self.generator)
-            noise = noise.to(outputs.device)
+            noise = noise.to(outputs.device) if mask is None else masked(noise.to(outputs.device), mask)
             up = evaluate(self.metric, outputs + self.sigma * noise, target, batch)
             down = evaluate(self.metric, outputs - self.sigma * noise, target, batch)
             change = total(up - down, batch).to(outputs.dtype)

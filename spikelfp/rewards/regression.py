@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.rewards.base import Reward
+from spikelfp.rewards.mask import counted
 
 
 class Regression(Reward):
@@ -66,7 +67,8 @@ class SpikeRate(Reward):
     """``r_c[t] = y_c − n_c / T``: spikes ``[T, B, C]`` at given rates ``y`` ``[B, C]`` in [0, 1]; ``n_c = Σ_t o_c[t]``.
 
     Eq. 12 for the global reward ``R_c = y_c − n_c / T``: a neuron that fires too little is rewarded, spike or no
-    spike, and one that fires too much punished, until the rate is right.
+    spike, and one that fires too much punished, until the rate is right. With a mask, ``T`` is the number of steps of
+    each sample that count.
 
     Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers ``[B, C]`` in [0, 1].
     """
@@ -79,8 +81,9 @@ class SpikeRate(Reward):
             raise ShapeError(f"rates lie in [0, 1], got values from {float(rates.min())} to {float(rates.max())}")
         return rates
 
-    def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        return (target - outputs.mean(0)).expand_as(outputs)
+    def reward(self, outputs: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        rate = outputs.mean(0) if mask is None else outputs.sum(0) / counted(mask, outputs).clamp(min=1)
+        return (target - rate).expand_as(outputs)
 
 
 def real_targets(name: str, outputs: Tensor, targets: Any) -> Tensor:

@@ -1,4 +1,7 @@
-"""Rewards of spike sequences: the same for every step, from the number of spikes over all steps."""
+"""Rewards of spike sequences: the same for every step, from the number of spikes over all steps.
+
+With a mask ``T`` is the number of steps of each sample that count, and sums are over those.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.rewards.base import Reward
+from spikelfp.rewards.mask import counted, masked
 
 
 class SpikeSequence(Reward):
@@ -15,10 +19,8 @@ class SpikeSequence(Reward):
     r_c[t] = σ(Σ_t |o_c[t] − 1| − T/2) − 1     for the others (they should be silent in half the steps)
     """
 
-    def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        steps = _steps(outputs)
-        spikes = outputs.sum(0)
-        silent = (outputs - 1).abs().sum(0)
+    def reward(self, outputs: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        steps, spikes, silent = _counts(outputs, mask)
         half = steps / 2
         right, wrong = 1 - (spikes - half).sigmoid(), (silent - half).sigmoid() - 1
         return right.where(target, wrong).expand_as(outputs)
@@ -38,16 +40,18 @@ class SpikeSequenceV1(Reward):
     def __init__(self, whole_steps: bool = False) -> None:
         self.whole_steps = whole_steps
 
-    def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        steps = _steps(outputs)
+    def reward(self, outputs: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        steps, spikes, silent = _counts(outputs, mask)
         half = steps // 2 if self.whole_steps else steps / 2
-        spikes = outputs.sum(0)
-        silent = (outputs - 1).abs().sum(0)
         right, wrong = 1 - (spikes - half).sigmoid(), -outputs * (1 - (silent - half).sigmoid())
         return right.expand_as(outputs).where(target, wrong)
 
 
-def _steps(outputs: Tensor) -> int:
+def _counts(outputs: Tensor, mask: Tensor | None) -> tuple[int | Tensor, Tensor, Tensor]:
+    """``T`` (one, or ``[B, 1]``), and the steps with and without a spike of each output, ``[B, C]``."""
     if outputs.dim() != 3:
         raise ShapeError(f"a sequence reward takes spikes [T, B, C], got {tuple(outputs.shape)}")
-    return len(outputs)
+    silent = (outputs - 1).abs()
+    if mask is None:
+        return len(outputs), outputs.sum(0), silent.sum(0)
+    return counted(mask, outputs), outputs.sum(0), masked(silent, mask).sum(0)

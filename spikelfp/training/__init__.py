@@ -1,11 +1,13 @@
 """Training loops, optimisers, schedules, checkpoints and run folders."""
 
 from spikelfp.training.device import choose_device
+from spikelfp.training.early import Decisions, EarlyReadout, early_readout
 from spikelfp.training.optimizer import Momentum
 from spikelfp.training.parallel import WorkerLost, World, joined
 from spikelfp.training.temporal import TemporalTrainer
 from spikelfp.training.trainer import Evaluation, Trainer
 
 __all__ = [
-    "Evaluation", "Momentum", "TemporalTrainer", "Trainer", "WorkerLost", "World", "choose_device", "joined",
+    "Decisions", "EarlyReadout", "Evaluation", "Momentum", "TemporalTrainer", "Trainer", "WorkerLost", "World",
+    "choose_device", "early_readout", "joined",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim import Optimizer
 
 from spikelfp.errors import CheckpointError
 from spikelfp.files import write_tensors
@@ -60,6 +61,29 @@ def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any
             raise CheckpointError(
                 f"{path} is from another model: {name} is {has} in the checkpoint, {wants} in the network"
             )
+
+
+def check_settings(path: str | Path, content: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Raise :class:`~spikelfp.errors.CheckpointError` for the first of the settings that the content has otherwise."""
+    for what, own in settings.items():
+        there = content.get(what, own)  # the first version wrote fewer of them
+        if there != own:
+            raise CheckpointError(f"{path} was written with {what} {there}, this trainer has {own}")
+
+
+def restore_schedule(scheduler: Any, optimizer: Optimizer, content: dict[str, Any]) -> None:
+    """Bring a schedule, and its optimiser, to where the checkpoint left them.
+
+    Raises:
+        CheckpointError: for a schedule of another kind.
+    """
+    kind = type(scheduler).__name__
+    if content["schedule_kind"] not in (None, kind):
+        raise CheckpointError(
+            f"the checkpoint was written with schedule_kind {content['schedule_kind']}, this trainer has {kind}"
+        )
+    scheduler.load_state_dict(content["schedule"])
+    optimizer.load_state_dict(content["optimizer"])  # the schedule has put it to its start
 
 
 def random_states() -> dict[str, Any]:

@@ -2,53 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from spikelfp.methods.weights import mean_over_steps
+from spikelfp.training.batch import Batch
+from spikelfp.training.chunks import outputs_of
 from spikelfp.training.parallel import World
-from spikelfp.training.state import predict
+from spikelfp.training.state import scores
 
 
 class Evaluation(NamedTuple):
-    """Accuracy over a data set, between 0 and 1, and the mean output per step (the rate, for spikes)."""
+    """Accuracy over a data set, between 0 and 1, and the mean output per step that counts (the rate, for spikes)."""
 
     accuracy: float
     mean_output: float
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(net: Module, seed: int, device: torch.device) -> Iterator[None]:
+    """Within the block the network is in evaluation mode and makes no graphs, and random numbers are those of ``seed``.
+
+    Its mode and the random state of training are as before behind the block.
+    """
+    training = net.training
+    net.eval()
+    try:
+        # Random encodings draw the same numbers at every evaluation and leave those of training alone.
+        with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        net.train(training)
+
+
 def evaluate(
     net: Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
-    present: Callable[[Tensor], Tensor],
+    loader: Iterable[tuple[Any, Tensor]],
+    batch_of: Callable[[Any, Tensor], Batch],
     *,
     seed: int,
     device: torch.device,
     world: World,
+    chunk: int | None = None,
 ) -> Evaluation:
-    """Accuracy by accumulated outputs; from rest for every batch, the network's mode and random state kept.
+    """Accuracy by outputs accumulated over the steps that count; from rest for every batch, the network's mode and
+    random state kept.
 
-    present: makes a sequence ``[T, B, …]`` of a batch. Several workers take turns at the batches of the ``loader``,
-    the same for all, and all of them get the result of the whole.
+    batch_of: makes a :class:`Batch` of samples and labels on the device. chunk: steps that run at a time, each chunk
+    from the state that the one before left; by default the whole sequence. Several workers take turns at the batches of
+    the ``loader``, the same for all, and all of them get the result of the whole.
     """
-    training = net.training
-    net.eval()
     world.copy(net.buffers())  # running statistics are each worker's own
     correct, total, output = torch.zeros((), dtype=torch.int64, device=device), 0, 0.0
-    # Random encodings draw the same numbers at every evaluation and leave those of training alone.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with evaluating(net, seed, device):
         for number, (x, labels) in enumerate(loader):
-            sequence = present(x.to(device))  # by every worker, so that all draw what one alone would
+            batch = batch_of(x.to(device), labels.to(device))  # by every worker: all draw what one alone would
             if number % world.size == world.rank:
-                outputs = net(sequence)
-                correct += (predict(outputs) == labels.to(device)).sum()
+                summed, mean = _read_out(net, batch, chunk)
+                correct += (summed.argmax(-1) == batch.labels).sum()
                 total += len(labels)
-                output += float(outputs.mean()) * len(labels)
-    net.train(training)
-    right, of, summed = (float(value) for value in world.sum([correct, total, output], device))
-    return Evaluation(right / of, summed / of)
+                output += float(mean) * len(labels)
+    right, of, mean_output = (float(value) for value in world.sum([correct, total, output], device))
+    return Evaluation(right / of, mean_output / of)
+
+
+def _read_out(net: Module, batch: Batch, chunk: int | None) -> tuple[Tensor, Tensor]:
+    """Outputs summed over the steps that count, ``[B, C]``, and their mean."""
+    parts = [
+        (scores(outputs, mask), mean_over_steps(outputs, mask, None if chunk is None else batch.steps))
+        for outputs, mask in outputs_of(net, batch, chunk)
+    ]
+    summed, means = zip(*parts, strict=True)
+    return sum(summed[1:], summed[0]), sum(means[1:], means[0])

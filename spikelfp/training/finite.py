@@ -29,7 +29,7 @@ def check_gradients(net: nn.Module, x: Tensor, step: int, world: World = ALONE) 
 @torch.no_grad()
 def first_layer(net: nn.Module, x: Tensor) -> str | None:
     """The first of: the input, a parameter, a layer's output that is not finite when ``net`` runs on ``x``."""
-    if not torch.isfinite(x).all():
+    if not torch.isfinite(x.values() if x.is_sparse else x).all():
         return "the input"
     for name, p in net.named_parameters():
         if not torch.isfinite(p).all():

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from spikelfp.rewards.mask import masked
+
 
 @dataclass
 class Position:
@@ -66,6 +68,14 @@ class Tally:
         return row
 
 
-def predict(outputs: Tensor) -> Tensor:
-    """Class of each sample ``[B]``: the largest output summed over time ``[T, B, C]`` (A.6.4)."""
-    return outputs.sum(0).argmax(-1)
+def predict(outputs: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Class of each sample ``[B]``: the largest output summed over time ``[T, B, C]`` (A.6.4).
+
+    mask: boolean ``[T, B]``, the steps that count; by default all.
+    """
+    return scores(outputs, mask).argmax(-1)
+
+
+def scores(outputs: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Outputs ``[T, B, C]`` summed over the steps that count, ``[B, C]``."""
+    return (outputs if mask is None else masked(outputs, mask)).sum(0)

@@ -12,6 +12,7 @@ import torch
 
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
+from spikelfp.training.batch import mask_of, some
 from spikelfp.training.config import RunConfig
 from spikelfp.training.temporal import TemporalTrainer
 
@@ -23,11 +24,7 @@ RATE_SAMPLES = 256
 def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -> dict[str, Any]:
     """Accuracies (those of the last weights), rates, costs and versions; time and memory are those of this worker."""
     history = trainer.history
-    some, _ = next(iter(batches(splits.test, RATE_SAMPLES, seed=0, epoch=0, shuffle=False)))
     net = trainer.net
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # of a random encoding
-        rates = analysis.spike_rates(net, trainer.present(some.to(trainer.device)))
     summary: dict[str, Any] = {
         "data": config.data,
         "model": config.model,
@@ -39,7 +36,7 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "steps": config.steps,
         "test_accuracy": trainer.evaluate(splits.test).accuracy,
         "train_accuracy": history[-1]["train_accuracy"],
-        "spike_rates": rates,
+        "spike_rates": spike_rates(trainer, splits, config.seed),
         "update_density": history[-1].get("update_density"),
         "seconds_per_epoch": sum(row["seconds"] for row in history) / len(history),
         "peak_memory_mb": peak_memory_mb(trainer.device),
@@ -51,6 +48,18 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
     if splits.validation:
         summary["validation_accuracy"] = history[-1]["validation_accuracy"]
     return summary
+
+
+def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict[str, float]:
+    """Mean spikes per neuron and step of each layer over the first test samples, without the padding of sequences."""
+    count = RATE_SAMPLES if trainer.chunk is None else min(RATE_SAMPLES, trainer.batch_size)
+    first, _ = next(iter(batches(splits.test, count, seed=0, epoch=0, shuffle=False)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of a random encoding
+        x = first.to(trainer.device)
+        sequence, mask = some(trainer.present(x), mask_of(x), trainer.chunk)
+    recorded = analysis.record(trainer.net, sequence)
+    return {name: (spikes if mask is None else spikes[mask]).mean().item() for name, spikes in recorded.items()}
 
 
 def peak_memory_mb(device: torch.device) -> float:

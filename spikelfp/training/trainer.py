@@ -12,15 +12,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from spikelfp import nn
 from spikelfp.data import batches
+from spikelfp.data.sequences import Sequences
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import LFP, Method
 from spikelfp.quantized import Quantization, WeightGrids
-from spikelfp.rewards import Reward, Softmax, SpikeSequence
+from spikelfp.rewards import Reward
 from spikelfp.training import checkpoint
+from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
 from spikelfp.training.clipping import clip_adaptive_
+from spikelfp.training.defaults import check_numbers, default_reward
 from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate
 from spikelfp.training.finite import check_gradients
@@ -29,7 +31,7 @@ from spikelfp.training.parallel import ALONE, World
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, schedules
 from spikelfp.training.state import Position, Seen, Tally
-from spikelfp.training.update import add_up, density, fill_gradients
+from spikelfp.training.update import add_up, check_shared, density, fill_gradients
 from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
@@ -37,7 +39,7 @@ DENSITY_EVERY = 20
 
 
 class Trainer:
-    """Trains a network on images or vectors ``[B, …]`` shown for one step.
+    """Trains a network on images or vectors ``[B, …]`` shown for one step, or on :class:`~spikelfp.data.Sequences`.
 
     net: layers of :mod:`spikelfp.nn`. reward: for :class:`~spikelfp.methods.LFP` (default: ``SpikeSequence`` for
     spiking outputs, ``Softmax`` for linear ones); or hand in another ``method``.
@@ -54,6 +56,9 @@ class Trainer:
     should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
     world: the workers that train together (:func:`spikelfp.training.joined`); ``batch_size`` is that of all of them.
     """
+
+    chunk: int | None = None
+    readout_steps: int | None = None
 
     def __init__(
         self,
@@ -79,14 +84,7 @@ class Trainer:
     ) -> None:
         if method is not None and reward is not None:
             raise UserError("hand in a reward or a method that has its own, not both")
-        if batch_size < 1:
-            raise UserError(f"the batch size must be at least 1, got {batch_size}")
-        if accumulate < 1:
-            raise UserError(f"a batch has at least one part, got accumulate={accumulate}")
-        if clip < 0:
-            raise UserError(f"the clipping factor must be 0 (none) or more, got {clip}")
-        if clip_norm < 0:
-            raise UserError(f"the norm to clip to must be 0 (no clipping) or more, got {clip_norm}")
+        check_numbers(batch_size, accumulate, clip, clip_norm)
         self.world = world
         self.device = choose_device(device, world.local_rank if world.size > 1 else None)
         self.net = net.to(self.device)
@@ -106,9 +104,14 @@ class Trainer:
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
 
-    def present(self, x: Tensor) -> Tensor:
-        """A batch ``[B, …]`` as the network sees it, ``[T, B, …]``: here as one step."""
-        return x.unsqueeze(0)
+    def present(self, x: Tensor | Sequences) -> Tensor:
+        """A batch as the network sees it, ``[T, B, …]``: sequences as they are, ``[B, …]`` here as one step."""
+        return x.values if isinstance(x, Sequences) else x.unsqueeze(0)
+
+    def batch(self, x: Tensor | Sequences, labels: Tensor) -> Batch:
+        """Samples and their classes with the steps that are rewarded and read out."""
+        shown = self.present(x)
+        return Batch(shown, labels, counting_steps(shown, lengths_of(x), self.readout_steps))
 
     def runs(self) -> torch.nn.Module:
         """What a step of training runs, and several workers share: here the network as it is."""
@@ -152,7 +155,7 @@ class Trainer:
             after_epoch(row)
         return self.history
 
-    def train_step(self, x: Tensor, labels: Tensor, of: int | None = None) -> Seen:
+    def train_step(self, x: Tensor | Sequences, labels: Tensor, of: int | None = None) -> Seen:
         """One update of the weights from a batch ``x`` ``[B, …]`` and its classes ``[B]``; returns what it showed.
 
         of: samples of the whole batch when several workers have a slice each, of this or another size (0 included);
@@ -163,11 +166,16 @@ class Trainer:
         if self._replica is None:
             self._replica = self.world.replica(self.runs(), self.device)
         self.world.reseed(self.seed, self.position.step)
-        sequence = self.present(x)
+        batch = self.batch(x, labels)
         self.optimizer.zero_grad()
         method, parts = self.method.at(self.position.step), max(1, min(self.accumulate, of // self.world.size))
-        seen = fill_gradients(self.net, self._replica, method, sequence, labels, of=of, parts=parts, world=self.world)
-        check_gradients(self.net, sequence, self.position.step, self.world)
+        if self.chunk is not None or isinstance(x, Sequences):
+            check_shared(self.net, method.rule, self.world)
+        seen = fill_gradients(
+            self.net, self._replica, method, batch.sequence, labels,
+            of=of, parts=parts, world=self.world, mask=batch.mask, chunk=self.chunk,
+        )  # fmt: skip
+        check_gradients(self.net, batch.sequence, self.position.step, self.world)
         if self.position.batch % DENSITY_EVERY == 0:
             seen.density = density(self.net)
         if self.clip:
@@ -185,7 +193,9 @@ class Trainer:
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """Accuracy by accumulated outputs; from rest for every batch, the network's mode and random state kept."""
         loader = batches(dataset, self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers)
-        return evaluate(self.net, loader, self.present, seed=self.seed, device=self.device, world=self.world)
+        return evaluate(
+            self.net, loader, self.batch, seed=self.seed, device=self.device, world=self.world, chunk=self.chunk
+        )
 
     def save(self, path: str | Path) -> None:
         """Everything :meth:`load` needs to go on bit for bit, whole or not at all; several workers leave it to one."""
@@ -211,10 +221,7 @@ class Trainer:
     def load(self, path: str | Path) -> None:
         """Go on from a checkpoint of the same network and settings; nothing changes when it does not fit."""
         content = checkpoint.read(path)
-        for what, own in self._settings().items():
-            there = content.get(what, own)  # the first version wrote fewer of them
-            if there != own:
-                raise CheckpointError(f"{path} was written with {what} {there}, this trainer has {own}")
+        checkpoint.check_settings(path, content, self._settings())
         checkpoint.check_weights(path, self.net, content)
         try:
             self.optimizer.load_state_dict(content["optimizer"])
@@ -254,14 +261,7 @@ class Trainer:
         if self.scheduler is None or self._restored is not None:
             self.scheduler = self.make_schedule(self.optimizer, total)
             if self._restored is not None and self._restored["schedule"] is not None:
-                kind = type(self.scheduler).__name__
-                if self._restored["schedule_kind"] not in (None, kind):
-                    raise CheckpointError(
-                        f"the checkpoint was written with schedule_kind {self._restored['schedule_kind']}, "
-                        f"this trainer has {kind}"
-                    )
-                self.scheduler.load_state_dict(self._restored["schedule"])
-                self.optimizer.load_state_dict(self._restored["optimizer"])  # the schedule has put it to its start
+                checkpoint.restore_schedule(self.scheduler, self.optimizer, self._restored)
             self._restored = None
         self.total_steps = total
 
@@ -286,14 +286,9 @@ class Trainer:
         x, _ = next(iter(self._loader(train, ALONE)))
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self.net.train()
-            return wake(self.net, self.present(x.to(self.device)))
+            return wake(self.net, *some(self.present(x := x.to(self.device)), mask_of(x), self.chunk))
 
 
 def _count(dataset: Dataset) -> int:
     """Number of samples."""
     return len(dataset)  # type: ignore[arg-type]
-
-
-def default_reward(net: torch.nn.Module) -> Reward:
-    """``SpikeSequence`` for a network whose last layer spikes, ``Softmax`` otherwise."""
-    return SpikeSequence() if isinstance(nn.leaves(net)[-1], (nn.Neurons, nn.Heaviside)) else Softmax()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from spikelfp.errors import UserError
 from spikelfp.methods import Method
-from spikelfp.rules import using
+from spikelfp.nn.layer import State
+from spikelfp.rules import Composite, Rule, using
+from spikelfp.training.batch import Batch, Chunk
+from spikelfp.training.chunks import alone
 from spikelfp.training.parallel import World, unsynchronised
-from spikelfp.training.state import Seen, predict
+from spikelfp.training.state import Seen, scores
 
 
 def fill_gradients(
@@ -24,32 +29,76 @@ def fill_gradients(
     of: int,
     parts: int,
     world: World,
+    mask: Tensor | None = None,
+    chunk: int | None = None,
 ) -> Seen:
     """Add to ``p.grad`` the mean over a batch of ``of`` samples, of which this worker has ``sequence`` ``[T, B, …]``.
 
     replica: ``net`` among the workers of ``world`` (alone, ``net`` itself). labels: of the ``B`` samples, ``[B, …]``.
     parts: passes one after the other, each with a part of the samples, whose updates add up; every worker makes as
     many. A part without samples takes part with a made-up one of share 0, in evaluation mode: it changes nothing.
+    mask: boolean ``[T, B]``, the steps that are rewarded and read out; by default all.
+    chunk: steps that run at a time, their updates adding up (:mod:`spikelfp.training.chunks`); ``replica`` is then one
+    of :class:`~spikelfp.training.chunks.Carried`.
 
     Returns what these samples showed, with ``watched`` weighed by their share of the batch: the workers' add up.
     """
     seen = Seen(of)
-    pieces = zip(sequence.tensor_split(parts, 1), labels.tensor_split(parts), strict=True)
-    for number, (x, right) in enumerate(pieces, start=1):
-        share = len(right) / of
+    for number, part in enumerate(Batch(sequence, labels, mask).parts(parts), start=1):
+        share = len(part.labels) / of
         net.train(share > 0)
-        if share == 0:
-            x, right = x.new_zeros(len(x), 1, *x.shape[2:]), right.new_zeros(1, *right.shape[1:])
-        with unsynchronised(replica) if number < parts else nullcontext():
-            with using(net, method.rule):
-                outputs = replica(x)
-            # the replica averages over the workers, so each counts for as many
-            watched = method.backward(outputs, right, share * world.size)
-        if share > 0:
-            seen.correct = seen.correct + (predict(outputs.detach()) == right).sum()
-        for name, value in watched.items():
-            seen.watched[name] = seen.watched.get(name, 0) + value.detach() * share
+        part = part if share > 0 else _made_up(part, chunk)
+        state: State = None
+        summed: Tensor | None = None
+        for piece in part.chunks(chunk):
+            shown, final = piece.batch, number == parts and piece.last
+            with nullcontext() if final else unsynchronised(replica):
+                with using(net, method.rule), nullcontext() if piece.counts else torch.no_grad():
+                    if chunk is None:
+                        outputs = replica(shown.sequence)
+                    else:
+                        outputs, state = replica(shown.sequence, state)
+                        state = alone(state)
+                if not piece.counts:
+                    continue
+                # the replica averages over the workers, so each counts for as many
+                watched = method.backward(outputs, shown.labels, share * world.size, **_steps_of(piece, part))
+            own = scores(outputs.detach(), shown.mask)
+            del outputs  # what is left of its graph, before the next one is made
+            summed = own if summed is None else summed + own
+            for name, value in watched.items():
+                seen.watched[name] = seen.watched.get(name, 0) + value.detach() * share
+        if share > 0 and summed is not None:
+            seen.correct = seen.correct + (summed.argmax(-1) == part.labels).sum()
     return seen
+
+
+def check_shared(net: Module, rule: Rule | Composite, world: World) -> None:
+    """Refuse what keeps several workers waiting for each other when they have passes of different numbers or lengths.
+
+    Raises:
+        UserError: for a rule that divides rewards by the largest of all workers (``normalize``).
+    """
+    if world.size > 1 and any(getattr(own, "normalize", False) for own in rule.assign(net).values()):
+        raise UserError(
+            "a rule that divides rewards by the largest one (normalize) compares those of all workers at every pass; "
+            "with chunks or sequences of unequal lengths they make different numbers of passes: train with one worker, "
+            "or without it"
+        )
+
+
+def _made_up(part: Batch, chunk: int | None) -> Batch:
+    """A sample of zeros for a part that has none; of as many steps as one chunk."""
+    x, labels = part.sequence, part.labels
+    steps = max(1, min(len(x), chunk or len(x)))
+    zeros = torch.zeros(steps, 1, *x.shape[2:], dtype=x.dtype, device=x.device)
+    return Batch(zeros, labels.new_zeros(1, *labels.shape[1:]))
+
+
+def _steps_of(piece: Chunk, whole: Batch) -> dict[str, Any]:
+    """What a method is told of the steps that count, and only what it needs to know."""
+    told: dict[str, Any] = {} if piece.batch.mask is None else {"mask": piece.batch.mask}
+    return told if piece.first and piece.last else told | {"steps": whole.steps}
 
 
 def add_up(seen: Seen, stop: bool, world: World, device: torch.device) -> bool:
