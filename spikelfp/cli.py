@@ -23,6 +23,7 @@ from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
 from spikelfp.training.config import RunConfig
+from spikelfp.training.early import EarlyReadout, early_readout
 from spikelfp.training.folder import Folder, read_config
 from spikelfp.training.mapping import from_mapping, read_mapping
 from spikelfp.training.parallel import WorkerLost, World
@@ -98,17 +99,23 @@ def train_command(
 def eval_command(
     run: Annotated[str, typer.Argument(help="run folder")],
     weights: Annotated[str, typer.Option(help="last or best")] = "last",
+    early: Annotated[bool, typer.Option("--early", help="also before the end of a sequence, and by margins")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> int:
-    """Test accuracy and spike rates of a trained run."""
+    """Test accuracy of a trained run."""
     if weights not in ("last", "best"):
         raise UserError(f"--weights is last or best, got {weights!r}")
     loaded = load_run(run, weights, data_dir)
     splits = loaded.splits()
-    evaluation = loaded.trainer().evaluate(splits.test)
+    trainer = loaded.trainer()
+    evaluation = trainer.evaluate(splits.test)
     result = {"run": run, "weights": weights, "data": splits.name, "test_accuracy": evaluation.accuracy}
     print(f"{run} ({weights} weights): test accuracy {evaluation.accuracy:.4f} on {len(splits.test)} samples")
+    if early:
+        found = early_readout(trainer, splits.test)
+        _show_early(found)
+        result |= {"accuracy_after": found.accuracy, "decisions": [asdict(each) for each in found.decisions]}
     if as_json:
         print_json(result)
     return OK
@@ -158,6 +165,22 @@ def _show(summary: dict[str, Any], folder: Folder) -> None:
         table.add_row("spikes per neuron and step", rates)
     table.add_row("seconds per epoch", f"{summary['seconds_per_epoch']:.1f}")
     table.add_row("report", str(folder.report) if folder.report.exists() else "none")
+    Console().print(table)
+
+
+def _show_early(found: EarlyReadout) -> None:
+    """Accuracy after some of the steps, and of decisions by margin."""
+    most = len(found.steps)
+    some = sorted({max(1, round(most * part / 8)) for part in range(1, 9)})
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "accuracy", "steps, on average", "decided before the end"):
+        table.add_column(column, justify="right" if column else "left")
+    for step in some:
+        table.add_row(f"after step {step}", f"{found.accuracy[step - 1]:.4f}")
+    for each in found.decisions:
+        table.add_row(
+            f"ahead by {each.margin:g}", f"{each.accuracy:.4f}", f"{each.mean_step:.1f}", f"{each.decided:.1%}"
+        )
     Console().print(table)
 
 

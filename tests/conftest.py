@@ -18,6 +18,17 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def _event_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("events")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(_event_cache, monkeypatch):
+    """Binned recordings go to a folder of this run of the tests, not to the user's."""
+    monkeypatch.setenv("SPIKELFP_CACHE", str(_event_cache))
+
+
 def pytest_collection_modifyitems(items):
     """Tests that need a GPU are skipped without one."""
     if not torch.cuda.is_available():

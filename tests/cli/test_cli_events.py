@@ -1,0 +1,169 @@
+"""Recordings on the command line: looking at them, their cache, a run on them, and its export."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from cli.bars import write_bars
+
+from hw_export.cli import app as export_app
+from spikelfp.cli import app
+from spikelfp.command import run_app
+
+
+@pytest.fixture
+def spikelfp(capsys):
+    """Run a command line in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments, program="spikelfp"):
+        with pytest.raises(SystemExit) as stop:
+            run_app({"spikelfp": app, "hw-export": export_app}[program], program, [str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own") / "bars"
+    write_bars(folder)
+    return folder
+
+
+def test_info_counts_recordings_and_classes(bars, spikelfp):
+    code, out, _ = spikelfp("data", "info", bars, "--json")
+    assert code == 0
+    found = json.loads(out.splitlines()[-1])
+    assert found["class_names"] == ["left", "right"]
+    assert sum(part["recordings"] for part in found["parts"]) == 30
+    assert all(part["events"] == [480, 480, 480] for part in found["parts"])
+    assert "16 x 16 pixels, 2 polarities" in out
+
+
+@pytest.mark.parametrize("ending", ["png", "gif", "html"])
+def test_show_draws_a_recording(bars, tmp_path, spikelfp, ending):
+    picture = tmp_path / f"left.{ending}"
+    code, out, err = spikelfp("data", "show", f"folder:{bars}", "--class", "left", "--window", "10", "--out", picture)
+    assert (code, out.strip()) == (0, str(picture)), err
+    start = {"png": b"\x89PNG", "gif": b"GIF89a", "html": b"<!doctype html>"}[ending]
+    assert picture.read_bytes()[: len(start)].lower() == start.lower()
+
+
+def test_show_draws_a_file(bars, tmp_path, spikelfp):
+    assert spikelfp("data", "show", bars / "left" / "03.npy", "--out", tmp_path / "a.png")[0] == 0
+    code, _, err = spikelfp("data", "show", bars / "left" / "03.npy", "--index", "2", "--out", tmp_path / "b.png")
+    assert code == 2
+    assert "is one recording" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["data", "info", "digits"], "digits holds no recordings of events"),
+        (["data", "info", "nmnst"], "did you mean 'nmnist'"),
+        (["data", "info", "folders:x"], "did you mean 'folder'"),
+        (["data", "cache", "--list", "--clear"], "exclude each other"),
+        (["data", "cache", "bars"], "--clear removes bars"),
+        (["train", "--data", "digits", "--window", "5"], "digits is static samples, which takes no --window"),
+        (["train", "--data", "digits", "--skip-bad"], "takes no --skip-bad"),
+        (["train", "--data", "{bars}", "--encoding", "rate"], "takes no --encoding rate"),
+        (["train", "--data", "{bars}", "--augment"], "--augmentations is that of events"),
+        (["train", "--data", "{bars}", "--window", "5", "--events-per-step", "9"], "not both"),
+        (["train", "--data", "{bars}", "--window", "0"], "window must be at least 0.001 ms"),
+        (["train", "--data", "{bars}", "--transforms", "dennoise=3"], "did you mean 'denoise'"),
+        (["train", "--data", "{bars}", "--augmentations", "shift=99"], "shift"),
+        (["train", "--data", "{bars}", "--levels", "0"], "levels must be at least 1, got 0"),
+        (["train", "--data", "{bars}", "--chunk", "-1"], "chunk must be 0 or more, got -1"),
+        (["train", "--data", "{bars}", "--readout-steps", "0"], "readout-steps must be at least 1, got 0"),
+    ],
+)
+def test_mistakes_are_one_line(bars, tmp_path, monkeypatch, spikelfp, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = spikelfp(*(a.replace("{bars}", f"folder:{bars}") for a in arguments))
+    assert code == 2, err
+    assert len(err.splitlines()) == 1, err
+    assert named in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def run(bars, tmp_path, spikelfp):
+    """A short run on the bars; returns its folder and its summary."""
+
+    def call(*options):
+        out = tmp_path / "run"
+        code, printed, err = spikelfp(
+            "train", "--data", f"folder:{bars}", "--hidden", "32", "--epochs", "12", "--batch-size", "8", "--reset",
+            "zero", "--device", "cpu", "--out", out, "--cache-dir", tmp_path / "cache", "--quiet", "--json", *options,
+        )  # fmt: skip
+        assert code == 0, err
+        return out, json.loads(printed.splitlines()[-1])
+
+    return call
+
+
+def test_a_run_learns_and_goes_out_again(run, tmp_path, spikelfp):
+    """From recordings to a network that another simulator runs spike for spike on them."""
+    out, summary = run("--steps", "8", "--no-report")
+    assert summary["test_accuracy"] > 0.8
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert (config["steps"], config["window"], config["levels"], config["transforms"]) == (8, None, 1, "none")
+    code, printed, err = spikelfp("eval", out, "--early", "--json")
+    assert code == 0, err
+    found = json.loads(printed.splitlines()[-1])
+    assert found["test_accuracy"] == summary["test_accuracy"] == found["accuracy_after"][-1]
+    assert len(found["accuracy_after"]) == 8
+
+    built = spikelfp("build", out, "--target", "nir", "--samples", "6", "--out", tmp_path / "e", program="hw-export")
+    assert built[0] == 0, built[2]
+    manifest = yaml.safe_load((tmp_path / "e" / "manifest.yaml").read_text())
+    assert (manifest["steps"], manifest["input_scale"], manifest["input_shape"]) == (8, 1, [2, 16, 16])
+    code, _, err = spikelfp("verify", tmp_path / "e", "--in", "snntorch", program="hw-export")
+    assert code == 0, err
+
+
+def test_unequal_lengths_chunks_and_sparse_inputs(run, tmp_path, spikelfp):
+    """Every option of a sequence at once; the export reads out the steps that the run did."""
+    out, summary = run(
+        "--window", "7", "--augmentations", "shift=1,drop=0.1", "--sparse", "--chunk", "5", "--readout-steps", "6",
+        "--transforms", "downsample=2", "--levels", "3", "--validation", "0.2", "--no-report",
+    )  # fmt: skip
+    assert summary["validation_accuracy"] >= 0.5
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert (config["steps"], config["window"], config["transforms"]) == (None, 7.0, "downsample=2")
+    export = tmp_path / "e"
+    built = spikelfp("build", out, "--target", "generic", "--samples", "4", "--out", export, program="hw-export")
+    assert built[0] == 0, built[2]
+    with np.load(export / "samples.npz") as samples:
+        assert samples["mask"].sum(0).tolist() == [6] * 4
+        assert samples["inputs"].max() <= 3
+    assert spikelfp("verify", export, program="hw-export")[0] == 0
+
+
+def test_the_cache_is_listed_and_cleared(run, tmp_path, spikelfp):
+    run("--steps", "4", "--epochs", "1", "--no-report")
+    code, printed, _ = spikelfp("data", "cache", "--cache-dir", tmp_path / "cache", "--json")
+    assert code == 0
+    found = json.loads(printed.splitlines()[-1])
+    assert sorted(entry["recordings"] for entry in found["entries"])[0] >= 2
+    assert len(found["entries"]) == 2
+    code, printed, _ = spikelfp("data", "cache", "--clear", "--cache-dir", tmp_path / "cache")
+    assert (code, "removed 2" in printed) == (0, True)
+    assert "0 in " in spikelfp("data", "cache", "--cache-dir", tmp_path / "cache")[1]
+
+
+def test_a_bad_recording_is_named_or_skipped(tmp_path, spikelfp):
+    write_bars(tmp_path / "bars", each=6)
+    bad = tmp_path / "bars" / "left" / "03.npy"
+    bad.write_bytes(bad.read_bytes()[:200])
+    common = ["train", "--data", f"folder:{tmp_path / 'bars'}", "--hidden", "8", "--steps", "3", "--epochs", "1"]
+    common += ["--out", tmp_path / "run", "--no-report"]
+    code, _, err = spikelfp(*common, "--quiet")
+    assert code == 2
+    assert len(err.splitlines()) == 1, err
+    assert "03.npy" in err
+    code, _, err = spikelfp(*common, "--skip-bad")
+    assert code == 0, err
+    assert [line for line in err.splitlines() if "skipped:" in line and "03.npy" in line], err
