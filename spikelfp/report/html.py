@@ -51,6 +51,7 @@ figcaption { margin-bottom: 10px; }
 figcaption b { font-weight: 600; }
 figcaption span { display: block; color: var(--muted); font-size: 13.5px; line-height: 1.4; }
 figure img { display: block; width: 100%; height: auto; max-width: 560px; margin: 0 auto; }
+figure.moving img { width: auto; max-width: 100%; border-radius: 6px; image-rendering: pixelated; }
 figure.wide + figure.wide { margin-top: 16px; }
 figure.wide img { max-width: none; }
 .scroll { overflow-x: auto; }
@@ -108,6 +109,20 @@ class Picture:
     wide: bool = False
 
 
+@dataclass(frozen=True)
+class Moving:
+    """An animated picture with its words: a GIF of that size, and a PNG for readers who prefer that nothing moves."""
+
+    title: str
+    caption: str
+    text: str
+    gif: bytes
+    still: bytes
+    width: int
+    height: int
+    wide: bool = False
+
+
 def page(title: str, parts: Iterable[str]) -> str:
     """The document."""
     return PAGE.substitute(title=escape(title), style=STYLE, body="\n".join(part for part in parts if part))
@@ -115,9 +130,9 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 def header(over: str, chip: str, title: str, score: str, score_text: str, *, warn: bool = False) -> str:
     """The headline with a state and one big number."""
-    chip_class = "chip warn" if warn else "chip"
+    state = f'<span class="chip{" warn" if warn else ""}">{escape(chip)}</span>' if chip else ""
     return (
-        f'<header><div><p class="over">{escape(over)}<span class="{chip_class}">{escape(chip)}</span></p>'
+        f'<header><div><p class="over">{escape(over)}{state}</p>'
         f"<h1>{escape(title).replace('-', '&#8209;')}</h1></div>"
         f'<div class="score"><b>{escape(score)}</b><span>{escape(score_text)}</span></div></header>'
     )
@@ -140,7 +155,7 @@ def notes(texts: Iterable[str]) -> str:
     return "".join(f'<p class="note">{escape(text)}</p>' for text in texts)
 
 
-def section(title: str, text: str, pictures: Sequence[Picture], *, pair: bool = False) -> str:
+def section(title: str, text: str, pictures: Sequence[Picture | Moving], *, pair: bool = False) -> str:
     """A heading over a grid of figures: of two columns for a ``pair``, else of as many as fit."""
     if not pictures:
         return ""
@@ -176,19 +191,25 @@ def footer(command: Sequence[str], versions: str, config: str) -> str:
     )
 
 
-def _figure(picture: Picture) -> str:
-    width, height = (round(size / SHARPNESS) for size in struct.unpack(">II", picture.light[16:24]))
+def _figure(picture: Picture | Moving) -> str:
     caption = f"<span>{escape(picture.caption)}</span>" if picture.caption else ""
     kind = ' class="wide"' if picture.wide else ""
+    if isinstance(picture, Moving):
+        kind = ' class="moving"'
+        source = f'<source media="(prefers-reduced-motion: reduce)" srcset="{_data(picture.still)}">'
+        shown, (width, height) = _data(picture.gif, "gif"), (picture.width, picture.height)
+    else:
+        source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(picture.dark)}">'
+        shown = _data(picture.light)
+        width, height = (round(size / SHARPNESS) for size in struct.unpack(">II", picture.light[16:24]))
     return (
         f"<figure{kind}>"
         f"<figcaption><b>{escape(picture.title)}</b>{caption}</figcaption>"
-        '<div class="scroll"><picture>'
-        f'<source media="(prefers-color-scheme: dark)" srcset="{_data(picture.dark)}">'
-        f'<img src="{_data(picture.light)}" width="{width}" height="{height}" alt="{escape(picture.text)}">'
+        f'<div class="scroll"><picture>{source}'
+        f'<img src="{shown}" width="{width}" height="{height}" alt="{escape(picture.text)}">'
         "</picture></div></figure>"
     )
 
 
-def _data(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _data(image: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode()

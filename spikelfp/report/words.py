@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 
+from spikelfp.data.names import is_event_data
 from spikelfp.training.config import FLOAT, RunConfig
 
 DATA = {
@@ -17,7 +19,10 @@ DATA = {
     "cifar100": "CIFAR-100",
     "nmnist": "N-MNIST",
     "shd": "Spiking Heidelberg Digits",
+    "ssc": "Spiking Speech Commands",
     "braille": "Braille letters",
+    "dvs-gesture": "DVS128 Gesture",
+    "fsdd-cochlea": "spoken digits",
 }
 
 MODELS = {
@@ -72,13 +77,13 @@ RESETS = {
     "zero": "resets to zero",
 }
 
-PLACES = ("data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute")
+PLACES = ("data_dir", "cache_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute")
 """Options that say where and how to run, not what comes out."""
 
 
 def title(config: RunConfig) -> str:
     """What was trained, as a headline."""
-    model, data = MODELS.get(config.model, config.model), DATA.get(config.data, config.data)
+    model, data = MODELS.get(config.model, config.model), data_name(config.data)
     if config.weight_bits != FLOAT:
         model = f"{model} with {config.weight_bits}-bit weights"
     return f"A {model} on {data}, trained with {METHODS.get(config.method, config.method)}"
@@ -86,12 +91,16 @@ def title(config: RunConfig) -> str:
 
 def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     """What was trained, as pairs of a term and its explanation."""
-    terms = []
+    terms = [("Events", f"{events(config)}.")] if is_event_data(config.data) else []
     if spiking:
-        shown = ENCODINGS.get(config.encoding, config.encoding + " code, {steps} steps").format(steps=config.steps)
         reset = RESETS.get(config.reset, config.reset)
         neuron = f"leaky integrate-and-fire, β = {config.beta:g}, θ = {config.threshold:g}, a spike {reset}"
-        terms += [("Neurons", f"{neuron}; {shown}.")]
+        if not is_event_data(config.data):
+            shown = ENCODINGS.get(config.encoding, config.encoding + " code, {steps} steps")
+            neuron += f"; {shown.format(steps=config.steps)}"
+        terms += [("Neurons", f"{neuron}.")]
+    if config.readout_steps is not None:
+        terms += [("Answer", f"from the outputs of the last {plural(config.readout_steps, 'step')}.")]
     if config.method == "lfp":
         terms += [("Rule", RULES.get(config.rule, config.rule))]
         terms += [
@@ -104,6 +113,49 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     return terms
 
 
+def data_name(name: str) -> str:
+    """A data set in plain words."""
+    kind, colon, rest = without_folder(name).partition(":")
+    if not colon:
+        return DATA.get(name, name)
+    return f"recordings in {rest}" if kind == "folder" else f"{rest} ({kind})"
+
+
+def without_folder(name: str) -> str:
+    """The name of a data set; of a folder of one's own only its last part: a report is passed on."""
+    kind, _, rest = name.partition(":")
+    return f"folder:{Path(rest).name}" if kind == "folder" else name
+
+
+def events(config: RunConfig) -> str:
+    """How recordings become sequences."""
+    most = f", at most {config.steps} of them" if config.steps else ""
+    if config.window is not None:
+        parts = [f"a step holds the events of {config.window:g} ms{most}"]
+    elif config.events_per_step is not None:
+        parts = [f"a step holds {plural(config.events_per_step, 'event')}{most}"]
+    elif config.steps is not None:
+        parts = [f"each recording is cut into {plural(config.steps, 'step')} of equal length"]
+    else:
+        parts = ["each recording is a sequence of steps"]
+    if config.levels == 1:
+        parts.append("an input spikes where a step has events")
+    elif config.levels is not None:
+        parts.append(f"up to {config.levels} events of an input in a step count")
+    if config.transforms not in (None, "", "none"):
+        parts.append(f"before that: {config.transforms}")
+    if config.augmentations:
+        parts.append(f"in training at random: {config.augmentations}")
+    return "; ".join(parts)
+
+
+def step(config: RunConfig) -> str:
+    """What a step of a sample is, on an axis."""
+    if config.window is not None:
+        return f"step of {config.window:g} ms"
+    return "step" if config.events_per_step is None else f"step of {plural(config.events_per_step, 'event')}"
+
+
 def command(config: RunConfig, name: str) -> list[str]:
     """The line that trains the same network again, in parts: ``spikelfp train``, then the options it needs."""
     defaults = RunConfig()
@@ -113,6 +165,8 @@ def command(config: RunConfig, name: str) -> list[str]:
         first = f.name in ("data", "model", "method")
         if f.name in PLACES or value is None or (value == getattr(defaults, f.name) and not first):
             continue
+        if f.name == "data":
+            value = without_folder(value)
         flag = f.name.replace("_", "-")
         if isinstance(value, bool):
             parts.append(f"--{flag}" if value else f"--no-{flag}")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spikelfp import analysis
-from spikelfp.report import gather as module
+from spikelfp.report import look as module
 from spikelfp.report.gather import gather
 from spikelfp.training.run import load_run
 

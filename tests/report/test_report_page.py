@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from report_pages import KINDS, Page
 
-from spikelfp.report import plots, write, write_report
+from spikelfp.report import plots, sections, write_report
 from spikelfp.report.gather import gather
 from spikelfp.training.run import Folder, read_metrics
 
@@ -143,10 +143,10 @@ def test_input_spikes_have_their_own_raster(trained: Trained, monkeypatch: pytes
         return plots.new_figure(10, 10)
 
     monkeypatch.setattr(plots, "raster", raster)
-    write._sample(gather(trained("one-epoch")))
+    sections.sample(gather(trained("one-epoch")))
     assert drawn == ["Input", "Hidden layer 1", "Output layer"] * 2
     drawn.clear()
-    write._sample(gather(trained("spiking-mlp")))
+    sections.sample(gather(trained("spiking-mlp")))
     assert drawn == ["Hidden layer 1", "Hidden layer 2", "Output layer"] * 2
 
 

@@ -101,9 +101,9 @@ def test_raster_of_a_large_layer_says_which_neurons_it_shows() -> None:
 
 
 def test_right_class_and_wrong_winner_stand_out() -> None:
-    colours = plots._class_colours(np.array([1.0, 5.0, 3.0]), 2, LIGHT)
+    colours = plots.class_colours(np.array([1.0, 5.0, 3.0]), 2, LIGHT)
     assert colours == [LIGHT.quiet, LIGHT.accent, LIGHT.main]
-    assert plots._class_colours(np.array([1.0, 5.0]), 1, LIGHT) == [LIGHT.quiet, LIGHT.main]
+    assert plots.class_colours(np.array([1.0, 5.0]), 1, LIGHT) == [LIGHT.quiet, LIGHT.main]
 
 
 @pytest.mark.parametrize(

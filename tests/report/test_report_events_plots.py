@@ -1,0 +1,170 @@
+"""Figures of event data: nothing is cut off, and what is drawn is what is there."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+from report_events import CAMERA, LINE, kept, recorded
+
+from spikelfp.report import plots
+from spikelfp.report.plots.image import FAINTEST, NIGHT, OFF, ON, brightness, event_colours, full_scale
+from spikelfp.report.recording import figures, pictures
+from spikelfp.report.theme import DARK, LIGHT, Theme, png
+
+NAMES = ("left", "right", "still")
+FRAMES = kept(CAMERA, [14], 3).sequences[0].numpy()
+CHANNELS = kept(LINE, [30], 3).sequences[0].numpy()
+RANDOM = np.random.default_rng(0)
+
+
+def _layers(steps: int) -> list[tuple[str, np.ndarray]]:
+    return [("A", (RANDOM.random((steps, 20)) < 0.3) * 1.0), ("B", (RANDOM.random((steps, 3)) < 0.4) * 1.0)]
+
+
+def _counts(planes: int, height: int, width: int, number: int) -> list[np.ndarray]:
+    return list(RANDOM.poisson(0.4, (number, planes, height, width)))
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "camera": lambda: plots.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES, step="step of 10 ms"),
+    "one polarity": lambda: plots.raster(FRAMES[:, 0].sum(0), _layers(14), 1, NAMES, events=FRAMES[:, :1], theme=DARK),
+    "three steps": lambda: plots.raster(FRAMES[0], _layers(3), 1, NAMES, events=FRAMES[:3]),
+    "wide camera": lambda: plots.raster(np.ones((2, 3, 40)), _layers(9), 1, NAMES, events=np.ones((9, 2, 3, 40))),
+    "line": lambda: plots.raster(None, _layers(30), 1, NAMES, events=CHANNELS, scores=np.array([1.0, 2, 3])),
+    "many channels": lambda: plots.raster(None, _layers(600), 1, NAMES, events=(RANDOM.random((600, 700)) < 0.02) / 4),
+    "silent line": lambda: plots.raster(None, _layers(5), 1, NAMES, events=np.zeros((5, 4)), output=False),
+    "outputs of a line": lambda: plots.outputs(None, RANDOM.normal(size=3), 1, NAMES),
+    "misread lines": lambda: plots.misread([(CHANNELS.T, 0, 1, 2.0)] * 9, NAMES, line=True),
+    "misread pictures": lambda: plots.misread([(FRAMES.sum(0), 0, 1, 2.0)] * 4, NAMES, theme=DARK),
+    "early": lambda: plots.early(np.array([np.nan, 0.1, 0.6, 0.7]), 3),
+    "early of many steps": lambda: plots.early(np.linspace(0, 0.05, 300), 240, "step of 1 ms", theme=DARK),
+    "frames": lambda: pictures.frames(_counts(2, 34, 34, 12), [f"{n}–{n + 1} ms" for n in range(12)]),
+    "wide frames": lambda: pictures.frames(_counts(1, 30, 90, 7), ["0.0–6.7 ms"] * 7, theme=DARK),
+    "tall frames": lambda: pictures.frames(_counts(2, 90, 12, 2), ["0–6 ms"] * 2),
+    "beside": lambda: pictures.beside(_counts(2, 20, 30, 5), [np.ones((2, 5, 5))] * 5, ["step 1\n0–3 ms"] * 5),
+    "map": lambda: pictures.pixel_map(RANDOM.poisson(3, (30, 40)), (2, 29)),
+    "flat map": lambda: pictures.pixel_map(np.ones((2, 90), dtype=int), (0, 0), theme=DARK),
+    "raster": lambda: figures.raster(np.arange(9.0), np.arange(9), 24, 9.0, "ms"),
+    "density": lambda: figures.raster(np.sort(RANDOM.random(30_000)), RANDOM.integers(0, 700, 30_000), 700, 1.0, "s"),
+    "steps": lambda: figures.steps(RANDOM.random((9, 24)), np.arange(10.0), 24, 9.0, "ms", theme=DARK),
+    "rates": lambda: figures.rates(RANDOM.random((2, 60)) * 1e5, np.arange(61.0), "ms", width=900.0),
+    "rate of a line": lambda: figures.rates(np.ones((1, 4)), np.arange(5.0), "µs"),
+    "one polarity silent": lambda: figures.rates(np.array([[0.0, 0], [1, 2]]), np.arange(3.0), "ms"),
+    "per pixel": lambda: figures.per_pixel(RANDOM.poisson(3, (90, 90))),
+    "hot pixel": lambda: figures.per_pixel(np.array([[0, 1, 2], [3, 1, 40_000]]), theme=DARK),
+    "per channel": lambda: figures.per_channel(np.arange(24)),
+    "per one of many channels": lambda: figures.per_channel(np.arange(700) * 100),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("error")
+def test_draws(name: str) -> None:
+    image = Image.open(io.BytesIO(png(FIGURES[name]())))
+    alpha = np.asarray(image)[..., 3]
+    assert 0.002 < (alpha > 60).mean() < 0.97
+    edges = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+    assert not edges.any(), "something is cut off at the edge"
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_bars_of_the_input_count_what_is_not_zero(theme: Theme) -> None:
+    figure = plots.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES, theme=theme)
+    (bars,) = [axes for axes in figure.axes if len(axes.patches) == 28]
+    heights = [bar.get_height() for bar in bars.patches]
+    assert heights[:14] == [(step[1] > 0).sum() for step in FRAMES]
+    assert heights[14:] == [-(step[0] > 0).sum() for step in FRAMES]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in bars.patches[:14]] == pytest.approx(np.arange(14) + 1)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert f"ON {int((FRAMES[:, 1] > 0).sum()):,}" in texts
+    assert f"OFF {int((FRAMES[:, 0] > 0).sum()):,}" in texts
+
+
+def test_input_and_layers_have_the_same_time_axis() -> None:
+    for events in (FRAMES, CHANNELS[:14]):
+        figure = plots.raster(None, _layers(14), 1, NAMES, events=events)
+        over_time = [axes for axes in figure.axes if axes.get_xlim() == (0.4, 14.6)]
+        assert len(over_time) == 3
+        assert len({(axes.get_position().x0, axes.get_position().x1) for axes in over_time}) == 1
+        assert over_time[-1].get_xlabel() == "step"
+
+
+def test_pictures_of_the_input_are_of_the_steps_under_them() -> None:
+    figure = plots.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES)
+    rows = next(axes for axes in figure.axes if axes.get_xlim() == (0.4, 14.6)).get_position()
+    shown = [axes for axes in figure.axes if axes.images][1:]  # the first is the sample
+    groups = np.array_split(np.arange(14), 6)
+    pictures_of = [FRAMES[group].sum(0) for group in groups]
+    full = full_scale(np.stack(pictures_of))
+    assert len(shown) == 6
+    for axes, group, picture in zip(shown, groups, pictures_of, strict=True):
+        np.testing.assert_allclose(axes.images[0].get_array(), event_colours(brightness(picture, full)))
+        middle = (axes.get_position().x0 + axes.get_position().x1) / 2
+        assert rows.x0 + rows.width * (group.mean() + 1 - 0.4) / 14.2 == pytest.approx(middle)
+
+
+def test_channels_are_in_their_order() -> None:
+    figure = plots.raster(None, _layers(30), 1, NAMES, events=CHANNELS)
+    (axes,) = [axes for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(axes.images[0].get_array(), CHANNELS.T)
+    assert axes.images[0].origin == "lower"
+
+
+def test_many_channels_are_drawn_together_and_none_is_lost() -> None:
+    values = np.zeros((4, 700))
+    values[2, 699] = 1
+    figure = plots.raster(None, _layers(4), 1, NAMES, events=values)
+    (axes,) = [axes for axes in figure.axes if axes.images]
+    drawn = np.asarray(axes.images[0].get_array())
+    assert drawn.shape == (-(-700 // 3), 4)
+    assert np.argwhere(drawn).tolist() == [[699 // 3, 2]]
+    assert axes.get_ylim() == (-0.5, 699.5)
+
+
+def test_colours_of_events() -> None:
+    levels = np.array([[0.0, 1.0, 0.0, 0.7, 0.5], [0.0, 0.0, 1.0, 0.7, 1.0]])
+    nothing, off, on, both, more_on = event_colours(levels)
+    np.testing.assert_allclose(nothing, to_rgb(NIGHT))
+    np.testing.assert_allclose(off, to_rgb(OFF))
+    np.testing.assert_allclose(on, to_rgb(ON))
+    paper = np.array(to_rgb(NIGHT))
+    np.testing.assert_allclose(both, paper + 0.7 * ((np.array(to_rgb(ON)) + to_rgb(OFF)) / 2 - paper))
+    assert np.abs(more_on - on).sum() < np.abs(more_on - off).sum()
+    one = event_colours(np.array([[0.0, 1.0]]))
+    np.testing.assert_allclose(one, [to_rgb(NIGHT), to_rgb(ON)])
+
+
+def test_brightness_tells_one_event_from_none_and_a_hot_pixel_does_not_darken_the_rest() -> None:
+    counts = np.array([0, 1, 4, 16, 1000])
+    bright = brightness(counts, 16)
+    assert bright[0] == 0
+    assert FAINTEST < bright[1] < bright[2] < bright[3] == bright[4] == 1
+    many = np.concatenate([np.full(1000, 2), [100_000]])
+    assert full_scale(many) == 2
+    assert full_scale(np.zeros(4)) == 1
+
+
+def test_polarities_go_up_and_down() -> None:
+    figure = figures.rates(np.array([[1.0, 2.0], [3.0, 4.0]]), np.arange(3.0), "ms")
+    drawn = {patch.get_label(): patch.get_data().values.tolist() for patch in figure.axes[0].patches}
+    assert drawn == {"ON": [3, 4], "OFF": [-1, -2]}
+    assert figure.axes[0].yaxis.get_major_formatter()(-2000) == "2k"
+
+
+def test_ticks_are_the_events_until_there_are_too_many() -> None:
+    events = recorded(LINE, 300)
+    few = figures.raster(events["t"] / 1e3, events["x"], 15, 50.0, "ms")
+    (ticks,) = few.axes[0].collections
+    segments = {(round(s[0, 0], 6), round(s[:, 1].mean())) for s in ticks.get_segments()}
+    assert segments == {(round(t / 1e3, 6), x) for t, x, *_ in events.tolist()}
+    times, channels = RANDOM.random(20_001) * 50, RANDOM.integers(0, 15, 20_001)
+    many = figures.raster(times, channels, 15, 50.0, "ms")
+    (picture,) = many.axes[0].images
+    assert np.asarray(picture.get_array()).sum() == 20_001
+    np.testing.assert_array_equal(np.asarray(picture.get_array()).sum(1), np.bincount(channels, minlength=15))
