@@ -26,6 +26,7 @@ from hw_export.targets import TARGETS, Chip
 from spikelfp import nn
 from spikelfp.data import encode
 from spikelfp.data.samples import Samples as DataSamples
+from spikelfp.data.samples import representative
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.files import write_text
@@ -59,7 +60,7 @@ def build(
 ) -> dict[str, Any]:
     """Export the trained run folder ``run`` to the folder ``out``; returns the manifest.
 
-    samples: how many of the first test samples go with it. weights: of the ``last`` or ``best`` checkpoint. bits: by
+    samples: how many of the test samples go with it. weights: of the ``last`` or ``best`` checkpoint. bits: by
     default those the network was trained with, else those of the target. input_scale: inputs become the whole numbers
     ``round(x · input_scale)``, fewer levels than the data have where a chip has no room for all. Where
     ``clip="output"`` needs inputs, the first :data:`CALIBRATION` training samples are taken. See :func:`write_export`
@@ -75,7 +76,7 @@ def build(
     shown = shown_samples(config, splits.test, samples, input_scale)
     calibration = None
     if clip == "output":
-        known, _ = splits.train.__getitems__(range(min(CALIBRATION, len(splits.train))))
+        known, _ = splits.train.__getitems__(representative(splits.train, CALIBRATION).tolist())
         calibration = _sequence(config, known)
     facts = {name: getattr(config, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
     if bits is None and not is_trained(loaded.net):
@@ -96,9 +97,9 @@ def build(
 
 
 def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale: int | None = None) -> Samples:
-    """The first ``count`` samples of ``data``, encoded as the run ``config`` was trained; rounded to ``input_scale``
-    levels, if that is given."""
-    x, labels = data.__getitems__(range(min(count, len(data))))
+    """The first ``count`` samples of ``data``, or evenly chosen ones where these lack a class, encoded as the run
+    ``config`` was trained; rounded to ``input_scale`` levels, if that is given."""
+    x, labels = data.__getitems__(representative(data, count).tolist())
     static = config.encoding == "constant" and not isinstance(x, Sequences)
     inputs = x if static else _sequence(config, x)
     steps = (config.steps or 1) if static else len(inputs)

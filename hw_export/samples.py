@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,10 +95,11 @@ def save_samples(path: str | Path, samples: Samples) -> None:
             inputs = inputs.astype(kind)
             break
     buffer = io.BytesIO()
-    mask = {} if samples.mask is None else {"mask": samples.mask.numpy()}
-    np.savez_compressed(
-        buffer, inputs=inputs, labels=samples.labels.numpy(), steps=samples.steps, static=samples.static, **mask
-    )
+    content: dict[str, Any] = {"inputs": inputs, "labels": samples.labels.numpy()}
+    content |= {"steps": samples.steps, "static": samples.static}
+    if samples.mask is not None:
+        content["mask"] = samples.mask.numpy()
+    np.savez_compressed(buffer, **content)
     write_whole(path, lambda file: file.write(buffer.getvalue()))
 
 

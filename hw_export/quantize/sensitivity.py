@@ -16,7 +16,8 @@ def accuracy_by_layer(
 ) -> dict[str, float]:
     """Accuracy of ``net`` with the weights of one layer quantised and all else in floats, by the name of the layer.
 
-    inputs: of ``net``, ``[T, B, …]``. labels: int64 ``[B]``. mask: of :func:`compare`. One pass for each layer of weights.
+    inputs: of ``net``, ``[T, B, …]``. labels: int64 ``[B]``. mask: of :func:`compare`.
+    One pass for each layer of weights.
     """
     found: dict[str, float] = {}
     for layer in quantized.report:

@@ -3,9 +3,11 @@
 from spikelfp.data import cifar, digits, mnist  # noqa: F401  (their loaders register themselves)
 from spikelfp.data.dataset import ArrayDataset, Augmented, Standardization
 from spikelfp.data.encoding import constant, delta, delta_series, encode, encodings, latency, rate
+from spikelfp.data.events.load import load_events  # registers the data sets of events, too
 from spikelfp.data.folder import data_dir
 from spikelfp.data.loader import EpochDataset, EpochSampler, batches
 from spikelfp.data.registry import datasets, load
+from spikelfp.data.samples import Samples
 from spikelfp.data.splits import DataSplits
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "DataSplits",
     "EpochDataset",
     "EpochSampler",
+    "Samples",
     "Standardization",
     "batches",
     "constant",
@@ -25,5 +28,6 @@ __all__ = [
     "encodings",
     "latency",
     "load",
+    "load_events",
     "rate",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from spikelfp.data.samples import Samples
 from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, ShapeError, UserError
 
@@ -36,7 +37,7 @@ def check_labels(labels: Tensor, classes: int | None, what: str = "labels") -> N
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
+class ArrayDataset(Samples):
     """``N`` samples held in memory, converted to float32 only when they are fetched.
 
     Attributes:
@@ -77,9 +78,6 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
         if images.is_floating_point():
             _check_finite(images)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Sample ``index`` as (float32 ``[...]``, int64 ``[]``)."""
         images, labels = self.__getitems__([index])
@@ -92,6 +90,11 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
         """
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         return self.values(self.images[index]), self.labels[index.to(self.labels.device)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.images.shape[1:])
 
     @property
     def levels(self) -> int | None:
@@ -134,16 +137,16 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
 
     Raises:
         ShapeError: for samples that are no images of channels.
-        UserError: for a padding out of range.
+        UserError: for a padding out of range, or event data.
     """
 
-    data: ArrayDataset
+    data: Samples
     flip: bool = True
     padding: int = 4
     draws: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = list(self.data.images.shape)
+        shape = list(self._images().images.shape)
         if len(shape) != 4:
             raise ShapeError(f"only images [N, C, H, W] can be flipped and shifted, these have shape {shape}")
         if not 0 <= self.padding < min(shape[2:]):
@@ -175,13 +178,19 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
         """
         if self.draws is None:
             raise UserError("augmented images belong to an epoch: take them from data.batches or from at_epoch")
-        images, labels = self.data.images, self.data.labels
+        data = self._images()
+        images, labels = data.images, data.labels
         index = torch.as_tensor(indices, dtype=torch.int64)
         mirrored, row, column = self.draws[index].to(images.device).unbind(1)
         index = index.to(images.device)
         moved = _shift(images[index], row, column, self.padding)
         moved = torch.where(mirrored.bool()[:, None, None, None], moved.flip(3), moved)
-        return self.data.values(moved), labels[index.to(labels.device)]
+        return data.values(moved), labels[index.to(labels.device)]
+
+    def _images(self) -> ArrayDataset:
+        if not isinstance(self.data, ArrayDataset):
+            raise UserError("only images in memory are flipped and shifted; event data has augmentations of its own")
+        return self.data
 
 
 def _shift(images: Tensor, row: Tensor, column: Tensor, padding: int) -> Tensor:

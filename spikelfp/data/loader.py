@@ -103,10 +103,12 @@ def batches(
 ) -> DataLoader[Any]:
     """The batches of one epoch of a sized, indexable ``dataset``, in the order of :class:`EpochSampler`.
 
-    A data set whose ``__getitems__`` gives a tuple, such as :class:`~spikelfp.data.ArrayDataset`, has built
-    the batch itself: (float32 ``[B, ...]``, int64 ``[B]``). Samples of any other are put together by torch's
-    default. The number of ``workers`` (processes) changes nothing but the speed, and iterating again gives
-    the same batches. An :class:`EpochDataset` is asked for the samples of ``(seed, epoch)`` first.
+    A data set whose ``__getitems__`` gives a tuple has built the batch itself, such as
+    :class:`~spikelfp.data.ArrayDataset` (float32 ``[B, ...]``, int64 ``[B]``) and
+    :class:`~spikelfp.data.events.EventDataset` (:class:`~spikelfp.data.sequences.Sequences` ``[T, B, ...]``, int64
+    ``[B]``). Samples of any other are put together by torch's default. The number of ``workers`` (processes) changes
+    nothing but the speed, and iterating again gives the same batches. An :class:`EpochDataset` is asked for the
+    samples of ``(seed, epoch)`` first.
 
     Raises:
         UserError: for a number out of range, which the text names.

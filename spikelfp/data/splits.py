@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from spikelfp.data.dataset import ArrayDataset, Standardization, check_labels
+from spikelfp.data.samples import Samples
 from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, UserError
 
@@ -19,23 +20,25 @@ class DataSplits:
         name: the name it is loaded by.
         train, test: the original parts; ``train`` lacks what ``validation`` holds.
         classes: number of classes; every label is in ``0 .. classes-1``.
-        shape: shape of one sample without the batch, such as ``(1, 28, 28)``.
+        shape: shape of one sample without the batch, such as ``(1, 28, 28)``; of event data, of one step.
         class_names: one name per class, by label.
         validation: samples held out of the training part by :meth:`with_validation`, else ``None``.
         statistics: published mean and deviation of each channel over the training images, where there are any.
+        skipped: samples that were left out because they could not be read, each with the reason.
 
     Raises:
         DataError: when the parts do not fit ``shape`` or ``classes``.
     """
 
     name: str
-    train: ArrayDataset
-    test: ArrayDataset
+    train: Samples
+    test: Samples
     classes: int
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
-    validation: ArrayDataset | None = None
+    validation: Samples | None = None
     statistics: Standardization | None = None
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.classes:
@@ -44,17 +47,16 @@ class DataSplits:
         for part, data in parts.items():
             if data is None:
                 continue
-            shape = tuple(data.images.shape[1:])
-            if shape != self.shape:
-                raise DataError(f"{self.name} {part}: samples of shape {shape}, expected {self.shape}")
+            if data.shape != self.shape:
+                raise DataError(f"{self.name} {part}: samples of shape {data.shape}, expected {self.shape}")
             check_labels(data.labels, self.classes, f"{self.name} {part}")
 
     def with_validation(self, fraction: float, seed: int) -> DataSplits:
         """The same data with a stratified part of the training samples held out for validation.
 
         Of each class with ``n`` training samples, ``round(fraction * n)`` are held out, never all of them.
-        Which ones depends on ``seed`` alone; both parts keep the original order. ``fraction=0`` holds out
-        nothing.
+        Which ones depends on ``seed`` alone; both parts keep the original order. What is held out is not
+        augmented. ``fraction=0`` holds out nothing.
 
         Raises:
             UserError: for a fraction outside [0, 1), one too small to hold out a single sample, or a data set
@@ -82,7 +84,7 @@ class DataSplits:
         return replace(
             self,
             train=self.train.subset((~held_out).nonzero()[:, 0]),
-            validation=self.train.subset(held_out.nonzero()[:, 0]),
+            validation=self.train.plain().subset(held_out.nonzero()[:, 0]),
         )
 
     def standardized(self, by: Standardization | None = None) -> DataSplits:
@@ -91,18 +93,25 @@ class DataSplits:
         Encodings of values in [0, 1] (rate, latency) do not take such inputs.
 
         Raises:
-            UserError: when neither ``by`` nor the data set says what the mean and the deviation are.
+            UserError: when neither ``by`` nor the data set says what the mean and the deviation are, and for event
+                data.
             DataError: for numbers that do not fit the channels.
         """
         chosen = self.statistics if by is None else by
-        if chosen is None:
+        if chosen is None and isinstance(self.train, ArrayDataset):
             raise UserError(
                 f"no mean and deviation of {self.name} are known to standardise by: hand in a Standardization"
             )
+
+        def standardize(part: Samples) -> ArrayDataset:
+            if not isinstance(part, ArrayDataset):
+                raise UserError(f"{self.name} is event data, whose values are counts and not to be standardised")
+            return replace(part, standardization=chosen)
+
         held_out = self.validation
         return replace(
             self,
-            train=replace(self.train, standardization=chosen),
-            test=replace(self.test, standardization=chosen),
-            validation=None if held_out is None else replace(held_out, standardization=chosen),
+            train=standardize(self.train),
+            test=standardize(self.test),
+            validation=None if held_out is None else standardize(held_out),
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
-from spikelfp.data.samples import Samples
+from spikelfp.data.samples import Samples, representative
 from spikelfp.data.sequences import Sequences
 from spikelfp.report.facts import Activity, Array, Errors, Facts, Sample
 from spikelfp.rewards.mask import masked
@@ -90,7 +90,7 @@ def _activity(
     sums: dict[str, Array] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     labels_seen, counts = [], []
-    some = test.subset(_some(test, min(RATE_SAMPLES, len(test))))
+    some = test.subset(representative(test, RATE_SAMPLES))
     at_once = max(1, min(RATE_BATCH, RATE_STEPS // len(next(iter(spikes.values())))))
     for x, labels in batches(some, at_once, seed=0, epoch=0, shuffle=False):
         shown = trainer.batch(x.to(trainer.device), labels.to(trainer.device)).sequence
@@ -114,13 +114,6 @@ def _activity(
         title = "Output layer" if output else f"Hidden layer {index + 1}"
         layers.append(Activity(name, title, shapes[name], spikes[name], total / steps, own, other))
     return layers, seen
-
-
-def _some(test: Samples, count: int) -> Tensor:
-    """The first samples, as the summary takes them; evenly chosen ones where those lack a class, as of sorted data."""
-    if len(test.labels[:count].unique()) == len(test.labels.unique()):
-        return torch.arange(count)
-    return torch.linspace(0, len(test) - 1, count).round().long()
 
 
 def _by_class(rates: Array, labels: Array) -> tuple[Array, Array]:

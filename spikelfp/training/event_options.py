@@ -69,7 +69,7 @@ def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
 
 
 def described(config: RunConfig, pipeline: Pipeline) -> RunConfig:
-    """``config`` with the ``pipeline`` written out, so that :func:`pipeline_of` gives it again, whatever data sets do."""
+    """``config`` with the ``pipeline`` written out, so that :func:`pipeline_of` gives just that again."""
     binning = pipeline.binning
     return replace(
         config,

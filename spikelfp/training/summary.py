@@ -12,6 +12,7 @@ import torch
 
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
+from spikelfp.data.samples import representative
 from spikelfp.training.batch import mask_of, some
 from spikelfp.training.config import RunConfig
 from spikelfp.training.temporal import TemporalTrainer
@@ -51,9 +52,10 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
 
 
 def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict[str, float]:
-    """Mean spikes per neuron and step of each layer over the first test samples, without the padding of sequences."""
+    """Mean spikes per neuron and step of each layer over some test samples, without the padding of sequences."""
+    chosen = splits.test.subset(representative(splits.test, RATE_SAMPLES))
     count = RATE_SAMPLES if trainer.chunk is None else min(RATE_SAMPLES, trainer.batch_size)
-    first, _ = next(iter(batches(splits.test, count, seed=0, epoch=0, shuffle=False)))
+    first, _ = next(iter(batches(chosen, count, seed=0, epoch=0, shuffle=False)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of a random encoding
         x = first.to(trainer.device)

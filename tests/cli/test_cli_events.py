@@ -137,7 +137,7 @@ def test_unequal_lengths_chunks_and_sparse_inputs(run, tmp_path, spikelfp):
     built = spikelfp("build", out, "--target", "generic", "--samples", "4", "--out", export, program="hw-export")
     assert built[0] == 0, built[2]
     with np.load(export / "samples.npz") as samples:
-        assert samples["mask"].sum(0).tolist() == [6] * 4
+        assert (samples["mask"].sum(0) == 6).all()
         assert samples["inputs"].max() <= 3
     assert spikelfp("verify", export, program="hw-export")[0] == 0
 

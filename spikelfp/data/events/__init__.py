@@ -11,6 +11,9 @@ from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
 from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
 
+from spikelfp.data.events import sources  # isort: skip  (they register themselves)
+from spikelfp.data.events.sources import from_arrays  # isort: skip
+
 __all__ = [
     "EVENT",
     "Binning",
@@ -22,6 +25,8 @@ __all__ = [
     "SparseFrames",
     "bin_events",
     "check_events",
+    "from_arrays",
     "load_recordings",
     "recordings",
+    "sources",
 ]

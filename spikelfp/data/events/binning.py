@@ -20,7 +20,7 @@ _SMALL = 1 << 24  # elements of a step up to which one is held as an array; larg
 class Binning:
     """How events become the steps of a sequence. Exactly one of ``bins``, ``window`` and ``count`` is given.
 
-    With the first event at ``t0`` (or the origin there) and the last at ``t1``, in whole numbers and rounded down, event
+    With the first event or the origin at ``t0`` and the last event at ``t1``, in whole numbers and rounded down, event
     ``i`` at ``t`` is of step
 
     * ``(t − t0) · bins // (t1 − t0 + 1)``: the last event is of the last step,
@@ -121,7 +121,7 @@ def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames
 
 
 def _steps(events: Events, binning: Binning) -> tuple[int, int, int]:
-    """``(parts, length, steps)``: event at ``k`` (µs behind the origin, or its number) is of ``k · parts // length``."""
+    """``(parts, length, steps)``: event at ``k`` (µs from the origin, or its number): ``k · parts // length``."""
     if len(events) == 0:
         return 1, 1, binning.bins or 1
     last = len(events) - 1 if binning.count is not None else int(events["t"][-1]) - _begin(events, binning)

@@ -72,7 +72,9 @@ def binned(
         prune(folder, most)
         return store
     if store.skipped and not skip_bad:
-        raise DataError(store.skipped[0][1])
+        number, reason = store.skipped[0]
+        recordings.read(number)  # raises it anew, as it is told now
+        raise DataError(reason)
     return store
 
 

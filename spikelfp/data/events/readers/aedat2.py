@@ -106,7 +106,7 @@ def _layout(chip: str | None, address: NDArray[np.uint32], sensor: Sensor | None
         name = chip.rsplit(".", 1)[-1].lower()
         found = next((layout for start, layout in LAYOUTS.items() if name.startswith(start)), None)
         if found is None:
-            raise DataError(f"{where}: is of the chip {chip!r}; addresses of {', '.join(LAYOUTS)} are known")
+            raise DataError(f"{where}: is of the chip {chip[-60:]!r}; addresses of {', '.join(LAYOUTS)} are known")
         return found
     if sensor is not None:
         found = next((layout for layout in LAYOUTS.values() if layout.sensor == sensor), None)

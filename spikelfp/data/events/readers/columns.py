@@ -40,13 +40,15 @@ def choose(names: Iterable[str], where: str) -> dict[str, str]:
     for field, known in NAMES.items():
         found = [name for name in names if name.lower() in known]
         if len(found) > 1:
-            raise DataError(f"{where}: {' and '.join(map(repr, found))} may both be the {field} of events; keep one")
+            both = " and ".join(repr(name[:40]) for name in found)
+            raise DataError(f"{where}: {both} may both be the {field} of events; keep one")
         if found:
             chosen[field] = found[0]
     missing = [field for field in ("t", "x") if field not in chosen]
     if missing:
         expected = "; ".join(f"{field}: {', '.join(NAMES[field])}" for field in missing)
-        raise DataError(f"{where}: no column {' and '.join(missing)} among {names} (may be called {expected})")
+        there = [name[:40] for name in names[:10]]
+        raise DataError(f"{where}: no column {' and '.join(missing)} among {there} (may be called {expected})")
     return chosen
 
 

@@ -47,7 +47,7 @@ def read_dat(source: Source, sensor: Sensor | None) -> Recording:
     values = header.facts()
     version = values.get("Version", "1")
     if version not in ("0", "1", "2"):
-        raise DataError(f"{where}: expected a DAT of version 1 or 2, its header says {version!r}")
+        raise DataError(f"{where}: expected a DAT of version 1 or 2, its header says {version[:40]!r}")
     start = header.end + 2
     if len(data) < start:
         raise DataError(f"{where}: is truncated in its header: {len(data)} bytes, expected kind and size of its events")

@@ -33,7 +33,7 @@ def read_bytes(data: bytes, suffix: str, where: str, *, sensor: Sensor | None = 
     """The recording in ``data``, the content of a file of this ``suffix``; ``where`` opens the messages.
 
     Raises:
-        DataError: as :func:`read`, and for ``.aedat4``, which is read from files only.
+        DataError: as :func:`read`, and for ``.aedat4`` packed with Zstandard, which is read from files only.
     """
     return _read(Source(where, data=bytes(data)), suffix, sensor)
 

@@ -14,6 +14,8 @@ from spikelfp.data.events.readers.recording import pack
 from spikelfp.errors import DataError
 
 _PROGRAM = Path(__file__).with_name("faery_child.py")
+_LONGEST = 600
+"""Seconds that it may take."""
 
 
 def unpack_with_faery(path: Path, stream: int, where: str) -> Events:
@@ -26,9 +28,9 @@ def unpack_with_faery(path: Path, stream: int, where: str) -> Events:
         raise DataError(f"{where}: is packed with Zstandard, read through faery: pip install 'spikelfp[events]'")
     command = [sys.executable, str(_PROGRAM), str(path), str(stream)]
     try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except OSError as error:
-        raise DataError(f"{where}: cannot start a process for faery ({error})") from error
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataError(f"{where}: faery cannot read it in a process of its own ({error})") from error
     if done.returncode:
         lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
         reason = lines[-1][:200] if lines and done.returncode > 0 else f"it ended with {done.returncode}"

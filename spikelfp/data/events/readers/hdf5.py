@@ -71,7 +71,9 @@ def _find(file: Any, where: str) -> tuple[Any, str]:
         names = node.dtype.names if isinstance(node, h5py.Dataset) else node
         if names is not None and is_events(names):
             return node, path
-    raise DataError(f"{where}: no columns t and x in any of {', '.join(GROUPS)}; it holds {list(file)[:10]}")
+    raise DataError(
+        f"{where}: no columns t and x in any of {', '.join(GROUPS)}; it holds {[name[:40] for name in file][:10]}"
+    )
 
 
 def _columns(node: Any, size: int, where: str) -> dict[str, NDArray[Any]]:

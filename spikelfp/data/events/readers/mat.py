@@ -48,10 +48,12 @@ def read_mat(source: Source, sensor: Sensor | None) -> Recording:
     structs = {name: value for name, value in content.items() if isinstance(value, dict)}
     for name, value in {"": content, **structs}.items():
         if is_events(value):
-            inside = f"{where}: {name}" if name else where
+            inside = f"{where}: {name[:40]!r}" if name else where
             columns = {field: _vector(value[key], key, inside) for field, key in choose(value, inside).items()}
             return from_columns(inside, _from_zero(columns), sensor, facts)
-    raise DataError(f"{where}: no variable or struct with t and x, nor 'spiketrain', among {list(content)[:10]}")
+    raise DataError(
+        f"{where}: no variable or struct with t and x, nor 'spiketrain', among {[name[:40] for name in content][:10]}"
+    )
 
 
 def _vector(value: Value, name: str, where: str) -> NDArray[Any]:

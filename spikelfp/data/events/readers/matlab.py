@@ -102,8 +102,8 @@ def _variable(content: memoryview, depth: int) -> tuple[str, Value]:
     shape = tuple(int(each) for each in np.frombuffer(parts[1][1], "<i4"))
     name = bytes(parts[2][1]).decode("latin-1")
     kind = flags & 0xFF
-    if min(shape, default=-1) < 0:
-        raise ValueError(f"its shape is {shape}")
+    if not 2 <= len(shape) <= 32 or min(shape) < 0:
+        raise ValueError(f"its shape, of {len(shape)} axes, begins with {shape[:4]}")
     if kind in _CLASSES and not (flags >> 8) & _COMPLEX and len(parts) == 4:
         return name, _numbers(parts[3], shape)
     if kind == _STRUCT and math.prod(shape) == 1 and depth < _DEEPEST and len(parts) >= 5:
@@ -116,7 +116,7 @@ def _numbers(part: tuple[int, memoryview], shape: tuple[int, ...]) -> NDArray[An
     if kind not in _NUMBERS:
         raise ValueError(f"numbers of the unknown kind {kind}")
     dtype = np.dtype(_NUMBERS[kind])
-    if len(shape) > 32 or math.prod(shape) * dtype.itemsize != len(values):
+    if math.prod(shape) * dtype.itemsize != len(values):
         raise ValueError(f"{len(values)} bytes for shape {shape} of {dtype}")
     return np.frombuffer(values, dtype).reshape(shape, order="F")
 

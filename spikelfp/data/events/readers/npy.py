@@ -65,16 +65,18 @@ def read_npz(source: Source, sensor: Sensor | None) -> Recording:
         raise
     except Exception as error:  # what is compressed can be damaged in as many ways as there are methods
         raise DataError(f"{where}: expected an archive of NumPy arrays, found it damaged ({_line(error)})") from error
-    arrays = {name: parse(content, f"{where}: {name}")[0] for name, content in contents.items()}
+    arrays = {name: parse(content, f"{where}: {name[:40]!r}")[0] for name, content in contents.items()}
     facts = {"format": "NumPy archive", "arrays": tuple(members)}
     if is_events(arrays):
         chosen = choose(arrays, where)
         return from_columns(where, {field: arrays[name] for field, name in chosen.items()}, sensor, facts)
     name = "events" if "events" in arrays else next(iter(arrays), None)
     if name is None or (name != "events" and len(members) > 1):
-        raise DataError(f"{where}: no array 'events', nor one each for t and x, among {list(members)}")
+        raise DataError(
+            f"{where}: no array 'events', nor one each for t and x, among {[key[:40] for key in members][:10]}"
+        )
     array = arrays[name]
-    return from_array(array, f"{where}: {name}", sensor, facts, numbered)
+    return from_array(array, f"{where}: {name[:40]!r}", sensor, facts, numbered)
 
 
 def _wanted(name: str, members: int) -> bool:

@@ -72,7 +72,9 @@ def read_raw(source: Source, sensor: Sensor | None) -> Recording:
     if order == "legacy" and encoding == "2.1":
         words = words << np.uint64(32) | words >> np.uint64(32)
     elif order != "little":
-        raise DataError(f"{where}: words of endianness {order!r} are not read, only 'little', and 'legacy' of EVT 2.1")
+        raise DataError(
+            f"{where}: words of endianness {order[:40]!r} are not read, only 'little', and 'legacy' of EVT 2.1"
+        )
     found = size_in({**facts, **options}) or _named(facts) or sensor
     decoded = decode(words, header.end, where, found)
     facts = {**facts, "format": f"EVT {encoding}"}
@@ -88,7 +90,7 @@ def _encoding(facts: dict[str, str], where: str) -> tuple[str, dict[str, str]]:
     version = {"2.0": "2", "3.0": "3", "21": "2.1"}.get(version, version)
     if version not in _ENCODINGS:
         said = facts.get("format") or facts.get("evt")
-        says = f"says {said!r}" if said else "does not say how it is encoded"
+        says = f"says {said[:40]!r}" if said else "does not say how it is encoded"
         raise DataError(f"{where}: its header {says}; EVT 2, 2.1 and 3 are read")
     return version, options
 

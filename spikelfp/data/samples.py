@@ -1,0 +1,63 @@
+"""What the parts of a data set have in common, be they images in memory or sequences of events on disk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class Samples(Dataset[tuple[Any, Tensor]], ABC):
+    """``N`` labelled samples that are handed out in whole batches.
+
+    Attributes:
+        labels: int64 ``[N]``, the class of each sample.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, or of one step of it where it is a sequence."""
+
+    @property
+    @abstractmethod
+    def levels(self) -> int | None:
+        """The number that all values are whole multiples of one over; ``None`` where that is not known."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Sample ``index`` as (float32 ``[…]`` or, of a sequence, ``[T, …]``, int64 ``[]``)."""
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Any, Tensor]:
+        """The samples ``indices`` as one batch, ``B`` may be 0: (float32 ``[B, …]`` or
+        :class:`~spikelfp.data.sequences.Sequences` ``[T, B, …]``, int64 ``[B]``).
+
+        torch's ``DataLoader`` calls this once a batch.
+        """
+
+    @abstractmethod
+    def subset(self, indices: Tensor) -> Samples:
+        """The samples ``indices`` (int64 ``[M]``) alone, the same in everything else."""
+
+    def plain(self) -> Samples:
+        """The same samples without augmentation."""
+        return self
+
+
+def representative(samples: Samples, count: int) -> Tensor:
+    """Numbers (int64) of ``count`` of the ``samples``, or of all: the first ones, or evenly chosen ones where the first
+    lack a class that is there, as of data sorted by class."""
+    count = min(count, len(samples))
+    if len(samples.labels[:count].unique()) == len(samples.labels.unique()):
+        return torch.arange(count)
+    return torch.linspace(0, len(samples) - 1, count).round().long()
