@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from toy_recordings import BINS, COUNT, PIPELINES, WINDOW, Toy, frames_of
+
 from spikelfp.data.events import Binning, Pipeline, Sensor
 from spikelfp.data.events.cache import binned, cache_dir, list_caches
 from spikelfp.data.events.cache.build import place_type
@@ -11,7 +13,6 @@ from spikelfp.data.events.cache.key import entry_name
 from spikelfp.data.events.cache.reading import read_all
 from spikelfp.data.events.transforms.base import Transform
 from spikelfp.errors import DataError, UserError
-from toy_recordings import BINS, COUNT, PIPELINES, WINDOW, Toy, frames_of
 
 
 def written_out(store, row) -> np.ndarray:

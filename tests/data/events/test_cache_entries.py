@@ -2,9 +2,10 @@ import os
 import time
 
 import pytest
+from toy_recordings import BINS, PIPELINES, WINDOW, Toy
+
 from spikelfp.data.events.cache import binned, clear_caches, limit_bytes, list_caches
 from spikelfp.errors import UnknownNameError, UserError
-from toy_recordings import BINS, PIPELINES, WINDOW, Toy
 
 
 def fill(folder) -> list:

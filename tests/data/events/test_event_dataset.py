@@ -3,14 +3,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
+from toy_recordings import BINS, COUNT, PIPELINES, WINDOW, Toy, frames_of
+
 from spikelfp.data import batches
 from spikelfp.data.events.augmentation import augmentations, parse_augmentations
 from spikelfp.data.events.cache import binned
 from spikelfp.data.events.dataset import EventDataset
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
-from torch.utils.data import DataLoader, Dataset
-from toy_recordings import BINS, COUNT, PIPELINES, WINDOW, Toy, frames_of
 
 
 def padded(recordings, pipeline, indices) -> tuple[torch.Tensor, list[int]]:

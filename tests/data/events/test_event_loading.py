@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toy_recordings import BINS, Toy, frames_of
+
 from spikelfp import data
 from spikelfp.data import Augmented, DataSplits, Samples, Standardization, batches, load_events
 from spikelfp.data.events import Binning, EventSplits, Pipeline, recordings
@@ -13,7 +15,6 @@ from spikelfp.data.events.cache import list_caches
 from spikelfp.data.events.dataset import EventDataset
 from spikelfp.data.events.load import make_sequences
 from spikelfp.errors import DataError, SaveError, UnknownNameError, UserError
-from toy_recordings import BINS, Toy, frames_of
 
 
 def toy_parts(bad: tuple[int, ...] = (), skipped: tuple[str, ...] = ()) -> EventSplits:
@@ -125,7 +126,7 @@ def test_validation_is_held_out_by_class(tmp_path):
 def test_events_are_not_standardised(tmp_path):
     splits = make_sequences(toy_parts(), cache_dir=tmp_path)
     for by in (None, Standardization((0.0, 0.0), (1.0, 1.0))):
-        with pytest.raises(UserError, match="^toy is event data, whose values are counts and not to be standardised$"):
+        with pytest.raises(UserError, match=r"^toy is event data, whose values are counts and not to be standardised$"):
             splits.standardized(by)
 
 

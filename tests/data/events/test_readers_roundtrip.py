@@ -95,10 +95,11 @@ def test_raw(encoding, data):
     writer, decoder = WRITERS[encoding]
     shift = events[0][0] // 2**24 * 2**24 if encoding == "3" else events[0][0] // 2**34 * 2**34  # turns before: unknown
     events = [(t - shift, x, y, p) for t, x, y, p in events]
-    content = write.raw(writer(events), encoding, f"% format EVT{encoding};height=720;width=1280\n% end\n")
+    header = f"% format EVT{encoding};height=720;width=1280\n% end\n"
+    content = write.raw(writer(events), encoding, header)
     found = read_bytes(content, ".raw", "here")
     assert found.sensor == CAMERA
-    assert tuples(found.events) == events == decoder(body(content))
+    assert tuples(found.events) == events == decoder(content[len(write.PROPHESEE + header) :])
 
 
 @FEW
@@ -194,6 +195,16 @@ def test_aedat3(events, cut, room):
     assert tuples(found.events) == events == slow.aedat3(body(content))
     assert found.facts["invalid"] == 1
     assert found.sensor == Sensor(128, 128, 2)
+
+
+def test_records_that_begin_like_a_line_of_the_header():
+    """The first byte of an address can be a '#', and of a word a '%'."""
+    for y in range(116, 120):
+        content = write.aedat2([(5, 200, y, 1), (10, 1, 2, 0)], "Davis346B")
+        assert content[content.index(b"Davis346B\r\n") + 11] == ord("#")
+        assert tuples(read_bytes(content, ".aedat", "here").events) == [(5, 200, y, 1), (10, 1, 2, 0)]
+    content = write.raw([0x0025, 0x8001, 0x6000, 0x2003], "3")
+    assert tuples(read_bytes(content, ".raw", "here").events) == [(4096, 3, 0x25, 0)]
 
 
 def test_aedat3_overflow_of_time_and_rows_from_below():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+
 from spikelfp.data.events import EVENT, Binning, Events, Pipeline, Recordings, Sensor, check_events
 from spikelfp.errors import DataError
 
