@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 from spikelfp.errors import UserError
 from spikelfp.methods.base import Method
 from spikelfp.methods.weights import step_weights
+from spikelfp.registry import Registry
 from spikelfp.rewards.base import one_hot
-from spikelfp.rewards.mask import takes
+from spikelfp.rewards.mask import masked, takes
 from spikelfp.rules import Gradient, Rule
 
 Loss = Callable[..., Tensor]
@@ -29,6 +30,25 @@ def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None =
     if weights is None:
         return cross_entropy(steps, repeated)
     return (cross_entropy(steps, repeated, reduction="none") * weights.flatten()).sum()
+
+
+def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Softmax cross-entropy of the numbers of spikes ``n_c = Σ_t o_c[t]``, averaged over the batch (snnTorch's
+    ``ce_count_loss``).
+
+    weights: of each step ``[T, B]``, above 0 at those that count; a sample weighs what its steps weigh together.
+    """
+    one_hot(labels, outputs.shape[-1])
+    if weights is None:
+        return cross_entropy(outputs.sum(0), labels)
+    counts = masked(outputs, weights > 0).sum(0)
+    return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
+
+
+losses: Registry[Loss] = Registry("loss")
+"""Losses of gradient descent, by name."""
+losses.register("rate")(rate_cross_entropy)
+losses.register("count")(count_cross_entropy)
 
 
 class GradientDescent(Method):

@@ -60,6 +60,7 @@ RULES = {
 REWARDS = {
     "spike-sequence": "the right class should spike in more than half of the steps, the others in less.",
     "spike-sequence-v1": "the right class should spike in more than half of the steps; spikes of others are punished.",
+    "count-softmax": "the number of spikes of each output moves as softmax cross-entropy would move it.",
     "softmax": "each output moves towards the right class as softmax cross-entropy would move it.",
     "sigmoid": "each output moves towards its own yes or no as sigmoid cross-entropy would move it.",
 }
@@ -107,7 +108,8 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
             ("Reward", f"{config.reward}: {REWARDS[config.reward]}" if config.reward in REWARDS else f"{config.reward}")
         ]
     elif config.method == "surrogate":
-        terms += [("Gradient", f"softmax cross-entropy at every step; spikes have a {config.surrogate} derivative.")]
+        loss = "of the spike counts" if config.loss == "count" else "at every step"
+        terms += [("Gradient", f"softmax cross-entropy {loss}; spikes have a {config.surrogate} derivative.")]
     elif config.method == "gradient":
         terms += [("Gradient", "softmax cross-entropy.")]
     return terms

@@ -3,7 +3,7 @@
 ==================  ===================================================================================================
 classes             :class:`Softmax`, :class:`Sigmoid`, :class:`CorrectClass`, :class:`FalsePositive` (v3, Table 2),
                     :class:`Sign` (v1, A.1), :class:`Binary` (one output)
-spike sequences     :class:`SpikeSequence` (v3, A.4), :class:`SpikeSequenceV1` (v1, A.16)
+spike sequences     :class:`SpikeSequence` (v3, A.4), :class:`SpikeSequenceV1` (v1, A.16), :class:`CountSoftmax`
 real targets        :class:`SquaredError`, :class:`Huber`, :class:`AbsoluteError`, :class:`SpikeRate`
 any metric          :class:`FromMetric` of discrete outcomes, :class:`F1`, :class:`Levenshtein`;
                     :class:`Perturbation` of the outputs themselves
@@ -26,11 +26,12 @@ from spikelfp.rewards.levenshtein import Levenshtein
 from spikelfp.rewards.metric import FromMetric
 from spikelfp.rewards.perturbation import Perturbation
 from spikelfp.rewards.regression import AbsoluteError, Huber, SpikeRate, SquaredError
-from spikelfp.rewards.sequence import SpikeSequence, SpikeSequenceV1
+from spikelfp.rewards.sequence import CountSoftmax, SpikeSequence, SpikeSequenceV1
 
 rewards: Registry[Callable[[], Reward]] = Registry("reward")
 rewards.register("spike-sequence")(SpikeSequence)
 rewards.register("spike-sequence-v1")(SpikeSequenceV1)
+rewards.register("count-softmax")(CountSoftmax)
 rewards.register("softmax")(Softmax)
 rewards.register("sigmoid")(Sigmoid)
 rewards.register("correct-class")(CorrectClass)
@@ -44,6 +45,7 @@ __all__ = [
     "AbsoluteError",
     "Binary",
     "CorrectClass",
+    "CountSoftmax",
     "FalsePositive",
     "FromCallback",
     "FromMetric",

@@ -93,6 +93,9 @@ class RunConfig:
     reward: str | None = option(
         None, "reward at the outputs (lfp)", rewards, "spike-sequence for spiking networks, else softmax"
     )
+    loss: str = option(
+        "rate", "cross-entropy (surrogate, gradient) of the outputs of every step, or of spike counts", methods.losses
+    )
     surrogate: str = option("fast-sigmoid", "shape of the surrogate derivative", rules.surrogates)
     slope: float = option(25.0, "steepness of the surrogate derivative")
     steps: int | None = option(
@@ -243,8 +246,8 @@ class RunConfig:
             rule = rules.rules[self.rule](options)
             return methods.LFP(rewards[self.reward or "spike-sequence"](), rule)
         if name == "surrogate":
-            return methods.GradientDescent(rules.Surrogate(self.surrogate, self.slope))
-        return methods.GradientDescent()
+            return methods.GradientDescent(rules.Surrogate(self.surrogate, self.slope), methods.losses[self.loss])
+        return methods.GradientDescent(loss=methods.losses[self.loss])
 
     def make_optimizer(self) -> MakeOptimizer:
         """The optimiser, as a function of the parameters and the learning rate."""
