@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp.errors import UserError
+from spikelfp.functional.sparse import is_sparse
 
 
 def constant(images: Tensor, steps: int) -> Tensor:
@@ -29,8 +30,8 @@ def repeat(step: Tensor, steps: int) -> Tensor:
 
 
 def is_constant(sequence: Tensor) -> bool:
-    """Whether all steps of ``[T, …]`` are the same memory."""
-    return len(sequence) > 1 and sequence.stride(0) == 0
+    """Whether all steps of ``[T, …]`` are the same memory; those of a sparse sequence are not."""
+    return not is_sparse(sequence) and len(sequence) > 1 and sequence.stride(0) == 0
 
 
 def over_time(fn: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor:

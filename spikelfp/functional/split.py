@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from spikelfp.functional.sparse import chosen
+
 LinearMap = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """A map ``(input, weight, bias) → output`` that is linear in the input and affine in the parameters."""
 
@@ -30,13 +32,15 @@ Shares = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    """``max(v, 0)`` and ``min(v, 0)``."""
+    """``max(v, 0)`` and ``min(v, 0)``; of a sparse ``v`` its positive and its negative entries."""
+    if values.is_sparse:
+        return chosen(values, values.values() > 0), chosen(values, values.values() < 0)
     return values.clamp(min=0), values.clamp(max=0)
 
 
 def input_halves(x: Tensor) -> tuple[Tensor, Tensor | None]:
     """The same, but ``x`` itself and nothing where there are no negatives."""
-    return halves(x) if (x < 0).any() else (x, None)
+    return halves(x) if ((x.values() if x.is_sparse else x) < 0).any() else (x, None)
 
 
 def signed_sums(

@@ -3,7 +3,9 @@
 from spikelfp.models.activations import activations
 from spikelfp.models.ann import lenet, mlp
 from spikelfp.models.lif import lif_lenet, lif_mlp
+from spikelfp.models.lif_conv import lif_conv
 from spikelfp.models.lif_resnet import lif_resnet18
+from spikelfp.models.lif_rnn import lif_rnn
 from spikelfp.models.lif_vgg import lif_vgg_like
 from spikelfp.models.lif_vit import lif_vit
 from spikelfp.models.named import build, models
@@ -13,6 +15,6 @@ from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
 
 __all__ = [
-    "ModelSpec", "activations", "build", "is_spiking", "lenet", "lif_lenet", "lif_mlp", "lif_resnet18",
-    "lif_vgg_like", "lif_vit", "mlp", "models", "resnet18", "resnet34", "vgg16", "vgg_like", "vit",
+    "ModelSpec", "activations", "build", "is_spiking", "lenet", "lif_conv", "lif_lenet", "lif_mlp", "lif_resnet18",
+    "lif_rnn", "lif_vgg_like", "lif_vit", "mlp", "models", "resnet18", "resnet34", "vgg16", "vgg_like", "vit",
 ]  # fmt: skip

@@ -9,7 +9,9 @@ from typing import Any
 from spikelfp import nn
 from spikelfp.models.ann import lenet, mlp
 from spikelfp.models.lif import lif_lenet, lif_mlp
+from spikelfp.models.lif_conv import lif_conv
 from spikelfp.models.lif_resnet import lif_resnet18
+from spikelfp.models.lif_rnn import lif_rnn
 from spikelfp.models.lif_vgg import lif_vgg_like
 from spikelfp.models.lif_vit import lif_vit
 from spikelfp.models.resnet import resnet18, resnet34
@@ -39,6 +41,17 @@ def _lenet(spec: ModelSpec) -> nn.Sequential:
 @models.register("lif-lenet")
 def _lif_lenet(spec: ModelSpec) -> nn.Sequential:
     return lif_lenet(spec.shape, spec.classes, pool=spec.pool, bias=spec.bias, **spec.neuron)
+
+
+@models.register("lif-conv")
+def _lif_conv(spec: ModelSpec) -> nn.Sequential:
+    options = {"pool": spec.pool, "bias": spec.bias, **_given(width=spec.width)}
+    return lif_conv(spec.shape, spec.classes, **options, **spec.neuron)
+
+
+@models.register("lif-rnn")
+def _lif_rnn(spec: ModelSpec) -> nn.Sequential:
+    return lif_rnn([math.prod(spec.shape), *spec.hidden, spec.classes], bias=spec.bias, **spec.neuron)
 
 
 def _static(build: Callable[..., nn.Sequential], **fixed: Any) -> Callable[[ModelSpec], nn.Sequential]:

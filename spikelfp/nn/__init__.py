@@ -1,6 +1,7 @@
 """Layers with native reward propagation. Sequences are ``[T, B, …]``, time first."""
 
 from spikelfp.functional.sequence import constant
+from spikelfp.functional.sparse import sample_slice, time_slice
 from spikelfp.nn.activation import (
     ELU,
     GELU,
@@ -39,5 +40,5 @@ __all__ = [
     "Layer", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "MultiSpikeLIF", "Neurons", "Noise",
     "PositionEmbedding", "ReLU", "Recomputed", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention",
     "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "ToTokens", "TokenNorm",
-    "check_recomputable", "constant", "leaves", "recomputed", "sign_complaints",
+    "check_recomputable", "constant", "leaves", "recomputed", "sample_slice", "sign_complaints", "time_slice",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp.errors import SignWarning
-from spikelfp.nn.layer import Layer, default_rule
+from spikelfp.nn.layer import Layer, check_dense, default_rule
 from spikelfp.rules import Rule
 
 
@@ -34,6 +34,7 @@ class Activation(Layer):
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         return self.rule.activation(self.phi, x)
 
 
@@ -41,6 +42,7 @@ class ReLU(Activation):
     """``max(z, 0)``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         return self.rule.relu(x)
 
 
@@ -107,6 +109,7 @@ class Sigmoid(Activation):
         self._warned = False
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         if self.rule.needs_sign and not (self.opposite_sign or self._warned) and torch.is_grad_enabled():
             self._warned = True
             warnings.warn(sign_complaint("Sigmoid"), SignWarning, stacklevel=2)
@@ -120,6 +123,7 @@ class Heaviside(Activation):
     """1 where ``z > 0``, else 0 (A.2): a neuron that fires without memory."""
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         return self.rule.spike(x)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.nn.container import Sequential
-from spikelfp.nn.layer import Layer, default_rule, run_layer
+from spikelfp.nn.layer import Layer, check_dense, default_rule, run_layer
 from spikelfp.nn.lif import LIF
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.norm import BatchNorm1d
@@ -83,6 +83,7 @@ class TokenNorm(BatchNorm1d):
     """Batch normalisation of tokens ``[T, B, N, D]`` over time, batch and tokens."""
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         self._expect(x, 4, "[T, B, tokens, features]")
         return super().forward(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import over_time
+from spikelfp.functional.sparse import is_sparse
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice, convolve
-from spikelfp.nn.layer import default_rule, spares_silent
+from spikelfp.kernels.events.sparse_index import merge
+from spikelfp.nn.layer import default_rule, spares_silent, sparse_input
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import Rule
 
@@ -23,6 +25,10 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
 
     Sparse inputs, such as spikes, are convolved event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
     message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
+
+    A sparse sequence (COO, :mod:`spikelfp.functional.sparse`) is convolved by its entries alone, and no dense one is
+    made of it, nor a message to it. Where event-driven convolutions do not run (as for :class:`~spikelfp.nn.Linear`,
+    and those that are dilated, grouped or padded with other than zeros) it is made dense for the dense one.
     """
 
     def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
@@ -43,16 +49,20 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
             raise ShapeError(
                 f"Conv2d was built for {self.in_channels} input channels, got {x.shape[2]} (shape {tuple(x.shape)})"
             )
+        if is_sparse(x):
+            x = sparse_input(self, x)
         steps = self._steps()
         if steps is None:
             op = partial(self._as_torch, side=side)
         else:
             active_only = spares_silent(self.rule, x)
             op = partial(convolve, choice=self.choice, steps=steps, pool=side, active_only=active_only)
+        if x.is_sparse:
+            return self.product(op, merge(x, 0, 1)).unflatten(0, x.shape[:2])
         return over_time(lambda step: self.product(op, step), x)
 
     def _as_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None, side: int) -> Tensor:
-        out = self._conv_forward(x, weight, bias)
+        out = self._conv_forward(x.to_dense() if x.is_sparse else x, weight, bias)
         return F.max_pool2d(out, side) if side > 1 else out
 
     def _steps(self) -> Steps | None:

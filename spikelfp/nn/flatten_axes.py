@@ -6,13 +6,16 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import over_time
-from spikelfp.nn.layer import Layer
+from spikelfp.functional.sparse import is_sparse
+from spikelfp.kernels.events.sparse_index import merge
+from spikelfp.nn.layer import Layer, sparse_input
 
 
 class FlattenAxes(Layer):
     """Axes ``start`` to ``end`` of every step of a sample as one; time and batch are not counted.
 
     ``FlattenAxes(1, 2)`` makes ``[T, B, C, H, W]`` ``[T, B, C, H·W]``; :class:`~spikelfp.nn.Flatten` joins them all.
+    A sparse sequence stays sparse.
     Raises :class:`~spikelfp.errors.UserError` for negative axes or ``end < start``.
     """
 
@@ -25,6 +28,8 @@ class FlattenAxes(Layer):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() - 2 <= self.end:
             raise ShapeError(f"FlattenAxes({self.start}, {self.end}) does not fit a sequence of shape {tuple(x.shape)}")
+        if is_sparse(x):
+            return merge(sparse_input(self, x), self.start + 2, self.end + 2)
         return over_time(lambda step: step.flatten(self.start + 1, self.end + 1), x)
 
     def extra_repr(self) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikelfp.errors import ShapeError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import neurons_behind
+from spikelfp.functional.sparse import compact, is_sparse
 from spikelfp.rules import Epsilon, Rule
 
 State = Any
@@ -41,9 +42,41 @@ def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, 
     return layer.run(x, state) if isinstance(layer, Layer) else (layer(x), None)
 
 
+def check_dense(layer: torch.nn.Module, x: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` for a sparse sequence, which the layer has no event-driven way for."""
+    if is_sparse(x):
+        raise ShapeError(
+            f"{type(layer).__name__} has no event-driven way for sparse sequences, got one of shape {tuple(x.shape)}; "
+            "hand it x.to_dense(), or put a Linear or Conv2d in front of it"
+        )
+
+
+def sparse_input(layer: torch.nn.Module, x: Tensor) -> Tensor:
+    """A sparse sequence as event-driven layers take it: coalesced, without entries that hold 0.
+
+    Raises :class:`~spikelfp.errors.ShapeError` for other layouts than COO, dense dimensions and values that are not
+    floating-point, and :class:`~spikelfp.errors.UserError` for one that requires grad, which it would never get.
+    """
+    kind = type(layer).__name__
+    if x.layout is not torch.sparse_coo or x.dense_dim():
+        raise ShapeError(
+            f"{kind} takes sparse sequences as COO tensors without dense dimensions, got layout {x.layout} with "
+            f"{x.dense_dim()} of them; x.to_dense().to_sparse() is one"
+        )
+    if not x.is_floating_point():
+        raise ShapeError(f"{kind} takes floating-point values, got {x.dtype}; convert them with x.float()")
+    if x.requires_grad:
+        raise UserError(
+            f"this sparse sequence requires grad, and {kind} sends no messages to what is sparse; hand it x.detach(), "
+            "or x.to_dense() for messages to the input"
+        )
+    return compact(x)
+
+
 def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
     """The current ``[T, B, …]`` in at least float32, and the state ``[B, …]`` to start from (rest: zeros)."""
     kind = type(layer).__name__
+    check_dense(layer, x)
     if x.dim() < 2 or len(x) < 1:
         raise ShapeError(f"{kind} takes [T, B, …] with at least one step, got shape {tuple(x.shape)}")
     if not x.is_floating_point():

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, repeat
+from spikelfp.functional.sparse import is_sparse
 from spikelfp.kernels.events import products
-from spikelfp.nn.layer import default_rule, spares_silent
+from spikelfp.nn.layer import default_rule, spares_silent, sparse_input
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import Rule
 
@@ -21,6 +22,11 @@ class Linear(torch.nn.Linear, Quantizable):
 
     Sparse inputs, such as spikes, are multiplied event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
     message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
+
+    A sparse sequence (COO, :mod:`spikelfp.functional.sparse`) is multiplied by its entries alone, and no dense one is
+    made of it, nor a message to it. Where event-driven products do not run (CUDA, float16, autocast,
+    ``SPIKELFP_EVENTS=never``) there is only the dense product: it is made dense for that. ``torch.compile`` leaves
+    layers that are given one as they are.
     """
 
     def __init__(
@@ -37,6 +43,8 @@ class Linear(torch.nn.Linear, Quantizable):
             raise ShapeError(
                 f"Linear was built for {self.in_features} input features, got {x.shape[-1]} (shape {tuple(x.shape)})"
             )
+        if is_sparse(x):
+            x = sparse_input(self, x)
         if is_constant(x):
             return repeat(self._product(x[0], False), len(x))
         return self._product(x, spares_silent(self.rule, x))

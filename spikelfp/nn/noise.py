@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.functional.sequence import is_constant, repeat
-from spikelfp.nn.layer import Layer
+from spikelfp.nn.layer import Layer, check_dense
 
 
 class Noise(Layer):
@@ -26,6 +26,7 @@ class Noise(Layer):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.sigma == 0:
             return x
+        check_dense(self, x)
         if is_constant(x):
             return repeat(x[0] + self.sigma * torch.randn_like(x[0]), len(x))
         return x + self.sigma * torch.randn_like(x)

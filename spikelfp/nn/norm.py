@@ -18,7 +18,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import over_time
-from spikelfp.nn.layer import Layer, default_rule
+from spikelfp.nn.layer import Layer, check_dense, default_rule
 from spikelfp.rules import Rule
 
 
@@ -89,6 +89,7 @@ class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         self._expect(x, 3, "[T, B, features]")
         return over_time(self._normalise, x)
 
@@ -101,6 +102,7 @@ class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
         return over_time(self._normalise, x)
 
@@ -117,6 +119,7 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         return over_time(self._normalise if self.rule.constant_statistics else self._plain, x)
 
     def _plain(self, x: Tensor) -> Tensor:

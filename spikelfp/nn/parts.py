@@ -15,6 +15,7 @@ from torch.func import functional_call
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import NeuronNode, hand_over, keep_node
 from spikelfp.functional.sequence import is_constant, repeat
+from spikelfp.functional.sparse import time_slice
 from spikelfp.nn.layer import Layer, State
 from spikelfp.nn.setting import Setting
 
@@ -77,7 +78,7 @@ class Parts:
 
     def forward(self, x: Tensor, state: State, learns: bool) -> tuple[Tensor, State, list[list[Tensor]]]:
         """Output, last state, and the states between the parts; keeps a graph of the last part if it ``learns``."""
-        out, borders = x.new_empty(0), list[list[Tensor]]()
+        out, borders = torch.empty(0), list[list[Tensor]]()
         for number, steps in enumerate(self.slices):
             self.settings.append(Setting.now(self.net, x.device))
             self.forms.append(_mapped(lambda t: True, state))
@@ -86,7 +87,7 @@ class Parts:
                 part, state = self.last.out.detach(), self.last.final
             else:
                 with torch.no_grad():
-                    part, state = self._run(number, x[steps], state)
+                    part, state = self._run(number, time_slice(x, steps.start, steps.stop), state)
             state = filled(state, map(_alone, tensors_of(state)))
             borders.append(tensors_of(state))
             if number == 0:
@@ -127,7 +128,7 @@ class Parts:
 
     def _graph(self, number: int, x: Tensor, start: list[Tensor], wanted: bool) -> _Graph:
         steps = self.slices[number]
-        leaf = (x[0] if is_constant(x) else x[steps]).detach().requires_grad_(wanted)
+        leaf = (x[0] if is_constant(x) else time_slice(x, steps.start, steps.stop)).detach().requires_grad_(wanted)
         leaves = [t.detach().requires_grad_(t.is_floating_point()) for t in start]
         with torch.enable_grad():
             part = repeat(leaf, steps.stop - steps.start) if is_constant(x) else leaf

@@ -18,8 +18,9 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import neurons_behind
 from spikelfp.functional.sequence import is_constant
+from spikelfp.functional.sparse import is_sparse
 from spikelfp.nn.container import Sequential
-from spikelfp.nn.layer import Layer, State
+from spikelfp.nn.layer import Layer, State, sparse_input
 from spikelfp.nn.noise import Noise
 from spikelfp.nn.parts import NeuronRecomputation, Parts, Recomputation, filled, tensors_of
 from spikelfp.nn.setting import Setting
@@ -51,7 +52,8 @@ def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = N
 
     x: ``[T, B, …]``; one that is constant in time stays so within the parts, and the layers without memory that a
     :class:`~spikelfp.nn.Sequential` begins with see it once, not once a part. steps: of a part, by default ``⌈√T⌉``;
-    a sequence that is not longer is run as it is. state: nested tuples of tensors and ``None``.
+    a sequence that is not longer is run as it is. The parts of a sparse one are sparse. state: nested tuples of tensors
+    and ``None``.
 
     Returns output and state of the plain run; messages also pass to ``x`` and ``state``. :func:`spikelfp.propagate`,
     gradients and their hooks, accumulation and data-parallel training work as for ``net``. The parts run again under
@@ -65,6 +67,8 @@ def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = N
     if x.dim() < 2 or len(x) <= steps:
         return net.run(x, state)
     check_recomputable(net)
+    if is_sparse(x):
+        x = sparse_input(net, x)
     if is_constant(x) and any(isinstance(layer, Noise) and layer.training and layer.sigma for layer in net.modules()):
         raise _refusal("Noise is the same at every step of a constant sequence, and each part would draw its own")
     if isinstance(net, Sequential) and is_constant(x) and (count := _constant_layers(net, x)):

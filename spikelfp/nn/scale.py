@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import over_time
-from spikelfp.nn.layer import Layer
+from spikelfp.nn.layer import Layer, check_dense
 
 
 class Scale(Layer):
@@ -33,6 +33,7 @@ class Scale(Layer):
             self.register_buffer(name, tensor)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         shape = tuple(x.shape[2:])
         for constant in (self.scale, self.shift):
             if constant.dim() and tuple(constant.shape) != shape:

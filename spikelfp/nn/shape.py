@@ -6,8 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, over_time, repeat
-from spikelfp.nn.layer import Layer
+from spikelfp.functional.sparse import compact, is_sparse, replaced
+from spikelfp.kernels.events.choice import can_run, chosen
+from spikelfp.kernels.events.sparse_index import merge
+from spikelfp.kernels.events.sparse_pool import sparse_average
+from spikelfp.nn.layer import Layer, check_dense, sparse_input
 
 
 class MaxPool2d(torch.nn.MaxPool2d, Layer):
@@ -17,6 +22,7 @@ class MaxPool2d(torch.nn.MaxPool2d, Layer):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
         return over_time(super().forward, x)
 
@@ -31,30 +37,57 @@ class MaxPool2d(torch.nn.MaxPool2d, Layer):
 
 
 class AvgPool2d(torch.nn.AvgPool2d, Layer):
-    """Average-pooling of every step, ``[T, B, C, H, W]``: reward in proportion to contribution."""
+    """Average-pooling of every step, ``[T, B, C, H, W]``: reward in proportion to contribution.
+
+    A sparse sequence (:mod:`spikelfp.functional.sparse`) is pooled event by event, by windows that touch, and stays
+    sparse; other windows raise :class:`~spikelfp.errors.ShapeError`. Where event-driven kernels do not run (as for
+    :class:`~spikelfp.nn.Linear`) it is made dense.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         self._expect(x, 5, "[T, B, channels, height, width]")
-        return over_time(super().forward, x)
+        return self._of_events(x) if is_sparse(x) else over_time(super().forward, x)
+
+    def _of_events(self, x: Tensor) -> Tensor:
+        x = sparse_input(self, x)
+        sizes, strides = (v if isinstance(v, tuple) else (v, v) for v in (self.kernel_size, self.stride))
+        if sizes != strides or self.padding not in (0, (0, 0)) or self.ceil_mode:
+            raise ShapeError(
+                "AvgPool2d pools sparse sequences by windows that touch (stride the kernel size, no padding, no "
+                f"ceil_mode), this one has {self.extra_repr()}; hand it x.to_dense()"
+            )
+        if min(x.shape[3] // sizes[0], x.shape[4] // sizes[1]) < 1:
+            raise ShapeError(f"AvgPool2d of windows {sizes} does not fit images of shape {tuple(x.shape[2:])}")
+        if not can_run(x, x) or chosen() == "never":
+            return over_time(super().forward, x.to_dense())
+        return sparse_average(x, sizes, self.divisor_override or sizes[0] * sizes[1])
 
 
 class AdaptiveAvgPool2d(torch.nn.AdaptiveAvgPool2d, Layer):
     """Average-pooling of every step to a given size, ``[T, B, C, H, W]``: reward in proportion to contribution."""
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
         return over_time(super().forward, x)
 
 
 class Flatten(Layer):
-    """``[T, B, …]`` to ``[T, B, features]``."""
+    """``[T, B, …]`` to ``[T, B, features]``; a sparse sequence stays sparse."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if is_sparse(x):
+            if x.dim() < 3:
+                self._expect(x, 3, "[T, B, …]")
+            return merge(sparse_input(self, x), 2, x.dim() - 1)
         return over_time(lambda step: step.flatten(1), x)
 
 
 class Dropout(Layer):
-    """Silences each element with probability ``p`` in training, the same ones at every step of a sequence."""
+    """Silences each element with probability ``p`` in training, the same ones at every step of a sequence.
+
+    A sparse sequence stays sparse, and loses the same elements as a dense one.
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
@@ -63,8 +96,15 @@ class Dropout(Layer):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
+        if is_sparse(x):
+            return self._of_events(x)
         mask = F.dropout(torch.ones_like(x[0]), self.p)
         return repeat(x[0] * mask, len(x)) if is_constant(x) else x * mask
+
+    def _of_events(self, x: Tensor) -> Tensor:
+        x = sparse_input(self, x)
+        mask = F.dropout(torch.ones(x.shape[1:], dtype=x.dtype, device=x.device), self.p)
+        return compact(replaced(x, values=x.values() * mask[tuple(x.indices()[1:])]))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

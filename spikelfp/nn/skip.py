@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant, repeat
-from spikelfp.nn.layer import Layer, run_layer
+from spikelfp.nn.layer import Layer, check_dense, run_layer
 
 
 class _Branches(Layer, ABC):
@@ -39,6 +39,8 @@ class _Branches(Layer, ABC):
         return self._merged([out for out, _ in pairs]), tuple(after for _, after in pairs)
 
     def _merged(self, outputs: list[Tensor]) -> Tensor:
+        for out in outputs:
+            check_dense(self, out)
         if all(is_constant(out) for out in outputs):
             return repeat(self.merge([out[:1] for out in outputs])[0], len(outputs[0]))
         return self.merge(outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.nn.layer import Layer, default_rule
+from spikelfp.nn.layer import Layer, check_dense, default_rule
 from spikelfp.rules import Rule
 
 
@@ -13,6 +13,7 @@ class ToTokens(Layer):
     """Feature maps ``[T, B, D, H, W]`` as tokens ``[T, B, H·W, D]``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
         return x.flatten(3).transpose(2, 3)
 
@@ -27,6 +28,7 @@ class ClassToken(Layer):
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         token = self.rule.parameter(self.token).to(x.dtype)
         return torch.cat([token.expand(*x.shape[:2], 1, -1), x], 2)
 
@@ -41,6 +43,7 @@ class PositionEmbedding(Layer):
         self.rule = default_rule(rule)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         return x + self.rule.parameter(self.positions)
 
 
@@ -48,6 +51,7 @@ class FirstToken(Layer):
     """The first token of ``[T, B, N, D]``, ``[T, B, D]``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         return x[:, :, 0]
 
 
@@ -55,4 +59,5 @@ class MeanToken(Layer):
     """The mean of all tokens of ``[T, B, N, D]``, ``[T, B, D]``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
         return x.mean(2)

@@ -20,7 +20,9 @@ class HeldMemory(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self._known:
+            if not isinstance(tensor, torch.Tensor) or tensor.is_sparse:  # what is sparse is made of tensors
+                continue
+            if tensor.untyped_storage()._cdata not in self._known:
                 storage = tensor.untyped_storage()
                 self._known.add(storage._cdata)
                 self.now += storage.nbytes()

@@ -20,6 +20,7 @@ from spikelfp.kernels.events.choice import Choice, can_run
 from spikelfp.kernels.events.conv_events import MOST_KEYS, ImageEvents, image_events
 from spikelfp.kernels.events.conv_pool import LARGEST
 from spikelfp.kernels.events.conv_shape import Geometry, Steps, geometry
+from spikelfp.kernels.events.sparse_images import sparse_images
 from spikelfp.memory import empty
 
 ENTER, LEAVE = 0.3, 0.35
@@ -49,34 +50,39 @@ def convolve(
     no message when silent.
 
     By events or in blocks it runs float32 and float64 on the CPU; all else, and what is small, is left to torch.
+
+    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are taken as they are, whatever
+    their density. Where there is no event-driven way (other devices and dtypes, autocast, dilated or grouped kernels,
+    ``SPIKELFP_EVENTS=never``) it is made dense.
     """
     if can_run(x, weight) and pool <= LARGEST:
         g = geometry(x, weight, steps, pool)
         work = len(x) * g.out_height * g.out_width * weight.numel()
         if min(g.used_height, g.used_width, len(x)) > 0:
             limit = choice.limit()
-            events = _events(x, steps, limit) if work >= _SMALLEST or limit >= 1 else None
+            events = _events(x, steps, limit) if x.is_sparse or work >= _SMALLEST or limit >= 1 else None
             choice.events = events is not None
             if events is not None:
                 return EventConvolution.apply(x, weight, bias, events, g, steps, active_only)
+            x = x.to_dense() if x.is_sparse else x
             if pool > 1 and work >= _SMALLEST and conv_dense.can_block(weight, g, steps):
                 return BlockedConvolution.apply(x, weight, bias, g, steps)
-    out = F.conv2d(x, weight, bias, *steps)
+    out = F.conv2d(x.to_dense() if x.is_sparse else x, weight, bias, *steps)
     return F.max_pool2d(out, pool) if pool > 1 else out
 
 
 def _events(x: Tensor, steps: Steps, limit: float) -> ImageEvents | None:
     if limit < 0 or steps.dilation != (1, 1) or steps.groups != 1 or x.shape[1] * x.shape[3] > MOST_KEYS:
         return None
-    return image_events(x, limit)
+    return sparse_images(x) if x.is_sparse else image_events(x, limit)
 
 
-def _outputs(x: Tensor, g: Geometry) -> tuple[Tensor, Tensor]:
-    """Room for the pooled output and, with pooling, for its winners."""
+def _outputs(count: int, weight: Tensor, g: Geometry) -> tuple[Tensor, Tensor]:
+    """Room for the pooled output of ``count`` images and, with pooling, for its winners."""
     height, width = g.pooled
     byte = torch.empty(0, dtype=torch.uint8)
-    winners = empty((len(x), height * width, g.padded), byte) if g.pool > 1 else byte
-    return empty((len(x), g.outputs, height, width), x), winners
+    winners = empty((count, height * width, g.padded), byte) if g.pool > 1 else byte
+    return empty((count, g.outputs, height, width), weight), winners
 
 
 def _bias(ctx: Any, message: Tensor) -> Tensor | None:
@@ -100,7 +106,7 @@ class EventConvolution(Function):
         steps: Steps,
         active_only: bool,
     ) -> Tensor:
-        out, winners = _outputs(x, g)
+        out, winners = _outputs(len(x), weight, g)
         conv.forward(events, weight, bias, g, out, winners)
         ctx.save_for_backward(weight, winners, *events)
         ctx.geometry, ctx.steps, ctx.active_only, ctx.shape = g, steps, active_only, x.shape
@@ -134,7 +140,7 @@ class BlockedConvolution(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, steps: Steps) -> Tensor:
-        out, winners = _outputs(x, g)
+        out, winners = _outputs(len(x), weight, g)
         conv_dense.forward(x, weight, bias, steps, g, out, winners)
         ctx.save_for_backward(x, weight, winners)
         ctx.geometry, ctx.steps = g, steps

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from spikelfp.kernels.events import linear as kernels
 from spikelfp.kernels.events.choice import Choice, can_run
 from spikelfp.kernels.events.rows import Events, events_of
+from spikelfp.kernels.events.sparse_index import sparse_rows
 from spikelfp.memory import empty
 
 ENTER, LEAVE = 0.22, 0.26
@@ -32,17 +33,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: Choice, activ
 
     choice: of this layer; it is told what was done. active_only: the message to an input of 0 is 0 instead of
     ``Wᵀ m``; allowed where the input is the output of neurons under an LFP rule, which take no message when silent.
+
+    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are taken as they are, whatever
+    their density. Where the kernels do not run (:func:`~spikelfp.kernels.events.choice.can_run`, or
+    ``SPIKELFP_EVENTS=never``) there is no event-driven product, and it is made dense.
     """
     limit = choice.limit()
-    fits = can_run(x, weight) and (limit >= 1 or x.numel() * len(weight) >= _SMALLEST)
+    fits = can_run(x, weight) and (x.is_sparse or limit >= 1 or x.numel() * len(weight) >= _SMALLEST)
     events = _events(x, len(weight), limit) if fits else None
     choice.events = events is not None
     if events is not None:
         return EventLinear.apply(x, weight, bias, events, active_only)
+    if x.is_sparse:
+        x = x.to_dense()
     return DenseLinear.apply(x, weight, bias) if fits else F.linear(x, weight, bias)
 
 
 def _events(x: Tensor, outputs: int, limit: float) -> Events | None:
+    if x.is_sparse:
+        return None if limit < 0 else sparse_rows(x)
     if limit < 1:
         limit = limit * outputs / (outputs + _HANDLING) - _TRANSPOSITION * x.shape[-1] / x.numel()
     return events_of(x.reshape(-1, x.shape[-1]), limit)
@@ -85,8 +94,8 @@ class EventLinear(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, events: Events, active_only: bool) -> Tensor:
         by_input = empty(weight.shape[::-1], weight)
         kernels.transposed(weight.detach().contiguous().numpy(), by_input.numpy())
-        out = empty((len(events.begin), len(weight)), x)
-        offsets = x.new_zeros(len(weight)) if bias is None else bias.detach().contiguous()
+        out = empty((len(events.begin), len(weight)), weight)
+        offsets = weight.new_zeros(len(weight)) if bias is None else bias.detach().contiguous()
         kernels.forward(events.numpy(), by_input.numpy(), offsets.numpy(), out.numpy())
         sparse = active_only and ctx.needs_input_grad[0]
         ctx.save_for_backward(by_input if sparse else None, weight, *events)

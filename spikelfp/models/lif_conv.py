@@ -1,0 +1,49 @@
+"""A small spiking convolutional network for event cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from spikelfp import nn
+from spikelfp.models.checks import check_shape, check_width, pooling, spatial
+from spikelfp.models.parts import he
+
+
+def lif_conv(
+    shape: Sequence[int] = (2, 34, 34),
+    classes: int = 10,
+    *,
+    width: int = 12,
+    pool: str = "max",
+    bias: bool = True,
+    **neuron: Any,
+) -> nn.Sequential:
+    """Twice ``Conv2d 5×5, 2×2 pooling, LIF``, with ``width`` and ``⌈8/3 width⌉`` channels; then ``Linear, LIF``.
+
+    The convolutions of :func:`spikelfp.models.lif_lenet` at half its second width and without its large dense layer,
+    which a thousand recordings do not fill. Weights of the convolutions start as in He et al. 2015, so that layers fire
+    although most pixels of a step are 0.
+
+    shape: ``(polarities, height, width)`` of the camera, sides of at least 16. pool: ``max``, or ``avg``, which every
+    simulator can run. bias: of layers with weights. neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every
+    layer. Takes ``[T, B, *shape]``, returns spikes ``[T, B, classes]``.
+
+    Raises:
+        ShapeError: for a shape that is no image, or too small.
+        UserError: for a width below 1.
+    """
+    channels, height, side = check_shape(shape)
+    first, second = check_width(width), -(-8 * width // 3)
+    features = second * spatial(height, "lif-conv") * spatial(side, "lif-conv")
+    return nn.Sequential(
+        he(nn.Conv2d(channels, first, 5, bias=bias)),
+        pooling(pool),
+        nn.LIF(**neuron),
+        he(nn.Conv2d(first, second, 5, bias=bias)),
+        pooling(pool),
+        nn.LIF(**neuron),
+        nn.Flatten(),
+        nn.Linear(features, classes, bias),
+        nn.LIF(**neuron),
+    )
