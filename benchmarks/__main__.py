@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from benchmarks import curves, epochs, gpu, integer, quantization, rules, step, updates
+from benchmarks import curves, epochs, event_loading, gpu, integer, quantization, rules, sparse_inputs, step, updates
 from benchmarks.record import arguments
 
 
@@ -27,6 +27,8 @@ def main(given: list[str] | None = None) -> None:
     integer.main(common)
     quantization.main(with_data)
     updates.main(with_data)
+    sparse_inputs.main(common)
+    event_loading.main(with_data)
     if torch.cuda.is_available():
         gpu.main(common)
     else:

@@ -41,9 +41,10 @@ class Samples:
             raise UserError("an export needs at least one sample to be checked with")
         if not self.static and len(self.inputs) != self.steps:
             raise ShapeError(f"the sequences have {len(self.inputs)} steps, expected {self.steps}")
-        if self.mask is not None and self.mask.shape != (self.steps, len(self.labels)):
+        mask = self.mask
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != (self.steps, len(self.labels))):
             raise ShapeError(
-                f"the mask of {len(self)} sequences of {self.steps} steps has shape {tuple(self.mask.shape)}"
+                f"the mask of {len(self)} sequences of {self.steps} steps is {mask.dtype} of shape {tuple(mask.shape)}"
             )
         if not torch.isfinite(self.inputs).all():
             raise UserError("the samples hold NaN or infinity")

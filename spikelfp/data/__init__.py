@@ -5,8 +5,9 @@ from spikelfp.data.dataset import ArrayDataset, Augmented, Standardization
 from spikelfp.data.encoding import constant, delta, delta_series, encode, encodings, latency, rate
 from spikelfp.data.events.load import load_events  # registers the data sets of events, too
 from spikelfp.data.folder import data_dir
+from spikelfp.data.load import load
 from spikelfp.data.loader import EpochDataset, EpochSampler, batches
-from spikelfp.data.registry import datasets, load
+from spikelfp.data.registry import datasets
 from spikelfp.data.samples import Samples
 from spikelfp.data.splits import DataSplits
 

@@ -54,6 +54,11 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
         return self
 
 
+def unaugmented(dataset: Dataset[Any]) -> Dataset[Any]:
+    """A data set as it is evaluated: :class:`Samples` without augmentation, any other as it is."""
+    return dataset.plain() if isinstance(dataset, Samples) else dataset
+
+
 def representative(samples: Samples, count: int) -> Tensor:
     """Numbers (int64) of ``count`` of the ``samples``, or of all: the first ones, or evenly chosen ones where the first
     lack a class that is there, as of data sorted by class."""

@@ -17,7 +17,7 @@ from spikelfp.report.facts import Activity, Array, Errors, Facts, Sample
 from spikelfp.rewards.mask import masked
 from spikelfp.training import TemporalTrainer
 from spikelfp.training.batch import Batch, mask_of
-from spikelfp.training.chunks import outputs_of
+from spikelfp.training.early import so_far
 from spikelfp.training.evaluation import evaluating
 from spikelfp.training.run import RATE_SAMPLES, make_trainer
 from spikelfp.training.state import scores
@@ -152,18 +152,10 @@ def _errors(trainer: TemporalTrainer, test: Samples, classes: int) -> Errors:
 def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
     """Outputs summed over the steps that count, ``[B, C]``, and how many samples are right if read after each step,
     ``[T]``; one of which no step has counted yet has no answer."""
-    total: Tensor | None = None
-    read = torch.zeros_like(batch.labels, dtype=torch.bool)
-    right = []
-    for outputs, mask in outputs_of(trainer.net, batch, trainer.chunk):
-        counting = outputs if mask is None else masked(outputs, mask)
-        so_far = counting.cumsum(0) if total is None else total + counting.cumsum(0)
-        answered = torch.ones(so_far.shape[:2], dtype=torch.bool) if mask is None else mask.cumsum(0).bool() | read
-        correct = (so_far.argmax(-1) == batch.labels) & answered.to(so_far.device)
-        right.append(correct.sum(1).cpu().numpy())
-        read = answered[-1].to(read.device)
-        total = scores(outputs, mask) if total is None else total + scores(outputs, mask)
-    assert total is not None  # a batch has a step
+    total, right = torch.empty(0), []
+    for sums, answered, _ in so_far(trainer.net, batch, trainer.chunk):
+        right.append(((sums.argmax(-1) == batch.labels) & answered).sum(1).cpu().numpy())
+        total = sums[-1]
     return total, np.concatenate(right)
 
 

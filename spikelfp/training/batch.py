@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.data.sequences import Sequences
+from spikelfp.functional.sparse import sample_slice, time_slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Batch:
     def samples(self, start: int, end: int) -> Batch:
         """The samples ``start`` to ``end - 1``."""
         mask = None if self.mask is None else self.mask[:, start:end]
-        return Batch(cut(self.sequence, 1, start, end), self.labels[start:end], mask)
+        return Batch(sample_slice(self.sequence, start, end), self.labels[start:end], mask)
 
     def chunks(self, steps: int | None) -> Iterator[Chunk]:
         """So many steps after the other, the last chunk what is left; the last step that counts ends it.
@@ -71,14 +72,14 @@ class Batch:
         for start in range(0, total, steps):
             end = min(start + steps, total)
             mask = None if self.mask is None else self.mask[start:end]
-            batch = replace(self, sequence=cut(self.sequence, 0, start, end), mask=mask)
+            batch = replace(self, sequence=time_slice(self.sequence, start, end), mask=mask)
             yield Chunk(batch, any(self._counting[start:end]), start == 0, end == total)
 
     def _trimmed(self) -> Batch:
         if self.mask is None or not len(self.labels) or len(self._counting) == len(self.sequence):
             return self
         end = len(self._counting)
-        return replace(self, sequence=cut(self.sequence, 0, 0, end), mask=self.mask[:end])
+        return replace(self, sequence=time_slice(self.sequence, 0, end), mask=self.mask[:end])
 
 
 class Chunk(NamedTuple):
@@ -90,13 +91,6 @@ class Chunk(NamedTuple):
     last: bool
 
 
-def cut(sequence: Tensor, dim: int, start: int, end: int) -> Tensor:
-    """``start`` to ``end - 1`` along ``dim``: a view, or the part of a sparse tensor, coalesced as it was."""
-    if sequence.is_sparse:
-        return sequence.narrow_copy(dim, start, end - start)
-    return sequence.narrow(dim, start, end - start)
-
-
 def some(sequence: Tensor, mask: Tensor | None, chunk: int | None) -> tuple[Tensor, Tensor | None]:
     """The first samples of ``[T, B, …]``, as many as have together the steps of one chunk of all; with their mask.
 
@@ -105,7 +99,7 @@ def some(sequence: Tensor, mask: Tensor | None, chunk: int | None) -> tuple[Tens
     if chunk is None:
         return sequence, mask
     count = max(1, sequence.shape[1] * chunk // max(len(sequence), 1))
-    return cut(sequence, 1, 0, min(count, sequence.shape[1])), None if mask is None else mask[:, :count]
+    return sample_slice(sequence, 0, count), None if mask is None else mask[:, :count]
 
 
 def lengths_of(x: Tensor | Sequences) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikelfp.data import batches
+from spikelfp.data.samples import unaugmented
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.rewards.mask import masked
@@ -64,7 +65,8 @@ def early_readout(
     batch_size: int | None = None,
     chunk: int | None = None,
 ) -> EarlyReadout:
-    """Accuracy after each step, and of decisions by margin, over a ``dataset``; from rest for every batch.
+    """Accuracy after each step, and of decisions by margin, over a ``dataset`` without augmentation; from rest for
+    every batch.
 
     trained: a trainer, which says how samples become sequences, how many steps are read out and how many run at a
     time; or a network, for a data set of :class:`~spikelfp.data.sequences.Sequences`. batch_size, chunk: by default
@@ -78,12 +80,24 @@ def early_readout(
         if not (math.isfinite(margin) and margin >= 0):
             raise UserError(f"a margin is a finite number of 0 or more, got {margin}")
     net, batch_of, device, size, chunk, seed = _settings(trained, batch_size, chunk)
-    loader = batches(dataset, size, seed=0, epoch=0, shuffle=False)
+    loader = batches(unaugmented(dataset), size, seed=0, epoch=0, shuffle=False)
     counts = _Counts(tuple(float(margin) for margin in margins), device)
     with evaluating(net, seed, device):
         for x, labels in loader:
             counts.add(batch_of(x.to(device), labels.to(device)), net, chunk)
     return counts.result()
+
+
+def so_far(net: torch.nn.Module, batch: Batch, chunk: int | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Of a batch from rest, ``chunk`` steps at a time (``None``: all): outputs summed over the steps that count up to
+    each one, ``[k, B, C]``; whether a sample has had any, ``[k, B]``; and which of them count, ``None`` for all."""
+    summed, read = torch.zeros(()), torch.zeros(len(batch.labels), dtype=torch.bool)
+    for outputs, mask in outputs_of(net, batch, chunk):
+        sums = (outputs if mask is None else masked(outputs, mask)).cumsum(0) + summed.to(outputs.device)
+        answered = torch.ones(sums.shape[:2], dtype=torch.bool) if mask is None else mask.cumsum(0).bool()
+        answered = answered.to(sums.device) | read.to(sums.device)
+        summed, read = sums[-1], answered[-1]
+        yield sums, answered, mask
 
 
 class _Counts:
@@ -102,21 +116,15 @@ class _Counts:
         decision = torch.zeros_like(step)
         margins = torch.tensor(self.margins, device=device).view(-1, 1, 1)
         rights: list[Tensor] = []
-        read = torch.zeros(samples, dtype=torch.bool, device=device)  # whether a step has counted so far
         summed, seen = torch.zeros((), device=device), 0
-        for outputs, mask in outputs_of(net, batch, chunk):
-            if outputs.dim() != 3 or outputs.shape[-1] < 2:
+        for sums, answered, mask in so_far(net, batch, chunk):
+            if sums.dim() != 3 or sums.shape[-1] < 2:
                 raise ShapeError(
-                    f"early readout takes outputs [T, B, C] of two classes or more, got {list(outputs.shape)}"
+                    f"early readout takes outputs [T, B, C] of two classes or more, got {list(sums.shape)}"
                 )
-            so_far = (outputs if mask is None else masked(outputs, mask)).cumsum(0) + summed
-            classes = so_far.argmax(-1)
-            right = classes == batch.labels
-            if mask is not None:
-                read = mask.cumsum(0).bool() | read
-                right, read = right & read, read[-1]
-            rights.append(right.sum(1))
-            first, second = so_far.topk(2, -1).values.unbind(-1)
+            classes = sums.argmax(-1)
+            rights.append(((classes == batch.labels) & answered).sum(1))
+            first, second = sums.topk(2, -1).values.unbind(-1)
             ahead = (first - second) >= margins  # [margins, k, B]
             if mask is not None:
                 ahead &= mask
@@ -124,7 +132,7 @@ class _Counts:
             new = reached & (step == 0)
             step = torch.where(new, place + seen + 1, step)
             decision = torch.where(new, classes.gather(0, place), decision)
-            summed, seen = so_far[-1], seen + len(outputs)
+            summed, seen = sums[-1], seen + len(sums)
         decided = step > 0
         end = _ends(batch, seen)
         step = torch.where(decided, step, end)

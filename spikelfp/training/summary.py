@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from collections import defaultdict
 from importlib.metadata import version
 from typing import Any
 
@@ -52,16 +53,22 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
 
 
 def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict[str, float]:
-    """Mean spikes per neuron and step of each layer over some test samples, without the padding of sequences."""
+    """Mean spikes per neuron and step of each layer over some test samples, without the padding of sequences.
+
+    They run in batches of training, or as many of each as have the steps of one chunk: it takes no more memory.
+    """
     chosen = splits.test.subset(representative(splits.test, RATE_SAMPLES))
-    count = RATE_SAMPLES if trainer.chunk is None else min(RATE_SAMPLES, trainer.batch_size)
-    first, _ = next(iter(batches(chosen, count, seed=0, epoch=0, shuffle=False)))
+    spikes, places = defaultdict[str, float](float), defaultdict[str, int](int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of a random encoding
-        x = first.to(trainer.device)
-        sequence, mask = some(trainer.present(x), mask_of(x), trainer.chunk)
-    recorded = analysis.record(trainer.net, sequence)
-    return {name: (spikes if mask is None else spikes[mask]).mean().item() for name, spikes in recorded.items()}
+        for x, _ in batches(chosen, trainer.batch_size, seed=0, epoch=0, shuffle=False):
+            shown = x.to(trainer.device)
+            sequence, mask = some(trainer.present(shown), mask_of(shown), trainer.chunk)
+            for name, own in analysis.record(trainer.net, sequence).items():
+                counting = own if mask is None else own[mask]
+                spikes[name] += counting.sum(dtype=torch.float64).item()
+                places[name] += counting.numel()
+    return {name: count / places[name] for name, count in spikes.items()}
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from spikelfp.data import batches
+from spikelfp.data.samples import unaugmented
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.kernels.events.choice import choices
@@ -191,8 +192,11 @@ class Trainer:
         return seen
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
-        """Accuracy by accumulated outputs; from rest for every batch, the network's mode and random state kept."""
-        loader = batches(dataset, self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers)
+        """Accuracy by accumulated outputs; from rest for every batch, the network's mode and random state kept.
+
+        Augmentations of event data are those of training: they are left out.
+        """
+        loader = batches(unaugmented(dataset), self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers)
         return evaluate(
             self.net, loader, self.batch, seed=self.seed, device=self.device, world=self.world, chunk=self.chunk
         )

@@ -296,6 +296,9 @@ def test_samples_that_do_not_fit_are_refused(tmp_path):
         Samples(pixels(4), labels[:2], STEPS)
     with pytest.raises(ShapeError, match="expected 7"):
         Samples(bernoulli(4), labels, 7, static=False)
+    for mask in (torch.ones(BATCH, STEPS) > 0, torch.ones(STEPS, BATCH)):
+        with pytest.raises(ShapeError, match=r"the mask of .* is torch"):
+            Samples(pixels(4), labels, STEPS, mask=mask)
     with pytest.raises(UserError, match="at least one sample"):
         Samples(torch.zeros(0, 4), labels[:0], STEPS)
     with pytest.raises(UserError, match="NaN"):

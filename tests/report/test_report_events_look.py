@@ -9,6 +9,7 @@ from report_events import CAMERA, LINE, Kept, kept
 
 from spikelfp import TemporalTrainer, analysis, models, nn
 from spikelfp.data.events import Sensor
+from spikelfp.data.samples import representative
 from spikelfp.report import look as module
 from spikelfp.training import early_readout
 
@@ -133,8 +134,8 @@ def test_busiest_quarter(steps: int) -> None:
 def test_samples_of_sorted_data_are_evenly_chosen() -> None:
     mixed, ordered = kept(LINE, [3] * 30, 3), kept(LINE, [3] * 30, 3)
     ordered.labels = ordered.labels.sort().values
-    assert module._some(mixed, 12).tolist() == list(range(12))
-    chosen = module._some(ordered, 12)
+    assert representative(mixed, 12).tolist() == list(range(12))
+    chosen = representative(ordered, 12)
     assert len(set(chosen.tolist())) == 12
     assert (int(chosen[0]), int(chosen[-1])) == (0, 29)
     assert set(ordered.labels[chosen].tolist()) == {0, 1, 2}

@@ -6,7 +6,7 @@ from sequence_data import NETS, make, recordings
 
 from spikelfp import methods, rules
 from spikelfp.errors import NonFiniteError
-from spikelfp.training.batch import cut
+from spikelfp.training.batch import Batch
 
 
 def assert_grads(found, expected):
@@ -16,14 +16,18 @@ def assert_grads(found, expected):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
 
 
-@pytest.mark.parametrize(("dim", "start", "end"), [(0, 2, 5), (1, 0, 3), (1, 4, 4), (0, 0, 6)])
-def test_a_cut_is_that_of_the_dense_tensor(dim, start, end):
-    dense = (torch.rand(6, 7, 3) < 0.3).float()
-    part = cut(dense.to_sparse_coo(), dim, start, end)
-    assert part.is_sparse
-    assert part.is_coalesced()
-    assert torch.equal(part.to_dense(), cut(dense, dim, start, end))
-    assert cut(dense, dim, start, end).data_ptr() == dense.narrow(dim, start, end - start).data_ptr()
+def test_batches_are_cut_without_being_made_dense():
+    x, labels = recordings(7, sparse=True).__getitems__(range(7))
+    whole = Batch(x.values, labels, x.mask)
+    parts = [*whole.parts(9), *(piece.batch for piece in whole.chunks(6))]
+    dense = Batch(x.values.to_dense(), labels, x.mask)
+    expected = [*dense.parts(9), *(piece.batch for piece in dense.chunks(6))]
+    assert [len(part.labels) for part in parts[:9]] == [1] * 7 + [0] * 2
+    for part, same in zip(parts, expected, strict=True):
+        assert part.sequence.is_sparse
+        assert part.sequence.is_coalesced()
+        assert torch.equal(part.sequence.to_dense(), same.sequence)
+        assert same.sequence.untyped_storage().data_ptr() == dense.sequence.untyped_storage().data_ptr()
 
 
 @pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"chunk": 6}, {"accumulate": 2, "chunk": 7}])

@@ -105,7 +105,7 @@ def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames
     begin = _begin(events, binning)
     if int(events["t"][0]) < begin:
         raise DataError(f"events to bin: the first is of {int(events['t'][0])} µs, before the origin of {begin} µs")
-    if (length + 2) * (steps + parts + 2) >= 2**63:
+    if max(int(events["t"][-1]) - begin, (length + 2) * (steps + parts + 2)) >= 2**63:
         raise UserError("events to bin: the time from the first to the last is too long to be told, check their times")
     if size > _SMALL:
         return _sorted(events, sensor, binning, parts, length, steps)

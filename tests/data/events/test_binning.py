@@ -164,6 +164,12 @@ def test_times_too_far_apart():
     events = slow_events.events_of([(-(2**62), 0, 0, 0), (2**62, 0, 0, 0)])
     with pytest.raises(UserError, match="from the first to the last is too long"):
         bin_events(events, Sensor(1), Binning(bins=4))
+    few = Binning(window=1000, most=8)  # steps that are kept, of a difference that does not fit 64 bits
+    events = slow_events.events_of([(-(2**62), 0, 0, 0), (2**62, 0, 0, 0)])
+    with pytest.raises(UserError, match="from the first to the last is too long"):
+        bin_events(events, Sensor(1), few)
+    events["t"][1] -= 1
+    assert bin_events(events, Sensor(1), few).counts.tolist() == [1]
 
 
 @pytest.mark.parametrize(

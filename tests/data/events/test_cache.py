@@ -1,5 +1,6 @@
 import json
 import pickle
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,11 +53,25 @@ def test_the_second_time_nothing_is_read(tmp_path, pipeline):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
+@pytest.mark.parametrize("seconds", [0, 0.001])
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_workers_change_nothing(tmp_path, workers):
-    recordings = Toy(40)
+def test_workers_change_nothing(tmp_path, workers, seconds):
+    recordings = Toy(40, seconds=seconds)
     store = binned(recordings, WINDOW, cache_dir=tmp_path, workers=workers)
     assert_holds(store, recordings, WINDOW, list(range(40)))
+
+
+def test_small_recordings_are_read_by_one_thread(monkeypatch):
+    class Watched(Toy):
+        def read(self, index):
+            threads.add(threading.current_thread())
+            return super().read(index)
+
+    for seconds, small, several in ((0.001, 0.1, False), (0.001, 0.0005, True)):
+        monkeypatch.setattr("spikelfp.data.events.cache.reading._SMALL", small)
+        threads = set()
+        assert len(list(read_all(Watched(60, seconds=seconds), BINS, workers=3))) == 60
+        assert (len(threads) > 1) == several
 
 
 def test_recordings_are_handed_out_in_order_and_few_are_held():
@@ -120,6 +135,8 @@ def test_bad_recordings_raise_or_are_left_out(tmp_path):
     for workers in (1, 3):
         with pytest.raises(DataError, match=r"^toy/4.bin: truncated at byte 104$"):
             binned(recordings, BINS, cache_dir=tmp_path, workers=workers)
+    with pytest.raises(DataError, match=r"^toy/30.bin: truncated"):  # by a thread, and not the first to fail
+        binned(Toy(40, bad=(30, 31, 39), seconds=0.001), BINS, cache_dir=tmp_path, workers=4)
     assert list(tmp_path.iterdir()) == []
     for _ in range(2):
         store = binned(recordings, BINS, cache_dir=tmp_path, skip_bad=True, workers=2)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from toy_recordings import BINS, WINDOW, Toy
 
+from spikelfp.data.events import Binning, Pipeline
 from spikelfp.data.events.cache import binned, list_caches
 from spikelfp.data.events.cache.entries import remove_stale
 from spikelfp.data.events.cache.lock import FILLING, USED
-from spikelfp.errors import DataError, SaveError
+from spikelfp.errors import DataError, SaveError, UserError
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -58,6 +59,35 @@ def test_what_is_interrupted_is_no_cache(tmp_path, sent):
         assert names(tmp_path) == []
     store = binned(Toy(3), BINS, cache_dir=tmp_path)  # any build clears up
     assert names(tmp_path) == [store.folder.name]
+
+
+def test_what_changes_while_it_is_read_is_no_cache(tmp_path):
+    class Changing(Toy):
+        def fingerprint(self):
+            return f"{super().fingerprint()} {self.reads >= 5}"
+
+    with pytest.raises(DataError, match=r"^toy train: its files changed while they were read; load it again$"):
+        binned(Changing(), BINS, cache_dir=tmp_path)
+    assert names(tmp_path) == []
+    assert len(binned(Changing(), BINS, cache_dir=tmp_path, in_memory=True)) == 12
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_recordings_that_cannot_be_binned_are_named(tmp_path, workers):
+    late = Pipeline(Binning(window=10, origin=5))  # some begin before
+    early = [number for number in range(12) if Toy().read(number)["t"][0] < 5]
+    assert 0 < len(early) < 12
+    with pytest.raises(DataError, match=rf"^toy/{early[0]}.bin: events to bin: the first is of . µs, before the"):
+        binned(Toy(), late, cache_dir=tmp_path, workers=workers)
+    for _ in range(2):
+        store = binned(Toy(), late, cache_dir=tmp_path, skip_bad=True, workers=workers)
+        assert [number for number, _ in store.skipped] == early
+    with pytest.raises(DataError, match=rf"^toy/{early[0]}.bin: events to bin"):
+        binned(Toy(), late, cache_dir=tmp_path)
+    huge = Pipeline(Binning(bins=2**30))
+    for skip_bad in (False, True):  # the settings are wrong, not the recording
+        with pytest.raises(UserError, match=r"^toy/0.bin: a sequence of .* is too large"):
+            binned(Toy(), huge, cache_dir=tmp_path, skip_bad=skip_bad, workers=workers)
 
 
 def test_processes_that_want_the_same_one_wait_for_who_makes_it(tmp_path):

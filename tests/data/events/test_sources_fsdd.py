@@ -80,7 +80,16 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path):
     [
         ({"take": None}, "holds no file take.npy"),
         ({"offsets": np.arange(25)}, "its offsets, n_steps and take do not fit together"),
-        ({"labels": np.zeros(24)}, "24 recordings need as many whole labels, got float64"),
+        (
+            {"n_steps": np.full(24, -8), "offsets": np.arange(25) * -CHANNELS},
+            "its offsets, n_steps and take do not fit",
+        ),
+        ({"labels": np.zeros(24)}, r"labels: expected a list of whole numbers, found float64 of shape \[24\]"),
+        ({"labels": np.zeros(23, np.uint8)}, "24 recordings need as many whole labels"),
+        ({"take": np.int32(3)}, r"take: expected a list of whole numbers, found int32 of shape \[\]"),
+        ({"dt_us": np.array([1, 2])}, r"dt_us: expected one whole number, found int64 of shape \[2\]"),
+        ({"n_channels": np.int32(0)}, "n_channels is 0, expected 1 to 65536"),
+        ({"packed": np.zeros(3, np.int64)}, "packed: expected uint8, found int64"),
         ({"packed": np.zeros(3, np.uint8)}, "expected .* bytes of rasters, found 3"),
     ],
 )

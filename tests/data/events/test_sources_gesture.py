@@ -106,6 +106,7 @@ def test_the_fingerprint_knows_the_gestures_of_a_file(tmp_path):
         ({"user01_led_labels.csv": b"class,startTime_usec,endTime_usec\n1,2\n"}, r"labels.csv: line 2 is '1,2'"),
         ({"user01_led_labels.csv": b"12,1,2\n"}, r"line 1 is '12,1,2': no class of 1 to 11"),
         ({"user01_led_labels.csv": b"3,9,2\n"}, r"line 1 is '3,9,2'"),
+        ({"user01_led_labels.csv": b"3,-9,2\n"}, r"line 1 is '3,-9,2'.* or no time from 0 on"),
         ({"trials_to_test.txt": b"\xff\xfe"}, "trials_to_test.txt: cannot be read"),
         ({"trials_to_test.txt": b"\n"}, "dvs-gesture test: holds no recordings"),
     ],

@@ -204,6 +204,19 @@ def test_bad_recordings_are_named_when_they_are_read(tmp_path, recording):
         recordings.read(1)
 
 
+@pytest.mark.parametrize("key", ["labels", "extra/keys", "extra/repetition"])
+def test_a_file_made_to_fill_the_memory(tmp_path, key):
+    path = write(tmp_path / "a.h5", lists(0, 3), labels=[0, 1, 0])
+    with h5py.File(path, "r+") as file:
+        for name in (key, "spikes/times", "spikes/units") if key == "labels" else (key,):
+            kind = file[name].dtype if name.startswith("spikes") else np.int64
+            if name in file:
+                del file[name]
+            file.create_dataset(name, (1 << 40,), dtype=kind, chunks=(1 << 16,))
+    with pytest.raises(DataError, match=rf"^{path}, {key}: claims 8796093022208 bytes of content in a file of"):
+        load_recordings(f"hdf5:{path}")
+
+
 def test_a_file_that_is_cut_off(tmp_path):
     content = write(tmp_path / "a.h5", lists(0, 50)).read_bytes()
     for end in range(0, len(content), len(content) // 15):

@@ -51,22 +51,24 @@ def binned(
         in_memory: make them in memory, and leave the cache alone.
 
     Raises:
-        DataError: for the first recording that cannot be read, unless ``skip_bad``; when none can be.
+        DataError: for the first recording that cannot be read, unless ``skip_bad``; when none can be; when files change
+            while they are read.
         SaveError: when the cache folder cannot be written.
-        UserError: for fewer than one worker, or a limit that is none.
+        UserError: for fewer than one worker, a limit that is none, or settings that do not fit a recording.
     """
     builder = Builder(recordings, pipeline, skip_bad, workers)
     if in_memory:
         with bar(recordings.name, len(recordings), progress) as advance:
             return builder.in_memory(advance)
     most, folder = limit_bytes(limit), place_of(cache_dir)
-    entry = folder / entry_name(recordings, pipeline)
+    content = recordings.fingerprint()
+    entry = folder / entry_name(recordings, pipeline, content)
     while (store := _opened(entry)) is None:
         with _part_of(entry) as part:
             if part is None:
                 continue  # another process has just made it
             with bar(recordings.name, len(recordings), progress) as advance:
-                builder.in_folder(part, advance)
+                builder.in_folder(part, content, advance)
             _put(part, entry)
         store = open_store(entry)
         prune(folder, most)

@@ -62,11 +62,12 @@ class Builder:
             array.flags.writeable = False  # as those of files are
         return Store(self.sensor, self.levels, all_places, all_counts, *index, tuple(self.skipped))
 
-    def in_folder(self, folder: Path, advance: Advance) -> None:
-        """The files of an entry, its ``meta.json`` last.
+    def in_folder(self, folder: Path, content: str, advance: Advance) -> None:
+        """The files of an entry, its ``meta.json`` last; ``content``: the fingerprint of the recordings before.
 
         Raises:
             SaveError: when they cannot be written.
+            DataError: when the recordings have another fingerprint in the end.
         """
         dtypes = {"places": self.places.str} | ({} if self.counts is None else {"counts": self.counts.str})
         with ExitStack() as open_files:
@@ -75,11 +76,13 @@ class Builder:
                 for name in ("places", "counts")
             )
             index = self._all(advance, places, counts)
+        if self.recordings.fingerprint() != content:
+            raise DataError(f"{self.recordings.name}: its files changed while they were read; load it again")
         with writing(folder.parent):
             for name, array in index._asdict().items():
                 write_array(folder, name, array)
                 dtypes[name] = array.dtype.str
-            write_meta(folder, dtypes, self._about(index.steps))
+            write_meta(folder, dtypes, self._about(content, index.steps))
 
     def _all(self, advance: Advance, places: Append, counts: Append) -> Index:
         lengths, steps, kept = [0], list[int](), list[int]()
@@ -107,13 +110,13 @@ class Builder:
             kept=np.array(kept, dtype=np.int64),
         )
 
-    def _about(self, steps: Array) -> dict[str, Any]:
+    def _about(self, content: str, steps: Array) -> dict[str, Any]:
         recordings = self.recordings
         return {
             "name": recordings.name,
             "pipeline": json.loads(self.pipeline.describe()),
             "sensor": asdict(self.sensor),
-            "content": recordings.fingerprint(),
+            "content": content,
             "class_names": list(recordings.class_names),
             "levels": self.levels,
             "recordings": len(steps),

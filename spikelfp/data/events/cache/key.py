@@ -16,12 +16,15 @@ _DIGEST = 16  # bytes
 _NAME = re.compile(rf"[a-z0-9][a-z0-9_.+-]*-[0-9a-f]{{{2 * _DIGEST}}}")
 
 
-def entry_name(recordings: Recordings, pipeline: Pipeline) -> str:
+def entry_name(recordings: Recordings, pipeline: Pipeline, content: str | None = None) -> str:
     """``<data set>-<key>``: the key is the BLAKE2b hash of the recordings' content, of what is done to them and of
-    :data:`FORMAT`, and decides alone; the name is for people."""
+    :data:`FORMAT`, and decides alone; the name is for people.
+
+    content: the fingerprint of the recordings; ``None``: it is taken now.
+    """
     depends_on = [
         FORMAT,
-        recordings.fingerprint(),
+        recordings.fingerprint() if content is None else content,
         str(recordings.sensor),
         list(recordings.class_names),
         pipeline.describe(),

@@ -101,8 +101,8 @@ def _gestures(path: Path) -> Iterator[tuple[int, int, int]]:
             label, start, end = (int(value) for value in row)
         except ValueError:
             raise DataError(f"{path}: line {number} is {','.join(row)!r}, expected class,start,end") from None
-        if not (1 <= label <= len(CLASSES) and start < end):
-            raise DataError(f"{path}: line {number} is {','.join(row)!r}: no class of 1 to 11, or it ends at its start")
+        if not (1 <= label <= len(CLASSES) and 0 <= start < end):
+            raise DataError(f"{path}: line {number} is {','.join(row)!r}: no class of 1 to 11, or no time from 0 on")
         yield label - 1, start, end
 
 

@@ -23,7 +23,7 @@ from spikelfp.data.events.sources.place import dataset_folder
 from spikelfp.errors import DataError
 
 FILE = "fsdd_cochlea_spikes.npz"
-PIPELINE = Pipeline(Binning(bins=32, levels=16))
+PIPELINE = Pipeline(Binning(bins=32, levels=96))
 """A bin of a channel holds some 30 spikes: with few levels all of them would look alike."""
 
 _TEST_TAKES = 10
@@ -41,13 +41,17 @@ class PackedRasters(Recordings):
 
     def __init__(self, name: str, path: str | Path) -> None:
         self.name, self.path = name, os.path.abspath(path)
-        self.offsets, self.steps, self.takes = (_array(self.path, key) for key in ("offsets", "n_steps", "take"))
-        channels, self.step_us = (int(_array(self.path, key)) for key in ("n_channels", "dt_us"))
-        labels = _array(self.path, "labels")
+        self.offsets, self.steps, self.takes, labels = (
+            _array(self.path, key, axes=1) for key in ("offsets", "n_steps", "take", "labels")
+        )
+        channels, self.step_us = (int(_array(self.path, key, axes=0)) for key in ("n_channels", "dt_us"))
         self.labels, self.class_names = check_labels(labels, len(self.steps), None, f"{self.path}, labels")
+        if not 1 <= channels <= 2**16:
+            raise DataError(f"{self.path}: n_channels is {channels}, expected 1 to 65536")
         self.sensor = Sensor(channels)
         lengths = channels * -(-self.steps.astype(np.int64) // 8)
-        if len(self.takes) != len(labels) or not np.array_equal(self.offsets, np.cumsum([0, *lengths])):
+        fit = len(self.takes) == len(labels) and int(lengths.min()) >= 0
+        if not (fit and np.array_equal(self.offsets, np.cumsum([0, *lengths]))):
             raise DataError(f"{self.path}: its offsets, n_steps and take do not fit together")
 
     def read(self, index: int) -> Events:
@@ -107,8 +111,16 @@ def fsdd_cochlea(data_dir: Path | None = None, *, skip_bad: bool = False) -> Eve
 @once(most=1)
 def _packed(file: Version) -> NDArray[np.uint8]:
     """``packed``, which takes half a second to inflate."""
-    return _array(file.path, "packed")
+    packed = _array(file.path, "packed", axes=1)
+    if packed.dtype != np.uint8:
+        raise DataError(f"{file.path}, packed: expected uint8, found {packed.dtype}")
+    return packed
 
 
-def _array(path: str, key: str) -> NDArray[Any]:
-    return parse(read_member(path, f"{key}.npy"), f"{path}, {key}")[0]
+def _array(path: str, key: str, axes: int) -> NDArray[Any]:
+    """The array ``key``, of whole numbers."""
+    array, _ = parse(read_member(path, f"{key}.npy"), f"{path}, {key}")
+    if array.ndim != axes or array.dtype.kind not in "iu":
+        what = "a list of whole numbers" if axes else "one whole number"
+        raise DataError(f"{path}, {key}: expected {what}, found {array.dtype} of shape {list(array.shape)}")
+    return array

@@ -18,7 +18,7 @@ from spikelfp.data.events.sources.splits import FRACTION, Indices, stratified
 from spikelfp.errors import DataError
 
 COCHLEA = Pipeline(Binning(window=10_000, most=100, origin=0))
-BRAILLE = Pipeline(Binning(window=50_000, most=26, origin=0))
+BRAILLE = Pipeline(Binning(window=50_000, most=26, levels=4, origin=0))
 OTHER = Pipeline(Binning(bins=20, origin=0))
 
 _HEIDELBERG = 700  # channels of the artificial cochlea

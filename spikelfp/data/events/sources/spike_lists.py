@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Events, Sensor, check_events
+from spikelfp.data.events.readers.room import check_room
 from spikelfp.data.events.recordings import Recordings
 from spikelfp.data.events.sources.archive import members, read_member
 from spikelfp.data.events.sources.convert import spike_events
@@ -51,9 +52,9 @@ class SpikeLists(Recordings):
         self.name, self.path = name, os.path.abspath(path)
         with _layout(self.path) as file:
             self._check(file)
-            keys = [str(_text(key)) for key in file["extra/keys"][()]] if "extra/keys" in file else None
+            keys = [str(_text(key)) for key in self._whole(file, "extra/keys")] if "extra/keys" in file else None
             self.labels, self.class_names = check_labels(
-                file["labels"][()], len(file["spikes/times"]), keys, f"{self.path}, labels"
+                self._whole(file, "labels"), len(file["spikes/times"]), keys, f"{self.path}, labels"
             )
             self.sensor = Sensor(_largest_unit(file) + 1 if channels is None else channels)
 
@@ -72,7 +73,7 @@ class SpikeLists(Recordings):
     def extra(self, key: str) -> Array | None:
         """``extra/<key>``, one value a recording; ``None`` where the file has none."""
         with _layout(self.path) as file:
-            values = file[f"extra/{key}"][()] if f"extra/{key}" in file else None
+            values = self._whole(file, f"extra/{key}") if f"extra/{key}" in file else None
         return values if values is not None and np.shape(values) == self.labels.shape else None
 
     def _check(self, file: h5py.File) -> None:
@@ -84,6 +85,11 @@ class SpikeLists(Recordings):
         counts = {key: len(file[key]) for key in ("spikes/times", "spikes/units", "labels")}
         if len(set(counts.values())) > 1:
             raise DataError(f"{self.path}: of different lengths: {counts}")
+
+    def _whole(self, file: h5py.File, key: str) -> Any:
+        """All of a data set, which can claim more than its file holds."""
+        check_room(file[key].size * file[key].dtype.itemsize, os.path.getsize(self.path), f"{self.path}, {key}")
+        return file[key][()]
 
 
 def _text(key: object) -> object:
