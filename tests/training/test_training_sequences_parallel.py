@@ -36,6 +36,7 @@ with joined("cpu") as world:
 """
 
 
+@pytest.mark.slow
 def test_two_workers_end_with_the_weights_of_one(tmp_path):
     here = os.path.dirname(__file__)
     for code, _, errors in finish(start(2, "-c", WORKER, here, str(tmp_path))):

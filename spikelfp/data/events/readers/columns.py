@@ -25,7 +25,7 @@ ORDER = ("t", "x", "y", "p")
 """What columns without names are, from the left."""
 
 
-LATEST = 1 << 62
+LATEST = (1 << 62) - 1
 """Largest time: differences of two still fit into 64 bits."""
 
 
