@@ -56,11 +56,13 @@ def build(
     samples: int = 100,
     weights: str = "last",
     data_dir: str | None = None,
+    cache_dir: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Export the trained run folder ``run`` to the folder ``out``; returns the manifest.
 
-    samples: how many of the test samples go with it. weights: of the ``last`` or ``best`` checkpoint. bits: by
+    samples: how many of the test samples go with it. weights: of the ``last`` or ``best`` checkpoint. data_dir,
+    cache_dir: folders of data sets and of binned recordings, if they are not those of the run. bits: by
     default those the network was trained with, else those of the target. input_scale: inputs become the whole numbers
     ``round(x · input_scale)``, fewer levels than the data have where a chip has no room for all. Where
     ``clip="output"`` needs inputs, the first :data:`CALIBRATION` training samples are taken. See :func:`write_export`
@@ -71,7 +73,7 @@ def build(
         raise UserError(f"the number of samples must be at least 1, got {samples}")
     check_name("weights", weights, ("last", "best"))
     _refuse_existing(Path(out), overwrite)
-    loaded = load_run(run, weights, data_dir)
+    loaded = load_run(run, weights, data_dir, cache_dir)
     config, splits = loaded.config, loaded.splits()
     shown = shown_samples(config, splits.test, samples, input_scale)
     calibration = None

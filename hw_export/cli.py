@@ -76,6 +76,9 @@ def build_command(
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")
     ] = None,
+    cache_dir: Annotated[
+        str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the export folder")] = False,
     as_json: Json = False,
 ) -> int:
@@ -93,6 +96,7 @@ def build_command(
         samples=samples,
         weights=weights,
         data_dir=data_dir,
+        cache_dir=cache_dir,
         overwrite=overwrite,
     )
     _show_build(folder, manifest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,15 +18,17 @@ from spikelfp import cli_data, kernels
 from spikelfp.command import FAILED, INTERRUPTED, OK, USER_MISTAKE, new_app, options_from, print_json, run_app
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
+from spikelfp.data.names import without_folder
 from spikelfp.errors import NonFiniteError, UserError
 from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
 from spikelfp.training.config import RunConfig
 from spikelfp.training.early import EarlyReadout, early_readout
-from spikelfp.training.folder import Folder, read_config
-from spikelfp.training.mapping import from_mapping, read_mapping
+from spikelfp.training.folder import Folder, read_config, read_options
+from spikelfp.training.mapping import from_mapping
 from spikelfp.training.parallel import WorkerLost, World
+from spikelfp.training.places import settled
 from spikelfp.training.run import Interrupted, load_run, train
 from spikelfp.training.summary import PACKAGES
 
@@ -35,6 +37,9 @@ app.add_typer(cli_data.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")]
+CacheDir = Annotated[
+    str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
+]
 
 
 @app.command("train")
@@ -51,15 +56,14 @@ def train_command(
 ) -> int:
     """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
     world = World.of_environment()
-    values = {str(key).replace("-", "_"): value for key, value in (read_mapping(config) if config else {}).items()}
+    values = read_options(config) if config else {}
     if resume and out and not config and Folder(Path(out)).config.is_file():
         # An option that is not given again is the one the run was started with.
         values = asdict(read_config(Folder(Path(out)))[0])
     values |= options
-    chosen = from_mapping(values, config or "the command line")
-    if chosen.data_dir is not None:
-        chosen = replace(chosen, data_dir=os.path.abspath(os.path.expanduser(chosen.data_dir)))
-    folder = Folder(Path(out or f"runs/{chosen.data}-{chosen.model}-{chosen.method}"))
+    chosen = settled(from_mapping(values, config or "the command line"))
+    name = without_folder(chosen.data).replace(":", "-")
+    folder = Folder(Path(out or f"runs/{name}-{chosen.model}-{chosen.method}"))
     console = Console(stderr=True, quiet=quiet or not world.leads)
     try:
         summary = train(
@@ -101,12 +105,13 @@ def eval_command(
     weights: Annotated[str, typer.Option(help="last or best")] = "last",
     early: Annotated[bool, typer.Option("--early", help="also before the end of a sequence, and by margins")] = False,
     data_dir: DataDir = None,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
     """Test accuracy of a trained run."""
     if weights not in ("last", "best"):
         raise UserError(f"--weights is last or best, got {weights!r}")
-    loaded = load_run(run, weights, data_dir)
+    loaded = load_run(run, weights, data_dir, cache_dir)
     splits = loaded.splits()
     trainer = loaded.trainer()
     evaluation = trainer.evaluate(splits.test)
@@ -122,9 +127,11 @@ def eval_command(
 
 
 @app.command("report")
-def report_command(run: Annotated[str, typer.Argument(help="run folder")], data_dir: DataDir = None) -> int:
+def report_command(
+    run: Annotated[str, typer.Argument(help="run folder")], data_dir: DataDir = None, cache_dir: CacheDir = None
+) -> int:
     """Write report.html of a run again."""
-    print(write_report(run, data_dir))
+    print(write_report(run, data_dir, cache_dir))
     return OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +15,10 @@ from spikelfp.command import OK, new_app, print_json
 from spikelfp.data.events import Binning, EventSplits, Pipeline, load_recordings
 from spikelfp.data.events.cache import Entry, clear_caches, limit_bytes, list_caches
 from spikelfp.data.events.cache import cache_dir as place_of
-from spikelfp.data.events.readers import read
+from spikelfp.data.events.readers import can_read, read
 from spikelfp.data.events.show import overview, overview_text
 from spikelfp.data.names import check_data_name, is_event_data
-from spikelfp.errors import UserError
+from spikelfp.errors import DataError, UserError
 from spikelfp.report import show_events, show_recording
 from spikelfp.training.config import RunConfig
 from spikelfp.training.event_options import pipeline_of
@@ -85,7 +86,7 @@ def info_command(
     as_json: Json = False,
 ) -> int:
     """What is in a data set of events: its sensor, parts and classes, and how long its recordings are."""
-    found = overview(_recordings(what, data_dir, skip_bad), most)
+    found = overview(_recordings(what, data_dir, skip_bad), most, skip_bad)
     print(overview_text(found))
     if as_json:
         print_json(asdict(found))
@@ -110,7 +111,7 @@ def cache_command(
         raise UserError("--list and --clear exclude each other")
     if entries and not clear:
         raise UserError(f"--clear removes {', '.join(entries)}; the list is of everything")
-    folder = place_of(cache_dir)
+    folder, limit = place_of(cache_dir), limit_bytes()
     if clear:
         done = clear_caches(entries or None, folder)
         print(f"removed {len(done.removed)} from {folder}: {_size(done.bytes)}")
@@ -120,12 +121,12 @@ def cache_command(
             print_json({"removed": len(done.removed), "bytes": done.bytes, "in_use": len(done.in_use)})
         return OK
     found = list_caches(folder)
-    _show_entries(found, folder)
+    _show_entries(found, folder, limit)
     if as_json:
         print_json(
             {
                 "folder": str(folder),
-                "limit": limit_bytes(),
+                "limit": limit,
                 "entries": [
                     {"name": each.name, "key": each.key, "bytes": each.bytes, "used": each.used, **each.about}
                     for each in found
@@ -138,13 +139,15 @@ def cache_command(
 def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
     """The data set of that name, or in the folder of that path."""
     name = f"folder:{what}" if Path(what).is_dir() else what
+    if ":" not in name and (can_read(name) or os.sep in name):
+        raise DataError(f"there is no file or folder {what}")
     check_data_name(name)
     if not is_event_data(name):
         raise UserError(f"{name} holds no recordings of events")
     return load_recordings(name, data_dir, skip_bad=skip_bad)
 
 
-def _show_entries(entries: list[Entry], folder: Path) -> None:
+def _show_entries(entries: list[Entry], folder: Path, limit: int) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("part", "key", "recordings", "steps", "size", "last used"):
         table.add_column(column, justify="right" if column in ("recordings", "steps", "size") else "left")
@@ -157,7 +160,7 @@ def _show_entries(entries: list[Entry], folder: Path) -> None:
     if entries:
         Console().print(table)
     total = sum(entry.bytes for entry in entries)
-    print(f"{len(entries)} in {folder}: {_size(total)} of at most {_size(limit_bytes())}")
+    print(f"{len(entries)} in {folder}: {_size(total)} of at most {_size(limit)}")
 
 
 def _size(count: int) -> str:

@@ -14,7 +14,8 @@ T = TypeVar("T")
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
     """The error for ``name``, with the nearest of the ``valid`` names suggested."""
     names = sorted(valid)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    same = [known for known in names if known.casefold() == str(name).casefold()]
+    near = same or difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UnknownNameError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(names)}")
 

@@ -95,9 +95,11 @@ class Walk:
             return replace(flow, signed=False)
         if isinstance(layer, (nn.Flatten, nn.Dropout, nn.MaxPool2d)):
             return flow
+        recurrent = isinstance(layer, (nn.RecurrentLIF, nn.RecurrentSynaptic))
+        floats = "write floats by hw_export.to_nir" if recurrent else "export floats (bits=32)"
         raise UserError(
             f"layer {name!r} is a {type(layer).__name__}, which cannot be quantised: leave it out or replace it, or "
-            "export floats (bits=32)"
+            f"{floats}"
         )
 
     def _pool(self, name: str, layer: nn.AvgPool2d, flow: _Flow) -> _Flow:

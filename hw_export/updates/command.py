@@ -64,6 +64,9 @@ def record_command(
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")
     ] = None,
+    cache_dir: Annotated[
+        str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the stream")] = False,
     as_json: Json = False,
 ) -> int:
@@ -84,6 +87,7 @@ def record_command(
         embed=embed,
         weights=weights,
         data_dir=data_dir,
+        cache_dir=cache_dir,
         device=device,
         seed=seed,
         overwrite=overwrite,

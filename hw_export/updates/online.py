@@ -42,6 +42,7 @@ def record_run(
     embed: bool = True,
     weights: str = "last",
     data_dir: str | None = None,
+    cache_dir: str | None = None,
     device: str = "auto",
     seed: int | None = None,
     overwrite: bool = False,
@@ -50,7 +51,8 @@ def record_run(
 
     The method and all settings are the run's, but for batches of ``batch_size``, a constant learning rate ``lr`` (a
     hundredth of the run's, unless given), an ``optimizer`` that starts anew, and ``seed`` of the order of the samples.
-    ``weights`` are those of the ``last``, the ``best`` or the ``initial`` checkpoint.
+    ``weights`` are those of the ``last``, the ``best`` or the ``initial`` checkpoint. ``data_dir`` and ``cache_dir``
+    are the folders of data sets and of binned recordings, if they are not those of the run.
     ``bits`` are by default those the run was trained with, else 8. ``input_scale`` is that of the receiver's inputs, by
     default the levels of the data, as for :func:`~hw_export.build.build`, whose integers the stream then begins with;
     the header notes it where there is one. The run folder is not touched. Returns the accuracy on the test set before
@@ -61,7 +63,7 @@ def record_run(
     check_name("weights", weights, ("last", "best", "initial"))
     if optimizer is not None:
         check_name("optimizer", optimizer, optimizers)
-    loaded = load_run(run, weights, data_dir)
+    loaded = load_run(run, weights, data_dir, cache_dir)
     config, splits = loaded.config, loaded.splits()
     config = replace(
         config,

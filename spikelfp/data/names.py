@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from spikelfp.data.events.recordings import prefixes, recordings
 from spikelfp.data.registry import datasets
+from spikelfp.errors import UnknownNameError
 from spikelfp.registry import check_name, unknown_name
+
+PATHS = ("folder", "hdf5")
+"""Kinds of data sets that are named by their path."""
 
 
 class _DataNames:
@@ -29,7 +35,7 @@ def check_data_name(name: str) -> str:
     """``name`` if there is a data set, or a kind of data sets, of that name.
 
     Raises:
-        UnknownNameError: if not, with the nearest one suggested.
+        UnknownNameError: if not, with the nearest one suggested, or the way to name the folder of that path.
     """
     prefix, colon, rest = name.partition(":")
     if colon:
@@ -37,4 +43,14 @@ def check_data_name(name: str) -> str:
         if not rest:
             raise unknown_name("data set", name, data_names)
         return name
-    return check_name("data", name, [*datasets, *recordings])
+    if name in set(data_names):
+        return name
+    if os.path.isdir(name):
+        raise UnknownNameError(f"unknown data {name!r}: for the recordings in the folder {name} write folder:{name}")
+    raise unknown_name("data", name, data_names)
+
+
+def without_folder(name: str) -> str:
+    """The name of a data set; of one named by its path only the last part of it, which tells nothing of the machine."""
+    kind, _, rest = name.partition(":")
+    return f"{kind}:{Path(rest).name}" if kind in PATHS else name

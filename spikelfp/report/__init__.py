@@ -9,12 +9,12 @@ if TYPE_CHECKING:  # matplotlib, which draws, takes long to import
     from spikelfp.data.events import Events, EventSplits, Pipeline, Sensor
 
 
-def write_report(run: str | Path, data_dir: str | None = None) -> Path:
+def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
     """Write ``report.html`` into the run folder ``run`` and return its path.
 
     The page shows what is there: a stopped run has no summary, and a run whose data or checkpoint is missing
-    keeps its curves and says what is lacking. ``data_dir`` overrides the folder of data sets that the run was
-    trained from.
+    keeps its curves and says what is lacking. ``data_dir`` and ``cache_dir`` override the folders of data sets and of
+    binned recordings that the run was trained with.
 
     Raises:
         RunFolderError: for a folder that is no run, has no finished epoch, or holds a file that cannot be read.
@@ -23,7 +23,7 @@ def write_report(run: str | Path, data_dir: str | None = None) -> Path:
     """
     from spikelfp.report.write import write_report as write
 
-    return write(run, data_dir)
+    return write(run, data_dir, cache_dir)
 
 
 def show_recording(

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
+from spikelfp.data.names import without_folder
+from spikelfp.errors import CheckpointError, RunFolderError, UserError
 from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
-from spikelfp.report.words import without_folder
 from spikelfp.training import checkpoint
-from spikelfp.training.run import Folder, load_splits, read_config, read_metrics
+from spikelfp.training.folder import Folder, check_data, read_config, read_metrics
+from spikelfp.training.run import load_splits
 
 
 def _newest_verification(folder: Folder) -> Path:
@@ -23,12 +24,11 @@ def _newest_verification(folder: Folder) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime, default=folder.path / "verify.json")
 
 
-def gather(run: str | Path, data_dir: str | None = None) -> Facts:
+def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Facts:
     """Read the run and look at what its network does; see :func:`spikelfp.report.write_report` for errors."""
     folder = Folder(Path(run))
     config, shape, classes = read_config(folder)
-    if data_dir is not None:
-        config = replace(config, data_dir=data_dir)
+    config = replace(config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or config.cache_dir)
     metrics = read_metrics(folder)
     summary, verified = _read_json(folder.summary, dict), _read_json(_newest_verification(folder), list)
     with torch.random.fork_rng(devices=[]):
@@ -59,11 +59,7 @@ def gather(run: str | Path, data_dir: str | None = None) -> Facts:
     facts.weights = _weights(net, folder)
     try:
         splits = load_splits(config)
-        if (splits.shape, splits.classes) != (shape, classes):
-            raise DataError(
-                f"{config.data} now has samples of shape {splits.shape} in {splits.classes} classes, "
-                f"{folder.path} was trained on {shape} in {classes}"
-            )
+        check_data(folder, splits)
     except UserError:
         if data_dir is not None:
             raise

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import fields
-from pathlib import Path
 
-from spikelfp.data.names import is_event_data
+from spikelfp.data.names import is_event_data, without_folder
 from spikelfp.training.config import FLOAT, RunConfig
 
 DATA = {
@@ -28,6 +27,8 @@ DATA = {
 MODELS = {
     "lif-mlp": "spiking MLP",
     "lif-lenet": "spiking LeNet",
+    "lif-conv": "spiking convolutional network",
+    "lif-rnn": "recurrent spiking network",
     "lif-vgg-like": "spiking VGG-like network",
     "lif-resnet18": "spiking ResNet-18",
     "lif-vit": "spiking Vision Transformer",
@@ -121,12 +122,6 @@ def data_name(name: str) -> str:
     if not colon:
         return DATA.get(name, name)
     return f"recordings in {rest}" if kind == "folder" else f"{rest} ({kind})"
-
-
-def without_folder(name: str) -> str:
-    """The name of a data set; of a folder of one's own only its last part: a report is passed on."""
-    kind, _, rest = name.partition(":")
-    return f"folder:{Path(rest).name}" if kind == "folder" else name
 
 
 def events(config: RunConfig) -> str:

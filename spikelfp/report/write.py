@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from spikelfp.data.names import without_folder
 from spikelfp.files import write_text
 from spikelfp.report import html, sections, words
 from spikelfp.report.facts import Facts
@@ -14,9 +15,9 @@ from spikelfp.report.gather import gather
 from spikelfp.training.config import RunConfig
 
 
-def write_report(run: str | Path, data_dir: str | None = None) -> Path:
+def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
     """See :func:`spikelfp.report.write_report`."""
-    facts = gather(run, data_dir)
+    facts = gather(run, data_dir, cache_dir)
     write_text(facts.folder.report, render(facts))
     return facts.folder.report
 
@@ -148,7 +149,7 @@ def _options(config: RunConfig) -> str:
     values = yaml.safe_load(config.to_yaml())
     for place in ("data_dir", "cache_dir"):
         values.pop(place, None)
-    values["data"] = words.without_folder(values["data"])
+    values["data"] = without_folder(values["data"])
     values["hidden"] = ",".join(map(str, values["hidden"]))
     return yaml.safe_dump(values, sort_keys=False)
 

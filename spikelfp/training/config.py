@@ -59,14 +59,16 @@ class RunConfig:
     sparse: bool = option(False, "hand sequences of events to the first layer as lists: less memory for many steps")
     skip_bad: bool = option(False, "leave out recordings that cannot be read, and list them")
     model: str = option("lif-mlp", "network", models)
-    hidden: tuple[int, ...] = option((1000,), "neurons of the hidden dense layers, such as 1000,1000 (MLPs)")
-    pool: str = option("max", "pooling of a LeNet or lif-vgg-like; every simulator can run avg", ("max", "avg"))
+    hidden: tuple[int, ...] = option((1000,), "neurons of the hidden layers, such as 1000,1000 (MLPs, lif-rnn)")
+    pool: str = option(
+        "max", "pooling of a LeNet, lif-conv or lif-vgg-like; every simulator can run avg", ("max", "avg")
+    )
     activation: str = option("relu", "activation function of networks without spikes", activations)
     noise: float = option(0.0, "deviation of the noise in front of layers with weights, in training (no spikes)")
     width: int | None = option(
         None, "channels of the first convolution, or features of a token", None, "the model's own"
     )
-    bias: bool = option(True, "biases in lif-mlp and lif-lenet; some chips have none")
+    bias: bool = option(True, "biases in lif-mlp, lif-lenet, lif-conv and lif-rnn; some chips have none")
     weight_bits: int = option(FLOAT, f"bits of a weight in the forward pass, 2 (ternary) to 16; {FLOAT} for floats")
     weight_update: str = option(
         "masters", "updates of quantised weights: to float copies, or rounded onto the grid by chance", UPDATES

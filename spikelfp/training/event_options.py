@@ -93,7 +93,7 @@ def check_event_options(config: RunConfig) -> None:
             "--augment (of images; --augmentations is that of events)": config.augment,
             f"--encoding {config.encoding}": config.encoding != "constant",
         }
-        kind = "a sequence of events"
+        kind = "sequences of events"
     else:
         wrong = {
             f"--{name.replace('_', '-')}": bool(getattr(config, name))
@@ -102,4 +102,4 @@ def check_event_options(config: RunConfig) -> None:
         kind = "static samples"
     for option, given in wrong.items():
         if given:
-            raise UserError(f"{config.data} is {kind}, which takes no {option}")
+            raise UserError(f"{config.data} holds {kind}, which take no {option}")

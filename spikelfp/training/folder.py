@@ -7,15 +7,21 @@ import io
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from spikelfp.data import DataSplits
-from spikelfp.errors import RunFolderError
+from spikelfp.errors import DataError, RunFolderError
 from spikelfp.files import write_text
 from spikelfp.training.config import RunConfig
 from spikelfp.training.mapping import from_mapping, read_mapping
 
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
+
+FOUND = ("shape", "classes", "class_names")
+"""What ``config.yaml`` says about the data beside the options."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,40 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
         shape, classes = tuple(int(size) for size in values.pop("shape")), int(values.pop("classes"))
     except (KeyError, TypeError, ValueError):
         raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data") from None
-    return from_mapping(values, str(folder.config)), shape, classes
+    return from_mapping(_options(values), str(folder.config)), shape, classes
+
+
+def read_options(path: str | Path) -> dict[str, Any]:
+    """The options in a YAML file, such as ``config.yaml`` of a run, by the names of the fields of a configuration."""
+    return _options({str(key).replace("-", "_"): value for key, value in read_mapping(path).items()})
+
+
+def _options(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in FOUND}
+
+
+def check_data(folder: Folder, splits: DataSplits) -> None:
+    """Refuse other data than a run was trained on, as far as its ``config.yaml`` tells: outputs would be taken for
+    other classes.
+
+    Raises:
+        DataError: for samples of another shape, another number of classes, or other names of them.
+    """
+    values = read_mapping(folder.config)
+    shape, names = tuple(values.get("shape") or splits.shape), values.get("class_names") or splits.class_names
+    what = ""
+    if shape != splits.shape:
+        what = f"has samples of shape {splits.shape}, expected {shape}"
+    elif values.get("classes", splits.classes) != splits.classes:
+        what = f"has {splits.classes} classes, expected {values['classes']}"
+    elif tuple(map(str, names)) != tuple(splits.class_names):
+        new, old = next((a, b) for a, b in zip(splits.class_names, map(str, names), strict=True) if a != b)
+        what = f"has the class {new!r} in the place of {old!r}"
+    if what:
+        raise DataError(
+            f"{splits.name} is not the data that {folder.path} was trained on: it {what}; name the folder of that data "
+            "with --data-dir"
+        )
 
 
 def read_metrics(folder: Folder) -> list[dict[str, float]]:
@@ -111,7 +150,8 @@ def start_folder(folder: Folder, config: RunConfig, splits: DataSplits, overwrit
     if overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
     shape = f"shape: {list(splits.shape)}\nclasses: {splits.classes}\n"
-    write_text(folder.config, config.to_yaml() + shape)
+    names = yaml.safe_dump({"class_names": list(splits.class_names)}, allow_unicode=True, default_flow_style=None)
+    write_text(folder.config, config.to_yaml() + shape + names)
 
 
 def _check_same(folder: Folder, config: RunConfig) -> None:

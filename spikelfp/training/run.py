@@ -22,7 +22,15 @@ from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
 from spikelfp.training.config import RunConfig
 from spikelfp.training.event_options import check_event_options, load_sequences
-from spikelfp.training.folder import Folder, check_folder, read_config, read_metrics, start_folder, write_metrics
+from spikelfp.training.folder import (
+    Folder,
+    check_data,
+    check_folder,
+    read_config,
+    read_metrics,
+    start_folder,
+    write_metrics,
+)
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import stop_on_interrupt
 from spikelfp.training.summary import RATE_SAMPLES, summarise
@@ -48,23 +56,30 @@ class LoadedRun:
     net: torch.nn.Module
 
     def splits(self) -> DataSplits:
-        """The data set of the run."""
-        return load_splits(self.config)
+        """The data set of the run.
+
+        Raises:
+            DataError: for other data than it was trained on, and what cannot be read.
+        """
+        splits = load_splits(self.config)
+        check_data(self.folder, splits)
+        return splits
 
     def trainer(self, **options: Any) -> TemporalTrainer:
         """A trainer for the network, with the settings of the run, on whatever device is here."""
         return make_trainer(self.net, replace(self.config, device="auto"), **options)
 
 
-def load_run(path: str | Path, weights: str = "last", data_dir: str | None = None) -> LoadedRun:
+def load_run(
+    path: str | Path, weights: str = "last", data_dir: str | None = None, cache_dir: str | None = None
+) -> LoadedRun:
     """Read the run folder at ``path`` with the weights of its ``last`` or ``best`` checkpoint.
 
-    ``data_dir`` overrides the folder of data sets that the run was trained from.
+    ``data_dir`` and ``cache_dir`` override the folders of data sets and of binned recordings that it was trained with.
     """
     folder = Folder(Path(path))
     config, shape, classes = read_config(folder)
-    if data_dir is not None:
-        config = replace(config, data_dir=data_dir)
+    config = replace(config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or config.cache_dir)
     spec = config.spec(shape, classes)
     with torch.random.fork_rng(devices=[]):
         net = config.build(shape, classes)
@@ -169,6 +184,8 @@ def _start(
         config = config.resolved(len(splits.train), splits.train.levels)
         if world.leads:
             check_folder(folder, config, resume, overwrite)
+            if resume:
+                check_data(folder, splits)
         torch.manual_seed(config.seed)
         net = config.build(splits.shape, splits.classes)
         trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)

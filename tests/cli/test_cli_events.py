@@ -64,11 +64,18 @@ def test_show_draws_a_file(bars, tmp_path, spikelfp):
         (["data", "info", "digits"], "digits holds no recordings of events"),
         (["data", "info", "nmnst"], "did you mean 'nmnist'"),
         (["data", "info", "folders:x"], "did you mean 'folder'"),
+        (["data", "info", "nothing"], "choose from braille, cifar10, "),
+        (["data", "show", "nothing.bin"], "there is no file or folder nothing.bin"),
+        (["data", "show", "folder:nothing"], "nothing; name the folder it lies in with --data-dir"),
+        (["train", "--data", "{path}"], "write folder:"),
         (["data", "cache", "--list", "--clear"], "exclude each other"),
         (["data", "cache", "bars"], "--clear removes bars"),
-        (["train", "--data", "digits", "--window", "5"], "digits is static samples, which takes no --window"),
-        (["train", "--data", "digits", "--skip-bad"], "takes no --skip-bad"),
-        (["train", "--data", "{bars}", "--encoding", "rate"], "takes no --encoding rate"),
+        (["train", "--data", "digits", "--window", "5"], "digits holds static samples, which take no --window"),
+        (["train", "--data", "digits", "--skip-bad"], "take no --skip-bad"),
+        (
+            ["train", "--data", "{bars}", "--encoding", "rate"],
+            "bars holds sequences of events, which take no --encoding rate",
+        ),
         (["train", "--data", "{bars}", "--augment"], "--augmentations is that of events"),
         (["train", "--data", "{bars}", "--window", "5", "--events-per-step", "9"], "not both"),
         (["train", "--data", "{bars}", "--window", "0"], "window must be at least 0.001 ms"),
@@ -81,7 +88,7 @@ def test_show_draws_a_file(bars, tmp_path, spikelfp):
 )
 def test_mistakes_are_one_line(bars, tmp_path, monkeypatch, spikelfp, arguments, named):
     monkeypatch.chdir(tmp_path)
-    code, _, err = spikelfp(*(a.replace("{bars}", f"folder:{bars}") for a in arguments))
+    code, _, err = spikelfp(*(a.replace("{bars}", f"folder:{bars}").replace("{path}", str(bars)) for a in arguments))
     assert code == 2, err
     assert len(err.splitlines()) == 1, err
     assert named in err
@@ -140,6 +147,37 @@ def test_unequal_lengths_chunks_and_sparse_inputs(run, tmp_path, spikelfp):
         assert (samples["mask"].sum(0) == 6).all()
         assert samples["inputs"].max() <= 3
     assert spikelfp("verify", export, program="hw-export")[0] == 0
+
+
+def test_a_run_of_another_machine_takes_another_cache(run, tmp_path, spikelfp):
+    out, summary = run("--steps", "4", "--epochs", "1", "--no-report")
+    config = out / "config.yaml"
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    config.write_text(config.read_text().replace(str(tmp_path / "cache"), str(blocked)))
+    code, _, err = spikelfp("eval", out)
+    assert (code, "choose a folder with --cache-dir" in err) == (2, True)
+    mine = ["--cache-dir", tmp_path / "mine"]
+    code, printed, err = spikelfp("eval", out, *mine, "--json")
+    assert code == 0, err
+    assert json.loads(printed.splitlines()[-1])["test_accuracy"] == summary["test_accuracy"]
+    assert spikelfp("report", out, *mine)[0] == 0
+    assert spikelfp("build", out, *mine, "--samples", "2", "--out", tmp_path / "e", program="hw-export")[0] == 0
+    stream = ["updates", "record", out, *mine, "--steps", "2", "--out", tmp_path / "u.cbor"]
+    assert spikelfp(*stream, program="hw-export")[0] == 0
+
+
+def test_the_usual_run_folder_holds_no_folders_of_the_data(bars, tmp_path, monkeypatch, spikelfp):
+    monkeypatch.chdir(tmp_path)
+    options = ["--hidden", "4", "--steps", "2", "--epochs", "1", "--no-report", "--quiet", "--device", "cpu"]
+    code, _, err = spikelfp("train", "--data", f"folder:{bars}", *options, "--cache-dir", "cache")
+    assert code == 0, err
+    made = tmp_path / "runs" / "folder-bars-lif-mlp-lfp"
+    assert yaml.safe_load((made / "config.yaml").read_text())["cache_dir"] == str(tmp_path / "cache")
+    again = ["train", "--config", made / "config.yaml", "--out", tmp_path / "again", "--quiet", "--no-report"]
+    assert spikelfp(*again)[0] == 0
+    first, second = ((folder / "metrics.csv").read_text().split(",") for folder in (made, tmp_path / "again"))
+    assert first[:3] == second[:3]
 
 
 def test_the_cache_is_listed_and_cleared(run, tmp_path, spikelfp):

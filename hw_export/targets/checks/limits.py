@@ -207,7 +207,7 @@ class Events(Limit):
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         fewer = "" if self.most == 1 else "use inputs of fewer levels (--input-scale), or "
-        advice = f"{fewer}encode the inputs as spikes (train with --encoding rate)"
+        advice = f"{fewer}encode the inputs as spikes (train with --encoding rate, event data with --levels 1)"
         yield from above(None, "largest input, in events a step,", network.input_scale, self.most, advice)
 
     def __str__(self) -> str:

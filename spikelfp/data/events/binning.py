@@ -88,15 +88,17 @@ def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames
     elements of one step, not with those of all.
 
     Raises:
-        UserError: for a sequence of 2³² elements or more, or times too far apart to be told by 64-bit numbers.
-        DataError: for what :func:`~spikelfp.data.events.event.check_events` refuses, except no events.
+        UserError: for ``bins`` that make a sequence of 2³² elements or more.
+        DataError: for events that do, as they are too many or their times too far apart, and for what
+            :func:`~spikelfp.data.events.event.check_events` refuses, except no events.
     """
     if events.dtype != EVENT or events.ndim != 1:
         check_events(events, sensor, "events to bin")
     parts, length, steps = _steps(events, binning)
     size = sensor.size
     if steps * size >= 2**32:
-        raise UserError(
+        kind = UserError if binning.bins is not None else DataError  # of all recordings, or of this one
+        raise kind(
             f"a sequence of {steps} steps of {size} elements ({sensor}) is too large, it must have less than 2^32 "
             f"elements in all: {_fewer(binning)}, or downsample or crop the sensor"
         )
@@ -106,7 +108,7 @@ def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames
     if int(events["t"][0]) < begin:
         raise DataError(f"events to bin: the first is of {int(events['t'][0])} µs, before the origin of {begin} µs")
     if max(int(events["t"][-1]) - begin, (length + 2) * (steps + parts + 2)) >= 2**63:
-        raise UserError("events to bin: the time from the first to the last is too long to be told, check their times")
+        raise DataError("events to bin: the time from the first to the last is too long to be told, check their times")
     if size > _SMALL:
         return _sorted(events, sensor, binning, parts, length, steps)
     places, counts = np.empty(len(events), np.uint32), np.empty(len(events), np.uint16)
@@ -144,7 +146,7 @@ def _fewer(binning: Binning) -> str:
     """What makes the sequence shorter."""
     if binning.bins is not None:
         return "take fewer bins"
-    return f"take a larger {'window' if binning.window is not None else 'count'}, a limit by most"
+    return f"take a larger {'window' if binning.window is not None else 'count'}, a limit of steps (most, --steps)"
 
 
 def _sorted(events: Events, sensor: Sensor, binning: Binning, parts: int, length: int, steps: int) -> SparseFrames:

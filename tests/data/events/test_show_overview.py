@@ -41,6 +41,35 @@ def made(train: list[int], test: list[int], **options: int) -> EventSplits:
     )
 
 
+class Damaged(Made):
+    """The second recording cannot be read, the third not be binned."""
+
+    def read(self, index: int) -> Events:
+        if index == 1:
+            raise DataError(f"{self.where(index)}: truncated")
+        events = super().read(index)
+        events["t"] *= 2**40 if index == 2 else 1
+        return events
+
+
+def test_bad_recordings_are_named_or_left_out() -> None:
+    splits = replace(made([0], [2, 0]), train=Damaged("made train", [0, 1, 1, 2, 1]))
+    with pytest.raises(DataError, match=r"^made train/1: truncated$"):
+        overview(splits)
+    found = overview(splits, skip_bad=True)
+    assert (found.parts[0].recordings, found.parts[0].read, found.parts[0].events) == (5, 3, (4, 7, 8))
+    assert found.skipped[0] == "made train/1: truncated"
+    assert found.skipped[1].startswith("made train/2: a sequence of ")
+    assert len(found.skipped) == 2
+    with pytest.raises(DataError, match=r"made train: none of 1 recordings can be read: .*train/1: truncated"):
+        overview(replace(splits, train=OnlyBad("made train", [0, 1])), most=2, skip_bad=True)
+
+
+class OnlyBad(Damaged):
+    def read(self, index: int) -> Events:
+        return super().read(1)
+
+
 def test_small_data_sets_are_read_whole() -> None:
     splits = made([0, 1, 1, 2, 1], [2, 0])
     found = overview(splits)

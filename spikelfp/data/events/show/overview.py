@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spikelfp.data.events.event import Events
+from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.recordings import EventSplits, Recordings
 from spikelfp.errors import DataError, UserError
 
@@ -54,46 +56,71 @@ class Overview:
     skipped: tuple[str, ...]
 
 
-def overview(splits: EventSplits, most: int = 200) -> Overview:
+def overview(splits: EventSplits, most: int = 200, skip_bad: bool = False) -> Overview:
     """Read at most ``most`` recordings of all parts together, evenly chosen, and say what is in them.
+
+    skip_bad: leave out, and list, those of them that cannot be read or binned.
 
     Raises:
         UserError: for fewer than a recording of each part.
-        DataError: for a recording that cannot be read, and for a part without any.
+        DataError: for a part of which none of the recordings can be read, and, unless ``skip_bad``, for the first one
+            that cannot be.
     """
     parts = {"train": splits.train, "test": splits.test}
     if most < len(parts):
         raise UserError(f"an overview reads a recording of each of the {len(parts)} parts or more, got {most}")
+    skipped = list(splits.skipped)
+    found = tuple(
+        _part(name, part, splits, most // len(parts), skipped if skip_bad else None) for name, part in parts.items()
+    )
     return Overview(
         name=splits.name,
         sensor=str(splits.train.sensor),
         shape=splits.pipeline.sensor(splits.train.sensor).shape,
         class_names=splits.train.class_names,
-        parts=tuple(_part(name, part, splits, most // len(parts)) for name, part in parts.items()),
-        skipped=splits.skipped,
+        parts=found,
+        skipped=tuple(skipped),
     )
 
 
-def _part(name: str, recordings: Recordings, splits: EventSplits, most: int) -> PartOverview:
+def _part(name: str, recordings: Recordings, splits: EventSplits, most: int, skipped: list[str] | None) -> PartOverview:
+    """skipped: takes what is wrong with recordings; ``None``: that is raised."""
     if len(recordings) == 0:
         raise DataError(f"{recordings.name}: holds no recordings")
     chosen = np.unique(np.linspace(0, len(recordings) - 1, min(most, len(recordings))).round().astype(int))
     events, milliseconds, steps = [], [], []
     for index in chosen.tolist():
-        recording = recordings.read(index)
+        try:
+            recording, length = _read(recordings, index, splits.pipeline)
+        except DataError as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
+            continue
         events.append(len(recording))
         milliseconds.append((int(recording["t"][-1]) - int(recording["t"][0])) / 1000)
-        steps.append(splits.pipeline(recording, recordings.sensor).steps)
+        steps.append(length)
+    if not events:
+        raise DataError(f"{recordings.name}: none of {len(chosen)} recordings can be read: {(skipped or [''])[-1]}")
     classes = np.bincount(recordings.labels, minlength=len(recordings.class_names))
     return PartOverview(
         name=name,
         recordings=len(recordings),
         per_class=tuple(classes.tolist()),
-        read=len(chosen),
+        read=len(events),
         events=_spread(events),
         milliseconds=_spread(milliseconds),
         steps=_spread(steps),
     )
+
+
+def _read(recordings: Recordings, index: int, pipeline: Pipeline) -> tuple[Events, int]:
+    """The events of a recording, and the steps of its sequence."""
+    recording = recordings.read(index)
+    try:
+        return recording, pipeline(recording, recordings.sensor).steps
+    except UserError as error:
+        raise type(error)(f"{recordings.where(index)}: {error}") from error
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -33,7 +33,8 @@ def folder(
     sensor: Sensor | None = None,
     pipeline: Pipeline = PIPELINE,
 ) -> EventSplits:
-    """The recordings in the folder ``rest``, a path from the folder one is in or from the data folder.
+    """The recordings in the folder ``rest``, a path from ``data_dir``, if it is given, or from the folder one is in, or
+    from the usual data folder.
 
     It holds one folder for each class, with files that :func:`~spikelfp.data.events.readers.read` knows in it or in
     folders below. Classes are sorted by name, or by number where all names are numbers. Or it holds ``train`` and

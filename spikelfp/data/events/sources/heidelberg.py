@@ -83,10 +83,10 @@ def hdf5(
 ) -> EventSplits:
     """Any file in the layout of the Spiking Heidelberg Digits, or a folder with such files for ``train`` and ``test``.
 
-    rest: the path, from the folder one is in or from the data folder. In a folder, the name of one file holds ``test``,
-    that of another ``train``; one with ``valid`` becomes the last of the training part. A single file is split by
-    ``extra/repetition``, if it has it: the last fifth of the repetitions is the test; else by chance, but always the
-    same way, a fifth of each class.
+    rest: the path, from ``data_dir``, if it is given, or from the folder one is in, or from the usual data folder. In a
+    folder, the name of one file holds ``test``, that of another ``train``; one with ``valid`` becomes the last of the
+    training part. A single file is split by ``extra/repetition``, if it has it: the last fifth of the repetitions is
+    the test; else by chance, but always the same way, a fifth of each class.
     channels: of the line; one more than the largest unit of all files unless it is said.
 
     Raises:

@@ -16,7 +16,8 @@ def dataset_folder(data_dir: Path | None, *names: str) -> Path:
 
 
 def user_path(text: str, data_dir: Path | None) -> Path:
-    """The file or folder that a user means by ``text``: from the folder one is in, else from the data folder.
+    """The file or folder that a user means by ``text``: from ``data_dir``, if one is named, else from the folder one is
+    in, else from the usual data folder.
 
     Returns an absolute path.
 
@@ -25,8 +26,11 @@ def user_path(text: str, data_dir: Path | None) -> Path:
     """
     if not text:
         raise DataError("the name of a file or folder is missing behind the colon")
-    candidates = [Path(text).expanduser().absolute(), data_folder(data_dir) / Path(text).expanduser()]
+    here, there = Path.cwd(), data_folder(data_dir)
+    named = Path(text).expanduser()
+    candidates = [folder / named for folder in ((here, there) if data_dir is None else (there, here))]
     for candidate in candidates:
         if os.path.exists(candidate):
             return candidate
-    raise DataError(f"there is no {' and no '.join(map(str, dict.fromkeys(candidates)))}")
+    hint = "" if named.is_absolute() else "; name the folder it lies in with --data-dir"
+    raise DataError(f"there is no {' and no '.join(map(str, dict.fromkeys(candidates)))}{hint}")

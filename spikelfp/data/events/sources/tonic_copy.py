@@ -89,6 +89,7 @@ def _staged(dataset: Any) -> Iterator[None]:
                 f"{place / archive}: damaged or not the original (its md5 is not {md5}): remove or replace it"
             )
     stage = place.with_name(f".{place.name}.{os.getpid()}.part")
+    missing = [folder for folder in stage.parents if not os.path.exists(folder)]
     try:
         stage.mkdir(parents=True)
         if present:
@@ -99,6 +100,9 @@ def _staged(dataset: Any) -> Iterator[None]:
     finally:
         dataset.location_on_system = str(place)
         shutil.rmtree(stage, ignore_errors=True)
+        for folder in missing:  # those that were made for nothing
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
 
 def _move(stage: Path, place: Path) -> None:
