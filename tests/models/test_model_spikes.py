@@ -49,5 +49,6 @@ def test_a_sequence_in_parts_equals_the_whole(name):
     tail, state = net.run(x[5:], state)
     assert torch.equal(torch.cat([head, middle, tail]), whole)
     assert torch.equal(whole, net(x))
-    assert torch.equal(state[-1], end[-1])  # membranes of the outputs
-    assert not torch.equal(net.run(x[5:])[1][-1], end[-1])
+    # Membranes of the outputs: a product of few rows may sum in another order than one of many.
+    assert torch.allclose(state[-1], end[-1], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(net.run(x[5:])[1][-1], end[-1], rtol=1e-3, atol=1e-3)

@@ -1,0 +1,53 @@
+"""Logistic regression on how many events there were where and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+from benchmarks.events.runs import VALIDATION, VALIDATION_SEED
+from spikelfp.data import DataSplits
+from spikelfp.data.samples import Samples
+
+Vectors = tuple[NDArray[np.float32], NDArray[np.int64]]
+SCALES = {"divided by the largest": MaxAbsScaler, "standardised": StandardScaler}
+"""How a feature is scaled by its values in training."""
+STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+"""Inverse regularisation strengths."""
+ITERATIONS = 2000
+
+
+def vectors(samples: Samples, steps: int) -> Vectors:
+    """All samples ``[N, F]`` with their sequences padded to ``steps`` and flattened, and the classes ``[N]``."""
+    batch, labels = samples.__getitems__(range(len(samples)))
+    values = batch.values.transpose(0, 1).numpy()[:, :steps]
+    padded = np.zeros((len(values), steps, *values.shape[2:]), np.float32)
+    padded[:, : values.shape[1]] = values
+    return padded.reshape(len(values), -1), labels.numpy()
+
+
+def logistic_regression(splits: DataSplits, steps: int) -> dict[str, Any]:
+    """Test accuracy of the scale and strength with the best validation accuracy, trained again on all of the training
+    part; ``steps`` of a sequence at most."""
+    held_out = splits.with_validation(VALIDATION, VALIDATION_SEED)
+    assert held_out.validation is not None
+    train, validation = vectors(held_out.train, steps), vectors(held_out.validation, steps)
+    tried = [(_score(train, validation, *choice), choice) for choice in _choices()]
+    best, (scale, strength) = max(tried, key=lambda one: one[0])
+    accuracy = _score(vectors(splits.train, steps), vectors(splits.test, steps), scale, strength)
+    return {"accuracy": accuracy, "validation": best, "scale": scale, "C": strength}
+
+
+def _choices() -> Iterator[tuple[str, float]]:
+    return ((scale, strength) for scale in SCALES for strength in STRENGTHS)
+
+
+def _score(train: Vectors, judged: Vectors, scale: str, strength: float) -> float:
+    model = make_pipeline(SCALES[scale](), LogisticRegression(C=strength, max_iter=ITERATIONS))
+    return float(model.fit(*train).score(*judged))

@@ -1,0 +1,32 @@
+"""Results that were found already, so that a long benchmark can stop and go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from spikelfp.files import write_text
+
+WHERE = ("data_dir", "cache_dir")
+"""Settings that change nothing about a result."""
+
+
+class Ledger:
+    """Results by their settings, in the JSON file ``path``, which is written after each of them.
+
+    resume: begin with those that ``path`` holds; otherwise with none.
+    """
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        self.path = path
+        self.found: dict[str, Any] = json.loads(path.read_text()) if resume and path.exists() else {}
+
+    def once(self, settings: dict[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of ``settings``, by ``find()`` unless it is there."""
+        key = json.dumps({k: v for k, v in settings.items() if k not in WHERE}, sort_keys=True)
+        if key not in self.found:
+            self.found[key] = find()
+            write_text(self.path, json.dumps(self.found, indent=1) + "\n")
+        return self.found[key]
