@@ -58,6 +58,7 @@ TASKS = {
         },
         RECURRENT,
         {"window": 50.0, "steps": 26, "levels": 255},
+        {"hidden": (512,)},
     ),
     "fsdd-cochlea": Task(
         {

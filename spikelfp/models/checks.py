@@ -18,7 +18,10 @@ def check_sizes(sizes: Sequence[int]) -> None:
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """``(channels, height, width)``."""
     if len(shape) != 3 or any(size < 1 for size in shape):
-        raise ShapeError(f"an image shape is (channels, height, width), got {tuple(shape)}")
+        raise ShapeError(
+            f"an image shape is (channels, height, width), got {tuple(shape)}: networks of dense layers (mlp, lif-mlp, "
+            "lif-rnn) take any"
+        )
     channels, height, width = shape
     return channels, height, width
 
