@@ -48,7 +48,7 @@ def make_recordings(folder: Path, each: int = 60) -> None:
             np.save(folder / name / f"{number:02}.npy", record_a_bar(toward, random))
 
 
-def main(epochs: int = 30, recordings: str | None = None) -> float:
+def main(epochs: int = 12, recordings: str | None = None) -> float:
     """Train, export in 8 bits, compare every spike; returns the test accuracy."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -48,7 +48,11 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_what_is_interrupted_is_no_cache(tmp_path, sent):
-    child = in_child(lambda: binned(Toy(3000, seconds=0.01), WINDOW, cache_dir=tmp_path, workers=2))
+    def build():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+        binned(Toy(3000, seconds=0.01), WINDOW, cache_dir=tmp_path, workers=2)
+
+    child = in_child(build)
     wait_for(lambda: any((each / "places.bin").exists() for each in tmp_path.iterdir()))
     os.kill(child, sent)
     assert status_of(child) == (1 if sent == signal.SIGINT else -signal.SIGKILL)
