@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from spikelfp.command import OK, new_app, print_json
-from spikelfp.data.events import Binning, EventSplits, Pipeline, load_recordings
+from spikelfp.data.events import EventSplits, load_recordings
 from spikelfp.data.events.cache import Entry, clear_caches, limit_bytes, list_caches
 from spikelfp.data.events.cache import cache_dir as place_of
-from spikelfp.data.events.readers import can_read, read
+from spikelfp.data.events.pipeline import USUAL
+from spikelfp.data.events.readers import can_read
 from spikelfp.data.events.show import overview, overview_text
 from spikelfp.data.names import check_data_name, is_event_data
 from spikelfp.errors import DataError, UserError
-from spikelfp.report import show_events, show_recording
+from spikelfp.report import show_file, show_recording
 from spikelfp.training.config import RunConfig
 from spikelfp.training.event_options import pipeline_of
 
@@ -33,9 +34,6 @@ CacheDir = Annotated[
     str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="$SPIKELFP_CACHE")
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out files that cannot be read, and list them")]
-FILE_STEPS = 20
-"""Steps that a recording which belongs to no data set is shown in."""
-
 Steps = Annotated[int | None, typer.Option(help="steps of the sequence", show_default="the data set's")]
 Window = Annotated[float | None, typer.Option(help="ms of a step", show_default="the data set's")]
 Transforms = Annotated[
@@ -64,9 +62,7 @@ def show_command(
     if Path(what).is_file():
         if index is not None or label is not None:
             raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
-        recording = read(what)
-        pipeline = pipeline_of(wanted, Pipeline(Binning(bins=FILE_STEPS)))
-        show_events(recording.events, recording.sensor, out, name=Path(what).name, where=what, pipeline=pipeline)
+        show_file(what, out, pipeline=pipeline_of(wanted, USUAL))
     else:
         splits = _recordings(what, data_dir, skip_bad)
         pipeline = pipeline_of(wanted, splits.pipeline)

@@ -37,3 +37,7 @@ class Pipeline:
         """All that the result depends on besides the events, as text: equal texts, equal sequences."""
         steps: list[dict[str, Any]] = [{"kind": type(each).__name__, **each.parameters()} for each in self.transforms]
         return json.dumps({"format": FORMAT, "transforms": steps, "binning": asdict(self.binning)}, sort_keys=True)
+
+
+USUAL = Pipeline(Binning(bins=20))
+"""How recordings become sequences where neither a data set nor the user says otherwise."""

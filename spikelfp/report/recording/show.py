@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from spikelfp.data.events import Binning, Events, EventSplits, Pipeline, Sensor
+from spikelfp.data.events import Events, EventSplits, Pipeline, Sensor
+from spikelfp.data.events.pipeline import USUAL
 from spikelfp.data.events.readers import read
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
@@ -13,9 +14,6 @@ from spikelfp.report.recording.animation import animate
 from spikelfp.report.recording.facts import Recording, of_data_set
 from spikelfp.report.recording.page import page
 from spikelfp.report.recording.sheet import sheet
-
-USUAL = Pipeline(Binning(bins=20))
-"""How a recording of no data set is made into a sequence unless the user says otherwise."""
 
 
 def show_recording(
@@ -38,7 +36,7 @@ def show_file(
     """See :func:`spikelfp.report.show_file`."""
     check_kind(out)
     found = read(path, sensor=sensor)
-    return show_events(found.events, found.sensor, out, name=Path(path).name, pipeline=pipeline)
+    return show_events(found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline)
 
 
 def show_events(

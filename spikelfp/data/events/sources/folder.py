@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from spikelfp.data.events.binning import Binning
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.pipeline import Pipeline
+from spikelfp.data.events.pipeline import USUAL, Pipeline
 from spikelfp.data.events.readers import read
 from spikelfp.data.events.recordings import EventSplits, Recordings, prefixes
 from spikelfp.data.events.sources.compose import Subset
@@ -17,8 +16,6 @@ from spikelfp.data.events.sources.folder_sensor import Extent, common_sensor, ex
 from spikelfp.data.events.sources.place import user_path
 from spikelfp.data.events.sources.splits import by_name
 from spikelfp.errors import DataError
-
-PIPELINE = Pipeline(Binning(bins=20))
 
 Complain = Callable[[str], None]
 """Takes what is bad about a file or a class: raises it, or lists it where bad ones are skipped."""
@@ -31,7 +28,7 @@ def folder(
     *,
     skip_bad: bool = False,
     sensor: Sensor | None = None,
-    pipeline: Pipeline = PIPELINE,
+    pipeline: Pipeline = USUAL,
 ) -> EventSplits:
     """The recordings in the folder ``rest``, a path from ``data_dir``, if it is given, or from the folder one is in, or
     from the usual data folder.

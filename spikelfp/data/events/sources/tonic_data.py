@@ -31,9 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from spikelfp.data.events.binning import Binning
 from spikelfp.data.events.event import Events, check_events
-from spikelfp.data.events.pipeline import Pipeline
+from spikelfp.data.events.pipeline import USUAL
 from spikelfp.data.events.readers import read
 from spikelfp.data.events.recordings import EventSplits, Recordings, prefixes
 from spikelfp.data.events.sources.compose import Joined, Subset
@@ -45,8 +44,6 @@ from spikelfp.data.events.sources.tonic_classes import Options, class_of, parts_
 from spikelfp.data.events.sources.tonic_copy import open_copy, place_of
 from spikelfp.data.events.sources.walk import walk
 from spikelfp.errors import DataError
-
-PIPELINE = Pipeline(Binning(bins=20))
 
 
 class TonicRecordings(Recordings):
@@ -137,12 +134,12 @@ def tonic(rest: str, data_dir: Path | None = None, *, skip_bad: bool = False) ->
     learnt = [TonicRecordings(f"{name} train", kind, place, options) for options in parts.train]
     if parts.test is not None:
         train: Recordings = learnt[0] if len(learnt) == 1 else Joined(learnt, f"{name} train")
-        return EventSplits(name, train, TonicRecordings(f"{name} test", kind, place, parts.test), PIPELINE)
+        return EventSplits(name, train, TonicRecordings(f"{name} test", kind, place, parts.test), USUAL)
     (everything,) = learnt
     everything.name = name
     first, second = stratified(everything.labels, everything.class_names, "tonic")
     return EventSplits(
-        name, Subset(everything, first, f"{name} train"), Subset(everything, second, f"{name} test"), PIPELINE
+        name, Subset(everything, first, f"{name} train"), Subset(everything, second, f"{name} test"), USUAL
     )
 
 
