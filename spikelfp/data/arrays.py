@@ -126,7 +126,9 @@ def arrays(
     steps = None if lengths is None else _check_lengths(lengths, values)
     if steps is not None:
         inside = torch.arange(values.shape[1]) < steps.unsqueeze(1)
-        values = values.where(inside.view(*inside.shape, *(1,) * (values.dim() - 2)), torch.zeros((), dtype=values.dtype))
+        values = values.where(
+            inside.view(*inside.shape, *(1,) * (values.dim() - 2)), torch.zeros((), dtype=values.dtype)
+        )
     if values.is_floating_point():
         bad = ~torch.isfinite(values).flatten(1).all(1)
         if bad.any():
@@ -151,7 +153,9 @@ def class_numbers(labels: Any) -> Tensor:
             raise DataError(
                 f"labels are class numbers, got {array.dtype}: np.unique(y, return_inverse=True)[1] numbers names"
             )
-        values = torch.from_numpy(np.ascontiguousarray(array.astype(np.int64 if array.dtype.kind in "iu" else array.dtype)))
+        values = torch.from_numpy(
+            np.ascontiguousarray(array.astype(np.int64 if array.dtype.kind in "iu" else array.dtype))
+        )
     if values.is_floating_point() or values.is_complex():
         hint = "y.argmax(1) of one-hot rows" if values.dim() == 2 else "y.astype(int) or y.long() if they are classes"
         raise DataError(
@@ -229,7 +233,8 @@ def _check_count(values: Tensor, labels: Tensor) -> None:
 def _scale(values: Tensor, scale: float | None) -> float:
     if scale is None and values.dtype == torch.uint8 and int(values.max()) > 1:
         raise UserError(
-            f"inputs are uint8 with values up to {int(values.max())}: say scale=1/255 for pixels, or scale=1 to keep them"
+            f"inputs are uint8 with values up to {int(values.max())}: say scale=1/255 for pixels, or scale=1 to keep "
+            "them"
         )
     if scale is not None and not 0 < scale < float("inf"):
         raise DataError(f"scale must be positive and finite, got {scale}")

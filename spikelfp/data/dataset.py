@@ -87,7 +87,8 @@ class ArrayDataset(Samples):
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The samples ``indices`` as one batch (float32 ``[B, ...]``, int64 ``[B]``), ``B`` may be 0.
 
-        torch's ``DataLoader`` calls this once a batch, whose default collate leaves it whole. The tensors are copies: changing them changes no data.
+        torch's ``DataLoader`` calls this once a batch, and its default collate leaves it whole. The tensors are copies:
+        changing them changes no data.
         """
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         return fetched(self.values(self.images[index]), self.labels[index.to(self.labels.device)])

@@ -56,7 +56,7 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
 
 
 def unaugmented(dataset: Dataset[Any]) -> Dataset[Any]:
-    """A data set as it is evaluated: :class:`Samples` without augmentation, any other as it is; of a subset likewise."""
+    """A data set as it is evaluated: :class:`Samples` without augmentation, any other as it is; subsets alike."""
     return innermost(dataset, lambda own: own.plain() if isinstance(own, Samples) else own)
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import check_name
+from spikelfp.rewards.base import no_classes
 from spikelfp.rewards.convergence import Convergence
 from spikelfp.rewards.difference import Counterfactual, Metric, Reference, counterfactuals, difference_reward
 from spikelfp.rewards.initial import GlobalReward, initial_reward
-from spikelfp.rewards.base import no_classes
 from spikelfp.rewards.mask import from_front, masked, to_front
 
 

@@ -20,7 +20,7 @@ from spikelfp.described import described
 from spikelfp.errors import CheckpointError
 from spikelfp.files import write_tensors
 from spikelfp.nn import Recomputed
-from spikelfp.rules import Composite, Rule, using
+from spikelfp.rules import Composite, Rule, lending
 
 FORMAT = 1
 """Version of the layout below."""
@@ -90,8 +90,8 @@ def constants(net: torch.nn.Module) -> dict[str, str]:
 
 
 def layer_rules(net: torch.nn.Module, rule: Rule | Composite) -> dict[str, str]:
-    """Describe the rule of each layer while ``rule`` trains the network, by name."""
-    with using(net, rule):
+    """Describe the rule of each layer while a method lends ``rule`` to those without one of their own, by name."""
+    with lending(net, rule):
         own = {name: getattr(layer, "rule", None) for name, layer in net.named_modules()}
     return {name: described(each) for name, each in own.items() if isinstance(each, Rule)}
 
@@ -136,8 +136,7 @@ def check_settings(
     for what, own in settings.items():
         there = content.get(what, own)  # the first version wrote fewer of them
         if there != own:
-            name = what.replace("_", " ") if what in ("max_weight", "readout_steps", "parameter_groups") else what
-            raise CheckpointError(f"{path} was written with {name} {there}, {who} {own}")
+            raise CheckpointError(f"{path} was written with {what} {there}, {who} {own}")
 
 
 def restore_schedule(scheduler: Any, optimizer: Optimizer, content: dict[str, Any]) -> None:

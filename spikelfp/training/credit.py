@@ -59,18 +59,20 @@ def settings_of(method: Method) -> dict[str, Any]:
     return {"method": method.name, **{f"{name} (of the method)": text for name, text in own.items()}}
 
 
-def classes_by(method: Method, scores: Tensor) -> Tensor:
+def classes_by(method: Method | None, scores: Tensor) -> Tensor:
     """Choose the class ``[B]`` of samples by their summed outputs ``[B, C]``, as the reward of the method has it.
+
+    Without a method, the largest output.
 
     Raises:
         UserError: where outputs are no classes.
     """
-    reward = getattr(_last(method), "reward", None)
+    reward = None if method is None else getattr(_last(method), "reward", None)
     if isinstance(reward, Reward):
         return reward.classes(scores)
     if scores.shape[-1] < 2:
         raise UserError(
-            f"a network with a single output names no class under {method.name}: rewards.Binary decides by its sign; "
+            "a network with a single output has no largest one to name a class: rewards.Binary decides by its sign; "
             "predict(X, scores=True) gives the output"
         )
     return scores.argmax(-1)
@@ -97,7 +99,10 @@ def check_targets(method: Method, outputs: Tensor, labels: Tensor, whole: Tensor
         return
     count = outputs.shape[-1]
     for part in (method.first, method.then) if isinstance(method, WarmUp) else (method,):
-        reward, built_in = getattr(part, "reward", None), getattr(part, "loss", None) in [losses[name] for name in losses]
+        reward, built_in = (
+            getattr(part, "reward", None),
+            getattr(part, "loss", None) in [losses[name] for name in losses],
+        )
         by_class = built_in or (isinstance(reward, Reward) and type(reward).target is Reward.target)
         if by_class and not are_classes(labels):
             hint = "y.argmax(1) for one-hot rows" if labels.dim() == 2 else "y.long() if they are classes"
@@ -110,7 +115,8 @@ def check_targets(method: Method, outputs: Tensor, labels: Tensor, whole: Tensor
         if by_class and ((known < 0) | (known >= count)).any():
             first = int(((known < 0) | (known >= count)).nonzero()[0])
             raise ShapeError(
-                f"label {int(known[first])} of sample {first} is outside 0 to {count - 1}: the network has {count} outputs"
+                f"label {int(known[first])} of sample {first} is outside 0 to {count - 1}: the network has {count} "
+                "outputs"
             )
         if isinstance(reward, Reward) and not by_class:
             reward.target(torch.zeros_like(outputs), labels)
@@ -147,7 +153,9 @@ def _rule(rule: Any, method: str) -> rules.Rule | rules.Composite | None:
         return None
     if isinstance(rule, str):
         if method != "lfp":
-            raise UserError(f'rules by name are of LFP, got rule={rule!r} with method="{method}": hand in rules.Surrogate(…)')
+            raise UserError(
+                f'rules by name are of LFP, got rule={rule!r} with method="{method}": hand in rules.Surrogate(…)'
+            )
         return rules.rules[rule](rules.RuleOptions(constant_statistics=False))
     if isinstance(rule, type) and issubclass(rule, rules.Rule) and not _needs_arguments(rule):
         rule = rule()

@@ -57,9 +57,15 @@ def check_options(trainer: type, unknown: dict[str, Any]) -> None:
             if p.kind is p.KEYWORD_ONLY
         ]  # fmt: skip
         if name in ("steps", "encoding", "recompute", "chunk", "readout_steps"):
-            raise UserError(f"{name} is an option of TemporalTrainer, which trains on sequences; {trainer.__name__} is not")
+            raise UserError(
+                f"{name} is an option of TemporalTrainer, which trains on sequences; {trainer.__name__} is not"
+            )
         if name in ("epochs", "validation", "patience"):
-            raise UserError(f"{name} is an argument of fit: trainer.fit(train, epochs=…, {name}=…)".replace("epochs=…, epochs=…", "epochs=…"))
+            raise UserError(
+                f"{name} is an argument of fit: trainer.fit(train, epochs=…, {name}=…)".replace(
+                    "epochs=…, epochs=…", "epochs=…"
+                )
+            )
         meant = MEANT.get(name)
         if meant in valid:
             raise UserError(f"unknown option of {trainer.__name__} {name!r}: it is called {meant} here")

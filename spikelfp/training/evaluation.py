@@ -53,15 +53,25 @@ def evaluate(
     seed: int,
     device: torch.device,
     world: World,
-    method: Method,
+    method: Method | None = None,
     chunk: int | None = None,
 ) -> Evaluation:
     """Accuracy by outputs accumulated over the steps that count; from rest for every batch, the network's mode and
     random state kept.
 
-    method: that says which class outputs stand for. batch_of: makes a :class:`Batch` of samples and labels on the device. chunk: steps that run at a time, each chunk
-    from the state that the one before left; by default the whole sequence. Several workers take turns at the batches of
-    the ``loader``, the same for all, and all of them get the result of the whole.
+    Several workers take turns at the batches of the ``loader``, the same for all, and all of them get the result of the
+    whole.
+
+    Args:
+        net: the network.
+        loader: pairs of samples and labels.
+        batch_of: makes a :class:`Batch` of samples and labels on the device.
+        seed: of the random numbers.
+        device: of the network.
+        world: the workers.
+        method: says which class outputs stand for; ``None``: the one with the largest output.
+        chunk: steps that run at a time, each chunk from the state that the one before left; by default the whole
+            sequence.
 
     Raises:
         UserError: for labels or outputs that are no classes: there is no accuracy then.

@@ -148,8 +148,8 @@ def _own(optimizer: Optimizer, net: torch.nn.Module, lr: float | None) -> Optimi
     foreign = sum(id(p) not in known for group in optimizer.param_groups for p in group["params"])
     if foreign:
         raise UserError(
-            f"the optimiser holds {foreign} parameters that are not of this network: make it of net.parameters(), after "
-            "the last conversion of the network"
+            f"the optimiser holds {foreign} parameters that are not of this network: make it of net.parameters(), "
+            "after the last conversion of the network"
         )
     return optimizer
 

@@ -78,9 +78,9 @@ class Planned:
             else "the data set or the batch size changed, go on with those of before"
         )
         raise CheckpointError(
-            f"training was scheduled for {self.scheduled} steps ({schedule.name}), now for {end - self.schedule_start}, "
-            f"and stands at {done}: the schedule cannot be stretched in the middle; {finish}, or start a new one with a "
-            "new trainer of the same network"
+            f"training was scheduled for {self.scheduled} steps ({schedule.name}), now for "
+            f"{end - self.schedule_start}, and stands at {done}: such a schedule cannot be stretched in the middle; "
+            f"{finish}, or start a new one with a new trainer of the same network"
         )
 
 

@@ -185,8 +185,8 @@ def check_length(schedule: LRScheduler, steps: int) -> None:
     total = getattr(schedule, "total_steps", None)
     if isinstance(total, int) and total - max(schedule.last_epoch, 0) < steps:
         raise UserError(
-            f"the {type(schedule).__name__} was made for {total} steps, and training takes {steps} more: schedules step "
-            "once per update; a function (optimizer, steps) is told how many there are"
+            f"the {type(schedule).__name__} was made for {total} steps, and training takes {steps} more: schedules "
+            "step once per update; a function (optimizer, steps) is told how many there are"
         )
 
 

@@ -65,9 +65,7 @@ class FromDataset:
 
     def in_order(self) -> DataLoader[Any]:
         """All samples in the order of the data, without augmentation."""
-        return batches(
-            unaugmented(self.dataset), self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers
-        )
+        return batches(unaugmented(self.dataset), self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers)
 
 
 class FromLoader:
@@ -142,8 +140,8 @@ def source_of(data: Any, batch_size: int, seed: int, workers: int, part: str = "
     """Find out what a trainer was handed.
 
     Args:
-        data: a map-style data set of pairs, a ``DataLoader`` of them, a :class:`~spikelfp.data.DataSplits`, or a pair of
-            arrays.
+        data: a map-style data set of pairs, a ``DataLoader`` of them, a :class:`~spikelfp.data.DataSplits`, or a
+            pair of arrays.
         batch_size, seed, workers: those of the trainer, for all but a loader.
         part: of a ``DataSplits``.
 
@@ -163,7 +161,9 @@ def source_of(data: Any, batch_size: int, seed: int, workers: int, part: str = "
             f"{type(data).__name__} of shape {list(getattr(data, 'shape', []))} has no labels: hand in {FORMS}"
         )
     elif isinstance(data, IterableDataset):
-        raise UserError("a data set that is only iterated has no order to shuffle and resume: put a DataLoader around it")
+        raise UserError(
+            "a data set that is only iterated has no order to shuffle and resume: put a DataLoader around it"
+        )
     elif not (hasattr(data, "__getitem__") and hasattr(data, "__len__")) or isinstance(data, (str, dict, bytes)):
         raise UserError(f"training data is {FORMS}, got {type(data).__name__}")
     return FromDataset(data, batch_size, seed, workers)
@@ -222,7 +222,9 @@ def _of_pair(inputs: Any, labels: Any) -> Dataset[Any]:
     """Arrays as a data set: classes, or targets of any kind."""
     if isinstance(inputs, Sequences):
         raise UserError("sequences with labels: data.arrays(X, y, sequences=True, lengths=…), samples first")
-    targets = labels if isinstance(labels, Tensor) else np.asarray(labels) if not hasattr(labels, "to_numpy") else labels
+    targets = (
+        labels if isinstance(labels, Tensor) else np.asarray(labels) if not hasattr(labels, "to_numpy") else labels
+    )
     real = isinstance(targets, Tensor) and targets.is_floating_point()
     if isinstance(targets, np.ndarray):
         real = targets.dtype.kind == "f"

@@ -24,7 +24,7 @@ from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer, Neurons
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
-from spikelfp.rules import Composite, Rule
+from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training import checkpoint
 from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
 from spikelfp.training.clipping import clip_adaptive_
@@ -144,9 +144,14 @@ class Trainer:
         self.planned = Planned()
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
-        self._projecting = [layer for layer in net.modules() if isinstance(layer, Layer) and hasattr(layer, "project")]
+        self._projecting: list[Any] = [
+            layer.project for layer in net.modules() if isinstance(layer, Layer) and hasattr(layer, "project")
+        ]
+        self._limit = 0.0 if max_weight is None else float(max_weight)
         decays = {id(layer.decay) for layer in net.modules() if isinstance(layer, Neurons)}
-        self._capped = [p for p in net.parameters() if id(p) not in decays] if max_weight is not None else []
+        self._capped: list[Tensor] = (
+            [p for p in net.parameters() if id(p) not in decays] if max_weight is not None else []
+        )
         kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
         self._dtype = next(iter(kinds)) if len(kinds) == 1 else None
 
@@ -285,10 +290,10 @@ class Trainer:
         """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
         if self._capped:
             with torch.no_grad():
-                torch._foreach_clamp_max_(self._capped, self.max_weight)
-                torch._foreach_clamp_min_(self._capped, -cast(float, self.max_weight))
-        for layer in self._projecting:
-            layer.project()
+                torch._foreach_clamp_max_(self._capped, self._limit)
+                torch._foreach_clamp_min_(self._capped, -self._limit)
+        for project in self._projecting:
+            project()
         if self.grids is not None:
             self.grids.settle(self.position.step)
 
@@ -444,7 +449,8 @@ class Trainer:
         with torch.random.fork_rng(devices=forked), torch.no_grad():
             shown = self.batch(x, labels).sequence
             self.net.eval()
-            outputs = self.net(sample_slice(shown, 0, 1))
+            with lending(self.net, self.method.at(self.position.step).rule):
+                outputs = self.net(sample_slice(shown, 0, 1))
             self.net.train(training)
         for name, choice in known.items():
             choice.events = events[name]
@@ -468,7 +474,7 @@ class Trainer:
         """Refuse a validation that could find no accuracy."""
         if not are_classes(labels):
             raise UserError(
-                f"validation counts right classes, and labels of {labels.dtype} and shape {list(labels.shape)} are none: "
-                "leave out validation, and judge the outputs in after_epoch"
+                f"validation counts right classes, and labels of {labels.dtype} and shape {list(labels.shape)} are "
+                "none: leave out validation, and judge the outputs in after_epoch"
             )
         classes_by(self.method, outputs.sum(0))
