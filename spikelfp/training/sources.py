@@ -210,6 +210,12 @@ def _integers(labels: Tensor) -> Tensor:
     return labels.long()
 
 
+def are_labelled(data: Any) -> bool:
+    """Whether data is arrays ``(X, y)`` or a list of samples ``(x, y)``, and not inputs alone."""
+    samples = isinstance(data, (tuple, list)) and len(data) > 0 and isinstance(data[0], tuple) and len(data[0]) == 2
+    return samples or is_pair(data)
+
+
 def is_pair(data: Any) -> bool:
     """Whether data is a pair ``(X, y)``, and not a list of samples."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:

@@ -21,7 +21,12 @@ def network(**changed):
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=options["pad"]),
         nn.BatchNorm2d(4, eps=options["eps"]),
-        nn.LIF(options["beta"], options["threshold"], options.get("reset", "subtract"), options.get("denominator", "inflow")),
+        nn.LIF(
+            options["beta"],
+            options["threshold"],
+            options.get("reset", "subtract"),
+            options.get("denominator", "inflow"),
+        ),
         options.get("pool", nn.MaxPool2d)(2),
         nn.Flatten(),
         nn.Dropout(options["p"]),
@@ -44,7 +49,9 @@ def saved(tmp_path_factory):
 
 
 def state(trainer):
-    return copy.deepcopy((trainer.net.state_dict(), trainer.optimizer.state_dict(), vars(trainer.position), trainer.history))
+    return copy.deepcopy(
+        (trainer.net.state_dict(), trainer.optimizer.state_dict(), vars(trainer.position), trainer.history)
+    )
 
 
 def assert_refused(trainer, path, named):
@@ -84,7 +91,10 @@ def test_other_constants_are_refused(saved, changed, named):
         ({"reward": "count-softmax"}, r"SpikeSequence\(\), this trainer has CountSoftmax\(\)"),
         ({"reward": rewards.SpikeSequenceV1(whole_steps=True)}, r"SpikeSequenceV1\(whole_steps=True\)"),
         ({"rule": "gamma"}, r"the rule of layer 0 is Epsilon\(.*\) in the checkpoint, Gamma\(.*\) here"),
-        ({"rule": rules.Epsilon(0.1)}, r"the rule of layer 0 is Epsilon\(constant_statistics=False\).*Epsilon\(eps=0\.1\)"),
+        (
+            {"rule": rules.Epsilon(0.1)},
+            r"the rule of layer 0 is Epsilon\(constant_statistics=False\).*Epsilon\(eps=0\.1\)",
+        ),
         ({"method": "surrogate"}, "method lfp, this trainer has surrogate"),
         ({"schedule": None}, "schedule_name one-cycle, this trainer has constant"),
         ({"lr": 0.1}, "'lr': 0.003"),
@@ -174,7 +184,9 @@ CONFIG = {"data": "digits", "hidden": (8,), "steps": 3, "epochs": 1, "batch_size
 def test_a_run_is_extended_and_its_constants_are_checked(tmp_path):
     said = []
     train(RunConfig(**CONFIG), tmp_path / "run", progress=False)
-    summary = train(RunConfig(**CONFIG | {"epochs": 3}), tmp_path / "run", resume=True, progress=False, echo=said.append)
+    summary = train(
+        RunConfig(**CONFIG | {"epochs": 3}), tmp_path / "run", resume=True, progress=False, echo=said.append
+    )
     assert summary["epochs"] == 3
     assert any("a new one follows over the 6 steps" in line for line in said)
     assert "epochs: 3\n" in (tmp_path / "run" / "config.yaml").read_text()

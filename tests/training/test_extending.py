@@ -80,7 +80,9 @@ def test_a_schedule_with_an_end_is_not_stretched_in_the_middle():
     trainer.should_stop = lambda: trainer.position.step >= 5
     trainer.fit(TRAIN, 2)
     weights = [p.clone() for p in trainer.net.parameters()]
-    with pytest.raises(CheckpointError, match=r"scheduled for 8 steps \(one-cycle\), now for 12.*finish it first \(epochs=2\)"):
+    with pytest.raises(
+        CheckpointError, match=r"scheduled for 8 steps \(one-cycle\), now for 12.*finish it first \(epochs=2\)"
+    ):
         trainer.fit(TRAIN, 3)
     assert all(torch.equal(a, b) for a, b in zip(weights, trainer.net.parameters(), strict=True))
     trainer.should_stop = lambda: False
