@@ -106,6 +106,12 @@ def check_patience(patience: int | None, validated: bool) -> None:
 
 
 def ran_out(history: list[dict[str, float]], patience: int | None) -> bool:
-    """Whether the validation accuracy has not risen above its best for ``patience`` epochs."""
+    """Whether the validation accuracy has not risen above its best for ``patience`` epochs.
+
+    Raises:
+        UserError: for a patience, and an epoch without such an accuracy.
+    """
+    if patience is not None and history and "validation_accuracy" not in history[-1]:
+        raise UserError(f"patience={patience} looks at a validation accuracy: hand in validation=…")
     seen = [row["validation_accuracy"] for row in history if "validation_accuracy" in row]
     return patience is not None and bool(seen) and len(seen) - 1 - seen.index(max(seen)) >= patience

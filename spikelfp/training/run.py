@@ -250,7 +250,7 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SignWarning)  # said already
         trainer.fit(samples, epochs, after_epoch=after_epoch, after_step=after_step)
-    if trainer.position.epoch < epochs:
+    if trainer.position.epoch < epochs and not trainer.stopped_early:
         trainer.save(folder.last)
         return None
     summary = summarise(trainer, splits, config)

@@ -103,7 +103,7 @@ class FromLoader:
             UserError: in the middle of an epoch, and for several workers.
         """
         self.check(position, world)
-        for batch in self.loader:
+        for batch in self.loader if position.batch == 0 else ():
             x, labels = pair(batch)
             yield Fed(x, labels, len(labels))
 
@@ -111,7 +111,7 @@ class FromLoader:
         """Refuse what a loader with an order of its own cannot do."""
         if world.size > 1:
             raise UserError("several workers share the batches of a data set: hand in the data set, not a DataLoader")
-        if position.batch:
+        if 0 < position.batch < len(self):
             raise UserError(
                 f"a DataLoader begins with its first batch, and training stands behind batch {position.batch} of an "
                 "epoch: go on from a checkpoint of an epoch's end, or train with the data set itself, whose order the "

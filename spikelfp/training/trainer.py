@@ -142,6 +142,7 @@ class Trainer:
         self.position, self.tally = Position(), Tally()
         self.history: list[dict[str, float]] = []
         self.planned = Planned()
+        self.stopped_early = False
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
         self._projecting: list[Any] = [
@@ -177,7 +178,7 @@ class Trainer:
         *,
         validation: Any = None,
         patience: int | None = None,
-        after_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+        after_epoch: Callable[[dict[str, float]], None] | None = None,
         after_step: Callable[[Position], None] = lambda position: None,
     ) -> list[dict[str, float]]:
         """Train up to ``epochs`` epochs in all, from wherever the last call or :meth:`load` left off.
@@ -194,8 +195,9 @@ class Trainer:
                 it has one), or arrays ``(X, y)`` (:func:`spikelfp.data.arrays`).
             epochs: in all, those before included.
             validation: data whose accuracy is measured after each epoch, as ``validation_accuracy``.
-            patience: stop once the validation accuracy has not risen for so many epochs; ``None`` to go on.
-            after_epoch: given the row of each epoch, to which it may add.
+            patience: stop once the validation accuracy has not risen for so many epochs, and set :attr:`stopped_early`;
+                ``None`` to go on.
+            after_epoch: given the row of each epoch, to which it may add (a ``validation_accuracy``, say).
             after_step: called after each step; it may :meth:`save`.
 
         Returns:
@@ -211,13 +213,16 @@ class Trainer:
         if isinstance(source, FromLoader):
             source.check(self.position, self.world)
         watched = None if validation is None else self._source(validation, "validation")
-        check_patience(patience, watched is not None)
+        check_patience(patience, watched is not None or after_epoch is not None)
         self.plan(source, epochs)
         if self.position.epoch < epochs:
             self._prepare(source, watched)
         self._schedule(source, epochs)
         self._replica = self.world.replica(self.runs(), self.device)
-        while self.position.epoch < epochs and not ran_out(self.history, patience):
+        while self.position.epoch < epochs:
+            self.stopped_early = ran_out(self.history, patience)
+            if self.stopped_early:
+                break
             with EpochBar(self.position, len(source), epochs, self.progress) as bar:
                 for x, labels, of in source.epoch(self.position, self.world):
                     seen = self.train_step(x.to(self.device), labels.to(self.device), of)
@@ -236,7 +241,8 @@ class Trainer:
             self.history.append(row)
             if isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step(plateau_metric(self.scheduler, row))
-            after_epoch(row)
+            if after_epoch is not None:
+                after_epoch(row)
         return self.history
 
     def plan(self, train: Any, epochs: int) -> str:
@@ -466,7 +472,7 @@ class Trainer:
         if self.wake and self.position.step == 0 and self.world.leads:
             with torch.random.fork_rng(devices=forked):
                 self.net.train()
-                self.woken = wake(self.net, *some(shown, mask_of(x), self.chunk))
+                self.woken = wake(self.net, *some(self.batch(x, labels).sequence, mask_of(x), self.chunk))
             if self.grids is not None:
                 self.grids.follow(self.woken)
 

@@ -260,7 +260,7 @@ def test_there_are_enough_of_them():
 def test_what_runs_is_right():
     """All forms of the same data give the same network."""
     weights = []
-    for train in (PAIRS, (X, Y), (X.numpy(), Y.numpy()), data.arrays(X, Y), (X.tolist(), np.array(Y))):
+    for train in (PAIRS, (X, Y), (X.numpy(), Y.numpy()), data.arrays(X, Y), (X.tolist(), np.array(Y.tolist()))):
         trainer = make()
         trainer.fit(train, 2)
         weights.append(torch.cat([p.detach().flatten() for p in trainer.net.parameters()]))
