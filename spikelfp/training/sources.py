@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from spikelfp.data import ArrayDataset, DataSplits, arrays, batches
 from spikelfp.data.loader import at_epoch
@@ -167,6 +167,19 @@ def source_of(data: Any, batch_size: int, seed: int, workers: int, part: str = "
     elif not (hasattr(data, "__getitem__") and hasattr(data, "__len__")) or isinstance(data, (str, dict, bytes)):
         raise UserError(f"training data is {FORMS}, got {type(data).__name__}")
     return FromDataset(data, batch_size, seed, workers)
+
+
+def unshuffled(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return the loader, but for one that shuffles: whose outputs are whose could not be told.
+
+    Raises:
+        UserError: for one that shuffles.
+    """
+    if isinstance(getattr(loader.batch_sampler, "sampler", loader.sampler), RandomSampler):
+        raise UserError(
+            "predictions of a DataLoader that shuffles are in an order of chance: make it with shuffle=False"
+        )
+    return loader
 
 
 def pair(batch: Any) -> tuple[Any, Tensor]:

@@ -11,7 +11,7 @@ from spikelfp import nn
 from spikelfp.data import encodings
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import UserError
-from spikelfp.rules import using
+from spikelfp.rules import lending
 from spikelfp.training.chunks import Carried, check_carries
 from spikelfp.training.trainer import Trainer
 
@@ -70,7 +70,7 @@ class TemporalTrainer(Trainer):
         self.chunk, self.readout_steps = chunk, readout_steps
         super().__init__(net, **options)
         if self.recompute:
-            with using(net, self.method.rule):
+            with lending(net, self.method.rule):
                 nn.check_recomputable(net, training=True)
 
     def present(self, x: Tensor | Sequences) -> Tensor:

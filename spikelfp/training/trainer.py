@@ -46,7 +46,7 @@ from spikelfp.training.parallel import ALONE, World
 from spikelfp.training.planned import Planned, check_epochs, check_patience, ran_out
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, check_length, chosen_schedule, plateau_metric
-from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of
+from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
 from spikelfp.training.state import Position, Seen, Tally
 from spikelfp.training.update import add_up, check_shared, density, fill_gradients
 from spikelfp.training.wake import wake
@@ -330,13 +330,13 @@ class Trainer:
             sequences: whether the second axis of ``X`` is time; ``None``: by :func:`spikelfp.data.arrays`.
 
         Raises:
-            UserError: for inputs that do not fit, and for classes of outputs that are none.
+            UserError: for inputs that do not fit, a DataLoader that shuffles, and classes of outputs that are none.
         """
         loader: Any
         if isinstance(data, Sequences):
             loader = [data]
         elif isinstance(data, Dataset | DataLoader | DataSplits) or are_labelled(data):
-            loader = self._source(data, "test").in_order() if not isinstance(data, DataLoader) else data
+            loader = unshuffled(data) if isinstance(data, DataLoader) else self._source(data, "test").in_order()
         else:
             known = arrays(data, torch.zeros(len(data), dtype=torch.int64), sequences=sequences)
             loader = self._source(known).in_order()

@@ -154,6 +154,10 @@ CASES = {
     "predict": (lambda: again(lambda trainer: trainer.predict(X)), RUNS),
     "predict numpy": (lambda: again(lambda trainer: trainer.predict(X.numpy())), RUNS),
     "predict one sample": (lambda: again(lambda trainer: trainer.predict(X[0])), "samples have features"),
+    "predict shuffled": (
+        lambda: again(lambda trainer: trainer.predict(DataLoader(PAIRS, batch_size=8, shuffle=True))),
+        "shuffle=False",
+    ),
     "predict without inputs": (lambda: again(lambda trainer: trainer.predict(X[:0])), "no samples"),
     "evaluate (X, y)": (lambda: again(lambda trainer: trainer.evaluate((X, Y))), RUNS),
     "evaluate X": (lambda: again(lambda trainer: trainer.evaluate(X)), "has no labels"),
