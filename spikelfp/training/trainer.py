@@ -145,8 +145,11 @@ class Trainer:
         self.stopped_early = False
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
+        # a method of the class: attention has a layer of that name
         self._projecting: list[Any] = [
-            layer.project for layer in net.modules() if isinstance(layer, Layer) and hasattr(layer, "project")
+            getattr(layer, "project")  # noqa: B009  (torch types attributes of modules as tensors)
+            for layer in net.modules()
+            if isinstance(layer, Layer) and callable(getattr(type(layer), "project", None))
         ]
         self._limit = 0.0 if max_weight is None else float(max_weight)
         decays = {id(layer.decay) for layer in net.modules() if isinstance(layer, Neurons)}

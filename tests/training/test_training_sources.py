@@ -266,6 +266,15 @@ def test_layers_may_bring_their_parameters_back_after_each_step():
     assert float(net[0].weight.detach().min()) == 0
 
 
+def test_a_layer_named_project_is_no_projection():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.ToTokens(), nn.SelfAttention(16, 2), nn.MeanToken(), nn.Linear(16, 10))
+    assert isinstance(net[1].project, nn.Linear)
+    trainer = Trainer(net, batch_size=45, device="cpu")
+    trainer.fit((X.view(90, 16, 2, 2), Y), 1)
+    assert trainer.position.step == 2
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
