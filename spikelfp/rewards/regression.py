@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.rewards.base import Reward
+from spikelfp.rewards.base import Reward, no_classes
 from spikelfp.rewards.mask import counted
 
 
@@ -22,6 +22,10 @@ class Regression(Reward):
 
     Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers, of another shape, or not finite.
     """
+
+    def classes(self, scores: Tensor) -> Tensor:
+        """Refuse: the outputs are real values."""
+        raise no_classes(self)
 
     def target(self, outputs: Tensor, labels: Any) -> Tensor:
         return real_targets(type(self).__name__, outputs, labels)
@@ -72,6 +76,10 @@ class SpikeRate(Reward):
 
     Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers ``[B, C]`` in [0, 1].
     """
+
+    def classes(self, scores: Tensor) -> Tensor:
+        """Refuse: the outputs are rates."""
+        raise no_classes(self)
 
     def target(self, outputs: Tensor, labels: Any) -> Tensor:
         if outputs.dim() != 3:

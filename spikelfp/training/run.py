@@ -83,7 +83,11 @@ def load_run(
     spec = config.spec(shape, classes)
     with torch.random.fork_rng(devices=[]):
         net = config.build(shape, classes)
-    checkpoint.load_weights(getattr(folder, weights), net)
+    saved = getattr(folder, weights)
+    content = checkpoint.read(saved)
+    checkpoint.load_weights(saved, net, content)
+    asked = {name: getattr(config, name) for name in ("steps", "encoding", "readout_steps")}
+    checkpoint.check_settings(saved, content, asked, f"{folder.config} has")
     return LoadedRun(folder, config, spec, net)
 
 
@@ -91,7 +95,7 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
     """The trainer of a resolved configuration."""
     return TemporalTrainer(
         net,
-        steps=config.steps or config.recompute + 1,  # none: sequences of events, as long as they are
+        steps=config.steps,  # none: sequences of events, as long as they are
         encoding=config.encoding,
         method=config.make_method(),
         optimizer=config.make_optimizer(),
@@ -161,11 +165,12 @@ def train(
 
 @dataclass(frozen=True)
 class _Run:
-    """A run about to train: its resolved options, its data and its trainer."""
+    """A run about to train: its resolved options, its data, its trainer, and how that goes on."""
 
     config: RunConfig
     splits: DataSplits
     trainer: TemporalTrainer
+    planned: str = ""  # how it goes on
 
 
 def _start(
@@ -189,15 +194,17 @@ def _start(
         torch.manual_seed(config.seed)
         net = config.build(splits.shape, splits.classes)
         trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
+    planned = ""
     with world.agreed():
         go_on = resume and folder.last.exists()
         if go_on:
             trainer.load(folder.last)
+            planned = trainer.plan(splits.train, config.epochs or 1)
         if world.leads:
             start_folder(folder, config, splits, overwrite)
             if not go_on:
-                checkpoint.write(folder.initial, {"weights": net.state_dict()})
-    return _Run(config, splits, trainer)
+                checkpoint.write(folder.initial, {"weights": net.state_dict(), "network": checkpoint.constants(net)})
+    return _Run(config, splits, trainer, planned)
 
 
 def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, Any] | None:
@@ -211,6 +218,8 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
         echo(f"warning: {complaint}")
     if trainer.position.step:
         echo(f"resuming after {trainer.position.step} steps (epoch {trainer.position.epoch + 1})")
+    if run.planned:
+        echo(run.planned)
 
     def after_epoch(row: dict[str, float]) -> None:
         watched = splits.validation or splits.test
@@ -241,7 +250,7 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SignWarning)  # said already
         trainer.fit(samples, epochs, after_epoch=after_epoch, after_step=after_step)
-    if trainer.position.epoch < epochs:
+    if trainer.position.epoch < epochs and not trainer.stopped_early:
         trainer.save(folder.last)
         return None
     summary = summarise(trainer, splits, config)
