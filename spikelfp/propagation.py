@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -15,8 +13,8 @@ _NOT_FINITE = "the reward holds NaN or infinity"
 
 
 def propagate(
-    outputs: Tensor | Sequence[Tensor],
-    reward: Tensor | Sequence[Tensor],
+    outputs: Tensor | list[Tensor] | tuple[Tensor, ...],
+    reward: Tensor | list[Tensor] | tuple[Tensor, ...],
     *,
     eps: float | None = None,
     retain_graph: bool = False,
@@ -54,8 +52,8 @@ def propagate(
         NonFiniteError: for a reward that holds NaN or infinity. On CUDA nothing waits for the reward to be computed:
             there NaN or infinity fails an assertion on the device, which torch reports later.
     """
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    rewards = [reward] if isinstance(reward, Tensor) else list(reward)
+    roots = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    rewards = list(reward) if isinstance(reward, (list, tuple)) else [reward]
     if len(roots) != len(rewards):
         raise ShapeError(f"{len(roots)} outputs need as many rewards, got {len(rewards)}")
     for root, own in zip(roots, rewards, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,8 @@ from spikelfp.convert.build import build, share
 from spikelfp.convert.tracing import is_one_layer, trace
 from spikelfp.errors import UserError
 from spikelfp.functional.sequence import constant
+from spikelfp.nn.container import Sequential
+from spikelfp.nn.foreign import foreign_parts
 from spikelfp.nn.layer import Layer
 
 
@@ -18,7 +22,8 @@ def convert(module: torch.nn.Module, example: Tensor | None = None) -> Layer:
     The network is read by symbolic tracing (``torch.fx``): layers of ``torch.nn`` become those of
     :mod:`spikelfp.nn`, and functions between them (``+``, ``cat``, ``flatten``, ``view``, pooling, activations, …)
     their equals, so that a reward takes the way of the forward pass. Layers of :mod:`spikelfp.nn` inside ``module``
-    are taken as they are, and their states carried.
+    are taken as they are, and their states carried; in an ``nn.Sequential`` of this package the other layers are
+    converted.
 
     **Parameters and buffers are shared**: to train the network is to train ``module``, to move one to a device is to
     move the other, and the names in ``state_dict`` are the same (what the forward pass does not use is left out).
@@ -30,6 +35,10 @@ def convert(module: torch.nn.Module, example: Tensor | None = None) -> Layer:
     Raises :class:`~spikelfp.errors.UserError` that names every layer and function that cannot be converted, or the
     reason why the forward pass cannot be traced (control flow that depends on data, say), or that the outputs differ.
     """
+    if isinstance(module, Sequential) and next(foreign_parts(module), None) is not None:
+        parts = Sequential(OrderedDict((name, convert(layer)) for name, layer in module.named_children()))
+        parts.training = module.training
+        return parts
     if isinstance(module, Layer):
         return module
     converted = share(module) if is_one_layer(module) else build(module, trace(module))

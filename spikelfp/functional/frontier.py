@@ -87,7 +87,7 @@ def _kind(node: Node) -> int:
 
 
 def _kind_of_type(node: Node) -> int:
-    cls, name = forward_class(node), node.name()
+    cls, name = forward_class(node), node.name().rpartition("::")[2]
     if issubclass(cls, NeuronNode):
         return _NEURONS
     if cls is MagnitudeStep:
@@ -124,6 +124,7 @@ class Frontier:
         kinds: of each output, whether it is one of neurons.
         eps: of each output, ε of the layer behind it, for linear ones; ``None`` where it does not tell.
         nested: some neurons of the frontier also drive layers on the way to others.
+        replicated: the way back leads through a module that ``DistributedDataParallel`` has put there.
     """
 
     neurons: list[Node] = field(default_factory=list)
@@ -131,6 +132,7 @@ class Frontier:
     kinds: list[bool] = field(default_factory=list)
     eps: list[float | None] = field(default_factory=list)
     nested: bool = False
+    replicated: bool = False
 
 
 def find(outputs: Sequence[Tensor], check: bool = True) -> Frontier:
@@ -147,9 +149,9 @@ def find(outputs: Sequence[Tensor], check: bool = True) -> Frontier:
     found = Frontier()
     neurons: dict[Node, None] = {}
     layers: dict[Node, None] = {}
-    above: set[Node] = set()
+    passed: set[Node] = set()
     for output in outputs:
-        own_neurons, own_layers = _above(output, above)
+        own_neurons, own_layers = _above(output, passed)
         if own_neurons and own_layers:
             raise UserError(
                 f"an output of shape {tuple(output.shape)} is made of neurons ({_said(own_neurons[0])}) and of a "
@@ -161,13 +163,14 @@ def find(outputs: Sequence[Tensor], check: bool = True) -> Frontier:
         neurons |= dict.fromkeys(own_neurons)
         layers |= dict.fromkeys(own_layers)
     found.neurons, found.layers = list(neurons), list(layers)
+    found.replicated = any(forward_class(node).__name__ == "_DDPSink" for node in passed)
     if check:
         found.nested = _look_behind([*found.neurons, *found.layers], set(neurons))
     return found
 
 
-def _above(output: Tensor, seen_before: set[Node]) -> tuple[list[Node], list[Node]]:
-    """The neurons and the layers' nodes that are reached first from ``output``, through linear operations."""
+def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
+    """The neurons and the layers' nodes reached first from ``output``, through operations added to ``passed``."""
     assert output.grad_fn is not None
     neurons: dict[Node, None] = {}
     layers: dict[Node, None] = {}
@@ -194,6 +197,7 @@ def _above(output: Tensor, seen_before: set[Node]) -> tuple[list[Node], list[Nod
                 node, "is not linear: reward what the network returned, and put activations into the network"
             )
         elif kind == _THROUGH:
+            passed.add(node)
             ways = node.next_functions
             if forward_class(node) is not object and len(ways) > 1:  # an identity of several tensors, each in its place
                 ways = ways[place : place + 1]
@@ -463,6 +467,11 @@ def _handed_over(frontier: Frontier, roots: list[Tensor], starts: list[Tensor]) 
     Neurons that are both outputs and hidden get a reward and messages, which must not be added up: rewards are gathered
     first, in a pass of their own that ends at the frontier.
     """
+    if frontier.replicated:
+        raise UserError(
+            "neurons that are outputs and also drive others cannot be rewarded through DistributedDataParallel with "
+            "find_unused_parameters or static_graph: leave those out, or reward the last layer alone"
+        )
     spiking = [(root, start) for root, start, own in zip(roots, starts, frontier.kinds, strict=True) if own]
     edges = [GradientEdge(node, 0) for node in frontier.neurons]
     _mark(frontier.neurons, "collecting", True)

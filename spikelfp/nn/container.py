@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn.modules import module as torch_module
 
 from spikelfp.nn.conv import Conv2d
+from spikelfp.nn.foreign import check_native
 from spikelfp.nn.layer import Layer, run_layer
 from spikelfp.nn.shape import MaxPool2d
+from spikelfp.rules import Gradient, rules_in
 
 
 class Sequential(torch.nn.Sequential, Layer):
@@ -22,6 +24,7 @@ class Sequential(torch.nn.Sequential, Layer):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check_parts()
         for layer, side in zip(self, self._sides(), strict=True):
             if side is None:
                 x = layer(x)
@@ -31,6 +34,7 @@ class Sequential(torch.nn.Sequential, Layer):
 
     def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Output and the states to go on from, one entry a layer."""
+        self._check_parts()
         states = []
         for layer, side, before in zip(self, self._sides(), state or (None,) * len(self), strict=True):
             after = None
@@ -40,6 +44,16 @@ class Sequential(torch.nn.Sequential, Layer):
                 x = layer.pooled(x, side)
             states.append(after)
         return x, tuple(states)
+
+    def _check_parts(self) -> None:
+        """Refuse layers that no rule trains, once for the layers there are."""
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        parts = tuple(self._modules.values())
+        if self.__dict__.get("_checked") != parts:
+            check_native(self)
+            if any(not isinstance(rule, Gradient) for rule in rules_in(self).values()):
+                self.__dict__["_checked"] = parts
 
     def _sides(self) -> list[int | None]:
         """The side of the squares, for a convolution and a max-pooling that run as one; ``None`` for other layers."""
