@@ -49,6 +49,7 @@ def markdown(table: Table, networks: dict[str, Network], about: str) -> str:
     lines += rows(
         ["network", *spiking], [[n, *(_rates(r.get(name, {})) for name in spiking)] for n, r in table.items()]
     )
+    lines += settings_of(table)
     versions = {k: v for r in table.values() for name in r for k, v in r[name].get("versions", {}).items()}
     lines += ["Versions: " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".", ""]
     return "\n".join(lines + absent(table))
@@ -64,6 +65,19 @@ def _goals(table: Table, networks: dict[str, Network]) -> list[str]:
                 columns.append([_against(measured(r, name), goals[n].get(name), name) for n, r in table.items()])
     body = [list(cells) for cells in zip(table, *columns, strict=True)]
     return ["Ratios within this run, beside their goals:", "", *rows(head, body)] if columns else []
+
+
+def settings_of(table: Table) -> list[str]:
+    """The setting of its threads in which each contender was fastest, and so was measured."""
+    names = list(dict.fromkeys(name for results in table.values() for name, r in results.items() if "setting" in r))
+    if not names:
+        return []
+    body = [[label, *(r.get(name, {}).get("setting", "–") for name in names)] for label, r in table.items()]
+    return [
+        "Threads of each, the fastest setting in a trial (passive: they sleep while they wait):",
+        "",
+        *rows(["", *names], body),
+    ]
 
 
 def absent(table: Table) -> list[str]:
