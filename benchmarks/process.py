@@ -12,7 +12,6 @@ from typing import Any
 from benchmarks.contenders import FOLDER, VARIABLES, interpreter
 from benchmarks.settings import Setting
 
-
 PAUSE = 0.1
 """Seconds before a process is asked, in which the threads of the one that was asked before stop spinning."""
 
