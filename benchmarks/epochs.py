@@ -54,9 +54,7 @@ def started(module: str, training: dict[str, Any]) -> Chosen[Process]:
         settings(),
     )
     tried.process.close()
-    process = Process("epoch_worker.py", module, training, tried.setting)
-    process.ready()
-    return tried._replace(process=process)
+    return tried._replace(process=Process("epoch_worker.py", module, training, tried.setting))
 
 
 def run(training: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ class Process:
     """
 
     def __init__(self, script: str, module: str, settings: dict[str, Any], setting: Setting) -> None:
+        self._about: dict[str, Any] | None = None
         self._module, self._errors = module, tempfile.TemporaryFile("w+")  # noqa: SIM115 (open until close)
         python = interpreter(module)
         try:
@@ -39,8 +40,10 @@ class Process:
             raise Absent(f"{python}: {error.strerror} (from ${VARIABLES.get(module, 'PATH')})") from None
 
     def ready(self) -> dict[str, Any]:
-        """Wait until it can start; what it says of itself."""
-        return self._read()
+        """Wait until it can start; what it says of itself, however often it is asked."""
+        if self._about is None:
+            self._about = self._read()
+        return self._about
 
     def ask(self, what: object) -> Any:
         """Its answer to one line, asked once all is quiet."""

@@ -45,7 +45,7 @@ class Tried(Protocol):
     """A process of a contender."""
 
     def ready(self) -> dict[str, Any]:
-        """Wait until it can start; what it says of itself."""
+        """Wait until it can start; what it says of itself, however often it is asked."""
 
     def close(self) -> None:
         """End it."""
@@ -55,7 +55,7 @@ P = TypeVar("P", bound=Tried)
 
 
 class Chosen(NamedTuple, Generic[P]):
-    """The process in the fastest setting, and ``about``: what it says of itself, ``setting`` and ``trial_ms``."""
+    """The process in the fastest setting, and ``about``: ``setting`` and, of every setting, ``trial_ms``."""
 
     process: P
     setting: Setting
@@ -68,7 +68,7 @@ def fastest(start: Callable[[Setting], P], trial: Callable[[P], list[float]], am
     Args:
         start: a contender's process in a setting.
         trial: seconds of some of its steps. Called once to warm up, then :data:`ROUNDS` times; medians are compared.
-        among: the settings; one alone is not tried.
+        among: the settings; one alone is not tried, nor waited for.
     """
     processes: dict[Setting, P] = {}
     times: dict[Setting, list[float]] = {setting: [] for setting in among}
@@ -76,8 +76,10 @@ def fastest(start: Callable[[Setting], P], trial: Callable[[P], list[float]], am
         for setting in among:  # they load side by side
             processes[setting] = start(setting)
             unless_chosen.callback(processes[setting].close)
-        about = {setting: process.ready() for setting, process in processes.items()}
-        for turn in range(ROUNDS + 1 if len(among) > 1 else 0):
+        tried = list(processes.values()) if len(among) > 1 else []
+        for process in tried:
+            process.ready()
+        for turn in range(ROUNDS + 1 if tried else 0):
             for setting, process in processes.items():
                 seconds = trial(process)
                 times[setting] += seconds if turn else []
@@ -88,4 +90,4 @@ def fastest(start: Callable[[Setting], P], trial: Callable[[P], list[float]], am
             if setting != best:
                 process.close()
     said = {"setting": str(best), "trial_ms": {str(setting): 1e3 * median for setting, median in medians.items()}}
-    return Chosen(processes[best], best, about[best] | said)
+    return Chosen(processes[best], best, said)

@@ -1,15 +1,24 @@
-"""Markdown tables of the step benchmark."""
+"""Markdown tables of the step benchmark; ``python -m benchmarks.tables`` prints the short one of the documents."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, OURS
+from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, LFPROP, OURS, SNNTORCH
 from benchmarks.networks import Network
+from benchmarks.record import RESULTS
 from benchmarks.turns import Result
 
 Table = dict[str, dict[str, Result]]
 FLOORS = (FLOOR, CONVOLUTIONS)
+PEERS = {
+    LFPROP: "lfprop 1.0.0",
+    SNNTORCH: "snnTorch",
+    "norse, surrogate": "norse",
+    "spikingjelly, surrogate": "spikingjelly",
+}
+"""Columns of the short table."""
 
 
 def rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
@@ -53,6 +62,20 @@ def markdown(table: Table, networks: dict[str, Network], about: str) -> str:
     versions = {k: v for r in table.values() for name in r for k, v in r[name].get("versions", {}).items()}
     lines += ["Versions: " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".", ""]
     return "\n".join(lines + absent(table))
+
+
+def short(table: Table) -> list[str]:
+    """The table of README and docs/performance.md: our time and memory, and the others as multiples of our time."""
+    body = []
+    for network, results in table.items():
+        times = [ratio(results, name) for name in PEERS]
+        dense, convolutions = (ratio(results, name) for name in FLOORS)
+        floor = "–" if dense is None else f"**{dense:.2f}**" if dense < 1 else f"{dense:.2f}"
+        floor += "" if convolutions is None else f" ({convolutions:.2f} of its convolutions)"
+        ours = f"{results[OURS]['ms']:.1f} ms, {results[OURS]['grown_mb']:.0f} MB"
+        peers = ["–" if peer is None else f"{peer:.1f}×" for peer in times]
+        body.append([network.replace(" (A.6.4)", ""), ours, *peers, floor])
+    return rows(["step", OURS, *PEERS.values(), "ours / its dense products alone"], body)
 
 
 def _goals(table: Table, networks: dict[str, Network]) -> list[str]:
@@ -120,3 +143,7 @@ def _memory(result: Result) -> str:
 def _rates(result: Result) -> str:
     rates = result.get("rates")
     return " · ".join(f"{100 * rate:.2f} %" for rate in rates) if rates else "–"
+
+
+if __name__ == "__main__":
+    print("\n".join(short(json.loads((RESULTS / "step.json").read_text())["networks"])))

@@ -63,6 +63,8 @@ class Turns:
             chosen = self._attempt(name, make)
             if chosen is not None:
                 self.processes[name], self.results[name] = chosen.process, chosen.about
+        for name, about in self.each(lambda process: process.ready()):
+            self.results[name] = about | self.results[name]
 
     def each(self, ask: Callable[[Any], Any]) -> list[tuple[str, Any]]:
         """The answers of those that still run, one after the other."""

@@ -11,7 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
 
 from benchmarks import tables, turns
-from benchmarks.contenders import FLOOR
+from benchmarks.contenders import CONVOLUTIONS, FLOOR, OURS, SNNTORCH
 from benchmarks.process import Absent
 from benchmarks.settings import ROUNDS, Setting, fastest, settings
 from benchmarks.turns import measure
@@ -60,12 +60,12 @@ def test_the_fastest_is_kept_and_the_others_end(made):
     assert [process.open for process in made] == [False, True, False]
     assert {process.asked for process in made} == {1 + ROUNDS}  # the first turn is a warm-up
     trials = {"1 thread": 3e3, "2 threads": 2e3, "2 threads, passive": 4e3}
-    assert chosen.about == {"threads": 2, "setting": "2 threads", "trial_ms": trials}
+    assert chosen.about == {"setting": "2 threads", "trial_ms": trials}
 
 
 def test_one_setting_is_not_tried(made):
     chosen = choose(made, [ONE])
-    assert chosen.about == {"threads": 1, "setting": "1 thread", "trial_ms": {}}
+    assert chosen.about == {"setting": "1 thread", "trial_ms": {}}
     assert (made[0].asked, made[0].open) == (0, True)
 
 
@@ -98,6 +98,17 @@ def test_processes_run_in_their_settings(monkeypatch):
     assert results["trial_ms"].keys() == {"1 thread", "2 threads"}
     assert results["setting"] == min(results["trial_ms"], key=results["trial_ms"].get)
     assert f"{results['threads']} thread" in results["setting"]  # what torch says there
+
+
+def test_the_short_table_has_multiples_of_our_time():
+    ours = {"ms": 10.0, "grown_mb": 34.6}
+    results = {OURS: ours, SNNTORCH: {"ms": 42.0}, FLOOR: {"ms": 5.0}, CONVOLUTIONS: {"skipped": "none"}}
+    lenet = {OURS: ours, FLOOR: {"ms": 40.0}, CONVOLUTIONS: {"ms": 20.0}}
+    lines = tables.short({"784-1000-10": results, "LeNet (A.6.4), T 25": lenet})
+    assert lines[2:4] == [
+        "| 784-1000-10 | 10.0 ms, 35 MB | – | 4.2× | – | – | 2.00 |",
+        "| LeNet, T 25 | 10.0 ms, 35 MB | – | – | – | – | **0.25** (0.50 of its convolutions) |",
+    ]
 
 
 def test_tables_say_which():
