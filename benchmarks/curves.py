@@ -20,7 +20,7 @@ from benchmarks.networks import Network
 from benchmarks.plots import plot_curves
 from benchmarks.record import arguments, folder_of, save
 from benchmarks.start import with_start
-from benchmarks.tables import absent, ratio, rows
+from benchmarks.tables import absent, ratio, rows, settings_of
 from benchmarks.turns import Result, measure
 
 BASE: dict[str, Any] = {"T": 25, "width": 1000, "batch": 128, "density": 0.03}
@@ -94,7 +94,8 @@ def markdown(curves: Curves, about: str) -> str:
         "before the network was built.",
         "",
     ]
-    return "\n".join(lines + absent({f"{v} {n}": r for v, points in curves.items() for n, r in points.items()}))
+    by_point = {f"{v} {n}": r for v, points in curves.items() for n, r in points.items()}
+    return "\n".join(lines + settings_of(by_point) + absent(by_point))
 
 
 def _time(results: dict[str, Result], name: str) -> str:

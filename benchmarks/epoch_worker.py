@@ -1,7 +1,8 @@
 """Whole epochs of one contender in a process of its own: ``epoch_worker.py FILE SETTINGS``, the settings as JSON.
 
 Each line read starts an epoch; its seconds of training, the accuracy after it and the memory are written back. The
-contender file has ``train(splits, settings, turn)``, which calls ``turn(accuracy)`` after every epoch.
+contender file has ``train(splits, settings, turn)``, which calls ``turn(accuracy)`` after every epoch. ``samples`` in
+the settings is how many of either part are used, if not all.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 import worker
 
 from spikelfp import data
@@ -24,6 +27,10 @@ def main() -> None:
     sys.path[0] = str(file.parent)  # contenders share a module there
     module = importlib.import_module(file.stem)
     splits = data.load(settings["data"], settings["data_dir"])
+    if "samples" in settings:
+        parts = {"train": splits.train, "test": splits.test}
+        first = {name: torch.arange(min(settings["samples"], len(part))) for name, part in parts.items()}
+        splits = replace(splits, **{name: part.subset(first[name]) for name, part in parts.items()})
     print(json.dumps(worker.about(module)), flush=True)
     sys.stdin.readline()
     start = time.perf_counter()

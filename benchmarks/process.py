@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import tempfile
+import time
 from typing import Any
 
 from benchmarks.contenders import FOLDER, VARIABLES, interpreter
+from benchmarks.settings import Setting
+
+PAUSE = 0.1
+"""Seconds before a process is asked, in which the threads of the one that was asked before stop spinning."""
 
 
 class Absent(Exception):
@@ -17,30 +21,34 @@ class Absent(Exception):
 
 
 class Process:
-    """``SCRIPT CONTENDER SETTINGS`` under the contender's own interpreter, alive until closed.
+    """``SCRIPT CONTENDER SETTINGS`` under the contender's own interpreter, threads as ``setting`` says, until closed.
 
     Everything raises :class:`Absent`, with the last line it wrote to stderr, once the process has ended.
     """
 
-    def __init__(self, script: str, module: str, settings: dict[str, Any]) -> None:
+    def __init__(self, script: str, module: str, settings: dict[str, Any], setting: Setting) -> None:
+        self._about: dict[str, Any] | None = None
         self._module, self._errors = module, tempfile.TemporaryFile("w+")  # noqa: SIM115 (open until close)
         python = interpreter(module)
         try:
             self._process = subprocess.Popen(
                 [python, str(FOLDER.parent / script), str(FOLDER / f"{module}.py"), json.dumps(settings)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+                env=setting.environment(),
             )  # fmt: skip
         except OSError as error:
             raise Absent(f"{python}: {error.strerror} (from ${VARIABLES.get(module, 'PATH')})") from None
 
     def ready(self) -> dict[str, Any]:
-        """Wait until it can start; what it says of itself."""
-        return self._read()
+        """Wait until it can start; what it says of itself, however often it is asked."""
+        if self._about is None:
+            self._about = self._read()
+        return self._about
 
     def ask(self, what: object) -> Any:
-        """Its answer to one line."""
+        """Its answer to one line, asked once all is quiet."""
         assert self._process.stdin is not None
+        time.sleep(PAUSE)
         with contextlib.suppress(BrokenPipeError):  # it has ended: reading says why
             self._process.stdin.write(json.dumps(what) + "\n")
             self._process.stdin.flush()

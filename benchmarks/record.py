@@ -47,7 +47,7 @@ def save(
     """
     machine = platform.processor() or platform.machine()
     cores, threads = os.cpu_count(), torch.get_num_threads()
-    about = f"{how}; {cores} cores ({machine}), {threads} threads, torch {torch.__version__}."
+    about = f"{how}; {cores} cores ({machine}), at most {threads} threads, torch {torch.__version__}."
     text = markdown(table, about)
     if plot is not None:
         write_whole(folder / f"{name}.png", lambda file: file.write(plot(table)))

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from benchmarks.process import Process
 from benchmarks.record import arguments, folder_of, save
-from benchmarks.tables import absent, rows
-from benchmarks.turns import WARM_UP, Result, Turns, console
+from benchmarks.settings import Chosen, Setting, fastest, settings
+from benchmarks.tables import absent, rows, settings_of
+from benchmarks.turns import TRIAL, WARM_UP, Result, Turns, console
 
 CONTENDER = "spikelfp_events"
 DENSE, SPARSE = "dense input", "sparse input"
@@ -59,22 +60,25 @@ def sequences(steps: int, batch: int) -> Tensor:
     return torch.sparse_coo_tensor(counts.indices(), ones, shape, is_coalesced=True, check_invariants=True)
 
 
-def measure(settings: dict[str, Any], rounds: int, steps: int, label: str) -> dict[str, Result]:
+def measure(network: dict[str, Any], rounds: int, steps: int, label: str) -> dict[str, Result]:
     """Median milliseconds, memory and spike rates with either form of input; ``steps`` a turn."""
-    x = sequences(settings["steps"], settings["batch"])
+    x = sequences(network["steps"], network["batch"])
     with tempfile.TemporaryDirectory() as folder:
         torch.save(x, Path(folder) / "input.pt")
-        results = _by_turns(settings | {"input": str(Path(folder) / "input.pt")}, rounds, steps, label)
+        results = _by_turns(network | {"input": str(Path(folder) / "input.pt")}, rounds, steps, label)
     for result in results.values():
         result["density"] = x._nnz() / x.numel()
     return results
 
 
-def _by_turns(settings: dict[str, Any], rounds: int, steps: int, label: str) -> dict[str, Result]:
-    def process(sparse: bool) -> Process:
-        return Process("sparse_worker.py", CONTENDER, settings | {"sparse": sparse})
+def _by_turns(network: dict[str, Any], rounds: int, steps: int, label: str) -> dict[str, Result]:
+    def start(sparse: bool) -> Chosen[Process]:
+        def process(setting: Setting) -> Process:
+            return Process("sparse_worker.py", CONTENDER, network | {"sparse": sparse}, setting)
 
-    turns = Turns({DENSE: lambda: process(False), SPARSE: lambda: process(True)})
+        return fastest(process, lambda process: process.ask(min(steps, TRIAL))["seconds"], settings())
+
+    turns = Turns({DENSE: lambda: start(False), SPARSE: lambda: start(True)})
     times: dict[str, list[float]] = {name: [] for name in turns.results}
     try:
         turns.each(lambda worker: worker.ask(WARM_UP))
@@ -107,7 +111,7 @@ def markdown(table: dict[str, dict[str, Result]], about: str) -> str:
             ]
         )  # fmt: skip
     head = ["step", "density of the input", "spike rates", DENSE, SPARSE, f"memory, {DENSE}", f"memory, {SPARSE}"]
-    return "\n".join([about, "", *rows(head, body), *absent(table)])
+    return "\n".join([about, "", *rows(head, body), *settings_of(table), *absent(table)])
 
 
 def main(given: list[str] | None = None) -> None:

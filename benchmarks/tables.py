@@ -1,15 +1,24 @@
-"""Markdown tables of the step benchmark."""
+"""Markdown tables of the step benchmark; ``python -m benchmarks.tables`` prints the short one of the documents."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, OURS
+from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, LFPROP, OURS, SNNTORCH
 from benchmarks.networks import Network
+from benchmarks.record import RESULTS
 from benchmarks.turns import Result
 
 Table = dict[str, dict[str, Result]]
 FLOORS = (FLOOR, CONVOLUTIONS)
+PEERS = {
+    LFPROP: "lfprop 1.0.0",
+    SNNTORCH: "snnTorch",
+    "norse, surrogate": "norse",
+    "spikingjelly, surrogate": "spikingjelly",
+}
+"""Columns of the short table."""
 
 
 def rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
@@ -49,9 +58,24 @@ def markdown(table: Table, networks: dict[str, Network], about: str) -> str:
     lines += rows(
         ["network", *spiking], [[n, *(_rates(r.get(name, {})) for name in spiking)] for n, r in table.items()]
     )
+    lines += settings_of(table)
     versions = {k: v for r in table.values() for name in r for k, v in r[name].get("versions", {}).items()}
     lines += ["Versions: " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".", ""]
     return "\n".join(lines + absent(table))
+
+
+def short(table: Table) -> list[str]:
+    """The table of README and docs/performance.md: our time and memory, and the others as multiples of our time."""
+    body = []
+    for network, results in table.items():
+        times = [ratio(results, name) for name in PEERS]
+        dense, convolutions = (ratio(results, name) for name in FLOORS)
+        floor = "–" if dense is None else f"**{dense:.2f}**" if dense < 1 else f"{dense:.2f}"
+        floor += "" if convolutions is None else f" ({convolutions:.2f} of its convolutions)"
+        ours = f"{results[OURS]['ms']:.1f} ms, {results[OURS]['grown_mb']:.0f} MB"
+        peers = ["–" if peer is None else f"{peer:.1f}×" for peer in times]
+        body.append([network.replace(" (A.6.4)", ""), ours, *peers, floor])
+    return rows(["step", OURS, *PEERS.values(), "ours / its dense products alone"], body)
 
 
 def _goals(table: Table, networks: dict[str, Network]) -> list[str]:
@@ -64,6 +88,19 @@ def _goals(table: Table, networks: dict[str, Network]) -> list[str]:
                 columns.append([_against(measured(r, name), goals[n].get(name), name) for n, r in table.items()])
     body = [list(cells) for cells in zip(table, *columns, strict=True)]
     return ["Ratios within this run, beside their goals:", "", *rows(head, body)] if columns else []
+
+
+def settings_of(table: Table) -> list[str]:
+    """The setting of its threads in which each contender was fastest, and so was measured."""
+    names = list(dict.fromkeys(name for results in table.values() for name, r in results.items() if "setting" in r))
+    if not names:
+        return []
+    body = [[label, *(r.get(name, {}).get("setting", "–") for name in names)] for label, r in table.items()]
+    return [
+        "Threads of each, the fastest setting in a trial (passive: they sleep while they wait):",
+        "",
+        *rows(["", *names], body),
+    ]
 
 
 def absent(table: Table) -> list[str]:
@@ -106,3 +143,7 @@ def _memory(result: Result) -> str:
 def _rates(result: Result) -> str:
     rates = result.get("rates")
     return " · ".join(f"{100 * rate:.2f} %" for rate in rates) if rates else "–"
+
+
+if __name__ == "__main__":
+    print("\n".join(short(json.loads((RESULTS / "step.json").read_text())["networks"])))

@@ -1,6 +1,7 @@
 """Contenders in processes of their own that take turns, a few steps each.
 
-A machine whose speed drifts is then the same for all; compared are medians.
+A machine whose speed drifts is then the same for all; compared are medians. Each runs in the setting of its threads in
+which it is fastest (:mod:`benchmarks.settings`).
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from rich.progress import track
 from benchmarks.contenders import CONTENDERS
 from benchmarks.networks import Network
 from benchmarks.process import Absent, Process
+from benchmarks.settings import Chosen, Setting, fastest, settings
 
 Result = dict[str, Any]
-"""Of one contender: ``ms`` and ``ms_quartiles`` of a step, ``peak_mb``, ``grown_mb``, ``rates``; or ``skipped``."""
+"""Of one contender: ``ms`` and ``ms_quartiles`` of a step, ``peak_mb``, ``grown_mb``, ``rates``, the ``setting`` of its
+threads and ``trial_ms`` of every setting; or ``skipped``."""
 
 WARM_UP = 3
 """Steps of each contender that are not counted."""
 LEAST = 3
 """Turns that each contender has, however short the time."""
+TRIAL = 2
+"""Most steps of a turn in the trial of a setting."""
 
 console = Console(stderr=True)
 
@@ -31,8 +36,8 @@ console = Console(stderr=True)
 class Worker(Process):
     """The process of a contender's steps (``worker.py``); raises :class:`Absent` once it has ended."""
 
-    def __init__(self, module: str, network: Network) -> None:
-        super().__init__("worker.py", module, network)
+    def __init__(self, module: str, network: Network, setting: Setting) -> None:
+        super().__init__("worker.py", module, network, setting)
 
     def steps(self, count: int) -> Result:
         """Seconds of each of ``count`` steps, and the most memory held so far: in all, and since before the network."""
@@ -46,15 +51,20 @@ class Worker(Process):
 
 
 class Turns:
-    """Processes by name, each left out from the moment it fails, with the reason in ``results``."""
+    """Processes by name, each left out from the moment it fails, with the reason in ``results``.
 
-    def __init__(self, start: dict[str, Callable[[], Any]]) -> None:
+    start: makes each, in the setting that was chosen for it (:func:`benchmarks.settings.fastest`).
+    """
+
+    def __init__(self, start: dict[str, Callable[[], Chosen[Any]]]) -> None:
         self.processes: dict[str, Any] = {}
         self.results: dict[str, Result] = {name: {} for name in start}
-        for name, make in start.items():  # they load side by side
-            self._attempt(name, lambda make=make, name=name: self.processes.__setitem__(name, make()))
+        for name, make in start.items():
+            chosen = self._attempt(name, make)
+            if chosen is not None:
+                self.processes[name], self.results[name] = chosen.process, chosen.about
         for name, about in self.each(lambda process: process.ready()):
-            self.results[name] |= about
+            self.results[name] = about | self.results[name]
 
     def each(self, ask: Callable[[Any], Any]) -> list[tuple[str, Any]]:
         """The answers of those that still run, one after the other."""
@@ -88,7 +98,16 @@ def measure(
     network: as :func:`benchmarks.start.with_start` gives it. rounds: turns of each, of ``steps`` steps; no further one
     begins when ``seconds`` have passed and each had :data:`LEAST`.
     """
-    turns = Turns({name: (lambda name=name: Worker(CONTENDERS[name], network)) for name in names})
+
+    def start(name: str) -> Chosen[Worker]:
+        module, tried = CONTENDERS[name], min(steps, TRIAL)
+        return fastest(
+            lambda setting: Worker(module, network, setting),
+            lambda worker: worker.steps(tried)["seconds"],
+            settings(),
+        )
+
+    turns = Turns({name: (lambda name=name: start(name)) for name in names})
     times: dict[str, list[float]] = {name: [] for name in names}
     try:
         turns.each(lambda worker: worker.steps(WARM_UP))

@@ -6,8 +6,10 @@ rest of training asks a :class:`World` what is specific to several workers; alon
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,6 +30,10 @@ T = TypeVar("T")
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What ``torchrun`` tells each worker."""
+
+
+_replicas: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
+"""Those of the group that this process is in."""
 
 
 class WorkerLost(RuntimeError):
@@ -74,7 +80,9 @@ class World:
         """``net`` with its gradients averaged over all workers in each backward pass, from the leader's weights on."""
         if self.size == 1:
             return net
-        return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+        replica = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+        _replicas.add(replica)
+        return replica
 
     def sum(self, values: list[Any], device: torch.device) -> list[Any]:
         """Each of the numbers, which may be tensors on ``device``, added over all workers in float64."""
@@ -145,7 +153,7 @@ def joined(device: str = "auto") -> Iterator[World]:
 
     Uses gloo on the CPU and NCCL on GPUs, where each worker takes the GPU of its local rank. An error that several
     workers meet is raised by the first, the others exit without a word (2 for a user's mistake, else 1).
-    :class:`WorkerLost` is raised when another worker has ended.
+    :class:`WorkerLost` is raised when another worker has ended. Replicas made in the block cannot train behind it.
     """
     world = World.of_environment()
     if world.size == 1:
@@ -154,6 +162,8 @@ def joined(device: str = "auto") -> Iterator[World]:
     chosen = choose_device(device, world.local_rank)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    # DistributedDataParallel imports it, and then functions take the group there is as a default, for ever.
+    importlib.import_module("torch._dynamo")
     try:
         store, _, _ = next(dist.rendezvous("env://"))
         dist.init_process_group(
@@ -179,7 +189,21 @@ def joined(device: str = "auto") -> Iterator[World]:
                 raise SystemExit(2 if isinstance(told, UserError) else 1) from None
             raise told from None
         finally:
-            dist.destroy_process_group()
+            _leave_group()
+
+
+def _leave_group() -> None:
+    """Destroy the process group and end its threads.
+
+    They end with the last reference to the group. One that still ran when the interpreter is taken down might then ask
+    for the interpreter, and the whole process would be aborted ("terminate called without an active exception"), its
+    work done. So the replicas, which nobody can train without the group, let go of it.
+    """
+    for replica in _replicas:
+        for name in ("reducer", "logger", "process_group"):
+            replica.__dict__.pop(name, None)
+    _replicas.clear()
+    dist.destroy_process_group()
 
 
 class _Said:

@@ -10,15 +10,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
 
-from benchmarks import curves, epochs, rules
+from benchmarks import curves, epochs, rules, turns
 from benchmarks.contenders import FLOOR, OURS, RECOMPUTED, SNNTORCH
+from benchmarks.settings import Setting
 
 POINT = {"T": 4, "width": 32, "batch": 8, "density": 0.1}
 
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for module in (turns, epochs):
+        monkeypatch.setattr(module, "settings", lambda: [Setting(1)])
 
 
 @pytest.mark.slow
@@ -37,12 +39,14 @@ def test_curves_measure_what_they_claim():
 
 
 @pytest.mark.slow
-def test_epochs_learn_and_are_timed():
+def test_epochs_learn_and_are_timed(monkeypatch):
+    monkeypatch.setattr(epochs, "settings", lambda: [Setting(1), Setting(2, passive=True)])
     settings = epochs.DIGITS | {"sizes": [64, 100, 10], "epochs": 2, "data_dir": None}
     results = epochs.run(settings)
     for name in (OURS, SNNTORCH):
         assert len(results[name]["seconds"]) == 2
         assert results[name]["accuracy"][-1] > 0.2
+        assert set(results[name]["trial_ms"]) == {"1 thread", "2 threads, passive"}
     table = {"digits 64-100-10": results}
     text = epochs.markdown(table, "How")
     assert f"{sum(results[OURS]['seconds']):.1f} s |" in text

@@ -11,10 +11,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
 
-from benchmarks import start, tables
+from benchmarks import start, tables, turns
 from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, LFPROP, OURS, RECOMPUTED, SNNTORCH, VARIABLES
 from benchmarks.plots import plot_steps
 from benchmarks.record import save
+from benchmarks.settings import Setting
 from benchmarks.start import with_start
 from benchmarks.turns import Worker, measure
 from spikelfp import models, nn
@@ -35,7 +36,7 @@ TINY = {
 def results(tmp_path_factory):
     """Two rounds of the tiny network; the interpreter of the published code does not exist."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(turns, "settings", lambda: [Setting(1)])
         patch.setenv(VARIABLES[CONTENDERS[LFPROP]], "/nowhere/python")
         folder = tmp_path_factory.mktemp("start")
         names = [OURS, RECOMPUTED, SNNTORCH, LFPROP, FLOOR, CONVOLUTIONS]
@@ -91,10 +92,11 @@ def test_results_are_written(results, tmp_path, capsys):
     assert f"{tables.ratio(results, SNNTORCH):.2f}× (goal ≥ 1e-06×, met)" in text
     assert f"{tables.ratio(results, FLOOR):.2f}× (goal ≤ 1e-06×, not met)" in text
     assert f"* {LFPROP}: /nowhere/python" in text
+    assert "| tiny | 1 thread | 1 thread | 1 thread | 1 thread |" in text
 
 
 def test_convolutions_of_a_lenet_are_bounds():
-    worker = Worker(CONTENDERS[CONVOLUTIONS], {"kind": "lenet", "steps": 2, "batch": 2})
+    worker = Worker(CONTENDERS[CONVOLUTIONS], {"kind": "lenet", "steps": 2, "batch": 2}, Setting(1))
     try:
         assert "torch" in worker.ready()["versions"]
         assert len(worker.steps(3)["seconds"]) == 3

@@ -10,6 +10,18 @@ def events(*shape, density=0.05, levels=1):
     return torch.randint(1, levels + 1, shape) / levels * (torch.rand(shape) < density)
 
 
+def exact(net):
+    """``net`` with its weights rounded to multiples of 1/256, so that float32 sums of events have no rounding.
+
+    Every order of summation, and so every processor and cut of the sequence, then gives the same currents. With others
+    a current near 0 differs by a large part of itself, and the update that divides by it too.
+    """
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(256).round_().div_(256)
+    return net
+
+
 def convolutional():
     net = nn.Sequential(
         nn.Conv2d(2, 6, 5), nn.MaxPool2d(2), nn.LIF(0.9, 0.3), nn.Conv2d(6, 8, 3), nn.MaxPool2d(2), nn.LIF(0.9, 0.3),

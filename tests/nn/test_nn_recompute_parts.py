@@ -117,9 +117,8 @@ def test_without_a_graph_nothing_is_kept():
     out, state = net.run(x)
     with torch.no_grad():
         again, after = nn.recomputed(net, x, 3)
-    assert torch.equal(again, out)
+    assert_same([again, after[1][1]], [out, state[1][1]])  # products of fewer rows round otherwise on some processors
     assert again.grad_fn is None
-    assert torch.equal(after[1][1], state[1][1])
     frozen = net.requires_grad_(False)
     assert nn.recomputed(frozen, x, 3)[0].grad_fn is None
 

@@ -177,9 +177,18 @@ def not_finite(world):
     return ""
 
 
+def threads() -> list[str]:
+    """Names of the threads of this process, where the system tells them."""
+    return sorted((task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*"))
+
+
 def main(folder: Path, cases: list[str]) -> None:
     torch.set_num_threads(1)
+    alone = threads()
     with joined("cpu") as world:
+        kept, train = make(**CASES["adam"], world=world)  # outlives the group
+        kept.fit(train, 1)
+        torch.save([alone, threads()], folder / f"threads-{world.rank}.pt")
         for case in cases:
             if case == "random":
                 left = random_case(folder, world)
@@ -193,6 +202,7 @@ def main(folder: Path, cases: list[str]) -> None:
             else:
                 left = trained(case, world)
             torch.save(left, folder / f"{case}-{world.rank}.pt")
+    torch.save(threads(), folder / f"threads-left-{world.rank}.pt")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Several workers train as one: the same weights, the same numbers, from any checkpoint of any number of them."""
 
+from pathlib import Path
+
 import parallel_workers
 import pytest
 import torch
@@ -14,16 +16,41 @@ ALL = [*CASES, "normalised", "not-finite", "random", "stop", "stopped-by-1", "st
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """What two workers left of every case; among them they go on where one, or both, stopped."""
+def group(tmp_path_factory):
+    """The folder with what two workers left of every case, and how they ended.
+
+    Among the cases they go on where one, or both, stopped. Should one end badly, the cases that it left still count.
+    """
     folder = tmp_path_factory.mktemp("workers")
     stop_and_save(folder / "stopped-by-1.pt")
-    parallel_workers.run(2, folder, *ALL)
-    return folder
+    workers = parallel_workers.start(2, parallel_workers.__file__, str(folder), *ALL)
+    return folder, parallel_workers.finish(workers)
+
+
+@pytest.fixture
+def folder(group):
+    """The folder with what the workers left."""
+    return group[0]
 
 
 def read(folder, case, rank=0):
-    return torch.load(folder / f"{case}-{rank}.pt", weights_only=True)
+    file = folder / f"{case}-{rank}.pt"
+    assert file.exists(), f"worker {rank} left nothing of {case}: see how the workers ended"
+    return torch.load(file, weights_only=True)
+
+
+def test_workers_end_well(group):
+    for code, _, errors in group[1]:
+        assert code == 0, errors
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list threads")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_thread_of_the_group_is_left_behind_it(folder, rank):
+    """One that asks for the interpreter while that is taken down would abort the process."""
+    alone, together = read(folder, "threads", rank)
+    assert any("gloo" in name for name in together)
+    assert read(folder, "threads-left", rank) == alone
 
 
 def agree(a, b):

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,25 +34,30 @@ def status_of(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def wait_for(condition) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_what_is_interrupted_is_no_cache(tmp_path, sent):
+    """Interrupted once several recordings are in: while kernels compile, the compiler may lose a KeyboardInterrupt."""
+    reading, told = os.pipe()
+
+    class Long(Toy):
+        def read(self, index):
+            if index == 40:
+                os.write(told, b"!")
+            return super().read(index)
+
     def build():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
-        binned(Toy(3000, seconds=0.01), WINDOW, cache_dir=tmp_path, workers=2)
+        binned(Long(3000, seconds=0.01), WINDOW, cache_dir=tmp_path, workers=2)
 
     child = in_child(build)
-    wait_for(lambda: any((each / "places.bin").exists() for each in tmp_path.iterdir()))
+    os.close(told)
+    with open(reading, "rb") as heard:
+        assert heard.read(1) == b"!"  # nothing if the child has ended
+    assert any((each / "places.bin").exists() for each in tmp_path.iterdir())
     os.kill(child, sent)
     assert status_of(child) == (1 if sent == signal.SIGINT else -signal.SIGKILL)
     assert list_caches(tmp_path) == []
