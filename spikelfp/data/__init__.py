@@ -10,6 +10,7 @@ from spikelfp.data.loader import EpochDataset, EpochSampler, batches
 from spikelfp.data.registry import datasets
 from spikelfp.data.samples import Samples
 from spikelfp.data.splits import DataSplits
+from spikelfp.suggest import public_names
 
 __all__ = [
     "ArrayDataset",
@@ -32,3 +33,5 @@ __all__ = [
     "load_events",
     "rate",
 ]
+
+public_names(globals())

@@ -13,8 +13,11 @@ from spikelfp.models.resnet import resnet18, resnet34
 from spikelfp.models.spec import ModelSpec, is_spiking
 from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
+from spikelfp.suggest import public_names
 
 __all__ = [
     "ModelSpec", "activations", "build", "is_spiking", "lenet", "lif_conv", "lif_lenet", "lif_mlp", "lif_resnet18",
     "lif_rnn", "lif_vgg_like", "lif_vit", "mlp", "models", "resnet18", "resnet34", "vgg16", "vgg_like", "vit",
 ]  # fmt: skip
+
+public_names(globals())

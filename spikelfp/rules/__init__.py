@@ -12,8 +12,12 @@ from spikelfp.rules.surrogate import Surrogate, surrogates
 from spikelfp.rules.switch import attach, using
 from spikelfp.rules.zero import Zero
 from spikelfp.rules.zplusminus import ZPlusMinus
+from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
     "AlphaBeta", "Composite", "Epsilon", "Feedback", "Gamma", "Gradient", "Rule", "RuleOptions", "Surrogate",
     "ZPlusMinus", "Zero", "attach", "epsilon_alphabeta", "epsilon_zplusminus", "rules", "surrogates", "using",
 ]  # fmt: skip
+
+check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))
+public_names(globals())
