@@ -26,7 +26,7 @@ from spikelfp.report import write_report
 from spikelfp.training.config import RunConfig
 from spikelfp.training.early import EarlyReadout, early_readout
 from spikelfp.training.folder import Folder, read_config, read_options
-from spikelfp.training.mapping import from_mapping
+from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 from spikelfp.training.parallel import WorkerLost, World
 from spikelfp.training.places import settled
 from spikelfp.training.run import Interrupted, load_run, train
@@ -56,12 +56,13 @@ def train_command(
 ) -> int:
     """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
     world = World.of_environment()
-    values = read_options(config) if config else {}
+    values, recorded = (read_options(config), is_record(read_mapping(config))) if config else ({}, False)
     if resume and out and not config and Folder(Path(out)).config.is_file():
         # An option that is not given again is the one the run was started with.
-        values = asdict(read_config(Folder(Path(out)))[0])
+        values, recorded = asdict(read_config(Folder(Path(out)))[0]), True
+    given = options.keys() if recorded else values.keys() | options.keys()
     values |= options
-    chosen = settled(from_mapping(values, config or "the command line"))
+    chosen = settled(from_mapping(values, config or "the command line", given=given, recorded=recorded))
     name = without_folder(chosen.data).replace(":", "-")
     folder = Folder(Path(out or f"runs/{name}-{chosen.model}-{chosen.method}"))
     console = Console(stderr=True, quiet=quiet or not world.leads)

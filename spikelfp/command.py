@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import sys
@@ -13,6 +12,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 import typer
 
 from spikelfp.errors import NonFiniteError, UserError
+from spikelfp.suggest import nearest
 
 OK, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -118,13 +118,16 @@ def _annotation(f: Field[Any]) -> Any:
 
 
 def _with_suggestion(error: Any) -> str:
-    """A usage error as one line, with the nearest valid command named."""
+    """A usage error as one line, with the nearest valid command or option named."""
     text = " ".join(str(error.format_message()).split())
     context = getattr(error, "ctx", None)
+    if text.startswith("No such option") and context is not None:
+        wrong = error.option_name
+        options = [flag for p in context.command.params for flag in (*p.opts, *p.secondary_opts) if flag[:2] == "--"]
+        near = nearest(wrong, options)
+        return f"there is no option {wrong}: " + (f"did you mean {near}?" if near else "--help lists them all")
     if text.startswith("No such command") and "Did you mean" not in text and context is not None:
         commands = list(getattr(context.command, "commands", {}))
-        near = difflib.get_close_matches(text.split("'")[1], commands, n=1, cutoff=0.4)
-        text = f"{text.rstrip('.')}" + (
-            f": did you mean {near[0]!r}?" if near else f": choose from {', '.join(commands)}"
-        )
+        near = nearest(text.split("'")[1], commands)
+        text = f"{text.rstrip('.')}" + (f": did you mean {near!r}?" if near else f": choose from {', '.join(commands)}")
     return text

@@ -23,6 +23,8 @@ class Regression(Reward):
     Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers, of another shape, or not finite.
     """
 
+    suits = "linear"
+
     def target(self, outputs: Tensor, labels: Any) -> Tensor:
         return real_targets(type(self).__name__, outputs, labels)
 
@@ -72,6 +74,8 @@ class SpikeRate(Reward):
 
     Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers ``[B, C]`` in [0, 1].
     """
+
+    suits = "spikes"
 
     def target(self, outputs: Tensor, labels: Any) -> Tensor:
         if outputs.dim() != 3:

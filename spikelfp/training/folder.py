@@ -68,7 +68,7 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
         shape, classes = tuple(int(size) for size in values.pop("shape")), int(values.pop("classes"))
     except (KeyError, TypeError, ValueError):
         raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data") from None
-    return from_mapping(_options(values), str(folder.config)), shape, classes
+    return from_mapping(_options(values), str(folder.config), recorded=True), shape, classes
 
 
 def read_options(path: str | Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from spikelfp.files import write_text
 from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
 from spikelfp.training.config import RunConfig
-from spikelfp.training.event_options import check_event_options, load_sequences
+from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (
     Folder,
     check_data,
@@ -125,7 +125,6 @@ def _load(config: RunConfig, progress: bool) -> tuple[DataSplits, RunConfig]:
     if is_event_data(config.data):
         splits, config = load_sequences(config, progress)
     else:
-        check_event_options(config)
         splits = load_data(config.data, folder)
     if config.standardize:
         splits = splits.standardized()
