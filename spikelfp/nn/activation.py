@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp.errors import SignWarning
-from spikelfp.nn.layer import Layer, check_dense, default_rule
+from spikelfp.nn.layer import Layer, check_dense
 from spikelfp.rules import Rule
 
 
@@ -31,7 +31,7 @@ class Activation(Layer):
 
     def __init__(self, *, rule: Rule | None = None) -> None:
         super().__init__()
-        self.rule = default_rule(rule)
+        self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.nn.container import Sequential
-from spikelfp.nn.layer import Layer, check_dense, default_rule, run_layer
+from spikelfp.nn.layer import Layer, check_dense, run_layer
 from spikelfp.nn.lif import LIF
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.norm import BatchNorm1d
@@ -28,7 +28,7 @@ class SelfAttention(Layer):
     def __init__(self, dim: int, heads: int, *, rule: Rule | None = None) -> None:
         super().__init__()
         self.heads = check_heads(dim, heads)
-        self.rule = default_rule(rule)
+        self.rule = rule
         self.project = Linear(dim, 3 * dim)
         self.out = Linear(dim, dim)
 
@@ -54,7 +54,7 @@ class SpikingSelfAttention(Layer):
     def __init__(self, dim: int, heads: int, scale: float = 0.125, *, rule: Rule | None = None, **neuron: Any) -> None:
         super().__init__()
         self.heads, self.scale = check_heads(dim, heads), scale
-        self.rule = default_rule(rule)
+        self.rule = rule
         self.query, self.key, self.value, self.out = (dense_spikes(dim, dim, **neuron) for _ in range(4))
         self.mix = LIF(**neuron)
 

@@ -15,7 +15,7 @@ from spikelfp.functional.sparse import is_sparse
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice, convolve
 from spikelfp.kernels.events.sparse_index import merge
-from spikelfp.nn.layer import default_rule, spares_silent, sparse_input
+from spikelfp.nn.layer import spares_silent, sparse_input
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import Rule
 
@@ -33,7 +33,7 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
 
     def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.rule = default_rule(rule)
+        self.rule = rule
         self.choice = conv_choice()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,20 +10,22 @@ from torch import Tensor
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import neurons_behind
 from spikelfp.functional.sparse import compact, is_sparse
-from spikelfp.rules import Epsilon, Rule
+from spikelfp.rules import HasRule, Rule
 
 State = Any
 """What a layer remembers between calls: ``None`` at rest or for layers without memory."""
 
 
-class Layer(torch.nn.Module):
+class Layer(HasRule, torch.nn.Module):
     """A layer of sequences ``[T, B, …]``, time first, whose backward pass follows its ``rule`` (default LFP-ε).
 
     Layers keep no state between calls. ``layer(x)`` starts from rest; ``layer.run(x, state)`` starts from
     ``state`` and returns the output with the state to go on from.
-    """
 
-    rule: Rule
+    A rule that a layer is given (``rule=``, ``layer.rule = …``, :func:`spikelfp.rules.attach`) is the one that trains
+    it, inside trainers too; the rule of a trainer's method is that of layers without one
+    (:class:`spikelfp.rules.HasRule`).
+    """
 
     def run(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Output and next state; for a layer without memory simply ``(self(x), None)``."""
@@ -88,11 +90,6 @@ def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor
     if state.shape != x.shape[1:]:
         raise ShapeError(f"the state handed in has shape {tuple(state.shape)}, a step {tuple(x.shape[1:])}")
     return x, state
-
-
-def default_rule(rule: Rule | None) -> Rule:
-    """``rule``, or LFP-ε."""
-    return Epsilon() if rule is None else rule
 
 
 def spares_silent(rule: Rule, x: Tensor) -> bool:

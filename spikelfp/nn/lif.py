@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
-from spikelfp.nn.layer import Layer, check_current, default_rule
+from spikelfp.nn.layer import Layer, check_current
 from spikelfp.rules import Rule
 
 LEAST_DECAY = 1e-3
@@ -44,7 +44,7 @@ class Neurons(Layer):
             )
         self._constants = LIFParameters(float(beta), float(threshold), reset, denominator)
         self.decay = torch.nn.Parameter(torch.tensor(float(beta))) if learn_beta else None
-        self.rule = default_rule(rule)
+        self.rule = rule
 
     @property
     def constants(self) -> LIFParameters:

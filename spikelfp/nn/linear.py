@@ -12,7 +12,7 @@ from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.functional.sparse import is_sparse
 from spikelfp.kernels.events import products
-from spikelfp.nn.layer import default_rule, spares_silent, sparse_input
+from spikelfp.nn.layer import spares_silent, sparse_input
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import Rule
 
@@ -33,7 +33,7 @@ class Linear(torch.nn.Linear, Quantizable):
         self, in_features: int, out_features: int, bias: bool = True, *, rule: Rule | None = None, **options: Any
     ) -> None:
         super().__init__(in_features, out_features, bias, **options)
-        self.rule = default_rule(rule)
+        self.rule = rule
         self.choice = products.linear_choice()
 
     def forward(self, x: Tensor) -> Tensor:

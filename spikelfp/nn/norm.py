@@ -18,7 +18,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import over_time
-from spikelfp.nn.layer import Layer, check_dense, default_rule
+from spikelfp.nn.layer import Layer, check_dense
 from spikelfp.rules import Rule
 
 
@@ -86,7 +86,7 @@ class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
 
     def __init__(self, num_features: int, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(num_features, *arguments, **options)
-        self.rule = default_rule(rule)
+        self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
@@ -99,7 +99,7 @@ class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
 
     def __init__(self, num_features: int, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(num_features, *arguments, **options)
-        self.rule = default_rule(rule)
+        self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
@@ -116,7 +116,7 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
 
     def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.rule = default_rule(rule)
+        self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)

@@ -12,19 +12,21 @@ import torch
 from torch import Tensor
 
 from spikelfp.kernels.events.choice import Choice, choices
+from spikelfp.rules import Rule, layers_with_rules, restore, rules_of
 
 
 @dataclass(frozen=True)
 class Setting:
     """The setting of a pass, in which another one gives the same result, bit for bit.
 
-    modes: training or evaluation, and the rule (or ``None``), of each layer. events: how each layer last chose to
+    modes: training or evaluation of each layer. rules: of each layer that follows one. events: how each layer last chose to
     compute its product, which decides the order of summation. cpu, cuda: states of the random number generators.
     autocast: makes a context as autocast was set, without its cache, which would hand casts that were made without a
     graph to a pass with one.
     """
 
-    modes: dict[torch.nn.Module, tuple[bool, Any]]
+    modes: dict[torch.nn.Module, bool]
+    rules: dict[torch.nn.Module, Rule]
     events: list[tuple[Choice, bool]]
     cpu: Tensor
     cuda: Tensor | None
@@ -36,7 +38,8 @@ class Setting:
         """That in which a pass through ``net`` on ``device`` would run."""
         layers = list(net.modules())
         return cls(
-            {layer: (layer.training, getattr(layer, "rule", None)) for layer in layers},
+            {layer: layer.training for layer in layers},
+            {layer: layer.rule for layer in layers_with_rules(net)},
             [(choice, choice.events) for choice in choices(net).values()],
             torch.get_rng_state(),
             torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -47,24 +50,25 @@ class Setting:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Within the block all is as it was then, but autocast; behind it as it was before the block."""
-        modes = {layer: (layer.training, getattr(layer, "rule", None)) for layer in self.modes}
+        modes, rules = {layer: layer.training for layer in self.modes}, rules_of(self.modes)
         events = [(choice, choice.events) for choice, _ in self.events]
         with torch.random.fork_rng(devices=[] if self.cuda is None else [self.device]):
             torch.set_rng_state(self.cpu)
             if self.cuda is not None:
                 torch.cuda.set_rng_state(self.cuda, self.device)
             _restore(self.modes, self.events)
+            for layer, rule in self.rules.items():
+                setattr(layer, "rule", rule)  # noqa: B010  (torch types attributes of modules as tensors)
             try:
                 yield
             finally:
                 _restore(modes, events)
+                restore(rules)
 
 
-def _restore(modes: dict[torch.nn.Module, tuple[bool, Any]], events: list[tuple[Choice, bool]]) -> None:
-    for layer, (training, rule) in modes.items():
+def _restore(modes: dict[torch.nn.Module, bool], events: list[tuple[Choice, bool]]) -> None:
+    for layer, training in modes.items():
         layer.training = training
-        if rule is not None:
-            setattr(layer, "rule", rule)  # noqa: B010  (torch types attributes of modules as tensors)
     for choice, taken in events:
         choice.events = taken
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.nn.layer import Layer, check_dense, default_rule
+from spikelfp.nn.layer import Layer, check_dense
 from spikelfp.rules import Rule
 
 
@@ -25,7 +25,7 @@ class ClassToken(Layer):
         super().__init__()
         self.token = torch.nn.Parameter(torch.empty(dim))
         torch.nn.init.trunc_normal_(self.token, std=0.02)
-        self.rule = default_rule(rule)
+        self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
@@ -40,7 +40,7 @@ class PositionEmbedding(Layer):
         super().__init__()
         self.positions = torch.nn.Parameter(torch.empty(tokens, dim))
         torch.nn.init.trunc_normal_(self.positions, std=0.02)
-        self.rule = default_rule(rule)
+        self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)

@@ -67,6 +67,14 @@ class Rule(ABC):
         decay: β as a scalar tensor that learns, of the value ``p.beta``.
         """
 
+    def incoming(self, x: Tensor) -> Tensor:
+        """``x`` ``[T, B, …]`` on its way into a layer with weights; a rule may see the reward of ``x`` here."""
+        return x
+
+    def outgoing(self, z: Tensor) -> Tensor:
+        """``z`` ``[T, B, …]`` as a layer with weights returns it; a rule may see the reward of ``z`` here."""
+        return z
+
     def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
         """The rule of each layer of ``net`` that has one: here this one for all."""
         return dict.fromkeys(layers_with_rules(net), self)

@@ -1,32 +1,124 @@
-"""Give a network another rule: for a while, or for good."""
+"""Give a network another rule: for good, for a while, or where it has none of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
 from torch import nn
 
+from spikelfp.errors import UserError
 from spikelfp.rules.base import Rule, layers_with_rules
 from spikelfp.rules.composite import Composite
+from spikelfp.rules.epsilon import Epsilon
+from spikelfp.rules.gradient import Gradient
+
+
+class HasRule:
+    """Mixin of layers that follow a rule: their own, else one that a trainer lends them, else ``fallback``.
+
+    A layer that assigns ``self.rule`` in its constructor follows a rule, others have none. ``layer.rule = None`` takes
+    the layer's own rule away again.
+    """
+
+    fallback: ClassVar[Rule] = Epsilon()
+    """The rule of layers that nobody has given one."""
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that the next forward pass follows."""
+        try:
+            own = self.__dict__["_own_rule"]
+        except KeyError:
+            raise AttributeError("rule") from None  # torch's modules then say who has no such attribute
+        if own is not None:
+            return own
+        lent = self.__dict__.get("_lent_rule")
+        return self.fallback if lent is None else lent
+
+    @rule.setter
+    def rule(self, rule: Rule | None) -> None:
+        if rule is not None and not isinstance(rule, Rule):
+            raise UserError(
+                f"a layer follows a rule of spikelfp.rules, such as rules.Epsilon(), got {rule!r}; a Composite goes to "
+                "rules.attach(net, …)"
+            )
+        self.__dict__["_own_rule"] = rule
 
 
 def attach(net: nn.Module, rule: Rule | Composite) -> None:
-    """Every layer of ``net`` follows ``rule`` from now on (a :class:`Composite` says which layer follows which)."""
-    for layer, own in rule.assign(net).items():
+    """Make ``rule`` the own rule of every layer of ``net``, from now on, inside trainers too.
+
+    Args:
+        net: layers of :mod:`spikelfp.nn`, in a module of any kind.
+        rule: a rule for all, or a :class:`Composite`, which says which layer follows which.
+    """
+    for layer, own in _assigned(net, rule).items():
         setattr(layer, "rule", own)  # noqa: B010  (torch types attributes of modules as tensors)
 
 
 @contextmanager
 def using(net: nn.Module, rule: Rule | Composite) -> Iterator[None]:
-    """Within the block every layer of ``net`` follows ``rule``; after it, each has its own rule back.
+    """Within the block every layer of ``net`` follows ``rule``, whatever its own; after it each has its own back.
 
     The rule of a forward pass decides its backward pass, wherever that is called.
     """
-    before = {layer: layer.rule for layer in layers_with_rules(net)}
+    before = rules_of(net.modules())
     attach(net, rule)
     try:
         yield
     finally:
-        for layer, own in before.items():
+        restore(before)
+
+
+@contextmanager
+def lending(net: nn.Module, rule: Rule | Composite) -> Iterator[None]:
+    """Within the block the layers of ``net`` that have no rule of their own follow ``rule``: trainers run in it.
+
+    Raises:
+        UserError: where rewards and losses would meet: a layer has an LFP rule of its own and ``rule`` is that of a
+            gradient method, or the other way round.
+    """
+    before = rules_of(net.modules())
+    for layer, lent in _assigned(net, rule).items():
+        if isinstance(layer, HasRule):
+            layer.__dict__["_lent_rule"] = lent
+        if isinstance(layer.rule, Gradient) != isinstance(lent, Gradient):
+            name = next(name for name, module in net.named_modules() if module is layer)
+            restore(before)
+            raise UserError(
+                f"layer {name or '(the network itself)'} ({type(layer).__name__}) has a rule of its own, {layer.rule}, "
+                f"and the training method brings {lent}: rewards and losses do not mix. Take the layer's own rule away "
+                "(layer.rule = None) or train by the method of its kind"
+            )
+    try:
+        yield
+    finally:
+        restore(before)
+
+
+def rules_of(layers: Iterable[nn.Module]) -> dict[nn.Module, Any]:
+    """Find the rules of those of ``layers`` that follow one, own and lent, for :func:`restore`."""
+    return {
+        layer: (layer.__dict__["_own_rule"], layer.__dict__.get("_lent_rule"))
+        if isinstance(layer, HasRule)
+        else layer.rule
+        for layer in layers
+        if isinstance(getattr(layer, "rule", None), Rule)
+    }
+
+
+def restore(before: dict[nn.Module, Any]) -> None:
+    """Give layers the rules back that :func:`rules_of` found."""
+    for layer, own in before.items():
+        if isinstance(layer, HasRule):
+            layer.__dict__["_own_rule"], layer.__dict__["_lent_rule"] = own
+        else:
             setattr(layer, "rule", own)  # noqa: B010
+
+
+def _assigned(net: nn.Module, rule: Rule | Composite) -> dict[nn.Module, Rule]:
+    if not isinstance(rule, (Rule, Composite)):
+        raise UserError(f"a rule of spikelfp.rules or a Composite of them is needed, got {rule!r}")
+    return rule.assign(net)

@@ -14,7 +14,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
 from spikelfp.methods import Method
 from spikelfp.quantized.layer import Quantizable
-from spikelfp.rules import using
+from spikelfp.rules import lending
 from spikelfp.training.state import Seen, predict
 
 WARM_UP = 3
@@ -126,7 +126,7 @@ class CapturedStep:
 
 def train_once(net: Module, method: Method, optimizer: Optimizer, sequence: Tensor, labels: Tensor) -> Seen:
     """One update from ``sequence`` ``[T, B, …]`` and ``labels`` ``[B]``, added to the gradients there are."""
-    with using(net, method.rule):
+    with lending(net, method.rule):
         outputs = net(sequence)
     watched = method.backward(outputs, labels)
     optimizer.step()

@@ -12,7 +12,7 @@ from torch.nn import Module
 from spikelfp.errors import UserError
 from spikelfp.methods import Method
 from spikelfp.nn.layer import State
-from spikelfp.rules import Composite, Rule, using
+from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training.batch import Batch, Chunk
 from spikelfp.training.chunks import alone
 from spikelfp.training.parallel import World, unsynchronised
@@ -53,7 +53,7 @@ def fill_gradients(
         for piece in part.chunks(chunk):
             shown, final = piece.batch, number == parts and piece.last
             with nullcontext() if final else unsynchronised(replica):
-                with using(net, method.rule), nullcontext() if piece.counts else torch.no_grad():
+                with lending(net, method.rule), nullcontext() if piece.counts else torch.no_grad():
                     if chunk is None:
                         outputs = replica(shown.sequence)
                     else:
