@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 from spikelfp import nn
-from spikelfp.errors import UserError
 from spikelfp.models.ann import lenet, mlp
 from spikelfp.models.lif import lif_lenet, lif_mlp
 from spikelfp.models.lif_conv import lif_conv
@@ -116,15 +114,7 @@ def _given(**options: int | None) -> dict[str, Any]:
 
 
 def build(spec: ModelSpec) -> nn.Sequential:
-    """Make the network that ``spec`` describes, with fresh weights from torch's random state.
-
-    Raises:
-        UserError: for a field that the network does not use, if it is not left at its default.
-    """
-    for f in fields(spec)[3:]:
-        value = getattr(spec, f.name)
-        if value and value != f.default and not uses(spec.name, f.name):
-            raise UserError(f"{spec.name} does not use {f.name}, got {f.name}={value!r}: leave it out")
+    """Make the network that ``spec`` describes, with fresh weights from torch's random state."""
     return models[spec.name](spec)
 
 

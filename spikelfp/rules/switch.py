@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from spikelfp.errors import UserError
-from spikelfp.rules.base import Rule, layers_with_rules
+from spikelfp.rules.base import Rule
 from spikelfp.rules.composite import Composite
 from spikelfp.rules.epsilon import Epsilon
 from spikelfp.rules.gradient import Gradient

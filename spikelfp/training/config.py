@@ -131,6 +131,7 @@ GRADIENTS = one_of("method", ("surrogate", "gradient")) | other_than("warm_up_st
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
+VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
 NEURONS = one_of("model", lambda: [name for name in models if is_spiking(name) and model_uses(name, "neuron")])
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
@@ -176,7 +177,7 @@ class RunConfig:
         False,
         "shift and scale each channel to mean 0 and deviation 1",
         group="data",
-        owner=IMAGES & one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")]),
+        owner=IMAGES & VALUES,
     )
     augment: bool = option(False, "random mirror images and shifts of the training images", group="data", owner=IMAGES)
     encoding: str = option("constant", "from a static input to a sequence", encodings, group="data", owner=STATIC)
@@ -274,7 +275,7 @@ class RunConfig:
         0.0,
         "deviation of the noise in front of layers with weights, in training",
         group="model",
-        owner=_model_uses("noise"),
+        owner=_model_uses("noise") & VALUES,
         within="[0, ∞)",
     )
     width: int | None = option(

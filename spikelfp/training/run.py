@@ -16,11 +16,13 @@ from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
 from spikelfp.data.names import is_event_data
-from spikelfp.errors import RunFolderError, SignWarning
+from spikelfp.errors import LearningWarning, RunFolderError, SignWarning
 from spikelfp.files import write_text
 from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
+from spikelfp.training.combinations import learning_complaints, only_evaluating
 from spikelfp.training.config import RunConfig
+from spikelfp.training.device import choose_device
 from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (
     Folder,
@@ -31,6 +33,7 @@ from spikelfp.training.folder import (
     start_folder,
     write_metrics,
 )
+from spikelfp.training.footprint import STATES, check_room, estimate
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import stop_on_interrupt
 from spikelfp.training.summary import RATE_SAMPLES, summarise
@@ -67,7 +70,8 @@ class LoadedRun:
 
     def trainer(self, **options: Any) -> TemporalTrainer:
         """A trainer for the network, with the settings of the run, on whatever device is here."""
-        return make_trainer(self.net, replace(self.config, device="auto"), **options)
+        with only_evaluating():
+            return make_trainer(self.net, replace(self.config, device="auto"), **options)
 
 
 def load_run(
@@ -91,7 +95,7 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
     """The trainer of a resolved configuration."""
     return TemporalTrainer(
         net,
-        steps=config.steps or config.recompute + 1,  # none: sequences of events, as long as they are
+        steps=config.steps or config.recompute + 2,  # none: sequences of events, as long as they are
         encoding=config.encoding,
         method=config.make_method(),
         optimizer=config.make_optimizer(),
@@ -185,9 +189,12 @@ def _start(
             check_folder(folder, config, resume, overwrite)
             if resume:
                 check_data(folder, splits)
+        _check_room(config, splits, world)
         torch.manual_seed(config.seed)
         net = config.build(splits.shape, splits.classes)
-        trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LearningWarning)  # the leader says it, in _fit
+            trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
     with world.agreed():
         go_on = resume and folder.last.exists()
         if go_on:
@@ -199,6 +206,26 @@ def _start(
     return _Run(config, splits, trainer)
 
 
+def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
+    """Refuse a run that cannot fit into the memory of its device, before anything of it is allocated.
+
+    Raises:
+        UserError: with the estimate.
+    """
+    device = choose_device(config.device, world.local_rank if world.size > 1 else None)
+    need = estimate(
+        config.spec(splits.shape, splits.classes),
+        steps=config.steps or 1,
+        samples=-(-config.batch_size // (config.accumulate * world.size)),
+        states=STATES.get(config.optimizer, 0),
+        together=config.recompute or config.chunk or None,
+    )
+    parts = [("weights, updates and the optimiser", need.weights), ("outputs of the layers", need.outputs)]
+    if device.type == "cpu" and need.checkpoint > need.outputs:
+        parts[1] = ("a checkpoint of them", need.checkpoint)
+    check_room(parts, device)
+
+
 def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, Any] | None:
     """Train to the end and return the summary, or ``None`` if training was stopped; all of it kept in the folder."""
     config, splits, trainer = run.config, run.splits, run.trainer
@@ -206,7 +233,9 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     clock = _Clock()
     for reason in splits.skipped:
         echo(f"skipped: {reason}")
-    for complaint in nn.sign_complaints(trainer.net) if config.method == "lfp" else ():
+    complaints = nn.sign_complaints(trainer.net) if config.method == "lfp" else []
+    complaints += learning_complaints(trainer.net, trainer.method, steps=trainer.steps, encode=trainer.encode)
+    for complaint in complaints:
         echo(f"warning: {complaint}")
     if trainer.position.step:
         echo(f"resuming after {trainer.position.step} steps (epoch {trainer.position.epoch + 1})")

@@ -23,6 +23,7 @@ from spikelfp.rewards import Reward
 from spikelfp.training import checkpoint
 from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
 from spikelfp.training.clipping import clip_adaptive_
+from spikelfp.training.combinations import check_trainer
 from spikelfp.training.defaults import check_numbers, default_reward
 from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate
@@ -104,6 +105,7 @@ class Trainer:
         self.total_steps: int | None = None
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
+        check_trainer(self)
 
     def present(self, x: Tensor | Sequences) -> Tensor:
         """A batch as the network sees it, ``[T, B, …]``: sequences as they are, ``[B, …]`` here as one step."""
