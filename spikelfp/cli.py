@@ -15,7 +15,17 @@ from rich.table import Table
 
 import spikelfp
 from spikelfp import cli_data, kernels
-from spikelfp.command import FAILED, INTERRUPTED, OK, USER_MISTAKE, new_app, options_from, print_json, run_app
+from spikelfp.command import (
+    FAILED,
+    INTERRUPTED,
+    OK,
+    USER_MISTAKE,
+    GroupedCommand,
+    new_app,
+    options_from,
+    print_json,
+    run_app,
+)
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
 from spikelfp.data.names import without_folder
@@ -32,7 +42,7 @@ from spikelfp.training.places import settled
 from spikelfp.training.run import Interrupted, load_run, train
 from spikelfp.training.summary import PACKAGES
 
-app = new_app("Train spiking neural networks without surrogate gradients.")
+app = new_app("Train spiking neural networks without surrogate gradients.", "spikelfp")
 app.add_typer(cli_data.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
@@ -42,7 +52,15 @@ CacheDir = Annotated[
 ]
 
 
-@app.command("train")
+EXAMPLES = """\b
+Examples:
+  spikelfp train --data mnist --model lif-mlp --hidden 1000 --steps 15 --epochs 3 --out runs/mnist
+  spikelfp train --out runs/mnist --resume
+  spikelfp train --data mnist --method surrogate --surrogate atan --slope 2 --out runs/surrogate
+"""
+
+
+@app.command("train", cls=GroupedCommand, epilog=EXAMPLES)
 @options_from(RunConfig)
 def train_command(
     options: dict[str, Any],

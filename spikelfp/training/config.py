@@ -132,7 +132,11 @@ EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
-NEURONS = one_of("model", lambda: [name for name in models if is_spiking(name) and model_uses(name, "neuron")])
+NEURONS = Condition(
+    "models of spiking neurons (--model lif-…)",
+    lambda c: is_spiking(c.model) and model_uses(c.model, "neuron"),
+    ("model",),
+)
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
     "--method surrogate, or a warm-up by it",

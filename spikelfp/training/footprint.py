@@ -69,7 +69,7 @@ def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> int:
 
     for layer in nn.leaves(net):
         if isinstance(layer, nn.Neurons):  # their kernels are those of a device
-            layer.forward = torch.empty_like  # type: ignore[method-assign]
+            layer.forward = torch.empty_like  # type: ignore[assignment]
         layer.register_forward_hook(look)
     try:
         with torch.no_grad():
