@@ -149,7 +149,7 @@ def _annotation(f: Field[Any]) -> Any:
     flag, group = "--" + f.name.replace("_", "-"), f.metadata["group"]
     owner = f.metadata["owner"]
     if owner is not None:
-        text += f" (with {owner.name})"
+        text += f"; belongs to {owner.name}"
     if kind == "bool":
         return Annotated[
             bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=default, rich_help_panel=group)

@@ -86,7 +86,7 @@ def _rule_uses(field: str) -> Owner:
         rules.rules[name](Read())
         return field in read
 
-    return LFP & one_of("rule", lambda: [name for name in rules.rules if uses(name)])
+    return LFP & one_of("rule", lambda: [name for name in rules.rules if uses(name)], rules.rules)
 
 
 def _model_uses(field: str) -> Owner:
@@ -522,9 +522,9 @@ class RunConfig:
         if self.weight_bits != FLOAT and not 2 <= self.weight_bits <= 16:
             raise UserError(f"weight-bits must lie between 2 and 16, or be {FLOAT} for floats, got {self.weight_bits}")
         LIFParameters(self.beta, self.threshold, self.reset, self.denominator)  # type: ignore[arg-type]
+        check_owned(self)
         if self.warm_up == "gradient" and is_spiking(self.model):
             raise UserError(f"{self.model} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
-        check_owned(self)
 
     def resolved(self, samples: int, levels: int | None = None) -> RunConfig:
         """This configuration with every ``None`` that the run needs replaced.

@@ -40,7 +40,9 @@ class Footprint:
 def estimate(spec: ModelSpec, *, steps: int, samples: int, states: int = 2, together: int | None = None) -> Footprint:
     """What training a network takes.
 
-    (Measured: tests/training/test_training_footprint.py compares runs of lif-mlp and lif-lenet with it.)
+    Measured beside it, in MiB that a step took at its peak: lif-mlp 256-1000-1000-10, 25 steps, 128 samples, constant
+    and rate-coded, 70 and 102 (estimate 91); 256-2000-2000-10, 50 steps, 256 samples 416 (609); 256-4000-4000-10,
+    5 steps, 32 samples 335 (333); lif-lenet on 16 × 16, 25 steps, 128 samples 56 (82); 50 steps, rate-coded, 152 (163).
 
     Args:
         spec: the network; it is built without memory of its own, on torch's meta device.

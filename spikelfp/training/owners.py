@@ -118,13 +118,24 @@ class _Either(Owner):
         yield from self.second.looks_at()
 
 
-def one_of(field: str, names: Collection[str] | Callable[[], Collection[str]]) -> Condition:
-    """The owner of options that belong to some of the names that the option ``field`` takes."""
+def one_of(
+    field: str, names: Collection[str] | Callable[[], Collection[str]], of: Iterable[str] | None = None
+) -> Condition:
+    """The owner of options that belong to some of the names that the option ``field`` takes.
+
+    Args:
+        field: the option.
+        names: those names; a function where they depend on what is registered.
+        of: all names it takes, for shorter words where only a few are left out.
+    """
 
     def those() -> Collection[str]:
         return names() if callable(names) else names
 
     def words() -> str:
+        left_out = [name for name in of or () if name not in those()]
+        if of is not None and len(left_out) < 2:
+            return f"any {flag(field)}" + (f" but {left_out[0]}" if left_out else "")
         *most, last = those() or ["(none)"]
         return f"{flag(field)} {', '.join(most)}{' or ' if most else ''}{last}"
 
