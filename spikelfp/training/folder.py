@@ -20,8 +20,8 @@ from spikelfp.training.mapping import from_mapping, read_mapping
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
 
-FOUND = ("shape", "classes", "class_names")
-"""What ``config.yaml`` says about the data beside the options."""
+FOUND = ("shape", "classes", "class_names", "woken")
+"""What ``config.yaml`` says beside the options: of the data, and of layers that were woken."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
@@ -34,6 +35,7 @@ from spikelfp.training.folder import (
     write_metrics,
 )
 from spikelfp.training.footprint import STATES, check_room, estimate
+from spikelfp.training.mapping import read_mapping
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import stop_on_interrupt
 from spikelfp.training.summary import RATE_SAMPLES, summarise
@@ -95,7 +97,7 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
     """The trainer of a resolved configuration."""
     return TemporalTrainer(
         net,
-        steps=config.steps or config.recompute + 2,  # none: sequences of events, as long as they are
+        steps=config.steps or config.recompute + 1,  # none: sequences of events, as long as they are
         encoding=config.encoding,
         method=config.make_method(),
         optimizer=config.make_optimizer(),
@@ -112,6 +114,8 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         device=config.device,
         workers=config.workers,
         quantization=config.quantization(),
+        wake=config.wake,
+        **({} if config.max_weight is None else {"max_weight": config.max_weight}),
         **options,
     )
 
@@ -199,8 +203,10 @@ def _start(
         go_on = resume and folder.last.exists()
         if go_on:
             trainer.load(folder.last)
+            trainer.woken = _woken(folder)
         if world.leads:
             start_folder(folder, config, splits, overwrite)
+            _keep_woken(folder, trainer.woken)
             if not go_on:
                 checkpoint.write(folder.initial, {"weights": net.state_dict()})
     return _Run(config, splits, trainer)
@@ -234,7 +240,7 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     for reason in splits.skipped:
         echo(f"skipped: {reason}")
     complaints = nn.sign_complaints(trainer.net) if config.method == "lfp" else []
-    complaints += learning_complaints(trainer.net, trainer.method, steps=trainer.steps, encode=trainer.encode)
+    complaints += learning_complaints(trainer.net, trainer.method, steps=config.steps, encode=trainer.encode)
     for complaint in complaints:
         echo(f"warning: {complaint}")
     if trainer.position.step:
@@ -262,13 +268,16 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
         if position.step == 1:
             for name, factor in trainer.woken.items():
                 echo(f"layer {name} left its neurons silent: its initial weights were multiplied by {factor:.2f}")
+            if leads:
+                _keep_woken(folder, trainer.woken)
         if config.checkpoint_every and position.step % config.checkpoint_every == 0:
             trainer.save(folder.last)
 
     samples = Augmented(splits.train) if config.augment else splits.train
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SignWarning)  # said already
-        trainer.fit(samples, epochs, after_epoch=after_epoch, after_step=after_step)
+        stop: dict[str, Any] = {} if config.patience is None else {"patience": config.patience}
+        trainer.fit(samples, epochs, after_epoch=after_epoch, after_step=after_step, **stop)
     if trainer.position.epoch < epochs:
         trainer.save(folder.last)
         return None
@@ -276,6 +285,18 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     if leads:
         write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _keep_woken(folder: Folder, woken: dict[str, float]) -> None:
+    """Add layers whose initial weights were scaled up to ``config.yaml``, each with its factor."""
+    if woken:
+        write_text(folder.config, folder.config.read_text() + yaml.safe_dump({"woken": woken}))
+
+
+def _woken(folder: Folder) -> dict[str, float]:
+    """What :func:`_keep_woken` has kept, for a run that goes on."""
+    kept = read_mapping(folder.config).get("woken") or {}
+    return {str(name): float(factor) for name, factor in kept.items()}
 
 
 class _Clock:
