@@ -188,6 +188,8 @@ def _start(
     with world.agreed():
         with world.in_turn():
             splits, config = _load(config, progress and world.leads)
+        if config.augment:
+            Augmented(splits.train)  # refuses what are no images
         config = config.resolved(len(splits.train), splits.train.levels)
         if world.leads:
             check_folder(folder, config, resume, overwrite)

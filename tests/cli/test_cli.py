@@ -8,10 +8,14 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from hw_export.cli import app as export_app
 from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.training.config import RunConfig
@@ -240,6 +244,40 @@ def test_a_run_folder_that_exists_is_refused(trained, tmp_path):
     done = run("train", *QUICK, "--out", str(tmp_path / "mine"), "--overwrite")
     assert done.returncode == 2
     assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_versions(capsys):
+    for name, program in (("spikelfp", app), ("hw-export", export_app)):
+        with pytest.raises(SystemExit) as stop:
+            run_app(program, name, ["--version"])
+        assert (stop.value.code, capsys.readouterr().out) == (0, f"{name} {version('spikelfp')}\n")
+
+
+def test_woken_layers_stand_in_config_and_summary(tmp_path, monkeypatch, capsys):
+    """Also when the run is resumed; and none are with --no-wake."""
+    monkeypatch.chdir(tmp_path)
+
+    def train(*options):
+        with pytest.raises(SystemExit) as stop:
+            run_app(app, "spikelfp", ["train", *QUICK, "--threshold", "9", *options])
+        assert stop.value.code == 0, capsys.readouterr().err
+
+    train("--out", "a")
+    config = yaml.safe_load(Path("a/config.yaml").read_text())
+    summary = json.loads(Path("a/summary.json").read_text())
+    assert config["wake"] is True
+    assert summary["wake"] == config["woken"]
+    assert summary["wake"]["1"] > 1.25
+    Path("a/summary.json").unlink()
+    with pytest.raises(SystemExit):
+        run_app(app, "spikelfp", ["train", "--out", "a", "--resume", "--no-report"])
+    assert json.loads(Path("a/summary.json").read_text())["wake"] == config["woken"]
+    assert yaml.safe_load(Path("a/config.yaml").read_text()) == config
+    train("--out", "b", "--no-wake")
+    assert json.loads(Path("b/summary.json").read_text())["wake"] is None
+    assert "woken" not in yaml.safe_load(Path("b/config.yaml").read_text())
+    train("--config", "a/config.yaml", "--out", "c")
+    assert json.loads(Path("c/summary.json").read_text())["wake"] == config["woken"]
 
 
 def test_overwrite_replaces_a_run(tmp_path):
