@@ -80,7 +80,7 @@ def check_learning(
                 "the outputs of this network are spikes, whose derivative is 0: plain gradient descent changes no "
                 "weight. Train it by LFP, or by GradientDescent(rules.Surrogate()), --method surrogate"
             )
-        if isinstance(each, LFP) and outputs == "linear" and each.reward.suits == "spikes":
+        if isinstance(each, LFP) and outputs == "linear" and _suits(each.reward) == "spikes":
             kind = type(each.reward).__name__
             raise UserError(
                 f"{kind} counts spikes, and the outputs of this network ({type(_last(net)).__name__}) are real values: "
@@ -156,9 +156,13 @@ def _methods(method: Method) -> Iterator[Method]:
         yield method
 
 
+def _suits(reward: Any) -> str:
+    return getattr(reward, "suits", "any")  # a plain function says nothing
+
+
 def _multiplies(reward: Any) -> bool:
     """Whether a reward is 0 at outputs that are."""
-    return reward.suits == "linear" or getattr(reward, "magnitude", None) is True
+    return _suits(reward) == "linear" or getattr(reward, "magnitude", None) is True
 
 
 def _flat_layers(net: torch.nn.Module) -> list[torch.nn.Module]:
