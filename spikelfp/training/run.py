@@ -94,10 +94,11 @@ def load_run(
 
 
 def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> TemporalTrainer:
-    """The trainer of a resolved configuration."""
+    """The trainer of a resolved configuration; ``options`` are arguments that it has otherwise, or beside it."""
+    limits = {} if config.max_weight is None else {"max_weight": config.max_weight}
     return TemporalTrainer(
         net,
-        steps=config.steps or config.recompute + 1,  # none: sequences of events, as long as they are
+        steps=config.steps or config.recompute + 2,  # none: sequences of events, as long as they are
         encoding=config.encoding,
         method=config.make_method(),
         optimizer=config.make_optimizer(),
@@ -114,9 +115,7 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         device=config.device,
         workers=config.workers,
         quantization=config.quantization(),
-        wake=config.wake,
-        **({} if config.max_weight is None else {"max_weight": config.max_weight}),
-        **options,
+        **{"wake": config.wake, **limits, **options},
     )
 
 
