@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import NonFiniteError, ShapeError, UserError
-from spikelfp.functional.credit import hand_over, to_message
+from spikelfp.functional.frontier import send_back
 
 _NOT_FINITE = "the reward holds NaN or infinity"
 
@@ -17,21 +17,41 @@ def propagate(
     outputs: Tensor | Sequence[Tensor],
     reward: Tensor | Sequence[Tensor],
     *,
-    eps: float = 1e-6,
+    eps: float | None = None,
     retain_graph: bool = False,
+    weight: float = 1.0,
+    default_eps: float | None = None,
 ) -> None:
     """Add ``−d_w`` (v3, eq. 7) to ``p.grad`` of every parameter behind ``outputs``; summed over batch and time.
 
-    outputs: what the network returned, ``[T, B, C]`` or any shape; reward: ``r_c`` for each of its elements.
-    Several outputs (the chunks of a long sequence, the heads of a network) take as many rewards, in one pass.
-    eps: the ε of the first division, ``m_c = r_c / (o_c + sign(o_c) ε)``, for linear outputs. The outputs of
-    neurons (LIF, Heaviside, ReLU) take the reward as it is, spike or no spike.
+    A torch optimiser's step, which descends ``p.grad``, then ascends the reward. Calls accumulate, as ``backward``
+    does. This call alone starts a reward: ``loss.backward()`` on layers under an LFP rule is refused.
 
-    A torch optimiser's step, which descends ``p.grad``, then ascends the reward. Calls accumulate, as
-    ``backward`` does. Raises :class:`~spikelfp.errors.UserError` for outputs without a graph,
-    :class:`~spikelfp.errors.ShapeError` for a reward of another shape, and
-    :class:`~spikelfp.errors.NonFiniteError` for a reward that holds NaN or infinity. On CUDA nothing waits for the
-    reward to be computed: there NaN or infinity fails an assertion on the device, which torch reports later.
+    Outputs may be sliced, indexed, stacked, concatenated, permuted, summed over time, masked or multiplied with
+    constants before they are rewarded: all of this is linear, and each output neuron gets the reward that is its own,
+    spike or no spike (:mod:`spikelfp.functional.frontier`). A sum of spikes, ``spikes.sum(0)``, hands its reward to
+    every step. A linear output starts with ``m_c = r_c / (o_c + sign(o_c) ε)``.
+
+    Normalisation layers send rewards back by eq. 8-10 with constant mean and variance (the paper's rule, and the
+    default of ``rules.Epsilon()``, which layers follow here); ``methods.LFP`` and the command line let messages pass
+    through mean and variance instead (``constant_statistics=False``), which deep networks learn better from.
+
+    Args:
+        outputs: what the network returned, ``[T, B, C]`` or any shape; or several of them (the chunks of a long
+            sequence, the heads of a network), with as many rewards, in one pass.
+        reward: ``r_c`` for each element of the outputs, of their shape.
+        eps: ε of the first division of linear outputs; ``None``: that of the rule of the last layer.
+        retain_graph: keep the graph for another call.
+        weight: what each sample counts, multiplied with its reward; 1 over the size of the batch makes a mean of the
+            sum. A rule that normalises rewards divides by their largest magnitude first.
+        default_eps: ε for ``eps=None`` where the last layer does not tell its own, as behind ``torch.compile``; 1e-6.
+
+    Raises:
+        UserError: for outputs without a graph, or made of neurons and linear layers at once; for parameters that follow
+            no rule and functions for which there is none, by name.
+        ShapeError: for a reward of another shape.
+        NonFiniteError: for a reward that holds NaN or infinity. On CUDA nothing waits for the reward to be computed:
+            there NaN or infinity fails an assertion on the device, which torch reports later.
     """
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     rewards = [reward] if isinstance(reward, Tensor) else list(reward)
@@ -39,11 +59,19 @@ def propagate(
         raise ShapeError(f"{len(roots)} outputs need as many rewards, got {len(rewards)}")
     for root, own in zip(roots, rewards, strict=True):
         _check(root, own)
-    messages = [_start(root, own.detach().to(root.dtype), eps) for root, own in zip(roots, rewards, strict=True)]
-    torch.autograd.backward(roots, messages, retain_graph=retain_graph)
+    given = [own.detach().to(root.dtype) for root, own in zip(roots, rewards, strict=True)]
+    if weight != 1:
+        given = [own * weight for own in given]
+    send_back(roots, given, eps=eps, default_eps=default_eps, weight=weight, retain_graph=retain_graph)
 
 
 def _check(outputs: Tensor, reward: Tensor) -> None:
+    for what, given in (("outputs", outputs), ("reward", reward)):
+        if not isinstance(given, Tensor):
+            raise UserError(
+                f"propagate takes tensors: propagate(outputs, reward), where reward is rewards.SpikeSequence()(outputs, "
+                f"labels) or the like; the {what} given are {type(given).__name__}"
+            )
     if outputs.grad_fn is None:
         raise UserError(
             "the outputs carry no graph to propagate through: run the network outside torch.no_grad() "
@@ -56,10 +84,3 @@ def _check(outputs: Tensor, reward: Tensor) -> None:
         torch._assert_async(finite, _NOT_FINITE)
     elif not finite:
         raise NonFiniteError(_NOT_FINITE)
-
-
-def _start(outputs: Tensor, reward: Tensor, eps: float) -> Tensor:
-    """The message to begin with; to neurons the reward is handed directly, and the message is zero."""
-    if hand_over(outputs, reward):
-        return torch.zeros_like(outputs)
-    return to_message(reward, outputs.detach(), eps)

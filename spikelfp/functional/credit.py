@@ -13,15 +13,18 @@ the reward.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import Node
 
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.memory import empty
 
 
@@ -38,25 +41,115 @@ def to_message(reward: Tensor, activation: Tensor, eps: float) -> Tensor:
     return reward / stabilise(activation, eps)
 
 
+class _Passes:
+    """The backward passes that are running, by thread, each with the weight of a sample.
+
+    Gradients and messages look alike, so the nodes of LFP rules ask here whether a reward was sent back at all.
+    """
+
+    def __init__(self) -> None:
+        self._weights: dict[int, list[float]] = {}
+
+    def begin(self, weight: float) -> None:
+        self._weights.setdefault(threading.get_ident(), []).append(weight)
+
+    def end(self) -> None:
+        weights = self._weights[threading.get_ident()]
+        weights.pop()
+        if not weights:
+            del self._weights[threading.get_ident()]
+
+    def weight(self) -> float | None:
+        """The weight of the pass that this thread runs, ``None`` if it runs none."""
+        own = self._weights.get(threading.get_ident())
+        if own is not None:
+            return own[-1]
+        # Autograd runs the nodes of a GPU in threads of its own, which Python has not started.
+        if self._weights and all(thread.ident != threading.get_ident() for thread in threading.enumerate()):
+            return next(reversed(self._weights.values()))[-1]
+        return None
+
+
+_passes = _Passes()
+
+
+@contextmanager
+def backward_pass(weight: float = 1.0) -> Iterator[None]:
+    """Within the block a backward pass carries rewards and messages: nodes of LFP rules refuse to run outside of one.
+
+    :func:`spikelfp.propagate` runs in it. Tests of layers may send messages by hand: ``out.backward(message)``.
+
+    Args:
+        weight: what each sample counts (one over the size of the batch, for a mean), for rules that normalise rewards.
+    """
+    _passes.begin(weight)
+    try:
+        yield
+    finally:
+        _passes.end()
+
+
+def check_pass() -> float:
+    """Return the weight of a sample in the running pass.
+
+    Raises:
+        UserError: in a backward pass that no reward has started: it would climb the loss, since parameters get
+            ``−|w|`` times what arrives.
+    """
+    if torch.compiler.is_compiling():
+        return 1.0  # traced at the first forward pass; the neurons are never traced, and ask
+    weight = _passes.weight()
+    if weight is None:
+        raise UserError(
+            "a backward pass by a loss or by autograd.grad reached layers that follow an LFP rule, where it would climb "
+            "the loss: start it by spikelfp.propagate(outputs, reward), or train by gradients with "
+            "rules.attach(net, rules.Surrogate()) or rules.Gradient()"
+        )
+    return weight
+
+
 class NeuronNode:
     """Mixin of the autograd nodes of neurons: they can be handed a reward as it is.
 
     A hidden neuron's reward arrives as a message and is multiplied by its activation, so a silent neuron gets
     nothing. The *initial* reward belongs to the output neuron itself, spike or no spike (A.4 rewards silence
-    too); :func:`spikelfp.propagate` leaves it here before it starts the backward pass.
+    too). :mod:`spikelfp.functional.frontier` finds the output neurons and marks their nodes, for one pass:
+
+    Attributes:
+        takes_reward: what arrives at the first output of the node is a reward and no message.
+        output_reward: a reward that was left here beside the messages that arrive.
+        collecting: this pass gathers the rewards of several nodes, and goes no further than here.
+        normalise: how an initial reward is normalised, ``"sample"``, ``"step"`` or ``None``.
     """
 
+    takes_reward: bool = False
     output_reward: Tensor | None = None
+    collecting: bool = False
+    normalise: str | None = None
 
     @staticmethod
-    def take_reward(ctx: Any) -> Tensor | None:
-        """The reward left on this node, which is then gone: it belongs to one backward pass."""
+    def received(ctx: Any, arrived: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Tell message and reward of this pass apart; both are ``None`` while rewards are gathered.
+
+        Raises:
+            UserError: outside of a pass that a reward has started.
+        """
+        weight = check_pass()
+        if getattr(ctx, "collecting", False):
+            return None, None
         reward, ctx.output_reward = getattr(ctx, "output_reward", None), None
-        return reward
+        message: Tensor | None = arrived
+        if getattr(ctx, "takes_reward", False):
+            ctx.takes_reward, message = False, None
+            reward = arrived if reward is None or arrived is None else reward + arrived
+        how = getattr(ctx, "normalise", None)
+        if reward is not None and how is not None:
+            reward = reward * _scale_of(reward, how, weight)
+        return message, reward
 
 
 def keep_node() -> None:
-    """Called in ``forward`` of every :class:`NeuronNode`: torch's compiler then leaves that function to autograd.
+    """Called in ``forward`` of functions whose node is told something: torch's compiler leaves them to autograd.
 
     Traced into a graph the node would be gone, and with it the place where an output reward is handed over.
     """
@@ -66,35 +159,31 @@ keep_node._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 # Nodes that only move or cast values: a neuron's output stays a neuron's output behind them.
-_TRANSPARENT = {
+MOVES = frozenset(
     f"{name}Backward0"
     for name in (
         "View", "UnsafeView", "ReshapeAlias", "Alias", "ToCopy", "Clone", "Squeeze", "Unsqueeze", "Permute",
         "Transpose", "T",
     )
-}  # fmt: skip
+)  # fmt: skip
+
+
+def behind_moves(node: Node | None) -> Node | None:
+    """Look through nodes that only move values."""
+    while node is not None and node.name() in MOVES:
+        node = node.next_functions[0][0]
+    return node
+
+
+def forward_class(node: Node) -> type:
+    """The :class:`torch.autograd.Function` whose node this is; ``object`` for torch's own operations."""
+    return getattr(node, "_forward_cls", object)
 
 
 def neurons_behind(node: Node | None) -> Node | None:
     """The neurons whose outputs these are, looking through nodes that only move values; else ``None``."""
-    while node is not None:
-        if issubclass(getattr(node, "_forward_cls", object), NeuronNode):
-            return node
-        if node.name() not in _TRANSPARENT:
-            return None
-        node = node.next_functions[0][0]
-    return None
-
-
-def hand_over(outputs: Tensor, reward: Tensor) -> bool:
-    """Leave ``reward`` at the neurons whose outputs these are; ``False`` where they are not those of neurons."""
-    neurons = neurons_behind(outputs.grad_fn)
-    if neurons is None:
-        return False
-    if neurons is not outputs.grad_fn:
-        (reward,) = torch.autograd.grad(outputs, GradientEdge(neurons, 0), reward, retain_graph=True)
-    neurons.output_reward = reward  # type: ignore[attr-defined]
-    return True
+    node = behind_moves(node)
+    return node if node is not None and issubclass(forward_class(node), NeuronNode) else None
 
 
 class StackedSpikes(Function, NeuronNode):
@@ -107,33 +196,40 @@ class StackedSpikes(Function, NeuronNode):
     def forward(ctx: Any, nodes: list[Any], *spikes: Tensor) -> Tensor:
         keep_node()
         ctx.nodes = nodes
+        for node in nodes:
+            if getattr(node, "normalise", None) is not None:
+                node.normalise = None  # rewards are normalised here, over all steps
         return torch.cat(spikes)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
-        given = NeuronNode.take_reward(ctx)
+    def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:
+        if not issubclass(forward_class(ctx.nodes[0]), NeuronNode):
+            return None, *arrived.split(1)  # a gradient
+        message, given = NeuronNode.received(ctx, arrived)
         if given is not None:
             for node, reward in zip(ctx.nodes, given.split(1), strict=True):
                 node.output_reward = reward
-        return None, *message.split(1)
+        return None, *((None,) * len(ctx.nodes) if message is None else message.split(1))
 
 
 class MagnitudeStep(Function):
     """Identity whose backward pass gives ``−|w|`` times the gradient: eq. 7, for an optimiser that descends."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, eps: float | None = None) -> Tensor:
         ctx.save_for_backward(weight)
+        ctx.output_eps = eps  # ε of the neurons that these weights drive, for linear outputs
         return weight.view_as(weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        check_pass()
         (weight,) = ctx.saved_tensors
         if not weight.is_contiguous():
-            return torch.copysign(weight, -1.0).mul_(grad)
-        return torch.copysign(weight, -1.0, out=empty(weight.shape, weight)).mul_(grad)  # −|w| in one pass
+            return torch.copysign(weight, -1.0).mul_(grad), None
+        return torch.copysign(weight, -1.0, out=empty(weight.shape, weight)).mul_(grad), None  # −|w| in one pass
 
 
 class SecantActivation(Function, NeuronNode):
@@ -152,11 +248,13 @@ class SecantActivation(Function, NeuronNode):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, None, None, None]:
         z, activation = ctx.saved_tensors
-        reward = activation * message
-        given = NeuronNode.take_reward(ctx)
-        if given is not None:
+        message, given = NeuronNode.received(ctx, arrived)
+        reward = given if message is None else activation * message
+        if reward is None:
+            return None, None, None, None
+        if given is not None and message is not None:
             reward = reward + given
         if ctx.opposite_sign:
             reward = torch.where((z < 0) & (activation > 0) | (z > 0) & (activation < 0), -reward, reward)
@@ -179,11 +277,13 @@ class SecantReLU(Function, NeuronNode):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, None]:
         z, activation = ctx.saved_tensors
-        given = NeuronNode.take_reward(ctx)
+        message, given = NeuronNode.received(ctx, arrived)
         if given is not None:
-            return to_message(activation * message + given, z, ctx.eps), None
+            return to_message(given if message is None else activation * message + given, z, ctx.eps), None
+        if message is None:
+            return None, None
         if ctx.eps == 0:
             return message * (activation > 0), None
         return (activation * message).div_(activation + ctx.eps), None
@@ -202,25 +302,66 @@ class HalfCredit(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, message: Tensor) -> Tensor:
+        check_pass()
         return message / 2
 
 
-class NormalisedReward(Function):
-    """Identity whose backward pass divides the reward of a layer by its largest magnitude, ``max |a · m|`` (A.6.4).
+def _scale_of(reward: Tensor, how: str, weight: float) -> Tensor:
+    """The factor that makes the largest magnitude of each sample's ``reward`` ``[T, B, …]`` equal to ``weight``."""
+    if reward.dim() < 2:
+        raise ShapeError(
+            f"rewards are normalised for each sample of [T, B, …], time first, got shape {tuple(reward.shape)}"
+        )
+    others = [axis for axis in range(reward.dim()) if axis != 1 and not (how == "step" and axis == 0)]
+    largest = reward.abs().amax(others, keepdim=True) if others and reward.numel() else reward.abs()
+    return weight / torch.where(largest > 0, largest, torch.ones_like(largest))
 
-    The largest of the whole batch, which several processes may share.
+
+class NormalisedReward(Function):
+    """Identity whose backward pass divides the reward ``a m`` of a layer by its largest magnitude (A.6.4).
+
+    The largest one is that of each sample: over all neurons and steps (``"sample"``) or the neurons of each step
+    (``"step"``). Updates of the samples then add up whatever the batch they come in, and each counts what the pass
+    says. Takes and returns ``[T, B, …]``.
     """
 
     @staticmethod
-    def forward(ctx: Any, activation: Tensor) -> Tensor:
+    def forward(ctx: Any, activation: Tensor, how: str) -> Tensor:
         ctx.save_for_backward(activation)
+        ctx.how = how
         return activation.view_as(activation)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, message: Tensor) -> Tensor:
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None]:
         (activation,) = ctx.saved_tensors
-        largest = (activation * message).abs().max() if message.numel() else message.new_zeros(())
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(largest, distributed.ReduceOp.MAX)
-        return message / torch.where(largest > 0, largest, torch.ones_like(largest))
+        return message * _scale_of(activation * message, ctx.how, check_pass()), None
+
+
+class LayerOutput(Function):
+    """Identity behind a layer, for what its node alone does not tell.
+
+    A layer whose weights are frozen is told apart by it from a product with constants, and a sum of branches from an
+    addition that a user makes of outputs. With ``how``, an initial reward
+    of ``z`` ``[T, B, …]`` is normalised as in :class:`NormalisedReward`; messages pass as they are.
+
+    Attributes:
+        takes_reward: what arrives is the start of a pass.
+        output_eps: ε of the neurons that the layer drives; ``None``: that of the layers in front of it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, eps: float | None = None, how: str | None = None) -> Tensor:
+        if how is not None:
+            ctx.save_for_backward(z)
+        ctx.how, ctx.output_eps, ctx.takes_reward = how, eps, False
+        return z.view_as(z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.how is not None and ctx.takes_reward:
+            ctx.takes_reward = False
+            (z,) = ctx.saved_tensors
+            message = message * _scale_of(z * message, ctx.how, check_pass())
+        return message, None, None

@@ -44,6 +44,8 @@ def over_time(fn: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor:
 class _Repeat(Function):
     """``expand`` over a new first axis; its backward pass does not read a constant gradient ``T`` times."""
 
+    spreads_over_time = True
+
     @staticmethod
     def forward(ctx: Any, step: Tensor, steps: int) -> Tensor:
         return step.unsqueeze(0).expand(steps, *step.shape)

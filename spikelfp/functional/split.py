@@ -21,14 +21,45 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import Node
 
+from spikelfp.functional.credit import LayerOutput, behind_moves, check_pass, forward_class, keep_node, stabilise
 from spikelfp.functional.sparse import chosen
 
 LinearMap = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """A map ``(input, weight, bias) → output`` that is linear in the input and affine in the parameters."""
 
 Shares = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""``(n, z, z⁺, z⁻) → (p, q)``, all of the shape of the output; ``n`` is the message to ``z`` (reward ``r = z n``)."""
+"""``(r, z, z⁺, z⁻) → (p, q)``, all of the shape of the output; ``r`` is the reward of ``z``."""
+
+
+def divided_by(z: Tensor, eps: float) -> None:
+    """Say that the messages to ``z`` come out of a division by ``z + sign(z) ε``: ``z`` is what a neuron is given.
+
+    The maps here need the reward of ``z``. Behind such a neuron it is ``(z + sign(z) ε) n``, where ``n`` is the message,
+    also at ``z = 0``; behind another linear map it is ``z n``. So ε enters once a neuron.
+    """
+    divide(z.grad_fn, eps)
+
+
+divided_by._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+def divide(node: Node | None, eps: float) -> None:
+    """:func:`divided_by` for the node of ``z``; nothing for nodes of other maps."""
+    node = behind_moves(node)
+    # The winner of a max-pooling is what the neuron is given; the others get nothing.
+    while node is not None and (forward_class(node) is LayerOutput or node.name().startswith("MaxPool")):
+        node = behind_moves(node.next_functions[0][0])
+    if node is not None and issubclass(forward_class(node), (SplitLinear, MagnitudeShare)):
+        node.divided_by = eps  # type: ignore[attr-defined]
+
+
+def _reward(ctx: Any, z: Tensor, message: Tensor) -> Tensor:
+    """The reward of ``z`` from the message to it."""
+    check_pass()
+    eps = getattr(ctx, "divided_by", 0.0)
+    return (stabilise(z, eps) if eps else z) * message
 
 
 def halves(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,10 +94,19 @@ class SplitLinear(Function):
     """``op(x, weight, bias)`` with the backward pass above; parameters receive ``−d_w``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, op: LinearMap, shares: Shares) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        op: LinearMap,
+        shares: Shares,
+        eps: float | None = None,
+    ) -> Tensor:
+        keep_node()
         z = op(x, weight, bias)
         ctx.save_for_backward(x, weight, bias, z)
-        ctx.op, ctx.shares = op, shares
+        ctx.op, ctx.shares, ctx.output_eps = op, shares, eps
         return z
 
     @staticmethod
@@ -81,13 +121,13 @@ class SplitLinear(Function):
                     half.requires_grad_()
         with torch.enable_grad():
             plus, minus = signed_sums(ctx.op, *parts)
-        shares = ctx.shares(message, z, plus.detach(), minus.detach())
+        shares = ctx.shares(_reward(ctx, z, message), z, plus.detach(), minus.detach())
         leaves = [half for pair in parts for half in pair if half is not None and half.requires_grad]
         grads = dict(zip(map(id, leaves), torch.autograd.grad((plus, minus), leaves, shares), strict=True))
         to_x, to_weight, to_bias = (tuple(grads.get(id(half)) for half in pair) for pair in parts)
         if to_x[0] is not None and to_x[1] is not None:
             to_x = (torch.where(x >= 0, to_x[0], to_x[1]), None)
-        return to_x[0], _step(parts[1], to_weight), _step(parts[2], to_bias), None, None
+        return to_x[0], _step(parts[1], to_weight), _step(parts[2], to_bias), None, None, None
 
 
 def _step(pair: tuple[Tensor, Tensor], grads: tuple[Tensor | None, ...]) -> Tensor | None:
@@ -98,17 +138,18 @@ def _step(pair: tuple[Tensor, Tensor], grads: tuple[Tensor | None, ...]) -> Tens
 
 
 class MagnitudeShare(Function):
-    """Identity on ``z = op(x, weight, bias)`` that replaces the message ``n`` to ``z`` by::
+    """Identity on ``z = op(x, weight, bias)`` that replaces the message to ``z``, whose reward is ``r``, by::
 
-    |z| n / (z⁺ + |z⁻| + ε)        z⁺ + |z⁻| = Σ_i |z_ij|
+    sign(z) r / (z⁺ + |z⁻| + ε)        z⁺ + |z⁻| = Σ_i |z_ij|,  sign(0) = 1
     """
 
     @staticmethod
     def forward(
         ctx: Any, z: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, op: LinearMap, eps: float
     ) -> Tensor:
+        keep_node()
         ctx.save_for_backward(z, x, weight, bias)
-        ctx.op, ctx.eps = op, eps
+        ctx.op, ctx.eps, ctx.output_eps = op, eps, eps
         return z.view_as(z)
 
     @staticmethod
@@ -116,4 +157,5 @@ class MagnitudeShare(Function):
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         z, x, weight, bias = ctx.saved_tensors
         total = ctx.op(x.to(weight.dtype).abs(), weight.abs(), None if bias is None else bias.abs())
-        return (z.abs() * message).div_(total.add_(ctx.eps)), None, None, None, None, None
+        reward = _reward(ctx, z, message)
+        return torch.where(z >= 0, reward, -reward).div_(total.add_(ctx.eps)), None, None, None, None, None

@@ -8,15 +8,20 @@ from torch import Tensor
 
 from spikelfp.rules import Composite, Rule
 
+REDUCTIONS = ("mean", "sum")
+"""How updates of the samples of a batch become one."""
+
 
 class Method(ABC):
     """Fills ``p.grad`` of every parameter from one batch, for an optimiser that descends it.
 
-    rule: how the layers send credit back while this method trains them.
+    rule: how the layers without a rule of their own send credit back while this method trains them.
+    reduction: updates of the samples of a batch are averaged, ``"mean"``, or added up, ``"sum"``.
     """
 
     name: str
     rule: Rule | Composite
+    reduction: str = "mean"
 
     @abstractmethod
     def backward(
@@ -29,7 +34,8 @@ class Method(ABC):
     ) -> dict[str, Tensor]:
         """Backward pass from the outputs ``[T, B, C]``: adds ``share`` times the mean over the batch to ``p.grad``.
 
-        share: part of a larger batch that these samples are, whose updates then add up to that of the whole.
+        share: part of a larger batch that these samples are, whose updates then add up to that of the whole. Trainers
+        multiply it by the size of the batch for ``reduction="sum"``.
         mask: boolean ``[T, B]``, the steps that count; by default all. The others change nothing, as if they were not
         there: means are over a sample's own steps, then over the batch.
         steps: of sequences that come in parts (chunks), the steps of the whole that count, ``[B]`` or one number for

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import Method
+from spikelfp.methods.base import REDUCTIONS, Method
 from spikelfp.methods.weights import step_weights
-from spikelfp.registry import Registry
+from spikelfp.registry import Registry, check_name
 from spikelfp.rewards.base import one_hot
 from spikelfp.rewards.mask import masked, takes
 from spikelfp.rules import Gradient, Rule
@@ -56,9 +56,12 @@ class GradientDescent(Method):
 
     With a mask the loss is that of each sample's own steps, averaged over them and then over the batch; it must take
     ``weights`` then (:data:`Loss`), else :class:`~spikelfp.errors.UserError` is raised.
+
+    reduction: the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
     """
 
-    def __init__(self, rule: Rule | None = None, loss: Loss = rate_cross_entropy) -> None:
+    def __init__(self, rule: Rule | None = None, loss: Loss = rate_cross_entropy, *, reduction: str = "mean") -> None:
+        self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.rule = Gradient() if rule is None else rule
         self.name = "gradient" if type(self.rule) is Gradient else "surrogate"
         self.loss = loss

@@ -5,29 +5,47 @@ from __future__ import annotations
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import Method
+from spikelfp.methods.base import REDUCTIONS, Method
 from spikelfp.methods.weights import mean_over_steps
 from spikelfp.propagation import propagate
+from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
-from spikelfp.rules import Composite, Epsilon, Feedback, Rule
+from spikelfp.rules import Composite, Epsilon, Rule
 
 
 class LFP(Method):
-    """Train by ``reward`` (:mod:`spikelfp.rewards`), split by ``rule`` (:mod:`spikelfp.rules`); LFP v3, section 3.
+    """Train by a reward, split by a rule; LFP v3, section 3.
 
-    The rewards of all steps add up, to a mean over the batch. A part of a sequence is rewarded for its own steps.
+    The rewards of all steps add up. A part of a sequence is rewarded for its own steps.
 
-    rule: by default LFP-ε with messages passing through the statistics of normalisation layers
-    (``constant_statistics=False``), which networks with BatchNorm need to learn from scratch (docs/rules.md).
+    Args:
+        reward: from outputs and labels to a reward for each output (:mod:`spikelfp.rewards`).
+        rule: of the layers that have none of their own (:mod:`spikelfp.rules`); by default LFP-ε with messages passing
+            through the statistics of normalisation layers (``constant_statistics=False``), which networks with
+            BatchNorm need to learn from scratch (docs/rules.md). ``propagate`` on a network that no trainer runs
+            follows ``rules.Epsilon()``, in which mean and variance are constants (eq. 8-10).
+        reduction: updates of the samples of a batch are averaged, ``"mean"``, or added up, ``"sum"``, as in the paper
+            and its published code: learning rates are then smaller by the size of the batch.
+        cap_rewards: cut rewards above 0 to 0, so that only mistakes are punished: a stabiliser of rewards that do not
+            converge (v3, footnote 5).
     """
 
     name = "lfp"
 
-    def __init__(self, reward: Reward, rule: Rule | Composite | None = None) -> None:
+    def __init__(
+        self,
+        reward: Reward,
+        rule: Rule | Composite | None = None,
+        *,
+        reduction: str = "mean",
+        cap_rewards: bool = False,
+    ) -> None:
         self.reward = reward
         self.rule: Rule | Composite = Epsilon(constant_statistics=False) if rule is None else rule
+        self.reduction = check_name("reduction", reduction, REDUCTIONS)
+        self.cap_rewards = cap_rewards
         last = self.rule.default if isinstance(self.rule, Composite) else self.rule
-        self.eps = last.eps if isinstance(last, Feedback) else Epsilon.eps
+        self.eps: float = getattr(last, "eps", Epsilon.eps)  # where the last layer does not tell its own
 
     def backward(
         self,
@@ -43,7 +61,9 @@ class LFP(Method):
                 "chunks"
             )
         reward = self.reward(outputs, labels) if mask is None else self.reward(outputs, labels, mask)
-        propagate(outputs, reward * share / len(labels), eps=self.eps)
+        if self.cap_rewards:
+            reward = reward.clamp(max=0)
+        propagate(outputs, reward, weight=share / len(labels), default_eps=self.eps)
         return {
             "reward": mean_over_steps(reward, mask, steps),
             "reward_magnitude": mean_over_steps(reward.abs(), mask, steps),

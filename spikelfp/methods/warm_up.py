@@ -25,7 +25,7 @@ class WarmUp(Method):
             raise UserError(f"a warm-up takes at least one step, got {steps}")
         self.first, self.then, self.steps = first, then, steps
         self.name = f"{first.name} for {steps} steps, then {then.name}"
-        self.rule = then.rule
+        self.rule, self.reduction = then.rule, then.reduction
 
     def at(self, step: int) -> Method:
         return self.first.at(step) if step < self.steps else self.then.at(step)

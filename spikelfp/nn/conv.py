@@ -51,15 +51,15 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
             )
         if is_sparse(x):
             x = sparse_input(self, x)
-        steps = self._steps()
+        rule, steps, active_only = self.rule, self._steps(), spares_silent(self.rule, x)
+        x = rule.incoming(x)
         if steps is None:
             op = partial(self._as_torch, side=side)
         else:
-            active_only = spares_silent(self.rule, x)
             op = partial(convolve, choice=self.choice, steps=steps, pool=side, active_only=active_only)
         if x.is_sparse:
-            return self.product(op, merge(x, 0, 1)).unflatten(0, x.shape[:2])
-        return over_time(lambda step: self.product(op, step), x)
+            return rule.outgoing(self.product(op, merge(x, 0, 1)).unflatten(0, x.shape[:2]))
+        return rule.outgoing(over_time(lambda step: self.product(op, step), x))
 
     def _as_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None, side: int) -> Tensor:
         out = self._conv_forward(x.to_dense() if x.is_sparse else x, weight, bias)

@@ -45,9 +45,11 @@ class Linear(torch.nn.Linear, Quantizable):
             )
         if is_sparse(x):
             x = sparse_input(self, x)
+        rule, active_only = self.rule, spares_silent(self.rule, x)
+        x = rule.incoming(x)
         if is_constant(x):
-            return repeat(self._product(x[0], False), len(x))
-        return self._product(x, spares_silent(self.rule, x))
+            return rule.outgoing(repeat(self._product(x[0], False), len(x)))
+        return rule.outgoing(self._product(x, active_only))
 
     def _product(self, x: Tensor, active_only: bool) -> Tensor:
         op = partial(products.linear, choice=self.choice, active_only=active_only)

@@ -91,7 +91,7 @@ class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
         self._expect(x, 3, "[T, B, features]")
-        return over_time(self._normalise, x)
+        return self.rule.outgoing(over_time(self._normalise, x))
 
 
 class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
@@ -104,7 +104,7 @@ class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
-        return over_time(self._normalise, x)
+        return self.rule.outgoing(over_time(self._normalise, x))
 
 
 class LayerNorm(torch.nn.LayerNorm, Layer):
@@ -120,7 +120,7 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
-        return over_time(self._normalise if self.rule.constant_statistics else self._plain, x)
+        return self.rule.outgoing(over_time(self._normalise if self.rule.constant_statistics else self._plain, x))
 
     def _plain(self, x: Tensor) -> Tensor:
         """Messages pass through the standard deviation too."""

@@ -13,7 +13,8 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from spikelfp.errors import UserError
-from spikelfp.functional.credit import NeuronNode, hand_over, keep_node
+from spikelfp.functional.credit import NeuronNode, check_pass, forward_class, keep_node
+from spikelfp.functional.frontier import find, send_back
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.functional.sparse import time_slice
 from spikelfp.nn.layer import Layer, State
@@ -34,13 +35,16 @@ class Recomputation(Function):
         # Parameters and buffers are kept for autograd's check that nobody has changed them in the meantime.
         ctx.save_for_backward(x, *inputs, *(t for border in borders for t in border), *parts.net.buffers())
         ctx.parts, ctx.states, ctx.lengths = parts, len(inputs) - len(parts.weights), [len(b) for b in borders]
+        ctx.output_eps, ctx.refusal = parts.output_eps, parts.refusal
         ctx.set_materialize_grads(False)
         return results
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, message: Tensor | None, *to_final: Tensor | None) -> tuple[Tensor | None, ...]:
-        reward = NeuronNode.take_reward(ctx)
+        reward = None
+        if issubclass(forward_class(ctx), NeuronNode):
+            message, reward = NeuronNode.received(ctx, message)
         x, *saved = ctx.saved_tensors
         rest = iter(saved[ctx.states + len(ctx.parts.weights) :])
         starts = [saved[: ctx.states], *([next(rest) for _ in range(length)] for length in ctx.lengths)]
@@ -75,6 +79,20 @@ class Parts:
         self.settings: list[Setting] = []  # of each part
         self.forms: list[State] = []  # of the state that each part began from
         self.last: _Graph | None = None  # made by the forward pass, taken by the backward pass
+        # Told to the node of the whole sequence, which hides the parts from the walk of a reward:
+        self.output_eps: float | None = None
+        self.refusal: str | None = None
+
+    def looked_at(self) -> bool:
+        """Look at the graph of the last part as a reward would; whether the network ends in neurons."""
+        assert self.last is not None
+        try:
+            frontier = find([self.last.out])
+        except UserError as error:
+            self.refusal = str(error)
+            return False
+        self.output_eps = frontier.eps[0]
+        return frontier.kinds[0]
 
     def forward(self, x: Tensor, state: State, learns: bool) -> tuple[Tensor, State, list[list[Tensor]]]:
         """Output, last state, and the states between the parts; keeps a graph of the last part if it ``learns``."""
@@ -154,12 +172,11 @@ def _send_back(
     graph: _Graph, message: Tensor | None, reward: Tensor | None, to_final: Iterable[Tensor | None]
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """Messages to the input and to the start state of a part; those to the weights are added to their ``grad``."""
-    if reward is not None:
-        assert hand_over(graph.out, reward)
-        message = torch.zeros_like(graph.out) if message is None else message
     ends = [(graph.out, message), *zip(tensors_of(graph.final), to_final, strict=True)]
     reached = [(end, own) for end, own in ends if own is not None and end.requires_grad]
-    if reached:
+    if reward is not None:
+        send_back([graph.out], [reward], weight=check_pass(), messages=reached)
+    elif reached:
         torch.autograd.backward([end for end, _ in reached], [own for _, own in reached])
     return graph.x.grad, [leaf.grad for leaf in graph.start]
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from spikelfp.functional.lif import check_decay
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import Layer, check_current
+from spikelfp.rules import Rule
 
 
 class LI(Layer):
@@ -19,9 +20,10 @@ class LI(Layer):
     returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for a β out of range.
     """
 
-    def __init__(self, beta: float = 0.9) -> None:
+    def __init__(self, beta: float = 0.9, *, rule: Rule | None = None) -> None:
         super().__init__()
         self.beta = check_decay("beta", beta)
+        self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x)[0]
@@ -29,7 +31,7 @@ class LI(Layer):
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Membranes ``[T, B, …]`` and the last of them, ``[B, …]``."""
         x, start = check_current(self, x, state)
-        membranes = LeakyIntegration.apply(x, start, self.beta)
+        membranes = self.rule.outgoing(LeakyIntegration.apply(x, start, self.beta))
         return membranes, membranes[-1]
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

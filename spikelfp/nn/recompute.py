@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.functional.credit import neurons_behind
 from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.sparse import is_sparse
 from spikelfp.nn.container import Sequential
@@ -85,7 +84,7 @@ def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = N
     out, final, borders = parts.forward(x, state, learns)
     if parts.last is None:
         return out, final
-    kind = Recomputation if neurons_behind(parts.last.out.grad_fn) is None else NeuronRecomputation
+    kind = NeuronRecomputation if parts.looked_at() else Recomputation
     out, *after = kind.apply(parts, (out, *tensors_of(final)), borders, x, *start, *parameters.values())
     return out, filled(final, after)
 

@@ -57,6 +57,6 @@ class RecurrentLIF(Neurons):
             last, start = self.rule.lif(step + self.recurrent(last), start, constants, self.decay)
             spikes.append(last)
         sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
-        return sequence, (last[0], start)
+        return self.rule.neurons(sequence), (last[0], start)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

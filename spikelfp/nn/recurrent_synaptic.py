@@ -69,7 +69,7 @@ class RecurrentSynaptic(RecurrentLIF):
             current = currents[0]
             spikes.append(last)
         sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
-        return sequence, (last[0], current, membrane)
+        return self.rule.neurons(sequence), (last[0], current, membrane)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.credit import LayerOutput
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.nn.layer import Layer, check_dense, run_layer
 
@@ -58,7 +59,7 @@ class Sum(_Branches):
                     "a 1×1 convolution in the shortcut makes them equal"
                 )
             total = total + out
-        return total
+        return LayerOutput.apply(total) if total.requires_grad else total
 
 
 class Concat(_Branches):

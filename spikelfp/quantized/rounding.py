@@ -21,6 +21,8 @@ class Rounded(Function):
     it. Under a gradient this same operation *is* the straight-through estimator (Bengio et al. 2013).
     """
 
+    of_parameters = True
+
     @staticmethod
     def forward(ctx: Any, values: Tensor, grid: Grid) -> Tensor:
         scale = grid.scale
@@ -38,6 +40,8 @@ class Represented(Function):
 
     A step of LFP is ``|w|`` times a sum, so that a weight of 0 would stay 0 for ever; at ``s / 4`` it can leave.
     """
+
+    of_parameters = True
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, grid: Grid) -> Tensor:

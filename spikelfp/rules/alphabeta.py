@@ -40,9 +40,9 @@ class AlphaBeta(Feedback):
             )
 
     def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return SplitLinear.apply(x, weight, bias, op, self.shares)
+        return SplitLinear.apply(x, weight, bias, op, self.shares, self.eps)
 
-    def shares(self, n: Tensor, z: Tensor, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
-        """``p = α |z| n / (z⁺ + ε)`` and ``q = β |z| n / (|z⁻| + ε)``, with ``sign(z) r = |z| n``."""
-        reward = torch.abs(z) * n
-        return self.alpha * reward / (plus + self.eps), self.beta * reward / (self.eps - minus)
+    def shares(self, r: Tensor, z: Tensor, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
+        """``p = α sign(z) r / (z⁺ + ε)`` and ``q = β sign(z) r / (|z⁻| + ε)``, with ``sign(0) = 1``."""
+        signed = torch.where(z >= 0, r, -r)
+        return self.alpha * signed / (plus + self.eps), self.beta * signed / (self.eps - minus)

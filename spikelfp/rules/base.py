@@ -75,6 +75,10 @@ class Rule(ABC):
         """``z`` ``[T, B, …]`` as a layer with weights returns it; a rule may see the reward of ``z`` here."""
         return z
 
+    def neurons(self, outputs: Tensor) -> Tensor:
+        """``outputs`` ``[T, B, …]`` of neurons, whose autograd node a rule may tell how to treat an initial reward."""
+        return outputs
+
     def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
         """The rule of each layer of ``net`` that has one: here this one for all."""
         return dict.fromkeys(layers_with_rules(net), self)

@@ -18,7 +18,8 @@ class Epsilon(Feedback):
     """LFP-ε: reward in proportion to contribution, with a stabilised denominator.
 
     eps: the ε of eq. 6-7, in units of the pre-activation.
-    normalize: divide the reward of each layer by its largest magnitude on its way back (A.6.4).
+    normalize: divide the reward of each layer by its largest magnitude on its way back (A.6.4): ``"sample"`` (or
+    ``True``) or ``"step"``; see :class:`~spikelfp.rules.Feedback`.
     """
 
     one_product = True

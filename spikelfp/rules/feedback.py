@@ -11,7 +11,9 @@ LIF through time          :mod:`spikelfp.functional.lif`                        
 ========================  ====================================================================================
 
 A neuron is what ends in an activation (or at the output): its ε enters once, there. Linear maps in a row, such
-as convolution, BatchNorm and pooling, pass the message on.
+as convolution, BatchNorm and pooling, pass the message on. The rules αβ, z⁺z⁻ and γ divide by sums of their own; they
+take the reward of the neuron, not what its division left, so that ε enters once with them too
+(:func:`spikelfp.functional.split.divided_by`).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from spikelfp import kernels
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import (
     HalfCredit,
+    LayerOutput,
     MagnitudeStep,
     NeuronNode,
     NormalisedReward,
@@ -37,6 +40,7 @@ from spikelfp.functional.credit import (
 )  # fmt: skip
 from spikelfp.functional.lif import LIFParameters, carried
 from spikelfp.functional.sequence import is_constant
+from spikelfp.functional.split import divided_by
 from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
 
 
@@ -45,53 +49,77 @@ class Feedback(Rule):
     """Base of the LFP rules.
 
     eps: the stabiliser ε, in units of the pre-activation.
-    normalize: divide the reward of each layer by its largest magnitude on its way back (A.6.4).
+    normalize: divide the reward of each layer, the output included, by its largest magnitude on its way back (A.6.4):
+    by that of each sample over all steps (``"sample"``, or ``True``) or of each sample and step (``"step"``). Updates
+    of the samples add up afterwards, so they are those of any batch size and any number of workers.
     constant_statistics: pass rewards through normalisation layers by eq. 8-10, mean and variance constant (default);
     ``False`` lets messages pass through the statistics too, as gradients do, which deep networks learn better from.
     """
 
     eps: float = 1e-6
-    normalize: bool = False
+    normalize: bool | str = False
     constant_statistics: bool = field(default=True, kw_only=True)
 
     needs_sign = True
     silent_earn_nothing = True
 
     def __post_init__(self) -> None:
-        if not self.eps > 0:
-            raise UserError(f"eps must be above 0, got {self.eps}")
+        self._check_eps()
+        if self.normalize not in (False, True, "sample", "step"):
+            raise UserError(f"normalize is False, 'sample' or 'step', got {self.normalize!r}")
+        object.__setattr__(self, "normalize", "sample" if self.normalize is True else self.normalize)
+
+    def _check_eps(self) -> None:
+        if not 0 < self.eps < float("inf"):
+            raise UserError(f"eps must be a finite number above 0, got {self.eps}")
+
+    def incoming(self, x: Tensor) -> Tensor:
+        return NormalisedReward.apply(x, self.normalize) if self.normalize and x.requires_grad else x
+
+    def outgoing(self, z: Tensor) -> Tensor:
+        return LayerOutput.apply(z, self.eps, self.normalize) if self.normalize and z.requires_grad else z
 
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.normalize and x.requires_grad:
-            x = NormalisedReward.apply(x)
-        return self.split(op, x, weight, bias)
+        z = self.split(op, x, weight, bias)
+        frozen = z.requires_grad and not weight.requires_grad and (bias is None or not bias.requires_grad)
+        return LayerOutput.apply(z, self.eps, None) if frozen else z
 
     def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``op(x, weight, bias)``, its reward in proportion to contribution (v3, eq. 2-4, 6-7); rules differ here."""
         return self.affine(op, x, weight, bias)
 
     def affine(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return op(x, MagnitudeStep.apply(weight), None if bias is None else MagnitudeStep.apply(bias))
+        return op(
+            x, MagnitudeStep.apply(weight, self.eps), None if bias is None else MagnitudeStep.apply(bias, self.eps)
+        )
 
     def parameter(self, weight: Tensor) -> Tensor:
-        return MagnitudeStep.apply(weight)
+        return MagnitudeStep.apply(weight, self.eps)
 
     def factor(self, x: Tensor) -> Tensor:
         return HalfCredit.apply(x)
 
     def activation(self, phi: Activation, z: Tensor, opposite_sign: bool = False) -> Tensor:
-        return SecantActivation.apply(z, phi, self.eps, opposite_sign)
+        divided_by(z, self.eps)
+        return self.neurons(SecantActivation.apply(z, phi, self.eps, opposite_sign))
 
     def relu(self, z: Tensor) -> Tensor:
-        return SecantReLU.apply(z, self.eps)
+        divided_by(z, self.eps)
+        return self.neurons(SecantReLU.apply(z, self.eps))
 
     def spike(self, z: Tensor) -> Tensor:
-        return SecantActivation.apply(z, heaviside, self.eps, False)
+        return self.activation(heaviside, z)
 
     def lif(
         self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        return LIFScan.apply(current, start, decay, p, self.eps)
+        spikes, last = LIFScan.apply(current, start, decay, p, self.eps)
+        return self.neurons(spikes), last
+
+    def neurons(self, outputs: Tensor) -> Tensor:
+        if self.normalize and outputs.grad_fn is not None:
+            outputs.grad_fn.normalise = self.normalize  # type: ignore[attr-defined]
+        return outputs
 
 
 class LIFScan(Function, NeuronNode):
@@ -121,7 +149,9 @@ class LIFScan(Function, NeuronNode):
     def backward(ctx: Any, message: Tensor | None, final: Tensor | None) -> tuple[Tensor | None, ...]:
         membrane, current, start = ctx.saved_tensors
         p = ctx.parameters
-        reward = NeuronNode.take_reward(ctx)
+        message, reward = NeuronNode.received(ctx, message)
+        if message is None and reward is None and final is None:
+            return None, None, None, None, None
         to_current, to_start = ctx.scan.reverse(
             message, reward, final, membrane, start, p, ctx.eps, ctx.constant, current
         )

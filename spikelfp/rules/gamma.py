@@ -3,7 +3,7 @@ r"""LFP-γ: LRP-γ (Montavon et al. 2019, section 10.2.2) carried over; it favou
     z̃_ij = z_ij (1 + γ [sign(z_ij) = sign(z_j)])        z̃_j = Σ_i z̃_ij = z_j + γ z_j^{sign(z_j)}
     r_ij = z̃_ij / (z̃_j + sign(z_j) ε) · r_j             d_w_ij = |w_ij| a_i (1 + γ […]) / (z̃_j + sign(z_j) ε) · r_j
 
-γ = 0 is LFP-ε (but for a second ε); for γ → ∞ only contributions of the neuron's own sign count. Rewards are
+γ = 0 is LFP-ε; for γ → ∞ only contributions of the neuron's own sign count. Rewards are
 conserved, and the denominator is never smaller than that of LFP-ε: |z̃_j| ≥ |z_j|. LRP states the rule for neurons
 with ``z_j > 0``; for the others it is mirrored, as LRP implementations do.
 """
@@ -37,11 +37,11 @@ class Gamma(Feedback):
             raise UserError(f"gamma must be a finite number, 0 or more, got {self.gamma}")
 
     def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return SplitLinear.apply(x, weight, bias, op, self.shares)
+        return SplitLinear.apply(x, weight, bias, op, self.shares, self.eps)
 
-    def shares(self, n: Tensor, z: Tensor, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
-        """``(1 + γ) r / z̃`` to contributions of the neuron's sign, ``r / z̃`` to the others."""
+    def shares(self, r: Tensor, z: Tensor, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
+        """``(1 + γ) r / (z̃ + sign(z) ε)`` to contributions of the neuron's sign, without ``1 + γ`` to the others."""
         upward = z >= 0
-        share = to_message(z * n, z + self.gamma * torch.where(upward, plus, minus), self.eps)
+        share = to_message(r, z + self.gamma * torch.where(upward, plus, minus), self.eps)
         favoured = (1 + self.gamma) * share
         return torch.where(upward, favoured, share), torch.where(upward, share, favoured)

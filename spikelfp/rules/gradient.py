@@ -54,6 +54,8 @@ class Gradient(Rule):
 class ZeroDerivative(Function):
     """Heaviside step with the derivative it has: zero."""
 
+    of_gradients = True
+
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
         return heaviside(z)
@@ -70,6 +72,8 @@ class MembraneScan(Function):
     dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β, or β (1 − S[t]) with reset to zero
     dL/dβ    = Σ_t V[t] dL/dI[t],              V the membrane that β multiplied
     """
+
+    of_gradients = True
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, start: Tensor, decay: Tensor | None, p: LIFParameters) -> Tensor:

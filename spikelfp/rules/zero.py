@@ -17,7 +17,7 @@ from spikelfp.rules.feedback import Feedback
 class Zero(Feedback):
     """LFP-0: the basic rule, for theory and tests; :class:`~spikelfp.rules.Epsilon` is its stable form.
 
-    normalize: divide the reward of each layer by its largest magnitude on its way back (A.6.4).
+    normalize: as in :class:`~spikelfp.rules.Epsilon`.
     Raises :class:`~spikelfp.errors.UserError` for an ``eps`` other than 0.
     """
 
@@ -25,6 +25,6 @@ class Zero(Feedback):
 
     one_product = True
 
-    def __post_init__(self) -> None:
+    def _check_eps(self) -> None:
         if self.eps != 0:
             raise UserError(f"LFP-0 has no ε, got eps={self.eps}; rules.Epsilon has one")

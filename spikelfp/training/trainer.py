@@ -33,7 +33,7 @@ from spikelfp.training.parallel import ALONE, World
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, schedules
 from spikelfp.training.state import Position, Seen, Tally
-from spikelfp.training.update import add_up, check_shared, density, fill_gradients
+from spikelfp.training.update import add_up, density, fill_gradients
 from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
@@ -172,8 +172,6 @@ class Trainer:
         batch = self.batch(x, labels)
         self.optimizer.zero_grad()
         method, parts = self.method.at(self.position.step), max(1, min(self.accumulate, of // self.world.size))
-        if self.chunk is not None or isinstance(x, Sequences):
-            check_shared(self.net, method.rule, self.world)
         seen = fill_gradients(
             self.net, self._replica, method, batch.sequence, labels,
             of=of, parts=parts, world=self.world, mask=batch.mask, chunk=self.chunk,

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from spikelfp.errors import UserError
 from spikelfp.methods import Method
 from spikelfp.nn.layer import State
-from spikelfp.rules import Composite, Rule, lending
+from spikelfp.rules import lending
 from spikelfp.training.batch import Batch, Chunk
 from spikelfp.training.chunks import alone
 from spikelfp.training.parallel import World, unsynchronised
@@ -62,7 +61,8 @@ def fill_gradients(
                 if not piece.counts:
                     continue
                 # the replica averages over the workers, so each counts for as many
-                watched = method.backward(outputs, shown.labels, share * world.size, **_steps_of(piece, part))
+                counts = share * world.size * (of if method.reduction == "sum" else 1)
+                watched = method.backward(outputs, shown.labels, counts, **_steps_of(piece, part))
             own = scores(outputs.detach(), shown.mask)
             del outputs  # what is left of its graph, before the next one is made
             summed = own if summed is None else summed + own
@@ -71,20 +71,6 @@ def fill_gradients(
         if share > 0 and summed is not None:
             seen.correct = seen.correct + (summed.argmax(-1) == part.labels).sum()
     return seen
-
-
-def check_shared(net: Module, rule: Rule | Composite, world: World) -> None:
-    """Refuse what keeps several workers waiting for each other when they have passes of different numbers or lengths.
-
-    Raises:
-        UserError: for a rule that divides rewards by the largest of all workers (``normalize``).
-    """
-    if world.size > 1 and any(getattr(own, "normalize", False) for own in rule.assign(net).values()):
-        raise UserError(
-            "a rule that divides rewards by the largest one (normalize) compares those of all workers at every pass; "
-            "with chunks or sequences of unequal lengths they make different numbers of passes: train with one worker, "
-            "or without it"
-        )
 
 
 def _made_up(part: Batch, chunk: int | None) -> Batch:

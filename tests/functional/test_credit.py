@@ -4,13 +4,21 @@ import pytest
 import torch
 
 from spikelfp import nn, propagate
-from spikelfp.functional.credit import HalfCredit, MagnitudeStep, NormalisedReward, SecantActivation, SecantReLU
+from spikelfp.functional.credit import (
+    HalfCredit,
+    MagnitudeStep,
+    NormalisedReward,
+    SecantActivation,
+    SecantReLU,
+    backward_pass,
+)
 
 
 def back(function, x, message, *arguments):
     x = x.clone().requires_grad_()
     out = function.apply(x, *arguments)
-    out.backward(message)
+    with backward_pass():
+        out.backward(message)
     return out.detach(), x.grad
 
 
@@ -27,12 +35,17 @@ def test_half_credit():
     assert grad.tolist() == [2.5, 3.5]
 
 
-@pytest.mark.parametrize("message", [[1.0, 4.0, -10.0], [0.0, 0.0, 0.0]])
-def test_normalised_reward_has_a_largest_of_one_or_stays_zero(message):
-    x = torch.tensor([3.0, -2.0, 0.5])
-    _, grad = back(NormalisedReward, x, torch.tensor(message))
-    reward, given = x * grad, x * torch.tensor(message)
-    torch.testing.assert_close(reward, given / max(given.abs().max().item(), 1e-30) if given.any() else given)
+@pytest.mark.parametrize("how", ["sample", "step"])
+def test_the_largest_normalised_reward_of_a_sample_is_its_weight_or_all_stay_zero(how):
+    x = torch.tensor([3.0, -2.0, 0.5]).expand(4, 2, 3).clone().requires_grad_()
+    message = torch.randn(4, 2, 3)
+    message[:, 1] = 0.0
+    with backward_pass(weight=0.5):
+        NormalisedReward.apply(x, how).backward(message)
+    reward, given = (x * x.grad).detach(), (x * message).detach()
+    largest = given.abs().amax((0, 2) if how == "sample" else 2, keepdim=True)
+    torch.testing.assert_close(reward[:, 0], (0.5 * given / largest)[:, 0])
+    assert not reward[:, 1].any()
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-6, 0.1])
@@ -54,7 +67,8 @@ def test_an_output_reward_belongs_to_one_backward_pass():
     propagate(out, reward, retain_graph=True)
     torch.testing.assert_close(z.grad, 2 * first)
     z.grad = None
-    out.backward(torch.zeros_like(out))
+    with backward_pass():
+        out.backward(torch.zeros_like(out))
     assert not z.grad.any()
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.split import MagnitudeShare, SplitLinear, halves, input_halves, signed_sums
 
 VALUES = st.sampled_from([-2.0, -0.5, -0.0, 0.0, 0.25, 1.0, 3.0])
@@ -41,7 +42,8 @@ def test_each_contribution_takes_the_share_of_its_sign(x, weight, bias):
     a, k, b = (torch.tensor(t).double().requires_grad_() for t in ([x], w, bias))
     shares = tuple(torch.tensor([s]).double() for s in (p, q))
     out = SplitLinear.apply(a, k, b, F.linear, lambda *_: shares)
-    out.backward(torch.ones_like(out))
+    with backward_pass():
+        out.backward(torch.ones_like(out))
     rewards = [0.0] * 3
     for j in range(2):
         for i in range(3):
@@ -58,7 +60,8 @@ def test_each_contribution_takes_the_share_of_its_sign(x, weight, bias):
 def test_magnitude_share(x, weight, bias):
     z = torch.tensor([[1.5]]).double().requires_grad_()
     tensors = (torch.tensor([x]).double(), torch.tensor([weight]).double(), torch.tensor([bias]).double())
-    MagnitudeShare.apply(z, *tensors, F.linear, 0.5).backward(torch.tensor([[-4.0]]).double())
+    with backward_pass():
+        MagnitudeShare.apply(z, *tensors, F.linear, 0.5).backward(torch.tensor([[-4.0]]).double())
     total = sum(abs(a * b) for a, b in zip(x, weight, strict=True)) + abs(bias) + 0.5
     assert z.grad.item() == pytest.approx(1.5 * -4 / total, rel=1e-14)
 
@@ -71,5 +74,6 @@ def test_only_what_is_asked_for_gets_a_gradient(wanted):
     for tensor, own in zip(tensors, wanted, strict=True):
         tensor.requires_grad_(own)
     out = SplitLinear.apply(*tensors, F.linear, lambda n, z, plus, minus: (n, 2 * n))
-    out.backward(torch.ones_like(out))
+    with backward_pass():
+        out.backward(torch.ones_like(out))
     assert [tensor.grad is not None for tensor in tensors] == list(wanted)

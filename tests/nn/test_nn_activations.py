@@ -9,6 +9,7 @@ from references.compare import assert_equals_slow
 
 from spikelfp import nn, propagate, rules
 from spikelfp.errors import SignWarning
+from spikelfp.functional.credit import backward_pass
 
 ACTIVATIONS = {
     "relu": nn.ReLU(),
@@ -48,7 +49,8 @@ def test_forward_and_plain_gradient_are_torchs(name):
     a, b = (torch.linspace(-4, 4, 51).double().requires_grad_() for _ in range(2))
     with rules.using(ours, rules.Gradient()):
         out = ours(a)
-    out.sum().backward()
+    with backward_pass():
+        out.sum().backward()
     expected = TORCHS[name](b)
     expected.sum().backward()
     torch.testing.assert_close(out, expected)
@@ -100,7 +102,8 @@ def test_heaviside_fires_strictly_above_zero():
 def test_hidden_silent_neurons_earn_nothing_and_silent_outputs_do():
     z = torch.tensor([[[-1.0, 2.0]]]).double().requires_grad_()
     spikes = nn.Heaviside()(z)
-    (spikes * torch.tensor([3.0, 3.0])).sum().backward()
+    with backward_pass():
+        (spikes * torch.tensor([3.0, 3.0])).sum().backward()
     assert z.grad.tolist()[0][0][0] == 0
     z.grad = None
     propagate(nn.Heaviside()(z), torch.ones(1, 1, 2).double(), eps=1e-6)

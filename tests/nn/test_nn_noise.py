@@ -8,6 +8,7 @@ from references.compare import close
 
 from spikelfp import nn, propagate, rules
 from spikelfp.errors import UserError
+from spikelfp.functional.credit import backward_pass
 
 
 def test_rewards_pass_noise_as_if_it_were_not_there():
@@ -16,7 +17,8 @@ def test_rewards_pass_noise_as_if_it_were_not_there():
     out = layer(x)
     assert (out != x).all()
     message = torch.randn_like(out)
-    out.backward(message)
+    with backward_pass():
+        out.backward(message)
     assert torch.equal(x.grad, message)
 
 
@@ -73,7 +75,8 @@ def test_dropped_elements_earn_nothing_and_the_others_their_share():
     assert torch.equal(kept[0], kept[4])
     torch.testing.assert_close(out[kept], x[kept] / 0.6)
     message = torch.randn_like(out)
-    out.backward(message)
+    with backward_pass():
+        out.backward(message)
     torch.testing.assert_close(x * x.grad, out * message)
     assert not x.grad[~kept].any()
 
@@ -84,7 +87,8 @@ def test_constant_sequences_get_the_messages_of_all_their_steps(layer):
     out = layer(nn.constant(images, 5))
     assert (out[0] != images).all()  # noisy; silenced, or scaled up for those that are
     message = torch.randn_like(out)
-    out.backward(message)
+    with backward_pass():
+        out.backward(message)
     scale = (out[0] / images if isinstance(layer, nn.Dropout) else torch.ones(3, 40)).detach()
     torch.testing.assert_close(images.grad, message.sum(0) * scale)
 

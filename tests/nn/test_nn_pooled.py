@@ -6,6 +6,7 @@ from references.cases import RULES, build, plant
 from torch.nn.modules.module import register_module_forward_hook
 
 from spikelfp import models, nn, propagate, rules
+from spikelfp.functional.credit import backward_pass
 from spikelfp.kernels.events import choice, convolve
 
 
@@ -25,7 +26,11 @@ def passed(net, x):
     net.zero_grad()
     x = x.detach().clone().requires_grad_()
     out = net(x)
-    propagate(out, torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out))
+    start = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    if isinstance(net[0].rule, rules.Gradient):
+        out.backward(start)
+    else:
+        propagate(out, start)
     return [out.detach(), x.grad, *(p.grad.clone() for p in net.parameters())]
 
 
@@ -200,7 +205,8 @@ def test_messages_to_silent_neurons_are_left_out_where_they_earn_nothing(monkeyp
     rules.attach(net.float(), rules.Surrogate(slope=2.0))
     spikes = first(x.float())
     spikes.retain_grad()
-    rest(spikes).sum().backward()
+    with backward_pass():
+        rest(spikes).sum().backward()
     assert spikes.grad[spikes == 0].any()
 
 

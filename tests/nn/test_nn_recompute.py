@@ -8,6 +8,7 @@ from reference import RESETS
 from references.cases import RULES
 
 from spikelfp import models, nn, propagate, rules
+from spikelfp.functional.credit import backward_pass
 
 SPIKES_ONLY = {"lif", "lif-immediate", "recurrent", "synaptic", "synaptic-immediate", "convolutional"}
 
@@ -47,12 +48,14 @@ def test_gradients_are_those_of_backpropagation(end, rule, reset):
     rules.attach(net, rule)
     x, weights = torch.randn(13, 5, 6) * 2, torch.randn(13, 5, 4)
     out = net(x)
-    (out * weights).sum().backward()
+    with backward_pass():
+        (out * weights).sum().backward()
     expected = updates(net)
     again, _ = nn.recomputed(net, x, 4)
     torch.testing.assert_close(again, out)
     assert out.any()
-    (again * weights).sum().backward()
+    with backward_pass():
+        (again * weights).sum().backward()
     found = updates(net)
     assert any(grad.any() for grad in found) or isinstance(rule, rules.Gradient)
     assert_same(found, expected, 1e-5)
@@ -106,7 +109,8 @@ def test_messages_pass_to_the_input_and_from_state_to_state(name):
         out, final = run(inputs, own)
         ends = [out, *flat(final)]
         given = given or {i: torch.randn_like(end) for i, end in enumerate(ends)}
-        torch.autograd.backward(ends, list(given.values()))
+        with backward_pass():
+            torch.autograd.backward(ends, list(given.values()))
         results.append(([end.detach() for end in ends], [inputs.grad, *(t.grad for t in start), *updates(net)]))
         assert len(start) > 0
     assert_same(results[1][0], results[0][0])
@@ -118,7 +122,8 @@ def test_the_state_alone_may_be_rewarded():
     found = []
     for run in (net.run, nn.Recomputed(net, 3).run):
         _, (_, _, _, (_, membrane)) = run(x)
-        membrane.sum().backward()
+        with backward_pass():
+            membrane.sum().backward()
         found.append(updates(net))
     assert any(grad.any() for grad in found[0])
     assert_same(found[1], found[0])

@@ -8,6 +8,7 @@ from nn_networks import network
 from plain_run import assert_same, plain, updates
 
 from spikelfp import nn, propagate, rules
+from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.sequence import is_constant
 from spikelfp.nn.setting import Setting
 
@@ -87,7 +88,8 @@ def test_layers_without_memory_see_a_constant_input_once(begins):
         first.seen.clear()
         images.grad = None
         out, after = run(nn.constant(images, 11), state)
-        (out * weights).sum().backward(retain_graph=True)
+        with backward_pass():
+            (out * weights).sum().backward(retain_graph=True)
         found.append(([out.detach(), after[2], after[4]], [images.grad, *updates(net)]))
         assert after[:2] == (None, None)
     assert [seen[:3] for seen in first.seen] == [(2, True, False), (11, True, True)]  # at first a try
@@ -139,14 +141,17 @@ def test_autocast_is_that_of_the_forward_pass_and_keeps_no_casts_without_a_graph
     with torch.autocast("cpu", torch.bfloat16):
         out = net(x)
     weights = torch.randn_like(out)
-    (out * weights).sum().backward()
+    with backward_pass():
+        (out * weights).sum().backward()
     expected = updates(net)
     with torch.autocast("cpu", torch.bfloat16):
         again, _ = nn.recomputed(net, x, 3)
         after = net(x)
     torch.testing.assert_close(again, out)
-    (again * weights).sum().backward()
+    with backward_pass():
+        (again * weights).sum().backward()
     assert_same(updates(net), expected, 2e-2)  # sums of products in bfloat16
     assert all(autocast for *_, autocast in net[0].seen)
-    (after * weights).sum().backward()
+    with backward_pass():
+        (after * weights).sum().backward()
     assert_same(updates(net), expected, 1e-5)

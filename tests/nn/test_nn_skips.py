@@ -15,6 +15,10 @@ def test_sum(rule, end):
     block = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))
     ending = [] if end is None else [end()]
     net = build(RULES[rule], nn.Linear(4, 5), nn.Tanh(), nn.Sum(block, nn.Identity(), nn.Linear(5, 5)), *ending)
+    if end is None and RULES[rule].normalize:
+        with pytest.raises(UserError, match="ends in a sum of branches"):
+            propagate(net(torch.randn(3, 2, 4).double()), torch.zeros(3, 2, 5).double())
+        return
     assert_equals_slow(net, torch.randn(3, 2, 4).double() * 2, linear=end is None)
 
 

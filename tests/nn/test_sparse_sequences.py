@@ -8,6 +8,7 @@ from held_memory import HeldMemory
 from sparse_networks import NETWORKS, convolutional, dense, events, pooled
 
 from spikelfp import analysis, nn, propagate, rewards, rules
+from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels.events import choice
 from spikelfp.memory import pool
@@ -97,12 +98,12 @@ def test_memory_is_that_of_the_events(layers):
     net, shape = make[layers](), (100, 4, 8, 32, 32)
     places = torch.stack([torch.randint(size, (9000,)) for size in shape])
     x = torch.sparse_coo_tensor(places, torch.ones(9000), shape, check_invariants=True).coalesce()
-    with HeldMemory():  # what is compiled and imported at first use is not counted
+    with HeldMemory(), backward_pass():  # what is compiled and imported at first use is not counted
         net(x).sum().backward()
     pool.release()
     tracemalloc.start()
     try:
-        with HeldMemory() as held:
+        with HeldMemory() as held, backward_pass():
             net(x).sum().backward()
         most = held.peak + tracemalloc.get_traced_memory()[1]
     finally:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn as torch_nn
 
 from spikelfp import nn, propagate, rules
+from spikelfp.functional.credit import backward_pass
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rules import using
 
@@ -96,7 +97,8 @@ def test_messages_pass_through_rounded_weights_and_steps_go_by_the_masters(kind)
     x.requires_grad_()
     out = layer(x)
     message = torch.randn_like(out)
-    to_x, to_weight, to_bias = torch.autograd.grad(out, (x, layer.weight, layer.bias), message)
+    with backward_pass():
+        to_x, to_weight, to_bias = torch.autograd.grad(out, (x, layer.weight, layer.bias), message)
     weight = rounded(masters, layer.weight_scale.item(), 1).requires_grad_()
     bias = layer.bias.detach().clone().requires_grad_()
     expected = torch.autograd.grad(op(x, weight, bias), (x, weight, bias), message)
@@ -114,7 +116,8 @@ def test_under_a_gradient_it_is_the_straight_through_estimator():
     with using(net, rules.Surrogate()):
         out = layer(x)
     message = torch.randn_like(out)
-    (found,) = torch.autograd.grad(out, layer.weight, message)
+    with backward_pass():
+        (found,) = torch.autograd.grad(out, layer.weight, message)
     torch.testing.assert_close(found, torch.einsum("tbn,tbk->nk", message, x))
 
 
@@ -135,7 +138,8 @@ def test_every_rule_sees_the_contributions_of_rounded_weights(name):
         with using(each, RULES[name]):
             out = each(x)
         if name == "surrogate":
-            out.backward(reward)
+            with backward_pass():
+                out.backward(reward)
         else:
             propagate(out, reward)
         grads.append([p.grad for p in each.parameters()])
@@ -192,7 +196,8 @@ def test_stochastic_parameters_that_are_zero_earn_a_step():
     zeros = layer.weight == 0
     assert zeros.any()
     message = torch.randn(4, 3, 5).double()
-    (found,) = torch.autograd.grad(layer(x), layer.weight, message)
+    with backward_pass():
+        (found,) = torch.autograd.grad(layer(x), layer.weight, message)
     expected = torch.einsum("tbn,tbk->nk", message, x)
     magnitude = torch.where(zeros, layer.weight_scale / 4, layer.weight.abs())
     torch.testing.assert_close(found, -magnitude * expected)

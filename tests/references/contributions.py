@@ -83,7 +83,15 @@ def stabilise_all(z: Array, reward: Array, eps: float) -> Array:
     return np.array([stabilised(zj, r, eps) for zj, r in pairs]).reshape(z.shape)
 
 
+SPLIT = (rules.AlphaBeta, rules.ZPlusMinus, rules.Gamma)
+"""Rules whose own denominators are stabilised: they share the reward of the neuron, and ε enters there, once."""
+
+
 def normalised(rule: rules.Feedback, reward: Array) -> Array:
-    """Divided by the largest magnitude, if the rule asks for it (A.6.4)."""
-    largest = np.abs(reward).max()
-    return reward / largest if rule.normalize and largest > 0 else reward
+    """``reward`` ``[T, B, …]``, each sample (and step) divided by its largest magnitude, if the rule asks for it (A.6.4)."""
+    out = reward.copy()
+    for t, b in np.ndindex(reward.shape[:2]):
+        block = reward[:, b] if rule.normalize == "sample" else reward[t, b]
+        if rule.normalize and np.abs(block).max() > 0:
+            out[t, b] = reward[t, b] / np.abs(block).max()
+    return out

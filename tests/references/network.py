@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from references import neurons, normalisation, parts, weighted
-from references.contributions import Array, stabilise_all
+from references.contributions import SPLIT, Array, normalised, stabilise_all
 from references.weighted import Back, Updates
 
-from spikelfp import nn
+from spikelfp import nn, rules
 
 LAYERS = {
     nn.Linear: weighted.linear,
@@ -36,8 +36,11 @@ def run(layer: torch.nn.Module, x: Array, updates: Updates) -> tuple[Array, Back
     """The output of a layer, and the way of a reward back through it."""
     if isinstance(layer, nn.Sequential):
         backs = []
-        for part in layer:
-            x, back = run(part, x, updates)
+        for place, part in enumerate(layer):
+            if type(part) in neurons.PHI:
+                x, back = neurons.activation(part, x, updates, whole=stabilises(layer[:place]))
+            else:
+                x, back = run(part, x, updates)
             backs.append(back)
         return x, chained(backs)
     if isinstance(layer, nn.Sum | nn.Concat):
@@ -47,6 +50,20 @@ def run(layer: torch.nn.Module, x: Array, updates: Updates) -> tuple[Array, Back
     if isinstance(layer, nn.Identity | nn.Flatten | nn.ToTokens | nn.FirstToken | nn.MeanToken):
         return moved(layer, x)
     return LAYERS[type(layer)](layer, x, updates)
+
+
+def stabilises(layers: torch.nn.Module) -> bool:
+    """Whether the last of ``layers`` shares the reward of its neurons by sums of its own, stabilised there (v1, 2.5)."""
+    if isinstance(layers, nn.Sequential):
+        passed = (nn.Flatten, nn.MaxPool2d)
+        last = next((layer for layer in reversed(layers) if not isinstance(layer, passed)), None)
+        return last is not None and stabilises(last)
+    return isinstance(layers, nn.Linear | nn.Conv2d) and isinstance(layers.rule, SPLIT)
+
+
+def last_rule(net: torch.nn.Module) -> rules.Rule:
+    """The rule of the last layer that has one: it governs the initial reward."""
+    return [layer.rule for layer in net.modules() if isinstance(getattr(layer, "rule", None), rules.Rule)][-1]
 
 
 def chained(backs: list[Back]) -> Back:
@@ -127,4 +144,6 @@ def updates(
     found: Updates = {}
     out, back = run(net, x.detach().numpy(), found)
     given = reward.detach().numpy()
-    return out, back(given if eps is None else stabilise_all(out, given, eps)), found
+    if eps is not None and not stabilises(net):
+        given = stabilise_all(out, given, eps)
+    return out, back(normalised(last_rule(net), given)), found

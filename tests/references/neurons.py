@@ -23,14 +23,17 @@ PHI = {
 }
 
 
-def activation(layer: nn.Activation, x: Array, updates: Updates) -> tuple[Array, Back]:
-    """The reward of ``φ(z)`` is that of ``z``, stabilised once (eq. 6); footnote 12 turns its sign around."""
+def activation(layer: nn.Activation, x: Array, updates: Updates, whole: bool = False) -> tuple[Array, Back]:
+    """The reward of ``φ(z)`` is that of ``z``, stabilised once (eq. 6); footnote 12 turns its sign around.
+
+    whole: the layer in front stabilises, so it is handed the reward itself.
+    """
     out = np.array([PHI[type(layer)](layer, z) for z in x.ravel()]).reshape(x.shape)
 
     def back(reward: Array) -> Array:
         if getattr(layer, "opposite_sign", False):
             reward = np.where(x * out < 0, -reward, reward)
-        return stabilise_all(x, reward, layer.rule.eps)
+        return reward if whole else stabilise_all(x, reward, layer.rule.eps)
 
     return out, back
 
@@ -132,7 +135,7 @@ def recurrent(layer: nn.RecurrentLIF, x: Array, updates: Updates) -> tuple[Array
                     if t:
                         from_recurrence[t - 1, b] += share[:-1]
             if t:
-                from_recurrence[t - 1] = normalised(layer.recurrent.rule, from_recurrence[t - 1])
+                from_recurrence[t - 1] = normalised(layer.recurrent.rule, from_recurrence[t - 1][None])[0]
         add(updates, layer.recurrent.weight, to_v)
         add(updates, layer.recurrent.bias, to_c)
         if layer.decay is not None:

@@ -174,25 +174,63 @@ def test_reward_behind_a_view_of_the_spikes():
     torch.testing.assert_close(net[0].weight.grad, direct)
 
 
-def test_reward_on_the_sum_of_spikes_goes_to_the_spikes_alone():
-    """A count is a linear output: its reward is split over the spikes, and silence earns nothing."""
-    lif = nn.LIF(1.0, 1.0).double()
-    current = torch.tensor([[[0.6, 0.2]], [[0.6, 0.2]]], dtype=torch.float64, requires_grad=True)
-    spikes = lif(current)
-    assert spikes.sum(0).tolist() == [[1.0, 0.0]]
-    propagate(spikes.sum(0), torch.ones(1, 2, dtype=torch.float64))
-    assert current.grad[:, 0, 0].abs().min() > 0
-    assert not current.grad[:, 0, 1].any()
+def test_a_reward_of_spike_counts_is_one_of_every_step():
+    """A sum over time is linear: each step, spike or no spike, gets the reward of the count."""
+    reward = torch.randn(2, 3, dtype=torch.float64)
+    found = []
+    for rewarded in (lambda s: (s.sum(0), reward), lambda s: (s, reward.expand_as(s))):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 3), nn.LIF(0.9, 0.5)).double()
+        spikes = net(torch.randn(6, 2, 4, dtype=torch.float64) * 2)
+        assert 0 < spikes.mean() < 1
+        propagate(*rewarded(spikes))
+        found.append(net[0].weight.grad)
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
-def test_normalised_reward_is_at_most_one_between_layers():
+@pytest.mark.parametrize("how", ["sample", "step"])
+def test_the_largest_normalised_reward_of_each_sample_is_one(how):
     net = nn.Sequential(nn.Linear(8, 30), nn.LIF(), nn.Linear(30, 4), nn.LIF()).double()
-    with rules.using(net, rules.Epsilon(normalize=True)):
+    with rules.using(net, rules.Epsilon(normalize=how)):
         hidden = net[:2](torch.rand(9, 5, 8, dtype=torch.float64) * 4)
         hidden.retain_grad()
         out = net[2:](hidden)
-    propagate(out, torch.randn_like(out) * 1e4)
-    torch.testing.assert_close((hidden * hidden.grad).abs().max().item(), 1.0)
+    propagate(out, torch.randn_like(out) * 1e4, weight=0.25)
+    largest = (hidden * hidden.grad).abs().amax((0, 2) if how == "sample" else 2)
+    assert largest.any()
+    torch.testing.assert_close(largest[largest > 0], torch.full_like(largest[largest > 0], 0.25))
+
+
+END = {
+    "spikes": lambda: [nn.LIF(0.9, 0.4)],
+    "linear": list,
+    "readout": lambda: [nn.LI(0.8)],
+    "norm": lambda: [nn.BatchNorm1d(4)],
+    "tanh": lambda: [nn.Tanh()],
+    "recurrent": lambda: [nn.RecurrentLIF(4, 0.9, 0.4)],
+}
+
+
+@pytest.mark.parametrize("how", ["sample", "step"])
+@pytest.mark.parametrize("end", END)
+def test_normalised_updates_do_not_depend_on_the_batch_they_come_in(end, how):
+    """A.6.4 per sample: the output too, and the size of the initial reward does not matter."""
+    net = nn.Sequential(nn.Linear(8, 12), nn.LIF(0.9, 0.4), nn.Linear(12, 4), *END[end]()).double().eval()
+    rules.attach(net, rules.Epsilon(normalize=how))
+    x, reward = torch.randn(9, 6, 8, dtype=torch.float64) * 2, torch.randn(9, 6, 4, dtype=torch.float64)
+
+    def update(*parts, size=1.0):
+        net.zero_grad()
+        for part in parts:
+            propagate(net(x[:, part]), reward[:, part] * size, weight=1 / 6)
+        return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+    whole = update(slice(0, 6))
+    assert whole[0].any()
+    assert whole[2].any()
+    for other in (update(slice(0, 1), slice(1, 4), slice(4, 6)), update(slice(0, 6), size=1e3)):
+        for a, b in zip(whole, other, strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-8, atol=1e-10 if end != "linear" else 1e-6)
 
 
 def test_unusual_calls_are_refused():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sequence_data import CLASSES, METHODS, NETS, make, mlp, recordings, recurrent, same_weights
 
-from spikelfp import data, methods, models, nn, rewards, rules
+from spikelfp import data, models, nn, rules
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer
@@ -14,7 +14,6 @@ from spikelfp.training.chunks import check_carries, outputs_of
 from spikelfp.training.evaluation import evaluate
 from spikelfp.training.parallel import ALONE
 from spikelfp.training.state import predict
-from spikelfp.training.update import check_shared
 
 
 def kind_of(method):
@@ -227,12 +226,6 @@ def test_a_state_keeps_no_sequence():
     assert state[1] is None
     assert torch.equal(state[0], spikes[-1])
     assert all(t.untyped_storage().nbytes() == t.nbytes and not t.requires_grad for t in (state[0], state[2][0]))
-
-
-def test_alone_a_rule_may_divide_by_the_largest_reward():
-    rule = rules.Epsilon(normalize=True)
-    check_shared(mlp(), rule, ALONE)
-    make(chunk=6, method=methods.LFP(rewards.SpikeSequence(), rule)).fit(recordings(), 1)
 
 
 class Forgets(nn.Layer):

@@ -7,6 +7,8 @@ import torch
 from parallel_workers import finish, start
 from sequence_data import METHODS, make, recordings, recurrent
 
+from spikelfp import methods, rewards, rules
+
 WORKER = """
 import sys
 import torch
@@ -14,25 +16,18 @@ sys.path.insert(0, sys.argv[1])
 sys.path.insert(0, sys.argv[1] + "/..")
 from sequence_data import METHODS, make, recordings, recurrent
 from spikelfp import rewards, rules, methods
-from spikelfp.data.sequences import Sequences
-from spikelfp.errors import UserError
 from spikelfp.training import joined
 
 torch.set_num_threads(1)
 with joined("cpu") as world:
-    for name, options in {"plain": {}, "chunks": {"chunk": 6, "accumulate": 2}}.items():
-        trainer = make(recurrent, torch.float64, method=METHODS["lfp"], world=world, **options)
+    normalised = methods.LFP(rewards.SpikeSequence(), rules.Epsilon(normalize=True))
+    ways = {"plain": {}, "chunks": {"chunk": 6, "accumulate": 2}, "normalised": {"method": normalised}}
+    for name, options in ways.items():
+        trainer = make(recurrent, torch.float64, world=world, **{"method": METHODS["lfp"], **options})
         rows = trainer.fit(recordings(49, dtype=torch.float64), 2)  # the last batch has one sample
         left = {"weights": trainer.net.state_dict(), "rows": rows}
         left["test"] = tuple(trainer.evaluate(recordings(49, dtype=torch.float64)))
         torch.save(left, f"{sys.argv[2]}/{name}-{world.rank}.pt")
-    normalised = methods.LFP(rewards.SpikeSequence(), rules.Epsilon(normalize=True))
-    said = ""
-    try:
-        make(recurrent, torch.float64, method=normalised, world=world).fit(recordings(dtype=torch.float64), 1)
-    except UserError as error:
-        said = str(error)
-    torch.save(said, f"{sys.argv[2]}/said-{world.rank}.pt")
 """
 
 
@@ -41,9 +36,11 @@ def test_two_workers_end_with_the_weights_of_one(tmp_path):
     here = os.path.dirname(__file__)
     for code, _, errors in finish(start(2, "-c", WORKER, here, str(tmp_path))):
         assert code == 0, errors
-    for name, options in {"plain": {}, "chunks": {"chunk": 6, "accumulate": 2}}.items():
+    normalised = methods.LFP(rewards.SpikeSequence(), rules.Epsilon(normalize=True))
+    ways = {"plain": {}, "chunks": {"chunk": 6, "accumulate": 2}, "normalised": {"method": normalised}}
+    for name, options in ways.items():
         first, second = (torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
-        one = make(recurrent, torch.float64, method=METHODS["lfp"], **options)
+        one = make(recurrent, torch.float64, **{"method": METHODS["lfp"], **options})
         rows = one.fit(recordings(49, dtype=torch.float64), 2)
         for key, weight in one.net.state_dict().items():
             assert torch.equal(first["weights"][key], second["weights"][key])
@@ -51,4 +48,3 @@ def test_two_workers_end_with_the_weights_of_one(tmp_path):
         for row, other in zip(rows, first["rows"], strict=True):
             assert other == pytest.approx(row, rel=1e-6)
         assert first["test"] == pytest.approx(tuple(one.evaluate(recordings(49, dtype=torch.float64))), rel=1e-9)
-    assert torch.load(tmp_path / "said-0.pt").startswith("a rule that divides rewards by the largest one (normalize)")

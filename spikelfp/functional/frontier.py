@@ -1,0 +1,481 @@
+r"""Where a reward enters a network: the frontier of its output neurons, and what must not lie in a graph of messages.
+
+:func:`spikelfp.propagate` is handed outputs and rewards of them. Between the outputs and the network's last layers lies
+what the user wrote: slices, stacks, sums over time, masks. All of it is linear, so a reward that starts as autograd
+starts a gradient arrives, at each output neuron, as the reward of that neuron::
+
+    outputs = A spikes          reward of the spikes = Aᵀ reward of the outputs
+
+The *frontier* are the neurons that are reached first on every way back. They take what arrives as a reward, spike or no
+spike. Without neurons the last layer's output itself is the output neuron: ``m = r / (o + sign(o) ε)``.
+
+The walk also looks at the rest of the graph. What has no rule there would be trained by something else than what the
+paper says, so it is refused by name: parameters of other packages, functions without a rule, products of two signals.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
+
+from spikelfp.errors import UserError
+from spikelfp.functional.credit import (
+    MOVES,
+    HalfCredit,
+    LayerOutput,
+    MagnitudeStep,
+    NeuronNode,
+    backward_pass,
+    forward_class,
+    to_message,
+)
+from spikelfp.functional.split import divide
+
+EPS = 1e-6
+"""ε of linear outputs whose layer does not say another one."""
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(f"{name}Backward{number}" for name in text.split() for number in range(4))
+
+
+_LINEAR = MOVES | {"CopySlices", "CopyBackwards", "BroadcastBackward", "GatherBackward"} | _names(
+    "Select Slice Index IndexSelect Gather Take Narrow Cat Stack Split SplitWithSizes UnsafeSplit UnsafeSplitWithSizes "
+    "Unbind Expand Repeat RepeatInterleave AsStrided Unfold Diagonal DiagonalScatter SelectScatter SliceScatter Squeeze "
+    "Unsqueeze Permute Transpose View Flip Roll Rot90 Tril Triu Trace Sum Mean Nansum Nanmean Cumsum Neg Add Sub Rsub "
+    "MaskedFill MaskedSelect MaskedScatter Where IndexPut IndexAdd IndexCopy IndexFill IndexPutImpl Scatter ScatterAdd "
+    "ScatterReduce ConstantPadNd ReflectionPad1D ReflectionPad2D ReplicationPad1D ReplicationPad2D Contiguous Clone "
+    "ToCopy ToDense Copy Fill Zero Foreach PixelShuffle PixelUnshuffle UpsampleNearest1D UpsampleNearest2D "
+    "UpsampleBilinear2D Im2Col Col2Im AvgPool1D AvgPool2D AvgPool3D AdaptiveAvgPool1D AdaptiveAvgPool2D "
+    "AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D Lift LiftFresh Detach Real SegmentReduce"
+)  # fmt: skip
+# The winner takes the reward: a choice among values, which passes it on like a move.
+_CHOICES = _names(
+    "MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool1D AdaptiveMaxPool2D AdaptiveMaxPool3D MaxPool1D Max Amax "
+    "Min Amin Topk Sort Kthvalue Median MaxDim Maximum Minimum"
+)  # fmt: skip
+# Products: linear in each factor, so with constants a linear map, and with weights a layer.
+_PRODUCTS = _names(
+    "Mul Mm Bmm Mv Dot Vdot Addmm Addmv Addbmm Baddbmm Addr Linear Convolution ConvolutionOverrideable MkldnnLinear "
+    "ThnnConv2D SlowConv2D SlowConvDilated2D ConvDepthwise2D CudnnConvolution MkldnnConvolution Addcmul Ger Outer Einsum "
+    "Lerp SparseMm SparseAddmm Div"
+)  # fmt: skip
+# What layers of this package are made of, under the rules of docs/rules.md.
+_OF_LAYERS = _names(
+    "NativeBatchNorm CudnnBatchNorm MiopenBatchNorm NativeLayerNorm NativeGroupNorm BatchNormImpl Softmax Relu LeakyRelu "
+    "Threshold NativeDropout"
+)  # fmt: skip
+
+_NEURONS, _PARAMETER, _OWN, _THROUGH, _PRODUCT, _LAYER, _LEAF, _COMPILED, _HIDES = range(9)
+"""Kinds of nodes: neurons; a parameter behind ``|w|``; another operation of this package; linear, or a choice among
+values; a product; an operation of layers; the end of the graph; a compiled region; what cannot be looked into."""
+
+_kinds: dict[type, int] = {}
+
+
+def _kind(node: Node) -> int:
+    """The kind of a node, which is that of its type."""
+    found = _kinds.get(type(node))
+    if found is None:
+        found = _kinds[type(node)] = _kind_of_type(node)
+    return found
+
+
+def _kind_of_type(node: Node) -> int:
+    cls, name = forward_class(node), node.name()
+    if issubclass(cls, NeuronNode):
+        return _NEURONS
+    if cls is MagnitudeStep:
+        return _PARAMETER
+    if cls is not object:
+        package = cls.__module__.partition(".")[0]
+        if package == "torch" and cls.__qualname__.endswith(("CompiledFunction", "ApplyTemplate")):
+            return _COMPILED
+        if cls.__name__ in ("BackwardHookFunction", "_DDPSink") and package == "torch":
+            return _THROUGH
+        if getattr(cls, "spreads_over_time", False):
+            return _THROUGH
+        if getattr(cls, "of_gradients", False):
+            return _HIDES
+        return _OWN if package == "spikelfp" or getattr(cls, "passes_messages", False) else _HIDES
+    if "AccumulateGrad" in name:
+        return _LEAF
+    if name.startswith("CompiledFunction"):
+        return _COMPILED
+    if name in _PRODUCTS:
+        return _PRODUCT
+    if name in _LINEAR or name in _CHOICES:
+        return _THROUGH
+    return _LAYER if name in _OF_LAYERS else _HIDES
+
+
+@dataclass
+class Frontier:
+    """The end of the ways back from some outputs.
+
+    Attributes:
+        neurons: nodes of the output neurons; of each output, for :attr:`kinds`.
+        layers: the first nodes of layers behind linear outputs.
+        kinds: of each output, whether it is one of neurons.
+        eps: of each output, ε of the layer behind it, for linear ones; ``None`` where it does not tell.
+        nested: some neurons of the frontier also drive layers on the way to others.
+    """
+
+    neurons: list[Node] = field(default_factory=list)
+    layers: list[Node] = field(default_factory=list)
+    kinds: list[bool] = field(default_factory=list)
+    eps: list[float | None] = field(default_factory=list)
+    nested: bool = False
+
+
+def find(outputs: Sequence[Tensor], check: bool = True) -> Frontier:
+    """Find the frontier of ``outputs`` and look at the graph behind it.
+
+    Args:
+        outputs: tensors with a graph.
+        check: look at the whole graph; otherwise only as far as the frontier.
+
+    Raises:
+        UserError: for an output made of neurons and of linear layers at once, and for nodes that hide what is inside or
+            have no rule; it names the node.
+    """
+    found = Frontier()
+    neurons: dict[Node, None] = {}
+    layers: dict[Node, None] = {}
+    above: set[Node] = set()
+    for output in outputs:
+        own_neurons, own_layers = _above(output, above)
+        if own_neurons and own_layers:
+            raise UserError(
+                f"an output of shape {tuple(output.shape)} is made of neurons ({_said(own_neurons[0])}) and of a linear "
+                f"layer or of inputs ({_said(own_layers[0])}), whose rewards start in different ways: reward each of them as an "
+                "output of its own, propagate([spikes, linear], [reward, reward])"
+            )
+        found.kinds.append(bool(own_neurons))
+        found.eps.append(None if own_neurons else _eps_of(own_layers))
+        neurons |= dict.fromkeys(own_neurons)
+        layers |= dict.fromkeys(own_layers)
+    found.neurons, found.layers = list(neurons), list(layers)
+    if check:
+        found.nested = _look_behind([*found.neurons, *found.layers], set(neurons))
+    return found
+
+
+def _above(output: Tensor, seen_before: set[Node]) -> tuple[list[Node], list[Node]]:
+    """The neurons and the layers' nodes that are reached first from ``output``, through linear operations."""
+    assert output.grad_fn is not None
+    neurons: dict[Node, None] = {}
+    layers: dict[Node, None] = {}
+    # A view of several outputs of one node starts at one of them.
+    waiting: list[tuple[Node, int]] = [(output.grad_fn, output.output_nr)]
+    seen: set[tuple[Node, int]] = set()
+    while waiting:
+        node, place = waiting.pop()
+        if (node, place) in seen:
+            continue
+        seen.add((node, place))
+        kind = _kind(node)
+        _check_inside(node, kind)
+        if kind == _PRODUCT:
+            kind = _product(node)
+        if kind == _NEURONS and place == 0:
+            neurons[node] = None
+        elif kind == _COMPILED and not _has_leaf(node):
+            raise _refusal(node, "hides how its inputs became the outputs: call it outside of torch.compile")
+        elif kind == _HIDES:
+            raise _refusal(node, _why(node))
+        elif kind == _LAYER and node.name().startswith(("Relu", "LeakyRelu", "Threshold", "Softmax")):
+            raise _refusal(
+                node, "is not linear: reward what the network returned, and put activations into the network"
+            )
+        elif kind == _THROUGH:
+            ways = node.next_functions
+            if forward_class(node) is not object and len(ways) > 1:  # an identity of several tensors, each in its place
+                ways = ways[place : place + 1]
+            waiting += [(child, number) for child, number in ways if child is not None]
+        else:
+            layers[node] = None
+    return list(neurons), list(layers)
+
+
+def _product(node: Node) -> int:
+    """The kind of a product by its factors: a layer, or a linear map with constants.
+
+    Raises:
+        UserError: for a product of two signals, a division by one, and weights that follow no rule.
+    """
+    children = [child for child, _ in node.next_functions]
+    name = node.name()
+    if name.startswith("Div"):
+        if len(children) > 1 and children[1] is not None:
+            raise _refusal(node, "divides by a signal, for which there is no rule")
+        return _THROUGH
+    factors = (
+        children[1:3] if name.startswith(("Addmm", "Addmv", "Addbmm", "Baddbmm", "Addr", "Addcmul")) else children[:2]
+    )
+    sides = [_side(child) for child in factors]
+    if _PARAMETER in sides or any(_side(child) == _PARAMETER for child in children):
+        return _LAYER
+    given = [side for side in sides if side is not None]
+    if len(given) == 2:
+        if all(side == _OWN for side in given):
+            return _LAYER  # attention: half of the credit to each factor
+        raise _refusal(
+            node,
+            "multiplies two signals, for which there is no rule: give each factor half of the credit by rule.factor(x)",
+        )
+    return _THROUGH
+
+
+def _side(node: Node | None) -> int | None:
+    """What a factor is: a parameter behind ``|w|``, a factor with half credit, another signal, or a constant."""
+    while node is not None:
+        kind = _kind(node)
+        if kind == _PARAMETER or (kind == _COMPILED and _has_leaf(node)):
+            return _PARAMETER
+        cls = forward_class(node)
+        if cls is HalfCredit:
+            return _OWN
+        if kind == _LEAF and isinstance(getattr(node, "variable", None), torch.nn.Parameter):
+            raise _foreign(node)
+        moved = node.name() in MOVES or node.name().startswith(("Expand", "ToCopy"))
+        if not moved and not getattr(cls, "of_parameters", False):
+            return _LEAF
+        node = node.next_functions[0][0]
+    return None
+
+
+def _look_behind(starts: list[Node], neurons: set[Node]) -> bool:
+    """Look at the graph behind the frontier; whether neurons of it are reached again.
+
+    Raises:
+        UserError: for what has no rule.
+    """
+    nested = False
+    waiting = [(child, place, start) for start in starts for child, place in start.next_functions if child is not None]
+    for start in starts:
+        if _kind(start) == _PRODUCT:
+            _product(start)
+        elif _kind(start) == _LEAF:
+            _check_leaf(start, start)
+    seen: set[Node] = set(starts)
+    while waiting:
+        node, place, parent = waiting.pop()
+        if place == 0 and node in neurons:
+            nested = True
+        if node in seen:
+            continue
+        seen.add(node)
+        kind = _kind(node)
+        _check_inside(node, kind)
+        if kind == _HIDES:
+            raise _refusal(node, _why(node))
+        if kind == _PRODUCT:
+            _product(node)
+        elif kind == _PARAMETER:
+            _check_weight(node)
+            continue
+        elif kind == _LEAF:
+            _check_leaf(node, parent)
+            continue
+        waiting += [(child, number, node) for child, number in node.next_functions if child is not None]
+    return nested
+
+
+def _check_inside(node: Node, kind: int) -> None:
+    """Refuse what an operation that stands for a whole network has found in it."""
+    refusal = getattr(node, "refusal", None) if kind in (_OWN, _NEURONS) else None
+    if refusal is not None:
+        raise UserError(refusal)
+
+
+def _check_leaf(leaf: Node, parent: Node) -> None:
+    """Refuse a parameter that is used by an operation which follows no rule."""
+    if isinstance(getattr(leaf, "variable", None), torch.nn.Parameter) and _kind(parent) not in (
+        _NEURONS, _PARAMETER, _OWN, _COMPILED,
+    ):  # fmt: skip
+        raise _foreign(leaf)
+
+
+def _check_weight(node: Node) -> None:
+    """Refuse a weight that is computed from other parameters: LFP has no rule for those."""
+    below: Node | None = node.next_functions[0][0]
+    while below is not None and _kind(below) != _LEAF:
+        if below.name() not in MOVES and _kind(below) != _OWN:
+            raise _refusal(
+                below,
+                "computes a weight from other parameters (weight or spectral normalisation, adapters), for which LFP has "
+                "no rule: make it a parameter (torch.nn.utils.parametrize.remove_parametrizations), or train by gradients",
+            )
+        below = below.next_functions[0][0]
+
+
+def _has_leaf(node: Node) -> bool:
+    return any(child is not None and _kind(child) == _LEAF for child, _ in node.next_functions)
+
+
+def _eps_of(layers: list[Node]) -> float | None:
+    """ε of the layer whose weights are the first ones behind ``layers``; ``None`` where no node tells."""
+    first = _first_weights(layers)
+    return float(first[0].output_eps) if first else None  # type: ignore[attr-defined]
+
+
+def _first_weights(layers: list[Node]) -> list[Node]:
+    """The nodes of the weights that are reached first, and not those of layers in front of them."""
+    waiting, seen, found = list(layers), set(layers), list[Node]()
+    while waiting:
+        node = waiting.pop(0)
+        if getattr(node, "output_eps", None) is not None:
+            found.append(node)
+        elif _kind(node) != _NEURONS or node in layers:
+            new = [child for child, _ in node.next_functions if child is not None and child not in seen]
+            seen.update(new)
+            waiting += new
+    return found
+
+
+def _why(node: Node) -> str:
+    """What a node that is refused does, and what to do instead."""
+    cls = forward_class(node)
+    if cls.__name__ == "CheckpointFunction":
+        return (
+            "hides the layers inside: call torch.utils.checkpoint with use_reentrant=False, or put nn.Recomputed around "
+            "the network"
+        )
+    if cls is object:
+        return (
+            "is a function for which there is no rule: use the layer of spikelfp.nn, or spikelfp.convert the network; to "
+            "train by gradients, rules.attach(net, rules.Gradient())"
+        )
+    if getattr(cls, "of_gradients", False):
+        return "belongs to a rule of gradients: train it by a loss and loss.backward()"
+    package = cls.__module__.partition(".")[0]
+    if package in ("snntorch", "norse", "spikingjelly", "sinabs"):
+        return (
+            f"is a neuron of {package}, with a surrogate derivative: use the neurons of spikelfp.nn "
+            "(spikelfp.interop, spikelfp.convert)"
+        )
+    return (
+        f"is a function of {cls.__module__}, which may do anything to messages: say passes_messages = True in its class "
+        "if its backward pass sends them on as docs/own_layers.md describes"
+    )
+
+
+def _refusal(node: Node, why: str) -> UserError:
+    return UserError(f"the reward meets {_said(node)}, which {why}")
+
+
+def _said(node: Node) -> str:
+    cls = forward_class(node)
+    return node.name() if cls is object else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _foreign(leaf: Node) -> UserError:
+    """The error for a parameter outside of :mod:`spikelfp.nn`; only here is its module looked for."""
+    parameter: Tensor = leaf.variable  # type: ignore[attr-defined]
+    owner = ""
+    for table in gc.get_referrers(parameter):
+        if isinstance(table, dict):
+            names = [name for name, value in table.items() if value is parameter]
+            for module in gc.get_referrers(table) if names else ():
+                members = module if isinstance(module, dict) else vars(module) if hasattr(module, "__dict__") else {}
+                if members.get("_parameters") is table and isinstance(names[0], str):
+                    holders = [module] if not isinstance(module, dict) else gc.get_referrers(module)
+                    found = next((h for h in holders if isinstance(h, torch.nn.Module)), None)
+                    if found is not None:
+                        owner = f", {names[0]} of {type(found).__module__}.{type(found).__name__},"
+    if "of spikelfp." in owner:
+        return UserError(
+            f"a parameter of shape {tuple(parameter.shape)}{owner} follows a rule of gradients in this pass: train it by "
+            "a loss and loss.backward(), or give its layer an LFP rule (rules.attach)"
+        )
+    return UserError(
+        f"a parameter of shape {tuple(parameter.shape)}{owner} follows no rule: only layers of spikelfp.nn learn from a "
+        "reward. Put the layer of spikelfp.nn in its place, or spikelfp.convert the network (docs/own_layers.md for one "
+        "of your own); to freeze it, requires_grad_(False)"
+    )
+
+
+def send_back(
+    outputs: Sequence[Tensor],
+    rewards: Sequence[Tensor],
+    *,
+    eps: float | None = None,
+    default_eps: float | None = None,
+    weight: float = 1.0,
+    retain_graph: bool = False,
+    messages: Sequence[tuple[Tensor, Tensor]] = (),
+) -> None:
+    """Run ``rewards`` of ``outputs`` back to every parameter, and with them ``messages`` to other tensors.
+
+    Args:
+        outputs: tensors with a graph.
+        rewards: of each output, of its shape.
+        eps: ε of linear outputs; ``None``: that of the layer behind each.
+        default_eps: ε for ``eps=None`` where the layer does not tell, since it is compiled or has no weights.
+        weight: what a sample counts, in :func:`~spikelfp.functional.credit.backward_pass`.
+        retain_graph: keep the graph for another pass.
+        messages: further ends of the graph, each with the message to start from.
+
+    Raises:
+        UserError: for what :func:`find` refuses.
+    """
+    frontier = find(outputs)
+    starts = list[Tensor]()
+    for output, reward, neurons, own in zip(outputs, rewards, frontier.kinds, frontier.eps, strict=True):
+        if neurons:
+            starts.append(reward)
+            continue
+        chosen = next((e for e in (eps, own, default_eps) if e is not None), EPS)
+        starts.append(to_message(reward, output.detach(), chosen))
+        divide(output.grad_fn, chosen)
+    for node in _first_weights(frontier.layers):
+        if getattr(node, "how", None) is not None:
+            if any(forward_class(layer) is LayerOutput and layer is not node for layer in frontier.layers):
+                raise UserError(
+                    "a rule that normalises rewards takes those of the outputs at the last layer with weights, and this "
+                    "network ends in a sum of branches: put a layer behind the sum, or leave out normalize"
+                )
+            node.takes_reward = True  # type: ignore[attr-defined]
+    roots = list(outputs)
+    with backward_pass(weight):
+        if frontier.nested or (messages and frontier.neurons):
+            starts = _handed_over(frontier, roots, starts)
+        else:
+            _mark(frontier.neurons, "takes_reward", True)
+        try:
+            torch.autograd.backward(
+                [*roots, *(end for end, _ in messages)], [*starts, *(own for _, own in messages)], retain_graph
+            )
+        finally:
+            _mark(frontier.neurons, "takes_reward", False)
+
+
+def _handed_over(frontier: Frontier, roots: list[Tensor], starts: list[Tensor]) -> list[Tensor]:
+    """Leave the rewards of spiking outputs at their neurons, and start those outputs from zero.
+
+    Neurons that are both outputs and hidden get a reward and messages, which must not be added up: rewards are gathered
+    first, in a pass of their own that ends at the frontier.
+    """
+    spiking = [(root, start) for root, start, own in zip(roots, starts, frontier.kinds, strict=True) if own]
+    edges = [GradientEdge(node, 0) for node in frontier.neurons]
+    _mark(frontier.neurons, "collecting", True)
+    try:
+        found = torch.autograd.grad(
+            [root for root, _ in spiking], edges, [start for _, start in spiking], retain_graph=True, allow_unused=True
+        )
+    finally:
+        _mark(frontier.neurons, "collecting", False)
+    for node, reward in zip(frontier.neurons, found, strict=True):
+        node.output_reward = reward  # type: ignore[attr-defined]
+    return [torch.zeros_like(start) if own else start for start, own in zip(starts, frontier.kinds, strict=True)]
+
+
+def _mark(nodes: Sequence[Node], name: str, value: object) -> None:
+    for node in nodes:
+        setattr(node, name, value)
