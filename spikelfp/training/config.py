@@ -16,6 +16,7 @@ from spikelfp.data.names import check_data_name, data_names, is_event_data
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import METHODS, WARM_UPS, Method
+from spikelfp.methods.base import REDUCTIONS
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes
 from spikelfp.models import uses as model_uses
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
@@ -35,9 +36,6 @@ AUTO_STEPS = 1000
 
 NORMALIZE = ("sample", "step")
 """What the largest magnitude of a reward is taken over."""
-
-REDUCTIONS = ("mean", "sum")
-"""What becomes of the updates of the samples of a batch."""
 
 DEFAULT_LR = {"lfp": 3e-3, "surrogate": 2e-3, "gradient": 1e-3}
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
@@ -587,6 +585,11 @@ class RunConfig:
         known = {} if self.input_levels is None else {"input_levels": self.input_levels}
         return Quantization(self.weight_bits, self.weight_update, self.weight_clip, **known)
 
+    def in_floats(self) -> RunConfig:
+        """The same run without quantised weights."""
+        defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata["owner"] is FEW_BITS}
+        return replace(self, weight_bits=FLOAT, **defaults)
+
     def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
         """A new network of this run, its weights on grids if they are quantised."""
         net = build(self.spec(shape, classes))
@@ -608,17 +611,11 @@ class RunConfig:
             return methods.LFP(
                 rewards[self.reward or "spike-sequence"](),
                 rules.rules[self.rule](options),
-                **self._changed("reduction", "cap_rewards"),
+                reduction=self.reduction,
+                cap_rewards=self.cap_rewards,
             )
         rule = rules.Surrogate(self.surrogate, self.slope) if name == "surrogate" else None
-        return methods.GradientDescent(rule, methods.losses[self.loss], **self._changed("reduction"))
-
-    def _changed(self, *names: str) -> dict[str, Any]:
-        return {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name in names and getattr(self, f.name) != f.default
-        }
+        return methods.GradientDescent(rule, methods.losses[self.loss], reduction=self.reduction)
 
     def make_optimizer(self) -> MakeOptimizer:
         """The optimiser, as a function of the parameters and the learning rate."""

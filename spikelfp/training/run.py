@@ -42,8 +42,8 @@ from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.temporal import TemporalTrainer
 
 __all__ = [
-    "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "load_run", "load_splits", "make_trainer", "read_config",
-    "read_metrics", "train",
+    "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "load_run", "load_splits", "make_evaluator", "make_trainer",
+    "read_config", "read_metrics", "train",
 ]  # fmt: skip
 
 
@@ -72,8 +72,7 @@ class LoadedRun:
 
     def trainer(self, **options: Any) -> TemporalTrainer:
         """A trainer for the network, with the settings of the run, on whatever device is here."""
-        with only_evaluating():
-            return make_trainer(self.net, replace(self.config, device="auto"), **options)
+        return make_evaluator(self.net, replace(self.config, device="auto"), **options)
 
 
 def load_run(
@@ -117,6 +116,12 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         quantization=config.quantization(),
         **{"wake": config.wake, **limits, **options},
     )
+
+
+def make_evaluator(net: torch.nn.Module, config: RunConfig, **options: Any) -> TemporalTrainer:
+    """The trainer of a resolved configuration, to evaluate a network by, whether or not it could be trained."""
+    with only_evaluating():
+        return make_trainer(net, config, **options)
 
 
 def load_splits(config: RunConfig) -> DataSplits:

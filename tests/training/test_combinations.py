@@ -181,3 +181,18 @@ def test_dir_shows_public_names(name):
     module = __import__(f"spikelfp.{name}", fromlist=["_"])
     assert dir(module) == sorted(module.__all__)
     assert all(hasattr(module, each) for each in dir(module))
+
+
+def test_choices_of_the_method_reach_it():
+    options = {"reduction": "sum", "cap_rewards": True, "normalize_reward": True, "normalize_by": "step"}
+    method = RunConfig(**options).resolved(1000).make_method()
+    assert (method.reduction, method.cap_rewards, method.rule.normalize) == ("sum", True, "step")
+    plain = RunConfig().resolved(1000).make_method()
+    assert (plain.reduction, plain.cap_rewards, plain.rule.normalize) == ("mean", False, False)
+    assert RunConfig(normalize_reward=True).resolved(1000).make_method().rule.normalize == "sample"
+    assert RunConfig(method="surrogate", reduction="sum").resolved(1000).make_method().reduction == "sum"
+
+
+def test_a_run_in_floats_has_no_options_of_grids():
+    few = RunConfig(hidden=(7,), weight_bits=4, weight_update="stochastic", weight_clip="max", input_levels=3)
+    assert few.in_floats() == RunConfig(hidden=(7,))
