@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import NonFiniteError, ShapeError, UserError
+from spikelfp.functional.credit import check_range
 from spikelfp.functional.frontier import send_back
 
 _NOT_FINITE = "the reward holds NaN or infinity"
@@ -69,14 +70,15 @@ def _check(outputs: Tensor, reward: Tensor) -> None:
     for what, given in (("outputs", outputs), ("reward", reward)):
         if not isinstance(given, Tensor):
             raise UserError(
-                f"propagate takes tensors: propagate(outputs, reward), where reward is rewards.SpikeSequence()(outputs, "
-                f"labels) or the like; the {what} given are {type(given).__name__}"
+                "propagate takes tensors: propagate(outputs, reward), where reward is "
+                f"rewards.SpikeSequence()(outputs, labels) or the like; the {what} given are {type(given).__name__}"
             )
     if outputs.grad_fn is None:
         raise UserError(
             "the outputs carry no graph to propagate through: run the network outside torch.no_grad() "
             "and with parameters that require grad"
         )
+    check_range(outputs)
     if reward.shape != outputs.shape:
         raise ShapeError(f"reward has shape {tuple(reward.shape)}, the outputs {tuple(outputs.shape)}")
     finite = torch.isfinite(reward).all()

@@ -1,6 +1,8 @@
 """Data sets, their batches, and their encoding as spike sequences."""
 
 from spikelfp.data import cifar, digits, mnist  # noqa: F401  (their loaders register themselves)
+from spikelfp.data.arrays import SequenceArrays, arrays
+from spikelfp.data.collate import collate
 from spikelfp.data.dataset import ArrayDataset, Augmented, Standardization
 from spikelfp.data.encoding import constant, delta, delta_series, encode, encodings, latency, rate
 from spikelfp.data.events.load import load_events  # registers the data sets of events, too
@@ -9,6 +11,7 @@ from spikelfp.data.load import load
 from spikelfp.data.loader import EpochDataset, EpochSampler, batches
 from spikelfp.data.registry import datasets
 from spikelfp.data.samples import Samples
+from spikelfp.data.sequences import Sequences
 from spikelfp.data.splits import DataSplits
 from spikelfp.suggest import public_names
 
@@ -19,8 +22,12 @@ __all__ = [
     "EpochDataset",
     "EpochSampler",
     "Samples",
+    "SequenceArrays",
+    "Sequences",
     "Standardization",
+    "arrays",
     "batches",
+    "collate",
     "constant",
     "data_dir",
     "datasets",

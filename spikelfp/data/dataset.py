@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from spikelfp.data.collate import fetched
 from spikelfp.data.samples import Samples
 from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, ShapeError, UserError
@@ -93,10 +94,11 @@ class ArrayDataset(Samples):
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The samples ``indices`` as one batch (float32 ``[B, ...]``, int64 ``[B]``), ``B`` may be 0.
 
-        torch's ``DataLoader`` calls this once a batch. The tensors are copies: changing them changes no data.
+        torch's ``DataLoader`` calls this once a batch, and its default collate leaves it whole. The tensors are copies:
+        changing them changes no data.
         """
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
-        return self.values(self.images[index]), self.labels[index.to(self.labels.device)]
+        return fetched(self.values(self.images[index]), self.labels[index.to(self.labels.device)])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -195,7 +197,7 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
         index = index.to(images.device)
         moved = _shift(images[index], row, column, self.padding)
         moved = torch.where(mirrored.bool()[:, None, None, None], moved.flip(3), moved)
-        return data.values(moved), labels[index.to(labels.device)]
+        return fetched(data.values(moved), labels[index.to(labels.device)])
 
     def _images(self) -> ArrayDataset:
         if not isinstance(self.data, ArrayDataset):

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from spikelfp.data.collate import Fetched
+from spikelfp.data.samples import innermost
 from spikelfp.data.seeding import generator
-from spikelfp.errors import ShapeError, UserError
+from spikelfp.errors import DataError, ShapeError, UserError
 
 
 class EpochSampler(Sampler[list[int]]):
@@ -116,8 +119,7 @@ def batches(
     _require(workers >= 0, f"workers must be 0 or more, got {workers}")
     size = len(dataset)  # type: ignore[arg-type]
     sampler = EpochSampler(size, batch_size, seed, epoch, start, shuffle, rank, world_size, drop_last)
-    if isinstance(dataset, EpochDataset):
-        dataset = dataset.at_epoch(seed, epoch)
+    dataset = at_epoch(dataset, seed, epoch)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -129,12 +131,32 @@ def batches(
     )
 
 
+def at_epoch(dataset: Dataset[Any], seed: int, epoch: int) -> Dataset[Any]:
+    """The data set with the samples of ``epoch``, also behind ``Subset`` and ``random_split``."""
+    return innermost(dataset, lambda own: own.at_epoch(seed, epoch) if isinstance(own, EpochDataset) else own)
+
+
 def _collate(fetched: Any) -> Any:
+    if isinstance(fetched, Fetched):
+        return fetched.plain()
     if isinstance(fetched, tuple):
         return fetched
     if len(fetched) == 0:
         raise ShapeError("a rank got an empty slice of the last batch, which this data set cannot build: drop it")
-    return default_collate(fetched)
+    try:
+        return default_collate(fetched)
+    except (TypeError, RuntimeError) as error:
+        sample = fetched[0]
+        kinds = ", ".join(map(_kind, sample)) if isinstance(sample, (tuple, list)) else _kind(sample)
+        raise DataError(
+            f"these samples ({kinds}) cannot be put together into a batch: {str(error).splitlines()[0]}; samples are "
+            "pairs of a tensor, the same shape for all, and a label (sequences of unequal lengths: data.arrays, or a "
+            "DataLoader with collate_fn=data.collate)"
+        ) from None
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _require(condition: bool, message: str) -> None:

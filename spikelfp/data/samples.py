@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 
 class Samples(Dataset[tuple[Any, Tensor]], ABC):
@@ -42,7 +42,8 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
         """The samples ``indices`` as one batch, ``B`` may be 0: (float32 ``[B, …]`` or
         :class:`~spikelfp.data.sequences.Sequences` ``[T, B, …]``, int64 ``[B]``).
 
-        torch's ``DataLoader`` calls this once a batch.
+        torch's ``DataLoader`` calls this once a batch, and its default collate leaves the batch as it is
+        (:func:`spikelfp.data.collate.fetched` marks it).
         """
 
     @abstractmethod
@@ -55,8 +56,28 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
 
 
 def unaugmented(dataset: Dataset[Any]) -> Dataset[Any]:
-    """A data set as it is evaluated: :class:`Samples` without augmentation, any other as it is."""
-    return dataset.plain() if isinstance(dataset, Samples) else dataset
+    """A data set as it is evaluated: :class:`Samples` without augmentation, any other as it is; subsets alike."""
+    return innermost(dataset, lambda own: own.plain() if isinstance(own, Samples) else own)
+
+
+def innermost(dataset: Dataset[Any], change: Callable[[Dataset[Any]], Dataset[Any]]) -> Dataset[Any]:
+    """``change`` a data set, or the one that a ``torch.utils.data.Subset`` (of a subset, …) was taken of."""
+    if type(dataset) is not Subset:
+        return change(dataset)
+    inner = innermost(dataset.dataset, change)
+    return dataset if inner is dataset.dataset else Subset(inner, dataset.indices)
+
+
+def labels_of(dataset: Dataset[Any]) -> Tensor | None:
+    """Find the labels ``[N, …]`` of a data set that keeps them in memory, without fetching samples; else ``None``."""
+    if isinstance(dataset, Subset):
+        labels = labels_of(dataset.dataset)
+        return None if labels is None else labels[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+        return dataset.tensors[1]
+    if isinstance(getattr(dataset, "data", None), Samples):  # augmented images
+        dataset = dataset.data  # type: ignore[attr-defined]
+    return dataset.labels if isinstance(dataset, Samples) else None
 
 
 def representative(samples: Samples, count: int) -> Tensor:

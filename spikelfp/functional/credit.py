@@ -28,6 +28,15 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.memory import empty
 
 
+def check_range(z: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` for float16, in which the messages to ``z`` would be infinite."""
+    if z.dtype == torch.float16 and z.requires_grad:
+        raise UserError(
+            "LFP divides rewards by numbers down to ε, and float16 ends at 65,504: use bfloat16 (net.bfloat16(), or "
+            "torch.autocast with dtype=torch.bfloat16) or float32; float16 is for torch.no_grad()"
+        )
+
+
 def stabilise(z: Tensor, eps: float) -> Tensor:
     """``z + sign(z) ε`` with ``sign(0) = 1`` (v3, section 3.1.2)."""
     return z + torch.copysign(torch.full((), eps, dtype=z.dtype, device=z.device), z + 0.0)
@@ -101,8 +110,8 @@ def check_pass() -> float:
     weight = _passes.weight()
     if weight is None:
         raise UserError(
-            "a backward pass by a loss or by autograd.grad reached layers that follow an LFP rule, where it would climb "
-            "the loss: start it by spikelfp.propagate(outputs, reward), or train by gradients with "
+            "a backward pass by a loss or by autograd.grad reached layers that follow an LFP rule, where it would "
+            "climb the loss: start it by spikelfp.propagate(outputs, reward), or train by gradients with "
             "rules.attach(net, rules.Surrogate()) or rules.Gradient()"
         )
     return weight

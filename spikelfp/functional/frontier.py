@@ -45,30 +45,30 @@ def _names(text: str) -> frozenset[str]:
 
 
 _LINEAR = MOVES | {"CopySlices", "CopyBackwards", "BroadcastBackward", "GatherBackward"} | _names(
-    "Select Slice Index IndexSelect Gather Take Narrow Cat Stack Split SplitWithSizes UnsafeSplit UnsafeSplitWithSizes "
-    "Unbind Expand Repeat RepeatInterleave AsStrided Unfold Diagonal DiagonalScatter SelectScatter SliceScatter Squeeze "
-    "Unsqueeze Permute Transpose View Flip Roll Rot90 Tril Triu Trace Sum Mean Nansum Nanmean Cumsum Neg Add Sub Rsub "
-    "MaskedFill MaskedSelect MaskedScatter Where IndexPut IndexAdd IndexCopy IndexFill IndexPutImpl Scatter ScatterAdd "
-    "ScatterReduce ConstantPadNd ReflectionPad1D ReflectionPad2D ReplicationPad1D ReplicationPad2D Contiguous Clone "
-    "ToCopy ToDense Copy Fill Zero Foreach PixelShuffle PixelUnshuffle UpsampleNearest1D UpsampleNearest2D "
-    "UpsampleBilinear2D Im2Col Col2Im AvgPool1D AvgPool2D AvgPool3D AdaptiveAvgPool1D AdaptiveAvgPool2D "
-    "AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D Lift LiftFresh Detach Real SegmentReduce"
+    "AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D Add AsStrided AvgPool1D AvgPool2D AvgPool3D Cat Clone "
+    "Col2Im ConstantPadNd Contiguous Copy Cumsum Detach Diagonal DiagonalScatter Expand Fill Flip Foreach Gather "
+    "Im2Col Index IndexAdd IndexCopy IndexFill IndexPut IndexPutImpl IndexSelect Lift LiftFresh MaskedFill "
+    "MaskedScatter MaskedSelect Mean MkldnnAdaptiveAvgPool2D Nansum Narrow Neg Permute PixelShuffle PixelUnshuffle "
+    "Real ReflectionPad1D ReflectionPad2D Repeat RepeatInterleave ReplicationPad1D ReplicationPad2D Roll Rot90 Rsub "
+    "Scatter ScatterAdd ScatterReduce SegmentReduce Select SelectScatter Slice SliceScatter Split SplitWithSizes "
+    "Squeeze Stack Sub Sum Take ToCopy ToDense Trace Transpose Tril Triu Unbind Unfold UnsafeSplit "
+    "UnsafeSplitWithSizes Unsqueeze UpsampleBilinear2D UpsampleNearest1D UpsampleNearest2D View Where Zero"
 )  # fmt: skip
 # The winner takes the reward: a choice among values, which passes it on like a move.
 _CHOICES = _names(
-    "MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool1D AdaptiveMaxPool2D AdaptiveMaxPool3D MaxPool1D Max Amax "
-    "Min Amin Topk Sort Kthvalue Median MaxDim Maximum Minimum"
+    "MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool1D AdaptiveMaxPool2D AdaptiveMaxPool3D MaxPool1D Max "
+    "Amax Min Amin Topk Sort Kthvalue Median MaxDim Maximum Minimum"
 )  # fmt: skip
 # Products: linear in each factor, so with constants a linear map, and with weights a layer.
 _PRODUCTS = _names(
     "Mul Mm Bmm Mv Dot Vdot Addmm Addmv Addbmm Baddbmm Addr Linear Convolution ConvolutionOverrideable MkldnnLinear "
-    "ThnnConv2D SlowConv2D SlowConvDilated2D ConvDepthwise2D CudnnConvolution MkldnnConvolution Addcmul Ger Outer Einsum "
-    "Lerp SparseMm SparseAddmm Div"
+    "ThnnConv2D SlowConv2D SlowConvDilated2D ConvDepthwise2D CudnnConvolution MkldnnConvolution Addcmul Ger Outer "
+    "Einsum Lerp SparseMm SparseAddmm Div"
 )  # fmt: skip
 # What layers of this package are made of, under the rules of docs/rules.md.
 _OF_LAYERS = _names(
-    "NativeBatchNorm CudnnBatchNorm MiopenBatchNorm NativeLayerNorm NativeGroupNorm BatchNormImpl Softmax Relu LeakyRelu "
-    "Threshold NativeDropout"
+    "NativeBatchNorm CudnnBatchNorm MiopenBatchNorm NativeLayerNorm NativeGroupNorm BatchNormImpl Softmax Relu "
+    "LeakyRelu Threshold NativeDropout"
 )  # fmt: skip
 
 _NEURONS, _PARAMETER, _OWN, _THROUGH, _PRODUCT, _LAYER, _LEAF, _COMPILED, _HIDES = range(9)
@@ -152,9 +152,9 @@ def find(outputs: Sequence[Tensor], check: bool = True) -> Frontier:
         own_neurons, own_layers = _above(output, above)
         if own_neurons and own_layers:
             raise UserError(
-                f"an output of shape {tuple(output.shape)} is made of neurons ({_said(own_neurons[0])}) and of a linear "
-                f"layer or of inputs ({_said(own_layers[0])}), whose rewards start in different ways: reward each of them as an "
-                "output of its own, propagate([spikes, linear], [reward, reward])"
+                f"an output of shape {tuple(output.shape)} is made of neurons ({_said(own_neurons[0])}) and of a "
+                f"linear layer or of inputs ({_said(own_layers[0])}), whose rewards start in different ways: reward "
+                "each of them as an output of its own, propagate([spikes, linear], [reward, reward])"
             )
         found.kinds.append(bool(own_neurons))
         found.eps.append(None if own_neurons else _eps_of(own_layers))
@@ -309,8 +309,9 @@ def _check_weight(node: Node) -> None:
         if below.name() not in MOVES and _kind(below) != _OWN:
             raise _refusal(
                 below,
-                "computes a weight from other parameters (weight or spectral normalisation, adapters), for which LFP has "
-                "no rule: make it a parameter (torch.nn.utils.parametrize.remove_parametrizations), or train by gradients",
+                "computes a weight from other parameters (weight or spectral normalisation, adapters), for which LFP "
+                "has no rule: make it a parameter (torch.nn.utils.parametrize.remove_parametrizations), or train by "
+                "gradients",
             )
         below = below.next_functions[0][0]
 
@@ -344,13 +345,13 @@ def _why(node: Node) -> str:
     cls = forward_class(node)
     if cls.__name__ == "CheckpointFunction":
         return (
-            "hides the layers inside: call torch.utils.checkpoint with use_reentrant=False, or put nn.Recomputed around "
-            "the network"
+            "hides the layers inside: call torch.utils.checkpoint with use_reentrant=False, or put nn.Recomputed "
+            "around the network"
         )
     if cls is object:
         return (
-            "is a function for which there is no rule: use the layer of spikelfp.nn, or spikelfp.convert the network; to "
-            "train by gradients, rules.attach(net, rules.Gradient())"
+            "is a function for which there is no rule: use the layer of spikelfp.nn, or spikelfp.convert the network; "
+            "to train by gradients, rules.attach(net, rules.Gradient())"
         )
     if getattr(cls, "of_gradients", False):
         return "belongs to a rule of gradients: train it by a loss and loss.backward()"
@@ -361,8 +362,8 @@ def _why(node: Node) -> str:
             "(spikelfp.interop, spikelfp.convert)"
         )
     return (
-        f"is a function of {cls.__module__}, which may do anything to messages: say passes_messages = True in its class "
-        "if its backward pass sends them on as docs/own_layers.md describes"
+        f"is a function of {cls.__module__}, which may do anything to messages: say passes_messages = True in its "
+        "class if its backward pass sends them on as docs/own_layers.md describes"
     )
 
 
@@ -391,13 +392,13 @@ def _foreign(leaf: Node) -> UserError:
                         owner = f", {names[0]} of {type(found).__module__}.{type(found).__name__},"
     if "of spikelfp." in owner:
         return UserError(
-            f"a parameter of shape {tuple(parameter.shape)}{owner} follows a rule of gradients in this pass: train it by "
-            "a loss and loss.backward(), or give its layer an LFP rule (rules.attach)"
+            f"a parameter of shape {tuple(parameter.shape)}{owner} follows a rule of gradients in this pass: train it "
+            "by a loss and loss.backward(), or give its layer an LFP rule (rules.attach)"
         )
     return UserError(
-        f"a parameter of shape {tuple(parameter.shape)}{owner} follows no rule: only layers of spikelfp.nn learn from a "
-        "reward. Put the layer of spikelfp.nn in its place, or spikelfp.convert the network (docs/own_layers.md for one "
-        "of your own); to freeze it, requires_grad_(False)"
+        f"a parameter of shape {tuple(parameter.shape)}{owner} follows no rule: only layers of spikelfp.nn learn from "
+        "a reward. Put the layer of spikelfp.nn in its place, or spikelfp.convert the network (docs/own_layers.md for "
+        "one of your own); to freeze it, requires_grad_(False)"
     )
 
 
@@ -438,8 +439,8 @@ def send_back(
         if getattr(node, "how", None) is not None:
             if any(forward_class(layer) is LayerOutput and layer is not node for layer in frontier.layers):
                 raise UserError(
-                    "a rule that normalises rewards takes those of the outputs at the last layer with weights, and this "
-                    "network ends in a sum of branches: put a layer behind the sum, or leave out normalize"
+                    "a rule that normalises rewards takes those of the outputs at the last layer with weights, and "
+                    "this network ends in a sum of branches: put a layer behind the sum, or leave out normalize"
                 )
             node.takes_reward = True  # type: ignore[attr-defined]
     roots = list(outputs)

@@ -33,7 +33,7 @@ fast ones, which are tested against them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -64,18 +64,35 @@ class LIFParameters:
     denominator: Denominator = "inflow"
 
     def __post_init__(self) -> None:
-        check_decay("beta", self.beta)
+        object.__setattr__(self, "beta", check_decay("beta", self.beta))
+        object.__setattr__(self, "threshold", check_number("threshold", self.threshold))
         if not 0.0 < self.threshold < float("inf"):
             raise UserError(f"the threshold must be a finite number above 0, got {self.threshold}")
         check_name("reset", self.reset, get_args(Reset))
         check_name("denominator", self.denominator, get_args(Denominator))
 
 
-def check_decay(name: str, value: float) -> float:
-    """``value`` as a float, or :class:`~spikelfp.errors.UserError` outside of (0, 1]."""
+def check_number(name: str, value: Any) -> float:
+    """Turn ``value`` into a float, or raise :class:`~spikelfp.errors.UserError` unless it is one number."""
+    try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        shape = tuple(getattr(value, "shape", ())) or (len(value) if hasattr(value, "__len__") else "")
+        many = f"{type(value).__name__} of {shape}" if shape and not isinstance(value, str) else repr(value)
+        raise UserError(
+            f"{name} is one number for all neurons of a layer, got {many}; neurons with others go into a "
+            "layer of their own, such as the branches of nn.Concat(nn.Sequential(linear, lif), …)"
+        ) from None
+
+
+def check_decay(name: str, value: Any) -> float:
+    """Turn ``value`` into a float, or raise :class:`~spikelfp.errors.UserError` outside of (0, 1]."""
+    value = check_number(name, value)
     if not 0.0 < value <= 1.0:
         raise UserError(f"the decay {name} must lie in (0, 1], got {value}")
-    return float(value)
+    return value
 
 
 class Trace(NamedTuple):

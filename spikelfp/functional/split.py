@@ -36,7 +36,7 @@ Shares = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 def divided_by(z: Tensor, eps: float) -> None:
     """Say that the messages to ``z`` come out of a division by ``z + sign(z) ε``: ``z`` is what a neuron is given.
 
-    The maps here need the reward of ``z``. Behind such a neuron it is ``(z + sign(z) ε) n``, where ``n`` is the message,
+    The maps here need the reward of ``z``. Behind such a neuron it is ``(z + sign(z) ε) n``, ``n`` being the message,
     also at ``z = 0``; behind another linear map it is ``z n``. So ε enters once a neuron.
     """
     divide(z.grad_fn, eps)

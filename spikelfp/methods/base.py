@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from spikelfp.described import call_of
 from spikelfp.rules import Composite, Rule
 
 REDUCTIONS = ("mean", "sum")
@@ -22,6 +23,10 @@ class Method(ABC):
     name: str
     rule: Rule | Composite
     reduction: str = "mean"
+
+    def __repr__(self) -> str:
+        """Write the call that makes it, such as ``LFP(reward=Softmax(), rule=Epsilon())``."""
+        return call_of(self)
 
     @abstractmethod
     def backward(

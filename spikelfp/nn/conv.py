@@ -15,7 +15,7 @@ from spikelfp.functional.sparse import is_sparse
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice, convolve
 from spikelfp.kernels.events.sparse_index import merge
-from spikelfp.nn.layer import spares_silent, sparse_input
+from spikelfp.nn.layer import check_kind, spares_silent, sparse_input
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import Rule
 
@@ -44,6 +44,7 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
 
         For rules that make one product (:attr:`~spikelfp.rules.Rule.one_product`), or ``side`` 1, which is no pooling.
         """
+        check_kind(self, x, self.weight)
         self._expect(x, 5, "[T, B, channels, height, width]")
         if x.shape[2] != self.in_channels:
             raise ShapeError(

@@ -44,8 +44,36 @@ def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, 
     return layer.run(x, state) if isinstance(layer, Layer) else (layer(x), None)
 
 
+def check_kind(layer: torch.nn.Module, x: Tensor, weight: Tensor | None = None) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` for an input that is no tensor of floats, or not of ``weight``'s kind.
+
+    Under autocast torch chooses the kinds itself.
+    """
+    kind = type(layer).__name__
+    if not isinstance(x, Tensor):
+        raise ShapeError(f"{kind} takes a tensor [T, B, …], time first, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise ShapeError(
+            f"{kind} takes floating-point values, got {x.dtype}: spikes are 0.0 and 1.0, x.float() makes them"
+        )
+    if weight is not None and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ShapeError(
+            f"{kind} has weights of {weight.dtype} and was given {x.dtype}: hand it x.to({weight.dtype}), or move the "
+            f"network, net.to({x.dtype})"
+        )
+
+
+def as_given(outputs: Tensor, x: Tensor) -> Tensor:
+    """``outputs`` of neurons in the kind of floats of their input ``x``, which the next layer has.
+
+    Spikes are exact in every kind; membranes are kept in at least float32. Under autocast they stay as they are.
+    """
+    return outputs if outputs.dtype == x.dtype or torch.is_autocast_enabled(x.device.type) else outputs.to(x.dtype)
+
+
 def check_dense(layer: torch.nn.Module, x: Tensor) -> None:
     """Raise :class:`~spikelfp.errors.ShapeError` for a sparse sequence, which the layer has no event-driven way for."""
+    check_kind(layer, x)
     if is_sparse(x):
         raise ShapeError(
             f"{type(layer).__name__} has no event-driven way for sparse sequences, got one of shape {tuple(x.shape)}; "
@@ -81,8 +109,6 @@ def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor
     check_dense(layer, x)
     if x.dim() < 2 or len(x) < 1:
         raise ShapeError(f"{kind} takes [T, B, …] with at least one step, got shape {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise ShapeError(f"{kind} takes a floating-point current, got {x.dtype}")
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()  # a membrane sums many small currents
     if state is None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
-from spikelfp.nn.layer import Layer, check_current
+from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.rules import Rule
 
 LEAST_DECAY = 1e-3
@@ -42,8 +42,8 @@ class Neurons(Layer):
                 "reset, which earns no credit, so no reward tells whether θ helped. Scaling the weights in front of "
                 "the neurons does the same and is learned"
             )
-        self._constants = LIFParameters(float(beta), float(threshold), reset, denominator)
-        self.decay = torch.nn.Parameter(torch.tensor(float(beta))) if learn_beta else None
+        self._constants = LIFParameters(beta, threshold, reset, denominator)
+        self.decay = torch.nn.Parameter(torch.tensor(self._constants.beta)) if learn_beta else None
         self.rule = rule
 
     @property
@@ -51,7 +51,8 @@ class Neurons(Layer):
         """The constants of the neurons, with β as learned so far."""
         if self.decay is None:
             return self._constants
-        return replace(self._constants, beta=min(max(float(self.decay.detach()), LEAST_DECAY), 1.0))
+        self.project()
+        return replace(self._constants, beta=float(self.decay.detach()))
 
     @constants.setter
     def constants(self, constants: LIFParameters) -> None:
@@ -78,6 +79,12 @@ class Neurons(Layer):
     def denominator(self) -> Denominator:
         """How the reward on a membrane is normalised."""
         return self._constants.denominator
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring a β that learns back into [0.001, 1]; trainers do so after each update, and each forward pass does."""
+        if self.decay is not None:
+            self.decay.data.clamp_(LEAST_DECAY, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x)[0]
@@ -110,14 +117,15 @@ class LIF(Neurons):
     learn_beta: β learns, one for the layer, within [0.001, 1]: it is the weight on the connection of a membrane to
     itself, so eq. 7 is its rule. learn_threshold is refused: no LFP rule can be justified for θ.
 
-    Returns spikes ``[T, B, …]`` of 0 and 1, float32 (float64 for a float64 current). ``run`` also takes and
-    returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for values out of range.
+    Returns spikes ``[T, B, …]`` of 0 and 1, of the dtype of the current (under autocast float32). ``run`` also takes
+    and returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for values out of range.
     """
 
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes ``[T, B, …]`` and the membrane ``[B, …]`` after the last step."""
-        x, start = check_current(self, x, state)
-        return self.rule.lif(x, start, self.constants, self.decay)
+        current, start = check_current(self, x, state)
+        spikes, membrane = self.rule.lif(current, start, self.constants, self.decay)
+        return as_given(spikes, x), membrane
 
     # What torch.compiler.disable sets, without the second that importing torch's compiler takes: the scan has
     # kernels of its own, and a reward finds the neurons by their autograd node.

@@ -12,7 +12,7 @@ from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.functional.sparse import is_sparse
 from spikelfp.kernels.events import products
-from spikelfp.nn.layer import spares_silent, sparse_input
+from spikelfp.nn.layer import check_kind, spares_silent, sparse_input
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import Rule
 
@@ -37,6 +37,7 @@ class Linear(torch.nn.Linear, Quantizable):
         self.choice = products.linear_choice()
 
     def forward(self, x: Tensor) -> Tensor:
+        check_kind(self, x, self.weight)
         if x.dim() < 3:
             self._expect(x, 3, "[T, B, features]")
         if x.shape[-1] != self.in_features:

@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import LIFParameters
-from spikelfp.nn.layer import Layer, check_current
+from spikelfp.nn.layer import Layer, as_given, check_current
 
 
 class MultiSpikeLIF(Layer):
@@ -29,7 +29,7 @@ class MultiSpikeLIF(Layer):
 
     def __init__(self, beta: float = 1.0, threshold: float = 1.0) -> None:
         super().__init__()
-        self._constants = LIFParameters(float(beta), float(threshold), "immediate")
+        self._constants = LIFParameters(beta, threshold, "immediate")
 
     @property
     def beta(self) -> float:
@@ -46,8 +46,9 @@ class MultiSpikeLIF(Layer):
 
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Counts ``[T, B, …]`` and the membrane ``[B, …]`` after the last step, before its reset."""
-        x, membrane = check_current(self, x, state)
-        return _Counts.apply(x, membrane, self.beta, self.threshold)
+        current, membrane = check_current(self, x, state)
+        counts, membrane = _Counts.apply(current, membrane, self.beta, self.threshold)
+        return as_given(counts, x), membrane
 
     def extra_repr(self) -> str:
         return f"beta={self.beta}, threshold={self.threshold}"

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import over_time
-from spikelfp.nn.layer import Layer, check_dense
+from spikelfp.nn.layer import Layer, check_dense, check_kind
 from spikelfp.rules import Rule
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class _BatchNorm(Layer):
@@ -38,6 +40,8 @@ class _BatchNorm(Layer):
 
     def _normalise(self, x: Tensor) -> Tensor:
         """``x`` ``[N, C, …]`` normalised."""
+        if self.weight is not None and not (x.dtype in _HALF and self.weight.dtype == torch.float32):
+            check_kind(self, x, self.weight)  # torch normalises 16-bit values by 32-bit parameters
         mean, var = self.running_mean, self.running_var
         alone = x.numel() == x.shape[1]
         if (self.training and not alone) or mean is None or var is None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from spikelfp.functional.lif import check_decay
 from spikelfp.kernels.leaky import LeakyIntegration
-from spikelfp.nn.layer import Layer, check_current
+from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.rules import Rule
 
 
@@ -30,9 +30,9 @@ class LI(Layer):
 
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Membranes ``[T, B, …]`` and the last of them, ``[B, …]``."""
-        x, start = check_current(self, x, state)
-        membranes = self.rule.outgoing(LeakyIntegration.apply(x, start, self.beta))
-        return membranes, membranes[-1]
+        current, start = check_current(self, x, state)
+        membranes = self.rule.outgoing(LeakyIntegration.apply(current, start, self.beta))
+        return as_given(membranes, x), membranes[-1]
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Denominator, Reset
-from spikelfp.nn.layer import Layer, check_current
+from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.lif import Neurons
 from spikelfp.nn.linear import Linear
 from spikelfp.rules import Rule
@@ -50,13 +50,13 @@ class RecurrentLIF(Neurons):
     def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Spikes ``[T, B, …]``, and the spikes and the membrane ``[B, …]`` of the last step."""
         fired, membrane = state or (None, None)
-        x, start = check_current(self, x, membrane)
+        current, start = check_current(self, x, membrane)
         last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
         constants, spikes = self.constants, []
-        for step in x.split(1):
-            last, start = self.rule.lif(step + self.recurrent(last), start, constants, self.decay)
+        for step in current.split(1):
+            last, start = self.rule.lif(step + self.recurrent(as_given(last, x)), start, constants, self.decay)
             spikes.append(last)
         sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
-        return self.rule.neurons(sequence), (last[0], start)
+        return as_given(self.rule.neurons(sequence), x), (last[0], start)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

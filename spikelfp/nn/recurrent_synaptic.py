@@ -8,7 +8,7 @@ from torch import Tensor
 from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Denominator, Reset, check_decay
 from spikelfp.kernels.leaky import LeakyIntegration
-from spikelfp.nn.layer import Layer, check_current
+from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.recurrent import RecurrentLIF
 from spikelfp.rules import Rule
 
@@ -59,17 +59,17 @@ class RecurrentSynaptic(RecurrentLIF):
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Spikes ``[T, B, …]``; and spikes, synaptic current and membrane ``[B, …]`` of the last step."""
         fired, current, membrane = state or (None, None, None)
-        x, current = check_current(self, x, current)
-        x, membrane = check_current(self, x, membrane)
+        given, current = check_current(self, x, current)
+        given, membrane = check_current(self, given, membrane)
         last = (torch.zeros_like(membrane) if fired is None else fired).unsqueeze(0)
         constants, spikes = self.constants, []
-        for step in x.split(1):
-            currents = LeakyIntegration.apply(step + self.recurrent(last), current, self.alpha)
+        for step in given.split(1):
+            currents = LeakyIntegration.apply(step + self.recurrent(as_given(last, x)), current, self.alpha)
             last, membrane = self.rule.lif(currents, membrane, constants, self.decay)
             current = currents[0]
             spikes.append(last)
         sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
-        return self.rule.neurons(sequence), (last[0], current, membrane)
+        return as_given(self.rule.neurons(sequence), x), (last[0], current, membrane)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from spikelfp.kernels.events.choice import Choice, choices
-from spikelfp.rules import Rule, layers_with_rules, restore, rules_of
+from spikelfp.rules import Rule, restore, rules_in, rules_of
 
 
 @dataclass(frozen=True)
 class Setting:
     """The setting of a pass, in which another one gives the same result, bit for bit.
 
-    modes: training or evaluation of each layer. rules: of each layer that follows one. events: how each layer last chose to
-    compute its product, which decides the order of summation. cpu, cuda: states of the random number generators.
+    modes: training or evaluation of each layer. rules: of each layer that follows one. events: how each layer last
+    chose to compute its product, which decides the order of summation. cpu, cuda: states of the random generators.
     autocast: makes a context as autocast was set, without its cache, which would hand casts that were made without a
     graph to a pass with one.
     """
@@ -39,7 +39,7 @@ class Setting:
         layers = list(net.modules())
         return cls(
             {layer: layer.training for layer in layers},
-            {layer: layer.rule for layer in layers_with_rules(net)},
+            rules_in(net),
             [(choice, choice.events) for choice in choices(net).values()],
             torch.get_rng_state(),
             torch.cuda.get_rng_state(device) if device.type == "cuda" else None,

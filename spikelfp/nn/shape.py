@@ -12,7 +12,7 @@ from spikelfp.functional.sparse import compact, is_sparse, replaced
 from spikelfp.kernels.events.choice import can_run, chosen
 from spikelfp.kernels.events.sparse_index import merge
 from spikelfp.kernels.events.sparse_pool import sparse_average
-from spikelfp.nn.layer import Layer, check_dense, sparse_input
+from spikelfp.nn.layer import Layer, check_dense, check_kind, sparse_input
 
 
 class MaxPool2d(torch.nn.MaxPool2d, Layer):
@@ -45,6 +45,7 @@ class AvgPool2d(torch.nn.AvgPool2d, Layer):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        check_kind(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
         return self._of_events(x) if is_sparse(x) else over_time(super().forward, x)
 
@@ -80,6 +81,8 @@ class Flatten(Layer):
             if x.dim() < 3:
                 self._expect(x, 3, "[T, B, …]")
             return merge(sparse_input(self, x), 2, x.dim() - 1)
+        if x.dim() < 3:
+            self._expect(x, 3, "[T, B, …]")
         return over_time(lambda step: step.flatten(1), x)
 
 
@@ -98,6 +101,7 @@ class Dropout(Layer):
             return x
         if is_sparse(x):
             return self._of_events(x)
+        check_kind(self, x)
         mask = F.dropout(torch.ones_like(x[0]), self.p)
         return repeat(x[0] * mask, len(x)) if is_constant(x) else x * mask
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from spikelfp.functional.lif import Denominator, Reset, check_decay
 from spikelfp.kernels.leaky import LeakyIntegration
-from spikelfp.nn.layer import check_current
+from spikelfp.nn.layer import as_given, check_current
 from spikelfp.nn.lif import Neurons
 from spikelfp.rules import Rule
 
@@ -47,11 +47,11 @@ class Synaptic(Neurons):
     def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Spikes ``[T, B, …]``, and the synaptic current and the membrane ``[B, …]`` after the last step."""
         current, membrane = state or (None, None)
-        x, start = check_current(self, x, current)
-        currents = LeakyIntegration.apply(x, start, self.alpha)
+        given, start = check_current(self, x, current)
+        currents = LeakyIntegration.apply(given, start, self.alpha)
         currents, start = check_current(self, currents, membrane)
         spikes, membrane = self.rule.lif(currents, start, self.constants, self.decay)
-        return spikes, (currents[-1], membrane)
+        return as_given(spikes, x), (currents[-1], membrane)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikelfp.errors import ShapeError
+from spikelfp.described import call_of
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.rewards.mask import check_mask, masked, takes
 
 
@@ -39,6 +40,20 @@ class Reward(ABC):
         options = {"mask": mask} if takes(self.reward, "mask") else {}
         return masked(self.reward(outputs, self.target(outputs, labels), **options), mask)
 
+    def __repr__(self) -> str:
+        """Write the call that makes it, such as ``SpikeSequenceV1(whole_steps=True)``; defaults are left out."""
+        return call_of(self)
+
+    def classes(self, scores: Tensor) -> Tensor:
+        """Choose the class of each sample ``[B]`` by its outputs summed over the steps ``[B, C]``: here the largest.
+
+        Accuracies and :meth:`spikelfp.Trainer.predict` ask it.
+
+        Raises:
+            UserError: for a reward whose outputs are no classes.
+        """
+        return scores.argmax(-1)
+
     def target(self, outputs: Tensor, labels: Any) -> Any:
         """The labels, checked, as :meth:`reward` wants them: here ``[B, C]``, boolean, true for the right class."""
         check_classes(type(self).__name__, outputs, labels)
@@ -52,6 +67,14 @@ class Reward(ABC):
         left out: that is enough for rewards of single steps and of sums over them. One that depends on the *number* of
         steps takes a third argument, ``mask: Tensor | None = None``, and counts ``mask.sum(0)``.
         """
+
+
+def no_classes(reward: Reward) -> UserError:
+    """Make the error for asking a reward for classes that its outputs do not stand for."""
+    return UserError(
+        f"the outputs that {type(reward).__name__} rewards are no classes, so there is no accuracy: "
+        "trainer.predict(X, scores=True) gives the outputs, to be judged by a measure of your own"
+    )
 
 
 def check_classes(name: str, outputs: Tensor, labels: Tensor) -> None:

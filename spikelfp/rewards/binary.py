@@ -34,5 +34,9 @@ class Binary(GlobalReward):
         check_numbers(labels, 2)
         return labels.unsqueeze(-1) == 1
 
+    def classes(self, scores: Tensor) -> Tensor:
+        """Choose the class ``[B]`` by the sign of the output summed over the steps ``[B, 1]``: 1 for 0 and above."""
+        return (scores[..., 0] >= 0).long()
+
     def global_reward(self, outputs: Tensor, target: Tensor) -> Tensor:
         return torch.where((outputs >= 0) == target, 1.0, -1.0)

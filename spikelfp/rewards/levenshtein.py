@@ -40,6 +40,7 @@ class Levenshtein(FromMetric):
         convergence: str | Convergence | None = None,
         magnitude: bool | None = None,
     ) -> None:
+        self.collapse, self.blank = collapse, blank
         self.decoding = Decoding(collapse, blank)
         super().__init__(
             NegativeEditDistance(self.decoding),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import check_name
+from spikelfp.rewards.base import no_classes
 from spikelfp.rewards.convergence import Convergence
 from spikelfp.rewards.difference import Counterfactual, Metric, Reference, counterfactuals, difference_reward
 from spikelfp.rewards.initial import GlobalReward, initial_reward
@@ -63,6 +64,12 @@ class FromMetric(GlobalReward):
         if len(labels) != outputs.shape[-2]:
             raise ShapeError(f"{name} takes labels for {outputs.shape[-2]} samples, got {len(labels)}")
         return labels
+
+    def classes(self, scores: Tensor) -> Tensor:
+        """Choose the class with the largest sum ``[B]``; refused with a window, where a sample has several symbols."""
+        if self.window is not None:
+            raise no_classes(self)
+        return super().classes(scores)
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Outputs summed over each window, ``[S, B, C]``; their largest is the outcome."""

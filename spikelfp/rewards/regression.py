@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.rewards.base import Reward
+from spikelfp.rewards.base import Reward, no_classes
 from spikelfp.rewards.mask import counted
 
 
@@ -24,6 +24,10 @@ class Regression(Reward):
     """
 
     suits = "linear"
+
+    def classes(self, scores: Tensor) -> Tensor:
+        """Refuse: the outputs are real values."""
+        raise no_classes(self)
 
     def target(self, outputs: Tensor, labels: Any) -> Tensor:
         return real_targets(type(self).__name__, outputs, labels)
@@ -76,6 +80,10 @@ class SpikeRate(Reward):
     """
 
     suits = "spikes"
+
+    def classes(self, scores: Tensor) -> Tensor:
+        """Refuse: the outputs are rates."""
+        raise no_classes(self)
 
     def target(self, outputs: Tensor, labels: Any) -> Tensor:
         if outputs.dim() != 3:

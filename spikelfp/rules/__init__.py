@@ -1,7 +1,7 @@
 """How a layer splits a reward: one rule a file, found by name in :data:`rules`."""
 
 from spikelfp.rules.alphabeta import AlphaBeta
-from spikelfp.rules.base import Rule, layers_with_rules
+from spikelfp.rules.base import Rule
 from spikelfp.rules.composite import Composite, epsilon_alphabeta, epsilon_zplusminus
 from spikelfp.rules.epsilon import Epsilon
 from spikelfp.rules.feedback import Feedback
@@ -9,15 +9,15 @@ from spikelfp.rules.gamma import Gamma
 from spikelfp.rules.gradient import Gradient
 from spikelfp.rules.named import RuleOptions, rules
 from spikelfp.rules.surrogate import Surrogate, surrogates
-from spikelfp.rules.switch import HasRule, attach, lending, restore, rules_of, using
+from spikelfp.rules.switch import HasRule, attach, lending, restore, rules_in, rules_of, using
 from spikelfp.rules.zero import Zero
 from spikelfp.rules.zplusminus import ZPlusMinus
 from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
     "AlphaBeta", "Composite", "Epsilon", "Feedback", "Gamma", "Gradient", "HasRule", "Rule", "RuleOptions",
-    "Surrogate", "ZPlusMinus", "Zero", "attach", "epsilon_alphabeta", "epsilon_zplusminus", "layers_with_rules",
-    "lending", "restore", "rules", "rules_of", "surrogates", "using",
+    "Surrogate", "ZPlusMinus", "Zero", "attach", "epsilon_alphabeta", "epsilon_zplusminus",
+    "lending", "restore", "rules", "rules_in", "rules_of", "surrogates", "using",
 ]  # fmt: skip
 
 check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))

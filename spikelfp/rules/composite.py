@@ -18,11 +18,16 @@ from spikelfp.rules.zplusminus import ZPlusMinus
 Selector = type[nn.Module] | tuple[type[nn.Module], ...] | str | int
 """Layers of a type; layers whose name matches a pattern (``features.*``); the n-th layer with weights (−1 the last)."""
 
+NORMS = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
 CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 class Composite:
-    """A rule for each layer: that of the first selector that fits it, else ``default``.
+    """A rule for each layer: that of the first selector that fits it.
+
+    A layer without products of its own (neurons, activations, normalisation) that no selector fits follows the layer
+    with products in front of it, in the order of ``net.modules()``: its ε is that of the neurons which the layer
+    drives, and the last layer's is that of the outputs. All others follow ``default``.
 
     >>> Composite([(torch.nn.Conv2d, ZPlusMinus()), ("classifier.*", Epsilon(1e-3)), (-1, Epsilon())])
 
@@ -40,14 +45,20 @@ class Composite:
         names = {module: name for name, module in net.named_modules()}
         layers = layers_with_rules(net)
         weighted = [layer for layer in layers if isinstance(getattr(layer, "weight", None), torch.Tensor)]
-        chosen: dict[nn.Module, Rule] = dict.fromkeys(layers, self.default)
+        chosen: dict[nn.Module, Rule] = {}
         for selector, rule in reversed(self.parts):  # the first one has the last word
             fits = _fitting(selector, layers, weighted, names)
             if not fits and isinstance(selector, (str, int)):
                 known = ", ".join(names[layer] or "(the network itself)" for layer in weighted)
                 raise UserError(f"no layer fits {selector!r}; layers with weights, from 0: {known or 'none'}")
             chosen |= dict.fromkeys(fits, rule)
-        return chosen
+        driving = self.default
+        for layer in layers:
+            drives = layer in weighted and (layer in chosen or not isinstance(layer, NORMS))
+            chosen.setdefault(layer, self.default if drives else driving)
+            if drives:
+                driving = chosen[layer]
+        return {layer: chosen[layer] for layer in layers}
 
     def __repr__(self) -> str:
         return f"Composite({list(self.parts)!r}, default={self.default!r})"

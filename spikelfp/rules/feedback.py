@@ -36,6 +36,7 @@ from spikelfp.functional.credit import (
     NormalisedReward,
     SecantActivation,
     SecantReLU,
+    check_range,
     keep_node,
 )  # fmt: skip
 from spikelfp.functional.lif import LIFParameters, carried
@@ -81,6 +82,7 @@ class Feedback(Rule):
 
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         z = self.split(op, x, weight, bias)
+        check_range(z)
         frozen = z.requires_grad and not weight.requires_grad and (bias is None or not bias.requires_grad)
         return LayerOutput.apply(z, self.eps, None) if frozen else z
 

@@ -98,6 +98,12 @@ def lending(net: nn.Module, rule: Rule | Composite) -> Iterator[None]:
         restore(before)
 
 
+def rules_in(net: nn.Module) -> dict[nn.Module, Rule]:
+    """Find the rule that each layer of ``net`` follows now; layers that follow none are left out."""
+    found = {layer: getattr(layer, "rule", None) for layer in net.modules()}
+    return {layer: rule for layer, rule in found.items() if isinstance(rule, Rule)}
+
+
 def rules_of(layers: Iterable[nn.Module]) -> dict[nn.Module, Any]:
     """Find the rules of those of ``layers`` that follow one, own and lent, for :func:`restore`."""
     return {

@@ -13,5 +13,5 @@ __all__ = [
     "choose_device", "early_readout", "joined",
 ]  # fmt: skip
 
-check_constructors(TemporalTrainer, Trainer, Momentum)
+check_constructors(Momentum)
 public_names(globals())

@@ -8,6 +8,7 @@ same, bit for bit, as if never stopped.
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
+from spikelfp.described import described
 from spikelfp.errors import CheckpointError
 from spikelfp.files import write_tensors
+from spikelfp.nn import Recomputed
+from spikelfp.rules import Composite, Rule, lending
 
 FORMAT = 1
 """Version of the layout below."""
@@ -45,9 +49,14 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any] | None = None) -> None:
-    """The weights saved at ``path`` into ``net``, or an error that names the first parameter that does not fit."""
+    """Load the weights saved at ``path`` into ``net``, which must be the network that they were trained in.
+
+    Raises:
+        CheckpointError: naming the first parameter, or constant of a layer, that differs.
+    """
     content = content or read(path)
     check_weights(path, net, content)
+    check_constants(path, net, content)
     net.load_state_dict(content["weights"])
 
 
@@ -63,12 +72,71 @@ def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any
             )
 
 
-def check_settings(path: str | Path, content: dict[str, Any], settings: dict[str, Any]) -> None:
+def constants(net: torch.nn.Module) -> dict[str, str]:
+    """Describe each layer by its kind and its constants, by name: what weights alone do not tell.
+
+    That is what a layer prints (``extra_repr``): β, θ, reset, denominator, strides, the ε of a norm, … A β that learns
+    is among the weights.
+    """
+    found = {}
+    for name, layer in net.named_modules():
+        if not isinstance(layer, Recomputed):  # how it runs, not what comes out
+            text = " ".join(layer.extra_repr().split())
+            if isinstance(getattr(layer, "decay", None), torch.nn.Parameter):
+                text = re.sub(r"\bbeta=[^,]*", "beta=learned", text, count=1)
+            own = type(layer).__module__.partition(".")[0] not in ("spikelfp", "torch") and any(layer.children())
+            found[name] = f"{'module' if own else type(layer).__name__}({text})"  # one's own class may be renamed
+    return found
+
+
+def layer_rules(net: torch.nn.Module, rule: Rule | Composite) -> dict[str, str]:
+    """Describe the rule of each layer while a method lends ``rule`` to those without one of their own, by name."""
+    with lending(net, rule):
+        own = {name: getattr(layer, "rule", None) for name, layer in net.named_modules()}
+    return {name: described(each) for name, each in own.items() if isinstance(each, Rule)}
+
+
+def check_constants(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
+    """Raise :class:`~spikelfp.errors.CheckpointError` for the first layer whose constants differ, with both.
+
+    Checkpoints of the first version do not know them, and pass.
+    """
+    _check_layers(path, "", content.get("network"), constants(net))
+
+
+def check_rules(path: str | Path, own: dict[str, str], content: dict[str, Any]) -> None:
+    """Raise :class:`~spikelfp.errors.CheckpointError` for the first layer that was trained by another rule."""
+    _check_layers(path, "the rule of ", content.get("rules"), own)
+
+
+def _check_layers(path: str | Path, what: str, there: dict[str, str] | None, own: dict[str, str]) -> None:
+    for name in () if there is None else dict.fromkeys([*there, *own]):
+        before, now = (each.get(name, "missing") for each in (there or {}, own))
+        if before != now:
+            layer = f"layer {name}" if name else "the network"
+            raise CheckpointError(
+                f"{path} is from another network: {what}{layer} is {before} in the checkpoint, {now} here"
+            )
+
+
+def check_complete(path: str | Path, content: dict[str, Any]) -> None:
+    """Raise :class:`~spikelfp.errors.CheckpointError` for weights alone, from which training cannot go on."""
+    missing = [name for name in ("optimizer", "position", "tally", "history", "random") if name not in content]
+    if missing:
+        raise CheckpointError(
+            f"{path} holds weights alone, without the state of training ({', '.join(missing)}): "
+            "training.checkpoint.load_weights(path, net) loads them for a new start"
+        )
+
+
+def check_settings(
+    path: str | Path, content: dict[str, Any], settings: dict[str, Any], who: str = "this trainer has"
+) -> None:
     """Raise :class:`~spikelfp.errors.CheckpointError` for the first of the settings that the content has otherwise."""
     for what, own in settings.items():
         there = content.get(what, own)  # the first version wrote fewer of them
         if there != own:
-            raise CheckpointError(f"{path} was written with {what} {there}, this trainer has {own}")
+            raise CheckpointError(f"{path} was written with {what} {there}, {who} {own}")
 
 
 def restore_schedule(scheduler: Any, optimizer: Optimizer, content: dict[str, Any]) -> None:

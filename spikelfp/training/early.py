@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from spikelfp.data import batches
-from spikelfp.data.samples import unaugmented
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.rewards.mask import masked
 from spikelfp.training.batch import Batch, counting_steps
 from spikelfp.training.chunks import outputs_of
+from spikelfp.training.credit import are_classes
 from spikelfp.training.evaluation import evaluating
+from spikelfp.training.sources import pair, source_of
 from spikelfp.training.trainer import Trainer
 
 
@@ -59,7 +58,7 @@ class EarlyReadout:
 
 def early_readout(
     trained: Trainer | torch.nn.Module,
-    dataset: Dataset[Any],
+    dataset: Any,
     margins: Sequence[float] = (1, 2, 4, 8),
     *,
     batch_size: int | None = None,
@@ -80,10 +79,10 @@ def early_readout(
         if not (math.isfinite(margin) and margin >= 0):
             raise UserError(f"a margin is a finite number of 0 or more, got {margin}")
     net, batch_of, device, size, chunk, seed = _settings(trained, batch_size, chunk)
-    loader = batches(unaugmented(dataset), size, seed=0, epoch=0, shuffle=False)
+    loader = source_of(dataset, size, 0, 0, "test").in_order()
     counts = _Counts(tuple(float(margin) for margin in margins), device)
     with evaluating(net, seed, device):
-        for x, labels in loader:
+        for x, labels in map(pair, loader):
             counts.add(batch_of(x.to(device), labels.to(device)), net, chunk)
     return counts.result()
 
@@ -111,6 +110,10 @@ class _Counts:
 
     def add(self, batch: Batch, net: torch.nn.Module, chunk: int | None) -> None:
         """Run a batch and count what it gave."""
+        if not are_classes(batch.labels):
+            raise ShapeError(
+                f"early readout takes class numbers [B] as labels, got {batch.labels.dtype} {list(batch.labels.shape)}"
+            )
         samples, device = len(batch.labels), batch.labels.device
         step = torch.zeros(len(self.margins), samples, dtype=torch.int64, device=device)  # of the decision, 0: none
         decision = torch.zeros_like(step)

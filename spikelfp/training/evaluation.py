@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from spikelfp.errors import UserError
+from spikelfp.methods import Method
 from spikelfp.methods.weights import mean_over_steps
 from spikelfp.training.batch import Batch
 from spikelfp.training.chunks import outputs_of
+from spikelfp.training.credit import are_classes, classes_by
 from spikelfp.training.parallel import World
+from spikelfp.training.sources import checked_inputs, pair
 from spikelfp.training.state import scores
 
 
@@ -49,27 +53,68 @@ def evaluate(
     seed: int,
     device: torch.device,
     world: World,
+    method: Method | None = None,
     chunk: int | None = None,
 ) -> Evaluation:
     """Accuracy by outputs accumulated over the steps that count; from rest for every batch, the network's mode and
     random state kept.
 
-    batch_of: makes a :class:`Batch` of samples and labels on the device. chunk: steps that run at a time, each chunk
-    from the state that the one before left; by default the whole sequence. Several workers take turns at the batches of
-    the ``loader``, the same for all, and all of them get the result of the whole.
+    Several workers take turns at the batches of the ``loader``, the same for all, and all of them get the result of the
+    whole.
+
+    Args:
+        net: the network.
+        loader: pairs of samples and labels.
+        batch_of: makes a :class:`Batch` of samples and labels on the device.
+        seed: of the random numbers.
+        device: of the network.
+        world: the workers.
+        method: says which class outputs stand for; ``None``: the one with the largest output.
+        chunk: steps that run at a time, each chunk from the state that the one before left; by default the whole
+            sequence.
+
+    Raises:
+        UserError: for labels or outputs that are no classes: there is no accuracy then.
     """
     world.copy(net.buffers())  # running statistics are each worker's own
     correct, total, output = torch.zeros((), dtype=torch.int64, device=device), 0, 0.0
     with evaluating(net, seed, device):
-        for number, (x, labels) in enumerate(loader):
+        for number, (x, labels) in enumerate(map(pair, loader)):
+            if not are_classes(labels):
+                raise UserError(
+                    f"evaluation counts right classes, and labels of {labels.dtype} and shape {list(labels.shape)} are "
+                    "none: trainer.predict(X, scores=True) gives the outputs, to be judged by a measure of your own"
+                )
             batch = batch_of(x.to(device), labels.to(device))  # by every worker: all draw what one alone would
             if number % world.size == world.rank:
                 summed, mean = _read_out(net, batch, chunk)
-                correct += (summed.argmax(-1) == batch.labels).sum()
+                correct += (classes_by(method, summed) == batch.labels).sum()
                 total += len(labels)
                 output += float(mean) * len(labels)
     right, of, mean_output = (float(value) for value in world.sum([correct, total, output], device))
     return Evaluation(right / of, mean_output / of)
+
+
+def outputs_over(
+    net: Module,
+    loader: Iterable[Any],
+    batch_of: Callable[[Any, Tensor], Batch],
+    *,
+    seed: int,
+    device: torch.device,
+    chunk: int | None = None,
+) -> Tensor:
+    """Outputs of all samples summed over the steps that count, ``[N, C]`` on the CPU; labels are left out of account.
+
+    The arguments are those of :func:`evaluate`; the ``loader`` may hand out inputs alone.
+    """
+    found: list[Tensor] = []
+    with evaluating(net, seed, device):
+        for given in loader:
+            x = checked_inputs(given[0] if isinstance(given, (tuple, list)) and len(given) else given, None)
+            batch = batch_of(x.to(device), torch.zeros(len(x), dtype=torch.int64, device=device))
+            found.append(_read_out(net, batch, chunk)[0].cpu())
+    return torch.cat(found)
 
 
 def _read_out(net: Module, batch: Batch, chunk: int | None) -> tuple[Tensor, Tensor]:

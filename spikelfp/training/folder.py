@@ -155,14 +155,16 @@ def start_folder(folder: Folder, config: RunConfig, splits: DataSplits, overwrit
 
 
 def _check_same(folder: Folder, config: RunConfig) -> None:
-    """Refuse to resume a run that was started with other options."""
+    """Refuse to resume a run that was started with other options, but for more epochs."""
     if not folder.config.is_file():
         raise RunFolderError(f"nothing to resume: {folder.path} has no config.yaml")
     before, _, _ = read_config(folder)
-    changed = [
-        f"{f.name} {getattr(before, f.name)} → {getattr(config, f.name)}"
+    changed = {
+        f.name: f"{f.name} {getattr(before, f.name)} → {getattr(config, f.name)}"
         for f in fields(RunConfig)
         if f.name not in FREE and getattr(before, f.name) != getattr(config, f.name)
-    ]
+    }
+    if (config.epochs or 0) > (before.epochs or 0):
+        changed.pop("epochs", None)  # a run may be extended
     if changed:
-        raise RunFolderError(f"{folder.path} was started with other options: {', '.join(changed)}")
+        raise RunFolderError(f"{folder.path} was started with other options: {', '.join(changed.values())}")

@@ -1,7 +1,8 @@
-"""Optimisers by name; any other torch optimiser can be handed to a trainer as a function of the parameters."""
+"""Optimisers by name; any other torch optimiser can be handed to a trainer: a class, a function or an object."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -13,6 +14,9 @@ from spikelfp.errors import UserError
 from spikelfp.registry import Registry
 
 MakeOptimizer = Callable[[Iterable[Parameter], float], Optimizer]
+
+DEFAULT_LR = 3e-3
+"""Learning rate of a trainer that is given none."""
 
 
 class Momentum(torch.optim.SGD):
@@ -71,6 +75,117 @@ def momentum(
 ) -> Optimizer:
     """:class:`Momentum`, eq. 5."""
     return Momentum(parameters, lr, momentum, weight_decay)
+
+
+def make_optimizer(chosen: Any, net: torch.nn.Module, lr: float | None) -> Optimizer:
+    """Make the optimiser of a network.
+
+    Args:
+        chosen: a name of :data:`optimizers`, a function ``(parameters, lr)`` or ``(parameters)``, a class of torch's,
+            or an optimiser over parameters of the network.
+        net: the network.
+        lr: learning rate; ``None`` for :data:`DEFAULT_LR`, or that of the object.
+
+    Raises:
+        UnknownNameError: for a name that no optimiser has.
+        UserError: for an optimiser that holds parameters of another network or cannot step from ``p.grad``, for a
+            network with nothing to train, and for what the optimiser itself refuses.
+    """
+    parameters = list(net.parameters())
+    if not any(p.requires_grad for p in parameters):
+        raise UserError(f"{type(net).__name__} has no parameter that requires grad, so there is nothing to train")
+    if any(p.dtype == torch.float16 for p in parameters):
+        raise UserError(
+            "weights in float16 are too coarse for updates, which underflow: train net.float() (or net.bfloat16()) and "
+            "take net.half() afterwards"
+        )
+    if isinstance(chosen, Optimizer):
+        return _own(chosen, net, lr)
+    rate = DEFAULT_LR if lr is None else lr
+    try:
+        if isinstance(chosen, str):
+            made = optimizers[chosen](parameters, rate)
+        elif isinstance(chosen, type) and issubclass(chosen, Optimizer):
+            made = chosen(parameters, lr=_positive(rate))  # type: ignore[call-arg]
+        elif not callable(chosen):
+            raise UserError(f"an optimizer is a name, a class, a function or an object of torch.optim, got {chosen!r}")
+        else:
+            made = chosen(parameters) if positional(chosen) == 1 else chosen(parameters, rate)
+    except UserError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"the optimiser cannot be made: {str(error).splitlines()[0]}") from None
+    if not isinstance(made, Optimizer):
+        raise UserError(f"the function for the optimiser returned {type(made).__name__}, not a torch.optim.Optimizer")
+    return _own(made, net, None)
+
+
+def positional(function: Callable[..., Any]) -> int:
+    """Count the arguments a function takes by position; 2 where Python cannot tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 2
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return 2
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def _own(optimizer: Optimizer, net: torch.nn.Module, lr: float | None) -> Optimizer:
+    """The optimiser, checked to be able to train the network."""
+    kind = type(optimizer).__name__
+    if lr is not None:
+        raise UserError(f"lr={lr} and an optimiser that is made already: its learning rate is its own, leave out lr")
+    step = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if isinstance(optimizer, torch.optim.LBFGS) or (step is not None and step.default is step.empty):
+        raise UserError(
+            f"{kind} runs a batch several times through a closure and compares losses, which a reward has not: choose "
+            "an optimiser that steps once from p.grad, such as adam"
+        )
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        raise UserError("SparseAdam takes sparse gradients, and those of a network are dense: choose Adam")
+    known = {id(p) for p in net.parameters()}
+    foreign = sum(id(p) not in known for group in optimizer.param_groups for p in group["params"])
+    if foreign:
+        raise UserError(
+            f"the optimiser holds {foreign} parameters that are not of this network: make it of net.parameters(), "
+            "after the last conversion of the network"
+        )
+    return optimizer
+
+
+def describe(optimizer: Optimizer) -> str:
+    """Write an optimiser in one line: its class and its options that are numbers."""
+    numbers = ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                        for name, value in options_of(optimizer).items() if value)  # fmt: skip
+    return f"{type(optimizer).__name__}({numbers})"
+
+
+def group_options(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Copy the options of each parameter group, without the parameters."""
+    return [
+        {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in group.items()
+         if name != "params"}
+        for group in optimizer.param_groups
+    ]  # fmt: skip
+
+
+def reset_groups(optimizer: Optimizer, options: list[dict[str, Any]]) -> None:
+    """Put parameter groups back to the ``options`` that they had, for a new schedule to start from."""
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        for name in [name for name in group if name != "params" and name not in own]:
+            del group[name]  # what a schedule has added
+        group.update({name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in own.items()})
+
+
+def plain_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those options of parameter groups that are numbers, for a checkpoint to compare."""
+    keep = (int, float, tuple)
+    return [
+        {name: float(value) if isinstance(value, torch.Tensor) else value for name, value in group.items()
+         if isinstance(value, (torch.Tensor, *keep)) and not isinstance(value, bool)}
+        for group in groups
+    ]  # fmt: skip
 
 
 def options_of(optimizer: Optimizer) -> dict[str, Any]:

@@ -47,7 +47,9 @@ class EpochBar:
         if self._progress.disable:
             return
         if self._count % REFRESH_EVERY == 0:
-            shown = {"acc": float(tally.correct) / tally.samples, **{n: float(v) for n, v in seen.watched.items()}}
+            shown = {n: float(v) for n, v in seen.watched.items()}
+            if tally.classified:
+                shown = {"acc": float(tally.correct) / tally.samples, **shown}
             self._progress.update(self._task, text="  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
         self._count += 1
         self._progress.advance(self._task)

@@ -88,16 +88,19 @@ def load_run(
     spec = config.spec(shape, classes)
     with torch.random.fork_rng(devices=[]):
         net = config.build(shape, classes)
-    checkpoint.load_weights(getattr(folder, weights), net)
+    saved = getattr(folder, weights)
+    content = checkpoint.read(saved)
+    checkpoint.load_weights(saved, net, content)
+    asked = {name: getattr(config, name) for name in ("steps", "encoding", "readout_steps")}
+    checkpoint.check_settings(saved, content, asked, f"{folder.config} has")
     return LoadedRun(folder, config, spec, net)
 
 
 def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> TemporalTrainer:
     """The trainer of a resolved configuration; ``options`` are arguments that it has otherwise, or beside it."""
-    limits = {} if config.max_weight is None else {"max_weight": config.max_weight}
     return TemporalTrainer(
         net,
-        steps=config.steps or config.recompute + 2,  # none: sequences of events, as long as they are
+        steps=config.steps,  # none: sequences of events, as long as they are
         encoding=config.encoding,
         method=config.make_method(),
         optimizer=config.make_optimizer(),
@@ -114,7 +117,8 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         device=config.device,
         workers=config.workers,
         quantization=config.quantization(),
-        **{"wake": config.wake, **limits, **options},
+        max_weight=config.max_weight,
+        **{"wake": config.wake, **options},
     )
 
 
@@ -172,11 +176,12 @@ def train(
 
 @dataclass(frozen=True)
 class _Run:
-    """A run about to train: its resolved options, its data and its trainer."""
+    """A run about to train: its resolved options, its data, its trainer, and how that goes on."""
 
     config: RunConfig
     splits: DataSplits
     trainer: TemporalTrainer
+    planned: str = ""  # how it goes on
 
 
 def _start(
@@ -205,17 +210,19 @@ def _start(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)  # the leader says it, in _fit
             trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
+    planned = ""
     with world.agreed():
         go_on = resume and folder.last.exists()
         if go_on:
             trainer.load(folder.last)
             trainer.woken = _woken(folder)
+            planned = trainer.plan(splits.train, config.epochs or 1)
         if world.leads:
             start_folder(folder, config, splits, overwrite)
             _keep_woken(folder, trainer.woken)
             if not go_on:
-                checkpoint.write(folder.initial, {"weights": net.state_dict()})
-    return _Run(config, splits, trainer)
+                checkpoint.write(folder.initial, {"weights": net.state_dict(), "network": checkpoint.constants(net)})
+    return _Run(config, splits, trainer, planned)
 
 
 def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
@@ -251,6 +258,8 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
         echo(f"warning: {complaint}")
     if trainer.position.step:
         echo(f"resuming after {trainer.position.step} steps (epoch {trainer.position.epoch + 1})")
+    if run.planned:
+        echo(run.planned)
 
     def after_epoch(row: dict[str, float]) -> None:
         watched = splits.validation or splits.test
@@ -282,9 +291,8 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     samples = Augmented(splits.train) if config.augment else splits.train
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SignWarning)  # said already
-        stop: dict[str, Any] = {} if config.patience is None else {"patience": config.patience}
-        trainer.fit(samples, epochs, after_epoch=after_epoch, after_step=after_step, **stop)
-    if trainer.position.epoch < epochs:
+        trainer.fit(samples, epochs, patience=config.patience, after_epoch=after_epoch, after_step=after_step)
+    if trainer.position.epoch < epochs and not trainer.stopped_early:
         trainer.save(folder.last)
         return None
     summary = summarise(trainer, splits, config)

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiplicativeLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
 
+from spikelfp.described import described
 from spikelfp.errors import UserError
 from spikelfp.registry import Registry
+from spikelfp.training.optimizer import positional
 
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
 
@@ -52,6 +68,148 @@ def cosine(optimizer: Optimizer, total_steps: int) -> LRScheduler:
 def linear(optimizer: Optimizer, total_steps: int) -> LRScheduler:
     """``η (1 − k / total_steps)`` at step k."""
     return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=total_steps)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The schedule that a trainer was given, to be made for a number of steps.
+
+    Attributes:
+        name: as it was given, in words.
+        make: of an optimiser and the number of steps.
+        made: an object was handed in, which cannot be made anew.
+    """
+
+    name: str
+    make: Callable[[Optimizer, int], LRScheduler]
+    made: bool = False
+
+    def goes_on(self, optimizer: Optimizer) -> bool:
+        """Whether the learning rate of a step does not depend on how many there are in all.
+
+        Found by making it for two numbers of steps. Functions inside (``LambdaLR``) cannot be compared: taken for no.
+        """
+        if self.made:
+            return True
+        states = []
+        for steps in (300, 700):
+            groups = [{"params": [torch.zeros(1)], "lr": float(group["lr"])} for group in optimizer.param_groups]
+            try:
+                schedule = self.make(torch.optim.SGD(groups, momentum=0.9), steps)
+            except (KeyError, RuntimeError, TypeError, ValueError):
+                return False
+            if isinstance(schedule, (LambdaLR, MultiplicativeLR)):
+                return False
+            states.append(described(schedule.state_dict()))
+        return states[0] == states[1]
+
+
+def chosen_schedule(chosen: Any, optimizer: Optimizer) -> Schedule:
+    """Find out what a trainer was given as its schedule.
+
+    Args:
+        chosen: a name of :data:`schedules`, ``None`` for a constant learning rate, a function ``(optimizer, steps)``
+            or ``(optimizer)``, a class of ``torch.optim.lr_scheduler``, or an object over ``optimizer``.
+        optimizer: the trainer's.
+
+    Raises:
+        UnknownNameError: for a name that no schedule has.
+        UserError: for an object over another optimiser, a class that needs settings, and anything else.
+    """
+    if chosen is None:
+        return Schedule("constant", constant)
+    if isinstance(chosen, str):
+        return Schedule(chosen, schedules[chosen])
+    if isinstance(chosen, LRScheduler):
+        if chosen.optimizer is not optimizer:
+            raise UserError(
+                f"the schedule {type(chosen).__name__} belongs to another optimiser: hand that one in, too "
+                "(optimizer=…), or a function (optimizer, steps) that makes the schedule"
+            )
+        return Schedule(type(chosen).__name__, lambda optimizer, steps: chosen, made=True)
+    kind, given = (chosen.func, chosen.keywords) if isinstance(chosen, functools.partial) else (chosen, {})
+    if isinstance(kind, type) and issubclass(kind, LRScheduler):
+        return Schedule(described(chosen), _of_class(kind, given))
+    if not callable(chosen):
+        raise UserError(
+            f"a schedule is a name, None (constant), a function (optimizer, steps) or of torch.optim.lr_scheduler, got "
+            f"{chosen!r}"
+        )
+    return Schedule(described(chosen), _of_function(chosen))
+
+
+def _of_class(kind: type[LRScheduler], given: dict[str, Any]) -> Callable[[Optimizer, int], LRScheduler]:
+    """A function that makes a schedule of a class; the number of steps goes where the class has it."""
+    parameters = inspect.signature(kind).parameters
+    told = {"OneCycleLR": "total_steps", "CosineAnnealingLR": "T_max"}.get(kind.__name__)
+    missing = [
+        p.name for p in list(parameters.values())[1:]
+        if p.default is p.empty and p.name not in given and p.name != told and p.name != "max_lr"
+        and p.kind is p.POSITIONAL_OR_KEYWORD
+    ]  # fmt: skip
+    if missing or ("max_lr" in parameters and told is None and "max_lr" not in given):
+        needs = ", ".join(missing or ["max_lr"])
+        raise UserError(
+            f"{kind.__name__} needs {needs}: hand in a function, "
+            f"schedule=lambda optimizer, steps: {kind.__name__}(optimizer, {needs.split(', ')[0]}=…)"
+        )
+
+    def make(optimizer: Optimizer, steps: int) -> LRScheduler:
+        options = dict(given)
+        if told is not None:
+            options.setdefault(told, steps)
+        if told == "total_steps":
+            options.setdefault("max_lr", [group["lr"] for group in optimizer.param_groups])
+            options.setdefault("cycle_momentum", _sums(optimizer))
+        return kind(optimizer, **options)
+
+    return make
+
+
+def _of_function(function: Callable[..., Any]) -> Callable[[Optimizer, int], LRScheduler]:
+    alone = positional(function) == 1
+
+    def make(optimizer: Optimizer, steps: int) -> LRScheduler:
+        made = function(optimizer) if alone else function(optimizer, steps)
+        if not isinstance(made, LRScheduler):
+            raise UserError(f"the function for the schedule returned {type(made).__name__}, not a schedule of torch's")
+        if made.optimizer is not optimizer:
+            raise UserError(f"the function for the schedule made a {type(made).__name__} of another optimiser")
+        return made
+
+    return make
+
+
+def check_length(schedule: LRScheduler, steps: int) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` for a schedule that ends before ``steps`` more steps are done."""
+    total = getattr(schedule, "total_steps", None)
+    if isinstance(total, int) and total - max(schedule.last_epoch, 0) < steps:
+        raise UserError(
+            f"the {type(schedule).__name__} was made for {total} steps, and training takes {steps} more: schedules "
+            "step once per update; a function (optimizer, steps) is told how many there are"
+        )
+
+
+def plateau_metric(schedule: ReduceLROnPlateau, row: dict[str, float]) -> float:
+    """Choose what a ReduceLROnPlateau looks at, of the metrics of an epoch.
+
+    The validation accuracy where there is one, else the loss, else the training accuracy; with ``mode="min"`` 1 minus
+    an accuracy.
+
+    Raises:
+        UserError: for an epoch without any of them, or ``mode="max"`` with a loss alone.
+    """
+    rises = schedule.mode == "max"
+    accuracy = row.get("validation_accuracy")
+    if accuracy is None and "loss" in row and not rises:
+        return row["loss"]
+    accuracy = row.get("train_accuracy") if accuracy is None else accuracy
+    if accuracy is None:
+        raise UserError(
+            f"ReduceLROnPlateau(mode={schedule.mode!r}) looks at an accuracy or a falling loss, and this training has "
+            f"neither, only {', '.join(row)}: choose another schedule"
+        )
+    return accuracy if rises else 1 - accuracy
 
 
 def _sums(optimizer: Optimizer) -> bool:

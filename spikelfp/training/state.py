@@ -29,6 +29,7 @@ class Seen:
     samples: int
     correct: Any = 0
     watched: dict[str, Any] = field(default_factory=dict)
+    classified: bool = True  # labels were classes, and correct counts
     density: float | None = None
 
 
@@ -43,6 +44,7 @@ class Tally:
     counts: dict[str, int] = field(default_factory=dict)
     density: float = 0.0
     density_looks: int = 0
+    classified: bool = True
 
     def __post_init__(self) -> None:
         for name in self.sums:  # in checkpoints without counts every batch had every value
@@ -52,6 +54,7 @@ class Tally:
         self.samples += seen.samples
         self.batches += 1
         self.correct = self.correct + seen.correct
+        self.classified = self.classified and seen.classified
         for name, value in seen.watched.items():
             self.sums[name] = self.sums.get(name, 0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -62,7 +65,8 @@ class Tally:
     def means(self) -> dict[str, float]:
         """What the epoch adds up to, as a row of ``metrics.csv``."""
         row = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
-        row["train_accuracy"] = float(self.correct) / self.samples
+        if self.classified:
+            row["train_accuracy"] = float(self.correct) / self.samples
         if self.density_looks:
             row["update_density"] = self.density / self.density_looks
         return row

@@ -5,33 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.data import Dataset
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader, Dataset
 
-from spikelfp.data import batches
-from spikelfp.data.samples import unaugmented
+from spikelfp.data import DataSplits, arrays
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import CheckpointError, UserError
+from spikelfp.functional.sequence import is_constant, repeat
+from spikelfp.functional.sparse import sample_slice
 from spikelfp.kernels.events.choice import choices
-from spikelfp.methods import LFP, Method
+from spikelfp.methods import Method
+from spikelfp.methods.gradient import Loss
+from spikelfp.nn import Layer, Neurons
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
+from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training import checkpoint
 from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
 from spikelfp.training.clipping import clip_adaptive_
 from spikelfp.training.combinations import check_trainer
-from spikelfp.training.defaults import check_numbers, default_reward
+from spikelfp.training.credit import are_classes, check_targets, chosen_method, classes_by, settings_of
+from spikelfp.training.defaults import check_numbers, check_options
 from spikelfp.training.device import choose_device
-from spikelfp.training.evaluation import Evaluation, evaluate
+from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.finite import check_gradients
-from spikelfp.training.optimizer import MakeOptimizer, optimizers, options_of
+from spikelfp.training.optimizer import (
+    MakeOptimizer,
+    describe,
+    group_options,
+    make_optimizer,
+    options_of,
+    plain_groups,
+    reset_groups,
+)
 from spikelfp.training.parallel import ALONE, World
+from spikelfp.training.planned import Planned, check_epochs, check_patience, ran_out
 from spikelfp.training.progress import EpochBar
-from spikelfp.training.schedule import MakeSchedule, schedules
+from spikelfp.training.schedule import MakeSchedule, check_length, chosen_schedule, plateau_metric
+from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
 from spikelfp.training.state import Position, Seen, Tally
 from spikelfp.training.update import add_up, density, fill_gradients
 from spikelfp.training.wake import wake
@@ -43,20 +59,39 @@ DENSITY_EVERY = 20
 class Trainer:
     """Trains a network on images or vectors ``[B, …]`` shown for one step, or on :class:`~spikelfp.data.Sequences`.
 
-    net: layers of :mod:`spikelfp.nn`. reward: for :class:`~spikelfp.methods.LFP` (default: ``SpikeSequence`` for
-    spiking outputs, ``Softmax`` for linear ones); or hand in another ``method``.
-    optimizer: a name, or a function ``(parameters, lr) → Optimizer``; any torch optimiser will do.
-    schedule: a name, or a function ``(optimizer, total_steps) → LRScheduler``.
-    clip: λ of adaptive gradient clipping (Brock et al. 2021); clip_norm: largest norm of all updates together
-    (A.6.2); each 0 for none, the adaptive one first.
-    accumulate: parts of a batch that go through the network one after the other; their updates add up. (A reward
-    normalised between layers, or batch statistics, are those of a part.)
-    seed: of the order of the samples, which is the same whatever else uses random numbers.
-    device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, …
-    quantization: weights of a few bits in every forward pass (:class:`~spikelfp.quantized.WeightGrids`).
-    wake: before the first step, scale up the weights of hidden layers that never fire (:mod:`spikelfp.training.wake`).
-    should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
-    world: the workers that train together (:func:`spikelfp.training.joined`); ``batch_size`` is that of all of them.
+    Args:
+        net: layers of :mod:`spikelfp.nn`.
+        reward: for LFP, an object or a name of :data:`spikelfp.rewards.rewards`; by default ``SpikeSequence`` for
+            spiking outputs, ``Softmax`` for linear ones.
+        method: ``"lfp"`` (default), ``"surrogate"``, ``"gradient"``, or a :class:`~spikelfp.methods.Method`, which has
+            a reward or loss and a rule of its own.
+        rule: how layers without a rule of their own split rewards, an object or a name of :data:`spikelfp.rules.rules`.
+        loss: of gradient methods, a function or a name of :data:`spikelfp.methods.losses`.
+        optimizer: a name, a class of ``torch.optim``, a function ``(parameters, lr) → Optimizer``, or an optimiser over
+            parameters of the network. It must step once from ``p.grad``.
+        lr: learning rate, by default 3e-3; an optimiser that is made already has its own.
+        schedule: a name, ``None`` (constant), a function ``(optimizer, total_steps) → LRScheduler``, a class, or a
+            schedule over the optimiser that is handed in. It steps once an update; a ``ReduceLROnPlateau`` once an
+            epoch (:func:`spikelfp.training.schedule.plateau_metric`).
+        clip: λ of adaptive gradient clipping (Brock et al. 2021), 0 for none.
+        clip_norm: largest norm of all updates together (A.6.2), 0 for none; the adaptive one comes first.
+        max_weight: keep every parameter within ``[−W, W]`` after each update (v3, footnote 5), but for decays β that
+            learn; ``None`` for no limit.
+        batch_size: samples of an update, over all workers; a ``DataLoader`` has its own.
+        accumulate: parts of a batch that go through the network one after the other; their updates add up. (A reward
+            normalised between layers, or batch statistics, are those of a part.)
+        seed: of the order of the samples, which is the same whatever else uses random numbers.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, …
+        workers: processes that load data.
+        quantization: weights of a few bits in every forward pass (:class:`~spikelfp.quantized.WeightGrids`).
+        wake: before the first step, scale up the weights of hidden layers that never fire
+            (:mod:`spikelfp.training.wake`).
+        progress: show a bar.
+        should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
+        world: the workers that train together (:func:`spikelfp.training.joined`).
+
+    Raises:
+        UserError: for what cannot train this network, naming the argument.
     """
 
     chunk: int | None = None
@@ -66,13 +101,16 @@ class Trainer:
         self,
         net: torch.nn.Module,
         *,
-        reward: Reward | None = None,
-        method: Method | None = None,
-        optimizer: str | MakeOptimizer = "adam",
-        lr: float = 3e-3,
-        schedule: str | MakeSchedule = "one-cycle",
+        reward: Reward | str | None = None,
+        method: Method | str | None = None,
+        rule: Rule | Composite | str | None = None,
+        loss: Loss | str | None = None,
+        optimizer: str | type[Optimizer] | MakeOptimizer | Optimizer = "adam",
+        lr: float | None = None,
+        schedule: str | MakeSchedule | LRScheduler | None = "one-cycle",
         clip: float = 0.0,
         clip_norm: float = 0.0,
+        max_weight: float | None = None,
         batch_size: int = 128,
         accumulate: int = 1,
         seed: int = 0,
@@ -83,28 +121,44 @@ class Trainer:
         progress: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
         world: World = ALONE,
+        **unknown: Any,
     ) -> None:
-        if method is not None and reward is not None:
-            raise UserError("hand in a reward or a method that has its own, not both")
-        check_numbers(batch_size, accumulate, clip, clip_norm)
+        check_options(type(self), unknown)
+        if not isinstance(net, torch.nn.Module):
+            raise UserError(f"a trainer trains a torch.nn.Module, got {type(net).__name__}")
+        check_numbers(batch_size, accumulate, clip, clip_norm, max_weight, workers)
         self.world = world
         self.device = choose_device(device, world.local_rank if world.size > 1 else None)
+        self.method = chosen_method(net, method, reward, rule, loss)
         self.net = net.to(self.device)
-        self.method = method or LFP(reward or default_reward(net))
         self.grids = None if quantization is None else WeightGrids(net, quantization, seed)
-        make = optimizers[optimizer] if isinstance(optimizer, str) else optimizer
-        self.optimizer: Optimizer = make(net.parameters(), lr)
-        self.make_schedule = schedules[schedule] if isinstance(schedule, str) else schedule
+        self.optimizer: Optimizer = make_optimizer(optimizer, net, lr)
+        self._groups = group_options(self.optimizer)
+        self.schedule = chosen_schedule(schedule, self.optimizer)
         self.scheduler: Any = None
-        self.clip, self.clip_norm = clip, clip_norm
+        self.clip, self.clip_norm, self.max_weight = clip, clip_norm, max_weight
         self.batch_size, self.accumulate, self.seed, self.workers = batch_size, accumulate, seed, workers
         self.progress, self.should_stop, self.wake = progress and world.leads, should_stop, wake
         self.woken: dict[str, float] = {}
         self.position, self.tally = Position(), Tally()
         self.history: list[dict[str, float]] = []
-        self.total_steps: int | None = None
+        self.planned = Planned()
+        self.stopped_early = False
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
+        # a method of the class: attention has a layer of that name
+        self._projecting: list[Any] = [
+            getattr(layer, "project")  # noqa: B009  (torch types attributes of modules as tensors)
+            for layer in net.modules()
+            if isinstance(layer, Layer) and callable(getattr(type(layer), "project", None))
+        ]
+        self._limit = 0.0 if max_weight is None else float(max_weight)
+        decays = {id(layer.decay) for layer in net.modules() if isinstance(layer, Neurons)}
+        self._capped: list[Tensor] = (
+            [p for p in net.parameters() if id(p) not in decays] if max_weight is not None else []
+        )
+        kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
+        self._dtype = next(iter(kinds)) if len(kinds) == 1 else None
         check_trainer(self)
 
     def present(self, x: Tensor | Sequences) -> Tensor:
@@ -112,8 +166,10 @@ class Trainer:
         return x.values if isinstance(x, Sequences) else x.unsqueeze(0)
 
     def batch(self, x: Tensor | Sequences, labels: Tensor) -> Batch:
-        """Samples and their classes with the steps that are rewarded and read out."""
+        """Samples and their classes with the steps that are rewarded and read out, in the dtype of the network."""
         shown = self.present(x)
+        if self._dtype is not None and shown.dtype != self._dtype and shown.is_floating_point():
+            shown = repeat(shown[0].to(self._dtype), len(shown)) if is_constant(shown) else shown.to(self._dtype)
         return Batch(shown, labels, counting_steps(shown, lengths_of(x), self.readout_steps))
 
     def runs(self) -> torch.nn.Module:
@@ -122,27 +178,58 @@ class Trainer:
 
     def fit(
         self,
-        train: Dataset,
+        train: Any,
         epochs: int,
         *,
-        after_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+        validation: Any = None,
+        patience: int | None = None,
+        after_epoch: Callable[[dict[str, float]], None] | None = None,
         after_step: Callable[[Position], None] = lambda position: None,
     ) -> list[dict[str, float]]:
-        """Train up to ``epochs`` epochs in all, from wherever :meth:`load` left off; a row of metrics an epoch.
+        """Train up to ``epochs`` epochs in all, from wherever the last call or :meth:`load` left off.
 
-        ``after_epoch`` may add to its row (a validation accuracy, say); ``after_step`` may :meth:`save`. Several
-        workers all call ``fit`` with the same data and start from the leader's weights.
+        A finished training can be extended by more epochs: a constant learning rate goes on, any other schedule is
+        followed by a new one over the steps that are added. In the middle of a schedule that depends on their number,
+        more epochs are refused.
+
+        Several workers all call ``fit`` with the same data and start from the leader's weights.
+
+        Args:
+            train: a data set of pairs (x, label), a ``DataLoader`` (its batches in its order; it cannot go on in the
+                middle of an epoch), a :class:`~spikelfp.data.DataSplits` (its training part, and its validation part if
+                it has one), or arrays ``(X, y)`` (:func:`spikelfp.data.arrays`).
+            epochs: in all, those before included.
+            validation: data whose accuracy is measured after each epoch, as ``validation_accuracy``.
+            patience: stop once the validation accuracy has not risen for so many epochs, and set :attr:`stopped_early`;
+                ``None`` to go on.
+            after_epoch: given the row of each epoch, to which it may add (a ``validation_accuracy``, say).
+            after_step: called after each step; it may :meth:`save`.
+
+        Returns:
+            A row of metrics for each epoch, those before included.
+
+        Raises:
+            UserError: for data or labels that do not fit the network, before anything is changed.
+            CheckpointError: for epochs that the schedule cannot be extended to.
         """
-        self._schedule(train, epochs)
-        if self.wake and self.position.step == 0 and self.world.leads:
-            self.woken = self._wake(train)
-            if self.grids is not None:
-                self.grids.follow(self.woken)
+        if isinstance(train, DataSplits) and validation is None:
+            validation = train.validation
+        source = source_of(train, self.batch_size, self.seed, self.workers)
+        if isinstance(source, FromLoader):
+            source.check(self.position, self.world)
+        watched = None if validation is None else self._source(validation, "validation")
+        check_patience(patience, watched is not None or after_epoch is not None)
+        self.plan(source, epochs)
+        if self.position.epoch < epochs:
+            self._prepare(source, watched)
+        self._schedule(source, epochs)
         self._replica = self.world.replica(self.runs(), self.device)
         while self.position.epoch < epochs:
-            with EpochBar(self.position, self._batches_of(train), epochs, self.progress) as bar:
-                for x, labels in self._loader(train):
-                    of = min(self.batch_size, _count(train) - self.position.batch * self.batch_size)
+            self.stopped_early = ran_out(self.history, patience)
+            if self.stopped_early:
+                break
+            with EpochBar(self.position, len(source), epochs, self.progress) as bar:
+                for x, labels, of in source.epoch(self.position, self.world):
                     seen = self.train_step(x.to(self.device), labels.to(self.device), of)
                     self.position.batch += 1
                     stop = add_up(seen, self.should_stop(), self.world, self.device)
@@ -152,11 +239,29 @@ class Trainer:
                     if stop:
                         return self.history
             row = {"epoch": self.position.epoch + 1, **self.tally.means(), "lr": self.optimizer.param_groups[0]["lr"]}
+            if watched is not None:
+                row["validation_accuracy"] = self.evaluate(watched).accuracy
             self.position = Position(self.position.epoch + 1, 0, self.position.step)
             self.tally = Tally()
             self.history.append(row)
-            after_epoch(row)
+            if isinstance(self.scheduler, ReduceLROnPlateau):
+                self.scheduler.step(plateau_metric(self.scheduler, row))
+            if after_epoch is not None:
+                after_epoch(row)
         return self.history
+
+    def plan(self, train: Any, epochs: int) -> str:
+        """Find out how training would go on to ``epochs`` epochs in all; returns a line about it, or nothing to say.
+
+        Raises:
+            UserError: for a number of epochs out of range, or below those that are done.
+            CheckpointError: for a number that the schedule cannot be extended to.
+        """
+        return self._plan(train, epochs)[1]
+
+    def _plan(self, train: Any, epochs: int) -> tuple[Planned, str]:
+        source = self._source(train)
+        return self.planned.extended(self.position, len(source), check_epochs(epochs), self.schedule, self.optimizer)
 
     def train_step(self, x: Tensor | Sequences, labels: Tensor, of: int | None = None) -> Seen:
         """One update of the weights from a batch ``x`` ``[B, …]`` and its classes ``[B]``; returns what it showed.
@@ -184,22 +289,79 @@ class Trainer:
         if self.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
         self.optimizer.step()
-        if self.scheduler is not None:
+        if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
         self.position.step += 1
-        if self.grids is not None:
-            self.grids.settle(self.position.step)
+        self._settle()
         return seen
 
-    def evaluate(self, dataset: Dataset) -> Evaluation:
+    def _settle(self) -> None:
+        """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
+        if self._capped:
+            with torch.no_grad():
+                torch._foreach_clamp_max_(self._capped, self._limit)
+                torch._foreach_clamp_min_(self._capped, -self._limit)
+        for project in self._projecting:
+            project()
+        if self.grids is not None:
+            self.grids.settle(self.position.step)
+
+    def evaluate(self, data: Any) -> Evaluation:
         """Accuracy by accumulated outputs; from rest for every batch, the network's mode and random state kept.
 
         Augmentations of event data are those of training: they are left out.
+
+        Args:
+            data: as in :meth:`fit`; of a :class:`~spikelfp.data.DataSplits` the test part.
+
+        Raises:
+            UserError: for labels or outputs that are no classes.
         """
-        loader = batches(unaugmented(dataset), self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers)
         return evaluate(
-            self.net, loader, self.batch, seed=self.seed, device=self.device, world=self.world, chunk=self.chunk
-        )
+            self.net, self._source(data, "test").in_order(), self.batch, seed=self.seed, device=self.device,
+            world=self.world, method=self.method, chunk=self.chunk,
+        )  # fmt: skip
+
+    def predict(self, data: Any, *, scores: bool = False, sequences: bool | None = None) -> Tensor:
+        """Classes that the network finds, int64 ``[N]`` on the CPU, in the order of the data.
+
+        Args:
+            data: inputs ``X`` alone, samples first (a tensor, an array or a list, as in :func:`spikelfp.data.arrays`),
+                :class:`~spikelfp.data.Sequences`, or all that :meth:`fit` takes, whose labels are left out of account
+                (of a :class:`~spikelfp.data.DataSplits` the test part).
+            scores: outputs summed over the steps that count, float ``[N, C]``, in place of classes.
+            sequences: whether the second axis of ``X`` is time; ``None``: by :func:`spikelfp.data.arrays`.
+
+        Raises:
+            UserError: for inputs that do not fit, a DataLoader that shuffles, and classes of outputs that are none.
+        """
+        loader: Any
+        if isinstance(data, Sequences):
+            loader = [data]
+        elif isinstance(data, Dataset | DataLoader | DataSplits) or are_labelled(data):
+            loader = unshuffled(data) if isinstance(data, DataLoader) else self._source(data, "test").in_order()
+        else:
+            known = arrays(data, torch.zeros(len(data), dtype=torch.int64), sequences=sequences)
+            loader = self._source(known).in_order()
+        found = outputs_over(self.net, loader, self.batch, seed=self.seed, device=self.device, chunk=self.chunk)
+        return found if scores else classes_by(self.method, found)
+
+    def __repr__(self) -> str:
+        """Write a small table: network, method, optimiser and where training stands."""
+        size = sum(p.numel() for p in self.net.parameters())
+        rows = {
+            "net": f"{type(self.net).__name__}, {size:,} parameters on {self.device}",
+            "method": repr(self.method),
+            "optimizer": f"{describe(self.optimizer)}, schedule {self.schedule.name}",
+            **self._shown(),
+            "batch size": f"{self.batch_size}, seed {self.seed}",
+            "trained": f"{self.position.epoch} epochs, {self.position.step} steps",
+        }
+        return f"{type(self).__name__}(\n" + "".join(f"  {name + ':':<12}{text}\n" for name, text in rows.items()) + ")"
+
+    def _shown(self) -> dict[str, str]:
+        """Rows of the table about what the network is shown."""
+        return {}
 
     def save(self, path: str | Path) -> None:
         """Everything :meth:`load` needs to go on bit for bit, whole or not at all; several workers leave it to one."""
@@ -213,7 +375,9 @@ class Trainer:
                 "schedule": checkpoint.plain(self.scheduler.state_dict()) if self.scheduler else None,
                 "schedule_kind": type(self.scheduler).__name__ if self.scheduler else None,
                 **self._settings(),
-                "total_steps": self.total_steps,
+                "network": checkpoint.constants(self.net),
+                "rules": self._rules(),
+                **vars(self.planned),
                 "position": vars(self.position),
                 "tally": vars(self.tally),
                 "history": self.history,
@@ -223,10 +387,18 @@ class Trainer:
         )
 
     def load(self, path: str | Path) -> None:
-        """Go on from a checkpoint of the same network and settings; nothing changes when it does not fit."""
+        """Go on from a checkpoint of the same network and settings; nothing changes when it does not fit.
+
+        Raises:
+            CheckpointError: for a file that is no checkpoint, and for the first parameter, constant of a layer, rule or
+                setting that differs, with both values.
+        """
         content = checkpoint.read(path)
-        checkpoint.check_settings(path, content, self._settings())
         checkpoint.check_weights(path, self.net, content)
+        checkpoint.check_constants(path, self.net, content)
+        checkpoint.check_complete(path, content)
+        checkpoint.check_settings(path, content, self._settings())
+        checkpoint.check_rules(path, self._rules(), content)
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except ValueError as error:
@@ -234,7 +406,7 @@ class Trainer:
         self.net.load_state_dict(content["weights"])
         self._restored = {name: content.get(name) for name in ("optimizer", "schedule", "schedule_kind")}
         self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
-        self.history, self.total_steps = content["history"], content["total_steps"]
+        self.history, self.planned = content["history"], Planned.of(content)
         checkpoint.restore_random(content["random"])
         for name, choice in choices(self.net).items():
             choice.events = content.get("events", {}).get(name, choice.events)  # the first version did not write them
@@ -242,57 +414,76 @@ class Trainer:
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it must share."""
         return {
-            "method": self.method.name,
+            **settings_of(self.method),
             "optimizer_kind": type(self.optimizer).__name__,
             "optimizer_options": options_of(self.optimizer),
+            "parameter_groups": plain_groups(self._groups),
+            "schedule_name": self.schedule.name,
             "clip": self.clip,
             "clip_norm": self.clip_norm,
+            "max_weight": self.max_weight,
             "seed": self.seed,
             "batch_size": self.batch_size,
             "quantization": None if self.grids is None else asdict(self.grids.options),
         }
 
-    def _schedule(self, train: Dataset, epochs: int) -> None:
-        """Make the schedule of the whole run, and give it the state a checkpoint left."""
-        if epochs < 1:
-            raise UserError(f"the number of epochs must be at least 1, got {epochs}")
-        total = self._batches_of(train) * epochs
-        if self.total_steps not in (None, total):
-            raise CheckpointError(
-                f"training was scheduled for {self.total_steps} steps, now for {total}: the number of epochs or the "
-                "data set changed; a new trainer of the same network starts a new schedule"
-            )
-        if self.scheduler is None or self._restored is not None:
-            self.scheduler = self.make_schedule(self.optimizer, total)
-            if self._restored is not None and self._restored["schedule"] is not None:
-                checkpoint.restore_schedule(self.scheduler, self.optimizer, self._restored)
+    def _rules(self) -> dict[str, str]:
+        return checkpoint.layer_rules(self.net, self.method.rule)
+
+    def _source(self, data: Any, part: str = "train") -> Source:
+        return source_of(data, self.batch_size, self.seed, self.workers, part)
+
+    def _schedule(self, source: Source, epochs: int) -> None:
+        """Make the schedule up to ``epochs``, and give it the state a checkpoint left."""
+        planned, _ = self._plan(source, epochs)
+        fresh = planned.schedule_start == self.position.step
+        if fresh or self.scheduler is None or self._restored is not None:
+            if not self.schedule.made and (self.scheduler is not None or self._restored is not None):
+                reset_groups(self.optimizer, self._groups)  # a schedule takes the learning rate that it finds
+            self.scheduler = self.schedule.make(self.optimizer, (planned if fresh else self.planned).scheduled)
+            state = None if self._restored is None or fresh else self._restored
+            if state is not None and state["schedule"] is not None:
+                checkpoint.restore_schedule(self.scheduler, self.optimizer, state)
             self._restored = None
-        self.total_steps = total
+        check_length(self.scheduler, cast(int, planned.total_steps) - self.position.step)
+        self.planned = planned
 
-    def _loader(self, train: Dataset, world: World | None = None) -> Any:
-        world = world or self.world
-        return batches(
-            train,
-            self.batch_size,
-            seed=self.seed,
-            epoch=self.position.epoch,
-            start=self.position.batch,
-            workers=self.workers,
-            rank=world.rank,
-            world_size=world.size,
-        )
+    def _prepare(self, source: Source, watched: Source | None) -> None:
+        """Check labels and outputs on the first batch, and wake silent layers on it before the first step."""
+        x, labels, _ = source.first(self.position)
+        x, labels = x.to(self.device), labels.to(self.device)
+        forked = [self.device] if self.device.type == "cuda" else []
+        known, training = choices(self.net), self.net.training
+        events = {name: choice.events for name, choice in known.items()}
+        with torch.random.fork_rng(devices=forked), torch.no_grad():
+            shown = self.batch(x, labels).sequence
+            self.net.eval()
+            with lending(self.net, self.method.at(self.position.step).rule):
+                outputs = self.net(sample_slice(shown, 0, 1))
+            self.net.train(training)
+        for name, choice in known.items():
+            choice.events = events[name]
+        if not isinstance(outputs, Tensor):
+            raise UserError(
+                f"the network returns {type(outputs).__name__}, and a trainer takes outputs [T, B, C]: return the "
+                "outputs alone"
+            )
+        with self.world.agreed():
+            check_targets(self.method, outputs.expand(-1, len(labels), *outputs.shape[2:]), labels, source.labels)
+            if watched is not None:
+                self._check_judged(labels, outputs)
+        if self.wake and self.position.step == 0 and self.world.leads:
+            with torch.random.fork_rng(devices=forked):
+                self.net.train()
+                self.woken = wake(self.net, *some(self.batch(x, labels).sequence, mask_of(x), self.chunk))
+            if self.grids is not None:
+                self.grids.follow(self.woken)
 
-    def _batches_of(self, train: Dataset) -> int:
-        return -(-_count(train) // self.batch_size)
-
-    def _wake(self, train: Dataset) -> dict[str, float]:
-        """Wake silent layers on the whole first batch; draws no random numbers of training."""
-        x, _ = next(iter(self._loader(train, ALONE)))
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            self.net.train()
-            return wake(self.net, *some(self.present(x := x.to(self.device)), mask_of(x), self.chunk))
-
-
-def _count(dataset: Dataset) -> int:
-    """Number of samples."""
-    return len(dataset)  # type: ignore[arg-type]
+    def _check_judged(self, labels: Tensor, outputs: Tensor) -> None:
+        """Refuse a validation that could find no accuracy."""
+        if not are_classes(labels):
+            raise UserError(
+                f"validation counts right classes, and labels of {labels.dtype} and shape {list(labels.shape)} are "
+                "none: leave out validation, and judge the outputs in after_epoch"
+            )
+        classes_by(self.method, outputs.sum(0))

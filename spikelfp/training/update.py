@@ -14,6 +14,7 @@ from spikelfp.nn.layer import State
 from spikelfp.rules import lending
 from spikelfp.training.batch import Batch, Chunk
 from spikelfp.training.chunks import alone
+from spikelfp.training.credit import are_classes, classes_by
 from spikelfp.training.parallel import World, unsynchronised
 from spikelfp.training.state import Seen, scores
 
@@ -68,8 +69,10 @@ def fill_gradients(
             summed = own if summed is None else summed + own
             for name, value in watched.items():
                 seen.watched[name] = seen.watched.get(name, 0) + value.detach() * share
-        if share > 0 and summed is not None:
-            seen.correct = seen.correct + (summed.argmax(-1) == part.labels).sum()
+        if not are_classes(part.labels):
+            seen.classified = False
+        elif share > 0 and summed is not None:
+            seen.correct = seen.correct + (classes_by(method, summed) == part.labels).sum()
     return seen
 
 

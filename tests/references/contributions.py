@@ -88,7 +88,7 @@ SPLIT = (rules.AlphaBeta, rules.ZPlusMinus, rules.Gamma)
 
 
 def normalised(rule: rules.Feedback, reward: Array) -> Array:
-    """``reward`` ``[T, B, …]``, each sample (and step) divided by its largest magnitude, if the rule asks for it (A.6.4)."""
+    """``reward`` ``[T, B, …]``, each sample (and step) divided by its largest magnitude if it says so (A.6.4)."""
     out = reward.copy()
     for t, b in np.ndindex(reward.shape[:2]):
         block = reward[:, b] if rule.normalize == "sample" else reward[t, b]

@@ -53,7 +53,7 @@ def run(layer: torch.nn.Module, x: Array, updates: Updates) -> tuple[Array, Back
 
 
 def stabilises(layers: torch.nn.Module) -> bool:
-    """Whether the last of ``layers`` shares the reward of its neurons by sums of its own, stabilised there (v1, 2.5)."""
+    """Whether the last of ``layers`` shares the reward of its neurons by sums of its own, stabilised there (v1)."""
     if isinstance(layers, nn.Sequential):
         passed = (nn.Flatten, nn.MaxPool2d)
         last = next((layer for layer in reversed(layers) if not isinstance(layer, passed)), None)

@@ -7,7 +7,7 @@ import torch
 from references.cases import build
 from references.compare import assert_equals_slow
 
-from spikelfp import nn, rules
+from spikelfp import nn, propagate, rules
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import backward_pass
 
@@ -34,14 +34,15 @@ EPSILON = dict.fromkeys(("0.0", "0.1", "0.2", "2", "3", "4", "5"), rules.Epsilon
     ("parts", "changed"),
     [
         ([], {}),
-        ([(torch.nn.Conv2d, A)], {"0.0": A}),
-        ([(nn.Linear, A)], {"2": A, "4": A}),
-        ([((nn.LIF, nn.Conv2d), A)], {"0.0": A, "0.2": A, "3": A, "5": A}),
+        ([(torch.nn.Conv2d, A)], {"0.0": A, "0.1": A, "0.2": A}),  # what a layer drives follows it
+        ([(nn.Linear, A)], {"2": A, "3": A, "4": A, "5": A}),
+        ([((nn.LIF, nn.Conv2d), A)], {"0.0": A, "0.1": A, "0.2": A, "3": A, "5": A}),
+        ([(nn.Linear, A), (nn.LIF, B)], {"0.2": B, "2": A, "3": B, "4": A, "5": B}),  # a selector of neurons is theirs
         ([("0.*", A)], {"0.0": A, "0.1": A, "0.2": A}),
-        ([("[24]", A)], {"2": A, "4": A}),
-        ([(0, A)], {"0.0": A}),
-        ([(1, A)], {"0.1": A}),  # BatchNorm has weights too
-        ([(-1, A), (-2, B)], {"4": A, "2": B}),
+        ([("[24]", A)], {"2": A, "3": A, "4": A, "5": A}),
+        ([(0, A)], {"0.0": A, "0.1": A, "0.2": A}),
+        ([(1, A)], {"0.1": A, "0.2": A}),  # BatchNorm has weights too
+        ([(-1, A), (-2, B)], {"4": A, "5": A, "2": B, "3": B}),
         ([(torch.nn.Conv3d, A)], {}),  # types may be absent
         ([(-1, A), (nn.Linear, B), ("*", C)], {**dict.fromkeys(EPSILON, C), "2": B, "4": A}),  # the first one wins
         ([("*", C), (-1, A)], dict.fromkeys(EPSILON, C)),
@@ -52,7 +53,7 @@ def test_selectors(parts, changed):
 
 
 def test_the_default_can_be_another_rule():
-    assert chosen([(-1, A)], B) == {**dict.fromkeys(EPSILON, B), "4": A}
+    assert chosen([(-1, A)], B) == {**dict.fromkeys(EPSILON, B), "4": A, "5": A}
 
 
 @pytest.mark.parametrize("selector", ["classifier.*", 4, -5])
@@ -122,3 +123,21 @@ def test_a_layer_used_twice_has_one_rule():
     assert len(rules.Composite([(0, A)]).assign(net)) == 2
     rules.attach(net, rules.Composite([(0, A)]))
     assert shared.rule == A
+
+
+@pytest.mark.parametrize("selector", [nn.Linear, "0", 0, -1])
+@pytest.mark.parametrize("end", [nn.ReLU, nn.Heaviside, nn.LIF, nn.RecurrentLIF, None])
+def test_the_epsilon_of_a_layer_is_that_of_the_neurons_it_drives_and_of_the_output(selector, end):
+    """By type, name or position; a network of one layer, under a composite and under the plain rule."""
+    rule, x, reward = rules.Epsilon(0.7), torch.randn(5, 3, 4).double() * 2, torch.randn(5, 3, 2).double()
+    updates = []
+    for given in (rule, rules.Composite([(selector, rule)]), rules.Epsilon()):
+        torch.manual_seed(0)
+        ends = [] if end is None else [nn.RecurrentLIF(2) if end is nn.RecurrentLIF else end()]
+        if isinstance(given, rules.Composite) and end is nn.RecurrentLIF:
+            given = rules.Composite([*given.parts, ("1.recurrent", rule), (nn.RecurrentLIF, rule)])
+        net = build(given, nn.Linear(4, 2), *ends)
+        propagate(net(x), reward)
+        updates.append(net[0].weight.grad)
+    assert torch.equal(updates[0], updates[1])
+    assert not torch.allclose(updates[0], updates[2], rtol=1e-3)

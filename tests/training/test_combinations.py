@@ -154,8 +154,6 @@ def test_names_that_are_misspelt_get_the_nearest_one():
     for call, says in (
         (lambda: models.lif_mlp([4, 3], tresh=1), "lif_mlp has no argument 'tresh': did you mean 'threshold'?"),
         (lambda: models.mlp([4, 3], activaton="relu"), "mlp has no argument 'activaton': did you mean 'activation'?"),
-        (lambda: TemporalTrainer(spiking(), stepz=3), "TemporalTrainer has no argument 'stepz': did you mean 'steps'?"),
-        (lambda: Trainer(spiking(), bach_size=3), "Trainer has no argument 'bach_size': did you mean 'batch_size'?"),
         (lambda: nn.Conv2d(1, 2, 3, strid=2), "Conv2d has no argument 'strid': did you mean 'stride'?"),
         (lambda: nn.LIF(treshold=1), "LIF has no argument 'treshold': did you mean 'threshold'?"),
         (lambda: rules.Gamma(gama=1), "Gamma has no argument 'gama': did you mean 'gamma'?"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikelfp import TemporalTrainer, data, nn, rewards
-from spikelfp.training.trainer import default_reward
+from spikelfp.training.defaults import default_reward
 from spikelfp.training.wake import wake
 
 NEURONS = {

@@ -173,14 +173,8 @@ def test_checkpoints_that_do_not_fit_are_refused_and_change_nothing(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(before, other.net.parameters(), strict=True))
     with pytest.raises(CheckpointError, match="seed 0"):
         TemporalTrainer(trainer.net, steps=8, batch_size=32, seed=5).load(tmp_path / "c.pt")
-    resumed = make()
-    resumed.load(tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match="epochs"):
-        resumed.fit(digits(), 3)
     with pytest.raises(CheckpointError, match="optimizer_kind Adam, this trainer has SGD"):
         make(optimizer="sgd").load(tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match="scheduled for 10 steps, now for 20"):
-        trainer.fit(digits(), 2)
     with pytest.raises(CheckpointError, match="no checkpoint"):
         make().load(tmp_path / "missing.pt")
     whole = (tmp_path / "c.pt").read_bytes()

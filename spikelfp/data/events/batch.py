@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikelfp import memory
+from spikelfp.data.collate import whole_batches
 from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse
 from spikelfp.data.events.cache.store import ones
 from spikelfp.data.events.event import Sensor
@@ -62,6 +63,9 @@ class Parcel:
             for each in (places, counts)[: 1 if self.how.levels == 1 else 2]
         ]
         return _arrived, (self.how, steps[rows], offsets[rows + 1] - offsets[rows], *sent)
+
+
+whole_batches(Parcel)
 
 
 def _arrived(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from spikelfp.data.collate import Frames, fetched
 from spikelfp.data.dataset import check_labels
 from spikelfp.data.events.augmentation import Augmentation, augmented, check_augmentations
 from spikelfp.data.events.batch import Parcel, Written, write_out
@@ -78,7 +79,8 @@ class EventDataset(Samples):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Sample ``index`` as (float32 ``[T, …]``, int64 ``[]``)."""
         frames, rows = self._chosen(np.array([index]))
-        return write_out(frames, rows, self._how).values.select(1, 0), self.labels[index]
+        values = write_out(frames, rows, self._how).values.select(1, 0)
+        return values if self.sparse else values.as_subclass(Frames), self.labels[index]  # torch has no sparse subclass
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Sequences, Tensor]:
         """The samples ``indices`` as one batch, ``B`` may be 0: sequences float32 ``[T, B, …]`` with values in [0, 1],
@@ -95,7 +97,7 @@ class EventDataset(Samples):
             batch = Parcel(frames, rows, self._how)
         else:
             batch = write_out(frames, rows, self._how)
-        return batch, self.labels[torch.from_numpy(index)]
+        return fetched(batch, self.labels[torch.from_numpy(index)])
 
     def _chosen(self, index: NDArray[np.int64]) -> tuple[PackedFrames, NDArray[np.int64]]:
         """Sequences, and which of them are the samples ``index`` ``[B]`` in this epoch."""

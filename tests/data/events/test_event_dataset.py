@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from toy_recordings import BINS, COUNT, PIPELINES, WINDOW, Toy, frames_of
 
 from spikelfp.data import batches
@@ -254,3 +254,33 @@ def test_random_batches_of_random_recordings(tmp_path):
         data = EventDataset(binned(recordings, pipeline, in_memory=True), sparse=bool(seed % 2))
         indices = random.integers(0, 9, random.integers(1, 20)).tolist()
         assert torch.equal(dense(data.__getitems__(indices)[0]), padded(recordings, pipeline, indices)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_torchs_loader_hands_out_sequences(tmp_path, workers, sparse):
+    events = make(tmp_path, sparse=sparse)
+    expected, labels = events.__getitems__(range(12))
+    for dataset in (events, Subset(events, range(12))):
+        if sparse and workers and dataset is not events:
+            continue  # sparse tensors do not come through a pipe by themselves
+        x, y = next(iter(DataLoader(dataset, batch_size=12, num_workers=workers)))
+        assert isinstance(x, Sequences)
+        assert torch.equal(dense(x), dense(expected))
+        assert x.lengths.tolist() == expected.lengths.tolist()
+        assert torch.equal(y, labels)
+
+
+def test_single_samples_are_put_together_time_first(tmp_path):
+    events = make(tmp_path)
+    x, _ = next(iter(DataLoader(ConcatDataset([events, events]), batch_size=12)))
+    expected, _ = events.__getitems__(range(12))
+    assert torch.equal(x.values, expected.values)
+    assert x.lengths.tolist() == expected.lengths.tolist()
+
+
+def test_subsets_are_augmented_by_epoch(tmp_path):
+    events = make(tmp_path, augmentations=parse_augmentations("drop=0.5"))
+    (part, _), *_ = batches(Subset(events, [3, 5]), 2, seed=1, epoch=2, shuffle=False)
+    assert torch.equal(part.values, events.at_epoch(1, 2).__getitems__([3, 5])[0].values)
+    assert not torch.equal(part.values, events.__getitems__([3, 5])[0].values)

@@ -1,0 +1,252 @@
+"""Arrays of one's own as a data set: numpy arrays, tensors or lists, static samples or sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikelfp.data.collate import Fetched, Frames, fetched
+from spikelfp.data.dataset import ArrayDataset, check_labels
+from spikelfp.data.samples import Samples
+from spikelfp.data.sequences import Sequences
+from spikelfp.errors import DataError, ShapeError, UserError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SequenceArrays(Samples):
+    """``N`` sequences held in memory, samples first, handed out as batches time first.
+
+    Attributes:
+        values: ``[N, T, …]``, uint8 or floating point, zeros behind the ends.
+        labels: int64 ``[N]``, the class of each sample.
+        lengths: int64 ``[N]``, the steps of each; ``None``: all have ``T``.
+        scale: multiplied with the values when they are fetched.
+    """
+
+    values: Tensor
+    labels: Tensor
+    lengths: Tensor | None = None
+    scale: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one step."""
+        return tuple(self.values.shape[2:])
+
+    @property
+    def levels(self) -> int | None:
+        """``None``: not known."""
+        return None
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Sample ``index`` as (float32 ``[T, …]``, int64 ``[]``)."""
+        steps = self.values.shape[1] if self.lengths is None else int(self.lengths[index])
+        return self._floats(self.values[index, :steps]).as_subclass(Frames), self.labels[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Fetched:
+        """The samples ``indices`` as one batch: sequences float32 ``[T, B, …]``, ``T`` the steps of the longest, and
+        labels int64 ``[B]``."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        lengths = None if self.lengths is None else self.lengths[index]
+        steps = self.values.shape[1] if lengths is None or not len(index) else int(lengths.max())
+        values = self._floats(self.values[index, :steps].transpose(0, 1).contiguous())
+        unequal = lengths is not None and bool((lengths != steps).any())
+        return fetched(Sequences(values, lengths if unequal else None), self.labels[index])
+
+    def subset(self, indices: Tensor) -> SequenceArrays:
+        """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
+        lengths = None if self.lengths is None else self.lengths[indices]
+        return replace(self, values=self.values[indices], labels=self.labels[indices], lengths=lengths)
+
+    def __repr__(self) -> str:
+        """Write one line: how many sequences of which steps."""
+        ends = "" if self.lengths is None else f"{int(self.lengths.min())} to "
+        steps = f"{ends}{self.values.shape[1]} steps of shape {self.shape}"
+        return f"SequenceArrays({len(self)} sequences, {steps}, labels up to {int(self.labels.max())})"
+
+    def _floats(self, values: Tensor) -> Tensor:
+        return values.to(torch.float32) * self.scale if self.scale != 1 else values.to(torch.float32)
+
+
+def arrays(
+    inputs: Any,
+    labels: Any,
+    *,
+    sequences: bool | None = None,
+    lengths: Any = None,
+    scale: float | None = None,
+    classes: int | None = None,
+) -> ArrayDataset | SequenceArrays:
+    """Make a data set of arrays, samples first.
+
+    ==========================  ===========================================================================
+    ``[N, F]``                  static samples of ``F`` features
+    ``[N, C, H, W]``            static images
+    ``[N, T, C, H, W]``         sequences of images
+    list of ``[T_i, …]``        sequences of unequal lengths
+    ``[N, A, B]``               images without channels or sequences of features: say ``sequences=``
+    ==========================  ===========================================================================
+
+    Args:
+        inputs: a tensor, an array or a list, of any real dtype; 64-bit floats and integers become float32 when they
+            are fetched.
+        labels: the class of each sample, ``[N]``, of any integer dtype.
+        sequences: whether the second axis is time; ``None``: by the table.
+        lengths: steps of each sequence ``[N]``; what lies behind them is left out of account.
+        scale: multiplied with the inputs. 8-bit values above 1 need one: 1/255 for pixels, 1 to keep them.
+        classes: number of classes that the labels are checked against; ``None`` only refuses negative labels.
+
+    Returns:
+        A data set for :meth:`spikelfp.Trainer.fit`, ``DataLoader``, ``random_split`` and the like.
+
+    Raises:
+        DataError: for labels that are no class numbers, other numbers of them than samples, no samples, and NaN or
+            infinity.
+        ShapeError: for inputs of another form than those above, and where the table leaves it open.
+    """
+    values, own_lengths = _values(inputs)
+    if own_lengths is not None:
+        if sequences is False or lengths is not None:
+            raise ShapeError("a list of arrays of unequal lengths is a list of sequences, which have their lengths")
+        sequences, lengths = True, own_lengths
+    sequences = _decide(values, True if sequences is None and lengths is not None else sequences)
+    numbers = class_numbers(labels)
+    _check_count(values, numbers)
+    scale = _scale(values, scale)
+    if not sequences:
+        if lengths is not None:
+            raise ShapeError("lengths are those of sequences, and sequences=False says that these are none")
+        return ArrayDataset(values, numbers, scale, classes)
+    check_labels(numbers, classes)
+    steps = None if lengths is None else _check_lengths(lengths, values)
+    if steps is not None:
+        inside = torch.arange(values.shape[1]) < steps.unsqueeze(1)
+        values = values.where(
+            inside.view(*inside.shape, *(1,) * (values.dim() - 2)), torch.zeros((), dtype=values.dtype)
+        )
+    if values.is_floating_point():
+        bad = ~torch.isfinite(values).flatten(1).all(1)
+        if bad.any():
+            raise DataError(f"sample {int(bad.nonzero()[0])} holds NaN or infinity ({int(bad.sum())} of {len(bad)} do)")
+    return SequenceArrays(values, numbers, steps, scale)
+
+
+def class_numbers(labels: Any) -> Tensor:
+    """Labels as int64 ``[N]``.
+
+    Raises:
+        DataError: for real numbers, text, one-hot rows, and anything else that is no class number for each sample.
+    """
+    if isinstance(labels, Tensor):
+        values = labels.detach().cpu()
+    else:
+        try:
+            array = np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
+        except ValueError:
+            raise DataError("labels should be one class number for each sample, these have unequal lengths") from None
+        if array.dtype.kind not in "biuf":
+            raise DataError(
+                f"labels are class numbers, got {array.dtype}: np.unique(y, return_inverse=True)[1] numbers names"
+            )
+        values = torch.from_numpy(
+            np.ascontiguousarray(array.astype(np.int64 if array.dtype.kind in "iu" else array.dtype))
+        )
+    if values.is_floating_point() or values.is_complex():
+        hint = "y.argmax(1) of one-hot rows" if values.dim() == 2 else "y.astype(int) or y.long() if they are classes"
+        raise DataError(
+            f"labels are class numbers (integers), got {values.dtype} of shape {list(values.shape)}: {hint}; for real "
+            "targets hand (X, y) itself to a trainer with a reward such as SquaredError"
+        )
+    if values.dim() != 1:
+        hint = "y[:, 0]" if values.dim() == 2 and values.shape[1] == 1 else "y.argmax(1) of one-hot rows"
+        raise DataError(f"labels are one class number for each sample, [N], got shape {list(values.shape)}: {hint}")
+    return values.to(torch.int64)
+
+
+def _values(inputs: Any) -> tuple[Tensor, Tensor | None]:
+    """The inputs as a tensor in memory, and the lengths of a list of unequal ones."""
+    if isinstance(inputs, (list, tuple)) and len(inputs) and all(hasattr(each, "shape") for each in inputs):
+        each = [_tensor(own) for own in inputs]
+        if len({own.shape for own in each}) > 1:
+            if any(own.dim() < 2 or own.shape[1:] != each[0].shape[1:] or not len(own) for own in each):
+                raise ShapeError("a list of sequences has [T_i, F] (or [T_i, C, H, W]) of the same step for all")
+            lengths = torch.tensor([len(own) for own in each])
+            return torch.nn.utils.rnn.pad_sequence(each, batch_first=True), lengths
+        return torch.stack(each), None
+    return _tensor(inputs), None
+
+
+def _tensor(inputs: Any) -> Tensor:
+    if isinstance(inputs, Tensor):
+        values = inputs.detach()
+        if values.layout is not torch.strided:
+            raise DataError(f"arrays are dense, got a tensor of layout {values.layout}: hand in X.to_dense()")
+    else:
+        try:
+            array = np.asarray(inputs.to_numpy() if hasattr(inputs, "to_numpy") else inputs)
+        except ValueError:
+            raise DataError("a nested list should have rows of one length: make arrays of them for sequences") from None
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"inputs are numbers, got an array of {array.dtype}")
+        if array.dtype.kind in "iu" and array.dtype != np.uint8:
+            array = array.astype(np.float32)
+        values = torch.from_numpy(np.ascontiguousarray(array))
+    if values.is_complex():
+        raise DataError(f"inputs are real numbers, got {values.dtype}")
+    if values.dtype == torch.bool:
+        return values.to(torch.uint8)
+    return values if values.is_floating_point() or values.dtype == torch.uint8 else values.to(torch.float32)
+
+
+def _decide(values: Tensor, sequences: bool | None) -> bool:
+    shape, dims = list(values.shape), values.dim()
+    if values.numel() == 0:
+        raise DataError(f"there are no samples: the inputs have shape {shape}")
+    if dims < 2:
+        raise ShapeError(f"samples have features, [N, F]; got shape {shape} (X[:, None] for a single one)")
+    if sequences is None:
+        if dims == 3 or dims > 5:
+            raise ShapeError(
+                f"inputs of shape {shape} may be images without channels or sequences [N, T, F]: say sequences=True or "
+                "sequences=False, as in data.arrays(X, y, sequences=True)"
+            )
+        return dims == 5
+    if sequences and dims < 3:
+        raise ShapeError(f"sequences are [N, T, F] or [N, T, C, H, W], got shape {shape}: X[..., None] for one feature")
+    return sequences
+
+
+def _check_count(values: Tensor, labels: Tensor) -> None:
+    if len(values) == len(labels):
+        return
+    hint = ""
+    if values.dim() > 2 and values.shape[1] == len(labels):
+        hint = ": these look time first, and arrays are samples first, X.transpose(0, 1) (numpy: X.swapaxes(0, 1))"
+    raise DataError(f"{len(values)} samples but {len(labels)} labels: each sample needs exactly one{hint}")
+
+
+def _scale(values: Tensor, scale: float | None) -> float:
+    if scale is None and values.dtype == torch.uint8 and int(values.max()) > 1:
+        raise UserError(
+            f"inputs are uint8 with values up to {int(values.max())}: say scale=1/255 for pixels, or scale=1 to keep "
+            "them"
+        )
+    if scale is not None and not 0 < scale < float("inf"):
+        raise DataError(f"scale must be positive and finite, got {scale}")
+    return 1.0 if scale is None else float(scale)
+
+
+def _check_lengths(lengths: Any, values: Tensor) -> Tensor:
+    steps = torch.as_tensor(np.asarray(lengths) if not isinstance(lengths, Tensor) else lengths)
+    if steps.is_floating_point() or steps.shape != (len(values),):
+        raise ShapeError(
+            f"lengths are one whole number for each of {len(values)} sequences, got {steps.dtype} {list(steps.shape)}"
+        )
+    if not 1 <= int(steps.min()) <= int(steps.max()) <= values.shape[1]:
+        raise ShapeError(f"lengths must be 1 to {values.shape[1]}, got {int(steps.min())} to {int(steps.max())}")
+    return steps.to(torch.int64)

@@ -1,0 +1,114 @@
+"""How samples become batches in any ``torch.utils.data.DataLoader``: static ones ``[B, …]``, sequences ``[T, B, …]``.
+
+The data sets of this package hand out whole batches (``__getitems__``), which torch's default would take for a list of
+samples, and it would stack sequences batch first. Types of their own tell it what is what: they are entered into
+``default_collate_fn_map``, where torch has others add theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from spikelfp.data.sequences import Sequences
+from spikelfp.errors import ShapeError
+
+
+class Whole(Tensor):
+    """Inputs ``[B, …]`` of a batch that is whole already; in every operation a plain tensor."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
+class Frames(Tensor):
+    """One sequence ``[T, …]``, a sample; in every operation a plain tensor."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
+class Fetched(tuple[Any, Tensor]):
+    """A whole batch ``(inputs, labels)``: what ``__getitems__`` of this package's data sets returns."""
+
+    def plain(self) -> tuple[Any, Tensor]:
+        """The pair with inputs of an ordinary type."""
+        x, labels = self
+        return x.as_subclass(Tensor) if isinstance(x, Whole) else x, labels
+
+
+def fetched(x: Any, labels: Tensor) -> Fetched:
+    """Make a whole batch of inputs (a tensor ``[B, …]``, or what stands for sequences) and labels ``[B]``."""
+    return Fetched((x.as_subclass(Whole) if isinstance(x, Tensor) else x, labels))
+
+
+def collate(samples: Any) -> tuple[Any, Any]:
+    """Put samples ``([T, …], label)`` together as sequences: for ``DataLoader(…, collate_fn=data.collate)``.
+
+    Args:
+        samples: pairs of a sequence, time first and of any length, and its label; or a batch that a data set of this
+            package has put together.
+
+    Returns:
+        :class:`~spikelfp.data.Sequences` ``[T, B, …]``, padded with zeros to the longest, and the labels ``[B]``.
+
+    Raises:
+        ShapeError: for samples that are no such pairs, or whose steps have different shapes.
+    """
+    if isinstance(samples, Fetched):
+        return samples.plain()
+    if not all(isinstance(sample, (tuple, list)) and len(sample) == 2 for sample in samples):
+        raise ShapeError("a sample to collate is a pair ([T, …], label), one of these is not")
+    frames, labels = zip(*samples, strict=True)
+    return joined([torch.as_tensor(each) for each in frames]), default_collate(list(labels))
+
+
+def joined(frames: Sequence[Tensor]) -> Sequences:
+    """Put sequences ``[T_i, …]`` side by side, ``[T, B, …]`` with zeros behind their ends.
+
+    Raises:
+        ShapeError: for none, sequences without steps, or steps of different shapes.
+    """
+    shapes = {tuple(each.shape[1:]) for each in frames}
+    if len(shapes) != 1 or any(each.dim() < 1 or len(each) == 0 for each in frames):
+        found = sorted({str(tuple(each.shape)) for each in frames})
+        raise ShapeError(f"sequences [T, …] of one batch have steps of one shape and at least one, got {found}")
+    plain = [each.as_subclass(Tensor) for each in frames]
+    steps = torch.tensor([len(each) for each in plain])
+    length = int(steps.max())
+    if plain[0].is_sparse:
+        whole = [torch.sparse_coo_tensor(s._indices(), s._values(), (length, *s.shape[1:])) for s in plain]
+        values = torch.stack(whole, 1).coalesce()
+    else:
+        values = plain[0].new_zeros(length, len(plain), *plain[0].shape[1:])
+        for column, each in enumerate(plain):
+            values[: len(each), column] = each
+    return Sequences(values, None if bool((steps == length).all()) else steps)
+
+
+def _whole(batch: Any, *, collate_fn_map: Any = None) -> Any:
+    """What torch's default makes of something that begins with inputs of a whole batch."""
+    if isinstance(batch, Fetched):
+        return batch.plain()
+    if all(isinstance(each, Tensor) for each in batch):
+        return torch.stack([each.as_subclass(Tensor) for each in batch])
+    raise ShapeError(
+        "a sample of this data set is a whole batch of sequences, and those are not put together again: let "
+        "__getitem__ return ([T, …], label), or __getitems__ the batch"
+    )
+
+
+def _sequences(batch: Any, *, collate_fn_map: Any = None) -> Sequences:
+    return joined(batch)
+
+
+def whole_batches(*types: type) -> None:
+    """Make torch's default leave batches alone whose inputs are of these types."""
+    default_collate_fn_map.update(dict.fromkeys(types, _whole))
+
+
+whole_batches(Whole, Sequences)
+default_collate_fn_map[Frames] = _sequences
