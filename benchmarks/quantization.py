@@ -29,7 +29,7 @@ from benchmarks.tables import rows
 from spikelfp import data
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.training.config import FLOAT, RunConfig
-from spikelfp.training.run import make_trainer
+from spikelfp.training.run import make_evaluator, make_trainer
 
 BITS = (8, 4, 2)
 AFTER = "LFP, quantised after training"
@@ -69,7 +69,7 @@ def quantised_after(net: torch.nn.Module, bits: int, config: RunConfig, splits: 
     """Test accuracy of a copy of ``net`` with its weights on grids."""
     twin = copy.deepcopy(net)
     WeightGrids(twin, Quantization(bits))
-    return make_trainer(twin, config.resolved(len(splits.train))).evaluate(splits.test).accuracy
+    return make_evaluator(twin, config.resolved(len(splits.train))).evaluate(splits.test).accuracy
 
 
 def measure(settings: dict[str, Any], seeds: int, bits: tuple[int, ...] = BITS) -> Accuracies:

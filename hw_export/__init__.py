@@ -8,8 +8,11 @@ from hw_export.quantize import QuantizedNetwork, compare, fold_batchnorm, quanti
 from hw_export.targets import TARGETS
 from hw_export.updates import UpdateRecorder, follow, replay
 from hw_export.verify import verify
+from spikelfp.suggest import public_names
 
 __all__ = [
     "TARGETS", "Arithmetic", "IntegerNetwork", "IntegerSimulator", "QuantizedNetwork", "UpdateRecorder", "build",
     "compare", "fold_batchnorm", "follow", "from_nir", "migrate", "quantize", "replay", "to_nir", "verify",
 ]  # fmt: skip
+
+public_names(globals())

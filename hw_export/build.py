@@ -32,7 +32,7 @@ from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.files import write_text
 from spikelfp.registry import check_name
 from spikelfp.training.batch import counting_steps, lengths_of
-from spikelfp.training.config import RunConfig
+from spikelfp.training.config import FLOAT, RunConfig
 from spikelfp.training.run import load_run
 from spikelfp.training.state import predict
 
@@ -83,6 +83,11 @@ def build(
     facts = {name: getattr(config, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
     if bits is None and not is_trained(loaded.net):
         bits = TARGETS[target].default_bits
+    chosen = {"clip": clip != "mse", "per-channel": per_channel, "power-of-two": power_of_two}
+    if is_trained(loaded.net) or bits == FLOAT:
+        has = "the network keeps those it was trained with" if is_trained(loaded.net) else f"--bits {FLOAT} has none"
+        for name in (name for name, given in chosen.items() if given):
+            raise UserError(f"--{name} belongs to scales that are chosen at the export, but {has}: leave it out")
     return write_export(
         loaded.net,
         shown,

@@ -23,7 +23,7 @@ from spikelfp.command import FAILED, OK, new_app, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import write_text
 
-app = new_app("Take trained spiking networks to other simulators and to chips.")
+app = new_app("Take trained spiking networks to other simulators and to chips.", "hw-export")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 

@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from spikelfp import analysis, data, errors, interop, methods, models, nn, quantized, rewards, rules
 from spikelfp.convert import convert
 from spikelfp.propagation import propagate
+from spikelfp.suggest import public_names
 from spikelfp.training import TemporalTrainer, Trainer
 
 __version__ = "0.1.0"
@@ -21,3 +22,5 @@ __all__ = [
     "TemporalTrainer", "Trainer", "__version__", "analysis", "convert", "data", "errors", "interop", "methods",
     "models", "nn", "propagate", "quantized", "rewards", "rules",
 ]  # fmt: skip
+
+public_names(globals())

@@ -15,7 +15,17 @@ from rich.table import Table
 
 import spikelfp
 from spikelfp import cli_data, kernels
-from spikelfp.command import FAILED, INTERRUPTED, OK, USER_MISTAKE, new_app, options_from, print_json, run_app
+from spikelfp.command import (
+    FAILED,
+    INTERRUPTED,
+    OK,
+    USER_MISTAKE,
+    GroupedCommand,
+    new_app,
+    options_from,
+    print_json,
+    run_app,
+)
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
 from spikelfp.data.names import without_folder
@@ -26,13 +36,13 @@ from spikelfp.report import write_report
 from spikelfp.training.config import RunConfig
 from spikelfp.training.early import EarlyReadout, early_readout
 from spikelfp.training.folder import Folder, read_config, read_options
-from spikelfp.training.mapping import from_mapping
+from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 from spikelfp.training.parallel import WorkerLost, World
 from spikelfp.training.places import settled
 from spikelfp.training.run import Interrupted, load_run, train
 from spikelfp.training.summary import PACKAGES
 
-app = new_app("Train spiking neural networks without surrogate gradients.")
+app = new_app("Train spiking neural networks without surrogate gradients.", "spikelfp")
 app.add_typer(cli_data.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
@@ -42,7 +52,15 @@ CacheDir = Annotated[
 ]
 
 
-@app.command("train")
+EXAMPLES = """\b
+Examples:
+  spikelfp train --data mnist --model lif-mlp --hidden 1000 --steps 15 --epochs 3 --out runs/mnist
+  spikelfp train --out runs/mnist --resume
+  spikelfp train --data mnist --method surrogate --surrogate atan --slope 2 --out runs/surrogate
+"""
+
+
+@app.command("train", cls=GroupedCommand, epilog=EXAMPLES)
 @options_from(RunConfig)
 def train_command(
     options: dict[str, Any],
@@ -56,12 +74,13 @@ def train_command(
 ) -> int:
     """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
     world = World.of_environment()
-    values = read_options(config) if config else {}
+    values, recorded = (read_options(config), is_record(read_mapping(config))) if config else ({}, False)
     if resume and out and not config and Folder(Path(out)).config.is_file():
         # An option that is not given again is the one the run was started with.
-        values = asdict(read_config(Folder(Path(out)))[0])
+        values, recorded = asdict(read_config(Folder(Path(out)))[0]), True
+    given = options.keys() if recorded else values.keys() | options.keys()
     values |= options
-    chosen = settled(from_mapping(values, config or "the command line"))
+    chosen = settled(from_mapping(values, config or "the command line", given=given, recorded=recorded))
     name = without_folder(chosen.data).replace(":", "-")
     folder = Folder(Path(out or f"runs/{name}-{chosen.model}-{chosen.method}"))
     console = Console(stderr=True, quiet=quiet or not world.leads)

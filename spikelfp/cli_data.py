@@ -58,7 +58,7 @@ def show_command(
     as_json: Json = False,
 ) -> int:
     """Draw a recording: its events, their rate over time, and what a network gets to see of them."""
-    wanted = RunConfig(steps=steps, window=window, transforms=transforms)
+    wanted = RunConfig(data=f"folder:{what}", steps=steps, window=window, transforms=transforms)
     if Path(what).is_file():
         if index is not None or label is not None:
             raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")

@@ -2,26 +2,63 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
+from importlib.metadata import version
 from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from spikelfp.errors import NonFiniteError, UserError
+from spikelfp.suggest import nearest
 
 OK, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
-def new_app(about: str) -> typer.Typer:
-    """An empty command line; its errors are left to :func:`run_app`."""
-    return typer.Typer(
+def new_app(about: str, prog: str | None = None) -> typer.Typer:
+    """An empty command line; its errors are left to :func:`run_app`.
+
+    Args:
+        about: help text.
+        prog: name of the program, for its ``--version``; ``None`` for a part of another one.
+    """
+    app = typer.Typer(
         help=about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
     )
+    if prog is not None:
+
+        def show(wanted: bool) -> None:
+            if wanted:
+                print(f"{prog} {version('spikelfp')}")
+                raise typer.Exit
+
+        def options(shown: bool = False) -> None: ...
+
+        help_text = "print the version and exit"
+        options.__doc__ = about
+        options.__annotations__["shown"] = Annotated[
+            bool, typer.Option("--version", help=help_text, callback=show, is_eager=True)
+        ]
+        app.callback()(options)
+    return app
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its options in the sections that they name (``rich_help_panel``)."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or "run", []).append(record)
+        for name in sections:
+            with formatter.section(f"Options: {name}"):
+                formatter.write_dl(sections[name])
 
 
 def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, quiet: bool = False) -> None:
@@ -66,8 +103,8 @@ def print_json(value: Mapping[str, Any]) -> None:
 def options_from(config: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: add an option for every field of the dataclass ``config`` to a typer command.
 
-    The command takes a keyword ``options``, a dict of the fields the user gave. Help texts, defaults and
-    valid names are those of the fields.
+    The command takes a keyword ``options``, a dict of the fields the user gave. Help texts, defaults, valid names,
+    sections and owners are those of the fields.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,7 +126,7 @@ def options_from(config: type) -> Callable[[Callable[..., Any]], Callable[..., A
         wrapper.__doc__ = command.__doc__
         wrapper.__name__ = command.__name__
         wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            own + extra
+            [*extra, *own]
         )
         wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
         return wrapper
@@ -109,22 +146,32 @@ def _annotation(f: Field[Any]) -> Any:
         if kind == "bool"
         else str(f.default)
     )
-    flag = "--" + f.name.replace("_", "-")
+    flag, group = "--" + f.name.replace("_", "-"), f.metadata["group"]
+    owner = f.metadata["owner"]
+    if owner is not None:
+        text += f"; belongs to {owner.name}"
     if kind == "bool":
-        return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=default)]
+        return Annotated[
+            bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=default, rich_help_panel=group)
+        ]
     # Text for every kind: the configuration reads the values, whichever way they come, and names a bad one.
     metavar = {"tuple[int, ...]": "INT,INT,…"}.get(kind, kind.upper().replace("STR", "NAME" if names else "TEXT"))
-    return Annotated[str | None, typer.Option(flag, help=text, show_default=default, metavar=metavar)]
+    return Annotated[
+        str | None, typer.Option(flag, help=text, show_default=default, metavar=metavar, rich_help_panel=group)
+    ]
 
 
 def _with_suggestion(error: Any) -> str:
-    """A usage error as one line, with the nearest valid command named."""
+    """A usage error as one line, with the nearest valid command or option named."""
     text = " ".join(str(error.format_message()).split())
     context = getattr(error, "ctx", None)
+    if text.startswith("No such option") and context is not None:
+        wrong = error.option_name
+        options = [flag for p in context.command.params for flag in (*p.opts, *p.secondary_opts) if flag[:2] == "--"]
+        near = nearest(wrong, options)
+        return f"there is no option {wrong}: " + (f"did you mean {near}?" if near else "--help lists them all")
     if text.startswith("No such command") and "Did you mean" not in text and context is not None:
         commands = list(getattr(context.command, "commands", {}))
-        near = difflib.get_close_matches(text.split("'")[1], commands, n=1, cutoff=0.4)
-        text = f"{text.rstrip('.')}" + (
-            f": did you mean {near[0]!r}?" if near else f": choose from {', '.join(commands)}"
-        )
+        near = nearest(text.split("'")[1], commands)
+        text = f"{text.rstrip('.')}" + (f": did you mean {near!r}?" if near else f": choose from {', '.join(commands)}")
     return text

@@ -18,6 +18,10 @@ class UnknownNameError(UserError):
     """A name that no registry holds; the text suggests the nearest valid one."""
 
 
+class KeywordError(UserError, TypeError):
+    """A keyword that a function or class does not have; the text suggests the nearest one."""
+
+
 class DataError(UserError):
     """A data file that is missing, truncated, foreign or inconsistent."""
 
@@ -36,6 +40,10 @@ class SaveError(UserError, OSError):
 
 class NonFiniteError(ArithmeticError):
     """The first NaN or infinity seen in training: which tensor of which layer, at which step."""
+
+
+class LearningWarning(UserWarning):
+    """A choice with which a network will hardly learn, or learn in part only; the text says what will happen."""
 
 
 class SignWarning(UserWarning):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from spikelfp.errors import UnknownNameError
+from spikelfp.suggest import nearest
 
 T = TypeVar("T")
 
@@ -14,9 +14,8 @@ T = TypeVar("T")
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
     """The error for ``name``, with the nearest of the ``valid`` names suggested."""
     names = sorted(valid)
-    same = [known for known in names if known.casefold() == str(name).casefold()]
-    near = same or difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, names)
+    hint = "" if near is None else f"did you mean {near!r}? "
     return UnknownNameError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(names)}")
 
 
@@ -41,17 +40,28 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that files its object under ``name``; a name is given once."""
+    def register(self, name: str, **facts: Any) -> Callable[[T], T]:
+        """Decorator that files its object under ``name``; a name is given once.
+
+        Args:
+            name: the entry's name.
+            **facts: anything that is to be known about the entry without making it (:meth:`fact`).
+        """
 
         def add(entry: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.kind} {name!r} is registered already")
-            self._entries[name] = entry
+            self._entries[name], self._facts[name] = entry, facts
             return entry
 
         return add
+
+    def fact(self, name: str, fact: str) -> Any:
+        """The ``fact`` that the entry ``name`` was registered with; ``None`` where nothing was said."""
+        self[name]
+        return self._facts[name].get(fact)
 
     def __getitem__(self, name: str) -> T:
         try:
@@ -67,3 +77,6 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind!r}: {', '.join(self)})"

@@ -14,7 +14,7 @@ from hw_export.updates.recorder import UpdateRecorder
 from spikelfp.errors import UserError
 from spikelfp.registry import check_name
 from spikelfp.training.optimizer import optimizers
-from spikelfp.training.run import load_run, make_trainer
+from spikelfp.training.run import load_run, make_evaluator, make_trainer
 from spikelfp.training.temporal import TemporalTrainer
 
 ONLINE_LR = 0.01
@@ -79,7 +79,7 @@ def record_run(
         accumulate=1,
     )
     net = loaded.net
-    examiner = make_trainer(net, replace(config, batch_size=EVALUATION_BATCH))
+    examiner = make_evaluator(net, replace(config, batch_size=EVALUATION_BATCH))
     shown = shown_samples(config, splits.test, SAMPLES, input_scale)
     made = integers_of(net, bits, clip, None if shown.integers() is None else shown.scale)
     if input_scale is not None and made.input_scale is None:
@@ -112,7 +112,8 @@ def record_run(
         trainer.fit(splits.train, epochs, after_step=after_step)
         seconds = perf_counter() - start
     image = recorder.image()
-    integers = make_trainer(image.to_net(net), replace(config, batch_size=EVALUATION_BATCH, weight_bits=32))
+    floats = replace(config, batch_size=EVALUATION_BATCH).in_floats()
+    integers = make_evaluator(image.to_net(net), floats)
     return {
         "out": str(out),
         "steps": recorder.steps,

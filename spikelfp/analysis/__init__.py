@@ -1,5 +1,8 @@
 """Looking into networks."""
 
 from spikelfp.analysis.spikes import record, spike_rates
+from spikelfp.suggest import public_names
 
 __all__ = ["record", "spike_rates"]
+
+public_names(globals())

@@ -2,5 +2,8 @@
 
 from spikelfp.convert.entry import convert
 from spikelfp.convert.network import Converted
+from spikelfp.suggest import public_names
 
 __all__ = ["Converted", "convert"]
+
+public_names(globals())

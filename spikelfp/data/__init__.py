@@ -13,6 +13,7 @@ from spikelfp.data.registry import datasets
 from spikelfp.data.samples import Samples
 from spikelfp.data.sequences import Sequences
 from spikelfp.data.splits import DataSplits
+from spikelfp.suggest import public_names
 
 __all__ = [
     "ArrayDataset",
@@ -39,3 +40,5 @@ __all__ = [
     "load_events",
     "rate",
 ]
+
+public_names(globals())

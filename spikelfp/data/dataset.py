@@ -79,6 +79,13 @@ class ArrayDataset(Samples):
         if images.is_floating_point():
             _check_finite(images)
 
+    def __repr__(self) -> str:
+        classes = "" if self.classes is None else f", {self.classes} classes"
+        changed = "" if self.scale == 1 else f", scale={self.scale:.6g}"
+        changed += "" if self.standardization is None else ", standardized"
+        kind = str(self.images.dtype).removeprefix("torch.")
+        return f"ArrayDataset({len(self)} samples of {self.shape}, {kind}{classes}{changed})"
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Sample ``index`` as (float32 ``[...]``, int64 ``[]``)."""
         images, labels = self.__getitems__([index])
@@ -156,6 +163,9 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
                 f"padding must be 0 to {min(shape[2:]) - 1} for images of {shape[2]} x {shape[3]} pixels, "
                 f"got {self.padding}"
             )
+
+    def __repr__(self) -> str:
+        return f"Augmented({self.data!r}, flip={self.flip}, padding={self.padding})"
 
     def __len__(self) -> int:
         return len(self.data)

@@ -38,6 +38,14 @@ class Sequences:
                 f"lengths must be 1 to {steps}, got {int(self.lengths.min())} to {int(self.lengths.max())}"
             )
 
+    def __repr__(self) -> str:
+        steps, samples, *shape = self.values.shape
+        kind = str(self.values.dtype).removeprefix("torch.") + (", sparse" if self.values.is_sparse else "")
+        lengths = ""
+        if self.lengths is not None and samples:
+            lengths = f", lengths {int(self.lengths.min())} to {int(self.lengths.max())}"
+        return f"Sequences({steps} steps of {samples} samples of {tuple(shape)}{lengths}, {kind}, {self.values.device})"
+
     def __len__(self) -> int:
         """Samples of the batch."""
         return self.values.shape[1]

@@ -51,6 +51,14 @@ class DataSplits:
                 raise DataError(f"{self.name} {part}: samples of shape {data.shape}, expected {self.shape}")
             check_labels(data.labels, self.classes, f"{self.name} {part}")
 
+    def __repr__(self) -> str:
+        shown = ", ".join(self.class_names[:4]) + (", …" if self.classes > 4 else "")
+        lines = [f"DataSplits({self.name!r}, samples of {self.shape}, {self.classes} classes: {shown}"]
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        lines += [f"  {part + ':':<12}{data!r}" for part, data in parts.items() if data is not None]
+        lines += [f"  skipped:    {len(self.skipped)} that could not be read"] if self.skipped else []
+        return "\n".join(lines) + ")"
+
     def with_validation(self, fraction: float, seed: int) -> DataSplits:
         """The same data with a stratified part of the training samples held out for validation.
 

@@ -17,5 +17,8 @@ from spikelfp.interop.norse_reset import DelayedSubtract
 from spikelfp.interop.refusal import ConversionError
 from spikelfp.interop.snntorch_export import to_snntorch
 from spikelfp.interop.snntorch_import import from_snntorch
+from spikelfp.suggest import public_names
 
 __all__ = ["ConversionError", "DelayedSubtract", "from_norse", "from_snntorch", "to_norse", "to_snntorch"]
+
+public_names(globals())

@@ -9,8 +9,10 @@ from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
 from spikelfp.models.checks import check_shape, check_sizes, pooling, spatial
 from spikelfp.models.parts import noisy
+from spikelfp.suggest import checked_keywords
 
 
+@checked_keywords()
 def mlp(sizes: Sequence[int], *, activation: Activation = "relu", noise: float = 0.0) -> nn.Sequential:
     """Dense layers with an activation between them. Takes ``[T, B, sizes[0]]`` or images of as many pixels.
 
@@ -24,6 +26,7 @@ def mlp(sizes: Sequence[int], *, activation: Activation = "relu", noise: float =
     return nn.Sequential(nn.Flatten(), *layers[:-1])
 
 
+@checked_keywords()
 def lenet(
     shape: Sequence[int] = (1, 28, 28),
     classes: int = 10,

@@ -8,8 +8,10 @@ from typing import Any
 
 from spikelfp import nn
 from spikelfp.models.checks import check_shape, check_sizes, pooling, spatial
+from spikelfp.suggest import checked_keywords
 
 
+@checked_keywords(nn.LIF)
 def lif_mlp(sizes: Sequence[int], *, bias: bool = True, **neuron: Any) -> nn.Sequential:
     """Dense layers, each followed by LIF neurons: ``Linear, LIF, Linear, LIF, …`` (A.6.4).
 
@@ -24,6 +26,7 @@ def lif_mlp(sizes: Sequence[int], *, bias: bool = True, **neuron: Any) -> nn.Seq
     return nn.Sequential(*layers)
 
 
+@checked_keywords(nn.LIF)
 def lif_lenet(
     shape: Sequence[int] = (1, 28, 28), classes: int = 10, *, pool: str = "max", bias: bool = True, **neuron: Any
 ) -> nn.Sequential:

@@ -8,8 +8,10 @@ from typing import Any
 from spikelfp import nn
 from spikelfp.models.checks import check_shape, check_width, pooling, spatial
 from spikelfp.models.parts import he
+from spikelfp.suggest import checked_keywords
 
 
+@checked_keywords(nn.LIF)
 def lif_conv(
     shape: Sequence[int] = (2, 34, 34),
     classes: int = 10,

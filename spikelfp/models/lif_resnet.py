@@ -12,8 +12,10 @@ from spikelfp import nn
 from spikelfp.models.checks import check_shape, check_width
 from spikelfp.models.parts import he
 from spikelfp.models.resnet import RESNET18, is_large, stages
+from spikelfp.suggest import checked_keywords
 
 
+@checked_keywords(nn.LIF)
 def lif_resnet18(
     shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, stem: str = "auto", width: int = 64, **neuron: Any
 ) -> nn.Sequential:

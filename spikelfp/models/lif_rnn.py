@@ -11,11 +11,13 @@ import torch
 from spikelfp import nn
 from spikelfp.models.checks import check_sizes
 from spikelfp.models.parts import he
+from spikelfp.suggest import checked_keywords
 
 GAIN = 3.0
 """Times the initial weights of He et al. 2015 in front of hidden neurons."""
 
 
+@checked_keywords(nn.LIF)
 def lif_rnn(sizes: Sequence[int], *, bias: bool = True, **neuron: Any) -> nn.Sequential:
     """Hidden layers whose spikes return to them one step later, and a dense output: ``Linear, RecurrentLIF, …, Linear,
     LIF``.

@@ -9,8 +9,10 @@ from spikelfp import nn
 from spikelfp.models.checks import check_image, check_width, pooling
 from spikelfp.models.parts import he
 from spikelfp.models.vgg import VGG_LIKE
+from spikelfp.suggest import checked_keywords
 
 
+@checked_keywords(nn.LIF)
 def lif_vgg_like(
     shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, pool: str = "max", width: int = 32, **neuron: Any
 ) -> nn.Sequential:

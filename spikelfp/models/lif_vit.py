@@ -8,8 +8,10 @@ from typing import Any
 from spikelfp import nn
 from spikelfp.models.parts import he
 from spikelfp.models.vit import check_depth, patches
+from spikelfp.suggest import checked_keywords
 
 
+@checked_keywords(nn.LIF)
 def lif_vit(
     shape: Sequence[int] = (3, 32, 32),
     classes: int = 10,

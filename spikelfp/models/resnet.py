@@ -12,6 +12,7 @@ from spikelfp.models.activations import Activation, maker
 from spikelfp.models.checks import check_shape, check_width
 from spikelfp.models.parts import he_convolutions_, noisy
 from spikelfp.registry import check_name
+from spikelfp.suggest import checked_keywords
 
 STEMS = ("auto", "7x7", "3x3")
 """How a network begins; ``auto`` is ``7x7`` for images of at least 64×64, else ``3x3``."""
@@ -20,6 +21,7 @@ RESNET34 = (3, 4, 6, 3)
 """Blocks of each of the four stages."""
 
 
+@checked_keywords()
 def resnet18(
     shape: Sequence[int] = (3, 224, 224),
     classes: int = 1000,
@@ -42,6 +44,7 @@ def resnet18(
     return _resnet(RESNET18, shape, classes, activation, noise, stem, width)
 
 
+@checked_keywords()
 def resnet34(
     shape: Sequence[int] = (3, 224, 224),
     classes: int = 1000,

@@ -8,6 +8,7 @@ from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
 from spikelfp.models.checks import check_image, check_width
 from spikelfp.models.parts import he_convolutions_, noisy
+from spikelfp.suggest import checked_keywords
 
 VGG_LIKE = ((1, 2), (4, 4), (8, 8))
 """Channels of each block of "VGG-like", in units of its width."""
@@ -15,6 +16,7 @@ VGG16 = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
 """Channels of each block of VGG-16, in units of its width."""
 
 
+@checked_keywords()
 def vgg_like(
     shape: Sequence[int] = (3, 32, 32),
     classes: int = 10,
@@ -42,6 +44,7 @@ def vgg_like(
     return he_convolutions_(nn.Sequential(*layers))
 
 
+@checked_keywords()
 def vgg16(
     shape: Sequence[int] = (3, 224, 224),
     classes: int = 1000,

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.models.checks import check_shape
+from spikelfp.suggest import checked_keywords
 
 
+@checked_keywords()
 def vit(
     shape: Sequence[int] = (3, 32, 32),
     classes: int = 10,

@@ -33,6 +33,7 @@ from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, Ma
 from spikelfp.nn.skip import Concat, Identity, Sum
 from spikelfp.nn.synaptic import Synaptic
 from spikelfp.nn.tokens import ClassToken, FirstToken, MeanToken, PositionEmbedding, ToTokens
+from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
     "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d",
@@ -42,3 +43,6 @@ __all__ = [
     "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "ToTokens", "TokenNorm",
     "check_recomputable", "constant", "leaves", "recomputed", "sample_slice", "sign_complaints", "time_slice",
 ]  # fmt: skip
+
+check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))
+public_names(globals())

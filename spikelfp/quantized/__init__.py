@@ -4,5 +4,9 @@ from spikelfp.quantized.grid import Grid
 from spikelfp.quantized.network import WeightGrids
 from spikelfp.quantized.options import UPDATES, Quantization
 from spikelfp.quantized.scale import CLIPS, choose_scale
+from spikelfp.suggest import check_constructors, public_names
 
 __all__ = ["CLIPS", "UPDATES", "Grid", "Quantization", "WeightGrids", "choose_scale"]
+
+check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))
+public_names(globals())

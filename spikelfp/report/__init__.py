@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spikelfp.suggest import public_names
+
 if TYPE_CHECKING:  # matplotlib, which draws, takes long to import
     from spikelfp.data.events import Events, EventSplits, Pipeline, Sensor
 
@@ -91,3 +93,5 @@ def show_events(
 
 
 __all__ = ["show_events", "show_file", "show_recording", "write_report"]
+
+public_names(globals())

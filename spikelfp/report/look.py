@@ -19,7 +19,7 @@ from spikelfp.training import TemporalTrainer
 from spikelfp.training.batch import Batch, mask_of
 from spikelfp.training.early import so_far
 from spikelfp.training.evaluation import evaluating
-from spikelfp.training.run import RATE_SAMPLES, make_trainer
+from spikelfp.training.run import RATE_SAMPLES, make_evaluator
 from spikelfp.training.state import scores
 
 SECONDS_FOR_RATES, SECONDS_FOR_ERRORS = 2.5, 5.0
@@ -34,7 +34,7 @@ WRONG = 9
 
 def look(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
     """Show the network test samples and add what it does to the ``facts``."""
-    trainer = make_trainer(net, replace(facts.config, device="auto"))
+    trainer = make_evaluator(net, replace(facts.config, device="auto"))
     facts.class_names, facts.test_samples = splits.class_names, len(splits.test)
     with evaluating(trainer.net, trainer.seed, trainer.device):
         facts.sample, spikes, is_output = _sample(trainer, splits.test)

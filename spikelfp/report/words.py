@@ -8,6 +8,7 @@ from dataclasses import fields
 
 from spikelfp.data.names import is_event_data, without_folder
 from spikelfp.training.config import FLOAT, RunConfig
+from spikelfp.training.owners import owner_of
 
 DATA = {
     "digits": "handwritten digits",
@@ -160,7 +161,9 @@ def command(config: RunConfig, name: str) -> list[str]:
     for f in fields(RunConfig):
         value = getattr(config, f.name)
         first = f.name in ("data", "model", "method")
-        if f.name in PLACES or value is None or (value == getattr(defaults, f.name) and not first):
+        owner = owner_of(f)
+        used = owner is None or owner.holds(config)
+        if not used or f.name in PLACES or value is None or (value == getattr(defaults, f.name) and not first):
             continue
         if f.name == "data":
             value = without_folder(value)

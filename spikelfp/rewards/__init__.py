@@ -27,6 +27,7 @@ from spikelfp.rewards.metric import FromMetric
 from spikelfp.rewards.perturbation import Perturbation
 from spikelfp.rewards.regression import AbsoluteError, Huber, SpikeRate, SquaredError
 from spikelfp.rewards.sequence import CountSoftmax, SpikeSequence, SpikeSequenceV1
+from spikelfp.suggest import check_constructors, public_names
 
 rewards: Registry[Callable[[], Reward]] = Registry("reward")
 rewards.register("spike-sequence")(SpikeSequence)
@@ -64,3 +65,6 @@ __all__ = [
     "initial_reward",
     "rewards",
 ]
+
+check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))
+public_names(globals())

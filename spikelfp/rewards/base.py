@@ -27,6 +27,9 @@ class Reward(ABC):
 
     of_parts = True
     """Whether the steps of a part of a sequence are enough to tell their reward."""
+    suits: str = "any"
+    """Outputs that the reward is made for: ``spikes`` (it counts them), ``linear`` (it is multiplied with the output,
+    so that a neuron which did not fire gets none), or ``any``."""
 
     def __call__(self, outputs: Tensor, labels: Any, mask: Tensor | None = None) -> Tensor:
         outputs = outputs.detach()

@@ -21,6 +21,8 @@ class Binary(GlobalReward):
     Raises :class:`~spikelfp.errors.ShapeError` for more than one output or a label that is neither 0 nor 1.
     """
 
+    suits = "linear"
+
     def __init__(self, convergence: str | Convergence | None = "sigmoid", magnitude: bool | None = True) -> None:
         super().__init__(convergence, magnitude)
 

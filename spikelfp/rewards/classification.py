@@ -56,6 +56,8 @@ class Sign(Reward):
 class Softmax(Reward):
     """Table 2 #3: ``r_c = o_c (y_c − softmax(o)_c)``; equals the step of softmax cross-entropy (Theorem 1)."""
 
+    suits = "linear"
+
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
         return outputs * (target.to(outputs.dtype) - outputs.softmax(-1))
 
@@ -66,6 +68,8 @@ class Sigmoid(Reward):
     It is also the feedback of v1, eq. 7, and case by case eq. 6: ``o_c (1 − σ(o_c))`` for the right class and
     ``−o_c σ(o_c)`` for the others.
     """
+
+    suits = "linear"
 
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
         return outputs * (target.to(outputs.dtype) - outputs.sigmoid())

@@ -23,6 +23,8 @@ class Regression(Reward):
     Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers, of another shape, or not finite.
     """
 
+    suits = "linear"
+
     def classes(self, scores: Tensor) -> Tensor:
         """Refuse: the outputs are real values."""
         raise no_classes(self)
@@ -76,6 +78,8 @@ class SpikeRate(Reward):
 
     Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers ``[B, C]`` in [0, 1].
     """
+
+    suits = "spikes"
 
     def classes(self, scores: Tensor) -> Tensor:
         """Refuse: the outputs are rates."""

@@ -19,6 +19,8 @@ class SpikeSequence(Reward):
     r_c[t] = σ(Σ_t |o_c[t] − 1| − T/2) − 1     for the others (they should be silent in half the steps)
     """
 
+    suits = "spikes"
+
     def reward(self, outputs: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         steps, spikes, silent = _counts(outputs, mask)
         half = steps / 2
@@ -36,6 +38,8 @@ class SpikeSequenceV1(Reward):
 
     whole_steps: take ``⌊T/2⌋`` for ``T/2``, as the published code does (the same for even ``T``).
     """
+
+    suits = "spikes"
 
     def __init__(self, whole_steps: bool = False) -> None:
         self.whole_steps = whole_steps
@@ -55,6 +59,8 @@ class CountSoftmax(Reward):
     Table 2 #3 of LFP v3 with counts for outputs and, as in A.4, the same at every step, spike or not. It asks for a
     lead of a few spikes where A.4 asks for spikes in half of all steps.
     """
+
+    suits = "spikes"
 
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
         _check(outputs)

@@ -12,9 +12,13 @@ from spikelfp.rules.surrogate import Surrogate, surrogates
 from spikelfp.rules.switch import HasRule, attach, lending, restore, rules_in, rules_of, using
 from spikelfp.rules.zero import Zero
 from spikelfp.rules.zplusminus import ZPlusMinus
+from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
     "AlphaBeta", "Composite", "Epsilon", "Feedback", "Gamma", "Gradient", "HasRule", "Rule", "RuleOptions",
     "Surrogate", "ZPlusMinus", "Zero", "attach", "epsilon_alphabeta", "epsilon_zplusminus",
     "lending", "restore", "rules", "rules_in", "rules_of", "surrogates", "using",
 ]  # fmt: skip
+
+check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))
+public_names(globals())

@@ -1,5 +1,6 @@
 """Training loops, optimisers, schedules, checkpoints and run folders."""
 
+from spikelfp.suggest import check_constructors, public_names
 from spikelfp.training.device import choose_device
 from spikelfp.training.early import Decisions, EarlyReadout, early_readout
 from spikelfp.training.optimizer import Momentum
@@ -11,3 +12,6 @@ __all__ = [
     "Decisions", "EarlyReadout", "Evaluation", "Momentum", "TemporalTrainer", "Trainer", "WorkerLost", "World",
     "choose_device", "early_readout", "joined",
 ]  # fmt: skip
+
+check_constructors(Momentum)
+public_names(globals())

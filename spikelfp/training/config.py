@@ -10,18 +10,23 @@ from typing import Any, get_args
 import torch
 import yaml
 
-from spikelfp import methods, rules
+from spikelfp import methods, nn, rules
 from spikelfp.data import encodings
 from spikelfp.data.names import check_data_name, data_names, is_event_data
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import METHODS, WARM_UPS, Method
-from spikelfp.models import ModelSpec, activations, build, is_spiking, models
+from spikelfp.methods.base import REDUCTIONS
+from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes
+from spikelfp.models import uses as model_uses
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.registry import check_name
 from spikelfp.rewards import rewards
+from spikelfp.suggest import check_constructors
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
+from spikelfp.training.owners import Condition, Owner, check_owned, one_of, other_than
 from spikelfp.training.schedule import MakeSchedule, schedules
+from spikelfp.training.values import check_within, plain_value
 
 FLOAT = 32
 """Bits of a weight that is not quantised."""
@@ -29,189 +34,543 @@ FLOAT = 32
 AUTO_STEPS = 1000
 """Updates that an automatic number of epochs reaches at least, within 3 to 60 epochs."""
 
-DEFAULT_LR = {("lfp", "adam"): 3e-3, ("surrogate", "adam"): 2e-3, ("gradient", "adam"): 1e-3}
+NORMALIZE = ("sample", "step")
+"""What the largest magnitude of a reward is taken over."""
+
+DEFAULT_LR = {"lfp": 3e-3, "surrogate": 2e-3, "gradient": 1e-3}
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
 
-def option(default: Any, text: str, names: Iterable[str] | None = None, automatic: str = "") -> Any:
-    """A field with its help text, the names it may take, and what ``None`` stands for."""
-    return field(default=default, metadata={"help": text, "names": names, "automatic": automatic})
+GROUPS = ("data", "events", "model", "neuron", "method and rule", "training", "run")
+"""Sections of the options in the help text."""
+
+
+def option(
+    default: Any,
+    text: str,
+    names: Iterable[str] | None = None,
+    automatic: str = "",
+    *,
+    group: str,
+    owner: Owner | None = None,
+    within: str | None = None,
+) -> Any:
+    """A field of a configuration.
+
+    Args:
+        default: its value if nothing is said; ``None``: chosen by :meth:`RunConfig.resolved`.
+        text: help text.
+        names: names that it may take.
+        automatic: words for what ``None`` stands for.
+        group: section of the help text, one of :data:`GROUPS`.
+        owner: what the option belongs to, without which it would do nothing; ``None``: every run uses it.
+        within: interval of a number, such as ``[0, 1)`` or ``(0, ∞)``.
+    """
+    about = {"help": text, "names": names, "automatic": automatic, "group": group, "owner": owner, "within": within}
+    return field(default=default, metadata=about)
+
+
+def _rule_uses(field: str) -> Owner:
+    """Options of rules belong to those that read them; found by trying, so that rules of one's own need not say it."""
+
+    def uses(name: str) -> bool:
+        read = set[str]()
+
+        class Read(rules.RuleOptions):
+            def __getattribute__(self, attribute: str) -> Any:
+                read.add(attribute)
+                return super().__getattribute__(attribute)
+
+        rules.rules[name](Read())
+        return field in read
+
+    return LFP & one_of("rule", lambda: [name for name in rules.rules if uses(name)], rules.rules)
+
+
+def _model_uses(field: str) -> Owner:
+    return one_of("model", lambda: [name for name in models if model_uses(name, field)])
+
+
+def _fires(config: RunConfig) -> bool:
+    """Whether the network has neurons or activations that spike."""
+    by_activation = model_uses(config.model, "activation") and isinstance(
+        activations[config.activation](), nn.Heaviside
+    )
+    return is_spiking(config.model) or by_activation
+
+
+def _warm_up(config: RunConfig) -> str | None:
+    """The method of the first updates, or ``None``."""
+    if not config.warm_up_steps:
+        return None
+    return config.warm_up or ("surrogate" if is_spiking(config.model) else "gradient")
+
+
+def _has_steps(config: RunConfig) -> bool:
+    """Whether the network sees sequences whose steps differ, or remembers from one to the next."""
+    shown = config.encoding != "constant" and (config.steps or 1) > 1
+    return is_event_data(config.data) or is_spiking(config.model) or shown
+
+
+def _warms_up_otherwise(config: RunConfig) -> bool:
+    """Whether a warm-up would train by another method than the rest of the run."""
+    first = config.warm_up or ("surrogate" if is_spiking(config.model) else "gradient")
+    gradients = ("surrogate", "gradient")
+    return first != config.method and (_fires(config) or not (first in gradients and config.method in gradients))
+
+
+def _has_own_momentum(config: RunConfig) -> bool:
+    moved = config.optimizer == "sgd" and config.schedule == "one-cycle" and config.momentum != 0
+    return config.optimizer != "adam" and not moved
+
+
+LFP = one_of("method", ("lfp",))
+GRADIENTS = one_of("method", ("surrogate", "gradient")) | other_than("warm_up_steps", 0)
+EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
+STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
+IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
+VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
+NEURONS = Condition(
+    "models of spiking neurons (--model lif-…)",
+    lambda c: is_spiking(c.model) and model_uses(c.model, "neuron"),
+    ("model",),
+)
+SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
+SURROGATE = SPIKES & Condition(
+    "--method surrogate, or a warm-up by it",
+    lambda c: "surrogate" in (c.method, _warm_up(c)),
+    ("method",),
+)
+STEPS = Condition(
+    "sequences of more than one step (a spiking --model, event data, or --encoding rate, latency or delta with "
+    "--steps)",
+    _has_steps,
+    ("model", "steps", "encoding"),
+)
+SHOWN_STEPS = Condition(
+    "sequences whose steps differ or are remembered (a spiking --model, event data, or another --encoding than "
+    "constant)",
+    lambda c: c.steps in (None, 1) or _has_steps(c),
+    ("model", "encoding"),
+)
+NORMALIZES = one_of("model", lambda: [name for name in models if normalizes(name)])
+FEW_BITS = other_than("weight_bits", FLOAT, "--weight-bits")
+STEP = one_of("schedule", ("step",))
+OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
+OWN_MOMENTUM = Condition(
+    "--optimizer momentum, or sgd with another --schedule than one-cycle, which moves it by itself",
+    _has_own_momentum,
+    ("optimizer", "schedule"),
+)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What ``config.yaml`` of a run folder holds. ``None`` means: chosen by :meth:`resolved`."""
+    """All options of a run, as ``config.yaml`` of a run folder holds them; ``None``: chosen by :meth:`resolved`.
 
-    data: str = option("digits", "data set", data_names)
-    standardize: bool = option(False, "shift and scale each channel to mean 0 and deviation 1 (images)")
-    augment: bool = option(False, "random mirror images and shifts of the training images")
-    window: float | None = option(None, "ms of a step of event data; --steps is then the most", None, "the data set's")
-    events_per_step: int | None = option(None, "events of a step instead; --steps is then the most")
+    Raises:
+        UserError: for a value of the wrong type, out of range or of an unknown name, and for an option that is not at
+            its default and belongs to something that was not chosen (:mod:`spikelfp.training.owners`).
+        KeywordError: for an option that there is not, with the nearest one.
+    """
+
+    data: str = option("digits", "data set", data_names, group="data")
+    standardize: bool = option(
+        False,
+        "shift and scale each channel to mean 0 and deviation 1",
+        group="data",
+        owner=IMAGES & VALUES,
+    )
+    augment: bool = option(False, "random mirror images and shifts of the training images", group="data", owner=IMAGES)
+    encoding: str = option("constant", "from a static input to a sequence", encodings, group="data", owner=STATIC)
+    steps: int | None = option(
+        None,
+        "steps of a sequence",
+        None,
+        "25; 1 for networks without spikes; the data set's for events",
+        group="data",
+        owner=SHOWN_STEPS,
+        within="[1, ∞)",
+    )
+    validation: float = option(
+        0.0,
+        "part of the training set held out to choose the best epoch; the test set is then seen once, at the end",
+        group="data",
+        within="[0, 1)",
+    )
+    window: float | None = option(
+        None,
+        "ms of a step of event data; --steps is then the most",
+        None,
+        "the data set's",
+        group="events",
+        owner=EVENTS,
+    )
+    events_per_step: int | None = option(
+        None,
+        "events of a step instead; --steps is then the most",
+        group="events",
+        owner=EVENTS,
+        within="[1, ∞)",
+    )
     levels: int | None = option(
-        None, "n events of one pixel in one step count as min(n, INT)/INT; 1 makes spikes", None, "the data set's"
+        None,
+        "n events of one pixel in one step count as min(n, INT)/INT; 1 makes spikes",
+        None,
+        "the data set's",
+        group="events",
+        owner=EVENTS,
+        within="[1, ∞)",
     )
     transforms: str | None = option(
-        None, "what is done to events, such as denoise=10000,downsample=2", None, "the data set's"
+        None,
+        "what is done to events, such as denoise=10000,downsample=2",
+        None,
+        "the data set's",
+        group="events",
+        owner=EVENTS,
     )
     augmentations: str = option(
-        "", "what chance does to training sequences of events, such as shift=2,drop=0.1", None, "nothing"
+        "",
+        "what chance does to training sequences of events, such as shift=2,drop=0.1",
+        None,
+        "nothing",
+        group="events",
+        owner=EVENTS,
     )
-    sparse: bool = option(False, "hand sequences of events to the first layer as lists: less memory for many steps")
-    skip_bad: bool = option(False, "leave out recordings that cannot be read, and list them")
-    model: str = option("lif-mlp", "network", models)
-    hidden: tuple[int, ...] = option((1000,), "neurons of the hidden layers, such as 1000,1000 (MLPs, lif-rnn)")
+    sparse: bool = option(
+        False,
+        "hand sequences of events to the first layer as lists: less memory for many steps",
+        group="events",
+        owner=EVENTS,
+    )
+    skip_bad: bool = option(
+        False, "leave out recordings that cannot be read, and list them", group="events", owner=EVENTS
+    )
+    cache_dir: str | None = option(
+        None,
+        "folder of binned recordings",
+        None,
+        "$SPIKELFP_CACHE or ~/.cache/spikelfp/events",
+        group="events",
+        owner=EVENTS,
+    )
+    model: str = option("lif-mlp", "network", models, group="model")
+    hidden: tuple[int, ...] = option(
+        (1000,),
+        "neurons of the hidden layers, such as 1000,1000",
+        group="model",
+        owner=_model_uses("hidden"),
+        within="[1, ∞)",
+    )
     pool: str = option(
-        "max", "pooling of a LeNet, lif-conv or lif-vgg-like; every simulator can run avg", ("max", "avg")
+        "max", "pooling; every simulator can run avg", ("max", "avg"), group="model", owner=_model_uses("pool")
     )
-    activation: str = option("relu", "activation function of networks without spikes", activations)
-    noise: float = option(0.0, "deviation of the noise in front of layers with weights, in training (no spikes)")
+    activation: str = option(
+        "relu",
+        "activation function of networks without spikes",
+        activations,
+        group="model",
+        owner=_model_uses("activation"),
+    )
+    noise: float = option(
+        0.0,
+        "deviation of the noise in front of layers with weights, in training",
+        group="model",
+        owner=_model_uses("noise") & VALUES,
+        within="[0, ∞)",
+    )
     width: int | None = option(
-        None, "channels of the first convolution, or features of a token", None, "the model's own"
+        None,
+        "channels of the first convolution, or features of a token",
+        None,
+        "the model's own",
+        group="model",
+        owner=_model_uses("width"),
+        within="[1, ∞)",
     )
-    bias: bool = option(True, "biases in lif-mlp, lif-lenet, lif-conv and lif-rnn; some chips have none")
-    weight_bits: int = option(FLOAT, f"bits of a weight in the forward pass, 2 (ternary) to 16; {FLOAT} for floats")
+    bias: bool = option(
+        True, "biases of layers with weights; some chips have none", group="model", owner=_model_uses("bias")
+    )
+    weight_bits: int = option(
+        FLOAT, f"bits of a weight in the forward pass, 2 (ternary) to 16; {FLOAT} for floats", group="model"
+    )
     weight_update: str = option(
-        "masters", "updates of quantised weights: to float copies, or rounded onto the grid by chance", UPDATES
+        "masters",
+        "updates of quantised weights: to float copies, or rounded onto the grid by chance",
+        UPDATES,
+        group="model",
+        owner=FEW_BITS,
     )
-    weight_clip: str = option("mse", "how the scales of quantised weights are chosen", CLIPS)
+    weight_clip: str = option(
+        "mse", "how the scales of quantised weights are chosen", CLIPS, group="model", owner=FEW_BITS
+    )
     input_levels: int | None = option(
-        None, "inputs are multiples of 1/INT, and quantised biases behind them too", None, "as the data; 1 for spikes"
+        None,
+        "inputs are multiples of 1/INT, and quantised biases behind them too",
+        None,
+        "as the data; 1 for spikes",
+        group="model",
+        owner=FEW_BITS,
+        within="[1, ∞)",
     )
-    method: str = option("lfp", "where the credit comes from", METHODS)
-    warm_up: str | None = option(
-        None, "method of the first updates (v1 A.6.4)", WARM_UPS, "surrogate for spiking networks, else gradient"
+    beta: float = option(0.9, "decay of the membrane per step, in (0, 1]", group="neuron", owner=NEURONS)
+    threshold: float = option(1.0, "membrane above which a neuron fires", group="neuron", owner=NEURONS)
+    learn_beta: bool = option(
+        False, "the decay learns too, one for each layer of neurons", group="neuron", owner=NEURONS
     )
-    warm_up_steps: int = option(0, "updates by --warm-up before --method takes over, 0 for none")
-    rule: str = option("epsilon", "how a layer splits a reward (lfp)", rules.rules)
-    eps: float = option(1e-6, "stabiliser ε of the rule")
-    alpha: float = option(2.0, "α of the rule alphabeta; its β is α − 1")
-    gamma: float = option(0.25, "γ of the rule gamma")
-    normalize_reward: bool = option(False, "divide the reward between layers by its largest magnitude (A.6.4)")
+    reset: str = option("subtract", "what a spike does to the membrane", get_args(Reset), group="neuron", owner=NEURONS)
+    denominator: str = option(
+        "inflow",
+        "how the reward on a membrane is normalised",
+        get_args(Denominator),
+        group="neuron",
+        owner=NEURONS & LFP,
+    )
+    method: str = option("lfp", "where the credit comes from", METHODS, group="method and rule")
+    reward: str | None = option(
+        None,
+        "reward at the outputs",
+        rewards,
+        "spike-sequence for spiking networks, else softmax",
+        group="method and rule",
+        owner=LFP,
+    )
+    cap_rewards: bool = option(False, "cut positive rewards to 0 (v3, footnote 5)", group="method and rule", owner=LFP)
+    rule: str = option("epsilon", "how a layer splits a reward", rules.rules, group="method and rule", owner=LFP)
+    eps: float = option(
+        1e-6, "stabiliser ε of the rule", group="method and rule", owner=_rule_uses("eps"), within="(0, ∞)"
+    )
+    alpha: float = option(
+        2.0, "α of LFP-αβ; its β is α − 1", group="method and rule", owner=_rule_uses("alpha"), within="[1, ∞)"
+    )
+    gamma: float = option(0.25, "γ of LFP-γ", group="method and rule", owner=_rule_uses("gamma"), within="[0, ∞)")
+    normalize_reward: bool = option(
+        False,
+        "divide the reward between layers by its largest magnitude (A.6.4)",
+        group="method and rule",
+        owner=_rule_uses("normalize"),
+    )
+    normalize_by: str = option(
+        "sample",
+        "the largest magnitude of each sample, or of each of its steps",
+        NORMALIZE,
+        group="method and rule",
+        owner=other_than("normalize_reward", False),
+    )
     statistics: str = option(
         "through",
-        "normalisation layers under lfp: messages pass through mean and variance, or both are constant (v3 eq. 8-10)",
+        "normalisation layers: messages pass through mean and variance, or both are constant (v3 eq. 8-10)",
         ("through", "constant"),
-    )
-    reward: str | None = option(
-        None, "reward at the outputs (lfp)", rewards, "spike-sequence for spiking networks, else softmax"
+        group="method and rule",
+        owner=_rule_uses("constant_statistics") & NORMALIZES,
     )
     loss: str = option(
-        "rate", "cross-entropy (surrogate, gradient) of the outputs of every step, or of spike counts", methods.losses
+        "rate",
+        "cross-entropy of the outputs of every step, or of spike counts",
+        methods.losses,
+        group="method and rule",
+        owner=GRADIENTS,
     )
-    surrogate: str = option("fast-sigmoid", "shape of the surrogate derivative", rules.surrogates)
-    slope: float = option(25.0, "steepness of the surrogate derivative")
-    steps: int | None = option(
-        None, "steps of a sequence", None, "25; 1 for networks without spikes; the data set's for events"
+    surrogate: str = option(
+        "fast-sigmoid",
+        "shape of the surrogate derivative",
+        rules.surrogates,
+        group="method and rule",
+        owner=SURROGATE,
+    )
+    slope: float = option(
+        25.0, "steepness of the surrogate derivative", group="method and rule", owner=SURROGATE, within="(0, ∞)"
+    )
+    reduction: str = option(
+        "mean", "updates of the samples of a batch: their mean, or their sum", REDUCTIONS, group="method and rule"
+    )
+    warm_up: str | None = option(
+        None,
+        "method of the first updates (v1 A.6.4)",
+        WARM_UPS,
+        "surrogate for spiking networks, else gradient",
+        group="method and rule",
+        owner=other_than("warm_up_steps", 0, "--warm-up-steps, its number of updates"),
+    )
+    warm_up_steps: int = option(
+        0,
+        "updates by --warm-up before --method takes over, 0 for none",
+        group="method and rule",
+        owner=OTHER_WARM_UP,
+        within="[0, ∞)",
+    )
+    wake: bool = option(
+        True,
+        "before the first update, scale up the weights of hidden layers that never fire",
+        group="method and rule",
+        owner=SPIKES,
+    )
+    epochs: int | None = option(
+        None,
+        "passes over the training set",
+        None,
+        f"3, or up to 60 on small sets until {AUTO_STEPS} updates",
+        group="training",
+        within="[1, ∞)",
+    )
+    patience: int | None = option(
+        None,
+        "stop when the accuracy on the validation part has not improved for INT epochs",
+        None,
+        "never",
+        group="training",
+        owner=other_than("validation", 0.0),
+        within="[1, ∞)",
+    )
+    batch_size: int = option(128, "samples per update, over all workers", group="training", within="[1, ∞)")
+    accumulate: int = option(
+        1,
+        "parts of a batch, one after the other, whose updates add up: needs less memory",
+        group="training",
+        within="[1, ∞)",
+    )
+    recompute: int = option(
+        0,
+        "steps of a part of the sequence whose graph is made again in the backward pass; 0 for none, √T needs least",
+        group="training",
+        owner=STEPS,
+        within="[0, ∞)",
+    )
+    chunk: int = option(
+        0,
+        "steps that train at a time, each chunk from where the one before left; 0 for all",
+        group="training",
+        owner=STEPS,
+        within="[0, ∞)",
     )
     readout_steps: int | None = option(
-        None, "last steps of a sequence, which are rewarded and read out", None, "all of them"
+        None,
+        "last steps of a sequence, which are rewarded and read out",
+        None,
+        "all of them",
+        group="training",
+        owner=STEPS,
+        within="[1, ∞)",
     )
-    chunk: int = option(0, "steps that train at a time, each chunk from where the one before left; 0 for all")
-    encoding: str = option("constant", "from a static input to a sequence", encodings)
-    beta: float = option(0.9, "decay of the membrane per step, in (0, 1]")
-    threshold: float = option(1.0, "membrane above which a neuron fires")
-    learn_beta: bool = option(False, "the decay learns too, one for each layer of neurons")
-    reset: str = option("subtract", "what a spike does to the membrane", get_args(Reset))
-    denominator: str = option("inflow", "how the reward on a membrane is normalised", get_args(Denominator))
-    epochs: int | None = option(
-        None, "passes over the training set", None, f"3, or up to 60 on small sets until {AUTO_STEPS} updates"
+    optimizer: str = option("adam", "optimiser", optimizers, group="training")
+    momentum: float = option(
+        0.9, "α of momentum (v3 eq. 5) and of sgd", group="training", owner=OWN_MOMENTUM, within="[0, 1)"
     )
-    batch_size: int = option(128, "samples per update, over all workers")
-    accumulate: int = option(1, "parts of a batch, one after the other, whose updates add up: needs less memory")
-    recompute: int = option(
-        0, "steps of a part of the sequence whose graph is made again in the backward pass; 0 for none, √T needs least"
+    weight_decay: float = option(0.0, "λ of λw, taken from every update w", group="training", within="[0, ∞)")
+    max_weight: float | None = option(
+        None,
+        "clamp weights to ±FLOAT after each update (v3, footnote 5)",
+        None,
+        "no limit",
+        group="training",
+        within="(0, ∞)",
     )
-    optimizer: str = option("adam", "optimiser", optimizers)
-    momentum: float = option(0.9, "α of momentum (v3 eq. 5) and of sgd, which one-cycle moves from 0.85 to 0.95")
-    weight_decay: float = option(0.0, "λ of λw, taken from every update w")
     lr: float | None = option(
         None,
         "largest learning rate",
         None,
         "3e-3 (lfp), 2e-3 (surrogate), 1e-3 (gradient); 0.05 with sgd, 0.5 with momentum",
+        group="training",
+        within="(0, ∞)",
     )
-    schedule: str = option("one-cycle", "learning rate over the run", schedules)
-    decay_every: int = option(40, "updates between two decays of the learning rate (step; v1 A.1)")
-    decay_factor: float = option(0.1, "what it is multiplied with (step; v1 A.1)")
-    clip: float = option(0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none")
-    clip_norm: float = option(0.0, "largest norm of all updates together (A.6.2), 0 for no limit")
-    validation: float = option(
-        0.0, "part of the training set held out to choose the best epoch; the test set is then seen once, at the end"
+    schedule: str = option("one-cycle", "learning rate over the run", schedules, group="training")
+    decay_every: int = option(
+        40,
+        "updates between two decays of the learning rate (v1 A.1)",
+        group="training",
+        owner=STEP,
+        within="[1, ∞)",
     )
-    seed: int = option(0, "seed of the weights, the order of samples and the encoding")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
-    workers: int = option(0, "processes that load data")
-    checkpoint_every: int = option(0, "steps between checkpoints within an epoch, 0 for the end of epochs only")
-    data_dir: str | None = option(None, "folder of the data sets", None, "$SPIKELFP_DATA or ~/.cache/spikelfp")
-    cache_dir: str | None = option(
-        None, "folder of binned recordings", None, "$SPIKELFP_CACHE or ~/.cache/spikelfp/events"
+    decay_factor: float = option(
+        0.1, "what it is multiplied with (v1 A.1)", group="training", owner=STEP, within="(0, 1]"
+    )
+    clip: float = option(
+        0.0,
+        "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none",
+        group="training",
+        within="[0, ∞)",
+    )
+    clip_norm: float = option(
+        0.0, "largest norm of all updates together (A.6.2), 0 for no limit", group="training", within="[0, ∞)"
+    )
+    seed: int = option(
+        0, "seed of the weights, the order of samples and the encoding", group="run", within=f"[0, {2**63 - 1}]"
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, …", group="run")
+    workers: int = option(0, "processes that load data", group="run", within="[0, ∞)")
+    checkpoint_every: int = option(
+        0, "steps between checkpoints within an epoch, 0 for the end of epochs only", group="run", within="[0, ∞)"
+    )
+    data_dir: str | None = option(
+        None, "folder of the data sets", None, "$SPIKELFP_DATA or ~/.cache/spikelfp", group="run"
     )
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            object.__setattr__(self, f.name, plain_value(f, getattr(self, f.name)))
         check_data_name(self.data)
         for f in fields(self):
             value = getattr(self, f.name)
             if f.metadata["names"] is not None and value is not None and f.name != "data":
                 check_name(f.name.replace("_", "-"), value, f.metadata["names"])
-        LIFParameters(self.beta, self.threshold, self.reset, self.denominator)  # type: ignore[arg-type]
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+            if f.metadata["within"] is not None and value is not None:
+                for number in value if isinstance(value, tuple) else (value,):
+                    check_within(f.name.replace("_", "-"), number, f.metadata["within"])
         if self.weight_bits != FLOAT and not 2 <= self.weight_bits <= 16:
             raise UserError(f"weight-bits must lie between 2 and 16, or be {FLOAT} for floats, got {self.weight_bits}")
-        for name in (
-            "steps", "width", "epochs", "batch_size", "accumulate", "decay_every", "input_levels", "events_per_step",
-            "levels", "readout_steps",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name.replace('_', '-')} must be at least 1, got {value}")
-        for name in (
-            "seed",
-            "workers",
-            "checkpoint_every",
-            "warm_up_steps",
-            "recompute",
-            "chunk",
-            "noise",
-            "clip",
-            "clip_norm",
-            "weight_decay",
-        ):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}")
-        if any(size < 1 for size in self.hidden):
-            raise UserError(f"hidden sizes must be at least 1, got {','.join(map(str, self.hidden))}")
-        for name in ("validation", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if not 0 < self.decay_factor <= 1:
-            raise UserError(f"decay-factor must lie in (0, 1], got {self.decay_factor}")
-        if self.warm_up is not None and not self.warm_up_steps:
-            raise UserError(f"--warm-up {self.warm_up} needs its number of updates, --warm-up-steps")
+        LIFParameters(self.beta, self.threshold, self.reset, self.denominator)  # type: ignore[arg-type]
+        check_owned(self)
         if self.warm_up == "gradient" and is_spiking(self.model):
             raise UserError(f"{self.model} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
     def resolved(self, samples: int, levels: int | None = None) -> RunConfig:
-        """With every ``None`` replaced, given the number of training samples and the levels of their values, where
-        these are known (:attr:`~spikelfp.data.ArrayDataset.levels`)."""
+        """This configuration with every ``None`` that the run needs replaced.
+
+        Args:
+            samples: number of training samples.
+            levels: those of their values, where they are known (:attr:`~spikelfp.data.ArrayDataset.levels`).
+
+        Raises:
+            UserError: for a warm-up as long as the run, and chunks or read-outs as long as its sequences.
+        """
         spiking = is_spiking(self.model)
         batches = -(-samples // self.batch_size)
-        by_method = DEFAULT_LR_SGD.get(self.optimizer) or DEFAULT_LR[self.method, self.optimizer]
-        first = ("surrogate" if spiking else "gradient") if self.warm_up_steps else None
+        by_method = DEFAULT_LR_SGD.get(self.optimizer) or DEFAULT_LR[self.method]
         by_data = None if self.weight_bits == FLOAT else 1 if self.encoding != "constant" else levels
-        return replace(
+        by_outputs = "spike-sequence" if spiking else "softmax"
+        resolved = replace(
             self,
             input_levels=self.input_levels or by_data,
-            warm_up=self.warm_up or first,
-            reward=self.reward or ("spike-sequence" if spiking else "softmax"),
+            warm_up=_warm_up(self),
+            reward=self.reward or by_outputs if self.method == "lfp" else None,
             steps=self.steps or (None if is_event_data(self.data) else 25 if spiking else 1),
             epochs=self.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
             lr=by_method if self.lr is None else self.lr,
         )
+        resolved._check_lengths(batches * (resolved.epochs or 1))
+        return resolved
+
+    def _check_lengths(self, updates: int) -> None:
+        """Refuse parts that are as long as the whole, or longer."""
+        if self.warm_up_steps >= updates:
+            raise UserError(
+                f"--warm-up-steps {self.warm_up_steps} leaves no update to --method {self.method}: this run has "
+                f"{updates} of them"
+            )
+        if self.steps is None or is_event_data(self.data):
+            return
+        for name, value in (("chunk", self.chunk), ("readout-steps", self.readout_steps)):
+            if value and value >= self.steps:
+                raise UserError(
+                    f"--{name} {value} would do nothing: sequences have {self.steps} steps; choose fewer, or leave it "
+                    "out for all of them"
+                )
 
     def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
         """The network of this run for inputs of ``shape``."""
         neuron: dict[str, float | str] = {}
-        if is_spiking(self.model):
+        if NEURONS.holds(self):
             names = ("beta", "threshold", "reset", "denominator", "learn_beta")
             neuron = {name: getattr(self, name) for name in names}
         return ModelSpec(
@@ -225,6 +584,11 @@ class RunConfig:
             return None
         known = {} if self.input_levels is None else {"input_levels": self.input_levels}
         return Quantization(self.weight_bits, self.weight_update, self.weight_clip, **known)
+
+    def in_floats(self) -> RunConfig:
+        """The same run without quantised weights."""
+        defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata["owner"] is FEW_BITS}
+        return replace(self, weight_bits=FLOAT, **defaults)
 
     def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
         """A new network of this run, its weights on grids if they are quantised."""
@@ -242,14 +606,16 @@ class RunConfig:
 
     def _method(self, name: str) -> Method:
         if name == "lfp":
-            options = rules.RuleOptions(
-                self.eps, self.normalize_reward, self.alpha, self.gamma, self.statistics == "constant"
+            normalize: Any = self.normalize_by if self.normalize_reward else False
+            options = rules.RuleOptions(self.eps, normalize, self.alpha, self.gamma, self.statistics == "constant")
+            return methods.LFP(
+                rewards[self.reward or "spike-sequence"](),
+                rules.rules[self.rule](options),
+                reduction=self.reduction,
+                cap_rewards=self.cap_rewards,
             )
-            rule = rules.rules[self.rule](options)
-            return methods.LFP(rewards[self.reward or "spike-sequence"](), rule)
-        if name == "surrogate":
-            return methods.GradientDescent(rules.Surrogate(self.surrogate, self.slope), methods.losses[self.loss])
-        return methods.GradientDescent(loss=methods.losses[self.loss])
+        rule = rules.Surrogate(self.surrogate, self.slope) if name == "surrogate" else None
+        return methods.GradientDescent(rule, methods.losses[self.loss], reduction=self.reduction)
 
     def make_optimizer(self) -> MakeOptimizer:
         """The optimiser, as a function of the parameters and the learning rate."""
@@ -263,3 +629,6 @@ class RunConfig:
     def to_yaml(self) -> str:
         """As ``config.yaml``."""
         return yaml.safe_dump({**asdict(self), "hidden": list(self.hidden)}, sort_keys=False)
+
+
+check_constructors(RunConfig)

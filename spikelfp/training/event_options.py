@@ -9,7 +9,6 @@ from spikelfp.data.events import Binning, Pipeline, load_recordings
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.load import make_sequences
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
-from spikelfp.data.names import is_event_data
 from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
 
@@ -23,10 +22,9 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
     progress: show a bar while recordings that are not in the cache are binned.
 
     Raises:
-        UserError: for options that do not fit the data, and for what cannot be read or written
+        UserError: for what cannot be read or written
             (:func:`~spikelfp.data.events.load.make_sequences`).
     """
-    check_event_options(config)
     parts = load_recordings(config.data, config.data_dir, skip_bad=config.skip_bad)
     pipeline = pipeline_of(config, parts.pipeline)
     splits = make_sequences(
@@ -79,27 +77,3 @@ def described(config: RunConfig, pipeline: Pipeline) -> RunConfig:
         levels=binning.levels,
         transforms=transforms_text(pipeline.transforms) or NONE,
     )
-
-
-def check_event_options(config: RunConfig) -> None:
-    """Refuse options of static data with event data, and the other way round.
-
-    Raises:
-        UserError: naming the option.
-    """
-    if is_event_data(config.data):
-        wrong = {
-            "--standardize": config.standardize,
-            "--augment (of images; --augmentations is that of events)": config.augment,
-            f"--encoding {config.encoding}": config.encoding != "constant",
-        }
-        kind = "sequences of events"
-    else:
-        wrong = {
-            f"--{name.replace('_', '-')}": bool(getattr(config, name))
-            for name in ("window", "events_per_step", "levels", "transforms", "augmentations", "sparse", "skip_bad")
-        }
-        kind = "static samples"
-    for option, given in wrong.items():
-        if given:
-            raise UserError(f"{config.data} holds {kind}, which take no {option}")

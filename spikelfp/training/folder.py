@@ -20,8 +20,8 @@ from spikelfp.training.mapping import from_mapping, read_mapping
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
 
-FOUND = ("shape", "classes", "class_names")
-"""What ``config.yaml`` says about the data beside the options."""
+FOUND = ("shape", "classes", "class_names", "woken")
+"""What ``config.yaml`` says beside the options: of the data, and of layers that were woken."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
         shape, classes = tuple(int(size) for size in values.pop("shape")), int(values.pop("classes"))
     except (KeyError, TypeError, ValueError):
         raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data") from None
-    return from_mapping(_options(values), str(folder.config)), shape, classes
+    return from_mapping(_options(values), str(folder.config), recorded=True), shape, classes
 
 
 def read_options(path: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,43 @@ import yaml
 from spikelfp.errors import UserError
 from spikelfp.registry import unknown_name
 from spikelfp.training.config import RunConfig
+from spikelfp.training.owners import check_owned, without_unowned
+from spikelfp.training.values import plain_value
 
 
-def from_mapping(values: dict[str, Any], source: str) -> RunConfig:
-    """A configuration from plain values, such as a YAML file's; ``source`` is named in errors."""
+def from_mapping(
+    values: dict[str, Any], source: str, *, given: Collection[str] = (), recorded: bool = False
+) -> RunConfig:
+    """A configuration from plain values, such as a YAML file's.
+
+    Args:
+        values: by the names of options, with ``-`` or ``_``.
+        source: named in errors.
+        given: names of the values that somebody chose now: they are refused if they would do nothing, even at their
+            default.
+        recorded: the other values are a run's record, which lists all options: those that did nothing in it are left
+            out.
+
+    Raises:
+        UserError: for options that there are not, values they do not take, and options that would do nothing.
+    """
     known = {f.name: f for f in fields(RunConfig)}
     clean = {str(key).replace("-", "_"): value for key, value in values.items()}
+    chosen = {name.replace("-", "_") for name in given}
     for key in clean:
         if key not in known:
             raise unknown_name(f"option in {source}", key, known)
-    try:
-        return RunConfig(**{key: _typed(known[key], value) for key, value in clean.items()})
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{source}: {error}") from None
+    clean = {key: plain_value(known[key], value) for key, value in clean.items()}
+    if recorded:
+        clean = without_unowned(clean, known.values(), chosen)
+    config = RunConfig(**clean)
+    check_owned(config, chosen)
+    return config
+
+
+def is_record(values: dict[str, Any]) -> bool:
+    """Whether the values of a YAML file are a run's ``config.yaml``, which lists all options, chosen or not."""
+    return {"shape", "classes"} <= values.keys()
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -39,30 +62,3 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} should hold 'option: value' lines, found {type(values).__name__}")
     return values
-
-
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text",
-    "tuple[int, ...]": "whole numbers, such as 1000,1000",
-}
-
-
-def _typed(f: Any, value: Any) -> Any:
-    """``value`` as the type of field ``f``; YAML reads ``1e-3`` as text."""
-    if value is None:
-        return None
-    kind = f.type.split(" | ")[0]
-    if kind == "bool":
-        if not isinstance(value, bool):
-            raise UserError(f"{f.name} is true or false, got {value!r}")
-        return value
-    try:
-        if kind == "tuple[int, ...]":
-            return tuple(int(part) for part in (value.split(",") if isinstance(value, str) else value))
-        if kind == "int" and int(value) != float(value):
-            raise ValueError
-        return {"int": int, "float": float, "str": str}[kind](value)
-    except (TypeError, ValueError):
-        raise UserError(f"{f.name.replace('_', '-')} takes {_KINDS[kind]}, got {value!r}") from None

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
 from spikelfp.data.names import is_event_data
-from spikelfp.errors import RunFolderError, SignWarning
+from spikelfp.errors import LearningWarning, RunFolderError, SignWarning
 from spikelfp.files import write_text
 from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
+from spikelfp.training.combinations import learning_complaints, only_evaluating
 from spikelfp.training.config import RunConfig
-from spikelfp.training.event_options import check_event_options, load_sequences
+from spikelfp.training.device import choose_device
+from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (
     Folder,
     check_data,
@@ -31,14 +34,16 @@ from spikelfp.training.folder import (
     start_folder,
     write_metrics,
 )
+from spikelfp.training.footprint import STATES, check_room, estimate
+from spikelfp.training.mapping import read_mapping
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import stop_on_interrupt
 from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.temporal import TemporalTrainer
 
 __all__ = [
-    "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "load_run", "load_splits", "make_trainer", "read_config",
-    "read_metrics", "train",
+    "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "load_run", "load_splits", "make_evaluator", "make_trainer",
+    "read_config", "read_metrics", "train",
 ]  # fmt: skip
 
 
@@ -67,7 +72,7 @@ class LoadedRun:
 
     def trainer(self, **options: Any) -> TemporalTrainer:
         """A trainer for the network, with the settings of the run, on whatever device is here."""
-        return make_trainer(self.net, replace(self.config, device="auto"), **options)
+        return make_evaluator(self.net, replace(self.config, device="auto"), **options)
 
 
 def load_run(
@@ -92,7 +97,7 @@ def load_run(
 
 
 def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> TemporalTrainer:
-    """The trainer of a resolved configuration."""
+    """The trainer of a resolved configuration; ``options`` are arguments that it has otherwise, or beside it."""
     return TemporalTrainer(
         net,
         steps=config.steps,  # none: sequences of events, as long as they are
@@ -112,8 +117,15 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         device=config.device,
         workers=config.workers,
         quantization=config.quantization(),
-        **options,
+        max_weight=config.max_weight,
+        **{"wake": config.wake, **options},
     )
+
+
+def make_evaluator(net: torch.nn.Module, config: RunConfig, **options: Any) -> TemporalTrainer:
+    """The trainer of a resolved configuration, to evaluate a network by, whether or not it could be trained."""
+    with only_evaluating():
+        return make_trainer(net, config, **options)
 
 
 def load_splits(config: RunConfig) -> DataSplits:
@@ -129,7 +141,6 @@ def _load(config: RunConfig, progress: bool) -> tuple[DataSplits, RunConfig]:
     if is_event_data(config.data):
         splits, config = load_sequences(config, progress)
     else:
-        check_event_options(config)
         splits = load_data(config.data, folder)
     if config.standardize:
         splits = splits.standardized()
@@ -186,25 +197,52 @@ def _start(
     with world.agreed():
         with world.in_turn():
             splits, config = _load(config, progress and world.leads)
+        if config.augment:
+            Augmented(splits.train)  # refuses what are no images
         config = config.resolved(len(splits.train), splits.train.levels)
         if world.leads:
             check_folder(folder, config, resume, overwrite)
             if resume:
                 check_data(folder, splits)
+        _check_room(config, splits, world)
         torch.manual_seed(config.seed)
         net = config.build(splits.shape, splits.classes)
-        trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LearningWarning)  # the leader says it, in _fit
+            trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
     planned = ""
     with world.agreed():
         go_on = resume and folder.last.exists()
         if go_on:
             trainer.load(folder.last)
+            trainer.woken = _woken(folder)
             planned = trainer.plan(splits.train, config.epochs or 1)
         if world.leads:
             start_folder(folder, config, splits, overwrite)
+            _keep_woken(folder, trainer.woken)
             if not go_on:
                 checkpoint.write(folder.initial, {"weights": net.state_dict(), "network": checkpoint.constants(net)})
     return _Run(config, splits, trainer, planned)
+
+
+def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
+    """Refuse a run that cannot fit into the memory of its device, before anything of it is allocated.
+
+    Raises:
+        UserError: with the estimate.
+    """
+    device = choose_device(config.device, world.local_rank if world.size > 1 else None)
+    need = estimate(
+        config.spec(splits.shape, splits.classes),
+        steps=config.steps or 1,
+        samples=-(-config.batch_size // (config.accumulate * world.size)),
+        states=STATES.get(config.optimizer, 0),
+        together=config.recompute or config.chunk or None,
+    )
+    parts = [("weights, updates and the optimiser", need.weights), ("outputs of the layers", need.outputs)]
+    if device.type == "cpu" and need.checkpoint > need.outputs:
+        parts[1] = ("a checkpoint of them", need.checkpoint)
+    check_room(parts, device)
 
 
 def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, Any] | None:
@@ -214,7 +252,9 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     clock = _Clock()
     for reason in splits.skipped:
         echo(f"skipped: {reason}")
-    for complaint in nn.sign_complaints(trainer.net) if config.method == "lfp" else ():
+    complaints = nn.sign_complaints(trainer.net) if config.method == "lfp" else []
+    complaints += learning_complaints(trainer.net, trainer.method, steps=config.steps, encode=trainer.encode)
+    for complaint in complaints:
         echo(f"warning: {complaint}")
     if trainer.position.step:
         echo(f"resuming after {trainer.position.step} steps (epoch {trainer.position.epoch + 1})")
@@ -243,13 +283,15 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
         if position.step == 1:
             for name, factor in trainer.woken.items():
                 echo(f"layer {name} left its neurons silent: its initial weights were multiplied by {factor:.2f}")
+            if leads:
+                _keep_woken(folder, trainer.woken)
         if config.checkpoint_every and position.step % config.checkpoint_every == 0:
             trainer.save(folder.last)
 
     samples = Augmented(splits.train) if config.augment else splits.train
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SignWarning)  # said already
-        trainer.fit(samples, epochs, after_epoch=after_epoch, after_step=after_step)
+        trainer.fit(samples, epochs, patience=config.patience, after_epoch=after_epoch, after_step=after_step)
     if trainer.position.epoch < epochs and not trainer.stopped_early:
         trainer.save(folder.last)
         return None
@@ -257,6 +299,18 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
     if leads:
         write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _keep_woken(folder: Folder, woken: dict[str, float]) -> None:
+    """Add layers whose initial weights were scaled up to ``config.yaml``, each with its factor."""
+    if woken:
+        write_text(folder.config, folder.config.read_text() + yaml.safe_dump({"woken": woken}))
+
+
+def _woken(folder: Folder) -> dict[str, float]:
+    """What :func:`_keep_woken` has kept, for a run that goes on."""
+    kept = read_mapping(folder.config).get("woken") or {}
+    return {str(name): float(factor) for name, factor in kept.items()}
 
 
 class _Clock:

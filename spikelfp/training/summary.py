@@ -24,7 +24,10 @@ RATE_SAMPLES = 256
 
 
 def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -> dict[str, Any]:
-    """Accuracies (those of the last weights), rates, costs and versions; time and memory are those of this worker."""
+    """Accuracies (those of the last weights), rates, costs and versions; time and memory are those of this worker.
+
+    ``wake`` holds the layers whose initial weights were scaled up, each with its factor; ``None`` for ``--no-wake``.
+    """
     history = trainer.history
     net = trainer.net
     summary: dict[str, Any] = {
@@ -38,6 +41,7 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "steps": config.steps,
         "test_accuracy": trainer.evaluate(splits.test).accuracy,
         "train_accuracy": history[-1]["train_accuracy"],
+        "wake": trainer.woken if config.wake else None,
         "spike_rates": spike_rates(trainer, splits, config.seed),
         "update_density": history[-1].get("update_density"),
         "seconds_per_epoch": sum(row["seconds"] for row in history) / len(history),

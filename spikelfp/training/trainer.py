@@ -28,6 +28,7 @@ from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training import checkpoint
 from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
 from spikelfp.training.clipping import clip_adaptive_
+from spikelfp.training.combinations import check_trainer
 from spikelfp.training.credit import are_classes, check_targets, chosen_method, classes_by, settings_of
 from spikelfp.training.defaults import check_numbers, check_options
 from spikelfp.training.device import choose_device
@@ -158,6 +159,7 @@ class Trainer:
         )
         kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
         self._dtype = next(iter(kinds)) if len(kinds) == 1 else None
+        check_trainer(self)
 
     def present(self, x: Tensor | Sequences) -> Tensor:
         """A batch as the network sees it, ``[T, B, …]``: sequences as they are, ``[B, …]`` here as one step."""

@@ -8,10 +8,14 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from hw_export.cli import app as export_app
 from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.training.config import RunConfig
@@ -103,7 +107,7 @@ def test_options_of_training_reach_the_run_and_its_report(tmp_path):
 def test_networks_without_spikes_warm_up_by_either(warm_up, tmp_path):
     run(
         "train",
-        *QUICK,
+        *(option for option in QUICK if option not in ("--steps", "4")),
         "--model",
         "mlp",
         "--warm-up",
@@ -161,6 +165,7 @@ def test_a_validation_part_chooses_the_best_epoch(tmp_path):
     ("arguments", "named"),
     [
         (["trian"], "'train'"),
+        (["train", "--tresh", "1"], "there is no option --tresh: did you mean --threshold?"),
         (["train", "--modle", "mlp"], "--model"),
         (["train", "--model", "lif_mlp"], "did you mean 'lif-mlp'"),
         (["train", "--data", "digit"], "did you mean 'digits'"),
@@ -173,7 +178,7 @@ def test_a_validation_part_chooses_the_best_epoch(tmp_path):
         (["train", "--steps", "0"], "steps"),
         (["train", "--epochs", "0"], "epochs"),
         (["train", "--batch-size", "many"], "many"),
-        (["train", "--lr", "-1"], "learning rate"),
+        (["train", "--lr", "-1"], "lr must be above 0, got -1.0"),
         (["train", "--hidden", "a,b"], "hidden"),
         (["train", "--model", "lif-lenet"], "16×16"),
         (["train", "--optimizer", "momentun"], "did you mean 'momentum'"),
@@ -239,6 +244,40 @@ def test_a_run_folder_that_exists_is_refused(trained, tmp_path):
     done = run("train", *QUICK, "--out", str(tmp_path / "mine"), "--overwrite")
     assert done.returncode == 2
     assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_versions(capsys):
+    for name, program in (("spikelfp", app), ("hw-export", export_app)):
+        with pytest.raises(SystemExit) as stop:
+            run_app(program, name, ["--version"])
+        assert (stop.value.code, capsys.readouterr().out) == (0, f"{name} {version('spikelfp')}\n")
+
+
+def test_woken_layers_stand_in_config_and_summary(tmp_path, monkeypatch, capsys):
+    """Also when the run is resumed; and none are with --no-wake."""
+    monkeypatch.chdir(tmp_path)
+
+    def train(*options):
+        with pytest.raises(SystemExit) as stop:
+            run_app(app, "spikelfp", ["train", *QUICK, "--threshold", "9", *options])
+        assert stop.value.code == 0, capsys.readouterr().err
+
+    train("--out", "a")
+    config = yaml.safe_load(Path("a/config.yaml").read_text())
+    summary = json.loads(Path("a/summary.json").read_text())
+    assert config["wake"] is True
+    assert summary["wake"] == config["woken"]
+    assert summary["wake"]["1"] > 1.25
+    Path("a/summary.json").unlink()
+    with pytest.raises(SystemExit):
+        run_app(app, "spikelfp", ["train", "--out", "a", "--resume", "--no-report"])
+    assert json.loads(Path("a/summary.json").read_text())["wake"] == config["woken"]
+    assert yaml.safe_load(Path("a/config.yaml").read_text()) == config
+    train("--out", "b", "--no-wake")
+    assert json.loads(Path("b/summary.json").read_text())["wake"] is None
+    assert "woken" not in yaml.safe_load(Path("b/config.yaml").read_text())
+    train("--config", "a/config.yaml", "--out", "c")
+    assert json.loads(Path("c/summary.json").read_text())["wake"] == config["woken"]
 
 
 def test_overwrite_replaces_a_run(tmp_path):

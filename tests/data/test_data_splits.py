@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spikelfp.data import ArrayDataset, DataSplits
+from spikelfp.data import ArrayDataset, Augmented, DataSplits
 from spikelfp.errors import DataError, UserError
 
 
@@ -81,3 +81,17 @@ def test_parts_that_do_not_fit_are_refused():
         replace(data, test=wide)
     with pytest.raises(DataError, match="toy validation: samples"):
         replace(data, validation=wide)
+
+
+def test_a_data_set_prints_a_small_table():
+    assert repr(make()).splitlines() == [
+        "DataSplits('toy', samples of (1,), 3 classes: a, b, c",
+        "  train:      ArrayDataset(51 samples of (1,), float32)",
+        "  test:       ArrayDataset(3 samples of (1,), float32))",
+    ]
+    held = replace(make().with_validation(0.2, seed=0), skipped=("a: broken",))
+    assert "  validation: ArrayDataset(10 samples of (1,), float32)\n" in repr(held)
+    assert repr(held).endswith("  skipped:    1 that could not be read)")
+    pixels = ArrayDataset(torch.zeros(2, 1, 9, 9, dtype=torch.uint8), torch.tensor([0, 1]), 0.5, 2)
+    assert repr(pixels) == "ArrayDataset(2 samples of (1, 9, 9), uint8, 2 classes, scale=0.5)"
+    assert repr(Augmented(pixels)) == f"Augmented({pixels!r}, flip=True, padding=4)"

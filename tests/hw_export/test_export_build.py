@@ -341,3 +341,13 @@ def test_max_pooling_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="--pool avg"):
         write_export(models.lif_lenet(pool="max"), shown, tmp_path / "e")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [{"clip": "max"}, {"per_channel": True}, {"power_of_two": True}], ids=str)
+def test_options_of_scales_that_are_not_chosen_are_refused(run, tmp_path, options):
+    flag = f"--{next(iter(options)).replace('_', '-')}"
+    with pytest.raises(
+        UserError, match=f"^{flag} belongs to scales that are chosen at the export, but --bits 32 has none"
+    ):
+        build(run, tmp_path / "e", bits=32, **options)
+    assert not (tmp_path / "e").exists()

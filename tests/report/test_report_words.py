@@ -58,9 +58,9 @@ def test_defaults_are_left_out() -> None:
 def test_every_registered_name_has_words_or_itself() -> None:
     base = RunConfig().resolved(1000)
     for name in models:
-        assert words.title(replace(base, model=name)).startswith("A ")
+        assert words.title(RunConfig(model=name).resolved(1000)).startswith("A ")
     for method in METHODS:
-        assert words.title(replace(base, method=method))
+        assert words.title(RunConfig(method=method).resolved(1000))
     for field, names in (("rule", rules.rules), ("reward", rewards), ("encoding", encodings)):
         for name in names:
             text = " ".join(part for pair in words.lead(replace(base, **{field: name}), True) for part in pair)

@@ -54,7 +54,7 @@ def test_running_statistics_are_the_same_either_way():
 
 def test_the_command_line_and_the_method_choose():
     assert not RunConfig().resolved(10).make_method().rule.constant_statistics
-    assert RunConfig(statistics="constant").resolved(10).make_method().rule.constant_statistics
+    assert RunConfig(model="resnet18", statistics="constant").resolved(10).make_method().rule.constant_statistics
     assert not methods.LFP(rewards.Softmax()).rule.constant_statistics
 
 

@@ -157,7 +157,7 @@ def test_ctrl_c_stops_all_workers_at_one_step_and_another_number_of_them_goes_on
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--epochs", "1", "--lr", "-1"], "learning rate"),
+        (["--epochs", "1", "--lr", "-1"], "lr must be above 0"),
         (["--resume"], "nothing to resume"),
         pytest.param(["--epochs", "1", "--modle", "mlp"], "--model", marks=pytest.mark.slow),
         pytest.param(["--epochs", "1", "--data-dir", "nowhere"], "nowhere", marks=pytest.mark.slow),

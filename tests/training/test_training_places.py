@@ -26,7 +26,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_folders_become_absolute(here):
-    config = settled(RunConfig(data_dir="data", cache_dir="~/cache"))
+    config = settled(RunConfig(data="nmnist", data_dir="data", cache_dir="~/cache"))
     assert config.data_dir == str(here / "data")
     assert config.cache_dir == str(Path.home() / "cache")
     assert settled(RunConfig()) == RunConfig()

@@ -236,7 +236,7 @@ def test_the_command_has_the_option(command, tmp_path):
         (["--recompute", "some"], "recompute takes a whole number, got 'some'"),
         (["--recompute", "3", "--normalize-reward"], "divides rewards by the largest one of all steps"),
         (["--recompute", "3", "--model", "lif-vit"], "(TokenNorm) measures mean and variance over all steps"),
-        (["--recompute", "3", "--model", "mlp"], "recompute=3 leaves a sequence of 1 step"),
+        (["--recompute", "3", "--model", "mlp"], "--recompute 3 belongs to sequences of more than one step"),
     ],
 )
 def test_the_command_names_what_it_cannot_do_in_one_line(options, named, command, tmp_path):

@@ -13,6 +13,7 @@ from spikelfp.data.events.recordings import EventSplits, Recordings, load_record
 
 from spikelfp.data.events import sources  # isort: skip  (they register themselves)
 from spikelfp.data.events.sources import from_arrays  # isort: skip
+from spikelfp.suggest import public_names
 
 __all__ = [
     "EVENT",
@@ -30,3 +31,5 @@ __all__ = [
     "recordings",
     "sources",
 ]
+
+public_names(globals())

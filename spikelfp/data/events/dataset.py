@@ -58,6 +58,14 @@ class EventDataset(Samples):
         check_labels(self.labels, self.classes)
         object.__setattr__(self, "augmentations", check_augmentations(self.augmentations, self.store.sensor))
 
+    def __repr__(self) -> str:
+        steps = self.store.steps[self._rows()]
+        length = f"{steps.min()} to {steps.max()} steps" if len(steps) else "no steps"
+        classes = "" if self.classes is None else f", {self.classes} classes"
+        told = f", levels={self.levels}" + (", sparse" if self.sparse else "")
+        told += f", augmentations={self.augmentations}" if self.augmentations else ""
+        return f"EventDataset({len(self)} recordings of {length} of {self.shape}{classes}{told})"
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one step: ``(P, H, W)``, or ``(N,)`` for a line of channels."""

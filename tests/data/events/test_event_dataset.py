@@ -57,6 +57,14 @@ def test_batches_are_the_recordings_padded(tmp_path, pipeline, in_memory, sparse
 
 def test_what_it_says_of_itself(tmp_path):
     data = make(tmp_path)
+    steps = data.store.steps
+    assert (
+        repr(data)
+        == f"EventDataset(12 recordings of {steps.min()} to {steps.max()} steps of (2, 4, 5), 3 classes, levels=4)"
+    )
+    batch, _ = data.__getitems__(list(range(12)))
+    most, least = steps.max(), steps.min()
+    assert repr(batch) == f"Sequences({most} steps of 12 samples of (2, 4, 5), lengths {least} to {most}, float32, cpu)"
     assert (len(data), data.shape, data.levels) == (12, (2, 4, 5), 4)
     assert data.labels.dtype == torch.int64
     assert data.labels.tolist() == [index % 3 for index in range(12)]
