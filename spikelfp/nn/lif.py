@@ -52,7 +52,7 @@ class Neurons(Layer):
         if self.decay is None:
             return self._constants
         self.project()
-        return replace(self._constants, beta=float(self.decay.detach()))
+        return replace(self._constants, beta=min(max(float(self.decay.detach()), LEAST_DECAY), 1.0))  # float32 rounds
 
     @constants.setter
     def constants(self, constants: LIFParameters) -> None:
