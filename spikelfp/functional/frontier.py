@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(f"{name}Backward{number}" for name in text.split() for number in range(4))
 
 
-_LINEAR = MOVES | {"CopySlices", "CopyBackwards", "BroadcastBackward", "GatherBackward"} | _names(
+_LINEAR = MOVES | {"CopySlices", "CopyBackwards", "BroadcastBackward", "GatherBackward", "LerpBackward0"} | _names(
     "AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D Add AsStrided AvgPool1D AvgPool2D AvgPool3D Cat Clone "
     "Col2Im ConstantPadNd Contiguous Copy Cumsum Detach Diagonal DiagonalScatter Expand Fill Flip Foreach Gather "
     "Im2Col Index IndexAdd IndexCopy IndexFill IndexPut IndexPutImpl IndexSelect Lift LiftFresh MaskedFill "
@@ -63,7 +64,7 @@ _CHOICES = _names(
 _PRODUCTS = _names(
     "Mul Mm Bmm Mv Dot Vdot Addmm Addmv Addbmm Baddbmm Addr Linear Convolution ConvolutionOverrideable MkldnnLinear "
     "ThnnConv2D SlowConv2D SlowConvDilated2D ConvDepthwise2D CudnnConvolution MkldnnConvolution Addcmul Ger Outer "
-    "Einsum Lerp SparseMm SparseAddmm Div"
+    "Einsum SparseMm SparseAddmm Div"
 )  # fmt: skip
 # What layers of this package are made of, under the rules of docs/rules.md.
 _OF_LAYERS = _names(
@@ -71,14 +72,25 @@ _OF_LAYERS = _names(
     "LeakyRelu Threshold NativeDropout"
 )  # fmt: skip
 
-_NEURONS, _PARAMETER, _OWN, _THROUGH, _PRODUCT, _LAYER, _LEAF, _COMPILED, _HIDES = range(9)
-"""Kinds of nodes: neurons; a parameter behind ``|w|``; another operation of this package; linear, or a choice among
-values; a product; an operation of layers; the end of the graph; a compiled region; what cannot be looked into."""
 
-_kinds: dict[type, int] = {}
+class Kind(Enum):
+    """What a node of a graph is, for a reward on its way back."""
+
+    NEURONS = "neurons"
+    PARAMETER = "a parameter behind |w|"
+    OWN = "another operation of this package, or one that passes messages"
+    THROUGH = "linear, or a choice among values"
+    PRODUCT = "a product"
+    LAYER = "an operation that layers are made of"
+    LEAF = "the end of the graph"
+    COMPILED = "a compiled region"
+    HIDES = "has no rule, or cannot be looked into"
 
 
-def _kind(node: Node) -> int:
+_kinds: dict[type, Kind] = {}
+
+
+def _kind(node: Node) -> Kind:
     """The kind of a node, which is that of its type."""
     found = _kinds.get(type(node))
     if found is None:
@@ -86,32 +98,32 @@ def _kind(node: Node) -> int:
     return found
 
 
-def _kind_of_type(node: Node) -> int:
+def _kind_of_type(node: Node) -> Kind:
     cls, name = forward_class(node), node.name().rpartition("::")[2]
     if issubclass(cls, NeuronNode):
-        return _NEURONS
+        return Kind.NEURONS
     if cls is MagnitudeStep:
-        return _PARAMETER
+        return Kind.PARAMETER
     if cls is not object:
         package = cls.__module__.partition(".")[0]
         if package == "torch" and cls.__qualname__.endswith(("CompiledFunction", "ApplyTemplate")):
-            return _COMPILED
+            return Kind.COMPILED
         if cls.__name__ in ("BackwardHookFunction", "_DDPSink") and package == "torch":
-            return _THROUGH
+            return Kind.THROUGH
         if getattr(cls, "spreads_over_time", False):
-            return _THROUGH
+            return Kind.THROUGH
         if getattr(cls, "of_gradients", False):
-            return _HIDES
-        return _OWN if package == "spikelfp" or getattr(cls, "passes_messages", False) else _HIDES
+            return Kind.HIDES
+        return Kind.OWN if package == "spikelfp" or getattr(cls, "passes_messages", False) else Kind.HIDES
     if "AccumulateGrad" in name:
-        return _LEAF
+        return Kind.LEAF
     if name.startswith("CompiledFunction"):
-        return _COMPILED
+        return Kind.COMPILED
     if name in _PRODUCTS:
-        return _PRODUCT
+        return Kind.PRODUCT
     if name in _LINEAR or name in _CHOICES:
-        return _THROUGH
-    return _LAYER if name in _OF_LAYERS else _HIDES
+        return Kind.THROUGH
+    return Kind.LAYER if name in _OF_LAYERS else Kind.HIDES
 
 
 @dataclass
@@ -135,12 +147,11 @@ class Frontier:
     replicated: bool = False
 
 
-def find(outputs: Sequence[Tensor], check: bool = True) -> Frontier:
+def find(outputs: Sequence[Tensor]) -> Frontier:
     """Find the frontier of ``outputs`` and look at the graph behind it.
 
     Args:
         outputs: tensors with a graph.
-        check: look at the whole graph; otherwise only as far as the frontier.
 
     Raises:
         UserError: for an output made of neurons and of linear layers at once, and for nodes that hide what is inside or
@@ -164,8 +175,7 @@ def find(outputs: Sequence[Tensor], check: bool = True) -> Frontier:
         layers |= dict.fromkeys(own_layers)
     found.neurons, found.layers = list(neurons), list(layers)
     found.replicated = any(forward_class(node).__name__ == "_DDPSink" for node in passed)
-    if check:
-        found.nested = _look_behind([*found.neurons, *found.layers], set(neurons))
+    found.nested = _look_behind([*found.neurons, *found.layers], set(neurons))
     return found
 
 
@@ -184,19 +194,19 @@ def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
         seen.add((node, place))
         kind = _kind(node)
         _check_inside(node, kind)
-        if kind == _PRODUCT:
+        if kind == Kind.PRODUCT:
             kind = _product(node)
-        if kind == _NEURONS and place == 0:
+        if kind == Kind.NEURONS and place == 0:
             neurons[node] = None
-        elif kind == _COMPILED and not _has_leaf(node):
+        elif kind == Kind.COMPILED and not _has_leaf(node):
             raise _refusal(node, "hides how its inputs became the outputs: call it outside of torch.compile")
-        elif kind == _HIDES:
+        elif kind == Kind.HIDES:
             raise _refusal(node, _why(node))
-        elif kind == _LAYER and node.name().startswith(("Relu", "LeakyRelu", "Threshold", "Softmax")):
+        elif kind == Kind.LAYER and node.name().startswith(("Relu", "LeakyRelu", "Threshold", "Softmax")):
             raise _refusal(
                 node, "is not linear: reward what the network returned, and put activations into the network"
             )
-        elif kind == _THROUGH:
+        elif kind == Kind.THROUGH:
             passed.add(node)
             ways = node.next_functions
             if forward_class(node) is not object and len(ways) > 1:  # an identity of several tensors, each in its place
@@ -207,7 +217,7 @@ def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
     return list(neurons), list(layers)
 
 
-def _product(node: Node) -> int:
+def _product(node: Node) -> Kind:
     """The kind of a product by its factors: a layer, or a linear map with constants.
 
     Raises:
@@ -218,38 +228,38 @@ def _product(node: Node) -> int:
     if name.startswith("Div"):
         if len(children) > 1 and children[1] is not None:
             raise _refusal(node, "divides by a signal, for which there is no rule")
-        return _THROUGH
+        return Kind.THROUGH
     factors = (
         children[1:3] if name.startswith(("Addmm", "Addmv", "Addbmm", "Baddbmm", "Addr", "Addcmul")) else children[:2]
     )
     sides = [_side(child) for child in factors]
-    if _PARAMETER in sides or any(_side(child) == _PARAMETER for child in children):
-        return _LAYER
+    if Kind.PARAMETER in sides or any(_side(child) == Kind.PARAMETER for child in children):
+        return Kind.LAYER
     given = [side for side in sides if side is not None]
     if len(given) == 2:
-        if all(side == _OWN for side in given):
-            return _LAYER  # attention: half of the credit to each factor
+        if all(side == Kind.OWN for side in given):
+            return Kind.LAYER  # attention: half of the credit to each factor
         raise _refusal(
             node,
             "multiplies two signals, for which there is no rule: give each factor half of the credit by rule.factor(x)",
         )
-    return _THROUGH
+    return Kind.THROUGH
 
 
-def _side(node: Node | None) -> int | None:
+def _side(node: Node | None) -> Kind | None:
     """What a factor is: a parameter behind ``|w|``, a factor with half credit, another signal, or a constant."""
     while node is not None:
         kind = _kind(node)
-        if kind == _PARAMETER or (kind == _COMPILED and _has_leaf(node)):
-            return _PARAMETER
+        if kind == Kind.PARAMETER or (kind == Kind.COMPILED and _has_leaf(node)):
+            return Kind.PARAMETER
         cls = forward_class(node)
         if cls is HalfCredit:
-            return _OWN
-        if kind == _LEAF and isinstance(getattr(node, "variable", None), torch.nn.Parameter):
+            return Kind.OWN
+        if kind == Kind.LEAF and isinstance(getattr(node, "variable", None), torch.nn.Parameter):
             raise _foreign(node)
         moved = node.name() in MOVES or node.name().startswith(("Expand", "ToCopy"))
         if not moved and not getattr(cls, "of_parameters", False):
-            return _LEAF
+            return Kind.LEAF
         node = node.next_functions[0][0]
     return None
 
@@ -263,9 +273,9 @@ def _look_behind(starts: list[Node], neurons: set[Node]) -> bool:
     nested = False
     waiting = [(child, place, start) for start in starts for child, place in start.next_functions if child is not None]
     for start in starts:
-        if _kind(start) == _PRODUCT:
+        if _kind(start) == Kind.PRODUCT:
             _product(start)
-        elif _kind(start) == _LEAF:
+        elif _kind(start) == Kind.LEAF:
             _check_leaf(start, start)
     seen: set[Node] = set(starts)
     while waiting:
@@ -277,23 +287,23 @@ def _look_behind(starts: list[Node], neurons: set[Node]) -> bool:
         seen.add(node)
         kind = _kind(node)
         _check_inside(node, kind)
-        if kind == _HIDES:
+        if kind == Kind.HIDES:
             raise _refusal(node, _why(node))
-        if kind == _PRODUCT:
+        if kind == Kind.PRODUCT:
             _product(node)
-        elif kind == _PARAMETER:
+        elif kind == Kind.PARAMETER:
             _check_weight(node)
             continue
-        elif kind == _LEAF:
+        elif kind == Kind.LEAF:
             _check_leaf(node, parent)
             continue
         waiting += [(child, number, node) for child, number in node.next_functions if child is not None]
     return nested
 
 
-def _check_inside(node: Node, kind: int) -> None:
+def _check_inside(node: Node, kind: Kind) -> None:
     """Refuse what an operation that stands for a whole network has found in it."""
-    refusal = getattr(node, "refusal", None) if kind in (_OWN, _NEURONS) else None
+    refusal = getattr(node, "refusal", None) if kind in (Kind.OWN, Kind.NEURONS) else None
     if refusal is not None:
         raise UserError(refusal)
 
@@ -301,7 +311,7 @@ def _check_inside(node: Node, kind: int) -> None:
 def _check_leaf(leaf: Node, parent: Node) -> None:
     """Refuse a parameter that is used by an operation which follows no rule."""
     if isinstance(getattr(leaf, "variable", None), torch.nn.Parameter) and _kind(parent) not in (
-        _NEURONS, _PARAMETER, _OWN, _COMPILED,
+        Kind.NEURONS, Kind.PARAMETER, Kind.OWN, Kind.COMPILED,
     ):  # fmt: skip
         raise _foreign(leaf)
 
@@ -309,8 +319,8 @@ def _check_leaf(leaf: Node, parent: Node) -> None:
 def _check_weight(node: Node) -> None:
     """Refuse a weight that is computed from other parameters: LFP has no rule for those."""
     below: Node | None = node.next_functions[0][0]
-    while below is not None and _kind(below) != _LEAF:
-        if below.name() not in MOVES and _kind(below) != _OWN:
+    while below is not None and _kind(below) != Kind.LEAF:
+        if below.name() not in MOVES and _kind(below) != Kind.OWN:
             raise _refusal(
                 below,
                 "computes a weight from other parameters (weight or spectral normalisation, adapters), for which LFP "
@@ -321,7 +331,7 @@ def _check_weight(node: Node) -> None:
 
 
 def _has_leaf(node: Node) -> bool:
-    return any(child is not None and _kind(child) == _LEAF for child, _ in node.next_functions)
+    return any(child is not None and _kind(child) == Kind.LEAF for child, _ in node.next_functions)
 
 
 def _eps_of(layers: list[Node]) -> float | None:
@@ -337,7 +347,7 @@ def _first_weights(layers: list[Node]) -> list[Node]:
         node = waiting.pop(0)
         if getattr(node, "output_eps", None) is not None:
             found.append(node)
-        elif _kind(node) != _NEURONS or node in layers:
+        elif _kind(node) != Kind.NEURONS or node in layers:
             new = [child for child, _ in node.next_functions if child is not None and child not in seen]
             seen.update(new)
             waiting += new
