@@ -21,7 +21,7 @@ class RuleOptions:
     """Options of all rules; each takes its own. ``β`` of LFP-αβ is ``α − 1``."""
 
     eps: float = 1e-6
-    normalize: bool = False
+    normalize: bool | str = False
     alpha: float = 2.0
     gamma: float = 0.25
     constant_statistics: bool = True

@@ -128,7 +128,7 @@ def train_once(net: Module, method: Method, optimizer: Optimizer, sequence: Tens
     """One update from ``sequence`` ``[T, B, …]`` and ``labels`` ``[B]``, added to the gradients there are."""
     with lending(net, method.rule):
         outputs = net(sequence)
-    watched = method.backward(outputs, labels)
+    watched = method.backward(outputs, labels, len(labels) if method.reduction == "sum" else 1.0)
     optimizer.step()
     correct = (predict(outputs.detach()) == labels).sum()
     return Seen(len(labels), correct, {name: value.detach() for name, value in watched.items()})
