@@ -3,7 +3,7 @@
 The blocks of a page run from top to bottom in one set of names, in an empty folder::
 
     ```python    runs; an error fails the page
-    ```bash      runs, a command a line: spikelfp, hw-export, python, ls
+    ```bash      runs, a command a line: spikelfp and hw-export
     ```text      must be what the block before it has printed, where `…` stands for anything
 
 Other blocks are left alone.
@@ -52,7 +52,7 @@ def run_page(page: str) -> dict:
         elif block.language == "bash":
             printed = _printed_by(lambda: _command_lines(block, where))  # noqa: B023
         elif block.language == "text":
-            assert before is not None and before.language in ("python", "bash"), f"{where}: output of no block"
+            assert getattr(before, "language", None) in ("python", "bash"), f"{where}: output of no block"
             assert matches(block.text, printed), f"{where} says\n{block.text}\nand printed was\n{printed}"
         before = block
     return names
@@ -84,10 +84,11 @@ def _command_lines(block: Block, where: str) -> None:
         words = shlex.split(line, comments=True)
         if not words:
             continue
-        argv, sys.argv = sys.argv, words
+        argv, sys.argv, status = sys.argv, words, 0
         try:
             COMMANDS[words[0]]()
         except SystemExit as end:
-            assert not end.code, f"{where}: {line!r} ended with status {end.code}"
+            status = end.code or 0
         finally:
             sys.argv = argv
+        assert status == 0, f"{where}: {line!r} ended with status {status}"

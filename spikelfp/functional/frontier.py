@@ -255,7 +255,7 @@ def _side(node: Node | None) -> int | None:
 
 
 def _is_of_parameters(node: Node) -> bool:
-    """Whether a factor is made of parameters behind ``|w|`` and constants by linear maps alone: a masked weight, say."""
+    """Whether a factor is made of parameters behind ``|w|`` and of constants by linear maps, as a masked weight is."""
     waiting, found = [node], False
     while waiting:
         node = waiting.pop()

@@ -162,6 +162,6 @@ def sign_complaints(net: torch.nn.Module) -> list[str]:
 def sign_complaint(name: str) -> str:
     """What is wrong with an activation that does not keep the sign, and what to do."""
     return (
-        f"{name} is positive where its input is negative, or the reverse, so LFP rewards the wrong direction and will hardly learn "
-        "(LFP v3, section 3.4): use Tanh, or opposite_sign=True"
+        f"{name} is positive where its input is negative, or the reverse, so LFP rewards the wrong direction and "
+        "will hardly learn (LFP v3, section 3.4): use Tanh, or opposite_sign=True"
     )
