@@ -7,6 +7,7 @@ samples, and it would stack sequences batch first. Types of their own tell it wh
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,16 +20,24 @@ from spikelfp.data.sequences import Sequences
 from spikelfp.errors import ShapeError
 
 
-class Whole(Tensor):
-    """Inputs ``[B, …]`` of a batch that is whole already; in every operation a plain tensor."""
+class _Marked(Tensor):
+    """A tensor whose type tells how it is collated; in every operation, and in files, a plain tensor."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.as_subclass(Tensor).__reduce_ex__(protocol)
 
-class Frames(Tensor):
-    """One sequence ``[T, …]``, a sample; in every operation a plain tensor."""
+    def __deepcopy__(self, memo: Any) -> Any:
+        return copy.deepcopy(self.as_subclass(Tensor), memo)
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+class Whole(_Marked):
+    """Inputs ``[B, …]`` of a batch that is whole already."""
+
+
+class Frames(_Marked):
+    """One sequence ``[T, …]``, a sample."""
 
 
 class Fetched(tuple[Any, Tensor]):

@@ -259,9 +259,25 @@ def _side(node: Node | None) -> Kind | None:
             raise _foreign(node)
         moved = node.name() in MOVES or node.name().startswith(("Expand", "ToCopy"))
         if not moved and not getattr(cls, "of_parameters", False):
-            return Kind.LEAF
+            return Kind.PARAMETER if _is_of_parameters(node) else Kind.LEAF
         node = node.next_functions[0][0]
     return None
+
+
+def _is_of_parameters(node: Node) -> bool:
+    """Whether a factor is made of parameters behind ``|w|`` and of constants by linear maps, as a masked weight is."""
+    waiting, found = [node], False
+    while waiting:
+        node = waiting.pop()
+        kind = _kind(node)
+        below = [child for child, _ in node.next_functions if child is not None]
+        if kind == Kind.PARAMETER:
+            found = True
+        elif (kind == Kind.PRODUCT and len(below) == 1) or kind == Kind.THROUGH:
+            waiting += below
+        else:
+            return False
+    return found
 
 
 def _look_behind(starts: list[Node], neurons: set[Node]) -> bool:
@@ -324,8 +340,8 @@ def _check_weight(node: Node) -> None:
             raise _refusal(
                 below,
                 "computes a weight from other parameters (weight or spectral normalisation, adapters), for which LFP "
-                "has no rule: make it a parameter (torch.nn.utils.parametrize.remove_parametrizations), or train by "
-                "gradients",
+                "has no rule: make it a parameter (torch.nn.utils.parametrize.remove_parametrizations), take what is "
+                "linear, such as a mask, into the function that rule.linear is given, or train by gradients",
             )
         below = below.next_functions[0][0]
 

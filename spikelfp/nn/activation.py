@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikelfp.errors import SignWarning
+from spikelfp.errors import SignWarning, UserError
 from spikelfp.nn.layer import Layer, check_dense
 from spikelfp.rules import Rule
 
@@ -22,7 +22,10 @@ from spikelfp.rules import Rule
 class Activation(Layer):
     """Base of the activation functions: ``φ(z)``, element-wise, of any shape.
 
-    phi: ``φ`` itself. keeps_sign: whether ``φ(z)`` never has the sign opposite to ``z``.
+    phi: ``φ`` itself. keeps_sign: whether ``φ(z)`` never has the sign opposite to ``z``; of an activation of one's own
+    the first pass under an LFP rule looks, and gives a :class:`~spikelfp.errors.SignWarning`.
+
+    Raises :class:`~spikelfp.errors.UserError` for parameters of ``φ`` that are to learn, for which LFP has no rule.
     """
 
     phi: Callable[[Tensor], Tensor]
@@ -32,10 +35,29 @@ class Activation(Layer):
     def __init__(self, *, rule: Rule | None = None) -> None:
         super().__init__()
         self.rule = rule
+        self._looked_at = type(self).__module__.startswith("spikelfp.")
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
-        return self.rule.activation(self.phi, x)
+        if self.rule.needs_sign and torch.is_grad_enabled():
+            self._check_own(x)
+        return self.rule.activation(self.phi, x, self.opposite_sign)
+
+    def _check_own(self, x: Tensor) -> None:
+        """Look at a function of a user's own: at its parameters, and once at the signs of what it returns."""
+        learning = [name for name, p in self._parameters.items() if p is not None and p.requires_grad]
+        if learning:
+            raise UserError(
+                f"{type(self).__name__} has a parameter, {learning[0]}, inside of its activation function, for which "
+                "LFP has no rule: freeze it (requires_grad_(False)), or train by gradients"
+            )
+        if self._looked_at or torch.compiler.is_compiling():
+            return
+        self._looked_at = True
+        with torch.no_grad():
+            against = self.keeps_sign and bool((self.phi(x) * x < 0).any())
+        if (against or not self.keeps_sign) and not self.opposite_sign:
+            warnings.warn(sign_complaint(type(self).__name__), SignWarning, stacklevel=3)
 
 
 class ReLU(Activation):
@@ -140,6 +162,6 @@ def sign_complaints(net: torch.nn.Module) -> list[str]:
 def sign_complaint(name: str) -> str:
     """What is wrong with an activation that does not keep the sign, and what to do."""
     return (
-        f"{name} is positive where its input is negative, so LFP rewards the wrong direction and will hardly learn "
-        "(LFP v3, section 3.4): use Tanh, or opposite_sign=True"
+        f"{name} is positive where its input is negative, or the reverse, so LFP rewards the wrong direction and "
+        "will hardly learn (LFP v3, section 3.4): use Tanh, or opposite_sign=True"
     )

@@ -28,7 +28,12 @@ class Layer(HasRule, torch.nn.Module):
     """
 
     def run(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Output and next state; for a layer without memory simply ``(self(x), None)``."""
+        """Output and next state; for a layer without memory simply ``(self(x), None)``.
+
+        Raises:
+            UserError: for a layer with layers inside that remember, which has no ``run`` of its own.
+        """
+        check_forgets_nothing(self)
         return self(x), None
 
     def _expect(self, x: Tensor, dims: int, layout: str) -> None:
@@ -41,7 +46,38 @@ class Layer(HasRule, torch.nn.Module):
 
 def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
     """``layer.run(x, state)``, for modules of torch's own as for layers without memory."""
-    return layer.run(x, state) if isinstance(layer, Layer) else (layer(x), None)
+    if isinstance(layer, Layer):
+        return layer.run(x, state)
+    check_forgets_nothing(layer)
+    return layer(x), None
+
+
+def has_run(module: torch.nn.Module) -> bool:
+    """Whether a module carries its state by a ``run`` of its own."""
+    return isinstance(module, Layer) and type(module).run is not Layer.run
+
+
+def remembers(module: torch.nn.Module) -> bool:
+    """Whether a module has a state of its own, and not only layers inside that may have one."""
+    from spikelfp.nn.lif import Neurons  # which is made of what stands here
+
+    return isinstance(module, Neurons) or (has_run(module) and not list(module.children()))
+
+
+def check_forgets_nothing(module: torch.nn.Module) -> None:
+    """Refuse to run a module that would start from rest at each call, though layers inside of it remember.
+
+    Raises:
+        UserError: naming the module and the first such layer.
+    """
+    if not module._modules:
+        return
+    inside = next((own for own in module.modules() if own is not module and remembers(own)), None)
+    if inside is not None:
+        raise UserError(
+            f"{type(module).__name__} has a {type(inside).__name__} inside, whose state run(x, state) would lose from "
+            "call to call: derive it from nn.Layer and give it a run(x, state) that returns (outputs, next state)"
+        )
 
 
 def check_kind(layer: torch.nn.Module, x: Tensor, weight: Tensor | None = None) -> None:
@@ -93,8 +129,7 @@ def sparse_input(layer: torch.nn.Module, x: Tensor) -> Tensor:
             f"{kind} takes sparse sequences as COO tensors without dense dimensions, got layout {x.layout} with "
             f"{x.dense_dim()} of them; x.to_dense().to_sparse() is one"
         )
-    if not x.is_floating_point():
-        raise ShapeError(f"{kind} takes floating-point values, got {x.dtype}; convert them with x.float()")
+    check_kind(layer, x)
     if x.requires_grad:
         raise UserError(
             f"this sparse sequence requires grad, and {kind} sends no messages to what is sparse; hand it x.detach(), "

@@ -52,7 +52,8 @@ class Neurons(Layer):
         if self.decay is None:
             return self._constants
         self.project()
-        return replace(self._constants, beta=min(max(float(self.decay.detach()), LEAST_DECAY), 1.0))  # float32 rounds
+        beta, least = float(self.decay.detach()), float(self.decay.new_tensor(LEAST_DECAY))  # which floats round
+        return replace(self._constants, beta=LEAST_DECAY if beta <= least else min(beta, 1.0))
 
     @constants.setter
     def constants(self, constants: LIFParameters) -> None:

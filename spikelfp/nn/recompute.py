@@ -144,7 +144,8 @@ def _check_layer(net: torch.nn.Module) -> None:
     if not isinstance(net, Layer):
         raise UserError(
             f"only layers of this package run in parts, got {type(net).__name__}: put nn.Sequential around torch's own "
-            "layers, or spikelfp.convert.convert the network"
+            "layers, spikelfp.convert the network, or derive your own module from nn.Layer and give it a run(x, state) "
+            "that returns (outputs, next state)"
         )
 
 

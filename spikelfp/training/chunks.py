@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.nn import Layer, Neurons
-from spikelfp.nn.layer import State
+from spikelfp.nn import Layer
+from spikelfp.nn.layer import State, has_run, remembers
 from spikelfp.nn.parts import filled, tensors_of
 from spikelfp.training.batch import Batch
 
@@ -60,25 +60,17 @@ def check_carries(net: torch.nn.Module) -> None:
     if not isinstance(net, Layer):
         raise UserError(
             f"only layers of this package carry their state from chunk to chunk, got {type(net).__name__}: put "
-            "nn.Sequential around torch's own layers, or spikelfp.convert.convert the network"
+            "nn.Sequential around torch's own layers, spikelfp.convert the network, or derive your own module from "
+            "nn.Layer and give it a run(x, state) that returns (outputs, next state)"
         )
     for name, module in net.named_modules():
-        inside = [own for own in module.modules() if own is not module and _remembers(own)]
-        if inside and _is_called(module) and not _has_run(module):
+        inside = [own for own in module.modules() if own is not module and remembers(own)]
+        if inside and _is_called(module) and not has_run(module):
             raise UserError(
                 f"layer {name or '(the network itself)'} ({type(module).__name__}) has a {type(inside[0]).__name__} "
                 "inside, whose state it cannot carry from chunk to chunk: give it a run(x, state), or train without "
                 "chunks"
             )
-
-
-def _has_run(module: torch.nn.Module) -> bool:
-    return isinstance(module, Layer) and type(module).run is not Layer.run
-
-
-def _remembers(module: torch.nn.Module) -> bool:
-    """Whether it has a state of its own, and not only layers that may have one."""
-    return isinstance(module, Neurons) or (_has_run(module) and not list(module.children()))
 
 
 def _is_called(module: torch.nn.Module) -> bool:

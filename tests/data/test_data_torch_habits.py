@@ -1,5 +1,9 @@
 """Data sets in torch's DataLoader, Subset, random_split and ConcatDataset; arrays of one's own."""
 
+import copy
+import io
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -179,3 +183,18 @@ def test_labels_of_other_data_sets():
     pairs = TensorDataset(torch.ones(3, 2), torch.tensor([2, 1, 0]))
     assert labels_of(Subset(pairs, [2, 0])).tolist() == [0, 2]
     assert labels_of([(1, 2)]) is None
+
+
+def test_a_fetched_batch_is_a_plain_tensor_in_files_and_copies():
+    images, _ = data.load("digits").train.__getitems__(range(3))
+    file = io.BytesIO()
+    torch.save(images, file)
+    file.seek(0)
+    for made in (
+        torch.load(file, weights_only=True),
+        copy.deepcopy(images),
+        pickle.loads(pickle.dumps(images)),
+        images + 0,
+    ):
+        assert type(made) is torch.Tensor
+        assert torch.equal(made, images)
