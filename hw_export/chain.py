@@ -14,7 +14,8 @@ def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
     """The layers of ``net`` in the order they run, with their dotted names; nested containers are opened.
 
     Raises :class:`~spikelfp.errors.UserError` for a network that is no ``Sequential``, since only there the order
-    is known, and for a layer that stands in two places.
+    is known, for a layer that stands in two places, and for one derived from a layer of :mod:`spikelfp.nn` that
+    computes something else: it would be taken for what it derives from.
     """
     if not isinstance(net, torch.nn.Sequential):
         raise UserError(f"only a Sequential network can be exported, got {type(net).__name__}")
@@ -28,8 +29,20 @@ def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
         if isinstance(child, torch.nn.Sequential):
             found += [(f"{name}.{inner}", leaf) for inner, leaf in leaves(child)]
         else:
+            _check_own(name, child)
             found.append((name, child))
     return found
+
+
+def _check_own(name: str, layer: torch.nn.Module) -> None:
+    kind = type(layer)
+    known = next((base for base in kind.__mro__ if base.__module__.partition(".")[0] == "spikelfp"), kind)
+    changed = [way for way in ("forward", "run") if getattr(kind, way, None) is not getattr(known, way, None)]
+    if changed:
+        raise UserError(
+            f"layer {name} is a {kind.__name__}, derived from nn.{known.__name__} with a {changed[0]} of its own, "
+            "which no export holds: put layers of spikelfp.nn in its place"
+        )
 
 
 def window(pool: nn.AvgPool2d) -> int:

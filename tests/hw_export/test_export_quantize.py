@@ -288,3 +288,24 @@ def test_a_layer_that_stands_in_two_places_is_refused():
     net = nn.Sequential(nn.Linear(4, 4), neurons, nn.Linear(4, 2), neurons)
     with pytest.raises(UserError, match="'1' and '3' are one object"):
         quantize(net, bits=8)
+
+
+class Leaner(nn.Linear):
+    """A layer of a user's own that would be taken for a plain one."""
+
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class Named(nn.LIF):
+    """Another name for the same neurons."""
+
+
+def test_a_derived_layer_is_exported_for_what_it_is_or_refused():
+    plain = nn.Sequential(nn.Linear(3, 4), nn.LIF())
+    torch.manual_seed(1)
+    named = nn.Sequential(nn.Linear(3, 4), Named())
+    named.load_state_dict(plain.state_dict())
+    assert torch.equal(quantize(named, bits=8)[0].weight, quantize(plain, bits=8)[0].weight)
+    with pytest.raises(UserError, match=r"layer 0 is a Leaner, derived from nn.Linear with a forward of its own"):
+        quantize(nn.Sequential(Leaner(3, 4), nn.LIF()), bits=8)
