@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+
 import torch
 from torch import Tensor
 
@@ -52,19 +55,30 @@ def propagate(
         NonFiniteError: for a reward that holds NaN or infinity. On CUDA nothing waits for the reward to be computed:
             there NaN or infinity fails an assertion on the device, which torch reports later.
     """
+    check_start(eps, default_eps, weight)
     roots = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     rewards = list(reward) if isinstance(reward, (list, tuple)) else [reward]
     if len(roots) != len(rewards):
         raise ShapeError(f"{len(roots)} outputs need as many rewards, got {len(rewards)}")
-    for root, own in zip(roots, rewards, strict=True):
-        _check(root, own)
-    given = [own.detach().to(root.dtype) for root, own in zip(roots, rewards, strict=True)]
+    if not roots:
+        raise UserError("propagate was given no outputs: hand it what the network returned, and its reward")
+    given = [_checked(root, own) for root, own in zip(roots, rewards, strict=True)]
     if weight != 1:
         given = [own * weight for own in given]
     send_back(roots, given, eps=eps, default_eps=default_eps, weight=weight, retain_graph=retain_graph)
 
 
-def _check(outputs: Tensor, reward: Tensor) -> None:
+def check_start(eps: float | None, default_eps: float | None, weight: float) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` for an ε or a weight that is no finite number of at least 0."""
+    for name, value in (("eps", eps), ("default_eps", default_eps), ("weight", weight)):
+        if value is None or isinstance(value, Tensor):  # a weight may be on a device, where nothing waits for it
+            continue
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+            raise UserError(f"{name} must be a finite number, 0 or more, got {value!r}")
+
+
+def _checked(outputs: Tensor, reward: Tensor) -> Tensor:
+    """The reward as the outputs have their numbers."""
     for what, given in (("outputs", outputs), ("reward", reward)):
         if not isinstance(given, Tensor):
             raise UserError(
@@ -79,8 +93,15 @@ def _check(outputs: Tensor, reward: Tensor) -> None:
     check_range(outputs)
     if reward.shape != outputs.shape:
         raise ShapeError(f"reward has shape {tuple(reward.shape)}, the outputs {tuple(outputs.shape)}")
+    if reward.is_complex() or reward.layout is not torch.strided or reward.device != outputs.device:
+        raise UserError(
+            f"a reward is dense and real, on the device of the outputs ({outputs.device}), got {reward.dtype}, "
+            f"{str(reward.layout).removeprefix('torch.')}, on {reward.device}"
+        )
+    reward = reward.detach().to(outputs.dtype)
     finite = torch.isfinite(reward).all()
     if finite.is_cuda:
         torch._assert_async(finite, _NOT_FINITE)
     elif not finite:
         raise NonFiniteError(_NOT_FINITE)
+    return reward
