@@ -52,8 +52,25 @@ def propagate(
         UserError: for outputs without a graph, or made of neurons and linear layers at once; for parameters that follow
             no rule and functions for which there is none, by name.
         ShapeError: for a reward of another shape.
-        NonFiniteError: for a reward that holds NaN or infinity. On CUDA nothing waits for the reward to be computed:
+        NonFiniteError: for a reward that holds NaN or infinity, and for updates that do. On CUDA nothing waits for the reward to be computed:
             there NaN or infinity fails an assertion on the device, which torch reports later.
+    """
+    weights = send_rewards(outputs, reward, eps, default_eps, weight, retain_graph)
+    _check_updates(weights)
+
+
+def send_rewards(
+    outputs: Tensor | list[Tensor] | tuple[Tensor, ...],
+    reward: Tensor | list[Tensor] | tuple[Tensor, ...],
+    eps: float | None = None,
+    default_eps: float | None = None,
+    weight: float = 1.0,
+    retain_graph: bool = False,
+) -> list[Tensor]:
+    """Do what :func:`propagate` does, for callers that look at the updates themselves.
+
+    Returns:
+        The parameters behind the outputs.
     """
     check_start(eps, default_eps, weight)
     roots = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
@@ -65,7 +82,24 @@ def propagate(
     given = [_checked(root, own) for root, own in zip(roots, rewards, strict=True)]
     if weight != 1:
         given = [own * weight for own in given]
-    send_back(roots, given, eps=eps, default_eps=default_eps, weight=weight, retain_graph=retain_graph)
+    return send_back(roots, given, eps=eps, default_eps=default_eps, weight=weight, retain_graph=retain_graph)
+
+
+def _check_updates(weights: list[Tensor]) -> None:
+    """Raise :class:`~spikelfp.errors.NonFiniteError` where ``p.grad`` is not finite; CUDA is not waited for.
+
+    Spikes do not show it: a membrane that is NaN does not fire.
+    """
+    updates = [p.grad for p in weights if p.grad is not None and not p.is_cuda]
+    if not updates or torch.isfinite(torch.stack(torch._foreach_norm(updates))).all():
+        return
+    wrong = next((grad for grad in updates if not torch.isfinite(grad).all()), None)
+    if wrong is not None:
+        raise NonFiniteError(
+            f"the update of a parameter of shape {tuple(wrong.shape)} holds NaN or infinity: look for them in the "
+            "inputs, the states and the weights (torch.isfinite), or make rewards and learning rate smaller; "
+            "optimizer.zero_grad() before the next try"
+        )
 
 
 def check_start(eps: float | None, default_eps: float | None, weight: float) -> None:

@@ -108,7 +108,9 @@ def _places(called: Callable[..., Any]) -> int | None:
     kinds = [p.kind for p in list(inspect.signature(called).parameters.values())[1:]]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return None
-    return sum(kind is not inspect.Parameter.KEYWORD_ONLY and kind is not inspect.Parameter.VAR_KEYWORD for kind in kinds)
+    return sum(
+        kind is not inspect.Parameter.KEYWORD_ONLY and kind is not inspect.Parameter.VAR_KEYWORD for kind in kinds
+    )
 
 
 def _takes_any(called: Callable[..., Any]) -> bool:

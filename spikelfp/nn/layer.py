@@ -143,8 +143,7 @@ def sparse_input(layer: torch.nn.Module, x: Tensor) -> Tensor:
             f"{kind} takes sparse sequences as COO tensors without dense dimensions, got layout {x.layout} with "
             f"{x.dense_dim()} of them; x.to_dense().to_sparse() is one"
         )
-    if not x.is_floating_point():
-        raise ShapeError(f"{kind} takes floating-point values, got {x.dtype}; convert them with x.float()")
+    check_kind(layer, x)
     if x.requires_grad:
         raise UserError(
             f"this sparse sequence requires grad, and {kind} sends no messages to what is sparse; hand it x.detach(), "

@@ -54,7 +54,8 @@ class Neurons(Layer):
         if self.decay is None:
             return self._constants
         self.project()
-        return replace(self._constants, beta=min(max(float(self.decay.detach()), LEAST_DECAY), 1.0))  # float32 rounds
+        learned, least = float(self.decay.detach()), float(torch.tensor(LEAST_DECAY, dtype=self.decay.dtype))
+        return replace(self._constants, beta=LEAST_DECAY if learned <= least else learned)  # the border is rounded
 
     @constants.setter
     def constants(self, constants: LIFParameters) -> None:

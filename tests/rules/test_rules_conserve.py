@@ -31,7 +31,9 @@ def layer_and_input(rule, seed, inputs=7):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), inputs=st.integers(1, 9))
-@pytest.mark.parametrize("rule", [rules.Zero(), rules.Epsilon(SMALL), rules.Gamma(eps=SMALL), rules.Gamma(eps=SMALL, gamma=3)])
+@pytest.mark.parametrize(
+    "rule", [rules.Zero(), rules.Epsilon(SMALL), rules.Gamma(eps=SMALL), rules.Gamma(eps=SMALL, gamma=3)]
+)
 def test_all_of_the_reward_is_handed_on(rule, seed, inputs):
     shares, reward, _ = handed_on(*layer_and_input(rule, seed, inputs))
     torch.testing.assert_close(shares.sum(1), reward, rtol=1e-8, atol=1e-8)  # 1e-8: z may be near 0
