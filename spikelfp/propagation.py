@@ -11,10 +11,12 @@ from torch import Tensor
 from spikelfp.errors import NonFiniteError, ShapeError, UserError
 from spikelfp.functional.credit import check_range
 from spikelfp.functional.frontier import send_back
+from spikelfp.suggest import checked_keywords
 
 _NOT_FINITE = "the reward holds NaN or infinity"
 
 
+@checked_keywords()
 def propagate(
     outputs: Tensor | list[Tensor] | tuple[Tensor, ...],
     reward: Tensor | list[Tensor] | tuple[Tensor, ...],
@@ -52,8 +54,8 @@ def propagate(
         UserError: for outputs without a graph, or made of neurons and linear layers at once; for parameters that follow
             no rule and functions for which there is none, by name.
         ShapeError: for a reward of another shape.
-        NonFiniteError: for a reward that holds NaN or infinity, and for updates that do. On CUDA nothing waits for the reward to be computed:
-            there NaN or infinity fails an assertion on the device, which torch reports later.
+        NonFiniteError: for a reward that holds NaN or infinity, and for updates that do. On CUDA nothing waits for
+            either: there a reward with NaN or infinity fails an assertion on the device, which torch reports later.
     """
     weights = send_rewards(outputs, reward, eps, default_eps, weight, retain_graph)
     _check_updates(weights)

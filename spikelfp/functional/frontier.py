@@ -19,6 +19,7 @@ import gc
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -180,7 +181,7 @@ def _warn_of_rest(neurons: list[Node]) -> None:
     if first is None or any(getattr(node, "parameters", None) is not first for node in neurons):
         return
     try:
-        saved = [getattr(node, "saved_tensors", (None,)) for node in neurons]
+        saved: list[Any] = [getattr(node, "saved_tensors", (None,)) for node in neurons]
     except RuntimeError:  # sent back before: the pass itself says so
         return
     if any(each[0] is None or len(each[0]) != 1 or each[-1].is_cuda or each[-1].any() for each in saved):

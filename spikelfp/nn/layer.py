@@ -62,7 +62,7 @@ def check_attribute(layer: torch.nn.Module, name: str, value: Any) -> None:
     Raises:
         UserError: naming the option that was meant.
     """
-    kind = type(layer)
+    kind: Any = type(layer)
     if name[:1] == "_" or name in layer.__dict__ or hasattr(kind, name) or not kind.__module__.startswith("spikelfp."):
         return
     if isinstance(value, torch.nn.Module | Tensor) or any(
@@ -84,7 +84,7 @@ def check_attribute(layer: torch.nn.Module, name: str, value: Any) -> None:
 
 
 @cache
-def _options_of(kind: type) -> frozenset[str]:
+def _options_of(kind: Any) -> frozenset[str]:
     chain = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
     return frozenset(name for each in chain for name in inspect.signature(each).parameters) - {"self"}
 

@@ -49,7 +49,7 @@ class HasRule:
             taken = inspect.signature(type(self).__init__).parameters
             if "rule" not in taken:
                 raise UserError(
-                    f"{type(self).__name__} follows no rule itself: rules.attach(net, rule) gives it to the layers inside"
+                    f"{type(self).__name__} follows no rule itself: rules.attach(net, rule) is for the layers inside"
                 )
         self.__dict__["_own_rule"] = rule
 

@@ -29,7 +29,7 @@ from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training import checkpoint
 from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
 from spikelfp.training.clipping import clip_adaptive_
-from spikelfp.training.combinations import check_trainer
+from spikelfp.training.combinations import check_trainer, single_step_complaints
 from spikelfp.training.credit import are_classes, check_targets, chosen_method, classes_by, settings_of
 from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting
 from spikelfp.training.device import choose_device
@@ -474,6 +474,9 @@ class Trainer:
     def _prepare(self, source: Source, watched: Source | None) -> None:
         """Check labels and outputs on the first batch, and wake silent layers on it before the first step."""
         x, labels, _ = source.first(self.position)
+        if not isinstance(x, Sequences) and type(self).present is Trainer.present:
+            for complaint in single_step_complaints(self.net, self.method):
+                warnings.warn(complaint, LearningWarning, stacklevel=3)
         x, labels = x.to(self.device), labels.to(self.device)
         forked = [self.device] if self.device.type == "cuda" else []
         known, training = choices(self.net), self.net.training
