@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from spikelfp.errors import LearningWarning, UserError
+from spikelfp.errors import GraphError, LearningWarning, UserError
 from spikelfp.functional.credit import (
     MOVES,
     HalfCredit,
@@ -458,7 +458,8 @@ def send_back(
         The parameters that were found behind the outputs.
 
     Raises:
-        UserError: for what :func:`find` refuses, and for a graph that is gone or out of date.
+        UserError: for what :func:`find` refuses.
+        GraphError: for a graph that is gone or out of date.
     """
     frontier = find(outputs)
     starts = list[Tensor]()
@@ -494,15 +495,15 @@ def send_back(
     return frontier.weights
 
 
-def _graph_error(error: RuntimeError) -> UserError | None:
+def _graph_error(error: RuntimeError) -> GraphError | None:
     """Say in one line that a graph is gone or out of date, where ``error`` is about that."""
     if "second time" in str(error):
-        return UserError(
+        return GraphError(
             "a graph is sent back a second time, after the first has freed it: run the network again, detach states "
             "that go on into the next part, or call propagate(…, retain_graph=True) the first time"
         )
     if "modified inplace" in str(error) or "modified by an inplace operation" in str(error):
-        return UserError(
+        return GraphError(
             "weights or values of this graph were changed in place since the network ran, by an optimiser's step or an "
             "assignment: propagate before that, or run the network again"
         )
