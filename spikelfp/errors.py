@@ -22,6 +22,10 @@ class KeywordError(UserError, TypeError):
     """A keyword that a function or class does not have; the text suggests the nearest one."""
 
 
+class GraphError(UserError, RuntimeError):
+    """A graph that was sent back before, or whose weights have changed since the network ran."""
+
+
 class DataError(UserError):
     """A data file that is missing, truncated, foreign or inconsistent."""
 

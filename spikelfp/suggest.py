@@ -85,15 +85,32 @@ def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
     chain = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base) and base is not object]
     needed = next((n for n, each in enumerate(chain) if not _takes_any(each)), len(chain) - 1)
     valid = keywords_of(*chain[: needed + 1])
+    places = _places(own)
 
     @functools.wraps(own)
     def checked(self: Any, *args: Any, **keywords: Any) -> None:
         if keywords and valid is not None:
             check_keywords(type(self).__name__, keywords, valid)
+        if places is not None and len(args) > places and valid:
+            by_name = ", ".join(f"{name}=…" for name in inspect.signature(own).parameters if name in valid)
+            raise KeywordError(
+                f"{type(self).__name__} takes {places or 'no'} arguments by their place, got {len(args)}: name them, "
+                f"{type(self).__name__}({by_name})"
+            )
         own(self, *args, **keywords)
 
     checked.checks_keywords = True  # type: ignore[attr-defined]
     return checked
+
+
+def _places(called: Callable[..., Any]) -> int | None:
+    """How many arguments a constructor takes by their place, ``None`` for any number."""
+    kinds = [p.kind for p in list(inspect.signature(called).parameters.values())[1:]]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return None
+    return sum(
+        kind is not inspect.Parameter.KEYWORD_ONLY and kind is not inspect.Parameter.VAR_KEYWORD for kind in kinds
+    )
 
 
 def _takes_any(called: Callable[..., Any]) -> bool:

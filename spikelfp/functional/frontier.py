@@ -16,15 +16,17 @@ paper says, so it is refused by name: parameters of other packages, functions wi
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from spikelfp.errors import UserError
+from spikelfp.errors import GraphError, LearningWarning, UserError
 from spikelfp.functional.credit import (
     MOVES,
     HalfCredit,
@@ -137,6 +139,7 @@ class Frontier:
         eps: of each output, ε of the layer behind it, for linear ones; ``None`` where it does not tell.
         nested: some neurons of the frontier also drive layers on the way to others.
         replicated: the way back leads through a module that ``DistributedDataParallel`` has put there.
+    weights: the parameters of layers behind it, where the whole graph was looked at.
     """
 
     neurons: list[Node] = field(default_factory=list)
@@ -145,6 +148,7 @@ class Frontier:
     eps: list[float | None] = field(default_factory=list)
     nested: bool = False
     replicated: bool = False
+    weights: list[Tensor] = field(default_factory=list)
 
 
 def find(outputs: Sequence[Tensor]) -> Frontier:
@@ -169,14 +173,35 @@ def find(outputs: Sequence[Tensor]) -> Frontier:
                 f"linear layer or of inputs ({_said(own_layers[0])}), whose rewards start in different ways: reward "
                 "each of them as an output of its own, propagate([spikes, linear], [reward, reward])"
             )
+        if len(own_neurons) > 1:
+            _warn_of_rest(own_neurons)
         found.kinds.append(bool(own_neurons))
         found.eps.append(None if own_neurons else _eps_of(own_layers))
         neurons |= dict.fromkeys(own_neurons)
         layers |= dict.fromkeys(own_layers)
     found.neurons, found.layers = list(neurons), list(layers)
     found.replicated = any(forward_class(node).__name__ == "_DDPSink" for node in passed)
-    found.nested = _look_behind([*found.neurons, *found.layers], set(neurons))
+    found.nested = _look_behind([*found.neurons, *found.layers], set(neurons), found.weights)
     return found
+
+
+def _warn_of_rest(neurons: list[Node]) -> None:
+    """Warn if an output is made of single steps of one layer which all started from rest: the loop drops the state."""
+    first = getattr(neurons[0], "parameters", None)
+    if first is None or any(getattr(node, "parameters", None) is not first for node in neurons):
+        return
+    try:
+        saved: list[Any] = [getattr(node, "saved_tensors", (None,)) for node in neurons]
+    except RuntimeError:  # sent back before: the pass itself says so
+        return
+    if any(each[0] is None or len(each[0]) != 1 or each[-1].is_cuda or each[-1].any() for each in saved):
+        return
+    warnings.warn(
+        f"the outputs are {len(neurons)} single steps that all start from rest, so no membrane is carried from one to "
+        "the next: layers keep no state between calls, outputs, state = net.run(x[t:t+1], state) does",
+        LearningWarning,
+        stacklevel=6,
+    )
 
 
 def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
@@ -280,8 +305,8 @@ def _is_of_parameters(node: Node) -> bool:
     return found
 
 
-def _look_behind(starts: list[Node], neurons: set[Node]) -> bool:
-    """Look at the graph behind the frontier; whether neurons of it are reached again.
+def _look_behind(starts: list[Node], neurons: set[Node], weights: list[Tensor]) -> bool:
+    """Look at the graph behind the frontier and add its ``weights``; whether neurons of it are reached again.
 
     Raises:
         UserError: for what has no rule.
@@ -308,7 +333,7 @@ def _look_behind(starts: list[Node], neurons: set[Node]) -> bool:
         if kind == Kind.PRODUCT:
             _product(node)
         elif kind == Kind.PARAMETER:
-            _check_weight(node)
+            weights += _checked_weight(node)
             continue
         elif kind == Kind.LEAF:
             _check_leaf(node, parent)
@@ -332,8 +357,8 @@ def _check_leaf(leaf: Node, parent: Node) -> None:
         raise _foreign(leaf)
 
 
-def _check_weight(node: Node) -> None:
-    """Refuse a weight that is computed from other parameters: LFP has no rule for those."""
+def _checked_weight(node: Node) -> list[Tensor]:
+    """The weight behind a node; one that is computed from other parameters is refused: LFP has no rule for those."""
     below: Node | None = node.next_functions[0][0]
     while below is not None and _kind(below) != Kind.LEAF:
         if below.name() not in MOVES and _kind(below) != Kind.OWN:
@@ -344,6 +369,8 @@ def _check_weight(node: Node) -> None:
                 "linear, such as a mask, into the function that rule.linear is given, or train by gradients",
             )
         below = below.next_functions[0][0]
+    weight = getattr(below, "variable", None)
+    return [] if weight is None else [weight]
 
 
 def _has_leaf(node: Node) -> bool:
@@ -441,7 +468,7 @@ def send_back(
     weight: float = 1.0,
     retain_graph: bool = False,
     messages: Sequence[tuple[Tensor, Tensor]] = (),
-) -> None:
+) -> list[Tensor]:
     """Run ``rewards`` of ``outputs`` back to every parameter, and with them ``messages`` to other tensors.
 
     Args:
@@ -453,8 +480,12 @@ def send_back(
         retain_graph: keep the graph for another pass.
         messages: further ends of the graph, each with the message to start from.
 
+    Returns:
+        The parameters that were found behind the outputs.
+
     Raises:
         UserError: for what :func:`find` refuses.
+        GraphError: for a graph that is gone or out of date.
     """
     frontier = find(outputs)
     starts = list[Tensor]()
@@ -483,8 +514,26 @@ def send_back(
             torch.autograd.backward(
                 [*roots, *(end for end, _ in messages)], [*starts, *(own for _, own in messages)], retain_graph
             )
+        except RuntimeError as error:
+            raise _graph_error(error) or error from None
         finally:
             _mark(frontier.neurons, "takes_reward", False)
+    return frontier.weights
+
+
+def _graph_error(error: RuntimeError) -> GraphError | None:
+    """Say in one line that a graph is gone or out of date, where ``error`` is about that."""
+    if "second time" in str(error):
+        return GraphError(
+            "a graph is sent back a second time, after the first has freed it: run the network again, detach states "
+            "that go on into the next part, or call propagate(…, retain_graph=True) the first time"
+        )
+    if "modified inplace" in str(error) or "modified by an inplace operation" in str(error):
+        return GraphError(
+            "weights or values of this graph were changed in place since the network ran, by an optimiser's step or an "
+            "assignment: propagate before that, or run the network again"
+        )
+    return None
 
 
 def _handed_over(frontier: Frontier, roots: list[Tensor], starts: list[Tensor]) -> list[Tensor]:

@@ -19,6 +19,12 @@ from spikelfp.functional.sparse import is_sparse
 
 def constant(images: Tensor, steps: int) -> Tensor:
     """Static input ``[B, …]`` as a sequence of ``steps`` equal steps, ``[T, B, …]`` (A.6.4, constant encoding)."""
+    if not isinstance(images, Tensor):
+        raise UserError(
+            f"constant takes a tensor [B, …] and steps, got {type(images).__name__}: torch.as_tensor(images)"
+        )
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise UserError(f"steps is a whole number, got {steps!r}")
     if steps < 1:
         raise UserError(f"a sequence needs at least one step, got steps={steps}")
     return repeat(images, steps)

@@ -7,7 +7,7 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method
 from spikelfp.methods.weights import mean_over_steps
-from spikelfp.propagation import propagate
+from spikelfp.propagation import send_rewards
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Epsilon, Rule
@@ -63,7 +63,7 @@ class LFP(Method):
         reward = self.reward(outputs, labels) if mask is None else self.reward(outputs, labels, mask)
         if self.cap_rewards:
             reward = reward.clamp(max=0)
-        propagate(outputs, reward, weight=share / len(labels), default_eps=self.eps)
+        send_rewards(outputs, reward, weight=share / len(labels), default_eps=self.eps)
         return {
             "reward": mean_over_steps(reward, mask, steps),
             "reward_magnitude": mean_over_steps(reward.abs(), mask, steps),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules import module as torch_module
 
+from spikelfp.errors import ShapeError
 from spikelfp.nn.conv import Conv2d
 from spikelfp.nn.foreign import check_native
 from spikelfp.nn.layer import Layer, run_layer
@@ -36,7 +37,14 @@ class Sequential(torch.nn.Sequential, Layer):
         """Output and the states to go on from, one entry a layer."""
         self._check_parts()
         states = []
-        for layer, side, before in zip(self, self._sides(), state or (None,) * len(self), strict=True):
+        given = (None,) * len(self) if state is None else state
+        if not isinstance(given, tuple | list) or len(given) != len(self):
+            raise ShapeError(
+                f"this Sequential starts from the states that run returned, one for each of its {len(self)} layers, or "
+                f"None for rest, got {type(given).__name__}"
+                f"{f' of {len(given)}' if isinstance(given, tuple | list) else ''}"
+            )
+        for layer, side, before in zip(self, self._sides(), given, strict=True):
             after = None
             if side is None:
                 x, after = run_layer(layer, x, before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import neurons_behind
 from spikelfp.functional.sparse import compact, is_sparse
 from spikelfp.rules import HasRule, Rule
+from spikelfp.suggest import nearest
 
 State = Any
 """What a layer remembers between calls: ``None`` at rest or for layers without memory."""
@@ -36,12 +39,59 @@ class Layer(HasRule, torch.nn.Module):
         check_forgets_nothing(self)
         return self(x), None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_attribute(self, name, value)
+        super().__setattr__(name, value)
+
     def _expect(self, x: Tensor, dims: int, layout: str) -> None:
         if x.dim() != dims:
             raise ShapeError(
                 f"{type(self).__name__} takes {layout}, time first, got shape {tuple(x.shape)}; "
                 "nn.constant(x, steps) turns a static batch into a sequence"
             )
+
+
+_MEANT = {
+    "tau": "beta", "tau_mem": "beta", "decay_rate": "beta", "leak": "beta", "v_th": "threshold", "vth": "threshold",
+    "v_threshold": "threshold", "theta": "threshold", "reset_mechanism": "reset", "v_reset": "reset", "eps": "rule",
+    "normalize": "rule", "spike_grad": "rule", "surrogate_function": "rule", "rules": "rule",
+}  # fmt: skip
+"""Attributes of other packages' neurons, and of rules, with the options of layers that decide the same."""
+_OPTIONS = frozenset(("alpha", "beta", "threshold", "reset", "denominator", "rule"))
+"""Options that are asked for by name on networks too, which do not have them."""
+
+
+def check_attribute(layer: torch.nn.Module, name: str, value: Any) -> None:
+    """Refuse a new attribute that looks like an option: a layer of this package would not look at it.
+
+    Raises:
+        UserError: naming the option that was meant.
+    """
+    kind: Any = type(layer)
+    if name[:1] == "_" or name in layer.__dict__ or hasattr(kind, name) or not kind.__module__.startswith("spikelfp."):
+        return
+    if isinstance(value, torch.nn.Module | Tensor) or any(
+        name in layer.__dict__.get(held, ()) for held in ("_parameters", "_buffers", "_modules")
+    ):
+        return
+    options = _options_of(kind)
+    if name in options:
+        return
+    meant = _MEANT.get(name, name if name in _OPTIONS else nearest(name, options & _OPTIONS, cutoff=0.7))
+    if meant is None:
+        return
+    if meant in options:
+        raise UserError(f"{kind.__name__} has no attribute {name!r}, and would not look at it: did you mean {meant!r}?")
+    how = "rules.attach(net, rule)" if meant == "rule" else f"net[1].{meant} = … or the like"
+    raise UserError(
+        f"{kind.__name__} has no attribute {name!r}, and would not look at it: {meant} is of the layers inside, {how}"
+    )
+
+
+@cache
+def _options_of(kind: Any) -> frozenset[str]:
+    chain = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
+    return frozenset(name for each in chain for name in inspect.signature(each).parameters) - {"self"}
 
 
 def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -148,6 +198,16 @@ def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor
         x = x.float()  # a membrane sums many small currents
     if state is None:
         return x, x.new_zeros(x.shape[1:])
+    if not isinstance(state, Tensor):
+        raise ShapeError(
+            f"{kind} starts from the state that run returned, a tensor of the shape of a step, or None for rest, got "
+            f"{type(state).__name__}"
+        )
+    if state.dtype != x.dtype or state.device != x.device:
+        raise ShapeError(
+            f"{kind} keeps its state in {x.dtype} on {x.device} here, and was handed one in {state.dtype} on "
+            f"{state.device}: state.to({x.dtype})"
+        )
     if state.shape != x.shape[1:]:
         raise ShapeError(f"the state handed in has shape {tuple(state.shape)}, a step {tuple(x.shape[1:])}")
     return x, state

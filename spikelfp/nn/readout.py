@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from spikelfp.functional.lif import check_decay
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import Layer, as_given, check_current
+from spikelfp.nn.lif import Decay
 from spikelfp.rules import Rule
 
 
@@ -20,9 +20,11 @@ class LI(Layer):
     returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for a β out of range.
     """
 
+    beta = Decay()
+
     def __init__(self, beta: float = 0.9, *, rule: Rule | None = None) -> None:
         super().__init__()
-        self.beta = check_decay("beta", beta)
+        self.beta = beta
         self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from spikelfp.functional.credit import StackedSpikes
-from spikelfp.functional.lif import Denominator, Reset, check_decay
+from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import Layer, as_given, check_current
+from spikelfp.nn.lif import Decay
 from spikelfp.nn.recurrent import RecurrentLIF
 from spikelfp.rules import Rule
 
@@ -28,6 +29,8 @@ class RecurrentSynaptic(RecurrentLIF):
 
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(S, Y, U)``, each ``[B, …]``. Runs step by step.
     """
+
+    alpha = Decay()
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class RecurrentSynaptic(RecurrentLIF):
             learn_threshold=learn_threshold,
             rule=rule,
         )
-        self.alpha = check_decay("alpha", alpha)
+        self.alpha = alpha
 
     def run(  # type: ignore[override]
         self, x: Tensor, state: tuple[Tensor, Tensor, Tensor] | None = None

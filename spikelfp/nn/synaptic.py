@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from spikelfp.functional.lif import Denominator, Reset, check_decay
+from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import as_given, check_current
-from spikelfp.nn.lif import Neurons
+from spikelfp.nn.lif import Decay, Neurons
 from spikelfp.rules import Rule
 
 
@@ -27,6 +27,8 @@ class Synaptic(Neurons):
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(Y, U)``, each ``[B, …]``.
     """
 
+    alpha = Decay()
+
     def __init__(
         self,
         alpha: float = 0.8,
@@ -42,7 +44,7 @@ class Synaptic(Neurons):
         super().__init__(
             beta, threshold, reset, denominator, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule
         )
-        self.alpha = check_decay("alpha", alpha)
+        self.alpha = alpha
 
     def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Spikes ``[T, B, …]``, and the synaptic current and the membrane ``[B, …]`` after the last step."""

@@ -32,6 +32,7 @@ class Reward(ABC):
     so that a neuron which did not fire gets none), or ``any``."""
 
     def __call__(self, outputs: Tensor, labels: Any, mask: Tensor | None = None) -> Tensor:
+        check_outputs(type(self).__name__, outputs)
         outputs = outputs.detach()
         if mask is None:
             return self.reward(outputs, self.target(outputs, labels))
@@ -77,8 +78,20 @@ def no_classes(reward: Reward) -> UserError:
     )
 
 
+def check_outputs(name: str, outputs: Any) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are a tensor of floats."""
+    if not isinstance(outputs, Tensor):
+        state = ": net.run(x, state) returns them with the state, outputs, state = net.run(…)"
+        raise ShapeError(
+            f"{name} takes outputs and labels, and the outputs are {type(outputs).__name__}, not a tensor"
+            f"{state if isinstance(outputs, tuple) else ''}"
+        )
+
+
 def check_classes(name: str, outputs: Tensor, labels: Tensor) -> None:
     """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are ``[…, B, C]`` and labels ``[B]``."""
+    if not isinstance(labels, Tensor):
+        raise ShapeError(f"{name} takes labels as a tensor [B], got {type(labels).__name__}: torch.as_tensor(labels)")
     if outputs.dim() < 2 or labels.shape != outputs.shape[-2:-1]:
         raise ShapeError(
             f"{name} takes outputs [..., B, C] and labels [B], got {tuple(outputs.shape)} and {tuple(labels.shape)}"

@@ -10,14 +10,14 @@ neuron's reward (v1, A.3), and for ``z_j > 0`` the rewards of all of them add up
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.functional.split import LinearMap, SplitLinear
-from spikelfp.rules.feedback import Feedback
+from spikelfp.rules.feedback import Feedback, check_real
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,18 @@ class AlphaBeta(Feedback):
 
     alpha, beta: weights of the positive and the negative contributions, ``α − β = 1``, ``β ≥ 0``.
     eps, normalize: as in :class:`~spikelfp.rules.Epsilon`. Raises :class:`~spikelfp.errors.UserError` otherwise.
+
+    All of them are given by name: ``AlphaBeta(2, 1)`` could mean α and β, or ε.
     """
 
-    alpha: float = 2.0
-    beta: float = 1.0
+    eps: float = field(default=1e-6, kw_only=True)
+    normalize: bool | str = field(default=False, kw_only=True)
+    alpha: float = field(default=2.0, kw_only=True)
+    beta: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_real("alpha", self.alpha), check_real("beta", self.beta)
         if not math.isclose(self.alpha - self.beta, 1.0, abs_tol=1e-9) or not self.beta >= 0:
             raise UserError(
                 f"LFP-αβ needs α − β = 1 with β at least 0, got alpha={self.alpha}, beta={self.beta}; "

@@ -37,8 +37,8 @@ class Composite:
     """
 
     def __init__(self, parts: Iterable[tuple[Selector, Rule]], default: Rule | None = None) -> None:
-        self.parts = tuple(parts)
-        self.default = Epsilon() if default is None else default
+        self.parts = tuple(_part(part) for part in parts)
+        self.default = Epsilon() if default is None else _rule(default)
 
     def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
         """The rule of each layer of ``net`` that has one."""
@@ -64,6 +64,29 @@ class Composite:
         return f"Composite({list(self.parts)!r}, default={self.default!r})"
 
 
+def _part(part: Any) -> tuple[Selector, Rule]:
+    """Return a pair of a selector and a rule, or raise :class:`~spikelfp.errors.UserError`."""
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        raise UserError(
+            'a Composite takes pairs of a selector and a rule, Composite([("features.*", rules.Gamma()), …]), got '
+            f"{type(part).__name__}{f' {part!r}' if isinstance(part, str | int) else ''}"
+        )
+    selector, rule = part
+    types = selector if isinstance(selector, tuple) else (selector,)
+    if isinstance(selector, bool) or not (isinstance(selector, str | int) or all(isinstance(t, type) for t in types)):
+        raise UserError(
+            "a selector is a class of layers, a pattern of their names or a position among those with weights, got "
+            f"{type(selector).__name__}"
+        )
+    return selector, _rule(rule)
+
+
+def _rule(rule: Any) -> Rule:
+    if not isinstance(rule, Rule):
+        raise UserError(f"a Composite takes rules of spikelfp.rules, such as rules.Gamma(), got {rule!r}")
+    return rule
+
+
 def _fitting(
     selector: Selector, layers: list[nn.Module], weighted: list[nn.Module], names: dict[nn.Module, str]
 ) -> list[nn.Module]:
@@ -81,5 +104,5 @@ def epsilon_zplusminus(eps: float = 1e-6, **shared: Any) -> Composite:
 
 def epsilon_alphabeta(eps: float = 1e-6, alpha: float = 2.0, beta: float = 1.0, **shared: Any) -> Composite:
     """LFP-ε-αβ, by default ε-α2β1 (v1, A.6.2): αβ in convolutions, ε in dense layers. shared: options of both rules."""
-    alphabeta = AlphaBeta(eps, alpha=alpha, beta=beta, **shared)
+    alphabeta = AlphaBeta(eps=eps, alpha=alpha, beta=beta, **shared)
     return Composite([(CONVOLUTIONS, alphabeta)], default=Epsilon(eps, **shared))

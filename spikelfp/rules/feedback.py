@@ -18,6 +18,7 @@ take the reward of the neuron, not what its division left, so that ε enters onc
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,17 @@ from spikelfp.functional.split import divided_by
 from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
 
 
+def check_real(name: str, value: object) -> float:
+    """Return an option of a rule that is a number.
+
+    Raises:
+        UserError: for what is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise UserError(f"{name} is a number, got {value!r}")
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Feedback(Rule):
     """Base of the LFP rules.
@@ -66,12 +78,12 @@ class Feedback(Rule):
 
     def __post_init__(self) -> None:
         self._check_eps()
-        if self.normalize not in (False, True, "sample", "step"):
+        if not isinstance(self.normalize, bool) and self.normalize not in ("sample", "step"):
             raise UserError(f"normalize is False, 'sample' or 'step', got {self.normalize!r}")
         object.__setattr__(self, "normalize", "sample" if self.normalize is True else self.normalize)
 
     def _check_eps(self) -> None:
-        if not 0 < self.eps < float("inf"):
+        if not 0 < check_real("eps", self.eps) < float("inf"):
             raise UserError(f"eps must be a finite number above 0, got {self.eps}")
 
     def incoming(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ with ``z_j > 0``; for the others it is mirrored, as LRP implementations do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import to_message
 from spikelfp.functional.split import LinearMap, SplitLinear
-from spikelfp.rules.feedback import Feedback
+from spikelfp.rules.feedback import Feedback, check_real
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,17 @@ class Gamma(Feedback):
 
     gamma: how much contributions of the neuron's sign are favoured, 0 or more.
     eps, normalize: as in :class:`~spikelfp.rules.Epsilon`. Raises :class:`~spikelfp.errors.UserError` otherwise.
+
+    All of them are given by name: ``Gamma(0.25)`` could mean γ or ε.
     """
 
-    gamma: float = 0.25
+    eps: float = field(default=1e-6, kw_only=True)
+    normalize: bool | str = field(default=False, kw_only=True)
+    gamma: float = field(default=0.25, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.gamma < float("inf"):
+        if not 0 <= check_real("gamma", self.gamma) < float("inf"):
             raise UserError(f"gamma must be a finite number, 0 or more, got {self.gamma}")
 
     def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -44,6 +45,12 @@ class HasRule:
                 f"a layer follows a rule of spikelfp.rules, such as rules.Epsilon(), got {rule!r}; a Composite goes to "
                 "rules.attach(net, …)"
             )
+        if "_own_rule" not in self.__dict__ and type(self).__module__.startswith("spikelfp."):
+            taken = inspect.signature(type(self).__init__).parameters
+            if "rule" not in taken:
+                raise UserError(
+                    f"{type(self).__name__} follows no rule itself: rules.attach(net, rule) is for the layers inside"
+                )
         self.__dict__["_own_rule"] = rule
 
 
@@ -54,7 +61,13 @@ def attach(net: nn.Module, rule: Rule | Composite) -> None:
         net: layers of :mod:`spikelfp.nn`, in a module of any kind.
         rule: a rule for all, or a :class:`Composite`, which says which layer follows which.
     """
-    for layer, own in _assigned(net, rule).items():
+    assigned = _assigned(net, rule)
+    if not assigned:
+        raise UserError(
+            f"this {type(net).__name__} has no layer that follows a rule: build it of spikelfp.nn, or "
+            "spikelfp.convert(net) it first"
+        )
+    for layer, own in assigned.items():
         setattr(layer, "rule", own)  # noqa: B010  (torch types attributes of modules as tensors)
 
 
@@ -64,8 +77,9 @@ def using(net: nn.Module, rule: Rule | Composite) -> Iterator[None]:
 
     The rule of a forward pass decides its backward pass, wherever that is called.
     """
-    before = rules_of(net.modules())
-    attach(net, rule)
+    assigned, before = _assigned(net, rule), rules_of(net.modules())
+    if assigned:
+        attach(net, rule)
     try:
         yield
     finally:
@@ -125,6 +139,12 @@ def restore(before: dict[nn.Module, Any]) -> None:
 
 
 def _assigned(net: nn.Module, rule: Rule | Composite) -> dict[nn.Module, Rule]:
+    if not isinstance(net, nn.Module):
+        raise UserError(f"rules go to the layers of a network, attach(net, rule), got {type(net).__name__} for the net")
     if not isinstance(rule, (Rule, Composite)):
-        raise UserError(f"a rule of spikelfp.rules or a Composite of them is needed, got {rule!r}")
+        given = rule if isinstance(rule, (str, type)) else type(rule)
+        raise UserError(
+            "a rule of spikelfp.rules or a Composite of them is needed, such as rules.Gamma(), got "
+            f"{repr(given) if isinstance(given, str) else given.__name__}"
+        )
     return rule.assign(net)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikelfp.errors import UserError
-from spikelfp.rules.feedback import Feedback
+from spikelfp.rules.feedback import Feedback, check_real
 
 
 @dataclass(frozen=True)
@@ -26,5 +26,5 @@ class Zero(Feedback):
     one_product = True
 
     def _check_eps(self) -> None:
-        if self.eps != 0:
+        if check_real("eps", self.eps) != 0:
             raise UserError(f"LFP-0 has no ε, got eps={self.eps}; rules.Epsilon has one")

@@ -91,6 +91,12 @@ def check_learning(
         warnings.warn(complaint, LearningWarning, stacklevel=4)
 
 
+def single_step_complaints(net: torch.nn.Module, method: Method) -> list[str]:
+    """A line for each reason why ``net`` will hardly learn from single steps, beyond those that hold anyway."""
+    anyway = learning_complaints(net, method)
+    return [each for each in learning_complaints(net, method, steps=1) if each not in anyway]
+
+
 def learning_complaints(
     net: torch.nn.Module, method: Method, *, steps: int | None = None, encode: Callable[..., Any] | None = None
 ) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import numbers
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.registry import unknown_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
+from spikelfp.suggest import nearest
 
 
 def default_reward(net: torch.nn.Module) -> Reward:
@@ -19,13 +21,34 @@ def default_reward(net: torch.nn.Module) -> Reward:
     return SpikeSequence() if isinstance(nn.leaves(net)[-1], (nn.Neurons, nn.Heaviside)) else Softmax()
 
 
+def check_whole(name: str, value: Any) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` unless ``value`` is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise UserError(f"{name} is a whole number, got {value!r}")
+
+
+def check_choices(**given: Any) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` for the first option of a trainer that is neither true nor false."""
+    for name, value in given.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name} is True or False, got {value!r}")
+
+
 def check_numbers(
-    batch_size: int, accumulate: int, clip: float, clip_norm: float, max_weight: float | None = None, workers: int = 0
+    batch_size: int,
+    accumulate: int,
+    clip: float,
+    clip_norm: float,
+    max_weight: float | None = None,
+    workers: int = 0,
+    seed: int = 0,
 ) -> None:
     """Raise :class:`~spikelfp.errors.UserError` for the first of these options of a trainer that is out of range."""
-    for name, value in (("batch_size", batch_size), ("accumulate", accumulate), ("workers", workers)):
-        if isinstance(value, bool) or not isinstance(value, int) or value != int(value):
-            raise UserError(f"{name} is a whole number, got {value!r}")
+    for name, value in (("batch_size", batch_size), ("accumulate", accumulate), ("workers", workers), ("seed", seed)):
+        check_whole(name, value)
+    for name, number in (("clip", clip), ("clip_norm", clip_norm), ("max_weight", max_weight)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Real)):
+            raise UserError(f"{name} is a number, got {number!r}")
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, got {batch_size}")
     if accumulate < 1:
@@ -70,3 +93,31 @@ def check_options(trainer: type, unknown: dict[str, Any]) -> None:
         if meant in valid:
             raise UserError(f"unknown option of {trainer.__name__} {name!r}: it is called {meant} here")
         raise unknown_name(f"option of {trainer.__name__}", name, valid)
+
+
+def check_setting(trainer: Any, name: str) -> None:
+    """Refuse to change what a trainer reads only where it is made, and attributes that it never reads.
+
+    Raises:
+        UserError: naming the option.
+    """
+    kind = type(trainer)
+    if name[:1] == "_":
+        return
+    options = [own for each in kind.__mro__[:-1] for own in inspect.signature(each.__init__).parameters]  # type: ignore[misc]
+    if name == "lr":
+        raise UserError(
+            'the learning rate is that of the optimizer, for group in trainer.optimizer.param_groups: group["lr"] = …, '
+            "with schedule=None; or make a new trainer"
+        )
+    if name in _MADE_WITH or (name in options and name not in trainer.__dict__):
+        raise UserError(f"{name} is chosen where a trainer is made: make a new {kind.__name__}(net, {name}=…)")
+    if name in trainer.__dict__ or hasattr(kind, name):
+        return
+    meant = MEANT.get(name) or nearest(name, [*options, *trainer.__dict__], cutoff=0.75)
+    if meant is not None:
+        raise UserError(f"{kind.__name__} has no attribute {name!r}, and would not look at it: did you mean {meant!r}?")
+
+
+_MADE_WITH = frozenset(("net", "optimizer", "schedule", "device", "encoding", "world", "grids", "max_weight"))
+"""Attributes from which a trainer has made others."""

@@ -18,7 +18,7 @@ def choose_device(device: str | torch.device, local_rank: int | None = None) -> 
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
     if local_rank is None or chosen.type != "cuda":
         return chosen

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from spikelfp.errors import UserError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.methods import Method
 from spikelfp.methods.weights import mean_over_steps
 from spikelfp.training.batch import Batch
@@ -88,11 +88,33 @@ def evaluate(
             batch = batch_of(x.to(device), labels.to(device))  # by every worker: all draw what one alone would
             if number % world.size == world.rank:
                 summed, mean = _read_out(net, batch, chunk)
-                correct += (classes_by(method, summed) == batch.labels).sum()
+                found = classes_by(method, summed)
+                check_within_outputs(labels, max(summed.shape[-1], 2), total)
+                correct += (found == batch.labels).sum()
                 total += len(labels)
                 output += float(mean) * len(labels)
     right, of, mean_output = (float(value) for value in world.sum([correct, total, output], device))
     return Evaluation(right / of, mean_output / of)
+
+
+def check_within_outputs(labels: Tensor, count: int, before: int = 0) -> None:
+    """Refuse labels that no output stands for: all of these samples would count as wrong.
+
+    Args:
+        labels: ``[B]``; those on a CUDA device are not waited for, and pass.
+        count: of the classes.
+        before: samples of the data set before these.
+
+    Raises:
+        ShapeError: naming the first of them.
+    """
+    outside = (labels < 0) | (labels >= count)
+    if not labels.is_cuda and outside.any():
+        first = int(outside.nonzero()[0])
+        raise ShapeError(
+            f"label {int(labels[first])} of sample {before + first} is outside 0 to {count - 1}: the network tells "
+            f"{count} classes apart"
+        )
 
 
 def outputs_over(

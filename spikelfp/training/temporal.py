@@ -13,6 +13,7 @@ from spikelfp.data.sequences import Sequences
 from spikelfp.errors import UserError
 from spikelfp.rules import lending
 from spikelfp.training.chunks import Carried, check_carries
+from spikelfp.training.defaults import check_whole
 from spikelfp.training.trainer import Trainer
 
 
@@ -48,8 +49,13 @@ class TemporalTrainer(Trainer):
             raise UserError(f"steps is a whole number, got {steps!r}")
         if steps is not None and steps < 1:
             raise UserError(f"a sequence needs at least one step, got steps={steps}")
+        for name, value in (("chunk", chunk), ("readout_steps", readout_steps), ("recompute", recompute)):
+            if value is not None:
+                check_whole(name, value)
         self.steps, self.encoding, self.recompute = steps, encoding, recompute or 0
         self.encode = encodings[encoding]
+        if readout_steps is not None and steps is not None and readout_steps > steps:
+            raise UserError(f"readout_steps={readout_steps} are more than the {steps} steps of a sequence")
         if self.recompute < 0:
             raise UserError(f"recompute must be 0 (off) or more, got {self.recompute}")
         if steps is not None and self.recompute >= steps:

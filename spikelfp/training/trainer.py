@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spikelfp.data import DataSplits, arrays
 from spikelfp.data.sequences import Sequences
-from spikelfp.errors import CheckpointError, UserError
+from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.functional.sparse import sample_slice
 from spikelfp.kernels.events.choice import choices
@@ -28,9 +29,9 @@ from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training import checkpoint
 from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
 from spikelfp.training.clipping import clip_adaptive_
-from spikelfp.training.combinations import check_trainer
+from spikelfp.training.combinations import check_trainer, single_step_complaints
 from spikelfp.training.credit import are_classes, check_targets, chosen_method, classes_by, settings_of
-from spikelfp.training.defaults import check_numbers, check_options
+from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting
 from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.finite import check_gradients
@@ -126,7 +127,14 @@ class Trainer:
         check_options(type(self), unknown)
         if not isinstance(net, torch.nn.Module):
             raise UserError(f"a trainer trains a torch.nn.Module, got {type(net).__name__}")
-        check_numbers(batch_size, accumulate, clip, clip_norm, max_weight, workers)
+        check_numbers(batch_size, accumulate, clip, clip_norm, max_weight, workers, seed)
+        check_choices(wake=wake, progress=progress)
+        if not callable(should_stop):
+            raise UserError(f"should_stop is a function that says whether to stop, got {should_stop!r}")
+        if quantization is not None and not isinstance(quantization, Quantization):
+            raise UserError(
+                f"quantization is how weights are quantised, quantized.Quantization(bits=8), got {quantization!r}"
+            )
         self.world = world
         self.device = choose_device(device, world.local_rank if world.size > 1 else None)
         self.method = chosen_method(net, method, reward, rule, loss)
@@ -144,6 +152,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.planned = Planned()
         self.stopped_early = False
+        self._fitted = False
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
         # a method of the class: attention has a layer of that name
@@ -160,6 +169,12 @@ class Trainer:
         kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
         self._dtype = next(iter(kinds)) if len(kinds) == 1 else None
         check_trainer(self)
+        self._made = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.__dict__.get("_made"):
+            check_setting(self, name)
+        super().__setattr__(name, value)
 
     def present(self, x: Tensor | Sequences) -> Tensor:
         """A batch as the network sees it, ``[T, B, …]``: sequences as they are, ``[B, …]`` here as one step."""
@@ -220,6 +235,14 @@ class Trainer:
         watched = None if validation is None else self._source(validation, "validation")
         check_patience(patience, watched is not None or after_epoch is not None)
         self.plan(source, epochs)
+        if self.position.epoch >= epochs and self._fitted:
+            warnings.warn(
+                f"nothing is trained: {self.position.epoch} epochs are done, and epochs={epochs} counts those, so "
+                f"fit(…, epochs={self.position.epoch + epochs}) trains for {epochs} more",
+                LearningWarning,
+                stacklevel=2,
+            )
+        self._fitted = True
         if self.position.epoch < epochs:
             self._prepare(source, watched)
         self._schedule(source, epochs)
@@ -451,6 +474,9 @@ class Trainer:
     def _prepare(self, source: Source, watched: Source | None) -> None:
         """Check labels and outputs on the first batch, and wake silent layers on it before the first step."""
         x, labels, _ = source.first(self.position)
+        if not isinstance(x, Sequences) and type(self).present is Trainer.present:
+            for complaint in single_step_complaints(self.net, self.method):
+                warnings.warn(complaint, LearningWarning, stacklevel=3)
         x, labels = x.to(self.device), labels.to(self.device)
         forked = [self.device] if self.device.type == "cuda" else []
         known, training = choices(self.net), self.net.training

@@ -31,7 +31,9 @@ def layer_and_input(rule, seed, inputs=7):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), inputs=st.integers(1, 9))
-@pytest.mark.parametrize("rule", [rules.Zero(), rules.Epsilon(SMALL), rules.Gamma(SMALL), rules.Gamma(SMALL, gamma=3)])
+@pytest.mark.parametrize(
+    "rule", [rules.Zero(), rules.Epsilon(SMALL), rules.Gamma(eps=SMALL), rules.Gamma(eps=SMALL, gamma=3)]
+)
 def test_all_of_the_reward_is_handed_on(rule, seed, inputs):
     shares, reward, _ = handed_on(*layer_and_input(rule, seed, inputs))
     torch.testing.assert_close(shares.sum(1), reward, rtol=1e-8, atol=1e-8)  # 1e-8: z may be near 0
@@ -41,7 +43,7 @@ def test_all_of_the_reward_is_handed_on(rule, seed, inputs):
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_alphabeta_conserves_up_to_the_sign_of_the_neuron_and_is_bounded(alpha, beta, seed):
-    layer, x = layer_and_input(rules.AlphaBeta(SMALL, alpha=alpha, beta=beta), seed, inputs=12)
+    layer, x = layer_and_input(rules.AlphaBeta(eps=SMALL, alpha=alpha, beta=beta), seed, inputs=12)
     shares, reward, z = handed_on(layer, x)
     both = ((layer.weight * x > 0).any(1) & (layer.weight * x < 0).any(1)).nonzero().flatten()
     assert len(both) >= 3
@@ -68,8 +70,8 @@ def test_alpha1beta0_gives_nothing_to_contributions_against_the_positive_side():
 
 
 def test_a_large_gamma_leaves_only_contributions_of_the_neurons_own_sign():
-    shares, reward, z = handed_on(*layer_and_input(rules.Gamma(SMALL, gamma=1e9), 5, inputs=12))
-    layer, x = layer_and_input(rules.Gamma(SMALL), 5, inputs=12)
+    shares, reward, z = handed_on(*layer_and_input(rules.Gamma(eps=SMALL, gamma=1e9), 5, inputs=12))
+    layer, x = layer_and_input(rules.Gamma(eps=SMALL), 5, inputs=12)
     own = (layer.weight * x).sign() == z.sign()[:, None]
     assert shares[~own].abs().max() < 1e-6
     torch.testing.assert_close((shares * own).sum(1), reward, rtol=1e-6, atol=1e-6)
@@ -78,7 +80,7 @@ def test_a_large_gamma_leaves_only_contributions_of_the_neurons_own_sign():
 def test_gamma_0_is_epsilon():
     x, reward = torch.randn(2, 3, 6).double(), torch.randn(2, 3, 4).double()
     grads = []
-    for rule in (rules.Gamma(SMALL, gamma=0.0), rules.Epsilon(SMALL)):
+    for rule in (rules.Gamma(eps=SMALL, gamma=0.0), rules.Epsilon(SMALL)):
         torch.manual_seed(1)
         net = build(rule, nn.Linear(6, 5), nn.LIF(0.9, 0.3), nn.Linear(5, 4))
         propagate(net(x), reward)

@@ -98,7 +98,7 @@ CASES: dict[str, dict[str, Any]] = {
     "odd": {"net": mlp, "samples": 67, "batch_size": 33},
     "conv": {"net": conv},
     "composite": {"net": conv, "method": methods.LFP(rewards.SpikeSequence(), BY_NAME)},
-    "static": {"net": lambda: models.mlp([64, 20, 10]), "steps": 1},
+    "static": {"net": lambda: models.mlp([64, 20, 10]), "steps": 1, "method": methods.LFP(rewards.Softmax())},
     "warm-up": {
         "net": lambda: models.mlp([64, 20, 10]),
         "steps": 1,

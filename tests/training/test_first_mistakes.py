@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlatea
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from spikelfp import data, methods, models, nn, propagate, rewards, rules
-from spikelfp.errors import UserError
+from spikelfp.errors import LearningWarning, NonFiniteError, UserError
 from spikelfp.training import TemporalTrainer, Trainer, early_readout
 
 RUNS = None
@@ -89,6 +91,25 @@ def again(change):
     trainer = make()
     trainer.fit(PAIRS, 2)
     return change(trainer)
+
+
+def sent(reward, *, x=X, again=False, **options):
+    """One pass of a reward; NaN is no mistake of the user's alone, and has an error of its own."""
+    spikes = net()(nn.constant(x, 4))
+    try:
+        propagate(spikes, reward(spikes), **options)
+    except NonFiniteError as error:
+        raise UserError(f"NonFiniteError: {error}") from None
+    if again:
+        propagate(spikes, reward(spikes))
+
+
+def stale():
+    network = net()
+    spikes = network(nn.constant(X, 4))
+    propagate(spikes, torch.ones_like(spikes), retain_graph=True)
+    torch.optim.SGD(network.parameters(), 0.1).step()
+    propagate(spikes, torch.ones_like(spikes))
 
 
 CASES = {
@@ -241,6 +262,63 @@ CASES = {
     "a threshold that learns": (lambda: nn.LIF(learn_threshold=True), "cannot learn under LFP"),
     "a β above 1": (lambda: nn.LIF(beta=1.5), "1.5"),
     "a reward of another shape": (lambda: propagate(net()(nn.constant(X, 4)), torch.ones(3)), "shape"),
+    # settings that are set later
+    "a misspelt constant": (lambda: setattr(net()[2], "treshold", 2), "did you mean 'threshold'"),
+    "a constant of another package": (lambda: setattr(nn.LIF(), "tau", 2.0), "did you mean 'beta'"),
+    "a constant of the network": (lambda: setattr(net(), "beta", 0.5), "of the layers inside"),
+    "a rule of the network": (lambda: setattr(net(), "rule", rules.Gamma()), "rules.attach"),
+    "a β out of range later": (lambda: setattr(nn.LIF(), "beta", 2.0), r"in \(0, 1\], got 2.0"),
+    "a β of a readout later": (lambda: setattr(nn.LI(), "beta", 7), r"in \(0, 1\], got 7"),
+    "an α out of range later": (lambda: setattr(nn.Synaptic(), "alpha", 1.5), r"in \(0, 1\], got 1.5"),
+    "learn_beta later": (lambda: setattr(nn.LIF(), "learn_beta", True), "where the layer is made"),
+    "trainer.lr": (lambda: setattr(make(), "lr", 0.1), "param_groups"),
+    "trainer.reward": (lambda: setattr(make(), "reward", "softmax"), "make a new TemporalTrainer"),
+    "trainer.net": (lambda: setattr(make(), "net", net()), "make a new TemporalTrainer"),
+    "trainer.encoding": (lambda: setattr(make(), "encoding", "rate"), "make a new TemporalTrainer"),
+    "trainer.stepss": (lambda: setattr(make(), "stepss", 9), "did you mean 'steps'"),
+    # rules
+    "Gamma(0.25)": (lambda: rules.Gamma(0.25), r"name them, Gamma\(.*gamma=…\)"),
+    "AlphaBeta(2, 1)": (lambda: rules.AlphaBeta(2, 1), "name them"),
+    "an ε as text": (lambda: rules.Epsilon("1e-3"), "eps is a number"),
+    "normalize=1": (lambda: rules.Epsilon(normalize=1), "normalize is False"),
+    "attach a name": (lambda: rules.attach(net(), "gamma"), "such as rules.Gamma"),
+    "attach, swapped": (lambda: rules.attach(rules.Gamma(), net()), "rules go to the layers of a network"),
+    "attach to a list": (lambda: rules.attach([net()], rules.Gamma()), "got list"),
+    "attach to torch's layers": (lambda: rules.attach(torch.nn.Linear(3, 4), rules.Gamma()), "no layer that follows"),
+    "a composite of names": (lambda: rules.Composite([(-1, "gamma")]), "takes rules of spikelfp.rules"),
+    "a composite of one pair": (lambda: rules.Composite((-1, rules.Gamma())), "takes pairs"),
+    "a composite of a layer": (lambda: rules.Composite([(nn.LIF(), rules.Gamma())]), "a selector is a class"),
+    # options of trainers
+    "wake as text": (lambda: make(wake="no"), "wake is True or False"),
+    "a seed as text": (lambda: make(seed="a"), "seed is a whole number"),
+    "clip as text": (lambda: make(clip="x"), "clip is a number"),
+    "more steps to read out": (lambda: make(readout_steps=9), "more than the 4 steps"),
+    "half a chunk": (lambda: make(chunk=2.5), "chunk is a whole number"),
+    "bits for a quantisation": (lambda: make(quantization=8), r"Quantization\(bits=8\)"),
+    "evaluate labels from 1": (
+        lambda: again(lambda trainer: trainer.evaluate((X, Y + 1))),
+        "label 4 of sample 3 is outside 0 to 3",
+    ),
+    # loops
+    "labels as a list": (lambda: rewards.SpikeSequence()(torch.ones(5, 2, 4), [0, 1]), "torch.as_tensor"),
+    "the state among the outputs": (
+        lambda: rewards.SpikeSequence()(net().run(nn.constant(X, 4)), Y),
+        "outputs, state = net.run",
+    ),
+    "a reward of complex numbers": (lambda: sent(lambda s: torch.ones_like(s) * 1j), "dense and real"),
+    "a reward too large": (lambda: sent(lambda s: torch.ones_like(s).double() * 1e300), "NonFiniteError"),
+    "a weight of NaN": (lambda: sent(torch.ones_like, weight=torch.nan), "weight must be a finite number"),
+    "an ε below 0": (lambda: sent(torch.ones_like, eps=-1), "eps must be a finite number"),
+    "retain_grap=": (lambda: sent(torch.ones_like, retain_grap=True), "did you mean 'retain_graph'"),
+    "no outputs": (lambda: propagate([], []), "no outputs"),
+    "NaN inputs": (lambda: sent(torch.ones_like, x=X * torch.nan), "NonFiniteError"),
+    "a pass twice": (lambda: sent(torch.ones_like, again=True), "second time"),
+    "a pass after a step": (lambda: stale(), "changed in place"),
+    "a state of another kind": (lambda: nn.LIF().run(torch.ones(3, 2, 4), torch.zeros(2, 4).double()), "float64"),
+    "a state that is none": (lambda: net().run(nn.constant(X, 4), {}), "one for each of its 5 layers"),
+    "a state too short": (lambda: net().run(nn.constant(X, 4), (None,)), "tuple of 1"),
+    "numpy for constant": (lambda: nn.constant(X.numpy(), 4), "takes a tensor"),
+    "half a step": (lambda: nn.constant(X, 2.5), "steps is a whole number"),
 }
 
 
@@ -269,3 +347,54 @@ def test_what_runs_is_right():
         trainer.fit(train, 2)
         weights.append(torch.cat([p.detach().flatten() for p in trainer.net.parameters()]))
     assert all(torch.equal(weights[0], other) for other in weights[1:])
+
+
+def test_constants_can_be_set_and_are_those_of_the_next_pass():
+    layer, x = nn.LIF(), torch.rand(6, 3, 4) * 2
+    layer.beta, layer.threshold, layer.reset = 0.5, 0.7, "zero"
+    assert torch.equal(layer(x), nn.LIF(0.5, 0.7, "zero")(x))
+    learned = nn.LIF(learn_beta=True)
+    learned.beta = 0.5
+    assert learned.decay is not None
+    assert float(learned.decay.detach()) == 0.5
+
+
+def test_what_is_no_option_may_be_kept_on_a_layer():
+    network = net()
+    network.name = network[2].label = "mine"
+    network[2].recorded = []
+
+    class Own(nn.LIF):
+        def __init__(self):
+            super().__init__()
+            self.tau = 20.0
+
+    assert Own().tau == 20.0
+
+
+def test_a_loop_that_drops_the_state_is_warned_about_and_one_that_carries_it_is_not():
+    network = net()
+    with pytest.warns(LearningWarning, match="4 single steps that all start from rest"):
+        propagate(s := torch.cat([network(X[None]) for _ in range(4)]), torch.ones_like(s))
+    state, steps = None, []
+    for _ in range(4):
+        spikes, state = network.run(X[None], state)
+        steps.append(spikes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        propagate(s := torch.cat(steps), torch.ones_like(s))
+
+
+def test_a_second_fit_of_as_many_epochs_says_that_it_does_nothing():
+    trainer = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.fit(PAIRS, 1)
+    with pytest.warns(LearningWarning, match=r"nothing is trained: 1 epochs are done.*fit\(…, epochs=2\)"):
+        trainer.fit(PAIRS, 1)
+
+
+def test_a_spiking_network_that_sees_one_step_is_warned_about():
+    trainer = Trainer(net(), batch_size=8, device="cpu")
+    with pytest.warns(LearningWarning, match="sees a single step"):
+        trainer.fit(PAIRS, 1)
