@@ -28,6 +28,7 @@ def run(*arguments, **environment):
     return done.stdout
 
 
+@pytest.mark.slow
 @not_interpreted
 def test_the_scans_agree_in_the_interpreter():
     file = str(HERE / "test_triton_scan.py")

@@ -69,6 +69,7 @@ def test_wrong_bits_are_one_line(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_workers_round_alike(tmp_path):
     """Two workers end with weights on one grid: were theirs rounded apart, the leader's would not fit the others'."""
     options = ["--weight-update", "stochastic", "--no-report"]
