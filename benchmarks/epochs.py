@@ -28,7 +28,7 @@ DIGITS = {"data": "digits", "sizes": [64, 1000, 10], "steps": 15, "batch": 128, 
 GOAL = {"accuracy": 0.98, "seconds": 15.0}
 """On MNIST, three epochs."""
 TRIAL = {"samples": 1280, "epochs": ROUNDS + 1}
-"""What training is tried on in each setting of the threads."""
+"""Size of the trial that each setting of the threads has."""
 
 console = Console(stderr=True)
 

@@ -99,7 +99,7 @@ def joined(frames: Sequence[Tensor]) -> Sequences:
 
 
 def _whole(batch: Any, *, collate_fn_map: Any = None) -> Any:
-    """What torch's default makes of something that begins with inputs of a whole batch."""
+    """Unpack a whole batch, for torch's default collation, which meets its inputs first."""
     if isinstance(batch, Fetched):
         return batch.plain()
     if all(isinstance(each, Tensor) for each in batch):

@@ -76,7 +76,7 @@ _OF_LAYERS = _names(
 
 
 class Kind(Enum):
-    """What a node of a graph is, for a reward on its way back."""
+    """Kind of a node of a graph, for a reward on its way back."""
 
     NEURONS = "neurons"
     PARAMETER = "a parameter behind |w|"
@@ -272,7 +272,7 @@ def _product(node: Node) -> Kind:
 
 
 def _side(node: Node | None) -> Kind | None:
-    """What a factor is: a parameter behind ``|w|``, a factor with half credit, another signal, or a constant."""
+    """Tell a factor's kind: a parameter behind ``|w|``, a factor with half credit, another signal, or a constant."""
     while node is not None:
         kind = _kind(node)
         if kind == Kind.PARAMETER or (kind == Kind.COMPILED and _has_leaf(node)):

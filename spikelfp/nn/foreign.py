@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch
 
-from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.nn.layer import Layer
 from spikelfp.rules import Gradient, rules_in
@@ -26,6 +25,11 @@ def foreign_parts(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]
             yield name, module
 
 
+def _names(kind: type) -> set[str]:
+    """The names of all classes that derive from ``kind``."""
+    return {kind.__name__}.union(*map(_names, kind.__subclasses__()))
+
+
 def check_native(net: torch.nn.Module) -> None:
     """Refuse a network that follows LFP rules and has parts that no rule trains.
 
@@ -37,7 +41,7 @@ def check_native(net: torch.nn.Module) -> None:
     for name, module in foreign_parts(net):
         kind = type(module)
         package, twin = kind.__module__.partition(".")[0], kind.__name__
-        instead = f"spikelfp.nn.{twin}" if package == "torch" and hasattr(nn, twin) else "a layer of spikelfp.nn"
+        instead = f"spikelfp.nn.{twin}" if package == "torch" and twin in _names(Layer) else "a layer of spikelfp.nn"
         raise UserError(
             f"layer {name or '(the network itself)'} is {package}'s {twin}, which follows no LFP rule, so that no "
             f"reward would train it: put {instead} in its place, or convert the network, spikelfp.convert(net) "
