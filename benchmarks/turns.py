@@ -20,7 +20,7 @@ from benchmarks.process import Absent, Process
 from benchmarks.settings import Chosen, Setting, fastest, settings
 
 Result = dict[str, Any]
-"""Of one contender: ``ms`` and ``ms_quartiles`` of a step, ``peak_mb``, ``grown_mb``, ``rates``, the ``setting`` of its
+"""One contender: ``ms`` and ``ms_quartiles`` of a step, ``peak_mb``, ``grown_mb``, ``rates``, ``setting`` of its
 threads and ``trial_ms`` of every setting; or ``skipped``."""
 
 WARM_UP = 3

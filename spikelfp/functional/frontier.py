@@ -398,7 +398,7 @@ def _first_weights(layers: list[Node]) -> list[Node]:
 
 
 def _why(node: Node) -> str:
-    """What a node that is refused does, and what to do instead."""
+    """Tell what a refused node does, and what to do instead."""
     cls = forward_class(node)
     if cls.__name__ == "CheckpointFunction":
         return (

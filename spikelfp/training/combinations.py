@@ -135,7 +135,7 @@ def learning_complaints(
 
 
 def outputs_of(net: torch.nn.Module) -> str | None:
-    """What the outputs of a network are: ``spikes``, ``linear``, or ``None`` where its layers do not tell.
+    """Tell the kind of outputs of a network: ``spikes``, ``linear``, or ``None`` where its layers do not tell.
 
     The last layer of a chain tells; in a module of another kind the order of its layers is not that of their calls.
     """

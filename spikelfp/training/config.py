@@ -35,7 +35,7 @@ AUTO_STEPS = 1000
 """Updates that an automatic number of epochs reaches at least, within 3 to 60 epochs."""
 
 NORMALIZE = ("sample", "step")
-"""What the largest magnitude of a reward is taken over."""
+"""Ranges over which the largest magnitude of a reward is taken."""
 
 DEFAULT_LR = {"lfp": 3e-3, "surrogate": 2e-3, "gradient": 1e-3}
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
@@ -586,7 +586,7 @@ class RunConfig:
         return Quantization(self.weight_bits, self.weight_update, self.weight_clip, **known)
 
     def in_floats(self) -> RunConfig:
-        """The same run without quantised weights."""
+        """This run without quantised weights."""
         defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata["owner"] is FEW_BITS}
         return replace(self, weight_bits=FLOAT, **defaults)
 

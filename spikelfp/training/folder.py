@@ -21,7 +21,7 @@ FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "reco
 """Options that may change when a run goes on: they say where and how, not what comes out."""
 
 FOUND = ("shape", "classes", "class_names", "woken")
-"""What ``config.yaml`` says beside the options: of the data, and of layers that were woken."""
+"""Entries of ``config.yaml`` beside the options: of the data, and of layers that were woken."""
 
 
 @dataclass(frozen=True)

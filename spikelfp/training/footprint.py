@@ -38,7 +38,7 @@ class Footprint:
 
 
 def estimate(spec: ModelSpec, *, steps: int, samples: int, states: int = 2, together: int | None = None) -> Footprint:
-    """What training a network takes.
+    """Memory that training a network takes.
 
     Measured beside it, in MiB that a step took at its peak: lif-mlp 256-1000-1000-10, 25 steps, 128 samples, constant
     and rate-coded, 70 and 102 (estimate 91); 256-2000-2000-10, 50 steps, 256 samples 416 (609); 256-4000-4000-10,
@@ -145,7 +145,7 @@ def _of_machine() -> int | None:
 
 
 def _of_groups() -> Iterable[int]:
-    """What is left to this process in each of its control groups that has a limit."""
+    """Find the memory left to this process in each of its control groups that has a limit."""
     for line in _text(Path("/proc/self/cgroup")).splitlines():
         number, _, rest = line.partition(":")
         kinds, _, path = rest.partition(":")

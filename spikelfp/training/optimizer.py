@@ -179,7 +179,7 @@ def reset_groups(optimizer: Optimizer, options: list[dict[str, Any]]) -> None:
 
 
 def plain_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those options of parameter groups that are numbers, for a checkpoint to compare."""
+    """Find the options of parameter groups that are numbers, for a checkpoint to compare."""
     keep = (int, float, tuple)
     return [
         {name: float(value) if isinstance(value, torch.Tensor) else value for name, value in group.items()

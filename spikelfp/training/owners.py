@@ -33,7 +33,7 @@ class Owner(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the option belongs to, in words: ``--rule gamma``."""
+        """Owner of the option in words: ``--rule gamma``."""
 
     @abstractmethod
     def missing(self, config: Config) -> Condition:

@@ -308,7 +308,7 @@ def _keep_woken(folder: Folder, woken: dict[str, float]) -> None:
 
 
 def _woken(folder: Folder) -> dict[str, float]:
-    """What :func:`_keep_woken` has kept, for a run that goes on."""
+    """Read what :func:`_keep_woken` has kept, for a run that goes on."""
     kept = read_mapping(folder.config).get("woken") or {}
     return {str(name): float(factor) for name, factor in kept.items()}
 

@@ -1,4 +1,4 @@
-"""What a trainer is fed: a data set, a ``DataLoader``, the parts of a data set, or arrays."""
+"""Sources of a trainer: a data set, a ``DataLoader``, the parts of a data set, or arrays."""
 
 from __future__ import annotations
 
