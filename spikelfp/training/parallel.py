@@ -33,7 +33,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 _replicas: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
-"""Files of the control group that this process is in."""
+"""Replicas of the process group that this process is in."""
 
 
 class WorkerLost(RuntimeError):
