@@ -62,8 +62,8 @@ class Arithmetic:
     by_event: every event is added, limited and compared by itself, in the order of the neurons it comes from.
     latency: steps by which the spikes of each further layer come later on the chip. input_latency: the same for the
     inputs. Layer ``k``, from 0, runs ``input_latency + k · latency`` steps before the first input reaches it.
-    crossbar: whether an event updates every row there is, inputs and neurons of all layers, weights of 0 too, and the leak
-    as well: this is counted (:mod:`hw_export.integer.counts`), the spikes are the same. It takes ``by_event``.
+    crossbar: whether each event, and the leak, updates every row there is, inputs and neurons of all layers, over
+    weights of 0 too: what is counted (:mod:`hw_export.integer.counts`) differs, the spikes do not. Takes ``by_event``.
     synapse: bit shift by which currents of their own decay, ``None`` for none: sums then reach the membrane whole, in
     their step. It takes the place of ``current_bits``, and takes a state of whole numbers in steps. (A shift of 0 would
     delete every current before it is used.)

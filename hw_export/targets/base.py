@@ -118,8 +118,12 @@ class Chip(Target):
         return notes_of(self.adapt(network), self.arithmetic)
 
     def addresses(self, network: IntegerNetwork) -> dict[str, range]:
-        """The addresses of the neurons of each layer on the chip's output bus; none where neurons have no such number."""
+        """The addresses of each layer's neurons on the chip's output bus; empty where neurons have no such number."""
         return {}
+
+    def outdated(self, folder: Path) -> str:
+        """Why the files in ``folder``, though their numbers are right, should be written again; empty: no reason."""
+        return ""
 
     def write_samples(self, network: IntegerNetwork, inputs: torch.Tensor, run: Run, folder: Path) -> dict[str, Any]:
         """Write what a board needs, beyond the chip's files in ``folder``, to be sent samples; by default nothing.

@@ -62,7 +62,9 @@ class TinyOdin(Chip):
         "ChFrenkel/tinyODIN doc/README.md: SPI bus, memories, neuron and synapse words, registers",
         "ChFrenkel/tinyODIN lif_neuron.v: 12-bit saturating state, spike at >= threshold, leak toward 0",
     )
-    arithmetic = Arithmetic(12, decay="linear", decay_bits=7, fires=">=", resets=frozenset({"zero"}), by_event=True, crossbar=True)
+    arithmetic = Arithmetic(
+        12, decay="linear", decay_bits=7, fires=">=", resets=frozenset({"zero"}), by_event=True, crossbar=True
+    )
     limits = (
         Kinds((Dense,)),
         Blocks(),
@@ -155,6 +157,15 @@ class TinyOdin(Chip):
             found[layer.name] = range(first, first + size)
             first += size
         return found
+
+    def outdated(self, folder: Path) -> str:
+        open_loop = 0
+        for address, _, byte in _writes(folder / FILE):
+            if address == chip.OPEN_LOOP:
+                open_loop = byte & 1
+            elif address & ~0xFFFF == chip.WRITE | chip.NEURON_MEMORY and not open_loop:
+                return f"{FILE} writes neurons in closed loop, which makes a core send false events: build it again"
+        return ""
 
     def write_samples(self, network: IntegerNetwork, inputs: torch.Tensor, run: Run, folder: Path) -> dict[str, Any]:
         """``samples.events``, and what it says of queue and time.

@@ -11,15 +11,15 @@ import random
 from collections.abc import Iterable, Iterator
 
 WAIT, W_NEUR, W_SYN, TREF, PUSH, POP_NEUR, AER_POP, WAIT_SPIDN, WAIT_REQDN = range(9)
-HALF = 80
-"""Clocks of 20 bits on the SPI bus: it is at least four times slower than the core."""
+BIT, HALF = 4, 80
+"""Clocks of a bit, and of 20 bits, on the SPI bus: it is at least four times slower than the core."""
 
 
 class Core:
     """The core behind its pins.
 
-    aer_in, req_in, ack_out: what the host drives. ack_in, addr_out, req_out: what it sees. pushed, lost: how many events
-    came into the queue and how many found it full; fullest: entries it had at most. clock: since the reset.
+    aer_in, req_in, ack_out: what the host drives. ack_in, addr_out, req_out: what it sees. pushed, lost: how many
+    events came to the queue and how many found it full; fullest: entries it had at most. clock: since the reset.
     """
 
     def __init__(self, fill: int | None = 0) -> None:
@@ -48,8 +48,9 @@ class Core:
 
     def spi(self, address: int, data: int) -> Iterator[None]:
         """A transaction of 40 bits; each ``next`` is a clock."""
+        yield from self._clocks(BIT)
         self.programme = 0
-        yield from self._clocks(HALF)
+        yield from self._clocks(HALF - BIT)
         if address >> 18 & 3:  # read or write; configuration registers leave these as they are
             self.spi_address, self.spi_op, self.spi_data = address & 0xFFFF, address >> 16 & 3, 0
         yield from self._clocks(HALF)
@@ -104,7 +105,7 @@ class Core:
         fires = bool(spike and select and write and not self.word >> 31)
         following = self._following(state, count, index, busy, gate, full, every, step)
 
-        if fires and not self.open_sync[1] or state == PUSH:
+        if (fires and not self.open_sync[1]) or state == PUSH:
             self.pushed += 1
             self.lost += full
             if not full:

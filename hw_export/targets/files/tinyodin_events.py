@@ -150,7 +150,7 @@ def _settle(inputs, lengths, weights, threshold, leak, disabled):
 
 
 def drain_cycles(inputs: int, spikes: int, rows: int) -> int:
-    """Cycles, at most, from the acknowledge of the last of ``inputs`` until they and their ``spikes`` are worked off."""
+    """Cycles, at most, from the acknowledge of the last of ``inputs`` until they and all ``spikes`` are worked off."""
     return (inputs + spikes) * (2 * rows + 2) + spikes * (OUTPUT + RECEIVER)
 
 
