@@ -7,7 +7,7 @@ import pytest
 import torch
 from updates_nets import frame, image_of, nudge, write
 
-from hw_export.updates import IntegerImage, Parameter, TinyOdin, UpdateRecorder, replay
+from hw_export.updates import IntegerImage, Parameter, SpiLayout, UpdateRecorder, replay
 from hw_export.updates.spi import SpiWrites, gate
 from spikelfp import nn
 from spikelfp.errors import UserError
@@ -71,7 +71,7 @@ def send(chip: Chip, writes: SpiWrites) -> None:
 
 def test_one_write_by_hand():
     """A weight of −3 from neuron 5 to neuron 300 − 45 = 255: word {5, 31}, byte 3, upper half."""
-    chip = TinyOdin((Parameter("0.weight", (5, 251), Grid(1.0, -8, 7)),))
+    chip = SpiLayout((Parameter("0.weight", (5, 251), Grid(1.0, -8, 7)),))
     writes = chip.writes(frame(1, "0.weight", [4 * 251 + 5], [-3]).changes)
     assert writes.address.tolist() == [0b0110_0_11_00000101_11111]
     assert (writes.mask.tolist(), writes.byte.tolist()) == ([0x0F], [0xD0])
@@ -80,7 +80,7 @@ def test_one_write_by_hand():
 
 
 def test_two_synapses_of_a_byte_take_one_write():
-    chip = TinyOdin((Parameter("0.weight", (4, 4), Grid(1.0, -8, 7)),))
+    chip = SpiLayout((Parameter("0.weight", (4, 4), Grid(1.0, -8, 7)),))
     writes = chip.writes(frame(1, "0.weight", [1, 5], [7, -8]).changes)
     assert len(writes) == 1
     assert (writes.mask[0], writes.byte[0]) == (0x00, 0x87)
@@ -90,7 +90,7 @@ def test_two_synapses_of_a_byte_take_one_write():
 def test_a_chip_follows_frames(shapes):
     random = np.random.default_rng(0)
     image = image_of(*shapes)
-    layout, chip = TinyOdin(image.parameters), Chip(fill=0x5A5A5A5A)
+    layout, chip = SpiLayout(image.parameters), Chip(fill=0x5A5A5A5A)
     assert layout.neurons == shapes[0][1] + sum(shape[0] for shape in shapes)
     assert [len(r) for r in layout.ranges] == [shapes[0][1], *(shape[0] for shape in shapes)]
     send(chip, layout.image(image))
@@ -116,7 +116,7 @@ def test_a_recording_in_four_bits(tmp_path):
         for _ in range(5):
             nudge(net, random, share=0.3, size=0.2)
             frames.append(recorder.step())
-    layout, chip = TinyOdin(recorder.base.parameters), Chip()
+    layout, chip = SpiLayout(recorder.base.parameters), Chip()
     send(chip, layout.image(recorder.base))
     for written in frames:
         send(chip, layout.writes(written.changes))
@@ -139,11 +139,11 @@ def parameters(*entries: tuple[str, tuple[int, ...], int]) -> tuple[Parameter, .
 )
 def test_networks_that_do_not_fit(entries, text):
     with pytest.raises(UserError, match=text):
-        TinyOdin(parameters(*entries))
+        SpiLayout(parameters(*entries))
 
 
 def test_biases_must_be_zero():
-    layout = TinyOdin(parameters(("0.weight", (4, 3), 7), ("0.bias", (4,), 99)))
+    layout = SpiLayout(parameters(("0.weight", (4, 3), 7), ("0.bias", (4,), 99)))
     assert len(layout.writes(frame(1, "0.bias", [1], [0]).changes)) == 0
     with pytest.raises(UserError, match=r"0.bias is not 0, and tinyODIN's neurons have no bias"):
         layout.writes(frame(1, "0.bias", [1], [2]).changes)
@@ -154,4 +154,4 @@ def test_biases_must_be_zero():
 def test_streams_and_chips_agree_on_names():
     base = image_of((3, 4))
     stream = b"".join(write(base, [frame(1, "0.weight", [0], [1])]))
-    assert len(TinyOdin(replay(stream).parameters).image(base)) == 4 * 2, "four inputs, three neurons in two bytes"
+    assert len(SpiLayout(replay(stream).parameters).image(base)) == 4 * 2, "four inputs, three neurons in two bytes"

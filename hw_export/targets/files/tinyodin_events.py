@@ -20,8 +20,8 @@ follow from them, could be more than the queue holds. So it never overflows, how
 
 Cycles, from the state machine of ``controller.v``, ``rows`` being those in use: an event of the queue takes
 ``2 rows + 2``, an input :data:`INPUT` more for its way in, a spike :data:`OUTPUT` more for its way out, and whoever
-receives it may take :data:`RECEIVER` of them to raise and to lower the acknowledge: who takes longer adds that to every
-``drain``.
+receives it may take :data:`RECEIVER` of them to raise and to lower the acknowledge. A slower receiver counts in a
+``drain`` only the cycles without request and acknowledge of the output: while there is one, the core waits too.
 """
 
 from __future__ import annotations
