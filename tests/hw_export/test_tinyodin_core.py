@@ -206,7 +206,9 @@ class TestQueue:
 
     def test_samples_that_overflow_it_anyway_are_refused(self, tmp_path):
         net = network((4, 140, 2), weight=3.0)
-        with pytest.raises(UserError, match=r"in sample 0, step 0, one input event, of row 0, puts 281 events .* of 128"):
+        with pytest.raises(
+            UserError, match=r"in sample 0, step 0, one input event, of row 0, puts 281 events .* of 128"
+        ):
             write_export(net, given(4, 2, rate=1.0), tmp_path / "export", target="tinyodin", bits=4)
         assert list(tmp_path.iterdir()) == []
 
