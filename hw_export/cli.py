@@ -247,7 +247,7 @@ def _show_chip(name: str, chip: dict[str, Any]) -> None:
         queue = chip["queue"]
         print(
             f"queue: at most {queue['largest']} of {queue['entries']} entries as samples.events is sent, with "
-            f"{queue['pauses']} pauses among inputs; {queue['largest_step']} events in the largest step"
+            f"{queue['pauses']} pauses among inputs; up to {queue['most_spikes']} spikes a step"
         )
         print(f"cycles of a step: {chip['cycles']['step']}, at most {chip['cycles']['longest_step']}")
 
