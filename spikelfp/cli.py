@@ -17,10 +17,11 @@ import spikelfp
 from spikelfp import cli_data, kernels
 from spikelfp.command import (
     FAILED,
-    INTERRUPTED,
     OK,
+    SIGNALLED,
     USER_MISTAKE,
     GroupedCommand,
+    Voice,
     new_app,
     options_from,
     print_json,
@@ -29,7 +30,7 @@ from spikelfp.command import (
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
 from spikelfp.data.names import without_folder
-from spikelfp.errors import NonFiniteError, UserError
+from spikelfp.errors import MachineError, NonFiniteError, UserError
 from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
@@ -83,7 +84,7 @@ def train_command(
     chosen = settled(from_mapping(values, config or "the command line", given=given, recorded=recorded))
     name = without_folder(chosen.data).replace(":", "-")
     folder = Folder(Path(out or f"runs/{name}-{chosen.model}-{chosen.method}"))
-    console = Console(stderr=True, quiet=quiet or not world.leads)
+    say = Voice(silent=quiet or not world.leads)
     try:
         summary = train(
             chosen,
@@ -91,15 +92,15 @@ def train_command(
             resume=resume,
             overwrite=overwrite,
             progress=not quiet,
-            echo=lambda line: console.print(line, highlight=False, soft_wrap=True),
+            echo=say,
         )
     except Interrupted as stop:
-        console.print(str(stop), highlight=False, soft_wrap=True)
-        return INTERRUPTED
+        say(str(stop))
+        return SIGNALLED + stop.number
     except WorkerLost as lost:
         print(f"spikelfp: {lost}; go on from the last checkpoint with --out {folder.path} --resume", file=sys.stderr)
         return FAILED
-    except (UserError, NonFiniteError) as error:
+    except (UserError, NonFiniteError, MachineError) as error:
         if world.leads:
             raise
         print(f"spikelfp: worker {world.rank}: {error}", file=sys.stderr)  # the others have not met it
@@ -110,7 +111,7 @@ def train_command(
         try:
             write_report(folder.path)
         except UserError as error:  # the training is done and kept
-            console.print(f"no report: {error}", highlight=False, soft_wrap=True)
+            say(f"no report: {error}")
     if not quiet:
         _show(summary, folder)
     if as_json:

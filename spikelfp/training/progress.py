@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -34,13 +35,15 @@ class EpochBar:
         self._count = 0
 
     def __enter__(self) -> EpochBar:
-        self._progress.start()
+        with suppress(OSError):  # the terminal is gone: training goes on without it
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        with suppress(OSError):
+            self._progress.stop()
 
     def advance(self, tally: Tally, seen: Seen) -> None:
         """One step further, of which this was seen."""
@@ -52,4 +55,5 @@ class EpochBar:
                 shown = {"acc": float(tally.correct) / tally.samples, **shown}
             self._progress.update(self._task, text="  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
         self._count += 1
-        self._progress.advance(self._task)
+        with suppress(OSError):
+            self._progress.advance(self._task)
