@@ -152,7 +152,7 @@ def as_written(
     for key in ("beta", "threshold"):
         if key not in metadata:
             raise DataError(f"the neurons {name!r} carry no {key!r} in their metadata, as files of ours do")
-    if np.any(np.asarray(found.scale) != 1.0):
+    if np.any(np.asarray(found.scale) != 1.0) or (np.any(found.shift) and metadata.get("offset") != "v_leak"):
         raise DataError(f"the parameters of the neurons {name!r} were changed after the file was written")
     return Constants(
         beta=agreed(name, "beta", metadata["beta"], found.beta),

@@ -37,12 +37,16 @@ def numbers(least: int = 0, most: int | None = None, *, positive: bool = False) 
     return check
 
 
-def sizes(value: Any) -> np.ndarray:
-    """Check the shape of one sample at one step."""
-    array = _whole(value)
-    if array.ndim != 1:
-        raise ValueError(f"has shape {list(array.shape)}, expected a list of sizes")
-    return _within(array, 1)
+def sizes(least: int, count: int | None = None) -> Check:
+    """Make the check for the shape of a sample: sizes from ``least`` upwards, ``count`` of them."""
+
+    def check(value: Any) -> np.ndarray:
+        array = _whole(value)
+        if array.ndim != 1 or count not in (None, array.size):
+            raise ValueError(f"has shape {list(array.shape)}, expected a list of {count or ''} sizes".replace("  ", " "))
+        return _within(array, least)
+
+    return check
 
 
 def whole(count: int, least: int, words: tuple[str, ...] = ()) -> Check:
@@ -60,13 +64,6 @@ def whole(count: int, least: int, words: tuple[str, ...] = ()) -> Check:
         return int(array.flat[0]) if count == 1 else np.array(np.broadcast_to(array.astype(np.int64), count))
 
     return check
-
-
-def _plane(value: Any) -> np.ndarray:
-    array = sizes(value)
-    if len(array) != 2:
-        raise ValueError(f"has shape {list(array.shape)}, expected height and width")
-    return array
 
 
 def _array(value: Any) -> np.ndarray:
@@ -105,8 +102,8 @@ _MEMBRANE = {"r": _ANY, "v_leak": _ANY}
 _SYNAPSE = {"tau_syn": _TAU, "tau_mem": _TAU, **_MEMBRANE, "w_in": _ANY}
 
 FIELDS: dict[str, dict[str, Check]] = {
-    "Input": {"shape": sizes},
-    "Output": {"shape": sizes},
+    "Input": {"shape": sizes(1)},
+    "Output": {"shape": sizes(1)},
     "Affine": {"weight": numbers(2), "bias": numbers(1)},
     "Linear": {"weight": numbers(2)},
     "Scale": {"scale": _ANY},
@@ -115,12 +112,12 @@ FIELDS: dict[str, dict[str, Check]] = {
         "dilation": whole(1, 1), "groups": whole(1, 1), "bias": numbers(1, 1),
     },
     "Conv2d": {
-        "input_shape": _plane, "weight": numbers(4, 4), "stride": whole(2, 1), "padding": whole(2, 0, _PADDING),
+        "input_shape": sizes(1, 2), "weight": numbers(4, 4), "stride": whole(2, 1), "padding": whole(2, 0, _PADDING),
         "dilation": whole(2, 1), "groups": whole(1, 1), "bias": numbers(1, 1),
     },
     "SumPool2d": _POOL,
     "AvgPool2d": _POOL,
-    "Flatten": {"input_type": sizes, "start_dim": whole(1, -LARGEST), "end_dim": whole(1, -LARGEST)},
+    "Flatten": {"input_type": sizes(0), "start_dim": whole(1, -LARGEST), "end_dim": whole(1, -LARGEST)},
     "Delay": {"delay": _ANY},
     "Threshold": {"threshold": _ANY},
     "I": {"r": _ANY},
