@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -20,11 +21,11 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     :class:`~spikelfp.errors.SaveError` when the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(beside, "wb") as file:
+            with open(beside, "xb") as file:  # a name nobody can guess, and never through a link
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
