@@ -39,7 +39,7 @@ def one_line(text: object) -> str:
 
 def say(*lines: object, error: bool = False) -> None:
     """Print lines on stdout, or on stderr for an ``error``; a line break inside of one is shown, not made."""
-    print(*map(plain, lines), sep="\n", file=sys.stderr if error else sys.stdout, flush=error)  # noqa: T201
+    print(*map(plain, lines), sep="\n", file=sys.stderr if error else sys.stdout, flush=error)
 
 
 class Terminal(Console):

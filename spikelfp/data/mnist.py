@@ -37,9 +37,13 @@ MNIST = _Source(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
     originals={
-        "train-images-idx3-ubyte": Original("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
+        "train-images-idx3-ubyte": Original(
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422
+        ),
         "train-labels-idx1-ubyte": Original("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
-        "t10k-images-idx3-ubyte": Original("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
+        "t10k-images-idx3-ubyte": Original(
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877
+        ),
         "t10k-labels-idx1-ubyte": Original("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
     },
     class_names=tuple(str(digit) for digit in range(_CLASSES)),
@@ -52,9 +56,13 @@ FASHION_MNIST = _Source(
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     ),
     originals={
-        "train-images-idx3-ubyte": Original("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880),
+        "train-images-idx3-ubyte": Original(
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880
+        ),
         "train-labels-idx1-ubyte": Original("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
-        "t10k-images-idx3-ubyte": Original("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102),
+        "t10k-images-idx3-ubyte": Original(
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102
+        ),
         "t10k-labels-idx1-ubyte": Original("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
     },
     class_names=(

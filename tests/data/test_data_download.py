@@ -294,7 +294,7 @@ def test_a_redirect_is_followed_within_https_only(server, target):
     assert fetch([f"{server}/to/{server}/good"], target, ORIGINAL).read_bytes() == CONTENT
     for away in (plain_http(server) + "/good", "file:///etc/passwd", "ftp://127.0.0.1/good"):
         target.unlink(missing_ok=True)
-        with pytest.raises(DataError, match="no https address|Redirection to url"):
+        with pytest.raises(DataError, match=r"no https address|Redirection to url"):
             fetch([f"{server}/to/{away}"], target, ORIGINAL)
         assert left_in(target.parent) == []
 
