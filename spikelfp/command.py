@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from spikelfp.errors import NonFiniteError, UserError
 from spikelfp.suggest import nearest
+from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -33,7 +34,7 @@ def new_app(about: str, prog: str | None = None) -> typer.Typer:
 
         def show(wanted: bool) -> None:
             if wanted:
-                print(f"{prog} {version('spikelfp')}")
+                say(f"{prog} {version('spikelfp')}")
                 raise typer.Exit
 
         def options(shown: bool = False) -> None: ...
@@ -69,9 +70,10 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
 
     def fail(text: str, code: int = USER_MISTAKE) -> NoReturn:
         if not quiet:
-            print(f"{prog}: {' '.join(text.split())}", file=sys.stderr)
+            say(f"{prog}: {one_line(text)}", error=True)
         sys.exit(code)
 
+    forgive_encoding()
     try:
         code = typer.main.get_command(app).main(args=arguments, prog_name=prog, standalone_mode=False)
     except UserError as error:
@@ -83,7 +85,7 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         sys.exit(OK)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a command without its subcommand: help, laid out as it is
-            print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+            say(*error.format_message().split("\n"), error=True)  # type: ignore[attr-defined]
             sys.exit(USER_MISTAKE)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's usage errors
             fail(_with_suggestion(error))
@@ -96,8 +98,8 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """``value`` as one line of JSON on stdout."""
-    print(json.dumps(value, default=str), flush=True)
+    """``value`` as one line of JSON on stdout, in ASCII that can be seen."""
+    print(json.dumps(value, default=str).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201
 
 
 def options_from(config: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

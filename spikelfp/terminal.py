@@ -63,9 +63,18 @@ def words(template: str) -> TextColumn:
     return TextColumn(template, markup=False)
 
 
-def progress(*columns: ProgressColumn, transient: bool = False, shown: bool = True) -> Progress:
-    """Make a bar on stderr; one that is not ``shown`` does nothing."""
-    return Progress(*columns, console=Terminal(error=True), transient=transient, disable=not shown)
+def progress(*columns: ProgressColumn, shown: bool = True, stays: bool = False) -> Progress:
+    """Make a bar on stderr.
+
+    Args:
+        columns: of the bar.
+        shown: whether to show it, on a terminal.
+        stays: leave it there in the end, and write it in the end where there is no terminal.
+    """
+    console = Terminal(error=True)
+    return Progress(
+        *columns, console=console, transient=not stays, disable=not (shown and (stays or console.is_terminal))
+    )
 
 
 def forgive_encoding() -> None:

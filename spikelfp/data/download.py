@@ -73,7 +73,7 @@ def fetch(urls: Sequence[str], target: Path, original: Original) -> Path:
 def _chunks(url: str, label: str, size: int) -> Generator[bytes, None, None]:
     """The content behind ``url`` piece by piece, with a progress bar; a failing network is a DataError."""
     try:
-        with _opened(url) as response, progress(*_columns()) as bar:
+        with _opened(url) as response, progress(*_columns(), stays=True) as bar:
             length = response.headers.get("Content-Length") or ""
             if length.isdecimal() and int(length) != size:
                 raise DataError(f"offers {int(length)} bytes, expected {size}")
