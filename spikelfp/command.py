@@ -21,6 +21,7 @@ from spikelfp import starting
 from spikelfp.errors import DataWarning, LearningWarning, MachineError, NonFiniteError, UserError
 from spikelfp.failures import failure
 from spikelfp.suggest import nearest
+from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2
 SIGNALLED = 128
@@ -43,7 +44,7 @@ def new_app(about: str, prog: str | None = None) -> typer.Typer:
 
         def show(wanted: bool) -> None:
             if wanted:
-                print(f"{prog} {version('spikelfp')}")
+                say(f"{prog} {version('spikelfp')}")
                 raise typer.Exit
 
         def options(shown: bool = False) -> None: ...
@@ -87,10 +88,11 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
     def fail(text: str, code: int = USER_MISTAKE) -> NoReturn:
         if not quiet:
             with suppress(OSError, ValueError):  # nobody listens any more
-                print(f"{prog}: {' '.join(text.split())}", file=sys.stderr, flush=True)
+                say(f"{prog}: {one_line(text)}", error=True)
         sys.exit(code)
 
     starting.done()
+    forgive_encoding()
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)
     try:
@@ -105,7 +107,7 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         sys.exit(OK)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a command without its subcommand: help, laid out as it is
-            print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+            say(*error.format_message().split("\n"), error=True)  # type: ignore[attr-defined]
             sys.exit(USER_MISTAKE)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's usage errors
             fail(_with_suggestion(error))
@@ -137,7 +139,7 @@ class Voice:
         if self._silent:
             return
         try:
-            print(line, file=sys.stderr, flush=True)
+            say(line, error=True)
         except (OSError, ValueError):  # the pipe or the terminal is gone
             self._silent = True
             _silence(sys.stderr)
@@ -157,7 +159,7 @@ def _one_line(prog: str, before: Callable[..., Any]) -> Callable[..., Any]:
     def show(message: Any, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, DataWarning | LearningWarning):
             with suppress(OSError, ValueError):
-                print(f"{prog}: warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+                say(f"{prog}: warning: {one_line(message)}", error=True)
         else:
             before(message, category, *rest, **named)
 
@@ -165,8 +167,8 @@ def _one_line(prog: str, before: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """``value`` as one line of JSON on stdout."""
-    print(json.dumps(value, default=str), flush=True)
+    """``value`` as one line of JSON on stdout, in ASCII that can be seen."""
+    print(json.dumps(value, default=str).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201
 
 
 def options_from(config: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

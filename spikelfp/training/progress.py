@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
+from spikelfp.terminal import plain, progress, words
 from spikelfp.training.state import Position, Seen, Tally
 
 REFRESH_EVERY = 20
@@ -18,16 +18,13 @@ class EpochBar:
     """Progress through one epoch; silent unless ``shown``, and transient: a finished epoch leaves its own line."""
 
     def __init__(self, position: Position, total: int, epochs: int, shown: bool) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        self._progress = progress(
+            words("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
+            words("{task.fields[text]}"),
             TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not (shown and console.is_terminal),
+            shown=shown,
         )
         self._task = self._progress.add_task(
             "", total=total, completed=position.batch, epoch=position.epoch + 1, epochs=epochs, text=""
@@ -53,7 +50,8 @@ class EpochBar:
             shown = {n: float(v) for n, v in seen.watched.items()}
             if tally.classified:
                 shown = {"acc": float(tally.correct) / tally.samples, **shown}
-            self._progress.update(self._task, text="  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
+            line = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
+            self._progress.update(self._task, text=plain(line))
         self._count += 1
         with suppress(OSError):
             self._progress.advance(self._task)
