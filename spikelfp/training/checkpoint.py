@@ -257,9 +257,9 @@ def random_states() -> dict[str, Any]:
 
 def restore_random(states: dict[str, Any]) -> None:
     """Bring the random generators back to :func:`random_states`."""
-    torch.set_rng_state(states["torch"])
+    torch.set_rng_state(states["torch"].contiguous())
     if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
+        torch.cuda.set_rng_state_all([each.contiguous() for each in states["cuda"][: torch.cuda.device_count()]])
     kind, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     version, internal, gauss = states["python"]

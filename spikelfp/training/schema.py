@@ -210,8 +210,8 @@ def _check_random(field: Field) -> None:
     field.mapping(("torch", "cuda", "numpy", "python"), ("torch", "cuda", "numpy", "python"))
     _check_torch(field.at("torch"))
     for each in field.at("cuda").sequence():
-        state = each.tensor((16,), torch.uint8)
-        if int(state[8:].numpy().view("<i8")[0]) % 4 or int(state[8:].numpy().view("<i8")[0]) < 0:
+        offset = int(each.tensor((16,), torch.uint8).contiguous()[8:].numpy().view("<i8")[0])
+        if offset % 4 or offset < 0:
             each.refuse("a state of a generator on a GPU", "a state with an offset that is none")
     kind, keys, position, has_gauss, cached = field.at("numpy").sequence(5, tuple)
     kind.text(("MT19937",))
@@ -233,7 +233,7 @@ def _check_random(field: Field) -> None:
 
 def _check_torch(field: Field) -> None:
     """Check the state of torch's generator, which takes any bytes, and then reads beyond its own memory."""
-    state = field.tensor((_TORCH.itemsize,), torch.uint8).numpy().view(_TORCH)[0]
+    state = field.tensor((_TORCH.itemsize,), torch.uint8).contiguous().numpy().view(_TORCH)[0]
     left, place = int(state["left"]), int(state["next"])
     fits = (
         state["seeded"] == 1
