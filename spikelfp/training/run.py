@@ -368,7 +368,7 @@ def _repair(run: _Run) -> None:
 def _is_best(history: list[dict[str, float]]) -> bool:
     """Whether no epoch was better than the last, by its validation accuracy or else that of training."""
     score = "validation_accuracy" if "validation_accuracy" in history[-1] else "train_accuracy"
-    return history[-1][score] >= max(past[score] for past in history)
+    return history[-1][score] >= max(past.get(score, 0.0) for past in history)
 
 
 def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:

@@ -23,6 +23,7 @@ from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Method
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer, Neurons
+from spikelfp.plain import printable
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
@@ -35,6 +36,7 @@ from spikelfp.training.defaults import check_choices, check_numbers, check_optio
 from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.finite import check_gradients
+from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, plain
 from spikelfp.training.optimizer import (
     MakeOptimizer,
     describe,
@@ -405,8 +407,7 @@ class Trainer:
             {
                 "weights": self.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "schedule": checkpoint.plain(self.scheduler.state_dict()) if self.scheduler else None,
-                "schedule_kind": type(self.scheduler).__name__ if self.scheduler else None,
+                **self._scheduled(),
                 **self._settings(),
                 "network": checkpoint.constants(self.net),
                 "rules": self._rules(),
@@ -432,17 +433,35 @@ class Trainer:
         checkpoint.check_complete(path, content)
         checkpoint.check_settings(path, content, self._settings())
         checkpoint.check_rules(path, self._rules(), content)
-        try:
-            self.optimizer.load_state_dict(content["optimizer"])
-        except ValueError as error:
-            raise CheckpointError(f"{path} holds the state of another optimiser: {error}") from None
-        self.net.load_state_dict(content["weights"])
-        self._restored = {name: content.get(name) for name in ("optimizer", "schedule", "schedule_kind")}
+        groups = fitted_schedule(path, content, self.optimizer, self._groups, self.schedule)
+        state = fitted_optimizer(path, content, self.optimizer, groups)
+        check_layers(path, content, choices(self.net))
+        self._load_state(path, state)
+        checkpoint.put_weights(path, self.net, content)
+        self._restored = {name: content.get(name) for name in ("schedule", "schedule_kind")}
+        self._restored |= {"optimizer": state, "path": path}
         self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
         self.history, self.planned = content["history"], Planned.of(content)
         checkpoint.restore_random(content["random"])
         for name, choice in choices(self.net).items():
             choice.events = content.get("events", {}).get(name, choice.events)  # the first version did not write them
+
+    def _load_state(self, path: str | Path, state: dict[str, Any]) -> None:
+        """Load the state of the optimiser, all of it or nothing."""
+        before = self.optimizer.state_dict()
+        try:
+            self.optimizer.load_state_dict(state)
+        except Exception as error:  # of an optimiser that somebody else made
+            self.optimizer.load_state_dict(before)
+            raise CheckpointError(f"{path} holds the state of another optimiser: {printable(str(error))}") from None
+
+    def _scheduled(self) -> dict[str, Any]:
+        """State and kind of the schedule: after :meth:`load`, until training goes on, those that were loaded."""
+        if self._restored is not None:
+            return {name: self._restored[name] for name in ("schedule", "schedule_kind")}
+        if self.scheduler is None:
+            return {"schedule": None, "schedule_kind": None}
+        return {"schedule": plain(self.scheduler.state_dict()), "schedule_kind": type(self.scheduler).__name__}
 
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it must share."""
@@ -476,7 +495,7 @@ class Trainer:
             self.scheduler = self.schedule.make(self.optimizer, (planned if fresh else self.planned).scheduled)
             state = None if self._restored is None or fresh else self._restored
             if state is not None and state["schedule"] is not None:
-                checkpoint.restore_schedule(self.scheduler, self.optimizer, state)
+                checkpoint.restore_schedule(state["path"], self.scheduler, self.optimizer, state)
             self._restored = None
         check_length(self.scheduler, cast(int, planned.total_steps) - self.position.step)
         self.planned = planned
