@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from hw_export.updates.grids import BITS
 from hw_export.updates.image_file import load_image, save_image
 from hw_export.updates.online import ONLINE_LR, record_run
 from hw_export.updates.replay import replay
+from hw_export.updates.spi_file import SPI_TITLE, write_spi
 from hw_export.updates.summary import Summary, inspect
 from spikelfp.command import OK, new_app, print_json
 from spikelfp.errors import UserError
@@ -156,16 +158,47 @@ def replay_command(
     return OK
 
 
-def _refuse_to_replace(path: str, overwrite: bool, keep: Sequence[str] = ()) -> None:
-    """Nothing but a stream or an image is replaced, and not one of ``keep``, which are about to be read."""
+@updates_app.command("spi")
+def spi_command(
+    stream: Stream,
+    out: Annotated[str, typer.Option(metavar="FILE", help="file to write the SPI writes to")],
+    base: Base = None,
+    whole: Annotated[bool, typer.Option("--image/--frames", help="begin with all weights of the base image")] = True,
+    upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="refuse a stream that was cut or not closed")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file of SPI writes")] = False,
+    as_json: Json = False,
+) -> int:
+    """Write a stream as the SPI writes that bring its frames into a tinyODIN chip."""
+    kept = [stream] if base is None else [stream, base]
+    _refuse_to_replace(out, overwrite, keep=kept, begins=SPI_TITLE.encode(), what="file of SPI writes")
+    done = write_spi(stream, out, None if base is None else load_image(base), upto, whole=whole, strict=strict)
+    for note in done.notes:
+        say(f"note: {note}")
+    say(
+        f"{done.frames} frames up to step {done.step}, {done.writes} weight writes in {done.openings} openings: {out}"
+    )
+    if as_json:
+        print_json({"out": out, **asdict(done)})
+    return OK
+
+
+def _refuse_to_replace(
+    path: str,
+    overwrite: bool,
+    keep: Sequence[str] = (),
+    begins: bytes = MAGIC + PREFIX,
+    what: str = "stream and no image",
+) -> None:
+    """Nothing but what ``begins`` as a stream or an image is replaced, and not one of ``keep``, which will be read."""
     if not Path(path).exists():
         return
     if not overwrite:
         raise UserError(f"{path} exists already: replace it with --overwrite, or name another --out")
     if any(Path(one).exists() and Path(path).samefile(one) for one in keep):
         raise UserError(f"{path} is what is to be read, so it is not overwritten: name another --out")
-    if not _begins_with(path, MAGIC + PREFIX):
-        raise UserError(f"{path} is no stream and no image, so it is not overwritten: name another --out")
+    if not _begins_with(path, begins):
+        raise UserError(f"{path} is no {what}, so it is not overwritten: name another --out")
 
 
 def _begins_with(path: str, wanted: bytes) -> bool:
