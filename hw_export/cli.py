@@ -150,7 +150,7 @@ def verify_command(
     passed = _passed(results, asked is not None) and not changed
     _show_results(results, len(shown), shown.steps)
     for name in changed:
-            say(f"{name} is not the file that was built: its checksum differs from the manifest")
+        say(f"{name} is not the file that was built: its checksum differs from the manifest")
     if log is None:
         _keep(Path(folder) / "verify.json", results)
     if as_json:

@@ -175,9 +175,7 @@ def spi_command(
     done = write_spi(stream, out, None if base is None else load_image(base), upto, whole=whole, strict=strict)
     for note in done.notes:
         say(f"note: {note}")
-    say(
-        f"{done.frames} frames up to step {done.step}, {done.writes} weight writes in {done.openings} openings: {out}"
-    )
+    say(f"{done.frames} frames up to step {done.step}, {done.writes} weight writes in {done.openings} openings: {out}")
     if as_json:
         print_json({"out": out, **asdict(done)})
     return OK
