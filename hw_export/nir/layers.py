@@ -35,8 +35,6 @@ def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -
             )
         except (ValueError, RuntimeError) as error:
             raise DataError(f"the convolution {name!r} cannot be built: {str(error).splitlines()[0]}") from None
-    elif weight.ndim != 2:
-        raise DataError(f"the weights of {name!r} have shape {list(weight.shape)}, a dense layer here takes a matrix")
     else:
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     if bias is not None and bias.shape != (weight.shape[0],):

@@ -104,8 +104,8 @@ _SYNAPSE = {"tau_syn": _TAU, "tau_mem": _TAU, **_MEMBRANE, "w_in": _ANY}
 FIELDS: dict[str, dict[str, Check]] = {
     "Input": {"shape": sizes(1)},
     "Output": {"shape": sizes(1)},
-    "Affine": {"weight": numbers(2), "bias": numbers(1)},
-    "Linear": {"weight": numbers(2)},
+    "Affine": {"weight": numbers(2, 2), "bias": numbers(1, 1)},
+    "Linear": {"weight": numbers(2, 2)},
     "Scale": {"scale": _ANY},
     "Conv1d": {
         "input_shape": whole(1, 1), "weight": numbers(3, 3), "stride": whole(1, 1), "padding": whole(1, 0, _PADDING),
