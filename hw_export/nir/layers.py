@@ -67,7 +67,8 @@ def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Mo
 
 
 def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.Scale | None:
-    """``scale ⊙ x + shift`` in front of the neurons ``name`` as a layer, ``None`` where it changes nothing (but for rounding of a ``scale`` of 1)."""
+    """``scale ⊙ x + shift`` in front of the neurons ``name`` as a layer; ``None`` where it changes nothing (but for
+    rounding of a ``scale`` of 1)."""
     scale, shift = (_one_if_uniform(value, like) for value in (scale, shift))
     if np.allclose(scale, 1.0, rtol=1e-12, atol=0) and not np.any(shift):
         return None

@@ -43,7 +43,8 @@ def sizes(least: int, count: int | None = None) -> Check:
     def check(value: Any) -> np.ndarray:
         array = _whole(value)
         if array.ndim != 1 or count not in (None, array.size):
-            raise ValueError(f"has shape {list(array.shape)}, expected a list of {count or ''} sizes".replace("  ", " "))
+            wanted = "a list of sizes" if count is None else f"{count} sizes"
+            raise ValueError(f"has shape {list(array.shape)}, expected {wanted}")
         return _within(array, least)
 
     return check

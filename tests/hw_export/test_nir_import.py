@@ -236,7 +236,7 @@ def test_a_step_of_an_integrator_is_told_by_its_resistance(node, r, dt, gain):
 def test_other_resistances_are_asked_about(node, r):
     parameters = (np.full(4, r), np.full(4, 0.75)) if node is nir.IF else (np.full(4, r),)
     made = graph((5,), (4,), *chain(nir.Linear(dyadic(4, 5)), node(*parameters)))
-    with pytest.raises(DataError, match="'n1' have r = .*pass integrators='step' or integrators='dt'"):
+    with pytest.raises(DataError, match=r"'n1' have r = .*pass integrators='step' or integrators='dt'"):
         from_nir(made)
     assert from_nir(made, integrators="dt").notes != from_nir(made, integrators="step").notes
 
