@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hw_export.build import build, changed_files, read_export
+from hw_export.build import VERIFIED, build, changed_files, read_export
 from hw_export.on_chip import verify_chip
 from hw_export.quantize.scale import CLIPS
 from hw_export.simulators import SIMULATORS
@@ -141,7 +141,7 @@ def verify_command(
     for name in changed:
         print(f"{name} is not the file that was built: its checksum differs from the manifest")
     try:  # for the report of the run; an export on a read-only disk can be verified all the same
-        write_text(Path(folder) / "verify.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
+        write_text(Path(folder) / VERIFIED, json.dumps([asdict(result) for result in results], indent=2) + "\n")
     except SaveError as error:
         print(f"the result is not kept: {error}")
     if as_json:

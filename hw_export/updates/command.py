@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +17,15 @@ from hw_export.updates.replay import replay
 from hw_export.updates.summary import Summary, inspect
 from spikelfp.command import OK, new_app, print_json
 from spikelfp.errors import UserError
+from spikelfp.files import begins_with, check_replaceable
 from spikelfp.quantized.scale import CLIPS
 from spikelfp.training.optimizer import optimizers
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """What every PNG file begins with."""
+
+FOREIGN = "no stream and no image"
+"""What a file is that is not replaced by one."""
 
 updates_app = new_app("Record training as a stream of changed integers, look into it, and bring it back.")
 
@@ -71,7 +74,7 @@ def record_command(
     as_json: Json = False,
 ) -> int:
     """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
-    _refuse_to_replace(out, overwrite)
+    check_replaceable(out, overwrite, begins=MAGIC + PREFIX, what=FOREIGN)
     done = record_run(
         run,
         out,
@@ -117,7 +120,7 @@ def inspect_command(
     as_json: Json = False,
 ) -> int:
     """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
-    if plot is not None and Path(plot).exists() and not _begins_with(plot, PNG):
+    if plot is not None and Path(plot).exists() and not begins_with(plot, PNG):
         raise UserError(f"{plot} is no PNG file, so it is not replaced: name another --plot")
     summary = inspect(stream, None if base is None else load_image(base))
     _show(summary)
@@ -142,7 +145,8 @@ def replay_command(
     as_json: Json = False,
 ) -> int:
     """Write the integers of a step of training, or of the last, as an image."""
-    _refuse_to_replace(out, overwrite, keep=[stream] if base is None else [stream, base])
+    read = [stream] if base is None else [stream, base]
+    check_replaceable(out, overwrite, begins=MAGIC + PREFIX, what=FOREIGN, keep=read)
     image = replay(stream, None if base is None else load_image(base), upto, strict=strict)
     save_image(out, image)
     digest = image.digest().hex()
@@ -154,26 +158,6 @@ def replay_command(
             {"out": out, "step": image.step, "bytes": image.nbytes, "digest": digest, "notes": list(image.notes)}
         )
     return OK
-
-
-def _refuse_to_replace(path: str, overwrite: bool, keep: Sequence[str] = ()) -> None:
-    """Nothing but a stream or an image is replaced, and not one of ``keep``, which are about to be read."""
-    if not Path(path).exists():
-        return
-    if not overwrite:
-        raise UserError(f"{path} exists already: replace it with --overwrite, or name another --out")
-    if any(Path(one).exists() and Path(path).samefile(one) for one in keep):
-        raise UserError(f"{path} is what is to be read, so it is not overwritten: name another --out")
-    if not _begins_with(path, MAGIC + PREFIX):
-        raise UserError(f"{path} is no stream and no image, so it is not overwritten: name another --out")
-
-
-def _begins_with(path: str, wanted: bytes) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(wanted)) == wanted
-    except OSError:
-        return False
 
 
 def _show(summary: Summary) -> None:
