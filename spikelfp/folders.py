@@ -318,9 +318,11 @@ def _locked(path: Path, kind: Kind) -> Iterator[None]:
                 text.write(f"{os.getpid()} {socket.gethostname()}\n")
         yield
     finally:
-        with suppress(OSError):
-            os.unlink(path / LOCK)  # who has it open already finds that it is no longer there
-        lock.release()
+        try:
+            with suppress(OSError):
+                os.unlink(path / LOCK)  # who has it open already finds that it is no longer there
+        finally:
+            lock.release()
 
 
 def _has_no_locks(error: Exception) -> bool:

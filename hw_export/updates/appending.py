@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,11 +45,11 @@ class StreamFile:
             UserError: for a file there that is being written.
         """
         data, link = write_record(body, Link())
-        with suppress(FileNotFoundError, IsADirectoryError, PermissionError), open(path, "rb") as before:
-            _lock(before, Path(path))
+        with ExitStack() as held:
+            with suppress(OSError):  # there is none, or writing will tell why
+                before = held.enter_context(open(path, "rb"))
+                _lock(before, Path(path))
             write_whole(path, lambda file: file.write(data))
-            return StreamFile(path, link, durable=durable)
-        write_whole(path, lambda file: file.write(data))
         return StreamFile(path, link, durable=durable)
 
     def append(self, body: bytes) -> int:
@@ -105,4 +105,4 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 
 def _in_use(path: Path) -> UserError:
-    return UserError(f"{path} is being written by another process: wait until it is done, or name another file")
+    return UserError(f"{path} is being written by another recorder: wait until that is closed, or name another file")
