@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hw_export.build import build, changed_files, read_export
+from hw_export.build import VERIFIED, build, changed_files, read_export
 from hw_export.event_log import verify_log
 from hw_export.on_chip import verify_chip
 from hw_export.quantize.scale import CLIPS
@@ -152,7 +152,7 @@ def verify_command(
     for name in changed:
         say(f"{name} is not the file that was built: its checksum differs from the manifest")
     if log is None:
-        _keep(Path(folder) / "verify.json", results)
+        _keep(Path(folder) / VERIFIED, results)
     if as_json:
         print_json(
             {

@@ -104,7 +104,7 @@ def hash_tensors(*parts: Any) -> str:
         if isinstance(part, Tensor):
             digest.update(f"{part.dtype}{list(part.shape)}".encode())
             content = part.detach().cpu().contiguous().reshape(-1)
-            digest.update(memoryview(content.view(torch.uint8).numpy()) if len(content) else b"")
+            digest.update(content.view(torch.uint8).numpy().data if len(content) else b"")
         else:
             digest.update(f"{part!r};".encode())
     return digest.hexdigest()[:32]
