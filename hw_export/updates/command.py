@@ -18,10 +18,11 @@ from hw_export.updates.replay import replay
 from hw_export.updates.spi_file import SPI_TITLE, write_spi
 from hw_export.updates.summary import Summary, inspect
 from spikelfp.command import OK, new_app, print_json
-from spikelfp.errors import UserError
+from spikelfp.errors import DataError, UserError
 from spikelfp.quantized.scale import CLIPS
 from spikelfp.terminal import Terminal, say
 from spikelfp.training.optimizer import optimizers
+from spikelfp.untrusted import open_regular
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """What every PNG file begins with."""
@@ -201,9 +202,9 @@ def _refuse_to_replace(
 
 def _begins_with(path: str, wanted: bytes) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(len(wanted)) == wanted
-    except OSError:
+    except (OSError, DataError):
         return False
 
 

@@ -151,7 +151,7 @@ def test_hdf5_that_is_refused(tmp_path):
     with h5py.File(tmp_path / "chunk.h5", "w") as file:
         for name in "tx":
             file.create_dataset(f"events/{name}", shape=(5,), maxshape=(None,), dtype="i8", chunks=(2**28,))
-    with pytest.raises(DataError, match=r"chunk\.h5: claims 2147483648 bytes"):
+    with pytest.raises(DataError, match=r"chunk\.h5: /events/t, a chunk: claims 2147483648 bytes"):
         read(tmp_path / "chunk.h5")
     with h5py.File(tmp_path / "elsewhere.h5", "w") as file:
         file["events/x"] = X
