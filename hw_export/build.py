@@ -35,6 +35,7 @@ from spikelfp.training.batch import counting_steps, lengths_of
 from spikelfp.training.config import FLOAT, RunConfig
 from spikelfp.training.run import load_run
 from spikelfp.training.state import predict
+from spikelfp.untrusted import read_yaml
 
 FORMAT = 1
 MANIFEST, MODEL, SAMPLES = "manifest.yaml", "model.pt", "samples.npz"
@@ -246,12 +247,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: for any other folder.
     """
-    try:
-        manifest = yaml.safe_load((folder / MANIFEST).read_text())
-    except OSError:
-        raise UserError(f"{folder} is no export: it has no {MANIFEST} (make one with `hw-export build`)") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder / MANIFEST} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} is no export: it has no {MANIFEST} (make one with `hw-export build`)")
+    manifest = read_yaml(folder / MANIFEST)
     if (
         not isinstance(manifest, dict)
         or manifest.get("format") != FORMAT

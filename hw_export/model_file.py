@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from spikelfp import nn
-from spikelfp.errors import CheckpointError, UserError
+from spikelfp.errors import CheckpointError, DataError, UserError
 from spikelfp.files import write_tensors
+from spikelfp.untrusted import load_tensors
 
 FORMAT = 1
 
@@ -47,14 +48,23 @@ def load_network(path: str | Path) -> nn.Sequential:
     if not path.is_file():
         raise CheckpointError(f"there is no network at {path}")
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content = load_tensors(path)
         if content["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {content['format']}, expected {FORMAT}")
+        with torch.device("meta"):  # layers can declare any size: none is made that the weights do not have
+            declared = _rebuild(content["layers"]).state_dict()
+        for name, value in declared.items():
+            there = content["weights"].get(name)
+            if there is None or there.shape != value.shape:
+                found = "nothing" if there is None else tuple(there.shape)
+                raise CheckpointError(f"{path}: {name} is {tuple(value.shape)} in its layers, {found} in its weights")
         with torch.random.fork_rng(devices=[]):
             net = _rebuild(content["layers"])
         net.load_state_dict(content["weights"])
     except CheckpointError:
         raise
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise CheckpointError(
             f"{path} is not a readable network ({type(error).__name__}): truncated, or of another program"

@@ -14,6 +14,7 @@ from torch import Tensor
 from spikelfp import nn
 from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.files import write_whole
+from spikelfp.untrusted import load_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +107,12 @@ def save_samples(path: str | Path, samples: Samples) -> None:
 
 def load_samples(path: str | Path) -> Samples:
     """Read a file of :func:`save_samples`; :class:`~spikelfp.errors.DataError` when that cannot be done."""
+    if not Path(path).exists():
+        raise DataError(f"there are no samples at {path}")
+    content = load_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as content:
-            inputs, labels = (torch.from_numpy(content[key]) for key in ("inputs", "labels"))
-            mask = torch.from_numpy(content["mask"]) if "mask" in content else None
-            return Samples(inputs.float(), labels, int(content["steps"]), bool(content["static"]), mask=mask)
-    except FileNotFoundError:
-        raise DataError(f"there are no samples at {path}") from None
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        inputs, labels = (torch.from_numpy(content[key]) for key in ("inputs", "labels"))
+        mask = torch.from_numpy(content["mask"]) if "mask" in content else None
+        return Samples(inputs.float(), labels, int(content["steps"]), bool(content["static"]), mask=mask)
+    except Exception as error:  # arrays that are missing, or of other shapes and types
         raise DataError(f"{path} holds no readable samples: {str(error).splitlines()[0]}") from None

@@ -34,6 +34,11 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
     def levels(self) -> int | None:
         """The number that all values are whole multiples of one over; ``None`` where that is not known."""
 
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence; 1 where samples have no time of their own."""
+        return 1
+
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Sample ``index`` as (float32 ``[…]`` or, of a sequence, ``[T, …]``, int64 ``[]``)."""

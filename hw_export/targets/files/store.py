@@ -13,6 +13,7 @@ import yaml
 
 from spikelfp.errors import DataError
 from spikelfp.files import write_text, write_whole
+from spikelfp.untrusted import load_arrays, read_yaml
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -28,13 +29,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file of :func:`write_arrays`; :class:`~spikelfp.errors.DataError` when it has none."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}") from None
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        raise DataError(f"{path} holds no readable arrays: {str(error).splitlines()[0]}") from None
+    _check_there(path)
+    return load_arrays(path)
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
@@ -44,12 +40,13 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
 
 def read_facts(path: Path) -> dict[str, Any]:
     """The plain data of a YAML file; :class:`~spikelfp.errors.DataError` for any other file."""
-    try:
-        facts = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    _check_there(path)
+    facts = read_yaml(path)
     if not isinstance(facts, dict):
         raise DataError(f"{path} holds no facts by name")
     return facts
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"there is no {path}")
