@@ -268,7 +268,7 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
         row[name] = trainer.evaluate(watched).accuracy
         clock.lap()
         score = "validation_accuracy" if splits.validation else "train_accuracy"
-        if row[score] >= max(past.get(score, 0.0) for past in trainer.history):
+        if row[score] >= max(past[score] for past in trainer.history):
             trainer.save(folder.best)
         trainer.save(folder.last)
         if leads:
