@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hw_export.build import build, changed_files, read_export
@@ -22,6 +21,7 @@ from hw_export.verify import Result, verify
 from spikelfp.command import FAILED, OK, new_app, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import write_text
+from spikelfp.terminal import Terminal, say
 
 app = new_app("Take trained spiking networks to other simulators and to chips.", "hw-export")
 
@@ -42,14 +42,14 @@ def targets_command(
     table = Table("target", "bits", "what it is", box=None, pad_edge=False)
     for each, target in targets.items():
         table.add_row(each, _widths(target["bits"]), target["summary"])
-    console = Console()
+    console = Terminal()
     console.print(table)
     if name is not None:
         for title in ("limits", "sources"):
             for line in targets[name].get(title, ()):
-                console.print(f"{title[:-1]}: {line}", highlight=False, soft_wrap=True)
+                console.print(f"{title[:-1]}: {line}", soft_wrap=True)
     found = ", ".join(f"{each} {version or '(not installed)'}" for each, version in simulators.items())
-    console.print(f"simulators for `hw-export verify`: {found}", highlight=False, soft_wrap=True)
+    console.print(f"simulators for `hw-export verify`: {found}", soft_wrap=True)
     if as_json:
         print_json({"targets": targets, "simulators": simulators})
     return OK
@@ -139,11 +139,11 @@ def verify_command(
     passed = _passed(results, asked is not None) and not changed
     _show_results(results, len(shown), shown.steps)
     for name in changed:
-        print(f"{name} is not the file that was built: its checksum differs from the manifest")
+        say(f"{name} is not the file that was built: its checksum differs from the manifest")
     try:  # for the report of the run; an export on a read-only disk can be verified all the same
         write_text(Path(folder) / "verify.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
     except SaveError as error:
-        print(f"the result is not kept: {error}")
+        say(f"the result is not kept: {error}")
     if as_json:
         print_json(
             {
@@ -188,7 +188,7 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
             f"{layer['zero_fraction']:.1%}",
             f"{layer['relative_error']:.2e}",
         )
-    console = Console()
+    console = Terminal()
     if manifest["quantization"]:
         console.print(table)
     rates = Table("neurons", "rate before", "exported", "silenced", "same spikes", box=None, pad_edge=False)
@@ -202,30 +202,30 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
         )
     console.print(rates)
     accuracy = manifest["accuracy"]
-    print(
+    say(
         f"accuracy on {manifest['samples']} samples: {accuracy['float']:.4f} before, {accuracy['exported']:.4f} "
         f"exported ({manifest['bits']} bits); same class for {accuracy['agreement']:.1%}"
     )
     if "chip" in manifest:
         _show_chip(manifest["target"], manifest["chip"])
     for note in manifest["notes"]:
-        print(f"note: {note}")
-    print(f"export: {folder}")
+        say(f"note: {note}")
+    say(f"export: {folder}")
 
 
 def _show_chip(name: str, chip: dict[str, Any]) -> None:
-    print(f"in the arithmetic of {name}: {chip['accuracy']:.4f}; same class for {chip['agreement']:.1%}")
+    say(f"in the arithmetic of {name}: {chip['accuracy']:.4f}; same class for {chip['agreement']:.1%}")
     counts, energy = chip["per_sample"], chip["energy"]
-    print(
+    say(
         f"per sample: {counts['spikes']:.0f} spikes, {counts['synaptic_operations']:.0f} synaptic operations, "
         f"{counts['membrane_updates']:.0f} membrane updates, {counts['bytes_touched']:.0f} bytes touched"
     )
     if energy["nanojoule"] is not None:
         least = "at least " if energy["not_published"] else ""
-        print(f"energy estimate: {least}{energy['nanojoule']:.4g} nJ per sample (from {energy['source']})")
+        say(f"energy estimate: {least}{energy['nanojoule']:.4g} nJ per sample (from {energy['source']})")
     for layer, count in chip["saturated"].items():
         if count:
-            print(f"note: membranes of layer {layer} left the range of the state {count} times")
+            say(f"note: membranes of layer {layer} left the range of the state {count} times")
 
 
 def _widths(bits: list[int]) -> str:
@@ -256,15 +256,15 @@ def _show_results(results: list[Result], samples: int, steps: int) -> None:
             head = ("", "")
         if not result.layers:
             table.add_row(*head, "-", "-", "-", "-", result.status)
-    console = Console()
-    console.print(f"{samples} samples, {steps} steps, every neuron at every step", highlight=False)
+    console = Terminal()
+    console.print(f"{samples} samples, {steps} steps, every neuron at every step")
     console.print(table)
     for result in results:
         if result.reason:
-            print(f"{result.simulator}: {result.status}: {result.reason}")
+            say(f"{result.simulator}: {result.status}: {result.reason}")
         for layer in result.layers:
             if layer.first:
-                print(f"{result.simulator}, layer {layer.layer}: first difference at {layer.first}")
+                say(f"{result.simulator}, layer {layer.layer}: first difference at {layer.first}")
 
 
 def main() -> None:

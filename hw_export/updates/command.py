@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hw_export.updates.framing import MAGIC, PREFIX
@@ -19,6 +18,7 @@ from hw_export.updates.summary import Summary, inspect
 from spikelfp.command import OK, new_app, print_json
 from spikelfp.errors import UserError
 from spikelfp.quantized.scale import CLIPS
+from spikelfp.terminal import Terminal, say
 from spikelfp.training.optimizer import optimizers
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -92,18 +92,18 @@ def record_command(
         seed=seed,
         overwrite=overwrite,
     )
-    print(
+    say(
         f"accuracy {done['accuracy_before']:.4f} before, {done['accuracy_after']:.4f} after {done['steps']} steps, "
         f"{done['accuracy_of_integers']:.4f} with the integers that were streamed"
     )
     each = 1e3 / done["steps"]
-    print(
+    say(
         f"a step: {done['seconds_training'] * each:.2f} ms of training, "
         f"{done['seconds_recording'] * each:.2f} ms of recording"
     )
     summary = inspect(out)
     _show(summary)
-    print(f"stream: {out}")
+    say(f"stream: {out}")
     if as_json:
         print_json({**summary.as_dict(), **done})
     return OK
@@ -125,7 +125,7 @@ def inspect_command(
         from hw_export.updates.plot import save_plot  # matplotlib takes longer to import than most streams to read
 
         save_plot(summary, plot)
-        print(f"plot: {plot}")
+        say(f"plot: {plot}")
     if as_json:
         print_json({**summary.as_dict(), "stream": stream, "plot": plot})
     return OK
@@ -147,8 +147,8 @@ def replay_command(
     save_image(out, image)
     digest = image.digest().hex()
     for note in image.notes:
-        print(f"note: {note}")
-    print(f"image of step {image.step}, {image.nbytes:,} bytes, digest {digest[:16]}…: {out}")
+        say(f"note: {note}")
+    say(f"image of step {image.step}, {image.nbytes:,} bytes, digest {digest[:16]}…: {out}")
     if as_json:
         print_json(
             {"out": out, "step": image.step, "bytes": image.nbytes, "digest": digest, "notes": list(image.notes)}
@@ -181,16 +181,16 @@ def _show(summary: Summary) -> None:
     for p in summary.parameters:
         ends = "-" if p.saturated_last is None else f"{p.saturated_first} → {p.saturated_last}"
         table.add_row(p.name, str(p.elements), str(p.bits), str(p.changes), f"{p.density:.4%}", ends)
-    Console().print(table)
-    print(
+    Terminal().print(table)
+    say(
         f"steps {summary.first_step} to {summary.first_step + summary.steps}, {summary.frames} frames of "
         f"{summary.mean_frame_bytes:,.0f} bytes on average; density {summary.density:.4%}, at most "
         f"{summary.largest_density:.4%}"
     )
     if summary.share_of_dense is not None:
-        print(
+        say(
             f"{summary.bytes:,} bytes, {summary.header_bytes:,} of them the header: {summary.share_of_dense:.3%} of "
             f"{summary.looks} dense images ({summary.dense_bytes:,} bytes)"
         )
     for note in summary.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")

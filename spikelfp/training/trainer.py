@@ -154,6 +154,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.planned = Planned()
         self.stopped_early = False
+        self._at_rest = False
         self._fitted = False
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
@@ -188,6 +189,11 @@ class Trainer:
         if self._dtype is not None and shown.dtype != self._dtype and shown.is_floating_point():
             shown = repeat(shown[0].to(self._dtype), len(shown)) if is_constant(shown) else shown.to(self._dtype)
         return Batch(shown, labels, counting_steps(shown, lengths_of(x), self.readout_steps))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether training stands between two steps or two epochs, so that its state can be saved."""
+        return self._at_rest
 
     def runs(self) -> torch.nn.Module:
         """What a step of training runs, and several workers share: here the network as it is."""
@@ -244,7 +250,7 @@ class Trainer:
                 LearningWarning,
                 stacklevel=2,
             )
-        self._fitted = True
+        self._fitted, self._at_rest = True, False
         if self.position.epoch < epochs:
             self._prepare(source, watched)
         self._schedule(source, epochs)
@@ -255,14 +261,17 @@ class Trainer:
                 break
             with EpochBar(self.position, len(source), epochs, self.progress) as bar:
                 for x, labels, of in source.epoch(self.position, self.world):
+                    self._at_rest = False
                     seen = self.train_step(x.to(self.device), labels.to(self.device), of)
                     self.position.batch += 1
                     stop = add_up(seen, self.should_stop(), self.world, self.device)
                     self.tally.add(seen)
+                    self._at_rest = True
                     after_step(self.position)
                     bar.advance(self.tally, seen)
                     if stop:
                         return self.history
+            self._at_rest = False
             row = {"epoch": self.position.epoch + 1, **self.tally.means(), "lr": self.optimizer.param_groups[0]["lr"]}
             if watched is not None:
                 row["validation_accuracy"] = self.evaluate(watched).accuracy
@@ -273,6 +282,7 @@ class Trainer:
                 self.scheduler.step(plateau_metric(self.scheduler, row))
             if after_epoch is not None:
                 after_epoch(row)
+            self._at_rest = True
         return self.history
 
     def plan(self, train: Any, epochs: int) -> str:
