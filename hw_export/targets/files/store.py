@@ -13,6 +13,7 @@ import yaml
 
 from spikelfp.errors import DataError
 from spikelfp.files import write_text, write_whole
+from spikelfp.plain import first_line, printable
 from spikelfp.untrusted import load_arrays, read_yaml
 
 
@@ -28,9 +29,21 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file of :func:`write_arrays`; :class:`~spikelfp.errors.DataError` when it has none."""
-    _check_there(path)
-    return load_arrays(path)
+    """Read the arrays of a file of :func:`write_arrays`.
+
+    Raises:
+        DataError: for a file that is missing or damaged, and arrays of anything but whole numbers.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
+    try:
+        arrays = load_arrays(path)
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise DataError(f"{path} holds no readable arrays: {first_line(error)}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biu" or not array.dtype.isnative:
+            raise DataError(f"{path} is damaged: {printable(name)} is of {array.dtype}, expected whole numbers")
+    return arrays
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
@@ -39,14 +52,14 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The plain data of a YAML file; :class:`~spikelfp.errors.DataError` for any other file."""
-    _check_there(path)
+    """Read the plain data of a YAML file.
+
+    Raises:
+        DataError: for any other file.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
     facts = read_yaml(path)
     if not isinstance(facts, dict):
         raise DataError(f"{path} holds no facts by name")
     return facts
-
-
-def _check_there(path: Path) -> None:
-    if not path.exists():
-        raise DataError(f"there is no {path}")
