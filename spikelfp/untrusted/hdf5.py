@@ -62,7 +62,7 @@ def open_hdf5(source: str | Path | io.BytesIO, where: str | None = None, *, whol
         raise
     except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
         raise DataError(
-            f"{name}: expected HDF5 of this layout, found it mislabelled, truncated or damaged ({first_line(error)})"
+            f"{name}: expected HDF5, found it mislabelled, truncated or damaged ({first_line(error)})"
         ) from error
 
 
