@@ -34,14 +34,14 @@ def biases_in_front(net: torch.nn.Module) -> list[torch.nn.Parameter]:
     would wander, and the running mean, which evaluation subtracts, would come after them. Trainers leave them alone.
     """
     uses = Counter(id(p) for _, p in net.named_parameters(remove_duplicate=False))
-    found = []
+    found: list[torch.nn.Parameter] = []
     for chain in net.modules():
         if isinstance(chain, torch.nn.Sequential) and _in_order(chain):
             for first, second in pairwise(chain):
                 last, behind = _end(first, -1), _end(second, 0)
                 bias = getattr(last, "bias", None)
-                linear = isinstance(last, torch.nn.Linear | torch.nn.Conv2d) and isinstance(bias, torch.nn.Parameter)
-                if linear and isinstance(behind, _BatchNorm) and uses[id(bias)] == 1:
+                linear = isinstance(last, torch.nn.Linear | torch.nn.Conv2d) and isinstance(behind, _BatchNorm)
+                if linear and isinstance(bias, torch.nn.Parameter) and uses[id(bias)] == 1:
                     found.append(bias)
     return list({id(bias): bias for bias in found}.values())
 

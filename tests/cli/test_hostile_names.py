@@ -140,14 +140,13 @@ def test_every_command_shows_names_as_they_are_written(hostile, tmp_path, comman
     assert code == 0, err
     assert command("hw-export", "updates", "inspect", stream, "--plot", run / "[p]\n.png")[0] == 0
     assert command("hw-export", "updates", "replay", stream, "--out", run / "\x1b[5m")[0] == 0
-    for wrong in WORSE:
-        if "\0" not in wrong:
-            for program, *arguments in (
-                ("spikelfp", "train", "--data", wrong), ("spikelfp", "train", "--model", wrong),
-                ("spikelfp", "eval", wrong), ("spikelfp", wrong), ("spikelfp", "train", f"--{wrong}", "1"),
-                ("hw-export", "build", wrong), ("hw-export", "verify", wrong), ("hw-export", "targets", wrong),
-            ):  # fmt: skip
-                assert command(program, *arguments)[0] == 2
+    for wrong in ("[/red]", "\x1b[31m$x\n", "\udcff<b>"):
+        for program, *arguments in (
+            ("spikelfp", "train", "--data", wrong), ("spikelfp", "train", "--model", wrong),
+            ("spikelfp", "eval", wrong), ("spikelfp", wrong), ("spikelfp", "train", f"--{wrong}", "1"),
+            ("hw-export", "build", wrong), ("hw-export", "verify", wrong), ("hw-export", "targets", wrong),
+        ):  # fmt: skip
+            assert command(program, *arguments)[0] == 2
 
 
 def test_an_encoding_that_lacks_characters_is_no_error():
