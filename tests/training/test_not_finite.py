@@ -17,9 +17,8 @@ def trainer(**options):
     torch.manual_seed(0)
     net = models.lif_mlp([6, 8, 3])
     method = methods.GradientDescent(rules.Surrogate())
-    return TemporalTrainer(
-        net, **{"steps": 4, "method": method, "device": "cpu", "batch_size": 8, "wake": False, **options}
-    )
+    known = {"steps": 4, "method": method, "device": "cpu", "batch_size": 8, "wake": False}
+    return TemporalTrainer(net, **{**known, **options})
 
 
 def batch():
@@ -61,7 +60,7 @@ def caught(own, x, y):
 
 def test_the_advice_fits_the_cause():
     x, y = batch()
-    text = caught(trainer(), torch.full_like(x, math.nan), y)
+    text = caught(trainer(), Sequences(torch.full((4, 16, 6), math.nan)), y)
     assert "the input is not finite" in text
     assert "data" in text
     assert "--lr" not in text
