@@ -213,7 +213,27 @@ def checked_inputs(x: Any, count: int | None) -> Any:
         first = isinstance(x, Tensor) and x.dim() > 1 and x.shape[1] == count
         hint = ": time first? hand them over as data.Sequences(x), or samples first" if first else ""
         raise DataError(f"{samples} samples but {count} labels in a batch: each sample needs exactly one{hint}")
+    _check_finite(x)
     return x
+
+
+def _check_finite(x: Tensor | Sequences) -> None:
+    """Refuse NaN and infinity, which spikes would hide: a membrane that is NaN does not fire. CUDA is not waited for.
+
+    Raises:
+        DataError: naming the first sample of the batch, and the place in it.
+    """
+    values = x.values if isinstance(x, Sequences) else x
+    inside = values._values() if values.is_sparse else values
+    # the sum of large numbers may overflow, but that of numbers with a NaN or infinity is always one
+    if inside.is_cuda or bool(torch.isfinite(inside.sum())) or bool(torch.isfinite(inside).all()):
+        return
+    wrong = (~torch.isfinite(inside)).nonzero()[0]
+    place = (values._indices()[:, int(wrong[0])] if values.is_sparse else wrong).tolist()
+    sample = place.pop(1 if isinstance(x, Sequences) else 0)
+    what = float(inside[tuple(wrong.tolist())])
+    where = f" at step {place[0]}, place {place[1:]}" if isinstance(x, Sequences) else f" at place {place}"
+    raise DataError(f"sample {sample} of a batch holds {what}{where}: inputs are finite numbers")
 
 
 def _integers(labels: Tensor) -> Tensor:

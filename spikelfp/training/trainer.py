@@ -23,6 +23,7 @@ from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Method
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer, Neurons
+from spikelfp.nn.norm import biases_in_front
 from spikelfp.plain import first_line
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
@@ -51,7 +52,7 @@ from spikelfp.training.planned import Planned, check_epochs, check_patience, ran
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, check_length, chosen_schedule, plateau_metric
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
-from spikelfp.training.state import Position, Seen, Tally
+from spikelfp.training.state import MEASURED, Position, Seen, Tally
 from spikelfp.training.update import add_up, density, fill_gradients
 from spikelfp.training.wake import wake
 
@@ -169,6 +170,7 @@ class Trainer:
         self._capped: list[Tensor] = (
             [p for p in net.parameters() if id(p) not in decays] if max_weight is not None else []
         )
+        self._without_effect = biases_in_front(net)
         kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
         self._dtype = next(iter(kinds)) if len(kinds) == 1 else None
         check_trainer(self)
@@ -317,6 +319,9 @@ class Trainer:
             of=of, parts=parts, world=self.world, mask=batch.mask, chunk=self.chunk,
         )  # fmt: skip
         check_gradients(self.net, batch.sequence, self.position.step, self.world)
+        for bias in self._without_effect:
+            if bias.grad is not None:
+                bias.grad.zero_()
         if self.position.batch % DENSITY_EVERY == 0:
             seen.density = density(self.net)
         if self.clip:
@@ -414,7 +419,7 @@ class Trainer:
                 **vars(self.planned),
                 "position": vars(self.position),
                 "tally": vars(self.tally),
-                "history": self.history,
+                "history": [{name: row[name] for name in row if name not in MEASURED} for row in self.history],
                 "random": checkpoint.random_states(),
                 "events": {name: choice.events for name, choice in choices(self.net).items()},
             },
