@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hw_export.build import build, changed_files, read_export
+from hw_export.build import VERIFIED, build, changed_files, read_export
+from hw_export.event_log import verify_log
 from hw_export.on_chip import verify_chip
 from hw_export.quantize.scale import CLIPS
 from hw_export.simulators import SIMULATORS
@@ -112,10 +113,15 @@ def verify_command(
         str | None, typer.Option("--in", help="simulators, separated by commas", show_default="all of them")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="use only the first ones", show_default="all")] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="compare this log of a chip, or of a simulator of it, with the export"),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Run the exported file in other simulators and compare every spike with our network; of an export for a chip, run
-    the chip's files in its arithmetic and compare every spike with those recorded in the export.
+    the chip's files in its arithmetic, or read the log of a chip, and compare every spike with those recorded in the
+    export.
 
     Exit status 1 if any spike differs or a simulator fails, if a file of the export was changed, if a simulator
     asked for by name is not installed or cannot run the file, or if nothing could be compared.
@@ -133,17 +139,20 @@ def verify_command(
     if isinstance(target, Chip):
         if asked is not None:
             raise UserError(f"--in names simulators of NIR files; {folder} is for {target.name}: leave --in out")
-        results = [verify_chip(target, Path(folder), manifest, shown)]
+        if log is None:
+            results = [verify_chip(target, Path(folder), manifest, shown)]
+        else:
+            results = [verify_log(log, target, Path(folder), shown)]
+    elif log is not None:
+        raise UserError(f"--log is compared with an export for a chip; {folder} is for {target.name}: leave it out")
     else:
         results = verify(net, Path(folder) / FILE, shown.sequence(), asked)
     passed = _passed(results, asked is not None) and not changed
     _show_results(results, len(shown), shown.steps)
     for name in changed:
         say(f"{name} is not the file that was built: its checksum differs from the manifest")
-    try:  # for the report of the run; an export on a read-only disk can be verified all the same
-        write_text(Path(folder) / "verify.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
-    except SaveError as error:
-        say(f"the result is not kept: {error}")
+    if log is None:
+        _keep(Path(folder) / VERIFIED, results)
     if as_json:
         print_json(
             {
@@ -156,6 +165,14 @@ def verify_command(
             }
         )
     return OK if passed else FAILED
+
+
+def _keep(path: Path, results: list[Result]) -> None:
+    """Write the results for the report of the run; an export on a read-only disk can be verified all the same."""
+    try:
+        write_text(path, json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    except SaveError as error:
+        say(f"the result is not kept: {error}")
 
 
 def _passed(results: list[Result], all_must: bool) -> bool:
@@ -225,7 +242,14 @@ def _show_chip(name: str, chip: dict[str, Any]) -> None:
         say(f"energy estimate: {least}{energy['nanojoule']:.4g} nJ per sample (from {energy['source']})")
     for layer, count in chip["saturated"].items():
         if count:
-            say(f"note: membranes of layer {layer} left the range of the state {count} times")
+            say(f"note: membranes of layer {layer} left the range of the state at {count} neuron-steps")
+    if "queue" in chip:
+        queue = chip["queue"]
+        say(
+            f"queue: at most {queue['largest']} of {queue['entries']} entries as samples.events is sent, with "
+            f"{queue['pauses']} pauses among inputs; up to {queue['most_spikes']} spikes a step"
+        )
+        say(f"cycles of a step: {chip['cycles']['step']}, at most {chip['cycles']['longest_step']}")
 
 
 def _widths(bits: list[int]) -> str:

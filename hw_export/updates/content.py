@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from hw_export.updates.image import IntegerImage, Parameter
+from hw_export.updates.items import check_items
 from hw_export.updates.packing import (
     FLOAT64,
     TAGS,
@@ -64,6 +65,14 @@ class Change:
     parameter: str
     indices: Ints
     values: NDArray[np.int32]
+
+
+def changes_of(image: IntegerImage) -> tuple[Change, ...]:
+    """A whole image as the changes that write it."""
+    return tuple(
+        Change(p.name, np.arange(p.size, dtype=np.int64), image.arrays[p.name].reshape(-1).astype(np.int32))
+        for p in image.parameters
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +134,7 @@ def encode_mark(mark: Mark) -> bytes:
 
 def decode(body: bytes) -> list[Any]:
     """The array of a body, whose first element is its kind."""
+    check_items(body)
     try:
         item = cbor2.loads(body, max_depth=_DEPTH, allow_indefinite=False)
         same = cbor2.dumps(item) == body

@@ -51,7 +51,7 @@ from spikelfp.training.folder import (
     write_config,
     write_metrics,
 )
-from spikelfp.training.footprint import STATES, check_room, estimate
+from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate
 from spikelfp.training.mapping import read_mapping
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import Stop, stop_on_interrupt
@@ -98,6 +98,14 @@ class LoadedRun:
 
     def trainer(self, **options: Any) -> TemporalTrainer:
         """A trainer for the network, with the settings of the run, on whatever device is here."""
+        if self.config.steps is not None:  # those of recordings are known when they are read
+            check_room_to_run(
+                self.spec,
+                steps=self.config.steps,
+                samples=self.config.batch_size,
+                together=self.config.chunk or None,
+                device=choose_device("auto", None),
+            )
         return make_evaluator(self.net, replace(self.config, device="auto"), **options)
 
 
@@ -368,7 +376,7 @@ def _repair(run: _Run) -> None:
 def _is_best(history: list[dict[str, float]]) -> bool:
     """Whether no epoch was better than the last, by its validation accuracy or else that of training."""
     score = "validation_accuracy" if "validation_accuracy" in history[-1] else "train_accuracy"
-    return history[-1][score] >= max(past[score] for past in history)
+    return history[-1][score] >= max(past.get(score, 0.0) for past in history)
 
 
 def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
@@ -380,7 +388,7 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
     device = choose_device(config.device, world.local_rank if world.size > 1 else None)
     need = estimate(
         config.spec(splits.shape, splits.classes),
-        steps=config.steps or 1,
+        steps=config.steps or splits.train.longest,
         samples=-(-config.batch_size // (config.accumulate * world.size)),
         states=STATES.get(config.optimizer, 0),
         together=config.recompute or config.chunk or None,
