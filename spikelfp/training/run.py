@@ -240,9 +240,7 @@ def train(
             failed = failure(error)
             if failed is None:
                 raise
-            if run.trainer.at_rest:  # between two steps, so that the state is one to go on from
-                with suppress(SaveError, MemoryError):
-                    run.save()
+            run.rescue()
             raise MachineError(f"{failed}; {run.way_on()}") from error
     if summary is None:
         text = f"stopped after {run.trainer.position.step} steps; go on with --out {out} --resume"
@@ -281,6 +279,13 @@ class _Run:
         self.trainer.save(self.folder.last)
         if self.place is not None:
             self.place.commit()
+
+    def rescue(self) -> None:
+        """Save after a failure, if training stands between two steps and it can be done."""
+        for _ in range(3):  # torch tells of a dead worker by an exception at any place, more than once
+            if self.trainer.at_rest:
+                with suppress(SaveError, MemoryError, RuntimeError):
+                    return self.save()
 
     def keep_best(self) -> None:
         """Make the state that was just saved the best one."""

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from spikelfp.data import ArrayDataset, DataSplits, arrays, batches
 from spikelfp.data.loader import at_epoch
-from spikelfp.data.samples import labels_of, unaugmented
+from spikelfp.data.samples import fingerprint_of, labels_of, unaugmented
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.parallel import ALONE, World
@@ -43,6 +43,10 @@ class FromDataset:
         """Labels of the whole data set, where they are known without fetching it."""
         return labels_of(self.dataset)
 
+    def fingerprint(self) -> str:
+        """Tell which samples these are, in which order; empty if that is not known."""
+        return fingerprint_of(self.dataset)
+
     def __len__(self) -> int:
         """Batches of an epoch."""
         return -(-self.samples // self.batch_size)
@@ -72,6 +76,10 @@ class FromLoader:
     """Batches of a ``DataLoader`` as it hands them out, in its own size and order."""
 
     labels: Tensor | None = None
+
+    def fingerprint(self) -> str:
+        """Not known: a loader may draw them anew."""
+        return ""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader

@@ -157,6 +157,8 @@ class Trainer:
         self.stopped_early = False
         self._at_rest = False
         self._fitted = False
+        self._source_now: Source | None = None
+        self._samples = ""  # fingerprint of those that a checkpoint was trained on
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
         # a method of the class: attention has a layer of that name
@@ -245,6 +247,12 @@ class Trainer:
         watched = None if validation is None else self._source(validation, "validation")
         check_patience(patience, watched is not None or after_epoch is not None)
         self.plan(source, epochs)
+        if self._samples and source.fingerprint() not in ("", self._samples):
+            raise CheckpointError(
+                "the samples are not those that the loaded checkpoint was trained on (their contents, form, labels or "
+                "order differ): go on with those, or load its weights alone, training.checkpoint.load_weights(path, net)"
+            )
+        self._source_now, self._samples = source, ""
         if self.position.epoch >= epochs and self._fitted:
             warnings.warn(
                 f"nothing is trained: {self.position.epoch} epochs are done, and epochs={epochs} counts those, so "
@@ -421,6 +429,7 @@ class Trainer:
                 "tally": vars(self.tally),
                 "history": [{name: row[name] for name in row if name not in MEASURED} for row in self.history],
                 "random": checkpoint.random_states(),
+                "samples": self._source_now.fingerprint() if self._source_now is not None else self._samples,
                 "events": {name: choice.events for name, choice in choices(self.net).items()},
             },
         )
@@ -447,6 +456,7 @@ class Trainer:
         self._restored |= {"optimizer": state, "path": path}
         self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
         self.history, self.planned = content["history"], Planned.of(content)
+        self._source_now, self._samples = None, str(content.get("samples", ""))  # the first version did not write it
         checkpoint.restore_random(content["random"])
         for name, choice in choices(self.net).items():
             choice.events = content.get("events", {}).get(name, choice.events)  # the first version did not write them
