@@ -207,8 +207,8 @@ def nested(path, edit=None):
         (put("nodes/block/edges", np.array([[b"in", b"lif"], [b"lif", b"far"]])), ("'far'", "'block'")),
         (put("nodes/block/edges", np.array([[b"in", b"out"]])), ("'block'", "straight to its output")),
         (put("nodes/block/edges", np.array([[b"in", b"lif"], [b"out", b"lif"]])), ("'block'", "none leads")),
-        (lambda node: node["nodes/block/nodes"].__setitem__("self", node["nodes/block"]), ("two places",)),
-        (lambda node: node["nodes"].__setitem__("soft", h5py.SoftLink("/node")), ("nodes.soft", "link")),
+        (lambda node: node["nodes/block/nodes"].__setitem__("self", node["nodes/block"]), ("deep",)),
+        (lambda node: node["nodes"].__setitem__("soft", h5py.SoftLink("/node")), ("soft", "link")),
         (
             lambda node: node["nodes"].__setitem__("far", h5py.ExternalLink("/etc/hostname", "/")),
             ("link",),
