@@ -144,13 +144,13 @@ def rewritten(seed, folder, dialect="default"):
 
 @pytest.mark.parametrize("dialect", ["default", "std"])
 def test_random_graphs_come_back_as_they_were_read(tmp_path, dialect):
-    read = [rewritten(seed, tmp_path, dialect) for seed in range(120)]
-    assert sum(read) > 90
+    read = [rewritten(seed, tmp_path, dialect) for seed in range(40)]
+    assert sum(read) > 30
 
 
 def test_nir_itself_reads_what_it_types_rightly_and_is_told_of_the_rest(tmp_path):
     told = 0
-    for seed in range(60):
+    for seed in range(40):
         random = Random(seed)
         try:
             net = from_nir(random.graph(3))
@@ -165,7 +165,7 @@ def test_nir_itself_reads_what_it_types_rightly_and_is_told_of_the_rest(tmp_path
             assert kept.metadata["read_with"] == "nir.read(path, type_check=False)"
             with pytest.raises(ValueError, match="type mismatch"):
                 nir.read(tmp_path / "a.nir")
-    assert 3 < told < 40
+    assert 3 < told < 30
 
 
 def full(*shape, value=0.0):
@@ -180,6 +180,9 @@ def weights(*shape):
     return np.random.default_rng(3).normal(size=shape)
 
 
+BORDERED = nir.AvgPool2d(np.array([3, 3]), np.array([2, 2]), np.array([1, 1]))
+
+
 @pytest.mark.parametrize(
     ("shape", "out", "nodes", "written"),
     [
@@ -187,8 +190,8 @@ def weights(*shape):
         ((5,), (5,), [nir.Threshold(np.linspace(0.1, 0.9, 5))], "Threshold"),
         ((4, 3, 4), (2, 3, 4), [nir.Conv2d((3, 4), weights(2, 2, 1, 3), 1, (0, 1), 1, 2, weights(2))], "Conv2d"),
         ((2, 6, 6), (4, 6, 6), [nir.Conv2d((6, 6), weights(4, 2, 2, 3), 1, "same", 1, 1, weights(4))], "Conv2d"),
-        ((2, 5, 5), (2, 3, 3), [nir.AvgPool2d(*(np.array([n, n]) for n in (3, 2, 1)))], "AvgPool2d"),
-        ((2, 5, 5), (2, 3, 3), [nir.AvgPool2d(*(np.array([n, n]) for n in (3, 2, 1))), leaky(2, 3, 3)], "SumPool2d LIF"),
+        ((2, 5, 5), (2, 3, 3), [BORDERED], "AvgPool2d"),
+        ((2, 5, 5), (2, 3, 3), [BORDERED, leaky(2, 3, 3)], "SumPool2d LIF"),
         ((3, 5), (3, 4), [nir.Affine(weights(4, 5), weights(4)), leaky(3, 4)], "Affine LIF"),
         ((1, 5), (1, 4), [nir.Affine(weights(4, 5), weights(4)), leaky(1, 4)], "Affine LIF"),
         ((5,), (5,), [leaky(5, v_leak=0.05)], "LIF"),
@@ -222,6 +225,5 @@ def test_readers_of_matrices_are_given_every_linear_node(tmp_path):
         current = net[:-1](x)[0].flatten(1).double().numpy()
     gain = float(stage.threshold[0]) / net[-1].threshold  # averages are written as sums
     assert gain == pytest.approx(6)
-    np.testing.assert_allclose(
-        x[0].flatten(1).double().numpy() @ stage.weight.T + stage.bias, gain * current, atol=1e-4
-    )
+    given = x[0].flatten(1).double().numpy()
+    np.testing.assert_allclose(given @ stage.weight.T + stage.bias, gain * current, atol=1e-4)
