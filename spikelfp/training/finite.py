@@ -20,7 +20,9 @@ def check_gradients(net: nn.Module, x: Tensor, step: int, world: World = ALONE) 
     named = [(name, p.grad) for name, p in net.named_parameters() if p.grad is not None]
     if not named or torch.isfinite(torch.stack(torch._foreach_norm([g for _, g in named]))).all():
         return
-    update = next(name for name, grad in named if not torch.isfinite(grad).all())
+    update = next((name for name, grad in named if not torch.isfinite(grad).all()), None)
+    if update is None:  # their norm alone has overflowed
+        return
     cause = Cause(
         f"the update of {update}",
         "outputs and weights are finite, so it comes from the reward or loss, or from the way back: if it was so from "

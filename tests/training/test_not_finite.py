@@ -66,18 +66,21 @@ def test_the_advice_fits_the_cause():
     assert "--lr" not in text
     own = trainer()
     with torch.no_grad():
-        own.net[0].weight[0, 0] = math.inf
+        own.net[1].weight[0, 0] = math.nan
     text = caught(own, x, y)
-    assert "the parameter 0.weight is not finite" in text
+    assert "the parameter 1.weight is not finite" in text
     assert "the network was started with it" in text
     own = Trainer(models.mlp([6, 8, 3]), method="gradient", device="cpu", batch_size=8)
+    own.train_step(x * 3e38, y)  # updates that are finite, though their norm is not
+    with torch.no_grad():
+        own.net[1].weight.fill_(10)
     text = caught(own, x * 3e38, y)
-    assert "the output of layer 0 (Linear) is not finite" in text
+    assert "the output of layer 1 (Linear) is not finite" in text
     assert "scale the inputs" in text
 
     def broken(outputs, labels):
         return (outputs.sum() - outputs.sum().detach()).sqrt() * 0 + outputs.mean()
 
     text = caught(trainer(method=methods.GradientDescent(rules.Surrogate(), loss=broken)), x, y)
-    assert "the update of 0.weight is not finite" in text
+    assert "the update of 1.weight is not finite" in text
     assert "if it was so from the first step on, look into them" in text
