@@ -246,7 +246,7 @@ class Trainer:
         if self._samples and source.fingerprint() not in ("", self._samples):
             raise CheckpointError(
                 "the samples are not those that the loaded checkpoint was trained on (their contents, form, labels or "
-                "order differ): go on with those, or load its weights alone, training.checkpoint.load_weights(path, net)"
+                "order differ): go on with those, or load the weights alone: checkpoint.load_weights(path, net)"
             )
         self._source_now, self._samples = source, ""
         if self.position.epoch >= epochs and self._fitted:
