@@ -58,8 +58,6 @@ def check_content(path: str | Path, content: dict[str, Any]) -> None:
             checks[name](field)
         else:
             _check_plain(field)
-    if "position" in content:
-        _check_place(path, content)
 
 
 def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ...], int]:
@@ -95,10 +93,15 @@ def check_position(field: Field) -> Position:
     return place
 
 
-def _check_place(path: str | Path, content: dict[str, Any]) -> None:
-    """Check position, plan, tally and history against each other."""
+def check_place(path: str | Path, content: dict[str, Any]) -> None:
+    """Check position, plan, tally and history against each other.
+
+    Raises:
+        CheckpointError: naming the first value that does not fit the others.
+    """
     place, whole = Position(**content["position"]), Field(path, "", content)
-    total = content.get("total_steps")
+    whole.mapping(("total_steps",))
+    total = content["total_steps"]
     if total is not None:
         whole.at("total_steps").whole()
     for name, most in (("schedule_start", MOST if total is None else total), ("epoch_steps", MOST)):
