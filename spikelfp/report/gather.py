@@ -13,7 +13,7 @@ from spikelfp.errors import CheckpointError, RunFolderError, UserError
 from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
 from spikelfp.training import checkpoint
-from spikelfp.training.folder import Folder, check_data, read_config, read_metrics
+from spikelfp.training.folder import Folder, check_data, other_samples, read_config, read_metrics, samples_of
 from spikelfp.training.run import load_splits
 from spikelfp.untrusted import read_json
 
@@ -68,6 +68,9 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
             "not found. Write the report again with --data-dir to say where it is."
         )
         return facts
+    other = other_samples(folder, samples_of(splits))
+    if other:
+        facts.notes.append(f"Not the data of the run: {_without_folder(UserError(other), folder)}.")
     look(facts, net, splits)
     return facts
 

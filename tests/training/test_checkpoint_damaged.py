@@ -176,6 +176,15 @@ def test_a_flipped_bit_of_a_weight_is_told(saved, tmp_path):
         assert "CRC" in outcome(trainer(**options), tmp_path / "bad.pt")
 
 
+def test_a_record_marked_as_a_folder_is_refused(saved, tmp_path):
+    """Torch takes it for one, reads nothing, and hands out what was in memory before."""
+    options, path = saved
+    good = path.read_bytes()
+    entry = good.rindex(b"PK\1\2", 0, good.rindex(b"/data/3"))
+    (tmp_path / "bad.pt").write_bytes(good[: entry + 38] + b"\x10" + good[entry + 39 :])
+    assert "no file of torch.save" in outcome(trainer(**options), tmp_path / "bad.pt")
+
+
 @pytest.mark.parametrize(
     ("place", "value", "named"),
     [
