@@ -26,7 +26,7 @@ from spikelfp.nn.lif import LEAST_DECAY
 from spikelfp.plain import NotPlainError, brief, canonical, first_line, load_plain, printable
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training.fits import check_schedule, plain
-from spikelfp.training.schema import check_content
+from spikelfp.training.schema import check_content, check_place
 
 FORMAT = 1
 """Version of the layout below."""
@@ -203,13 +203,18 @@ def _check_layers(path: str | Path, what: str, there: dict[str, str] | None, own
 
 
 def check_complete(path: str | Path, content: dict[str, Any]) -> None:
-    """Raise :class:`~spikelfp.errors.CheckpointError` for weights alone, from which training cannot go on."""
+    """Refuse what training cannot go on from.
+
+    Raises:
+        CheckpointError: for weights alone, and where position, plan and history do not fit each other.
+    """
     missing = [name for name in ("optimizer", "position", "tally", "history", "random") if name not in content]
     if missing:
         raise CheckpointError(
             f"{path} holds weights alone, without the state of training ({', '.join(missing)}): "
             "training.checkpoint.load_weights(path, net) loads them for a new start"
         )
+    check_place(path, content)
 
 
 def check_settings(

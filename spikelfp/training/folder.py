@@ -17,6 +17,7 @@ from spikelfp.files import write_text
 from spikelfp.folders import Kind, check_path, content_of, settle
 from spikelfp.training.config import RunConfig
 from spikelfp.training.mapping import from_mapping, is_record, read_mapping
+from spikelfp.training.schema import check_found
 
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
@@ -65,10 +66,9 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
     if not folder.config.is_file():
         raise RunFolderError(f"{folder.path} is no run folder: it has no config.yaml")
     values = read_mapping(folder.config)
-    try:
-        shape, classes = tuple(int(size) for size in values.pop("shape")), int(values.pop("classes"))
-    except (KeyError, TypeError, ValueError):
-        raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data") from None
+    if not values.keys() >= {"shape", "classes"}:
+        raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data")
+    shape, classes = check_found(folder.config, values)
     return from_mapping(_options(values), str(folder.config), recorded=True), shape, classes
 
 
@@ -95,6 +95,8 @@ def check_data(folder: Folder, splits: DataSplits) -> None:
         what = f"has samples of shape {splits.shape}, expected {shape}"
     elif values.get("classes", splits.classes) != splits.classes:
         what = f"has {splits.classes} classes, expected {values['classes']}"
+    elif len(names) != len(splits.class_names):
+        what = f"has {len(splits.class_names)} names of classes, expected {len(names)}"
     elif tuple(map(str, names)) != tuple(splits.class_names):
         new, old = next((a, b) for a, b in zip(splits.class_names, map(str, names), strict=True) if a != b)
         what = f"has the class {new!r} in the place of {old!r}"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikelfp.errors import RunFolderError
 from spikelfp.fields import MOST, Field
 from spikelfp.plain import brief
 from spikelfp.training.state import Position
@@ -26,6 +27,8 @@ _TORCH = np.dtype(
     ]
 )  # fmt: skip
 """State of torch's generator on the CPU, as bytes."""
+
+_MOST_ELEMENTS, _MOST_CLASSES = 1 << 26, 1 << 20  # of a sample
 
 _SHARES = ("train_accuracy", "update_density")
 """Entries of a row of the history that lie in [0, 1]."""
@@ -55,8 +58,30 @@ def check_content(path: str | Path, content: dict[str, Any]) -> None:
             checks[name](field)
         else:
             _check_plain(field)
-    if "position" in content:
-        _check_place(path, content)
+
+
+def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ...], int]:
+    """Read what ``config.yaml`` of a run says of its data, and check what it says of layers that were woken.
+
+    Returns:
+        Shape of a sample, and number of classes.
+
+    Raises:
+        RunFolderError: naming the first value that is none.
+    """
+    found = Field(path, "", values, RunFolderError)
+    found.mapping(("shape", "classes"))
+    shape = tuple(each.whole(1, _MOST_ELEMENTS) for each in found.at("shape").sequence())
+    if not 1 <= math.prod(shape) <= _MOST_ELEMENTS:
+        found.at("shape").refuse(f"a sample of at most {_MOST_ELEMENTS} elements")
+    if values.get("woken") is not None:
+        for _, factor in found.at("woken").items():
+            factor.number(5e-324)
+    if values.get("class_names") is not None:
+        for name in found.at("class_names").sequence():
+            if not isinstance(name.value, str | int | float):
+                name.refuse("text")
+    return shape, found.at("classes").whole(1, _MOST_CLASSES)
 
 
 def check_position(field: Field) -> Position:
@@ -68,10 +93,15 @@ def check_position(field: Field) -> Position:
     return place
 
 
-def _check_place(path: str | Path, content: dict[str, Any]) -> None:
-    """Check position, plan, tally and history against each other."""
+def check_place(path: str | Path, content: dict[str, Any]) -> None:
+    """Check position, plan, tally and history against each other.
+
+    Raises:
+        CheckpointError: naming the first value that does not fit the others.
+    """
     place, whole = Position(**content["position"]), Field(path, "", content)
-    total = content.get("total_steps")
+    whole.mapping(("total_steps",))
+    total = content["total_steps"]
     if total is not None:
         whole.at("total_steps").whole()
     for name, most in (("schedule_start", MOST if total is None else total), ("epoch_steps", MOST)):

@@ -20,11 +20,16 @@ HOW = ("fused", "foreach", "capturable", "differentiable")
 """Options of torch's optimisers that say how they compute, not what comes out."""
 
 
+_SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
+"""Sizes of the axes of small parameters, told apart from each other."""
+
+
 def states_of(optimizer: Optimizer) -> list[dict[str, Any] | None]:
     """Find what ``optimizer`` keeps for each of its parameters once it has stepped, in the order of its state.
 
     Returns:
-        State by name, its numbers those after a step by zeros; ``None`` where that cannot be found out.
+        State by name: tensors without memory, and other values as they are after a step by zeros; ``None`` where that
+        cannot be found out.
     """
     found: list[dict[str, Any] | None] = []
     known: dict[Any, dict[str, Any] | None] = {}
@@ -63,10 +68,21 @@ def schedule_of(
 
 
 def _state_of(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) -> dict[str, Any] | None:
+    """Step once over a small parameter with as many axes, and see what is kept; over one as large where it must be."""
+    small = [size if size < 2 else prime for size, prime in zip(parameter.shape, _SIZES, strict=False)]
+    if len(small) == parameter.dim():
+        kept = _kept(optimizer, group, torch.zeros(small, dtype=parameter.dtype))
+        large = dict(zip(small, parameter.shape, strict=True)) | {1: 1}
+        if kept is None or all(size in large for each in kept.values() for size in _shape(each)):
+            return kept and {name: _like(each, [large[size] for size in _shape(each)]) for name, each in kept.items()}
+    kept = _kept(optimizer, group, torch.zeros(parameter.shape, dtype=parameter.dtype))
+    return kept and {name: _like(each, _shape(each)) for name, each in kept.items()}
+
+
+def _kept(optimizer: Optimizer, group: dict[str, Any], own: Tensor) -> dict[str, Any] | None:
     try:
         with _quietly():
-            own = torch.zeros(parameter.shape, dtype=parameter.dtype, requires_grad=True)
-            own.grad = torch.zeros_like(own)
+            own.requires_grad_(True).grad = torch.zeros_like(own)
             options = {name: None if name in HOW[:2] else False if name in HOW else value
                        for name, value in _options(group).items()}  # fmt: skip
             made = _stand_in(optimizer, [{**options, "params": [own]}])
@@ -74,6 +90,15 @@ def _state_of(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) ->
             return dict(made.state[own])
     except Exception:  # an optimiser of the user, which may want anything
         return None
+
+
+def _shape(value: Any) -> list[int]:
+    return list(value.shape) if isinstance(value, Tensor) else []
+
+
+def _like(value: Any, shape: list[int]) -> Any:
+    """Make a tensor without memory of this shape and the type of ``value``; anything else stays."""
+    return torch.empty(shape, dtype=value.dtype, device="meta") if isinstance(value, Tensor) else value
 
 
 def _stand_in(optimizer: Optimizer, groups: list[dict[str, Any]]) -> Optimizer:

@@ -32,6 +32,7 @@ DEEPEST = 64
 """Lists and mappings within each other."""
 
 _END = 22  # bytes of the record that ends a zip archive without a comment
+_FOLDER = 0x10  # attribute of an entry that torch takes for a folder: it leaves the memory for it as it was
 
 
 class _Kind(NamedTuple):
@@ -79,7 +80,11 @@ def _check(file: Any, size: int, where: str) -> None:
     archive = zipfile.ZipFile(file)
     check_zip(archive, size, where)
     entries = {entry.filename: entry for entry in archive.infolist()}
-    packed = [name for name, entry in entries.items() if entry.compress_type != zipfile.ZIP_STORED]
+    packed = [
+        name
+        for name, entry in entries.items()
+        if entry.compress_type != zipfile.ZIP_STORED or entry.external_attr & _FOLDER or name.endswith("/")
+    ]
     inside = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if packed or len(inside) != 1 or any(name.endswith("/constants.pkl") for name in entries):
         raise DataError(f"{where} is no file of torch.save: packed, or without its data.pkl")

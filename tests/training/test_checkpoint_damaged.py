@@ -9,11 +9,12 @@ import torch
 from torch.optim.lr_scheduler import LinearLR, MultiStepLR, ReduceLROnPlateau, SequentialLR
 
 from spikelfp import data, nn
-from spikelfp.errors import CheckpointError, UserError
+from spikelfp.errors import CheckpointError, RunFolderError, UserError
 from spikelfp.kernels.events.choice import choices
 from spikelfp.plain import canonical
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer, checkpoint
+from spikelfp.training.schema import check_found
 
 TRAIN = data.load("digits").train.subset(torch.arange(64))
 
@@ -175,6 +176,15 @@ def test_a_flipped_bit_of_a_weight_is_told(saved, tmp_path):
         assert "CRC" in outcome(trainer(**options), tmp_path / "bad.pt")
 
 
+def test_a_record_marked_as_a_folder_is_refused(saved, tmp_path):
+    """Torch takes it for one, reads nothing, and hands out what was in memory before."""
+    options, path = saved
+    good = path.read_bytes()
+    entry = good.rindex(b"PK\1\2", 0, good.rindex(b"/data/3"))
+    (tmp_path / "bad.pt").write_bytes(good[: entry + 38] + b"\x10" + good[entry + 39 :])
+    assert "no file of torch.save" in outcome(trainer(**options), tmp_path / "bad.pt")
+
+
 @pytest.mark.parametrize(
     ("place", "value", "named"),
     [
@@ -303,3 +313,21 @@ def test_a_layer_that_refuses_its_weights_leaves_all_as_it_was(tmp_path):
     with pytest.raises(CheckpointError, match="does not load: "):
         checkpoint.load_weights(tmp_path / "w.pt", net)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"shape": [1, -8, 8]}, r"shape\[1\] is -8"),
+        ({"shape": [2**20, 2**20]}, "shape is list of 2"),
+        ({"shape": 64}, "shape is 64"),
+        ({"classes": 2**40}, "classes is 1099511627776"),
+        ({"classes": True}, "classes is True"),
+        ({"woken": [1]}, "woken is list of 1"),
+        ({"woken": {"1": float("nan")}}, r"woken\.1 is nan"),
+        ({"class_names": {"a": 1}}, "class_names is dict of 1"),
+    ],
+)
+def test_what_a_run_says_of_its_data_is_checked(change, named):
+    with pytest.raises(RunFolderError, match=named):
+        check_found("config.yaml", {"shape": [1, 8, 8], "classes": 10, "class_names": ["a"], "woken": None, **change})
