@@ -93,6 +93,8 @@ class Assembly:
 
     def _drive(self, name: str, scale: Any, shift: Any) -> None:
         """``scale ⊙ x + shift`` in front of the neurons ``name``: by the weights there, else by a layer of its own."""
+        if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+            raise DataError(f"the parameters of the neurons {name!r} are too far apart: their quotients overflow")
         layer = layers.elementwise(name, scale, shift, self.shape)
         if layer is None:
             return

@@ -109,7 +109,7 @@ def float32(name: str, what: str, array: Any) -> torch.Tensor:
         DataError: where values become infinite, or all that are not 0 become 0: the network would be another.
     """
     values = np.array(array, np.float64)
-    if np.abs(values).max(initial=0.0) > LARGEST:
+    if not np.abs(values).max(initial=0.0) <= LARGEST:  # NaN too
         raise DataError(f"{what} of {name!r} reaches {np.abs(values).max():g}, which float32 does not hold")
     if values.any() and np.abs(values).max() < SMALLEST:
         raise DataError(

@@ -106,7 +106,10 @@ def constants(name: str, node: nir.NIRNode, step: Step) -> Constants:
     decays that differ, thresholds at or below ``v_reset``, and a CubaLIF that rests elsewhere than it resets.
     """
     p = Parameters(name, node)
-    height = p["v_threshold"] - p["v_reset"]
+    with np.errstate(over="ignore"):
+        height = p["v_threshold"] - p["v_reset"]
+    if not np.isfinite(height).all():
+        raise DataError(f"the neurons {name!r} have a v_threshold too far above v_reset for any float")
     if height.min() <= 0:
         where = np.unravel_index(height.argmin(), height.shape)
         raise DataError(
@@ -130,12 +133,13 @@ def constants(name: str, node: nir.NIRNode, step: Step) -> Constants:
 
 
 def _in_own_units(beta: float, alpha: float, gain: np.ndarray, height: np.ndarray, drift: np.ndarray) -> Constants:
-    """``w[t] = β w[t−1] + gain I[t] + drift``, fires above ``height``."""
-    threshold = float(height.flat[0] / gain.flat[0]) if gain.flat[0] > 0 else 0.0
-    if np.ptp(gain) == 0 and np.ptp(height) == 0 and TINY < threshold < HUGE:
-        shift = drift / gain if drift.any() else 0.0
-        return Constants(beta, threshold, alpha, 1.0, shift)
-    return Constants(beta, 1.0, alpha, gain / height, drift / height if drift.any() else 0.0)
+    """``w[t] = β w[t−1] + gain I[t] + drift``, fires above ``height``. What overflows is refused as it is rounded."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        threshold = float(height.flat[0] / gain.flat[0]) if gain.flat[0] > 0 else 0.0
+        if np.ptp(gain) == 0 and np.ptp(height) == 0 and TINY < threshold < HUGE:
+            shift = drift / gain if drift.any() else 0.0
+            return Constants(beta, threshold, alpha, 1.0, shift)
+        return Constants(beta, 1.0, alpha, gain / height, drift / height if drift.any() else 0.0)
 
 
 def readouts(name: str, node: nir.NIRNode, step: Step) -> list[Readout]:

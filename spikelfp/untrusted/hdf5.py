@@ -256,6 +256,7 @@ def _variable_lengths(dataset: Any, kind: np.dtype[Any], elements: int, size: in
         raise DataError(f"{name} refers to other objects, or holds lists of lists, which are not read")
     if not elements:
         return 0
+    _check_lengths(dataset, elements, size, name)
     if not dataset.shape:
         return _length(dataset[()])
     row = elements // dataset.shape[0]
@@ -265,6 +266,22 @@ def _variable_lengths(dataset: Any, kind: np.dtype[Any], elements: int, size: in
         total += sum(_length(each) for each in np.ravel(dataset[first : first + together]))
         check_size(total, size, name)
     return total
+
+
+def _check_lengths(dataset: Any, elements: int, size: int, name: str) -> None:
+    """Refuse texts and lists that are longer than the file: HDF5 makes room for each as it claims.
+
+    Those in chunks are not looked at: they would have to be unpacked.
+    """
+    place = dataset.id.get_offset()
+    if place is None or not os.path.isfile(dataset.file.filename):
+        return
+    with open_regular(dataset.file.filename) as file:
+        file.seek(place)
+        claims = np.frombuffer(file.read(16 * elements)[: 16 * elements], np.uint8)
+    longest = claims[: len(claims) // 16 * 16].reshape(-1, 16)[:, :4].copy().view("<u4").max(initial=0)
+    if longest > size:
+        raise DataError(f"{name} claims {longest} bytes or entries in one place, in a file of {size}: damaged")
 
 
 def _length(value: Any) -> int:

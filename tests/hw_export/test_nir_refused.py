@@ -39,6 +39,8 @@ LINEAR = nir.Linear(np.ones((3, 3)))
         (lif(tau=9e-5), "'n' have tau = 9e-05, too short for a step of dt = 0.0001"),
         (lif(tau=1e-4), "'n' have tau = 0.0001, too short"),
         (lif(r=1e-50, v_threshold=1.0), "current of 'n' is at most 1e-51, which float32 does not hold"),
+        (lif(v_threshold=1e-310), "'n' are too far apart: their quotients overflow"),
+        (lif(v_threshold=1e308, v_reset=-1e308), "'n' have a v_threshold too far above v_reset"),
         (nir.Linear(np.full((3, 3), 1e39)), "weight of 'n' reaches 1e+39, which float32 does not hold"),
         (nir.Linear(np.full((3, 3), 1e-39)), "weight of 'n' is at most 1e-39, which float32 does not hold"),
         (lif(tau=5.0), "time constants up to 5, 50000 steps of 0.0001"),

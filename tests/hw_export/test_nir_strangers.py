@@ -80,6 +80,30 @@ def test_one_long_text_that_stands_in_many_places_is_refused(tmp_path, reader):
     assert "edges" in refused_small(path, reader)
 
 
+def heap(content, place, value):
+    """``content`` with ``value`` in 8 bytes at ``place`` behind the start of its heap of texts."""
+    at = content.index(b"GCOL\x01") + place
+    return content[:at] + value.to_bytes(8, "little") + content[at + 8 :]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_damaged_texts_neither_hang_nor_fill_the_memory(tmp_path, reader):
+    path = tmp_path / "a.nir"
+    write(path, "LIF")
+    whole = path.read_bytes()
+    for place, value in ((16, 0), (24, 0), (24, 2**64 - 16), (24, 2**40)):  # index and size of the first text
+        path.write_bytes(heap(heap(whole, 16, 0), place, value) if place == 24 else heap(whole, place, value))
+        refused_small(path, reader)
+    with h5py.File(path.with_name("b.nir"), "w") as file:
+        file.create_group("node")["type"] = "NIRGraph"
+        place = file["node/type"].id.get_offset()
+    content = bytearray(path.with_name("b.nir").read_bytes())
+    content[place : place + 4] = b"\xff" * 4  # a text of four gigabytes
+    path.write_bytes(content)
+    assert "type" in refused_small(path, reader)
+    assert "claims 4294967295 bytes" in refused_small(path, reader)
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_groups_within_groups_end_somewhere(tmp_path, reader):
     path = tmp_path / "a.nir"
