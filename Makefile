@@ -27,11 +27,14 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
+# Files of tests are spread over the cores, a thread each. One after the other: make test PYTEST=".venv/bin/python -m pytest"
+PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not network"
+	$(PYTEST) -m "not slow and not network"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "not network"
+	$(PYTEST) -m "not network"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Take trained spiking networks out: quantise, simulate in whole numbers, write NIR and the formats of chips, stream
 updates, and check every spike in other simulators."""
 
+import spikelfp  # noqa: F401  (first: it handles Ctrl-C while all the rest is imported)
 from hw_export.build import build
 from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
 from hw_export.nir import from_nir, migrate, to_nir

@@ -279,7 +279,8 @@ def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: Sample
     save_spikes(folder / SPIKES, run)
     with torch.no_grad():
         classes = predict(exported(shown.sequence()), shown.mask)
-    return {"chip": facts_of(chip, network, run, shown, classes)}
+    more = chip.write_samples(network, shown.sequence(), run, folder)
+    return {"chip": {**facts_of(chip, network, run, shown, classes), **more}}
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hw_export.build import build, changed_files, read_export
+from hw_export.event_log import verify_log
 from hw_export.on_chip import verify_chip
 from hw_export.quantize.scale import CLIPS
 from hw_export.simulators import SIMULATORS
@@ -22,6 +22,7 @@ from hw_export.verify import Result, verify
 from spikelfp.command import FAILED, OK, new_app, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import write_text
+from spikelfp.terminal import Terminal, say
 
 app = new_app("Take trained spiking networks to other simulators and to chips.", "hw-export")
 
@@ -42,14 +43,14 @@ def targets_command(
     table = Table("target", "bits", "what it is", box=None, pad_edge=False)
     for each, target in targets.items():
         table.add_row(each, _widths(target["bits"]), target["summary"])
-    console = Console()
+    console = Terminal()
     console.print(table)
     if name is not None:
         for title in ("limits", "sources"):
             for line in targets[name].get(title, ()):
-                console.print(f"{title[:-1]}: {line}", highlight=False, soft_wrap=True)
+                console.print(f"{title[:-1]}: {line}", soft_wrap=True)
     found = ", ".join(f"{each} {version or '(not installed)'}" for each, version in simulators.items())
-    console.print(f"simulators for `hw-export verify`: {found}", highlight=False, soft_wrap=True)
+    console.print(f"simulators for `hw-export verify`: {found}", soft_wrap=True)
     if as_json:
         print_json({"targets": targets, "simulators": simulators})
     return OK
@@ -112,10 +113,15 @@ def verify_command(
         str | None, typer.Option("--in", help="simulators, separated by commas", show_default="all of them")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="use only the first ones", show_default="all")] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="compare this log of a chip, or of a simulator of it, with the export"),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Run the exported file in other simulators and compare every spike with our network; of an export for a chip, run
-    the chip's files in its arithmetic and compare every spike with those recorded in the export.
+    the chip's files in its arithmetic, or read the log of a chip, and compare every spike with those recorded in the
+    export.
 
     Exit status 1 if any spike differs or a simulator fails, if a file of the export was changed, if a simulator
     asked for by name is not installed or cannot run the file, or if nothing could be compared.
@@ -133,17 +139,20 @@ def verify_command(
     if isinstance(target, Chip):
         if asked is not None:
             raise UserError(f"--in names simulators of NIR files; {folder} is for {target.name}: leave --in out")
-        results = [verify_chip(target, Path(folder), manifest, shown)]
+        if log is None:
+            results = [verify_chip(target, Path(folder), manifest, shown)]
+        else:
+            results = [verify_log(log, target, Path(folder), shown)]
+    elif log is not None:
+        raise UserError(f"--log is compared with an export for a chip; {folder} is for {target.name}: leave it out")
     else:
         results = verify(net, Path(folder) / FILE, shown.sequence(), asked)
     passed = _passed(results, asked is not None) and not changed
     _show_results(results, len(shown), shown.steps)
     for name in changed:
-        print(f"{name} is not the file that was built: its checksum differs from the manifest")
-    try:  # for the report of the run; an export on a read-only disk can be verified all the same
-        write_text(Path(folder) / "verify.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
-    except SaveError as error:
-        print(f"the result is not kept: {error}")
+        say(f"{name} is not the file that was built: its checksum differs from the manifest")
+    if log is None:
+        _keep(Path(folder) / "verify.json", results)
     if as_json:
         print_json(
             {
@@ -156,6 +165,14 @@ def verify_command(
             }
         )
     return OK if passed else FAILED
+
+
+def _keep(path: Path, results: list[Result]) -> None:
+    """Write the results for the report of the run; an export on a read-only disk can be verified all the same."""
+    try:
+        write_text(path, json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    except SaveError as error:
+        say(f"the result is not kept: {error}")
 
 
 def _passed(results: list[Result], all_must: bool) -> bool:
@@ -188,7 +205,7 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
             f"{layer['zero_fraction']:.1%}",
             f"{layer['relative_error']:.2e}",
         )
-    console = Console()
+    console = Terminal()
     if manifest["quantization"]:
         console.print(table)
     rates = Table("neurons", "rate before", "exported", "silenced", "same spikes", box=None, pad_edge=False)
@@ -202,30 +219,37 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
         )
     console.print(rates)
     accuracy = manifest["accuracy"]
-    print(
+    say(
         f"accuracy on {manifest['samples']} samples: {accuracy['float']:.4f} before, {accuracy['exported']:.4f} "
         f"exported ({manifest['bits']} bits); same class for {accuracy['agreement']:.1%}"
     )
     if "chip" in manifest:
         _show_chip(manifest["target"], manifest["chip"])
     for note in manifest["notes"]:
-        print(f"note: {note}")
-    print(f"export: {folder}")
+        say(f"note: {note}")
+    say(f"export: {folder}")
 
 
 def _show_chip(name: str, chip: dict[str, Any]) -> None:
-    print(f"in the arithmetic of {name}: {chip['accuracy']:.4f}; same class for {chip['agreement']:.1%}")
+    say(f"in the arithmetic of {name}: {chip['accuracy']:.4f}; same class for {chip['agreement']:.1%}")
     counts, energy = chip["per_sample"], chip["energy"]
-    print(
+    say(
         f"per sample: {counts['spikes']:.0f} spikes, {counts['synaptic_operations']:.0f} synaptic operations, "
         f"{counts['membrane_updates']:.0f} membrane updates, {counts['bytes_touched']:.0f} bytes touched"
     )
     if energy["nanojoule"] is not None:
         least = "at least " if energy["not_published"] else ""
-        print(f"energy estimate: {least}{energy['nanojoule']:.4g} nJ per sample (from {energy['source']})")
+        say(f"energy estimate: {least}{energy['nanojoule']:.4g} nJ per sample (from {energy['source']})")
     for layer, count in chip["saturated"].items():
         if count:
-            print(f"note: membranes of layer {layer} left the range of the state {count} times")
+            say(f"note: membranes of layer {layer} left the range of the state at {count} neuron-steps")
+    if "queue" in chip:
+        queue = chip["queue"]
+        say(
+            f"queue: at most {queue['largest']} of {queue['entries']} entries as samples.events is sent, with "
+            f"{queue['pauses']} pauses among inputs; {queue['largest_step']} events in the largest step"
+        )
+        say(f"cycles of a step: {chip['cycles']['step']}, at most {chip['cycles']['longest_step']}")
 
 
 def _widths(bits: list[int]) -> str:
@@ -256,15 +280,15 @@ def _show_results(results: list[Result], samples: int, steps: int) -> None:
             head = ("", "")
         if not result.layers:
             table.add_row(*head, "-", "-", "-", "-", result.status)
-    console = Console()
-    console.print(f"{samples} samples, {steps} steps, every neuron at every step", highlight=False)
+    console = Terminal()
+    console.print(f"{samples} samples, {steps} steps, every neuron at every step")
     console.print(table)
     for result in results:
         if result.reason:
-            print(f"{result.simulator}: {result.status}: {result.reason}")
+            say(f"{result.simulator}: {result.status}: {result.reason}")
         for layer in result.layers:
             if layer.first:
-                print(f"{result.simulator}, layer {layer.layer}: first difference at {layer.first}")
+                say(f"{result.simulator}, layer {layer.layer}: first difference at {layer.first}")
 
 
 def main() -> None:

@@ -75,32 +75,58 @@ def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: 
     """
     began = time.perf_counter()
     run = run_on_chip(chip, chip.read(folder), samples)
-    recorded = read_arrays(folder / SPIKES)
-    if list(recorded) != list(run.spikes):
-        raise DataError(f"{folder / SPIKES} is of the layers {', '.join(recorded)}, not {', '.join(run.spikes)}")
-    layers = tuple(
-        _compare(name, torch.from_numpy(recorded[name].astype(np.int64))[:, : len(samples)], spikes)
-        for name, spikes in run.spikes.items()
-    )
+    recorded = recorded_spikes(folder / SPIKES, list(run.spikes), samples)
+    layers = tuple(compare_layer(name, recorded[name], spikes) for name, spikes in run.spikes.items())
     different = any(layer.differences for layer in layers)
     return Result(
         f"{chip.name} arithmetic",
         str(manifest["versions"]["spikelfp"]),
         "different" if different else "identical",
-        "",
+        chip.outdated(folder),
         chip.arithmetic.latency,
         layers,
         time.perf_counter() - began,
     )
 
 
-def _compare(name: str, recorded: Tensor, found: Tensor) -> LayerResult:
+def recorded_spikes(path: Path, names: list[str], samples: Samples) -> dict[str, Tensor]:
+    """Read what :func:`save_spikes` has written, for ``samples`` or the first of those it was made for.
+
+    Returns:
+        int64 ``[T, B, …]`` by layer.
+
+    Raises:
+        DataError: for a file that is missing, damaged, of other layers, or of fewer steps or samples.
+    """
+    recorded = read_arrays(path)
+    if list(recorded) != names:
+        raise DataError(f"{path} is of the layers {', '.join(recorded)}, not {', '.join(names)}")
+    for name, spikes in recorded.items():
+        if (
+            spikes.dtype.kind not in "ui"
+            or spikes.ndim < 3
+            or len(spikes) != samples.steps
+            or spikes.shape[1] < len(samples)
+        ):
+            raise DataError(
+                f"{path}: layer {name!r} is {spikes.dtype} {spikes.shape}, not whole numbers of "
+                f"{samples.steps} steps and {len(samples)} samples or more"
+            )
+    return {name: torch.from_numpy(spikes.astype(np.int64))[:, : len(samples)] for name, spikes in recorded.items()}
+
+
+def compare_layer(name: str, recorded: Tensor, found: Tensor, *, by_sample: bool = False) -> LayerResult:
+    """Compare the spikes of a layer, ``[T, B, …]``; the first difference is of the earliest step, or of the first
+    sample (``by_sample``)."""
     if recorded.shape != found.shape:
         raise DataError(f"layer {name!r} was recorded as {tuple(recorded.shape)}, it gives {tuple(found.shape)}")
     wrong = recorded != found
     first = None
     if wrong.any():
-        step, sample, *neuron = wrong.nonzero()[0].tolist()
+        if by_sample:
+            sample, step, *neuron = wrong.transpose(0, 1).nonzero()[0].tolist()
+        else:
+            step, sample, *neuron = wrong.nonzero()[0].tolist()
         place = (step, sample, *neuron)
         first = Difference(sample, step, tuple(neuron), int(recorded[place]), int(found[place]))
     return LayerResult(name, recorded.numel(), int(recorded.sum(dtype=torch.int64)), int(wrong.sum()), first)

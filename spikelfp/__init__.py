@@ -6,6 +6,10 @@
 
 import os
 
+from spikelfp import starting
+
+starting.begin()
+
 # Threads that wait by spinning slow training down several times as soon as another process uses the cores
 # (docs/performance.md). OpenMP reads this once, when torch is loaded; a value of the user's own stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import spikelfp
 from spikelfp import cli_data, kernels
 from spikelfp.command import (
     FAILED,
-    INTERRUPTED,
     OK,
+    SIGNALLED,
     USER_MISTAKE,
     GroupedCommand,
+    Voice,
     new_app,
     options_from,
     print_json,
@@ -29,10 +28,11 @@ from spikelfp.command import (
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
 from spikelfp.data.names import without_folder
-from spikelfp.errors import NonFiniteError, UserError
+from spikelfp.errors import MachineError, NonFiniteError, UserError
 from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
+from spikelfp.terminal import Terminal, say
 from spikelfp.training.config import RunConfig
 from spikelfp.training.early import EarlyReadout, early_readout
 from spikelfp.training.folder import Folder, read_config, read_options
@@ -83,7 +83,7 @@ def train_command(
     chosen = settled(from_mapping(values, config or "the command line", given=given, recorded=recorded))
     name = without_folder(chosen.data).replace(":", "-")
     folder = Folder(Path(out or f"runs/{name}-{chosen.model}-{chosen.method}"))
-    console = Console(stderr=True, quiet=quiet or not world.leads)
+    echo = Voice(silent=quiet or not world.leads)
     try:
         summary = train(
             chosen,
@@ -91,18 +91,18 @@ def train_command(
             resume=resume,
             overwrite=overwrite,
             progress=not quiet,
-            echo=lambda line: console.print(line, highlight=False, soft_wrap=True),
+            echo=echo,
         )
     except Interrupted as stop:
-        console.print(str(stop), highlight=False, soft_wrap=True)
-        return INTERRUPTED
+        echo(str(stop))
+        return SIGNALLED + stop.number
     except WorkerLost as lost:
-        print(f"spikelfp: {lost}; go on from the last checkpoint with --out {folder.path} --resume", file=sys.stderr)
+        say(f"spikelfp: {lost}; go on from the last checkpoint with --out {folder.path} --resume", error=True)
         return FAILED
-    except (UserError, NonFiniteError) as error:
+    except (UserError, NonFiniteError, MachineError) as error:
         if world.leads:
             raise
-        print(f"spikelfp: worker {world.rank}: {error}", file=sys.stderr)  # the others have not met it
+        say(f"spikelfp: worker {world.rank}: {error}", error=True)  # the others have not met it
         return USER_MISTAKE if isinstance(error, UserError) else FAILED
     if not world.leads:
         return OK
@@ -110,7 +110,7 @@ def train_command(
         try:
             write_report(folder.path)
         except UserError as error:  # the training is done and kept
-            console.print(f"no report: {error}", highlight=False, soft_wrap=True)
+            echo(f"no report: {error}")
     if not quiet:
         _show(summary, folder)
     if as_json:
@@ -135,7 +135,7 @@ def eval_command(
     trainer = loaded.trainer()
     evaluation = trainer.evaluate(splits.test)
     result = {"run": run, "weights": weights, "data": splits.name, "test_accuracy": evaluation.accuracy}
-    print(f"{run} ({weights} weights): test accuracy {evaluation.accuracy:.4f} on {len(splits.test)} samples")
+    say(f"{run} ({weights} weights): test accuracy {evaluation.accuracy:.4f} on {len(splits.test)} samples")
     if early:
         found = early_readout(trainer, splits.test)
         _show_early(found)
@@ -150,7 +150,7 @@ def report_command(
     run: Annotated[str, typer.Argument(help="run folder")], data_dir: DataDir = None, cache_dir: CacheDir = None
 ) -> int:
     """Write report.html of a run again."""
-    print(write_report(run, data_dir, cache_dir))
+    say(write_report(run, data_dir, cache_dir))
     return OK
 
 
@@ -178,7 +178,7 @@ def info_command(as_json: Json = False) -> int:
     for name, value in facts.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         table.add_row(name, ", ".join(map(str, text)) if isinstance(text, list) else str(text))
-    Console().print(table)
+    Terminal().print(table)
     return OK
 
 
@@ -191,7 +191,7 @@ def _show(summary: dict[str, Any], folder: Folder) -> None:
         table.add_row("spikes per neuron and step", rates)
     table.add_row("seconds per epoch", f"{summary['seconds_per_epoch']:.1f}")
     table.add_row("report", str(folder.report) if folder.report.exists() else "none")
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _show_early(found: EarlyReadout) -> None:
@@ -207,7 +207,7 @@ def _show_early(found: EarlyReadout) -> None:
         table.add_row(
             f"ahead by {each.margin:g}", f"{each.accuracy:.4f}", f"{each.mean_step:.1f}", f"{each.decided:.1%}"
         )
-    Console().print(table)
+    Terminal().print(table)
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from spikelfp.command import OK, new_app, print_json
@@ -21,6 +20,7 @@ from spikelfp.data.events.show import overview, overview_text
 from spikelfp.data.names import check_data_name, is_event_data
 from spikelfp.errors import DataError, UserError
 from spikelfp.report import show_file, show_recording
+from spikelfp.terminal import Terminal, say
 from spikelfp.training.config import RunConfig
 from spikelfp.training.event_options import pipeline_of
 
@@ -67,7 +67,7 @@ def show_command(
         splits = _recordings(what, data_dir, skip_bad)
         pipeline = pipeline_of(wanted, splits.pipeline)
         show_recording(splits, out, part=part, index=index, label=label, pipeline=pipeline)
-    print(out)
+    say(out)
     if as_json:
         print_json({"picture": out, "of": what})
     return OK
@@ -83,7 +83,7 @@ def info_command(
 ) -> int:
     """What is in a data set of events: its sensor, parts and classes, and how long its recordings are."""
     found = overview(_recordings(what, data_dir, skip_bad), most, skip_bad)
-    print(overview_text(found))
+    say(*overview_text(found).split("\n"))
     if as_json:
         print_json(asdict(found))
     return OK
@@ -110,9 +110,9 @@ def cache_command(
     folder, limit = place_of(cache_dir), limit_bytes()
     if clear:
         done = clear_caches(entries or None, folder)
-        print(f"removed {len(done.removed)} from {folder}: {_size(done.bytes)}")
+        say(f"removed {len(done.removed)} from {folder}: {_size(done.bytes)}")
         for entry in done.in_use:
-            print(f"in use, left there: {entry.name} {entry.key[:12]}")
+            say(f"in use, left there: {entry.name} {entry.key[:12]}")
         if as_json:
             print_json({"removed": len(done.removed), "bytes": done.bytes, "in_use": len(done.in_use)})
         return OK
@@ -154,9 +154,9 @@ def _show_entries(entries: list[Entry], folder: Path, limit: int) -> None:
         used = entry.used.astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(entry.name, entry.key[:12], count, steps, _size(entry.bytes), used)
     if entries:
-        Console().print(table)
+        Terminal().print(table)
     total = sum(entry.bytes for entry in entries)
-    print(f"{len(entries)} in {folder}: {_size(total)} of at most {_size(limit)}")
+    say(f"{len(entries)} in {folder}: {_size(total)} of at most {_size(limit)}")
 
 
 def _size(count: int) -> str:

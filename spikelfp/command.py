@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import Field, fields
 from importlib.metadata import version
-from typing import Annotated, Any, NoReturn, get_type_hints
+from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
-from spikelfp.errors import NonFiniteError, UserError
+from spikelfp import starting
+from spikelfp.errors import DataWarning, LearningWarning, MachineError, NonFiniteError, UserError
+from spikelfp.failures import failure
 from spikelfp.suggest import nearest
+from spikelfp.terminal import forgive_encoding, one_line, say
 
-OK, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USER_MISTAKE = 0, 1, 2
+SIGNALLED = 128
+"""Exit status of a command that a signal has stopped, less the number of the signal: 130 after Ctrl-C, 143 after
+SIGTERM, as a shell counts."""
+INTERRUPTED = SIGNALLED + signal.SIGINT
 
 
 def new_app(about: str, prog: str | None = None) -> typer.Typer:
@@ -33,7 +44,7 @@ def new_app(about: str, prog: str | None = None) -> typer.Typer:
 
         def show(wanted: bool) -> None:
             if wanted:
-                print(f"{prog} {version('spikelfp')}")
+                say(f"{prog} {version('spikelfp')}")
                 raise typer.Exit
 
         def options(shown: bool = False) -> None: ...
@@ -62,42 +73,102 @@ class GroupedCommand(TyperCommand):
 
 
 def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, quiet: bool = False) -> None:
-    """Run a command line and exit: 0, 1 for a failed check, 2 with one line on stderr for a user's mistake.
+    """Run a command line and exit.
 
-    quiet: leave that line to another process, which was given the same.
+    The exit status is 0, 1 for a failed check or what the machine did not give, 2 for a user's mistake, and 128 and
+    its number for a signal. All but the first come with one line on stderr.
+
+    Args:
+        app: the command line.
+        prog: name of the program, at the beginning of that line.
+        arguments: words of the command line; ``None`` for those of the process.
+        quiet: leave the line to another process, which was given the same.
     """
 
     def fail(text: str, code: int = USER_MISTAKE) -> NoReturn:
         if not quiet:
-            print(f"{prog}: {' '.join(text.split())}", file=sys.stderr)
+            with suppress(OSError, ValueError):  # nobody listens any more
+                say(f"{prog}: {one_line(text)}", error=True)
         sys.exit(code)
 
+    starting.done()
+    forgive_encoding()
+    before = warnings.showwarning
+    warnings.showwarning = _one_line(prog, before)
     try:
         code = typer.main.get_command(app).main(args=arguments, prog_name=prog, standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         fail(str(error))
-    except NonFiniteError as error:
+    except (NonFiniteError, MachineError) as error:
         fail(str(error), FAILED)
     except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
+        _silence(sys.stdout)
         sys.exit(OK)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a command without its subcommand: help, laid out as it is
-            print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+            say(*error.format_message().split("\n"), error=True)  # type: ignore[attr-defined]
             sys.exit(USER_MISTAKE)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's usage errors
             fail(_with_suggestion(error))
-        if type(error).__name__ == "Abort":
-            fail("interrupted", INTERRUPTED)
+        if type(error).__name__ == "Abort":  # click's word for Ctrl-C
+            fail("interrupted", SIGNALLED + getattr(error.__context__, "number", signal.SIGINT))
+        failed = failure(error)
+        if failed is not None:
+            fail(failed, FAILED)
         raise
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as ended:
+        fail("interrupted", SIGNALLED + getattr(ended, "number", signal.SIGINT))
+    finally:
+        warnings.showwarning = before
     sys.exit(code if isinstance(code, int) else OK)
 
 
+class Voice:
+    """Lines on stderr about what goes on, until nobody listens any more: training does not end for that.
+
+    Args:
+        silent: say nothing.
+    """
+
+    def __init__(self, silent: bool = False) -> None:
+        self._silent = silent
+
+    def __call__(self, line: str) -> None:
+        """Say a line."""
+        if self._silent:
+            return
+        try:
+            say(line, error=True)
+        except (OSError, ValueError):  # the pipe or the terminal is gone
+            self._silent = True
+            _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is still written to a stream that nobody reads go nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _one_line(prog: str, before: Callable[..., Any]) -> Callable[..., Any]:
+    """Show warnings about data and learning as the commands show errors, and all others as ``before``."""
+
+    def show(message: Any, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if issubclass(category, DataWarning | LearningWarning):
+            with suppress(OSError, ValueError):
+                say(f"{prog}: warning: {one_line(message)}", error=True)
+        else:
+            before(message, category, *rest, **named)
+
+    return show
+
+
 def print_json(value: Mapping[str, Any]) -> None:
-    """``value`` as one line of JSON on stdout."""
-    print(json.dumps(value, default=str), flush=True)
+    """``value`` as one line of JSON on stdout, in ASCII that can be seen."""
+    print(json.dumps(value, default=str).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201
 
 
 def options_from(config: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

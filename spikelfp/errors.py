@@ -42,12 +42,20 @@ class SaveError(UserError, OSError):
     """A file that could not be written (disk full, read-only, no permission); what was there before is intact."""
 
 
+class MachineError(RuntimeError):
+    """What the machine did not give: memory, or a process that was killed. The text says how to go on."""
+
+
 class NonFiniteError(ArithmeticError):
     """The first NaN or infinity seen in training: which tensor of which layer, at which step."""
 
 
 class LearningWarning(UserWarning):
     """A choice with which a network will hardly learn, or learn in part only; the text says what will happen."""
+
+
+class DataWarning(UserWarning):
+    """Data that is not what a run was trained on, where that may be what is wanted."""
 
 
 class SignWarning(UserWarning):

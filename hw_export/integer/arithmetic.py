@@ -62,6 +62,8 @@ class Arithmetic:
     by_event: every event is added, limited and compared by itself, in the order of the neurons it comes from.
     latency: steps by which the spikes of each further layer come later on the chip. input_latency: the same for the
     inputs. Layer ``k``, from 0, runs ``input_latency + k · latency`` steps before the first input reaches it.
+    crossbar: whether each event, and the leak, updates every row there is, inputs and neurons of all layers, over
+    weights of 0 too: what is counted (:mod:`hw_export.integer.counts`) differs, the spikes do not. Takes ``by_event``.
     synapse: bit shift by which currents of their own decay, ``None`` for none: sums then reach the membrane whole, in
     their step. It takes the place of ``current_bits``, and takes a state of whole numbers in steps. (A shift of 0 would
     delete every current before it is used.)
@@ -85,6 +87,7 @@ class Arithmetic:
     last_spikes: int | None = None
     synapse: int | None = None
     input_latency: int = 0
+    crossbar: bool = False
 
     def __post_init__(self) -> None:
         check_name("overflow", self.overflow, get_args(Overflow))
@@ -117,6 +120,9 @@ class Arithmetic:
                 "a chip that works event by event has no current to wrap and no step to subtract in: it takes no "
                 "current_bits, and the resets zero and immediate"
             )
+
+        if self.crossbar and not self.by_event:
+            raise UserError("a crossbar is updated by its events: crossbar takes by_event")
 
     @property
     def high(self) -> int:

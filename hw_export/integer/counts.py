@@ -2,7 +2,10 @@ r"""What a run does on a chip, counted: the quantities that its energy is estima
 
     synaptic operations   a spike, or an event, times the weights it reaches that are not zero; an input, or a value
                           behind a pool, of ``n`` counts ``|n|``. At the border of a convolution only what is there.
-    membrane updates      neurons times steps: each decays, adds and compares at every step, spikes or not
+                          On a ``crossbar`` times all its rows, inputs and neurons of every layer; there the spikes of
+                          the last layer are events like the others, and count with that layer
+    membrane updates      neurons times steps: each decays, adds and compares at every step, spikes or not. The rows of
+                          inputs of a crossbar do so too, and count with the first layer
     dense operations      what a machine that skips nothing does: all weights of a dense layer, and all of a kernel at
                           each of its places, at every step
     bytes touched         ``bits / 8`` for the weight of a synaptic operation, and twice ``state_bits / 8``, to read
@@ -14,6 +17,7 @@ With a latency, of spikes or inputs, a layer of neurons runs some steps more tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -45,11 +49,28 @@ class Counts:
         )
 
 
-def count(stage: Stage, seen: Totals, spikes: int, steps: int, samples: int) -> Counts:
-    """Of one stage that ran ``steps`` steps of ``samples`` samples, to which came what was ``seen``."""
-    operations = stage.operations(seen) / samples
-    updates = float(stage.size * steps)
+@dataclass(frozen=True)
+class Crossbar:
+    """What one stage is on a crossbar of ``rows``: whether the rows of the inputs, and the last spikes, are its own."""
+
+    rows: int
+    first: bool
+    last: bool
+
+
+def count(
+    stage: Stage, seen: Totals, spikes: int, steps: int, samples: int, crossbar: Crossbar | None = None
+) -> Counts:
+    """Count what one stage did in ``steps`` steps of ``samples`` samples, to which came what was ``seen``."""
     arithmetic = stage.constants.arithmetic
+    neurons = stage.size
+    if crossbar is None:
+        operations = stage.operations(seen) / samples
+    else:
+        events = int(seen[stage.name].sum()) + (spikes if crossbar.last else 0)
+        operations = events * crossbar.rows / samples
+        neurons += math.prod(stage.in_shape) if crossbar.first else 0
+    updates = float(neurons * steps)
     touched = updates + operations if arithmetic.by_event else updates * len(stage.registers)
     return Counts(
         spikes=spikes / samples,

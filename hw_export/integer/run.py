@@ -23,7 +23,7 @@ class Run:
     spikes: of each layer of neurons by name, how often each fired, int8 ``[T, B, …]`` (int32 event by event).
     states: to go on from, int32, int64 or, with a float decay, float32. counts: what was done for a sample, on average.
     saturated: for each layer at how many neuron-steps a membrane went beyond the range of its bits, or a current was
-    wrapped or limited (event by event: at how many neurons and events). More than a few: the state is too narrow.
+    wrapped or limited; event by event, at one or more events of the step. More than a few: the state is too narrow.
     """
 
     spikes: dict[str, Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from hw_export.integer import advance, exact
 from hw_export.integer.arithmetic import GENERIC, Arithmetic
-from hw_export.integer.counts import Counts, count
+from hw_export.integer.counts import Counts, Crossbar, count
 from hw_export.integer.inputs import Inputs, whole
 from hw_export.integer.kernels.event_lists import EventLists
 from hw_export.integer.network import IntegerNetwork
@@ -138,6 +139,7 @@ class IntegerSimulator:
         spikes: dict[str, Tensor] = {}
         saturated: dict[str, int] = {}
         layers: dict[str, Counts] = {}
+        rows = math.prod(self.network.input_shape) + sum(stage.size for stage in self._stages)
         for index, stage in enumerate(self._stages):
             seen: Totals = {}
             late = self.arithmetic.latency if index else self.arithmetic.input_latency
@@ -149,7 +151,8 @@ class IntegerSimulator:
                 out, beyond = advance.in_steps(stage, x, steps, idle, peak, own, seen)
             x, steps, peak = out.unflatten(2, stage.shape), len(out), stage.constants.most
             fired = int(totals(out.flatten(0, 1)).sum())
-            layers[stage.name] = count(stage, seen, fired, steps, samples)
+            crossbar = Crossbar(rows, index == 0, stage is self._stages[-1]) if self.arithmetic.crossbar else None
+            layers[stage.name] = count(stage, seen, fired, steps, samples, crossbar)
             spikes[stage.name] = x[-given.steps :] if aligned else x
             saturated[stage.name] = beyond
         states = {name: states[name].unflatten(1, stage.shape) for name, stage in self._registers.items()}

@@ -14,55 +14,59 @@ import torch
 from hw_export.chain import window
 from hw_export.nir import layers
 from hw_export.nir.dialects import Dialect
-from hw_export.nir.metadata import plain
+from hw_export.nir.imported import ImportedNetwork
+from hw_export.nir.metadata import check_integers, is_number, plain, short
 from hw_export.nir.neurons import Constants, Step, constants, readouts
 from hw_export.nir.reading import Reading
 from hw_export.nir.route import SPIKING, Stop
+from hw_export.nir.shapes import Shape, fields, passed
 from spikelfp import nn
-from spikelfp.errors import DataError, ShapeError
+from spikelfp.errors import DataError
 
 READOUTS = (nir.LI, nir.I, nir.CubaLI)
 
 
 @dataclass
 class Assembly:
-    """Collects layers. sample: what flows behind the last of them, ``[1, 1, …]``. gain: how many times larger the
+    """Collects layers. shape: of one sample at one step behind the last of them. gain: how many times larger the
     values of the file are there, which writes average pooling as a sum.
     """
 
     reading: Reading
-    sample: torch.Tensor
+    shape: Shape
     gain: int = 1
     made: OrderedDict[str, torch.nn.Module] = field(default_factory=OrderedDict)
     node_metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one sample at one step."""
-        return tuple(self.sample.shape[2:])
-
     def add(self, stop: Stop) -> None:
         """Add the layers of one node; :class:`~spikelfp.errors.DataError` naming it if there are none for it."""
         node, name = stop.node, stop.name
+        metadata = plain(node.metadata)
+        if self.reading.dialect is not None:
+            check_integers(metadata, "", f"the {type(node).__name__} {name!r}")
         if isinstance(node, (nir.Affine, nir.Linear, nir.Conv2d)):
-            self._check_input_shape(name, node)
-            self._append(name, node, layers.weights(name, node, self.gain))
+            layer = layers.weights(name, node, self.gain)
+            behind = passed(name, fields(node), self.shape)
+            self._append(name, node, layer)
         elif isinstance(node, (nir.SumPool2d, nir.AvgPool2d)):
+            behind = passed(name, fields(node), self.shape)
             self._pool(name, node)
         elif isinstance(node, nir.Flatten):
-            self._check_input_shape(name, node)
-            layer = layers.flatten(name, node, self.shape)
-            if layer is not None:
-                self._append(name, node, layer)
+            flat = layers.flatten(name, node, self.shape)
+            behind = passed(name, fields(node), self.shape)
+            if flat is not None:
+                self._append(name, node, flat)
         elif isinstance(node, SPIKING):
+            behind = passed(name, fields(node), self.shape)
             self._spiking(stop)
         elif isinstance(node, READOUTS):
+            behind = passed(name, fields(node), self.shape)
             self._readout(name, node)
         elif isinstance(node, nir.Scale):
-            self._check_parameters(name, node, "scale")
-            self._append(name, node, nn.Scale(torch.as_tensor(np.asarray(node.scale, np.float32))))
+            behind = passed(name, fields(node), self.shape)
+            self._append(name, node, nn.Scale(layers.float32(name, "scale", node.scale)))
         elif isinstance(node, nir.Threshold):
-            self._check_parameters(name, node, "threshold")
+            behind = passed(name, fields(node), self.shape)
             self._drive(name, 1.0, -np.asarray(node.threshold, np.float64) / self.gain)
             self._append(name, node, nn.Heaviside())
             self.gain = 1
@@ -72,40 +76,13 @@ class Assembly:
                 "Conv1d": "write it as a Conv2d of height 1",
             }.get(type(node).__name__, "leave it out or replace it")
             raise DataError(f"{name!r} is a {type(node).__name__}, which has no layer here: {advice}")
+        self.shape = behind
 
     def _append(self, name: str, node: nir.NIRNode | None, layer: torch.nn.Module) -> None:
         label = module_name(name, self.made)
-        try:
-            with torch.no_grad():
-                self.sample = layer(self.sample)
-        except (RuntimeError, ShapeError) as error:
-            kind = "layer" if node is None else type(node).__name__
-            reason = str(error).splitlines()[0]
-            raise DataError(f"the {kind} {name!r} does not take an input of {list(self.shape)}: {reason}") from None
         self.made[label] = layer
         if node is not None and node.metadata:
             self.node_metadata[label] = plain(node.metadata)
-
-    def _check_input_shape(self, name: str, node: nir.NIRNode) -> None:
-        """A convolution and a Flatten say what they take."""
-        if isinstance(node, nir.Flatten):
-            said, arrives = node.input_type["input"], self.shape
-        elif isinstance(node, nir.Conv2d):
-            said, arrives = node.input_shape, self.shape[1:]
-        else:
-            return
-        if said is not None and not np.array_equal(np.asarray(said), arrives):
-            raise DataError(
-                f"{name!r} is made for an input of {np.asarray(said).tolist()}, {list(arrives)} arrives there"
-            )
-
-    def _check_parameters(self, name: str, node: nir.NIRNode, key: str) -> None:
-        shape = np.asarray(getattr(node, key)).shape
-        if shape != self.shape:
-            raise DataError(
-                f"the parameters of the {type(node).__name__} {name!r} have shape {list(shape)}, an input of "
-                f"{list(self.shape)} arrives there"
-            )
 
     def _pool(self, name: str, node: nir.SumPool2d | nir.AvgPool2d) -> None:
         ours = self.reading.dialect is not None and plain(node.metadata.get("pool")) == "average"
@@ -116,16 +93,16 @@ class Assembly:
 
     def _drive(self, name: str, scale: Any, shift: Any) -> None:
         """``scale ⊙ x + shift`` in front of the neurons ``name``: by the weights there, else by a layer of its own."""
-        layer = layers.elementwise(scale, shift, self.shape)
+        layer = layers.elementwise(name, scale, shift, self.shape)
         if layer is None:
             return
         last = next(reversed(self.made.values()), None)
-        if last is None or not layers.folded(last, scale, shift, self.shape):
+        apart = self.reading.dialect is not None  # what to_nir found apart stays apart: sums round as they did
+        if apart or last is None or not layers.folded(name, last, scale, shift, self.shape):
             self._append(f"{name}_drive", None, layer)
 
     def _spiking(self, stop: Stop) -> None:
         node, name = stop.node, stop.name
-        self._check_parameters(name, node, "v_threshold")
         metadata = plain(node.metadata)
         step = self.reading.step(name, metadata, node)
         found = constants(name, node, step)
@@ -138,14 +115,19 @@ class Assembly:
         if stop.feedback is not None:
             back, back_node = stop.feedback
             feedback = layers.weights(back, back_node, self.gain, self.gain)
-            if np.any(np.asarray(found.scale) != 1.0) and not layers.folded(feedback, found.scale, 0.0, self.shape):
+            returned = passed(back, fields(back_node), self.shape)
+            if returned != self.shape:
+                raise DataError(
+                    f"the feedback {back!r} gives {list(returned)}, the neurons {name!r} take {list(self.shape)}"
+                )
+            scaled = np.any(np.asarray(found.scale) != 1.0)
+            if scaled and not layers.folded(back, feedback, found.scale, 0.0, self.shape):
                 raise DataError(f"the neurons {name!r} differ within the channels of their feedback {back!r}")
         self._drive(name, found.scale, found.shift)
         self._append(name, node, self.reading.neurons(name, found, reset, feedback))
         self.gain = 1
 
     def _readout(self, name: str, node: nir.NIRNode) -> None:
-        self._check_parameters(name, node, "r")
         metadata = plain(node.metadata)
         stages = readouts(name, node, self.reading.step(name, metadata, node))
         for index, stage in enumerate(stages):
@@ -170,17 +152,20 @@ def as_written(
     for key in ("beta", "threshold"):
         if key not in metadata:
             raise DataError(f"the neurons {name!r} carry no {key!r} in their metadata, as files of ours do")
-    if np.any(np.asarray(found.scale) != 1.0) or np.any(found.shift):
+    if np.any(np.asarray(found.scale) != 1.0) or (np.any(found.shift) and metadata.get("offset") != "v_leak"):
         raise DataError(f"the parameters of the neurons {name!r} were changed after the file was written")
     return Constants(
         beta=agreed(name, "beta", metadata["beta"], found.beta),
         threshold=agreed(name, "threshold", metadata["threshold"], threshold),
         alpha=agreed(name, "alpha", metadata["alpha"], found.alpha) if "alpha" in metadata else found.alpha,
+        shift=found.shift / gain,
     )
 
 
 def agreed(name: str, key: str, stated: Any, computed: float) -> float:
     """``stated``, if the parameters of the node say the same but for rounding."""
+    if not is_number(stated):
+        raise DataError(f"{key} in the metadata of the neurons {name!r} is {short(stated)}, expected a number")
     if not math.isclose(float(stated), computed, rel_tol=1e-6):
         raise DataError(
             f"the metadata of the neurons {name!r} say {key} = {float(stated):g}, their parameters {computed:g}: the "
@@ -197,4 +182,4 @@ def module_name(name: str, taken: OrderedDict[str, torch.nn.Module]) -> str:
     return label
 
 
-_EMPTY = nn.Sequential()
+_EMPTY = ImportedNetwork()

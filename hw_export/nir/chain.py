@@ -11,7 +11,10 @@ import nir
 import numpy as np
 
 from hw_export.nir.dialects import DIALECTS, DT, dialect_of
-from hw_export.nir.metadata import plain
+from hw_export.nir.document import build_graph, read_document
+from hw_export.nir.metadata import check_metadata, plain
+from hw_export.nir.route import route
+from hw_export.nir.shapes import fields, passed
 from spikelfp.errors import DataError
 
 
@@ -39,7 +42,7 @@ class Chain:
         """Its LIF nodes. :class:`~spikelfp.errors.DataError` for neurons of another kind, which simulators disagree
         on."""
         for name, node in self.nodes:
-            if isinstance(node, (nir.IF, nir.CubaLIF)):
+            if isinstance(node, (nir.IF, nir.CubaLIF, nir.Threshold)):
                 raise DataError(
                     f"the neurons {name!r} are {type(node).__name__}: simulators are given LIF neurons only"
                 )
@@ -63,44 +66,42 @@ class Neuron:
 
 
 def read_chain(path: str | Path) -> Chain:
-    """Read a NIR file. :class:`~spikelfp.errors.DataError` when it is missing, broken or no chain."""
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"there is no NIR file at {path}")
-    try:
-        graph = nir.read(path)
-    except Exception as error:  # h5py and nir raise many kinds for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} is not a readable NIR file: {reason}") from None
-    return as_chain(graph, str(path))
+    """Read a NIR file whose nodes are a chain.
+
+    Raises:
+        DataError: when it is missing, broken or no chain.
+    """
+    return as_chain(build_graph(read_document(path), str(path)), str(path))
 
 
 def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
-    """The nodes of ``graph`` in the order of its edges (its dictionary is alphabetical after reading)."""
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise DataError(
-            f"{source} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, expected one of each"
-        )
-    after: dict[str, str] = {}
-    for source_node, target in graph.edges:
-        if (target, source_node) in graph.edges or source_node == target:
+    """Put the nodes of ``graph`` in the order of its edges (its dictionary is alphabetical after reading).
+
+    Every node is told the shapes it takes and gives, which nir 1.0 gets wrong for some convolutions.
+
+    Raises:
+        DataError: for branches, feedback, nested graphs, and shapes that do not fit.
+    """
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.NIRGraph):
+            raise DataError(f"{source} holds the nested graph {name!r}: simulators are given chains of nodes only")
+    stops = route(graph, source)
+    for stop in stops:
+        if stop.feedback is not None:
             raise DataError(
-                f"{source} feeds back between {source_node!r} and {target!r}: simulators are given chains only"
+                f"{source} feeds back between {stop.name!r} and {stop.feedback[0]!r}: simulators are given chains only"
             )
-        if isinstance(graph.nodes[source_node], nir.NIRGraph):
-            raise DataError(
-                f"{source} holds the nested graph {source_node!r}: simulators are given chains of nodes only"
-            )
-        if source_node in after:
-            raise DataError(f"{source} branches behind {source_node!r}: only a chain of layers can be run here")
-        after[source_node] = target
-    (name,), (last,) = graph.inputs, graph.outputs
-    nodes = []
-    while (name := after.pop(name, last)) != last:
-        nodes.append((name, graph.nodes[name]))
-    if after:
-        raise DataError(f"{source} is no chain: {next(iter(after))!r} is not on the way from its input to its output")
-    return Chain(graph, tuple(nodes))
+    (start,), (end,) = graph.inputs.values(), graph.outputs.values()
+    shape = tuple(int(size) for size in start.input_type["input"])
+    for stop in stops:
+        made = passed(stop.name, fields(stop.node), shape)
+        stop.node.input_type = {"input": np.array(shape)}
+        stop.node.output_type = {"output": np.array(made)}
+        shape = made
+    promised = np.asarray(end.output_type["output"]).tolist()
+    if list(shape) != promised:
+        raise DataError(f"{source} promises an output of {promised}, {list(shape)} arrives there")
+    return Chain(graph, tuple((stop.name, stop.node) for stop in stops))
 
 
 def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuron:
@@ -108,8 +109,11 @@ def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuro
     if np.any(node.v_leak != 0) or np.any(node.v_reset != 0):
         raise DataError(f"the neurons {name!r} rest or reset at another membrane than 0, ours do not")
     metadata = plain(node.metadata)
+    check_metadata(metadata, "", f"the neurons {name!r}")
     dt = float(metadata.get("dt", graph_metadata.get("dt", DT)))
     beta, threshold = (dialect_of(graph_metadata) or DIALECTS["default"]).constants(node, dt)
+    if not np.all(threshold > 0):
+        raise DataError(f"the neurons {name!r} have a threshold of {np.min(threshold):g} in our units, expected above 0")
     return Neuron(
         name=name,
         shape=tuple(node.v_threshold.shape),

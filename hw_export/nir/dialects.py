@@ -50,7 +50,8 @@ class Dialect:
 
     summary: what it is for. resistance: ``r`` for a β. own_units: ``v_threshold = θ``, else ``(1 − β) r θ``.
     scheme, dt: how an importer turns ``τ`` into β, and the step in the unit of ``τ``. heeds_r: whether what reads
-    the dialect multiplies currents by ``(1 − β) r``. synapses: whether it can hold neurons with synaptic currents.
+    the dialect multiplies currents by ``(1 − β) r``. synapses, offsets: whether it can hold neurons with synaptic
+    currents, and with a constant current, which is a ``v_leak``.
     """
 
     summary: str
@@ -60,21 +61,24 @@ class Dialect:
     dt: float = DT
     heeds_r: bool = True
     synapses: bool = True
+    offsets: bool = True
 
     def tau(self, decay: float) -> float:
         """The time constant of a decay per step below 1."""
         return self.dt / (1.0 - decay) if self.scheme == "euler" else -self.dt / math.log(decay)
 
-    def lif(self, p: LIFParameters, shape: tuple[int, ...], gain: float, metadata: dict[str, Any]) -> nir.LIF:
-        """Neurons of ``shape`` whose currents arrive ``gain`` times too large. Parameters are full float64
-        arrays: a float32 ``τ`` would already shift β.
+    def lif(
+        self, p: LIFParameters, shape: tuple[int, ...], gain: float, metadata: dict[str, Any], offset: Any = 0.0
+    ) -> nir.LIF:
+        """Neurons of ``shape`` whose currents arrive ``gain`` times too large and without ``offset``, a constant part
+        of them. Parameters are full float64 arrays: a float32 ``τ`` would already shift β.
         """
         ones = np.ones(shape, np.float64)
         unit = 1.0 if self.own_units else (1.0 - p.beta) * self.resistance(p.beta)
         return nir.LIF(
             tau=ones * self.tau(p.beta),
             r=ones * self.resistance(p.beta),
-            v_leak=ones * 0,
+            v_leak=ones * (self.resistance(p.beta) * gain) * offset,
             v_threshold=ones * (unit * p.threshold * gain),
             v_reset=ones * 0,
             metadata=metadata,
@@ -126,6 +130,7 @@ DIALECTS.register("sinabs")(
         scheme="exact",
         dt=1.0,
         synapses=False,
+        offsets=False,
     )
 )
 DIALECTS.register("rockpool")(
@@ -135,6 +140,7 @@ DIALECTS.register("rockpool")(
         scheme="exact",
         heeds_r=False,
         synapses=False,
+        offsets=False,
     )
 )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,80 +11,176 @@ import h5py
 import nir
 import numpy as np
 
-from hw_export.nir.metadata import plain
+from hw_export.nir.schema import Document, checked, newer
+from hw_export.nir.shapes import NEURONS, flattened_axes
 from spikelfp.errors import DataError
+from spikelfp.untrusted import check_size, open_hdf5
 
-Document = dict[str, Any]
-"""A node: its ``type``, its parameters; a graph also ``nodes`` by name and ``edges`` as pairs of names."""
+__all__ = ["Document", "build_graph", "copied", "read_document", "reason"]
+
+DEEPEST = 16
+"""Groups within groups; a graph within a graph takes two."""
+
+TEXTS, PIECE = 20_000, 1 << 20
+"""Texts of one array, which are read one by one, and bytes of the pieces (chunks) they are stored in: a piece that the
+library does not keep would be unpacked again for each."""
 
 
 def read_document(source: str | Path | nir.NIRGraph) -> Document:
-    """The graph of a file, or of a graph in memory (a copy). :class:`~spikelfp.errors.DataError` for a file that
-    is missing or no NIR file."""
+    """Read the graph of a file, or a graph in memory (a copy), every field checked.
+
+    Raises:
+        DataError: for a file that is missing or no NIR file, and for a node or field that is missing, unknown or odd.
+    """
     if isinstance(source, nir.NIRGraph):
-        return _normal(copy.deepcopy(source.to_dict()))
+        try:
+            found = source.to_dict()
+        except Exception as error:  # nodes that were taken apart by hand: whatever dataclasses make of them
+            raise DataError(f"the NIR graph holds what is no node: {reason(error)}") from None
+        return checked(found, "the NIR graph")
     path = Path(source)
     if not path.is_file():
         raise DataError(f"there is no NIR file at {path}")
     try:
-        with h5py.File(path, "r") as file:
-            document = _normal(_content(file["node"]))
+        with open_hdf5(path) as file:
+            if not isinstance(file.get("node", getlink=True), h5py.HardLink) or not isinstance(file["node"], h5py.Group):
+                raise DataError(f"{path} is not a readable NIR file: it has no group 'node'")
+            content = _Content(path)
+            version = newer(content.value(file["version"], "version")) if _plain_text(file, "version") else ""
+            document = content.group(file["node"], ())
+    except DataError:
+        raise
     except Exception as error:  # h5py raises many kinds for a damaged file
         raise DataError(f"{path} is not a readable NIR file: {reason(error)}") from None
-    if document.get("type") != "NIRGraph":
-        raise DataError(f"{path} is not a readable NIR file: it holds a {document.get('type')}, no graph")
-    return document
+    kind = document.get("type")
+    if kind not in (b"NIRGraph", "NIRGraph"):
+        said = "has no type" if kind is None else f"holds a {kind.decode() if isinstance(kind, bytes) else kind}"
+        raise DataError(f"{path} is not a readable NIR file: it {said}, no graph")
+    return checked(document, str(path), version)
 
 
-def build_graph(document: Document, source: str, hint: str = "") -> nir.NIRGraph:
-    """The nodes of ``document`` as nir's objects. Types are not checked: nir 1.0 gets the shapes of kernels that are
-    not square and of grouped convolutions wrong, and :func:`~hw_export.nir.read.from_nir` checks every shape itself.
+def build_graph(document: Document, source: str) -> nir.NIRGraph:
+    """Make nir's objects of ``document``.
+
+    Types are not checked: nir 1.0 gets the shapes of kernels that are not square and of grouped convolutions wrong, and
+    :mod:`hw_export.nir.shapes` knows them all.
+
+    Raises:
+        DataError: naming the node whose parameters do not go together.
     """
-    try:
-        return nir.dict2NIRNode(_unchecked(document))
-    except Exception as error:  # missing or odd parameters: whatever the constructors make of them
-        raise DataError(f"{source} is not a readable NIR file: {reason(error)}{hint}") from None
+    nodes = {name: _build(name, node, source) for name, node in document["nodes"].items()}
+    return nir.NIRGraph(nodes, list(document["edges"]), metadata=dict(document["metadata"]), type_check=False)
+
+
+def copied(document: Document) -> Document:
+    """Copy a graph so that fields can be replaced; the arrays, which nobody writes into, are shared."""
+    if "nodes" not in document:
+        return dict(document)
+    return dict(document) | {"nodes": {name: copied(node) for name, node in document["nodes"].items()}}
 
 
 def reason(error: Exception) -> str:
     """The first line of an error, or its kind."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return str(error).splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _content(group: h5py.Group) -> Document:
-    found: Document = {}
-    for key, item in group.items():
-        found[str(key)] = _content(item) if isinstance(item, h5py.Group) else item[()]
-    return found
+def _build(name: str, node: Document, source: str) -> nir.NIRNode:
+    kind = node["type"]
+    if kind == "NIRGraph":
+        return build_graph(node, source)
+    label = f"the {kind} {name!r}"
+    if kind in NEURONS:
+        first, *others = NEURONS[kind]
+        for key in others:
+            if node[key].shape != node[first].shape:
+                raise DataError(
+                    f"{source}: {key} of {label} has shape {list(node[key].shape)}, its {first} "
+                    f"{list(node[first].shape)}: all parameters of a node have one shape"
+                )
+    if kind == "Flatten" and "input_type" in node:
+        try:
+            flattened_axes(node, tuple(node["input_type"]))
+        except ValueError:
+            raise DataError(
+                f"{source}: {label} joins axes {node['start_dim']} to {node['end_dim']} of an input of "
+                f"{node['input_type'].tolist()} (time and batch are not counted)"
+            ) from None
+    fields = dict(node)
+    if kind in ("Conv1d", "Conv2d"):
+        fields.setdefault("input_shape", None)
+        if kind == "Conv2d" and fields["input_shape"] is not None:
+            fields["input_shape"] = tuple(int(size) for size in fields["input_shape"])
+    try:
+        return nir.dict2NIRNode(fields)
+    except Exception as error:  # whatever the constructors make of parameters that do not go together
+        raise DataError(f"{source}: {label} cannot be built: {reason(error)}") from None
 
 
-def _normal(node: Document) -> Document:
-    """Text as str, edges as pairs of str, tensors of other libraries as arrays; all the way down."""
-    made: Document = {}
-    for key, value in node.items():
-        if key == "edges":
-            made[key] = [(_text(a), _text(b)) for a, b in value]
-        elif key == "nodes":
-            made[key] = {name: _normal(inner) for name, inner in value.items()}
-        elif key == "metadata":
-            made[key] = plain(value)
-        elif isinstance(value, (bytes, str)):
-            made[key] = _text(value)
-        elif value is None or isinstance(value, (dict, np.ndarray, np.generic, int, float)):
-            made[key] = value
-        else:
-            made[key] = np.asarray(value)
-    made.setdefault("metadata", {})
-    return made
+class _Content:
+    """Reads groups and values; what they take is counted, and refused before it is made where it is too much."""
+
+    def __init__(self, path: Path) -> None:
+        self.source, self.packed, self.taken = str(path), path.stat().st_size, 0
+        self.seen: set[Any] = set()
+
+    def group(self, group: h5py.Group, names: tuple[str, ...]) -> Document:
+        """The values of a group by name."""
+        where = f"{self.source}: {'.'.join(names)!r}"
+        if len(names) > DEEPEST:
+            raise DataError(f"{where} is nested more than {DEEPEST} groups deep")
+        address = h5py.h5o.get_info(group.id).addr
+        if address in self.seen:
+            raise DataError(f"{where} is a group that stands in two places")
+        self.seen.add(address)
+        found: Document = {}
+        for key in group:
+            inner = (*names, str(key))
+            where = f"{self.source}: {'.'.join(inner)!r}"
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise DataError(f"{where} is a link, which NIR files do not have")
+            self._take(64, where)
+            try:
+                item = group[key]
+                found[str(key)] = self.group(item, inner) if isinstance(item, h5py.Group) else self.value(item, where)
+            except DataError:
+                raise
+            except Exception as error:  # h5py raises many kinds for damaged data
+                raise DataError(f"{where} cannot be read: {reason(error)}") from None
+        return found
+
+    def value(self, item: Any, where: str) -> Any:
+        """A number, text, or an array of them."""
+        if not isinstance(item, h5py.Dataset):
+            raise DataError(f"{where} is no group and no value")
+        if item.is_virtual or item.external:
+            raise DataError(f"{where} lies in another file, which NIR files do not refer to")
+        dtype, shape = item.dtype, item.shape
+        if shape is None:
+            raise DataError(f"{where} is empty")
+        piece = math.prod(item.chunks or ()) * dtype.itemsize  # unpacked whole, however little of it is used
+        check_size(self.taken + piece, self.packed, where)
+        if dtype.kind in "biufcS":
+            self._take(max(8, dtype.itemsize) * item.size, where)
+            return item[()]
+        if h5py.check_string_dtype(dtype) is None:
+            raise DataError(f"{where} holds values of type {dtype}, which NIR files do not have")
+        # texts of any length are read one by one: many may be the same long one, and no header tells
+        if item.size > TEXTS or piece > PIECE:
+            raise DataError(f"{where} holds {item.size} texts in pieces of {piece} bytes, more than is read here")
+        texts = np.empty(shape, object)
+        for index in np.ndindex(*shape):
+            texts[index] = item[index]
+            self._take(len(texts[index]), where)
+        return texts[()]
+
+    def _take(self, size: int, where: str) -> None:
+        self.taken += int(size)
+        check_size(self.taken, self.packed, where)
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _unchecked(node: Document) -> Document:
-    made = dict(node)
-    if made.get("type") == "NIRGraph":
-        made["nodes"] = {name: _unchecked(inner) for name, inner in made["nodes"].items()}
-        made["type_check"] = False
-    return made
+def _plain_text(file: Mapping[str, Any], key: str) -> bool:
+    """Whether ``key`` is one text, which is all that a version can be."""
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink):  # type: ignore[call-arg]
+        return False
+    item = file[key]
+    return isinstance(item, h5py.Dataset) and item.shape == () and item.dtype.kind in "SO"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hw_export.nir.dialects import dialect_of
-from hw_export.nir.metadata import plain
+from hw_export.nir.metadata import is_number, plain
 from spikelfp import nn
 
 OWN_NAME = re.compile(r"layer_\d+_\w+")
@@ -43,14 +43,17 @@ class ImportedNetwork(nn.Sequential):
     @property
     def bits(self) -> int | None:
         """Bits of a weight, where the file says that they are integers."""
-        bits = self.metadata.get("bits")
-        return None if bits is None else int(bits)
+        return self._whole("bits")
 
     @property
     def input_scale(self) -> int | None:
         """Inputs are the integers ``x · input_scale``; ``None`` where the file does not say."""
-        scale = self.metadata.get("input_scale")
-        return None if scale is None else int(scale)
+        return self._whole("input_scale")
+
+    def _whole(self, key: str) -> int | None:
+        """A number of the metadata; other programs may mean something else by the word."""
+        value: Any = self.metadata.get(key)
+        return int(value) if is_number(value) and value == int(value) else None
 
     @property
     def scales(self) -> dict[str, Any]:

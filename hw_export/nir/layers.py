@@ -12,6 +12,8 @@ from hw_export.nir.shapes import flattened_axes, pair
 from spikelfp import nn
 from spikelfp.errors import DataError
 
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
 Weights = nn.Linear | nn.Conv2d
 
 
@@ -20,8 +22,8 @@ def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -
 
     gain, matrix_gain: the bias and the weights are divided by them.
     """
-    weight = _finite(name, node.weight) / matrix_gain
-    bias = None if isinstance(node, nir.Linear) else _finite(name, node.bias) / gain
+    weight = np.asarray(node.weight, np.float64) / matrix_gain
+    bias = None if isinstance(node, nir.Linear) else np.asarray(node.bias, np.float64) / gain
     layer: Weights
     if isinstance(node, nir.Conv2d):
         outputs, inputs, *kernel = weight.shape
@@ -39,10 +41,10 @@ def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     if bias is not None and bias.shape != (weight.shape[0],):
         raise DataError(f"the bias of {name!r} has shape {list(bias.shape)}, expected [{weight.shape[0]}]")
-    layer.weight.data = _float32(weight)
+    layer.weight.data = float32(name, "weight", weight)
     if bias is not None:
         assert layer.bias is not None
-        layer.bias.data = _float32(bias)
+        layer.bias.data = float32(name, "bias", bias)
     return layer
 
 
@@ -66,15 +68,15 @@ def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Mo
     return nn.Flatten() if end - start + 1 == len(shape) else nn.FlattenAxes(start, end)
 
 
-def elementwise(scale: Any, shift: Any, like: tuple[int, ...]) -> nn.Scale | None:
-    """``scale ⊙ x + shift`` as a layer, ``None`` where it changes nothing (but for rounding of a ``scale`` of 1)."""
+def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.Scale | None:
+    """``scale ⊙ x + shift`` in front of the neurons ``name`` as a layer, ``None`` where it changes nothing (but for rounding of a ``scale`` of 1)."""
     scale, shift = (_one_if_uniform(value, like) for value in (scale, shift))
     if np.allclose(scale, 1.0, rtol=1e-12, atol=0) and not np.any(shift):
         return None
-    return nn.Scale(_float32(scale), _float32(shift))
+    return nn.Scale(float32(name, "current", scale), float32(name, "current", shift))
 
 
-def folded(layer: torch.nn.Module, scale: Any, shift: Any, shape: tuple[int, ...]) -> bool:
+def folded(name: str, layer: torch.nn.Module, scale: Any, shift: Any, shape: tuple[int, ...]) -> bool:
     """Let ``layer``, whose output has ``shape``, give ``scale ⊙ y + shift`` for ``y`` by its weights and bias; whether
     it can: only a layer of weights, and a convolution only if both are the same all over a channel.
     """
@@ -90,9 +92,9 @@ def folded(layer: torch.nn.Module, scale: Any, shift: Any, shape: tuple[int, ...
     factors, offsets = rows
     weight, bias = layer.weight.detach().double().numpy(), layer.bias
     offsets = offsets + (0.0 if bias is None else bias.detach().double().numpy() * factors)
-    layer.weight.data = _float32(weight * factors.reshape(-1, *[1] * (weight.ndim - 1)))
+    layer.weight.data = float32(name, "current", weight * factors.reshape(-1, *[1] * (weight.ndim - 1)))
     if bias is not None or offsets.any():
-        layer.bias = torch.nn.Parameter(_float32(offsets))
+        layer.bias = torch.nn.Parameter(float32(name, "current", offsets))
     return True
 
 
@@ -101,12 +103,17 @@ def _one_if_uniform(value: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array.flat[0].reshape(()) if np.ptp(array) == 0 else np.array(np.broadcast_to(array, shape))
 
 
-def _finite(name: str, array: Any) -> np.ndarray:
-    array = np.asarray(array, np.float64)
-    if not np.isfinite(array).all():
-        raise DataError(f"{name!r} has weights that are not finite")
-    return array
+def float32(name: str, what: str, array: Any) -> torch.Tensor:
+    """Round ``array`` to float32.
 
-
-def _float32(array: Any) -> torch.Tensor:
-    return torch.from_numpy(np.array(array, np.float32))
+    Raises:
+        DataError: where values become infinite, or all that are not 0 become 0: the network would be another.
+    """
+    values = np.array(array, np.float64)
+    if np.abs(values).max(initial=0.0) > LARGEST:
+        raise DataError(f"{what} of {name!r} reaches {np.abs(values).max():g}, which float32 does not hold")
+    if values.any() and np.abs(values).max() < SMALLEST:
+        raise DataError(
+            f"{what} of {name!r} is at most {np.abs(values).max():g}, which float32 does not hold: choose other units"
+        )
+    return torch.from_numpy(values.astype(np.float32))

@@ -42,7 +42,7 @@ def mend(document: Document, source: str) -> list[str]:
     if len(inputs) != 1:
         raise DataError(f"{source} has {len(inputs)} inputs, expected one")
     name, node = inputs[0]
-    shape = tuple(int(size) for size in np.atleast_1d(node["shape"]))
+    shape = tuple(int(size) for size in node["shape"])
     if len(shape) > 1 and shape[0] == 1 and not _takes(document, name, shape) and _takes(document, name, shape[1:]):
         shape = shape[1:]
         _without_batch(document)
@@ -77,8 +77,7 @@ def _takes(graph: Document, name: str, shape: Shape) -> bool:
         if node["type"] in ("Affine", "Linear") and len(shape) != 1:
             return False
         if node["type"] in NEURONS:
-            own = _parameter_shape(node)
-            return own in ((), (1,), shape)
+            return all(own in ((), (1,), shape) for own in _parameter_shapes(node))
         try:
             output_shape(end, node, shape)
         except DataError:
@@ -93,10 +92,10 @@ def _without_batch(graph: Document) -> None:
             node["shape"] = node["shape"][1:]
         elif kind == "Flatten":
             for key in ("start_dim", "end_dim"):
-                node[key] = int(node[key]) - (int(node[key]) > 0)
+                node[key] -= node[key] > 0
         elif kind in NEURONS:
             for key in NEURONS[kind]:
-                value = np.asarray(node.get(key, 0))
+                value = node[key]
                 if value.ndim > 1 and value.shape[0] == 1:
                     node[key] = value[0]
         elif kind == "NIRGraph":
@@ -140,12 +139,13 @@ def _complete(name: str, node: Document, shape: Shape, changes: list[str]) -> No
     elif kind == "Flatten" and not np.array_equal(node.get("input_type", ()), shape):
         node["input_type"] = np.array(shape)
         changes.append(f"input_type of {name!r} set to {list(shape)}")
-    elif kind in NEURONS and _parameter_shape(node) != shape and _parameter_shape(node) in ((), (1,)):
-        for key in NEURONS[kind]:
-            if node.get(key) is not None:
-                value = np.asarray(node[key])
-                node[key] = np.array(np.broadcast_to(value.reshape(()) if value.size == 1 else value, shape))
-        changes.append(f"parameters of {name!r} repeated to {list(shape)}")
+    elif kind in NEURONS:
+        once = [key for key in NEURONS[kind] if node[key].shape in ((), (1,)) and node[key].shape != shape]
+        for key in once:
+            node[key] = np.array(np.broadcast_to(node[key].reshape(()), shape))
+        if once:
+            what = "parameters" if len(once) == len(NEURONS[kind]) else ", ".join(once)
+            changes.append(f"{what} of {name!r} repeated to {list(shape)}")
     elif kind in ("Input", "Output") and not np.array_equal(node["shape"], shape):
         if np.prod(node["shape"]) != np.prod(shape):
             raise DataError(f"the {kind} {name!r} is {np.asarray(node['shape']).tolist()}, {list(shape)} arrives there")
@@ -153,5 +153,5 @@ def _complete(name: str, node: Document, shape: Shape, changes: list[str]) -> No
         changes.append(f"shape of {name!r} set to {list(shape)}")
 
 
-def _parameter_shape(node: Document) -> Shape:
-    return tuple(np.asarray(node[NEURONS[node["type"]][0]]).shape)
+def _parameter_shapes(node: Document) -> list[Shape]:
+    return [node[key].shape for key in NEURONS[node["type"]]]

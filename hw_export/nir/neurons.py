@@ -26,6 +26,10 @@ from hw_export.nir.dialects import leak
 from spikelfp.errors import DataError
 
 
+TINY, HUGE = 1e-30, 1e30
+"""Thresholds beyond these are measured in units of themselves: float32, and its membranes, end at 1e±38."""
+
+
 @dataclass(frozen=True)
 class Step:
     """How time is cut: ``dt`` in the unit of the file's time constants, the ``scheme`` of :func:`leak`, and what an
@@ -69,16 +73,11 @@ class Parameters:
     node: nir.NIRNode
 
     def __getitem__(self, key: str) -> np.ndarray:
-        value = np.asarray(getattr(self.node, key), np.float64)
-        if not np.isfinite(value).all():
-            raise DataError(f"the neurons {self.name!r} have values of {key} that are not finite")
-        return value
+        return np.asarray(getattr(self.node, key), np.float64)
 
     def decay(self, key: str, step: Step, *, may_vanish: bool = False) -> float:
         """The one decay per step of the layer from its time constants ``key``; 0 only where it ``may_vanish``."""
         tau = self[key]
-        if tau.min() <= 0:
-            raise DataError(f"the neurons {self.name!r} have {key} = {tau.min():g}, expected above 0")
         if tau.min() != tau.max():
             raise DataError(
                 f"{key} differs between the neurons {self.name!r} (from {tau.min():g} to {tau.max():g}): a layer here "
@@ -92,6 +91,11 @@ class Parameters:
             raise DataError(
                 f"the neurons {self.name!r} have {key} = {first:g}, too short for a step of dt = {step.dt:g}: one "
                 "Euler step would leave no membrane. Take a smaller dt, or scheme='exact'"
+            )
+        if np.float32(beta) == 1:
+            raise DataError(
+                f"the neurons {self.name!r} have {key} = {first:g}, {first / step.dt:g} steps of dt = {step.dt:g}: in "
+                "float32 they would not leak at all. Pass a larger dt, or write them as neurons without leak"
             )
         return beta
 
@@ -128,9 +132,10 @@ def constants(name: str, node: nir.NIRNode, step: Step) -> Constants:
 
 def _in_own_units(beta: float, alpha: float, gain: np.ndarray, height: np.ndarray, drift: np.ndarray) -> Constants:
     """``w[t] = β w[t−1] + gain I[t] + drift``, fires above ``height``."""
-    if np.ptp(gain) == 0 and np.ptp(height) == 0 and gain.flat[0] > 0:
+    threshold = float(height.flat[0] / gain.flat[0]) if gain.flat[0] > 0 else 0.0
+    if np.ptp(gain) == 0 and np.ptp(height) == 0 and TINY < threshold < HUGE:
         shift = drift / gain if drift.any() else 0.0
-        return Constants(beta, float(height.flat[0] / gain.flat[0]), alpha, 1.0, shift)
+        return Constants(beta, threshold, alpha, 1.0, shift)
     return Constants(beta, 1.0, alpha, gain / height, drift / height if drift.any() else 0.0)
 
 

@@ -28,7 +28,8 @@ class Maker:
     """Makes the node of a layer, one method for each kind.
 
     gain: how many times too large the values are that flow behind the last node, since average pooling is written as a
-    sum. neurons: the spiking layers so far.
+    sum. neurons: the spiking layers so far. offset: what is to be added behind the last node, ``None`` for nothing: in
+    NIR only neurons and thresholds can; adder: the layer that said so. ahead: whether such a layer is still to come.
     """
 
     dialect: Dialect
@@ -36,6 +37,9 @@ class Maker:
     write_if: bool = False
     gain: int = 1
     neurons: list[nn.Neurons] = field(default_factory=list)
+    offset: np.ndarray | None = None
+    adder: str = ""
+    ahead: bool = True
 
     def node(self, name: str, layer: torch.nn.Module, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode | None:
         """The node of ``layer``, which takes inputs of ``shape``; ``None`` if it does nothing here. facts: more for
@@ -49,8 +53,11 @@ class Maker:
                 "hw_export.quantize(net)"
             )
         make = _MAKERS.get(type(layer))
+        if self.offset is not None and not isinstance(layer, TAKERS):
+            raise self.stranded()
         if make is None:
             advice = {
+                "MultiSpikeLIF": "read or train it with neurons that fire once a step (nn.LIF, spikes='single')",
                 "MaxPool2d": "train with average pooling (--pool avg)",
                 "ReLU": "train a spiking network, such as --model lif-mlp",
                 "BatchNorm1d": "fold it into the weights in front of it first, hw_export.quantize.fold_batchnorm",
@@ -58,6 +65,18 @@ class Maker:
             }.get(type(layer).__name__, "leave it out or replace it")
             raise UserError(f"layer {name!r} is a {type(layer).__name__}, which NIR has no node for: {advice}")
         return make(self, name, layer, shape, facts)
+
+    def stranded(self) -> UserError:
+        """The error for an offset that no neurons take up."""
+        return UserError(
+            f"layer {self.adder!r} adds an offset, which NIR says by v_leak or a threshold of neurons directly behind, "
+            "and there are none: put it into the bias of a layer of weights"
+        )
+
+    def taken(self, shape: Shape) -> np.ndarray | float:
+        """The offset that the neurons at hand take up."""
+        found, self.offset = self.offset, None
+        return 0.0 if found is None else np.array(np.broadcast_to(found, shape))
 
     def feedback(self, name: str, layer: nn.RecurrentLIF, shape: Shape, gain: int) -> nir.NIRNode:
         """The node of the recurrent weights of ``layer``, whose currents must arrive ``gain`` times too large too."""
@@ -85,20 +104,40 @@ class Maker:
         node.metadata = facts
         return node
 
-    def scale(self, name: str, layer: nn.Scale, shape: Shape, facts: dict[str, Any]) -> nir.Scale:
+    def scale(self, name: str, layer: nn.Scale, shape: Shape, facts: dict[str, Any]) -> nir.Scale | None:
         if layer.shift.any():
-            raise UserError(f"layer {name!r} adds an offset, NIR's Scale does not: put it into a bias")
+            self.offset, self.adder = _array(layer.shift, name), name
+            if bool((layer.scale == 1).all()):
+                return None
         return nir.Scale(np.array(np.broadcast_to(_array(layer.scale, name), shape)), metadata=facts)
 
-    def pool(self, name: str, layer: nn.AvgPool2d, shape: Shape, facts: dict[str, Any]) -> nir.SumPool2d:
+    def heaviside(self, name: str, layer: nn.Heaviside, shape: Shape, facts: dict[str, Any]) -> nir.Threshold:
+        threshold = np.zeros(shape) - self.taken(shape) * self.gain
+        self.gain = 1
+        return nir.Threshold(threshold, metadata=facts)
+
+    def pool(self, name: str, layer: nn.AvgPool2d, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode:
         kernel, stride, padding = (pair(size) for size in (layer.kernel_size, layer.stride, layer.padding))
         is_sum = layer.divisor_override == 1
-        if (any(padding) and not is_sum) or layer.ceil_mode or layer.divisor_override not in (None, 1):
-            raise UserError(f"layer {name!r} pools over the border or with another divisor, which NIR cannot say")
+        if layer.ceil_mode:
+            raise UserError(f"layer {name!r} pools windows that reach beyond the border (ceil_mode), NIR's lie within")
         if not is_sum:
-            self.gain *= window(layer)
-            facts = in_order(facts, {"pool": "average"})
-        return nir.SumPool2d(np.array(kernel), np.array(stride), np.array(padding), metadata=facts)
+            if layer.divisor_override is not None:
+                raise UserError(
+                    f"layer {name!r} divides its sums by {layer.divisor_override}; NIR's pooling divides by the size of "
+                    "the window or not at all (divisor_override=1)"
+                )
+            if any(padding) and not layer.count_include_pad:
+                raise UserError(
+                    f"layer {name!r} leaves the border out of its averages (count_include_pad=False), NIR's counts it"
+                )
+        sizes = np.array(kernel), np.array(stride), np.array(padding)
+        if is_sum:
+            return nir.SumPool2d(*sizes, metadata=facts)
+        if not self.ahead:  # no neurons behind that could be scaled instead
+            return nir.AvgPool2d(*sizes, metadata=facts)
+        self.gain *= window(layer)
+        return nir.SumPool2d(*sizes, metadata=in_order(facts, {"pool": "average"}))
 
     def readout(self, name: str, layer: nn.LI, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode:
         """Membranes are the output, so they stand in our units, whatever the dialect."""
@@ -106,9 +145,15 @@ class Maker:
         gain, self.gain = self.gain, 1
         ones = np.ones(shape, np.float64)
         if layer.beta == 1.0:
+            if self.offset is not None:
+                raise UserError(
+                    f"layer {self.adder!r} adds an offset in front of {name!r}, which does not leak (beta=1): NIR's I "
+                    "has no v_leak for it"
+                )
             return nir.I(r=ones / gain, metadata=facts)
         tau = ones * self.dialect.tau(layer.beta)
-        return nir.LI(tau=tau, r=ones / ((1.0 - layer.beta) * gain), v_leak=ones * 0, metadata=facts)
+        v_leak = ones * self.taken(shape) / (1.0 - layer.beta)
+        return nir.LI(tau=tau, r=ones / ((1.0 - layer.beta) * gain), v_leak=v_leak, metadata=facts)
 
     def spiking(self, name: str, layer: nn.Neurons, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode:
         p, gain = layer.constants, self.gain
@@ -119,10 +164,14 @@ class Maker:
         )
         self.neurons.append(layer)
         self.gain = 1
+        if self.offset is not None:
+            facts = in_order(facts, {"offset": "v_leak"})
+            self._check_offset(name, layer)
+        offset = self.taken(shape)
         if isinstance(layer, (nn.Synaptic, nn.RecurrentSynaptic)):
             return self._cuba(name, p, layer.alpha, shape, gain, facts)
         if p.beta < 1.0:
-            return self.dialect.lif(p, shape, gain, facts)
+            return self.dialect.lif(p, shape, gain, facts, offset)
         if not self.write_if:
             raise UserError(
                 f"the neurons {name!r} do not leak (beta=1): NIR's LIF would need an infinite time constant, and its "
@@ -131,6 +180,19 @@ class Maker:
             )
         ones = np.ones(shape, np.float64)
         return nir.IF(r=ones, v_threshold=ones * (p.threshold * gain), v_reset=ones * 0, metadata=facts)
+
+    def _check_offset(self, name: str, layer: nn.Neurons) -> None:
+        """Refuse an offset in front of neurons whose node has no place for it."""
+        begun = f"layer {self.adder!r} adds an offset in front of the neurons {name!r}, "
+        if isinstance(layer, (nn.Synaptic, nn.RecurrentSynaptic)):
+            raise UserError(f"{begun}whose synapses sum it up; v_leak of NIR's CubaLIF acts on the membrane alone")
+        if layer.constants.beta == 1.0:
+            raise UserError(f"{begun}which do not leak (beta=1): NIR's IF has no v_leak for it")
+        if not self.dialect.offsets:
+            raise UserError(
+                f"{begun}which is a v_leak in NIR: the dialect {self.dialect_name!r} is written with v_leak = 0, take "
+                "the default one"
+            )
 
     def _cuba(
         self, name: str, p: LIFParameters, alpha: float, shape: Shape, gain: int, facts: dict[str, Any]
@@ -156,28 +218,34 @@ def convolution(layer: nn.Conv2d, name: str, shape: Shape, gain: int) -> nir.Con
     """The node of a convolution; the bias ``gain`` times too large."""
     if layer.padding_mode != "zeros":
         raise UserError(f"layer {name!r} pads with {layer.padding_mode!r}, NIR only with zeros")
-    if isinstance(layer.padding, str):
-        raise UserError(f"layer {name!r} has padding={layer.padding!r}: give it as numbers for NIR")
-    if len(set(layer.kernel_size)) > 1 or layer.groups != 1:
-        raise UserError(
-            f"layer {name!r} has a kernel of {layer.kernel_size} in {layer.groups} groups; nir gets "
-            "the shapes right for square kernels in one group only"
-        )
     return nir.Conv2d(
         input_shape=shape[1:],
         weight=_array(layer.weight, name),
         stride=tuple(layer.stride),
-        padding=tuple(layer.padding),
+        padding=_padding(layer),
         dilation=tuple(layer.dilation),
-        groups=1,
+        groups=layer.groups,
         bias=bias(layer, name, gain),
     )
 
 
+def _padding(layer: nn.Conv2d) -> tuple[int, ...] | str:
+    """The padding in numbers, which more importers read; ``same`` where its two borders differ."""
+    if not isinstance(layer.padding, str):
+        return tuple(layer.padding)
+    if layer.padding == "valid":
+        return (0, 0)
+    total = [gap * (width - 1) for gap, width in zip(layer.dilation, layer.kernel_size, strict=True)]
+    return "same" if any(border % 2 for border in total) else tuple(border // 2 for border in total)
+
+
+TAKERS = (nn.Neurons, nn.LI, nn.Heaviside)
+"""Layers that end sums: what is behind them is in our units again."""
+
 _MAKERS: dict[type[torch.nn.Module], Callable[..., nir.NIRNode]] = {
     nn.Flatten: Maker.flatten, nn.FlattenAxes: Maker.flatten_axes, nn.Linear: Maker.linear, nn.Conv2d: Maker.conv,
     nn.Scale: Maker.scale, nn.AvgPool2d: Maker.pool, nn.LI: Maker.readout, nn.LIF: Maker.spiking,
-    nn.Synaptic: Maker.spiking, nn.RecurrentLIF: Maker.spiking, nn.RecurrentSynaptic: Maker.spiking,
+    nn.Heaviside: Maker.heaviside, nn.Synaptic: Maker.spiking, nn.RecurrentLIF: Maker.spiking, nn.RecurrentSynaptic: Maker.spiking,
 }  # fmt: skip
 
 

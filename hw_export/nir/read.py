@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from pathlib import Path
 
 import nir
@@ -11,12 +11,13 @@ import torch
 
 from hw_export.nir.assemble import Assembly
 from hw_export.nir.dialects import Scheme, dialect_of
-from hw_export.nir.document import Document, build_graph, read_document
+from hw_export.nir.document import Document, build_graph, copied, read_document
 from hw_export.nir.imported import ImportedNetwork
-from hw_export.nir.metadata import in_order, plain
+from hw_export.nir.metadata import check_integers, in_order, plain
 from hw_export.nir.migration import mend
 from hw_export.nir.reading import Integrators, Reading, Spikes
 from hw_export.nir.route import route
+from hw_export.nir.shapes import MOST
 from spikelfp.errors import DataError
 from spikelfp.functional.lif import Reset
 
@@ -28,7 +29,7 @@ def from_nir(
     reset: Reset | None = None,
     scheme: Scheme | None = None,
     spikes: Spikes = "single",
-    integrators: Integrators = "step",
+    integrators: Integrators | None = None,
     migrate: bool = False,
 ) -> ImportedNetwork:
     """The network of a NIR file, ours or another program's, or of a graph in memory; float32, for inference
@@ -56,17 +57,18 @@ def from_nir(
     """
     name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)
     document = read_document(source)
+    untouched = document
     if migrate:
+        document = copied(document)
         changes = mend(document, name)
         if changes:
             document["metadata"] = in_order(document["metadata"], {"migrated": "; ".join(changes)})
-    untouched = copy.deepcopy(document)
     try:
         metadata = plain(document["metadata"])
         reading = Reading(dialect_of(metadata), metadata, dt, reset, scheme, spikes, integrators)
         return _network(build_graph(document, name), name, reading)
     except DataError as error:
-        hint = "" if migrate else _hint(untouched, name)
+        hint = "" if migrate else _hint(copied(untouched), name)
         raise DataError(f"{error}{hint}") from None
 
 
@@ -77,9 +79,11 @@ def _network(graph: nir.NIRGraph, source: str, reading: Reading) -> ImportedNetw
         for ends, key, word in ((graph.inputs, "input_type", "input"), (graph.outputs, "output_type", "output"))
     )
     shape = tuple(int(size) for size in start)
-    if min(shape, default=1) < 1:
-        raise DataError(f"{source} takes an input of {list(shape)}")
-    assembly = Assembly(reading, torch.zeros(1, 1, *shape))
+    if math.prod(shape) > MOST:
+        raise DataError(f"{source} takes an input of {list(shape)}, more values a step than are read here")
+    if reading.dialect is not None:
+        check_integers(reading.metadata, f"{source}: ", "the graph")
+    assembly = Assembly(reading, shape)
     with torch.random.fork_rng(devices=[]):  # layers are made with random weights first
         for stop in stops:
             assembly.add(stop)
@@ -101,7 +105,7 @@ def _hint(document: Document, source: str) -> str:
     """Whether mending would change the file, for the end of an error."""
     try:
         changes = mend(document, source)
-    except Exception:  # a file so broken that it cannot be mended gets no hint
+    except DataError:  # a file that cannot be mended gets no hint
         return ""
     if not changes:
         return ""

@@ -10,7 +10,8 @@ import nir
 import numpy as np
 import torch
 
-from hw_export.nir.dialects import DT, Dialect, Scheme
+from hw_export.nir.dialects import DIALECTS, DT, Dialect, Scheme
+from hw_export.nir.metadata import check_dt, short
 from hw_export.nir.neurons import Constants, Step
 from spikelfp import nn
 from spikelfp.errors import DataError, UserError
@@ -34,12 +35,12 @@ class Reading:
     chosen_reset: Reset | None = None
     scheme: Scheme | None = None
     spikes: Spikes = "single"
-    integrators: Integrators = "step"
+    integrators: Integrators | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.dt is not None and not 0 < self.dt < math.inf:
-            raise UserError(f"the time step dt must be a finite number above 0, got {self.dt}")
+        if self.dt is not None:
+            self.dt = check_dt(self.dt)
         if self.chosen_reset is not None:
             check_name("reset", self.chosen_reset, get_args(Reset))
         if self.scheme is not None:
@@ -50,7 +51,14 @@ class Reading:
                     f"scheme={self.dialect.scheme!r}, not {self.scheme!r}"
                 )
         check_name("spikes", self.spikes, get_args(Spikes))
-        check_name("integrators", self.integrators, get_args(Integrators))
+        if self.integrators is not None:
+            check_name("integrators", self.integrators, get_args(Integrators))
+        named = self.metadata.get("dialect")
+        if named is not None and self.dialect is None and self.scheme is None:
+            raise DataError(
+                f"the graph is of dialect {short(named)}, which is not known here ({', '.join(sorted(DIALECTS))}): pass "
+                "scheme='euler' or 'exact', by which its time constants are meant"
+            )
 
     @property
     def used_scheme(self) -> Scheme:
@@ -62,8 +70,8 @@ class Reading:
         stated = metadata.get("dt", self.metadata.get("dt"))
         if stated is None:
             return DT if self.dt is None else self.dt
-        if self.dt is not None and not math.isclose(self.dt, float(stated), rel_tol=1e-9):
-            raise UserError(f"dt={self.dt:g} was asked for, but the file states dt = {float(stated):g}: leave dt out")
+        if self.dt is not None and not math.isclose(self.dt, stated, rel_tol=1e-9):
+            raise UserError(f"dt={self.dt:g} was asked for, but the file states dt = {stated:g}: leave dt out")
         return float(stated)
 
     def step(self, name: str, metadata: dict[str, Any], node: nir.NIRNode) -> Step:
@@ -79,20 +87,34 @@ class Reading:
                     "and the file names no time step: pass dt (dt=1 if they count steps)"
                 )
             self.note(f"the file names no time step: dt = {dt:g} s, as most NIR files are made for (argument dt)")
-        gain = 1.0
-        if not taus and self.dialect is None:
-            gain = 1.0 if self.integrators == "step" else dt
-            self.note(
-                "neurons without leak gain r I in a step, as in the simulators that write them (integrators='step')"
-                if self.integrators == "step"
-                else f"neurons without leak gain dt r I in a step of dt = {dt:g} (integrators='dt')"
-            )
-        return Step(dt, self.used_scheme, gain)
+        return Step(dt, self.used_scheme, 1.0 if taus else self._integrated(name, node, dt))
+
+    def _integrated(self, name: str, node: nir.NIRNode, dt: float) -> float:
+        """What ``v' = r I`` gains in a step, in units of ``r I``: 1, or ``dt``."""
+        if self.dialect is not None:
+            return 1.0
+        how, r = self.integrators, np.asarray(node.r, np.float64)
+        if how is None:  # one of the two makes r I the current itself, and that one is meant
+            if np.allclose(r, 1.0, rtol=1e-6, atol=0):
+                how = "step"
+            elif np.allclose(r * dt, 1.0, rtol=1e-6, atol=0):
+                how = "dt"
+            else:
+                raise DataError(
+                    f"the neurons {name!r} have r = {r.flat[0]:g} and no leak, and the file does not say whether a step "
+                    f"of dt = {dt:g} gains r I or dt r I: pass integrators='step' or integrators='dt'"
+                )
+        self.note(
+            "neurons without leak gain r I in a step, as in the simulators that write them (integrators='step')"
+            if how == "step"
+            else f"neurons without leak gain dt r I in a step of dt = {dt:g} (integrators='dt')"
+        )
+        return 1.0 if how == "step" else dt
 
     def reset(self, name: str, node: nir.NIRNode, metadata: dict[str, Any]) -> Reset:
         """``reset`` of the node, of the graph, the argument, or ``zero``, which is NIR's own."""
         stated = metadata.get("reset", self.metadata.get("reset"))
-        if stated in get_args(Reset):
+        if isinstance(stated, str) and stated in get_args(Reset):
             if self.chosen_reset not in (None, stated):
                 raise UserError(
                     f"reset={self.chosen_reset!r} was asked for, but the file states reset = {stated!r} for the "
@@ -100,7 +122,7 @@ class Reading:
                 )
             reset: Reset = stated  # type: ignore[assignment]
         elif stated is not None and self.chosen_reset is None:
-            raise DataError(f"the metadata of {name!r} say reset = {stated!r}, which is not known here: pass reset")
+            raise DataError(f"the metadata of {name!r} say reset = {short(stated)}, which is not known here: pass reset")
         elif self.chosen_reset is None:
             self.note("the file names no way of reset: spikes reset to v_reset, NIR's own equation (argument reset)")
             reset = "zero"

@@ -33,6 +33,7 @@ def route(graph: nir.NIRGraph, source: str) -> list[Stop]:
     inputs, outputs = ([n for n, node in nodes.items() if isinstance(node, kind)] for kind in (nir.Input, nir.Output))
     if len(inputs) != 1 or len(outputs) != 1:
         raise DataError(f"{source} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
+    _check_ends(edges, inputs[0], outputs[0], source)
     after: dict[str, list[str]] = defaultdict(list)
     before: dict[str, list[str]] = defaultdict(list)
     for start, end in edges:
@@ -67,14 +68,29 @@ def opened(graph: nir.NIRGraph, source: str) -> tuple[dict[str, nir.NIRNode], li
         if [len(end) for end in ends] != [1, 1]:
             raise DataError(f"{source}: the subgraph {name!r} has not one input and one output")
         (first,), (last,) = ends
+        _check_ends(inner_edges, first, last, f"{source}, subgraph {name!r}")
+        if (first, last) in inner_edges:
+            raise DataError(f"{source}: the subgraph {name!r} hands its input straight to its output: leave it out")
         del nodes[name]
-        nodes |= {f"{name}.{n}": part for n, part in inner.items() if n not in (first, last)}
+        parts = {f"{name}.{n}": part for n, part in inner.items() if n not in (first, last)}
+        clash = sorted(set(parts) & set(nodes))
+        if clash:
+            raise DataError(f"{source} has two nodes {clash[0]!r}, one of them in the subgraph {name!r}: rename one")
+        nodes |= parts
         outer = [(name if a == name else a, b) for a, b in edges]
         firsts = [f"{name}.{b}" for a, b in inner_edges if a == first]
         lasts = [f"{name}.{a}" for a, b in inner_edges if b == last]
         edges = [(f"{name}.{a}", f"{name}.{b}") for a, b in inner_edges if a != first and b != last]
         edges += _joined(outer, name, firsts, lasts)
     return nodes, edges
+
+
+def _check_ends(edges: Iterable[tuple[str, str]], first: str, last: str, source: str) -> None:
+    for start, end in edges:
+        if end == first or start == last:
+            raise DataError(
+                f"{source} has an edge from {start!r} to {end!r}: none leads into an Input or out of an Output"
+            )
 
 
 def _joined(edges: Iterable[tuple[str, str]], name: str, firsts: list[str], lasts: list[str]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_export.nir.document import Document
+from hw_export.nir.schema import Document
 from spikelfp.errors import DataError
 
 Shape = tuple[int, ...]
@@ -27,6 +27,45 @@ NEURONS = {
 """Nodes that treat every element by itself, and the parameters that have its shape."""
 
 
+MOST = 2**28
+"""Values of one sample at one step that any node may give; more is a mistake, or made to fill the memory."""
+
+
+def passed(name: str, node: Document, shape: Shape) -> Shape:
+    """Carry ``shape`` through a node, after a check against what the node says it takes.
+
+    Raises:
+        DataError: where parameters, an ``input_shape`` or an ``input_type`` are of another shape than what arrives, and
+            for more than :data:`MOST` values.
+    """
+    kind = str(node["type"])
+    if kind in NEURONS:
+        own = np.asarray(node[NEURONS[kind][-1]]).shape
+        if own != shape:
+            raise DataError(
+                f"the parameters of the {kind} {name!r} have shape {list(own)}, an input of {list(shape)} arrives there"
+            )
+    said, arrives = {
+        "Conv1d": (node.get("input_shape"), shape[1:]),
+        "Conv2d": (node.get("input_shape"), shape[1:]),
+        "Flatten": (node.get("input_type"), shape),
+    }.get(kind, (None, shape))
+    if said is not None and not np.array_equal(np.atleast_1d(said), arrives):
+        raise DataError(f"{name!r} is made for an input of {np.asarray(said).tolist()}, {list(arrives)} arrives there")
+    made = output_shape(name, node, shape)
+    if math.prod(made) > MOST:
+        raise DataError(f"the {kind} {name!r} gives {list(made)} values a step, more than is read here")
+    return made
+
+
+def fields(node: Any) -> Document:
+    """The fields of one of nir's nodes, as they are in a file."""
+    found = {"type": type(node).__name__, **vars(node)}
+    if isinstance(found.get("input_type"), dict):
+        found["input_type"] = found["input_type"].get("input")
+    return found
+
+
 def output_shape(name: str, node: Document, shape: Shape) -> Shape:
     """What ``node`` makes of an input of ``shape``; :class:`~spikelfp.errors.DataError` if it does not take it."""
     kind = str(node["type"])
@@ -39,7 +78,7 @@ def output_shape(name: str, node: Document, shape: Shape) -> Shape:
     except (ValueError, IndexError):
         made = None
     if made is None or min(made, default=1) < 1:
-        raise DataError(f"the {kind} {name!r} does not take an input of {shape}")
+        raise DataError(f"the {kind} {name!r} does not take an input of {list(shape)}")
     return made
 
 
@@ -80,7 +119,10 @@ def _conv(axes: int) -> Callable[[Document, Shape], Shape | None]:
 def _pool(node: Document, shape: Shape) -> Shape | None:
     if len(shape) != 3:
         return None
-    return (shape[0], *_windows(shape[1:], pair(node["kernel_size"]), node["stride"], node["padding"], 1))
+    kernel, padding = pair(node["kernel_size"]), pair(node["padding"])
+    if any(2 * border > width for border, width in zip(padding, kernel, strict=True)):
+        return None  # a window could lie in the border alone, which torch does not pool
+    return (shape[0], *_windows(shape[1:], kernel, node["stride"], padding, 1))
 
 
 def _windows(sizes: Sequence[int], kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> Shape:

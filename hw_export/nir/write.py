@@ -16,13 +16,17 @@ from torch import Tensor
 
 from hw_export.chain import leaves
 from hw_export.nir.dialects import DIALECTS
+from hw_export.nir.document import reason
 from hw_export.nir.imported import ImportedNetwork, kept_metadata, kept_names
 from hw_export.nir.metadata import in_order
-from hw_export.nir.nodes import Maker
+from hw_export.nir.nodes import TAKERS, Maker
 from hw_export.quantize import QuantizedNetwork
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.files import write_whole
+
+READ_WITH = "nir.read(path, type_check=False)"
+"""In the metadata of graphs that nir 1.0 itself would refuse: it gets the shapes of some nodes wrong."""
 
 
 def to_nir(
@@ -64,37 +68,55 @@ def to_nir(
     """
     layers = leaves(net)
     maker = Maker(DIALECTS[dialect], dialect, write_if)
-    if input_shape is None and isinstance(net, ImportedNetwork):
-        input_shape = net.input_shape or None
-    shape = _input_shape(layers, input_shape)
+    if input_shape is None and isinstance(net, ImportedNetwork) and net.input_shape:
+        shape = tuple(net.input_shape)
+    else:
+        shape = _input_shape(layers, input_shape)
     names = _node_names(net, layers)
     quantized = _quantization(net)
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(shape))}
     edges: list[tuple[str, str]] = []
-    sample, last = torch.zeros(1, 1, *shape), "input"
-    for name, layer in layers:
-        shape, gain = tuple(sample.shape[2:]), maker.gain
+    sample, last, odd = torch.zeros(1, 1, *shape), "input", False
+    ends = max((index for index, (_, layer) in enumerate(layers) if isinstance(layer, TAKERS)), default=-1)
+    for index, (name, layer) in enumerate(layers):
+        shape, gain, maker.ahead = tuple(sample.shape[2:]), maker.gain, index < ends
         node = maker.node(name, layer, shape, in_order(kept_metadata(net, name), quantized.get(name, {})))
+        sample = _behind(name, layer, sample)
         if node is not None:
             nodes[names[name]] = node
+            odd |= _type(node, shape, tuple(sample.shape[2:]))
             edges.append((last, names[name]))
             last = names[name]
             if isinstance(layer, nn.RecurrentLIF):
                 back = f"{last}_recurrent"
                 nodes[back] = maker.feedback(name, layer, shape, gain)
+                odd |= _type(nodes[back], shape, shape)
                 edges += [(last, back), (back, last)]
-        sample = _behind(name, layer, sample)
-    if not maker.neurons:
-        raise UserError("the network has no LIF neurons: NIR is for spiking networks")
-    if maker.gain != 1:
-        raise UserError("the network ends in average pooling without neurons behind it, which NIR readers disagree on")
+    if maker.offset is not None:
+        raise maker.stranded()
     nodes["output"] = nir.Output(np.array(sample.shape[2:]))
-    graph = nir.NIRGraph(nodes, [*edges, (last, "output")], metadata=_metadata(net, maker))
+    metadata = _metadata(net, maker) | ({"read_with": READ_WITH} if odd else {})
+    graph = nir.NIRGraph(nodes, [*edges, (last, "output")], metadata=in_order(metadata), type_check=False)
     if path is not None:
         buffer = io.BytesIO()
-        nir.write(buffer, graph)
+        try:
+            nir.write(buffer, graph)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the metadata of the network cannot be written to HDF5: {reason(error)}") from None
         write_whole(path, lambda file: file.write(buffer.getvalue()))
     return graph
+
+
+def _type(node: nir.NIRNode, shape: tuple[int, ...], behind: tuple[int, ...]) -> bool:
+    """Tell ``node`` the shapes it takes and gives; whether nir takes it for one of other shapes."""
+    ours = {"input": np.array(shape)}, {"output": np.array(behind)}
+    theirs = node.input_type, node.output_type
+    node.input_type, node.output_type = ours
+    return any(
+        value is not None and not np.array_equal(value, mine[key])
+        for said, mine in zip(theirs, ours, strict=True)
+        for key, value in said.items()
+    )
 
 
 def _node_names(net: torch.nn.Module, layers: list[tuple[str, torch.nn.Module]]) -> dict[str, str]:
@@ -124,7 +146,7 @@ def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
 
 def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:
     facts: dict[str, Any] = {"dialect": maker.dialect_name, "dt": maker.dialect.dt, "threshold_op": ">"}
-    for key in ("beta", "reset"):
+    for key in ("beta", "reset") if maker.neurons else ():
         values = {getattr(neurons, key) for neurons in maker.neurons}
         facts[key] = values.pop() if len(values) == 1 else "see nodes"
     if isinstance(net, QuantizedNetwork) and net.bits is not None:
@@ -154,8 +176,10 @@ def _input_shape(layers: list[tuple[str, torch.nn.Module]], given: Sequence[int]
         elif not isinstance(layer, nn.Dropout):
             break
     else:
-        raise UserError("the network has no layer that NIR could hold")
+        raise UserError("the network has no layer that a file could hold")
     if isinstance(layer, nn.Linear):
+        if shape is not None and not flat and shape[-1:] == (layer.in_features,):
+            return shape if math.prod(shape) > layer.in_features else (layer.in_features,)
         if shape is not None and math.prod(shape) != layer.in_features:
             raise ShapeError(
                 f"the network takes {layer.in_features} inputs, input_shape {shape} has {math.prod(shape)}"

@@ -12,6 +12,7 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import IntegerNetwork
+from hw_export.integer.run import Run
 from hw_export.quantize import QuantizedNetwork
 from hw_export.targets.checks.limits import Decays, Limit, Resets
 from hw_export.targets.checks.notes import notes_of
@@ -115,6 +116,28 @@ class Chip(Target):
     def notes(self, network: IntegerNetwork) -> list[str]:
         """What a network, not adapted yet, does differently on the chip."""
         return notes_of(self.adapt(network), self.arithmetic)
+
+    def addresses(self, network: IntegerNetwork) -> dict[str, range]:
+        """The addresses of each layer's neurons on the chip's output bus; empty where neurons have no such number."""
+        return {}
+
+    def outdated(self, folder: Path) -> str:
+        """Why the files in ``folder``, though their numbers are right, should be written again; empty: no reason."""
+        return ""
+
+    def write_samples(self, network: IntegerNetwork, inputs: torch.Tensor, run: Run, folder: Path) -> dict[str, Any]:
+        """Write what a board needs, beyond the chip's files in ``folder``, to be sent samples; by default nothing.
+
+        Args:
+            network: as it was read from the chip's files.
+            inputs: whole numbers ``[T, B, …]``.
+            run: what the chip makes of them.
+            folder: of the export.
+
+        Returns:
+            More for what the manifest says of the chip.
+        """
+        return {}
 
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
         """Write the chip's files and ``network.yaml``; refused, before anything is written, what does not fit."""

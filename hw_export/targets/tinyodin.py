@@ -13,16 +13,19 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Dense, IntegerNetwork
+from hw_export.integer.run import Run
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.checks.limits import Biases, Blocks, Kinds, Limit, Thresholds, Weights
 from hw_export.targets.checks.violation import Violation, above
 from hw_export.targets.files import tinyodin_map as chip
 from hw_export.targets.files.outline import check_codes, code_of, rebuild
+from hw_export.targets.files.tinyodin_events import INPUTS, Core, facts_of, text_of
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
 
-FILE = "tinyodin.spi"
+FILE, CLEAR_FILE, EVENTS_FILE = "tinyodin.spi", "clear.spi", "samples.events"
 START = chip.register_write(chip.GATE_ACTIVITY, 0)
+OPEN = "while the core is idle: stop the network and open the memories"
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,14 @@ class Rows(Limit):
 
 class TinyOdin(Chip):
     """``tinyodin.spi``: one SPI write a line, in the order to be sent, ``AAAAA DDDDD`` in hexadecimal: 20 bits of
-    address and 20 of data (:mod:`hw_export.targets.files.tinyodin_map`); ``#`` starts a comment.
+    address and 20 of data (:mod:`hw_export.targets.files.tinyodin_map`); ``#`` starts a comment. ``clear.spi``: the
+    writes that set all membranes to 0, for a reset leaves them. ``samples.events``: the samples as they are sent, with
+    the spikes that come back (:mod:`hw_export.targets.files.tinyodin_events`).
 
     Rows 0 … are the inputs, then the neurons layer by layer. An input is a row of the crossbar whose neuron is
-    disabled: its events are sent to the chip as those of that neuron. After the events of a step the chip is sent a
-    time reference of all neurons, which is the leak. A layer has one threshold, and one leak made from it.
+    disabled: its events are sent to the chip as those of that neuron. When the queue has drained after the events of a
+    step the chip is sent a time reference of all neurons, which is the leak. A layer has one threshold, and one leak
+    made from it.
     """
 
     name = "tinyodin"
@@ -56,7 +62,9 @@ class TinyOdin(Chip):
         "ChFrenkel/tinyODIN doc/README.md: SPI bus, memories, neuron and synapse words, registers",
         "ChFrenkel/tinyODIN lif_neuron.v: 12-bit saturating state, spike at >= threshold, leak toward 0",
     )
-    arithmetic = Arithmetic(12, decay="linear", decay_bits=7, fires=">=", resets=frozenset({"zero"}), by_event=True)
+    arithmetic = Arithmetic(
+        12, decay="linear", decay_bits=7, fires=">=", resets=frozenset({"zero"}), by_event=True, crossbar=True
+    )
     limits = (
         Kinds((Dense,)),
         Blocks(),
@@ -84,22 +92,30 @@ class TinyOdin(Chip):
     def write_network(self, network: IntegerNetwork, folder: Path) -> None:
         codes = self.prepare(network)
         last = len(codes["neurons"]) - 1
-        lines = [
-            "# stop the network and open the memories",
-            _line(chip.register_write(chip.GATE_ACTIVITY, 1)),
-            "# spikes go round in the network, and out as they are made; the last row in use",
-            _line(chip.register_write(chip.OPEN_LOOP, 0)),
-            _line(chip.register_write(chip.AER_SOURCE, 0)),
-            _line(chip.register_write(chip.MAX_NEURON, last)),
-            "# neurons",
+        words = [
+            chip.Write(chip.neuron_address(neuron, byte), 0, word >> 8 * byte & 0xFF)
+            for neuron, word in enumerate(codes["neurons"].tolist())
+            for byte in range(4)
         ]
-        for neuron, word in enumerate(codes["neurons"].tolist()):
-            lines += [_line(chip.Write(chip.neuron_address(neuron, b), 0, word >> 8 * b & 0xFF)) for b in range(4)]
-        lines.append("# synapses, row by row")
-        for pre, row in enumerate(codes["synapses"].tolist()):
-            lines += [_line(write) for write in chip.synapse_bytes(pre, row)]
-        lines += ["# close the memories and start", _line(START)]
+        synapses = [
+            write for pre, row in enumerate(codes["synapses"].tolist()) for write in chip.synapse_bytes(pre, row)
+        ]
+        registers = [chip.register_write(chip.AER_SOURCE, 0), chip.register_write(chip.MAX_NEURON, last)]
+        lines = [
+            *chip.spi_lines(f"{OPEN}; spikes of writes stay out of the queue", chip.open_memories()),
+            *chip.spi_lines("spikes leave as they are made; the last row in use", registers),
+            *chip.spi_lines("neurons", words),
+            *chip.spi_lines("synapses, row by row", synapses),
+            *chip.spi_lines("spikes go round in the network; close the memories and start", chip.close_memories()),
+        ]
         write_text(folder / FILE, "\n".join(lines) + "\n")
+        membranes = chip.clear_membranes(range(math.prod(network.input_shape), last + 1))
+        lines = [
+            *chip.spi_lines(f"before each sample, {OPEN}", chip.open_memories()),
+            *chip.spi_lines("membranes to 0: byte 0, and half of byte 1", membranes),
+            *chip.spi_lines("close the memories and go on", chip.close_memories()),
+        ]
+        write_text(folder / CLEAR_FILE, "\n".join(lines) + "\n")
 
     def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
         neurons, synapses = memories(_writes(folder / FILE))
@@ -129,7 +145,43 @@ class TinyOdin(Chip):
         notes = super().notes(network)
         if network.input_scale > 1:
             notes.append(f"an input x is x events of its row, up to {network.input_scale} in a step")
-        return [*notes, "its queue holds 128 events: send the inputs of a step as fast as it takes them, not faster"]
+        return [
+            *notes,
+            "a time reference overtakes the queue: send it when the queue has drained (samples.events has the cycles)",
+        ]
+
+    def addresses(self, network: IntegerNetwork) -> dict[str, range]:
+        first, found = math.prod(network.input_shape), {}
+        for layer in network.neurons:
+            size = math.prod(network.shape_of(layer))
+            found[layer.name] = range(first, first + size)
+            first += size
+        return found
+
+    def outdated(self, folder: Path) -> str:
+        open_loop = 0
+        for address, _, byte in _writes(folder / FILE):
+            if address == chip.OPEN_LOOP:
+                open_loop = byte & 1
+            elif address & ~0xFFFF == chip.WRITE | chip.NEURON_MEMORY and not open_loop:
+                return f"{FILE} writes neurons in closed loop, which makes a core send false events: build it again"
+        return ""
+
+    def write_samples(self, network: IntegerNetwork, inputs: torch.Tensor, run: Run, folder: Path) -> dict[str, Any]:
+        """``samples.events``, and what it says of queue and time.
+
+        Raises:
+            UserError: if a single event of an input fills the queue beyond its 128 entries.
+        """
+        rows = {INPUTS: range(math.prod(network.input_shape)), **self.addresses(network)}
+        spikes = torch.cat([each.flatten(2) for each in run.spikes.values()], 2)
+        core = Core(*memories(_writes(folder / FILE)), rows=1 + max(place[-1] for place in rows.values()))
+        found = [core.play(sample.numpy()) for sample in inputs.flatten(2).transpose(0, 1).to(torch.int64)]
+        own = [one.counts[:, len(rows[INPUTS]) :] for one in found]
+        if not np.array_equal(np.stack(own, 1), spikes.numpy()):
+            raise DataError(f"{folder / FILE} does not give the spikes of the arithmetic: report this as a fault")
+        write_text(folder / EVENTS_FILE, text_of(found, rows))
+        return facts_of(found, rows)
 
 
 def memories(writes: Sequence[chip.Write]) -> tuple[np.ndarray, np.ndarray]:
@@ -148,10 +200,6 @@ def memories(writes: Sequence[chip.Write]) -> tuple[np.ndarray, np.ndarray]:
         cells[place] = cells[place] & mask | byte & ~mask & 0xFF
     halves = np.stack([synapses & 0xF, synapses >> 4], -1).reshape(chip.NEURONS, chip.NEURONS).astype(np.int8)
     return neurons.view("<u4")[:, 0], np.where(halves > 7, halves - 16, halves).astype(np.int8)
-
-
-def _line(write: chip.Write) -> str:
-    return f"{write.address:05x} {write.data:05x}"
 
 
 def _writes(path: Path) -> list[chip.Write]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hw_export.updates.framing import MAGIC, PREFIX
@@ -15,10 +15,12 @@ from hw_export.updates.grids import BITS
 from hw_export.updates.image_file import load_image, save_image
 from hw_export.updates.online import ONLINE_LR, record_run
 from hw_export.updates.replay import replay
+from hw_export.updates.spi_file import SPI_TITLE, write_spi
 from hw_export.updates.summary import Summary, inspect
 from spikelfp.command import OK, new_app, print_json
 from spikelfp.errors import UserError
 from spikelfp.quantized.scale import CLIPS
+from spikelfp.terminal import Terminal, say
 from spikelfp.training.optimizer import optimizers
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -92,18 +94,18 @@ def record_command(
         seed=seed,
         overwrite=overwrite,
     )
-    print(
+    say(
         f"accuracy {done['accuracy_before']:.4f} before, {done['accuracy_after']:.4f} after {done['steps']} steps, "
         f"{done['accuracy_of_integers']:.4f} with the integers that were streamed"
     )
     each = 1e3 / done["steps"]
-    print(
+    say(
         f"a step: {done['seconds_training'] * each:.2f} ms of training, "
         f"{done['seconds_recording'] * each:.2f} ms of recording"
     )
     summary = inspect(out)
     _show(summary)
-    print(f"stream: {out}")
+    say(f"stream: {out}")
     if as_json:
         print_json({**summary.as_dict(), **done})
     return OK
@@ -125,7 +127,7 @@ def inspect_command(
         from hw_export.updates.plot import save_plot  # matplotlib takes longer to import than most streams to read
 
         save_plot(summary, plot)
-        print(f"plot: {plot}")
+        say(f"plot: {plot}")
     if as_json:
         print_json({**summary.as_dict(), "stream": stream, "plot": plot})
     return OK
@@ -147,8 +149,8 @@ def replay_command(
     save_image(out, image)
     digest = image.digest().hex()
     for note in image.notes:
-        print(f"note: {note}")
-    print(f"image of step {image.step}, {image.nbytes:,} bytes, digest {digest[:16]}…: {out}")
+        say(f"note: {note}")
+    say(f"image of step {image.step}, {image.nbytes:,} bytes, digest {digest[:16]}…: {out}")
     if as_json:
         print_json(
             {"out": out, "step": image.step, "bytes": image.nbytes, "digest": digest, "notes": list(image.notes)}
@@ -156,16 +158,45 @@ def replay_command(
     return OK
 
 
-def _refuse_to_replace(path: str, overwrite: bool, keep: Sequence[str] = ()) -> None:
-    """Nothing but a stream or an image is replaced, and not one of ``keep``, which are about to be read."""
+@updates_app.command("spi")
+def spi_command(
+    stream: Stream,
+    out: Annotated[str, typer.Option(metavar="FILE", help="file to write the SPI writes to")],
+    base: Base = None,
+    whole: Annotated[bool, typer.Option("--image/--frames", help="begin with all weights of the base image")] = True,
+    upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="refuse a stream that was cut or not closed")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file of SPI writes")] = False,
+    as_json: Json = False,
+) -> int:
+    """Write a stream as the SPI writes that bring its frames into a tinyODIN chip."""
+    kept = [stream] if base is None else [stream, base]
+    _refuse_to_replace(out, overwrite, keep=kept, begins=SPI_TITLE.encode(), what="file of SPI writes")
+    done = write_spi(stream, out, None if base is None else load_image(base), upto, whole=whole, strict=strict)
+    for note in done.notes:
+        say(f"note: {note}")
+    say(f"{done.frames} frames up to step {done.step}, {done.writes} weight writes in {done.openings} openings: {out}")
+    if as_json:
+        print_json({"out": out, **asdict(done)})
+    return OK
+
+
+def _refuse_to_replace(
+    path: str,
+    overwrite: bool,
+    keep: Sequence[str] = (),
+    begins: bytes = MAGIC + PREFIX,
+    what: str = "stream and no image",
+) -> None:
+    """Nothing but what ``begins`` as a stream or an image is replaced, and not one of ``keep``, which will be read."""
     if not Path(path).exists():
         return
     if not overwrite:
         raise UserError(f"{path} exists already: replace it with --overwrite, or name another --out")
     if any(Path(one).exists() and Path(path).samefile(one) for one in keep):
         raise UserError(f"{path} is what is to be read, so it is not overwritten: name another --out")
-    if not _begins_with(path, MAGIC + PREFIX):
-        raise UserError(f"{path} is no stream and no image, so it is not overwritten: name another --out")
+    if not _begins_with(path, begins):
+        raise UserError(f"{path} is no {what}, so it is not overwritten: name another --out")
 
 
 def _begins_with(path: str, wanted: bytes) -> bool:
@@ -181,16 +212,16 @@ def _show(summary: Summary) -> None:
     for p in summary.parameters:
         ends = "-" if p.saturated_last is None else f"{p.saturated_first} → {p.saturated_last}"
         table.add_row(p.name, str(p.elements), str(p.bits), str(p.changes), f"{p.density:.4%}", ends)
-    Console().print(table)
-    print(
+    Terminal().print(table)
+    say(
         f"steps {summary.first_step} to {summary.first_step + summary.steps}, {summary.frames} frames of "
         f"{summary.mean_frame_bytes:,.0f} bytes on average; density {summary.density:.4%}, at most "
         f"{summary.largest_density:.4%}"
     )
     if summary.share_of_dense is not None:
-        print(
+        say(
             f"{summary.bytes:,} bytes, {summary.header_bytes:,} of them the header: {summary.share_of_dense:.3%} of "
             f"{summary.looks} dense images ({summary.dense_bytes:,} bytes)"
         )
     for note in summary.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")

@@ -66,6 +66,14 @@ class Change:
     values: NDArray[np.int32]
 
 
+def changes_of(image: IntegerImage) -> tuple[Change, ...]:
+    """A whole image as the changes that write it."""
+    return tuple(
+        Change(p.name, np.arange(p.size, dtype=np.int64), image.arrays[p.name].reshape(-1).astype(np.int32))
+        for p in image.parameters
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """All changes since the frame before. step: steps of training behind them. sequence, size: set when it is read."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_export.updates.content import Frame, Header
+from hw_export.updates.content import Change, Frame, Header, changes_of
 from hw_export.updates.decoder import Decoder, read_events
-from hw_export.updates.image import IntegerImage
+from hw_export.updates.image import IntegerImage, Parameter
 from hw_export.updates.replay import base_of
 from spikelfp.errors import UserError
 
@@ -22,6 +22,17 @@ class Target(Protocol):
 
     def write(self, parameter: str, indices: NDArray[np.int64], values: NDArray[np.int32]) -> object:
         """Set elements of ``parameter``, counted in row-major order, to ``values``."""
+
+
+@runtime_checkable
+class FrameTarget(Protocol):
+    """A target of whole frames, like a chip that must be stopped for each (:class:`~hw_export.updates.SpiWriter`)."""
+
+    def begin(self, parameters: Sequence[Parameter]) -> object:
+        """Get ready for frames of these parameters; called once, when the header of the stream was read."""
+
+    def write_frame(self, step: int, changes: Sequence[Change]) -> object:
+        """Set the elements of ``changes``, those of ``step``: of all parameters the base image, then frame by frame."""
 
 
 class Follower:
@@ -35,7 +46,12 @@ class Follower:
     """
 
     def __init__(
-        self, path: str | Path, target: Target, *, base: IntegerImage | None = None, write_base: bool = True
+        self,
+        path: str | Path,
+        target: Target | FrameTarget,
+        *,
+        base: IntegerImage | None = None,
+        write_base: bool = True,
     ) -> None:
         self.path, self.target, self.base, self.write_base = Path(path), target, base, write_base
         self._decoder = Decoder(str(path))
@@ -56,23 +72,29 @@ class Follower:
             if isinstance(event, Header):
                 self._begin(event)
             elif isinstance(event, Frame):
-                for change in event.changes:
-                    self.target.write(change.parameter, change.indices, change.values)
+                self._write(event.step, event.changes)
                 yield event
 
     def _begin(self, header: Header) -> None:
+        if isinstance(self.target, FrameTarget):
+            self.target.begin(header.parameters)
         if not self.write_base and self.base is None:
             return
         image = base_of(header, self.base, str(self.path))
         if self.write_base:
-            for p in image.parameters:
-                values = image.arrays[p.name].reshape(-1).astype(np.int32)
-                self.target.write(p.name, np.arange(p.size, dtype=np.int64), values)
+            self._write(image.step, changes_of(image))
+
+    def _write(self, step: int, changes: Sequence[Change]) -> None:
+        if isinstance(self.target, FrameTarget):
+            self.target.write_frame(step, changes)
+            return
+        for change in changes:
+            self.target.write(change.parameter, change.indices, change.values)
 
 
 def follow(
     path: str | Path,
-    target: Target,
+    target: Target | FrameTarget,
     *,
     base: IntegerImage | None = None,
     write_base: bool = True,

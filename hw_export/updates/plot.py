@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
@@ -15,9 +13,13 @@ from numpy.typing import NDArray
 from hw_export.updates.summary import Summary
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
-from spikelfp.report.theme import LIGHT, MEDIUM, PIXELS_PER_INCH, SMALL, clean, new_figure, place
+from spikelfp.report.plots.parts import short
+from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, clean, new_figure, place, png
 
 WIDTH, PANEL, GAP, TOP, LEFT, RIGHT = 900, 180, 66, 40, 76, 170
+LONGEST = 24
+"""Characters of a parameter's name beside the panels."""
+
 BINS = 120
 """Points of a line; each is a mean over the looks it stands for."""
 
@@ -44,12 +46,14 @@ def draw(summary: Summary) -> Figure:
     for index, p in enumerate(weights):
         colour, style = COLOURS[index % len(COLOURS)], STYLES[index // len(COLOURS) % len(STYLES)]
         changed = _binned(looks, summary.series.changes[p.name], edges) / p.elements
-        axes[0].plot(centres, np.where(changed > 0, changed, np.nan), style, color=colour, linewidth=1.6, label=p.name)
+        axes[0].plot(centres, np.where(changed > 0, changed, np.nan), style, color=colour, linewidth=1.6)
         if panels == 3:
             share = summary.series.saturated[p.name] / p.elements
             axes[2].step(summary.series.step, share, style, where="post", color=colour, linewidth=1.6)
     axes[0].set_yscale("log")
-    axes[0].legend(
+    legend = axes[0].legend(
+        axes[0].lines,
+        ["·"] * len(weights),  # matplotlib leaves out names that begin with _
         loc="upper left",
         bbox_to_anchor=(1.02, 1.02),
         frameon=False,
@@ -57,6 +61,8 @@ def draw(summary: Summary) -> Figure:
         labelcolor=LIGHT.ink,
         handlelength=1.8,
     )
+    for text, p in zip(legend.get_texts(), weights, strict=True):
+        text.set_text(short(p.name, LONGEST))
     cost = _binned(looks, summary.series.size, edges) / summary.image_bytes
     axes[1].plot(centres, cost, color=LIGHT.ink, linewidth=1.6)
     axes[1].set_ylim(bottom=0)
@@ -79,11 +85,8 @@ def draw(summary: Summary) -> Figure:
 
 def save_plot(summary: Summary, path: str | Path) -> None:
     """:func:`draw` as a PNG file, whole or not at all."""
-    figure = draw(summary)
-    FigureCanvasAgg(figure)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=2 * PIXELS_PER_INCH, facecolor=LIGHT.paper, metadata={"Software": None})
-    write_whole(path, lambda file: file.write(out.getvalue()))
+    content = png(draw(summary), sharpness=2, paper=LIGHT.paper)
+    write_whole(path, lambda file: file.write(content))
 
 
 def _panel(figure: Figure, index: int) -> Axes:

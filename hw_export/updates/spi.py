@@ -6,12 +6,14 @@ coded.
 
 An SPI transaction is 40 bits, the highest first: 20 bits of address, then 20 of data. Bits that are 1 in the mask stay
 as they are: ``stored = (byte & ~mask) | (stored & mask)``. The memories can be reached while SPI_GATE_ACTIVITY,
-configuration register 0, is 1, which also holds the network still.
+configuration register 0, is 1, which also holds the network still. It may become 1 **only while the core is idle**: the
+gate does not wait for an event that is being worked on, and what that event should write to neurons is replaced by what
+SPI wrote last. Idle: nothing in the queue, no time reference at work, no output waiting for its acknowledge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,7 +29,7 @@ from hw_export.targets.files.tinyodin_map import (
     synapse_address,
     synapse_bits,
 )
-from hw_export.updates.content import Change
+from hw_export.updates.content import Change, changes_of
 from hw_export.updates.image import IntegerImage, Parameter
 from spikelfp.errors import UserError
 
@@ -54,7 +56,10 @@ class SpiWrites:
 
 
 def gate(held: bool) -> SpiWrites:
-    """The write to SPI_GATE_ACTIVITY that opens the memories to SPI and holds the network still, or lets it go on."""
+    """The write to SPI_GATE_ACTIVITY that opens the memories to SPI and holds the network still, or lets it go on.
+
+    Open it only while the core is idle (see above): an event in flight leaves other membranes and thresholds behind.
+    """
     address, mask, byte = register_write(GATE_ACTIVITY, int(held))
     return SpiWrites(np.array([address], np.uint32), np.array([mask], np.uint8), np.array([byte], np.uint8))
 
@@ -69,7 +74,7 @@ class _Layer:
     post: int
 
 
-class TinyOdin:
+class SpiLayout:
     """Where the dense layers of a network lie on the chip: the inputs first, then the neurons, layer after layer.
 
     parameters: of a stream or an image, ``<layer>.weight`` ``[out, in]`` in the order they run, of at most 4 bits.
@@ -111,11 +116,7 @@ class TinyOdin:
 
     def image(self, image: IntegerImage) -> SpiWrites:
         """The writes that bring a whole image onto the chip; synapses between other neurons are not touched."""
-        whole = (
-            Change(p.name, np.arange(p.size, dtype=np.int64), image.arrays[p.name].reshape(-1).astype(np.int32))
-            for p in image.parameters
-        )
-        return self.writes(whole)
+        return self.writes(changes_of(image))
 
     def writes(self, changes: Iterable[Change]) -> SpiWrites:
         """The writes of the changes of a frame, at rising addresses; two synapses in one byte take one write."""
@@ -136,6 +137,39 @@ class TinyOdin:
         if not value:
             return SpiWrites(np.zeros(0, np.uint32), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
         return _merged(np.concatenate(pre), np.concatenate(post), np.concatenate(value))
+
+
+class SpiWriter:
+    """A target of :func:`~hw_export.updates.follow` that sends each frame to a tinyODIN, opening its memories once.
+
+    Only weights are sent: thresholds, leaks and registers are those of ``tinyodin.spi``, sent before. A frame that
+    changes no weight of the chip sends nothing.
+
+    Args:
+        send: is given the bytes of one or more transactions, five each, as they go over the wire.
+        wait_idle: returns when the core is idle: called before each frame, because opening the memories of a core at
+            work corrupts its neurons. No pin of the core tells; docs/export.md says how a host knows.
+
+    Attributes:
+        layout: of the network on the chip, once the header of the stream was read.
+    """
+
+    def __init__(self, send: Callable[[bytes], object], wait_idle: Callable[[], object]) -> None:
+        self._send, self._wait_idle = send, wait_idle
+        self.layout: SpiLayout | None = None
+
+    def begin(self, parameters: Sequence[Parameter]) -> None:
+        """Take over where the ``parameters`` of a stream lie; those of :class:`SpiLayout` are refused as there."""
+        self.layout = SpiLayout(parameters)
+
+    def write_frame(self, step: int, changes: Sequence[Change]) -> None:
+        """Bring the ``changes`` of ``step`` onto the chip."""
+        if self.layout is None:
+            raise UserError("a writer must know the parameters before its first frame: call begin, or use follow")
+        writes = self.layout.writes(changes)
+        if len(writes):
+            self._wait_idle()
+            self._send(gate(True).to_bytes() + writes.to_bytes() + gate(False).to_bytes())
 
 
 def _merged(pre: NDArray[np.int64], post: NDArray[np.int64], value: NDArray[np.int32]) -> SpiWrites:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.data.dataset import ArrayDataset, Standardization, check_labels
-from spikelfp.data.download import fetch
+from spikelfp.data.download import Original, fetch
 from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.data.registry import datasets
 from spikelfp.data.splits import DataSplits
@@ -28,7 +28,7 @@ from spikelfp.errors import DataError
 
 URLS = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
 ARCHIVE = "cifar-10-binary.tar.gz"
-ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+ORIGINAL = Original("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170_052_171)
 UNPACKED = "cifar-10-batches-bin"
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST = "test_batch.bin"
@@ -76,7 +76,7 @@ def cifar10(data_dir: Path | None = None) -> DataSplits:
     if found is None:
         missing = ", ".join(name for name in names if _find(folder, name) is None)
         try:
-            archive = fetch(URLS, folder / ARCHIVE, ARCHIVE_MD5)
+            archive = fetch(URLS, folder / ARCHIVE, ORIGINAL)
         except DataError as error:
             raise DataError(f"{error} (missing there: {missing}; the unpacked files do as well)") from error
         found = _read_archive(archive, names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from spikelfp.data.collate import fetched
-from spikelfp.data.samples import Samples
+from spikelfp.data.samples import Samples, hash_tensors
 from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, ShapeError, UserError
 
@@ -60,6 +60,7 @@ class ArrayDataset(Samples):
     scale: float = 1.0
     classes: int | None = None
     standardization: Standardization | None = None
+    _hashed: tuple[tuple[int, int], str] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -121,6 +122,14 @@ class ArrayDataset(Samples):
             mean, std = (values.new_tensor(numbers).reshape(for_channels) for numbers in self.standardization)
             values.sub_(mean).div_(std)
         return values
+
+    def fingerprint(self) -> str:
+        """Hash the samples, how their values are scaled, and the labels; taken anew when a tensor was changed."""
+        state = (self.images._version, self.labels._version)
+        if self._hashed is None or self._hashed[0] != state:
+            own = hash_tensors("arrays", self.images, self.labels, self.scale, self.standardization)
+            object.__setattr__(self, "_hashed", (state, own))
+        return self._hashed[1]  # type: ignore[index]
 
     def subset(self, indices: Tensor) -> ArrayDataset:
         """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""

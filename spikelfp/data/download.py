@@ -1,30 +1,52 @@
-"""Checksummed downloads that either leave the complete file or leave everything as it was."""
+"""Downloads of known files, that either leave the complete file or leave everything as it was.
+
+Who stands between here and the server is not trusted: addresses are https, to the last redirect, and what arrives must
+have the size and the SHA-256 that are written down here. Nothing beyond that size is read.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import http.client
+import queue
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
 from spikelfp.data.folder import VARIABLE
 from spikelfp.errors import DataError, SaveError
 from spikelfp.files import write_whole
+from spikelfp.terminal import plain, progress, words
 
 _CHUNK = 1 << 16
-_TIMEOUT = 30.0  # seconds without an answer
+_TIMEOUT = 30.0
+"""Seconds without a byte."""
+_PATIENCE = 60.0
+"""Seconds until the answer must have begun, and after which it is judged by its speed."""
+_SLOWEST = 2048
+"""Bytes per second, on average, of a download that is still worth waiting for."""
 
 
-def fetch(urls: Sequence[str], target: Path, md5: str) -> Path:
-    """Download ``target`` from the first of ``urls`` that delivers content with checksum ``md5``.
+@dataclass(frozen=True)
+class Original:
+    """A file as its authors published it: its ``sha256`` in hexadecimal, and its ``size`` in bytes."""
+
+    sha256: str
+    size: int
+
+
+def fetch(urls: Sequence[str], target: Path, original: Original) -> Path:
+    """Download ``target`` from the first of ``urls`` that delivers the ``original``.
 
     The bytes go to a temporary file beside the target, which is moved into place once it is complete, checked
     and on the disk: a target that was there before stays until then. Progress is shown on stderr.
@@ -36,9 +58,9 @@ def fetch(urls: Sequence[str], target: Path, md5: str) -> Path:
     reasons = []
     for url in urls:
         try:
-            with contextlib.closing(_chunks(url, target.name)) as chunks:
+            with contextlib.closing(_chunks(url, target.name, original.size)) as chunks:
                 first = next(chunks, b"")  # connect before anything is written
-                _save(chain([first], chunks), target, md5)
+                _save(chain([first], chunks), target, original)
             return target
         except DataError as error:
             reasons.append(f"{url}: {error}")
@@ -48,27 +70,84 @@ def fetch(urls: Sequence[str], target: Path, md5: str) -> Path:
     )
 
 
-def _chunks(url: str, label: str) -> Generator[bytes, None, None]:
+def _chunks(url: str, label: str, size: int) -> Generator[bytes, None, None]:
     """The content behind ``url`` piece by piece, with a progress bar; a failing network is a DataError."""
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, _progress() as progress:
+        with _opened(url) as response, progress(*_columns(), stays=True) as bar:
             length = response.headers.get("Content-Length") or ""
-            task = progress.add_task(label, total=int(length) if length.isdigit() else None)
-            while chunk := response.read(_CHUNK):
-                progress.update(task, advance=len(chunk))
+            if length.isdecimal() and int(length) != size:
+                raise DataError(f"offers {int(length)} bytes, expected {size}")
+            task, since, received = bar.add_task(plain(label), total=size), time.monotonic(), 0
+            while chunk := response.read1(_CHUNK):  # what is there; read would wait for all of a chunk
+                received, passed = received + len(chunk), time.monotonic() - since
+                if received > size:
+                    raise DataError(f"sends more than the {size} bytes of the file")
+                if passed > _PATIENCE and received < _SLOWEST * passed:
+                    raise DataError(f"too slow: {received} of {size} bytes in {passed:.0f} s")
+                bar.update(task, advance=len(chunk))
                 yield chunk
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         raise DataError(_reason(error)) from error
 
 
-def _save(chunks: Iterable[bytes], target: Path, md5: str) -> None:
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[Any]:
+    """The answer to a request, which must have begun within :data:`_PATIENCE` seconds.
+
+    A server that sends its header byte by byte, and a look-up of a name, have no time limit of their own: they wait in
+    a thread that is left behind.
+    """
+    _check_scheme(url)
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def ask() -> None:
+        try:
+            answer: Any = urllib.request.build_opener(_OnlyHttps).open(url, timeout=_TIMEOUT)
+        except BaseException as error:
+            answer = error
+        answers.put(answer)
+        if left.is_set() and not isinstance(answer, BaseException):
+            answer.close()
+
+    threading.Thread(target=ask, daemon=True, name="download").start()
+    try:
+        answer = answers.get(timeout=_PATIENCE)
+    except BaseException as error:
+        left.set()
+        if isinstance(error, queue.Empty):
+            raise DataError(f"no answer within {_PATIENCE:.0f} s") from None
+        raise
+    if isinstance(answer, BaseException):
+        raise answer
+    with answer:
+        yield answer
+
+
+def _check_scheme(url: str) -> None:
+    if urlsplit(url).scheme != "https":
+        raise DataError(f"{url} is no https address, so anybody on the way could change what arrives")
+
+
+class _OnlyHttps(urllib.request.HTTPRedirectHandler):
+    """Follows redirects as usual, but never away from https."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        _check_scheme(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _save(chunks: Iterable[bytes], target: Path, original: Original) -> None:
     def write(file: BinaryIO) -> None:
-        digest = hashlib.md5(usedforsecurity=False)
+        digest, size = hashlib.sha256(), 0
         for chunk in chunks:
             digest.update(chunk)
+            size += len(chunk)
             file.write(chunk)
-        if digest.hexdigest() != md5:
-            raise DataError(f"its md5 is {digest.hexdigest()}, expected {md5}")
+        if size != original.size:
+            raise DataError(f"ended after {size} of {original.size} bytes")
+        if digest.hexdigest() != original.sha256:
+            raise DataError(f"its sha256 is {digest.hexdigest()}, expected {original.sha256}")
 
     try:
         write_whole(target, write)
@@ -78,9 +157,8 @@ def _save(chunks: Iterable[bytes], target: Path, md5: str) -> None:
         ) from error
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, console=Console(stderr=True))
+def _columns() -> tuple[Any, ...]:
+    return (words("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
 
 
 def _reason(error: Exception) -> str:

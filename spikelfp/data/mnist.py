@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.data.dataset import ArrayDataset, check_labels
-from spikelfp.data.download import fetch
+from spikelfp.data.download import Original, fetch
 from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.data.idx import read_idx
 from spikelfp.data.registry import datasets
@@ -26,7 +26,7 @@ class _Source:
 
     name: str
     mirrors: tuple[str, ...]
-    md5: dict[str, str]
+    originals: dict[str, Original]
     class_names: tuple[str, ...]
 
 
@@ -36,23 +36,34 @@ MNIST = _Source(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
-    md5={
-        "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+    originals={
+        "train-images-idx3-ubyte": Original(
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422
+        ),
+        "train-labels-idx1-ubyte": Original("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
+        "t10k-images-idx3-ubyte": Original(
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877
+        ),
+        "t10k-labels-idx1-ubyte": Original("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
     },
     class_names=tuple(str(digit) for digit in range(_CLASSES)),
 )
 
 FASHION_MNIST = _Source(
     name="fashion-mnist",
-    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
-    md5={
-        "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
-        "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
-        "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+    mirrors=(
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+    originals={
+        "train-images-idx3-ubyte": Original(
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880
+        ),
+        "train-labels-idx1-ubyte": Original("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
+        "t10k-images-idx3-ubyte": Original(
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102
+        ),
+        "t10k-labels-idx1-ubyte": Original("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
     },
     class_names=(
         "T-shirt/top",
@@ -111,15 +122,15 @@ def _load(source: _Source, folder: Path) -> DataSplits:
 def _locate(source: _Source, folder: Path) -> dict[str, Path]:
     """The path of each file, downloaded first when neither it nor its compressed form is there."""
     files: dict[str, Path] = {}
-    for stem in source.md5:
+    for stem in source.originals:
         found = [path for path in (folder / f"{stem}.gz", folder / stem) if os.path.exists(path)]
         if found:
             files[stem] = found[0]
-    missing = [stem for stem in source.md5 if stem not in files]
+    missing = [stem for stem in source.originals if stem not in files]
     for stem in missing:
         name = f"{stem}.gz"
         try:
-            files[stem] = fetch([mirror + name for mirror in source.mirrors], folder / name, source.md5[stem])
+            files[stem] = fetch([mirror + name for mirror in source.mirrors], folder / name, source.originals[stem])
         except DataError as error:
             lacking = ", ".join(f"{stem}.gz" for stem in missing if stem not in files)
             raise DataError(f"{error} (missing there: {lacking}; unpacked files without .gz do as well)") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,6 +55,10 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
         """The same samples without augmentation."""
         return self
 
+    def fingerprint(self) -> str:
+        """Tell the contents of the samples, their order and their labels, augmentation aside; empty if not known."""
+        return ""
+
 
 def unaugmented(dataset: Dataset[Any]) -> Dataset[Any]:
     """A data set as it is evaluated: :class:`Samples` without augmentation, any other as it is; subsets alike."""
@@ -78,6 +83,31 @@ def labels_of(dataset: Dataset[Any]) -> Tensor | None:
     if isinstance(getattr(dataset, "data", None), Samples):  # augmented images
         dataset = dataset.data  # type: ignore[attr-defined]
     return dataset.labels if isinstance(dataset, Samples) else None
+
+
+def fingerprint_of(dataset: Any) -> str:
+    """Tell what a data set holds, as far as that can be told without fetching samples; else empty."""
+    if isinstance(dataset, Subset):
+        inner, indices = fingerprint_of(dataset.dataset), torch.as_tensor(dataset.indices, dtype=torch.int64)
+        return inner and hash_tensors("subset", inner, indices)
+    if isinstance(dataset, TensorDataset):
+        return hash_tensors("tensors", *dataset.tensors)
+    if isinstance(getattr(dataset, "data", None), Samples):  # augmented images
+        dataset = dataset.data
+    return dataset.fingerprint() if isinstance(dataset, Samples) else ""
+
+
+def hash_tensors(*parts: Any) -> str:
+    """Hash the contents of tensors, and the text of anything else (SHA-256, 32 digits)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            digest.update(f"{part.dtype}{list(part.shape)}".encode())
+            content = part.detach().cpu().contiguous().reshape(-1)
+            digest.update(memoryview(content.view(torch.uint8).numpy()) if len(content) else b"")
+        else:
+            digest.update(f"{part!r};".encode())
+    return digest.hexdigest()[:32]
 
 
 def representative(samples: Samples, count: int) -> Tensor:

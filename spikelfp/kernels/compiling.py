@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from numba.core import event
+
+from spikelfp.terminal import say
 
 _PACKAGES = ("spikelfp.", "hw_export.")
 
@@ -21,10 +22,9 @@ class Announcer(event.Listener):
         function = event.data["dispatcher"].py_func
         if not self.told and function.__module__.startswith(_PACKAGES):
             self.told = True
-            print(
+            say(
                 "spikelfp: compiling kernels for this machine (seconds each, once; later runs find them on disk)",
-                file=sys.stderr,
-                flush=True,
+                error=True,
             )
 
     def on_end(self, event: Any) -> None:

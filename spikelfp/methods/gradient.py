@@ -11,7 +11,7 @@ from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method
 from spikelfp.methods.weights import step_weights
 from spikelfp.registry import Registry, check_name
-from spikelfp.rewards.base import one_hot
+from spikelfp.rewards.base import class_numbers
 from spikelfp.rewards.mask import masked, takes
 from spikelfp.rules import Gradient, Rule
 
@@ -25,7 +25,7 @@ def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None =
 
     weights: of each step ``[T, B]``, for a weighted sum in place of the mean.
     """
-    one_hot(labels, outputs.shape[-1])  # names a label outside the classes
+    labels = class_numbers(labels, outputs.shape[-1])
     steps, repeated = outputs.flatten(0, 1), labels.repeat(len(outputs))
     if weights is None:
         return cross_entropy(steps, repeated)
@@ -38,7 +38,7 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
 
     weights: of each step ``[T, B]``, above 0 at those that count; a sample weighs what its steps weigh together.
     """
-    one_hot(labels, outputs.shape[-1])
+    labels = class_numbers(labels, outputs.shape[-1])
     if weights is None:
         return cross_entropy(outputs.sum(0), labels)
     counts = masked(outputs, weights > 0).sum(0)

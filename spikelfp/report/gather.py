@@ -75,7 +75,9 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
 def _weights(net: torch.nn.Module, folder: Folder) -> list[Weights]:
     """The weights of every dense and convolutional layer."""
     try:
-        before = checkpoint.read(folder.initial)["weights"]
+        content = checkpoint.read(folder.initial)
+        checkpoint.check_weights(folder.initial, net, content)
+        before = content["weights"]
     except CheckpointError:
         before = {}
     found: list[Weights] = []

@@ -1,4 +1,4 @@
-"""The page: one HTML document with its style and its pictures inside. Every text is escaped here."""
+"""The page: one HTML document with its style and its pictures inside. Every text is escaped here (:func:`safe`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from html import escape
 from string import Template
 
 from spikelfp.report.theme import SHARPNESS
+from spikelfp.terminal import plain
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f4f6f8; --card: #ffffff; --ink: #1c2127; --muted: #5b6570;
@@ -123,76 +124,82 @@ class Moving:
     wide: bool = False
 
 
+def safe(text: object) -> str:
+    """Make HTML of a text, for elements and for attributes: nothing in it is markup, and all of it can be seen."""
+    return escape(plain(text), quote=True)
+
+
 def page(title: str, parts: Iterable[str]) -> str:
     """The document."""
-    return PAGE.substitute(title=escape(title), style=STYLE, body="\n".join(part for part in parts if part))
+    return PAGE.substitute(title=safe(title), style=STYLE, body="\n".join(part for part in parts if part))
 
 
 def header(over: str, chip: str, title: str, score: str, score_text: str, *, warn: bool = False) -> str:
     """The headline with a state and one big number."""
-    state = f'<span class="chip{" warn" if warn else ""}">{escape(chip)}</span>' if chip else ""
+    state = f'<span class="chip{" warn" if warn else ""}">{safe(chip)}</span>' if chip else ""
     return (
-        f'<header><div><p class="over">{escape(over)}{state}</p>'
-        f"<h1>{escape(title).replace('-', '&#8209;')}</h1></div>"
-        f'<div class="score"><b>{escape(score)}</b><span>{escape(score_text)}</span></div></header>'
+        f'<header><div><p class="over">{safe(over)}{state}</p>'
+        f"<h1>{safe(title).replace('-', '&#8209;')}</h1></div>"
+        f'<div class="score"><b>{safe(score)}</b><span>{safe(score_text)}</span></div></header>'
     )
 
 
 def terms(pairs: Sequence[tuple[str, str]]) -> str:
     """Terms and their explanations."""
-    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in pairs)
+    rows = "".join(f"<dt>{safe(term)}</dt><dd>{safe(text)}</dd>" for term, text in pairs)
     return f'<dl class="terms">{rows}</dl>' if rows else ""
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """Small facts in a row of tiles."""
-    tiles = "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(value)}</dd></div>" for term, value in pairs)
+    tiles = "".join(f"<div><dt>{safe(term)}</dt><dd>{safe(value)}</dd></div>" for term, value in pairs)
     return f'<dl class="facts">{tiles}</dl>' if tiles else ""
 
 
 def notes(texts: Iterable[str]) -> str:
     """What is missing, and why."""
-    return "".join(f'<p class="note">{escape(text)}</p>' for text in texts)
+    return "".join(f'<p class="note">{safe(text)}</p>' for text in texts)
 
 
 def section(title: str, text: str, pictures: Sequence[Picture | Moving], *, pair: bool = False) -> str:
     """A heading over a grid of figures: of two columns for a ``pair``, else of as many as fit."""
     if not pictures:
         return ""
-    intro = f"<p>{escape(text)}</p>" if text else ""
+    intro = f"<p>{safe(text)}</p>" if text else ""
     body = "".join(_figure(picture) for picture in pictures)
     kind = "grid pair" if pair else "grid"
     grid = body if pictures[0].wide else f'<div class="{kind}">{body}</div>'
-    return f"<section><h2>{escape(title)}</h2>{intro}{grid}</section>"
+    return f"<section><h2>{safe(title)}</h2>{intro}{grid}</section>"
 
 
 def table(title: str, text: str, head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
     """A small table; a cell is its text and its class (``good``, ``warn``, ``off``, ``why`` or nothing)."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    top = "".join(f"<th>{safe(name)}</th>" for name in head)
     cells = (
-        "".join(f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>" for text, kind in row)
+        "".join(f'<td class="{kind}">{safe(text)}</td>' if kind else f"<td>{safe(text)}</td>" for text, kind in row)
         for row in rows
     )
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     return (
-        f"<section><h2>{escape(title)}</h2><p>{escape(text)}</p>"
+        f"<section><h2>{safe(title)}</h2><p>{safe(text)}</p>"
         f'<div class="card scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div></section>'
     )
 
 
 def footer(command: Sequence[str], versions: str, config: str) -> str:
     """How to train the network again; the parts of the command are not broken over lines where they fit."""
-    line = " ".join(f"<span>{escape(part)}</span>" for part in command)
+    lines = "\n".join(map(safe, config.splitlines()))
+    line = " ".join(f"<span>{safe(part)}</span>" for part in command)
     return (
         f'<footer><p>Train this network again</p><pre class="wrap">{line}</pre>'
-        f"<details><summary>All options</summary><pre>{escape(config)}</pre></details>"
-        + (f"<p>{escape(versions)}</p>" if versions else "")
+        f"<details><summary>All options</summary><pre>{lines}</pre></details>"
+        + (f"<p>{safe(versions)}</p>" if versions else "")
         + "</footer>"
     )
 
 
 def _figure(picture: Picture | Moving) -> str:
-    caption = f"<span>{escape(picture.caption)}</span>" if picture.caption else ""
+    caption = f"<span>{safe(picture.caption)}</span>" if picture.caption else ""
     kind = ' class="wide"' if picture.wide else ""
     if isinstance(picture, Moving):
         kind = ' class="moving"'
@@ -204,9 +211,9 @@ def _figure(picture: Picture | Moving) -> str:
         width, height = (round(size / SHARPNESS) for size in struct.unpack(">II", picture.light[16:24]))
     return (
         f"<figure{kind}>"
-        f"<figcaption><b>{escape(picture.title)}</b>{caption}</figcaption>"
+        f"<figcaption><b>{safe(picture.title)}</b>{caption}</figcaption>"
         f'<div class="scroll"><picture>{source}'
-        f'<img src="{shown}" width="{width}" height="{height}" alt="{escape(picture.text)}">'
+        f'<img src="{shown}" width="{width}" height="{height}" alt="{safe(picture.text)}">'
         "</picture></div></figure>"
     )
 

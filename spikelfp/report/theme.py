@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
 PIXELS_PER_INCH = 100
 """Page pixels per inch of a figure."""
@@ -83,16 +87,35 @@ def bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG with a transparent background."""
+def png(figure: Figure, *, sharpness: float = SHARPNESS, paper: str | None = None) -> bytes:
+    """Draw a figure as a PNG.
+
+    No text in it is taken for a formula: names of users stand in titles, legends and beside axes. What no font can
+    draw is drawn as a box, and not complained about.
+
+    Args:
+        figure: with all that is in it; its texts get the fonts of the page.
+        sharpness: image pixels per page pixel.
+        paper: colour of the background; ``None``: it is transparent.
+    """
     for axes in figure.axes:  # tick labels exist from here on
         axes.get_xticklabels(), axes.get_yticklabels()
     for text in figure.findobj(Text):
         text.set_fontfamily(_family())
+        text.set_parse_math(False)
     out = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(out, format="png", dpi=PIXELS_PER_INCH * SHARPNESS, transparent=True, metadata={"Software": None})
+    background = {"transparent": True} if paper is None else {"facecolor": paper}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(out, format="png", dpi=PIXELS_PER_INCH * sharpness, metadata={"Software": None}, **background)  # type: ignore[arg-type]
     return out.getvalue()
+
+
+def powers_of_ten(axis: Axis) -> None:
+    """Write the ticks of a logarithmic axis as powers of ten; matplotlib itself writes formulas."""
+    digits = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: "10" + f"{math.log10(value):.0f}".translate(digits)))
 
 
 @cache

@@ -100,25 +100,39 @@ def check_classes(name: str, outputs: Tensor, labels: Tensor) -> None:
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Boolean ``[B, classes]``, true at each label."""
-    check_numbers(labels, classes)
-    return labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)
+    return class_numbers(labels, classes).unsqueeze(-1) == torch.arange(classes, device=labels.device)
 
 
-def check_numbers(labels: Tensor, classes: int) -> None:
-    """Raise :class:`~spikelfp.errors.ShapeError` for the first of the labels ``[B]`` outside ``0 .. classes-1``.
+def class_numbers(labels: Tensor, classes: int) -> Tensor:
+    """Make int64 of labels ``[B]``, integers of any kind (a bool is 0 or 1), that are checked to name a class.
 
+    Kinds of few bits must not be calculated with: 200 in uint8 is not below 300 there, and indexes as a mask.
     On CUDA nothing waits for the labels: there a wrong one fails an assertion on the device, which torch reports later.
+
+    Raises:
+        ShapeError: for labels that are no integers, and for the first outside ``0 .. classes-1``.
     """
-    if labels.is_floating_point() or labels.is_complex():
-        raise ShapeError(f"labels are class numbers (integers), got {labels.dtype}")
+    labels = whole_numbers(labels)
     outside = (labels < 0) | (labels >= classes)
     if labels.is_cuda:
         torch._assert_async(~outside.any(), f"a label is outside the classes 0..{classes - 1}")
-        return
+        return labels
     wrong = outside.nonzero()
     if len(wrong):
         index = int(wrong[0])
         raise ShapeError(f"label {int(labels[index])} at position {index} is outside the classes 0..{classes - 1}")
+    return labels
+
+
+def whole_numbers(labels: Tensor) -> Tensor:
+    """Make int64 of integers of any kind.
+
+    Raises:
+        ShapeError: for floats, also those that are whole: they may be targets of a regression.
+    """
+    if labels.is_floating_point() or labels.is_complex():
+        raise ShapeError(f"labels are class numbers (integers), got {labels.dtype}: labels.long() if they are classes")
+    return labels.long()
 
 
 def prediction(outputs: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
-from spikelfp.rewards.base import check_classes, check_numbers
+from spikelfp.rewards.base import check_classes, class_numbers
 from spikelfp.rewards.convergence import Convergence
 from spikelfp.rewards.initial import GlobalReward
 
@@ -31,8 +31,7 @@ class Binary(GlobalReward):
         check_classes("Binary", outputs, labels)
         if outputs.shape[-1] != 1:
             raise ShapeError(f"Binary takes one output, [..., B, 1], got {tuple(outputs.shape)}")
-        check_numbers(labels, 2)
-        return labels.unsqueeze(-1) == 1
+        return class_numbers(labels, 2).unsqueeze(-1) == 1
 
     def classes(self, scores: Tensor) -> Tensor:
         """Choose the class ``[B]`` by the sign of the output summed over the steps ``[B, 1]``: 1 for 0 and above."""

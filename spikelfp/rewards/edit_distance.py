@@ -12,6 +12,7 @@ Predictions are ``[S, B]`` and targets ``[B, L]``; −1 fills up shorter ones of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ class Decoding:
 
 def edit_distance(predictions: Tensor, targets: Tensor, decoding: Decoding | None = None) -> Tensor:
     """The Levenshtein distance of each sample, int64 ``[B]``, from predictions ``[S, B]`` and targets ``[B, L]``."""
+    targets = targets.long()
     rows = _prefixes(predictions, targets, decoding or Decoding())
     return rows[-1].gather(-1, lengths(targets).unsqueeze(-1)).squeeze(-1).long()
 
@@ -63,7 +65,7 @@ def edit_distance_counterfactuals(
     A change at ``s`` decides whether ``s`` and ``s+1`` are emitted, and nothing else. So each value is a row of the
     prefix before ``s``, taken over those two symbols, and met with the row of the suffix behind them.
     """
-    decoding = decoding or Decoding()
+    decoding, targets = decoding or Decoding(), targets.long()
     steps, batch = predictions.shape
     before = _prefixes(predictions, targets, decoding)  # [S+1, B, L+1]
     behind = _suffixes(predictions, targets, decoding)  # [S+2, B, L+1]
@@ -85,14 +87,21 @@ def lengths(targets: Tensor) -> Tensor:
     return (targets >= 0).sum(-1)
 
 
-def check_targets(name: str, outputs: Tensor, targets: Tensor, blank: int | None) -> None:
-    """Raise :class:`~spikelfp.errors.ShapeError` unless targets are symbols ``[B, L]`` with −1 only at the end."""
+def check_targets(name: str, outputs: Tensor, targets: Any, blank: int | None) -> Tensor:
+    """Make int64 of targets: symbols ``[B, L]``, integers of any kind, with −1 only at the end.
+
+    Raises:
+        ShapeError: for anything else.
+    """
+    if not isinstance(targets, Tensor):
+        raise ShapeError(f"{name} takes targets as a tensor [B, L], got {type(targets).__name__}")
     classes = outputs.shape[-1]
     if targets.dim() != 2 or len(targets) != outputs.shape[-2] or targets.is_floating_point() or targets.is_complex():
         raise ShapeError(
             f"{name} takes targets [B, L], integers with -1 behind the end, for outputs {tuple(outputs.shape)}; got "
             f"{targets.dtype} of shape {tuple(targets.shape)}"
         )
+    targets = targets.long()
     wrong = (targets < -1) | (targets >= classes)
     if blank is not None:
         wrong |= targets == blank
@@ -103,6 +112,7 @@ def check_targets(name: str, outputs: Tensor, targets: Tensor, blank: int | None
     gaps = ((targets[:, :-1] < 0) & (targets[:, 1:] >= 0)).any(-1).nonzero()
     if len(gaps):
         raise ShapeError(f"target {int(gaps[0])} has a symbol behind -1, which fills up the end")
+    return targets
 
 
 def _advance(row: Tensor, symbol: Tensor, targets: Tensor, emitted: Tensor) -> Tensor:

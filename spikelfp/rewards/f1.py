@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.rewards.base import check_classes, check_numbers
+from spikelfp.rewards.base import check_classes, class_numbers, whole_numbers
 from spikelfp.rewards.convergence import Convergence
 from spikelfp.rewards.difference import Reference
 from spikelfp.rewards.metric import FromMetric
@@ -28,13 +28,14 @@ class F1Score:
 
     def __call__(self, predictions: Tensor, labels: Tensor, classes: int | None = None) -> Tensor:
         """The score, float64, over ``classes`` classes (default: up to the largest that occurs)."""
+        labels = whole_numbers(labels)
         count = classes or 1 + max(int(predictions.max()), int(labels.max()), self.positive or 0)
         hits, sizes = _counts(predictions, labels, count)
         return self._average(2 * hits / sizes.clamp(min=1))
 
     def counterfactuals(self, predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
         """``B ·`` the score with one prediction changed, ``[B, classes]``, from one count of the batch."""
-        batch = len(labels)
+        batch, labels = len(labels), whole_numbers(labels)
         hits, sizes = _counts(predictions, labels, classes)
         predicted = _one_hot(predictions, classes)
         right = _one_hot(labels, classes)
@@ -76,7 +77,7 @@ class F1(FromMetric):
 
     def target(self, outputs: Tensor, labels: Any) -> Tensor:
         check_classes("F1", outputs, labels)
-        check_numbers(labels, outputs.shape[-1])
+        labels = class_numbers(labels, outputs.shape[-1])
         if self.positive is not None and self.positive >= outputs.shape[-1]:
             raise ShapeError(f"the positive class {self.positive} is outside the classes 0..{outputs.shape[-1] - 1}")
         return super().target(outputs, labels)

@@ -55,8 +55,7 @@ class Levenshtein(FromMetric):
         blank = self.decoding.blank
         if blank is not None and not 0 <= blank < outputs.shape[-1]:
             raise ShapeError(f"the blank {blank} is outside the classes 0..{outputs.shape[-1] - 1}")
-        check_targets("Levenshtein", outputs, labels, blank)
-        return labels
+        return check_targets("Levenshtein", outputs, labels, blank)
 
     def decode(self, outputs: Tensor, mask: Tensor | None = None) -> list[list[int]]:
         """The symbols that the outputs ``[T, B, C]`` say, a list for each sample; mask: of the steps that count."""

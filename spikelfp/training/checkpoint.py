@@ -14,42 +14,69 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from spikelfp.described import described
-from spikelfp.errors import CheckpointError
+from spikelfp.errors import CheckpointError, UserError
+from spikelfp.fields import is_finite
 from spikelfp.files import write_tensors
-from spikelfp.nn import Recomputed
+from spikelfp.nn import Neurons, Recomputed
+from spikelfp.nn.lif import LEAST_DECAY
+from spikelfp.plain import NotPlainError, brief, canonical, load_plain, printable
 from spikelfp.rules import Composite, Rule, lending
+from spikelfp.training.fits import check_schedule
+from spikelfp.training.schema import check_content
 
 FORMAT = 1
 """Version of the layout below."""
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:
-    """Write ``content`` to ``path``, whole or not at all."""
-    write_tensors(path, {"format": FORMAT, **content})
+    """Write ``content`` to ``path``, whole or not at all; equal content gives equal bytes.
+
+    Raises:
+        UserError: for a value that would not load again, naming it.
+        SaveError: when it cannot be written.
+    """
+    try:
+        known = canonical({"format": FORMAT, **content})
+    except NotPlainError as error:
+        raise UserError(f"a checkpoint holds tensors, numbers and texts: {error}") from None
+    write_tensors(path, known)
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint; :class:`~spikelfp.errors.CheckpointError` when it is missing or broken."""
+    """Read a checkpoint, and check all of it that can be told without a network.
+
+    Raises:
+        CheckpointError: when it is missing, damaged or of another program, naming what is wrong.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises many kinds for a damaged file
+        content = load_plain(path)
+    except NotPlainError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    except (UserError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a readable checkpoint ({type(error).__name__}); it may be truncated or of another program"
+            f"{path} is not a readable checkpoint ({error}); it may be truncated or of another program"
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or "weights" not in content:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        found = brief(content.get("format") if isinstance(content, dict) else type(content).__name__)
         raise CheckpointError(f"{path} is no checkpoint of this version (format {found}, expected {FORMAT})")
+    check_content(path, content)
     return content
 
 
 def load_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any] | None = None) -> None:
     """Load the weights saved at ``path`` into ``net``, which must be the network that they were trained in.
+
+    Args:
+        path: of the checkpoint.
+        net: the network; it stays as it is when they do not fit.
+        content: of the checkpoint, if it was read already.
 
     Raises:
         CheckpointError: naming the first parameter, or constant of a layer, that differs.
@@ -57,19 +84,73 @@ def load_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]
     content = content or read(path)
     check_weights(path, net, content)
     check_constants(path, net, content)
-    net.load_state_dict(content["weights"])
+    put_weights(path, net, content)
+
+
+def put_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
+    """Load weights that were checked; what a layer of somebody else refuses leaves all of them as they were.
+
+    Raises:
+        CheckpointError: for what such a layer refuses.
+    """
+    own = net.state_dict()
+    before = {name: value.clone() if isinstance(value, Tensor) else value for name, value in own.items()}
+    try:
+        net.load_state_dict(content["weights"])
+    except Exception as error:
+        net.load_state_dict(before)
+        text = printable(str(error).splitlines()[0]) if str(error) else ""
+        raise CheckpointError(f"{path} does not load: {type(error).__name__}: {text}") from None
 
 
 def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
-    """Raise :class:`~spikelfp.errors.CheckpointError` naming the first parameter of ``content`` that does not fit."""
+    """Check the weights of ``content`` against a network.
+
+    Raises:
+        CheckpointError: naming the first parameter that is missing, of another shape or type, or not finite.
+    """
     weights = content["weights"]
     own = net.state_dict()
     for name in [*own, *weights]:
-        if name not in weights or name not in own or own[name].shape != weights[name].shape:
-            has, wants = (tuple(d[name].shape) if name in d else "nothing" for d in (weights, own))
+        mine, theirs = own.get(name), weights.get(name)
+        shapes = [tuple(each.shape) if isinstance(each, Tensor) else "nothing" if each is None else brief(each)
+                  for each in (theirs, mine)]  # fmt: skip
+        if (name in weights) != (name in own) or shapes[0] != shapes[1]:
             raise CheckpointError(
-                f"{path} is from another model: {name} is {has} in the checkpoint, {wants} in the network"
+                f"{path} is from another model: {printable(name)} is {shapes[0]} in the checkpoint, {shapes[1]} in the "
+                "network"
             )
+        if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
+            if mine.dtype != theirs.dtype:
+                raise CheckpointError(
+                    f"{path} is from another model: {name} is {theirs.dtype} in the checkpoint, {mine.dtype} in the "
+                    "network"
+                )
+            if not is_finite(theirs) and not torch.equal(theirs, mine.cpu()):  # a mask of −∞, say, is no weight
+                raise CheckpointError(
+                    f"{path} cannot be used: {name} holds NaN or infinity; a smaller learning rate, or an earlier "
+                    "checkpoint, may help"
+                )
+    _check_ranges(path, net, weights)
+
+
+def _check_ranges(path: str | Path, net: torch.nn.Module, weights: dict[str, Any]) -> None:
+    """Refuse variances, counts, scales and decays that training cannot have led to."""
+    least = {"running_var": 0.0, "num_batches_tracked": 0.0, "weight_scale": 5e-324}
+    for name, layer in net.named_modules():
+        for own, low in least.items():
+            key = f"{name}.{own}" if name else own
+            value = weights.get(key)
+            if isinstance(value, Tensor) and value.numel() and hasattr(layer, own) and value.min().item() < low:
+                raise CheckpointError(
+                    f"{path} is damaged: {key} is {value.min().item():g} in places, expected "
+                    + ("0 or more" if low == 0 else "a number above 0")
+                )
+        if isinstance(layer, Neurons) and layer.decay is not None:
+            key = f"{name}.decay" if name else "decay"
+            beta = float(weights[key])
+            if not 0.99 * LEAST_DECAY <= beta <= 1:
+                raise CheckpointError(f"{path} is damaged: {key} is {beta:g}, expected a decay from {LEAST_DECAY} to 1")
 
 
 def constants(net: torch.nn.Module) -> dict[str, str]:
@@ -113,9 +194,9 @@ def _check_layers(path: str | Path, what: str, there: dict[str, str] | None, own
     for name in () if there is None else dict.fromkeys([*there, *own]):
         before, now = (each.get(name, "missing") for each in (there or {}, own))
         if before != now:
-            layer = f"layer {name}" if name else "the network"
+            layer = f"layer {printable(name)}" if name else "the network"
             raise CheckpointError(
-                f"{path} is from another network: {what}{layer} is {before} in the checkpoint, {now} here"
+                f"{path} is from another network: {what}{layer} is {printable(before)} in the checkpoint, {now} here"
             )
 
 
@@ -135,23 +216,25 @@ def check_settings(
     """Raise :class:`~spikelfp.errors.CheckpointError` for the first of the settings that the content has otherwise."""
     for what, own in settings.items():
         there = content.get(what, own)  # the first version wrote fewer of them
-        if there != own:
-            raise CheckpointError(f"{path} was written with {what} {there}, {who} {own}")
+        if isinstance(there, bool) != isinstance(own, bool) or there != own:
+            raise CheckpointError(f"{path} was written with {what} {printable(str(there))}, {who} {own}")
 
 
-def restore_schedule(scheduler: Any, optimizer: Optimizer, content: dict[str, Any]) -> None:
+def restore_schedule(path: str | Path, scheduler: Any, optimizer: Optimizer, content: dict[str, Any]) -> None:
     """Bring a schedule, and its optimiser, to where the checkpoint left them.
 
+    Args:
+        path: of the checkpoint, named in errors.
+        scheduler: as it was made, at its start.
+        optimizer: which it has put to its start.
+        content: ``schedule``, ``schedule_kind`` and the ``optimizer`` as it was fitted.
+
     Raises:
-        CheckpointError: for a schedule of another kind.
+        CheckpointError: for a schedule of another kind, or a state that does not fit.
     """
-    kind = type(scheduler).__name__
-    if content["schedule_kind"] not in (None, kind):
-        raise CheckpointError(
-            f"the checkpoint was written with schedule_kind {content['schedule_kind']}, this trainer has {kind}"
-        )
-    scheduler.load_state_dict(content["schedule"])
-    optimizer.load_state_dict(content["optimizer"])  # the schedule has put it to its start
+    check_schedule(path, content, scheduler)
+    scheduler.load_state_dict({name: value for name, value in content["schedule"].items() if name in vars(scheduler)})
+    optimizer.load_state_dict(content["optimizer"])
 
 
 def random_states() -> dict[str, Any]:
@@ -174,16 +257,10 @@ def random_states() -> dict[str, Any]:
 
 def restore_random(states: dict[str, Any]) -> None:
     """Bring the random generators back to :func:`random_states`."""
-    torch.set_rng_state(states["torch"])
+    torch.set_rng_state(states["torch"].contiguous())
     if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
+        torch.cuda.set_rng_state_all([each.contiguous() for each in states["cuda"][: torch.cuda.device_count()]])
     kind, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
-
-
-def plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's state without the functions it may hold: they are made anew with it."""
-    keep = (bool, int, float, str, list, dict, tuple, type(None), torch.Tensor)
-    return {key: value for key, value in state.items() if isinstance(value, keep)}

@@ -112,6 +112,7 @@ def check_targets(method: Method, outputs: Tensor, labels: Tensor, whole: Tensor
                 f"{list(labels.shape)}: {hint}"
             )
         known = labels if whole is None else whole
+        known = known.long() if by_class else known  # in few bits every label is below 256
         if by_class and ((known < 0) | (known >= count)).any():
             first = int(((known < 0) | (known >= count)).nonzero()[0])
             raise ShapeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 import yaml
 
 from spikelfp.data import DataSplits
-from spikelfp.errors import DataError, RunFolderError
+from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import write_text
+from spikelfp.folders import Kind, check_name, content_of
 from spikelfp.training.config import RunConfig
-from spikelfp.training.mapping import from_mapping, read_mapping
+from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
 
-FOUND = ("shape", "classes", "class_names", "woken")
+FOUND = ("shape", "classes", "class_names", "samples", "woken")
 """Entries of ``config.yaml`` beside the options: of the data, and of layers that were woken."""
 
 
@@ -104,6 +105,32 @@ def check_data(folder: Folder, splits: DataSplits) -> None:
         )
 
 
+def samples_of(splits: DataSplits) -> dict[str, str]:
+    """Hash the samples of each part, as far as they are known; ``config.yaml`` keeps that."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    known = {name: part.fingerprint() for name, part in parts.items() if part is not None}
+    return {name: own for name, own in known.items() if own}
+
+
+def other_samples(folder: Folder, samples: dict[str, str]) -> str:
+    """Say which part of the data has other samples than the run was trained on; empty if none has, or nobody knows.
+
+    Args:
+        folder: of the run.
+        samples: of the data at hand (:func:`samples_of`).
+    """
+    kept = read_mapping(folder.config).get("samples")
+    kept = kept if isinstance(kept, dict) else {}
+    other = [name for name, own in samples.items() if kept.get(name, own) != own]
+    names = {"train": "training", "validation": "validation", "test": "test"}
+    return (
+        f"the {' and '.join(names[name] for name in other)} samples are not those of the run {folder.path}: their "
+        "contents, labels or order differ"
+        if other
+        else ""
+    )
+
+
 def read_metrics(folder: Folder) -> list[dict[str, float]]:
     """The rows of ``metrics.csv``, at least one."""
     if not folder.metrics.is_file():
@@ -132,26 +159,111 @@ def write_metrics(folder: Folder, history: list[dict[str, float]]) -> None:
 
 def check_folder(folder: Folder, config: RunConfig, resume: bool, overwrite: bool) -> None:
     """Refuse a folder that is in use, or was started with another configuration."""
-    if resume and overwrite:
-        raise RunFolderError("--resume and --overwrite exclude each other")
+    check_out(folder, resume, overwrite)
     if resume:
         _check_same(folder, config)
-    elif folder.path.exists() and not (folder.path.is_dir() and not any(folder.path.iterdir())):
+
+
+def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that no run can be written to, or none with these options, as far as names tell.
+
+    Raises:
+        RunFolderError: with the option that helps.
+    """
+    if resume and overwrite:
+        raise RunFolderError("--resume and --overwrite exclude each other")
+    check_name(folder.path)
+    if not resume and not is_unused(folder):
         if not overwrite:
             raise RunFolderError(
                 f"{folder.path} exists already: go on with --resume, replace it with --overwrite, or name another --out"
             )
-        if not folder.config.is_file():
-            raise RunFolderError(f"{folder.path} is no run folder (it has no config.yaml), so it is not overwritten")
+        run_files(folder.path, False)
 
 
-def start_folder(folder: Folder, config: RunConfig, splits: DataSplits, overwrite: bool) -> None:
-    """Make the folder, anew for ``overwrite``, with its ``config.yaml``."""
-    if overwrite and folder.path.exists():
-        shutil.rmtree(folder.path)
-    shape = f"shape: {list(splits.shape)}\nclasses: {splits.classes}\n"
-    names = yaml.safe_dump({"class_names": list(splits.class_names)}, allow_unicode=True, default_flow_style=None)
-    write_text(folder.config, config.to_yaml() + shape + names)
+def is_unused(folder: Folder) -> bool:
+    """Whether a folder is empty, or holds a run that was ended before its first checkpoint: nothing can be lost."""
+    names = set(content_of(folder.path))
+    if not names <= {"config.yaml", "checkpoints"}:
+        return False
+    checkpoints = folder.path / "checkpoints"
+    if checkpoints.is_symlink():
+        return False
+    kept = content_of(checkpoints) if "checkpoints" in names else []
+    # initial.pt is written before config.yaml, which alone is somebody's copy of another run's
+    return kept == ["initial.pt"] or (not kept and "config.yaml" not in names)
+
+
+def run_files(path: Path, trusted: bool) -> list[str]:
+    """List the files of a run that are in the folder ``path``, ``config.yaml`` last.
+
+    ``trusted`` looks at names alone (:class:`~spikelfp.folders.Kind`).
+
+    Raises:
+        RunFolderError: for a folder without the configuration of a run, a file in the place of one of a run's that is
+            none, and an export that was made of the run, which belongs to it alone.
+    """
+    found = [name for name in RUN_FILES if os.path.lexists(path / name)]
+    if trusted:
+        return found
+    if "config.yaml" not in found:
+        raise RunFolderError(f"{path} is no run folder (it has no config.yaml), so it is not overwritten")
+    for name in reversed(found):
+        if not (path / name).is_file() or not _is_runs(path / name):
+            why = (
+                "its config.yaml is not that of a run" if name == "config.yaml" else f"{name} in it is no file of a run"
+            )
+            raise RunFolderError(f"{path} is not overwritten: {why}; move it away, or name another --out")
+    for export in ("verify.json", *sorted(str(each.relative_to(path)) for each in path.glob("*/manifest.yaml"))):
+        if os.path.lexists(path / export):
+            raise RunFolderError(
+                f"{path} is not overwritten: {export} in it belongs to an export of the run that would go; move it "
+                "away, or name another --out"
+            )
+    return found
+
+
+def _is_runs(path: Path) -> bool:
+    """Whether a file with a name of a run's looks like one by its content."""
+    if path.suffix == ".yaml":
+        try:
+            values = read_mapping(path)
+        except UserError:
+            return False
+        return is_record(values) and {"data", "model", "method"} <= values.keys()
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(1 << 16)
+    except OSError:
+        return False
+    if path.suffix == ".pt":
+        return begin.startswith(b"PK\x03\x04")
+    if path.suffix == ".csv":
+        return b"epoch" in begin.split(b"\n", 1)[0].split(b",")
+    return (b'"test_accuracy"' if path.suffix == ".json" else b"--page: #f4f6f8") in begin
+
+
+RUN_FILES = (
+    "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/initial.pt", "metrics.csv", "summary.json",
+    "report.html", "config.yaml",
+)  # fmt: skip
+"""Paths of all files of a run, by which it is found last."""
+
+RUN = Kind("run", "checkpoints/last.pt", run_files)
+
+
+def write_config(
+    folder: Folder, config: RunConfig, splits: DataSplits, woken: dict[str, float], samples: dict[str, str]
+) -> None:
+    """Write ``config.yaml``: the options, and what was found of the data and of layers that were woken."""
+    found = {"class_names": list(splits.class_names)}
+    text = config.to_yaml() + f"shape: {list(splits.shape)}\nclasses: {splits.classes}\n"
+    text += yaml.safe_dump(found, allow_unicode=True, default_flow_style=None)
+    if samples:
+        text += yaml.safe_dump({"samples": samples}, sort_keys=False)
+    if woken:
+        text += yaml.safe_dump({"woken": woken})
+    write_text(folder.config, text)
 
 
 def _check_same(folder: Folder, config: RunConfig) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikelfp.data.seeding import generator
 from spikelfp.errors import NonFiniteError, UserError
+from spikelfp.terminal import one_line, say
 from spikelfp.training.device import choose_device
 from spikelfp.training.signals import ended_by_sigterm
 
@@ -237,4 +237,4 @@ class _Said:
         """The last words of a worker that is ended from outside."""
         ended = "ended by SIGTERM, which torchrun sends the workers that are left when one has failed"
         if self._own or (not self.anything() and self.first(ended, alone=True)):
-            print(f"spikelfp: {self._own}", file=sys.stderr, flush=True)
+            say(f"spikelfp: {one_line(self._own)}", error=True)

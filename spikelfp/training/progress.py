@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
+from spikelfp.terminal import plain, progress, words
 from spikelfp.training.state import Position, Seen, Tally
 
 REFRESH_EVERY = 20
@@ -17,16 +18,13 @@ class EpochBar:
     """Progress through one epoch; silent unless ``shown``, and transient: a finished epoch leaves its own line."""
 
     def __init__(self, position: Position, total: int, epochs: int, shown: bool) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        self._progress = progress(
+            words("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
+            words("{task.fields[text]}"),
             TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not (shown and console.is_terminal),
+            shown=shown,
         )
         self._task = self._progress.add_task(
             "", total=total, completed=position.batch, epoch=position.epoch + 1, epochs=epochs, text=""
@@ -34,13 +32,15 @@ class EpochBar:
         self._count = 0
 
     def __enter__(self) -> EpochBar:
-        self._progress.start()
+        with suppress(OSError):  # the terminal is gone: training goes on without it
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        with suppress(OSError):
+            self._progress.stop()
 
     def advance(self, tally: Tally, seen: Seen) -> None:
         """One step further, of which this was seen."""
@@ -50,6 +50,8 @@ class EpochBar:
             shown = {n: float(v) for n, v in seen.watched.items()}
             if tally.classified:
                 shown = {"acc": float(tally.correct) / tally.samples, **shown}
-            self._progress.update(self._task, text="  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
+            line = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
+            self._progress.update(self._task, text=plain(line))
         self._count += 1
-        self._progress.advance(self._task)
+        with suppress(OSError):
+            self._progress.advance(self._task)

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
+from spikelfp.data.events.cache.place import cache_dir
 from spikelfp.data.names import is_event_data
-from spikelfp.errors import LearningWarning, RunFolderError, SignWarning
-from spikelfp.files import write_text
+from spikelfp.errors import (
+    DataError,
+    DataWarning,
+    LearningWarning,
+    MachineError,
+    RunFolderError,
+    SaveError,
+    SignWarning,
+)
+from spikelfp.failures import failure
+from spikelfp.files import copy_whole, write_text
+from spikelfp.folders import Place, check_not_inside, owned, settle
 from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
 from spikelfp.training.combinations import learning_complaints, only_evaluating
@@ -26,18 +38,23 @@ from spikelfp.training.config import RunConfig
 from spikelfp.training.device import choose_device
 from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (
+    RUN,
     Folder,
     check_data,
     check_folder,
+    check_out,
+    is_unused,
+    other_samples,
     read_config,
     read_metrics,
-    start_folder,
+    samples_of,
+    write_config,
     write_metrics,
 )
 from spikelfp.training.footprint import STATES, check_room, estimate
 from spikelfp.training.mapping import read_mapping
 from spikelfp.training.parallel import World, joined
-from spikelfp.training.signals import stop_on_interrupt
+from spikelfp.training.signals import Stop, stop_on_interrupt
 from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.temporal import TemporalTrainer
 
@@ -48,7 +65,13 @@ __all__ = [
 
 
 class Interrupted(Exception):
-    """Training was stopped by the user; its state is in the checkpoint."""
+    """Training was stopped by a signal; its state, or that of the checkpoint before, is in the run folder.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    number: int = signal.SIGINT
 
 
 @dataclass(frozen=True)
@@ -61,13 +84,16 @@ class LoadedRun:
     net: torch.nn.Module
 
     def splits(self) -> DataSplits:
-        """The data set of the run.
+        """Load the data set of the run, with a :class:`~spikelfp.errors.DataWarning` if the samples are others.
 
         Raises:
-            DataError: for other data than it was trained on, and what cannot be read.
+            DataError: for data of another shape or other classes than it was trained on, and what cannot be read.
         """
         splits = load_splits(self.config)
         check_data(self.folder, splits)
+        other = other_samples(self.folder, samples_of(splits))
+        if other:
+            warnings.warn(other, DataWarning, stacklevel=2)
         return splits
 
     def trainer(self, **options: Any) -> TemporalTrainer:
@@ -83,6 +109,7 @@ def load_run(
     ``data_dir`` and ``cache_dir`` override the folders of data sets and of binned recordings that it was trained with.
     """
     folder = Folder(Path(path))
+    settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = replace(config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or config.cache_dir)
     spec = config.spec(shape, classes)
@@ -156,32 +183,104 @@ def train(
     progress: bool = True,
     echo: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train as ``config`` says into the folder ``out``; returns what ``summary.json`` holds.
-
-    A folder that exists is refused unless ``resume`` (go on from its last checkpoint, bit for bit) or
-    ``overwrite`` is given. ``echo`` gets a line per epoch. Raises :class:`Interrupted` after Ctrl-C, with the
-    checkpoint written.
+    """Train as ``config`` says into the folder ``out``.
 
     Under ``torchrun`` the workers train together (:func:`spikelfp.training.joined`): all of them call this and
-    return, the leader writes and speaks. Raises :class:`~spikelfp.training.WorkerLost` when another one has ended.
+    return, the leader writes and speaks.
+
+    Args:
+        config: options of the run.
+        out: folder of the run. It is this call's alone until the run is done.
+        resume: go on from its last checkpoint, bit for bit, with the same samples.
+        overwrite: replace the run in it, which stays until the first checkpoint of the new one.
+        progress: show a bar.
+        echo: given a line about what was found and about each epoch.
+
+    Returns:
+        What ``summary.json`` holds.
+
+    Raises:
+        RunFolderError: for a folder that exists, unless ``resume`` or ``overwrite`` is given; that is in use; that
+            holds something else; and to resume, a run with other options.
+        DataError: for data that cannot be read; to resume, other samples.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with the checkpoint written; after a second one with that of
+            before.
+        MachineError: for want of memory and the like; the text says from where it goes on.
+        WorkerLost: when another worker has ended.
     """
     folder = Folder(Path(out))
-    with joined(config.device) as world, stop_on_interrupt(patient=world.size > 1) as stopped:
-        run = _start(config, folder, world, resume, overwrite, progress, stopped)
-        summary = _fit(run, folder, echo if world.leads else lambda line: None)
+    with joined(config.device) as world, ExitStack() as held, stop_on_interrupt(patient=world.size > 1) as stopped:
+        run = _start(config, folder, world, resume, overwrite, progress, stopped, held)
+        try:
+            stopped.begin()
+            summary = _fit(run, echo if world.leads else lambda line: None)
+        except KeyboardInterrupt:
+            raise _interrupted(f"stopped at once; {run.way_on()}", stopped) from None
+        except SaveError as error:
+            raise SaveError(f"{error}; {run.way_on()}") from error
+        except (MemoryError, RuntimeError, OSError) as error:
+            failed = failure(error)
+            if failed is None:
+                raise
+            if run.trainer.at_rest:  # between two steps, so that the state is one to go on from
+                with suppress(SaveError, MemoryError):
+                    run.save()
+            raise MachineError(f"{failed}; {run.way_on()}") from error
     if summary is None:
-        raise Interrupted(f"stopped after {run.trainer.position.step} steps; go on with --out {out} --resume")
+        text = f"stopped after {run.trainer.position.step} steps; go on with --out {out} --resume"
+        raise _interrupted(text, stopped)
     return summary
+
+
+def _interrupted(text: str, stopped: Stop) -> Interrupted:
+    stop = Interrupted(text)
+    stop.number = stopped.number or signal.SIGINT
+    return stop
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run about to train: its resolved options, its data, its trainer, and how that goes on."""
+    """A run about to train: its resolved options, its data, its trainer, its folder, and how that goes on.
+
+    The workers that do not lead have no place to write to.
+    """
 
     config: RunConfig
     splits: DataSplits
     trainer: TemporalTrainer
+    path: Path
+    place: Place | None
+    samples: dict[str, str]
     planned: str = ""  # how it goes on
+
+    @property
+    def folder(self) -> Folder:
+        """Where its files are written."""
+        return Folder(self.path if self.place is None else self.place.current)
+
+    def save(self) -> None:
+        """Write the state of training to ``last.pt``; the first one puts the run into the place of the one before."""
+        self.trainer.save(self.folder.last)
+        if self.place is not None:
+            self.place.commit()
+
+    def keep_best(self) -> None:
+        """Make the state that was just saved the best one."""
+        if self.place is not None:
+            copy_whole(self.folder.last, self.folder.best)
+
+    def write_config(self) -> None:
+        """Write ``config.yaml`` with what is known by now."""
+        if self.place is not None:
+            write_config(self.folder, self.config, self.splits, self.trainer.woken, self.samples)
+
+    def way_on(self) -> str:
+        """Say how to go on after a failure."""
+        if self.place is not None and self.place.current != self.path:
+            return f"no checkpoint was written, and the run that was in {self.path} before is kept"
+        if Folder(self.path).last.is_file():
+            return f"go on from the last checkpoint with --out {self.path} --resume"
+        return "no checkpoint was written yet: start again with the same command"
 
 
 def _start(
@@ -191,19 +290,34 @@ def _start(
     resume: bool,
     overwrite: bool,
     progress: bool,
-    stopped: Callable[[], bool],
+    stopped: Stop,
+    held: ExitStack,
 ) -> _Run:
-    """Data, network and trainer, brought to where the last checkpoint left off, and the folder; wrong options first."""
+    """Make data, network and trainer, as the last checkpoint left them, and the folder; wrong options come first.
+
+    The folder is owned until ``held`` is closed.
+    """
+    place: Place | None = None
+    samples: dict[str, str] = {}
     with world.agreed():
+        if world.leads:
+            check_out(folder, resume, overwrite)
         with world.in_turn():
             splits, config = _load(config, progress and world.leads)
         if config.augment:
             Augmented(splits.train)  # refuses what are no images
         config = config.resolved(len(splits.train), splits.train.levels)
         if world.leads:
+            if not resume:
+                check_not_inside(folder.path, RUN, _not_inside(config))
+            place = held.enter_context(owned(folder.path, RUN))
             check_folder(folder, config, resume, overwrite)
+            samples = samples_of(splits)
             if resume:
                 check_data(folder, splits)
+                other = other_samples(folder, samples)
+                if other:
+                    raise DataError(f"{other}: go on with those of before, or train a new run with another --out")
         _check_room(config, splits, world)
         torch.manual_seed(config.seed)
         net = config.build(splits.shape, splits.classes)
@@ -217,12 +331,44 @@ def _start(
             trainer.load(folder.last)
             trainer.woken = _woken(folder)
             planned = trainer.plan(splits.train, config.epochs or 1)
+        if place is not None and not resume and not is_unused(folder):
+            place.replace()
+        run = _Run(config, splits, trainer, folder.path, place, samples, planned)
         if world.leads:
-            start_folder(folder, config, splits, overwrite)
-            _keep_woken(folder, trainer.woken)
-            if not go_on:
-                checkpoint.write(folder.initial, {"weights": net.state_dict(), "network": checkpoint.constants(net)})
-    return _Run(config, splits, trainer, planned)
+            if go_on:
+                _repair(run)
+            else:
+                initial = {"weights": net.state_dict(), "network": checkpoint.constants(net)}
+                checkpoint.write(run.folder.initial, initial)
+            run.write_config()
+    return run
+
+
+def _not_inside(config: RunConfig) -> dict[str, Path]:
+    """Name the folders that a run must not lie in: it would be read as data, or be cleared away."""
+    if not is_event_data(config.data):
+        return {}
+    kind, _, where = config.data.partition(":")
+    recordings = {"the recordings": Path(where)} if kind == "folder" and where else {}
+    return {**recordings, "the cache": cache_dir(config.cache_dir)}
+
+
+def _repair(run: _Run) -> None:
+    """Bring up to date what a killed process had not written behind its last checkpoint."""
+    trainer, folder = run.trainer, run.folder
+    if trainer.history:
+        write_metrics(folder, trainer.history)
+        if trainer.position.batch == 0 and _is_best(trainer.history):
+            run.keep_best()
+    if trainer.position.epoch < (run.config.epochs or 1):
+        for name in (folder.summary, folder.report):  # those of a run that ended there
+            name.unlink(missing_ok=True)
+
+
+def _is_best(history: list[dict[str, float]]) -> bool:
+    """Whether no epoch was better than the last, by its validation accuracy or else that of training."""
+    score = "validation_accuracy" if "validation_accuracy" in history[-1] else "train_accuracy"
+    return history[-1][score] >= max(past.get(score, 0.0) for past in history)
 
 
 def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
@@ -245,7 +391,7 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
     check_room(parts, device)
 
 
-def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, Any] | None:
+def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
     """Train to the end and return the summary, or ``None`` if training was stopped; all of it kept in the folder."""
     config, splits, trainer = run.config, run.splits, run.trainer
     epochs, leads = config.epochs or 1, trainer.world.leads
@@ -267,12 +413,11 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
         row["seconds"] = clock.lap()
         row[name] = trainer.evaluate(watched).accuracy
         clock.lap()
-        score = "validation_accuracy" if splits.validation else "train_accuracy"
-        if row[score] >= max(past[score] for past in trainer.history):
-            trainer.save(folder.best)
-        trainer.save(folder.last)
+        run.save()
+        if _is_best(trainer.history):
+            run.keep_best()
         if leads:
-            write_metrics(folder, trainer.history)
+            write_metrics(run.folder, trainer.history)
         objective = "  ".join(f"{k} {row[k]:.4f}" for k in ("reward", "reward_magnitude", "loss") if k in row)
         echo(
             f"epoch {int(row['epoch'])}/{epochs}  {objective}  train {row['train_accuracy']:.4f}"
@@ -283,32 +428,26 @@ def _fit(run: _Run, folder: Folder, echo: Callable[[str], None]) -> dict[str, An
         if position.step == 1:
             for name, factor in trainer.woken.items():
                 echo(f"layer {name} left its neurons silent: its initial weights were multiplied by {factor:.2f}")
-            if leads:
-                _keep_woken(folder, trainer.woken)
+            if trainer.woken:
+                run.write_config()
         if config.checkpoint_every and position.step % config.checkpoint_every == 0:
-            trainer.save(folder.last)
+            run.save()
 
     samples = Augmented(splits.train) if config.augment else splits.train
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SignWarning)  # said already
         trainer.fit(samples, epochs, patience=config.patience, after_epoch=after_epoch, after_step=after_step)
     if trainer.position.epoch < epochs and not trainer.stopped_early:
-        trainer.save(folder.last)
+        run.save()
         return None
     summary = summarise(trainer, splits, config)
     if leads:
-        write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
+        write_text(run.folder.summary, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
-def _keep_woken(folder: Folder, woken: dict[str, float]) -> None:
-    """Add layers whose initial weights were scaled up to ``config.yaml``, each with its factor."""
-    if woken:
-        write_text(folder.config, folder.config.read_text() + yaml.safe_dump({"woken": woken}))
-
-
 def _woken(folder: Folder) -> dict[str, float]:
-    """Read what :func:`_keep_woken` has kept, for a run that goes on."""
+    """Read the layers of a run that were woken, each with its factor."""
     kept = read_mapping(folder.config).get("woken") or {}
     return {str(name): float(factor) for name, factor in kept.items()}
 

@@ -13,28 +13,74 @@ GRACE = 2.0
 """Seconds in which a process that was told to end may still do so by itself."""
 
 
-@contextmanager
-def stop_on_interrupt(patient: bool = False) -> Iterator[Callable[[], bool]]:
-    """Within the block, Ctrl-C asks training to stop after the step at hand; a second one stops at once.
+class Ended(KeyboardInterrupt):
+    """A signal ends what is being done at once.
 
-    patient: only ever ask. (torchrun may hand one Ctrl-C to its workers twice, and has its own way to end them.)
+    Attributes:
+        number: of the signal.
     """
-    asked = False
 
-    def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked and not patient:
-            raise KeyboardInterrupt
-        asked = True
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
-    if threading.current_thread() is not threading.main_thread():  # whose owner handles signals
-        yield lambda: False
+
+class Stop:
+    """Whether training was asked to stop, and by which signal.
+
+    Before :meth:`begin` there is nothing to save, and a signal ends all at once; from then on the first one asks, and a
+    second one ends. Under torchrun every signal only asks: it may hand one Ctrl-C to its workers twice, and has its own
+    way to end them.
+
+    Attributes:
+        number: of the signal; ``None`` before there was one.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.number: int | None = None
+        self._patient, self._begun = patient, False
+
+    def __call__(self) -> bool:
+        """Whether to stop after the step at hand."""
+        return self.number is not None
+
+    def begin(self) -> None:
+        """Ask only, from now on."""
+        self._begun = True
+        if self.number is not None and not self._patient:  # a compiler may have lost the exception
+            raise Ended(self.number)
+
+    def ask(self, number: int, frame: object = None) -> None:
+        """Handle a signal."""
+        at_once = not self._patient and (self.number is not None or not self._begun)
+        self.number = number
+        if at_once:
+            raise Ended(number)
+
+
+@contextmanager
+def stop_on_interrupt(patient: bool = False) -> Iterator[Stop]:
+    """Within the block, Ctrl-C, SIGTERM and SIGHUP ask training to stop after the step at hand.
+
+    Signals that the program handles itself, or ignores (``nohup``), stay as they are, Ctrl-C aside; and all of them in
+    another thread than the main one, whose owner handles signals.
+
+    Args:
+        patient: only ever ask, and by Ctrl-C alone: torchrun has a meaning for SIGTERM.
+    """
+    stop = Stop(patient)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
         return
-    before = signal.signal(signal.SIGINT, ask)
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, stop.ask)}
     try:
-        yield lambda: asked
+        for number in () if patient else (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, stop.ask)
+        yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

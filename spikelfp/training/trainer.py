@@ -23,6 +23,7 @@ from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Method
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer, Neurons
+from spikelfp.plain import printable
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
@@ -35,6 +36,7 @@ from spikelfp.training.defaults import check_choices, check_numbers, check_optio
 from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.finite import check_gradients
+from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, plain
 from spikelfp.training.optimizer import (
     MakeOptimizer,
     describe,
@@ -152,6 +154,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.planned = Planned()
         self.stopped_early = False
+        self._at_rest = False
         self._fitted = False
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
@@ -186,6 +189,11 @@ class Trainer:
         if self._dtype is not None and shown.dtype != self._dtype and shown.is_floating_point():
             shown = repeat(shown[0].to(self._dtype), len(shown)) if is_constant(shown) else shown.to(self._dtype)
         return Batch(shown, labels, counting_steps(shown, lengths_of(x), self.readout_steps))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether training stands between two steps or two epochs, so that its state can be saved."""
+        return self._at_rest
 
     def runs(self) -> torch.nn.Module:
         """What a step of training runs, and several workers share: here the network as it is."""
@@ -242,7 +250,7 @@ class Trainer:
                 LearningWarning,
                 stacklevel=2,
             )
-        self._fitted = True
+        self._fitted, self._at_rest = True, False
         if self.position.epoch < epochs:
             self._prepare(source, watched)
         self._schedule(source, epochs)
@@ -253,14 +261,17 @@ class Trainer:
                 break
             with EpochBar(self.position, len(source), epochs, self.progress) as bar:
                 for x, labels, of in source.epoch(self.position, self.world):
+                    self._at_rest = False
                     seen = self.train_step(x.to(self.device), labels.to(self.device), of)
                     self.position.batch += 1
                     stop = add_up(seen, self.should_stop(), self.world, self.device)
                     self.tally.add(seen)
+                    self._at_rest = True
                     after_step(self.position)
                     bar.advance(self.tally, seen)
                     if stop:
                         return self.history
+            self._at_rest = False
             row = {"epoch": self.position.epoch + 1, **self.tally.means(), "lr": self.optimizer.param_groups[0]["lr"]}
             if watched is not None:
                 row["validation_accuracy"] = self.evaluate(watched).accuracy
@@ -271,6 +282,7 @@ class Trainer:
                 self.scheduler.step(plateau_metric(self.scheduler, row))
             if after_epoch is not None:
                 after_epoch(row)
+            self._at_rest = True
         return self.history
 
     def plan(self, train: Any, epochs: int) -> str:
@@ -395,8 +407,7 @@ class Trainer:
             {
                 "weights": self.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "schedule": checkpoint.plain(self.scheduler.state_dict()) if self.scheduler else None,
-                "schedule_kind": type(self.scheduler).__name__ if self.scheduler else None,
+                **self._scheduled(),
                 **self._settings(),
                 "network": checkpoint.constants(self.net),
                 "rules": self._rules(),
@@ -422,17 +433,35 @@ class Trainer:
         checkpoint.check_complete(path, content)
         checkpoint.check_settings(path, content, self._settings())
         checkpoint.check_rules(path, self._rules(), content)
-        try:
-            self.optimizer.load_state_dict(content["optimizer"])
-        except ValueError as error:
-            raise CheckpointError(f"{path} holds the state of another optimiser: {error}") from None
-        self.net.load_state_dict(content["weights"])
-        self._restored = {name: content.get(name) for name in ("optimizer", "schedule", "schedule_kind")}
+        groups = fitted_schedule(path, content, self.optimizer, self._groups, self.schedule)
+        state = fitted_optimizer(path, content, self.optimizer, groups)
+        check_layers(path, content, choices(self.net))
+        self._load_state(path, state)
+        checkpoint.put_weights(path, self.net, content)
+        self._restored = {name: content.get(name) for name in ("schedule", "schedule_kind")}
+        self._restored |= {"optimizer": state, "path": path}
         self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
         self.history, self.planned = content["history"], Planned.of(content)
         checkpoint.restore_random(content["random"])
         for name, choice in choices(self.net).items():
             choice.events = content.get("events", {}).get(name, choice.events)  # the first version did not write them
+
+    def _load_state(self, path: str | Path, state: dict[str, Any]) -> None:
+        """Load the state of the optimiser, all of it or nothing."""
+        before = self.optimizer.state_dict()
+        try:
+            self.optimizer.load_state_dict(state)
+        except Exception as error:  # of an optimiser that somebody else made
+            self.optimizer.load_state_dict(before)
+            raise CheckpointError(f"{path} holds the state of another optimiser: {printable(str(error))}") from None
+
+    def _scheduled(self) -> dict[str, Any]:
+        """State and kind of the schedule: after :meth:`load`, until training goes on, those that were loaded."""
+        if self._restored is not None:
+            return {name: self._restored[name] for name in ("schedule", "schedule_kind")}
+        if self.scheduler is None:
+            return {"schedule": None, "schedule_kind": None}
+        return {"schedule": plain(self.scheduler.state_dict()), "schedule_kind": type(self.scheduler).__name__}
 
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it must share."""
@@ -466,7 +495,7 @@ class Trainer:
             self.scheduler = self.schedule.make(self.optimizer, (planned if fresh else self.planned).scheduled)
             state = None if self._restored is None or fresh else self._restored
             if state is not None and state["schedule"] is not None:
-                checkpoint.restore_schedule(self.scheduler, self.optimizer, state)
+                checkpoint.restore_schedule(state["path"], self.scheduler, self.optimizer, state)
             self._restored = None
         check_length(self.scheduler, cast(int, planned.total_steps) - self.position.step)
         self.planned = planned

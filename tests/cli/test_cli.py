@@ -282,9 +282,10 @@ def test_woken_layers_stand_in_config_and_summary(tmp_path, monkeypatch, capsys)
 
 def test_overwrite_replaces_a_run(tmp_path):
     run("train", *QUICK, "--out", str(tmp_path / "r"), check=0)
-    (tmp_path / "r" / "old").write_text("")
-    run("train", *QUICK, "--out", str(tmp_path / "r"), "--overwrite", check=0)
-    assert not (tmp_path / "r" / "old").exists()
+    (tmp_path / "r" / "notes.txt").write_text("mine")
+    run("train", *QUICK, "--seed", "3", "--out", str(tmp_path / "r"), "--overwrite", check=0)
+    assert "seed: 3" in (tmp_path / "r" / "config.yaml").read_text()
+    assert (tmp_path / "r" / "notes.txt").read_text() == "mine"  # only files of the run go
 
 
 def test_info_tells_the_names_options_take():

@@ -127,17 +127,17 @@ def test_a_missing_batch_is_named(tmp_path):
 
 
 def test_the_archive_is_downloaded_with_its_checksum(tmp_path, monkeypatch):
-    asked = []
+    asked, batches = [], original()
 
-    def fetch(urls, target, md5):
-        asked.append((tuple(urls), target, md5))
-        return write_archive(target.parent, original())
+    def fetch(urls, target, original):
+        asked.append((tuple(urls), target, original.sha256))
+        return write_archive(target.parent, batches)
 
     monkeypatch.setattr(cifar, "fetch", fetch)
     for _ in range(2):  # the second time it is there
         assert len(data.load("cifar10", tmp_path).train) == 15
     path = tmp_path / "cifar10" / "cifar-10-binary.tar.gz"
-    assert asked == [(cifar.URLS, path, "c32a1d4ab5d03f1284b67883e8d87530")]
+    assert asked == [(cifar.URLS, path, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd")]
 
 
 def test_a_disk_that_refuses_is_not_taken_for_a_missing_network(tmp_path, monkeypatch):

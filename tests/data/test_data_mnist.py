@@ -1,7 +1,6 @@
 import gzip
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,7 @@ def test_missing_files_offline_name_the_file_and_the_folder(tmp_path):
     assert "Temporary failure in name resolution" in text
     assert "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz" in text
     assert "https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz" in text
-    for stem in mnist_module.MNIST.md5:
+    for stem in mnist_module.MNIST.originals:
         assert f"{stem}.gz" in text.partition("missing there: ")[2]
     assert "\n" not in text
 
@@ -68,7 +67,7 @@ def test_only_what_is_missing_is_asked_for(write_mnist):
     (folder / "fashion-mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError, match=r"missing there: t10k-labels-idx1-ubyte\.gz; unpacked") as caught:
         data.load("fashion-mnist", folder)
-    assert "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels" in str(caught.value)
+    assert "https://storage.googleapis.com/tensorflow/tf-keras-datasets/t10k-labels" in str(caught.value)
     assert IMAGES not in str(caught.value)
 
 
@@ -79,15 +78,15 @@ def test_a_missing_file_is_downloaded_with_its_own_checksum(write_mnist, monkeyp
     path.unlink()
     asked = []
 
-    def fetch(urls, target, md5):
-        asked.append((urls, target, md5))
+    def fetch(urls, target, original):
+        asked.append((urls, target, original))
         target.write_bytes(content)
         return target
 
     monkeypatch.setattr(mnist_module, "fetch", fetch)
     assert len(data.load("mnist", folder).train) == 20
     urls = [f"{mirror}{IMAGES}.gz" for mirror in mnist_module.MNIST.mirrors]
-    assert asked == [(urls, path, "f68b3c2dcbeaaa9fbdd348bbdeb94873")]
+    assert asked == [(urls, path, mnist_module.MNIST.originals[IMAGES])]
 
 
 def test_a_disk_that_refuses_is_not_taken_for_a_missing_network(tmp_path, monkeypatch):
@@ -158,8 +157,14 @@ def test_the_original_files():
 
 def test_the_checksums_are_those_of_the_original_files():
     folder = real_data() / "mnist"
-    found = {stem: hashlib.md5((folder / f"{stem}.gz").read_bytes()).hexdigest() for stem in mnist_module.MNIST.md5}
-    assert replace(mnist_module.MNIST, md5=found) == mnist_module.MNIST
+    for stem, original in mnist_module.MNIST.originals.items():
+        content = (folder / f"{stem}.gz").read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (original.sha256, original.size)
+
+
+@pytest.mark.parametrize("source", [mnist_module.MNIST, mnist_module.FASHION_MNIST])
+def test_every_mirror_is_https(source):
+    assert all(mirror.startswith("https://") for mirror in source.mirrors)
 
 
 @pytest.mark.network
@@ -170,4 +175,4 @@ def test_every_mirror_delivers_the_original(tmp_path, name, monkeypatch):
     source = {"mnist": mnist_module.MNIST, "fashion-mnist": mnist_module.FASHION_MNIST}[name]
     stem = "t10k-labels-idx1-ubyte"
     for number, mirror in enumerate(source.mirrors):
-        mnist_module.fetch([f"{mirror}{stem}.gz"], tmp_path / str(number), source.md5[stem])
+        mnist_module.fetch([f"{mirror}{stem}.gz"], tmp_path / str(number), source.originals[stem])

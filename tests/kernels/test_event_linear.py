@@ -153,8 +153,7 @@ def updates(net, images, labels, rule, steps):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_training_is_the_same_under_every_rule(monkeypatch, rule):
-    single = isinstance(rule, rules.Surrogate)  # snnTorch's surrogates are float32
-    dtype, tolerance = (torch.float32, 1e-4) if single else (torch.float64, 1e-9)
+    dtype, tolerance = torch.float64, 1e-9
     net = models.lif_mlp([30, 80, 70, 10]).to(dtype)
     for p in net.parameters():
         p.data *= 3

@@ -41,13 +41,12 @@ def test_every_rule_splits_the_same_rewards(name, rule):
 @pytest.mark.parametrize("rule", [rules.Surrogate(slope=5.0), rules.Gradient()], ids=["surrogate", "gradient"])
 @pytest.mark.parametrize("end", ["lif", "readout"])
 def test_gradients_are_those_of_backpropagation(end, rule, reset):
-    """In float32, the only dtype of snnTorch's surrogates."""
     last = nn.LIF(0.9, 0.3, reset) if end == "lif" else nn.LI(0.8)
     hidden = [nn.LIF(0.9, 0.3, reset, learn_beta=True), nn.Linear(9, 8), nn.Synaptic(0.7, 0.9, 0.3, reset)]
     net = nn.Sequential(nn.Linear(6, 9), *hidden, nn.Linear(8, 7), nn.RecurrentLIF(7, threshold=0.3, reset=reset))
-    net = nn.Sequential(net, nn.Linear(7, 4), last)
+    net = nn.Sequential(net, nn.Linear(7, 4), last).double()
     rules.attach(net, rule)
-    x, weights = torch.randn(13, 5, 6) * 2, torch.randn(13, 5, 4)
+    x, weights = torch.randn(13, 5, 6).double() * 2, torch.randn(13, 5, 4).double()
     out = net(x)
     with backward_pass():
         (out * weights).sum().backward()
@@ -59,7 +58,7 @@ def test_gradients_are_those_of_backpropagation(end, rule, reset):
         (again * weights).sum().backward()
     found = updates(net)
     assert any(grad.any() for grad in found) or isinstance(rule, rules.Gradient)
-    assert_same(found, expected, 1e-5)
+    assert_same(found, expected, 1e-9)
 
 
 @pytest.mark.parametrize("written_out", [False, True], ids=["constant", "varying"])

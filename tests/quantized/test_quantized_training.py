@@ -10,6 +10,7 @@ from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.quantized.scale import FINE_MARGIN
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import Interrupted, load_run, train
+from spikelfp.training.signals import Stop
 
 UPDATES = ("masters", "stochastic")
 
@@ -134,19 +135,20 @@ def test_a_checkpoint_of_other_bits_is_refused(tmp_path):
 def test_a_run_folder_is_resumed_and_read_back(update, tmp_path, monkeypatch):
     config = RunConfig(hidden=(20,), steps=5, epochs=2, batch_size=256, weight_bits=4, weight_update=update, seed=1)
     train(config, tmp_path / "whole", progress=False)
-    steps = 0
 
-    def stop():
-        nonlocal steps
-        steps += 1
-        return steps == 3
+    class AfterThree(Stop):
+        steps = 0
+
+        def __call__(self):
+            self.steps += 1
+            return self.steps == 3
 
     with monkeypatch.context() as patched:
         import contextlib
 
         import spikelfp.training.run as module
 
-        patched.setattr(module, "stop_on_interrupt", lambda patient: contextlib.nullcontext(stop))
+        patched.setattr(module, "stop_on_interrupt", lambda patient: contextlib.nullcontext(AfterThree()))
         with pytest.raises(Interrupted):
             train(config, tmp_path / "parts", progress=False)
     train(config, tmp_path / "parts", resume=True, progress=False)

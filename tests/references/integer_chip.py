@@ -63,6 +63,7 @@ class Neuron:
         self.v = np.float32(0) if a.decay == "float" else 0
         self.y = 0
         self.beyond = 0
+        self.left = False  # the register, at an event of this step
 
     def step(self, total: int, bias: int) -> int:
         a, shifted = self.a, total * 2**self.a.shift
@@ -94,10 +95,12 @@ class Neuron:
 
     def event(self, added: int) -> int:
         u, beyond = limited(self.v + added * 2**self.a.shift, self.a)
-        self.beyond += beyond
+        self.left |= beyond
         return self._compare(u)
 
     def end_of_step(self) -> None:
+        self.beyond += self.left
+        self.left = False
         self.v = decayed(self.v, self.a, self.code, self.beta)
 
     def _compare(self, u) -> int:

@@ -1,6 +1,7 @@
 """Surrogate gradients of the same network equal snnTorch's; plain gradients of spikes are zero."""
 
 import contextlib
+import math
 
 import pytest
 import snntorch
@@ -91,3 +92,71 @@ def test_unknown_surrogates_are_named():
         rules.Surrogate("fast_sigmoid")
     with pytest.raises(UserError, match="slope"):
         rules.Surrogate(slope=-1)
+
+
+SNNTORCH = {
+    "fast-sigmoid": lambda slope: surrogate.fast_sigmoid(slope=slope),
+    "atan": lambda slope: surrogate.atan(alpha=slope),
+    "sigmoid": lambda slope: surrogate.sigmoid(slope=slope),
+}
+EXACT = {
+    "fast-sigmoid": lambda z, k: 1 / (1 + k * abs(z)) ** 2,
+    "atan": lambda z, k: k / 2 / (1 + (math.pi / 2 * k * z) ** 2),
+    "sigmoid": lambda z, k: k * math.exp(-k * abs(z)) / (1 + math.exp(-k * abs(z))) ** 2,
+}
+
+
+def spike(shape, slope, z):
+    """Spikes and their derivatives."""
+    z = z.clone().requires_grad_()
+    out = rules.Surrogate(shape, slope).spike(z)
+    out.sum().backward()
+    return out.detach(), z.grad
+
+
+@pytest.mark.parametrize("slope", [0.5, 2.0, 25.0])
+@pytest.mark.parametrize("shape", SNNTORCH)
+def test_near_the_threshold_shapes_are_those_of_snntorch(shape, slope):
+    z = torch.linspace(-3, 3, 101)
+    theirs = z.clone().requires_grad_()
+    SNNTORCH[shape](slope)(theirs).sum().backward()
+    out, grad = spike(shape, slope, z)
+    assert torch.equal(out, (z > 0).float())
+    known = slope * z.abs() < 40  # beyond, an exponential in its sigmoid overflows, to 0 and then to NaN
+    assert known.sum() > 50
+    torch.testing.assert_close(grad[known], theirs.grad[known], rtol=2e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("slope", [1e-3, 1.0, 25.0, 1e4])
+@pytest.mark.parametrize("shape", list(rules.surrogates))
+def test_derivatives_are_right_at_every_membrane(shape, slope, dtype):
+    far = torch.logspace(-6, 4, 200, dtype=torch.float64)
+    z = torch.cat([-far, torch.zeros(1), far]).to(dtype)
+    out, grad = spike(shape, slope, z)
+    assert out.dtype == grad.dtype == dtype
+    assert torch.equal(out, (z > 0).to(dtype))
+    expected = torch.tensor([EXACT[shape](float(each), slope) for each in z], dtype=torch.float64).to(dtype)
+    # the slope times z is rounded before the exponential of it is taken
+    rounding = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 0.01, torch.float16: 2e-3}[dtype]
+    torch.testing.assert_close(grad, expected, rtol=rounding, atol=max(slope, 1) * torch.finfo(dtype).tiny)
+    out, grad = spike(shape, slope, torch.tensor([-math.inf, math.inf], dtype=dtype))
+    assert out.tolist() == [0, 1]
+    assert grad.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("shape", list(rules.surrogates))
+def test_a_network_of_doubles_learns_by_surrogates(shape):
+    """Membranes far below the threshold, which were NaN for the sigmoid from 3.5 below it on."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 30), nn.LIF(), nn.Linear(30, 5), nn.LIF()).double()
+    x, y = 40 * torch.randn(10, 6, 12, dtype=torch.float64), torch.randint(5, (6,))
+    with rules.using(net, rules.Surrogate(shape)):
+        methods.rate_cross_entropy(net(x), y).backward()
+    assert all(p.grad.dtype == torch.float64 and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize("slope", [0, math.inf, math.nan, True, "25", None])
+def test_a_slope_is_a_finite_number_above_0(slope):
+    with pytest.raises(UserError, match="slope"):
+        rules.Surrogate(slope=slope)

@@ -14,7 +14,7 @@ METHODS = {
     "z+z-": methods.LFP(rewards.SpikeSequence(), rules.ZPlusMinus()),
     "surrogate": methods.GradientDescent(rules.Surrogate(slope=5.0)),
 }
-TOLERANCE = {torch.float64: {"rtol": 1e-6, "atol": 1e-14}, torch.float32: {"rtol": 1e-4, "atol": 1e-7}}
+TOLERANCE = {"rtol": 1e-6, "atol": 1e-14}
 
 
 class InDoubles(TemporalTrainer):
@@ -37,8 +37,7 @@ def digits(count=150):
 
 
 def gradients(method, parts, count):
-    # snnTorch's surrogates give spikes in float32 only
-    trainer = make(torch.float32 if method.name == "surrogate" else torch.float64, method=method)
+    trainer = make(torch.float64, method=method)
     x, labels = digits().__getitems__(range(count))
     seen = fill_gradients(
         trainer.net, trainer.net, method, trainer.present(x), labels, of=count, parts=parts, world=ALONE
@@ -53,7 +52,7 @@ def test_updates_of_the_parts_add_up_to_that_of_the_batch(method, parts, count):
     whole, seen = gradients(method, 1, count)
     added, seen_in_parts = gradients(method, parts, count)
     for a, b in zip(whole, added, strict=True):
-        torch.testing.assert_close(b, a, **TOLERANCE[a.dtype])
+        torch.testing.assert_close(b, a, **TOLERANCE)
     assert any(grad.any() for grad in whole)
     assert int(seen_in_parts.correct) == int(seen.correct)
     assert {k: float(v) for k, v in seen_in_parts.watched.items()} == pytest.approx(
@@ -65,7 +64,7 @@ def test_parts_without_samples_change_nothing():
     whole, seen = gradients(METHODS["lfp"], 1, 3)
     added, seen_in_parts = gradients(METHODS["lfp"], 5, 3)
     for a, b in zip(whole, added, strict=True):
-        torch.testing.assert_close(b, a, **TOLERANCE[a.dtype])
+        torch.testing.assert_close(b, a, **TOLERANCE)
     assert int(seen_in_parts.correct) == int(seen.correct)
 
 

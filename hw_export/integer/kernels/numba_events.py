@@ -18,9 +18,10 @@ def _sample(
     index, lengths, weight, offset, biased, v, threshold, kind, code, decay_bits, bits, bottom, low, high, wraps, most,
     ties, reset, out,
 ):  # fmt: skip
-    """All events of one sample; returns what it emits, how many in each step, and how often a register was left."""
+    """All events of one sample: what it emits, how many in each step, at how many neuron-steps a register was left."""
     neurons, steps = len(v), len(lengths)
     u, spikes = np.empty(neurons, np.int64), np.empty(neurons, np.int64)
+    left = np.zeros(neurons, np.bool_)
     emitted, many = np.empty(64, np.int64), np.zeros(steps, np.int64)
     e, count, beyond = 0, 0, 0
     for t in range(steps):
@@ -30,7 +31,9 @@ def _sample(
             added = offset if place < 0 else weight[index[e + place]]
             for i in range(neurons):
                 u[i] = v[i] + added[i]
-            beyond += limit_row(u, bits, bottom, low, high, wraps)
+            if limit_row(u, bits, bottom, low, high, wraps) > 0:
+                for i in range(neurons):
+                    left[i] |= not bottom <= v[i] + added[i] <= high
             fire_row(u, threshold, most, ties, reset, spikes, v)
             for i in range(neurons):
                 if spikes[i] > 0:
@@ -44,6 +47,8 @@ def _sample(
         decay_row(v, kind, code, decay_bits, u)
         for i in range(neurons):
             v[i] = u[i]
+        beyond += left.sum()
+        left[:] = False
         e += lengths[t]
         many[t] = count - before
     return emitted[:count], many, beyond

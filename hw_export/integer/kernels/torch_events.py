@@ -17,7 +17,7 @@ def advance(
 
     weight: int64 ``[K, N]``, what an event of each input adds; offset: biases, int64 ``[N]``, an event before the
     others where one is not 0. state: ``[B, N]``, changed in place. out: how often each fires, int32 ``[T, B, N]``, is
-    written to it. Returns what they emit, and how often a membrane went beyond its bits.
+    written to it. Returns what they emit, and at how many neuron-steps a membrane went beyond its bits.
     """
     shift = c.arithmetic.shift
     padded = events.padded()
@@ -28,14 +28,16 @@ def advance(
     emitted: list[Tensor] = []
     for t, step in enumerate(padded):
         fired = []
+        left = torch.zeros_like(v, dtype=torch.bool)
         if first is not None:
             v, spikes, hit = _event(v, first.expand_as(v), torch.ones_like(v[:, :1], dtype=torch.bool), c)
             fired.append(spikes)
-            beyond += hit
+            left |= hit
         for place in step:
             v, spikes, hit = _event(v, rows[place], (place >= 0).unsqueeze(1), c)
             fired.append(spikes)
-            beyond += hit
+            left |= hit
+        beyond += left.sum()
         v = decay(v, c)
         emitted.append(torch.stack(fired) if fired else v.new_zeros(0, *v.shape))
         out[t] = emitted[-1].sum(0).to(out.dtype)
@@ -44,10 +46,10 @@ def advance(
 
 
 def _event(v: Tensor, added: Tensor, there: Tensor, c: Constants) -> tuple[Tensor, Tensor, Tensor]:
-    """State and spikes after one event of each sample where it is ``there``, and how many membranes were limited."""
+    """State and spikes after one event of each sample where it is ``there``, and which membranes were limited."""
     u, hit = limit(v + added, c.arithmetic)
     spikes = fire(u, c, c.threshold) * there
-    return torch.where(there, reset(u, spikes, c, c.threshold), v), spikes, (hit & there).sum()
+    return torch.where(there, reset(u, spikes, c, c.threshold), v), spikes, hit & there
 
 
 def _lists(emitted: list[Tensor], state: Tensor) -> EventLists:

@@ -9,10 +9,20 @@ From the chip's documentation (sections 2.1, 3 and 4). A write sends 20 bits of 
 Neuron ``n`` is word ``n`` of 32 bits: membrane 11…0, threshold 23…12, leak 30…24, disabled 31. The synapse from
 neuron ``pre`` to ``post`` is four bits, two's complement, of byte ``post[2:1]`` of word ``{pre, post[7:3]}``: the low
 half for an even ``post``.
+
+What its Verilog adds to that (``controller.v``, ``neuron_core.v``, ``scheduler.v``):
+
+* The memories are open while SPI_GATE_ACTIVITY is 1. The gate does not wait for an event that is being worked on: until
+  that one ends, what would be written to a neuron is replaced by what SPI wrote last. It may be opened **only while the
+  core is idle**: no event in the queue or at work, no time reference, no output waiting for its acknowledge.
+* A write to a neuron also compares: the word that was there fires if its membrane has reached its threshold (zeros
+  do), and its event goes into the queue unless SPI_OPEN_LOOP is 1.
+* A reset empties the queue. It leaves the memories as they are, and the configuration registers too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -25,6 +35,10 @@ WRITE, NEURON_MEMORY, SYNAPSE_MEMORY = 1 << 18, 1 << 16, 2 << 16
 GATE_ACTIVITY, OPEN_LOOP, AER_SOURCE, MAX_NEURON = 0, 1, 2, 3
 """Configuration registers: 1 opens the memories and stops the network; 1 keeps spikes from the network; source of
 output events; the last neuron that is processed."""
+TIME_REFERENCE = 0x1FF
+"""Address on the input bus of the time reference of all neurons, their leak; an input event has its row for address."""
+QUEUE = 128
+"""Events that the queue holds, the one that is being worked on among them; what a neuron emits beyond is lost."""
 
 
 class Write(NamedTuple):
@@ -43,6 +57,35 @@ class Write(NamedTuple):
 def register_write(register: int, value: int) -> Write:
     """Set a configuration register."""
     return Write(register, 0, value)
+
+
+def open_memories() -> list[Write]:
+    """Stop the network, open the memories, and keep what writes to neurons emit out of the queue; only when idle."""
+    return [register_write(GATE_ACTIVITY, 1), register_write(OPEN_LOOP, 1)]
+
+
+def close_memories() -> list[Write]:
+    """Let spikes go round in the network again, then close the memories and let it run."""
+    return [register_write(OPEN_LOOP, 0), register_write(GATE_ACTIVITY, 0)]
+
+
+def clear_membranes(neurons: Iterable[int]) -> list[Write]:
+    """Set the membranes of ``neurons`` to 0, and nothing else of their words; for open memories."""
+    return [
+        write
+        for neuron in neurons
+        for write in (Write(neuron_address(neuron, 0), 0x00, 0), Write(neuron_address(neuron, 1), 0xF0, 0))
+    ]
+
+
+def spi_line(write: Write) -> str:
+    """A write as it stands in a file: address and data in hexadecimal."""
+    return f"{write.address:05x} {write.data:05x}"
+
+
+def spi_lines(comment: str, writes: Sequence[Write]) -> list[str]:
+    """A comment, and ``writes`` below it."""
+    return [f"# {comment}", *(spi_line(write) for write in writes)]
 
 
 def neuron_address(neuron: int, byte: int) -> int:

@@ -17,8 +17,9 @@ from spikelfp.data.dataset import check_labels
 from spikelfp.data.events.augmentation import Augmentation, augmented, check_augmentations
 from spikelfp.data.events.batch import Parcel, Written, write_out
 from spikelfp.data.events.batching import PackedFrames
+from spikelfp.data.events.cache.files import checksum
 from spikelfp.data.events.cache.store import Store
-from spikelfp.data.samples import Samples
+from spikelfp.data.samples import Samples, hash_tensors
 from spikelfp.data.sequences import Sequences
 
 
@@ -75,6 +76,15 @@ class EventDataset(Samples):
     def levels(self) -> int:
         """The number that all values are whole multiples of one over."""
         return self.store.levels
+
+    def fingerprint(self) -> str:
+        """Hash the binned recordings and their labels; of large arrays evenly spaced blocks."""
+        store, rows = self.store, self._rows()
+        arrays = {name: getattr(store, name) for name in ("places", "offsets", "steps", "labels")}
+        if store.levels > 1:
+            arrays["counts"] = store.counts
+        content = {name: (str(array.dtype), checksum(np.ascontiguousarray(array))) for name, array in arrays.items()}
+        return hash_tensors("events", str(store.sensor), store.levels, content, torch.from_numpy(rows.copy()))
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Sample ``index`` as (float32 ``[T, …]``, int64 ``[]``)."""

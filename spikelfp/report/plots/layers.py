@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from spikelfp.report import words
 from spikelfp.report.plots.parts import HALF, Array, legend, name_classes
-from spikelfp.report.theme import LIGHT, SMALL, Theme, bare, clean, new_figure, place
+from spikelfp.report.theme import LIGHT, SMALL, Theme, bare, clean, new_figure, place, powers_of_ten
 
 
 def rates(values: Array, *, width: float = HALF, theme: Theme = LIGHT) -> Figure:
@@ -71,6 +71,7 @@ def weights(before: Array | None, after: Array, *, width: float = HALF, theme: T
     if before is not None:
         axes.hist(before, edges, histtype="step", color=theme.accent, linewidth=1.5, label="before")
     axes.set_yscale("log")
+    powers_of_ten(axes.yaxis)
     axes.set_ylim(bottom=0.7)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from spikelfp.report.theme import SMALL, Theme
+from spikelfp.terminal import plain
 
 Array = NDArray[Any]
 
@@ -37,8 +38,10 @@ def name_classes(axis: Any, class_names: Sequence[str], slant: bool = False) -> 
     axis.set_ticklabels(names, **({"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slant else {}))
 
 
-def short(name: str) -> str:
-    return name if len(name) <= 12 else f"{name[:11]}…"
+def short(name: str, most: int = 12) -> str:
+    """Write a name of a user in one line of at most so many characters, all of which can be seen."""
+    name = plain(name)
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def legend(axes: Axes, theme: Theme, columns: int = 2, size: float = SMALL) -> None:

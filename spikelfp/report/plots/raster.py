@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from spikelfp.report.plots.events import draw_input, input_height
 from spikelfp.report.plots.image import draw_image
-from spikelfp.report.plots.parts import NAMED_CLASSES, WIDE, Array, class_colours, name_classes
+from spikelfp.report.plots.parts import NAMED_CLASSES, WIDE, Array, class_colours, name_classes, short
 from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, Theme, bare, clean, new_figure, place
 
 ALL_NEURONS, SHOWN_NEURONS = 250, 120
@@ -119,7 +119,7 @@ def _draw_sample(
     for index, (what, number, colour) in enumerate(text):
         place_of: dict[str, Any] = {"transform": words_at.transAxes, "va": "center", "fontsize": MEDIUM}
         words_at.text(0, 0.72 - 0.45 * index, what, color=theme.muted, **place_of)
-        words_at.text(0.3, 0.72 - 0.45 * index, class_names[number], color=colour, weight="bold", **place_of)
+        words_at.text(0.3, 0.72 - 0.45 * index, short(class_names[number], 20), color=colour, weight="bold", **place_of)
 
 
 def _draw_neurons(rows: Axes, counts: Axes, spikes: Array, theme: Theme) -> str:

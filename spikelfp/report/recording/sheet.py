@@ -8,7 +8,7 @@ import textwrap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from spikelfp.report.plots.parts import HALF, WIDE
+from spikelfp.report.plots.parts import HALF, WIDE, short
 from spikelfp.report.recording import panels
 from spikelfp.report.recording.facts import Recording
 from spikelfp.report.recording.panels import Panel
@@ -18,8 +18,8 @@ from spikelfp.report.theme import LIGHT, MEDIUM, SHARPNESS, SMALL, Theme, new_fi
 MARGIN, BETWEEN = 34.0, 40.0
 """Page pixels around the sheet, and between two figures side by side."""
 
-LARGE = 15.0
-"""Font size of the headline in points."""
+LARGE, LONGEST = 15.0, 90
+"""Font size of the headline in points, and its length in characters, at most."""
 
 
 def sheet(recording: Recording, theme: Theme = LIGHT) -> bytes:
@@ -41,7 +41,7 @@ def sheet(recording: Recording, theme: Theme = LIGHT) -> bytes:
 
 def _heading(recording: Recording, theme: Theme) -> Figure:
     figure = new_figure(WIDE, 66)
-    figure.text(0, 1, headline(recording), va="top", fontsize=LARGE, weight="bold", color=theme.ink)
+    figure.text(0, 1, short(headline(recording), LONGEST), va="top", fontsize=LARGE, weight="bold", color=theme.ink)
     facts = " · ".join(f"{value} {term}" for term, value in in_numbers(recording))
     figure.text(0, 0.3, facts, va="center", fontsize=MEDIUM, color=theme.muted)
     return figure

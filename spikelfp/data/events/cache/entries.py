@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spikelfp.data.events.cache.files import DamagedError, read_meta
+from spikelfp.data.events.cache.files import DamagedError, read_about
 from spikelfp.data.events.cache.key import slug, split_name
 from spikelfp.data.events.cache.lock import FILLING, PART, USED, Locked, is_at, lock
 from spikelfp.data.events.cache.place import cache_dir as place_of
@@ -143,7 +143,7 @@ def _alone(path: Path) -> Iterator[bool]:
 
 def _entry(folder: Path, name: str, key: str) -> Entry:
     try:
-        about = {key: value for key, value in read_meta(folder).items() if key != "arrays"}
+        about = read_about(folder)
     except DamagedError:
         about = {}
     size = sum(file.stat().st_size for file in folder.iterdir())

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,19 @@ from spikelfp.data.events.cache.key import FORMAT
 from spikelfp.data.events.cache.lock import USED, Reading
 from spikelfp.data.events.cache.store import Array, Store, ones
 from spikelfp.data.events.event import Sensor
-from spikelfp.errors import DataError
+from spikelfp.errors import DataError, UserError
+from spikelfp.fields import Field
 from spikelfp.files import write_text
+from spikelfp.plain import printable
 
 META = "meta.json"
 _BLOCK = 1 << 16
 _BLOCKS = 64
 _WHOLE = 1 << 24  # bytes up to which every one of them is checked
+_TYPES = {
+    "places": ("<u2", "<u4"), "counts": ("|u1", "<u2"), "offsets": ("<i8",), "steps": ("<i4",), "labels": ("<i8",),
+    "kept": ("<i8",),
+}  # fmt: skip
 
 
 class DamagedError(DataError):
@@ -69,18 +75,39 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads((folder / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{folder / META}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{folder / META}: {printable(str(error))}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DamagedError(f"{folder / META} is not of format {FORMAT}")
     return content
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read what ``meta.json`` says of the recordings of an entry, for people to read.
+
+    Raises:
+        DamagedError: when it is damaged or of another format.
+    """
+    meta = Field(folder / META, "", read_meta(folder), DamagedError)
+    meta.mapping(("name", "pipeline", "sensor", "steps", "levels", "recordings", "skipped", "made", "version"))
+    for name in ("name", "made", "version"):
+        meta.at(name).text()
+    for name in ("levels", "recordings"):
+        meta.at(name).whole(1)
+    meta.at("pipeline").mapping()
+    for each in meta.at("skipped").sequence():
+        _skipped(each)
+    _sensor(meta.at("sensor"))
+    _steps(meta)
+    return {name: value for name, value in meta.value.items() if name != "arrays"}
 
 
 def open_store(folder: Path) -> Store:
     """The entry in ``folder``, mapped, checked, noted as used now, and kept from being cleared while it is open.
 
     Checked are the lengths of all arrays and the checksums of 64 blocks of 64 KiB of each, evenly spaced (of all of
-    it up to 16 MiB): the time does not grow with the entry.
+    it up to 16 MiB): the time does not grow with the entry. What tells the sequences apart is checked for every one of
+    them, and counts in those blocks; places are checked where they are used.
 
     Raises:
         GoneError: when there is none.
@@ -103,43 +130,91 @@ def open_store(folder: Path) -> Store:
 
 def checksum(array: Array) -> str:
     """BLAKE2b of the bytes of ``array``: of evenly spaced blocks if it is large."""
-    content = array.view(np.uint8)
-    starts = np.arange(0, len(content), _BLOCK)
-    if len(content) > _WHOLE:
-        starts = np.linspace(0, len(content) - _BLOCK, _BLOCKS).astype(np.int64)
     digest = hashlib.blake2b(digest_size=16)
-    for start in starts.tolist():
-        digest.update(content[start : start + _BLOCK].data)
+    for block in _blocks(array.view(np.uint8)):
+        digest.update(block.data)
     return digest.hexdigest()
 
 
+def _blocks(array: Array) -> Iterator[Array]:
+    """Go through blocks of 64 KiB, all of them or, of a large array, some that are evenly spaced."""
+    block, size = _BLOCK // array.itemsize, len(array)
+    starts = np.arange(0, size, block)
+    if array.nbytes > _WHOLE:
+        starts = np.linspace(0, size - block, _BLOCKS).astype(np.int64)
+    for start in starts.tolist():
+        yield array[start : start + block]
+
+
 def _read(folder: Path) -> Store:
-    meta = read_meta(folder)
-    try:
-        arrays = {name: _checked(folder, name, said) for name, said in meta["arrays"].items()}
-        sensor, levels = Sensor(**meta["sensor"]), int(meta["levels"])
-        skipped = tuple((int(number), str(reason)) for number, reason in meta["skipped"])
-        places, offsets, steps, labels, kept = (
-            arrays[name] for name in ("places", "offsets", "steps", "labels", "kept")
-        )
-        counts = arrays["counts"] if levels > 1 else ones(len(places))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{folder / META} lacks something: {type(error).__name__}: {error}") from error
-    if not (len(offsets) - 1 == len(steps) == len(labels) == len(kept) and len(places) == len(counts) == offsets[-1]):
-        raise DamagedError(f"{folder}: its arrays do not fit each other")
-    return Store(sensor, levels, places, counts, offsets, steps, labels, kept, skipped, folder)
+    meta = Field(folder / META, "", read_meta(folder), DamagedError)
+    meta.mapping(("sensor", "levels", "skipped", "arrays", "class_names", "steps"))
+    levels = meta.at("levels").whole(1, 2**16 - 1)
+    needed = [name for name in _TYPES if name != "counts" or levels > 1]
+    meta.at("arrays").mapping(needed, needed)
+    arrays = {name: _checked(folder, name, meta.at("arrays").at(name)) for name in needed}
+    sensor, skipped = _sensor(meta.at("sensor")), tuple(_skipped(each) for each in meta.at("skipped").sequence())
+    counts = arrays["counts"] if levels > 1 else ones(len(arrays["places"]))
+    index = {name: arrays[name] for name in ("offsets", "steps", "labels", "kept")}
+    store = Store(sensor, levels, arrays["places"], counts, **index, skipped=skipped, folder=folder)
+    wrong = _wrong(store, *_steps(meta), len(meta.at("class_names").sequence()))
+    if wrong:
+        raise DamagedError(f"{folder}: {wrong}")
+    return store
 
 
-def _checked(folder: Path, name: str, said: Mapping[str, Any]) -> Array:
-    path, kind = path_of(folder, name), np.dtype(said["dtype"])
+def _wrong(store: Store, shortest: int, longest: int, classes: int) -> str:
+    """Say what cannot be: sequences that do not lie one behind the other, or are not of so many steps or classes."""
+    offsets, steps, labels, kept = store.offsets, store.steps, store.labels, store.kept
+    if not (len(offsets) - 1 == len(steps) == len(labels) == len(kept) > 0 and len(store.places) == len(store.counts)):
+        return "its arrays do not fit each other"
+    if offsets[0] != 0 or offsets[-1] != len(store.places) or bool((offsets[1:] < offsets[:-1]).any()):
+        return "its sequences do not lie one behind the other"
+    room = 2 ** (8 * store.places.itemsize)
+    if (int(steps.min()), int(steps.max())) != (shortest, longest) or longest * store.sensor.size > room:
+        return f"its sequences are not of {shortest} to {longest} steps"
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        return f"its labels are not those of {classes} classes"
+    if int(kept[0]) < 0 or bool((kept[1:] <= kept[:-1]).any()):
+        return "the numbers of its recordings do not rise"
+    if store.levels > 1 and any(block.min() < 1 or block.max() > store.levels for block in _blocks(store.counts)):
+        return f"its counts do not lie within 1 to {store.levels}"
+    return ""
+
+
+def _steps(meta: Field) -> tuple[int, int]:
+    shortest, longest = (each.whole(1, 2**31 - 1) for each in meta.at("steps").sequence(2))
+    return shortest, longest
+
+
+def _sensor(field: Field) -> Sensor:
+    names = ("width", "height", "polarities")
+    field.mapping(names, names)
     try:
-        size, expected = path.stat().st_size, said["length"] * kind.itemsize
+        return Sensor(*(field.at(name).whole(1) for name in names))
+    except DamagedError:
+        raise
+    except UserError as error:
+        raise DamagedError(f"{field.source} is damaged: {error}") from None
+
+
+def _skipped(field: Field) -> tuple[int, str]:
+    number, reason = field.sequence(2)
+    return number.whole(), reason.text()
+
+
+def _checked(folder: Path, name: str, said: Field) -> Array:
+    said.mapping(("dtype", "length", "checksum"))
+    path, kind = path_of(folder, name), np.dtype(said.at("dtype").text(_TYPES[name]))
+    length, expected_sum = said.at("length").whole(), said.at("checksum").text()
+    try:
+        size, expected = path.stat().st_size, length * kind.itemsize
         if size != expected:
             raise DamagedError(f"{path} has {size} bytes, expected {expected}")
         array = _mapped(folder, name, kind)
     except OSError as error:
         raise DamagedError(f"{path}: {error.strerror}") from error
-    if checksum(array) != said["checksum"]:
+    if checksum(array) != expected_sum:
         raise DamagedError(f"{path} is not what was written (its checksum differs)")
     return array
 

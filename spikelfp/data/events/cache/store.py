@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikelfp.data.events.batching import damaged
 from spikelfp.data.events.binning import SparseFrames
 from spikelfp.data.events.cache.lock import Reading
 from spikelfp.data.events.event import Sensor
@@ -61,9 +62,16 @@ class Store:
         return np.arange(len(self))
 
     def __getitem__(self, row: int) -> SparseFrames:
-        """Sequence ``row``."""
+        """Sequence ``row``.
+
+        Raises:
+            DataError: for places that do not rise or lie behind its steps.
+        """
         part = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         places = self.places[part].astype(np.uint32)
+        behind = len(places) > 0 and int(places[-1]) >= int(self.steps[row]) * self.sensor.size
+        if behind or bool((places[1:] <= places[:-1]).any()):
+            raise damaged()
         return SparseFrames(places, self.counts[part].astype(np.uint16), int(self.steps[row]))
 
     def __reduce__(self) -> tuple[Callable[..., Store], tuple[Any, ...]]:

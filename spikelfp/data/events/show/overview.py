@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from rich.cells import cell_len
 
 from spikelfp.data.events.event import Events
 from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.recordings import EventSplits, Recordings
 from spikelfp.errors import DataError, UserError
+from spikelfp.terminal import plain
 
 NAMED_CLASSES = 40
 """Up to so many classes have a line each."""
@@ -131,7 +133,7 @@ def overview_text(found: Overview) -> str:
     """The overview as lines of text, in columns."""
     classes = len(found.class_names)
     shape = " × ".join(map(str, found.shape))
-    lines = [f"{found.name}: {found.sensor}; a step is {shape}; {classes} classes", ""]
+    lines = [f"{plain(found.name)}: {found.sensor}; a step is {shape}; {classes} classes", ""]
     rows = [["part", "recordings", "events", "milliseconds", "steps"]]
     for part in found.parts:
         spreads = [_words(part.events), _words(part.milliseconds), _words(part.steps)]
@@ -149,7 +151,7 @@ def overview_text(found: Overview) -> str:
     which = f"all {total:,} recordings" if read == total else f"{read:,} of {total:,} recordings, evenly chosen"
     lines.append(f"events, milliseconds and steps: least / median / most of {which}")
     if found.skipped:
-        lines += [f"left out, cannot be read ({len(found.skipped)}):", *(f"  {text}" for text in found.skipped)]
+        lines += [f"left out, cannot be read ({len(found.skipped)}):", *(f"  {plain(text)}" for text in found.skipped)]
     return "\n".join(lines)
 
 
@@ -168,8 +170,19 @@ def _number(value: float) -> str:
 
 def _columns(rows: list[list[str]]) -> list[str]:
     """Rows as lines, the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                row[0] + _gap(row[0], widths[0]),
+                *(_gap(cell, w) + cell for cell, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
         for row in rows
     ]
+
+
+def _gap(cell: str, width: int) -> str:
+    """The spaces that fill a cell up: some characters are two columns wide."""
+    return " " * (width - cell_len(cell))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def _staged(dataset: Any) -> Iterator[None]:
             raise DataError(
                 f"{place / archive}: damaged or not the original (its md5 is not {md5}): remove or replace it"
             )
-    stage = place.with_name(f".{place.name}.{os.getpid()}.part")
+    stage = place.with_name(f".{place.name}.{secrets.token_hex(8)}.part")
     missing = [folder for folder in stage.parents if not os.path.exists(folder)]
     try:
         stage.mkdir(parents=True)

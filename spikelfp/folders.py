@@ -1,0 +1,312 @@
+"""Folders that a command fills: one process at a time, and what was there goes only once there is something new.
+
+While a folder with a whole run or export in it is being replaced, the new files lie in :data:`NEW` inside it. They are
+complete when the last one is there (:attr:`Kind.last`); only then do the old ones go::
+
+    NEW without its last file                      the old content stands; NEW is removed
+    NEW with it                                    the old files are moved to MOVING, which becomes OLD;
+                                                   then the new ones are moved to their places, the last one last
+    OLD                                            the old files are all in it; the rest of NEW is moved, OLD removed
+
+So a process that is killed at any moment leaves the one content or the other, and the next that comes to the folder
+(:func:`owned`, :func:`settle`) finishes what it had begun. Only files that are known by their content go; all others
+stay where they are.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from spikelfp.errors import RunFolderError, SaveError, UserError
+from spikelfp.files import is_part, remove_parts, sync_folder
+
+LOCK, NEW, MOVING, OLD = ".lock", ".new", ".replacing", ".replaced"
+_OWN = {LOCK, NEW, MOVING, OLD}
+PATIENCE = 0.3
+"""Seconds in which an owner that is just ending may do so."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder.
+
+    Attributes:
+        name: as a user calls it: "run" or "export".
+        last: path in the folder of the file that is written last: with it, the content is worth keeping.
+        files: given a folder, the paths in it of the files of that kind that are there, the one that they are found by
+            last. It raises an error that says why for a folder that is of another kind, and for a file in the place of
+            one of them that is none. With ``trusted`` it looks at names alone.
+    """
+
+    name: str
+    last: str
+    files: Callable[[Path, bool], list[str]]
+
+
+class Place:
+    """A folder that this process owns.
+
+    Attributes:
+        path: the folder.
+        current: where its files are written: ``path``, or :data:`NEW` inside it until :meth:`commit`.
+    """
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self.path, self.current, self._kind = path, path, kind
+
+    def replace(self) -> None:
+        """Write from now on beside the content of the folder, which stays until :meth:`commit`.
+
+        Raises:
+            UserError: for a folder, or a file in it, of another kind.
+            SaveError: when the folder cannot be written.
+        """
+        for name in self._kind.files(self.path, False):
+            _check_inside(self.path, name)
+        self.current = self.path / NEW
+        with _saving(self.path):
+            self.current.mkdir()
+
+    def commit(self) -> None:
+        """Put what was written, the last file included, into the place of what was there before."""
+        if self.current != self.path:
+            with _saving(self.path):
+                _commit(self.path, self._kind)
+            self.current = self.path
+
+    def abandon(self) -> None:
+        """Remove what was written since :meth:`replace`; what was there before stays."""
+        if self.current != self.path:
+            shutil.rmtree(self.current, ignore_errors=True)
+            self.current = self.path
+
+
+@contextmanager
+def owned(path: Path, kind: Kind) -> Iterator[Place]:
+    """Own the folder ``path`` within the block, which is made if it is not there and removed if it stays empty.
+
+    What a killed owner has left is brought into order first. A replacement that was not committed is dropped.
+
+    Raises:
+        RunFolderError: while another process, or another thread, owns it.
+        SaveError: when it cannot be written.
+    """
+    check_name(path)
+    made = _missing(path)
+    with _saving(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(path, kind):
+            _settle(path, kind)
+            place = Place(path, kind)
+            try:
+                yield place
+            finally:
+                place.abandon()
+    finally:
+        for folder in made:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+def settle(path: Path, kind: Kind) -> None:
+    """Bring a folder whose owner was killed while it was replaced into order, if it can be done now.
+
+    Readers call this; it costs them a look at three names.
+    """
+    if any(os.path.lexists(path / name) for name in (NEW, MOVING, OLD)):
+        with suppress(UserError), _locked(path, kind):  # owned: then its files are in order; or read-only
+            _settle(path, kind)
+
+
+def content_of(path: Path) -> list[str]:
+    """List the names in a folder, but for those of this module and what is left of files that were being written."""
+    try:
+        names = sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunFolderError(f"cannot read the folder {path}: {error.strerror}") from None
+    return [name for name in names if name not in _OWN and not is_part(name)]
+
+
+def check_name(path: Path) -> None:
+    """Refuse a path that can be no folder.
+
+    Raises:
+        RunFolderError: for a file, a link into nowhere, a name that is too long or has control characters.
+    """
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in str(path)):
+        raise RunFolderError(f"a folder cannot be named {str(path)!r}: leave out line breaks and control characters")
+    try:
+        there = os.path.lexists(path)
+        if there and path.is_symlink() and not path.exists():
+            raise RunFolderError(f"{path} is a link to {os.readlink(path)}, which does not exist")
+        if there and not path.is_dir():
+            raise RunFolderError(f"{path} is a file, and a folder is wanted: name another --out")
+        for parent in path.parents:
+            if os.path.lexists(parent):
+                if not parent.is_dir():
+                    raise RunFolderError(f"{path} lies in {parent}, which is no folder: name another --out")
+                break
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise RunFolderError(f"cannot use the folder {path}: {error.strerror}") from None
+
+
+def check_not_inside(path: Path, kind: Kind, others: dict[str, Path]) -> None:
+    """Refuse a new folder inside another one of its kind, or inside one of the ``others``, which are named.
+
+    Raises:
+        RunFolderError: naming the outer folder.
+    """
+    whole = path.resolve()
+    for parent in whole.parents:
+        if os.path.lexists(parent / kind.last):
+            raise RunFolderError(f"{path} lies inside the {kind.name} folder {parent}: name another --out")
+    for what, other in others.items():
+        if whole.is_relative_to(other.resolve()):
+            raise RunFolderError(f"{path} lies inside {what} {other}: name another --out")
+
+
+def _settle(path: Path, kind: Kind) -> None:
+    with _saving(path):
+        if _is_folder(path / OLD) or (_is_folder(path / NEW) and (path / NEW / kind.last).is_file()):
+            _commit(path, kind)
+        elif _is_folder(path / MOVING):
+            _put_back(path)
+        if _is_folder(path / NEW):
+            shutil.rmtree(path / NEW)
+        for folder in dict.fromkeys([path, path / Path(kind.last).parent]):
+            remove_parts(folder)
+
+
+def _commit(path: Path, kind: Kind) -> None:
+    new, moving, old = path / NEW, path / MOVING, path / OLD
+    if not _is_folder(old):
+        moving.mkdir(exist_ok=True)
+        try:
+            for name in kind.files(path, True):
+                _move(path, moving, name)
+            sync_folder(path)
+            os.replace(moving, old)
+        except Exception:
+            _put_back(path)
+            raise
+    found = [str((Path(folder) / name).relative_to(new)) for folder, _, names in os.walk(new) for name in names]
+    for name in sorted((name for name in found if not is_part(Path(name).name)), key=lambda name: name == kind.last):
+        _move(new, path, name)
+    sync_folder(path)
+    for gone in (new, old):
+        if _is_folder(gone):
+            shutil.rmtree(gone)
+
+
+def _put_back(path: Path) -> None:
+    """Undo the first half of :func:`_commit`."""
+    moving = path / MOVING
+    for folder, _, names in os.walk(moving):
+        for name in names:
+            _move(moving, path, str((Path(folder) / name).relative_to(moving)))
+    shutil.rmtree(moving)
+
+
+def _move(source: Path, target: Path, name: str) -> None:
+    for folder in (source, target):
+        _check_inside(folder, name)
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source / name, target / name)
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Refuse a file that a link of folders leads out of ``folder``."""
+    for parent in list(Path(name).parents)[:-1]:
+        if (folder / parent).is_symlink():
+            raise RunFolderError(f"{folder / parent} is a link: what it leads to is not replaced, so move it away")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _missing(path: Path) -> list[Path]:
+    """List the folders that have to be made, the innermost first."""
+    missing = []
+    for folder in (path, *path.parents):
+        if os.path.lexists(folder):
+            break
+        missing.append(folder)
+    return missing
+
+
+@contextmanager
+def _saving(path: Path) -> Iterator[None]:
+    """Tell what goes wrong with the folder ``path`` as one line."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise SaveError(f"cannot write the folder {path}: {error.strerror or error}; nothing in it is lost") from error
+
+
+@contextmanager
+def _locked(path: Path, kind: Kind) -> Iterator[None]:
+    """Hold the lock of a folder, which the system drops when the process ends, however it ends."""
+    lock: filelock.BaseFileLock = filelock.FileLock(path / LOCK, timeout=PATIENCE, thread_local=False)
+    with _saving(path):
+        try:
+            try:
+                lock.acquire()
+            except (NotImplementedError, OSError) as error:
+                if isinstance(error, filelock.Timeout) or not _has_no_locks(error):
+                    raise
+                lock = filelock.SoftFileLock(path / LOCK, timeout=PATIENCE, thread_local=False)
+                lock.acquire()
+        except filelock.Timeout:
+            raise RunFolderError(
+                f"{path} is in use by {_owner(path)}, which writes the {kind.name} in it: wait until it is done, or "
+                "name another --out"
+            ) from None
+    try:
+        with suppress(OSError), open(os.open(path / LOCK, os.O_WRONLY | os.O_NOFOLLOW), "w") as file:
+            if not isinstance(lock, filelock.SoftFileLock):  # which has written its own
+                file.truncate(0)
+                file.write(f"{os.getpid()} {socket.gethostname()}\n")
+        yield
+    finally:
+        with suppress(OSError):
+            if not isinstance(lock, filelock.SoftFileLock):
+                os.unlink(path / LOCK)  # who has it open already finds that it is no longer there
+        lock.release()
+
+
+def _has_no_locks(error: Exception) -> bool:
+    """Whether a file system said that it has no locks."""
+    return isinstance(error, NotImplementedError) or getattr(error, "errno", None) in (
+        errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP,
+    )  # fmt: skip
+
+
+def _owner(path: Path) -> str:
+    """Describe the owner of a folder, as its lock says."""
+    try:
+        words = (path / LOCK).read_text(errors="replace").split()
+    except OSError:
+        words = []
+    number = next((word for word in words[:1] if word.isdigit()), None)
+    if number is None:
+        return "another process"
+    host = "".join(letter for letter in words[1] if letter.isprintable())[:80] if len(words) > 1 else "this machine"
+    return f"process {number} on {host}"

@@ -1,0 +1,39 @@
+"""Files of strangers: what reading one will take is known, and bounded, before it is made.
+
+One rule for all formats: a file of ``n`` bytes may unpack to :func:`most` bytes, which is 256 MiB or 200 times ``n``,
+whichever is more. Content that claims more is refused before anything is allocated for it, and so is what lies outside
+the file, runs code, or has two meanings (a name given twice). Whatever is wrong with a file is raised as one line, a
+:class:`~spikelfp.errors.DataError` that names it.
+"""
+
+from spikelfp.untrusted.archives import check_zip, read_entry
+from spikelfp.untrusted.arrays import array_header, array_in, load_arrays
+from spikelfp.untrusted.hdf5 import check_dataset, check_datasets, member, open_hdf5
+from spikelfp.untrusted.opened import open_regular, read_regular
+from spikelfp.untrusted.packed import unpack_stream
+from spikelfp.untrusted.size import ALWAYS, RATIO, check_size, first_line, most
+from spikelfp.untrusted.tensors import load_tensors
+from spikelfp.untrusted.text import read_json, read_yaml
+
+__all__ = [
+    "ALWAYS",
+    "RATIO",
+    "array_header",
+    "array_in",
+    "check_dataset",
+    "check_datasets",
+    "check_size",
+    "check_zip",
+    "first_line",
+    "load_arrays",
+    "load_tensors",
+    "member",
+    "most",
+    "open_hdf5",
+    "open_regular",
+    "read_entry",
+    "read_json",
+    "read_regular",
+    "read_yaml",
+    "unpack_stream",
+]

@@ -1,0 +1,245 @@
+"""HDF5 files: what lies in other files, was never stored, or grows when it is unpacked is refused before it is read."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from spikelfp.errors import DataError, UserError
+from spikelfp.untrusted.opened import open_regular
+from spikelfp.untrusted.size import ALWAYS, check_size, first_line, most
+
+DEEPEST = 32
+"""Groups within each other."""
+
+MOST_OBJECTS = 50_000
+"""Groups, data sets and attributes of a file that is read whole."""
+
+UNSTORED = 1 << 20
+"""Bytes of a data set that need not be stored: HDF5 makes them up of a fill value."""
+
+_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
+_SIZED_BY_CONTENT = {4: "szip", 5: "nbit", 6: "scaleoffset"}  # these take as much memory as their content claims
+_DEFLATE_RATIO = 1032  # zlib manual, "Maximum Expansion Factor"
+_MOST_CHUNKS = 1 << 16
+
+
+@contextmanager
+def open_hdf5(source: str | Path | io.BytesIO, where: str | None = None, *, whole: bool = True) -> Iterator[h5py.File]:
+    """Open an HDF5 file to read. What goes wrong in the block is raised as one line.
+
+    Args:
+        source: the file, or its content.
+        where: the name that opens messages; by default that of the file.
+        whole: everything in it is going to be read, and is checked now by :func:`check_datasets`. Without it, the
+            caller takes objects out of the file by :func:`member` and checks them by :func:`check_dataset`.
+
+    Raises:
+        DataError: for a file that cannot be read, is no HDF5, or is damaged.
+    """
+    name = where or (str(source) if isinstance(source, str | Path) else "the file")
+    if isinstance(source, str | Path):
+        with open_regular(source) as opened:
+            size = os.fstat(opened.fileno()).st_size
+    else:
+        size = source.getbuffer().nbytes
+    try:
+        # reading needs no lock, which some network folders and read-only ones refuse
+        with h5py.File(source, "r", locking=False) as file:
+            if whole:
+                check_datasets(file, size, name)
+            yield file
+    except UserError:
+        raise
+    except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
+        raise DataError(
+            f"{name}: expected HDF5 of this layout, found it mislabelled, truncated or damaged ({first_line(error)})"
+        ) from error
+
+
+def member(group: Any, path: str, where: str) -> Any:
+    """Return the object of a group by its path, found without following a link; ``None`` where there is none.
+
+    Raises:
+        DataError: for a link, to another file or within this one, on the way.
+    """
+    for part in filter(None, path.split("/")):
+        if not isinstance(group, h5py.Group) or not group.id.links.exists(part.encode()):
+            return None
+        _check_link(group, part.encode(), where)
+        group = group[part]
+    return group
+
+
+def check_datasets(file: Any, size: int, where: str) -> None:
+    """Check everything that a reader of the whole file would read.
+
+    Args:
+        file: the file, open.
+        size: its bytes.
+        where: the name that opens the message.
+
+    Raises:
+        DataError: for links, groups that are deep or contain themselves, too many objects, and as
+            :func:`check_dataset`, also for all of them together.
+    """
+    total = objects = 0
+    waiting = [(file, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        total += _attributes(node, size, where)
+        objects += 1 + len(node.attrs)
+        if isinstance(node, h5py.Dataset):
+            total += check_dataset(node, size, where)
+        elif isinstance(node, h5py.Group):
+            if depth > DEEPEST:
+                raise DataError(f"{where}: groups lie more than {DEEPEST} deep: damaged, or one contains itself")
+            for name in node:
+                _check_link(node, name.encode("utf-8", "surrogateescape"), where)
+                waiting.append((node[name], depth + 1))
+                if objects + len(waiting) > MOST_OBJECTS:
+                    raise DataError(f"{where}: holds more than {MOST_OBJECTS} objects: made to fill the memory")
+        check_size(total, size, where)
+
+
+def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False) -> int:
+    """Check a data set that is going to be read.
+
+    Args:
+        dataset: of an open file.
+        size: bytes of the file.
+        where: the name that opens the message.
+        plugins: whether the filters that the user has installed for HDF5 may unpack it.
+
+    Returns:
+        The bytes that it will take.
+
+    Raises:
+        DataError: for one that keeps its content in other files or refers to other objects, declares more than
+            :func:`~.size.most` or than what is stored can be, or is packed in a way that cannot be bounded.
+    """
+    name = f"{where}: {str(dataset.name)[:80]}"
+    settings = dataset.id.get_create_plist()
+    if settings.get_layout() == h5py.h5d.VIRTUAL or settings.get_external_count():
+        raise DataError(f"{name} keeps its content in other files, which are not read")
+    shape = dataset.shape or ()
+    elements = math.prod(shape)
+    declared = elements * dataset.id.get_type().get_size()
+    check_size(declared, size, name)
+    kind = dataset.dtype
+    item = max(1, declared // elements if elements else kind.itemsize)
+    stored = dataset.id.get_storage_size()
+    chunks = dataset.chunks
+    if chunks is None:
+        room = UNSTORED if stored == 0 else size
+    else:
+        room = UNSTORED + stored * _DEFLATE_RATIO
+        check_size(math.prod(chunks) * item, size, f"{name}, a chunk")
+        count = math.prod(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
+        if count > _MOST_CHUNKS + size // 8:
+            raise DataError(f"{name}: claims {count} chunks in a file of {size} bytes: made to take for ever")
+    if declared > room and not (plugins and stored):
+        raise DataError(
+            f"{name}: declares {declared} bytes, and {min(stored, size)} are stored: damaged, or made to fill memory"
+        )
+    _check_filters(dataset, settings, size, name, plugins)
+    if not kind.hasobject:
+        return declared
+    return declared + _variable_lengths(dataset, kind, elements, size, name)
+
+
+def _check_link(group: Any, name: bytes, where: str) -> None:
+    found = group.id.links.get_info(name).type
+    if found != h5py.h5l.TYPE_HARD:
+        target = "another object" if found == h5py.h5l.TYPE_SOFT else "another file"
+        raise DataError(
+            f"{where}: {name.decode('utf-8', 'replace')[:60]!r} is a link to {target}, which is not followed"
+        )
+
+
+def _attributes(node: Any, size: int, where: str) -> int:
+    """Return the bytes that the attributes of an object take."""
+    total = 0
+    for name in node.attrs:
+        attribute = node.attrs.get_id(name)
+        elements = math.prod(attribute.shape or ())
+        kind = attribute.dtype
+        longest = size if kind.hasobject else attribute.get_type().get_size()
+        if h5py.check_ref_dtype(kind) is not None or (kind.names and kind.hasobject):
+            raise DataError(f"{where}: the attribute {name[:60]!r} refers to other objects, which is not read")
+        check_size(elements * longest, size, f"{where}: the attribute {name[:60]!r}")
+        total += elements * attribute.get_type().get_size()
+    return total
+
+
+def _check_filters(dataset: Any, settings: Any, size: int, name: str, plugins: bool) -> None:
+    codes = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
+    for code in codes:
+        if code in _SIZED_BY_CONTENT or (code not in (_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF) and not plugins):
+            kind = _SIZED_BY_CONTENT.get(code, f"the filter {code}")
+            raise DataError(
+                f"{name} is packed by {kind}, which is not read: h5repack -f GZIP=4 packs it in another way"
+            )
+    packing = [code for code in codes if code not in (_SHUFFLE, _CHECKSUM)]
+    if len(packing) > 1 or len(set(codes)) < len(codes):
+        raise DataError(f"{name} is packed more than once (filters {codes[:8]}): made to fill the memory")
+    if _DEFLATE in codes:
+        _check_deflate(dataset, codes.index(_DEFLATE), size, name)
+
+
+def _check_deflate(dataset: Any, index: int, size: int, name: str) -> None:
+    """Refuse chunks that unpack to more than a chunk: HDF5 unpacks all that there is before it looks.
+
+    Only chunks that could unpack to too much are looked at, and they are few: each is a tenth of the file.
+    """
+    suspicious = most(size) // (2 * _DEFLATE_RATIO)
+    if dataset.id.get_storage_size() <= suspicious:
+        return
+    found: list[Any] = []
+
+    def look(chunk: Any) -> None:
+        if chunk.size > suspicious and not chunk.filter_mask & (1 << index):
+            found.append(chunk.chunk_offset)
+
+    dataset.id.chunk_iter(look)
+    room = math.prod(dataset.chunks) * dataset.id.get_type().get_size() + 64
+    for place in found:
+        _, packed = dataset.id.read_direct_chunk(place)
+        decoder = zlib.decompressobj()
+        try:
+            decoder.decompress(packed, room)
+        except zlib.error as error:
+            raise DataError(f"{name} is damaged ({first_line(error)})") from None
+        if not decoder.eof:
+            raise DataError(f"{name}: a chunk unpacks to more than its {room - 64} bytes: made to fill the memory")
+
+
+def _variable_lengths(dataset: Any, kind: np.dtype[Any], elements: int, size: int, name: str) -> int:
+    """Return the bytes of texts and lists of different lengths, which may all be one and the same on the disk."""
+    listed = h5py.check_vlen_dtype(kind)
+    if h5py.check_string_dtype(kind) is None and (listed is None or np.dtype(listed).hasobject):
+        raise DataError(f"{name} refers to other objects, or holds lists of lists, which are not read")
+    if not elements:
+        return 0
+    if not dataset.shape:
+        return _length(dataset[()])
+    row = elements // dataset.shape[0]
+    check_size(row * size, size, name)
+    together, total = max(1, ALWAYS // (size * row)), 0
+    for first in range(0, dataset.shape[0], together):
+        total += sum(_length(each) for each in np.ravel(dataset[first : first + together]))
+        check_size(total, size, name)
+    return total
+
+
+def _length(value: Any) -> int:
+    return int(value.nbytes) if isinstance(value, np.ndarray) else len(value)

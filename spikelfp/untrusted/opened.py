@@ -1,0 +1,53 @@
+"""Regular files: a pipe would wait for ever, and a device gives bytes without end."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from spikelfp.errors import DataError
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file to read, if it is one.
+
+    Raises:
+        DataError: for what is missing, may not be read, or is no file but a folder, a pipe, a socket or a device.
+    """
+    try:
+        # without O_NONBLOCK a pipe that nobody writes to holds up the open itself
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        found = "a folder" if stat.S_ISDIR(kind) else "a pipe, a socket or a device"
+        raise DataError(f"cannot read {path}: expected a file, found {found}")
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: str | Path, most: int | None = None) -> bytes:
+    """Read all of a file.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; ``None``: any number, it is as large in memory as on the disk.
+
+    Raises:
+        DataError: as :func:`open_regular`, and for a file that is larger, or changes its size while it is read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise DataError(f"cannot read {path}: it has {size} bytes, more than the {most} that its kind may have")
+        try:
+            content = file.read(size + 1)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    if len(content) != size:
+        grown = "grew beyond" if len(content) > size else f"shrank to {len(content)} from"
+        raise DataError(f"cannot read {path}: it {grown} its {size} bytes while it was read")
+    return content

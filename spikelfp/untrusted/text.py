@@ -1,0 +1,158 @@
+"""Plain values of YAML and JSON files: text, numbers, lists and mappings, nothing that grows when it is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spikelfp.errors import DataError
+from spikelfp.untrusted.opened import read_regular
+from spikelfp.untrusted.size import first_line
+
+LONGEST = 1 << 20
+"""Bytes of a YAML file; configurations and manifests have some thousands."""
+
+LONGEST_JSON = 1 << 24
+"""Bytes of a JSON file, which is read faster."""
+
+DEEPEST = 64
+"""Lists and mappings within each other."""
+
+MOST_VALUES = 200_000
+"""Values of a YAML file, each of which takes about 1 kB while it is read."""
+
+LARGEST = 1 << 64
+"""Whole numbers are smaller: longer ones take quadratic time to be written and read."""
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
+
+
+class _Plain(_Base):
+    """A loader of plain values: no dates (they stay text), no merged mappings, no key twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors = {  # noqa: RUF012
+        tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag in _TAGS or tag is None
+    }
+
+    def whole_number(self, node: Any) -> int:
+        digits = node.value.replace("_", "").lstrip("+-0")
+        if len(digits) > 80 or ":" in digits or abs(value := self.construct_yaml_int(node)) >= LARGEST:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value[:40]} is no whole number of at most 64 bits", node.start_mark
+            )
+        return value
+
+    def mapping(self, node: Any) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if key.value == "<<" and not key.style:
+                raise yaml.constructor.ConstructorError(
+                    None, None, "merge keys (<<) are not read: write the values out", key.start_mark
+                )
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is a list or a mapping", key.start_mark)
+            value = self.construct_object(key)
+            if value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {first_line(ValueError(value), 60)} stands in it twice", key.start_mark
+                )
+            seen.add(value)
+        return self.construct_yaml_map(node)
+
+
+_Plain.add_constructor("tag:yaml.org,2002:int", _Plain.whole_number)
+_Plain.add_constructor("tag:yaml.org,2002:map", _Plain.mapping)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read the plain values of a YAML file: text, numbers, yes or no, nothing, lists and mappings of these.
+
+    What looks like a date is text.
+
+    Args:
+        path: the file, UTF-8 with or without a byte order mark.
+
+    Raises:
+        DataError: for a file that cannot be read or is no YAML; for anchors and aliases, merged mappings, tags of
+            other types, a key that stands twice in a mapping, whole numbers of more than 64 bits, more than
+            :data:`LONGEST` bytes, :data:`MOST_VALUES` values or :data:`DEEPEST` levels.
+    """
+    content = read_regular(path, LONGEST)
+    try:
+        text = content.decode("utf-8-sig")
+        _check_events(text, path)
+        return yaml.load(text, _Plain)
+    except DataError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        said = " ".join(part for part in (error.context, error.problem) if part)
+        raise DataError(f"{path} is not valid YAML{line}: {first_line(ValueError(said))}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise DataError(f"{path} is not valid YAML: {first_line(error)}") from None
+
+
+def _check_events(text: str, path: str | Path) -> None:
+    """Refuse what grows when it is read, while it is a row of events: nothing is made of them."""
+    depth = values = 0
+    event: Any
+    for event in yaml.parse(text, _Base):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise DataError(
+                f"{path}: line {event.start_mark.line + 1} refers to a value by an anchor (&{event.anchor[:40]}): such "
+                "files can grow without end, write the value out"
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.NodeEvent):
+            values += 1
+            tag = event.tag
+            if tag is not None and tag not in _TAGS and tag != "!":
+                raise DataError(
+                    f"{path}: line {event.start_mark.line + 1} holds a value of the type {tag[:60]!r}: plain values "
+                    "are read only"
+                )
+        if depth > DEEPEST or values > MOST_VALUES:
+            raise DataError(
+                f"{path}: more than {DEEPEST} lists within each other, or {MOST_VALUES} values: made to fill the memory"
+            )
+
+
+def read_json(path: str | Path) -> Any:
+    """Read the values of a JSON file.
+
+    Raises:
+        DataError: for a file that cannot be read or is no JSON, a key that stands twice, and more than
+            :data:`LONGEST_JSON` bytes.
+    """
+    content = read_regular(path, LONGEST_JSON)
+    try:
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each, parse_int=_whole_number)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON: {first_line(error)}") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:60]!r} stands in it twice")
+    return found
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 80 or abs(value := int(digits)) >= LARGEST:
+        raise ValueError(f"{digits[:40]} is no whole number of at most 64 bits")
+    return value
