@@ -19,25 +19,23 @@ from typing import Any
 
 from .compare import content, difference, left_over
 from .kills import Found, go_on
-from .process import Ended, environment
+from .process import Ended, environment, warm
 from .scenarios import EVENT_TRAIN, OFTEN, TRAIN, Scenario, copy, recordings
 
 SIGNALS = {"kill": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
-
-STEPS = ["--steps", "4"]
-
 
 def configurations() -> dict[str, list[str]]:
     """Options of training, by what is special about them."""
 
     def static(*options: str) -> list[str]:
         given = list(TRAIN)
-        for name in options[::1]:
-            if name.startswith("--") and name in given:  # said again, it replaces the usual one
+        for name in options:
+            if name in given and name.startswith("--"):  # said again, it replaces the usual one
                 at = given.index(name)
                 del given[at : at + 2]
         return [*given, *OFTEN, *options]
 
+    small = [each for each in EVENT_TRAIN if each not in ("--hidden", "12")]
     return {
         "plain": static(),
         "events": [*EVENT_TRAIN, *OFTEN],
@@ -51,10 +49,10 @@ def configurations() -> dict[str, list[str]]:
         "surrogate": static("--method", "surrogate"),
         "gradient": static("--model", "mlp", "--method", "gradient", "--steps", "1"),
         "rules of LRP": static("--rule", "alphabeta"),
-        "convolutions": static("--model", "lif-conv", "--width", "4", "--hidden", "12"),
+        "convolutions": [*small, *OFTEN, "--model", "lif-conv", "--width", "4"],
         "recurrent": static("--model", "lif-rnn"),
         "learned decay": static("--learn-beta"),
-        "augmented images": static("--augment"),
+        "augmented images": static("--augment", "--data", "whole-digits"),
         "loader workers": static("--workers", "2"),
         "rate-coded, momentum, steps": static(
             "--encoding", "rate", "--optimizer", "momentum", "--schedule", "step", "--decay-every", "3"
@@ -81,24 +79,13 @@ def set_up(name: str, options: list[str], where: Path) -> Course:
     start.mkdir(parents=True)
     if "folder:events" in options:
         recordings(start)
-    options = _known(options)
     scenario = Scenario(name, options, ("run",))
+    warm(options, copy(start, where / "warm"))
     folder = copy(start, where / "twin" / "work")
-    scenario.perform(folder)  # compiles, for all that are forked later
-    shutil.rmtree(folder)
-    folder = copy(start, folder)
     ended = scenario.perform(folder)
     if ended.code != 0:
         raise RuntimeError(f"{name} fails without any fault: {ended}\n{ended.err}")
     return Course(name, scenario, start, content(folder / "run"), ended.seconds)
-
-
-def _known(options: list[str]) -> list[str]:
-    """Options without those at positions that belong to models without hidden layers."""
-    if "lif-conv" in options:
-        at = options.index("--hidden")
-        return [*options[:at], *options[at + 2 :]]
-    return options
 
 
 def one_try(courses: list[Course], where: Path, job: tuple[int, str, int]) -> Found:
@@ -115,13 +102,17 @@ def one_try(courses: list[Course], where: Path, job: tuple[int, str, int]) -> Fo
         after = chance.uniform(0.0, course.seconds)
         moments.append(f"{after:.2f} s")
 
+        begun = False
+
         def hit(child: int, after: float = after) -> None:
+            nonlocal begun
             time.sleep(after)
+            begun = (folder / "run" / "checkpoints" / "last.pt").exists()
             os.kill(child, SIGNALS[action])  # not yet waited for, so the number is still its own
 
         ended = course.scenario.perform(folder, *options, meanwhile=hit)
         hits += 1
-        if problem := _ending(action, ended):
+        if problem := _ending(action, ended, begun):
             return tell(hits, problem)
         if ended.code == 0:
             break
@@ -136,11 +127,14 @@ def one_try(courses: list[Course], where: Path, job: tuple[int, str, int]) -> Fo
     return tell(hits, "")
 
 
-def _ending(action: str, ended: Ended) -> str:
+def _ending(action: str, ended: Ended, begun: bool) -> str:
+    """What is wrong with how a command ended; ``begun``: there was a checkpoint before the signal came."""
     if ended.hung:
         return f"hung: {ended}"
     if action == "kill":
         return "" if ended.killed or ended.code in (0, 2) else f"raw: {ended}"
+    if ended.signal == signal.SIGTERM and not begun:  # the system ends a process that has not taken it over yet
+        return ""
     if "Traceback" in ended.err or ended.code not in (0, 1, 2, 130, 143):
         return f"{action}: {ended}"
     return ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .compare import content, difference, left_over
-from .process import Ended, environment, run
+from .process import Ended, environment, run, warm
 from .scenarios import Scenario, copy, template
 from .writes import FORBIDDEN, FULL, READ_ONLY, Moment, Writes, kill, terminate
 
@@ -71,6 +71,7 @@ def look(folder: Path, made: tuple[str, ...]) -> dict[str, Any]:
 def set_up(scenario: Scenario, where: Path) -> Stage:
     """Make the starting folder, and run the command undisturbed."""
     start = template(scenario, where)
+    warm(scenario.command, copy(start, where / "warm"))
     undisturbed = copy(start, where / "twin" / "work")
     plain = scenario.perform(undisturbed)
     if plain.code != 0:

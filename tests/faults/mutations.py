@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from .inputs import CHIP_FILES, Kind, bases, kinds
-from .process import call, environment, most_memory
+from .process import call, environment, most_memory, warm
 from .scenarios import copy
 
 MOST_MEMORY = 2 << 30
@@ -77,6 +77,9 @@ def set_up(where: Path, only: Callable[[str], bool] = lambda name: True) -> list
             made[kind.base] = _filled(where, kind.base, fill[kind.base])
         folder = made[kind.base]
         path = _path(folder, kind.path)
+        for command in kind.opens:
+            if not callable(command):
+                warm(command, copy(folder, where / "warm" / f"{len(places)}-{kind.opens.index(command)}"))
         places.append(Place(kind, folder, path.read_bytes(), []))
     return places
 

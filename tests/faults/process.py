@@ -6,6 +6,7 @@ A child is a process of its own, with its own files, limits and death. Whatever 
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import resource
@@ -35,6 +36,8 @@ R = TypeVar("R")
 APPS = {"spikelfp": train_app, "hw-export": export_app}
 RAW = 70
 """Exit status of a child that ended by an exception which no command has turned into a line."""
+
+HELD = (signal.SIGINT, signal.SIGTERM)
 
 TRAIN, TEST, CLASSES = 96, 40, 8
 """Samples and classes of :func:`few_digits`."""
@@ -74,23 +77,41 @@ class Ended:
 
 
 def prepare() -> None:
-    """Make this process one to fork from: a single thread, everything imported, the small data set known."""
+    """Make this process one to fork from: a single thread, everything imported, the small data sets known."""
     torch.set_num_threads(1)
-    if "few-digits" not in datasets:
-        few = few_digits()
-        datasets.register("few-digits")(lambda data_dir=None: few)
+    for name, step in (("few-digits", 2), ("whole-digits", 1)):
+        if name not in datasets:
+            few = few_digits(name, step)
+            datasets.register(name)(lambda data_dir=None, few=few: few)  # type: ignore[misc]
 
 
-def few_digits() -> DataSplits:
-    """Small digits, 4 x 4 pixels of eight classes: every chip has room for them."""
+def warm(command: Sequence[str], folder: Path) -> None:
+    """Run a command in this very process, so that what it imports and compiles is there in all children.
+
+    What it prints is dropped; whether it succeeds is for the children to see.
+    """
+    here = os.getcwd()
+    out, err = sys.stdout, sys.stderr
+    sys.stdout = sys.stderr = io.StringIO()
+    os.chdir(folder)
+    try:
+        with environment(SPIKELFP_CACHE=str(folder / "cache")):
+            call(command)
+    finally:
+        os.chdir(here)
+        sys.stdout, sys.stderr = out, err
+
+
+def few_digits(name: str, step: int) -> DataSplits:
+    """A few digits of eight classes, every pixel or every other: 4 x 4 pixels fit every chip."""
     whole = digits()
     parts = []
     for part, count in ((whole.train, TRAIN), (whole.test, TEST)):
         assert isinstance(part, ArrayDataset)
         chosen = torch.nonzero(part.labels < CLASSES)[:count, 0]
-        small = part.images[chosen][:, :, ::2, 1::2].contiguous()
+        small = part.images[chosen][:, :, ::step, step - 1 :: step].contiguous()
         parts.append(ArrayDataset(small, part.labels[chosen], scale=part.scale, classes=CLASSES))
-    return DataSplits("few-digits", *parts, CLASSES, (1, 4, 4), whole.class_names[:CLASSES])
+    return DataSplits(name, *parts, CLASSES, parts[0].shape, whole.class_names[:CLASSES])
 
 
 def call(arguments: Sequence[str]) -> int:
@@ -163,11 +184,16 @@ def run(
 
     def work() -> int | None:
         before()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         return do() if callable(do) else call(do)
 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
-        child = start(work, out, err, cwd)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)  # until the child is in its command
+        try:
+            child = start(work, out, err, cwd)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         meanwhile(child)
         status, hung = wait(child, timeout)
         seconds = time.monotonic() - began

@@ -12,7 +12,7 @@ from typing import Any
 
 from .compare import content, difference, left_over
 from .kills import go_on
-from .process import environment, run
+from .process import environment, run, warm
 from .scenarios import EVENT_TRAIN, OFTEN, TRAIN, Scenario, copy, must, recordings
 
 BUILD = ["hw-export", "build", "run", "--out", "export", "--samples", "6"]
@@ -73,6 +73,9 @@ def set_up(where: Path) -> tuple[Path, dict[str, Any]]:
     start = where / "start"
     start.mkdir(parents=True)
     recordings(start)
+    practice = copy(start, where / "practice")
+    for command in ([*TRAIN], EVENT_TRAIN[:-1] + ["events-run"], BUILD, RECORD, *COMMANDS["look"], COMMANDS["export"][-1]):
+        warm(command, practice)
     twin = copy(start, where / "twin")
     for command in ([*TRAIN, *OFTEN], EVENT_TRAIN[:-1] + ["events-run"], BUILD, RECORD):
         must(command, twin)
