@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import time
 import warnings
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from spikelfp import nn
@@ -320,6 +322,8 @@ def _start(
                     raise DataError(f"{other}: go on with those of before, or train a new run with another --out")
         _check_room(config, splits, world)
         torch.manual_seed(config.seed)
+        random.seed(config.seed)  # these two decide nothing of ours, but checkpoints keep their states
+        np.random.seed(config.seed % 2**32)  # noqa: NPY002
         net = config.build(splits.shape, splits.classes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)  # the leader says it, in _fit

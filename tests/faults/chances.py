@@ -24,6 +24,7 @@ from .scenarios import EVENT_TRAIN, OFTEN, TRAIN, Scenario, copy, recordings
 
 SIGNALS = {"kill": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 
+
 def configurations() -> dict[str, list[str]]:
     """Options of training, by what is special about them."""
 
@@ -144,9 +145,25 @@ def torchrun(where: Path, seed: int, kills: int) -> Found:
     """Two workers of one run, killed together or one of them, in processes of their own; resumed to the end."""
     chance = random.Random(f"torchrun:{seed}")
     options = [
-        "train", "--data", "digits", "--hidden", "12", "--steps", "3", "--batch-size", "512", "--epochs", "4",
-        "--no-report", "--checkpoint-every", "1", "--out", "run", "--device", "cpu",
-    ]  # fmt: skip
+        "train",
+        "--data",
+        "digits",
+        "--hidden",
+        "12",
+        "--steps",
+        "3",
+        "--batch-size",
+        "512",
+        "--epochs",
+        "4",
+        "--no-report",
+        "--checkpoint-every",
+        "1",
+        "--out",
+        "run",
+        "--device",
+        "cpu",
+    ]
     twin, hit = where / "twin", where / f"hit{seed}"
     tell = partial(Found, "random: torchrun, 2 workers", f"seed {seed}", "kill")
     seconds = 20.0
@@ -177,8 +194,16 @@ def torchrun(where: Path, seed: int, kills: int) -> Found:
 def _torchrun(options: list[str], folder: Path, kill_after: float | None = None) -> tuple[int, str]:
     """Run the command by two workers; its exit status, and the end of what it said."""
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "spikelfp", *options,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "spikelfp",
+        *options,
+    ]
     with environment(OMP_NUM_THREADS="1"), open(folder / "said", "w+") as said:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, start_new_session=True)
         try:

@@ -12,8 +12,15 @@ import torch
 import yaml
 
 TIMES = {
-    "seconds", "seconds_per_epoch", "seconds_training", "seconds_recording", "peak_memory_mb", "made", "used", "checksum",
-}  # fmt: skip
+    "seconds",
+    "seconds_per_epoch",
+    "seconds_training",
+    "seconds_recording",
+    "peak_memory_mb",
+    "made",
+    "used",
+    "checksum",
+}
 """Names of values that differ between two runs of the same; a checkpoint's checksum is over its seconds too."""
 
 OWN = {"used", "filling", ".lock", "known-files.sqlite3"}
@@ -56,7 +63,14 @@ def difference(one: Any, other: Any, where: str = "") -> str:
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         if len(one) != len(other):
             return f"{where} has {len(one)} entries against {len(other)}"
-        return next((found for i, pair in enumerate(zip(one, other, strict=True)) if (found := difference(*pair, f"{where}/{i}"))), "")
+        return next(
+            (
+                found
+                for i, pair in enumerate(zip(one, other, strict=True))
+                if (found := difference(*pair, f"{where}/{i}"))
+            ),
+            "",
+        )
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         same = one.dtype == other.dtype and one.shape == other.shape
         if same and torch.equal(_bits(one), _bits(other)):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from spikelfp.training import checkpoint
 
 from . import mutators as m
@@ -125,28 +126,42 @@ def kinds() -> list[Kind]:
         Kind("checkpoint, eval", "run", "run/checkpoints/last.pt", [EVAL], [*m.BYTES, m.members], sealed=True),
         Kind("checkpoint, eval, other values", "run", "run/checkpoints/last.pt", [EVAL], [seal]),
         Kind(
-            "checkpoint, resume, other values", "run", "run/checkpoints/last.pt", [RESUME], [seal, seal, m.members],
+            "checkpoint, resume, other values",
+            "run",
+            "run/checkpoints/last.pt",
+            [RESUME],
+            [seal, seal, m.members],
             writes=True,
         ),
         Kind(
-            "checkpoint, record from it", "run", "run/checkpoints/initial.pt",
+            "checkpoint, record from it",
+            "run",
+            "run/checkpoints/initial.pt",
             [["hw-export", "updates", "record", "run", "--weights", "initial", "--steps", "1", "--out", "s.cbor"]],
-            [seal, *m.BYTES], writes=True,
+            [seal, *m.BYTES],
+            writes=True,
         ),
         Kind("config.yaml of a run", "run", "run/config.yaml", [EVAL, report], [*m.TEXT, m.yaml_values, m.yaml_values]),
         Kind(
-            "config.yaml, resume", "run", "run/config.yaml", [RESUME, ["spikelfp", "train", "--out", "run", "--resume"]],
-            [*m.TEXT, m.yaml_values, m.yaml_values], writes=True,
+            "config.yaml, resume",
+            "run",
+            "run/config.yaml",
+            [RESUME, ["spikelfp", "train", "--out", "run", "--resume"]],
+            [*m.TEXT, m.yaml_values, m.yaml_values],
+            writes=True,
         ),
         Kind(
-            "--config", "run", "options.yaml",
+            "--config",
+            "run",
+            "options.yaml",
             [["spikelfp", "train", "--config", "options.yaml", "--out", "new", "--quiet", "--no-report"]],
-            [*m.TEXT, m.yaml_values, m.yaml_values, m.yaml_values], writes=True,
+            [*m.TEXT, m.yaml_values, m.yaml_values, m.yaml_values],
+            writes=True,
         ),
         Kind("metrics.csv", "run", "run/metrics.csv", [report], m.TEXT),
         Kind("summary.json", "run", "run/summary.json", [report], [*m.TEXT, m.json_values, m.json_values]),
         Kind("verify.json", "run", "run/verify.json", [report], [*m.TEXT, m.json_values, m.json_values]),
-    ]  # fmt: skip
+    ]
     found += _exports()
     found += _streams()
     found += _events()
@@ -160,13 +175,29 @@ def _exports() -> list[Kind]:
     text = [*m.TEXT, m.yaml_values, m.yaml_values]
     found = [
         Kind("manifest.yaml", "nir", "export/manifest.yaml", [verify], text, writes=True),
-        Kind("model.pt", "nir", "export/model.pt", [verify], [*m.BYTES, m.members, m.tensors(), m.tensors()], writes=True),
-        Kind("samples.npz", "nir", "export/samples.npz", [verify], [*m.BYTES, m.members, m.members, m.arrays, m.arrays], writes=True),
+        Kind(
+            "model.pt", "nir", "export/model.pt", [verify], [*m.BYTES, m.members, m.tensors(), m.tensors()], writes=True
+        ),
+        Kind(
+            "samples.npz",
+            "nir",
+            "export/samples.npz",
+            [verify],
+            [*m.BYTES, m.members, m.members, m.arrays, m.arrays],
+            writes=True,
+        ),
         Kind("NIR, verify", "nir", "export/network.nir", [verify], [*m.BYTES, m.hdf5, m.hdf5], writes=True),
         Kind("NIR, from_nir", "nir", "network.nir", [read_nir], [*m.BYTES, m.hdf5, m.hdf5, m.hdf5, m.hdf5]),
         Kind("manifest.yaml of a chip", "tinyodin", "export/manifest.yaml", [chip], text, writes=True),
-        Kind("spikes.npz", "tinyodin", "export/spikes.npz", [chip], [*m.BYTES, m.members, m.arrays, m.arrays], writes=True),
-    ]  # fmt: skip
+        Kind(
+            "spikes.npz",
+            "tinyodin",
+            "export/spikes.npz",
+            [chip],
+            [*m.BYTES, m.members, m.arrays, m.arrays],
+            writes=True,
+        ),
+    ]
     plain = {"manifest.yaml", "model.pt", "samples.npz", "spikes.npz", "verify.json"}
     for target in CHIPS:
         if target == "nir":
@@ -246,9 +277,22 @@ def bodies_of(data: bytes) -> list[bytes]:
 def _events() -> list[Kind]:
     info = ["spikelfp", "data", "info", "recordings"]
     train = [
-        "spikelfp", "train", "--data", "folder:recordings", "--window", "1", "--hidden", "4", "--epochs", "1",
-        "--no-report", "--quiet", "--out", "new", "--overwrite",
-    ]  # fmt: skip
+        "spikelfp",
+        "train",
+        "--data",
+        "folder:recordings",
+        "--window",
+        "1",
+        "--hidden",
+        "4",
+        "--epochs",
+        "1",
+        "--no-report",
+        "--quiet",
+        "--out",
+        "new",
+        "--overwrite",
+    ]
     found = []
     for suffix, seeds in event_files().items():
         ways: list[m.Mutate] = list(m.BYTES)
@@ -266,10 +310,24 @@ def _events() -> list[Kind]:
     eval_events = ["spikelfp", "eval", "run", "--cache-dir", "cache"]
     listed = ["spikelfp", "data", "cache", "--cache-dir", "cache"]
     found += [
-        Kind("cache: meta.json", "cache", "cache/train/meta.json", [eval_events, listed], [*m.TEXT, m.json_values, m.json_values], writes=True),
+        Kind(
+            "cache: meta.json",
+            "cache",
+            "cache/train/meta.json",
+            [eval_events, listed],
+            [*m.TEXT, m.json_values, m.json_values],
+            writes=True,
+        ),
         Kind("cache: arrays", "cache", "cache/train/offsets.bin", [eval_events], m.BYTES, writes=True, sealed=True),
-        Kind("cache: arrays, right checksums", "cache", "cache/train/offsets.bin", [eval_events], [m.numbers, m.swap, m.flip], writes=True),
-    ]  # fmt: skip
+        Kind(
+            "cache: arrays, right checksums",
+            "cache",
+            "cache/train/offsets.bin",
+            [eval_events],
+            [m.numbers, m.swap, m.flip],
+            writes=True,
+        ),
+    ]
     return found
 
 
@@ -288,8 +346,14 @@ def _images() -> list[Kind]:
         Kind("cifar", "cifar", "cifar10_subset/data_batch_1.bin", [cifar], m.BYTES),
         Kind("cifar.gz", "cifar-gz", "cifar10_subset/data_batch_1.bin.gz", [cifar], [*m.BYTES, GZIP, GZIP]),
         Kind("cifar.xz", "cifar-xz", "cifar10_subset/data_batch_1.bin.xz", [cifar], [*m.BYTES, XZ, XZ]),
-        Kind("cifar.tar.gz", "cifar-tar", "cifar10/cifar-10-binary.tar.gz", [load_static("cifar10")], [*m.BYTES, GZIP, GZIP]),
-    ]  # fmt: skip
+        Kind(
+            "cifar.tar.gz",
+            "cifar-tar",
+            "cifar10/cifar-10-binary.tar.gz",
+            [load_static("cifar10")],
+            [*m.BYTES, GZIP, GZIP],
+        ),
+    ]
 
 
 def make_run(folder: Path) -> None:
@@ -298,9 +362,11 @@ def make_run(folder: Path) -> None:
     must(["hw-export", "verify", "export", "--in", "snntorch"], folder)
     shutil.copy(folder / "export" / "verify.json", folder / "run" / "verify.json")
     shutil.rmtree(folder / "export")
-    (folder / "options.yaml").write_text("data: few-digits\nmodel: lif-mlp\nhidden: [12]\n"
+    (folder / "options.yaml").write_text(
+        "data: few-digits\nmodel: lif-mlp\nhidden: [12]\n"
         "steps: 3\nepochs: 2\nbatch_size: 48\nlr: 0.003\nbeta: 0.9\nthreshold: 1.0\nreset: subtract\noptimizer: adam\n"
-        "schedule: one-cycle\nrule: epsilon\neps: 1e-06\nseed: 3\nvalidation: 0.1\npatience: 2\n")  # fmt: skip
+        "schedule: one-cycle\nrule: epsilon\neps: 1e-06\nseed: 3\nvalidation: 0.1\npatience: 2\n"
+    )
 
 
 def make_export(target: str) -> Callable[[Path], None]:
@@ -385,5 +451,8 @@ def bases() -> dict[str, Callable[[Path], object]]:
         for number, content in enumerate(seeds):
             found[f"events{suffix}{number}"] = make_events(suffix, content)
     found |= {"mnist": make_mnist(""), "mnist-gz": make_mnist(".gz")}
-    found |= {f"cifar{name}": make_cifar(ending) for name, ending in (("", ""), ("-gz", ".gz"), ("-xz", ".xz"), ("-tar", ".tar.gz"))}
+    found |= {
+        f"cifar{name}": make_cifar(ending)
+        for name, ending in (("", ""), ("-gz", ".gz"), ("-xz", ".xz"), ("-tar", ".tar.gz"))
+    }
     return found

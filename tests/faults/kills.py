@@ -131,10 +131,8 @@ def try_fault(stages: dict[int, Stage], where: Path, fault: Fault) -> Found:
     ways = [("again", ())] + ([("--resume", ("--resume",))] if scenario.command[1] == "train" else [])
     for name, first in ways:
         on = copy(work, place / name.strip("-") / "work")
-        if name == "--resume" and scenario.keeps_old:
-            last = _resume_alone(scenario, on)
-        else:
-            last = go_on(scenario, on, first)
+        alone = name == "--resume" and scenario.keeps_old
+        last = _resume_alone(scenario, on) if alone else go_on(scenario, on, first)
         if last.raw:
             return tell(f"{name}: raw: {last}")
         if last.code != 0:
@@ -147,14 +145,21 @@ def try_fault(stages: dict[int, Stage], where: Path, fault: Fault) -> Found:
             return tell(f"{name}: {problem}")
         if rest := left_over(on):
             return tell(f"{name}: left over: {_names(rest)}")
-    if fault.action not in ("kill", "SIGTERM") and not scenario.keeps_old and (rest := left_over(work)):
-        # On a disk that is read-only from there on nothing can be removed either.
-        if not (fault.onwards and fault.action == "read-only"):
-            return tell(f"left over after the error: {_names(rest)}")
-    if scenario.keeps_old and fault.action not in ("kill", "SIGTERM") and ended.code != 0:
-        if difference(after, stage.old) and difference(after, stage.twin) and not _new_one(after, stage):
-            return tell(f"the old one is gone: {difference(after, stage.old)}")
-    return tell("")
+    return tell(_after_error(fault, ended, stage, work, after))
+
+
+def _after_error(fault: Fault, ended: Ended, stage: Stage, work: Path, after: dict[str, Any]) -> str:
+    """What an error of the disk has left that it should not have, or lost."""
+    if fault.action in ("kill", "SIGTERM"):
+        return ""
+    # On a disk that is read-only from there on nothing can be removed either.
+    removable = not (fault.onwards and fault.action == "read-only")
+    if removable and not stage.scenario.keeps_old and (rest := left_over(work)):
+        return f"left over after the error: {_names(rest)}"
+    if not stage.scenario.keeps_old or ended.code == 0:
+        return ""
+    kept = not difference(after, stage.old) or not difference(after, stage.twin) or _new_one(after, stage)
+    return "" if kept else f"the old one is gone: {difference(after, stage.old)}"
 
 
 def _names(paths: list[str]) -> str:
@@ -165,10 +170,11 @@ def _names(paths: list[str]) -> str:
 def _new_one(after: dict[str, Any], stage: Stage) -> bool:
     """Whether what is there belongs to the command's new result, begun but not finished."""
     return any(
-        found and all(found.get(key) == stage.twin[name].get(key) for key in found if key.endswith((".yaml", "initial.pt")))
+        found
+        and all(found.get(key) == stage.twin[name].get(key) for key in found if key.endswith((".yaml", "initial.pt")))
         and "config.yaml" in found
         for name, found in after.items()
-    )  # fmt: skip
+    )
 
 
 def _ending(fault: Fault, ended: Ended) -> str:

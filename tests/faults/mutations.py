@@ -249,7 +249,11 @@ def _judged(place: Place, seed: int, which: int, expected: Sequence[str]) -> Ope
         verdict, text = "memory", f"{memory >> 20} MB: {text}"
     elif seconds > MOST_SECONDS:
         verdict, text = "slow", f"{seconds:.0f} s: {text}"
-    elif code not in (0, 130) and len(lines) != 1 and not (code == 1 and place.kind.opens[which][0:2] == ["hw-export", "verify"]):
+    elif (
+        code not in (0, 130)
+        and len(lines) != 1
+        and not (code == 1 and place.kind.opens[which][0:2] == ["hw-export", "verify"])
+    ):
         verdict, text = "lines", f"{len(lines)} lines: {err.strip()[:300]}"
     elif code in (0, 130) and expected and out != expected[which]:
         verdict, text = "unnoticed", f"{out.strip()[-200:]}"
@@ -271,9 +275,12 @@ def _opened(command: Any) -> tuple[int, str, str, str]:
             code = command() if callable(command) else call(command)
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
-        last = next((f for f in reversed(frames) if "/spikelfp/" in f.filename or "/hw_export/" in f.filename), frames[-1])
+        last = next(
+            (f for f in reversed(frames) if "/spikelfp/" in f.filename or "/hw_export/" in f.filename), frames[-1]
+        )
         text = str(error).splitlines()[0] if str(error) else ""
-        raw = f"{type(error).__name__}: {text[:160]} [{'/'.join(last.filename.rsplit('/', 3)[-3:])}:{last.lineno} {last.name}]"
+        place = "/".join(last.filename.rsplit("/", 3)[-3:])
+        raw = f"{type(error).__name__}: {text[:160]} [{place}:{last.lineno} {last.name}]"
     finally:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     return code, raw, out.getvalue(), err.getvalue()

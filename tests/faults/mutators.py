@@ -22,23 +22,112 @@ import yaml
 Mutate = Callable[[bytes, random.Random], bytes]
 
 BOUNDARY = (
-    0, 1, -1, 2, 127, 128, 255, 256, 2**15 - 1, 2**15, 2**16 - 1, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32,
-    2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1, -(2**31), -(2**63),
-)  # fmt: skip
+    0,
+    1,
+    -1,
+    2,
+    127,
+    128,
+    255,
+    256,
+    2**15 - 1,
+    2**15,
+    2**16 - 1,
+    2**16,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**40,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    -(2**31),
+    -(2**63),
+)
 """Integers at which something may turn over."""
 
 WORDS = (
-    "0", "-1", "1e309", "-1e309", ".nan", ".inf", "nan", "inf", "1_0", "0x10", "0o7", "1e-400", "99999999999999999999",
-    "4294967296", "true", "null", "~", "[]", "{}", "[[]]", "''", '"\\ud800"', "!!binary aGk=", "2001-01-01", "..",
-    "../../x", "/", "a" * 5000, "\u202e", "\x1b[31m", "[red]", "$x$", "<b>", "%s", "\ufeff", "&a [*a]", "!!set {a, b}",
-    "!!python/object/apply:os.getcwd []", "!!python/name:os.system", "<<: *x", "é", "١", "None", "lif-mlp", "digits",
-)  # fmt: skip
+    "0",
+    "-1",
+    "1e309",
+    "-1e309",
+    ".nan",
+    ".inf",
+    "nan",
+    "inf",
+    "1_0",
+    "0x10",
+    "0o7",
+    "1e-400",
+    "99999999999999999999",
+    "4294967296",
+    "true",
+    "null",
+    "~",
+    "[]",
+    "{}",
+    "[[]]",
+    "''",
+    '"\\ud800"',
+    "!!binary aGk=",
+    "2001-01-01",
+    "..",
+    "../../x",
+    "/",
+    "a" * 5000,
+    "\u202e",
+    "\x1b[31m",
+    "[red]",
+    "$x$",
+    "<b>",
+    "%s",
+    "\ufeff",
+    "&a [*a]",
+    "!!set {a, b}",
+    "!!python/object/apply:os.getcwd []",
+    "!!python/name:os.system",
+    "<<: *x",
+    "é",
+    "١",
+    "None",
+    "lif-mlp",
+    "digits",
+)
 """Words that a text may hold in the place of another."""
 
 VALUES = (
-    None, True, False, 0, 1, -1, 2**31, 2**63, -(2**63), 1e309, -1e309, math.nan, 1e-320, 0.5, "", "x", "nan", "../x",
-    [], {}, [None], {"a": 1}, [[1], 2], "\x00", "a\nb", 10**30, (), b"x",
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**31,
+    2**63,
+    -(2**63),
+    1e309,
+    -1e309,
+    math.nan,
+    1e-320,
+    0.5,
+    "",
+    "x",
+    "nan",
+    "../x",
+    [],
+    {},
+    [None],
+    {"a": 1},
+    [[1], 2],
+    "\x00",
+    "a\nb",
+    10**30,
+    (),
+    b"x",
+)
 """Values that data may hold in the place of another."""
 
 
@@ -167,9 +256,9 @@ def change(value: Any, chance: random.Random, values: Sequence[Any] = VALUES) ->
                 holder[chance.choice(("x", "", 7, None, f"{key}x"))] = holder[key]
             case _:
                 other, at = chance.choice(places)
-                if (isinstance(other, dict) and at in other) or (isinstance(other, list) and at < len(other)):
-                    if other is not holder:
-                        holder[key] = copy.deepcopy(other[at])
+                there = at in other if isinstance(other, dict) else at < len(other)
+                if there and other is not holder:
+                    holder[key] = copy.deepcopy(other[at])
     return made
 
 
@@ -371,7 +460,13 @@ def _put_odd(file: h5py.File, name: str, value: Any, names: list[str], chance: r
 
 
 def _storable(value: np.ndarray) -> np.ndarray:
-    return np.char.encode(value, "ascii", "replace") if value.dtype.kind == "U" else value.astype("i8") if value.dtype.kind == "M" else value
+    return (
+        np.char.encode(value, "ascii", "replace")
+        if value.dtype.kind == "U"
+        else value.astype("i8")
+        if value.dtype.kind == "M"
+        else value
+    )
 
 
 def _listed(value: Any) -> Any:

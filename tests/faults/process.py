@@ -45,7 +45,16 @@ TRAIN, TEST, CLASSES = 96, 40, 8
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: ``code``, or the ``signal`` that killed it; ``hung``: it had to be killed for its time."""
+    """How a command ended.
+
+    Attributes:
+        code: exit status; ``None`` when a signal killed it.
+        signal: that killed it.
+        out, err: what it printed.
+        seconds: from its start to its end.
+        hung: it had to be killed for its time.
+        cpu: seconds of computing, its own children's included.
+    """
 
     code: int | None
     signal: int | None
@@ -53,6 +62,7 @@ class Ended:
     err: str
     seconds: float
     hung: bool = False
+    cpu: float = 0.0
 
     @property
     def killed(self) -> bool:
@@ -150,16 +160,21 @@ def start(do: Callable[[], int | None], out: Any, err: Any, cwd: Path | None = N
             os._exit(code or 0)
 
 
-def wait(child: int, timeout: float) -> tuple[int, bool]:
-    """Wait for a child; one that takes longer than ``timeout`` seconds is killed with its whole group."""
+def wait(child: int, timeout: float) -> tuple[int, bool, float]:
+    """Wait for a child; one that takes longer than ``timeout`` seconds is killed with its whole group.
+
+    Returns:
+        Its status, whether it was killed for its time, and its seconds of computing.
+    """
     end, pause = time.monotonic() + timeout, 0.001
     while True:
-        done, status = os.waitpid(child, os.WNOHANG)
+        done, status, used = os.wait4(child, os.WNOHANG)
         if done:
-            return status, False
+            return status, False, used.ru_utime + used.ru_stime
         if time.monotonic() > end:
             os.killpg(child, signal.SIGKILL)
-            return os.waitpid(child, 0)[1], True
+            _, status, used = os.wait4(child, 0)
+            return status, True, used.ru_utime + used.ru_stime
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)
 
@@ -195,14 +210,14 @@ def run(
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         meanwhile(child)
-        status, hung = wait(child, timeout)
+        status, hung, cpu = wait(child, timeout)
         seconds = time.monotonic() - began
         texts = []
         for file in (out, err):
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace"))
     by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    return Ended(None if by else os.WEXITSTATUS(status), by, *texts, seconds, hung)
+    return Ended(None if by else os.WEXITSTATUS(status), by, *texts, seconds, hung, cpu)
 
 
 def spread(jobs: Sequence[T], do: Callable[[T], R], workers: int) -> Iterator[R]:

@@ -111,9 +111,23 @@ def recordings(folder: Path, each: int = 6) -> None:
 
 
 EVENT_TRAIN = [
-    "spikelfp", "train", "--data", "folder:events", "--hidden", "12", "--steps", "4", "--batch-size", "4", "--quiet",
-    "--no-report", "--epochs", "2", "--out", "run",
-]  # fmt: skip
+    "spikelfp",
+    "train",
+    "--data",
+    "folder:events",
+    "--hidden",
+    "12",
+    "--steps",
+    "4",
+    "--batch-size",
+    "4",
+    "--quiet",
+    "--no-report",
+    "--epochs",
+    "2",
+    "--out",
+    "run",
+]
 
 
 def scenarios() -> list[Scenario]:
@@ -126,7 +140,9 @@ def scenarios() -> list[Scenario]:
         Scenario("train on events, cold cache", EVENT_TRAIN, ("run", "cache"), recordings),
         Scenario("report", ["spikelfp", "report", "run"], ("run",), trained),
         Scenario("data cache --clear", ["spikelfp", "data", "cache", "--clear"], ("cache",), _cached),
-        Scenario("data show", ["spikelfp", "data", "show", "events", "--out", "picture.png"], ("picture.png",), recordings),
+        Scenario(
+            "data show", ["spikelfp", "data", "show", "events", "--out", "picture.png"], ("picture.png",), recordings
+        ),
     ]
     found += [
         Scenario(
@@ -145,14 +161,18 @@ def scenarios() -> list[Scenario]:
         Scenario("updates record", record, ("stream.cbor",), trained),
         Scenario("updates record --overwrite", [*record, "--overwrite"], ("stream.cbor",), _old_stream, keeps_old=True),
         Scenario(
-            "updates replay", ["hw-export", "updates", "replay", "stream.cbor", "--out", "image.cbor"], ("image.cbor",),
+            "updates replay",
+            ["hw-export", "updates", "replay", "stream.cbor", "--out", "image.cbor"],
+            ("image.cbor",),
             _recorded,
         ),
         Scenario(
-            "updates inspect --plot", ["hw-export", "updates", "inspect", "stream.cbor", "--plot", "plot.png"],
-            ("plot.png",), _recorded,
+            "updates inspect --plot",
+            ["hw-export", "updates", "inspect", "stream.cbor", "--plot", "plot.png"],
+            ("plot.png",),
+            _recorded,
         ),
-    ]  # fmt: skip
+    ]
     return found
 
 

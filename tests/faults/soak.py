@@ -15,12 +15,18 @@ from .kills import go_on
 from .process import environment, run, warm
 from .scenarios import EVENT_TRAIN, OFTEN, TRAIN, Scenario, copy, must, recordings
 
+EVENTS = [*EVENT_TRAIN[:-1], "events-run"]
 BUILD = ["hw-export", "build", "run", "--out", "export", "--samples", "6"]
 RECORD = ["hw-export", "updates", "record", "run", "--steps", "10", "--out", "stream.cbor"]
 
 COMMANDS: dict[str, list[list[str]]] = {
-    "train": [[*TRAIN, *OFTEN], [*TRAIN, *OFTEN, "--resume"], [*TRAIN, *OFTEN, "--resume"], [*TRAIN, *OFTEN, "--overwrite"]],
-    "train on events": [EVENT_TRAIN[:-1] + ["events-run", "--resume"], EVENT_TRAIN[:-1] + ["events-run", "--overwrite"]],
+    "train": [
+        [*TRAIN, *OFTEN],
+        [*TRAIN, *OFTEN, "--resume"],
+        [*TRAIN, *OFTEN, "--resume"],
+        [*TRAIN, *OFTEN, "--overwrite"],
+    ],
+    "train on events": [[*EVENTS, "--resume"], [*EVENTS, "--overwrite"]],
     "export": [BUILD, [*BUILD, "--overwrite"], ["hw-export", "verify", "export", "--in", "snntorch"]],
     "record": [RECORD, [*RECORD, "--overwrite"]],
     "look": [
@@ -29,8 +35,12 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["hw-export", "updates", "replay", "stream.cbor", "--out", "image.cbor", "--overwrite"],
         ["spikelfp", "report", "run"],
     ],
-    "cache": [["spikelfp", "data", "cache", "--list"], ["spikelfp", "data", "cache", "--clear"], ["spikelfp", "data", "info", "events"]],
-}  # fmt: skip
+    "cache": [
+        ["spikelfp", "data", "cache", "--list"],
+        ["spikelfp", "data", "cache", "--clear"],
+        ["spikelfp", "data", "info", "events"],
+    ],
+}
 """Commands by what they do; one of each row is drawn."""
 
 KILLED = 0.4
@@ -74,12 +84,14 @@ def set_up(where: Path) -> tuple[Path, dict[str, Any]]:
     start.mkdir(parents=True)
     recordings(start)
     practice = copy(start, where / "practice")
-    for command in ([*TRAIN], EVENT_TRAIN[:-1] + ["events-run"], BUILD, RECORD, *COMMANDS["look"], COMMANDS["export"][-1]):
+    for command in ([*TRAIN], EVENTS, BUILD, RECORD, *COMMANDS["look"], COMMANDS["export"][-1]):
         warm(command, practice)
     twin = copy(start, where / "twin")
-    for command in ([*TRAIN, *OFTEN], EVENT_TRAIN[:-1] + ["events-run"], BUILD, RECORD):
+    for command in ([*TRAIN, *OFTEN], EVENTS, BUILD, RECORD):
         must(command, twin)
-    return copy(start, where / "shared"), {name: content(twin / name) for name in ("run", "events-run", "export", "stream.cbor")}
+    return copy(start, where / "shared"), {
+        name: content(twin / name) for name in ("run", "events-run", "export", "stream.cbor")
+    }
 
 
 def finish(folder: Path, twin: dict[str, Any]) -> list[str]:
@@ -87,7 +99,7 @@ def finish(folder: Path, twin: dict[str, Any]) -> list[str]:
     wrong = []
     for command, name in (
         ([*TRAIN, *OFTEN], "run"),
-        (EVENT_TRAIN[:-1] + ["events-run"], "events-run"),
+        (EVENTS, "events-run"),
         ([*BUILD, "--overwrite"], "export"),
         ([*RECORD, "--overwrite"], "stream.cbor"),
     ):

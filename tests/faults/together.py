@@ -54,12 +54,22 @@ def pairs() -> list[Pair]:
         Pair("resume, report", interrupted, [*train, "--resume"], ["spikelfp", "report", "run"], ()),
         Pair("build, build", trained, BUILD, BUILD, ("export",)),
         Pair("build, build --overwrite", _export, [*BUILD, "--overwrite"], [*BUILD, "--overwrite"], ("export",)),
-        Pair("build --overwrite, verify", _export, [*BUILD, "--overwrite"], ["hw-export", "verify", "export", "--in", "snntorch"], ()),
+        Pair(
+            "build --overwrite, verify",
+            _export,
+            [*BUILD, "--overwrite"],
+            ["hw-export", "verify", "export", "--in", "snntorch"],
+            (),
+        ),
         Pair("record, record", trained, RECORD, RECORD, ("stream.cbor",)),
-        Pair("record, record --overwrite", trained, [*RECORD, "--overwrite"], [*RECORD, "--overwrite"], ("stream.cbor",)),
+        Pair(
+            "record, record --overwrite", trained, [*RECORD, "--overwrite"], [*RECORD, "--overwrite"], ("stream.cbor",)
+        ),
         Pair("cold cache, cold cache", recordings, EVENT_TRAIN, two, ("run", "run2"), both=True),
-        Pair("train on a cache, clear it", _cached, two, ["spikelfp", "data", "cache", "--clear"], ("run2",), both=True),
-    ]  # fmt: skip
+        Pair(
+            "train on a cache, clear it", _cached, two, ["spikelfp", "data", "cache", "--clear"], ("run2",), both=True
+        ),
+    ]
 
 
 def _nothing(folder: Path) -> None:
@@ -112,11 +122,11 @@ def both_at_once(commands: Sequence[Sequence[str]], folder: Path, apart: float) 
         for number, command in enumerate(commands):
             if number:
                 time.sleep(apart)
-            out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+            out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
             began = time.monotonic()
             running.append((start(lambda command=command: call(command), out, err, folder), out, err, began))  # type: ignore[misc]
     for child, out, err, began in running:
-        status, hung = wait(child, 120)
+        status, hung, cpu = wait(child, 120)
         texts = []
         for file in (out, err):
             file.seek(0)
@@ -124,7 +134,7 @@ def both_at_once(commands: Sequence[Sequence[str]], folder: Path, apart: float) 
             file.close()
         by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = None if by else os.WEXITSTATUS(status)
-        ended.append(Ended(code, by, texts[0], texts[1], time.monotonic() - began, hung))
+        ended.append(Ended(code, by, texts[0], texts[1], time.monotonic() - began, hung, cpu))
     return ended
 
 
