@@ -26,6 +26,22 @@ from .table import Part, Row, counted, markdown, write_page
 ERRORS = ("full", "read-only", "forbidden", "SIGTERM")
 
 
+QUICK = {
+    "kills": ("train", "train --overwrite", "hw-export build, nir", "updates record"),
+    "random": ("plain", "events"),
+    "two": ("train, train", "build, build"),
+    "inputs": (
+        "checkpoint, resume, other values",
+        "config.yaml of a run",
+        "model.pt",
+        "NIR, from_nir",
+        "recording .npy 0",
+    ),
+    "attacks": ("run", "nir", "events.npy0"),
+}
+"""What ``--quick`` takes: commands, configurations, pairs, kinds of files, and folders that attacks start from."""
+
+
 def main() -> int:
     """Run what the command line asks for."""
     given = _arguments()
@@ -77,11 +93,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--replay", metavar="KIND:SEED", help="open one damaged input again, and show what it says")
     given = parser.parse_args()
     usual = {"kills": None, "tries": 4, "inputs": 50_400, "soak": 20.0, "torchrun": 4}
-    quick = {"kills": 4, "tries": 1, "inputs": 300, "soak": 0.2, "torchrun": 0}
+    quick = {"kills": 4, "tries": 1, "inputs": 200, "soak": 0.05, "torchrun": 0}
     for name, value in (quick if given.quick else usual).items():
         if getattr(given, name) is None:
             setattr(given, name, value)
     return given
+
+
+def _wanted(given: argparse.Namespace, part: str, name: str) -> bool:
+    """Whether a command, a configuration, a pair or a kind is asked for."""
+    return given.match in name and (not given.quick or name in QUICK[part])
 
 
 def _tell(part: Part) -> None:
@@ -95,7 +116,7 @@ def _killed(where: Path, given: argparse.Namespace) -> Part:
     part = Part("Kills, full disks and signals at the n-th change to a file")
     stages = {}
     for number, scenario in enumerate(scenarios()):
-        if given.match in scenario.name:
+        if _wanted(given, "kills", scenario.name):
             stages[number] = kills.set_up(scenario, where / str(number))
     most = given.kills
     jobs = [fault for number, stage in stages.items() for fault in kills.faults(number, stage, ("kill",), most)]
@@ -120,7 +141,7 @@ def _random(where: Path, given: argparse.Namespace) -> Part:
     part = Part("Kills and signals at random moments of training, resumed to the end")
     courses = []
     for number, (name, options) in enumerate(chances.configurations().items()):
-        if given.match in name:
+        if _wanted(given, "random", name):
             courses.append(chances.set_up(name, options, where / str(number)))
     seeds = range(given.seed, given.seed + given.tries)
     jobs = [(number, action, seed) for number in range(len(courses)) for action in chances.SIGNALS for seed in seeds]
@@ -141,7 +162,7 @@ def _random(where: Path, given: argparse.Namespace) -> Part:
 def _together(where: Path, given: argparse.Namespace) -> Part:
     """Two processes at once."""
     part = Part("Two processes on one folder")
-    wanted = [pair for pair in together.pairs() if given.match in pair.name]
+    wanted = [pair for pair in together.pairs() if _wanted(given, "two", pair.name)]
     meetings = [together.set_up(pair, where / str(number)) for number, pair in enumerate(wanted)]
     seeds = range(given.seed, given.seed + 2 * given.tries)
     jobs = [(number, seed) for number in range(len(meetings)) for seed in seeds]
@@ -158,7 +179,7 @@ def _together(where: Path, given: argparse.Namespace) -> Part:
 def _damaged(where: Path, given: argparse.Namespace) -> Part:
     """Damaged inputs."""
     part = Part("Damaged inputs")
-    places = mutations.set_up(where, lambda name: given.match in name)
+    places = mutations.set_up(where, lambda name: _wanted(given, "inputs", name), chips=not given.quick)
     jobs = mutations.jobs(places, given.inputs, given.seed)
     found = defaultdict(list)
     for some in spread(jobs, mutations.open_some, given.workers):
@@ -181,10 +202,10 @@ def _damaged(where: Path, given: argparse.Namespace) -> Part:
 def _attacked(where: Path, given: argparse.Namespace) -> Part:
     """Attacks made by hand."""
     part = Part("Attacks made by hand")
-    made = attacks.set_up(where)
     wanted = [attack for attack in attacks.attacks() if given.match in attack.name]
-    if given.quick and not given.match:
-        wanted = wanted[::12]
+    if given.quick:
+        wanted = [attack for attack in wanted if attack.base in QUICK["attacks"]][::6]
+    made = attacks.set_up(where, wanted)
     families = {attack.name: attack.family for attack in wanted}
     found = defaultdict(list)
     for each in spread(wanted, partial(attacks.attempt, made, where / "work"), given.workers):
@@ -232,7 +253,7 @@ def _grouped(pairs: object) -> list[str]:
 def _replay(what: str, where: Path) -> int:
     """Open one input again."""
     kind, _, seed = what.rpartition(":")
-    (place,) = mutations.set_up(where, lambda name: name == kind)
+    (place,) = mutations.set_up(where, lambda name: name == kind, chips=":" in kind)
     (found,) = mutations.open_some((place, [int(seed)]))
     data = mutations.damaged(place, int(seed))
     kept = Path(tempfile.gettempdir()) / f"damaged-{seed}-{Path(place.kind.path).name}"

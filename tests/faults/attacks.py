@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,17 +40,17 @@ def attacks() -> list[Attack]:
     return [replace(attack, family=family) for family, made in families.items() for attack in made()]
 
 
-def set_up(where: Path) -> dict[str, Path]:
-    """Fill the folders that attacks start from."""
+def set_up(where: Path, wanted: Sequence[Attack]) -> dict[str, Path]:
+    """Fill the folders that the attacks start from."""
     fill = bases()
-    wanted = {attack.base for attack in attacks()}
     made = {}
-    for name in sorted(wanted):
+    for name in sorted({attack.base for attack in wanted}):
         made[name] = where / "bases" / name.strip(".")
         made[name].mkdir(parents=True)
         fill[name](made[name])
     for base, _, command in READERS.values():
-        warm(command, copy(made[base], where / "warm" / f"{len(list(where.rglob('*')))}"))
+        if base in made:
+            warm(command, copy(made[base], where / "warm" / f"{len(list(where.rglob('*')))}"))
     return made
 
 
@@ -79,7 +80,7 @@ def attempt(made: dict[str, Path], where: Path, attack: Attack) -> Found:
         "HOME": str(folder / "home"),
     }
     with environment(**variables):
-        ended = run(attack.command, folder, before=limited, timeout=4 * MOST_SECONDS)
+        ended = run(attack.command, folder, before=limited, timeout=2 * MOST_SECONDS)
     opened, changed = watch.seen()
     watch.close()
     if changed or state(outside) != before:

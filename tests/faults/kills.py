@@ -6,6 +6,7 @@ After each, two ways on are tried: the command again, doing as its message says 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -78,14 +79,18 @@ def set_up(scenario: Scenario, where: Path) -> Stage:
         raise RuntimeError(f"{scenario.name} fails without any fault: {plain}\n{plain.err}")
     twin = look(undisturbed, scenario.made)
     counted = copy(start, where / "count" / "work")
-    names = where / "names"
+    names, places = where / "names", where / "places"
 
     def tell() -> None:
         writes = Writes(counted).install()
         end = os._exit
 
         def ended(code: int) -> None:
-            names.write_text("\n".join("\t".join(each) for each in writes.names))
+            lines = ["\t".join(each) for each in writes.names]
+            with io.FileIO(names, "w") as file:
+                file.write("\n".join(lines).encode())
+            with io.FileIO(places, "w") as file:
+                file.write("\n".join(writes.places).encode())
             end(code)
 
         os._exit = ended  # type: ignore[assignment]
@@ -95,7 +100,20 @@ def set_up(scenario: Scenario, where: Path) -> Stage:
     again = difference(look(counted, scenario.made), twin)
     if again:
         raise RuntimeError(f"{scenario.name} is not the same twice: {again}")
+    if around := _written_around(start, counted, set(places.read_text().splitlines())):
+        raise RuntimeError(f"{scenario.name} writes {around} around what the suite counts")
     return Stage(scenario, start, look(start, scenario.made), twin, changes)  # type: ignore[arg-type]
+
+
+def _written_around(start: Path, folder: Path, places: set[str]) -> list[str]:
+    """New files of ``folder`` that no counted change has made or moved; SQLite writes its own by itself."""
+    new = [path for path in folder.rglob("*") if path.is_file() and not (start / path.relative_to(folder)).exists()]
+    known = {str(path) for path in new if path.name.startswith("known-files")}
+    return [
+        str(path)
+        for path in new
+        if not {str(path), *map(str, path.parents)} & (places - {str(folder)}) | known & {str(path)}
+    ]
 
 
 def faults(number: int, stage: Stage, actions: tuple[str, ...], most: int | None = None) -> list[Fault]:

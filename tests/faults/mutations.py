@@ -27,7 +27,7 @@ from typing import Any
 
 from .inputs import CHIP_FILES, Kind, bases, kinds
 from .process import call, environment, most_memory, warm
-from .scenarios import copy
+from .scenarios import CHIPS, copy
 
 MOST_MEMORY = 2 << 30
 MOST_SECONDS = 10.0
@@ -62,12 +62,12 @@ class Place:
     said: list[str]
 
 
-def set_up(where: Path, only: Callable[[str], bool] = lambda name: True) -> list[Place]:
-    """Make the folders of all kinds whose name is wanted."""
+def set_up(where: Path, only: Callable[[str], bool], chips: bool = True) -> list[Place]:
+    """Make the folders of all kinds whose name is wanted; ``chips``: the files of chips may be among them."""
     made: dict[str, Path] = {}
     places = []
     fill = bases()
-    for target in ("generic", "loihi", "tinyodin", "speck", "spinnaker2", "xylo", "xylo-a3"):
+    for target in (each for each in CHIPS if each != "nir" and chips):
         made[target] = _filled(where, target, fill[target])
         CHIP_FILES[target] = tuple(sorted(file.name for file in (made[target] / "export").iterdir()))
     for kind in kinds():

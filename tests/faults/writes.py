@@ -2,7 +2,7 @@
 
 What counts as a change: opening for writing, writing, cutting, bringing to disk, renaming, removing, and making files,
 folders and links, below one folder. All of the product's files are written through Python's own functions;
-:func:`Writes.seen` has the paths, by which a test sees that none was written around them.
+:attr:`Writes.places` has the paths, by which the suite sees that none was written around them.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Writes:
         action: what happens then.
         onwards: the action also happens at every change behind it, as on a disk that stays full.
         names: kind and path of each change.
+        places: paths that something was written or moved to.
     """
 
     root: Path
@@ -64,6 +65,7 @@ class Writes:
     action: Action = kill
     onwards: bool = False
     names: list[tuple[str, str]] = field(default_factory=list)
+    places: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.prefix, self.process, self.open_files = str(self.root.resolve()), 0, dict[int, str]()
@@ -96,6 +98,7 @@ class Writes:
         if os.getpid() != self.process:  # a worker that this process has forked
             return do()
         self.names.append((kind, path))
+        self.places.add(path)
         number = len(self.names)
         due = self.at and (number == self.at or (self.onwards and number > self.at))
         if due and self.moment == "before":
@@ -115,10 +118,6 @@ class Writes:
         text = os.path.abspath(os.fsdecode(path))
         return text if text.startswith(self.prefix) or os.path.realpath(text).startswith(self.prefix) else None
 
-    def seen(self) -> set[str]:
-        """Paths that something was written to, or that were renamed."""
-        return {path for _, path in self.names}
-
     def _wrap(self, name: str, paths: int) -> None:
         if not hasattr(os, name):
             return
@@ -131,6 +130,8 @@ class Writes:
                 path = next((found for each in arguments[:paths] if (found := self.within(each))), None)
             if path is None:
                 return original(*arguments, **options)
+            if paths == 2 and (to := self.within(arguments[1])):
+                self.places.add(to)
             return self.change(name, path, lambda: original(*arguments, **options))
 
         setattr(os, name, wrapped)
