@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -28,16 +27,20 @@ from spikelfp.data import encode
 from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
 from spikelfp.data.sequences import Sequences
-from spikelfp.errors import DataError, SaveError, UserError
+from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
+from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
 from spikelfp.registry import check_name
 from spikelfp.training.batch import counting_steps, lengths_of
 from spikelfp.training.config import FLOAT, RunConfig
 from spikelfp.training.run import load_run
 from spikelfp.training.state import predict
+from spikelfp.untrusted import read_yaml
 
 FORMAT = 1
 MANIFEST, MODEL, SAMPLES = "manifest.yaml", "model.pt", "samples.npz"
+VERIFIED = "verify.json"
+"""Results of ``hw-export verify``, beside the export."""
 PACKAGES = ("spikelfp", "torch", "numpy", "nir")
 CALIBRATION = 512
 """Training samples that scales are chosen by, where they are chosen by the error of the sums."""
@@ -72,7 +75,7 @@ def build(
     if samples < 1:
         raise UserError(f"the number of samples must be at least 1, got {samples}")
     check_name("weights", weights, ("last", "best"))
-    _refuse_existing(Path(out), overwrite)
+    _check_out(Path(out), overwrite)
     loaded = load_run(run, weights, data_dir, cache_dir)
     config, splits = loaded.config, loaded.splits()
     shown = shown_samples(config, splits.test, samples, input_scale)
@@ -163,7 +166,7 @@ def write_export(
     chosen = TARGETS[target]
     if bits is not None:
         chosen.check_bits(bits)
-    _refuse_existing(out, overwrite)
+    _check_out(out, overwrite)
     whole = samples.integers()
     chip = chosen if isinstance(chosen, Chip) else None
     exported = quantize(
@@ -185,10 +188,10 @@ def write_export(
     shown = whole if whole is not None and exported.input_scale is not None else samples
     found = compare(net, exported, samples.sequence(), samples.labels, samples.mask)
     refuse_silenced(found.rates, exported.bits, exported.clip)
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+    with owned(out, EXPORT) as place, saving(out):
+        _check_out(out, overwrite)
+        place.replace()
+        beside = place.current
         written = chosen.write(exported, beside, samples.shape)
         save_network(beside / MODEL, exported)
         save_samples(beside / SAMPLES, shown)
@@ -221,14 +224,11 @@ def write_export(
             "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "sha256": {file.name: sha256(file) for file in sorted(beside.iterdir())},
         }
+        for name in (MANIFEST, *manifest["sha256"]):
+            if os.path.lexists(out / name) and name not in place.replaced:
+                raise UserError(f"{out / name} is in the way and no file of an export: move it, or name another --out")
         write_text(beside / MANIFEST, yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True))
-        _move(beside, out)
-    except OSError as error:
-        if isinstance(error, SaveError):
-            raise
-        raise SaveError(f"cannot write the export {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        place.commit()
     return manifest
 
 
@@ -236,12 +236,20 @@ def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential
     """Manifest, network and samples of an export folder; :class:`~spikelfp.errors.UserError` for any other
     folder."""
     folder = Path(folder)
-    try:
-        manifest = yaml.safe_load((folder / MANIFEST).read_text())
-    except OSError:
-        raise UserError(f"{folder} is no export: it has no {MANIFEST} (make one with `hw-export build`)") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder / MANIFEST} is not valid YAML: {str(error).splitlines()[0]}") from None
+    settle(folder, EXPORT)
+    manifest = read_manifest(folder)
+    return manifest, load_network(folder / MODEL), load_samples(folder / SAMPLES)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read ``manifest.yaml`` of an export folder.
+
+    Raises:
+        UserError: for any other folder.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} is no export: it has no {MANIFEST} (make one with `hw-export build`)")
+    manifest = read_yaml(folder / MANIFEST)
     if (
         not isinstance(manifest, dict)
         or manifest.get("format") != FORMAT
@@ -249,7 +257,7 @@ def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential
         or not all(isinstance(manifest.get(name), dict) for name in ("versions", "sha256"))
     ):
         raise DataError(f"{folder / MANIFEST} is no manifest of format {FORMAT}")
-    return manifest, load_network(folder / MODEL), load_samples(folder / SAMPLES)
+    return manifest
 
 
 def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
@@ -283,24 +291,41 @@ def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: Sample
     return {"chip": {**facts_of(chip, network, run, shown, classes), **more}}
 
 
-def _refuse_existing(out: Path, overwrite: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not overwrite:
-        raise UserError(f"{out} exists already: replace it with --overwrite, or name another --out")
-    if not (out / MANIFEST).is_file():
-        raise UserError(f"{out} is no export (it has no {MANIFEST}), so it is not overwritten")
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that no export can be written to, or none without ``overwrite``."""
+    check_path(out)
+    settle(out, EXPORT)
+    if content_of(out):
+        if not overwrite:
+            raise UserError(f"{out} exists already: replace it with --overwrite, or name another --out")
+        if not (out / MANIFEST).is_file():
+            raise UserError(f"{out} is no export (it has no {MANIFEST}), so it is not overwritten")
+        export_files(out, False)
 
 
-def _move(beside: Path, out: Path) -> None:
-    """Put the finished folder in its place; the one that was there goes only then."""
-    old = beside.with_suffix(".old")
-    if out.exists():
-        os.replace(out, old)
-    try:
-        os.replace(beside, out)
-    except OSError:
-        if old.exists():
-            os.replace(old, out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def export_files(path: Path, trusted: bool) -> list[str]:
+    """List the files of an export that are in the folder ``path``, its manifest last.
+
+    They are those that the manifest tells, with the checksums that it tells; ``trusted`` looks at names alone
+    (:class:`~spikelfp.folders.Kind`).
+
+    Raises:
+        UserError: for a manifest that is none, and a file that was changed.
+    """
+    if not os.path.lexists(path / MANIFEST):
+        return []
+    sums = read_manifest(path)["sha256"]
+    for name in sums:
+        if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
+            raise DataError(f"{path / MANIFEST} tells of {name!r}, which is no name of a file beside it")
+    found = [name for name in sums if os.path.lexists(path / name)]
+    for name in () if trusted else found:
+        if not (path / name).is_file() or sha256(path / name) != sums[name]:
+            raise UserError(
+                f"{path} is not overwritten: {name} in it is not the file that was built; move it away, or name "
+                "another --out"
+            )
+    return [*found, *(name for name in (VERIFIED,) if os.path.lexists(path / name)), MANIFEST]
+
+
+EXPORT = Kind("export", MANIFEST, export_files)

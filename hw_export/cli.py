@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hw_export.build import build, changed_files, read_export
+from hw_export.build import VERIFIED, build, changed_files, read_export
 from hw_export.event_log import verify_log
 from hw_export.on_chip import verify_chip
 from hw_export.quantize.scale import CLIPS
@@ -152,7 +152,7 @@ def verify_command(
     for name in changed:
         say(f"{name} is not the file that was built: its checksum differs from the manifest")
     if log is None:
-        _keep(Path(folder) / "verify.json", results)
+        _keep(Path(folder) / VERIFIED, results)
     if as_json:
         print_json(
             {
@@ -247,7 +247,7 @@ def _show_chip(name: str, chip: dict[str, Any]) -> None:
         queue = chip["queue"]
         say(
             f"queue: at most {queue['largest']} of {queue['entries']} entries as samples.events is sent, with "
-            f"{queue['pauses']} pauses among inputs; {queue['largest_step']} events in the largest step"
+            f"{queue['pauses']} pauses among inputs; up to {queue['most_spikes']} spikes a step"
         )
         say(f"cycles of a step: {chip['cycles']['step']}, at most {chip['cycles']['longest_step']}")
 

@@ -9,11 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spikelfp import nn
 from spikelfp.errors import DataError, ShapeError, UserError
+from spikelfp.fields import MOST, Field
 from spikelfp.files import write_whole
+from spikelfp.plain import first_line
+from spikelfp.untrusted import load_arrays
+
+_LONGEST = 1 << 20  # steps that inputs without a mask may be shown for
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +111,44 @@ def save_samples(path: str | Path, samples: Samples) -> None:
 
 
 def load_samples(path: str | Path) -> Samples:
-    """Read a file of :func:`save_samples`; :class:`~spikelfp.errors.DataError` when that cannot be done."""
+    """Read a file of :func:`save_samples`.
+
+    Raises:
+        DataError: for a file that is missing or damaged, or arrays that are no samples, naming what is wrong.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"there are no samples at {path}")
     try:
-        with np.load(path, allow_pickle=False) as content:
-            inputs, labels = (torch.from_numpy(content[key]) for key in ("inputs", "labels"))
-            mask = torch.from_numpy(content["mask"]) if "mask" in content else None
-            return Samples(inputs.float(), labels, int(content["steps"]), bool(content["static"]), mask=mask)
-    except FileNotFoundError:
-        raise DataError(f"there are no samples at {path}") from None
+        arrays = load_arrays(path)
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        raise DataError(f"{path} holds no readable samples: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} holds no readable samples: {first_line(error)}") from None
+    field = Field(path, "", arrays, DataError)
+    field.mapping(("inputs", "labels", "steps", "static"), ("inputs", "labels", "steps", "static", "mask"))
+    inputs = _array(field.at("inputs"), (1, 10), "biuf")
+    labels = _array(field.at("labels"), (1, 1), "iu")
+    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= MOST):
+        field.at("labels").refuse("numbers of classes", "a number below 0 or beyond 64 bits in places")
+    steps = Field(path, "steps", _array(field.at("steps"), (0, 0), "iu").item(), DataError).whole(1)
+    static = bool(_array(field.at("static"), (0, 0), "b"))
+    mask = torch.from_numpy(_array(field.at("mask"), (2, 2), "b")) if "mask" in arrays else None
+    if static and mask is None and steps > _LONGEST:
+        field.at("steps").refuse(f"at most {_LONGEST} steps")
+    try:
+        return Samples(
+            torch.from_numpy(inputs).float(), torch.from_numpy(labels.astype(np.int64)), steps, static, mask=mask
+        )
+    except UserError as error:
+        raise DataError(f"{path} holds no readable samples: {first_line(error)}") from None
+
+
+def _array(field: Field, axes: tuple[int, int], kinds: str) -> NDArray[Any]:
+    """Check an array to have so many axes (the fewest and the most), and numbers of these kinds."""
+    value = field.value
+    if value.dtype.kind not in kinds or not value.dtype.isnative or not axes[0] <= value.ndim <= axes[1]:
+        field.refuse(
+            {"b": "true or false", "iu": "whole numbers"}.get(kinds, "numbers") + f" of {axes[0]} axes or more",
+            f"{value.dtype} of shape {list(value.shape)}",
+        )
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        field.refuse("finite numbers", "NaN or infinite in places")
+    return value

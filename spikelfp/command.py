@@ -96,7 +96,9 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)
     try:
-        code = typer.main.get_command(app).main(args=arguments, prog_name=prog, standalone_mode=False)
+        command = typer.main.get_command(app)  # not its main(), which would handle Ctrl-C itself
+        with command.make_context(prog, sys.argv[1:] if arguments is None else list(arguments)) as context:
+            code = command.invoke(context)
         sys.stdout.flush()
     except UserError as error:
         fail(str(error))
@@ -109,6 +111,8 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         if type(error).__name__ == "NoArgsIsHelpError":  # a command without its subcommand: help, laid out as it is
             say(*error.format_message().split("\n"), error=True)  # type: ignore[attr-defined]
             sys.exit(USER_MISTAKE)
+        if type(error).__name__ == "Exit":  # after --help and --version
+            sys.exit(error.exit_code)  # type: ignore[attr-defined]
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's usage errors
             fail(_with_suggestion(error))
         if type(error).__name__ == "Abort":  # click's word for Ctrl-C

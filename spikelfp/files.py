@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 import torch
 
-from spikelfp.errors import SaveError, UserError
+from spikelfp.errors import DataError, SaveError, UserError
+from spikelfp.untrusted import open_regular
 
 PART = ".part"
 """Ending of a file that is being written."""
@@ -127,9 +128,9 @@ def check_replaceable(
 def begins_with(path: str | Path, wanted: bytes) -> bool:
     """Whether the file at ``path`` begins with the bytes ``wanted``."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(len(wanted)) == wanted
-    except OSError:
+    except (OSError, DataError):
         return False
 
 

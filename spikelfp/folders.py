@@ -29,8 +29,8 @@ import filelock
 from spikelfp.errors import RunFolderError, SaveError, UserError
 from spikelfp.files import is_part, remove_parts, sync_folder
 
-LOCK, NEW, MOVING, OLD = ".lock", ".new", ".replacing", ".replaced"
-_OWN = {LOCK, NEW, MOVING, OLD}
+LOCK, OWNER, NEW, MOVING, OLD = ".lock", ".owner", ".new", ".replacing", ".replaced"
+_OWN = {LOCK, OWNER, NEW, MOVING, OLD}
 PATIENCE = 0.3
 """Seconds in which an owner that is just ending may do so."""
 
@@ -58,10 +58,12 @@ class Place:
     Attributes:
         path: the folder.
         current: where its files are written: ``path``, or :data:`NEW` inside it until :meth:`commit`.
+        replaced: paths in it of the files that go then.
     """
 
     def __init__(self, path: Path, kind: Kind) -> None:
         self.path, self.current, self._kind = path, path, kind
+        self.replaced: tuple[str, ...] = ()
 
     def replace(self) -> None:
         """Write from now on beside the content of the folder, which stays until :meth:`commit`.
@@ -70,23 +72,27 @@ class Place:
             UserError: for a folder, or a file in it, of another kind.
             SaveError: when the folder cannot be written.
         """
-        for name in self._kind.files(self.path, False):
+        self.replaced = tuple(self._kind.files(self.path, False))
+        for name in self.replaced:
             _check_inside(self.path, name)
         self.current = self.path / NEW
-        with _saving(self.path):
+        with saving(self.path):
             self.current.mkdir()
 
     def commit(self) -> None:
         """Put what was written, the last file included, into the place of what was there before."""
         if self.current != self.path:
-            with _saving(self.path):
+            with saving(self.path):
                 _commit(self.path, self._kind)
             self.current = self.path
 
     def abandon(self) -> None:
         """Remove what was written since :meth:`replace`; what was there before stays."""
         if self.current != self.path:
-            shutil.rmtree(self.current, ignore_errors=True)
+            with suppress(OSError):  # the next owner does it
+                if not _is_folder(self.path / OLD):
+                    shutil.rmtree(self.current)
+                _settle(self.path, self._kind)
             self.current = self.path
 
 
@@ -100,9 +106,9 @@ def owned(path: Path, kind: Kind) -> Iterator[Place]:
         RunFolderError: while another process, or another thread, owns it.
         SaveError: when it cannot be written.
     """
-    check_name(path)
+    check_path(path)
     made = _missing(path)
-    with _saving(path):
+    with saving(path):
         path.mkdir(parents=True, exist_ok=True)
     try:
         with _locked(path, kind):
@@ -139,7 +145,7 @@ def content_of(path: Path) -> list[str]:
     return [name for name in names if name not in _OWN and not is_part(name)]
 
 
-def check_name(path: Path) -> None:
+def check_path(path: Path) -> None:
     """Refuse a path that can be no folder.
 
     Raises:
@@ -181,7 +187,11 @@ def check_not_inside(path: Path, kind: Kind, others: dict[str, Path]) -> None:
 
 
 def _settle(path: Path, kind: Kind) -> None:
-    with _saving(path):
+    """Finish what a killed owner had begun, or undo it."""
+    for name in (NEW, MOVING, OLD):
+        if os.path.lexists(path / name) and not _is_folder(path / name):
+            raise RunFolderError(f"{path / name} is in the way, and no folder that was made here: move it away")
+    with saving(path):
         if _is_folder(path / OLD) or (_is_folder(path / NEW) and (path / NEW / kind.last).is_file()):
             _commit(path, kind)
         elif _is_folder(path / MOVING):
@@ -193,21 +203,31 @@ def _settle(path: Path, kind: Kind) -> None:
 
 
 def _commit(path: Path, kind: Kind) -> None:
+    """Put the new files into the place of the old ones, going on from wherever that was ended.
+
+    Raises:
+        OSError: when it cannot be done; the old files are back then.
+    """
     new, moving, old = path / NEW, path / MOVING, path / OLD
-    if not _is_folder(old):
-        moving.mkdir(exist_ok=True)
-        try:
+    try:
+        if not _is_folder(old):
+            moving.mkdir(exist_ok=True)
             for name in kind.files(path, True):
                 _move(path, moving, name)
             sync_folder(path)
             os.replace(moving, old)
-        except Exception:
-            _put_back(path)
-            raise
-    found = [str((Path(folder) / name).relative_to(new)) for folder, _, names in os.walk(new) for name in names]
-    for name in sorted((name for name in found if not is_part(Path(name).name)), key=lambda name: name == kind.last):
-        _move(new, path, name)
-    sync_folder(path)
+        moved = []
+        for name in sorted(_files_in(new), key=lambda name: name == kind.last):
+            _move(new, path, name)
+            moved.append(name)
+        sync_folder(path)
+    except Exception:
+        if _is_folder(old):
+            for name in reversed(moved):
+                _move(path, new, name)
+            os.replace(old, moving)
+        _put_back(path)
+        raise
     for gone in (new, old):
         if _is_folder(gone):
             shutil.rmtree(gone)
@@ -216,10 +236,16 @@ def _commit(path: Path, kind: Kind) -> None:
 def _put_back(path: Path) -> None:
     """Undo the first half of :func:`_commit`."""
     moving = path / MOVING
-    for folder, _, names in os.walk(moving):
-        for name in names:
-            _move(moving, path, str((Path(folder) / name).relative_to(moving)))
-    shutil.rmtree(moving)
+    for name in _files_in(moving):
+        _move(moving, path, name)
+    if _is_folder(moving):
+        shutil.rmtree(moving)
+
+
+def _files_in(folder: Path) -> list[str]:
+    """List the files in a folder and the folders in it, but for parts of files."""
+    found = [Path(place, name) for place, _, names in os.walk(folder) for name in names if not is_part(name)]
+    return sorted(str(file.relative_to(folder)) for file in found)
 
 
 def _move(source: Path, target: Path, name: str) -> None:
@@ -251,8 +277,12 @@ def _missing(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _saving(path: Path) -> Iterator[None]:
-    """Tell what goes wrong with the folder ``path`` as one line."""
+def saving(path: Path) -> Iterator[None]:
+    """Tell what goes wrong with the files of the folder ``path`` as one line.
+
+    Raises:
+        SaveError: for an error of the system.
+    """
     try:
         yield
     except OSError as error:
@@ -265,31 +295,34 @@ def _saving(path: Path) -> Iterator[None]:
 def _locked(path: Path, kind: Kind) -> Iterator[None]:
     """Hold the lock of a folder, which the system drops when the process ends, however it ends."""
     lock: filelock.BaseFileLock = filelock.FileLock(path / LOCK, timeout=PATIENCE, thread_local=False)
-    with _saving(path):
+    file = path / LOCK
+    with saving(path):
         try:
             try:
                 lock.acquire()
             except (NotImplementedError, OSError) as error:
                 if isinstance(error, filelock.Timeout) or not _has_no_locks(error):
                     raise
-                lock = filelock.SoftFileLock(path / LOCK, timeout=PATIENCE, thread_local=False)
+                file = path / OWNER  # a file that is there as long as it has an owner, whose process must be alive
+                lock = filelock.SoftFileLock(file, timeout=PATIENCE, thread_local=False)
                 lock.acquire()
         except filelock.Timeout:
             raise RunFolderError(
-                f"{path} is in use by {_owner(path)}, which writes the {kind.name} in it: wait until it is done, or "
+                f"{path} is in use by {_owner(file)}, which writes the {kind.name} in it: wait until it is done, or "
                 "name another --out"
             ) from None
     try:
-        with suppress(OSError), open(os.open(path / LOCK, os.O_WRONLY | os.O_NOFOLLOW), "w") as file:
-            if not isinstance(lock, filelock.SoftFileLock):  # which has written its own
-                file.truncate(0)
-                file.write(f"{os.getpid()} {socket.gethostname()}\n")
+        if file.name == LOCK:
+            with suppress(OSError), open(os.open(file, os.O_WRONLY | os.O_NOFOLLOW), "w") as text:
+                text.truncate(0)
+                text.write(f"{os.getpid()} {socket.gethostname()}\n")
         yield
     finally:
-        with suppress(OSError):
-            if not isinstance(lock, filelock.SoftFileLock):
+        try:
+            with suppress(OSError):
                 os.unlink(path / LOCK)  # who has it open already finds that it is no longer there
-        lock.release()
+        finally:
+            lock.release()
 
 
 def _has_no_locks(error: Exception) -> bool:
@@ -299,10 +332,10 @@ def _has_no_locks(error: Exception) -> bool:
     )  # fmt: skip
 
 
-def _owner(path: Path) -> str:
-    """Describe the owner of a folder, as its lock says."""
+def _owner(file: Path) -> str:
+    """Describe the owner of a folder, as the file of its lock says."""
     try:
-        words = (path / LOCK).read_text(errors="replace").split()
+        words = file.read_text(errors="replace").split()
     except OSError:
         words = []
     number = next((word for word in words[:1] if word.isdigit()), None)

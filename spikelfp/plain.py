@@ -80,8 +80,7 @@ def check_records(path: str | Path) -> None:
     except OSError as error:
         raise UserError(error.strerror or type(error).__name__) from None
     except Exception as error:  # zipfile raises many kinds for a damaged archive
-        text = printable(str(error).splitlines()[0]) if str(error) else ""
-        raise UserError(f"{type(error).__name__}: {text}" if text else type(error).__name__) from None
+        raise UserError(first_line(error)) from None
 
 
 def _read_through(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
@@ -101,6 +100,12 @@ def brief(value: Any) -> str:
     else:
         text = repr(value)
     return printable(text if len(text) <= 120 else f"{text[:117]}…")
+
+
+def first_line(error: BaseException) -> str:
+    """Write the first line of an error's text, or its class where it has none."""
+    lines = str(error).splitlines()
+    return printable(lines[0]) if lines else type(error).__name__
 
 
 def printable(text: str) -> str:

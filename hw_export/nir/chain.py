@@ -113,7 +113,7 @@ def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuro
     dt = float(metadata.get("dt", graph_metadata.get("dt", DT)))
     beta, threshold = (dialect_of(graph_metadata) or DIALECTS["default"]).constants(node, dt)
     if not np.all(threshold > 0):
-        raise DataError(f"the neurons {name!r} have a threshold of {np.min(threshold):g} in our units, expected above 0")
+        raise DataError(f"the neurons {name!r} have a threshold of {np.min(threshold):g}, expected above 0")
     return Neuron(
         name=name,
         shape=tuple(node.v_threshold.shape),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,11 @@ def read_document(source: str | Path | nir.NIRGraph) -> Document:
         raise DataError(f"there is no NIR file at {path}")
     try:
         with open_hdf5(path) as file:
-            if not isinstance(file.get("node", getlink=True), h5py.HardLink) or not isinstance(file["node"], h5py.Group):
+            if not _holds(file, "node", h5py.Group):
                 raise DataError(f"{path} is not a readable NIR file: it has no group 'node'")
             content = _Content(path)
-            version = newer(content.value(file["version"], "version")) if _plain_text(file, "version") else ""
+            text = _holds(file, "version", h5py.Dataset) and file["version"].shape == ()
+            version = newer(content.value(file["version"], "version")) if text else ""
             document = content.group(file["node"], ())
     except DataError:
         raise
@@ -178,9 +178,6 @@ class _Content:
         check_size(self.taken, self.packed, where)
 
 
-def _plain_text(file: Mapping[str, Any], key: str) -> bool:
-    """Whether ``key`` is one text, which is all that a version can be."""
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink):  # type: ignore[call-arg]
-        return False
-    item = file[key]
-    return isinstance(item, h5py.Dataset) and item.shape == () and item.dtype.kind in "SO"
+def _holds(file: h5py.File, key: str, kind: type) -> bool:
+    """Whether ``key`` is a group or value of the file itself."""
+    return isinstance(file.get(key, getlink=True), h5py.HardLink) and isinstance(file[key], kind)

@@ -35,8 +35,6 @@ def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -
             )
         except (ValueError, RuntimeError) as error:
             raise DataError(f"the convolution {name!r} cannot be built: {str(error).splitlines()[0]}") from None
-    elif weight.ndim != 2:
-        raise DataError(f"the weights of {name!r} have shape {list(weight.shape)}, a dense layer here takes a matrix")
     else:
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     if bias is not None and bias.shape != (weight.shape[0],):
@@ -69,7 +67,8 @@ def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Mo
 
 
 def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.Scale | None:
-    """``scale ⊙ x + shift`` in front of the neurons ``name`` as a layer, ``None`` where it changes nothing (but for rounding of a ``scale`` of 1)."""
+    """``scale ⊙ x + shift`` in front of the neurons ``name`` as a layer; ``None`` where it changes nothing (but for
+    rounding of a ``scale`` of 1)."""
     scale, shift = (_one_if_uniform(value, like) for value in (scale, shift))
     if np.allclose(scale, 1.0, rtol=1e-12, atol=0) and not np.any(shift):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +34,7 @@ def in_order(*parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_number(value: Any) -> bool:
     """Whether ``value`` is one finite real number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def check_dt(value: Any) -> float:

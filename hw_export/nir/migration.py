@@ -9,7 +9,7 @@ import numpy as np
 
 from hw_export.nir.document import Document, build_graph, read_document
 from hw_export.nir.metadata import in_order
-from hw_export.nir.shapes import NEURONS, Shape, output_shape
+from hw_export.nir.shapes import NEURONS, Shape, output_shape, passed
 from spikelfp.errors import DataError
 
 
@@ -124,7 +124,7 @@ def _shapes(graph: Document, start: str, shape: Shape, source: str, changes: lis
                 found[b] = out
             else:
                 _complete(b, node, shape, changes)
-                found[b] = output_shape(b, node, shape)
+                found[b] = passed(b, node, shape)
             if node["type"] == "Output":
                 arrived = shape
             waiting.append(b)

@@ -25,7 +25,6 @@ import numpy as np
 from hw_export.nir.dialects import leak
 from spikelfp.errors import DataError
 
-
 TINY, HUGE = 1e-30, 1e30
 """Thresholds beyond these are measured in units of themselves: float32, and its membranes, end at 1e±38."""
 

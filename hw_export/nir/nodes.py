@@ -124,8 +124,8 @@ class Maker:
         if not is_sum:
             if layer.divisor_override is not None:
                 raise UserError(
-                    f"layer {name!r} divides its sums by {layer.divisor_override}; NIR's pooling divides by the size of "
-                    "the window or not at all (divisor_override=1)"
+                    f"layer {name!r} divides its sums by {layer.divisor_override}; NIR's pooling divides by the "
+                    "size of the window or not at all (divisor_override=1)"
                 )
             if any(padding) and not layer.count_include_pad:
                 raise UserError(
@@ -245,7 +245,8 @@ TAKERS = (nn.Neurons, nn.LI, nn.Heaviside)
 _MAKERS: dict[type[torch.nn.Module], Callable[..., nir.NIRNode]] = {
     nn.Flatten: Maker.flatten, nn.FlattenAxes: Maker.flatten_axes, nn.Linear: Maker.linear, nn.Conv2d: Maker.conv,
     nn.Scale: Maker.scale, nn.AvgPool2d: Maker.pool, nn.LI: Maker.readout, nn.LIF: Maker.spiking,
-    nn.Heaviside: Maker.heaviside, nn.Synaptic: Maker.spiking, nn.RecurrentLIF: Maker.spiking, nn.RecurrentSynaptic: Maker.spiking,
+    nn.Heaviside: Maker.heaviside, nn.Synaptic: Maker.spiking, nn.RecurrentLIF: Maker.spiking,
+    nn.RecurrentSynaptic: Maker.spiking,
 }  # fmt: skip
 
 

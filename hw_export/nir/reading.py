@@ -56,8 +56,8 @@ class Reading:
         named = self.metadata.get("dialect")
         if named is not None and self.dialect is None and self.scheme is None:
             raise DataError(
-                f"the graph is of dialect {short(named)}, which is not known here ({', '.join(sorted(DIALECTS))}): pass "
-                "scheme='euler' or 'exact', by which its time constants are meant"
+                f"the graph is of dialect {short(named)}, which is not known here ({', '.join(sorted(DIALECTS))}): "
+                "pass scheme='euler' or 'exact', by which its time constants are meant"
             )
 
     @property
@@ -101,8 +101,8 @@ class Reading:
                 how = "dt"
             else:
                 raise DataError(
-                    f"the neurons {name!r} have r = {r.flat[0]:g} and no leak, and the file does not say whether a step "
-                    f"of dt = {dt:g} gains r I or dt r I: pass integrators='step' or integrators='dt'"
+                    f"the neurons {name!r} have r = {r.flat[0]:g} and no leak, and the file does not say whether a "
+                    f"step of dt = {dt:g} gains r I or dt r I: pass integrators='step' or integrators='dt'"
                 )
         self.note(
             "neurons without leak gain r I in a step, as in the simulators that write them (integrators='step')"
@@ -122,7 +122,9 @@ class Reading:
                 )
             reset: Reset = stated  # type: ignore[assignment]
         elif stated is not None and self.chosen_reset is None:
-            raise DataError(f"the metadata of {name!r} say reset = {short(stated)}, which is not known here: pass reset")
+            raise DataError(
+                f"the metadata of {name!r} say reset = {short(stated)}, which is not known here: pass reset"
+            )
         elif self.chosen_reset is None:
             self.note("the file names no way of reset: spikes reset to v_reset, NIR's own equation (argument reset)")
             reset = "zero"

@@ -43,7 +43,8 @@ def sizes(least: int, count: int | None = None) -> Check:
     def check(value: Any) -> np.ndarray:
         array = _whole(value)
         if array.ndim != 1 or count not in (None, array.size):
-            raise ValueError(f"has shape {list(array.shape)}, expected a list of {count or ''} sizes".replace("  ", " "))
+            wanted = "a list of sizes" if count is None else f"{count} sizes"
+            raise ValueError(f"has shape {list(array.shape)}, expected {wanted}")
         return _within(array, least)
 
     return check
@@ -104,8 +105,8 @@ _SYNAPSE = {"tau_syn": _TAU, "tau_mem": _TAU, **_MEMBRANE, "w_in": _ANY}
 FIELDS: dict[str, dict[str, Check]] = {
     "Input": {"shape": sizes(1)},
     "Output": {"shape": sizes(1)},
-    "Affine": {"weight": numbers(2), "bias": numbers(1)},
-    "Linear": {"weight": numbers(2)},
+    "Affine": {"weight": numbers(2, 2), "bias": numbers(1, 1)},
+    "Linear": {"weight": numbers(2, 2)},
     "Scale": {"scale": _ANY},
     "Conv1d": {
         "input_shape": whole(1, 1), "weight": numbers(3, 3), "stride": whole(1, 1), "padding": whole(1, 0, _PADDING),

@@ -43,7 +43,8 @@ def passed(name: str, node: Document, shape: Shape) -> Shape:
         own = np.asarray(node[NEURONS[kind][-1]]).shape
         if own != shape:
             raise DataError(
-                f"the parameters of the {kind} {name!r} have shape {list(own)}, an input of {list(shape)} arrives there"
+                f"the parameters of the {kind} {name!r} have shape {list(own)}, an input of {list(shape)} arrives "
+                f"there ({', '.join(NEURONS[kind])})"
             )
     said, arrives = {
         "Conv1d": (node.get("input_shape"), shape[1:]),

@@ -103,8 +103,12 @@ def _apply_one(node: nir.NIRNode, x: Tensor) -> Tensor:
     if isinstance(node, nir.Affine):
         return F.linear(x, _tensor(node.weight), _tensor(node.bias))
     if isinstance(node, nir.Conv2d):
-        options = {key: tuple(int(v) for v in getattr(node, key)) for key in ("stride", "padding", "dilation")}
-        return F.conv2d(x, _tensor(node.weight), _tensor(node.bias), groups=int(node.groups), **options)
+        stride, dilation = (tuple(int(v) for v in size) for size in (node.stride, node.dilation))
+        padding = node.padding if isinstance(node.padding, str) else tuple(int(v) for v in node.padding)
+        weight, bias = _tensor(node.weight), _tensor(node.bias)
+        return F.conv2d(x, weight, bias, stride, padding, dilation, int(node.groups))
+    if isinstance(node, nir.Scale):
+        return x * _tensor(node.scale)
     if isinstance(node, (nir.SumPool2d, nir.AvgPool2d)):
         kernel, stride, padding = (
             tuple(int(v) for v in size) for size in (node.kernel_size, node.stride, node.padding)

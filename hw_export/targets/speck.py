@@ -17,6 +17,7 @@ from hw_export.targets.files.outline import rebuild
 from hw_export.targets.mapping.speck_cores import CoreLayer, Cores, Shapes, assign, core_layers
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
+from spikelfp.untrusted import read_json
 
 FILE = "dynapcnn.json"
 
@@ -88,10 +89,7 @@ class Speck(Chip):
         write_text(folder / FILE, json.dumps(self.prepare(network)) + "\n")
 
     def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
-        try:
-            config = json.loads((folder / FILE).read_text())
-        except FileNotFoundError:
-            raise DataError(f"there is no {folder / FILE}") from None
+        config = read_json(folder / FILE)
         tensors: dict[str, torch.Tensor] = {}
         core, pooling, layer = config["entry"], 1, {}
         for own in facts["layers"]:

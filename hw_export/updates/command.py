@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,12 +18,16 @@ from hw_export.updates.spi_file import SPI_TITLE, write_spi
 from hw_export.updates.summary import Summary, inspect
 from spikelfp.command import OK, new_app, print_json
 from spikelfp.errors import UserError
+from spikelfp.files import begins_with, check_replaceable
 from spikelfp.quantized.scale import CLIPS
 from spikelfp.terminal import Terminal, say
 from spikelfp.training.optimizer import optimizers
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """What every PNG file begins with."""
+
+FOREIGN = "no stream and no image"
+"""What a file is that is not replaced by one."""
 
 updates_app = new_app("Record training as a stream of changed integers, look into it, and bring it back.")
 
@@ -73,7 +76,7 @@ def record_command(
     as_json: Json = False,
 ) -> int:
     """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
-    _refuse_to_replace(out, overwrite)
+    check_replaceable(out, overwrite, begins=MAGIC + PREFIX, what=FOREIGN)
     done = record_run(
         run,
         out,
@@ -119,7 +122,7 @@ def inspect_command(
     as_json: Json = False,
 ) -> int:
     """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
-    if plot is not None and Path(plot).exists() and not _begins_with(plot, PNG):
+    if plot is not None and Path(plot).exists() and not begins_with(plot, PNG):
         raise UserError(f"{plot} is no PNG file, so it is not replaced: name another --plot")
     summary = inspect(stream, None if base is None else load_image(base))
     _show(summary)
@@ -144,7 +147,8 @@ def replay_command(
     as_json: Json = False,
 ) -> int:
     """Write the integers of a step of training, or of the last, as an image."""
-    _refuse_to_replace(out, overwrite, keep=[stream] if base is None else [stream, base])
+    read = [stream] if base is None else [stream, base]
+    check_replaceable(out, overwrite, begins=MAGIC + PREFIX, what=FOREIGN, keep=read)
     image = replay(stream, None if base is None else load_image(base), upto, strict=strict)
     save_image(out, image)
     digest = image.digest().hex()
@@ -171,7 +175,7 @@ def spi_command(
 ) -> int:
     """Write a stream as the SPI writes that bring its frames into a tinyODIN chip."""
     kept = [stream] if base is None else [stream, base]
-    _refuse_to_replace(out, overwrite, keep=kept, begins=SPI_TITLE.encode(), what="file of SPI writes")
+    check_replaceable(out, overwrite, keep=kept, begins=SPI_TITLE.encode(), what="file of SPI writes")
     done = write_spi(stream, out, None if base is None else load_image(base), upto, whole=whole, strict=strict)
     for note in done.notes:
         say(f"note: {note}")
@@ -179,32 +183,6 @@ def spi_command(
     if as_json:
         print_json({"out": out, **asdict(done)})
     return OK
-
-
-def _refuse_to_replace(
-    path: str,
-    overwrite: bool,
-    keep: Sequence[str] = (),
-    begins: bytes = MAGIC + PREFIX,
-    what: str = "stream and no image",
-) -> None:
-    """Nothing but what ``begins`` as a stream or an image is replaced, and not one of ``keep``, which will be read."""
-    if not Path(path).exists():
-        return
-    if not overwrite:
-        raise UserError(f"{path} exists already: replace it with --overwrite, or name another --out")
-    if any(Path(one).exists() and Path(path).samefile(one) for one in keep):
-        raise UserError(f"{path} is what is to be read, so it is not overwritten: name another --out")
-    if not _begins_with(path, begins):
-        raise UserError(f"{path} is no {what}, so it is not overwritten: name another --out")
-
-
-def _begins_with(path: str, wanted: bytes) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(wanted)) == wanted
-    except OSError:
-        return False
 
 
 def _show(summary: Summary) -> None:

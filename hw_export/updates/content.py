@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from hw_export.updates.image import IntegerImage, Parameter
+from hw_export.updates.items import check_items
 from hw_export.updates.packing import (
     FLOAT64,
     TAGS,
@@ -133,6 +134,7 @@ def encode_mark(mark: Mark) -> bytes:
 
 def decode(body: bytes) -> list[Any]:
     """The array of a body, whose first element is its kind."""
+    check_items(body)
     try:
         item = cbor2.loads(body, max_depth=_DEPTH, allow_indefinite=False)
         same = cbor2.dumps(item) == body

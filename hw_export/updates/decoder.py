@@ -19,6 +19,7 @@ from hw_export.updates.content import (
 )
 from hw_export.updates.framing import Link, Record, read_record
 from spikelfp.errors import DataError
+from spikelfp.untrusted import open_regular
 
 Stream = str | Path | bytes
 """A file, or the bytes of one."""
@@ -99,7 +100,7 @@ def read_events(stream: Stream, decoder: Decoder) -> Iterator[Event]:
         yield from decoder.take(memoryview(stream)[decoder.link.offset :])
         return
     try:
-        with open(stream, "rb") as file:
+        with open_regular(stream) as file:
             file.seek(decoder.link.offset)
             waiting = bytearray()
             while chunk := file.read(max(_CHUNK, len(waiting))):  # doubles, for a record longer than a chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,13 @@ from hw_export.updates.content import (
     encode_mark,
 )
 from hw_export.updates.decoder import Decoder, read_events
+from hw_export.updates.framing import MAGIC
 from hw_export.updates.grids import grids_of
 from hw_export.updates.image import IntegerImage
 from hw_export.updates.live import LiveParameter
 from hw_export.updates.replay import apply, base_of
 from spikelfp.errors import DataError, UserError
+from spikelfp.files import check_replaceable
 from spikelfp.quantized import Grid
 
 
@@ -82,8 +85,10 @@ class UpdateRecorder:
         if resume:
             self._file = self._resume(base, durable)
         else:
-            if self.path.exists() and not overwrite:
-                raise UserError(f"{path} exists already: overwrite it, go on with it (resume), or name another")
+            if os.path.lexists(self.path):
+                if not overwrite:
+                    raise UserError(f"{path} exists already: overwrite it, go on with it (resume), or name another")
+                check_replaceable(self.path, True, begins=MAGIC, what="no stream")
             if grids is None:
                 grids = grids_of(net, bits, clip, headroom=headroom, input_scale=input_scale)
             self.base = IntegerImage.of(net, grids)

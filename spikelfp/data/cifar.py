@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.data.registry import datasets
 from spikelfp.data.splits import DataSplits
 from spikelfp.errors import DataError
+from spikelfp.untrusted import most, open_regular, unpack_stream
 
 URLS = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -43,7 +44,6 @@ STATISTICS = Standardization(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435,
 _SHAPE = (3, 32, 32)
 _RECORD = 1 + 3 * 32 * 32
 _CHUNK = 1 << 20
-_GZIP, _XZ = b"\x1f\x8b", b"\xfd7"  # neither is the label of a first record
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
 
 
@@ -144,46 +144,33 @@ def _find(folder: Path, name: str) -> Path | None:
 
 def _read_file(path: Path) -> _Batch:
     """One batch file; its compression is recognised by the content, not by the name."""
-    with _readable(path, "gzip data"), open(path, "rb") as raw:
-        magic = raw.read(2)
-        raw.seek(0)
-        if magic == _GZIP:
-            with gzip.open(raw) as stream:
-                return _parse(stream.read(), str(path))
-        return _parse(_unpack_xz(raw, path) if magic == _XZ else raw.read(), str(path))
-
-
-def _unpack_xz(raw: BinaryIO, path: Path) -> bytes:
-    try:
-        import lzma  # a Python can be built without it
-    except ImportError:
-        raise DataError(f"{path}: this Python cannot read xz; unpack the file with `xz -d`") from None
-    try:
-        with lzma.open(raw) as stream:
-            return stream.read()
-    except (EOFError, lzma.LZMAError) as error:
-        raise _damaged(path, "xz data", error) from error
+    with open_regular(path) as raw:
+        return _parse(unpack_stream(raw, os.fstat(raw.fileno()).st_size, str(path)), str(path))
 
 
 def _read_archive(path: Path, names: Collection[str]) -> dict[str, _Batch]:
     """The batch files ``names`` of the original archive, in one pass; nothing is unpacked to the disk."""
     found: dict[str, _Batch] = {}
-    with _readable(path, "a gzip-compressed tar archive"), gzip.open(path) as stream:
+    with _readable(path, "a gzip-compressed tar archive"), open_regular(path) as raw, gzip.open(raw) as stream:
+        room = most(os.fstat(raw.fileno()).st_size)
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
+                if member.offset_data + member.size > room or member.sparse is not None:
+                    raise DataError(f"{path}: {member.name[:60]!r} claims more than {room} bytes: damaged")
                 content = archive.extractfile(member) if name in names and member.isfile() else None
                 if content is not None:
                     found[name] = _parse(content.read(), f"{path}: {name}")
         while stream.read(_CHUNK):  # gzip's checksum stands at the end
-            pass
+            if stream.tell() > room:
+                raise DataError(f"{path}: holds more than {room} bytes: damaged, or made to fill the memory")
     missing = [name for name in names if name not in found]
     if missing:
         raise DataError(f"{path}: expected the files of CIFAR-10 in it, found no {', '.join(missing)}")
     return found
 
 
-def _parse(content: bytes, source: str) -> _Batch:
+def _parse(content: bytes | bytearray, source: str) -> _Batch:
     if len(content) == 0 or len(content) % _RECORD:
         whole, rest = divmod(len(content), _RECORD)
         found = f"{len(content)} bytes: {whole} records and {rest} bytes more" if content else "none"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import DataError
+from spikelfp.untrusted import open_regular
 
 _UBYTE = 0x08
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -37,7 +38,7 @@ def read_idx(path: str | Path, ndim: int) -> Tensor:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as raw:
+        with open_regular(path) as raw:
             size = os.fstat(raw.fileno()).st_size
             if size == 0:
                 raise DataError(f"{path}: expected an idx-ubyte file, found an empty file")

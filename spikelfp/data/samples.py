@@ -34,6 +34,11 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
     def levels(self) -> int | None:
         """The number that all values are whole multiples of one over; ``None`` where that is not known."""
 
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence; 1 where samples have no time of their own."""
+        return 1
+
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Sample ``index`` as (float32 ``[…]`` or, of a sequence, ``[T, …]``, int64 ``[]``)."""
@@ -104,7 +109,7 @@ def hash_tensors(*parts: Any) -> str:
         if isinstance(part, Tensor):
             digest.update(f"{part.dtype}{list(part.shape)}".encode())
             content = part.detach().cpu().contiguous().reshape(-1)
-            digest.update(memoryview(content.view(torch.uint8).numpy()) if len(content) else b"")
+            digest.update(content.view(torch.uint8).numpy().data if len(content) else b"")
         else:
             digest.update(f"{part!r};".encode())
     return digest.hexdigest()[:32]

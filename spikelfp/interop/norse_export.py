@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -36,8 +37,8 @@ def to_norse(net: torch.nn.Module, *, dt: float = 0.001) -> Any:
 
     Raises :class:`~spikelfp.errors.UserError`, with the name of the layer and the reason, for what norse does not have.
     """
-    if not 0 < dt < float("inf"):
-        raise UserError(f"dt must be a finite number of seconds above 0, got {dt}")
+    if not isinstance(dt, Real) or isinstance(dt, bool) or not 0 < dt < float("inf"):
+        raise UserError(f"dt must be a finite number of seconds above 0, got {dt!r}")
     norse = peer("norse.torch")
     chain = layers_of(net)
     check_once(chain, NEURONS)

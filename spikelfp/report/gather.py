@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from spikelfp.report.look import look
 from spikelfp.training import checkpoint
 from spikelfp.training.folder import Folder, check_data, read_config, read_metrics
 from spikelfp.training.run import load_splits
+from spikelfp.untrusted import read_json
 
 
 def _newest_verification(folder: Folder) -> Path:
@@ -100,10 +100,7 @@ def _read_json(path: Path, kind: type) -> Any:
     """The content of a JSON file, ``None`` if there is no such file."""
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}") from None
+    content = read_json(path)
     if not isinstance(content, kind):
         raise RunFolderError(f"{path} should hold a {kind.__name__}, found {type(content).__name__}")
     return content

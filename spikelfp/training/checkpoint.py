@@ -23,7 +23,7 @@ from spikelfp.fields import is_finite
 from spikelfp.files import write_tensors
 from spikelfp.nn import Neurons, Recomputed
 from spikelfp.nn.lif import LEAST_DECAY
-from spikelfp.plain import NotPlainError, brief, canonical, load_plain, printable
+from spikelfp.plain import NotPlainError, brief, canonical, first_line, load_plain, printable
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training.fits import check_schedule
 from spikelfp.training.schema import check_content
@@ -99,8 +99,7 @@ def put_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any])
         net.load_state_dict(content["weights"])
     except Exception as error:
         net.load_state_dict(before)
-        text = printable(str(error).splitlines()[0]) if str(error) else ""
-        raise CheckpointError(f"{path} does not load: {type(error).__name__}: {text}") from None
+        raise CheckpointError(f"{path} does not load: {first_line(error)}") from None
 
 
 def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.registry import check_name
 from spikelfp.rewards import rewards
 from spikelfp.suggest import check_constructors
+from spikelfp.training.footprint import check_room_to_build
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
 from spikelfp.training.owners import Condition, Owner, check_owned, one_of, other_than
 from spikelfp.training.schedule import MakeSchedule, schedules
@@ -591,8 +592,14 @@ class RunConfig:
         return replace(self, weight_bits=FLOAT, **defaults)
 
     def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
-        """A new network of this run, its weights on grids if they are quantised."""
-        net = build(self.spec(shape, classes))
+        """Make a new network of this run, its weights on grids if they are quantised.
+
+        Raises:
+            UserError: for one that does not fit into memory.
+        """
+        spec = self.spec(shape, classes)
+        check_room_to_build(spec)
+        net = build(spec)
         quantization = self.quantization()
         if quantization is not None:
             WeightGrids(net, quantization, self.seed)

@@ -14,7 +14,7 @@ import yaml
 from spikelfp.data import DataSplits
 from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import write_text
-from spikelfp.folders import Kind, check_name, content_of
+from spikelfp.folders import Kind, check_path, content_of, settle
 from spikelfp.training.config import RunConfig
 from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 
@@ -172,7 +172,8 @@ def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
     """
     if resume and overwrite:
         raise RunFolderError("--resume and --overwrite exclude each other")
-    check_name(folder.path)
+    check_path(folder.path)
+    settle(folder.path, RUN)
     if not resume and not is_unused(folder):
         if not overwrite:
             raise RunFolderError(

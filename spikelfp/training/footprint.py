@@ -1,21 +1,27 @@
-"""Memory that a run will need, estimated before anything of it is allocated, and the memory there is."""
+"""Memory that a run will need, estimated before anything of it is allocated."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from spikelfp import nn
+from spikelfp.available import available, gigabytes
 from spikelfp.errors import UserError
 from spikelfp.models import ModelSpec, build
+from spikelfp.untrusted import first_line
 
 STATES = {"adam": 2, "sgd": 1, "momentum": 1}
 """Numbers that an optimiser keeps for each weight."""
+
+MOST_LAYERS = 1000
+"""Hidden layers of a network."""
+
+CPU = torch.device("cpu")
 
 KEPT = 1.3
 """Times the outputs of all layers that a training step holds at its peak: membranes and messages beside them."""
@@ -51,19 +57,70 @@ def estimate(spec: ModelSpec, *, steps: int, samples: int, states: int = 2, toge
         states: numbers that the optimiser keeps for each weight.
         together: steps whose graph is held at a time; ``None``: all of them.
     """
-    with torch.device("meta"):
-        net = build(spec)
+    net = _without_memory(spec)
     sizes = [p.numel() * p.element_size() for p in net.parameters()]
     kept = steps if together is None else min(together, steps)
     return Footprint(
         weights=(2 + states) * sum(sizes) + max(sizes, default=0),
-        outputs=round(4 * KEPT * kept * samples * _outputs(net, spec.shape)),
+        outputs=round(4 * KEPT * kept * samples * sum(_outputs(net, spec.shape))),
         checkpoint=(1 + states) * sum(sizes),
     )
 
 
-def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> int:
-    """Numbers that the layers of a network put out in one step of one sample."""
+def check_room_to_build(spec: ModelSpec, device: torch.device = CPU) -> None:
+    """Refuse a network whose weights do not fit into the memory of a device, before they are made.
+
+    Raises:
+        UserError: with the estimate; also for sizes that are beyond any memory.
+    """
+    net = _without_memory(spec)
+    weights = sum(p.numel() * p.element_size() for p in [*net.parameters(), *net.buffers()])
+    _check(f"the network {spec.name}", [("weights", weights)], device, "choose smaller layers (--hidden, --width)")
+
+
+def check_room_to_run(
+    spec: ModelSpec, *, steps: int, samples: int, together: int | None = None, device: torch.device = CPU
+) -> None:
+    """Refuse a network whose outputs do not fit into the memory of a device where it runs without learning.
+
+    Two layers' outputs, of all steps that run together, are there at a time.
+
+    Args:
+        spec: the network.
+        steps: of a sequence.
+        samples: of a batch.
+        together: steps that run at a time; ``None``: all of them.
+        device: where.
+
+    Raises:
+        UserError: with the estimate.
+    """
+    counts = sorted([math.prod(spec.shape), *_outputs(_without_memory(spec), spec.shape)])
+    kept = steps if together is None else min(together, steps)
+    needed = 4 * kept * samples * sum(counts[-2:])
+    _check(
+        f"a batch of {samples} sequences of {steps} steps", [("outputs of two layers", needed)], device,
+        "take fewer steps (--steps), a longer bin, smaller batches (--batch-size) or fewer steps at a time (--chunk)",
+    )  # fmt: skip
+
+
+def _without_memory(spec: ModelSpec) -> torch.nn.Module:
+    """Build a network on torch's meta device, the random state left as it is."""
+    if len(spec.hidden) > MOST_LAYERS:
+        raise UserError(f"hidden has {len(spec.hidden)} layers, more than the {MOST_LAYERS} that are built")
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            return build(spec)
+    except UserError:
+        raise
+    except (RuntimeError, OverflowError, MemoryError, TypeError) as error:  # sizes that no 64-bit number counts
+        raise UserError(
+            f"the network {spec.name} for inputs of shape {list(spec.shape)[:8]} cannot be built: {first_line(error)}"
+        ) from None
+
+
+def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> list[int]:
+    """Count the numbers that each layer of a network puts out in one step of one sample."""
     counts: list[int] = []
 
     def look(layer: torch.nn.Module, inputs: object, output: Tensor) -> None:
@@ -77,23 +134,8 @@ def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> int:
         with torch.no_grad():
             net.eval()(torch.empty((1, 1, *shape), device="meta"))
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
-        return 0
-    return sum(counts)
-
-
-def available(device: torch.device) -> int | None:
-    """Bytes that can still be had on a device: free, or kept for files or torch's own use; ``None`` if not known.
-
-    On the CPU it is the least of the machine's memory with its swap space and of what the control groups of this
-    process leave.
-    """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type != "cpu":
-        return None
-    found = [bytes_ for bytes_ in (_of_machine(), *_of_groups()) if bytes_ is not None]
-    return min(found, default=None)
+        return []
+    return counts
 
 
 def check_room(needed: Iterable[tuple[str, int]], device: torch.device) -> None:
@@ -106,15 +148,22 @@ def check_room(needed: Iterable[tuple[str, int]], device: torch.device) -> None:
     Raises:
         UserError: with the estimate, where the parts together are more than there is.
     """
+    _check(
+        "training", needed, device,
+        "choose a smaller network, fewer samples (--batch-size, --accumulate) or fewer steps at a time (--steps, "
+        "--recompute, --chunk)",
+    )  # fmt: skip
+
+
+def _check(what: str, needed: Iterable[tuple[str, int]], device: torch.device, advice: str) -> None:
     parts = list(needed)
     total, there = sum(size for _, size in parts), available(device)
     if there is None or total <= there:
         return
     told = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts if size)
     raise UserError(
-        f"training would need about {gigabytes(total)} of memory ({told}), and {device} has {gigabytes(there)} left: "
-        "choose a smaller network, fewer samples (--batch-size, --accumulate) or fewer steps at a time (--steps, "
-        "--recompute, --chunk)"
+        f"{what} would need about {gigabytes(total)} of memory ({told}), and {device} has {gigabytes(there)} left: "
+        f"{advice}"
     )
 
 
@@ -129,45 +178,3 @@ def check_room_to_train(net: torch.nn.Module, optimizer: torch.optim.Optimizer, 
     held = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
     state = states * weights - sum(value.numel() * value.element_size() for value in held)
     check_room([("updates", weights), ("the optimiser", max(state, 0))], device)
-
-
-def gigabytes(size: int) -> str:
-    """A size in a unit that suits it."""
-    return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20)} MiB"
-
-
-def _of_machine() -> int | None:
-    lines = _text(Path("/proc/meminfo")).splitlines()
-    values = {name: value.split()[0] for name, _, value in (line.partition(":") for line in lines) if value}
-    if "MemAvailable" not in values:
-        return None
-    return 1024 * (int(values["MemAvailable"]) + int(values.get("SwapFree", 0)))
-
-
-def _of_groups() -> Iterable[int]:
-    """Find the memory left to this process in each of its control groups that has a limit."""
-    for line in _text(Path("/proc/self/cgroup")).splitlines():
-        number, _, rest = line.partition(":")
-        kinds, _, path = rest.partition(":")
-        if number == "0":
-            root, limit, usage, cache = Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"
-        elif "memory" in kinds.split(","):
-            root, cache = Path("/sys/fs/cgroup/memory"), "total_inactive_file"
-            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):
-            most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
-            if most.isdigit() and used.isdigit():
-                stat = dict(line.split()[:2] for line in _text(folder / "memory.stat").splitlines() if " " in line)
-                yield int(most) - int(used) + int(stat.get(cache, 0))
-            if folder == root:
-                break
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

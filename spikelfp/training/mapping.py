@@ -7,13 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spikelfp.errors import UserError
 from spikelfp.registry import unknown_name
 from spikelfp.training.config import RunConfig
 from spikelfp.training.owners import check_owned, without_unowned
 from spikelfp.training.values import plain_value
+from spikelfp.untrusted import read_yaml
 
 
 def from_mapping(
@@ -53,12 +52,7 @@ def is_record(values: dict[str, Any]) -> bool:
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
     """The plain values of a YAML file, or an error that names it."""
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} should hold 'option: value' lines, found {type(values).__name__}")
     return values

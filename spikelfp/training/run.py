@@ -53,7 +53,7 @@ from spikelfp.training.folder import (
     write_config,
     write_metrics,
 )
-from spikelfp.training.footprint import STATES, check_room, estimate
+from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate
 from spikelfp.training.mapping import read_mapping
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import Stop, stop_on_interrupt
@@ -100,6 +100,14 @@ class LoadedRun:
 
     def trainer(self, **options: Any) -> TemporalTrainer:
         """A trainer for the network, with the settings of the run, on whatever device is here."""
+        if self.config.steps is not None:  # those of recordings are known when they are read
+            check_room_to_run(
+                self.spec,
+                steps=self.config.steps,
+                samples=self.config.batch_size,
+                together=self.config.chunk or None,
+                device=choose_device("auto", None),
+            )
         return make_evaluator(self.net, replace(self.config, device="auto"), **options)
 
 
@@ -384,7 +392,7 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
     device = choose_device(config.device, world.local_rank if world.size > 1 else None)
     need = estimate(
         config.spec(splits.shape, splits.classes),
-        steps=config.steps or 1,
+        steps=config.steps or splits.train.longest,
         samples=-(-config.batch_size // (config.accumulate * world.size)),
         states=STATES.get(config.optimizer, 0),
         together=config.recompute or config.chunk or None,

@@ -23,7 +23,7 @@ from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Method
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer, Neurons
-from spikelfp.plain import printable
+from spikelfp.plain import first_line
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
@@ -453,7 +453,7 @@ class Trainer:
             self.optimizer.load_state_dict(state)
         except Exception as error:  # of an optimiser that somebody else made
             self.optimizer.load_state_dict(before)
-            raise CheckpointError(f"{path} holds the state of another optimiser: {printable(str(error))}") from None
+            raise CheckpointError(f"{path} holds the state of another optimiser: {first_line(error)}") from None
 
     def _scheduled(self) -> dict[str, Any]:
         """State and kind of the schedule: after :meth:`load`, until training goes on, those that were loaded."""

@@ -8,7 +8,7 @@ the file, runs code, or has two meanings (a name given twice). Whatever is wrong
 
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.arrays import array_header, array_in, load_arrays
-from spikelfp.untrusted.hdf5 import check_dataset, check_datasets, member, open_hdf5
+from spikelfp.untrusted.hdf5 import check_attributes, check_dataset, check_datasets, member, open_hdf5
 from spikelfp.untrusted.opened import open_regular, read_regular
 from spikelfp.untrusted.packed import unpack_stream
 from spikelfp.untrusted.size import ALWAYS, RATIO, check_size, first_line, most
@@ -20,6 +20,7 @@ __all__ = [
     "RATIO",
     "array_header",
     "array_in",
+    "check_attributes",
     "check_dataset",
     "check_datasets",
     "check_size",

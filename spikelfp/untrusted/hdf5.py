@@ -96,7 +96,7 @@ def check_datasets(file: Any, size: int, where: str) -> None:
     waiting = [(file, 0)]
     while waiting:
         node, depth = waiting.pop()
-        total += _attributes(node, size, where)
+        total += check_attributes(node, size, where)
         objects += 1 + len(node.attrs)
         if isinstance(node, h5py.Dataset):
             total += check_dataset(node, size, where)
@@ -111,7 +111,7 @@ def check_datasets(file: Any, size: int, where: str) -> None:
         check_size(total, size, where)
 
 
-def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False) -> int:
+def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False, lengths: bool = True) -> int:
     """Check a data set that is going to be read.
 
     Args:
@@ -119,6 +119,8 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False)
         size: bytes of the file.
         where: the name that opens the message.
         plugins: whether the filters that the user has installed for HDF5 may unpack it.
+        lengths: whether texts and lists of different lengths are measured, for which they are read once. Without it,
+            the caller reads few of them at a time: each is at most as large as the file.
 
     Returns:
         The bytes that it will take.
@@ -152,7 +154,7 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False)
             f"{name}: declares {declared} bytes, and {min(stored, size)} are stored: damaged, or made to fill memory"
         )
     _check_filters(dataset, settings, size, name, plugins)
-    if not kind.hasobject:
+    if not kind.hasobject or not lengths:
         return declared
     return declared + _variable_lengths(dataset, kind, elements, size, name)
 
@@ -166,8 +168,12 @@ def _check_link(group: Any, name: bytes, where: str) -> None:
         )
 
 
-def _attributes(node: Any, size: int, where: str) -> int:
-    """Return the bytes that the attributes of an object take."""
+def check_attributes(node: Any, size: int, where: str) -> int:
+    """Return the bytes that the attributes of an object take.
+
+    Raises:
+        DataError: for those that refer to other objects, or would take more than :func:`~.size.most`.
+    """
     total = 0
     for name in node.attrs:
         attribute = node.attrs.get_id(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -20,12 +21,12 @@ def open_regular(path: str | Path) -> BinaryIO:
         # without O_NONBLOCK a pipe that nobody writes to holds up the open itself
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     kind = os.fstat(handle).st_mode
     if not stat.S_ISREG(kind):
         os.close(handle)
-        found = "a folder" if stat.S_ISDIR(kind) else "a pipe, a socket or a device"
-        raise DataError(f"cannot read {path}: expected a file, found {found}")
+        found = os.strerror(errno.EISDIR) if stat.S_ISDIR(kind) else "no file but a device, a pipe or a socket"
+        raise DataError(f"{path}: cannot be read ({found})")
     return os.fdopen(handle, "rb")
 
 
@@ -42,12 +43,12 @@ def read_regular(path: str | Path, most: int | None = None) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if most is not None and size > most:
-            raise DataError(f"cannot read {path}: it has {size} bytes, more than the {most} that its kind may have")
+            raise DataError(f"{path}: cannot be read ({size} bytes, more than the {most} that its kind may have)")
         try:
             content = file.read(size + 1)
         except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     if len(content) != size:
-        grown = "grew beyond" if len(content) > size else f"shrank to {len(content)} from"
-        raise DataError(f"cannot read {path}: it {grown} its {size} bytes while it was read")
+        changed = "grown" if len(content) > size else f"shrunk to {len(content)} bytes"
+        raise DataError(f"{path}: has {changed} from {size} bytes while it was read")
     return content

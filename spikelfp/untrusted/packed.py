@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import lzma
 import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -15,9 +14,6 @@ from spikelfp.untrusted.size import first_line, most
 DECODER = 1 << 27
 """Bytes that the decoder of xz may take for itself: `xz -9` needs 65 MiB, a file can ask for 4 GiB."""
 
-DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
-"""Errors that these decoders answer damage with, beside OSError."""
-
 _CHUNK = 1 << 20
 
 
@@ -25,12 +21,11 @@ class _Xz:
     """Reads an xz stream as the files of :mod:`gzip` and :mod:`bz2` do, with a bound on the decoder's memory."""
 
     def __init__(self, raw: BinaryIO) -> None:
-        self.raw, self.rest = raw, b""
-        self.decoder = self._decoder()
+        import lzma  # a Python can be built without it
 
-    @staticmethod
-    def _decoder() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=DECODER)
+        self.raw, self.rest = raw, b""
+        self._decoder = lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DECODER)
+        self.damage, self.decoder = lzma.LZMAError, self._decoder()
 
     def read(self, size: int) -> bytes:
         """The next bytes, at least one until the end."""
@@ -45,19 +40,21 @@ class _Xz:
             elif self.decoder.needs_input and not self.rest:
                 self.rest = self.raw.read(_CHUNK)
                 if not self.rest:
-                    raise EOFError("compressed file ended before the end-of-stream marker was reached")
-            found = self.decoder.decompress(self.rest, size)
+                    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            try:
+                found = self.decoder.decompress(self.rest, size)
+            except self.damage as error:
+                raise zlib.error(first_line(error)) from None
             self.rest = b""
             if found:
                 return found
 
 
-_OPEN: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": _Xz}
-
-
-def is_packed(start: bytes) -> bool:
-    """Whether a file that starts with these bytes is packed by gzip, bzip2 or xz."""
-    return start[:2] in _OPEN
+_OPEN: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
+    b"\x1f\x8b": ("gzip", lambda raw: gzip.GzipFile(fileobj=raw)),
+    b"BZ": ("bzip2", bz2.BZ2File),
+    b"\xfd7": ("xz", _Xz),
+}
 
 
 def unpack_stream(raw: BinaryIO, packed: int, where: str, limit: int | None = None) -> bytearray:
@@ -77,11 +74,9 @@ def unpack_stream(raw: BinaryIO, packed: int, where: str, limit: int | None = No
     start = raw.read(2)
     raw.seek(-len(start), 1)
     content = bytearray()
+    kind, unpack = _OPEN.get(start, ("whole", lambda raw: raw))
     try:
-        if start == b"\x1f\x8b":
-            stream: Any = gzip.GzipFile(fileobj=raw)
-        else:
-            stream = _OPEN[start](raw) if start in _OPEN else raw
+        stream = unpack(raw)
         while chunk := stream.read(_CHUNK):
             content += chunk
             if len(content) > room:
@@ -89,8 +84,12 @@ def unpack_stream(raw: BinaryIO, packed: int, where: str, limit: int | None = No
                     f"{where}: holds more than {room} bytes in a file of {packed}: damaged, made to fill the memory, "
                     "or too large to be held at once: unpack it"
                 )
-    except DAMAGE as error:
-        raise DataError(f"{where}: expected packed data, found it truncated or damaged ({first_line(error)})") from None
-    except OSError as error:
+    except ImportError:
+        raise DataError(f"{where}: this Python cannot read xz; unpack the file with `xz -d`") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{where}: expected {kind} data, found it truncated or damaged ({first_line(error)})") from None
+    except OSError as error:  # bz2 answers damage with one that has no number
+        if error.errno is None:
+            raise DataError(f"{where}: expected {kind} data, found it damaged ({first_line(error)})") from None
         raise DataError(f"{where}: cannot be read ({error.strerror or first_line(error)})") from None
     return content

@@ -115,14 +115,11 @@ def _check_events(text: str, path: str | Path) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if isinstance(event, yaml.NodeEvent):
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             values += 1
             tag = event.tag
             if tag is not None and tag not in _TAGS and tag != "!":
-                raise DataError(
-                    f"{path}: line {event.start_mark.line + 1} holds a value of the type {tag[:60]!r}: plain values "
-                    "are read only"
-                )
+                raise DataError(f"{path}: it holds a value of the type {tag[:60]!r}: plain values are read only")
         if depth > DEEPEST or values > MOST_VALUES:
             raise DataError(
                 f"{path}: more than {DEEPEST} lists within each other, or {MOST_VALUES} values: made to fill the memory"

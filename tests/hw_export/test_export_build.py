@@ -109,10 +109,12 @@ def test_an_export_is_not_replaced_unless_asked(tmp_path, samples):
     with pytest.raises(UserError, match=r"exists already.*--overwrite"):
         write_export(dense("subtract"), samples, out)
     assert (out / "manifest.yaml").read_bytes() == before
-    (out / "leftover").touch()
+    (out / "notes").touch()
+    (out / "verify.json").touch()
     write_export(dense("subtract"), samples, out, overwrite=True)
     assert read_export(out)[0]["neurons"][0]["reset"] == "subtract"
-    assert not (out / "leftover").exists()
+    assert (out / "notes").exists()  # only files of the export go
+    assert not (out / "verify.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
@@ -122,8 +124,29 @@ def test_a_folder_of_others_is_never_replaced(tmp_path, samples):
     with pytest.raises(UserError, match="is no export"):
         write_export(dense("zero"), samples, tmp_path / "thesis", overwrite=True)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="is no export"):
+    with pytest.raises(UserError, match="is a file"):
         write_export(dense("zero"), samples, tmp_path / "file", overwrite=True)
+    assert (tmp_path / "thesis" / "chapter").exists()
+    out = tmp_path / "export"
+    write_export(dense("zero"), samples, out)
+    manifest = yaml.safe_load((out / "manifest.yaml").read_text())
+    manifest["sha256"].pop("model.pt")  # so that model.pt is somebody's own
+    for name, content, named in (
+        ("network.nir", b"mine", r"network\.nir in it is not the file that was built"),
+        ("manifest.yaml", b"a: 1", "no manifest of format 1"),
+        ("manifest.yaml", yaml.safe_dump(manifest).encode(), r"model\.pt is in the way"),
+    ):
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        (out / name).write_bytes(content)
+        with pytest.raises(UserError, match=named):
+            write_export(dense("zero"), samples, out, overwrite=True)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == {**before, name: content}
+        (out / name).write_bytes(before[name])
+    manifest = yaml.safe_load((out / "manifest.yaml").read_text())
+    manifest["sha256"]["../thesis/chapter"] = ""
+    (out / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    with pytest.raises(UserError, match="no name of a file beside it"):
+        write_export(dense("zero"), samples, out, overwrite=True)
     assert (tmp_path / "thesis" / "chapter").exists()
 
 
@@ -135,11 +158,8 @@ def test_a_failure_leaves_nothing_half_written(tmp_path, samples, monkeypatch, f
     real = os.replace
 
     def full(source, target):
-        if (
-            (Path(target) == out and ".part" in str(source))
-            if failing == "move"
-            else str(target).endswith("samples.npz")
-        ):
+        moved = Path(target) == out / "manifest.yaml" and ".new" in str(source)
+        if moved if failing == "move" else str(target).endswith("samples.npz"):
             raise OSError(28, "No space left on device")
         real(source, target)
 
@@ -152,7 +172,7 @@ def test_a_failure_leaves_nothing_half_written(tmp_path, samples, monkeypatch, f
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path, samples):
     (tmp_path / "file").touch()
-    with pytest.raises(SaveError, match="cannot write the export"):
+    with pytest.raises(UserError, match=r"lies in .*/file, which is no folder"):
         write_export(dense("zero"), samples, tmp_path / "file" / "export")
 
 

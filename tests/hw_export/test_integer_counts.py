@@ -7,6 +7,7 @@ import torch
 
 from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
 from hw_export.integer.network import Conv, Dense, Flatten, Neurons, Pool
+from spikelfp.errors import UserError
 
 NONE = torch.zeros(1, dtype=torch.int64)
 
@@ -61,6 +62,35 @@ def test_event_by_event_the_state_is_touched_at_each():
     assert first.synaptic_operations == 2 * 2 + 1
     assert first.membrane_updates == 2
     assert first.bytes_touched == 5 * 4 / 8 + (2 + 5) * 2 * 12 / 8
+
+
+def test_a_crossbar_updates_every_row_at_every_event():
+    """Five rows; the three events of inputs come to the first layer, its spikes and those of the last to the last."""
+    x = torch.tensor([[[2, 1]]])
+    run = IntegerSimulator(relay(), Arithmetic(12, by_event=True, decay="none", crossbar=True)).run(x)
+    first, second = run.counts.layers["first"], run.counts.layers["second"]
+    assert run.spikes["first"].tolist() == [[[2, 0]]]
+    assert first.synaptic_operations == 3 * 5
+    assert second.synaptic_operations == (2 + second.spikes) * 5
+    assert run.counts.membrane_updates == 5
+    with pytest.raises(UserError, match="crossbar takes by_event"):
+        Arithmetic(12, crossbar=True)
+
+
+@pytest.mark.parametrize("kernels", ["torch", "numba"])
+def test_a_neuron_that_leaves_its_range_at_several_events_of_a_step_counts_once(kernels, monkeypatch):
+    """Range −8 to 7; the first neuron loses 5 an event, the second 1, in steps of 4, 0 and 10 events."""
+    monkeypatch.setenv("SPIKELFP_KERNELS", kernels)
+    network = chain(
+        Dense("a", torch.tensor([[-5], [-1]]), torch.zeros(2, dtype=torch.int64)),
+        Neurons("n", 1.0, torch.tensor(6), "zero"),
+        shape=(1,),
+        shapes=((2,), (2,)),
+    )
+    x = torch.tensor([[[4]], [[0]], [[10]]])
+    run = IntegerSimulator(network, Arithmetic(4, by_event=True, decay="none")).run(x)
+    assert run.states["n"].tolist() == [[-8, -8]]
+    assert run.saturated == {"n": 3}
 
 
 def test_the_latency_of_a_chip_costs_steps():

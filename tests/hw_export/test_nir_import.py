@@ -13,6 +13,7 @@ from nir_graphs import chain, cuba, dyadic, graph, lif
 
 from hw_export import from_nir
 from spikelfp import nn, propagate
+from spikelfp.errors import DataError
 
 STEPS, BATCH = 25, 3
 CLOSE = 3e-6
@@ -110,7 +111,7 @@ def test_recurrent_neurons_of_different_thresholds_scale_their_feedback_too():
     [
         (nir.LI(np.full(4, 1e-3), np.full(4, 3.0), np.full(4, 0.5)), [nn.Linear, nn.LI]),
         (nir.LI(np.full(4, 1e-3), np.arange(1.0, 5), np.arange(4.0)), [nn.Linear, nn.LI]),
-        (nir.I(np.full(4, 2.0)), [nn.Linear, nn.LI]),
+        (nir.I(np.ones(4)), [nn.Linear, nn.LI]),
         (nir.CubaLI(*(np.full(4, v) for v in (3e-4, 1e-3, 2.0, 0.4)), w_in=3.0), [nn.Linear, nn.LI, nn.Scale, nn.LI]),
         (nir.CubaLI(*(np.full(4, v) for v in (1e-4, 1e-3, 2.0, 0.0)), w_in=3.0), [nn.Linear, nn.LI]),
         (nir.Scale(np.array([0.5, -1.0, 2.0, 0.0])), [nn.Linear, nn.Scale]),
@@ -201,14 +202,43 @@ def test_flatten_joins_the_axes_it_names(start, end, out):
 def test_integrators_gain_r_times_the_current_a_step_or_dt_times_that(reset):
     neurons = nir.IF(np.full(4, 2.0), np.full(4, 1.5))
     made = chain(nir.Linear(dyadic(4, 5)), neurons)
-    net, ours, expected, slow = both(made, (5,), (4,), reset=reset)
+    net, ours, expected, slow = both(made, (5,), (4,), reset=reset, integrators="step")
     assert slow.nearest >= 0
     assert expected.sum() > 20
     assert np.array_equal(ours, expected)
     assert (net[1].beta, net[1].threshold) == (1.0, 0.75)
+    with pytest.raises(DataError, match=r"'n1' have r = 2 .* pass integrators='step' or integrators='dt'"):
+        from_nir(graph((5,), (4,), *made), reset=reset)
     scaled = from_nir(graph((5,), (4,), *made), reset=reset, integrators="dt", dt=1e-2)
     assert scaled[1].threshold == pytest.approx(75)
     assert any("dt r I" in note for note in scaled.notes)
+
+
+@pytest.mark.parametrize("node", [nir.IF, nir.I])
+@pytest.mark.parametrize(
+    ("r", "dt", "gain"), [(1.0, None, 1.0), (1e4, None, 1.0), (1e3, 1e-3, 1.0), (1.0, 1e-3, 1.0), (1.0, 1.0, 1.0)]
+)
+def test_a_step_of_an_integrator_is_told_by_its_resistance(node, r, dt, gain):
+    """``r = 1`` counts steps, ``r dt = 1`` time; either way a step gains the current itself."""
+    parameters = (np.full(4, r), np.full(4, 0.75)) if node is nir.IF else (np.full(4, r),)
+    made = graph((5,), (4,), *chain(nir.Linear(dyadic(4, 5)), node(*parameters)))
+    net = from_nir(made, dt=dt)
+    assert net[1].beta == 1.0
+    if node is nir.IF:
+        assert net[1].threshold == pytest.approx(0.75 * gain)
+    else:
+        torch.testing.assert_close(net[0].weight.double(), torch.from_numpy(gain * dyadic(4, 5)))
+    assert any(f"integrators='{'step' if r == 1 else 'dt'}'" in note for note in net.notes)
+
+
+@pytest.mark.parametrize("r", [2.0, 1e3, 0.5, -1.0])
+@pytest.mark.parametrize("node", [nir.IF, nir.I])
+def test_other_resistances_are_asked_about(node, r):
+    parameters = (np.full(4, r), np.full(4, 0.75)) if node is nir.IF else (np.full(4, r),)
+    made = graph((5,), (4,), *chain(nir.Linear(dyadic(4, 5)), node(*parameters)))
+    with pytest.raises(DataError, match=r"'n1' have r = .*pass integrators='step' or integrators='dt'"):
+        from_nir(made)
+    assert from_nir(made, integrators="dt").notes != from_nir(made, integrators="step").notes
 
 
 @pytest.mark.parametrize("tau", [None, 1e-3])
@@ -274,6 +304,10 @@ def test_an_imported_network_learns():
 
 
 def test_names_that_modules_cannot_have_are_changed():
-    names = ["train", "a.b", "a_b"]
-    made = chain(nir.Linear(dyadic(4, 5)), nir.Scale(np.ones(4)), lif(4), names=names)
-    assert [name for name, _ in from_nir(graph((5,), (4,), *made)).named_children()] == ["train_", "a_b", "a_b_"]
+    for names, labels in (
+        (["train", "a.b", "a_b"], ["train_", "a_b", "a_b_"]),
+        (["dt", "metadata", "input_shape"], ["dt_", "metadata_", "input_shape_"]),
+        (["[red]", "a\n\x1b[31m", "$x^2$"], ["[red]", "a\n\x1b[31m", "$x^2$"]),
+    ):
+        made = chain(nir.Linear(dyadic(4, 5)), nir.Scale(np.ones(4)), lif(4), names=names)
+        assert [name for name, _ in from_nir(graph((5,), (4,), *made)).named_children()] == labels

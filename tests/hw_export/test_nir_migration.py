@@ -20,7 +20,7 @@ LEGACY = {
     "braille_noDelay_noBias_subtract_subgraph": "'lif', which does not exist",
     "lif_rockpool": "promises an output of [1, 1, 1], [1] arrives there",
     "old_braille_flattened": "the CubaLIF 'lif1' have shape [], an input of [38] arrives",
-    "old_scnn_mnist_batches": "missing 1 required positional argument: 'input_shape'",
+    "old_scnn_mnist_batches": "the Conv2d '0' does not take an input of [1, 2, 34, 34]",
 }
 
 
@@ -92,6 +92,8 @@ ASTRAY = [[b"input", b"conv"], [b"conv", b"neurons"], [b"neurons", b"flat"], [b"
         ({"nodes__flat__input_type": None}, "input_type of 'flat' set to [2, 4, 4]"),
         ({"nodes__output__shape": np.array([2, 16])}, "shape of 'output' set to [32]"),
         (SCALARS, "parameters of 'lif' repeated to [2, 4, 4]"),
+        *(({key: value}, f"{key[12:]} of 'lif' repeated to [2, 4, 4]") for key, value in SCALARS.items()),
+        ({"nodes__lif__v_reset": np.zeros(1)}, "v_reset of 'lif' repeated to [2, 4, 4]"),
         ({"edges": ASTRAY}, "edges to 'neurons' lead to 'lif'"),
     ],
 )
@@ -135,8 +137,8 @@ def test_a_file_that_needs_nothing_is_left_as_it_is(tmp_path):
             "edges name 'a', which does not exist, and 3 nodes could be meant",
         ),
         ({"nodes__output__shape": np.array([31])}, "the Output 'output' is [31], [32] arrives there"),
-        ({"nodes__conv__weight": np.ones((2, 3, 3, 3))}, "the Conv2d 'conv' does not take an input of (1, 6, 6)"),
-        ({"nodes__input__type": "Scale"}, "has 0 inputs, expected one"),
+        ({"nodes__conv__weight": np.ones((2, 3, 3, 3))}, "the Conv2d 'conv' does not take an input of [1, 6, 6]"),
+        ({"nodes__input__type": "Output"}, "has 0 inputs, expected one"),
     ],
 )
 def test_what_could_mean_several_things_is_refused(tmp_path, changes, text):

@@ -35,18 +35,21 @@ LINEAR = nir.Linear(np.ones((3, 3)))
     ("node", "text"),
     [
         (lif(tau=[1e-3, 2e-3, 1e-3]), "tau differs between the neurons 'n' (from 0.001 to 0.002)"),
-        (lif(tau=0.0), "'n' have tau = 0, expected above 0"),
+        (lif(tau=0.0), "tau of the LIF 'n' is 0, expected above 0"),
         (lif(tau=9e-5), "'n' have tau = 9e-05, too short for a step of dt = 0.0001"),
         (lif(tau=1e-4), "'n' have tau = 0.0001, too short"),
+        (lif(r=1e-50, v_threshold=1.0), "current of 'n' is at most 1e-51, which float32 does not hold"),
+        (nir.Linear(np.full((3, 3), 1e39)), "weight of 'n' reaches 1e+39, which float32 does not hold"),
+        (nir.Linear(np.full((3, 3), 1e-39)), "weight of 'n' is at most 1e-39, which float32 does not hold"),
         (lif(tau=5.0), "time constants up to 5, 50000 steps of 0.0001"),
-        (lif(r=[1, np.nan, 1]), "values of r that are not finite"),
+        (lif(r=[1, np.nan, 1]), "r of the LIF 'n' has values that are not finite"),
         (lif(v_threshold=0.0), "v_threshold = 0 and v_reset = 0: a threshold must lie above the reset"),
         (lif(v_reset=[0, 0.2, 0]), "v_threshold = 0.1 and v_reset = 0.2"),
         (nir.CubaLIF(*full(2e-4, 1e-3, 1, 0.05, 0.1)), "'n' rest at another membrane (v_leak from 0.05 to 0.05)"),
         (nir.Delay(np.full(3, 1e-3)), "'n' is a Delay, which has no layer here: delays are not simulated"),
         (nir.Conv1d(3, np.ones((1, 1, 1)), 1, 0, 1, 1, np.zeros(1)), "'n' is a Conv1d"),
-        (nir.Linear(np.full((3, 3), np.inf)), "'n' has weights that are not finite"),
-        (nir.Linear(np.ones((2, 3, 3))), "the weights of 'n' have shape [2, 3, 3]"),
+        (nir.Linear(np.full((3, 3), np.inf)), "weight of the Linear 'n' has values that are not finite"),
+        (nir.Linear(np.ones((2, 3, 3))), "weight of the Linear 'n' has shape [2, 3, 3], expected 2 axes"),
         (nir.Affine(np.ones((3, 3)), np.ones(2)), "the bias of 'n' has shape [2], expected [3]"),
         (nir.Linear(np.ones((3, 4))), "the Linear 'n' does not take an input of [3]"),
         (nir.Linear(np.ones((4, 3))), "promises an output of [3], [4] arrives there"),
@@ -91,7 +94,10 @@ def test_graphs(nodes, edges, text):
     ("options", "text"),
     [
         ({"dt": 0.0}, "dt must be a finite number above 0, got 0"),
-        ({"dt": float("inf")}, "dt must be a finite number"),
+        *(
+            ({"dt": dt}, "dt must be a finite number above 0, got")
+            for dt in (float("inf"), float("nan"), -1e-4, "1ms", True, [1e-4], np.zeros(2), 1j)
+        ),
         ({"reset": "substract"}, "unknown reset 'substract': did you mean 'subtract'"),
         ({"scheme": "rk4"}, "unknown scheme 'rk4'"),
         ({"spikes": "many"}, "unknown spikes 'many'"),

@@ -210,13 +210,24 @@ def test_neurons_without_leak_are_written_as_integrators_on_request(tmp_path):
     [
         (nn.Sequential(nn.Linear(3, 3), nn.RecurrentLIF(nn.Identity())), "'1' feeds back through a Identity"),
         (nn.Sequential(nn.Linear(3, 3), nn.Synaptic(1.0, 0.9)), r"'1' do not leak \(alpha=1.0"),
-        (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.LIF()), "'1' adds an offset"),
-        (nn.Sequential(nn.Linear(3, 3), nn.MultiSpikeLIF(), nn.LIF()), "'1' is a MultiSpikeLIF"),
+        (nn.Sequential(nn.Scale(1.0, 0.5), nn.Linear(3, 3), nn.LIF()), "'0' adds an offset.*bias of a layer"),
+        (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5)), "'1' adds an offset"),
+        (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.Synaptic()), "'2', whose synapses sum it up"),
+        (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.LI(1.0)), "in front of '2', which does not leak"),
+        (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.LIF(1.0)), "neurons '2', which do not leak"),
+        (nn.Sequential(nn.Linear(3, 3), nn.MultiSpikeLIF(), nn.LIF()), "'1' is a MultiSpikeLIF.*spikes='single'"),
     ],
 )
 def test_what_cannot_be_written(net, text):
     with pytest.raises(UserError, match=text):
-        to_nir(net, None)
+        to_nir(net, None, input_shape=(3,))
+
+
+@pytest.mark.parametrize("dialect", ["sinabs", "rockpool"])
+def test_dialects_of_readers_without_v_leak_say_so(dialect):
+    net = nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.LIF())
+    with pytest.raises(UserError, match=f"'1' adds an offset.*the dialect '{dialect}' is written with v_leak = 0"):
+        to_nir(net, None, dialect)
 
 
 def test_simulators_are_given_chains_of_lif_neurons(tmp_path):
@@ -226,6 +237,9 @@ def test_simulators_are_given_chains_of_lif_neurons(tmp_path):
     to_nir(nn.Sequential(nn.Linear(3, 3), nn.Synaptic()), tmp_path / "synaptic.nir")
     with pytest.raises(DataError, match="'layer_1_synaptic' are CubaLIF"):
         _ = read_chain(tmp_path / "synaptic.nir").neurons
+    to_nir(nn.Sequential(nn.Linear(3, 3), nn.Heaviside()), tmp_path / "threshold.nir")
+    with pytest.raises(DataError, match="'layer_1_heaviside' are Threshold"):
+        _ = read_chain(tmp_path / "threshold.nir").neurons
 
 
 def changed(**values):

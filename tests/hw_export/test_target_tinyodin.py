@@ -104,9 +104,9 @@ def test_the_order_of_the_writes(tmp_path):
     chip_of("tinyodin").write(quantize(trained(bias=False), 4, input_scale=1), tmp_path, (12,))
     writes = written(tmp_path)
     rows = 12 + 16 + 14 + 6
-    assert writes[:4] == [(0, 0, 1), (1, 0, 0), (2, 0, 0), (3, 0, rows - 1)]
-    assert writes[-1] == (0, 0, 0)
-    assert len(writes) == 5 + rows * 4 + rows * rows // 2
+    assert writes[:4] == [(0, 0, 1), (1, 0, 1), (2, 0, 0), (3, 0, rows - 1)], "in open loop while neurons are written"
+    assert writes[-2:] == [(1, 0, 0), (0, 0, 0)], "in closed loop just before the memories close"
+    assert len(writes) == 6 + rows * 4 + rows * rows // 2
     assert all(write.address < 2**20 and write.data < 2**16 for write in writes)
 
 

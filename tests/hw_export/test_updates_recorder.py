@@ -191,6 +191,10 @@ def test_a_crash_in_the_middle_of_a_frame_and_going_on(net, random, tmp_path):
     with pytest.raises(UserError, match="ends at step 6 with other weights than the network has"):
         UpdateRecorder(net, path, resume=True)
     net.load_state_dict(kept)
+    for options in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(UserError, match="being written by another recorder"):
+            UpdateRecorder(net, path, **options)
+    recorder._file._file.close()  # as the end of its process does
     with UpdateRecorder(net, path, resume=True) as again:
         assert path.read_bytes() == whole, "the cut frame is gone"
         assert (again.steps, again.every) == (6, 2)

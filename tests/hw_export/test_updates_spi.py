@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from updates_nets import frame, image_of, nudge, write
 
-from hw_export.updates import IntegerImage, Parameter, TinyOdin, UpdateRecorder, replay
+from hw_export.updates import (
+    Frame,
+    IntegerImage,
+    Mark,
+    Parameter,
+    SpiLayout,
+    SpiWriter,
+    UpdateRecorder,
+    follow,
+    replay,
+)
 from hw_export.updates.spi import SpiWrites, gate
+from hw_export.updates.spi_file import write_spi
 from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.quantized import Grid
@@ -71,7 +84,7 @@ def send(chip: Chip, writes: SpiWrites) -> None:
 
 def test_one_write_by_hand():
     """A weight of −3 from neuron 5 to neuron 300 − 45 = 255: word {5, 31}, byte 3, upper half."""
-    chip = TinyOdin((Parameter("0.weight", (5, 251), Grid(1.0, -8, 7)),))
+    chip = SpiLayout((Parameter("0.weight", (5, 251), Grid(1.0, -8, 7)),))
     writes = chip.writes(frame(1, "0.weight", [4 * 251 + 5], [-3]).changes)
     assert writes.address.tolist() == [0b0110_0_11_00000101_11111]
     assert (writes.mask.tolist(), writes.byte.tolist()) == ([0x0F], [0xD0])
@@ -80,7 +93,7 @@ def test_one_write_by_hand():
 
 
 def test_two_synapses_of_a_byte_take_one_write():
-    chip = TinyOdin((Parameter("0.weight", (4, 4), Grid(1.0, -8, 7)),))
+    chip = SpiLayout((Parameter("0.weight", (4, 4), Grid(1.0, -8, 7)),))
     writes = chip.writes(frame(1, "0.weight", [1, 5], [7, -8]).changes)
     assert len(writes) == 1
     assert (writes.mask[0], writes.byte[0]) == (0x00, 0x87)
@@ -90,7 +103,7 @@ def test_two_synapses_of_a_byte_take_one_write():
 def test_a_chip_follows_frames(shapes):
     random = np.random.default_rng(0)
     image = image_of(*shapes)
-    layout, chip = TinyOdin(image.parameters), Chip(fill=0x5A5A5A5A)
+    layout, chip = SpiLayout(image.parameters), Chip(fill=0x5A5A5A5A)
     assert layout.neurons == shapes[0][1] + sum(shape[0] for shape in shapes)
     assert [len(r) for r in layout.ranges] == [shapes[0][1], *(shape[0] for shape in shapes)]
     send(chip, layout.image(image))
@@ -116,7 +129,7 @@ def test_a_recording_in_four_bits(tmp_path):
         for _ in range(5):
             nudge(net, random, share=0.3, size=0.2)
             frames.append(recorder.step())
-    layout, chip = TinyOdin(recorder.base.parameters), Chip()
+    layout, chip = SpiLayout(recorder.base.parameters), Chip()
     send(chip, layout.image(recorder.base))
     for written in frames:
         send(chip, layout.writes(written.changes))
@@ -139,11 +152,11 @@ def parameters(*entries: tuple[str, tuple[int, ...], int]) -> tuple[Parameter, .
 )
 def test_networks_that_do_not_fit(entries, text):
     with pytest.raises(UserError, match=text):
-        TinyOdin(parameters(*entries))
+        SpiLayout(parameters(*entries))
 
 
 def test_biases_must_be_zero():
-    layout = TinyOdin(parameters(("0.weight", (4, 3), 7), ("0.bias", (4,), 99)))
+    layout = SpiLayout(parameters(("0.weight", (4, 3), 7), ("0.bias", (4,), 99)))
     assert len(layout.writes(frame(1, "0.bias", [1], [0]).changes)) == 0
     with pytest.raises(UserError, match=r"0.bias is not 0, and tinyODIN's neurons have no bias"):
         layout.writes(frame(1, "0.bias", [1], [2]).changes)
@@ -154,4 +167,134 @@ def test_biases_must_be_zero():
 def test_streams_and_chips_agree_on_names():
     base = image_of((3, 4))
     stream = b"".join(write(base, [frame(1, "0.weight", [0], [1])]))
-    assert len(TinyOdin(replay(stream).parameters).image(base)) == 4 * 2, "four inputs, three neurons in two bytes"
+    assert len(SpiLayout(replay(stream).parameters).image(base)) == 4 * 2, "four inputs, three neurons in two bytes"
+
+
+class Board(Chip):
+    """A chip that is idle only when somebody has waited for it."""
+
+    idle = False
+
+    def wait(self) -> None:
+        self.idle = True
+
+    def take(self, wire: bytes) -> None:
+        assert self.idle, "the memories are opened only when the core is idle"
+        assert wire[:5] == gate(True).to_bytes()
+        assert wire[-5:] == gate(False).to_bytes()
+        self.send(wire)
+        self.idle = False
+
+
+def stream_of(path, *, bias: int | None = None, close: bool = True):
+    """Two layers, three frames: of both layers, of one, and of nothing but a bias of 0."""
+    base = image_of((9, 7), (5, 9))
+    arrays = dict(base.arrays)
+    parameters = base.parameters
+    if bias is not None:
+        parameters = (*parameters, Parameter("1.bias", (5,), Grid(0.5, -9, 9)))
+        arrays["1.bias"] = np.full(5, bias)
+    base = IntegerImage(parameters, arrays)
+    both = Frame(
+        1, (frame(1, "0.weight", [0, 1, 8], [3, -4, 5]).changes[0], frame(1, "1.weight", [7], [-7]).changes[0])
+    )
+    events = [both, frame(4, "1.weight", [7, 44], [1, 2])]
+    if bias is not None:
+        events.append(frame(5, "1.bias", [2], [0]))
+    end = base.copy()
+    for event in events:
+        for change in event.changes:
+            end.write(change.parameter, change.indices, change.values)
+    marks = [Mark(events[-1].step, end.digest())] if close else []
+    path.write_bytes(b"".join(write(base, [*events, *marks])))
+    return base, end
+
+
+def holds(chip: Chip, image: IntegerImage) -> bool:
+    return all(chip.synapse(*place) == value for place, value in crossbar(image).items())
+
+
+def test_following_a_stream_frame_by_frame(tmp_path):
+    base, end = stream_of(tmp_path / "s", bias=0)
+    board = Board()
+    writer = SpiWriter(board.take, board.wait)
+    steps = [one.step for one in follow(tmp_path / "s", writer, interval=0.001)]
+    assert steps == [1, 4, 5]
+    assert writer.layout is not None
+    assert writer.layout.neurons == 21
+    assert holds(board, end)
+    held = Board()
+    held.wait()
+    held.take(gate(True).to_bytes() + SpiLayout(base.parameters).image(base).to_bytes() + gate(False).to_bytes())
+    list(follow(tmp_path / "s", SpiWriter(held.take, held.wait), write_base=False, interval=0.001))
+    assert holds(held, end)
+    assert not held.idle, "a frame without weights of the chip opens nothing"
+    with pytest.raises(UserError, match="call begin, or use follow"):
+        SpiWriter(held.take, held.wait).write_frame(1, ())
+    stream_of(tmp_path / "biased", bias=3)
+    with pytest.raises(UserError, match=r"1\.bias is not 0"):
+        list(follow(tmp_path / "biased", SpiWriter(held.take, held.wait), interval=0.001))
+
+
+def played(text: str) -> Board:
+    """A board that was sent a file of SPI writes."""
+    board = Board()
+    assert text.splitlines()[0].startswith("# SPI writes of a stream of updates for tinyODIN")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    for frame_ in "\n".join(lines).split("idle\n")[1:]:
+        board.wait()
+        digits = "".join(frame_.split())
+        board.take(bytes.fromhex(digits))
+    assert lines[0] == "idle"
+    return board
+
+
+class TestFile:
+    def test_a_file_of_a_stream(self, tmp_path):
+        base, end = stream_of(tmp_path / "s")
+        done = write_spi(tmp_path / "s", tmp_path / "out")
+        text = (tmp_path / "out").read_text()
+        assert holds(played(text), end)
+        assert (done.frames, done.openings, done.step, done.notes) == (3, 3, 4, ())
+        lines = [line for line in text.splitlines() if line[0] not in "#i"]
+        assert all(len(line) == 11 and line[5] == " " for line in lines)
+        assert done.writes == len(lines) - 2 * done.openings
+        write_spi(tmp_path / "s", tmp_path / "one", upto=3)
+        after = base.copy()
+        after.write("0.weight", np.array([0, 1, 8]), np.array([3, -4, 5]))
+        after.write("1.weight", np.array([7]), np.array([-7]))
+        assert holds(played((tmp_path / "one").read_text()), after)
+        frames = write_spi(tmp_path / "s", tmp_path / "frames", whole=False)
+        assert (frames.frames, frames.writes) == (2, 6)
+
+    def test_what_cannot_be_written(self, tmp_path):
+        stream_of(tmp_path / "s", close=False)
+        assert "not closed" in write_spi(tmp_path / "s", tmp_path / "out").notes[0]
+        for options, text in [
+            ({"strict": True}, "not closed"),
+            ({"upto": 9}, "there is no step 9"),
+            ({"base": image_of((9, 7), (5, 9), seed=4)}, "another base image"),
+        ]:
+            with pytest.raises(UserError, match=text):
+                write_spi(tmp_path / "s", tmp_path / "none", **options)
+            assert not (tmp_path / "none").exists()
+        (tmp_path / "wide").write_bytes(b"".join(write(image_of((3, 4), bits=8), [])))
+        with pytest.raises(UserError, match="4 bits or fewer"):
+            write_spi(tmp_path / "wide", tmp_path / "none")
+        (tmp_path / "bare").write_bytes(b"".join(write(image_of((3, 4)), [], embed=False)))
+        with pytest.raises(UserError, match="does not hold its base image"):
+            write_spi(tmp_path / "bare", tmp_path / "none")
+
+    def test_the_command(self, tmp_path, command):
+        _, end = stream_of(tmp_path / "s")
+        code, out, err = command("updates", "spi", tmp_path / "s", "--out", tmp_path / "out", "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out.splitlines()[-1])["openings"] == 3
+        assert holds(played((tmp_path / "out").read_text()), end)
+        assert command("updates", "spi", tmp_path / "s", "--out", tmp_path / "out")[0] == 2
+        assert command("updates", "spi", tmp_path / "s", "--out", tmp_path / "out", "--overwrite", "--frames")[0] == 0
+        (tmp_path / "letter").write_text("dear")
+        for path in ("letter", "s"):
+            code, _, err = command("updates", "spi", tmp_path / "s", "--out", tmp_path / path, "--overwrite")
+            assert (code, err.count("\n")) == (2, 1)
+        assert (tmp_path / "letter").read_text() == "dear"

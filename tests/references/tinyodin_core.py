@@ -240,6 +240,12 @@ class Host:
                 return
             self.clock()
 
+    def drain(self, clocks: int) -> None:
+        """Let time pass, of which that of output handshakes does not count."""
+        while clocks > 0 and not (self.core.still() and self.core.req_out == self.core.ack_out):
+            clocks -= not (self.core.req_out or self.core.ack_out)
+            self.clock()
+
     def spi(self, writes: Iterable[tuple[int, int]]) -> None:
         """Addresses and data, one after the other."""
         for address, data in writes:
@@ -277,7 +283,7 @@ class Host:
             elif word in ("input", "tref"):
                 self.send(int(number))
             elif word == "drain" and drains:
-                self.wait(int(number))
+                (self.drain if self.delay > 8 else self.wait)(int(number))
 
 
 def spi_file(text: str) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ import numpy as np
 
 from spikelfp.errors import DataError
 from spikelfp.files import write_whole
+from spikelfp.untrusted import open_hdf5
 
 NO_CURRENT = 4096
 """The decay of a current that is gone after its step."""
@@ -47,9 +48,11 @@ def read_netx(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"there is no {path}")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             layers = file["layer"]
             return [_get(layers[str(index)]) for index in range(len(layers))]
+    except DataError:
+        raise
     except Exception as error:  # h5py raises many kinds for a damaged file
         raise DataError(f"{path} is no readable netx file: {str(error).splitlines()[0]}") from None
 

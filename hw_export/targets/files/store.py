@@ -13,6 +13,8 @@ import yaml
 
 from spikelfp.errors import DataError
 from spikelfp.files import write_text, write_whole
+from spikelfp.plain import first_line, printable
+from spikelfp.untrusted import load_arrays, read_yaml
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -27,14 +29,21 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file of :func:`write_arrays`; :class:`~spikelfp.errors.DataError` when it has none."""
+    """Read the arrays of a file of :func:`write_arrays`.
+
+    Raises:
+        DataError: for a file that is missing or damaged, and arrays of anything but whole numbers.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
     try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}") from None
+        arrays = load_arrays(path)
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        raise DataError(f"{path} holds no readable arrays: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} holds no readable arrays: {first_line(error)}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biu" or not array.dtype.isnative:
+            raise DataError(f"{path} is damaged: {printable(name)} is of {array.dtype}, expected whole numbers")
+    return arrays
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
@@ -43,13 +52,14 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The plain data of a YAML file; :class:`~spikelfp.errors.DataError` for any other file."""
-    try:
-        facts = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    """Read the plain data of a YAML file.
+
+    Raises:
+        DataError: for any other file.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
+    facts = read_yaml(path)
     if not isinstance(facts, dict):
         raise DataError(f"{path} holds no facts by name")
     return facts

@@ -2,8 +2,10 @@
 
 The core works on one event of its queue at a time: it adds the event's row of the crossbar to all rows in use, in
 order; a row that reaches its threshold sends its address out and puts it at the end of the queue. An event keeps its
-entry until it is done. Inputs come in between, so how full the queue gets depends on how fast they are sent. The
-spikes of each layer do not: they come in the same order, whatever comes in between.
+entry until it is done. Inputs come in between, so how full the queue gets depends on how fast they are sent; but after
+each handshake of four phases the core first works on an event, so of ``n`` inputs at least ``n − 1`` events are done
+when the last one is acknowledged, and the queue never holds more than 1 and the spikes. The spikes of each layer come
+in the same order whatever comes in between.
 
 ``samples.events`` is text, one command a line, a word and a number; ``#`` starts a comment::
 
@@ -15,13 +17,13 @@ spikes of each layer do not: they come in the same order, whatever comes in betw
     expect A        address A has come on the output bus in this step; a line for each spike, in any order
     tref A          send address A, the time reference of all neurons; its acknowledge says that it is done
 
-Between the inputs of a step there are further ``drain`` where the events since the last one, inputs and all spikes that
-follow from them, could be more than the queue holds. So it never overflows, however fast inputs are sent.
+Between the inputs of a step there are further ``drain`` where the spikes that follow from the inputs since the last one
+could be more than the queue holds. So it never overflows, however fast or slow inputs are sent.
 
 Cycles, from the state machine of ``controller.v``, ``rows`` being those in use: an event of the queue takes
 ``2 rows + 2``, an input :data:`INPUT` more for its way in, a spike :data:`OUTPUT` more for its way out, and whoever
-receives it may take :data:`RECEIVER` of them to raise and to lower the acknowledge: who takes longer adds that to every
-``drain``.
+receives it may take :data:`RECEIVER` of them to raise and to lower the acknowledge. A slower receiver counts in a
+``drain`` only the cycles without request and acknowledge of the output: while there is one, the core waits too.
 """
 
 from __future__ import annotations
@@ -52,11 +54,6 @@ class Part(NamedTuple):
     inputs: NDArray[np.int64]
     spikes: NDArray[np.int64]
     fill: int
-
-    @property
-    def events(self) -> int:
-        """That go through the queue."""
-        return len(self.inputs) + len(self.spikes)
 
 
 @dataclass(frozen=True)
@@ -100,10 +97,10 @@ def _parts(
     while first < len(inputs):
         last = first + 1
         fill = int(fills[first])  # alone in the queue it has no sender to depend on
-        while last < len(inputs) and last + 1 - first + ends[last + 1] - ends[first] <= QUEUE:
+        while last < len(inputs) and 1 + ends[last + 1] - ends[first] <= QUEUE:
             last += 1
         if last > first + 1:
-            fill = int(last - first + ends[last] - ends[first])
+            fill = int(1 + ends[last] - ends[first])
         yield Part(inputs[first:last], spikes[ends[first] : ends[last]], fill)
         first = last
 
@@ -149,9 +146,9 @@ def _settle(inputs, lengths, weights, threshold, leak, disabled):
     return spikes[:count], many, fills
 
 
-def drain_cycles(inputs: int, spikes: int, rows: int) -> int:
-    """Cycles, at most, from the acknowledge of the last of ``inputs`` until they and all ``spikes`` are worked off."""
-    return (inputs + spikes) * (2 * rows + 2) + spikes * (OUTPUT + RECEIVER)
+def drain_cycles(spikes: int, rows: int) -> int:
+    """Cycles, at most, from the acknowledge of the last input until it and all ``spikes`` are worked off."""
+    return (1 + spikes) * (2 * rows + 2) + spikes * (OUTPUT + RECEIVER)
 
 
 def text_of(samples: Sequence[Played], rows: Mapping[str, range]) -> str:
@@ -167,7 +164,7 @@ def text_of(samples: Sequence[Played], rows: Mapping[str, range]) -> str:
             lines.append(f"step {step}")
             for part in parts:
                 lines += [f"input {row}" for row in part.inputs.tolist()]
-                lines.append(f"drain {drain_cycles(len(part.inputs), len(part.spikes), last + 1)}")
+                lines.append(f"drain {drain_cycles(len(part.spikes), last + 1)}")
             lines += [f"expect {row}" for part in parts for row in part.spikes.tolist()]
             lines.append(f"tref {TIME_REFERENCE}")
     return "\n".join(lines) + "\n"
@@ -180,7 +177,8 @@ def facts_of(samples: Sequence[Played], rows: Mapping[str, range]) -> dict[str, 
         UserError: if the queue overflows however slowly the inputs are sent.
     """
     used = 1 + max(place[-1] for place in rows.values())
-    largest = events = pauses = longest = 0
+    each, out, leak = 2 * used + 2, OUTPUT + RECEIVER, 2 * used + INPUT
+    largest = most = pauses = longest = 0
     for index, sample in enumerate(samples):
         for step, parts in enumerate(sample.steps):
             inputs, spikes = sum(len(part.inputs) for part in parts), sum(len(part.spikes) for part in parts)
@@ -192,18 +190,17 @@ def facts_of(samples: Sequence[Played], rows: Mapping[str, range]) -> dict[str, 
                         "in a layer, or train with a higher threshold"
                     )
                 largest = max(largest, part.fill)
-            events, pauses = max(events, inputs + spikes), pauses + max(len(parts) - 1, 0)
-            longest = max(longest, inputs * INPUT + drain_cycles(inputs, spikes, used) + 2 * used + INPUT)
-    each, out = 2 * used + 2, OUTPUT + RECEIVER
+            most, pauses = max(most, spikes), pauses + max(len(parts) - 1, 0)
+            longest = max(longest, inputs * (each + INPUT) + spikes * (each + out) + leak)
     return {
         "rows": {name: [place[0], place[-1]] for name, place in rows.items()},
-        "queue": {"entries": QUEUE, "largest": largest, "largest_step": events, "pauses": pauses},
+        "queue": {"entries": QUEUE, "largest": largest, "most_spikes": most, "pauses": pauses},
         "cycles": {
             "event": each,
             "input": each + INPUT,
             "spike": each + out,
-            "time_reference": 2 * used + INPUT,
-            "step": f"{each + INPUT} inputs + {each + out} spikes + {2 * used + INPUT}",
+            "time_reference": leak,
+            "step": f"{each + INPUT} inputs + {each + out} spikes + {leak}",
             "longest_step": longest,
         },
     }

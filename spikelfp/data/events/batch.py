@@ -9,11 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from spikelfp import memory
+from spikelfp.available import available, gigabytes
 from spikelfp.data.collate import whole_batches
 from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse
 from spikelfp.data.events.cache.store import ones
 from spikelfp.data.events.event import Sensor
 from spikelfp.data.sequences import Sequences
+from spikelfp.errors import DataError
+
+_SMALL = 1 << 28  # bytes of a batch whose room is not asked for
 
 
 class Written(NamedTuple):
@@ -33,17 +37,33 @@ def write_out(frames: PackedFrames, rows: NDArray[np.int64], how: Written) -> Se
     the longest of them.
 
     Raises:
-        DataError: for places that do not rise or lie behind the steps.
+        DataError: for places that do not rise or lie behind the steps, and batches that do not fit into memory.
     """
     steps = np.asarray(frames.steps[rows], np.int64)
     length = int(steps.max()) if len(rows) else 1
     shape = (length, len(rows), *how.sensor.shape)
+    _check_room(length, len(rows), how)
     if how.sparse:
         parts = batch_sparse(*frames, rows, how.sensor.shape, how.levels, length)
         values = torch.sparse_coo_tensor(*parts, shape, is_coalesced=True, check_invariants=False)
     else:
         values = batch_dense(*frames, rows, how.sensor.size, how.levels, memory.empty(shape, torch.empty(0)))
     return Sequences(values, None if bool((steps == length).all()) else torch.from_numpy(steps))
+
+
+def _check_room(length: int, samples: int, how: Written) -> None:
+    """Refuse a batch that does not fit into memory: two events far apart in time make many steps."""
+    needed = length * samples * (24 if how.sparse else 4 * how.sensor.size)  # three counts of a step, or its elements
+    if needed <= _SMALL:
+        return
+    there = available(torch.device("cpu"))
+    if there is not None and needed > there:
+        sparse = "" if how.sparse else ", sparse batches"
+        raise DataError(
+            f"a batch of {samples} sequences of up to {length} steps of {how.sensor} would need about "
+            f"{gigabytes(needed)}, and {gigabytes(there)} are left: bin by a longer window, limit the steps (most, "
+            f"--steps), or take smaller batches{sparse}"
+        )
 
 
 class Parcel:

@@ -73,6 +73,11 @@ class EventDataset(Samples):
         return self.store.sensor.shape
 
     @property
+    def longest(self) -> int:
+        """Steps of the longest sequence."""
+        return int(self.store.steps[self._rows()].max(initial=1))
+
+    @property
     def levels(self) -> int:
         """The number that all values are whole multiples of one over."""
         return self.store.levels

@@ -67,7 +67,7 @@ def test_files(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read(str(tmp_path / "nul\0.bin"))
     os.symlink("/dev/zero", tmp_path / "zero.bin")
-    with pytest.raises(DataError, match=r"zero\.bin: is not a file of events but a device"):
+    with pytest.raises(DataError, match=r"zero\.bin: cannot be read \(no file but a device"):
         read(tmp_path / "zero.bin")
 
 

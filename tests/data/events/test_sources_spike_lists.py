@@ -178,7 +178,7 @@ def test_files_that_are_no_spike_lists(tmp_path):
     with pytest.raises(DataError, match=rf"^there is no {path}$"):
         load_recordings(f"hdf5:{path}")
     path.write_bytes(b"nonsense" * 100)
-    with pytest.raises(DataError, match=rf"^{path}: cannot be read as HDF5 in this layout"):
+    with pytest.raises(DataError, match=rf"^{path}: expected HDF5 of this layout, found it"):
         load_recordings(f"hdf5:{path}")
     with h5py.File(path, "w") as file:
         file["labels"] = [1, 2]
@@ -213,7 +213,7 @@ def test_a_file_made_to_fill_the_memory(tmp_path, key):
             if name in file:
                 del file[name]
             file.create_dataset(name, (1 << 40,), dtype=kind, chunks=(1 << 16,))
-    with pytest.raises(DataError, match=rf"^{path}, {key}: claims 8796093022208 bytes of content in a file of"):
+    with pytest.raises(DataError, match=rf"^{path}: /{key}: claims 8796093022208 bytes of content in a file of"):
         load_recordings(f"hdf5:{path}")
 
 

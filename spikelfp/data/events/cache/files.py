@@ -21,6 +21,7 @@ from spikelfp.errors import DataError, UserError
 from spikelfp.fields import Field
 from spikelfp.files import write_text
 from spikelfp.plain import printable
+from spikelfp.untrusted import read_json
 
 META = "meta.json"
 _BLOCK = 1 << 16
@@ -74,9 +75,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
         DamagedError: when it is missing, not readable or of another format.
     """
     try:
-        content = json.loads((folder / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedError(f"{folder / META}: {printable(str(error))}") from error
+        content = read_json(folder / META)
+    except DataError as error:
+        raise DamagedError(printable(str(error))) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DamagedError(f"{folder / META} is not of format {FORMAT}")
     return content

@@ -33,10 +33,10 @@ from spikelfp.data.events.readers.dv_streams import Stream, streams
 from spikelfp.data.events.readers.faery_process import unpack_with_faery
 from spikelfp.data.events.readers.flatbuffers import Table
 from spikelfp.data.events.readers.recording import Recording, finish
-from spikelfp.data.events.readers.room import check_room
 from spikelfp.data.events.readers.source import Source
 from spikelfp.data.events.readers.table import suffixes
 from spikelfp.errors import DataError
+from spikelfp.untrusted import check_size
 
 _MARK = b"#!AER-DAT4.0\r\n"
 _USED = 13
@@ -140,7 +140,7 @@ def walk(data: bytes, header: Header, stream: int, where: str) -> list[tuple[int
             if most is None:
                 raise DataError(f"{where}: the packet at byte {at} is damaged: no whole frame of Zstandard")
             unpacked += most
-            check_room(unpacked, len(data), where)
+            check_size(unpacked, len(data), where)
         count, at = count + 1, end
     return found
 
@@ -152,7 +152,7 @@ def _events(data: bytes, start: int, end: int, compression: str, where: str) -> 
         assert content is not None
         parts = lz4.blocks(content)
         if parts is not None:
-            check_room(sum(most for _, _, most, _ in parts), len(data), where)
+            check_size(sum(most for _, _, most, _ in parts), len(data), where)
         content = None if parts is None else lz4.unpack(content, parts)
     try:
         if content is None:

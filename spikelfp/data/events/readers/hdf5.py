@@ -26,10 +26,10 @@ from spikelfp.data.events.event import Sensor
 from spikelfp.data.events.readers.columns import LATEST, choose, from_columns, is_events
 from spikelfp.data.events.readers.header import size_in
 from spikelfp.data.events.readers.recording import Recording
-from spikelfp.data.events.readers.room import check_room
 from spikelfp.data.events.readers.source import Source
 from spikelfp.data.events.readers.table import suffixes
 from spikelfp.errors import DataError
+from spikelfp.untrusted import check_attributes, check_dataset, check_size, member, open_hdf5
 
 GROUPS = ("events", "CD/events", "/")
 _KINDS = "biuf"
@@ -46,17 +46,13 @@ def read_hdf5(source: Source, sensor: Sensor | None) -> Recording:
             :func:`~.columns.from_columns`.
     """
     where = source.where
-    try:
-        with h5py.File(source.path or io.BytesIO(source.data), "r", locking=False) as file:
-            node, path = _find(file, where)
-            facts = {**_attributes(file), **_attributes(node), "format": "HDF5", "group": path}
-            columns = _columns(node, source.size, where)
-            offset = _offset(file, node)
-    except DataError:
-        raise
-    except Exception as error:  # h5py answers damage with nearly every kind there is
-        text = " ".join(str(error).split())[:200]
-        raise DataError(f"{where}: expected HDF5, found it mislabelled, truncated or damaged ({text})") from error
+    with open_hdf5(source.path or io.BytesIO(source.data), where, whole=False) as file:
+        node, path = _find(file, where)
+        for each in (file, node):
+            check_attributes(each, source.size, where)
+        facts = {**_attributes(file), **_attributes(node), "format": "HDF5", "group": path}
+        columns = _columns(node, source.size, where)
+        offset = _offset(file, node, source.size, where)
     if offset:
         facts["t_offset"] = offset
         columns = {**columns, "t": _later(columns["t"], offset, where)}
@@ -67,7 +63,7 @@ def read_hdf5(source: Source, sensor: Sensor | None) -> Recording:
 def _find(file: Any, where: str) -> tuple[Any, str]:
     """The group or table of events, and its name."""
     for path in GROUPS:
-        node = file.get(path)
+        node = member(file, path, where)
         names = node.dtype.names if isinstance(node, h5py.Dataset) else node
         if names is not None and is_events(names):
             return node, path
@@ -79,27 +75,22 @@ def _find(file: Any, where: str) -> tuple[Any, str]:
 def _columns(node: Any, size: int, where: str) -> dict[str, NDArray[Any]]:
     table = isinstance(node, h5py.Dataset)
     chosen = choose(node.dtype.names if table else node, where)
-    sets = [node] if table else [node[name] for name in chosen.values()]
-    for each in sets:
-        _check(each, size, where)
-    check_room(sum(each.size * each.dtype.itemsize for each in sets), size, where)
+    sets = {"": node} if table else {field: member(node, name, where) for field, name in chosen.items()}
+    check_size(sum(_check(each, size, where) for each in sets.values()), size, where)
     if table:
         content = node[()]
         return {field: content[name] for field, name in chosen.items()}
-    return {field: node[name][()] for field, name in chosen.items()}
+    return {field: column[()] for field, column in sets.items()}
 
 
-def _check(column: Any, size: int, where: str) -> None:
-    """Refuse what would not be read from this file alone, with numbers in one row."""
+def _check(column: Any, size: int, where: str) -> int:
+    """Return the bytes of a column; refuse what would not be read from this file alone, with numbers in one row."""
     if not isinstance(column, h5py.Dataset):
         raise DataError(f"{where}: {column.name} is no column but a group")
     kinds = [column.dtype[name] for name in column.dtype.names] if column.dtype.names else [column.dtype]
     if column.ndim != 1 or any(kind.kind not in _KINDS for kind in kinds):
         raise DataError(f"{where}: {column.name} of {column.dtype} and shape {column.shape} is no column of numbers")
-    if column.is_virtual or column.external:
-        raise DataError(f"{where}: {column.name} keeps its content in other files, which are not read")
-    if column.chunks is not None:
-        check_room(column.chunks[0] * column.dtype.itemsize, size, where)
+    needed = check_dataset(column, size, where, plugins=True)
     settings = column.id.get_create_plist()
     for index in range(settings.get_nfilters()):
         code, _, _, name = settings.get_filter(index)
@@ -111,13 +102,15 @@ def _check(column: Any, size: int, where: str) -> None:
                 f"{where}: {column.name} is compressed with the filter {code} ({name.decode('latin-1')}), which is not "
                 "there; pip install hdf5plugin"
             )
+    return needed
 
 
-def _offset(file: Any, node: Any) -> int:
-    """What is to be added to all times."""
+def _offset(file: Any, node: Any, size: int, where: str) -> int:
+    """Return the number that is to be added to all times."""
     for place in (node, node.parent, file):
-        found = place.get("t_offset") if isinstance(place, h5py.Group) else None
+        found = member(place, "t_offset", where) if isinstance(place, h5py.Group) else None
         if isinstance(found, h5py.Dataset) and found.shape in ((), (1,)) and found.dtype.kind in "iu":
+            check_dataset(found, size, where)
             return int(np.ravel(found[()])[0])
     return 0
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikelfp.data.events.readers.room import most
 from spikelfp.errors import DataError
+from spikelfp.untrusted import most
 
 Value = NDArray[Any] | dict[str, Any] | None
 """A matrix of numbers; the fields of a struct of one element; ``None`` for anything else."""

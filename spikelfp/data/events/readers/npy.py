@@ -11,10 +11,8 @@ which can run code, and are refused. Sizes are checked before anything is alloca
 
 from __future__ import annotations
 
-import ast
 import io
 import math
-import re
 import zipfile
 from typing import Any
 
@@ -24,14 +22,11 @@ from numpy.typing import NDArray
 from spikelfp.data.events.event import Sensor
 from spikelfp.data.events.readers.columns import NAMES, ORDER, choose, from_columns, is_events
 from spikelfp.data.events.readers.recording import Place, Recording, numbered
-from spikelfp.data.events.readers.room import check_room
 from spikelfp.data.events.readers.source import Source
 from spikelfp.data.events.readers.table import suffixes
 from spikelfp.errors import DataError
+from spikelfp.untrusted import array_header, check_size, check_zip, first_line, read_entry
 
-_MARK = b"\x93NUMPY"
-_LONGEST_HEADER = 1 << 14
-_PYTHON_2 = re.compile(r"\b(\d+)L\b")
 _KNOWN = frozenset(name for names in NAMES.values() for name in names)
 
 
@@ -57,14 +52,15 @@ def read_npz(source: Source, sensor: Sensor | None) -> Recording:
     where = source.where
     try:
         with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
+            check_zip(archive, source.size, where, together=False)
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             wanted = {name: info for name, info in members.items() if _wanted(name, len(members))}
-            check_room(sum(info.file_size for info in wanted.values()), source.size, where)
-            contents = {name: archive.read(info) for name, info in wanted.items()}
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # what is compressed can be damaged in as many ways as there are methods
-        raise DataError(f"{where}: expected an archive of NumPy arrays, found it damaged ({_line(error)})") from error
+            check_size(sum(info.file_size for info in wanted.values()), source.size, where)
+            contents = {name: read_entry(archive, info, where) for name, info in wanted.items()}
+    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{where}: expected an archive of NumPy arrays, found it damaged ({first_line(error)})"
+        ) from error
     arrays = {name: parse(content, f"{where}: {name[:40]!r}")[0] for name, content in contents.items()}
     facts = {"format": "NumPy archive", "arrays": tuple(members)}
     if is_events(arrays):
@@ -85,22 +81,10 @@ def _wanted(name: str, members: int) -> bool:
 
 def parse(content: bytes, where: str) -> tuple[NDArray[Any], Place]:
     """The array in the bytes of a ``.npy`` file, and where its rows stand."""
-    try:
-        kind, fortran, shape, start = _header(content)
-    except Exception as error:  # a literal of Python and the names of types can be wrong in many ways
-        raise DataError(f"{where}: expected a NumPy array, found it mislabelled or damaged ({_line(error)})") from error
-    if kind.hasobject:
-        raise DataError(f"{where}: holds pickled Python objects, which are not read; save plain numbers")
+    kind, fortran, shape, start = array_header(content, where)
     if len(shape) > 2:
         raise DataError(f"{where}: an array of shape {shape} is none of events: [M] with fields, or [M, 4]")
-    needed = math.prod(shape) * kind.itemsize
-    if needed > len(content) - start:
-        whole = (len(content) - start) // kind.itemsize * kind.itemsize + start if kind.itemsize else start
-        raise DataError(
-            f"{where}: is truncated: shape {shape} of {kind.itemsize} bytes each ends at byte {start + needed} of "
-            f"{len(content)}, the last whole element at {whole}"
-        )
-    if not needed:
+    if not math.prod(shape) * kind.itemsize:
         raise DataError(f"{where}: holds no events (shape {shape})")
     array: NDArray[Any] = np.frombuffer(content, kind, math.prod(shape), start)
     array = array.reshape(shape, order="F" if fortran else "C")
@@ -125,23 +109,3 @@ def from_array(
         )
     columns = {field: array[:, column] for column, field in enumerate(ORDER[: array.shape[1]])}
     return from_columns(where, columns, sensor, facts, named=False, place=place)
-
-
-def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
-    """Type, order, shape, and the byte at which the elements begin."""
-    if content[:6] != _MARK or len(content) < 12:
-        raise ValueError(f"it begins with {content[:6]!r}")
-    size = 2 if content[6] == 1 else 4
-    start = 8 + size + int.from_bytes(content[8 : 8 + size], "little")
-    if not 1 <= content[6] <= 3 or start > min(len(content), _LONGEST_HEADER):
-        raise ValueError(f"version {content[6]}, header of {start} bytes in {len(content)}")
-    text = content[8 + size : start].decode("utf-8" if content[6] == 3 else "latin-1")
-    table = ast.literal_eval(_PYTHON_2.sub(r"\1", text).strip())
-    kind, fortran, shape = (table[key] for key in ("descr", "fortran_order", "shape"))
-    if not isinstance(shape, tuple) or not all(type(each) is int and each >= 0 for each in shape):
-        raise ValueError(f"shape {shape!r}")
-    return np.lib.format.descr_to_dtype(kind), bool(fortran), shape, start
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

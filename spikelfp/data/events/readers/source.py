@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from functools import cached_property
 from pathlib import Path
 
 from spikelfp.errors import DataError
+from spikelfp.untrusted import open_regular, read_regular
 
 
 class Source:
@@ -36,12 +36,9 @@ class Source:
     def data(self) -> bytes:
         """All of it."""
         assert self.path is not None  # bytes are set by __init__
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.where}: cannot be read ({error.strerror or error})") from error
-        if len(data) < self.size:
-            raise DataError(f"{self.where}: has shrunk from {self.size} to {len(data)} bytes while it was read")
+        data = read_regular(self.path)
+        if len(data) != self.size:
+            raise DataError(f"{self.where}: has changed from {self.size} to {len(data)} bytes while it was read")
         return data
 
     def file(self, kind: str) -> Path:
@@ -52,12 +49,5 @@ class Source:
 
 
 def _size(path: Path) -> int:
-    try:
-        status = os.stat(path)
-        with open(path, "rb"):  # a permission is missing here rather than in another library
-            pass
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path}: is not a file of events but a device or a pipe")
-    return status.st_size
+    with open_regular(path) as file:  # a permission is missing here rather than in another library
+        return os.fstat(file.fileno()).st_size

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import json
-import lzma
 import os
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from spikelfp.data.events.sources.once import Version, once, version_of
 from spikelfp.data.events.sources.remember import facts_of_files
 from spikelfp.errors import DataError
+from spikelfp.untrusted import check_zip, first_line, open_regular, read_entry, unpack_stream
 
 TAR = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 ZIP = (".zip", ".npz")
 
-_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_MOST_FILES = 1 << 20  # of a tar archive
 _MOST = 2 << 30  # bytes of a tar archive, or of a file in a zip archive, that are held in memory
 
 
@@ -54,11 +51,11 @@ def read_member(path: str | Path, name: str) -> bytes:
     """
     try:
         if _is_zip(path):
-            with _damage(path):
-                archive = _zip(version_of(path), os.getpid())
-                if archive.getinfo(name).file_size > _MOST:
-                    raise _too_large(path)
-                return archive.read(name)
+            archive = _zip(version_of(path), os.getpid())
+            entry = archive.getinfo(name)
+            if entry.file_size > _MOST:
+                raise _too_large(path)
+            return read_entry(archive, entry, str(path))
         content, places = _tar(version_of(path))
         return content[slice(*places[name])]
     except KeyError:
@@ -83,15 +80,19 @@ class _Tar(NamedTuple):
 @once(most=2)
 def _tar(archive: Version) -> _Tar:
     path = archive.path
-    unpack = next((each for suffix, each in _COMPRESSED.items() if path.lower().endswith(suffix)), open)
-    with _damage(path):
-        with unpack(path, "rb") as file:
-            content = file.read(_MOST + 1)
-        if len(content) > _MOST:
-            raise _too_large(path)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as opened:
-            places = {info.name: (info.offset_data, info.offset_data + info.size) for info in opened if info.isreg()}
-            end = opened.offset
+    with open_regular(path) as file:
+        content = bytes(unpack_stream(file, archive.size, path, _MOST))
+    places: dict[str, tuple[int, int]] = {}
+    with _damage(path), tarfile.open(fileobj=io.BytesIO(content), mode="r:") as opened:
+        for number, info in enumerate(opened):
+            opened.members = []  # type: ignore[attr-defined]  # it keeps a record of each, which takes more than a small file itself
+            if number > _MOST_FILES:
+                raise DataError(f"{path}: holds more than {_MOST_FILES} files: unpack it")
+            if info.sparse is not None or info.size < 0:
+                raise DataError(f"{path}: {info.name[:60]!r} is stored with holes, which is not read: unpack it")
+            if info.isreg():
+                places[info.name] = (info.offset_data, info.offset_data + info.size)
+        end = opened.offset
     # tarfile stops without a word where a file is cut off; the last entry is followed by a block of zeros
     if content[end : end + tarfile.BLOCKSIZE] != bytes(tarfile.BLOCKSIZE):
         raise DataError(f"{path}: damaged, nothing to be read from byte {end} of its content on")
@@ -102,7 +103,9 @@ def _tar(archive: Version) -> _Tar:
 def _zip(archive: Version, process: int) -> zipfile.ZipFile:
     """Open, in this ``process``: children share the place in the file with a handle that they inherit."""
     with _damage(archive.path):
-        return zipfile.ZipFile(archive.path)
+        opened = zipfile.ZipFile(open_regular(archive.path))
+    check_zip(opened, archive.size, archive.path, together=False)
+    return opened
 
 
 @contextmanager
@@ -113,12 +116,11 @@ def _damage(path: str | Path) -> Iterator[None]:
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
-        gzip.BadGzipFile,
-        lzma.LZMAError,
-        zlib.error,
         EOFError,
         NotImplementedError,
+        OverflowError,
+        UnicodeDecodeError,
     ) as error:
-        raise DataError(f"{path}: damaged or no archive of its kind ({error})") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: a zip archive with a password
+        raise DataError(f"{path}: damaged or no archive of its kind ({first_line(error)})") from error
+    except OSError as error:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error

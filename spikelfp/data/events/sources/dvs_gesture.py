@@ -22,6 +22,7 @@ from spikelfp.data.events.sources.place import dataset_folder
 from spikelfp.data.events.sources.walk import read_file, walk
 from spikelfp.data.events.transforms import Downsample
 from spikelfp.errors import DataError
+from spikelfp.untrusted import read_regular
 
 SENSOR = Sensor(128, 128, 2)
 PIPELINE = Pipeline(Binning(bins=20), (Downsample(factor=4),))
@@ -140,6 +141,6 @@ def _decode_npy(entry: Entry, sensor: Sensor) -> Events:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        return read_regular(path, 1 << 24).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error

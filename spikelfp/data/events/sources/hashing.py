@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spikelfp.data.events.sources.remember import facts_of_files
 from spikelfp.errors import DataError
+from spikelfp.untrusted import open_regular
 
 _DIGEST = 16  # bytes
 _CHUNK = 1 << 20
@@ -36,7 +37,7 @@ def hash_of(*parts: str | bytes | int) -> str:
 def _content_hash(path: str) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:

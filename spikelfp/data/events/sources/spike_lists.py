@@ -7,10 +7,8 @@ recordings beside it, such as ``extra/repetition``.
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Events, Sensor, check_events
-from spikelfp.data.events.readers.room import check_room
 from spikelfp.data.events.recordings import Recordings
 from spikelfp.data.events.sources.archive import members, read_member
 from spikelfp.data.events.sources.convert import spike_events
@@ -29,6 +26,7 @@ from spikelfp.data.events.sources.hashing import content_hashes, hash_of
 from spikelfp.data.events.sources.labels import check_labels
 from spikelfp.data.events.sources.once import Version, once, version_of
 from spikelfp.errors import DataError
+from spikelfp.untrusted import check_dataset, check_size, member, open_hdf5, open_regular, unpack_stream
 
 SUFFIXES = (".h5", ".hdf5", ".h5.gz", ".hdf5.gz", ".h5.zip", ".hdf5.zip")
 
@@ -52,11 +50,15 @@ class SpikeLists(Recordings):
         self.name, self.path = name, os.path.abspath(path)
         with _layout(self.path) as file:
             self._check(file)
-            keys = [str(_text(key)) for key in self._whole(file, "extra/keys")] if "extra/keys" in file else None
+            keys = (
+                [str(_text(key)) for key in self._whole(file, "extra/keys")]
+                if member(file, "extra/keys", self.path)
+                else None
+            )
             self.labels, self.class_names = check_labels(
                 self._whole(file, "labels"), len(file["spikes/times"]), keys, f"{self.path}, labels"
             )
-            self.sensor = Sensor(_largest_unit(file) + 1 if channels is None else channels)
+            self.sensor = Sensor(_largest_unit(file, self.path) + 1 if channels is None else channels)
 
     def read(self, index: int) -> Events:
         index = range(len(self))[index]
@@ -73,34 +75,51 @@ class SpikeLists(Recordings):
     def extra(self, key: str) -> Array | None:
         """``extra/<key>``, one value a recording; ``None`` where the file has none."""
         with _layout(self.path) as file:
-            values = self._whole(file, f"extra/{key}") if f"extra/{key}" in file else None
+            values = self._whole(file, f"extra/{key}") if member(file, f"extra/{key}", self.path) is not None else None
         return values if values is not None and np.shape(values) == self.labels.shape else None
 
     def _check(self, file: h5py.File) -> None:
-        missing = [key for key in ("spikes/times", "spikes/units", "labels") if key not in file]
+        parts = {key: member(file, key, self.path) for key in ("spikes/times", "spikes/units", "labels")}
+        missing = [key for key, part in parts.items() if not isinstance(part, h5py.Dataset)]
         if missing:
             raise DataError(
                 f"{self.path}: not in the layout of the Spiking Heidelberg Digits: it has no {' and no '.join(missing)}"
             )
-        counts = {key: len(file[key]) for key in ("spikes/times", "spikes/units", "labels")}
+        counts = {key: len(part) for key, part in parts.items()}
         if len(set(counts.values())) > 1:
             raise DataError(f"{self.path}: of different lengths: {counts}")
 
     def _whole(self, file: h5py.File, key: str) -> Any:
-        """All of a data set, which can claim more than its file holds."""
-        check_room(file[key].size * file[key].dtype.itemsize, os.path.getsize(self.path), f"{self.path}, {key}")
-        return file[key][()]
+        """Read all of a data set, which can claim more than its file holds."""
+        found = member(file, key, self.path)
+        check_dataset(found, _size(file), self.path)
+        return found[()]
 
 
 def _text(key: object) -> object:
     return key.decode("utf-8", "replace") if isinstance(key, bytes) else key
 
 
-def _largest_unit(file: h5py.File) -> int:
-    units = file["spikes/units"]
-    largest = 0
+def _size(file: h5py.File) -> int:
+    """Return the bytes of the file as it is read: a packed one is larger than on the disk."""
+    return int(file.id.get_filesize())
+
+
+def _lists(file: h5py.File, key: str, path: str) -> h5py.Dataset:
+    """Return a data set of lists, of which as many may be read together as are here: each is at most the file."""
+    found = member(file, key, path)
+    check_dataset(found, _size(file), path, lengths=False)
+    return found
+
+
+def _largest_unit(file: h5py.File, path: str) -> int:
+    units = _lists(file, "spikes/units", path)
+    largest = total = 0
     for first in range(0, len(units), _TOGETHER):
-        largest = max([largest, *(int(each.max()) for each in units[first : first + _TOGETHER] if len(each))])
+        part = units[first : first + _TOGETHER]
+        total += sum(each.nbytes for each in part)
+        check_size(total, _size(file), f"{path}, spikes/units")
+        largest = max([largest, *(int(each.max()) for each in part if len(each))])
     return largest
 
 
@@ -108,16 +127,9 @@ def _largest_unit(file: h5py.File) -> int:
 def _layout(path: str) -> Iterator[h5py.File]:
     """The file, open for as long as it is needed: open ones do not survive a fork, and keep others from writing them.
     What goes wrong in it is raised as one line."""
-    try:
-        content = _unpacked(version_of(path))
-        # reading needs no lock, which some network folders and read-only ones refuse
-        with h5py.File(path if content is None else io.BytesIO(content), "r", locking=False) as file:
-            yield file
-    except DataError:
-        raise
-    except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot be read as HDF5 in this layout ({reason})") from error
+    content = _unpacked(version_of(path))
+    with open_hdf5(path if content is None else io.BytesIO(content), path, whole=False) as file:
+        yield file
 
 
 @once(most=4)
@@ -125,7 +137,8 @@ def _block(version: Version, number: int) -> list[tuple[Array, Array]]:
     """Times and units of the recordings from ``number · 64`` on: single ones take h5py four times as long."""
     part = slice(number * _TOGETHER, (number + 1) * _TOGETHER)
     with _layout(version.path) as file:
-        return list(zip(file["spikes/times"][part], file["spikes/units"][part], strict=True))
+        times, units = (_lists(file, key, version.path) for key in ("spikes/times", "spikes/units"))
+        return list(zip(times[part], units[part], strict=True))
 
 
 @once(most=4)
@@ -138,9 +151,6 @@ def _unpacked(version: Version) -> bytes | None:
             raise DataError(f"{path}: expected one HDF5 file in it, found {len(inside)}")
         return read_member(path, inside[0])
     if path.lower().endswith(".gz"):
-        with gzip.open(path) as file:
-            content = file.read(_MOST + 1)
-        if len(content) > _MOST:
-            raise DataError(f"{path}: holds more than {_MOST >> 30} GiB, too much for memory: unpack it")
-        return content
+        with open_regular(path) as file:
+            return bytes(unpack_stream(file, os.path.getsize(path), path, _MOST))
     return None

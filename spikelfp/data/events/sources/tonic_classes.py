@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import DataError
 from spikelfp.registry import check_name
+from spikelfp.untrusted import check_dataset, member, open_hdf5
 
 Options = Mapping[str, Any]
 
@@ -106,10 +107,11 @@ def targets_of(dataset: Any) -> tuple[list[int], list[str] | None]:
 def _targets(dataset: Any) -> list[Any]:
     name = type(dataset).__name__
     if name in ("SHD", "SSC"):
-        import h5py
-
-        with h5py.File(os.path.join(dataset.location_on_system, dataset.data_filename), "r") as file:
-            return list(file["labels"][()])
+        path = os.path.join(dataset.location_on_system, dataset.data_filename)
+        with open_hdf5(path, whole=False) as file:
+            labels = member(file, "labels", path)
+            check_dataset(labels, os.path.getsize(path), path)
+            return list(labels[()])
     if name == "NTIDIGITS18":
         return [dataset.class_map[sample.split("-")[-1]] for sample in dataset._samples]
     if name == "SMNIST":

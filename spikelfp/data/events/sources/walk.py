@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spikelfp.errors import DataError
+from spikelfp.untrusted import read_regular
 
 
 class Found(NamedTuple):
@@ -48,11 +49,7 @@ def read_file(path: str) -> bytes:
     Raises:
         DataError: where it cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return read_regular(path)
 
 
 def _walk(
