@@ -27,17 +27,11 @@ ERRORS = ("full", "read-only", "forbidden", "SIGTERM")
 
 
 QUICK = {
-    "kills": ("train", "train --overwrite", "hw-export build, nir", "updates record"),
-    "random": ("plain", "events"),
-    "two": ("train, train", "build, build"),
-    "inputs": (
-        "checkpoint, resume, other values",
-        "config.yaml of a run",
-        "model.pt",
-        "NIR, from_nir",
-        "recording .npy 0",
-    ),
-    "attacks": ("run", "nir", "events.npy0"),
+    "kills": ("train", "hw-export build, nir"),
+    "random": ("plain",),
+    "two": ("train, train",),
+    "inputs": ("checkpoint, resume, other values", "config.yaml of a run", "recording .npy 0"),
+    "attacks": ("run", "events.npy0"),
 }
 """What ``--quick`` takes: commands, configurations, pairs, kinds of files, and folders that attacks start from."""
 
@@ -93,7 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--replay", metavar="KIND:SEED", help="open one damaged input again, and show what it says")
     given = parser.parse_args()
     usual = {"kills": None, "tries": 4, "inputs": 50_400, "soak": 20.0, "torchrun": 4}
-    quick = {"kills": 4, "tries": 1, "inputs": 200, "soak": 0.05, "torchrun": 0}
+    quick = {"kills": 8, "tries": 1, "inputs": 150, "soak": 0.05, "torchrun": 0}
     for name, value in (quick if given.quick else usual).items():
         if getattr(given, name) is None:
             setattr(given, name, value)
@@ -122,7 +116,7 @@ def _killed(where: Path, given: argparse.Namespace) -> Part:
     jobs = [fault for number, stage in stages.items() for fault in kills.faults(number, stage, ("kill",), most)]
     for number, stage in stages.items():
         for action in ERRORS:
-            jobs += kills.faults(number, stage, (action,), most or 12)
+            jobs += kills.faults(number, stage, (action,), 12 if most is None else max(1, most // 4))
     found = defaultdict(list)
     for each in spread(jobs, partial(kills.try_fault, stages, where / "work"), given.workers):
         found[each.name].append(each)
@@ -204,7 +198,7 @@ def _attacked(where: Path, given: argparse.Namespace) -> Part:
     part = Part("Attacks made by hand")
     wanted = [attack for attack in attacks.attacks() if given.match in attack.name]
     if given.quick:
-        wanted = [attack for attack in wanted if attack.base in QUICK["attacks"]][::6]
+        wanted = [attack for attack in wanted if attack.base in QUICK["attacks"]][::10]
     made = attacks.set_up(where, wanted)
     families = {attack.name: attack.family for attack in wanted}
     found = defaultdict(list)

@@ -187,12 +187,11 @@ def _names(paths: list[str]) -> str:
 
 def _new_one(after: dict[str, Any], stage: Stage) -> bool:
     """Whether what is there belongs to the command's new result, begun but not finished."""
-    return any(
-        found
-        and all(found.get(key) == stage.twin[name].get(key) for key in found if key.endswith((".yaml", "initial.pt")))
-        and "config.yaml" in found
-        for name, found in after.items()
-    )
+    for name, found in after.items():
+        begun = [key for key in found if key.endswith((".yaml", "initial.pt"))]
+        if "config.yaml" in begun and not any(difference(found[key], stage.twin[name].get(key)) for key in begun):
+            return True
+    return False
 
 
 def _ending(fault: Fault, ended: Ended) -> str:

@@ -23,7 +23,7 @@ def suite(tmp_path, *options):
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-m", "tests.faults", "--json", str(tmp_path / "found.json"), "--folder", str(tmp_path)]
     done = subprocess.run(
@@ -40,4 +40,4 @@ def suite(tmp_path, *options):
 def test_a_few_of_everything_and_nothing_is_lost(tmp_path):
     parts = suite(tmp_path, "--quick")
     assert len(parts) == 6
-    assert sum(row["tries"] for part in parts.values() for row in part["rows"]) > 250
+    assert sum(row["tries"] for part in parts.values() for row in part["rows"]) > 150
