@@ -103,24 +103,25 @@ def one_try(courses: list[Course], where: Path, job: tuple[int, str, int]) -> Fo
         after = chance.uniform(0.0, course.seconds)
         moments.append(f"{after:.2f} s")
 
-        begun = False
+        begun, last = False, folder / "run" / "checkpoints" / "last.pt"
+        stamp = last.stat().st_mtime_ns if last.exists() else 0
 
-        def hit(child: int, after: float = after) -> None:
+        def hit(child: int, after: float = after, last: Path = last, stamp: int = stamp) -> None:
             nonlocal begun
             time.sleep(after)
-            begun = (folder / "run" / "checkpoints" / "last.pt").exists()
+            begun = last.exists() and last.stat().st_mtime_ns != stamp
             os.kill(child, SIGNALS[action])  # not yet waited for, so the number is still its own
 
         ended = course.scenario.perform(folder, *options, meanwhile=hit)
         hits += 1
-        if problem := _ending(action, ended, begun):
+        if problem := _ending(action, ended, begun and not (folder / "run" / "summary.json").exists()):
             return tell(hits, problem)
         if ended.code == 0:
             break
         options = ("--resume",) if (folder / "run" / "config.yaml").exists() else ()
-    last = go_on(course.scenario, folder, options)
-    if last.code != 0:
-        return tell(hits, f"a dead end after {', '.join(moments)}: {last}")
+    done = go_on(course.scenario, folder, options)
+    if done.code != 0:
+        return tell(hits, f"a dead end after {', '.join(moments)}: {done}")
     if problem := difference(content(folder / "run"), course.twin):
         return tell(hits, f"{problem} (after {', '.join(moments)})")
     if rest := left_over(folder):
@@ -129,7 +130,7 @@ def one_try(courses: list[Course], where: Path, job: tuple[int, str, int]) -> Fo
 
 
 def _ending(action: str, ended: Ended, begun: bool) -> str:
-    """What is wrong with how a command ended; ``begun``: there was a checkpoint before the signal came."""
+    """What is wrong with how a command ended; ``begun``: it was training when the signal came."""
     if ended.hung:
         return f"hung: {ended}"
     if action == "kill":

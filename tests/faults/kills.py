@@ -24,6 +24,9 @@ from .writes import FORBIDDEN, FULL, READ_ONLY, Moment, Writes, kill, terminate
 
 ACTIONS = {"kill": kill, "full": FULL, "read-only": READ_ONLY, "forbidden": FORBIDDEN, "SIGTERM": terminate}
 
+REMOVING = ("unlink", "remove", "rmdir", "truncate", "ftruncate")
+"""Changes that a full disk allows."""
+
 MOST_TRIES = 5
 
 
@@ -121,6 +124,8 @@ def faults(number: int, stage: Stage, actions: tuple[str, ...], most: int | None
     found: list[Fault] = []
     for action in actions:
         for at, (kind, _) in enumerate(stage.changes, 1):
+            if action == "full" and kind in REMOVING:
+                continue
             found.append(Fault(number, action, at, "before"))
             if kind == "write" and action in ("kill", "full"):
                 found.append(Fault(number, action, at, "half"))
@@ -139,6 +144,8 @@ def try_fault(stages: dict[int, Stage], where: Path, fault: Fault) -> Found:
     shutil.rmtree(place, ignore_errors=True)
     work = copy(stage.start, place / "hit" / "work")
     writes = Writes(work, fault.at, fault.moment, ACTIONS[fault.action], fault.onwards)
+    if fault.action == "full":
+        writes.spared = REMOVING
     ended = scenario.perform(work, before=writes.install)
     kind, path = stage.changes[fault.at - 1]
     changed = f"{kind} {Path(path).name}"

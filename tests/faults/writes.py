@@ -57,6 +57,7 @@ class Writes:
         onwards: the action also happens at every change behind it, as on a disk that stays full.
         names: kind and path of each change.
         places: paths that something was written or moved to.
+        spared: kinds of changes at which nothing happens.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class Writes:
     onwards: bool = False
     names: list[tuple[str, str]] = field(default_factory=list)
     places: set[str] = field(default_factory=set)
+    spared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.prefix, self.process, self.open_files = str(self.root.resolve()), 0, dict[int, str]()
@@ -100,7 +102,7 @@ class Writes:
         self.names.append((kind, path))
         self.places.add(path)
         number = len(self.names)
-        due = self.at and (number == self.at or (self.onwards and number > self.at))
+        due = self.at and (number == self.at or (self.onwards and number > self.at)) and kind not in self.spared
         if due and self.moment == "before":
             self.action()
         elif due and self.moment == "half" and half is not None:
