@@ -99,6 +99,12 @@ def _wanted(given: argparse.Namespace, part: str, name: str) -> bool:
     return given.match in name and (not given.quick or name in QUICK[part])
 
 
+def _note(name: str, problem: str) -> None:
+    """Say a problem as soon as it is found: the table comes much later."""
+    if problem:
+        print(f"* {name}: {' '.join(problem.split())[:400]}", file=sys.stderr, flush=True)
+
+
 def _tell(part: Part) -> None:
     print(f"{part.title}: {part.tries:,} tries, {part.lost} lost, {part.seconds:.0f} s", flush=True)
     for problem in part.problems:
@@ -119,6 +125,7 @@ def _killed(where: Path, given: argparse.Namespace) -> Part:
             jobs += kills.faults(number, stage, (action,), 12 if most is None else max(1, most // 4))
     found = defaultdict(list)
     for each in spread(jobs, partial(kills.try_fault, stages, where / "work"), given.workers):
+        _note(f"{each.name}, {each.fault}", each.problem)
         found[each.name].append(each)
     for stage in stages.values():
         results = found[stage.scenario.name]
@@ -141,6 +148,7 @@ def _random(where: Path, given: argparse.Namespace) -> Part:
     jobs = [(number, action, seed) for number in range(len(courses)) for action in chances.SIGNALS for seed in seeds]
     found = defaultdict(list)
     for each in spread(jobs, partial(chances.one_try, courses, where / "work"), given.workers):
+        _note(f"{each.name}, {each.action}, {each.fault}", each.problem)
         found[each.name].append(each)
     if given.torchrun:
         results = [chances.torchrun(where / "torchrun", seed, 2) for seed in range(given.torchrun)]
@@ -162,6 +170,7 @@ def _together(where: Path, given: argparse.Namespace) -> Part:
     jobs = [(number, seed) for number in range(len(meetings)) for seed in seeds]
     found = defaultdict(list)
     for each in spread(jobs, partial(together.meet, meetings, where / "work"), max(1, given.workers // 2)):
+        _note(f"{each.name}, {each.fault}", each.problem)
         found[each.name].append(each)
     for name, results in found.items():
         bad = [each for each in results if each.problem]
@@ -178,6 +187,7 @@ def _damaged(where: Path, given: argparse.Namespace) -> Part:
     found = defaultdict(list)
     for some in spread(jobs, mutations.open_some, given.workers):
         for each in some:
+            _note(f"{each.kind}:{each.seed}", f"{each.verdict}: {each.text}" if each.wrong else "")
             found[each.kind].append(each)
     for place in places:
         results = found[place.kind.name]
@@ -203,6 +213,7 @@ def _attacked(where: Path, given: argparse.Namespace) -> Part:
     families = {attack.name: attack.family for attack in wanted}
     found = defaultdict(list)
     for each in spread(wanted, partial(attacks.attempt, made, where / "work"), given.workers):
+        _note(each.fault, each.problem)
         found[families[each.fault]].append(each)
     for family in dict.fromkeys(families.values()):
         bad = [each for each in found[family] if each.problem]
