@@ -59,7 +59,7 @@ def load_network(path: str | Path) -> nn.Sequential:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     except (UserError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable network ({error}): truncated, or of another program") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} has format {brief(found)}, expected {FORMAT}")
     field = Field(path, "", content)

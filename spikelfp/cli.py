@@ -189,7 +189,8 @@ def _show(summary: dict[str, Any], folder: Folder) -> None:
     if summary["spike_rates"]:
         rates = "  ".join(f"layer {name}: {rate:.3f}" for name, rate in summary["spike_rates"].items())
         table.add_row("spikes per neuron and step", rates)
-    table.add_row("seconds per epoch", f"{summary['seconds_per_epoch']:.1f}")
+    if summary["seconds_per_epoch"] is not None:
+        table.add_row("seconds per epoch", f"{summary['seconds_per_epoch']:.1f}")
     table.add_row("report", str(folder.report) if folder.report.exists() else "none")
     Terminal().print(table)
 

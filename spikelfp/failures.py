@@ -28,6 +28,8 @@ def failure(error: BaseException) -> str | None:
         if "unable to open shared memory" in words or "too many open files" in words:
             return f"out of shared memory or open files ({_shortened(text)}): use fewer --workers"
     if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, ConnectionError) and not isinstance(error, BrokenPipeError):
+            return f"another process has ended ({_shortened(text)}), often for want of memory: {_LESS}"
         if error.errno == errno.ENOMEM:
             return f"out of memory: {_LESS}"
         where = f" at {error.filename}" if error.filename else ""

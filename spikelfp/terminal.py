@@ -53,7 +53,7 @@ class Terminal(Console):
     def __init__(self, *, error: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=error, quiet=quiet, markup=False, emoji=False, highlight=False)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Make the text of a cell or a line; rich asks for it wherever it is handed a string."""
         return super().render_str(plain(text), **{**options, "markup": False})
 
@@ -72,9 +72,8 @@ def progress(*columns: ProgressColumn, shown: bool = True, stays: bool = False) 
         stays: leave it there in the end, and write it in the end where there is no terminal.
     """
     console = Terminal(error=True)
-    return Progress(
-        *columns, console=console, transient=not stays, disable=not (shown and (stays or console.is_terminal))
-    )
+    shown = shown and (stays or console.is_terminal)
+    return Progress(*columns, console=console, transient=not stays, disable=not shown)
 
 
 def forgive_encoding() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import h5py
 import nir
-import numpy as np
 
 from hw_export.nir.schema import Document, checked, newer
 from hw_export.nir.shapes import NEURONS, flattened_axes
@@ -16,13 +14,6 @@ from spikelfp.errors import DataError
 from spikelfp.untrusted import check_size, open_hdf5
 
 __all__ = ["Document", "build_graph", "copied", "read_document", "reason"]
-
-DEEPEST = 16
-"""Groups within groups; a graph within a graph takes two."""
-
-TEXTS, PIECE = 20_000, 1 << 20
-"""Texts of one array, which are read one by one, and bytes of the pieces (chunks) they are stored in: a piece that the
-library does not keep would be unpacked again for each."""
 
 
 def read_document(source: str | Path | nir.NIRGraph) -> Document:
@@ -117,7 +108,10 @@ def _build(name: str, node: Document, source: str) -> nir.NIRNode:
 
 
 class _Content:
-    """Reads groups and values; what they take is counted, and refused before it is made where it is too much."""
+    """Reads groups and values of a file that was checked as it was opened.
+
+    What they take is counted once more, as the numbers of eight bytes that they become here.
+    """
 
     def __init__(self, path: Path) -> None:
         self.source, self.packed, self.taken = str(path), path.stat().st_size, 0
@@ -126,8 +120,6 @@ class _Content:
     def group(self, group: h5py.Group, names: tuple[str, ...]) -> Document:
         """The values of a group by name."""
         where = f"{self.source}: {'.'.join(names)!r}"
-        if len(names) > DEEPEST:
-            raise DataError(f"{where} is nested more than {DEEPEST} groups deep")
         address = h5py.h5o.get_info(group.id).addr
         if address in self.seen:
             raise DataError(f"{where} is a group that stands in two places")
@@ -136,8 +128,6 @@ class _Content:
         for key in group:
             inner = (*names, str(key))
             where = f"{self.source}: {'.'.join(inner)!r}"
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise DataError(f"{where} is a link, which NIR files do not have")
             self._take(64, where)
             try:
                 item = group[key]
@@ -152,26 +142,14 @@ class _Content:
         """A number, text, or an array of them."""
         if not isinstance(item, h5py.Dataset):
             raise DataError(f"{where} is no group and no value")
-        if item.is_virtual or item.external:
-            raise DataError(f"{where} lies in another file, which NIR files do not refer to")
         dtype, shape = item.dtype, item.shape
         if shape is None:
             raise DataError(f"{where} is empty")
-        piece = math.prod(item.chunks or ()) * dtype.itemsize  # unpacked whole, however little of it is used
-        check_size(self.taken + piece, self.packed, where)
-        if dtype.kind in "biufcS":
-            self._take(max(8, dtype.itemsize) * item.size, where)
-            return item[()]
-        if h5py.check_string_dtype(dtype) is None:
+        text = h5py.check_string_dtype(dtype) is not None
+        if dtype.kind not in "biufcS" and not text:
             raise DataError(f"{where} holds values of type {dtype}, which NIR files do not have")
-        # texts of any length are read one by one: many may be the same long one, and no header tells
-        if item.size > TEXTS or piece > PIECE:
-            raise DataError(f"{where} holds {item.size} texts in pieces of {piece} bytes, more than is read here")
-        texts = np.empty(shape, object)
-        for index in np.ndindex(*shape):
-            texts[index] = item[index]
-            self._take(len(texts[index]), where)
-        return texts[()]
+        self._take(max(8, dtype.itemsize) * item.size, where)
+        return item[()]
 
     def _take(self, size: int, where: str) -> None:
         self.taken += int(size)

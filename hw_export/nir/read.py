@@ -44,15 +44,17 @@ def from_nir(
     * scheme: ``euler``, ``β = 1 − dt/τ``, the default, or ``exact``, ``β = exp(−dt/τ)``.
     * spikes: ``multiple`` lets a neuron fire as often in a step as θ can be subtracted, as sinabs and rockpool do
       (:class:`~spikelfp.nn.MultiSpikeLIF`, for inference).
-    * integrators: what ``v' = r I`` of an IF or I gains: ``r I`` a ``step``, or ``dt · r I``.
+    * integrators: what ``v' = r I`` of an IF or I gains: ``r I`` a ``step``, or ``dt · r I``. By default the one by
+      which that is ``I``: ``step`` for ``r = 1``, ``dt`` for ``r dt = 1``; any other ``r`` is asked about.
     * migrate: mend files of older versions first, as :func:`~hw_export.nir.migration.migrate` does.
 
     Read are chains of Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Threshold, IF, LIF, CubaLIF, I, LI
     and CubaLI, neurons that feed themselves through one layer of weights, and nested graphs. How the equations become
     steps is told in :mod:`hw_export.nir.neurons`. Layers carry the names of their nodes, dots replaced by ``_``.
 
-    Raises :class:`~spikelfp.errors.DataError` naming the node for a file that is broken or inconsistent, branches, or
-    has nodes or parameters that no layer here can stand for, and :class:`~spikelfp.errors.UserError` for arguments
+    Raises :class:`~spikelfp.errors.DataError` naming node and field for a file that is broken or inconsistent (every
+    field is checked first, :mod:`hw_export.nir.schema`), branches, or has nodes or parameters that no layer here can
+    stand for, and :class:`~spikelfp.errors.UserError` for arguments
     that contradict the file.
     """
     name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)

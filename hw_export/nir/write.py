@@ -47,7 +47,10 @@ def to_nir(
     * Every dense layer is an ``Affine``, with a bias of zeros where there is none; parameters have the full
       shape.
     * Average pooling is a ``SumPool2d``, which more importers know, and the neurons (and biases) behind it
-      are scaled by the number of summed pixels: the same spikes, without a rounded weight.
+      are scaled by the number of summed pixels: the same spikes, without a rounded weight. Without neurons behind it,
+      it is an ``AvgPool2d``.
+    * A constant current, an ``nn.Scale`` with a shift, is ``v_leak`` of the neurons behind it, or the threshold of a
+      ``Threshold``, which is a ``Heaviside``.
     * ``Synaptic`` neurons are ``CubaLIF``; those with feedback are followed by an ``Affine`` that leads back to them,
       one step later. A readout ``LI`` is a ``LI`` or ``I``, its membranes in our units.
     * NIR resets to ``v_reset`` at the step of the spike. ``subtract`` (delayed, snnTorch's) and ``immediate`` exist in
@@ -56,8 +59,10 @@ def to_nir(
       ``input_scale``, and by node ``scale`` and ``integer_threshold`` of a quantised network.
     * Nodes are named ``layer_<number>_<name>``, in alphabetical order as they run, between ``input`` and
       ``output``; a network that was read from such a file keeps its names and metadata, so it is written with the same
-      bytes. A ``Flatten`` at the start is left out: the graph takes the flat vector. ``Dropout`` is left
-      out, as in inference.
+      bytes. A ``Flatten`` at the start is left out: the graph takes the flat vector (not where the network was read
+      from a graph, whose input keeps its shape). ``Dropout`` is left out, as in inference.
+    * nir 1.0 gets the shapes of grouped convolutions, kernels that are not square and dense layers on several axes
+      wrong. They are written, and the metadata say how nir reads them (``read_with``).
 
     input_shape: of one sample, ``(channels, height, width)``; needed where the first layer does not tell it.
     write_if: write neurons without leak as ``IF`` (``v += r I`` a step), which importers disagree on.

@@ -89,6 +89,8 @@ class Speck(Chip):
         write_text(folder / FILE, json.dumps(self.prepare(network)) + "\n")
 
     def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
+        if not (folder / FILE).exists():
+            raise DataError(f"there is no {folder / FILE}")
         config = read_json(folder / FILE)
         tensors: dict[str, torch.Tensor] = {}
         core, pooling, layer = config["entry"], 1, {}

@@ -37,6 +37,8 @@ class Parameter:
 
     def __post_init__(self) -> None:
         low, high, scale = self.grid.low, self.grid.high, self.grid.scale
+        if not self.name.isprintable() and any("\ud800" <= char <= "\udfff" for char in self.name):
+            raise UserError(f"streams and images name parameters in UTF-8, and {self.name!r} is no text: rename it")
         if not -LIMIT <= low <= high <= LIMIT:
             raise UserError(f"{self.name}: a grid from {low} to {high} is not within ±2^24")
         if self.size > MOST_ELEMENTS:

@@ -13,8 +13,9 @@ from hw_export.updates.grids import grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
 from spikelfp.errors import UserError
 from spikelfp.registry import check_name
+from spikelfp.terminal import plain
 from spikelfp.training.optimizer import optimizers
-from spikelfp.training.run import load_run, make_evaluator, make_trainer
+from spikelfp.training.run import load_run, make_evaluator, make_trainer, own_random_numbers, seed_generators
 from spikelfp.training.temporal import TemporalTrainer
 
 ONLINE_LR = 0.01
@@ -26,6 +27,7 @@ SAMPLES = 100
 """Test samples that tell whether inputs are whole numbers, as many as an export has by default."""
 
 
+@own_random_numbers()
 def record_run(
     run: str | Path,
     out: str | Path,
@@ -78,6 +80,7 @@ def record_run(
         recompute=0,
         accumulate=1,
     )
+    seed_generators(config.seed)  # of a random encoding
     net = loaded.net
     examiner = make_evaluator(net, replace(config, batch_size=EVALUATION_BATCH))
     shown = shown_samples(config, splits.test, SAMPLES, input_scale)
@@ -87,7 +90,7 @@ def record_run(
         raise UserError(f"the receiver cannot take inputs of {input_scale} steps: {why}")
     grids = grids_like(net, made, headroom)
     about: dict[str, Plain] = {
-        "run": Path(run).resolve().name,
+        "run": plain(Path(run).resolve().name),
         "batch_size": batch_size,
         "lr": config.lr,
         "optimizer": config.optimizer,

@@ -108,7 +108,7 @@ def png(figure: Figure, *, sharpness: float = SHARPNESS, paper: str | None = Non
     background = {"transparent": True} if paper is None else {"facecolor": paper}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(out, format="png", dpi=PIXELS_PER_INCH * sharpness, metadata={"Software": None}, **background)  # type: ignore[arg-type]
+        figure.savefig(out, format="png", dpi=PIXELS_PER_INCH * sharpness, metadata={"Software": None}, **background)
     return out.getvalue()
 
 

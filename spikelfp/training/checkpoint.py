@@ -25,11 +25,13 @@ from spikelfp.nn import Neurons, Recomputed
 from spikelfp.nn.lif import LEAST_DECAY
 from spikelfp.plain import NotPlainError, brief, canonical, first_line, load_plain, printable
 from spikelfp.rules import Composite, Rule, lending
-from spikelfp.training.fits import check_schedule
+from spikelfp.training.fits import check_schedule, plain
 from spikelfp.training.schema import check_content
 
 FORMAT = 1
 """Version of the layout below."""
+
+_LONGEST = 300  # characters of a setting in an error
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:
@@ -63,7 +65,8 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a readable checkpoint ({error}); it may be truncated or of another program"
         ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "weights" not in content:
+    known = isinstance(content, dict) and type(content.get("format")) is int and content["format"] == FORMAT
+    if not known or "weights" not in content:
         found = brief(content.get("format") if isinstance(content, dict) else type(content).__name__)
         raise CheckpointError(f"{path} is no checkpoint of this version (format {found}, expected {FORMAT})")
     check_content(path, content)
@@ -216,7 +219,9 @@ def check_settings(
     for what, own in settings.items():
         there = content.get(what, own)  # the first version wrote fewer of them
         if isinstance(there, bool) != isinstance(own, bool) or there != own:
-            raise CheckpointError(f"{path} was written with {what} {printable(str(there))}, {who} {own}")
+            texts = (printable(str(each)) for each in (there, own))
+            before, now = (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…" for text in texts)
+            raise CheckpointError(f"{path} was written with {printable(what)} {before}, {who} {now}")
 
 
 def restore_schedule(path: str | Path, scheduler: Any, optimizer: Optimizer, content: dict[str, Any]) -> None:
@@ -232,7 +237,11 @@ def restore_schedule(path: str | Path, scheduler: Any, optimizer: Optimizer, con
         CheckpointError: for a schedule of another kind, or a state that does not fit.
     """
     check_schedule(path, content, scheduler)
-    scheduler.load_state_dict({name: value for name, value in content["schedule"].items() if name in vars(scheduler)})
+    own = plain(scheduler.state_dict())
+    try:
+        scheduler.load_state_dict({name: content["schedule"].get(name, value) for name, value in own.items()})
+    except Exception as error:  # of a schedule that somebody else made
+        raise CheckpointError(f"{path} holds the state of another schedule: {first_line(error)}") from None
     optimizer.load_state_dict(content["optimizer"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -18,28 +20,45 @@ def check_gradients(net: nn.Module, x: Tensor, step: int, world: World = ALONE) 
     named = [(name, p.grad) for name, p in net.named_parameters() if p.grad is not None]
     if not named or torch.isfinite(torch.stack(torch._foreach_norm([g for _, g in named]))).all():
         return
-    update = next(f"the update of {name}" for name, grad in named if not torch.isfinite(grad).all())
-    culprit = next((found for found in world.gather(first_layer(net, x)) if found), update)
+    update = next(name for name, grad in named if not torch.isfinite(grad).all())
+    cause = Cause(
+        f"the update of {update}",
+        "outputs and weights are finite, so it comes from the reward or loss, or from the way back: if it was so from "
+        "the first step on, look into them, else a smaller --lr, --clip 0.01 or --normalize-reward usually helps",
+    )
+    cause = next((found for found in world.gather(first_cause(net, x)) if found), cause)
     raise NonFiniteError(
-        f"step {step}: {culprit} is not finite; the weights are still those of the step before. "
-        "A smaller --lr, --clip 0.01 or --normalize-reward usually helps"
+        f"step {step}: {cause.what} is not finite; the weights are still those of the step before: {cause.advice}"
     )
 
 
+class Cause(NamedTuple):
+    """The first thing that is not finite, and what to do about it."""
+
+    what: str
+    advice: str
+
+
 @torch.no_grad()
-def first_layer(net: nn.Module, x: Tensor) -> str | None:
+def first_cause(net: nn.Module, x: Tensor) -> Cause | None:
     """The first of: the input, a parameter, a layer's output that is not finite when ``net`` runs on ``x``."""
     if not torch.isfinite(x.values() if x.is_sparse else x).all():
-        return "the input"
+        return Cause("the input", "look for NaN and infinity in the data (torch.isfinite)")
     for name, p in net.named_parameters():
         if not torch.isfinite(p).all():
-            return f"the parameter {name}"
-    found: list[str] = []
+            return Cause(
+                f"the parameter {name}",
+                "the network was started with it, or the optimiser's last step overflowed, against which a smaller "
+                "--lr or --max-weight helps",
+            )
+    found: list[Cause] = []
 
     def look(name: str, kind: str):
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and not torch.isfinite(output).all():
-                found.append(f"the output of layer {name} ({kind})")
+                advice = "its inputs and weights are finite, so their products overflow"
+                advice += ": scale the inputs to [0, 1], and keep weights small by a smaller --lr or --max-weight"
+                found.append(Cause(f"the output of layer {name} ({kind})", advice))
 
         return hook
 

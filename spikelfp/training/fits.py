@@ -36,8 +36,8 @@ _MOVING = frozenset(("last_epoch", "_step_count", "_last_lr", "best", "num_bad_e
                      "T_i", "_is_initial", "_get_lr_called_within_step"))  # fmt: skip
 """States of torch's schedules that change as they step."""
 
-_FORMER = ("verbose",)
-"""States that earlier versions of torch had."""
+_FORMER, _RECENT = ("verbose",), ("_is_initial", "_get_lr_called_within_step")
+"""States that only earlier versions of torch have, and that only later ones do."""
 
 
 def fitted_optimizer(
@@ -71,7 +71,7 @@ def fitted_optimizer(
         if group.value["params"] != own[number]["params"]:
             group.at("params").refuse(f"numbers of parameters from {own[number]['params'][0]} on")
         known = None if groups is None else groups[number]
-        fitted.append({**_fitted_group(group, own[number], known), "params": own[number]["params"]})
+        fitted.append(_fitted_group(group, own[number], known))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     numbers = [number for group in own for number in group["params"]]
     state = field.at("state")
@@ -132,13 +132,12 @@ def check_schedule(path: str | Path, content: dict[str, Any], scheduler: Any) ->
         CheckpointError: for a schedule of another kind, and naming the first value that does not fit.
     """
     kind = type(scheduler).__name__
-    if content["schedule_kind"] not in (None, kind):
-        raise CheckpointError(
-            f"{path} was written with schedule_kind {brief(content['schedule_kind'])}, this trainer has {kind}"
-        )
+    there = content.get("schedule_kind")
+    if there not in (None, kind):
+        raise CheckpointError(f"{path} was written with schedule_kind {brief(there)}, this trainer has {kind}")
     own = plain(scheduler.state_dict())
     field = Field(path, "schedule", content["schedule"])
-    field.mapping(("last_epoch",) if "last_epoch" in own else (), (*own, *_FORMER))
+    field.mapping([name for name in own if name in _MOVING and name not in _RECENT], (*own, *_FORMER))
     for name, each in field.items():
         if name in own:
             _check_alike(each, name, own[name], _is_known(scheduler))
@@ -166,9 +165,8 @@ def _fitted_group(field: Field, own: dict[str, Any], wanted: dict[str, Any] | No
     for name, each in found.items():
         if name in known and name not in HOW:
             _check_option(each, name, known[name])
-    values = {name: each.value for name, each in found.items()}
-    flags = {name: value for name, value in known.items() if isinstance(value, bool | None)}
-    return {**flags, **values, **{name: own[name] for name in HOW if name in own}}
+    values = {name: own[name] if name in HOW and name in own else value for name, value in field.value.items()}
+    return {**values, **{name: value for name, value in known.items() if name not in values}}
 
 
 def _check_option(field: Field, name: str, wanted: Any) -> None:

@@ -180,6 +180,11 @@ def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
         raise RunFolderError("--resume and --overwrite exclude each other")
     check_path(folder.path)
     settle(folder.path, RUN)
+    if resume and folder.last.parent.is_symlink():
+        raise RunFolderError(
+            f"{folder.last.parent} is a link to {os.readlink(folder.last.parent)}: nothing is written through links inside "
+            "a run folder; put the checkpoints back into it, or link the run folder as a whole"
+        )
     if not resume and not is_unused(folder):
         if not overwrite:
             raise RunFolderError(

@@ -7,8 +7,8 @@ import random
 import signal
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
+from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.events.cache.place import cache_dir
 from spikelfp.data.names import is_event_data
 from spikelfp.errors import (
@@ -62,7 +63,7 @@ from spikelfp.training.temporal import TemporalTrainer
 
 __all__ = [
     "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "load_run", "load_splits", "make_evaluator", "make_trainer",
-    "read_config", "read_metrics", "train",
+    "own_random_numbers", "read_config", "read_metrics", "seed_generators", "train",
 ]  # fmt: skip
 
 
@@ -117,11 +118,14 @@ def load_run(
     """Read the run folder at ``path`` with the weights of its ``last`` or ``best`` checkpoint.
 
     ``data_dir`` and ``cache_dir`` override the folders of data sets and of binned recordings that it was trained with.
+    A recorded cache folder that is none any more is left alone, and the usual one is taken.
     """
     folder = Folder(Path(path))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
-    config = replace(config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or config.cache_dir)
+    config = replace(
+        config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)
+    )
     spec = config.spec(shape, classes)
     with torch.random.fork_rng(devices=[]):
         net = config.build(shape, classes)
@@ -195,6 +199,9 @@ def train(
 ) -> dict[str, Any]:
     """Train as ``config`` says into the folder ``out``.
 
+    The generators of torch, numpy and Python are seeded with ``config.seed``: equal runs on one machine write the same
+    bytes, but for times, memory and paths. Behind the call they are in the state they had before.
+
     Under ``torchrun`` the workers train together (:func:`spikelfp.training.joined`): all of them call this and
     return, the leader writes and speaks.
 
@@ -219,7 +226,12 @@ def train(
         WorkerLost: when another worker has ended.
     """
     folder = Folder(Path(out))
-    with joined(config.device) as world, ExitStack() as held, stop_on_interrupt(patient=world.size > 1) as stopped:
+    with (
+        own_random_numbers(),
+        joined(config.device) as world,
+        ExitStack() as held,
+        stop_on_interrupt(patient=world.size > 1) as stopped,
+    ):
         run = _start(config, folder, world, resume, overwrite, progress, stopped, held)
         try:
             stopped.begin()
@@ -232,9 +244,7 @@ def train(
             failed = failure(error)
             if failed is None:
                 raise
-            if run.trainer.at_rest:  # between two steps, so that the state is one to go on from
-                with suppress(SaveError, MemoryError):
-                    run.save()
+            run.rescue()
             raise MachineError(f"{failed}; {run.way_on()}") from error
     if summary is None:
         text = f"stopped after {run.trainer.position.step} steps; go on with --out {out} --resume"
@@ -273,6 +283,13 @@ class _Run:
         self.trainer.save(self.folder.last)
         if self.place is not None:
             self.place.commit()
+
+    def rescue(self) -> None:
+        """Save after a failure, if training stands between two steps and it can be done."""
+        for _ in range(3):  # torch tells of a dead worker by an exception at any place, more than once
+            if self.trainer.at_rest:
+                with suppress(SaveError, MemoryError, RuntimeError):
+                    return self.save()
 
     def keep_best(self) -> None:
         """Make the state that was just saved the best one."""
@@ -329,9 +346,7 @@ def _start(
                 if other:
                     raise DataError(f"{other}: go on with those of before, or train a new run with another --out")
         _check_room(config, splits, world)
-        torch.manual_seed(config.seed)
-        random.seed(config.seed)  # these two decide nothing of ours, but checkpoints keep their states
-        np.random.seed(config.seed % 2**32)  # noqa: NPY002
+        seed_generators(config.seed)
         net = config.build(splits.shape, splits.classes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)  # the leader says it, in _fit
@@ -342,6 +357,7 @@ def _start(
         if go_on:
             trainer.load(folder.last)
             trainer.woken = _woken(folder)
+            _take_seconds(folder, trainer.history)
             planned = trainer.plan(splits.train, config.epochs or 1)
         if place is not None and not resume and not is_unused(folder):
             place.replace()
@@ -422,8 +438,9 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
     def after_epoch(row: dict[str, float]) -> None:
         watched = splits.validation or splits.test
         name = "validation_accuracy" if splits.validation else "test_accuracy"
-        row["seconds"] = clock.lap()
+        seconds = clock.lap()
         row[name] = trainer.evaluate(watched).accuracy
+        row["seconds"] = seconds
         clock.lap()
         run.save()
         if _is_best(trainer.history):
@@ -456,6 +473,34 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
     if leads:
         write_text(run.folder.summary, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+@contextmanager
+def own_random_numbers() -> Iterator[None]:
+    """Within the block random numbers are its own; behind it the generators are in the state they had before."""
+    before = checkpoint.random_states()
+    try:
+        yield
+    finally:
+        checkpoint.restore_random(before)
+
+
+def seed_generators(seed: int) -> None:
+    """Start the generators of torch, numpy and Python: a checkpoint holds the states of all of them."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))  # noqa: NPY002
+
+
+def _take_seconds(folder: Folder, history: list[dict[str, float]]) -> None:
+    """Add the seconds of each epoch, which ``metrics.csv`` alone holds, to the rows of a checkpoint."""
+    try:
+        known = {row["epoch"]: row["seconds"] for row in read_metrics(folder) if "seconds" in row}
+    except RunFolderError:  # it is written anew after the next epoch
+        return
+    for row in history:
+        if row["epoch"] in known:
+            row.setdefault("seconds", known[row["epoch"]])
 
 
 def _woken(folder: Folder) -> dict[str, float]:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from spikelfp.data import ArrayDataset, DataSplits, arrays, batches
 from spikelfp.data.loader import at_epoch
-from spikelfp.data.samples import labels_of, unaugmented
+from spikelfp.data.samples import fingerprint_of, labels_of, unaugmented
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.parallel import ALONE, World
@@ -43,6 +43,10 @@ class FromDataset:
         """Labels of the whole data set, where they are known without fetching it."""
         return labels_of(self.dataset)
 
+    def fingerprint(self) -> str:
+        """Tell which samples these are, in which order; empty if that is not known."""
+        return fingerprint_of(self.dataset)
+
     def __len__(self) -> int:
         """Batches of an epoch."""
         return -(-self.samples // self.batch_size)
@@ -72,6 +76,10 @@ class FromLoader:
     """Batches of a ``DataLoader`` as it hands them out, in its own size and order."""
 
     labels: Tensor | None = None
+
+    def fingerprint(self) -> str:
+        """Not known: a loader may draw them anew."""
+        return ""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
@@ -213,7 +221,27 @@ def checked_inputs(x: Any, count: int | None) -> Any:
         first = isinstance(x, Tensor) and x.dim() > 1 and x.shape[1] == count
         hint = ": time first? hand them over as data.Sequences(x), or samples first" if first else ""
         raise DataError(f"{samples} samples but {count} labels in a batch: each sample needs exactly one{hint}")
+    _check_finite(x)
     return x
+
+
+def _check_finite(x: Tensor | Sequences) -> None:
+    """Refuse NaN and infinity, which spikes would hide: a membrane that is NaN does not fire. CUDA is not waited for.
+
+    Raises:
+        DataError: naming the first sample of the batch, and the place in it.
+    """
+    values = x.values if isinstance(x, Sequences) else x
+    inside = values._values() if values.is_sparse else values
+    # the sum of large numbers may overflow, but that of numbers with a NaN or infinity is always one
+    if inside.is_cuda or bool(torch.isfinite(inside.sum())) or bool(torch.isfinite(inside).all()):
+        return
+    wrong = (~torch.isfinite(inside)).nonzero()[0]
+    place = (values._indices()[:, int(wrong[0])] if values.is_sparse else wrong).tolist()
+    sample = place.pop(1 if isinstance(x, Sequences) else 0)
+    what = float(inside[tuple(wrong.tolist())])
+    where = f" at step {place[0]}, place {place[1:]}" if isinstance(x, Sequences) else f" at place {place}"
+    raise DataError(f"sample {sample} of a batch holds {what}{where}: inputs are finite numbers")
 
 
 def _integers(labels: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from spikelfp.rewards.mask import masked
 
+MEASURED = ("seconds",)
+"""Entries of a row of metrics that are no outcome of training: equal runs differ in them, and checkpoints lack them."""
+
 
 @dataclass
 class Position:

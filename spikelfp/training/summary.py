@@ -44,7 +44,7 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "wake": trainer.woken if config.wake else None,
         "spike_rates": spike_rates(trainer, splits, config.seed),
         "update_density": history[-1].get("update_density"),
-        "seconds_per_epoch": sum(row["seconds"] for row in history) / len(history),
+        "seconds_per_epoch": _mean([row["seconds"] for row in history if "seconds" in row]),
         "peak_memory_mb": peak_memory_mb(trainer.device),
         "parameters": sum(p.numel() for p in net.parameters()),
         "device": str(trainer.device),
@@ -54,6 +54,10 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
     if splits.validation:
         summary["validation_accuracy"] = history[-1]["validation_accuracy"]
     return summary
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict[str, float]:

@@ -23,6 +23,7 @@ from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Method
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer, Neurons
+from spikelfp.nn.norm import biases_in_front
 from spikelfp.plain import first_line
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
@@ -51,7 +52,7 @@ from spikelfp.training.planned import Planned, check_epochs, check_patience, ran
 from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, check_length, chosen_schedule, plateau_metric
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
-from spikelfp.training.state import Position, Seen, Tally
+from spikelfp.training.state import MEASURED, Position, Seen, Tally
 from spikelfp.training.update import add_up, density, fill_gradients
 from spikelfp.training.wake import wake
 
@@ -156,6 +157,8 @@ class Trainer:
         self.stopped_early = False
         self._at_rest = False
         self._fitted = False
+        self._source_now: Source | None = None
+        self._samples = ""  # fingerprint of those that a checkpoint was trained on
         self._restored: dict[str, Any] | None = None
         self._replica: torch.nn.Module | None = None
         # a method of the class: attention has a layer of that name
@@ -169,6 +172,7 @@ class Trainer:
         self._capped: list[Tensor] = (
             [p for p in net.parameters() if id(p) not in decays] if max_weight is not None else []
         )
+        self._without_effect = biases_in_front(net)
         kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
         self._dtype = next(iter(kinds)) if len(kinds) == 1 else None
         check_trainer(self)
@@ -243,6 +247,13 @@ class Trainer:
         watched = None if validation is None else self._source(validation, "validation")
         check_patience(patience, watched is not None or after_epoch is not None)
         self.plan(source, epochs)
+        if self._samples and source.fingerprint() not in ("", self._samples):
+            raise CheckpointError(
+                "the samples are not those that the loaded checkpoint was trained on (their contents, form, labels or "
+                "order differ): go on with those, or load its weights alone: training.checkpoint.load_weights(path, "
+                "net)"
+            )
+        self._source_now, self._samples = source, ""
         if self.position.epoch >= epochs and self._fitted:
             warnings.warn(
                 f"nothing is trained: {self.position.epoch} epochs are done, and epochs={epochs} counts those, so "
@@ -317,6 +328,9 @@ class Trainer:
             of=of, parts=parts, world=self.world, mask=batch.mask, chunk=self.chunk,
         )  # fmt: skip
         check_gradients(self.net, batch.sequence, self.position.step, self.world)
+        for bias in self._without_effect:
+            if bias.grad is not None:
+                bias.grad.zero_()
         if self.position.batch % DENSITY_EVERY == 0:
             seen.density = density(self.net)
         if self.clip:
@@ -414,8 +428,9 @@ class Trainer:
                 **vars(self.planned),
                 "position": vars(self.position),
                 "tally": vars(self.tally),
-                "history": self.history,
+                "history": [{name: row[name] for name in row if name not in MEASURED} for row in self.history],
                 "random": checkpoint.random_states(),
+                "samples": self._source_now.fingerprint() if self._source_now is not None else self._samples,
                 "events": {name: choice.events for name, choice in choices(self.net).items()},
             },
         )
@@ -442,6 +457,7 @@ class Trainer:
         self._restored |= {"optimizer": state, "path": path}
         self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
         self.history, self.planned = content["history"], Planned.of(content)
+        self._source_now, self._samples = None, str(content.get("samples", ""))  # the first version did not write it
         checkpoint.restore_random(content["random"])
         for name, choice in choices(self.net).items():
             choice.events = content.get("events", {}).get(name, choice.events)  # the first version did not write them

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from spikelfp.errors import DataError, UserError
-from spikelfp.untrusted.opened import open_regular
+from spikelfp.untrusted.opened import open_regular, read_regular
 from spikelfp.untrusted.size import ALWAYS, check_size, first_line, most
 
 DEEPEST = 32
@@ -31,6 +31,7 @@ _DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
 _SIZED_BY_CONTENT = {4: "szip", 5: "nbit", 6: "scaleoffset"}  # these take as much memory as their content claims
 _DEFLATE_RATIO = 1032  # zlib manual, "Maximum Expansion Factor"
 _MOST_CHUNKS = 1 << 16
+_HEAP = b"GCOL\x01\0\0\0"  # opens a global heap, version 1
 
 
 @contextmanager
@@ -56,13 +57,14 @@ def open_hdf5(source: str | Path | io.BytesIO, where: str | None = None, *, whol
         # reading needs no lock, which some network folders and read-only ones refuse
         with h5py.File(source, "r", locking=False) as file:
             if whole:
+                _check_heaps(source, file, name)
                 check_datasets(file, size, name)
             yield file
     except UserError:
         raise
     except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
         raise DataError(
-            f"{name}: expected HDF5 of this layout, found it mislabelled, truncated or damaged ({first_line(error)})"
+            f"{name}: expected HDF5, found it mislabelled, truncated or damaged ({first_line(error)})"
         ) from error
 
 
@@ -157,6 +159,24 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False,
     if not kind.hasobject or not lengths:
         return declared
     return declared + _variable_lengths(dataset, kind, elements, size, name)
+
+
+def _check_heaps(source: str | Path | io.BytesIO, file: Any, where: str) -> None:
+    """Refuse damaged heaps of texts: HDF5 goes from object to object by their sizes, at a size of 0 for ever."""
+    if file.id.get_create_plist().get_sizes()[1] != 8:
+        raise DataError(f"{where}: has lengths of other than 8 bytes, which are not read")
+    content = read_regular(source) if isinstance(source, str | Path) else source.getvalue()
+    at = -1
+    while (at := content.find(_HEAP, at + 1)) >= 0 and at + 16 <= len(content):
+        end = at + int.from_bytes(content[at + 8 : at + 16], "little")
+        place = at + 16
+        while place + 16 <= min(end, len(content)):
+            index = int.from_bytes(content[place : place + 2], "little")
+            taken = int.from_bytes(content[place + 8 : place + 16], "little")
+            taken = taken if index == 0 else 16 + (taken + 7) // 8 * 8
+            if not 16 <= taken <= end - place:
+                raise DataError(f"{where}: the texts in it are damaged (an object of {taken} bytes at byte {place})")
+            place += taken
 
 
 def _check_link(group: Any, name: bytes, where: str) -> None:

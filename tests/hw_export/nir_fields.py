@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from functools import cache
 
@@ -36,19 +37,26 @@ NODES = {
 
 NO_LAYER = ("Conv1d", "Delay")
 
-ODD = {
+STORED = {
+    "group": {},
     "text": "fast",
     "bytes that are no text": np.bytes_(b"\xff\xfe"),
+    "compound": np.zeros(2, [("a", "f4"), ("b", "i4")]),
+    "nothing": h5py.Empty("f8"),
+}
+"""What a file may hold in the place of numbers; the error names node and field."""
+
+ODD = {
+    "text": "fast",
     "bool": np.array([True, False]),
     "complex": np.array([1 + 1j]),
-    "compound": np.zeros(2, [("a", "f4"), ("b", "i4")]),
     "NaN": np.float64("nan"),
     "infinite": np.array([np.inf, 1.0]),
     "empty": np.zeros(0),
     "empty of whole numbers": np.zeros((0, 2), np.int64),
-    "nothing": h5py.Empty("f8"),
     "five axes": np.ones((1, 1, 1, 1, 1), np.int64),
     "texts": np.array([b"a", b"b"]),
+    "objects": np.array([None, 1.0]),
 }
 """Values that no field of numbers may hold; the error names node and field."""
 
@@ -77,12 +85,24 @@ def write(path, kind, edit=None):
             edit(file["node"])
 
 
+def changed(kind, name=None, field=None, value=None):
+    """The graph in memory, with ``value`` in the place of a field."""
+    node, shape, behind = NODES[kind]
+    nodes = {"in": nir.Input(np.array(shape)), "n": copy.copy(node), "out": nir.Output(np.array(behind))}
+    if name in ("in", "out"):
+        setattr(
+            nodes[name], *(("input_type", {"input": value}) if name == "in" else ("output_type", {"output": value}))
+        )
+    elif name is not None:
+        setattr(nodes[name], field, {"input": value} if field == "input_type" else value)
+    return nir.NIRGraph(nodes, [("in", "n"), ("n", "out")], type_check=False)
+
+
 @cache
 def whole(kind):
-    node, shape, behind = NODES[kind]
-    nodes = {"in": nir.Input(np.array(shape)), "n": node, "out": nir.Output(np.array(behind))}
+    """The file, as bytes."""
     made = io.BytesIO()
-    nir.write(made, nir.NIRGraph(nodes, [("in", "n"), ("n", "out")], type_check=False), compression=None)
+    nir.write(made, changed(kind), compression=None)
     return made.getvalue()
 
 

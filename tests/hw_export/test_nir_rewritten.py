@@ -9,7 +9,9 @@ import torch
 from nir_graphs import chain, graph
 
 from hw_export import from_nir, to_nir
+from hw_export.nir import read_chain
 from hw_export.nir.shapes import output_shape
+from hw_export.simulators.dense import stages
 from spikelfp.errors import UserError
 
 
@@ -142,13 +144,13 @@ def rewritten(seed, folder, dialect="default"):
 
 @pytest.mark.parametrize("dialect", ["default", "std"])
 def test_random_graphs_come_back_as_they_were_read(tmp_path, dialect):
-    read = [rewritten(seed, tmp_path, dialect) for seed in range(120)]
-    assert sum(read) > 90
+    read = [rewritten(seed, tmp_path, dialect) for seed in range(40)]
+    assert sum(read) > 30
 
 
 def test_nir_itself_reads_what_it_types_rightly_and_is_told_of_the_rest(tmp_path):
     told = 0
-    for seed in range(60):
+    for seed in range(40):
         random = Random(seed)
         try:
             net = from_nir(random.graph(3))
@@ -163,4 +165,65 @@ def test_nir_itself_reads_what_it_types_rightly_and_is_told_of_the_rest(tmp_path
             assert kept.metadata["read_with"] == "nir.read(path, type_check=False)"
             with pytest.raises(ValueError, match="type mismatch"):
                 nir.read(tmp_path / "a.nir")
-    assert 3 < told < 40
+    assert 3 < told < 30
+
+
+def full(*shape, value=0.0):
+    return np.full(shape, value)
+
+
+def leaky(*shape, v_leak=0.0):
+    return nir.LIF(*(full(*shape, value=v) for v in (1e-3, 1.0, v_leak, 0.1, 0.0)))
+
+
+def weights(*shape):
+    return np.random.default_rng(3).normal(size=shape)
+
+
+BORDERED = nir.AvgPool2d(np.array([3, 3]), np.array([2, 2]), np.array([1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "out", "nodes", "written"),
+    [
+        ((5,), (4,), [nir.Linear(weights(4, 5)), nir.Threshold(full(4, value=0.2))], "Affine Threshold"),
+        ((5,), (5,), [nir.Threshold(np.linspace(0.1, 0.9, 5))], "Threshold"),
+        ((4, 3, 4), (2, 3, 4), [nir.Conv2d((3, 4), weights(2, 2, 1, 3), 1, (0, 1), 1, 2, weights(2))], "Conv2d"),
+        ((2, 6, 6), (4, 6, 6), [nir.Conv2d((6, 6), weights(4, 2, 2, 3), 1, "same", 1, 1, weights(4))], "Conv2d"),
+        ((2, 5, 5), (2, 3, 3), [BORDERED], "AvgPool2d"),
+        ((2, 5, 5), (2, 3, 3), [BORDERED, leaky(2, 3, 3)], "SumPool2d LIF"),
+        ((3, 5), (3, 4), [nir.Affine(weights(4, 5), weights(4)), leaky(3, 4)], "Affine LIF"),
+        ((1, 5), (1, 4), [nir.Affine(weights(4, 5), weights(4)), leaky(1, 4)], "Affine LIF"),
+        ((5,), (5,), [leaky(5, v_leak=0.05)], "LIF"),
+        ((2, 3, 4), (24,), [nir.Flatten({"input": np.array([2, 3, 4])}, 0, -1), leaky(24)], "Flatten LIF"),
+        ((5,), (5,), [nir.LI(full(5, value=1e-3), full(5, value=2.0), full(5, value=3.0))], "Scale LI"),
+        ((5,), (5,), [], ""),
+    ],
+)  # fmt: skip
+def test_kinds_of_nodes_that_are_written_as_they_were_read(tmp_path, shape, out, nodes, written):
+    net = from_nir(graph(shape, out, *chain(*nodes)))
+    made = to_nir(net, tmp_path / "a.nir")
+    kinds = [type(node).__name__ for node in made.nodes.values()]
+    assert " ".join(kinds[1:-1]) == written
+    x = (torch.rand(20, 2, *shape, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+    assert net(x).any()
+    assert torch.equal(from_nir(tmp_path / "a.nir")(x), net(x))
+
+
+def test_readers_of_matrices_are_given_every_linear_node(tmp_path):
+    """Grouped, flat, unevenly padded convolutions, borders in averages, scales: one matrix, the layers' own."""
+    nodes = [
+        nir.Conv2d((4, 5), weights(4, 1, 2, 2), 1, "same", 1, 2, weights(4)),
+        nir.AvgPool2d(*(np.array([n, m]) for n, m in ((3, 2), (2, 1), (1, 1)))), nir.Scale(weights(4, 2, 6)),
+        nir.Conv2d((2, 6), weights(3, 4, 1, 3), 1, 0, 1, 1, weights(3)), leaky(3, 2, 4),
+    ]  # fmt: skip
+    net = from_nir(graph((2, 4, 5), (3, 2, 4), *chain(*nodes)))
+    to_nir(net, tmp_path / "a.nir")
+    (stage,) = stages(read_chain(tmp_path / "a.nir"))
+    x = torch.rand(1, 6, 2, 4, 5)
+    with torch.no_grad():
+        current = net[:-1](x)[0].flatten(1).double().numpy()
+    gain = float(stage.threshold[0]) / net[-1].threshold  # averages are written as sums
+    assert gain == pytest.approx(6)
+    given = x[0].flatten(1).double().numpy()
+    np.testing.assert_allclose(given @ stage.weight.T + stage.bias, gain * current, atol=1e-4)

@@ -69,6 +69,6 @@ def misread(
             frame(axes, theme)
         else:
             draw_image(axes, image, theme)
-        text = f"{short(class_names[label])} → {short(class_names[predicted])}"
+        text = f"{short(class_names[label], 9)} → {short(class_names[predicted], 9)}"
         axes.set_title(text, fontsize=MEDIUM, color=theme.ink, pad=5)
     return figure

@@ -49,7 +49,7 @@ def _heading(recording: Recording, theme: Theme) -> Figure:
 
 def _words(panel: Panel, width: float, theme: Theme) -> Figure:
     """The title of a figure over its caption."""
-    lines = textwrap.wrap(panel.caption, int(width / 5.4))
+    lines = textwrap.wrap(panel.caption, int(width / 5.9))
     height = 30.0 + 15 * len(lines)
     figure = new_figure(width, height)
     figure.text(0, 1 - 4 / height, panel.title, va="top", fontsize=MEDIUM + 1.5, weight="bold", color=theme.ink)

@@ -178,7 +178,7 @@ def test_files_that_are_no_spike_lists(tmp_path):
     with pytest.raises(DataError, match=rf"^there is no {path}$"):
         load_recordings(f"hdf5:{path}")
     path.write_bytes(b"nonsense" * 100)
-    with pytest.raises(DataError, match=rf"^{path}: expected HDF5 of this layout, found it"):
+    with pytest.raises(DataError, match=rf"^{path}: expected HDF5, found it"):
         load_recordings(f"hdf5:{path}")
     with h5py.File(path, "w") as file:
         file["labels"] = [1, 2]

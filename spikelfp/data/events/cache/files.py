@@ -156,8 +156,8 @@ def _read(folder: Path) -> Store:
     arrays = {name: _checked(folder, name, meta.at("arrays").at(name)) for name in needed}
     sensor, skipped = _sensor(meta.at("sensor")), tuple(_skipped(each) for each in meta.at("skipped").sequence())
     counts = arrays["counts"] if levels > 1 else ones(len(arrays["places"]))
-    index = {name: arrays[name] for name in ("offsets", "steps", "labels", "kept")}
-    store = Store(sensor, levels, arrays["places"], counts, **index, skipped=skipped, folder=folder)
+    places, offsets, steps, labels, kept = (arrays[name] for name in ("places", "offsets", "steps", "labels", "kept"))
+    store = Store(sensor, levels, places, counts, offsets, steps, labels, kept, skipped, folder)
     wrong = _wrong(store, *_steps(meta), len(meta.at("class_names").sequence()))
     if wrong:
         raise DamagedError(f"{folder}: {wrong}")
