@@ -182,8 +182,8 @@ def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
     settle(folder.path, RUN)
     if resume and folder.last.parent.is_symlink():
         raise RunFolderError(
-            f"{folder.last.parent} is a link to {os.readlink(folder.last.parent)}: nothing is written through links inside "
-            "a run folder; put the checkpoints back into it, or link the run folder as a whole"
+            f"{folder.last.parent} is a link to {os.readlink(folder.last.parent)}: nothing is written through links "
+            "inside a run folder; put the checkpoints back into it, or link the run folder as a whole"
         )
     if not resume and not is_unused(folder):
         if not overwrite:
