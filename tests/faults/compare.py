@@ -23,6 +23,9 @@ TIMES = {
 }
 """Names of values that differ between two runs of the same; a checkpoint's checksum is over its seconds too."""
 
+PLACES = {"data_dir", "cache_dir"}
+"""Options that are absolute paths, of a folder that each copy has elsewhere."""
+
 OWN = {"used", "filling", ".lock", "known-files.sqlite3"}
 """Files by which processes keep each other out, and what is remembered of files by their times."""
 
@@ -100,6 +103,11 @@ def _values(path: Path) -> Any:
         return _timeless(json.loads(path.read_text()))
     if path.suffix == ".html":
         return "a page"  # it tells seconds
+    if path.name == "config.yaml":
+        values = yaml.safe_load(path.read_text())
+        return (
+            {key: value for key, value in values.items() if key not in PLACES} if isinstance(values, dict) else values
+        )
     if path.name == "manifest.yaml":
         return _timeless(yaml.safe_load(path.read_text()))
     return hashlib.sha256(path.read_bytes()).hexdigest()
