@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint format bench clean
+.PHONY: help setup demo test test-all lint format bench faults clean
 
 help:
 	@echo "make demo      train a spiking network on digits with LFP, export it, check it in simulators (minutes)"
 	@echo "make test      the test suite"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make bench     benchmarks, side by side with the peers that are installed (BENCH=--quick: a smoke run)"
+	@echo "make faults    kills, full disks, damaged and hostile files: an hour on two cores (FAULTS=--quick: two minutes)"
 	@echo "make lint      ruff and mypy;  make format  rewrites the layout of the code"
 
 setup: $(READY)
@@ -47,6 +48,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis runs exports

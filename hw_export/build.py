@@ -261,9 +261,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files of the export that are not as they were written."""
+    """Files of the export that are not as they were written; a name that leads out of the folder is none of its."""
     files = {name: Path(folder) / name for name in manifest["sha256"]}
-    return [name for name, path in files.items() if not path.is_file() or sha256(path) != manifest["sha256"][name]]
+    return [
+        name
+        for name, path in files.items()
+        if path.name != name or not path.is_file() or sha256(path) != manifest["sha256"][name]
+    ]
 
 
 def sha256(path: Path) -> str:

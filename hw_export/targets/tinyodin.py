@@ -22,8 +22,12 @@ from hw_export.targets.files.outline import check_codes, code_of, rebuild
 from hw_export.targets.files.tinyodin_events import INPUTS, Core, facts_of, text_of
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
+from spikelfp.untrusted import read_regular
 
 FILE, CLEAR_FILE, EVENTS_FILE = "tinyodin.spi", "clear.spi", "samples.events"
+SPI_SIZE = 1 << 24
+"""Bytes that ``tinyodin.spi`` may have (16 MiB): all memories of the chip take less than one."""
+
 START = chip.register_write(chip.GATE_ACTIVITY, 0)
 OPEN = "while the core is idle: stop the network and open the memories"
 
@@ -204,9 +208,9 @@ def memories(writes: Sequence[chip.Write]) -> tuple[np.ndarray, np.ndarray]:
 
 def _writes(path: Path) -> list[chip.Write]:
     try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}") from None
+        lines = read_regular(path, SPI_SIZE).decode("ascii").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text: byte {error.start} is {error.object[error.start]:#04x}") from None
     writes = []
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()

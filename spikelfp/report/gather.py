@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.names import without_folder
 from spikelfp.errors import CheckpointError, RunFolderError, UserError
 from spikelfp.report.facts import Facts, Weights
@@ -28,7 +29,9 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     """Read the run and look at what its network does; see :func:`spikelfp.report.write_report` for errors."""
     folder = Folder(Path(run))
     config, shape, classes = read_config(folder)
-    config = replace(config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or config.cache_dir)
+    config = replace(
+        config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)
+    )
     metrics = read_metrics(folder)
     summary, verified = _read_json(folder.summary, dict), _read_json(_newest_verification(folder), list)
     with torch.random.fork_rng(devices=[]):

@@ -18,9 +18,13 @@ from spikelfp.folders import Kind, check_path, content_of, settle
 from spikelfp.training.config import RunConfig
 from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 from spikelfp.training.schema import check_found
+from spikelfp.untrusted import read_regular
 
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
+
+METRICS_SIZE = 1 << 26
+"""Bytes that ``metrics.csv`` may have (64 MiB): a hundred thousand epochs have fewer."""
 
 FOUND = ("shape", "classes", "class_names", "samples", "woken")
 """Entries of ``config.yaml`` beside the options: of the data, and of layers that were woken."""
@@ -138,8 +142,10 @@ def read_metrics(folder: Folder) -> list[dict[str, float]]:
     if not folder.metrics.is_file():
         raise RunFolderError(f"{folder.path} has no metrics.csv yet: no epoch is finished")
     try:
-        with open(folder.metrics, newline="") as file:
-            rows = [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+        lines = io.StringIO(read_regular(folder.metrics, METRICS_SIZE).decode(), newline="")
+        rows = [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(lines)]
+    except DataError as error:
+        raise RunFolderError(str(error)) from None
     except (ValueError, TypeError, csv.Error) as error:
         raise RunFolderError(f"{folder.metrics} is damaged: {error}") from None
     if not rows:
@@ -176,6 +182,11 @@ def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
         raise RunFolderError("--resume and --overwrite exclude each other")
     check_path(folder.path)
     settle(folder.path, RUN)
+    if resume and folder.last.parent.is_symlink():
+        raise RunFolderError(
+            f"{folder.last.parent} is a link to {os.readlink(folder.last.parent)}: nothing is written through links "
+            "inside a run folder; put the checkpoints back into it, or link the run folder as a whole"
+        )
     if not resume and not is_unused(folder):
         if not overwrite:
             raise RunFolderError(

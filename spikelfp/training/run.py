@@ -19,6 +19,7 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
+from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.events.cache.place import cache_dir
 from spikelfp.data.names import is_event_data
 from spikelfp.errors import (
@@ -117,11 +118,14 @@ def load_run(
     """Read the run folder at ``path`` with the weights of its ``last`` or ``best`` checkpoint.
 
     ``data_dir`` and ``cache_dir`` override the folders of data sets and of binned recordings that it was trained with.
+    A recorded cache folder that is none any more is left alone, and the usual one is taken.
     """
     folder = Folder(Path(path))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
-    config = replace(config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or config.cache_dir)
+    config = replace(
+        config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)
+    )
     spec = config.spec(shape, classes)
     with torch.random.fork_rng(devices=[]):
         net = config.build(shape, classes)

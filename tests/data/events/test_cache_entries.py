@@ -71,9 +71,15 @@ def test_clearing_all_leaves_what_is_not_of_the_cache(tmp_path):
     fill(tmp_path)
     (tmp_path / "known-files.sqlite3").touch()
     (tmp_path / "somebody's").mkdir()
-    (tmp_path / ".left.part").mkdir()
+    (tmp_path / f".toy-train-{'0' * 32}.part").mkdir()
+    (tmp_path / f".{'1' * 32}.part").mkdir()
+    (tmp_path / ".another-program.part").mkdir()
+    (tmp_path / f".toy-{'2' * 32}.part").symlink_to("somebody's")
+    (tmp_path / f"toy-{'3' * 32}").symlink_to("somebody's")
     assert len(clear_caches(cache_dir=tmp_path).removed) == 4
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["known-files.sqlite3", "somebody's"]
+    left = {".another-program.part", f".toy-{'2' * 32}.part", "known-files.sqlite3", "somebody's", f"toy-{'3' * 32}"}
+    assert {each.name for each in tmp_path.iterdir()} == left
+    assert not any((tmp_path / "somebody's").iterdir())
     assert clear_caches(cache_dir=tmp_path) == (0, (), ())
 
 

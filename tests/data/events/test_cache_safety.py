@@ -144,13 +144,14 @@ def test_without_locks_everybody_makes_their_own(tmp_path, monkeypatch):
 
 
 def test_a_part_in_use_stays_and_one_of_the_dead_goes(tmp_path):
-    for name in (".a.part", ".b.part", ".c.part", "kept"):
+    a, b, c = (f".{letter}-{'0' * 32}.part" for letter in "abc")
+    for name in (a, b, c, "kept"):
         (tmp_path / name).mkdir()
-    with open(tmp_path / ".a.part" / FILLING, "wb") as held:
+    with open(tmp_path / a / FILLING, "wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        (tmp_path / ".b.part" / FILLING).touch()
+        (tmp_path / b / FILLING).touch()
         remove_stale(tmp_path)
-    assert names(tmp_path) == [".a.part", "kept"]
+    assert names(tmp_path) == [a, "kept"]
 
 
 def damage_truncated(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,9 @@ from spikelfp.data.events.cache.lock import FILLING, PART, USED, Locked, is_at, 
 from spikelfp.data.events.cache.place import cache_dir as place_of
 from spikelfp.data.events.cache.place import writing
 from spikelfp.registry import unknown_name
+
+# of an entry that is being filled (``.<name>-<key>.part``), of a file system without locks, and of one being removed
+_PART_NAME = re.compile(rf"\.(?:.+-[0-9a-f]{{32}}(?:\.[0-9a-f]{{32}})?|[0-9a-f]{{32}}){re.escape(PART)}")
 
 _LEAST_KEY = 6  # characters of a key that select an entry
 
@@ -63,9 +67,17 @@ def list_caches(cache_dir: str | Path | None = None) -> list[Entry]:
     found = []
     for each in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            if each.is_dir() and (words := split_name(each.name)) is not None:
+            if each.is_dir() and not each.is_symlink() and (words := split_name(each.name)) is not None:
                 found.append(_entry(each, *words))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def recorded_cache(folder: str | None) -> str | None:
+    """The cache folder that a run's record names, if it holds entries; else ``None``, the usual one.
+
+    The record may be a stranger's: it makes no folders elsewhere, and none becomes a cache by it.
+    """
+    return folder if folder is not None and Path(folder).is_dir() and list_caches(folder) else None
 
 
 def clear_caches(selection: Iterable[str] | None = None, cache_dir: str | Path | None = None) -> Cleared:
@@ -119,8 +131,12 @@ def remove(folder: Path) -> bool:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what processes that ended while they filled or removed an entry have left in ``folder``."""
-    for part in folder.glob(f".*{PART}") if folder.is_dir() else ():
+    """Remove what processes that ended while they filled or removed an entry have left in ``folder``.
+
+    A folder of another name, or a link, is none of theirs.
+    """
+    parts = [each for each in folder.glob(f".*{PART}") if _PART_NAME.fullmatch(each.name) and not each.is_symlink()]
+    for part in parts:
         with contextlib.suppress(OSError), _alone(part / FILLING) as mine:  # gone meanwhile, or another user's
             if mine:
                 shutil.rmtree(part, ignore_errors=True)
