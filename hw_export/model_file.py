@@ -11,9 +11,10 @@ import torch
 
 from spikelfp import nn
 from spikelfp.errors import CheckpointError, UserError
-from spikelfp.fields import Field
 from spikelfp.files import write_tensors
-from spikelfp.plain import NotPlainError, brief, canonical, first_line, load_plain
+from spikelfp.printable import first_line
+from spikelfp.untrusted.content import NotPlainError, brief, canonical, load_plain
+from spikelfp.untrusted.fields import Field
 
 FORMAT = 1
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from spikelfp import nn
 from spikelfp.errors import DataError, ShapeError, UserError
-from spikelfp.fields import MOST, Field
 from spikelfp.files import write_whole
-from spikelfp.plain import first_line
+from spikelfp.printable import first_line
 from spikelfp.untrusted import load_arrays
+from spikelfp.untrusted.fields import MOST, Field
 
 _LONGEST = 1 << 20  # steps that inputs without a mask may be shown for
 

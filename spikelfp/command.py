@@ -20,8 +20,9 @@ from typer.core import TyperCommand
 from spikelfp import starting
 from spikelfp.errors import DataWarning, LearningWarning, MachineError, NonFiniteError, UserError
 from spikelfp.failures import failure
+from spikelfp.printable import one_line
 from spikelfp.suggest import nearest
-from spikelfp.terminal import forgive_encoding, one_line, say
+from spikelfp.terminal import forgive_encoding, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2
 SIGNALLED = 128

@@ -9,32 +9,13 @@ words of a bar (:func:`words`). Pages and figures use :func:`plain` too.
 from __future__ import annotations
 
 import sys
-import unicodedata
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
-_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-"""Categories of Unicode that are not seen: controls, marks of direction, halves of pairs, what is not assigned."""
-_JOINERS = "\u200c\u200d"
-"""Parts of words in Persian and Indian scripts, and of emoji."""
-
-
-def plain(text: object) -> str:
-    r"""Write ``text`` in characters that can be seen, in one line: others as in Python, such as ``\x1b`` or ``\n``."""
-    text = str(text)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        _escaped(char) if unicodedata.category(char) in _HIDDEN and char not in _JOINERS else char for char in text
-    )
-
-
-def one_line(text: object) -> str:
-    """Write ``text``, whose lines are joined by spaces, as :func:`plain` does: for messages of libraries."""
-    return plain(" ".join(str(text).split()))
+from spikelfp.printable import plain
 
 
 def say(*lines: object, error: bool = False) -> None:
@@ -81,7 +62,3 @@ def forgive_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")

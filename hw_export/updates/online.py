@@ -12,8 +12,8 @@ from hw_export.updates.content import Plain
 from hw_export.updates.grids import grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
 from spikelfp.errors import UserError
+from spikelfp.printable import plain
 from spikelfp.registry import check_name
-from spikelfp.terminal import plain
 from spikelfp.training.optimizer import optimizers
 from spikelfp.training.run import load_run, make_evaluator, make_trainer, own_random_numbers, seed_generators
 from spikelfp.training.temporal import TemporalTrainer

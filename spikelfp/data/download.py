@@ -26,7 +26,8 @@ from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 from spikelfp.data.folder import VARIABLE
 from spikelfp.errors import DataError, SaveError
 from spikelfp.files import write_whole
-from spikelfp.terminal import plain, progress, words
+from spikelfp.printable import plain
+from spikelfp.terminal import progress, words
 
 _CHUNK = 1 << 16
 _TIMEOUT = 30.0

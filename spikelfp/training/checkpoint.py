@@ -19,14 +19,15 @@ from torch.optim import Optimizer
 
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
-from spikelfp.fields import is_finite
 from spikelfp.files import write_tensors
 from spikelfp.nn import Neurons, Recomputed
 from spikelfp.nn.lif import LEAST_DECAY
-from spikelfp.plain import NotPlainError, brief, canonical, first_line, load_plain, printable
+from spikelfp.printable import first_line, plain
 from spikelfp.rules import Composite, Rule, lending
-from spikelfp.training.fits import check_schedule, plain
+from spikelfp.training.fits import check_schedule, without_functions
 from spikelfp.training.schema import check_content, check_place
+from spikelfp.untrusted.content import NotPlainError, brief, canonical, load_plain
+from spikelfp.untrusted.fields import is_finite
 
 FORMAT = 1
 """Version of the layout below."""
@@ -119,7 +120,7 @@ def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any
                   for each in (theirs, mine)]  # fmt: skip
         if (name in weights) != (name in own) or shapes[0] != shapes[1]:
             raise CheckpointError(
-                f"{path} is from another model: {printable(name)} is {shapes[0]} in the checkpoint, {shapes[1]} in the "
+                f"{path} is from another model: {plain(name)} is {shapes[0]} in the checkpoint, {shapes[1]} in the "
                 "network"
             )
         if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
@@ -196,9 +197,9 @@ def _check_layers(path: str | Path, what: str, there: dict[str, str] | None, own
     for name in () if there is None else dict.fromkeys([*there, *own]):
         before, now = (each.get(name, "missing") for each in (there or {}, own))
         if before != now:
-            layer = f"layer {printable(name)}" if name else "the network"
+            layer = f"layer {plain(name)}" if name else "the network"
             raise CheckpointError(
-                f"{path} is from another network: {what}{layer} is {printable(before)} in the checkpoint, {now} here"
+                f"{path} is from another network: {what}{layer} is {plain(before)} in the checkpoint, {now} here"
             )
 
 
@@ -224,9 +225,9 @@ def check_settings(
     for what, own in settings.items():
         there = content.get(what, own)  # the first version wrote fewer of them
         if isinstance(there, bool) != isinstance(own, bool) or there != own:
-            texts = (printable(str(each)) for each in (there, own))
+            texts = (plain(str(each)) for each in (there, own))
             before, now = (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…" for text in texts)
-            raise CheckpointError(f"{path} was written with {printable(what)} {before}, {who} {now}")
+            raise CheckpointError(f"{path} was written with {plain(what)} {before}, {who} {now}")
 
 
 def restore_schedule(path: str | Path, scheduler: Any, optimizer: Optimizer, content: dict[str, Any]) -> None:
@@ -242,7 +243,7 @@ def restore_schedule(path: str | Path, scheduler: Any, optimizer: Optimizer, con
         CheckpointError: for a schedule of another kind, or a state that does not fit.
     """
     check_schedule(path, content, scheduler)
-    own = plain(scheduler.state_dict())
+    own = without_functions(scheduler.state_dict())
     try:
         scheduler.load_state_dict({name: content["schedule"].get(name, value) for name, value in own.items()})
     except Exception as error:  # of a schedule that somebody else made

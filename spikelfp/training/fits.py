@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from spikelfp.errors import CheckpointError
-from spikelfp.fields import MOST, Field
-from spikelfp.plain import brief
 from spikelfp.training.optimizer import Momentum
 from spikelfp.training.planned import Planned
 from spikelfp.training.schedule import Schedule
 from spikelfp.training.standin import HOW, schedule_of, states_of
+from spikelfp.untrusted.content import brief
+from spikelfp.untrusted.fields import MOST, Field
 
 _POSITIVE = frozenset(
     (
@@ -135,7 +135,7 @@ def check_schedule(path: str | Path, content: dict[str, Any], scheduler: Any) ->
     there = content.get("schedule_kind")
     if there not in (None, kind):
         raise CheckpointError(f"{path} was written with schedule_kind {brief(there)}, this trainer has {kind}")
-    own = plain(scheduler.state_dict())
+    own = without_functions(scheduler.state_dict())
     field = Field(path, "schedule", content["schedule"])
     field.mapping([name for name in own if name in _MOVING and name not in _RECENT], (*own, *_FORMER))
     for name, each in field.items():
@@ -143,7 +143,7 @@ def check_schedule(path: str | Path, content: dict[str, Any], scheduler: Any) ->
             _check_alike(each, name, own[name], _is_known(scheduler))
 
 
-def plain(state: dict[str, Any]) -> dict[str, Any]:
+def without_functions(state: dict[str, Any]) -> dict[str, Any]:
     """Leave out of a schedule's state the functions it may hold: they are made anew with it."""
     keep = (bool, int, float, str, list, dict, tuple, type(None), Tensor)
     return {key: value for key, value in state.items() if isinstance(value, keep)}

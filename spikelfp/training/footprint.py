@@ -13,7 +13,7 @@ from spikelfp import nn
 from spikelfp.available import available, gigabytes
 from spikelfp.errors import UserError
 from spikelfp.models import ModelSpec, build
-from spikelfp.untrusted import first_line
+from spikelfp.printable import first_line
 
 STATES = {"adam": 2, "sgd": 1, "momentum": 1}
 """Numbers that an optimiser keeps for each weight."""

@@ -22,7 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikelfp.data.seeding import generator
 from spikelfp.errors import NonFiniteError, UserError
-from spikelfp.terminal import one_line, say
+from spikelfp.printable import one_line
+from spikelfp.terminal import say
 from spikelfp.training.device import choose_device
 from spikelfp.training.signals import ended_by_sigterm
 

@@ -7,7 +7,8 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from spikelfp.terminal import plain, progress, words
+from spikelfp.printable import plain
+from spikelfp.terminal import progress, words
 from spikelfp.training.state import Position, Seen, Tally
 
 REFRESH_EVERY = 20

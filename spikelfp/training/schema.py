@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import RunFolderError
-from spikelfp.fields import MOST, Field
-from spikelfp.plain import brief
 from spikelfp.training.state import Position
+from spikelfp.untrusted.content import brief
+from spikelfp.untrusted.fields import MOST, Field
 
 _WORD = 2**32
 _TWISTER = 624  # words of a Mersenne twister
@@ -42,7 +42,7 @@ def check_content(path: str | Path, content: dict[str, Any]) -> None:
 
     Args:
         path: of the checkpoint, named in errors.
-        content: canonical (:func:`spikelfp.plain.canonical`); a checkpoint of weights alone lacks the rest.
+        content: canonical (:func:`spikelfp.untrusted.content.canonical`); a checkpoint of weights alone lacks the rest.
 
     Raises:
         CheckpointError: naming the first value that is none.

@@ -24,7 +24,7 @@ from spikelfp.methods import Method
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer, Neurons
 from spikelfp.nn.norm import biases_in_front
-from spikelfp.plain import first_line
+from spikelfp.printable import first_line
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
@@ -37,7 +37,7 @@ from spikelfp.training.defaults import check_choices, check_numbers, check_optio
 from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.finite import check_gradients
-from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, plain
+from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
 from spikelfp.training.optimizer import (
     MakeOptimizer,
     describe,
@@ -477,7 +477,10 @@ class Trainer:
             return {name: self._restored[name] for name in ("schedule", "schedule_kind")}
         if self.scheduler is None:
             return {"schedule": None, "schedule_kind": None}
-        return {"schedule": plain(self.scheduler.state_dict()), "schedule_kind": type(self.scheduler).__name__}
+        return {
+            "schedule": without_functions(self.scheduler.state_dict()),
+            "schedule_kind": type(self.scheduler).__name__,
+        }
 
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it must share."""

@@ -11,7 +11,7 @@ from spikelfp.untrusted.arrays import array_header, array_in, load_arrays
 from spikelfp.untrusted.hdf5 import check_attributes, check_dataset, check_datasets, member, open_hdf5
 from spikelfp.untrusted.opened import open_regular, read_regular
 from spikelfp.untrusted.packed import unpack_stream
-from spikelfp.untrusted.size import ALWAYS, RATIO, check_size, first_line, most
+from spikelfp.untrusted.size import ALWAYS, RATIO, check_size, most
 from spikelfp.untrusted.tensors import load_tensors
 from spikelfp.untrusted.text import read_json, read_yaml
 
@@ -25,7 +25,6 @@ __all__ = [
     "check_datasets",
     "check_size",
     "check_zip",
-    "first_line",
     "load_arrays",
     "load_tensors",
     "member",

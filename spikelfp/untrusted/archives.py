@@ -6,7 +6,8 @@ import zipfile
 import zlib
 
 from spikelfp.errors import DataError
-from spikelfp.untrusted.size import check_size, first_line
+from spikelfp.printable import first_line
+from spikelfp.untrusted.size import check_size
 
 MOST_ENTRIES = 1 << 20
 """Entries of an archive, each of which takes about 1 kB in memory."""

@@ -15,8 +15,9 @@ import h5py
 import numpy as np
 
 from spikelfp.errors import DataError, UserError
+from spikelfp.printable import first_line
 from spikelfp.untrusted.opened import open_regular, read_regular
-from spikelfp.untrusted.size import ALWAYS, check_size, first_line, most
+from spikelfp.untrusted.size import ALWAYS, check_size, most
 
 DEEPEST = 32
 """Groups within each other."""

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from spikelfp.errors import DataError
-from spikelfp.untrusted.size import first_line, most
+from spikelfp.printable import first_line
+from spikelfp.untrusted.size import most
 
 DECODER = 1 << 27
 """Bytes that the decoder of xz may take for itself: `xz -9` needs 65 MiB, a file can ask for 4 GiB."""

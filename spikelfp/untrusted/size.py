@@ -32,9 +32,3 @@ def check_size(unpacked: int, packed: int, where: str) -> None:
         raise DataError(
             f"{where}: claims {claimed} bytes of content in a file of {packed}: damaged, or made to fill the memory"
         )
-
-
-def first_line(error: BaseException, longest: int = 200) -> str:
-    """Return what an error of a library says in one line, or its kind where it says nothing."""
-    text = " ".join(str(error).split())[:longest]
-    return "".join(each if each.isprintable() else "?" for each in text) or type(error).__name__

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import torch
 
 from spikelfp.errors import DataError
+from spikelfp.printable import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.opened import open_regular
-from spikelfp.untrusted.size import check_size, first_line
+from spikelfp.untrusted.size import check_size
 
 LONGEST_PICKLE = 1 << 22
 """Bytes of what stands around the tensors; checkpoints have some thousands."""

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from spikelfp.errors import DataError
+from spikelfp.printable import first_line
 from spikelfp.untrusted.opened import read_regular
-from spikelfp.untrusted.size import first_line
 
 LONGEST = 1 << 20
 """Bytes of a YAML file; configurations and manifests have some thousands."""

@@ -11,10 +11,10 @@ from torch.optim.lr_scheduler import LinearLR, MultiStepLR, ReduceLROnPlateau, S
 from spikelfp import data, nn
 from spikelfp.errors import CheckpointError, RunFolderError, UserError
 from spikelfp.kernels.events.choice import choices
-from spikelfp.plain import canonical
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer, checkpoint
 from spikelfp.training.schema import check_found
+from spikelfp.untrusted.content import canonical
 
 TRAIN = data.load("digits").train.subset(torch.arange(64))
 

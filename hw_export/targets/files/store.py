@@ -13,7 +13,7 @@ import yaml
 
 from spikelfp.errors import DataError
 from spikelfp.files import write_text, write_whole
-from spikelfp.plain import first_line, printable
+from spikelfp.printable import first_line, plain
 from spikelfp.untrusted import load_arrays, read_yaml
 
 
@@ -42,7 +42,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} holds no readable arrays: {first_line(error)}") from None
     for name, array in arrays.items():
         if array.dtype.kind not in "biu" or not array.dtype.isnative:
-            raise DataError(f"{path} is damaged: {printable(name)} is of {array.dtype}, expected whole numbers")
+            raise DataError(f"{path} is damaged: {plain(name)} is of {array.dtype}, expected whole numbers")
     return arrays
 
 

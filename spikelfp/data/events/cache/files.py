@@ -18,10 +18,10 @@ from spikelfp.data.events.cache.lock import USED, Reading
 from spikelfp.data.events.cache.store import Array, Store, ones
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import DataError, UserError
-from spikelfp.fields import Field
 from spikelfp.files import write_text
-from spikelfp.plain import printable
+from spikelfp.printable import plain
 from spikelfp.untrusted import read_json
+from spikelfp.untrusted.fields import Field
 
 META = "meta.json"
 _BLOCK = 1 << 16
@@ -77,7 +77,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         content = read_json(folder / META)
     except DataError as error:
-        raise DamagedError(printable(str(error))) from error
+        raise DamagedError(plain(str(error))) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DamagedError(f"{folder / META} is not of format {FORMAT}")
     return content

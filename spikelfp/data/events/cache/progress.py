@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from spikelfp.terminal import plain, progress, words
+from spikelfp.printable import plain
+from spikelfp.terminal import progress, words
 
 
 @contextmanager

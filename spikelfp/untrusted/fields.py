@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import CheckpointError, UserError
-from spikelfp.plain import brief, printable
+from spikelfp.printable import plain
+from spikelfp.untrusted.content import brief
 
 MOST = 2**53
 """Largest number of anything that is counted."""
@@ -40,7 +41,7 @@ class Field:
         return Field(self.source, inside, self.value[key], self.error)
 
     def _named(self, key: Any) -> str:
-        name = printable(str(key))[:120]
+        name = plain(str(key))[:120]
         return f"{self.name}.{name}" if self.name else name
 
     def flag(self) -> bool:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.untrusted import load_tensors, most
+from spikelfp.printable import first_line, plain
+from spikelfp.untrusted.size import most
+from spikelfp.untrusted.tensors import load_tensors
 
 DEEPEST = 24
 """Containers within each other, at most."""
@@ -99,18 +101,7 @@ def brief(value: Any) -> str:
         text = f"a number of {value.bit_length()} bits"
     else:
         text = repr(value)
-    return printable(text if len(text) <= 120 else f"{text[:117]}…")
-
-
-def first_line(error: BaseException) -> str:
-    """Write the first line of an error's text, or its class where it has none."""
-    lines = str(error).splitlines()
-    return printable(lines[0]) if lines else type(error).__name__
-
-
-def printable(text: str) -> str:
-    """Write ``text`` on one line, with an escape for each character that is not shown."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return plain(text if len(text) <= 120 else f"{text[:117]}…")
 
 
 class _Builder:
@@ -153,7 +144,7 @@ class _Builder:
             if not isinstance(key, str | int | float | type(None)):
                 raise NotPlainError(f"{where or 'the content'} has the key {brief(key)}")
             name = key if isinstance(key, str) else brief(key)
-            inside = f"{where}.{printable(name)[:120]}" if where else printable(name)[:120]
+            inside = f"{where}.{plain(name)[:120]}" if where else plain(name)[:120]
             known[self.built(key, where, depth)] = self.built(each, inside, depth + 1)
         if isinstance(value, Counter):
             return Counter(known)
