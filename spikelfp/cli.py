@@ -29,13 +29,14 @@ from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
 from spikelfp.data.names import without_folder
 from spikelfp.errors import MachineError, NonFiniteError, UserError
+from spikelfp.folders import settle
 from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
 from spikelfp.terminal import Terminal, say
 from spikelfp.training.config import RunConfig
 from spikelfp.training.early import EarlyReadout, early_readout
-from spikelfp.training.folder import Folder, read_config, read_options
+from spikelfp.training.folder import RUN, Folder, read_config, read_options
 from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 from spikelfp.training.parallel import WorkerLost, World
 from spikelfp.training.places import settled
@@ -75,9 +76,11 @@ def train_command(
     """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
     world = World.of_environment()
     values, recorded = (read_options(config), is_record(read_mapping(config))) if config else ({}, False)
-    if resume and out and not config and Folder(Path(out)).config.is_file():
-        # An option that is not given again is the one the run was started with.
-        values, recorded = asdict(read_config(Folder(Path(out)))[0]), True
+    if resume and out and not config:
+        settle(Path(out), RUN)  # where a kill has left two runs, the one that goes on is known only then
+        if Folder(Path(out)).config.is_file():
+            # An option that is not given again is the one the run was started with.
+            values, recorded = asdict(read_config(Folder(Path(out)))[0]), True
     given = options.keys() if recorded else values.keys() | options.keys()
     values |= options
     chosen = settled(from_mapping(values, config or "the command line", given=given, recorded=recorded))

@@ -11,10 +11,11 @@ import torch
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.names import without_folder
 from spikelfp.errors import CheckpointError, RunFolderError, UserError
+from spikelfp.folders import settle
 from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
 from spikelfp.training import checkpoint
-from spikelfp.training.folder import Folder, check_data, other_samples, read_config, read_metrics, samples_of
+from spikelfp.training.folder import RUN, Folder, check_data, other_samples, read_config, read_metrics, samples_of
 from spikelfp.training.run import load_splits
 from spikelfp.untrusted import read_json
 
@@ -28,6 +29,7 @@ def _newest_verification(folder: Folder) -> Path:
 def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Facts:
     """Read the run and look at what its network does; see :func:`spikelfp.report.write_report` for errors."""
     folder = Folder(Path(run))
+    settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = replace(
         config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)

@@ -24,7 +24,7 @@ from .writes import FORBIDDEN, FULL, READ_ONLY, Moment, Writes, kill, terminate
 
 ACTIONS = {"kill": kill, "full": FULL, "read-only": READ_ONLY, "forbidden": FORBIDDEN, "SIGTERM": terminate}
 
-REMOVING = ("unlink", "remove", "rmdir", "truncate", "ftruncate")
+ALLOWED = ("unlink", "remove", "rmdir", "truncate", "ftruncate", "rename", "replace")
 """Changes that a full disk allows."""
 
 MOST_TRIES = 5
@@ -124,7 +124,7 @@ def faults(number: int, stage: Stage, actions: tuple[str, ...], most: int | None
     found: list[Fault] = []
     for action in actions:
         for at, (kind, _) in enumerate(stage.changes, 1):
-            if action == "full" and kind in REMOVING:
+            if action == "full" and kind in ALLOWED:
                 continue
             found.append(Fault(number, action, at, "before"))
             if kind == "write" and action in ("kill", "full"):
@@ -145,7 +145,7 @@ def try_fault(stages: dict[int, Stage], where: Path, fault: Fault) -> Found:
     work = copy(stage.start, place / "hit" / "work")
     writes = Writes(work, fault.at, fault.moment, ACTIONS[fault.action], fault.onwards)
     if fault.action == "full":
-        writes.spared = REMOVING
+        writes.spared = ALLOWED
     ended = scenario.perform(work, before=writes.install)
     kind, path = stage.changes[fault.at - 1]
     changed = f"{kind} {Path(path).name}"

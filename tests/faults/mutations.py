@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from .inputs import CHIP_FILES, Kind, bases, kinds
-from .process import call, environment, most_memory, warm
+from .process import call, computed, environment, most_memory, warm
 from .scenarios import CHIPS, copy
 
 MOST_MEMORY = 2 << 30
@@ -146,15 +146,20 @@ def _in_child(place: Place, seeds: Sequence[int]) -> tuple[list[Opened], tuple[s
     os.close(write)
     done: list[Opened] = []
     with os.fdopen(read, "rb") as stream:
-        hung = False
+        hung, used = False, 0.0
         while len(done) < len(seeds):
             ready, _, _ = select.select([stream], [], [], 6 * MOST_SECONDS)
+            now = computed(child)
+            if not ready and 0.05 < now - used < 3 * MOST_SECONDS:
+                used = now  # the machine is busy with others
+                continue
             if not ready:
                 hung = True
                 os.killpg(child, signal.SIGKILL)
                 break
             try:
                 done.append(pickle.load(stream))
+                used = now
             except (EOFError, pickle.UnpicklingError):
                 break
     status = os.waitpid(child, 0)[1]
