@@ -110,7 +110,11 @@ def test_every_command_shows_names_as_they_are_written(hostile, tmp_path, comman
     assert code == 2
     assert r"[/x]\x1b[2J" in err
 
-    run = tmp_path / "\x1b[31m[run]$y<i>\udcfe\n"
+    # new folders are named without controls; those of others may have any name
+    code, _, err = command("spikelfp", "train", "--data", source, "--out", tmp_path / "\x1b[31m[run]\n")
+    assert code == 2
+    assert "control characters" in err
+    run = tmp_path / "\x9b31m[run]$y<i>\udcfe\u202e"
     code, out, err = command(
         "spikelfp", "train", "--data", source, "--model", "lif-mlp", "--hidden", 12, "--epochs", 1, "--batch-size", 8,
         "--out", run, "--no-report", "--json",
@@ -131,7 +135,7 @@ def test_every_command_shows_names_as_they_are_written(hostile, tmp_path, comman
     assert code == 2
     assert plain(run) in " ".join(err.split()) or plain(" ".join(str(run).split())) in err
 
-    export = run / "\x1b[4m[/g]$".replace("/", "")
+    export = run / "\x9b4m[g]$<i>"
     code, out, err = command("hw-export", "build", run, "--target", "generic", "--out", export)
     assert code == 0, err
     assert out.endswith(f"export: {plain(export)}\n")
