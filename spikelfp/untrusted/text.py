@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,49 +28,60 @@ MOST_VALUES = 200_000
 LARGEST = 1 << 64
 """Whole numbers are smaller: longer ones take quadratic time to be written and read."""
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a pair, written out: a byte of a file name that is no text. PyYAML's own parser takes it, libyaml does not."""
+
+SHORT = 1 << 16
+"""Bytes of a file that the slow parser is used for."""
+
 _TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 
 
-class _Plain(_Base):
-    """A loader of plain values: no dates (they stay text), no merged mappings, no key twice."""
+def _loader(parser: Any) -> Any:
+    """Make a loader of plain values: no dates (they stay text), no merged mappings, no key twice."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    yaml_constructors = {  # noqa: RUF012
-        tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag in _TAGS or tag is None
-    }
+    class Plain(parser):
+        yaml_implicit_resolvers = {  # noqa: RUF012
+            first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+        yaml_constructors = {  # noqa: RUF012
+            tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag in _TAGS or tag is None
+        }
 
-    def whole_number(self, node: Any) -> int:
-        digits = node.value.replace("_", "").lstrip("+-0")
-        if len(digits) > 80 or ":" in digits or abs(value := self.construct_yaml_int(node)) >= LARGEST:
+    Plain.add_constructor("tag:yaml.org,2002:int", _read_whole)
+    Plain.add_constructor("tag:yaml.org,2002:map", _read_mapping)
+    return Plain
+
+
+def _read_whole(loader: Any, node: Any) -> int:
+    digits = node.value.replace("_", "").lstrip("+-0")
+    if len(digits) > 80 or ":" in digits or abs(value := loader.construct_yaml_int(node)) >= LARGEST:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.value[:40]} is no whole number of at most 64 bits", node.start_mark
+        )
+    return value
+
+
+def _read_mapping(loader: Any, node: Any) -> Any:
+    seen = set()
+    for key, _ in node.value:
+        if key.value == "<<" and not key.style:
             raise yaml.constructor.ConstructorError(
-                None, None, f"{node.value[:40]} is no whole number of at most 64 bits", node.start_mark
+                None, None, "merge keys (<<) are not read: write the values out", key.start_mark
             )
-        return value
-
-    def mapping(self, node: Any) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            if key.value == "<<" and not key.style:
-                raise yaml.constructor.ConstructorError(
-                    None, None, "merge keys (<<) are not read: write the values out", key.start_mark
-                )
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key is a list or a mapping", key.start_mark)
-            value = self.construct_object(key)
-            if value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {first_line(ValueError(value), 60)} stands in it twice", key.start_mark
-                )
-            seen.add(value)
-        return self.construct_yaml_map(node)
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key is a list or a mapping", key.start_mark)
+        value = loader.construct_object(key)
+        if value in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {first_line(ValueError(value), 60)} stands in it twice", key.start_mark
+            )
+        seen.add(value)
+    return loader.construct_yaml_map(node)
 
 
-_Plain.add_constructor("tag:yaml.org,2002:int", _Plain.whole_number)
-_Plain.add_constructor("tag:yaml.org,2002:map", _Plain.mapping)
+_FAST, _SLOW = _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)), _loader(yaml.SafeLoader)
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -88,8 +100,9 @@ def read_yaml(path: str | Path) -> Any:
     content = read_regular(path, LONGEST)
     try:
         text = content.decode("utf-8-sig")
-        _check_events(text, path)
-        return yaml.load(text, _Plain)
+        loader = _SLOW if len(content) <= SHORT and _HALF.search(text) else _FAST
+        _check_events(text, path, loader)
+        return yaml.load(text, loader)
     except DataError:
         raise
     except yaml.MarkedYAMLError as error:
@@ -101,11 +114,11 @@ def read_yaml(path: str | Path) -> Any:
         raise DataError(f"{path} is not valid YAML: {first_line(error)}") from None
 
 
-def _check_events(text: str, path: str | Path) -> None:
+def _check_events(text: str, path: str | Path, loader: Any) -> None:
     """Refuse what grows when it is read, while it is a row of events: nothing is made of them."""
     depth = values = 0
     event: Any
-    for event in yaml.parse(text, _Base):
+    for event in yaml.parse(text, loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise DataError(
                 f"{path}: line {event.start_mark.line + 1} refers to a value by an anchor (&{event.anchor[:40]}): such "

@@ -123,7 +123,8 @@ def test_every_command_shows_names_as_they_are_written(hostile, tmp_path, comman
     assert json.loads(out.splitlines()[-1])["run"] == str(run)
     assert json.loads((run / "summary.json").read_text())["data"] == source
     assert len(list(csv.DictReader(io.StringIO((run / "metrics.csv").read_text())))) == 1
-    assert command("spikelfp", "eval", run)[0] == 0
+    code, _, err = command("spikelfp", "eval", run)
+    assert code == 0, err
     # the class names in config.yaml are those of the data
     assert command("spikelfp", "train", "--out", run, "--resume", "--epochs", 2, "--no-report")[0] == 0
     code, out, _ = command("spikelfp", "report", run)
