@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -116,7 +117,7 @@ def batches(
     Raises:
         UserError: for a number out of range, which the text names.
     """
-    _require(workers >= 0, f"workers must be 0 or more, got {workers}")
+    check_workers(workers)
     size = len(dataset)  # type: ignore[arg-type]
     sampler = EpochSampler(size, batch_size, seed, epoch, start, shuffle, rank, world_size, drop_last)
     dataset = at_epoch(dataset, seed, epoch)
@@ -129,6 +130,22 @@ def batches(
         # without one of its own, the loader draws the workers' seed from torch's global generator
         generator=generator("workers", seed, epoch),
     )
+
+
+def most_workers() -> int:
+    """Return how many processes may load data on this machine: more than four a core get in each other's way."""
+    return max(16, 4 * (os.cpu_count() or 1))
+
+
+def check_workers(workers: int) -> None:
+    """Refuse a number of processes that load data which is below 0 or would bring the machine down.
+
+    Raises:
+        UserError: with the most there may be.
+    """
+    _require(workers >= 0, f"workers must be 0 or more, got {workers}")
+    most = most_workers()
+    _require(workers <= most, f"workers must be at most {most} on these {os.cpu_count()} cores, got {workers}")
 
 
 def at_epoch(dataset: Dataset[Any], seed: int, epoch: int) -> Dataset[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from spikelfp import nn
+from spikelfp.data.loader import check_workers
 from spikelfp.errors import UserError
 from spikelfp.registry import unknown_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
@@ -53,8 +54,7 @@ def check_numbers(
         raise UserError(f"the batch size must be at least 1, got {batch_size}")
     if accumulate < 1:
         raise UserError(f"a batch has at least one part, got accumulate={accumulate}")
-    if workers < 0:
-        raise UserError(f"workers must be 0 or more, got {workers}")
+    check_workers(workers)
     if not clip >= 0:
         raise UserError(f"the clipping factor must be 0 (none) or more, got {clip}")
     if not clip_norm >= 0:

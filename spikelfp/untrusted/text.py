@@ -29,7 +29,7 @@ LARGEST = 1 << 64
 """Whole numbers are smaller: longer ones take quadratic time to be written and read."""
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
-"""Half of a pair, written out: a byte of a file name that is no text. PyYAML's own parser takes it, libyaml does not."""
+"""Half of a pair, written out: a byte of a file name that is no text. libyaml refuses it, PyYAML's parser does not."""
 
 SHORT = 1 << 16
 """Bytes of a file that the slow parser is used for."""

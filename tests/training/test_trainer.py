@@ -326,3 +326,12 @@ def test_checkpoint_errors_are_user_errors():
     assert issubclass(CheckpointError, UserError)
     assert issubclass(SaveError, UserError)
     assert checkpoint.FORMAT == 1
+
+
+def test_a_number_of_workers_that_would_bring_the_machine_down_is_refused():
+    from spikelfp.data.loader import most_workers
+
+    net = nn.Sequential(nn.Linear(4, 3), nn.LIF())
+    TemporalTrainer(net, workers=most_workers())
+    with pytest.raises(UserError, match=f"at most {most_workers()}"):
+        TemporalTrainer(net, workers=most_workers() + 1)
