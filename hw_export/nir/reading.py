@@ -90,7 +90,7 @@ class Reading:
         return Step(dt, self.used_scheme, 1.0 if taus else self._integrated(name, node, dt))
 
     def _integrated(self, name: str, node: nir.NIRNode, dt: float) -> float:
-        """What ``v' = r I`` gains in a step, in units of ``r I``: 1, or ``dt``."""
+        """Find the gain of ``v' = r I`` in a step, in units of ``r I``: 1, or ``dt``."""
         if self.dialect is not None:
             return 1.0
         how, r = self.integrators, np.asarray(node.r, np.float64)

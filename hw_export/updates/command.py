@@ -27,7 +27,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 """What every PNG file begins with."""
 
 FOREIGN = "no stream and no image"
-"""What a file is that is not replaced by one."""
+"""Kind of a file that is not replaced, as in "is no …"."""
 
 updates_app = new_app("Record training as a stream of changed integers, look into it, and bring it back.")
 

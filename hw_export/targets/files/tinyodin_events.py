@@ -74,7 +74,7 @@ class Core:
         self._threshold, self._leak, self._disabled = (np.ascontiguousarray(column) for column in fields.T)
 
     def play(self, sample: NDArray[np.int64]) -> Played:
-        """What becomes of a ``sample [T, inputs]`` of counts from 0, from membranes of 0."""
+        """Send a ``sample [T, inputs]`` of counts from 0 through the core, from membranes of 0."""
         given = [np.repeat(np.arange(len(row)), row) for row in sample]
         inputs, lengths = np.concatenate(given), np.array([len(one) for one in given])
         spikes, many, fills = _settle(inputs, lengths, self._weights, self._threshold, self._leak, self._disabled)
@@ -171,7 +171,7 @@ def text_of(samples: Sequence[Played], rows: Mapping[str, range]) -> str:
 
 
 def facts_of(samples: Sequence[Played], rows: Mapping[str, range]) -> dict[str, Any]:
-    """What the manifest says of rows, queue and cycles.
+    """Collect rows, queue and cycles for the manifest.
 
     Raises:
         UserError: if the queue overflows however slowly the inputs are sent.
