@@ -24,7 +24,7 @@ from spikelfp.terminal import Terminal, say
 from spikelfp.training.optimizer import optimizers
 
 PNG = b"\x89PNG\r\n\x1a\n"
-"""What every PNG file begins with."""
+"""First bytes of every PNG file."""
 
 FOREIGN = "no stream and no image"
 """Kind of a file that is not replaced, as in "is no …"."""

@@ -74,7 +74,7 @@ class Core:
         self._threshold, self._leak, self._disabled = (np.ascontiguousarray(column) for column in fields.T)
 
     def play(self, sample: NDArray[np.int64]) -> Played:
-        """Send a ``sample [T, inputs]`` of counts from 0 through the core, from membranes of 0."""
+        """Send a ``sample [T, inputs]`` of counts through the core, from membranes of 0."""
         given = [np.repeat(np.arange(len(row)), row) for row in sample]
         inputs, lengths = np.concatenate(given), np.array([len(one) for one in given])
         spikes, many, fills = _settle(inputs, lengths, self._weights, self._threshold, self._leak, self._disabled)
