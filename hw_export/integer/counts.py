@@ -51,7 +51,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Crossbar:
-    """Place of one stage on a crossbar of ``rows``: whether the rows of the inputs, and the last spikes, are its own."""
+    """One stage on a crossbar of ``rows``: whether the rows of the inputs, and the last spikes, are its own."""
 
     rows: int
     first: bool
