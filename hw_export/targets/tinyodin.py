@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,16 @@ from hw_export.targets.files.outline import check_codes, code_of, rebuild
 from hw_export.targets.files.tinyodin_events import INPUTS, Core, facts_of, text_of
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
+from spikelfp.plain import brief
+from spikelfp.untrusted import read_regular
 
 FILE, CLEAR_FILE, EVENTS_FILE = "tinyodin.spi", "clear.spi", "samples.events"
 START = chip.register_write(chip.GATE_ACTIVITY, 0)
+LONGEST = 1 << 22
+"""Bytes of a file of SPI writes; one that programmes the whole chip has a tenth of that."""
+
+_WORD = re.compile("[0-9a-fA-F]{1,5}")  # 20 bits
+
 OPEN = "while the core is idle: stop the network and open the memories"
 
 
@@ -204,18 +212,17 @@ def memories(writes: Sequence[chip.Write]) -> tuple[np.ndarray, np.ndarray]:
 
 def _writes(path: Path) -> list[chip.Write]:
     try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}") from None
+        lines = read_regular(path, LONGEST).decode().splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no text of addresses and data in hexadecimal") from None
     writes = []
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
-        try:
-            address, data = (int(word, 16) for word in words)
-        except ValueError:
-            raise DataError(f"{path}, line {number}: {line!r} is no address and data in hexadecimal") from None
+        if len(words) != 2 or not all(_WORD.fullmatch(word) for word in words):
+            raise DataError(f"{path}, line {number}: {brief(line)} is no address and data in hexadecimal")
+        address, data = (int(word, 16) for word in words)
         writes.append(chip.Write(address, data >> 8 & 0xFF, data & 0xFF))
     if not writes or writes[-1] != START:
         raise DataError(f"{path} does not end by starting the chip: it is not whole")

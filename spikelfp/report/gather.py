@@ -14,7 +14,7 @@ from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
 from spikelfp.training import checkpoint
 from spikelfp.training.folder import Folder, check_data, other_samples, read_config, read_metrics, samples_of
-from spikelfp.training.run import load_splits
+from spikelfp.training.run import check_room_to_show, load_splits
 from spikelfp.untrusted import read_json
 
 
@@ -71,6 +71,11 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     other = other_samples(folder, samples_of(splits))
     if other:
         facts.notes.append(f"Not the data of the run: {_without_folder(UserError(other), folder)}.")
+    try:
+        check_room_to_show(config, config.spec(shape, classes), splits.test)
+    except UserError as error:
+        facts.notes.append(f"No test samples are shown: {error}.")
+        return facts
     look(facts, net, splits)
     return facts
 

@@ -79,11 +79,18 @@ def check_room_to_build(spec: ModelSpec, device: torch.device = CPU) -> None:
 
 
 def check_room_to_run(
-    spec: ModelSpec, *, steps: int, samples: int, together: int | None = None, device: torch.device = CPU
+    spec: ModelSpec,
+    *,
+    steps: int,
+    samples: int,
+    together: int | None = None,
+    device: torch.device = CPU,
+    kept: bool = False,
 ) -> None:
     """Refuse a network whose outputs do not fit into the memory of a device where it runs without learning.
 
-    Two layers' outputs, of all steps that run together, are there at a time.
+    Two layers' outputs, of all steps that run together, are there at a time, or those of all layers where they are
+    kept.
 
     Args:
         spec: the network.
@@ -91,17 +98,21 @@ def check_room_to_run(
         samples: of a batch.
         together: steps that run at a time; ``None``: all of them.
         device: where.
+        kept: the outputs of all layers are kept, to be looked at.
 
     Raises:
         UserError: with the estimate.
     """
     counts = sorted([math.prod(spec.shape), *_outputs(_without_memory(spec), spec.shape)])
-    kept = steps if together is None else min(together, steps)
-    needed = 4 * kept * samples * sum(counts[-2:])
+    at_once = steps if together is None else min(together, steps)
+    needed = 4 * at_once * samples * sum(counts if kept else counts[-2:])
     _check(
-        f"a batch of {samples} sequences of {steps} steps", [("outputs of two layers", needed)], device,
-        "take fewer steps (--steps), a longer bin, smaller batches (--batch-size) or fewer steps at a time (--chunk)",
-    )  # fmt: skip
+        f"a batch of {samples} sequences of {steps} steps",
+        [(f"outputs of {'all' if kept else 'two'} layers", needed)],
+        device,
+        "take fewer steps (--steps), a longer --window, smaller batches (--batch-size), fewer samples, or fewer steps "
+        "at a time (--chunk)",
+    )
 
 
 def _without_memory(spec: ModelSpec) -> torch.nn.Module:
