@@ -13,6 +13,7 @@ import yaml
 
 from spikelfp.data import DataSplits
 from spikelfp.errors import DataError, RunFolderError, UserError
+from spikelfp.fields import Field
 from spikelfp.files import write_text
 from spikelfp.folders import Kind, check_path, content_of, settle
 from spikelfp.training.config import RunConfig
@@ -21,6 +22,9 @@ from spikelfp.untrusted import read_csv
 
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
+
+MOST_AXES = 8
+"""Axes of a sample."""
 
 MOST_EPOCHS = 1 << 31
 """Epochs are numbered below."""
@@ -69,10 +73,19 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
     if not folder.config.is_file():
         raise RunFolderError(f"{folder.path} is no run folder: it has no config.yaml")
     values = read_mapping(folder.config)
-    try:
-        shape, classes = tuple(int(size) for size in values.pop("shape")), int(values.pop("classes"))
-    except (KeyError, TypeError, ValueError):
-        raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data") from None
+    if not {"shape", "classes"} <= values.keys():
+        raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data")
+    field = Field(folder.config, "", values, RunFolderError)
+    axes = field.at("shape").sequence()
+    if not 1 <= len(axes) <= MOST_AXES:
+        field.at("shape").refuse(f"a list of 1 to {MOST_AXES} sizes")
+    shape, classes = tuple(each.whole(1) for each in axes), field.at("classes").whole(1)
+    if values.get("class_names") is not None:
+        for name in field.at("class_names").sequence():
+            if isinstance(name.value, dict | list):
+                name.refuse("a name")
+    for _, each in field.at("samples").items() if values.get("samples") is not None else ():
+        each.text()
     return from_mapping(_options(values), str(folder.config), recorded=True), shape, classes
 
 

@@ -57,7 +57,7 @@ def estimate(spec: ModelSpec, *, steps: int, samples: int, states: int = 2, toge
         states: numbers that the optimiser keeps for each weight.
         together: steps whose graph is held at a time; ``None``: all of them.
     """
-    net = _without_memory(spec)
+    net = without_memory(spec)
     sizes = [p.numel() * p.element_size() for p in net.parameters()]
     kept = steps if together is None else min(together, steps)
     return Footprint(
@@ -73,7 +73,7 @@ def check_room_to_build(spec: ModelSpec, device: torch.device = CPU) -> None:
     Raises:
         UserError: with the estimate; also for sizes that are beyond any memory.
     """
-    net = _without_memory(spec)
+    net = without_memory(spec)
     weights = sum(p.numel() * p.element_size() for p in [*net.parameters(), *net.buffers()])
     _check(f"the network {spec.name}", [("weights", weights)], device, "choose smaller layers (--hidden, --width)")
 
@@ -103,7 +103,7 @@ def check_room_to_run(
     Raises:
         UserError: with the estimate.
     """
-    counts = sorted([math.prod(spec.shape), *_outputs(_without_memory(spec), spec.shape)])
+    counts = sorted([math.prod(spec.shape), *_outputs(without_memory(spec), spec.shape)])
     at_once = steps if together is None else min(together, steps)
     needed = 4 * at_once * samples * sum(counts if kept else counts[-2:])
     _check(
@@ -115,8 +115,12 @@ def check_room_to_run(
     )
 
 
-def _without_memory(spec: ModelSpec) -> torch.nn.Module:
-    """Build a network on torch's meta device, the random state left as it is."""
+def without_memory(spec: ModelSpec) -> torch.nn.Module:
+    """Build a network on torch's meta device, the random state left as it is.
+
+    Raises:
+        UserError: for one of too many layers, or of sizes that no number counts.
+    """
     if len(spec.hidden) > MOST_LAYERS:
         raise UserError(f"hidden has {len(spec.hidden)} layers, more than the {MOST_LAYERS} that are built")
     try:
@@ -149,20 +153,21 @@ def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> list[int]:
     return counts
 
 
-def check_room(needed: Iterable[tuple[str, int]], device: torch.device) -> None:
+def check_room(needed: Iterable[tuple[str, int]], device: torch.device, what: str = "training") -> None:
     """Refuse what cannot fit into the memory of a device.
 
     Args:
         needed: parts of what is needed, each a name and a number of bytes.
         device: where.
+        what: needs it.
 
     Raises:
         UserError: with the estimate, where the parts together are more than there is.
     """
     _check(
-        "training", needed, device,
-        "choose a smaller network, fewer samples (--batch-size, --accumulate) or fewer steps at a time (--steps, "
-        "--recompute, --chunk)",
+        what, needed, device,
+        "choose a smaller network, fewer samples (--batch-size, --accumulate), fewer steps (--steps, a longer "
+        "--window) or fewer of them at a time (--recompute, --chunk)",
     )  # fmt: skip
 
 

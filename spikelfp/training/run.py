@@ -32,6 +32,7 @@ from spikelfp.errors import (
     SignWarning,
 )
 from spikelfp.failures import failure
+from spikelfp.fields import Field
 from spikelfp.files import copy_whole, write_text
 from spikelfp.folders import Place, check_not_inside, owned, settle
 from spikelfp.models import ModelSpec
@@ -54,7 +55,7 @@ from spikelfp.training.folder import (
     write_config,
     write_metrics,
 )
-from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate
+from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate, without_memory
 from spikelfp.training.mapping import read_mapping
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import Stop, stop_on_interrupt
@@ -155,10 +156,11 @@ def load_run(
     config, shape, classes = read_config(folder)
     config = replace(config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or config.cache_dir)
     spec = config.spec(shape, classes)
-    with torch.random.fork_rng(devices=[]):
-        net = config.build(shape, classes)
     saved = getattr(folder, weights)
     content = checkpoint.read(saved)
+    checkpoint.check_shapes(saved, without_memory(spec), content)  # a network is as large as its weights
+    with torch.random.fork_rng(devices=[]):
+        net = config.build(shape, classes)
     checkpoint.load_weights(saved, net, content)
     asked = {name: getattr(config, name) for name in ("steps", "encoding", "readout_steps")}
     checkpoint.check_settings(saved, content, asked, f"{folder.config} has")
@@ -435,9 +437,10 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
     """
     device = choose_device(config.device, world.local_rank if world.size > 1 else None)
     spec = config.spec(splits.shape, splits.classes)
+    steps = config.steps or splits.train.longest
     need = estimate(
         spec,
-        steps=config.steps or splits.train.longest,
+        steps=steps,
         samples=-(-config.batch_size // (config.accumulate * world.size)),
         states=STATES.get(config.optimizer, 0),
         together=config.recompute or config.chunk or None,
@@ -445,7 +448,7 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
     parts = [("weights, updates and the optimiser", need.weights), ("outputs of the layers", need.outputs)]
     if device.type == "cpu" and need.checkpoint > need.outputs:
         parts[1] = ("a checkpoint of them", need.checkpoint)
-    check_room(parts, device)
+    check_room(parts, device, f"training with sequences of up to {steps} steps")
     for part in (splits.validation, splits.test):
         check_room_to_show(config, spec, part)
 
@@ -536,8 +539,8 @@ def _take_seconds(folder: Folder, history: list[dict[str, float]]) -> None:
 
 def _woken(folder: Folder) -> dict[str, float]:
     """Read the layers of a run that were woken, each with its factor."""
-    kept = read_mapping(folder.config).get("woken") or {}
-    return {str(name): float(factor) for name, factor in kept.items()}
+    kept = Field(folder.config, "woken", read_mapping(folder.config).get("woken") or {}, RunFolderError)
+    return {name: each.number() for name, each in kept.items()}
 
 
 class _Clock:
