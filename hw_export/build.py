@@ -28,6 +28,7 @@ from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
+from spikelfp.fields import Field
 from spikelfp.files import write_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
 from spikelfp.plain import brief
@@ -265,8 +266,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         or not all(isinstance(manifest.get(name), dict) for name in ("versions", "sha256"))
     ):
         raise DataError(f"{folder / MANIFEST} is no manifest of format {FORMAT}")
+    field = Field(folder / MANIFEST, "", manifest, DataError)
+    for part in ("versions", "sha256"):
+        for _, each in field.at(part).items():
+            each.text()
+    field.at("versions").mapping(("spikelfp",))
     for name in manifest["sha256"]:
-        if not isinstance(name, str) or name != Path(name).name or "\0" in name:
+        if name != Path(name).name or "\0" in name:
             raise DataError(f"{folder / MANIFEST}: sha256 has {brief(name)}, which is no file in the folder")
     return manifest
 

@@ -141,11 +141,13 @@ CONFIGS: dict[str, Any] = {
 
 def _pairs(names, ways):
     """Every name with every way; all but one way of each are left to the long run of the tests."""
+    found = []
     for index, name in enumerate(names):
         those = ways(name) if callable(ways) else list(ways)
         for place, way in enumerate(those):
             quick = place == index % len(those)
-            yield pytest.param(name, way, id=f"{name}, {way}", marks=() if quick else pytest.mark.slow)
+            found.append(pytest.param(name, way, id=f"{name}, {way}", marks=() if quick else pytest.mark.slow))
+    return found
 
 
 @pytest.mark.parametrize(("name", "way"), _pairs(CONFIGS, RUN_COMMANDS))
