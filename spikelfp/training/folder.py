@@ -158,7 +158,7 @@ def read_metrics(folder: Folder) -> list[dict[str, float]]:
         raise RunFolderError(str(error)) from None
     if not rows:
         raise RunFolderError(f"{folder.metrics} has no rows: no epoch is finished")
-    if not all(row.get("epoch", 0.0) in range(1, MOST_EPOCHS) for row in rows):
+    if not all(1 <= row.get("epoch", 0.0) < MOST_EPOCHS and row["epoch"].is_integer() for row in rows):
         raise RunFolderError(f"{folder.metrics} is damaged: a row without the number of its epoch")
     return rows
 
