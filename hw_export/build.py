@@ -33,9 +33,11 @@ from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
 from spikelfp.registry import check_name
 from spikelfp.training.batch import counting_steps, lengths_of
 from spikelfp.training.config import FLOAT, RunConfig
-from spikelfp.training.run import load_run
+from spikelfp.training.run import check_room_to_show, load_run
 from spikelfp.training.state import predict
-from spikelfp.untrusted import read_yaml
+from spikelfp.untrusted import open_regular, read_yaml
+from spikelfp.untrusted.content import brief
+from spikelfp.untrusted.fields import Field
 
 FORMAT = 1
 MANIFEST, MODEL, SAMPLES = "manifest.yaml", "model.pt", "samples.npz"
@@ -78,6 +80,7 @@ def build(
     _check_out(Path(out), overwrite)
     loaded = load_run(run, weights, data_dir, cache_dir)
     config, splits = loaded.config, loaded.splits()
+    check_room_to_show(config, loaded.spec, splits.test, samples=samples, kept=True)
     shown = shown_samples(config, splits.test, samples, input_scale)
     calibration = None
     if clip == "output":
@@ -238,7 +241,13 @@ def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential
     folder = Path(folder)
     settle(folder, EXPORT)
     manifest = read_manifest(folder)
-    return manifest, load_network(folder / MODEL), load_samples(folder / SAMPLES)
+    net, samples = load_network(folder / MODEL), load_samples(folder / SAMPLES)
+    if manifest.get("steps") != samples.steps:
+        raise DataError(
+            f"{folder / SAMPLES} is of {samples.steps} steps, and {MANIFEST} of {brief(manifest.get('steps'))}: one of "
+            "them is not that of the export"
+        )
+    return manifest, net, samples
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -257,6 +266,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         or not all(isinstance(manifest.get(name), dict) for name in ("versions", "sha256"))
     ):
         raise DataError(f"{folder / MANIFEST} is no manifest of format {FORMAT}")
+    field = Field(folder / MANIFEST, "", manifest, DataError)
+    for part in ("versions", "sha256"):
+        for _, each in field.at(part).items():
+            each.text()
+    field.at("versions").mapping(("spikelfp",))
+    for name in manifest["sha256"]:
+        if name != Path(name).name or "\0" in name:
+            raise DataError(f"{folder / MANIFEST}: sha256 has {brief(name)}, which is no file in the folder")
     return manifest
 
 
@@ -272,7 +289,11 @@ def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
 
 def sha256(path: Path) -> str:
     """Checksum of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def _notes(exported: QuantizedNetwork, whole: Samples | None) -> list[str]:

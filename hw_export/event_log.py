@@ -15,6 +15,7 @@ can write down what it does.
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,8 @@ from hw_export.on_chip import SPIKES, compare_layer, recorded_spikes
 from hw_export.samples import Samples
 from hw_export.targets import Chip
 from hw_export.verify import LayerResult, Result
-from spikelfp.errors import DataError, UserError
+from spikelfp.errors import DataError
+from spikelfp.untrusted import open_regular
 
 INPUT = "input"
 _ECHOES = ("clear", "drain", "expect", "tref")
@@ -185,7 +187,7 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: Samples) -> 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Where each line is that says something, and its words."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8") as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), ""), 1):
                 if len(line) > _LONGEST:
                     raise DataError(f"{path}, line {number} has more than {_LONGEST} characters: this is no log")
@@ -195,7 +197,7 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     except UnicodeDecodeError:
         raise DataError(f"{path} is no text: a log is lines like 'step 0' and 'spike 70'") from None
     except OSError as error:
-        raise UserError(f"cannot read the log {path}: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _number(words: list[str], where: str, what: str) -> int:

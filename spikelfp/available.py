@@ -8,19 +8,24 @@ from pathlib import Path
 
 import torch
 
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
 
 def available(device: torch.device) -> int | None:
     """Bytes that can still be had on a device: free, or kept for files or torch's own use; ``None`` if not known.
 
     On the CPU it is the least of the machine's memory with its swap space and of what the control groups of this
-    process leave.
+    process and its limit of addresses (``ulimit -v``) leave.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
-    found = [bytes_ for bytes_ in (_of_machine(), *_of_groups()) if bytes_ is not None]
+    found = [bytes_ for bytes_ in (_of_machine(), _of_process(), *_of_groups()) if bytes_ is not None]
     return min(found, default=None)
 
 
@@ -37,6 +42,16 @@ def _of_machine() -> int | None:
     if "MemAvailable" not in values:
         return None
     return 1024 * (int(values["MemAvailable"]) + int(values.get("SwapFree", 0)))
+
+
+def _of_process() -> int | None:
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = _text(Path("/proc/self/statm")).split()
+    if limit == resource.RLIM_INFINITY or not pages:
+        return None
+    return max(0, limit - int(pages[0]) * resource.getpagesize())
 
 
 def _of_groups() -> Iterable[int]:

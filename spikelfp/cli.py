@@ -135,7 +135,7 @@ def eval_command(
         raise UserError(f"--weights is last or best, got {weights!r}")
     loaded = load_run(run, weights, data_dir, cache_dir)
     splits = loaded.splits()
-    trainer = loaded.trainer()
+    trainer = loaded.trainer(splits.test)
     evaluation = trainer.evaluate(splits.test)
     result = {"run": run, "weights": weights, "data": splits.name, "test_accuracy": evaluation.accuracy}
     say(f"{run} ({weights} weights): test accuracy {evaluation.accuracy:.4f} on {len(splits.test)} samples")

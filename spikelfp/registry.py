@@ -11,12 +11,20 @@ from spikelfp.suggest import nearest
 T = TypeVar("T")
 
 
+_LONGEST = 100  # characters of a name that is shown
+
+
+def _shown(name: object) -> str:
+    text = repr(name)
+    return text if len(text) < _LONGEST else f"{text[:_LONGEST]}…"
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
     """The error for ``name``, with the nearest of the ``valid`` names suggested."""
     names = sorted(valid)
-    near = nearest(name, names)
+    near = nearest(name, names) if len(str(name)) < _LONGEST else None
     hint = "" if near is None else f"did you mean {near!r}? "
-    return UnknownNameError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(names)}")
+    return UnknownNameError(f"unknown {kind} {_shown(name)}: {hint}choose from {', '.join(names)}")
 
 
 def check_name(kind: str, name: str, valid: Iterable[str]) -> str:

@@ -17,11 +17,12 @@ from hw_export.quantize import QuantizedNetwork
 from hw_export.targets.checks.limits import Decays, Limit, Resets
 from hw_export.targets.checks.notes import notes_of
 from hw_export.targets.checks.violation import Violation
-from hw_export.targets.files.outline import code_of, outline
+from hw_export.targets.files.outline import check_outline, code_of, outline
 from hw_export.targets.files.store import read_facts, write_facts
 from hw_export.targets.mapping.adapt import adapted
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
+from spikelfp.untrusted.fields import Field
 
 OUTLINE = "network.yaml"
 FORMAT = 1
@@ -172,6 +173,7 @@ class Chip(Target):
         facts = read_facts(folder / OUTLINE)
         if facts.get("format") != FORMAT or facts.get("target") != self.name:
             raise DataError(f"{folder / OUTLINE} is not of {self.name} in format {FORMAT}")
+        check_outline(Field(folder / OUTLINE, "", facts, DataError))
         try:
             return self.read_network(facts, folder)
         except DataError:

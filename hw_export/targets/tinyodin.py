@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,15 @@ from hw_export.targets.files.tinyodin_events import INPUTS, Core, facts_of, text
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
 from spikelfp.untrusted import read_regular
+from spikelfp.untrusted.content import brief
 
 FILE, CLEAR_FILE, EVENTS_FILE = "tinyodin.spi", "clear.spi", "samples.events"
-SPI_SIZE = 1 << 24
-"""Bytes that ``tinyodin.spi`` may have (16 MiB): all memories of the chip take less than one."""
+SPI_SIZE = 1 << 22
+"""Bytes that ``tinyodin.spi`` may have (4 MiB): all memories of the chip take a tenth of that."""
 
 START = chip.register_write(chip.GATE_ACTIVITY, 0)
+_WORD = re.compile("[0-9a-fA-F]{1,5}")  # 20 bits
+
 OPEN = "while the core is idle: stop the network and open the memories"
 
 
@@ -216,10 +220,9 @@ def _writes(path: Path) -> list[chip.Write]:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        try:
-            address, data = (int(word, 16) for word in words)
-        except ValueError:
-            raise DataError(f"{path}, line {number}: {line!r} is no address and data in hexadecimal") from None
+        if len(words) != 2 or not all(_WORD.fullmatch(word) for word in words):
+            raise DataError(f"{path}, line {number}: {brief(line)} is no address and data in hexadecimal")
+        address, data = (int(word, 16) for word in words)
         writes.append(chip.Write(address, data >> 8 & 0xFF, data & 0xFF))
     if not writes or writes[-1] != START:
         raise DataError(f"{path} does not end by starting the chip: it is not whole")

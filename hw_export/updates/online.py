@@ -15,7 +15,14 @@ from spikelfp.errors import UserError
 from spikelfp.printable import plain
 from spikelfp.registry import check_name
 from spikelfp.training.optimizer import optimizers
-from spikelfp.training.run import load_run, make_evaluator, make_trainer, own_random_numbers, seed_generators
+from spikelfp.training.run import (
+    check_room_to_show,
+    load_run,
+    make_evaluator,
+    make_trainer,
+    own_random_numbers,
+    seed_generators,
+)
 from spikelfp.training.temporal import TemporalTrainer
 
 ONLINE_LR = 0.01
@@ -80,6 +87,8 @@ def record_run(
         recompute=0,
         accumulate=1,
     )
+    check_room_to_show(config, loaded.spec, splits.test, samples=EVALUATION_BATCH)
+    check_room_to_show(config, loaded.spec, splits.train)
     seed_generators(config.seed)  # of a random encoding
     net = loaded.net
     examiner = make_evaluator(net, replace(config, batch_size=EVALUATION_BATCH))

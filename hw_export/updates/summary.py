@@ -14,6 +14,7 @@ from hw_export.updates.decoder import Decoder, Stream, name_of, read_events
 from hw_export.updates.image import IntegerImage, Parameter
 from hw_export.updates.replay import apply, base_of, tail_notes
 from spikelfp.errors import DataError
+from spikelfp.untrusted import check_size
 
 MANY_SATURATED = 0.01
 """Share of a layer's weights at the ends of their grid from which on a note says so."""
@@ -90,7 +91,9 @@ class Summary:
 def inspect(stream: Stream, base: IntegerImage | None = None) -> Summary:
     """Read the whole ``stream`` and sum it up; ``base`` as for :func:`replay`, needed only to count saturated weights.
 
-    A stream that was cut is summed up as far as it goes, with a note; a damaged one is an error, as in :func:`replay`.
+    A stream that was cut is summed up as far as it goes, with a note; a damaged one is an error, as in :func:`replay`,
+    and so is one of so many parameters and frames that a number for each of both takes more memory than
+    :func:`~spikelfp.untrusted.most`.
     """
     decoder = Decoder(name_of(stream))
     count: _Count | None = None
@@ -112,31 +115,38 @@ class _Count:
     def __init__(self, header: Header, image: IntegerImage | None, header_bytes: int) -> None:
         self.header, self.image, self.header_bytes = header, image, header_bytes
         self.first = image.saturated() if image is not None else {}
-        self.now = dict(self.first)
-        self.rows: list[tuple[int, int, dict[str, int], dict[str, int]]] = []
+        self.parameters = {p.name: p for p in header.parameters}
+        self.rows: list[tuple[int, int]] = []
+        """Step and bytes of each frame."""
+        self.changes: list[tuple[int, str, int, int]] = []
+        """The frame's number, the parameter, elements changed, and how many more of them are at an end."""
 
     def add(self, event: Any, name: str) -> None:
         if isinstance(event, Frame):
-            if self.image is not None:
-                for change in event.changes:
-                    p = next(p for p in self.header.parameters if p.name == change.parameter)
+            for change in event.changes:
+                more = 0
+                if self.image is not None:
+                    p = self.parameters[change.parameter]
                     before = self.image.arrays[p.name].reshape(-1)[change.indices]
-                    self.now[p.name] += _at_ends(change.values, p) - _at_ends(before, p)
-            changed = {change.parameter: len(change.indices) for change in event.changes}
-            self.rows.append((event.step, event.size, changed, dict(self.now)))
+                    more = _at_ends(change.values, p) - _at_ends(before, p)
+                self.changes.append((len(self.rows), change.parameter, len(change.indices), more))
+            self.rows.append((event.step, event.size))
         if self.image is not None:
             apply(self.image, event, name)
 
     def summary(self, decoder: Decoder, notes: tuple[str, ...]) -> Summary:
         header, rows = self.header, self.rows
+        check_size(16 * len(rows) * len(header.parameters), decoder.link.offset, decoder.name)
+        changes, saturated = self._series()
         steps = decoder.step - header.step
         looks = -(-steps // header.every)
         elements = sum(p.size for p in header.parameters)
         image_bytes = sum(p.size * p.dtype.itemsize for p in header.parameters)
-        changes = {p.name: _column([row[2].get(p.name, 0) for row in rows]) for p in header.parameters}
         totals = np.sum(list(changes.values()), axis=0) if rows else _column([])
         size = decoder.link.offset
-        parameters = tuple(self._parameter(p, int(changes[p.name].sum()), looks) for p in header.parameters)
+        parameters = tuple(
+            self._parameter(p, int(changes[p.name].sum()), looks, saturated.get(p.name)) for p in header.parameters
+        )
         return Summary(
             first_step=header.step,
             steps=steps,
@@ -161,13 +171,27 @@ class _Count:
                 _column([row[0] for row in rows]),
                 _column([row[1] for row in rows]),
                 changes,
-                {name: _column([row[3][name] for row in rows]) for name in self.first},
+                saturated,
             ),
         )
 
-    def _parameter(self, p: Parameter, changes: int, looks: int) -> ParameterSummary:
+    def _series(self) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
+        """Elements changed, and elements at an end, of each parameter in each frame."""
+        changed = {name: np.zeros(len(self.rows), np.int64) for name in self.parameters}
+        at_ends = {name: np.zeros(len(self.rows), np.int64) for name in self.first}
+        for frame, name, count, more in self.changes:
+            changed[name][frame] = count
+            if name in at_ends:
+                at_ends[name][frame] = more
+        return changed, {name: self.first[name] + more.cumsum() for name, more in at_ends.items()}
+
+    def _parameter(
+        self, p: Parameter, changes: int, looks: int, saturated: NDArray[np.int64] | None
+    ) -> ParameterSummary:
         density = changes / (p.size * looks) if looks and p.size else 0.0
-        return ParameterSummary(p.name, p.size, p.bits, changes, density, self.first.get(p.name), self.now.get(p.name))
+        first = self.first.get(p.name)
+        last = first if saturated is None or not len(saturated) else int(saturated[-1])
+        return ParameterSummary(p.name, p.size, p.bits, changes, density, first, last)
 
 
 def _column(values: list[int]) -> NDArray[np.int64]:

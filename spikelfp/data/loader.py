@@ -124,7 +124,7 @@ def batches(
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=workers,
+        num_workers=min(workers, len(sampler)),
         collate_fn=_collate,
         pin_memory=pin_memory,
         # without one of its own, the loader draws the workers' seed from torch's global generator

@@ -16,8 +16,13 @@ from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
 from spikelfp.training import checkpoint
 from spikelfp.training.folder import RUN, Folder, check_data, other_samples, read_config, read_metrics, samples_of
-from spikelfp.training.run import load_splits
+from spikelfp.training.footprint import without_memory
+from spikelfp.training.run import check_room_to_show, load_splits
 from spikelfp.untrusted import read_json
+from spikelfp.untrusted.fields import Field
+
+MOST_RESULTS = 100
+"""Simulators that a network was compared in."""
 
 
 def _newest_verification(folder: Folder) -> Path:
@@ -35,9 +40,9 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
         config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)
     )
     metrics = read_metrics(folder)
-    summary, verified = _read_json(folder.summary, dict), _read_json(_newest_verification(folder), list)
-    with torch.random.fork_rng(devices=[]):
-        net = config.build(shape, classes)
+    summary, verified = _summary(folder.summary), _verified(_newest_verification(folder))
+    spec = config.spec(shape, classes)
+    outline = without_memory(spec)
     facts = Facts(
         folder=folder,
         config=config,
@@ -45,12 +50,15 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
         classes=classes,
         metrics=metrics,
         summary=summary,
-        verified=[entry for entry in verified or [] if isinstance(entry, dict)],
-        parameters=sum(p.numel() for p in net.parameters()),
+        verified=verified,
+        parameters=sum(p.numel() for p in outline.parameters()),
         class_names=tuple(str(label) for label in range(classes)),
     )
     try:
         content = checkpoint.read(folder.last)
+        checkpoint.check_shapes(folder.last, outline, content)
+        with torch.random.fork_rng(devices=[]):
+            net = config.build(shape, classes)
         checkpoint.load_weights(folder.last, net, content)
     except CheckpointError as error:
         facts.notes.append(f"No spikes, weights and errors are shown: {_without_folder(error, folder)}.")
@@ -76,6 +84,11 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     other = other_samples(folder, samples_of(splits))
     if other:
         facts.notes.append(f"Not the data of the run: {_without_folder(UserError(other), folder)}.")
+    try:
+        check_room_to_show(config, spec, splits.test)
+    except UserError as error:
+        facts.notes.append(f"No test samples are shown: {error}.")
+        return facts
     look(facts, net, splits)
     return facts
 
@@ -112,6 +125,35 @@ def _read_json(path: Path, kind: type) -> Any:
     if not isinstance(content, kind):
         raise RunFolderError(f"{path} should hold a {kind.__name__}, found {type(content).__name__}")
     return content
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    """Read ``summary.json``: what the page shows of it is of the type that it is shown as."""
+    content: dict[str, Any] | None = _read_json(path, dict)
+    field = Field(path, "", content or {}, RunFolderError)
+    for name in ("test_accuracy", "test_loss", "seconds_per_epoch", "update_density"):
+        if field.value.get(name) is not None:
+            field.at(name).number()
+    if "parameters" in field.value:
+        field.at("parameters").whole()
+    if field.value.get("spike_rates") is not None:
+        for _, rate in field.at("spike_rates").items():
+            rate.number(0)
+    return content
+
+
+def _verified(path: Path) -> list[dict[str, Any]]:
+    """Read the results of ``hw-export verify``, of which there is one for each simulator."""
+    content = _read_json(path, list) or []
+    if len(content) > MOST_RESULTS:
+        raise RunFolderError(f"{path} has {len(content)} results, more than the {MOST_RESULTS} that are shown")
+    found = [each for each in Field(path, "", content, RunFolderError).sequence() if isinstance(each.value, dict)]
+    for each in found:
+        for layer in each.at("layers").sequence() if each.value.get("layers") else ():
+            for name in ("compared", "different", "differences"):
+                if isinstance(layer.value, dict) and name in layer.value:
+                    layer.at(name).whole()
+    return [each.value for each in found]
 
 
 def _without_folder(error: Exception, folder: Folder) -> str:

@@ -106,6 +106,23 @@ def put_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any])
         raise CheckpointError(f"{path} does not load: {first_line(error)}") from None
 
 
+def check_shapes(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
+    """Check that ``content`` has weights of the shapes of a network, which may be one on torch's meta device.
+
+    Raises:
+        CheckpointError: naming the first that it has not.
+    """
+    weights = content["weights"]
+    for name, own in net.state_dict().items():
+        theirs = weights.get(name) if isinstance(weights, dict) else None
+        if isinstance(own, Tensor) and (not isinstance(theirs, Tensor) or theirs.shape != own.shape):
+            found = tuple(theirs.shape) if isinstance(theirs, Tensor) else "nothing"
+            raise CheckpointError(
+                f"{path} is from another model: {plain(name)} is {found} in the checkpoint, {tuple(own.shape)} in "
+                "the network"
+            )
+
+
 def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
     """Check the weights of ``content`` against a network.
 

@@ -499,7 +499,7 @@ class RunConfig:
         0, "seed of the weights, the order of samples and the encoding", group="run", within=f"[0, {2**63 - 1}]"
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, …", group="run")
-    workers: int = option(0, "processes that load data", group="run", within="[0, ∞)")
+    workers: int = option(0, "processes that load data", group="run", within="[0, 256]")
     checkpoint_every: int = option(
         0, "steps between checkpoints within an epoch, 0 for the end of epochs only", group="run", within="[0, ∞)"
     )

@@ -18,13 +18,13 @@ from spikelfp.folders import Kind, check_path, content_of, settle
 from spikelfp.training.config import RunConfig
 from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 from spikelfp.training.schema import check_found
-from spikelfp.untrusted import read_regular
+from spikelfp.untrusted import read_csv
 
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
 
-METRICS_SIZE = 1 << 26
-"""Bytes that ``metrics.csv`` may have (64 MiB): a hundred thousand epochs have fewer."""
+MOST_EPOCHS = 1 << 31
+"""Epochs are numbered below."""
 
 FOUND = ("shape", "classes", "class_names", "samples", "woken")
 """Entries of ``config.yaml`` beside the options: of the data, and of layers that were woken."""
@@ -142,16 +142,13 @@ def read_metrics(folder: Folder) -> list[dict[str, float]]:
     if not folder.metrics.is_file():
         raise RunFolderError(f"{folder.path} has no metrics.csv yet: no epoch is finished")
     try:
-        lines = io.StringIO(read_regular(folder.metrics, METRICS_SIZE).decode(), newline="")
-        rows = [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(lines)]
+        rows = read_csv(folder.metrics)
     except DataError as error:
         raise RunFolderError(str(error)) from None
-    except (ValueError, TypeError, csv.Error) as error:
-        raise RunFolderError(f"{folder.metrics} is damaged: {error}") from None
     if not rows:
         raise RunFolderError(f"{folder.metrics} has no rows: no epoch is finished")
-    if not all("epoch" in row for row in rows):
-        raise RunFolderError(f"{folder.metrics} is damaged: a row without an epoch")
+    if not all(1 <= row.get("epoch", 0.0) < MOST_EPOCHS and row["epoch"].is_integer() for row in rows):
+        raise RunFolderError(f"{folder.metrics} is damaged: a row without the number of its epoch")
     return rows
 
 

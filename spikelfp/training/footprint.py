@@ -57,7 +57,7 @@ def estimate(spec: ModelSpec, *, steps: int, samples: int, states: int = 2, toge
         states: numbers that the optimiser keeps for each weight.
         together: steps whose graph is held at a time; ``None``: all of them.
     """
-    net = _without_memory(spec)
+    net = without_memory(spec)
     sizes = [p.numel() * p.element_size() for p in net.parameters()]
     kept = steps if together is None else min(together, steps)
     return Footprint(
@@ -73,17 +73,24 @@ def check_room_to_build(spec: ModelSpec, device: torch.device = CPU) -> None:
     Raises:
         UserError: with the estimate; also for sizes that are beyond any memory.
     """
-    net = _without_memory(spec)
+    net = without_memory(spec)
     weights = sum(p.numel() * p.element_size() for p in [*net.parameters(), *net.buffers()])
     _check(f"the network {spec.name}", [("weights", weights)], device, "choose smaller layers (--hidden, --width)")
 
 
 def check_room_to_run(
-    spec: ModelSpec, *, steps: int, samples: int, together: int | None = None, device: torch.device = CPU
+    spec: ModelSpec,
+    *,
+    steps: int,
+    samples: int,
+    together: int | None = None,
+    device: torch.device = CPU,
+    kept: bool = False,
 ) -> None:
     """Refuse a network whose outputs do not fit into the memory of a device where it runs without learning.
 
-    Two layers' outputs, of all steps that run together, are there at a time.
+    Two layers' outputs, of all steps that run together, are there at a time, or those of all layers where they are
+    kept.
 
     Args:
         spec: the network.
@@ -91,21 +98,29 @@ def check_room_to_run(
         samples: of a batch.
         together: steps that run at a time; ``None``: all of them.
         device: where.
+        kept: the outputs of all layers are kept, to be looked at.
 
     Raises:
         UserError: with the estimate.
     """
-    counts = sorted([math.prod(spec.shape), *_outputs(_without_memory(spec), spec.shape)])
-    kept = steps if together is None else min(together, steps)
-    needed = 4 * kept * samples * sum(counts[-2:])
+    counts = sorted([math.prod(spec.shape), *_outputs(without_memory(spec), spec.shape)])
+    at_once = steps if together is None else min(together, steps)
+    needed = 4 * at_once * samples * sum(counts if kept else counts[-2:])
     _check(
-        f"a batch of {samples} sequences of {steps} steps", [("outputs of two layers", needed)], device,
-        "take fewer steps (--steps), a longer bin, smaller batches (--batch-size) or fewer steps at a time (--chunk)",
-    )  # fmt: skip
+        f"a batch of {samples} sequences of {steps} steps",
+        [(f"outputs of {'all' if kept else 'two'} layers", needed)],
+        device,
+        "take fewer steps (--steps), a longer --window, smaller batches (--batch-size), fewer samples, or fewer steps "
+        "at a time (--chunk)",
+    )
 
 
-def _without_memory(spec: ModelSpec) -> torch.nn.Module:
-    """Build a network on torch's meta device, the random state left as it is."""
+def without_memory(spec: ModelSpec) -> torch.nn.Module:
+    """Build a network on torch's meta device, the random state left as it is.
+
+    Raises:
+        UserError: for one of too many layers, or of sizes that no number counts.
+    """
     if len(spec.hidden) > MOST_LAYERS:
         raise UserError(f"hidden has {len(spec.hidden)} layers, more than the {MOST_LAYERS} that are built")
     try:
@@ -138,20 +153,21 @@ def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> list[int]:
     return counts
 
 
-def check_room(needed: Iterable[tuple[str, int]], device: torch.device) -> None:
+def check_room(needed: Iterable[tuple[str, int]], device: torch.device, what: str = "training") -> None:
     """Refuse what cannot fit into the memory of a device.
 
     Args:
         needed: parts of what is needed, each a name and a number of bytes.
         device: where.
+        what: needs it.
 
     Raises:
         UserError: with the estimate, where the parts together are more than there is.
     """
     _check(
-        "training", needed, device,
-        "choose a smaller network, fewer samples (--batch-size, --accumulate) or fewer steps at a time (--steps, "
-        "--recompute, --chunk)",
+        what, needed, device,
+        "choose a smaller network, fewer samples (--batch-size, --accumulate), fewer steps (--steps, a longer "
+        "--window) or fewer of them at a time (--recompute, --chunk)",
     )  # fmt: skip
 
 

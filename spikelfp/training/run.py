@@ -22,6 +22,7 @@ from spikelfp.data import load as load_data
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.events.cache.place import cache_dir
 from spikelfp.data.names import is_event_data
+from spikelfp.data.samples import Samples
 from spikelfp.errors import (
     DataError,
     DataWarning,
@@ -54,16 +55,18 @@ from spikelfp.training.folder import (
     write_config,
     write_metrics,
 )
-from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate
+from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate, without_memory
 from spikelfp.training.mapping import read_mapping
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import Stop, stop_on_interrupt
 from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.untrusted.fields import Field
 
 __all__ = [
-    "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "load_run", "load_splits", "make_evaluator", "make_trainer",
-    "own_random_numbers", "read_config", "read_metrics", "seed_generators", "train",
+    "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "check_room_to_show", "load_run", "load_splits",
+    "make_evaluator", "make_trainer", "own_random_numbers", "read_config", "read_metrics", "seed_generators",
+    "train",
 ]  # fmt: skip
 
 
@@ -99,17 +102,47 @@ class LoadedRun:
             warnings.warn(other, DataWarning, stacklevel=2)
         return splits
 
-    def trainer(self, **options: Any) -> TemporalTrainer:
-        """A trainer for the network, with the settings of the run, on whatever device is here."""
-        if self.config.steps is not None:  # those of recordings are known when they are read
-            check_room_to_run(
-                self.spec,
-                steps=self.config.steps,
-                samples=self.config.batch_size,
-                together=self.config.chunk or None,
-                device=choose_device("auto", None),
-            )
+    def trainer(self, data: Samples | None = None, **options: Any) -> TemporalTrainer:
+        """Make a trainer for the network, with the settings of the run, on whatever device is here.
+
+        Args:
+            data: that it is going to be shown, of which a batch is to fit into memory.
+            options: arguments of the trainer that the run has otherwise, or not.
+
+        Raises:
+            UserError: for sequences so long that a batch does not fit.
+        """
+        check_room_to_show(self.config, self.spec, data)
         return make_evaluator(self.net, replace(self.config, device="auto"), **options)
+
+
+def check_room_to_show(
+    config: RunConfig, spec: ModelSpec, data: Samples | None, *, samples: int | None = None, kept: bool = False
+) -> None:
+    """Refuse to show a network sequences so long that a batch does not fit into memory.
+
+    Args:
+        config: of the run.
+        spec: the network.
+        data: that is shown; ``None``: only the steps of the configuration are known.
+        samples: of a batch; by default those of the run.
+        kept: the outputs of all layers are kept, to be looked at.
+
+    Raises:
+        UserError: with the estimate.
+    """
+    steps = config.steps or (None if data is None else data.longest)
+    if steps is None:
+        return
+    batch = samples or config.batch_size
+    check_room_to_run(
+        spec,
+        steps=steps,
+        samples=batch if data is None else min(batch, len(data)),
+        together=None if kept else config.chunk or None,
+        device=choose_device("auto", None),
+        kept=kept,
+    )
 
 
 def load_run(
@@ -127,10 +160,11 @@ def load_run(
         config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)
     )
     spec = config.spec(shape, classes)
-    with torch.random.fork_rng(devices=[]):
-        net = config.build(shape, classes)
     saved = getattr(folder, weights)
     content = checkpoint.read(saved)
+    checkpoint.check_shapes(saved, without_memory(spec), content)  # a network is as large as its weights
+    with torch.random.fork_rng(devices=[]):
+        net = config.build(shape, classes)
     checkpoint.load_weights(saved, net, content)
     asked = {name: getattr(config, name) for name in ("steps", "encoding", "readout_steps")}
     checkpoint.check_settings(saved, content, asked, f"{folder.config} has")
@@ -406,9 +440,11 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
         UserError: with the estimate.
     """
     device = choose_device(config.device, world.local_rank if world.size > 1 else None)
+    spec = config.spec(splits.shape, splits.classes)
+    steps = config.steps or splits.train.longest
     need = estimate(
-        config.spec(splits.shape, splits.classes),
-        steps=config.steps or splits.train.longest,
+        spec,
+        steps=steps,
         samples=-(-config.batch_size // (config.accumulate * world.size)),
         states=STATES.get(config.optimizer, 0),
         together=config.recompute or config.chunk or None,
@@ -416,7 +452,9 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
     parts = [("weights, updates and the optimiser", need.weights), ("outputs of the layers", need.outputs)]
     if device.type == "cpu" and need.checkpoint > need.outputs:
         parts[1] = ("a checkpoint of them", need.checkpoint)
-    check_room(parts, device)
+    check_room(parts, device, f"training with sequences of up to {steps} steps")
+    for part in (splits.validation, splits.test):
+        check_room_to_show(config, spec, part)
 
 
 def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
@@ -505,8 +543,8 @@ def _take_seconds(folder: Folder, history: list[dict[str, float]]) -> None:
 
 def _woken(folder: Folder) -> dict[str, float]:
     """Read the layers of a run that were woken, each with its factor."""
-    kept = read_mapping(folder.config).get("woken") or {}
-    return {str(name): float(factor) for name, factor in kept.items()}
+    kept = Field(folder.config, "woken", read_mapping(folder.config).get("woken") or {}, RunFolderError)
+    return {name: each.number() for name, each in kept.items()}
 
 
 class _Clock:

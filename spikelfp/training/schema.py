@@ -29,6 +29,7 @@ _TORCH = np.dtype(
 """State of torch's generator on the CPU, as bytes."""
 
 _MOST_ELEMENTS, _MOST_CLASSES = 1 << 26, 1 << 20  # of a sample
+_MOST_AXES = 8
 
 _SHARES = ("train_accuracy", "update_density")
 """Entries of a row of the history that lie in [0, 1]."""
@@ -71,7 +72,10 @@ def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ..
     """
     found = Field(path, "", values, RunFolderError)
     found.mapping(("shape", "classes"))
-    shape = tuple(each.whole(1, _MOST_ELEMENTS) for each in found.at("shape").sequence())
+    axes = found.at("shape").sequence()
+    if not 1 <= len(axes) <= _MOST_AXES:
+        found.at("shape").refuse(f"a list of 1 to {_MOST_AXES} sizes")
+    shape = tuple(each.whole(1, _MOST_ELEMENTS) for each in axes)
     if not 1 <= math.prod(shape) <= _MOST_ELEMENTS:
         found.at("shape").refuse(f"a sample of at most {_MOST_ELEMENTS} elements")
     if values.get("woken") is not None:
@@ -81,6 +85,9 @@ def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ..
         for name in found.at("class_names").sequence():
             if not isinstance(name.value, str | int | float):
                 name.refuse("text")
+    if values.get("samples") is not None:
+        for _, each in found.at("samples").items():
+            each.text()
     return shape, found.at("classes").whole(1, _MOST_CLASSES)
 
 

@@ -7,6 +7,7 @@ from dataclasses import Field
 from typing import Any
 
 from spikelfp.errors import UserError
+from spikelfp.untrusted.content import brief
 
 _KINDS = {
     "int": "a whole number",
@@ -28,7 +29,7 @@ def plain_value(f: Field[Any], value: Any) -> Any:
         return None
     if kind == "bool":
         if not isinstance(value, bool):
-            raise UserError(f"{name} is true or false, got {value!r}")
+            raise UserError(f"{name} is true or false, got {brief(value)}")
         return value
     try:
         if kind == "tuple[int, ...]":
@@ -40,7 +41,7 @@ def plain_value(f: Field[Any], value: Any) -> Any:
             return value
         return _number(int if kind == "int" else float, value)
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{name} takes {_KINDS[kind]}, got {value!r}") from None
+        raise UserError(f"{name} takes {_KINDS[kind]}, got {brief(value)}") from None
 
 
 def _number(kind: type[int] | type[float], value: Any) -> int | float:

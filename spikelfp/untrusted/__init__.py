@@ -13,7 +13,7 @@ from spikelfp.untrusted.opened import open_regular, read_regular
 from spikelfp.untrusted.packed import unpack_stream
 from spikelfp.untrusted.size import ALWAYS, RATIO, check_size, most
 from spikelfp.untrusted.tensors import load_tensors
-from spikelfp.untrusted.text import read_json, read_yaml
+from spikelfp.untrusted.text import read_csv, read_json, read_yaml
 
 __all__ = [
     "ALWAYS",
@@ -31,6 +31,7 @@ __all__ = [
     "most",
     "open_hdf5",
     "open_regular",
+    "read_csv",
     "read_entry",
     "read_json",
     "read_regular",

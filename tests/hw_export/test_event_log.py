@@ -187,7 +187,7 @@ def test_files_that_are_no_text(tmp_path, export):
     with pytest.raises(DataError, match="is no text"):
         verify_log(tmp_path / "log", chip_of("tinyodin"), export, shown)
     for missing in (tmp_path / "none", tmp_path):
-        with pytest.raises(UserError, match="cannot read the log"):
+        with pytest.raises(UserError, match="cannot be read"):
             verify_log(missing, chip_of("tinyodin"), export, shown)
 
 

@@ -12,6 +12,8 @@ import lzma
 import os
 import pickle
 import resource
+import socket
+import struct
 import sys
 import tarfile
 import tempfile
@@ -26,6 +28,7 @@ import h5py
 import numpy as np
 import torch
 
+from spikelfp.data.events.readers import read
 from spikelfp.data.events.sources.archive import members
 from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
@@ -43,6 +46,16 @@ from spikelfp.untrusted import (
 Attack = tuple[Callable[[Path], Any], Callable[[Path], Any]]
 
 ATTACKS: dict[str, Attack] = {}
+
+
+def _socket(path: Path) -> None:
+    place = Path.cwd()
+    os.chdir(path.parent)  # names of sockets are short
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(place)
 
 
 def _bytes(content: bytes) -> Callable[[Path], Any]:
@@ -287,6 +300,100 @@ ATTACKS["tar that claims"] = (lambda path: path.with_suffix(".tar").write_bytes(
                               lambda path: members(path.with_suffix(".tar")))  # fmt: skip
 ATTACKS["tar of zeros"] = (lambda path: path.with_suffix(".tar.gz").write_bytes(gzip.compress(_MILLION) * 300),
                            lambda path: members(path.with_suffix(".tar.gz")))  # fmt: skip
+
+
+def _recording(name: str, suffix: str, content: bytes | Callable[[Path], Any]) -> None:
+    def write(path: Path) -> None:
+        own = path.with_suffix(suffix)
+        if callable(content):
+            content(own)
+        else:
+            own.write_bytes(content)
+
+    ATTACKS[f"{suffix} {name}"] = (write, lambda path: read(path.with_suffix(suffix)))
+
+
+def _matlab(size: int, content: bytes) -> bytes:
+    """A compressed element of MATLAB 5 that declares so many bytes, an array of numbers."""
+    packed = zlib.compress(struct.pack("<II", 14, size) + content)
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
+    return head + struct.pack("<II", 15, len(packed)) + packed
+
+
+def _hdf5_of(make: Callable[[h5py.File], Any]) -> Callable[[Path], Any]:
+    def write(path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            make(file)
+
+    return write
+
+
+def _one_long_text(file: Any) -> None:
+    """A million references to the same text on the disk."""
+    made = file.create_dataset("t", (1 << 20,), h5py.string_dtype(), chunks=(1 << 20,), compression="gzip")
+    made[:] = "x"
+
+
+def _columns_of_nothing(file: Any) -> None:
+    for name in "txyp":
+        file.create_dataset(f"events/{name}", (10**11,), "i8", chunks=(10**6,), compression="gzip")
+
+
+def _zip64(size: int) -> bytes:
+    """An entry whose true size stands in a field of 64 bits, and is not true."""
+    data = bytearray(_zip(("a.npy", bytes(100)), method=zipfile.ZIP_STORED))
+    directory = data.rindex(b"PK\1\2")
+    extra = struct.pack("<HHQQ", 1, 16, size, size)
+    data[directory + 20 : directory + 28] = b"\xff" * 8
+    data[directory + 30 : directory + 32] = len(extra).to_bytes(2, "little")
+    name = directory + 46 + 5
+    data[name:name] = extra
+    end = data.rindex(b"PK\5\6")
+    data[end + 12 : end + 16] = (end - directory).to_bytes(4, "little")
+    return bytes(data)
+
+
+def _long_header(path: Path) -> None:
+    """A tar whose extended header (PAX) claims 8 GiB."""
+    head = tarfile.TarInfo("a")
+    head.type, head.size = tarfile.XHDTYPE, 8 << 30
+    path.write_bytes(head.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+
+
+_AEDAT4 = b"#!AER-DAT4.0\r\n"
+
+for _name, _suffix, _made in (
+    ("endless line", ".txt", b"1" * (4 << 20)),
+    ("endless line", ".csv", b"1," * (2 << 20)),
+    ("endless text", ".csv", b"t,x\n" + b"x" * (4 << 20)),
+    ("long number", ".txt", b"1" + b"0" * 10**6 + b" 1 1 1\n"),
+    ("great number", ".csv", b"1e308,1,1,1\n"),
+    ("no number", ".txt", b"nan 1 1 1\n"),
+    ("infinity", ".csv", b"1,inf,1,1\n"),
+    ("NUL", ".csv", b"1,\0,1,1\n"),
+    ("NUL in a number", ".csv", b"1\0,1,1,1\n"),
+    ("only comments", ".txt", b"#\n" * 10**5),
+    ("many columns", ".csv", b"t,x" + b",a" * 10**5 + b"\n1,1\n"),
+    ("claims", ".mat", _matlab((1 << 32) - 8, bytes(64))),
+    ("zeros", ".mat", _matlab(300 << 20, bytes(300 << 20))),
+    ("text", ".mat", b"MATLAB 5.0 MAT-file"),
+    ("fill value", ".mat", _hdf5_of(_columns_of_nothing)),
+    ("fill value", ".h5", _hdf5_of(_columns_of_nothing)),
+    ("one long text", ".h5", _hdf5_of(_one_long_text)),
+    ("link", ".h5", _hdf5_of(lambda file: file.__setitem__("events", h5py.ExternalLink("/etc/passwd", "/")))),
+    ("table that claims", ".aedat4", _AEDAT4 + struct.pack("<I", (1 << 32) - 1) + bytes(64)),
+    ("offsets that claim", ".aedat4", _AEDAT4 + struct.pack("<I", 64) + b"\xff" * 64),
+    ("zip64", ".npz", _zip64(1 << 50)),
+    ("archive in an archive", ".npz", _zip(("a.npz", _zip(("t.npy", _npy("(2,)", content=bytes(8))))))),
+    ("socket", ".bin", _socket),
+    ("header without end", ".dat", b"% " + b"x" * (4 << 20)),
+    ("header of lines", ".raw", b"% a\n" * 10**5),
+):
+    _recording(_name, _suffix, _made)
+ATTACKS["tar with a long header"] = (lambda path: _long_header(path.with_suffix(".tar")),
+                                     lambda path: members(path.with_suffix(".tar")))  # fmt: skip
+ATTACKS["zip in 64 bits"] = (lambda path: path.with_suffix(".zip").write_bytes(_zip64(1 << 50)),
+                             lambda path: members(path.with_suffix(".zip")))  # fmt: skip
 ATTACKS["json depth"] = (_bytes(b"[" * 200_000), read_json)
 ATTACKS["json number"] = (_bytes(b"1" * 10_000), read_json)
 ATTACKS["json twice"] = (_bytes(b'{"a": 1, "a": 2}'), read_json)
@@ -322,9 +429,9 @@ def _limited(folder: Path) -> None:
         make(folder / name.replace(" ", "-"))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 30),) * 2)
-    for name, (_, read) in ATTACKS.items():
+    for name, (_, opened) in ATTACKS.items():
         try:
-            read(folder / name.replace(" ", "-"))
+            opened(folder / name.replace(" ", "-"))
         except UserError:
             continue
         sys.exit(f"{name} was read")

@@ -17,6 +17,16 @@ from torch import Tensor
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
 from spikelfp.errors import DataError
+from spikelfp.untrusted.fields import Field
+
+MOST_LAYERS = 1000
+"""Layers of a network."""
+
+MOST_AXES = 8
+"""Axes of a layer's neurons."""
+
+MOST_ELEMENTS = 1 << 26
+"""Neurons of a network, and whatever else layers are made from."""
 
 
 def outline(network: IntegerNetwork, arithmetic: Arithmetic) -> dict[str, Any]:
@@ -30,6 +40,45 @@ def outline(network: IntegerNetwork, arithmetic: Arithmetic) -> dict[str, Any]:
             for layer, shape in zip(network.layers, network.shapes, strict=True)
         ],
     }
+
+
+def check_outline(facts: Field) -> None:
+    """Check an :func:`outline` that was read from a file, before anything is made of its sizes.
+
+    Raises:
+        UserError: of the kind of the field, naming the first value that is no outline's.
+    """
+    facts.mapping(("bits", "input_scale", "input_shape", "layers"))
+    facts.at("bits").whole(1, 32)
+    facts.at("input_scale").whole(1, 1 << 24)
+    total = _elements(facts.at("input_shape"))
+    layers = facts.at("layers").sequence()
+    if len(layers) > MOST_LAYERS:
+        facts.at("layers").refuse(f"a list of at most {MOST_LAYERS}")
+    for layer in layers:
+        layer.mapping(("name", "kind", "shape"))
+        layer.at("name").text()
+        layer.at("kind").text()
+        total += _elements(layer.at("shape"))
+        for name, least in {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}.items():
+            for size in layer.at(name).sequence(2) if name in layer.value else ():
+                size.whole(least, MOST_ELEMENTS)
+        if "groups" in layer.value:
+            layer.at("groups").whole(1, MOST_ELEMENTS)
+        if "beta" in layer.value:
+            layer.at("beta").number(0, 1)
+    if total > MOST_ELEMENTS:
+        facts.at("layers").refuse(f"layers of at most {MOST_ELEMENTS} neurons together", f"of {total} of them")
+    if not any(layer.value["kind"] == "neurons" for layer in layers):
+        facts.at("layers").refuse("neurons among them")
+
+
+def _elements(shape: Field) -> int:
+    """Count what has a shape."""
+    axes = shape.sequence()
+    if not 1 <= len(axes) <= MOST_AXES:
+        shape.refuse(f"a list of 1 to {MOST_AXES} sizes")
+    return math.prod(each.whole(1, MOST_ELEMENTS) for each in axes)
 
 
 def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> IntegerNetwork:

@@ -47,23 +47,37 @@ def write_out(frames: PackedFrames, rows: NDArray[np.int64], how: Written) -> Se
         parts = batch_sparse(*frames, rows, how.sensor.shape, how.levels, length)
         values = torch.sparse_coo_tensor(*parts, shape, is_coalesced=True, check_invariants=False)
     else:
-        values = batch_dense(*frames, rows, how.sensor.size, how.levels, memory.empty(shape, torch.empty(0)))
+        try:
+            room = memory.empty(shape, torch.empty(0))
+        except MemoryError:  # a limit that is not told in advance
+            raise _too_large(length, len(rows), how, None) from None
+        values = batch_dense(*frames, rows, how.sensor.size, how.levels, room)
     return Sequences(values, None if bool((steps == length).all()) else torch.from_numpy(steps))
 
 
 def _check_room(length: int, samples: int, how: Written) -> None:
     """Refuse a batch that does not fit into memory: two events far apart in time make many steps."""
-    needed = length * samples * (24 if how.sparse else 4 * how.sensor.size)  # three counts of a step, or its elements
+    needed = _needed(length, samples, how)
     if needed <= _SMALL:
         return
     there = available(torch.device("cpu"))
     if there is not None and needed > there:
-        sparse = "" if how.sparse else ", sparse batches"
-        raise DataError(
-            f"a batch of {samples} sequences of up to {length} steps of {how.sensor} would need about "
-            f"{gigabytes(needed)}, and {gigabytes(there)} are left: bin by a longer window, limit the steps (most, "
-            f"--steps), or take smaller batches{sparse}"
-        )
+        raise _too_large(length, samples, how, there)
+
+
+def _needed(length: int, samples: int, how: Written) -> int:
+    """Bytes of a batch: three counts of a step, or its elements."""
+    return length * samples * (24 if how.sparse else 4 * how.sensor.size)
+
+
+def _too_large(length: int, samples: int, how: Written, there: int | None) -> DataError:
+    sparse = "" if how.sparse else ", sparse batches (--sparse)"
+    left = "that much is not left" if there is None else f"{gigabytes(there)} are left"
+    return DataError(
+        f"a batch of {samples} sequences of up to {length} steps of {how.sensor} would need about "
+        f"{gigabytes(_needed(length, samples, how))}, and {left}: bin by a longer window, limit the steps (most, "
+        f"--steps), or take smaller batches{sparse}"
+    )
 
 
 class Parcel:
