@@ -7,7 +7,7 @@ import zlib
 
 from spikelfp.errors import DataError
 from spikelfp.printable import first_line
-from spikelfp.untrusted.size import check_size
+from spikelfp.untrusted.bounds import check_size
 
 MOST_ENTRIES = 1 << 20
 """Entries of an archive, each of which takes about 1 kB in memory."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spikelfp.errors import DataError
 from spikelfp.printable import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
-from spikelfp.untrusted.opened import open_regular
+from spikelfp.untrusted.bounds import open_regular
 
 _MARK = b"\x93NUMPY"
 _LONGEST_HEADER = 1 << 14

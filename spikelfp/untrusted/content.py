@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.printable import first_line, plain
-from spikelfp.untrusted.size import most
+from spikelfp.untrusted.bounds import most
 from spikelfp.untrusted.tensors import load_tensors
 
 DEEPEST = 24

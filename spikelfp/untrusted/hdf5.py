@@ -16,8 +16,7 @@ import numpy as np
 
 from spikelfp.errors import DataError, UserError
 from spikelfp.printable import first_line
-from spikelfp.untrusted.opened import open_regular, read_regular
-from spikelfp.untrusted.size import ALWAYS, check_size, most
+from spikelfp.untrusted.bounds import ALWAYS, check_size, most, open_regular, read_regular
 
 DEEPEST = 32
 """Groups within each other."""

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from spikelfp.errors import DataError
 from spikelfp.printable import first_line
-from spikelfp.untrusted.size import most
+from spikelfp.untrusted.bounds import most
 
 DECODER = 1 << 27
 """Bytes that the decoder of xz may take for itself: `xz -9` needs 65 MiB, a file can ask for 4 GiB."""

@@ -20,8 +20,7 @@ import torch
 from spikelfp.errors import DataError
 from spikelfp.printable import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
-from spikelfp.untrusted.opened import open_regular
-from spikelfp.untrusted.size import check_size
+from spikelfp.untrusted.bounds import check_size, open_regular
 
 LONGEST_PICKLE = 1 << 22
 """Bytes of what stands around the tensors; checkpoints have some thousands."""

@@ -13,7 +13,7 @@ import yaml
 
 from spikelfp.errors import DataError
 from spikelfp.printable import first_line
-from spikelfp.untrusted.opened import read_regular
+from spikelfp.untrusted.bounds import read_regular
 
 LONGEST = 1 << 20
 """Bytes of a YAML file; configurations and manifests have some thousands."""

@@ -16,7 +16,6 @@ from spikelfp.data.events.readers import aedat4, faery_process, lz4, read, read_
 from spikelfp.data.events.readers.flatbuffers import Table
 from spikelfp.data.events.readers.zstandard import bound
 from spikelfp.errors import DataError
-from spikelfp.untrusted import size
 
 EVENTS = [(5, 3, 1, 1), (70, 0, 2, 0), (5000, 63, 47, 1)]
 
@@ -97,7 +96,7 @@ def test_what_would_fill_the_memory_is_refused(monkeypatch, tmp_path):
             DataError, match=r"^here: claims \d+ bytes of content in a file of \d+: damaged, or made to f"
         ):
             read_bytes(content, ".aedat4", "here")
-    monkeypatch.setattr(size, "ALWAYS", 10_000_000_000)
+    monkeypatch.setattr(bounds, "ALWAYS", 10_000_000_000)
     with pytest.raises(DataError, match="here: AEDAT 4 packed with Zstandard is read from files only; unpack it first"):
         read_bytes(file([bomb] * 2, 3), ".aedat4", "here")
 

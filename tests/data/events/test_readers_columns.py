@@ -15,7 +15,6 @@ from spikelfp.data.events import EVENT, Sensor
 from spikelfp.data.events.readers import read, read_bytes
 from spikelfp.data.events.readers.matlab import variables
 from spikelfp.errors import DataError
-from spikelfp.untrusted import size
 
 EVENTS = [(5, 3, 1, 1), (5, 0, 2, 0), (9, 3, 0, 1)]
 T, X, Y, P = (np.array(column) for column in zip(*EVENTS, strict=True))
@@ -209,7 +208,7 @@ def test_variables_as_scipy_reads_them():
 
 def test_matlab_that_would_fill_the_memory(monkeypatch):
     content = mat(t=np.zeros(10**6), x=np.zeros(4))
-    monkeypatch.setattr(size, "ALWAYS", 10_000)
+    monkeypatch.setattr(bounds, "ALWAYS", 10_000)
     with pytest.raises(
         DataError, match=r"^here: the variable at byte 128 is damaged .made to fill the memory: 7826 bytes become more"
     ):
@@ -260,7 +259,7 @@ def test_archives_that_are_refused(monkeypatch):
     bomb = npz(events=np.zeros((100_000, 4)))
     assert len(bomb) < 10_000
     with monkeypatch.context() as patch:
-        patch.setattr(size, "ALWAYS", 1_000_000)
+        patch.setattr(bounds, "ALWAYS", 1_000_000)
         with pytest.raises(DataError, match=r"^here: 'events.npy': claims 3200128 bytes of content in a file of \d+"):
             read_bytes(bomb, ".npz", "here")
     with pytest.raises(DataError, match=r"^here: expected an archive of NumPy arrays, found it damaged"):

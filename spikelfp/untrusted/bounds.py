@@ -1,4 +1,4 @@
-"""Regular files: a pipe would wait for ever, and a device gives bytes without end."""
+"""Regular files, for a pipe would wait for ever and a device never end, and how many bytes their content may take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,35 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spikelfp.errors import DataError
+
+ALWAYS = 1 << 28
+"""Bytes that any file may unpack to (256 MiB)."""
+
+RATIO = 200
+"""Times its own size that a larger one may: events shrink to a tenth, constant columns to a thousandth."""
+
+
+def most(packed: int) -> int:
+    """Return how many bytes a file of ``packed`` bytes may unpack to."""
+    return max(ALWAYS, RATIO * packed)
+
+
+def check_size(unpacked: int, packed: int, where: str) -> None:
+    """Refuse content before it is unpacked.
+
+    Args:
+        unpacked: bytes that the content will take.
+        packed: bytes of the file.
+        where: the name that opens the message.
+
+    Raises:
+        DataError: for more than :data:`RATIO` times the file and more than :data:`ALWAYS`.
+    """
+    if unpacked > most(packed):
+        claimed = str(unpacked) if unpacked < 10**30 else "more than 10³⁰"
+        raise DataError(
+            f"{where}: claims {claimed} bytes of content in a file of {packed}: damaged, or made to fill the memory"
+        )
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -30,20 +59,20 @@ def open_regular(path: str | Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def read_regular(path: str | Path, most: int | None = None) -> bytes:
+def read_regular(path: str | Path, longest: int | None = None) -> bytes:
     """Read all of a file.
 
     Args:
         path: the file.
-        most: bytes that it may have; ``None``: any number, it is as large in memory as on the disk.
+        longest: bytes that it may have; ``None``: any number, it is as large in memory as on the disk.
 
     Raises:
         DataError: as :func:`open_regular`, and for a file that is larger, or changes its size while it is read.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if most is not None and size > most:
-            raise DataError(f"{path}: cannot be read ({size} bytes, more than the {most} that its kind may have)")
+        if longest is not None and size > longest:
+            raise DataError(f"{path}: cannot be read ({size} bytes, more than the {longest} that its kind may have)")
         try:
             content = file.read(size + 1)
         except OSError as error:
