@@ -16,6 +16,7 @@ from spikelfp.data.events.readers import aedat4, faery_process, lz4, read, read_
 from spikelfp.data.events.readers.flatbuffers import Table
 from spikelfp.data.events.readers.zstandard import bound
 from spikelfp.errors import DataError
+from spikelfp.untrusted import bounds
 
 EVENTS = [(5, 3, 1, 1), (70, 0, 2, 0), (5000, 63, 47, 1)]
 

@@ -15,6 +15,7 @@ from spikelfp.data.events import EVENT, Sensor
 from spikelfp.data.events.readers import read, read_bytes
 from spikelfp.data.events.readers.matlab import variables
 from spikelfp.errors import DataError
+from spikelfp.untrusted import bounds
 
 EVENTS = [(5, 3, 1, 1), (5, 0, 2, 0), (9, 3, 0, 1)]
 T, X, Y, P = (np.array(column) for column in zip(*EVENTS, strict=True))
