@@ -211,6 +211,8 @@ def memories(writes: Sequence[chip.Write]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _writes(path: Path) -> list[chip.Write]:
+    if not path.exists():
+        raise DataError(f"there is no {path}")
     try:
         lines = read_regular(path, SPI_SIZE).decode("ascii").splitlines()
     except UnicodeDecodeError as error:

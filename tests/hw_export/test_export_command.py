@@ -122,7 +122,7 @@ def test_files_that_are_broken_exit_with_2(command, export):
     (export / "network.nir").write_bytes(b"broken")
     code, _, err = command("verify", export, "--in", "snntorch")
     assert (code, err.count("\n")) == (2, 1)
-    assert "not a readable NIR file" in err
+    assert "network.nir: expected HDF5" in err
 
 
 @pytest.mark.slow
