@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -211,6 +212,8 @@ def memories(writes: Sequence[chip.Write]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _writes(path: Path) -> list[chip.Write]:
+    if not os.path.lexists(path):
+        raise DataError(f"there is no {path}")
     try:
         lines = read_regular(path, LONGEST).decode().splitlines()
     except UnicodeDecodeError:

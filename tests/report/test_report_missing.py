@@ -124,9 +124,9 @@ def test_regression_summary_shows_its_loss(run: Run) -> None:
         ("metrics.csv", "epoch,reward\n1,much\n", "damaged"),
         ("metrics.csv", "epoch,reward\n1\n", "damaged"),
         ("metrics.csv", "reward\n1\n", "damaged"),
-        ("summary.json", "{", "cannot be read"),
+        ("summary.json", "{", "is not valid JSON"),
         ("summary.json", "[]", "should hold a dict, found list"),
-        ("verify.json", "nonsense", "cannot be read"),
+        ("verify.json", "nonsense", "is not valid JSON"),
         ("verify.json", "{}", "should hold a list, found dict"),
     ],
 )
