@@ -10,7 +10,7 @@ import torch
 
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.names import without_folder
-from spikelfp.errors import CheckpointError, RunFolderError, UserError
+from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
 from spikelfp.folders import settle
 from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
@@ -121,7 +121,10 @@ def _read_json(path: Path, kind: type) -> Any:
     """The content of a JSON file, ``None`` if there is no such file."""
     if not path.is_file():
         return None
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except DataError as error:
+        raise RunFolderError(str(error)) from None
     if not isinstance(content, kind):
         raise RunFolderError(f"{path} should hold a {kind.__name__}, found {type(content).__name__}")
     return content
@@ -147,13 +150,7 @@ def _verified(path: Path) -> list[dict[str, Any]]:
     content = _read_json(path, list) or []
     if len(content) > MOST_RESULTS:
         raise RunFolderError(f"{path} has {len(content)} results, more than the {MOST_RESULTS} that are shown")
-    found = [each for each in Field(path, "", content, RunFolderError).sequence() if isinstance(each.value, dict)]
-    for each in found:
-        for layer in each.at("layers").sequence() if each.value.get("layers") else ():
-            for name in ("compared", "different", "differences"):
-                if isinstance(layer.value, dict) and name in layer.value:
-                    layer.at(name).whole()
-    return [each.value for each in found]
+    return [entry for entry in content if isinstance(entry, dict)]
 
 
 def _without_folder(error: Exception, folder: Folder) -> str:

@@ -113,7 +113,8 @@ def _verified(facts: Facts) -> str:
         return ""
     rows = []
     for entry in facts.verified:
-        layers = [layer for layer in entry.get("layers") or [] if isinstance(layer, dict)]
+        listed = entry.get("layers")
+        layers = [layer for layer in listed if isinstance(layer, dict)] if isinstance(listed, list) else []
         compared = sum(_count(layer.get("compared")) for layer in layers)
         different = sum(_count(layer.get("different", layer.get("differences"))) for layer in layers)
         status = str(entry.get("status", "unknown"))
@@ -159,4 +160,4 @@ def _run_name(facts: Facts) -> str:
 
 
 def _count(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0
+    return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0
