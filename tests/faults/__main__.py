@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
+import random
 import shutil
 import sys
 import tempfile
@@ -49,6 +51,7 @@ def main() -> int:
             if given.only and name not in given.only:
                 continue
             began = time.monotonic()
+            given.until = began + 60 * given.minutes
             done = part(where / name, given)
             done.seconds = time.monotonic() - began
             parts.append(done)
@@ -77,6 +80,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--inputs", type=int, help="damaged inputs of all kinds together")
     parser.add_argument("--soak", type=float, help="minutes of soak")
     parser.add_argument("--torchrun", type=int, help="runs of two workers that are killed")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing more in a part after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the damaged inputs and the random moments")
     parser.add_argument("--only", action="append", choices=PARTS, help="this part alone; may be repeated")
     parser.add_argument("--match", default="", help="only commands, kinds and attacks whose name has this in it")
@@ -123,8 +127,9 @@ def _killed(where: Path, given: argparse.Namespace) -> Part:
     for number, stage in stages.items():
         for action in ERRORS:
             jobs += kills.faults(number, stage, (action,), 12 if most is None else max(1, most // 4))
+    random.Random(given.seed).shuffle(jobs)  # whatever is left out for want of time is left out everywhere
     found = defaultdict(list)
-    for each in spread(jobs, partial(kills.try_fault, stages, where / "work"), given.workers):
+    for each in spread(jobs, partial(kills.try_fault, stages, where / "work"), given.workers, given.until):
         _note(f"{each.name}, {each.fault}", each.problem)
         found[each.name].append(each)
     for stage in stages.values():
@@ -147,7 +152,7 @@ def _random(where: Path, given: argparse.Namespace) -> Part:
     seeds = range(given.seed, given.seed + given.tries)
     jobs = [(number, action, seed) for number in range(len(courses)) for action in chances.SIGNALS for seed in seeds]
     found = defaultdict(list)
-    for each in spread(jobs, partial(chances.one_try, courses, where / "work"), given.workers):
+    for each in spread(jobs, partial(chances.one_try, courses, where / "work"), given.workers, given.until):
         _note(f"{each.name}, {each.action}, {each.fault}", each.problem)
         found[each.name].append(each)
     if given.torchrun:
@@ -169,7 +174,7 @@ def _together(where: Path, given: argparse.Namespace) -> Part:
     seeds = range(given.seed, given.seed + 2 * given.tries)
     jobs = [(number, seed) for number in range(len(meetings)) for seed in seeds]
     found = defaultdict(list)
-    for each in spread(jobs, partial(together.meet, meetings, where / "work"), max(1, given.workers // 2)):
+    for each in spread(jobs, partial(together.meet, meetings, where / "work"), max(1, given.workers // 2), given.until):
         _note(f"{each.name}, {each.fault}", each.problem)
         found[each.name].append(each)
     for name, results in found.items():
@@ -185,14 +190,16 @@ def _damaged(where: Path, given: argparse.Namespace) -> Part:
     places = mutations.set_up(where, lambda name: _wanted(given, "inputs", name), chips=not given.quick)
     jobs = mutations.jobs(places, given.inputs, given.seed)
     found = defaultdict(list)
-    for some in spread(jobs, mutations.open_some, given.workers):
+    for some in spread(jobs, mutations.open_some, given.workers, given.until):
         for each in some:
             _note(f"{each.kind}:{each.seed}", f"{each.verdict}: {each.text}" if each.wrong else "")
             found[each.kind].append(each)
     for place in places:
         results = found[place.kind.name]
         bad = [each for each in results if each.wrong]
-        slowest, largest = max(each.seconds for each in results), max(each.memory for each in results)
+        slowest, largest = (
+            max((get(each) for each in results), default=0) for get in (attrgetter("seconds"), attrgetter("memory"))
+        )
         verdicts = counted(each.verdict for each in results)
         part.rows.append(
             Row(place.kind.name, len(results), f"{verdicts}; at most {slowest:.1f} s, {largest >> 20} MB", len(bad))
@@ -212,7 +219,7 @@ def _attacked(where: Path, given: argparse.Namespace) -> Part:
     made = attacks.set_up(where, wanted)
     families = {attack.name: attack.family for attack in wanted}
     found = defaultdict(list)
-    for each in spread(wanted, partial(attacks.attempt, made, where / "work"), given.workers):
+    for each in spread(wanted, partial(attacks.attempt, made, where / "work"), given.workers, given.until):
         _note(each.fault, each.problem)
         found[families[each.fault]].append(each)
     for family in dict.fromkeys(families.values()):

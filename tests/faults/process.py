@@ -7,6 +7,8 @@ A child is a process of its own, with its own files, limits and death. Whatever 
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import os
 import pickle
 import resource
@@ -222,14 +224,20 @@ def run(
     return Ended(None if by else os.WEXITSTATUS(status), by, *texts, seconds, hung, cpu)
 
 
-def spread(jobs: Sequence[T], do: Callable[[T], R], workers: int) -> Iterator[R]:
-    """``do`` of each job, by several forked children that take turns; results as they come.
+def spread(jobs: Sequence[T], do: Callable[[T], R], workers: int, until: float = math.inf) -> Iterator[R]:
+    """Do each job by several forked children that take turns, and give results as they come.
+
+    Args:
+        jobs: in their order; none is begun after the time ``until``.
+        do: makes a result of a job.
+        workers: number of children.
+        until: as :func:`time.monotonic` counts.
 
     Raises:
         RuntimeError: when a child ended without its results: the suite itself is at fault.
     """
     if workers <= 1:
-        yield from map(do, jobs)
+        yield from map(do, itertools.takewhile(lambda job: time.monotonic() < until, jobs))
         return
     turn_read, turn_write = os.pipe()
     os.write(turn_write, b"\0")  # who holds the byte may take the next job
@@ -253,7 +261,7 @@ def spread(jobs: Sequence[T], do: Callable[[T], R], workers: int) -> Iterator[R]
                 try:
                     os.close(read)
                     with os.fdopen(write, "wb") as results:
-                        while (number := take()) < len(jobs):
+                        while time.monotonic() < until and (number := take()) < len(jobs):
                             pickle.dump(do(jobs[number]), results)
                             results.flush()
                     code = 0
