@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -351,7 +352,7 @@ def test_a_header_that_never_ends_is_given_up(target, monkeypatch):
 
 
 def test_a_link_in_the_place_of_the_temporary_file_is_not_written_through(server, target, tmp_path, monkeypatch):
-    monkeypatch.setattr("spikelfp.files.secrets.token_hex", lambda size: "known")
+    monkeypatch.setattr("spikelfp.files.uuid.uuid4", lambda: SimpleNamespace(hex="known"))
     precious = tmp_path / "precious"
     precious.write_bytes(b"mine")
     target.parent.mkdir(parents=True)

@@ -197,9 +197,8 @@ def _damaged(where: Path, given: argparse.Namespace) -> Part:
     for place in places:
         results = found[place.kind.name]
         bad = [each for each in results if each.wrong]
-        slowest, largest = (
-            max((get(each) for each in results), default=0) for get in (attrgetter("seconds"), attrgetter("memory"))
-        )
+        slowest = max((each.seconds for each in results), default=0)
+        largest = max((each.memory for each in results), default=0)
         verdicts = counted(each.verdict for each in results)
         part.rows.append(
             Row(place.kind.name, len(results), f"{verdicts}; at most {slowest:.1f} s, {largest >> 20} MB", len(bad))

@@ -71,6 +71,7 @@ def test_across_a_crash_and_a_recording_that_goes_on(tmp_path):
     with open(path, "ab") as file:
         file.write(b"\x83\xd8\x46\x50\x0a")  # a frame that is never finished
     assert [frame.step for frame in follower.poll()] == [1]
+    recorder._file._file.close()  # as the end of its process does
     with UpdateRecorder(net, path, resume=True) as again:
         nudge(net, random)
         again.step()

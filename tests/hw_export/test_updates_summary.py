@@ -88,7 +88,7 @@ def test_the_plot(tmp_path, steps, embed):
     figure = draw(summary)
     assert len(figure.axes) == (3 if embed else 2)
     lines = figure.axes[0].get_lines()
-    assert [line.get_label() for line in lines] == ["1.weight", "3.weight"]
+    assert [text.get_text().split()[0] for text in figure.axes[0].get_legend().get_texts()] == ["1.weight", "3.weight"]
     for line, name in zip(lines, ("1.weight", "3.weight"), strict=True):
         mean = np.nanmean(np.nan_to_num(line.get_ydata()))
         density = next(p.density for p in summary.parameters if p.name == name)
