@@ -75,6 +75,26 @@ def copy_whole(source: str | Path, path: str | Path) -> None:
     write_whole(path, write)
 
 
+@contextmanager
+def put_back(path: str | Path) -> Iterator[None]:
+    """Put the file at ``path`` back, if there was one, when the block that replaces it ends with an error."""
+    path = Path(path)
+    before = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{PART}")
+    try:
+        os.link(path, before, follow_symlinks=False)
+    except OSError:  # there is none, or the file system knows no second names
+        yield
+        return
+    try:
+        yield
+    except Exception:
+        with suppress(OSError):
+            os.replace(before, path)
+        raise
+    finally:
+        before.unlink(missing_ok=True)
+
+
 def remove_parts(folder: Path, name: str = "") -> None:
     """Remove what killed processes left of the files that they were writing in ``folder``.
 

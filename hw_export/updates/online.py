@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,6 +13,7 @@ from hw_export.updates.content import Plain
 from hw_export.updates.grids import grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
 from spikelfp.errors import UserError
+from spikelfp.files import put_back
 from spikelfp.printable import plain
 from spikelfp.registry import check_name
 from spikelfp.training.optimizer import optimizers
@@ -108,7 +110,8 @@ def record_run(
     }
     before = examiner.evaluate(splits.test).accuracy
     recording = 0.0
-    with UpdateRecorder(net, out, grids=grids, every=every, embed=embed, about=about, overwrite=overwrite) as recorder:
+    made = partial(UpdateRecorder, net, out, grids=grids, every=every, embed=embed, about=about, overwrite=overwrite)
+    with put_back(out), made() as recorder:
 
         def after_step(position: object) -> None:
             nonlocal recording

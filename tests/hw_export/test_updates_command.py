@@ -12,6 +12,7 @@ from updates_nets import recorded, same
 from hw_export.build import build
 from hw_export.targets.files.store import read_arrays
 from hw_export.updates import load_image, quantized, replay, save_image
+from spikelfp.errors import SaveError
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train
 
@@ -129,3 +130,18 @@ def test_mistakes_exit_with_2_and_one_line(command, run, tmp_path, arguments, te
     assert err.count("\n") == 1
     assert text in err
     assert not (tmp_path / "b").exists()
+
+
+def test_a_recording_that_fails_puts_the_stream_back_that_it_was_to_replace(command, run, tmp_path, monkeypatch):
+    stream = tmp_path / "a.cbor"
+    assert command("record", run, "--out", stream, "--steps", 3)[0] == 0
+    before = stream.read_bytes()
+
+    def full(self, body):
+        raise SaveError("no space left")
+
+    monkeypatch.setattr("hw_export.updates.appending.StreamFile.append", full)
+    code, _, err = command("record", run, "--out", stream, "--steps", 4, "--overwrite")
+    assert (code, err) == (2, "hw-export: no space left\n")
+    assert stream.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
