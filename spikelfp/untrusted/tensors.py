@@ -134,6 +134,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> 
     return _Tensor(count * storage.itemsize)
 
 
+def _tensor_of(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any) -> _Tensor:
+    """Look at a tensor whose storage is bytes: torch writes dtypes so that came after its typed storages."""
+    if not isinstance(storage, _Storage) or not isinstance(dtype, torch.dtype):
+        raise pickle.UnpicklingError(f"a tensor of the type {str(dtype)[:20]!r}")
+    return _tensor(_Storage(storage.size, dtype.itemsize), offset, shape, strides)
+
+
 def _parameter(data: Any, *rest: Any) -> Any:
     return data
 
@@ -152,6 +159,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "Counter"): Counter,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_of,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch.nn.parameter", "Parameter"): _parameter,
     ("torch", "Size"): _size,
@@ -198,7 +206,7 @@ class _Look(pickle._Unpickler):
         if module == "torch" and name in _ITEM_SIZES:
             return _Kind(_ITEM_SIZES[name])
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return name
+            return getattr(torch, name)
         raise pickle.UnpicklingError(f"it holds {module}.{name}"[:100] + ", which is neither plain data nor a tensor")
 
     def persistent_load(self, pid: Any) -> _Storage:
