@@ -97,7 +97,13 @@ def _check(file: Any, size: int, where: str) -> None:
         for name, entry in entries.items()
         if name.startswith(f"{folder}data/")
     }
-    content = _Look(io.BytesIO(read_entry(archive, entries[inside[0]], where)), sizes).load()
+    try:
+        content = _Look(io.BytesIO(read_entry(archive, entries[inside[0]], where)), sizes).load()
+    except KeyError as error:
+        raise DataError(
+            f"{where} is not readable by torch: its pickle has the instruction {error.args[0]!r:.20}, which torch.save "
+            "writes only with another pickle_protocol than its own"
+        ) from None
     check_size(_taken(content, where), size, where)
 
 
