@@ -22,6 +22,7 @@ from hw_export.verify import Result, verify
 from spikelfp.command import FAILED, OK, new_app, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import write_text
+from spikelfp.folders import check_named
 from spikelfp.terminal import Terminal, say
 
 app = new_app("Take trained spiking networks to other simulators and to chips.", "hw-export")
@@ -84,6 +85,7 @@ def build_command(
     as_json: Json = False,
 ) -> int:
     """Quantise a trained run and write it, with samples to check it, to an export folder."""
+    check_named("--out", out)
     folder = Path(out or f"exports/{Path(run).resolve().name}-{target}")
     manifest = build(
         run,

@@ -29,7 +29,7 @@ from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
 from spikelfp.data.names import without_folder
 from spikelfp.errors import MachineError, NonFiniteError, UserError
-from spikelfp.folders import settle
+from spikelfp.folders import check_named, settle
 from spikelfp.methods import METHODS
 from spikelfp.models import models
 from spikelfp.report import write_report
@@ -74,6 +74,8 @@ def train_command(
     as_json: Json = False,
 ) -> int:
     """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
+    check_named("--out", out)
+    check_named("--config", config)
     world = World.of_environment()
     values, recorded = (read_options(config), is_record(read_mapping(config))) if config else ({}, False)
     if resume and out and not config:

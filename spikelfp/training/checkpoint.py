@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,23 @@ def put_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any])
     try:
         net.load_state_dict(content["weights"])
     except Exception as error:
-        net.load_state_dict(before)
-        raise CheckpointError(f"{path} does not load: {first_line(error)}") from None
+        _put_back(net, before)
+        told = [
+            line.strip() for line in str(error).splitlines() if line.strip()
+        ]  # torch opens with a line of no reason
+        raise CheckpointError(
+            f"{path} does not load: {plain(told[1] if len(told) > 1 else first_line(error))}"
+        ) from None
+
+
+def _put_back(net: torch.nn.Module, before: dict[str, Any]) -> None:
+    """Give a network the values it had, also where a layer refuses its own, such as a buffer expanded over itself."""
+    with suppress(Exception):
+        return net.load_state_dict(before)
+    own = net.state_dict()
+    for name, value in before.items():
+        if isinstance(value, Tensor) and not torch.equal(own[name], value):
+            own[name].copy_(value)
 
 
 def check_shapes(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
@@ -130,7 +146,7 @@ def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any
         CheckpointError: naming the first parameter that is missing, of another shape or type, or not finite.
     """
     weights = content["weights"]
-    own = net.state_dict()
+    own, foreign = net.state_dict(), _foreign_buffers(net)
     for name in [*own, *weights]:
         mine, theirs = own.get(name), weights.get(name)
         shapes = [tuple(each.shape) if isinstance(each, Tensor) else "nothing" if each is None else brief(each)
@@ -146,12 +162,34 @@ def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any
                     f"{path} is from another model: {name} is {theirs.dtype} in the checkpoint, {mine.dtype} in the "
                     "network"
                 )
-            if not is_finite(theirs) and not torch.equal(theirs, mine.cpu()):  # a mask of −∞, say, is no weight
+            if not is_finite(theirs) and not _is_kept(theirs, mine.cpu(), name in foreign):
                 raise CheckpointError(
                     f"{path} cannot be used: {name} holds NaN or infinity; a smaller learning rate, or an earlier "
                     "checkpoint, may help"
                 )
     _check_ranges(path, net, weights)
+
+
+def _foreign_buffers(net: torch.nn.Module) -> set[str]:
+    """Name the buffers of layers that are neither torch's nor of this package: what they hold is their own affair."""
+    return {
+        f"{name}.{own}" if name else own
+        for name, layer in net.named_modules()
+        if type(layer).__module__.partition(".")[0] not in ("spikelfp", "torch")
+        for own, _ in layer.named_buffers(recurse=False)
+    }
+
+
+def _is_kept(theirs: Tensor, mine: Tensor, foreign: bool) -> bool:
+    """Whether all that is not finite is so in the network, too: a mask of −∞, a channel not yet seen.
+
+    NaN is let through only where it is ``foreign``: in the buffer of a layer that somebody else wrote.
+    """
+    theirs, mine = (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t.double() for t in (theirs, mine))
+    both = theirs == mine
+    if foreign:
+        both |= theirs.isnan() & mine.isnan()
+    return bool((both | theirs.isfinite()).all())
 
 
 def _check_ranges(path: str | Path, net: torch.nn.Module, weights: dict[str, Any]) -> None:

@@ -187,6 +187,8 @@ def _check_option(field: Field, name: str, wanted: Any) -> None:
 
 
 def _check_range(field: Field, name: str, value: float | Tensor) -> None:
+    if isinstance(value, Tensor) and value.is_complex():
+        return
     low, high = (0, math.inf) if name in _POSITIVE else (0, 1) if name in _SHARES else (-math.inf, math.inf)
     least, largest = (value.min(), value.max()) if isinstance(value, Tensor) and value.numel() else (value, value)
     if bool(torch.as_tensor(least < low)) or bool(torch.as_tensor(largest > high)):

@@ -15,6 +15,7 @@ from spikelfp.data import DataSplits
 from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import write_text
 from spikelfp.folders import Kind, check_path, content_of, settle
+from spikelfp.printable import plain
 from spikelfp.training.config import RunConfig
 from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 from spikelfp.training.schema import check_found
@@ -167,6 +168,7 @@ def check_folder(folder: Folder, config: RunConfig, resume: bool, overwrite: boo
     check_out(folder, resume, overwrite)
     if resume:
         _check_same(folder, config)
+        _check_not_lost(folder)
 
 
 def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
@@ -185,6 +187,11 @@ def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
             "inside a run folder; put the checkpoints back into it, or link the run folder as a whole"
         )
     if not resume and not is_unused(folder):
+        if not any(os.path.lexists(folder.path / name) for name in RUN_FILES):
+            raise RunFolderError(
+                f"{folder.path} holds no run, and files of something else ({plain(content_of(folder.path)[0])}): name "
+                "another --out"
+            )
         if not overwrite:
             raise RunFolderError(
                 f"{folder.path} exists already: go on with --resume, replace it with --overwrite, or name another --out"
@@ -218,7 +225,9 @@ def run_files(path: Path, trusted: bool) -> list[str]:
     if trusted:
         return found
     if "config.yaml" not in found:
-        raise RunFolderError(f"{path} is no run folder (it has no config.yaml), so it is not overwritten")
+        raise RunFolderError(
+            f"{path} is no run folder (it has no config.yaml), so it is not overwritten: name another --out"
+        )
     for name in reversed(found):
         if not (path / name).is_file() or not _is_runs(path / name):
             why = (
@@ -277,10 +286,26 @@ def write_config(
     write_text(folder.config, text)
 
 
+def _check_not_lost(folder: Folder) -> None:
+    """Refuse to start anew over the results of a run whose last checkpoint somebody has taken away."""
+    if folder.last.exists():
+        return
+    left = [each for each in (folder.best, folder.metrics, folder.summary) if each.exists()]
+    if left:
+        way = f"copy {folder.best} there to go on from the best epoch" if folder.best in left else "put it back"
+        raise RunFolderError(
+            f"{folder.last} is missing, and {left[0].name} would be lost in a new start: {way}, replace the run with "
+            "--overwrite, or name another --out"
+        )
+
+
 def _check_same(folder: Folder, config: RunConfig) -> None:
     """Refuse to resume a run that was started with other options, but for more epochs."""
     if not folder.config.is_file():
-        raise RunFolderError(f"nothing to resume: {folder.path} has no config.yaml")
+        raise RunFolderError(
+            f"nothing to resume: {folder.path} has no config.yaml; start a run without --resume"
+            + ("" if is_unused(folder) else ", with another --out")
+        )
     before, _, _ = read_config(folder)
     changed = {
         f.name: f"{f.name} {getattr(before, f.name)} → {getattr(config, f.name)}"

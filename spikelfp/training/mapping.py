@@ -54,5 +54,8 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     """The plain values of a YAML file, or an error that names it."""
     values = read_yaml(path)
     if not isinstance(values, dict):
-        raise UserError(f"{path} should hold 'option: value' lines, found {type(values).__name__}")
+        raise UserError(
+            f"{path} should hold 'option: value' lines, found "
+            + ("nothing" if values is None else type(values).__name__)
+        )
     return values

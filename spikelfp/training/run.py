@@ -34,7 +34,7 @@ from spikelfp.errors import (
 )
 from spikelfp.failures import failure
 from spikelfp.files import copy_whole, write_text
-from spikelfp.folders import Place, check_not_inside, owned, settle
+from spikelfp.folders import Place, check_named, check_not_inside, owned, settle
 from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
 from spikelfp.training.combinations import learning_complaints, only_evaluating
@@ -259,6 +259,8 @@ def train(
         MachineError: for want of memory and the like; the text says from where it goes on.
         WorkerLost: when another worker has ended.
     """
+    if isinstance(out, str):
+        check_named("out", out)
     folder = Folder(Path(out))
     with (
         own_random_numbers(),

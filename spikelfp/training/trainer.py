@@ -60,6 +60,11 @@ DENSITY_EVERY = 20
 """Steps between two looks at how many weights an update touches."""
 
 
+def never() -> bool:
+    """Say not to stop."""
+    return False
+
+
 class Trainer:
     """Trains a network on images or vectors ``[B, …]`` shown for one step, or on :class:`~spikelfp.data.Sequences`.
 
@@ -123,7 +128,7 @@ class Trainer:
         quantization: Quantization | None = None,
         wake: bool = True,
         progress: bool = False,
-        should_stop: Callable[[], bool] = lambda: False,
+        should_stop: Callable[[], bool] = never,
         world: World = ALONE,
         **unknown: Any,
     ) -> None:
@@ -317,6 +322,10 @@ class Trainer:
         """
         if of is None:
             of = int(self.world.sum([len(labels)], self.device)[0])
+        if self._restored is not None and self.planned.total_steps is not None:
+            self._make_schedule(self.planned, fresh=False)
+        if self.scheduler is not None:
+            check_length(self.scheduler, 1)
         if self._replica is None:
             self._replica = self.world.replica(self.runs(), self.device)
         self.world.reseed(self.seed, self.position.step)
@@ -509,15 +518,19 @@ class Trainer:
         planned, _ = self._plan(source, epochs)
         fresh = planned.schedule_start == self.position.step
         if fresh or self.scheduler is None or self._restored is not None:
-            if not self.schedule.made and (self.scheduler is not None or self._restored is not None):
-                reset_groups(self.optimizer, self._groups)  # a schedule takes the learning rate that it finds
-            self.scheduler = self.schedule.make(self.optimizer, (planned if fresh else self.planned).scheduled)
-            state = None if self._restored is None or fresh else self._restored
-            if state is not None and state["schedule"] is not None:
-                checkpoint.restore_schedule(state["path"], self.scheduler, self.optimizer, state)
-            self._restored = None
+            self._make_schedule(planned if fresh else self.planned, fresh)
         check_length(self.scheduler, cast(int, planned.total_steps) - self.position.step)
         self.planned = planned
+
+    def _make_schedule(self, planned: Planned, fresh: bool) -> None:
+        """Make the schedule, and give it the state a checkpoint left unless it is a ``fresh`` one."""
+        if not self.schedule.made and (self.scheduler is not None or self._restored is not None):
+            reset_groups(self.optimizer, self._groups)  # a schedule takes the learning rate that it finds
+        self.scheduler = self.schedule.make(self.optimizer, planned.scheduled)
+        state = None if self._restored is None or fresh else self._restored
+        if state is not None and state["schedule"] is not None:
+            checkpoint.restore_schedule(state["path"], self.scheduler, self.optimizer, state)
+        self._restored = None
 
     def _prepare(self, source: Source, watched: Source | None) -> None:
         """Check labels and outputs on the first batch, and wake silent layers on it before the first step."""

@@ -33,8 +33,9 @@ def plain_value(f: Field[Any], value: Any) -> Any:
         return value
     try:
         if kind == "tuple[int, ...]":
-            parts = value.split(",") if isinstance(value, str) else value
-            return tuple(_number(int, part) for part in parts)
+            if isinstance(value, list | tuple):
+                return tuple(_number(int, part) for part in value)
+            return tuple(_number(int, part) for part in (value.split(",") if isinstance(value, str) else [value]))
         if kind == "str":
             if not isinstance(value, str):
                 raise TypeError

@@ -44,8 +44,8 @@ def canonical(content: Any, room: float = math.inf) -> Any:
             limit also gives each tensor memory of its own, which what is written may share.
 
     Raises:
-        NotPlainError: for other objects, tensors that are sparse, quantised, complex or without memory, and containers
-            that hold themselves.
+        NotPlainError: for other objects, tensors that are sparse, quantised or without memory, and containers that hold
+            themselves.
     """
     return _Builder(room).built(content, "", 0)
 
@@ -164,12 +164,11 @@ class _Builder:
             "without memory" if value.is_meta else
             "nested" if value.is_nested else
             "sparse" if value.layout is not torch.strided else
-            "quantised" if value.is_quantized else
-            "complex" if value.is_complex() else ""
+            "quantised" if value.is_quantized else ""
         )  # fmt: skip
         if kind:
             raise NotPlainError(f"{where} is a tensor that is {kind}")
-        known = value.detach().resolve_neg().cpu()
+        known = value.detach().resolve_conj().resolve_neg().cpu()
         if type(known) is not Tensor:
             known = known.as_subclass(Tensor)
         size, storage = known.numel() * known.element_size(), known.untyped_storage()

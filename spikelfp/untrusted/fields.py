@@ -103,7 +103,7 @@ class Field:
         if (
             not isinstance(value, Tensor)
             or (shape is not None and tuple(value.shape) != tuple(shape))
-            or (dtype is not None and value.dtype != dtype)
+            or (value.dtype != dtype if dtype is not None else value.is_complex())
         ):
             kind = "a tensor" if dtype is None else f"a tensor of {dtype}"
             self.refuse(kind if shape is None else f"{kind} and shape {list(shape)}")
@@ -114,6 +114,8 @@ class Field:
 
 def is_finite(value: Tensor) -> bool:
     """Tell whether all numbers of a tensor are finite, at the speed of reading them once."""
+    if value.is_complex():
+        value = torch.view_as_real(value.resolve_conj())
     if not value.is_floating_point() or value.numel() == 0:
         return True
     if value.element_size() == 1:

@@ -96,7 +96,13 @@ def _check(file: Any, size: int, where: str) -> None:
         for name, entry in entries.items()
         if name.startswith(f"{folder}data/")
     }
-    content = _Look(io.BytesIO(read_entry(archive, entries[inside[0]], where)), sizes).load()
+    try:
+        content = _Look(io.BytesIO(read_entry(archive, entries[inside[0]], where)), sizes).load()
+    except KeyError as error:
+        raise DataError(
+            f"{where} is not readable by torch: its pickle has the instruction {error.args[0]!r:.20}, which torch.save "
+            "writes only with another pickle_protocol than its own"
+        ) from None
     check_size(_taken(content, where), size, where)
 
 
@@ -133,6 +139,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> 
     return _Tensor(count * storage.itemsize)
 
 
+def _tensor_of(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any) -> _Tensor:
+    """Look at a tensor whose storage is bytes: torch writes dtypes so that came after its typed storages."""
+    if not isinstance(storage, _Storage) or not isinstance(dtype, torch.dtype):
+        raise pickle.UnpicklingError(f"a tensor of the type {str(dtype)[:20]!r}")
+    return _tensor(_Storage(storage.size, dtype.itemsize), offset, shape, strides)
+
+
 def _parameter(data: Any, *rest: Any) -> Any:
     return data
 
@@ -151,6 +164,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "Counter"): Counter,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_of,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch.nn.parameter", "Parameter"): _parameter,
     ("torch", "Size"): _size,
@@ -197,7 +211,7 @@ class _Look(pickle._Unpickler):
         if module == "torch" and name in _ITEM_SIZES:
             return _Kind(_ITEM_SIZES[name])
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return name
+            return getattr(torch, name)
         raise pickle.UnpicklingError(f"it holds {module}.{name}"[:100] + ", which is neither plain data nor a tensor")
 
     def persistent_load(self, pid: Any) -> _Storage:

@@ -196,6 +196,8 @@ def test_a_validation_part_chooses_the_best_epoch(tmp_path):
         (["train", "--config", "missing.yaml"], "missing.yaml"),
         (["train", "--data-dir", "nowhere"], "nowhere"),
         (["train", "--resume", "--out", "nowhere"], "nothing to resume"),
+        (["train", "--out", ""], "--out is empty"),
+        (["train", "--config", ""], "--config is empty"),
         (["eval", "nowhere"], "no run folder"),
         (["report", "nowhere"], "nowhere"),
         (["eval"], "'run'"),

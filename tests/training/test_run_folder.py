@@ -20,9 +20,10 @@ from spikelfp import starting
 from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.data import load as load_data
-from spikelfp.errors import DataError, DataWarning, MachineError, RunFolderError, SaveError
+from spikelfp.errors import DataError, DataWarning, MachineError, RunFolderError, SaveError, UserError
 from spikelfp.training import run as module
 from spikelfp.training.config import RunConfig
+from spikelfp.training.mapping import from_mapping, read_mapping
 from spikelfp.training.run import Interrupted, load_run, read_metrics, train
 from spikelfp.training.trainer import Trainer
 
@@ -420,3 +421,38 @@ def test_output_that_nobody_reads_ends_a_command(monkeypatch, capsys):
         with pytest.raises(SystemExit) as stop:
             run_app(app, "spikelfp", ["info", "--json"])
     assert (stop.value.code, capsys.readouterr().err) == (0, "")
+
+
+def test_a_folder_with_files_of_something_else_is_told_as_such(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for options, said in (
+        ({}, r"holds no run, and files of something else \(notes.txt\): name another --out"),
+        ({"overwrite": True}, r"holds no run, and files of something else \(notes.txt\): name another --out"),
+        ({"resume": True}, "nothing to resume.*start a run without --resume, with another --out"),
+    ):
+        with pytest.raises(RunFolderError, match=said):
+            train(RunConfig(data="digits", steps=1, epochs=1), tmp_path, progress=False, **options)
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_whole_numbers_in_yaml_are_read_in_every_form_that_people_write(tmp_path):
+    path = tmp_path / "options.yaml"
+    for text in ("hidden: 12", "hidden: [12]", "hidden:\n- 12", 'hidden: "12"'):
+        path.write_text(text)
+        assert from_mapping(read_mapping(path), str(path)).hidden == (12,)
+    path.write_text("hidden: yes")
+    with pytest.raises(UserError, match="hidden takes whole numbers"):
+        from_mapping(read_mapping(path), str(path))
+
+
+def test_a_run_without_its_last_checkpoint_is_not_started_anew_over_its_results(tmp_path):
+    config = RunConfig(data="digits", hidden=(4,), steps=1, epochs=1)
+    train(config, tmp_path, progress=False)
+    last, best = tmp_path / "checkpoints" / "last.pt", tmp_path / "checkpoints" / "best.pt"
+    kept = best.read_bytes()
+    last.unlink()
+    with pytest.raises(RunFolderError, match=r"last.pt is missing, and best.pt would be lost.*copy .*best.pt there"):
+        train(replace(config, epochs=2), tmp_path, resume=True, progress=False)
+    assert best.read_bytes() == kept
+    shutil.copy(best, last)
+    assert train(replace(config, epochs=2), tmp_path, resume=True, progress=False)["epochs"] == 2
