@@ -185,6 +185,14 @@ def test_changed_files_are_noticed(tmp_path, samples):
     assert changed_files(tmp_path / "e", manifest) == ["network.nir", "samples.npz"]
 
 
+def test_a_file_of_holes_is_a_changed_one_and_is_not_read(tmp_path, samples):
+    manifest = write_export(dense("zero"), samples, tmp_path / "e")
+    os.truncate(tmp_path / "e" / "network.nir", 1 << 40)
+    assert changed_files(tmp_path / "e", manifest) == ["network.nir"]
+    with pytest.raises(UserError, match=r"network\.nir in it is not the file that was built"):
+        write_export(dense("zero"), samples, tmp_path / "e", overwrite=True)
+
+
 def test_folders_that_are_no_exports_are_refused(tmp_path, samples):
     with pytest.raises(UserError, match="is no export"):
         read_export(tmp_path)
