@@ -270,8 +270,11 @@ def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
 
 def sha256(path: Path) -> str:
     """Checksum of a file of any size, in hexadecimal."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _is_unchanged(path: Path, expected: Any) -> bool:
