@@ -255,6 +255,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         or manifest.get("format") != FORMAT
         or not isinstance(manifest.get("target"), str)
         or not all(isinstance(manifest.get(name), dict) for name in ("versions", "sha256"))
+        or not all(isinstance(name, str) for name in manifest["sha256"])
     ):
         raise DataError(f"{folder / MANIFEST} is no manifest of format {FORMAT}")
     return manifest
