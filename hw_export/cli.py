@@ -133,9 +133,8 @@ def verify_command(
         raise UserError(f"--in names no simulator: choose from {', '.join(SIMULATORS)}")
     for name in asked or []:
         SIMULATORS[name]
-    manifest, net, shown = read_export(folder)
-    if samples is not None:
-        shown = shown.first(samples)
+    manifest, net, whole = read_export(folder)
+    shown = whole if samples is None else whole.first(samples)
     changed = changed_files(folder, manifest)
     target = TARGETS[manifest["target"]]
     if isinstance(target, Chip):
@@ -144,7 +143,7 @@ def verify_command(
         if log is None:
             results = [verify_chip(target, Path(folder), manifest, shown)]
         else:
-            results = [verify_log(log, target, Path(folder), shown)]
+            results = [verify_log(log, target, Path(folder), shown, len(whole))]
     elif log is not None:
         raise UserError(f"--log is compared with an export for a chip; {folder} is for {target.name}: leave it out")
     else:

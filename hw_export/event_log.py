@@ -60,14 +60,18 @@ class _Log:
         self.stray = self.stray or text
 
 
-def verify_log(path: str | Path, chip: Chip, folder: Path, samples: Samples) -> Result:
+def verify_log(
+    path: str | Path, chip: Chip, folder: Path, samples: Samples, recorded_samples: int | None = None
+) -> Result:
     """Compare a log with the spikes that were recorded when the export was made.
 
     Args:
         path: of the log.
         chip: that the export is for.
         folder: of the export.
-        samples: of the export, or the first of them: those that the log has.
+        samples: of the export, or the first of them: those to be compared.
+        recorded_samples: of the export altogether. Where they are more, the log may go on with the others, which are
+            not read; by default those to be compared.
 
     Returns:
         A result like that of a simulator; spikes that are of no neuron or no step are in its ``reason``.
@@ -79,7 +83,7 @@ def verify_log(path: str | Path, chip: Chip, folder: Path, samples: Samples) -> 
     began = time.perf_counter()
     network = chip.read(folder)
     recorded = recorded_spikes(folder / SPIKES, [layer.name for layer in network.neurons], samples)
-    log = _read(Path(path), chip, network, samples)
+    log = _read(Path(path), chip, network, samples, max(len(samples), recorded_samples or 0))
     pairs = [(name, recorded[name], log.layers[name]) for name in recorded]
     if log.has_inputs:
         pairs.insert(0, (INPUT, samples.sequence().flatten(2).to(torch.int64), log.inputs))
@@ -127,7 +131,7 @@ def _described(layer: LayerResult, chip: Chip, network: IntegerNetwork) -> str:
     )
 
 
-def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: Samples) -> _Log:
+def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: Samples, all_samples: int) -> _Log:
     sizes = {layer.name: math.prod(network.shape_of(layer)) for layer in network.neurons}
     shape = (samples.steps, len(samples))
     inputs = math.prod(network.input_shape)
@@ -152,8 +156,10 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: Samples) -> 
             expected = (sample if begins else step) + 1
             if number != expected:
                 raise DataError(f"{where}: {word} {number}, expected {word} {expected}")
-            if begins and number >= len(samples):
-                raise DataError(f"{where}: sample {number}, but samples 0 to {len(samples) - 1} are to be compared")
+            if begins and number >= all_samples:
+                raise DataError(f"{where}: sample {number}, but samples 0 to {all_samples - 1} are to be compared")
+            if begins and number == len(samples):
+                return log
             if not begins and number >= samples.steps:
                 raise DataError(f"{where}: step {number}, but a sample has the steps 0 to {samples.steps - 1}")
             sample, step = (number, -1) if begins else (sample, number)
@@ -187,7 +193,8 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: Samples) -> 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Where each line is that says something, and its words."""
     try:
-        with io.TextIOWrapper(open_regular(path), encoding="utf-8") as file:
+        # editors of Windows begin a file with a mark
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), ""), 1):
                 if len(line) > _LONGEST:
                     raise DataError(f"{path}, line {number} has more than {_LONGEST} characters: this is no log")

@@ -175,7 +175,7 @@ def spi_command(
 ) -> int:
     """Write a stream as the SPI writes that bring its frames into a tinyODIN chip."""
     kept = [stream] if base is None else [stream, base]
-    check_replaceable(out, overwrite, keep=kept, begins=SPI_TITLE.encode(), what="file of SPI writes")
+    check_replaceable(out, overwrite, keep=kept, begins=SPI_TITLE.encode(), what="no file of SPI writes")
     done = write_spi(stream, out, None if base is None else load_image(base), upto, whole=whole, strict=strict)
     for note in done.notes:
         say(f"note: {note}")

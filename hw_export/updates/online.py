@@ -110,8 +110,10 @@ def record_run(
     }
     before = examiner.evaluate(splits.test).accuracy
     recording = 0.0
-    made = partial(UpdateRecorder, net, out, grids=grids, every=every, embed=embed, about=about, overwrite=overwrite)
-    with put_back(out), made() as recorder:
+    recording_to = partial(
+        UpdateRecorder, net, out, grids=grids, every=every, embed=embed, about=about, overwrite=overwrite
+    )
+    with put_back(out), recording_to() as recorder:
 
         def after_step(position: object) -> None:
             nonlocal recording

@@ -195,6 +195,24 @@ def test_the_first_samples_only(tmp_path, export):
     assert compared(tmp_path, export, lines_of(export, samples=2), samples=2).status == "identical"
 
 
+def test_the_first_samples_of_a_log_that_has_them_all(tmp_path, export, command):
+    lines = lines_of(export)
+    place = lines.index("sample 2")
+    log = tmp_path / "log"
+    log.write_text("\n".join([*lines[:place], "sample 2", "spike 8"]))
+    assert command("verify", export, "--log", log, "--samples", 2)[0] == 0, "differences come later"
+    log.write_text("\n".join([*lines[:place], "spike 8", *lines[place:]]))
+    assert command("verify", export, "--log", log, "--samples", 2)[0] == 1
+    log.write_text("\n".join(lines[: place - 1]).rpartition("step 4")[0])
+    assert command("verify", export, "--log", log, "--samples", 2)[0] == 2
+
+
+def test_a_log_as_editors_of_windows_write_it(tmp_path, export):
+    _, _, shown = read_export(export)
+    (tmp_path / "log").write_bytes("\r\n".join(lines_of(export)).encode("utf-8-sig"))
+    assert verify_log(tmp_path / "log", chip_of("tinyodin"), export, shown).status == "identical"
+
+
 def test_a_chip_whose_neurons_have_no_addresses(tmp_path):
     folder = made(tmp_path / "e", "xylo", 8)
     assert compared(tmp_path, folder, lines_of(folder, addresses=False)).status == "identical"

@@ -185,6 +185,25 @@ def test_changed_files_are_noticed(tmp_path, samples):
     assert changed_files(tmp_path / "e", manifest) == ["network.nir", "samples.npz"]
 
 
+@pytest.mark.parametrize("name", [5, None, True])
+def test_names_of_files_that_are_no_text(tmp_path, samples, name):
+    manifest = write_export(dense("zero"), samples, tmp_path / "e")
+    manifest["sha256"][name] = "0" * 64
+    (tmp_path / "e" / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    with pytest.raises(DataError, match="is no manifest of format 1"):
+        read_export(tmp_path / "e")
+    with pytest.raises(DataError, match="is no manifest of format 1"):
+        write_export(dense("zero"), samples, tmp_path / "e", overwrite=True)
+
+
+def test_a_file_of_holes_is_a_changed_one_and_is_not_read(tmp_path, samples):
+    manifest = write_export(dense("zero"), samples, tmp_path / "e")
+    os.truncate(tmp_path / "e" / "network.nir", 1 << 40)
+    assert changed_files(tmp_path / "e", manifest) == ["network.nir"]
+    with pytest.raises(UserError, match=r"network\.nir in it is not the file that was built"):
+        write_export(dense("zero"), samples, tmp_path / "e", overwrite=True)
+
+
 def test_folders_that_are_no_exports_are_refused(tmp_path, samples):
     with pytest.raises(UserError, match="is no export"):
         read_export(tmp_path)

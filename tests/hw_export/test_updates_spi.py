@@ -294,7 +294,8 @@ class TestFile:
         assert command("updates", "spi", tmp_path / "s", "--out", tmp_path / "out")[0] == 2
         assert command("updates", "spi", tmp_path / "s", "--out", tmp_path / "out", "--overwrite", "--frames")[0] == 0
         (tmp_path / "letter").write_text("dear")
-        for path in ("letter", "s"):
+        for path, why in (("letter", "is no file of SPI writes"), ("s", "is what is to be read")):
             code, _, err = command("updates", "spi", tmp_path / "s", "--out", tmp_path / path, "--overwrite")
             assert (code, err.count("\n")) == (2, 1)
+            assert why in err
         assert (tmp_path / "letter").read_text() == "dear"
