@@ -178,7 +178,8 @@ def _after_error(fault: Fault, ended: Ended, stage: Stage, work: Path, after: di
     if fault.action in ("kill", "SIGTERM"):
         return ""
     # On a disk that is read-only from there on nothing can be removed either.
-    removable = not (fault.onwards and fault.action == "read-only")
+    # What clearing a cache could not remove, the next one that comes to the cache does.
+    removable = not (fault.onwards and fault.action == "read-only") and "--clear" not in stage.scenario.name
     if removable and not stage.scenario.keeps_old and (rest := left_over(work)):
         return f"left over after the error: {_names(rest)}"
     if not stage.scenario.keeps_old or ended.code == 0:
