@@ -109,10 +109,8 @@ def record_run(
     }
     before = examiner.evaluate(splits.test).accuracy
     recording = 0.0
-    recording_to = partial(
-        UpdateRecorder, net, out, grids=grids, every=every, embed=embed, about=about, overwrite=overwrite
-    )
-    with put_back(out), recording_to() as recorder:
+    options: dict[str, Any] = {"grids": grids, "every": every, "embed": embed, "about": about, "overwrite": overwrite}
+    with put_back(out), UpdateRecorder(net, out, **options) as recorder:
 
         def after_step(position: object) -> None:
             nonlocal recording
