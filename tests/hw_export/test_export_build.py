@@ -145,7 +145,7 @@ def test_a_folder_of_others_is_never_replaced(tmp_path, samples):
     manifest = yaml.safe_load((out / "manifest.yaml").read_text())
     manifest["sha256"]["../thesis/chapter"] = ""
     (out / "manifest.yaml").write_text(yaml.safe_dump(manifest))
-    with pytest.raises(UserError, match="no name of a file beside it"):
+    with pytest.raises(UserError, match="which is no file in the folder"):
         write_export(dense("zero"), samples, out, overwrite=True)
     assert (tmp_path / "thesis" / "chapter").exists()
 
