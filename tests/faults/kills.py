@@ -177,10 +177,10 @@ def _after_error(fault: Fault, ended: Ended, stage: Stage, work: Path, after: di
     """What an error of the disk has left that it should not have, or lost."""
     if fault.action in ("kill", "SIGTERM"):
         return ""
-    # On a disk that is read-only from there on nothing can be removed either.
+    if fault.onwards and fault.action == "read-only":
+        return ""  # nothing can be removed or put back on such a disk: the ways on have shown that nothing is lost
     # What clearing a cache could not remove, the next one that comes to the cache does.
-    removable = not (fault.onwards and fault.action == "read-only") and "--clear" not in stage.scenario.name
-    if removable and not stage.scenario.keeps_old and (rest := left_over(work)):
+    if "--clear" not in stage.scenario.name and not stage.scenario.keeps_old and (rest := left_over(work)):
         return f"left over after the error: {_names(rest)}"
     if not stage.scenario.keeps_old or ended.code == 0:
         return ""
