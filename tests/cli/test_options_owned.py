@@ -219,7 +219,7 @@ def test_help_has_sections_owners_and_examples(capsys):
     [
         ({"lr": float("nan")}, "lr takes a finite number, got nan"),
         ({"clip_norm": float("inf")}, "clip-norm takes a finite number, got inf"),
-        ({"hidden": 100}, "hidden takes whole numbers, such as 1000,1000, got 100"),
+        ({"hidden": 1.5}, "hidden takes whole numbers, such as 1000,1000, got 1.5"),
         ({"hidden": (3, 0)}, "hidden must be at least 1, got 0"),
         ({"steps": 2.5}, "steps takes a whole number, got 2.5"),
         ({"steps": True}, "steps takes a whole number, got True"),

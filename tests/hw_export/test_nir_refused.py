@@ -151,7 +151,7 @@ def test_files(tmp_path):
     with pytest.raises(DataError, match="there is no NIR file"):
         from_nir(tmp_path / "missing.nir")
     (tmp_path / "text.nir").write_text("not HDF5")
-    with pytest.raises(DataError, match="expected HDF5 of this layout"):
+    with pytest.raises(DataError, match="expected HDF5"):
         from_nir(tmp_path / "text.nir")
     nir.write(tmp_path / "node.nir", lif())
     with pytest.raises(DataError, match="it holds a LIF, no graph"):
