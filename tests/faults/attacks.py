@@ -20,7 +20,7 @@ from .escapes import escapes
 from .inputs import bases
 from .kills import Found
 from .payloads import payloads
-from .process import environment, most_memory, run, warm
+from .process import environment, lines_of, most_memory, run, warm
 from .scenarios import copy
 from .texts import options, texts
 from .traps import READERS, reading, writing
@@ -104,7 +104,7 @@ def _wrong(attack: Attack, ended: Any) -> str:
         return f"accepted: {ended.out[-200:]!r}"
     if attack.expect == "fine" and ended.code != 0:
         return f"refused: {ended}"
-    lines = [line for line in ended.err.splitlines() if line.strip()]
+    lines = lines_of(ended.err)
     checked = attack.command[:2] == ["hw-export", "verify"]
     if ended.code and len(lines) != 1 and not (checked and ended.code == 1):
         return f"{len(lines)} lines: {ended.err[:300]!r}"

@@ -105,6 +105,7 @@ def escapes() -> list[Attack]:
             _config_line("cache_dir", ""),
             ["spikelfp", "eval", "run"],
             "any",
+            reads=True,  # whether it is a cache already: the folder is looked into, and left as it is
         ),
         Attack(
             "config.yaml names data above",

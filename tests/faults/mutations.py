@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from .inputs import CHIP_FILES, Kind, bases, kinds
-from .process import call, computed, environment, most_memory, warm
+from .process import call, computed, environment, lines_of, most_memory, warm
 from .scenarios import CHIPS, copy
 
 MOST_MEMORY = 2 << 30
@@ -246,7 +246,7 @@ def _judged(place: Place, seed: int, which: int, expected: Sequence[str]) -> Ope
     code, raw, out, err = _opened(place.kind.opens[which])
     seconds = min(time.process_time() - began, time.monotonic() - wall)
     memory = max(0, _peak() - before)
-    lines = [line for line in err.splitlines() if line.strip() and "compiling kernels" not in line]
+    lines = lines_of(err)
     verdict, text = "accepted" if code in (0, 130) else "refused", lines[-1] if lines else ""
     if raw:
         verdict, text = "raw", raw

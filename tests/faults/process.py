@@ -224,6 +224,11 @@ def run(
     return Ended(None if by else os.WEXITSTATUS(status), by, *texts, seconds, hung, cpu)
 
 
+def lines_of(err: str) -> list[str]:
+    """Lines of a command's stderr, without the notice that kernels are compiled, which comes once a machine."""
+    return [line for line in err.splitlines() if line.strip() and "compiling kernels" not in line]
+
+
 def spread(jobs: Sequence[T], do: Callable[[T], R], workers: int, until: float = math.inf) -> Iterator[R]:
     """Do each job by several forked children that take turns, and give results as they come.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .compare import content, difference, left_over
 from .kills import go_on
-from .process import environment, run, warm
+from .process import environment, lines_of, run, warm
 from .scenarios import EVENT_TRAIN, OFTEN, TRAIN, Scenario, copy, must, recordings
 
 EVENTS = [*EVENT_TRAIN[:-1], "events-run"]
@@ -69,7 +69,7 @@ def one_user(job: tuple[Path, float, int]) -> tuple[Counter[str], list[str]]:
             counts["killed"] += ended.killed
             counts["stopped"] += not ended.killed and after is not None and ended.code not in (0, 2)
             counts["refused"] += ended.code == 2
-            lines = [line for line in ended.err.splitlines() if line.strip()]
+            lines = lines_of(ended.err)
             by_signal = after is not None and ended.signal in (signal.SIGTERM, signal.SIGINT)
             if (ended.raw and not by_signal) or "Traceback" in ended.err:
                 wrong.append(f"{' '.join(command)} (disturbed {after}): {ended} {ended.err[-700:]}")

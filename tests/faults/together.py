@@ -13,7 +13,7 @@ from typing import Any
 
 from .compare import content, difference, left_over
 from .kills import Found
-from .process import Ended, call, environment, start, wait, warm
+from .process import Ended, call, environment, lines_of, start, wait, warm
 from .scenarios import EVENT_TRAIN, OFTEN, TRAIN, copy, interrupted, must, old_run, recordings, trained
 
 BUILD = ["hw-export", "build", "run", "--out", "export", "--samples", "8"]
@@ -151,7 +151,7 @@ def meet(meetings: list[Meeting], where: Path, job: tuple[int, int]) -> Found:
     ended = both_at_once([pair.first, pair.second], folder, apart)
     problem = ""
     for each in ended:
-        lines = [line for line in each.err.splitlines() if line.strip()]
+        lines = lines_of(each.err)
         if each.raw:
             problem = f"raw: {each} {each.err[-600:]}"
         elif each.code != 0 and len(lines) != 1:
