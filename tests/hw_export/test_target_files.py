@@ -170,6 +170,14 @@ def test_files_that_are_missing_or_damaged(tmp_path, name):
         (tmp_path / "network.yaml").write_text(yaml.safe_dump(facts | changed))
         with pytest.raises(DataError):
             chip.read(tmp_path)
+    for name_of, odd in (("reset", ["zero"]), ("reset", "soft"), ("thresholds", 3), ("beta", "half")):
+        neurons = [
+            layer | ({name_of: [*odd] if isinstance(odd, list) else odd} if layer["kind"] == "neurons" else {})
+            for layer in facts["layers"]
+        ]
+        (tmp_path / "network.yaml").write_text(yaml.safe_dump(facts | {"layers": neurons}))
+        with pytest.raises(DataError, match=name_of):
+            chip.read(tmp_path)
     for text in ("a: [", "- 1", ""):
         (tmp_path / "network.yaml").write_text(text)
         with pytest.raises(DataError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
 from spikelfp.errors import DataError
+from spikelfp.functional.lif import Reset
 from spikelfp.untrusted.fields import Field
 
 MOST_LAYERS = 1000
@@ -65,6 +66,10 @@ def check_outline(facts: Field) -> None:
                 size.whole(least, MOST_ELEMENTS)
         if "groups" in layer.value:
             layer.at("groups").whole(1, MOST_ELEMENTS)
+        if layer.value["kind"] == "neurons":
+            layer.mapping(("beta", "reset", "thresholds"))
+            layer.at("reset").text(get_args(Reset))
+            layer.at("thresholds").text(("one", "each"))
         if "beta" in layer.value:
             layer.at("beta").number(0, 1)
     if total > MOST_ELEMENTS:
