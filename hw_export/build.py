@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from hw_export.model_file import load_network, save_network
@@ -28,7 +27,7 @@ from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
-from spikelfp.files import write_text
+from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
 from spikelfp.registry import check_name
 from spikelfp.training.batch import counting_steps, lengths_of
@@ -230,7 +229,7 @@ def write_export(
         for name in (MANIFEST, *manifest["sha256"]):
             if os.path.lexists(out / name) and name not in place.replaced:
                 raise UserError(f"{out / name} is in the way and no file of an export: move it, or name another --out")
-        write_text(beside / MANIFEST, yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True))
+        write_text(beside / MANIFEST, yaml_text(manifest))
         place.commit()
     return manifest
 

@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
+import yaml
 
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.untrusted import open_regular
@@ -53,6 +54,24 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+class _WholeDumper(yaml.SafeDumper):
+    """A writer of YAML that writes a list as often as it is there, where PyYAML would refer to the first."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Refer to nothing: files that do are not read (:func:`spikelfp.untrusted.read_yaml`)."""
+        return True
+
+
+def yaml_text(values: Any, **options: Any) -> str:
+    """Write plain values as YAML that :func:`spikelfp.untrusted.read_yaml` reads.
+
+    Args:
+        values: without circles.
+        options: of :func:`yaml.dump`.
+    """
+    return yaml.dump(values, Dumper=_WholeDumper, **{"allow_unicode": True, "sort_keys": False, **options})
 
 
 def write_tensors(path: str | Path, content: object) -> None:

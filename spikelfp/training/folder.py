@@ -9,11 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spikelfp.data import DataSplits
 from spikelfp.errors import DataError, RunFolderError, UserError
-from spikelfp.files import write_text
+from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, settle
 from spikelfp.printable import plain
 from spikelfp.training.config import RunConfig
@@ -278,11 +276,11 @@ def write_config(
     """Write ``config.yaml``: the options, and what was found of the data and of layers that were woken."""
     found = {"class_names": list(splits.class_names)}
     text = config.to_yaml() + f"shape: {list(splits.shape)}\nclasses: {splits.classes}\n"
-    text += yaml.safe_dump(found, allow_unicode=True, default_flow_style=None)
+    text += yaml_text(found, sort_keys=True, default_flow_style=None)
     if samples:
-        text += yaml.safe_dump({"samples": samples}, sort_keys=False)
+        text += yaml_text({"samples": samples})
     if woken:
-        text += yaml.safe_dump({"woken": woken})
+        text += yaml_text({"woken": woken})
     write_text(folder.config, text)
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from attacks import ATTACKS, strike
 
+from spikelfp.files import yaml_text
+from spikelfp.untrusted import read_yaml
+
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_one_line(tmp_path, name):
@@ -25,3 +28,9 @@ def test_all_of_them_in_two_gigabytes():
         [sys.executable, str(Path(__file__).with_name("attacks.py"))], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-800:]
+
+
+def test_a_list_that_stands_twice_is_written_twice_and_read(tmp_path):
+    sizes = [3, 4]
+    (tmp_path / "a.yaml").write_text(yaml_text({"a": sizes, "b": sizes, "θ": ["\udcff", 1.0]}), encoding="utf-8")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": [3, 4], "b": [3, 4], "θ": ["\udcff", 1.0]}

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from spikelfp.errors import DataError
-from spikelfp.files import write_text, write_whole
+from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.printable import first_line, plain
 from spikelfp.untrusted import load_arrays, read_yaml
 
@@ -48,7 +47,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
     """Plain data as YAML."""
-    write_text(path, yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True))
+    write_text(path, yaml_text(dict(facts)))
 
 
 def read_facts(path: Path) -> dict[str, Any]:
