@@ -272,7 +272,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             each.text()
     field.at("versions").mapping(("spikelfp",))
     for name in manifest["sha256"]:
-        if name != Path(name).name or "\0" in name:
+        if name != Path(name).name or name.startswith(".") or "\0" in name:
             raise DataError(f"{folder / MANIFEST}: sha256 has {brief(name)}, which is no file in the folder")
     return manifest
 
@@ -350,9 +350,6 @@ def export_files(path: Path, trusted: bool) -> list[str]:
     if not os.path.lexists(path / MANIFEST):
         return []
     sums = read_manifest(path)["sha256"]
-    for name in sums:
-        if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
-            raise DataError(f"{path / MANIFEST} tells of {name!r}, which is no name of a file beside it")
     found = [name for name in sums if os.path.lexists(path / name)]
     for name in () if trusted else found:
         if not _is_unchanged(path / name, sums[name]):

@@ -43,7 +43,7 @@ class SaveError(UserError, OSError):
 
 
 class MachineError(RuntimeError):
-    """What the machine did not give: memory, or a process that was killed. The text says how to go on."""
+    """A failure of the machine: no memory, or a process that was killed. The text says how to go on."""
 
 
 class NonFiniteError(ArithmeticError):

@@ -38,7 +38,7 @@ def failure(error: BaseException) -> str | None:
 
 
 def _asked(text: str) -> str:
-    """What was asked for, in brackets, where the error says it."""
+    """Put the amount that was asked for in brackets, where the error says it."""
     return f" ({_shortened(text)})" if text else ""
 
 

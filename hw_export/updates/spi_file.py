@@ -27,7 +27,7 @@ _TRANSACTION = 5
 
 @dataclass(frozen=True)
 class SpiFile:
-    """What was written. frames: of the stream, the base image among them. openings: of the
+    """Figures of a file that was written. frames: of the stream, the base image among them. openings: of the
     memories. writes: of weights. step: of the stream, at its end."""
 
     frames: int

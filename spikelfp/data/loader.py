@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +13,9 @@ from spikelfp.data.collate import Fetched
 from spikelfp.data.samples import innermost
 from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, ShapeError, UserError
+
+MOST_WORKERS = 256
+"""Processes that load data; the same on every machine, for a run folder goes from one to another."""
 
 
 class EpochSampler(Sampler[list[int]]):
@@ -132,20 +134,14 @@ def batches(
     )
 
 
-def most_workers() -> int:
-    """Return how many processes may load data on this machine: more than four a core get in each other's way."""
-    return max(16, 4 * (os.cpu_count() or 1))
-
-
 def check_workers(workers: int) -> None:
-    """Refuse a number of processes that load data which is below 0 or would bring the machine down.
+    """Refuse a number of processes that load data which would bring a machine down.
 
     Raises:
         UserError: with the most there may be.
     """
     _require(workers >= 0, f"workers must be 0 or more, got {workers}")
-    most = most_workers()
-    _require(workers <= most, f"workers must be at most {most} on these {os.cpu_count()} cores, got {workers}")
+    _require(workers <= MOST_WORKERS, f"workers must be at most {MOST_WORKERS}, got {workers}")
 
 
 def at_epoch(dataset: Dataset[Any], seed: int, epoch: int) -> Dataset[Any]:

@@ -12,6 +12,7 @@ import yaml
 
 from spikelfp import methods, nn, rules
 from spikelfp.data import encodings
+from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.data.names import check_data_name, data_names, is_event_data
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
@@ -499,7 +500,7 @@ class RunConfig:
         0, "seed of the weights, the order of samples and the encoding", group="run", within=f"[0, {2**63 - 1}]"
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, …", group="run")
-    workers: int = option(0, "processes that load data", group="run", within="[0, 256]")
+    workers: int = option(0, "processes that load data", group="run", within=f"[0, {MOST_WORKERS}]")
     checkpoint_every: int = option(
         0, "steps between checkpoints within an epoch, 0 for the end of epochs only", group="run", within="[0, ∞)"
     )

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, value by value: anything else is refused before a trainer looks at it."""
+"""Schema of a checkpoint, value by value: anything else is refused before a trainer looks at it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an optimiser and a schedule keep, found by making them once more over parameters of zeros."""
+"""State that an optimiser and a schedule keep, found by making them once more over parameters of zeros."""
 
 from __future__ import annotations
 

@@ -329,9 +329,9 @@ def test_checkpoint_errors_are_user_errors():
 
 
 def test_a_number_of_workers_that_would_bring_the_machine_down_is_refused():
-    from spikelfp.data.loader import most_workers
+    from spikelfp.data.loader import MOST_WORKERS
 
     net = nn.Sequential(nn.Linear(4, 3), nn.LIF())
-    TemporalTrainer(net, workers=most_workers())
-    with pytest.raises(UserError, match=f"at most {most_workers()}"):
-        TemporalTrainer(net, workers=most_workers() + 1)
+    TemporalTrainer(net, workers=MOST_WORKERS)
+    with pytest.raises(UserError, match=f"at most {MOST_WORKERS}"):
+        TemporalTrainer(net, workers=MOST_WORKERS + 1)
