@@ -29,7 +29,7 @@ from spikelfp.interop.layers import Tensors, from_torch
 from spikelfp.interop.peers import peer
 from spikelfp.interop.refusal import ConversionError, check_no_hooks, refusal
 from spikelfp.interop.values import constant_of
-from spikelfp.nn.lif import LEAST_DECAY
+from spikelfp.nn.neurons.base import LEAST_DECAY
 
 
 @dataclass(frozen=True)

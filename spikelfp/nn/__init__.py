@@ -18,20 +18,22 @@ from spikelfp.nn.attention import SelfAttention, SpikingSelfAttention, TokenNorm
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.conv import Conv2d
 from spikelfp.nn.flatten_axes import FlattenAxes
+from spikelfp.nn.graph import leaves
 from spikelfp.nn.layer import Layer
-from spikelfp.nn.lif import LIF, Neurons, leaves
 from spikelfp.nn.linear import Linear
-from spikelfp.nn.multi_spike import MultiSpikeLIF
+from spikelfp.nn.neurons.base import Neurons
+from spikelfp.nn.neurons.integrator import LI
+from spikelfp.nn.neurons.lif import LIF
+from spikelfp.nn.neurons.multi_spike import MultiSpikeLIF
+from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
+from spikelfp.nn.neurons.recurrent_synaptic import RecurrentSynaptic
+from spikelfp.nn.neurons.synaptic import Synaptic
 from spikelfp.nn.noise import Noise
 from spikelfp.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
-from spikelfp.nn.readout import LI
 from spikelfp.nn.recompute import Recomputed, check_recomputable, recomputed
-from spikelfp.nn.recurrent import RecurrentLIF
-from spikelfp.nn.recurrent_synaptic import RecurrentSynaptic
 from spikelfp.nn.scale import Scale
 from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, MaxPool2d
 from spikelfp.nn.skip import Concat, Identity, Sum
-from spikelfp.nn.synaptic import Synaptic
 from spikelfp.nn.tokens import ClassToken, FirstToken, MeanToken, PositionEmbedding, ToTokens
 from spikelfp.suggest import check_constructors, public_names
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.layer import Layer, check_dense, run_layer
-from spikelfp.nn.lif import LIF
 from spikelfp.nn.linear import Linear
+from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.norm import BatchNorm1d
 from spikelfp.rules import Rule
 

@@ -109,7 +109,7 @@ def has_run(module: torch.nn.Module) -> bool:
 
 def remembers(module: torch.nn.Module) -> bool:
     """Whether a module has a state of its own, and not only layers inside that may have one."""
-    from spikelfp.nn.lif import Neurons  # which is made of what stands here
+    from spikelfp.nn.neurons.base import Neurons  # which is made of what stands here
 
     return isinstance(module, Neurons) or (has_run(module) and not list(module.children()))
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from spikelfp.nn.activation import Heaviside
-from spikelfp.nn.lif import Neurons
+from spikelfp.nn.neurons.base import Neurons
+from spikelfp.nn.neurons.integrator import LI
 from spikelfp.nn.noise import Noise
-from spikelfp.nn.readout import LI
 from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, MaxPool2d
 from spikelfp.quantized.layer import Quantizable
 

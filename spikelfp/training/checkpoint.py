@@ -22,7 +22,7 @@ from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
 from spikelfp.nn import Neurons, Recomputed
-from spikelfp.nn.lif import LEAST_DECAY
+from spikelfp.nn.neurons.base import LEAST_DECAY
 from spikelfp.printable import first_line, plain
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training.fits import check_schedule, without_functions

@@ -11,7 +11,7 @@ from references.weighted import connections
 from spikelfp import kernels, nn, propagate, rules
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import backward_pass
-from spikelfp.nn.lif import LEAST_DECAY
+from spikelfp.nn.neurons.base import LEAST_DECAY
 
 
 def reset_of(name):

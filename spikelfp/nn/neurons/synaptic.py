@@ -7,7 +7,7 @@ from torch import Tensor
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import as_given, check_current
-from spikelfp.nn.lif import Decay, Neurons
+from spikelfp.nn.neurons.base import Decay, Neurons
 from spikelfp.rules import Rule
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.nn.layer import Layer, as_given, check_current
-from spikelfp.nn.lif import Neurons
 from spikelfp.nn.linear import Linear
+from spikelfp.nn.neurons.base import Neurons
 from spikelfp.rules import Rule
 
 

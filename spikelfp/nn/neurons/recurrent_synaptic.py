@@ -9,8 +9,8 @@ from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import Layer, as_given, check_current
-from spikelfp.nn.lif import Decay
-from spikelfp.nn.recurrent import RecurrentLIF
+from spikelfp.nn.neurons.base import Decay
+from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
 from spikelfp.rules import Rule
 
 

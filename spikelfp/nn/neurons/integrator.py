@@ -6,7 +6,7 @@ from torch import Tensor
 
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import Layer, as_given, check_current
-from spikelfp.nn.lif import Decay
+from spikelfp.nn.neurons.base import Decay
 from spikelfp.rules import Rule
 
 

@@ -1,0 +1,116 @@
+"""Count the files of the two packages that a piece of work enters: ``python -m benchmarks.trips``.
+
+A trip is what a reader follows to understand one thing, such as one training step. A file counts once a function that
+is written in it runs; what ran while modules were imported does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = (str(ROOT / "spikelfp"), str(ROOT / "hw_export"))
+
+
+@contextmanager
+def entered() -> Iterator[set[str]]:
+    """Within the block gather the files, relative to the repository, in which a function is called."""
+    found: set[str] = set()
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_name != "<module>" and code.co_filename.startswith(PACKAGES):
+            caller = frame.f_back
+            while caller is not None and caller.f_code.co_name != "<module>":
+                caller = caller.f_back
+            if caller is None or not caller.f_code.co_filename.startswith(PACKAGES):  # not by an import
+                found.add(str(Path(code.co_filename).relative_to(ROOT)))
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
+
+
+class _FirstStepDone(Exception):
+    """Ends a run right after its first update."""
+
+
+def train_step() -> set[str]:
+    """One update of a dense spiking network by LFP, made and warmed up before."""
+    import torch
+
+    import spikelfp
+
+    net = spikelfp.models.lif_mlp([64, 32, 10])
+    trainer = spikelfp.TemporalTrainer(net, steps=5)
+    x, labels = torch.rand(16, 64), torch.arange(16) % 10
+    trainer.train_step(x, labels)
+    with entered() as found:
+        trainer.train_step(x, labels)
+    return found
+
+
+def first_step() -> set[str]:
+    """From ``spikelfp train`` to the end of its first update."""
+    import torch
+
+    from spikelfp.cli import app
+    from spikelfp.command import run_app
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise _FirstStepDone
+
+    step = torch.optim.Adam.step
+    torch.optim.Adam.step = stop  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder, entered() as found:
+        try:
+            run_app(app, "spikelfp", ["train", "--quiet", "--hidden", "32", "--out", f"{folder}/run"])
+        except _FirstStepDone:
+            pass
+        finally:
+            torch.optim.Adam.step = step  # type: ignore[method-assign]
+    return found
+
+
+def from_nir() -> set[str]:
+    """A dense spiking network read from a NIR file."""
+    import hw_export
+    import spikelfp
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.nir"
+        hw_export.to_nir(spikelfp.models.lif_mlp([16, 8, 4]), path)
+        with entered() as found:
+            hw_export.from_nir(path)
+    return found
+
+
+TRIPS: dict[str, Callable[[], set[str]]] = {
+    "one train_step": train_step,
+    "command line to first step": first_step,
+    "from_nir": from_nir,
+}
+
+
+def main() -> None:
+    """Print the files of each trip, or with ``--json`` their names."""
+    trips = {name: sorted(trip()) for name, trip in TRIPS.items()}
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps(trips, indent=2) + "\n")
+        return
+    for name, files in trips.items():
+        sys.stdout.write(f"{name}: {len(files)} files\n" + "".join(f"  {file}\n" for file in files))
+
+
+if __name__ == "__main__":
+    main()

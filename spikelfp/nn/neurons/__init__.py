@@ -1,0 +1,1 @@
+"""Layers of neurons: one kind a file."""

@@ -1,0 +1,37 @@
+"""Leaky integrate-and-fire neurons."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spikelfp.nn.layer import as_given, check_current
+from spikelfp.nn.neurons.base import Neurons
+
+
+class LIF(Neurons):
+    """LIF neurons (v3, eq. A.2-A.3), one for each element of a step of the input current ``[T, B, …]``::
+
+        U[t] = β U[t−1] + I[t] − θ S[t−1]      reset "subtract", the same as snnTorch's Leaky
+        U[t] = β (U[t−1] − θ S[t−1]) + I[t]    reset "immediate", as in norse, sinabs, rockpool, spikingjelly
+        U[t] = β U[t−1] (1 − S[t−1]) + I[t]    reset "zero"
+        S[t] = 1 if U[t] > θ else 0
+
+    beta: decay per step, (0, 1]; threshold: θ > 0; reset: "subtract", "immediate" or "zero".
+    denominator: how the reward on a membrane is normalised, "inflow" or "increment"
+    (:mod:`spikelfp.functional.lif`).
+    learn_beta: β learns, one for the layer, within [0.001, 1]: it is the weight on the connection of a membrane to
+    itself, so eq. 7 is its rule. learn_threshold is refused: no LFP rule can be justified for θ.
+
+    Returns spikes ``[T, B, …]`` of 0 and 1, of the dtype of the current (under autocast float32). ``run`` also takes
+    and returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for values out of range.
+    """
+
+    def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Spikes ``[T, B, …]`` and the membrane ``[B, …]`` after the last step."""
+        current, start = check_current(self, x, state)
+        spikes, membrane = self.rule.lif(current, start, self.constants, self.decay)
+        return as_given(spikes, x), membrane
+
+    # What torch.compiler.disable sets, without the second that importing torch's compiler takes: the scan has
+    # kernels of its own, and a reward finds the neurons by their autograd node.
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]
