@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,11 @@ class Neurons(Layer):
 
     ``constants`` holds β, θ, reset and denominator (:class:`~spikelfp.functional.lif.LIFParameters`).
     """
+
+    fires = True
+    has_membrane = True
+    has_threshold = True
+    arguments: ClassVar[tuple[str, ...] | None] = ("beta", "threshold", "reset", "denominator", "learn_beta")
 
     decay: torch.nn.Parameter | None
 

@@ -20,6 +20,10 @@ class LI(Layer):
     returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for a β out of range.
     """
 
+    fires = False
+    has_membrane = True
+    arguments = ("beta",)
+
     beta = Decay()
 
     def __init__(self, beta: float = 0.9, *, rule: Rule | None = None) -> None:

@@ -27,6 +27,10 @@ class MultiSpikeLIF(Layer):
     raises :class:`~spikelfp.errors.UserError`.
     """
 
+    has_membrane = True
+    has_threshold = True
+    arguments = ("beta", "threshold")
+
     def __init__(self, beta: float = 1.0, threshold: float = 1.0) -> None:
         super().__init__()
         self._constants = LIFParameters(beta, threshold, "immediate")

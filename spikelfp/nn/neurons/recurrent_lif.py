@@ -30,6 +30,8 @@ class RecurrentLIF(Neurons):
     takes and returns ``(S, U)``, each ``[B, …]``. Runs step by step.
     """
 
+    arguments = ("recurrent", *(Neurons.arguments or ()))
+
     def __init__(
         self,
         recurrent: Layer | int,

@@ -27,6 +27,8 @@ class Synaptic(Neurons):
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(Y, U)``, each ``[B, …]``.
     """
 
+    arguments = ("alpha", *(Neurons.arguments or ()))
+
     alpha = Decay()
 
     def __init__(
