@@ -12,7 +12,7 @@ import torch
 
 from spikelfp.data import encodings
 from spikelfp.errors import LearningWarning, UserError
-from spikelfp.methods import LFP, GradientDescent, Method, WarmUp
+from spikelfp.methods import Method, WarmUp
 from spikelfp.nn import graph
 from spikelfp.rules import Gradient, lending
 from spikelfp.training.footprint import check_room_to_train
@@ -70,13 +70,13 @@ def check_learning(
     for each in _methods(method):
         with lending(net, each.rule):
             flat = _flat_layers(net)
-        if isinstance(each, GradientDescent) and outputs == "spikes" and graph.outputs_of(net) in flat:
+        if each.gradient and outputs == "spikes" and graph.outputs_of(net) in flat:
             raise UserError(
                 "the outputs of this network are spikes, whose derivative is 0: plain gradient descent changes no "
                 "weight. Train it by LFP, or by GradientDescent(rules.Surrogate()), --method surrogate"
             )
-        if isinstance(each, LFP) and outputs == "linear" and _suits(each.reward) == "spikes":
-            kind, last = type(each.reward).__name__, type(graph.outputs_of(net)).__name__
+        if outputs == "linear" and _suits(reward := getattr(each, "reward", None)) == "spikes":
+            kind, last = type(reward).__name__, type(graph.outputs_of(net)).__name__
             raise UserError(
                 f"{kind} counts spikes, and the outputs of this network ({last}) are real values: choose a reward of "
                 "linear outputs, such as Softmax (--reward softmax), or let the network end in neurons"
@@ -112,12 +112,12 @@ def learning_complaints(
             "alike; take more steps, 25 say"
         )
     for each in _methods(method):
-        if isinstance(each, LFP) and outputs == "spikes" and _multiplies(each.reward):
+        if outputs == "spikes" and _multiplies(reward := getattr(each, "reward", None)):
             found.append(
-                f"{type(each.reward).__name__} multiplies the reward with the output, so an output neuron that does "
+                f"{type(reward).__name__} multiplies the reward with the output, so an output neuron that does "
                 "not fire earns nothing and will hardly begin to; SpikeSequence and CountSoftmax are made for spikes"
             )
-        if isinstance(each, GradientDescent):
+        if each.gradient:
             with lending(net, each.rule):
                 flat = _flat_layers(net)
             if flat:
