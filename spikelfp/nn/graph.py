@@ -12,6 +12,8 @@ Three things are known of a network:
 from __future__ import annotations
 
 import inspect
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,25 +27,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from spikelfp.errors import UserError
-from spikelfp.nn import activation, conv, linear, norm, shape, skip
-from spikelfp.nn.container import Sequential
-from spikelfp.nn.layer import Layer, has_run
-from spikelfp.nn.recompute import in_one_part
+from spikelfp.nn.layer import TWINS, Layer, has_run
 
 Trait = Literal["fires", "has_membrane", "has_threshold", "passes_scale", "passes_spikes", "has_weights"]
 
 INPUT, OUTPUT, UNKNOWN = "<input>", "<output>", "<unknown>"
 """Ends of edges that are no layers: of the network, and of modules that do not tell what they do with them."""
 
-_TWINS: dict[type[torch.nn.Module], type[Layer]] = {
-    getattr(torch.nn, kind.__name__): kind
-    for kind in (
-        linear.Linear, conv.Conv2d, norm.BatchNorm1d, norm.BatchNorm2d, norm.LayerNorm, shape.MaxPool2d,
-        shape.AvgPool2d, shape.AdaptiveAvgPool2d, shape.Flatten, shape.Dropout, skip.Identity, activation.ReLU,
-        activation.LeakyReLU, activation.ELU, activation.SiLU, activation.GELU, activation.Tanh, activation.Sigmoid,
-    )
-}  # fmt: skip
-"""Layers of torch's, and those here that compute the same of every step."""
 _MORE_ARGUMENTS: dict[type[torch.nn.Module], tuple[str, ...]] = {
     torch.nn.Flatten: ("start_dim", "end_dim"),
     torch.nn.MaxPool2d: ("return_indices",),
@@ -55,7 +45,7 @@ _HOLDERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, to
 
 def twin_of(layer: torch.nn.Module) -> type[Layer] | None:
     """Finds the layer of :mod:`spikelfp.nn` that computes what one of torch's does; ``None`` for other modules."""
-    return _TWINS.get(type(layer))
+    return TWINS.get(type(layer))
 
 
 def has_trait(layer: torch.nn.Module, trait: Trait) -> bool:
@@ -70,23 +60,23 @@ def has_trait(layer: torch.nn.Module, trait: Trait) -> bool:
     if trait not in get_args(Trait):
         raise UserError(f"layers have the traits {', '.join(get_args(Trait))}, got {trait!r}")
     if not isinstance(layer, Layer):
-        twin = _TWINS.get(type(layer))
+        twin = TWINS.get(type(layer))
         return twin is not None and getattr(twin, trait) is True
     if trait.startswith("passes_") and not _said_with(type(layer), trait):
         return False
     return bool(getattr(layer, trait))
 
 
-def _said_with(kind: type, name: str) -> bool:
+def _said_with(kind: type, name: str, way: str = "forward") -> bool:
     """Whether ``name`` was stated by the class that ``forward`` is of, or by one derived from it."""
     line = kind.__mro__
     stated = next((place for place, base in enumerate(line) if name in vars(base)), len(line))
-    return stated <= next((place for place, base in enumerate(line) if "forward" in vars(base)), len(line))
+    return stated <= next((place for place, base in enumerate(line) if way in vars(base)), len(line))
 
 
 def tells(layer: torch.nn.Module) -> bool:
     """Tells whether the class of a layer, or of its twin here, states that it fires or does not."""
-    kind = _TWINS.get(type(layer), type(layer))
+    kind = TWINS.get(type(layer), type(layer))
     return any("fires" in vars(base) for base in kind.__mro__ if base is not Layer)
 
 
@@ -123,7 +113,7 @@ def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.M
 
 
 def _names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
-    names = getattr(_TWINS.get(kind, kind), "arguments", None)
+    names = getattr(TWINS.get(kind, kind), "arguments", None)
     if isinstance(names, tuple):
         return (*names, *_MORE_ARGUMENTS.get(kind, ()))
     raise UserError(
@@ -162,9 +152,10 @@ def in_order(module: torch.nn.Module) -> bool:
     """
     if not isinstance(module, torch.nn.Sequential) or vars(module).get("forward"):
         return False
-    kind: Any = type(module)
-    forwards = (torch.nn.Sequential.forward, Sequential.forward)
-    return kind.forward in forwards and getattr(kind, "run", Sequential.run) is Sequential.run
+    kind = type(module)
+    if isinstance(module, Layer):
+        return module.in_order and all(_said_with(kind, "in_order", way) for way in ("forward", "run"))
+    return kind.forward is torch.nn.Sequential.forward
 
 
 def chain(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
@@ -458,7 +449,7 @@ def watching(
         trace: hand on traces of neurons, with their membranes, for their outputs.
     """
     with ExitStack() as stack:
-        stack.enter_context(in_one_part(net))
+        stack.enter_context(_in_one_part(net))
         for name, layer in leaves(net).items():
             if which is not None and not which(layer):
                 continue
@@ -474,6 +465,20 @@ def watching(
                 layer.__dict__["run"] = watch.run(getattr(layer, "run"))  # noqa: B009  (torch types attributes as tensors)
                 stack.callback(_put_back, layer, own)
         yield
+
+
+@contextmanager
+def _in_one_part(net: torch.nn.Module) -> Iterator[None]:
+    """Within the block what recomputes a sequence in parts runs it whole, as hooks take it."""
+    found: list[Any] = [layer for layer in net.modules() if isinstance(layer, Layer) and layer.in_parts]
+    before = [layer.steps for layer in found]
+    try:
+        for layer in found:
+            layer.steps = sys.maxsize
+        yield
+    finally:
+        for layer, steps in zip(found, before, strict=True):
+            layer.steps = steps
 
 
 def _put_back(layer: torch.nn.Module, run: Any) -> None:
@@ -562,3 +567,33 @@ def outputs_of(net: torch.nn.Module) -> torch.nn.Module | None:
     known = neighbours(net)
     last = known.nearest(OUTPUT, lambda layer: layer is not None and has_trait(layer, "passes_spikes"))
     return known.layers.get(next(iter(last))) if len(last) == 1 else None
+
+
+# Parameters by what they do
+
+
+def decays(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Finds the decays of membranes that learn, by their names among ``net.named_parameters()``, each once."""
+    owners = {
+        id(p) for layer in leaves(net).values() if isinstance(p := getattr(layer, "decay", None), torch.nn.Parameter)
+    }
+    return {name: parameter for name, parameter in net.named_parameters() if id(parameter) in owners}
+
+
+def biases_in_front(net: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Finds the biases of layers with weights whose outputs go to batch normalisations and nowhere else.
+
+    The mean of the batch takes them off again, so that they change no output. Eq. 9 hands them a share of the reward
+    all the same, and through the statistics they get rounding errors, which Adam makes as large as any update: they
+    would wander, and the running mean, which evaluation subtracts, would come after them. Trainers leave them alone.
+    """
+    uses = Counter(id(p) for _, p in net.named_parameters(remove_duplicate=False))
+    known = neighbours(net)
+    found: list[torch.nn.Parameter] = []
+    for name, layer in known.layers.items():
+        behind = [known.layers.get(each) for each in known.behind[name]]
+        bias: Any = getattr(layer, "bias", None)
+        alone = has_trait(layer, "has_weights") and isinstance(bias, torch.nn.Parameter) and uses[id(bias)] == 1
+        if alone and behind and all(isinstance(each, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for each in behind):
+            found.append(bias)
+    return found

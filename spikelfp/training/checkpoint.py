@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
-from spikelfp.nn import Neurons, Recomputed
+from spikelfp.nn import Recomputed, graph
 from spikelfp.nn.neurons.base import LEAST_DECAY
 from spikelfp.printable import first_line, plain
 from spikelfp.rules import Composite, Rule, lending
@@ -204,11 +204,11 @@ def _check_ranges(path: str | Path, net: torch.nn.Module, weights: dict[str, Any
                     f"{path} is damaged: {key} is {value.min().item():g} in places, expected "
                     + ("0 or more" if low == 0 else "a number above 0")
                 )
-        if isinstance(layer, Neurons) and layer.decay is not None:
-            key = f"{name}.decay" if name else "decay"
-            beta = float(weights[key])
-            if not 0.99 * LEAST_DECAY <= beta <= 1:
-                raise CheckpointError(f"{path} is damaged: {key} is {beta:g}, expected a decay from {LEAST_DECAY} to 1")
+    for key in graph.decays(net):
+        low, high = (float(each) for each in weights[key].aminmax())
+        if not 0.99 * LEAST_DECAY <= low <= high <= 1:
+            beta = high if high > 1 else low
+            raise CheckpointError(f"{path} is damaged: {key} is {beta:g}, expected a decay from {LEAST_DECAY} to 1")
 
 
 def constants(net: torch.nn.Module) -> dict[str, str]:

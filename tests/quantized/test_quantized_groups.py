@@ -6,8 +6,7 @@ import torch
 from spikelfp import models, nn
 from spikelfp.errors import UnknownNameError, UserError
 from spikelfp.quantized import Quantization, WeightGrids, choose_scale
-from spikelfp.quantized.groups import groups
-from spikelfp.quantized.network import bias_steps
+from spikelfp.quantized.network import bias_steps, groups
 from spikelfp.quantized.scale import FINE_MARGIN
 
 
