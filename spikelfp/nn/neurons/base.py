@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -172,6 +172,11 @@ class Neurons(ConstantLayer):
     Raises:
         UserError: for values out of range.
     """
+
+    fires = True
+    has_membrane = True
+    has_threshold = True
+    arguments: ClassVar[tuple[str, ...] | None] = ("beta", "threshold", "reset", "denominator", "learn_beta")
 
     decay: torch.nn.Parameter | None
     beta: Any = Decay(learned="decay")

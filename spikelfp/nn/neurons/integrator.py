@@ -29,6 +29,10 @@ class LI(ConstantLayer):
         UserError: for a β out of range.
     """
 
+    fires = False
+    has_membrane = True
+    arguments = ("beta",)
+
     beta: Any = Decay()
 
     def __init__(self, beta: Constant = 0.9, *, rule: Rule | None = None) -> None:

@@ -29,6 +29,10 @@ class MultiSpikeLIF(ConstantLayer):
     raises :class:`~spikelfp.errors.UserError`.
     """
 
+    has_membrane = True
+    has_threshold = True
+    arguments = ("beta", "threshold")
+
     beta: Any = Decay()
     threshold: Any = Threshold()
 

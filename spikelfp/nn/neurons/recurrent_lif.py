@@ -32,6 +32,8 @@ class RecurrentLIF(Neurons):
     steps at once (:mod:`spikelfp.functional.recurrent`), others step by step.
     """
 
+    arguments = ("recurrent", *(Neurons.arguments or ()))
+
     def __init__(
         self,
         recurrent: Layer | int,

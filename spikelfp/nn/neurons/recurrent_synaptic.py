@@ -12,7 +12,7 @@ from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Constant, Denominator, Reset
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import Layer, as_given, check_current
-from spikelfp.nn.neurons.base import Decay
+from spikelfp.nn.neurons.base import Decay, Neurons
 from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
 from spikelfp.rules import Rule
 
@@ -33,6 +33,8 @@ class RecurrentSynaptic(RecurrentLIF):
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(S, Y, U)``, each ``[B, …]``. Runs as
     :class:`~spikelfp.nn.RecurrentLIF` does.
     """
+
+    arguments = ("recurrent", "alpha", *(Neurons.arguments or ()))
 
     alpha: Any = Decay()
 

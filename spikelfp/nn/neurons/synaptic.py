@@ -32,6 +32,8 @@ class Synaptic(Neurons):
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(Y, U)``, each ``[B, …]``.
     """
 
+    arguments = ("alpha", *(Neurons.arguments or ()))
+
     alpha: Any = Decay()
 
     def __init__(
