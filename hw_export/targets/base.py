@@ -1,11 +1,11 @@
-"""What a target offers to an export: to write a network, and for a chip to say first whether it can hold it."""
+"""The base of targets: to write a network, and for a chip to say first whether it can hold it."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,19 +13,36 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import IntegerNetwork
-from hw_export.integer.run import Run
+from hw_export.integer.network import IntegerNetwork, Neurons
+from hw_export.integer.simulator import Run
 from hw_export.quantize import QuantizedNetwork
-from hw_export.targets.checks.limits import Decays, Limit, Resets
-from hw_export.targets.checks.notes import notes_of
-from hw_export.targets.checks.violation import Violation
-from hw_export.targets.files.outline import check_outline, code_of, outline
-from hw_export.targets.files.store import read_facts, write_facts
-from hw_export.targets.mapping.adapt import adapted
+from hw_export.targets.files import check_outline, code_of, outline, read_facts, write_facts
+from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
 from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import Field
+
+
+def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
+    """The same network in the chip's terms.
+
+    A threshold ``k`` that sums must exceed is ``k + 1`` where the chip fires at ``>=``, which is the same for whole
+    numbers. Without leak (β = 1) θ taken off at the spike and one step later are the same: whichever the chip has.
+    """
+    return replace(
+        network,
+        layers=tuple(_neurons(layer, arithmetic) if isinstance(layer, Neurons) else layer for layer in network.layers),
+    )
+
+
+def _neurons(layer: Neurons, arithmetic: Arithmetic) -> Neurons:
+    reset = layer.reset
+    if layer.beta == 1.0 and reset not in arithmetic.resets:
+        other = {"subtract": "immediate", "immediate": "subtract"}.get(reset, reset)
+        reset = other if other in arithmetic.resets else reset
+    return replace(layer, reset=reset, threshold=layer.threshold + (1 if arithmetic.fires == ">=" else 0))
+
 
 OUTLINE = "network.yaml"
 FORMAT = 1

@@ -13,9 +13,8 @@ from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Pool
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Kinds, Limit, OneDecay, Thresholds
-from hw_export.targets.files.outline import check_codes, code_of, rebuild
-from hw_export.targets.files.store import read_arrays, write_arrays
+from hw_export.targets.files import check_codes, code_of, read_arrays, rebuild, write_arrays
+from hw_export.targets.limits import Kinds, Limit, OneDecay, Thresholds
 
 FILE = "network.npz"
 

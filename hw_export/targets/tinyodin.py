@@ -15,13 +15,12 @@ import torch
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Dense, IntegerNetwork
-from hw_export.integer.run import Run
+from hw_export.integer.simulator import Run
+from hw_export.targets import tinyodin_map as chip
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Biases, Blocks, Kinds, Limit, Thresholds, Weights
-from hw_export.targets.checks.violation import Violation, above
-from hw_export.targets.files import tinyodin_map as chip
-from hw_export.targets.files.outline import check_codes, code_of, rebuild
-from hw_export.targets.files.tinyodin_events import INPUTS, Core, facts_of, text_of
+from hw_export.targets.files import check_codes, code_of, rebuild
+from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, Violation, Weights, above
+from hw_export.targets.tinyodin_events import INPUTS, Core, facts_of, text_of
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
 from spikelfp.untrusted import read_regular
@@ -54,9 +53,9 @@ class Rows(Limit):
 @TARGETS.register("tinyodin")
 class TinyOdin(Chip):
     """``tinyodin.spi``: one SPI write a line, in the order to be sent, ``AAAAA DDDDD`` in hexadecimal: 20 bits of
-    address and 20 of data (:mod:`hw_export.targets.files.tinyodin_map`); ``#`` starts a comment. ``clear.spi``: the
+    address and 20 of data (:mod:`hw_export.targets.tinyodin_map`); ``#`` starts a comment. ``clear.spi``: the
     writes that set all membranes to 0, for a reset leaves them. ``samples.events``: the samples as they are sent, with
-    the spikes that come back (:mod:`hw_export.targets.files.tinyodin_events`).
+    the spikes that come back (:mod:`hw_export.targets.tinyodin_events`).
 
     Rows 0 … are the inputs, then the neurons layer by layer. An input is a row of the crossbar whose neuron is
     disabled: its events are sent to the chip as those of that neuron. When the queue has drained after the events of a

@@ -16,10 +16,20 @@ from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Dense, IntegerNetwork
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Biases, Blocks, Events, Inputs, Kinds, Limit, Thresholds, Weights
-from hw_export.targets.checks.violation import Violation, above, below
-from hw_export.targets.files.outline import check_codes, code_of, rebuild
-from hw_export.targets.files.store import read_arrays, write_arrays
+from hw_export.targets.files import check_codes, code_of, read_arrays, rebuild, write_arrays
+from hw_export.targets.limits import (
+    Biases,
+    Blocks,
+    Events,
+    Inputs,
+    Kinds,
+    Limit,
+    Thresholds,
+    Violation,
+    Weights,
+    above,
+    below,
+)
 from spikelfp.errors import DataError
 
 FILE = "xylo.npz"

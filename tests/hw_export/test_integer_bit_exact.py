@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from references import integer_chip_run, integer_nets
 from references.integer_nets import convolutional, dense, inputs
 
-from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator, advance
+from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
+from hw_export.integer import simulator as simulator_module
 from hw_export.integer.network import Dense, Neurons
 from spikelfp import nn
 
@@ -168,7 +169,7 @@ def test_a_constant_input_is_that_of_all_steps(chip, monkeypatch):
     image = inputs(1, (9,), 4, high=3)[0]
     simulator = IntegerSimulator(network, a)
     constant, varying = simulator.run(nn.constant(image, 6)), simulator.run(image.expand(6, -1, -1).contiguous())
-    monkeypatch.setattr(advance, "_SUMS", 4 * 11 * 2)
+    monkeypatch.setattr(simulator_module, "_SUMS", 4 * 11 * 2)
     parts = simulator.run(nn.constant(image, 7)), simulator.run(image.expand(7, -1, -1).contiguous())
     for name, spikes in constant.spikes.items():
         assert torch.equal(spikes, varying.spikes[name])

@@ -1,12 +1,16 @@
-"""A network without its numbers, as plain data: what a chip's own files do not tell.
+"""Files of chips: arrays and plain data by name, and the outline of a network, which the chip's own files do not tell.
 
-The files of a chip hold weights, codes and thresholds, but not the names of layers or the β that a code stands for.
+They hold weights, codes and thresholds, but not the names of layers or the β that a code stands for.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -17,8 +21,60 @@ from torch import Tensor
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
 from spikelfp.errors import DataError
+from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.functional.lif import Reset
+from spikelfp.printable import first_line, plain
+from spikelfp.untrusted import load_arrays, read_yaml
 from spikelfp.untrusted.fields import Field
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """``arrays`` as an ``.npz`` file; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue(), zipfile.ZIP_DEFLATED)
+    write_whole(path, lambda file: file.write(buffer.getvalue()))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a file of :func:`write_arrays`.
+
+    Raises:
+        DataError: for a file that is missing or damaged, and arrays of anything but whole numbers.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
+    try:
+        arrays = load_arrays(path)
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise DataError(f"{path} holds no readable arrays: {first_line(error)}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biu" or not array.dtype.isnative:
+            raise DataError(f"{path} is damaged: {plain(name)} is of {array.dtype}, expected whole numbers")
+    return arrays
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Plain data as YAML."""
+    write_text(path, yaml_text(dict(facts)))
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the plain data of a YAML file.
+
+    Raises:
+        DataError: for any other file.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
+    facts = read_yaml(path)
+    if not isinstance(facts, dict):
+        raise DataError(f"{path} holds no facts by name")
+    return facts
+
 
 MOST_LAYERS = 1000
 """Layers of a network."""
@@ -167,3 +223,26 @@ def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Layer:
         raise DataError(f"layer {name!r} is of kind {kind!r}, which no network has")
     stride, padding, dilation = (tuple(facts[size]) for size in ("stride", "padding", "dilation"))
     return Conv(name, weight, bias, stride, padding, dilation, int(facts["groups"]))
+
+
+def differences(one: IntegerNetwork, other: IntegerNetwork) -> list[str]:
+    """Where ``other`` is not ``one``, a line each; empty for the same network, down to every integer."""
+    found = [
+        f"{name} is {getattr(other, name)}, not {getattr(one, name)}"
+        for name in ("bits", "input_scale", "input_shape", "shapes")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    if [type(layer) for layer in one.layers] != [type(layer) for layer in other.layers]:
+        return [*found, "the layers are of other kinds"]
+    for own, theirs in zip(one.layers, other.layers, strict=True):
+        for field in fields(own):
+            mine, its = getattr(own, field.name), getattr(theirs, field.name)
+            where = f"{field.name} of layer {own.name!r}"
+            if not isinstance(mine, torch.Tensor):
+                if mine != its:
+                    found.append(f"{where} is {its}, not {mine}")
+            elif mine.shape != its.shape:
+                found.append(f"{where} has shape {tuple(its.shape)}, not {tuple(mine.shape)}")
+            elif not torch.equal(mine, its):
+                found.append(f"{where}: {int((mine != its).sum())} of {mine.numel()} integers differ")
+    return found
