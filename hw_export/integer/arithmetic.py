@@ -34,7 +34,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from hw_export.integer.network import Neurons
+from hw_export.integer.network import Neurons, aligned, spread
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Reset
 from spikelfp.registry import check_name
@@ -187,16 +187,21 @@ _SHIFT = 62  # shifting 64 bits by more gives the same
 
 @dataclass(frozen=True, eq=False)
 class Constants:
-    """Of ``N`` neurons, in units of the state.
+    """Constants of ``N`` neurons, in units of the state.
 
-    threshold: int64 ``[N]``. code: as :meth:`~hw_export.integer.Arithmetic.decay_code` gives it. beta: the real decay,
-    used where the state is float. most: spikes a step, or an event.
+    Args:
+        arithmetic: of the chip.
+        reset: what a spike does.
+        beta: the real decay, used where the state is float, float32 ``[1]`` or ``[N]``.
+        code: as :meth:`~hw_export.integer.Arithmetic.decay_code` gives it, int64 ``[1]`` or ``[N]``.
+        most: spikes a step, or an event.
+        threshold: int64 ``[N]``.
     """
 
     arithmetic: Arithmetic
     reset: Reset
-    beta: float
-    code: int
+    beta: Tensor
+    code: Tensor
     most: int
     threshold: Tensor
 
@@ -209,10 +214,11 @@ class Constants:
 
     @staticmethod
     def of(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...], last: bool) -> Constants:
-        """Those of ``layer``, whose output has ``shape``. last: it is the last of the network.
+        """Find those of ``layer``, whose output has ``shape``; ``last``: it is the last of the network.
 
-        Raises :class:`~spikelfp.errors.UserError`, naming the layer, for a reset or a decay the chip does not have,
-        and for thresholds it cannot hold or has no single leak for.
+        Raises:
+            UserError: naming the layer, for a reset or a decay the chip does not have, and for thresholds it cannot
+                hold.
         """
         if layer.reset not in arithmetic.resets:
             raise UserError(
@@ -227,32 +233,59 @@ class Constants:
                 f"the neurons {layer.name!r} can never fire: their threshold {layer.threshold.max()} is {least} in the "
                 f"state, which ends at {arithmetic.high} ({arithmetic.state_bits} bits)"
             )
-        if arithmetic.decay == "linear" and layer.beta != 1.0 and len(layer.threshold.unique()) > 1:
-            raise UserError(
-                f"the neurons {layer.name!r} have thresholds of their own for each channel; a linear leak is one "
-                "number for all of them: quantise per layer"
-            )
         try:
-            code = arithmetic.decay_code(layer.beta, least)
+            code = code_of(layer, arithmetic, shape)
         except UserError as error:
             raise UserError(f"the neurons {layer.name!r}: {error}") from None
         most = arithmetic.most_spikes
         if last and arithmetic.last_spikes is not None:
             most = arithmetic.last_spikes
-        own = layer.threshold.reshape(-1, *[1] * (len(shape) - 1)) if layer.threshold.dim() else layer.threshold
         return Constants(
             arithmetic=arithmetic,
             reset=layer.reset,
-            beta=layer.beta,
-            code=min(code, _SHIFT) if arithmetic.decay == "shift" else code,
+            beta=_few(layer.betas, shape).to(torch.float32),
+            code=_few(code.clamp(max=_SHIFT) if arithmetic.decay == "shift" else code, shape),
             most=most if layer.reset == "immediate" else 1,
-            threshold=(own.to(torch.int64) << arithmetic.shift).expand(shape).reshape(-1).contiguous(),
+            threshold=(spread(layer.threshold, shape).to(torch.int64) << arithmetic.shift).contiguous(),
         )
 
     def to(self, device: torch.device) -> Constants:
-        """The same on ``device``."""
-        return replace(self, threshold=self.threshold.to(device))
+        """Move them to ``device``."""
+        moved = {name: getattr(self, name).to(device) for name in ("beta", "code", "threshold")}
+        return replace(self, **moved)
 
     def unshifted(self) -> Constants:
-        """The same for sums and biases that are in units of the state already."""
+        """Return those for sums and biases that are in units of the state already."""
         return replace(self, arithmetic=replace(self.arithmetic, shift=0))
+
+
+def code_of(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Tensor:
+    """Find the decay codes of a layer of neurons.
+
+    Args:
+        layer: as the chip runs it.
+        arithmetic: of the chip.
+        shape: of the layer.
+
+    Returns:
+        int64 ``[]``, one for each channel, or one for each neuron, as its decays are; where the leak is linear, which
+        depends on the threshold, as its thresholds are too.
+
+    Raises:
+        UserError: for a decay that the chip does not have.
+    """
+    betas = layer.betas
+    thresholds = layer.threshold if arithmetic.decay == "linear" else torch.zeros((), dtype=torch.int64)
+    if betas.dim() and thresholds.dim():
+        betas, thresholds = aligned(betas, shape), aligned(thresholds, shape)
+    pairs = torch.stack(torch.broadcast_tensors(betas, thresholds.to(torch.float64)), -1)
+    known, index = pairs.reshape(-1, 2).unique(dim=0, return_inverse=True)
+    codes = [arithmetic.decay_code(beta, int(own) << arithmetic.shift) for beta, own in known.tolist()]
+    found = torch.tensor(codes, dtype=torch.int64)[index].reshape(pairs.shape[:-1])
+    return found.flatten() if found.dim() == len(shape) and found.numel() == shape[0] else found
+
+
+def _few(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``[1]`` where all are the same, else ``[N]``."""
+    same = bool((values == values.reshape(-1)[0]).all())
+    return values.reshape(-1)[:1].clone() if same else spread(values, shape).contiguous()

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hw_export.integer.arithmetic import Arithmetic
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
+from torch import Tensor
+
+from hw_export.integer.arithmetic import Arithmetic, code_of
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool, spread
 from hw_export.quantize.bounds import largest_sum
-from hw_export.targets.files import code_of
 
 
 @dataclass(frozen=True)
@@ -202,29 +203,35 @@ class Resets(Limit):
 
 @dataclass(frozen=True)
 class Decays(Limit):
-    """The decays that a chip has a code for."""
+    """The decays that a chip has a code for; ``each``: neurons of a layer may have their own."""
 
     arithmetic: Arithmetic
+    each: bool = True
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         form, bits = self.arithmetic.decay, self.arithmetic.decay_bits
         for layer in network.neurons:
-            if form == "none" and layer.beta != 1.0:
+            count, lowest = layer.betas.unique().numel(), layer.betas.min().item()
+            if not self.each:
+                advice = "give all neurons of a layer one beta"
+                yield from above(layer.name, "different decays beta", count, 1, advice)
+            if form == "none" and layer.leaks:
                 advice = "train with --beta 1, the neurons of this chip do not leak"
-                yield Violation(layer.name, "its decay beta is", layer.beta, "1 only", 1.0 - layer.beta, advice)
+                yield Violation(layer.name, "its decay beta is", lowest, "1 only", 1.0 - lowest, advice)
             elif form == "multiply":
-                code = self.arithmetic.decay_code(layer.beta)
+                code = self.arithmetic.decay_code(lowest)
                 yield from above(layer.name, "code of its decay", code, 2**bits - 1, "use a larger --beta")
 
     def __str__(self) -> str:
         bits = self.arithmetic.decay_bits
-        return {
+        text = {
             "none": "no leak, beta 1",
             "multiply": f"beta in steps of 1/{2**bits:,}",
             "shift": f"beta of 1 - 2^-k, k up to {2**bits - 1}",
             "linear": f"linear leak of up to {2**bits - 1} a step",
             "float": "beta in float32",
         }[self.arithmetic.decay]
+        return text if self.each else f"{text}, one for each layer"
 
 
 @dataclass(frozen=True)
@@ -233,10 +240,14 @@ class OneDecay(Limit):
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         first = network.neurons[0]
-        for layer in network.neurons[1:]:
-            if layer.beta != first.beta:
-                allowed = f"{first.beta:g} only, that of {first.name!r}"
-                yield Violation(layer.name, "its decay beta is", layer.beta, allowed, abs(layer.beta - first.beta))
+        one = first.betas.flatten()[0].item()
+        allowed = f"{one:g} only, that of {first.name!r}"
+        for layer in network.neurons:
+            off = (layer.betas - one).abs().flatten()
+            if bool(off.any()):
+                worst = int(off.argmax())
+                found = layer.betas.flatten()[worst].item()
+                yield Violation(layer.name, "its decay beta is", found, allowed, off[worst].item())
 
     def __str__(self) -> str:
         return "one beta for all layers"
@@ -281,7 +292,7 @@ def _is_max_pool(layer: Layer) -> bool:
 
 def notes_of(network: IntegerNetwork, arithmetic: Arithmetic) -> list[str]:
     """A line for each thing that an adapted ``network`` does differently in ``arithmetic``."""
-    notes = [note for layer in network.neurons for note in _decay(layer, arithmetic)]
+    notes = [note for layer in network.neurons for note in _decay(layer, arithmetic, network.shape_of(layer))]
     if arithmetic.fires == ">=":
         more = ", and a spike takes that 1 more" if {layer.reset for layer in network.neurons} != {"zero"} else ""
         notes.append(f"neurons fire at their threshold, so it is 1 above what sums had to exceed{more}")
@@ -307,16 +318,30 @@ def _steps(count: int) -> str:
     return f"{count} step" + ("s" if count > 1 else "")
 
 
-def _decay(layer: Neurons, arithmetic: Arithmetic) -> Iterator[str]:
-    code = code_of(layer, arithmetic)
+def _decay(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Iterator[str]:
+    codes = spread(code_of(layer, arithmetic, shape), shape)
+    betas = spread(layer.betas, shape)
     if arithmetic.decay == "linear":
-        yield f"layer {layer.name!r}: a leak of {code} a step takes the place of beta {layer.beta:g}"
+        yield f"layer {layer.name!r}: a leak of {_span(codes)} a step takes the place of beta {_span(betas)}"
         return
-    run = arithmetic.decay_as_run(code, layer.beta)
-    if run is not None and not math.isclose(1 - run, 1 - layer.beta, rel_tol=0.01):
-        yield f"layer {layer.name!r}: beta {layer.beta:g} runs as {run:g}"
+    run = [arithmetic.decay_as_run(code, beta) for code, beta in zip(codes.tolist(), betas.tolist(), strict=True)]
+    off = [
+        (own, beta)
+        for own, beta in zip(run, betas.tolist(), strict=True)
+        if own is not None and not math.isclose(1 - own, 1 - beta, rel_tol=0.01)
+    ]
+    if off:
+        many = f" ({len(off)} of {len(run)} neurons)" if len(off) < len(run) else ""
+        most, beta = max(off, key=lambda pair: abs(pair[0] - pair[1]))
+        yield f"layer {layer.name!r}: beta {beta:g} runs as {most:g}{many}"
     if arithmetic.decay == "shift":
-        yield f"layer {layer.name!r}: a membrane below {2**code} falls by 1 a step"
+        below = f"2^k of its shift k, up to {2 ** int(codes.max())}," if codes.min() < codes.max() else ""
+        yield f"layer {layer.name!r}: a membrane below {below or 2 ** int(codes.max())} falls by 1 a step"
+
+
+def _span(values: Tensor) -> str:
+    low, high = values.min().item(), values.max().item()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _overflows(network: IntegerNetwork, arithmetic: Arithmetic) -> Iterator[str]:

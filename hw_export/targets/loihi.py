@@ -27,11 +27,11 @@ import h5py
 import numpy as np
 import torch
 
-from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import check_codes, code_of, rebuild
+from hw_export.targets.files import check_codes, rebuild
 from hw_export.targets.limits import Biases, Blocks, Events, Kinds, Limit, Thresholds, Violation, above, below
 from spikelfp.errors import DataError
 from spikelfp.files import write_whole
@@ -201,7 +201,7 @@ class Loihi(Chip):
             "neuron": {
                 "type": "CUBA",
                 "iDecay": NO_CURRENT,
-                "vDecay": code_of(neurons, self.arithmetic),
+                "vDecay": int(code_of(neurons, self.arithmetic, shape)),
                 "vThMant": int(neurons.threshold.flatten()[0]),
                 "refDelay": 1,
                 "gradedSpike": False,

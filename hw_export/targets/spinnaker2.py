@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool, spread
 from hw_export.targets.base import TARGETS, Chip, adapted
 from hw_export.targets.files import read_arrays, read_facts, rebuild, write_arrays, write_facts
 from hw_export.targets.limits import Blocks, Events, Kinds, Limit, Thresholds, Violation, Weights, above
@@ -42,13 +42,21 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
         most = features * math.prod(out)
         if len(products) != 1 or most > MOST or any(isinstance(one, Pool) and one.kind == "max" for one in waiting):
             return network
-        layers += [_matrix(products[0], waiting, shape), replace(layer, threshold=_each(layer.threshold, out))]
+        layers += [_matrix(products[0], waiting, shape), _each(layer, out)]
         waiting, features, shape = [], math.prod(out), out
     if waiting:
         return network
     shapes = tuple((int(layer.weight.shape[0]),) for layer in layers[::2] if isinstance(layer, Dense) for _ in range(2))
     flat = (math.prod(network.input_shape),)
     return IntegerNetwork(tuple(layers), network.bits, network.input_scale, flat, shapes)
+
+
+def _each(layer: Neurons, shape: tuple[int, ...]) -> Neurons:
+    """Neurons in a row: one constant for a layer as it is, others as one for each neuron."""
+    beta = spread(layer.beta, shape) if isinstance(layer.beta, torch.Tensor) else layer.beta
+    return replace(
+        layer, beta=beta, threshold=spread(layer.threshold, shape) if layer.threshold.dim() else layer.threshold
+    )
 
 
 def _matrix(product: Dense | Conv, between: list[Layer], shape: tuple[int, ...]) -> Dense:
@@ -83,13 +91,6 @@ def _run(layers: list[Layer], values: Tensor, biased: bool) -> Tensor:
                 values, layer.weight.double(), bias, layer.stride, layer.padding, layer.dilation, layer.groups
             )
     return values.flatten(1)
-
-
-def _each(threshold: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """One threshold for a layer as it is, one for each channel as one for each neuron."""
-    if not threshold.dim() or len(shape) == 1:
-        return threshold
-    return threshold.repeat_interleave(math.prod(shape[1:]))
 
 
 EACH = 256
@@ -144,7 +145,7 @@ class SpiNNaker2(Chip):
     summary: ClassVar[str] = "SpiNNaker2: populations and connection lists for py-spinnaker2, weights of -15 to 15"
     bits: ClassVar[tuple[int, ...]] = (2, 3, 4, 5)
     default_bits: ClassVar[int] = 5
-    per_channel: ClassVar[bool] = True
+    per_neuron: ClassVar[bool] = True
     sources: ClassVar[tuple[str, ...]] = (
         "py-spinnaker2 as its users write it: weights -15..15, delays 0..7 (+1), lif parameters, atoms per core",
         "SpiNNaker2: 152 cores a chip",
@@ -194,7 +195,7 @@ class SpiNNaker2(Chip):
                 "neurons_per_core": EACH,
                 "params": {
                     "threshold": neurons.threshold.double().tolist(),
-                    "alpha_decay": neurons.beta,
+                    "alpha_decay": neurons.betas.tolist(),
                     "i_offset": product.bias.double().tolist(),
                     "v_init": 0.0,
                     "v_reset": 0.0,

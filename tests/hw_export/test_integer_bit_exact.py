@@ -102,8 +102,9 @@ def _kernels(request, monkeypatch):
 def test_dense_layers(chip):
     a = CHIPS[chip]
     for reset, beta in nets(a):
-        fired = check(dense(reset, beta, own=a.decay != "linear"), a, inputs(8, (9,), 3, high=3))
-        assert min(fired.values()) > 0
+        for own in (False, True):
+            fired = check(dense(reset, beta, own=own), a, inputs(8, (9,), 3, high=3))
+            assert min(fired.values()) > 0
 
 
 @pytest.mark.usefixtures("_kernels")
@@ -112,7 +113,7 @@ def test_convolutions_and_pools(chip):
     a = CHIPS[chip]
     for reset, beta in nets(a)[:1]:
         for kind in ("sum",) if a.by_event else ("sum", "max"):
-            fired = check(convolutional(reset, beta, kind, own=a.decay != "linear"), a, inputs(5, (2, 7, 6), 2, high=2))
+            fired = check(convolutional(reset, beta, kind, own=True), a, inputs(5, (2, 7, 6), 2, high=2))
             assert min(fired.values()) > 0
 
 
@@ -152,7 +153,7 @@ def test_any_chip(data):
         threshold=draw(st.integers(1, 7)),
         largest=draw(st.sampled_from([3, 8])),
         seed=seed,
-        own=decay != "linear" and draw(st.booleans()),
+        own=draw(st.booleans()),
     )
     for kernels in KERNELS:
         with pytest.MonkeyPatch.context() as patch:

@@ -34,22 +34,30 @@ _RESETS = {"subtract": _SUBTRACT, "zero": _ZERO, "immediate": _IMMEDIATE}
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def decay_row(v, kind, code, bits, out):
-    """``out``, int64, of the states ``v`` one step later, without input."""
+    """``out``, int64, of the states ``v`` one step later, without input; ``code``: ``[1]``, or one for each state."""
+    one = len(code) == 1  # loops of their own, which are faster
     if kind == _MULTIPLY:
-        kept = (np.int64(1) << bits) - code
-        for i in range(len(out)):
-            x = np.int64(v[i])
-            size = (abs(x) * kept) >> bits
-            out[i] = size if x >= 0 else -size
+        full = np.int64(1) << bits
+        if one:
+            kept = full - code[0]
+            for i in range(len(out)):
+                x = np.int64(v[i])
+                size = (abs(x) * kept) >> bits
+                out[i] = size if x >= 0 else -size
+        else:
+            for i in range(len(out)):
+                x = np.int64(v[i])
+                size = (abs(x) * (full - code[i])) >> bits
+                out[i] = size if x >= 0 else -size
     elif kind == SHIFT:
         for i in range(len(out)):
             x = np.int64(v[i])
-            lost = x >> code
+            lost = x >> (code[0] if one else code[i])
             out[i] = x - (lost if lost != 0 else np.int64(x > 0))
     elif kind == _LINEAR:
         for i in range(len(out)):
             x = np.int64(v[i])
-            size = max(abs(x) - code, 0)
+            size = max(abs(x) - (code[0] if one else code[i]), 0)
             out[i] = size if x >= 0 else -size
     else:
         for i in range(len(out)):
@@ -132,9 +140,10 @@ def _integers(
             right = min(left + BLOCK, neurons)
             u = room[: right - left]
             v, theta, own = state[b, left:right], threshold[left:right], offset[left:right]
+            codes = code if len(code) == 1 else code[left:right]
             for t in range(steps):
                 source = sums[t if varying else 0, b, left:right]
-                decay_row(v, kind, code, decay_bits, u)
+                decay_row(v, kind, codes, decay_bits, u)
                 if current_bits == 0:
                     add(source, shift, u)
                 else:
@@ -161,6 +170,7 @@ def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric
             right = min(left + BLOCK, neurons)
             u, current = room[: right - left], whole[: right - left]
             v, theta, own = state[b, left:right], threshold[left:right], offset[left:right]
+            kept = beta[left:right]
             for t in range(steps):
                 source = sums[t if varying else 0, b, left:right]
                 current[:] = 0
@@ -170,7 +180,7 @@ def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric
                     beyond += _add_wrapped(source, shift, current_bits, symmetric, current)
                 spikes = out[t, b, left:right]
                 for i in range(len(u)):
-                    u[i] = beta * v[i] + np.float32(current[i])
+                    u[i] = kept[i] * v[i] + np.float32(current[i])
                     u[i] = u[i] + own[i]
                     if reset == _SUBTRACT:
                         u[i] = u[i] - (theta[i] if v[i] > theta[i] or (tie and v[i] == theta[i]) else nil)
@@ -186,10 +196,10 @@ def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric
     return beyond
 
 
-def codes(c: Constants) -> tuple[int, int, int, int, int]:
+def codes(c: Constants) -> tuple[int, np.ndarray, int, int, int]:
     """How the compiled code is told of the decay, the spikes and the reset: kind, code, bits; ties; reset."""
     a = c.arithmetic
-    return _DECAYS[a.decay], c.code, a.decay_bits, int(a.fires == ">="), _RESETS[c.reset]
+    return _DECAYS[a.decay], c.code.numpy(), a.decay_bits, int(a.fires == ">="), _RESETS[c.reset]
 
 
 def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor) -> int:
@@ -199,8 +209,9 @@ def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: Constants, out: 
     threshold, wrapped = c.threshold.numpy(), a.current_bits or 0
     kind, code, bits, ties, reset = codes(c)
     real = np.float32
+    betas = c.beta.expand(len(threshold)).contiguous().numpy()
     floats = (
-        sums, shifted.astype(real), states, threshold.astype(real), real(c.beta), a.shift, wrapped, int(a.symmetric),
+        sums, shifted.astype(real), states, threshold.astype(real), betas, a.shift, wrapped, int(a.symmetric),
         bool(ties), reset, fired,
     )  # fmt: skip
     integers = (
@@ -239,7 +250,7 @@ def _currents(sums, current, synapse, shift, bits, bottom, high, wraps, out, fir
 def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[Tensor, int]:
     """As :func:`hw_export.integer.kernels.torch_kernels.currents`, for contiguous tensors on the CPU."""
     out = current.new_empty(steps, *current.shape)
-    numbers = a.synapse, a.shift, a.state_bits, a.bottom, a.high, a.overflow == "wrap"
+    numbers = np.array([a.synapse]), a.shift, a.state_bits, a.bottom, a.high, a.overflow == "wrap"
     arrays = sums.numpy(), current.numpy(), *numbers, out.numpy()
     beyond: list[int] = []
     split(

@@ -51,7 +51,7 @@ def wrap(value: Tensor, bits: int, symmetric: bool = False) -> Tensor:
     return ((value + lowest) & ((1 << bits) - 1)) - lowest
 
 
-def shifted(state: Tensor, bits: int) -> Tensor:
+def shifted(state: Tensor, bits: int | Tensor) -> Tensor:
     """int64 ``state`` less its part of ``2^bits``, by 1 towards 0 where that changes nothing."""
     lost = state >> bits
     return torch.where(lost == 0, state - state.sign(), state - lost)
