@@ -29,13 +29,13 @@ from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
+from spikelfp.printable import brief
 from spikelfp.registry import check_name
 from spikelfp.training.batch import counting_steps, lengths_of
 from spikelfp.training.config import FLOAT, RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
 from spikelfp.training.state import predict
 from spikelfp.untrusted import most, open_regular, read_yaml
-from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import Field
 
 FORMAT = 1

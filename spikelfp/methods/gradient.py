@@ -45,7 +45,7 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
     return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
 
 
-losses: Registry[Loss] = Registry("loss")
+losses: Registry[Loss] = Registry("loss", takes=("outputs", "labels", "weights"))
 """Losses of gradient descent, by name."""
 losses.register("rate")(rate_cross_entropy)
 losses.register("count")(count_cross_entropy)

@@ -157,7 +157,7 @@ def _rule(rule: Any, method: str) -> rules.Rule | rules.Composite | None:
             raise UserError(
                 f'rules by name are of LFP, got rule={rule!r} with method="{method}": hand in rules.Surrogate(…)'
             )
-        return rules.rules[rule](rules.RuleOptions(constant_statistics=False))
+        return rules.make_rule(rule, constant_statistics=False)
     if isinstance(rule, type) and issubclass(rule, rules.Rule) and not _needs_arguments(rule):
         rule = rule()
     if not isinstance(rule, (rules.Rule, rules.Composite)):

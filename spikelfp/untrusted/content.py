@@ -91,19 +91,6 @@ def _read_through(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
             pass
 
 
-def brief(value: Any) -> str:
-    """Describe a value of a file in a few printable characters, on one line."""
-    if isinstance(value, Tensor):
-        text = f"a tensor of {value.dtype} and shape {list(value.shape)}"
-    elif isinstance(value, dict | list | tuple):
-        text = f"{type(value).__name__} of {len(value)}"
-    elif isinstance(value, int) and value.bit_length() > _BITS:
-        text = f"a number of {value.bit_length()} bits"
-    else:
-        text = repr(value)
-    return plain(text if len(text) <= 120 else f"{text[:117]}…")
-
-
 class _Builder:
     """Rebuilds content, and counts its values and the bytes it allocates."""
 
