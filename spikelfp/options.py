@@ -40,7 +40,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from spikelfp.errors import UserError
+from spikelfp.errors import KeywordError, UserError
 from spikelfp.printable import brief
 from spikelfp.registry import Registry, check_name, unknown_name
 from spikelfp.suggest import check_keywords
@@ -88,6 +88,8 @@ class Option:
             return self.automatic
         if isinstance(self.default, tuple):
             return ",".join(map(str, self.default))
+        if self.default is None:
+            return "none"
         return str(self.default).lower() if self.kind == "bool" else str(self.default)
 
     def read(self, value: Any) -> Any:
@@ -619,16 +621,19 @@ class Schema(Generic[Config]):
 
     # reading
 
-    def stated(self, values: Mapping[str, Any], unknown: Callable[[str], Exception]) -> dict[Place, Any]:
+    def stated(self, values: Mapping[str, Any], source: str) -> dict[Place, Any]:
         """Find the places of values that are given by name, or nested as a file has them.
 
         Args:
             values: ``{"rule": "gamma"}``, ``{"method": {"rule": {"name": "gamma"}}}``, or a mixture; a value of a
                 section may be the dataclass of that section.
-            unknown: makes the error for a name that no option has.
+            source: named in errors: a file, or what is called with the values.
 
         Returns:
             The values, read, by their places. One that is given by name stands at every place of that name.
+
+        Raises:
+            UserError: for a name that no option has, with the nearest one, and for values that are not taken.
         """
         whole: dict[Place, Any] = {}
         found: dict[Place, Any] = {}
@@ -636,13 +641,24 @@ class Schema(Generic[Config]):
             if name in self.sections and isinstance(value, self.sections[name]):
                 whole |= self._of_section((name,), value)
             elif name in self.sections and isinstance(value, Mapping):
-                self._descend(found, (name,), value, unknown)
+                self._descend(found, (name,), value, source)
             elif name not in self.named():
-                raise unknown(name)
+                if name in self.sections:
+                    raise UserError(f"{name} in {source} is a section of options, got {brief(value)}")
+                raise self._unknown(name, source)
             else:
                 read = [(slot.path, slot.option.read(value)) for slot in self.named()[name]]
                 found.update(read)
         return self.over(whole, found)
+
+    def _unknown(self, name: str, source: str) -> UserError:
+        if source != self.kind.__name__:
+            return unknown_name(f"option in {source}", name, {*self.named(), *self.sections})
+        try:
+            check_keywords(source, [name], self.named())
+        except KeywordError as error:
+            return error
+        raise AssertionError(name)
 
     def over(self, before: Mapping[Place, Any], now: Mapping[Place, Any]) -> dict[Place, Any]:
         """Put the values ``now`` over those ``before``, without the defaults of what was chosen then and is not now."""
@@ -661,18 +677,21 @@ class Schema(Generic[Config]):
         registry = self.slots()[chooser].registry
         return {} if registry is None else options_in(registry, name)
 
-    def _descend(
-        self, found: dict[Place, Any], path: Place, values: Mapping[str, Any], unknown: Callable[[str], Exception]
-    ) -> None:
+    def _descend(self, found: dict[Place, Any], path: Place, values: Mapping[str, Any], source: str) -> None:
+        slots = self.slots()
         for key, value in values.items():
             name = str(key).replace("-", "_")
-            place = path if name == "name" and path in self.slots() else (*path, name)
-            if isinstance(value, Mapping) and place in self.slots() and self.slots()[place].is_choice:
-                self._descend(found, place, value, unknown)
-            elif place not in self.slots():
-                raise unknown(".".join((*path, str(key))) if name not in self.named() else name)
+            place = path if name == "name" and path in slots else (*path, name)
+            if isinstance(value, Mapping) and place != path and place in slots and slots[place].is_choice:
+                self._descend(found, place, value, source)
+            elif place in slots:
+                found[place] = slots[place].option.read(value)
             else:
-                found[place] = self.slots()[place].option.read(value)
+                here = [each[-1] for each in slots if each[:-1] == path] + ["name"] * (path in slots)
+                homes = sorted({".".join(slot.path[:-1]) for slot in self.named().get(name, ())})
+                if homes and homes != [""]:
+                    raise UserError(f"{name} stands in {' and in '.join(homes)}, not in {'.'.join(path)} (in {source})")
+                raise unknown_name(f"option of {'.'.join(path)} in {source}", key, here)
 
     def settled(self, stated: Mapping[Place, Any], given: Collection[Place] = ()) -> dict[Place, Any]:
         """Fill in what is not stated, and refuse what would do nothing.
@@ -795,6 +814,12 @@ class Schema(Generic[Config]):
         view = self.view(values)
         return {path: value for path, value in values.items() if self._used(self.slots()[path], view)}
 
+    def default(self, path: Place, config: Config) -> Any:
+        """The default of an option with what a configuration has chosen."""
+        slot = self.slots()[path]
+        own = slot.option if slot.chooser is None else slot.owners.get(self._chosen(slot, self.view(self.values(config))))
+        return (slot.option if own is None else own).default
+
     def nested(self, config: Config) -> dict[str, Any]:
         """The values that a configuration uses as plain nested ones, for a file to hold."""
         tree: dict[str, Any] = {}
@@ -880,21 +905,3 @@ def _brought(slot: Slot, registry: Registry[Any], also: Mapping[str, Owner]) -> 
             automatic=first.automatic or ("" if same else f"the {registry.kind}'s own"),
         )
         yield Slot((*slot.path, option_name), merged, slot.group, chooser=slot.path, owners=owners)
-
-
-def keyword_error(kind: str, valid: Iterable[str]) -> Callable[[str], Exception]:
-    """Make the error for a keyword that no option has."""
-
-    def error(name: str) -> Exception:
-        try:
-            check_keywords(kind, [name], valid)
-        except UserError as wrong:
-            return wrong
-        raise AssertionError(name)
-
-    return error
-
-
-def unknown_option(source: str, valid: Iterable[str]) -> Callable[[str], Exception]:
-    """Make the error for a name in a file that no option has."""
-    return lambda name: unknown_name(f"option in {source}", name, valid)

@@ -177,7 +177,7 @@ def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
     if isinstance(target, str):
         from hw_export.targets import TARGETS  # here: targets are written with what this package holds
 
-        chip = TARGETS[target]
+        chip = TARGETS[target]()
     if not isinstance(getattr(chip, "arithmetic", None), Arithmetic):
         raise UserError(f"the target {target!r} has no arithmetic of its own: name a chip, or pass an arithmetic")
     return chip

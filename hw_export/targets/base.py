@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerNetwork
 from hw_export.integer.run import Run
 from hw_export.quantize import QuantizedNetwork
@@ -22,6 +24,7 @@ from hw_export.targets.files.store import read_facts, write_facts
 from hw_export.targets.mapping.adapt import adapted
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
+from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import Field
 
 OUTLINE = "network.yaml"
@@ -31,14 +34,27 @@ FORMAT = 1
 class Target(ABC):
     """Writes a network in the form of one chip or tool.
 
-    name: the one it is registered by. summary: one line for ``hw-export targets``. bits: widths of weights it takes, 32
-    standing for floats. default_bits: what is taken where none is asked for.
+    A target of your own is a class derived from this one, or from :class:`Chip`, that is registered in
+    :data:`TARGETS`. The parameters of its constructor are its options, kept as attributes of the same names.
+
+    Attributes:
+        name: the one it is registered by.
+        summary: one line for ``hw-export targets``.
+        bits: widths of weights it takes, 32 standing for floats.
+        default_bits: what is taken where none is asked for.
+        nir_file: name of the NIR file among those it writes, by which simulators check the export; ``None``: none.
     """
 
-    name: str
+    name: ClassVar[str]
     summary: ClassVar[str]
     bits: ClassVar[tuple[int, ...]]
     default_bits: ClassVar[int] = 8
+    nir_file: ClassVar[str | None] = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Values of the parameters of its constructor, by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @abstractmethod
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -62,15 +78,19 @@ class Target(ABC):
 class Chip(Target):
     """A chip of spiking neurons in whole numbers.
 
-    arithmetic: of its neurons. limits: its own; those of its resets and decays come
-    with the arithmetic. per_channel: whether the neurons of a layer may have different thresholds. sources: where the
-    numbers are from.
+    Attributes:
+        arithmetic: of its neurons.
+        limits: its own; those of its resets and decays come with the arithmetic.
+        per_channel: whether the neurons of a layer may have different thresholds.
+        sources: where the numbers are from.
+        energy: published energy of its operations; ``None``: nothing is published.
     """
 
     arithmetic: Arithmetic
     limits: tuple[Limit, ...]
     per_channel: ClassVar[bool] = False
     sources: ClassVar[tuple[str, ...]] = ()
+    energy: ClassVar[EnergyModel | None] = None
 
     @abstractmethod
     def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
@@ -146,8 +166,9 @@ class Chip(Target):
         self.refuse(network)
         chip = self.adapt(network)
         self.write_network(chip, folder)
-        facts = outline(chip, self.arithmetic)
-        write_facts(folder / OUTLINE, {"format": FORMAT, "target": self.name, **facts})
+        facts = {"format": FORMAT, "target": self.name, **outline(chip, self.arithmetic)}
+        chosen = self._chosen()
+        write_facts(folder / OUTLINE, facts | ({"options": chosen} if chosen else {}))
         return {
             "arithmetic": {**asdict(self.arithmetic), "resets": sorted(self.arithmetic.resets)},
             "neurons": [
@@ -173,6 +194,11 @@ class Chip(Target):
         facts = read_facts(folder / OUTLINE)
         if facts.get("format") != FORMAT or facts.get("target") != self.name:
             raise DataError(f"{folder / OUTLINE} is not of {self.name} in format {FORMAT}")
+        if facts.get("options", {}) != self._chosen():
+            raise DataError(
+                f"{folder / OUTLINE} is of {self.name} with the options {_said(facts.get('options', {}))}, not "
+                f"{_said(self._chosen())}: read it by a target made with them"
+            )
         check_outline(Field(folder / OUTLINE, "", facts, DataError))
         try:
             return self.read_network(facts, folder)
@@ -183,6 +209,11 @@ class Chip(Target):
             text = text.splitlines()[0]
             raise DataError(f"{folder} holds no readable network of {self.name}: {text}") from None
 
+    def _chosen(self) -> dict[str, Any]:
+        """The options that are not as by default, as YAML holds them."""
+        known = inspect.signature(type(self)).parameters
+        return {name: value for name, value in self.options.items() if value != known[name].default}
+
     def describe(self) -> dict[str, Any]:
         every = (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic))
         return {
@@ -191,7 +222,53 @@ class Chip(Target):
             "state_bits": self.arithmetic.state_bits,
             "limits": [str(limit) for limit in every],
             "sources": list(self.sources),
+            "energy": None if self.energy is None else asdict(self.energy),
         }
 
 
-TARGETS: Registry[Target] = Registry("target")
+def _said(options: Any) -> str:
+    if not isinstance(options, Mapping):
+        return brief(options)
+    return ", ".join(f"{name} {brief(value)}" for name, value in options.items()) or "by default"
+
+
+class _Targets(Registry[type[Target]]):
+    """Target classes by name, which becomes the ``name`` of the class."""
+
+    def register(self, name: str, **facts: Any) -> Callable[[type[Target]], type[Target]]:
+        file = super().register(name, **facts)
+
+        def add(entry: type[Target]) -> type[Target]:
+            if not (isinstance(entry, type) and issubclass(entry, Target)):
+                raise UserError(f"target {name!r} must be a class derived from Target or Chip, got {entry!r}")
+            if vars(entry).get("name", name) != name:
+                raise UserError(f"{entry.__name__} is target {entry.name!r} already: register a class derived from it")
+            file(entry)
+            entry.name = name
+            return entry
+
+        return add
+
+
+TARGETS: Registry[type[Target]] = _Targets("target")
+"""Classes of targets by name. Without arguments one is made with the options that ``hw-export`` takes by default."""
+
+
+def make_target(name: str, options: Mapping[str, Any] | None = None) -> Target:
+    """Make a registered target.
+
+    Args:
+        name: of the target.
+        options: of its constructor, by name.
+
+    Raises:
+        UserError: for an unknown target, an option that it does not have, and a value that it does not take.
+    """
+    kind, given = TARGETS[name], dict(options or {})
+    known = inspect.signature(kind).parameters
+    for option in given:
+        if option not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise UserError(f"target {name!r} has no option {brief(option)}: {has}")
+    made = kind(**given)
+    return made

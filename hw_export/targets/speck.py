@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Pool
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.checks.limits import Biases, Blocks, Kinds, Thresholds, Weights
@@ -22,6 +23,7 @@ from spikelfp.untrusted import read_json
 FILE = "dynapcnn.json"
 
 
+@TARGETS.register("speck")
 class Speck(Chip):
     """``dynapcnn.json``: ``cnn_layers`` by number of the core, each with the attributes of samna's ``CnnLayerConfig``
     as sinabs sets them (kernels ``[out, in, width, height]``), and ``entry``, the core that takes the inputs. Dense
@@ -31,13 +33,18 @@ class Speck(Chip):
     clock ticks.
     """
 
-    name = "speck"
     summary: ClassVar[str] = "SynSense Speck / DynapCNN: samna configuration (JSON), 8-bit weights, no leak, 9 cores"
     bits: ClassVar[tuple[int, ...]] = tuple(range(2, 9))
     sources: ClassVar[tuple[str, ...]] = (
         "sinabs backend/dynapcnn/chips/dynapcnn.py: memory of the cores, attributes of a layer",
         "sinabs backend/dynapcnn/dynapcnn_layer.py, discretize.py: memory of a layer, 8-bit weights, 16-bit state",
         "sinabs docs/speck/faqs/available_algorithmic_operation.md: kernels, channels, pooling",
+    )
+    energy = EnergyModel(
+        static_power_uw=420.0,
+        taken="nothing per operation; the processor at rest, and a least total of 0.70 mW at work",
+        source="M. Yao et al., Spike-based dynamic computing with asynchronous sensing-computing neuromorphic chip, "
+        "Nature Communications 15, 2024, doi:10.1038/s41467-024-47811-6",
     )
     arithmetic = Arithmetic(16, decay="none", fires=">=", resets=frozenset({"zero", "immediate"}), by_event=True)
     limits = (
@@ -133,6 +140,3 @@ def _check_sizes(dimensions: Mapping[str, Any], layer: Mapping[str, Any], name: 
         own = layer.get(size, [1, 1] if size == "stride" else [0, 0])
         if [dimensions[size]["y"], dimensions[size]["x"]] != list(own):
             raise DataError(f"the {size} of layer {name!r} is not that of its outline")
-
-
-TARGETS.register("speck")(Speck())

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pool
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.checks.limits import Blocks, Events, Kinds, Limit, Thresholds, Weights
@@ -59,6 +60,7 @@ class Unrolled(Limit):
         return f"{self.most:,} pairs of neurons between two layers"
 
 
+@TARGETS.register("spinnaker2")
 class SpiNNaker2(Chip):
     """``populations.yaml``: for each population its size, neuron model and parameters, as ``snn.Population`` takes
     them; ``connections.npz``: for each projection ``<pre>-<post>``, rows ``[pre, post, weight, delay]`` (int32) as
@@ -70,7 +72,6 @@ class SpiNNaker2(Chip):
     results.
     """
 
-    name = "spinnaker2"
     summary: ClassVar[str] = "SpiNNaker2: populations and connection lists for py-spinnaker2, weights of -15 to 15"
     bits: ClassVar[tuple[int, ...]] = (2, 3, 4, 5)
     default_bits: ClassVar[int] = 5
@@ -78,6 +79,16 @@ class SpiNNaker2(Chip):
     sources: ClassVar[tuple[str, ...]] = (
         "py-spinnaker2 as its users write it: weights -15..15, delays 0..7 (+1), lif parameters, atoms per core",
         "SpiNNaker2: 152 cores a chip",
+    )
+    energy = EnergyModel(
+        synaptic_operation_pj=450.0,
+        membrane_update_pj=2190.0,
+        memory_byte_pj=0.0,
+        taken="measured on a prototype, 28 nm, neurons and synapses in software on its cores; of the chip in 22 nm "
+        "10 pJ per synaptic operation are reported (Tang et al. 2023, doi:10.3389/fnins.2023.1187252, table 3, after "
+        "Höppner et al. 2021, arXiv:2103.08392), and nothing for a neuron",
+        source="S. Höppner et al., Dynamic power management for neuromorphic many-core systems, IEEE Trans. Circuits "
+        "and Systems I 66(8), 2019, pp. 2973-2986, arXiv:1903.08941; numbers as in KerasSpiking",
     )
     arithmetic = Arithmetic(
         32, decay="float", fires=">", resets=frozenset({"zero", "immediate"}), latency=1, input_latency=1
@@ -158,6 +169,3 @@ def _input_name(neurons: Sequence[Neurons]) -> str:
     while name in {layer.name for layer in neurons}:
         name += "_"
     return name
-
-
-TARGETS.register("spinnaker2")(SpiNNaker2())

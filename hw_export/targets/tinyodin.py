@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Dense, IntegerNetwork
 from hw_export.integer.run import Run
 from hw_export.targets.base import TARGETS, Chip
@@ -50,6 +51,7 @@ class Rows(Limit):
         return f"{self.most} inputs and neurons together"
 
 
+@TARGETS.register("tinyodin")
 class TinyOdin(Chip):
     """``tinyodin.spi``: one SPI write a line, in the order to be sent, ``AAAAA DDDDD`` in hexadecimal: 20 bits of
     address and 20 of data (:mod:`hw_export.targets.files.tinyodin_map`); ``#`` starts a comment. ``clear.spi``: the
@@ -62,13 +64,22 @@ class TinyOdin(Chip):
     made from it.
     """
 
-    name = "tinyodin"
     summary: ClassVar[str] = "tinyODIN: SPI writes, 4-bit weights, 256 neurons and inputs, linear leak, reset to zero"
     bits: ClassVar[tuple[int, ...]] = (2, 3, 4)
     default_bits: ClassVar[int] = 4
     sources: ClassVar[tuple[str, ...]] = (
         "ChFrenkel/tinyODIN doc/README.md: SPI bus, memories, neuron and synapse words, registers",
         "ChFrenkel/tinyODIN lif_neuron.v: 12-bit saturating state, spike at >= threshold, leak toward 0",
+    )
+    energy = EnergyModel(
+        synaptic_operation_pj=12.7,
+        spike_pj=0.0,
+        memory_byte_pj=0.0,
+        taken="on ODIN, of which tinyODIN is a smaller version without published figures: 28 nm, 0.55 V, the power of "
+        "the whole chip, static power too, over its highest rate of synaptic operations, each with a neuron's update",
+        source="C. Frenkel et al., A 0.086-mm² 12.7-pJ/SOP 64k-synapse 256-neuron online-learning digital spiking "
+        "neuromorphic processor in 28-nm CMOS, IEEE Trans. Biomedical Circuits and Systems 13(1), 2019, pp. 145-158, "
+        "doi:10.1109/TBCAS.2018.2880425",
     )
     arithmetic = Arithmetic(
         12, decay="linear", decay_bits=7, fires=">=", resets=frozenset({"zero"}), by_event=True, crossbar=True
@@ -229,6 +240,3 @@ def _writes(path: Path) -> list[chip.Write]:
     if not writes or writes[-1] != START:
         raise DataError(f"{path} does not end by starting the chip: it is not whole")
     return writes
-
-
-TARGETS.register("tinyodin")(TinyOdin())

@@ -13,7 +13,7 @@ import torch
 from spikelfp import nn
 from spikelfp.data import encodings
 from spikelfp.errors import LearningWarning, UserError
-from spikelfp.methods import LFP, GradientDescent, Method, WarmUp
+from spikelfp.methods import Method, WarmUp
 from spikelfp.rules import Gradient, lending
 from spikelfp.training.footprint import check_room_to_train
 
@@ -75,13 +75,13 @@ def check_learning(
     for each in _methods(method):
         with lending(net, each.rule):
             flat = _flat_layers(net)
-        if isinstance(each, GradientDescent) and outputs == "spikes" and _last(net) in flat:
+        if each.gradient and outputs == "spikes" and _last(net) in flat:
             raise UserError(
                 "the outputs of this network are spikes, whose derivative is 0: plain gradient descent changes no "
                 "weight. Train it by LFP, or by GradientDescent(rules.Surrogate()), --method surrogate"
             )
-        if isinstance(each, LFP) and outputs == "linear" and _suits(each.reward) == "spikes":
-            kind = type(each.reward).__name__
+        if outputs == "linear" and _suits(reward := getattr(each, "reward", None)) == "spikes":
+            kind = type(reward).__name__
             raise UserError(
                 f"{kind} counts spikes, and the outputs of this network ({type(_last(net)).__name__}) are real values: "
                 "choose a reward of linear outputs, such as Softmax (--reward softmax), or let the network end in "
@@ -118,12 +118,12 @@ def learning_complaints(
             "alike; take more steps, 25 say"
         )
     for each in _methods(method):
-        if isinstance(each, LFP) and outputs == "spikes" and _multiplies(each.reward):
+        if outputs == "spikes" and _multiplies(reward := getattr(each, "reward", None)):
             found.append(
-                f"{type(each.reward).__name__} multiplies the reward with the output, so an output neuron that does "
+                f"{type(reward).__name__} multiplies the reward with the output, so an output neuron that does "
                 "not fire earns nothing and will hardly begin to; SpikeSequence and CountSoftmax are made for spikes"
             )
-        if isinstance(each, GradientDescent):
+        if each.gradient:
             with lending(net, each.rule):
                 flat = _flat_layers(net)
             if flat:

@@ -8,6 +8,7 @@ may name all of them flat, ``RunConfig(rule="gamma", gamma=0.5)``; a configurati
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,8 +26,7 @@ from spikelfp.data.registry import datasets
 from spikelfp.errors import UserError
 from spikelfp.files import yaml_text
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
-from spikelfp.methods import METHODS, WARM_UPS, Method
-from spikelfp.methods.base import REDUCTIONS
+from spikelfp.methods import Method
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
 from spikelfp.options import (
     Choice,
@@ -34,12 +34,10 @@ from spikelfp.options import (
     Place,
     Schema,
     choice,
-    keyword_error,
     one_of,
     other_than,
     section,
     setting,
-    unknown_option,
 )
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
@@ -60,7 +58,6 @@ AUTO_STEPS = 1000
 NORMALIZE = ("sample", "step")
 """Ranges over which the largest magnitude of a reward is taken."""
 
-DEFAULT_LR = {"lfp": 3e-3, "surrogate": 2e-3, "gradient": 1e-3}
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
 
@@ -86,12 +83,23 @@ def _has_steps(view: View) -> bool:
 def _warms_up_otherwise(view: View) -> bool:
     """Whether a warm-up would train by another method than the rest of the run."""
     first = view.warm_up or ("surrogate" if is_spiking(view.model) else "gradient")
-    gradients = ("surrogate", "gradient")
-    return first != view.method and (_fires(view) or not (first in gradients and view.method in gradients))
+    return first != view.method and (_fires(view) or not {first, view.method} <= set(WARM_UPS))
 
 
-LFP = one_of("method", ("lfp",))
-GRADIENTS = one_of("method", ("surrogate", "gradient")) | other_than("warm_up_steps", 0)
+def _taking(argument: str, objective: str | None = None) -> list[str]:
+    """Names of the methods whose constructor takes an argument."""
+    return [
+        name for name in methods.methods
+        if argument in inspect.signature(methods.methods[name]).parameters
+        and methods.methods.fact(name, "objective") == (objective or methods.methods.fact(name, "objective"))
+    ]  # fmt: skip
+
+
+WARM_UPS = methods.methods.where(gradient=True)
+"""Methods that may come before another one."""
+REWARDED = one_of("method", lambda: _taking("reward"))
+RULED = one_of("method", lambda: _taking("rule", "reward"))
+LOSS = one_of("method", lambda: _taking("loss")) | other_than("warm_up_steps", 0)
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
@@ -104,7 +112,7 @@ NEURONS = Condition(
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
     "--method surrogate, or a warm-up by it",
-    lambda c: "surrogate" in (c.method, _warm_up(c)),
+    lambda c: any(name in methods.methods.where(surrogate=True) for name in (c.method, _warm_up(c))),
     ("method",),
 )
 STEPS = Condition(
@@ -121,14 +129,15 @@ SHOWN_STEPS = Condition(
 )
 NORMALIZES = one_of("model", lambda: [name for name in models if normalizes(name)])
 FEW_BITS = other_than("weight_bits", FLOAT, "--weight-bits")
+CREDITED = one_of("method", methods.methods.where(gradient=False))
 OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
 OWN_MOMENTUM = Condition(
     "another --schedule than one-cycle, which moves the momentum of sgd by itself",
     lambda c: not (c.optimizer == "sgd" and c.schedule == "one-cycle" and c.momentum != 0),
     ("optimizer", "schedule"),
 )
-NORMALIZED = LFP & one_of("rule", lambda: rules.rules_taking("normalize"), rules.rules)
-STATISTICS = LFP & one_of("rule", lambda: rules.rules_taking("constant_statistics"), rules.rules) & NORMALIZES
+NORMALIZED = RULED & one_of("rule", lambda: rules.rules_taking("normalize"), rules.rules)
+STATISTICS = RULED & one_of("rule", lambda: rules.rules_taking("constant_statistics"), rules.rules) & NORMALIZES
 
 
 def _check_bits(bits: int) -> None:
@@ -229,24 +238,23 @@ class NeuronOptions:
     learn_beta: bool = setting(False, "the decay learns too, one for each layer of neurons", owner=NEURONS)
     reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
     denominator: str = setting(
-        "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & LFP
+        "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & CREDITED
     )
 
 
 @dataclass(frozen=True)
-class MethodOptions:
+class MethodOptions(Choice):
     """Where the credit comes from."""
 
-    name: str = choice("lfp", "where the credit comes from", names=METHODS)
+    name: str = choice("lfp", "where the credit comes from", methods.methods)
     reward: Choice = choice(
         None,
         "reward at the outputs",
         rewards,
         automatic="spike-sequence for spiking networks, else softmax",
-        owner=LFP,
+        owner=REWARDED,
     )
-    cap_rewards: bool = setting(False, "cut positive rewards to 0 (v3, footnote 5)", owner=LFP)
-    rule: Choice = choice("epsilon", "how a layer splits a reward", rules.rules, owner=LFP)
+    rule: Choice = choice("epsilon", "how a layer splits a reward", rules.rules, owner=RULED)
     normalize_reward: bool = setting(
         False, "divide the reward between layers by its largest magnitude (A.6.4)", owner=NORMALIZED
     )
@@ -263,13 +271,12 @@ class MethodOptions:
         owner=STATISTICS,
     )
     loss: Choice = choice(
-        "rate", "cross-entropy of the outputs of every step, or of spike counts", methods.losses, owner=GRADIENTS
+        "rate", "cross-entropy of the outputs of every step, or of spike counts", methods.losses, owner=LOSS
     )
     surrogate: str = setting(
         "fast-sigmoid", "shape of the surrogate derivative", names=rules.surrogates, owner=SURROGATE
     )
     slope: float = setting(25.0, "steepness of the surrogate derivative", owner=SURROGATE, within="(0, ∞)")
-    reduction: str = setting("mean", "updates of the samples of a batch: their mean, or their sum", names=REDUCTIONS)
     warm_up: str | None = setting(
         None,
         "method of the first updates (v1 A.6.4)",
@@ -389,7 +396,7 @@ class RunConfig:
         lost = [name for name in OPTIONS.sections if whole and name in given and name not in whole]
         if lost:
             raise UserError(f"replace() would lose the other options of {lost[0]}: use config.changed({lost[0]}=…)")
-        self._settle(OPTIONS.stated(given, keyword_error("RunConfig", OPTIONS.named())))
+        self._settle(OPTIONS.stated(given, "RunConfig"))
 
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
@@ -420,7 +427,7 @@ class RunConfig:
 
         What another choice has as its own default is that choice's.
         """
-        stated = OPTIONS.stated(options, keyword_error("RunConfig", OPTIONS.named()))
+        stated = OPTIONS.stated(options, "RunConfig")
         return _made(OPTIONS.over(OPTIONS.values(self), stated))
 
     def resolved(self, samples: int, levels: int | None = None) -> RunConfig:
@@ -436,13 +443,13 @@ class RunConfig:
         data, model, method, training = self.data, self.model, self.method, self.training
         spiking = is_spiking(model.name)
         batches = -(-samples // training.batch_size)
-        by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or DEFAULT_LR[method.name]
+        by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or methods.methods.fact(method.name, "default_lr")
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
         by_outputs = "spike-sequence" if spiking else "softmax"
         resolved = self.changed(
             input_levels=model.input_levels or by_data,
             warm_up=_warm_up(self.flat),
-            reward=method.reward.name or by_outputs if method.name == "lfp" else None,
+            reward=method.reward.name or by_outputs if REWARDED.holds(self.flat) else None,
             steps=data.steps or (None if is_event_data(data.name) else 25 if spiking else 1),
             epochs=training.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
             lr=by_method if training.lr is None else training.lr,
@@ -507,20 +514,25 @@ class RunConfig:
         return methods.WarmUp(self._method(own.warm_up), self._method(own.name), own.warm_up_steps)
 
     def _method(self, name: str) -> Method:
-        own = self.method
-        if name == "lfp":
-            rule = rules.make_rule(
+        """Make a method by name, with those of these options that its constructor takes."""
+        own, kind = self.method, methods.methods[name]
+        known = OPTIONS.brought_by(("method",), name)
+        options = {each.parameter: own.options[each.name] for each in known.values() if each.name in own.options}
+        taken = inspect.signature(kind).parameters
+        if methods.methods.fact(name, "surrogate") and "rule" in taken:
+            options["rule"] = rules.Surrogate(own.surrogate, own.slope)
+        if "loss" in taken:
+            options["loss"] = own.loss.maker(methods.losses)
+        if "reward" in taken:
+            options["reward"] = (Choice("spike-sequence") if own.reward.name is None else own.reward).maker(rewards)()
+        if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
+            options["rule"] = rules.make_rule(
                 own.rule.name,
                 normalize=own.normalize_by if own.normalize_reward else False,
                 constant_statistics=own.statistics == "constant",
                 **own.rule.arguments(rules.rules),
             )
-            reward = Choice("spike-sequence") if own.reward.name is None else own.reward
-            return methods.LFP(
-                reward.maker(rewards)(), rule, reduction=own.reduction, cap_rewards=own.cap_rewards
-            )
-        surrogate = rules.Surrogate(own.surrogate, own.slope) if name == "surrogate" else None
-        return methods.GradientDescent(surrogate, own.loss.maker(methods.losses), reduction=own.reduction)
+        return kind(**options)
 
     def make_optimizer(self) -> MakeOptimizer:
         """The optimiser, as a function of the parameters and the learning rate."""
@@ -566,12 +578,11 @@ def from_mapping(
     Raises:
         UserError: for options that there are not, values they do not take, and options that would do nothing.
     """
-    unknown = unknown_option(source, [*OPTIONS.named(), *OPTIONS.sections])
     clean = {str(key).replace("-", "_"): value for key, value in values.items()}
     names = {name.replace("-", "_") for name in given}
-    now = OPTIONS.stated(first or {}, unknown)
-    chosen = {*now, *OPTIONS.stated({key: value for key, value in clean.items() if key in names}, unknown)}
-    stated = OPTIONS.over(OPTIONS.stated(clean, unknown), now)
+    now = OPTIONS.stated(first or {}, source)
+    chosen = {*now, *OPTIONS.stated({key: value for key, value in clean.items() if key in names}, source)}
+    stated = OPTIONS.over(OPTIONS.stated(clean, source), now)
     return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
 
 

@@ -215,7 +215,7 @@ def test_a_refusal_names_all_of_it_in_one_line():
 
 @pytest.mark.parametrize("name", CHIPS)
 def test_what_a_chip_says_of_itself(name):
-    facts = TARGETS[name].describe()
+    facts = TARGETS[name]().describe()
     assert facts["default_bits"] in facts["bits"]
     assert all(isinstance(line, str) and line and "<" not in line for line in facts["limits"])
     assert any("reset" in line for line in facts["limits"])
@@ -234,16 +234,16 @@ def test_what_a_chip_says_of_itself(name):
 )
 def test_widths_that_are_not_taken(name, bits, says):
     with pytest.raises(UserError, match=says):
-        TARGETS[name].check_bits(bits)
+        TARGETS[name]().check_bits(bits)
 
 
 def test_widths_that_are_taken():
-    assert TARGETS["nir"].check_bits(None) == 32
-    assert [TARGETS[name].check_bits(TARGETS[name].default_bits) for name in CHIPS] == [8, 8, 8, 5, 4, 8, 8]
+    assert TARGETS["nir"]().check_bits(None) == 32
+    assert [TARGETS[name]().check_bits(TARGETS[name]().default_bits) for name in CHIPS] == [8, 8, 8, 5, 4, 8, 8]
 
 
 def test_a_quantised_network_goes_through_the_same_limits(tmp_path):
     net = quantize(trained(reset="subtract"), 8, input_scale=1)
     with pytest.raises(UserError, match="loihi cannot hold this network: layer '2': its reset is subtract, zero only"):
-        TARGETS["loihi"].write(net, tmp_path, (12,))
+        TARGETS["loihi"]().write(net, tmp_path, (12,))
     assert list(tmp_path.iterdir()) == []

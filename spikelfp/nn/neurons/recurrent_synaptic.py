@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.leaky import LeakyIntegration
@@ -27,7 +28,8 @@ class RecurrentSynaptic(RecurrentLIF):
     takes the way of :class:`~spikelfp.nn.Synaptic`: ``M[t] = n[t] + α M[t+1]`` reaches ``I[t]``, and from there the
     input and, through ``recurrent``, the spikes of the step before.
 
-    Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(S, Y, U)``, each ``[B, …]``. Runs step by step.
+    Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(S, Y, U)``, each ``[B, …]``. Runs as
+    :class:`~spikelfp.nn.RecurrentLIF` does.
     """
 
     alpha = Decay()
@@ -64,6 +66,18 @@ class RecurrentSynaptic(RecurrentLIF):
         fired, current, membrane = state or (None, None, None)
         given, current = check_current(self, x, current)
         given, membrane = check_current(self, given, membrane)
+        kernel = fused.kernel_for(given, self.recurrent, self.rule, fired)
+        if kernel is None:
+            return self._synapses_by_steps(x, given, fired, current, membrane)
+        arguments = (given, fired, membrane, current, self.constants, self.alpha, self.decay)
+        spikes, membrane, after = fused.run(kernel, self.recurrent, self.rule, *arguments)
+        assert after is not None
+        return as_given(spikes, x), (spikes[-1], after, membrane)
+
+    def _synapses_by_steps(
+        self, x: Tensor, given: Tensor, fired: Tensor | None, current: Tensor, membrane: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """One step after the other: for connections of any kind and every rule."""
         last = (torch.zeros_like(membrane) if fired is None else fired).unsqueeze(0)
         constants, spikes = self.constants, []
         for step in given.split(1):
