@@ -90,6 +90,10 @@ class Layer(HasRule, torch.nn.Module):
         check_forgets_nothing(self)
         return self(x), None
 
+    def saved_repr(self) -> str:
+        """Return what weights alone do not tell of this layer, as ``extra_repr`` writes it: checkpoints compare it."""
+        return self.extra_repr()
+
     def __setattr__(self, name: str, value: Any) -> None:
         check_attribute(self, name, value)
         super().__setattr__(name, value)
