@@ -34,12 +34,13 @@ Trait = Literal["fires", "has_membrane", "has_threshold", "passes_scale", "passe
 INPUT, OUTPUT, UNKNOWN = "<input>", "<output>", "<unknown>"
 """Ends of edges that are no layers: of the network, and of modules that do not tell what they do with them."""
 
-_MORE_ARGUMENTS: dict[type[torch.nn.Module], tuple[str, ...]] = {
+_ARGUMENTS: dict[type[torch.nn.Module], tuple[str, ...]] = {
     torch.nn.Flatten: ("start_dim", "end_dim"),
-    torch.nn.MaxPool2d: ("return_indices",),
+    torch.nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"),
     torch.nn.GELU: ("approximate",),
+    torch.nn.Sigmoid: (),
 }
-"""Arguments of torch's that the twin here does not have."""
+"""Arguments of torch's layers that are not those of their twins here."""
 _HOLDERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
 
 
@@ -93,7 +94,7 @@ def arguments(layer: torch.nn.Module) -> dict[str, Any]:
     """
     return {
         name: layer._parameters[name] is not None if name in layer._parameters else getattr(layer, name)
-        for name in _names(type(layer))
+        for name in argument_names(type(layer))
     }
 
 
@@ -103,7 +104,7 @@ def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.M
     Raises:
         UserError: for arguments that the class does not list, or lists and were not given.
     """
-    names = _names(kind)
+    names = argument_names(kind)
     if wrong := [*(name for name in given if name not in names), *(name for name in names if name not in given)]:
         raise UserError(
             f"{kind.__name__} is made of {', '.join(names) or 'no arguments'}, got {', '.join(given) or 'none'}: "
@@ -112,10 +113,15 @@ def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.M
     return kind(**given)
 
 
-def _names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
-    names = getattr(TWINS.get(kind, kind), "arguments", None)
+def argument_names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
+    """Lists the names of the arguments that make a layer of a class, of this package or torch's.
+
+    Raises:
+        UserError: for a class that does not tell them.
+    """
+    names = _ARGUMENTS.get(kind, getattr(TWINS.get(kind, kind), "arguments", None))
     if isinstance(names, tuple):
-        return (*names, *_MORE_ARGUMENTS.get(kind, ()))
+        return names
     raise UserError(
         f"{kind.__name__} does not tell what it is made of: state arguments = (…), the names of the arguments of its "
         "constructor, each an attribute of the same name"
@@ -125,24 +131,29 @@ def _names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
 # The layers of a network
 
 
-def leaves(net: torch.nn.Module) -> dict[str, torch.nn.Module]:
+def leaves(net: torch.nn.Module, whole: Callable[[torch.nn.Module], bool] | None = None) -> dict[str, torch.nn.Module]:
     """Finds the layers without layers inside by name, in the order of ``net.modules()``, each once.
 
-    Neurons count as one, with their recurrent connections. A network that is one layer itself has the name ``""``.
+    Args:
+        net: the network; one that is a layer itself has the name ``""``.
+        whole: tells which modules count as one layer, with those inside; by default neurons do (:func:`is_neuron`).
     """
-    found = {name: layer for name, layer in _opened(net, "", set()) if not isinstance(layer, _HOLDERS)}
+    opened = _opened(net, "", set(), whole or is_neuron)
+    found = {name: layer for name, layer in opened if not isinstance(layer, _HOLDERS)}
     return found or {"": net}
 
 
-def _opened(layer: torch.nn.Module, name: str, seen: set[torch.nn.Module]) -> Iterator[tuple[str, torch.nn.Module]]:
+def _opened(
+    layer: torch.nn.Module, name: str, seen: set[torch.nn.Module], whole: Callable[[torch.nn.Module], bool]
+) -> Iterator[tuple[str, torch.nn.Module]]:
     if layer in seen:
         return
     seen.add(layer)
-    if not any(True for _ in layer.children()) or is_neuron(layer):
+    if not any(True for _ in layer.children()) or whole(layer):
         yield name, layer
         return
     for own, child in layer.named_children():
-        yield from _opened(child, f"{name}.{own}" if name else own, seen)
+        yield from _opened(child, f"{name}.{own}" if name else own, seen, whole)
 
 
 def in_order(module: torch.nn.Module) -> bool:
@@ -158,29 +169,37 @@ def in_order(module: torch.nn.Module) -> bool:
     return kind.forward is torch.nn.Sequential.forward
 
 
-def chain(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+def chain(
+    net: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = in_order
+) -> list[tuple[str, torch.nn.Module]]:
     """Lists the layers of a ``Sequential`` in the order they run, with dotted names; nested ones are opened.
 
     A layer that runs twice is in the list twice, under both of its names.
+
+    Args:
+        net: the network.
+        opens: tells which modules run their children one after the other.
 
     Raises:
         UserError: for a network that is no ``Sequential``, since only there the order is known; also where one
             derived from it, at whatever depth, has a ``forward`` of its own.
     """
-    if not in_order(net):
+    if not opens(net):
         why = "has a forward or run of its own" if isinstance(net, torch.nn.Sequential) else "is no Sequential"
         raise UserError(
             f"{type(net).__name__} {why}, so that the order of its layers is not known: put them into an nn.Sequential"
         )
-    return list(_chained(net, ""))
+    return list(_chained(net, "", opens))
 
 
-def _chained(net: torch.nn.Module, prefix: str) -> Iterator[tuple[str, torch.nn.Module]]:
+def _chained(
+    net: torch.nn.Module, prefix: str, opens: Callable[[torch.nn.Module], bool]
+) -> Iterator[tuple[str, torch.nn.Module]]:
     for own, layer in net._modules.items():  # named_children would leave out a layer that runs twice
         assert layer is not None
         name = prefix + own
-        if in_order(layer):
-            yield from _chained(layer, f"{name}.")
+        if opens(layer):
+            yield from _chained(layer, f"{name}.", opens)
         elif isinstance(layer, torch.nn.Sequential):
             raise UserError(
                 f"layer {name} ({type(layer).__name__}) has a forward or run of its own, so that the order of the "
@@ -436,6 +455,7 @@ def watching(
     *,
     before: Callable[[str, Any], None] | None = None,
     trace: bool = False,
+    whole: Callable[[torch.nn.Module], bool] | None = None,
 ) -> Iterator[None]:
     """Looks at each run of a layer while ``net`` runs within the block.
 
@@ -447,10 +467,11 @@ def watching(
         which: layers to look at, of :func:`leaves`; by default all.
         before: is given the name of each as it begins, and its inputs.
         trace: hand on traces of neurons, with their membranes, for their outputs.
+        whole: modules that count as one layer, as in :func:`leaves`.
     """
     with ExitStack() as stack:
         stack.enter_context(_in_one_part(net))
-        for name, layer in leaves(net).items():
+        for name, layer in leaves(net, whole).items():
             if which is not None and not which(layer):
                 continue
             watch = _Watch(name, layer, look, before, trace)

@@ -65,7 +65,7 @@ class Layer(HasRule, torch.nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         theirs = getattr(torch.nn, cls.__name__, None)
-        if theirs is not None and cls.__module__.startswith("spikelfp.nn."):
+        if theirs is not None and cls.arguments is not None and cls.__module__.startswith("spikelfp.nn."):
             TWINS[theirs] = cls
 
     def flow(self, flow: Flow, given: Sources) -> Sources:
