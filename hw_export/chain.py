@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from hw_export.neurons import export_of
 from spikelfp import nn
 from spikelfp.errors import UserError
 
@@ -35,13 +36,15 @@ def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
 
 
 def _check_own(name: str, layer: torch.nn.Module) -> None:
+    if export_of(layer) is not None:
+        return
     kind = type(layer)
     known = next((base for base in kind.__mro__ if base.__module__.partition(".")[0] == "spikelfp"), kind)
     changed = [way for way in ("forward", "run") if getattr(kind, way, None) is not getattr(known, way, None)]
     if changed:
         raise UserError(
             f"layer {name} is a {kind.__name__}, derived from nn.{known.__name__} with a {changed[0]} of its own, "
-            "which no export holds: put layers of spikelfp.nn in its place"
+            "which no export holds: put layers of spikelfp.nn in its place, or register its own by hw_export.neurons"
         )
 
 
