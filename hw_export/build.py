@@ -20,7 +20,7 @@ from hw_export.on_chip import SPIKES, facts_of, run_on_chip, save_spikes
 from hw_export.quantize import QuantizedNetwork, accuracy_by_layer, compare, quantize, rate_notes, refuse_silenced
 from hw_export.quantize.trained import is_trained
 from hw_export.samples import Samples, load_samples, save_samples
-from hw_export.targets import TARGETS, Chip
+from hw_export.targets import Chip, Target, make_target
 from spikelfp import nn
 from spikelfp.data import encode
 from spikelfp.data.samples import Samples as DataSamples
@@ -52,6 +52,7 @@ def build(
     out: str | Path,
     *,
     target: str = "nir",
+    options: Mapping[str, Any] | None = None,
     bits: int | None = None,
     clip: str = "mse",
     per_channel: bool = False,
@@ -72,7 +73,7 @@ def build(
     ``clip="output"`` needs inputs, the first :data:`CALIBRATION` training samples are taken. See :func:`write_export`
     for the rest and for what the folder holds.
     """
-    TARGETS[target]
+    chosen_target = make_target(target, options)
     if samples < 1:
         raise UserError(f"the number of samples must be at least 1, got {samples}")
     check_name("weights", weights, ("last", "best"))
@@ -87,7 +88,7 @@ def build(
         calibration = _sequence(config, known)
     facts = {name: getattr(config, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
     if bits is None and not is_trained(loaded.net):
-        bits = TARGETS[target].default_bits
+        bits = chosen_target.default_bits
     chosen = {"clip": clip != "mse", "per-channel": per_channel, "power-of-two": power_of_two}
     if is_trained(loaded.net) or bits == FLOAT:
         has = "the network keeps those it was trained with" if is_trained(loaded.net) else f"--bits {FLOAT} has none"
@@ -97,7 +98,7 @@ def build(
         loaded.net,
         shown,
         out,
-        target=target,
+        target=chosen_target,
         bits=bits,
         clip=clip,
         per_channel=per_channel,
@@ -140,7 +141,7 @@ def write_export(
     samples: Samples,
     out: str | Path,
     *,
-    target: str = "nir",
+    target: str | Target = "nir",
     bits: int | None = 8,
     clip: str = "mse",
     per_channel: bool = False,
@@ -165,7 +166,7 @@ def write_export(
     quantisation and no more after it is refused (:class:`~spikelfp.errors.UserError`).
     """
     out = Path(out)
-    chosen = TARGETS[target]
+    chosen = make_target(target) if isinstance(target, str) else target
     if bits is not None:
         chosen.check_bits(bits)
     _check_out(out, overwrite)
@@ -201,7 +202,8 @@ def write_export(
             written |= _on_chip(chip, beside, exported, shown)
         manifest = {
             "format": FORMAT,
-            "target": target,
+            "target": chosen.name,
+            **({"options": chosen.options} if chosen.options else {}),
             **(facts or {}),
             "bits": width,
             "clip": exported.clip,
@@ -262,6 +264,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         not isinstance(manifest, dict)
         or manifest.get("format") != FORMAT
         or not isinstance(manifest.get("target"), str)
+        or not isinstance(manifest.get("options", {}), dict)
         or not all(isinstance(manifest.get(name), dict) for name in ("versions", "sha256"))
         or not all(isinstance(name, str) for name in manifest["sha256"])
     ):
@@ -275,6 +278,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if name != Path(name).name or name.startswith(".") or "\0" in name:
             raise DataError(f"{folder / MANIFEST}: sha256 has {brief(name)}, which is no file in the folder")
     return manifest
+
+
+def target_of(manifest: Mapping[str, Any]) -> Target:
+    """Make the target that an export was built for, with the options it was built with.
+
+    Raises:
+        UserError: for a target, or options of it, that are not known here.
+    """
+    return make_target(manifest["target"], manifest.get("options"))
 
 
 def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ from spikelfp.data import datasets
 from spikelfp.data.names import without_folder
 from spikelfp.errors import MachineError, NonFiniteError, UserError
 from spikelfp.folders import check_named, settle
-from spikelfp.methods import METHODS
+from spikelfp.methods import methods
 from spikelfp.models import models
 from spikelfp.report import write_report
 from spikelfp.terminal import Terminal, say
@@ -172,7 +172,7 @@ def info_command(as_json: Json = False) -> int:
         "data folder": str(data_folder(None)),
         "data": list(datasets),
         "models": list(models),
-        "methods": list(METHODS),
+        "methods": list(methods),
         "rules": list(spikelfp.rules.rules),
         "rewards": list(spikelfp.rewards.rewards),
     }

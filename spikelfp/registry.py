@@ -67,9 +67,13 @@ class Registry(Generic[T]):
         return add
 
     def fact(self, name: str, fact: str) -> Any:
-        """The ``fact`` that the entry ``name`` was registered with; ``None`` where nothing was said."""
-        self[name]
-        return self._facts[name].get(fact)
+        """The ``fact`` that the entry ``name`` was registered with, else its attribute of that name, else ``None``."""
+        entry = self[name]
+        return self._facts[name].get(fact, getattr(entry, fact, None))
+
+    def where(self, **facts: Any) -> Selected:
+        """Names of the entries that have all of these facts, those registered later included."""
+        return Selected(self, facts)
 
     def __getitem__(self, name: str) -> T:
         try:
@@ -88,3 +92,20 @@ class Registry(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Registry({self.kind!r}: {', '.join(self)})"
+
+
+class Selected:
+    """Names of a registry whose entries have certain facts: a view, which follows what is registered."""
+
+    def __init__(self, registry: Registry[Any], facts: dict[str, Any]) -> None:
+        self._registry, self._facts = registry, facts
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == own for own in self)
+
+    def __iter__(self) -> Iterator[str]:
+        has = self._registry.fact
+        return (name for name in self._registry if all(has(name, fact) == value for fact, value in self._facts.items()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -238,11 +238,6 @@ class Parameters:
                 f"{step.dt:g}: in float32 they would not leak at all. Pass a larger dt, or write them as neurons "
                 "without leak"
             )
-        if tau.min() != tau.max():
-            raise DataError(
-                f"{key} differs between the neurons {self.name!r} (from {tau.min():g} to {tau.max():g}): a layer here "
-                "has one decay, so give each value a layer of its own"
-            )
         return compact(beta)
 
 
@@ -284,7 +279,7 @@ def _in_own_units(beta: Numbers, alpha: Numbers, gain: np.ndarray, height: np.nd
     """``w[t] = β w[t−1] + gain I[t] + drift``, fires above ``height``. What overflows is refused as it is rounded."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         threshold = height / gain
-        if bool(((gain > 0) & (threshold > TINY) & (threshold < HUGE)).all()) and isinstance(compact(threshold), float):
+        if bool(((gain > 0) & (threshold > TINY) & (threshold < HUGE)).all()):
             return Constants(beta, compact(threshold), alpha, 1.0, drift / gain if drift.any() else 0.0)
         return Constants(beta, 1.0, alpha, gain / height, drift / height if drift.any() else 0.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Method
+from spikelfp.methods.base import REDUCTIONS, Method, methods
 from spikelfp.methods.weights import mean_over_steps
 from spikelfp.propagation import send_rewards
 from spikelfp.registry import check_name
@@ -13,6 +13,7 @@ from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Epsilon, Rule
 
 
+@methods.register("lfp")
 class LFP(Method):
     """Train by a reward, split by a rule; LFP v3, section 3.
 
@@ -31,6 +32,7 @@ class LFP(Method):
     """
 
     name = "lfp"
+    words = "layer-wise feedback propagation"
 
     def __init__(
         self,

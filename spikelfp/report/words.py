@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from spikelfp.data.names import is_event_data, without_folder
+from spikelfp.methods import methods
 from spikelfp.training.config import FLOAT, RunConfig
 from spikelfp.training.owners import owner_of
 
@@ -41,14 +42,6 @@ MODELS = {
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",
     "vit": "Vision Transformer",
-}
-
-METHODS = {
-    "lfp": "layer-wise feedback propagation",
-    "surrogate": "surrogate gradients",
-    "gradient": "gradient descent",
-    "dfa": "direct feedback alignment",
-    "drtp": "direct random target projection",
 }
 
 RULES = {
@@ -89,7 +82,7 @@ def title(config: RunConfig) -> str:
     model, data = MODELS.get(config.model, config.model), data_name(config.data)
     if config.weight_bits != FLOAT:
         model = f"{model} with {config.weight_bits}-bit weights"
-    return f"A {model} on {data}, trained with {METHODS.get(config.method, config.method)}"
+    return f"A {model} on {data}, trained with {methods.fact(config.method, 'words') or config.method}"
 
 
 def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
@@ -104,15 +97,15 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
         terms += [("Neurons", f"{neuron}.")]
     if config.readout_steps is not None:
         terms += [("Answer", f"from the outputs of the last {plural(config.readout_steps, 'step')}.")]
-    if config.method == "lfp":
+    if methods.fact(config.method, "objective") == "reward":
         terms += [("Rule", RULES.get(config.rule, config.rule))]
         terms += [
             ("Reward", f"{config.reward}: {REWARDS[config.reward]}" if config.reward in REWARDS else f"{config.reward}")
         ]
-    elif config.method == "surrogate":
+    elif methods.fact(config.method, "surrogate"):
         loss = "of the spike counts" if config.loss == "count" else "at every step"
         terms += [("Gradient", f"softmax cross-entropy {loss}; spikes have a {config.surrogate} derivative.")]
-    elif config.method == "gradient":
+    elif methods.fact(config.method, "gradient"):
         terms += [("Gradient", "softmax cross-entropy.")]
     return terms
 

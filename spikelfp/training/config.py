@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -16,7 +17,7 @@ from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.data.names import check_data_name, data_names, is_event_data
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
-from spikelfp.methods import METHODS, WARM_UPS, Method
+from spikelfp.methods import Method
 from spikelfp.methods.base import REDUCTIONS
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes
 from spikelfp.models import uses as model_uses
@@ -39,7 +40,6 @@ AUTO_STEPS = 1000
 NORMALIZE = ("sample", "step")
 """Ranges over which the largest magnitude of a reward is taken."""
 
-DEFAULT_LR = {"lfp": 3e-3, "surrogate": 2e-3, "gradient": 1e-3}
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
 
@@ -117,8 +117,7 @@ def _has_steps(config: RunConfig) -> bool:
 def _warms_up_otherwise(config: RunConfig) -> bool:
     """Whether a warm-up would train by another method than the rest of the run."""
     first = config.warm_up or ("surrogate" if is_spiking(config.model) else "gradient")
-    gradients = ("surrogate", "gradient")
-    return first != config.method and (_fires(config) or not (first in gradients and config.method in gradients))
+    return first != config.method and (_fires(config) or not {first, config.method} <= set(WARM_UPS))
 
 
 def _has_own_momentum(config: RunConfig) -> bool:
@@ -126,8 +125,10 @@ def _has_own_momentum(config: RunConfig) -> bool:
     return config.optimizer != "adam" and not moved
 
 
-LFP = one_of("method", ("lfp",))
-GRADIENTS = one_of("method", ("surrogate", "gradient")) | other_than("warm_up_steps", 0)
+WARM_UPS = methods.methods.where(gradient=True)
+"""Methods that may come before another one."""
+LFP = one_of("method", methods.methods.where(objective="reward"))
+GRADIENTS = one_of("method", methods.methods.where(objective="loss")) | other_than("warm_up_steps", 0)
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
@@ -140,7 +141,7 @@ NEURONS = Condition(
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
     "--method surrogate, or a warm-up by it",
-    lambda c: "surrogate" in (c.method, _warm_up(c)),
+    lambda c: any(name in methods.methods.where(surrogate=True) for name in (c.method, _warm_up(c))),
     ("method",),
 )
 STEPS = Condition(
@@ -329,7 +330,7 @@ class RunConfig:
         group="neuron",
         owner=NEURONS & LFP,
     )
-    method: str = option("lfp", "where the credit comes from", METHODS, group="method and rule")
+    method: str = option("lfp", "where the credit comes from", methods.methods, group="method and rule")
     reward: str | None = option(
         None,
         "reward at the outputs",
@@ -538,14 +539,14 @@ class RunConfig:
         """
         spiking = is_spiking(self.model)
         batches = -(-samples // self.batch_size)
-        by_method = DEFAULT_LR_SGD.get(self.optimizer) or DEFAULT_LR[self.method]
+        by_method = DEFAULT_LR_SGD.get(self.optimizer) or methods.methods.fact(self.method, "default_lr")
         by_data = None if self.weight_bits == FLOAT else 1 if self.encoding != "constant" else levels
         by_outputs = "spike-sequence" if spiking else "softmax"
         resolved = replace(
             self,
             input_levels=self.input_levels or by_data,
             warm_up=_warm_up(self),
-            reward=self.reward or by_outputs if self.method == "lfp" else None,
+            reward=self.reward or by_outputs if LFP.holds(self) else None,
             steps=self.steps or (None if is_event_data(self.data) else 25 if spiking else 1),
             epochs=self.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
             lr=by_method if self.lr is None else self.lr,
@@ -613,17 +614,23 @@ class RunConfig:
         return methods.WarmUp(self._method(self.warm_up), self._method(self.method), self.warm_up_steps)
 
     def _method(self, name: str) -> Method:
-        if name == "lfp":
+        """Make a method by name, with those of these options that its constructor takes."""
+        kind = methods.methods[name]
+        options: dict[str, Any] = {"reduction": self.reduction}
+        if kind.surrogate:
+            options["rule"] = rules.Surrogate(self.surrogate, self.slope)
+        if kind.objective == "loss":
+            options["loss"] = methods.losses[self.loss]
+        else:
             normalize: Any = self.normalize_by if self.normalize_reward else False
-            options = rules.RuleOptions(self.eps, normalize, self.alpha, self.gamma, self.statistics == "constant")
-            return methods.LFP(
-                rewards[self.reward or "spike-sequence"](),
-                rules.rules[self.rule](options),
-                reduction=self.reduction,
-                cap_rewards=self.cap_rewards,
-            )
-        rule = rules.Surrogate(self.surrogate, self.slope) if name == "surrogate" else None
-        return methods.GradientDescent(rule, methods.losses[self.loss], reduction=self.reduction)
+            by_rule = rules.RuleOptions(self.eps, normalize, self.alpha, self.gamma, self.statistics == "constant")
+            options |= {
+                "reward": rewards[self.reward or "spike-sequence"](),
+                "rule": rules.rules[self.rule](by_rule),
+                "cap_rewards": self.cap_rewards,
+            }
+        taken = inspect.signature(kind).parameters
+        return kind(**{name: value for name, value in options.items() if name in taken})
 
     def make_optimizer(self) -> MakeOptimizer:
         """The optimiser, as a function of the parameters and the learning rate."""

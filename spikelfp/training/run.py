@@ -466,7 +466,7 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
     clock = _Clock()
     for reason in splits.skipped:
         echo(f"skipped: {reason}")
-    complaints = nn.sign_complaints(trainer.net) if config.method == "lfp" else []
+    complaints = nn.sign_complaints(trainer.net) if trainer.method.objective == "reward" else []
     complaints += learning_complaints(trainer.net, trainer.method, steps=config.steps, encode=trainer.encode)
     for complaint in complaints:
         echo(f"warning: {complaint}")

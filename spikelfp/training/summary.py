@@ -14,6 +14,7 @@ import torch
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import representative
+from spikelfp.methods import methods
 from spikelfp.training.batch import mask_of, some
 from spikelfp.training.config import RunConfig
 from spikelfp.training.temporal import TemporalTrainer
@@ -30,12 +31,13 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
     """
     history = trainer.history
     net = trainer.net
+    by_reward = methods.fact(config.method, "objective") == "reward"
     summary: dict[str, Any] = {
         "data": config.data,
         "model": config.model,
         "method": config.method,
-        "rule": config.rule if config.method == "lfp" else None,
-        "reward": config.reward if config.method == "lfp" else None,
+        "rule": config.rule if by_reward else None,
+        "reward": config.reward if by_reward else None,
         "seed": config.seed,
         "epochs": config.epochs,
         "steps": config.steps,
