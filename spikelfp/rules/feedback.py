@@ -43,6 +43,7 @@ from spikelfp.functional.credit import (
 from spikelfp.functional.lif import LIFParameters, carried, total_like
 from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import divided_by
+from spikelfp.options import NOT_AN_OPTION, setting
 from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
 
 
@@ -69,9 +70,9 @@ class Feedback(Rule):
     ``False`` lets messages pass through the statistics too, as gradients do, which deep networks learn better from.
     """
 
-    eps: float = 1e-6
+    eps: float = setting(1e-6, "stabiliser ε of the rule", within="(0, ∞)")
     normalize: bool | str = False
-    constant_statistics: bool = field(default=True, kw_only=True)
+    constant_statistics: bool = field(default=True, kw_only=True, metadata={"option": NOT_AN_OPTION})
 
     needs_sign = True
     silent_earn_nothing = True

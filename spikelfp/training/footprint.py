@@ -121,8 +121,9 @@ def without_memory(spec: ModelSpec) -> torch.nn.Module:
     Raises:
         UserError: for one of too many layers, or of sizes that no number counts.
     """
-    if len(spec.hidden) > MOST_LAYERS:
-        raise UserError(f"hidden has {len(spec.hidden)} layers, more than the {MOST_LAYERS} that are built")
+    for name, value in spec.options.items():
+        if isinstance(value, tuple) and len(value) > MOST_LAYERS:
+            raise UserError(f"{name} has {len(value)} layers, more than the {MOST_LAYERS} that are built")
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             return build(spec)
