@@ -23,8 +23,8 @@ from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, V
 from hw_export.targets.tinyodin_events import INPUTS, Core, facts_of, text_of
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
+from spikelfp.printable import brief
 from spikelfp.untrusted import read_regular
-from spikelfp.untrusted.content import brief
 
 FILE, CLEAR_FILE, EVENTS_FILE = "tinyodin.spi", "clear.spi", "samples.events"
 SPI_SIZE = 1 << 22
