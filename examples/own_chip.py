@@ -107,7 +107,7 @@ def main(epochs: int = 6) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         run, export = Path(scratch) / "run", Path(scratch) / "export"
         train(RunConfig(data="digits", hidden=(60,), epochs=epochs, steps=10, reset="zero"), run, progress=False)
-        manifest = build(run, export, target="abacus", options={"cores": 4})
+        manifest = build(run, export, target="abacus", cores=4)
         result = verify_chip(Abacus(cores=4), export, manifest, read_export(export)[2])
         print(f"{result.simulator}: {result.status}, {sum(layer.spikes for layer in result.layers)} spikes")
         energy, accuracy = manifest["chip"]["energy"], manifest["chip"]["accuracy"]
