@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor
 
 from spikelfp.described import call_of
+from spikelfp.options import option
 from spikelfp.registry import Registry
 from spikelfp.rules import Composite, Epsilon, Rule
 
 REDUCTIONS = ("mean", "sum")
 """How updates of the samples of a batch become one."""
+
+Reduction = Annotated[str, option("updates of the samples of a batch: their mean, or their sum", names=REDUCTIONS)]
 
 
 class Method(ABC):
