@@ -102,7 +102,7 @@ def test_a_target_of_text_is_a_class_and_numbers_are_if_asked(tmp_path):
     assert [int(name) for name in graded.class_names] == list(range(11))
     assert data.load(f"csv:{tmp_path / 'v.csv'}").kind == "values"
     (tmp_path / "w.csv").write_text("a,grade\n1,0.5\n2,1\n")
-    with pytest.raises(DataError, match="row 1 holds 0.5"):
+    with pytest.raises(DataError, match=r"row 1 holds 0\.5"):
         data.load(f"csv:{tmp_path / 'w.csv'}", target_classes=True)
 
 
@@ -114,7 +114,7 @@ def test_a_folder_of_two_files_says_which_rows_are_for_testing(tmp_path):
     assert (len(splits.train), len(splits.test)) == (9, 3)
     np.testing.assert_allclose(splits.target_scale.mean, train[:, 3].mean())
     (tmp_path / "test.csv").write_text("a,b,c,z\n1,2,3,4\n")
-    with pytest.raises(DataError, match="not those of train.csv"):
+    with pytest.raises(DataError, match=r"not those of train\.csv"):
         data.load(f"csv:{tmp_path}")
 
 
