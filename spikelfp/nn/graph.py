@@ -4,8 +4,8 @@ Layers tell by their *traits* (:class:`~spikelfp.nn.Layer`) what they are; torch
 Three things are known of a network:
 
 * its **layers** by name: :func:`leaves`, and :func:`chain` where the order has to be certain;
-* its **edges**, which outputs go where: :func:`neighbours`, read from containers that tell (``flow``), or found by
-  running the network on an example, whatever its ``forward`` does;
+* its **edges**, which outputs go where: :func:`neighbours`, read from containers that tell (``flow_inside``), or found
+  by running the network on an example, whatever its ``forward`` does;
 * its **outputs**: :func:`record`, :func:`run_order`, and :func:`watching` for looking at each as it comes.
 """
 
@@ -220,7 +220,7 @@ Past = Callable[[torch.nn.Module | None], bool]
 class Flow:
     """Follows values through a network, and keeps which outputs each layer was given.
 
-    Containers of a user's own tell by ``flow(self, flow, given)`` what they do: the sources of what they return.
+    Containers of a user's own tell by ``flow_inside(self, flow, given)`` what they do: the sources of what they return.
     """
 
     def __init__(self, net: torch.nn.Module) -> None:
@@ -239,8 +239,12 @@ class Flow:
                 assert inner is not None
                 given = self.through(inner, given)
             return given
-        if isinstance(module, Layer) and type(module).flow is not Layer.flow and _said_with(type(module), "flow"):
-            return module.flow(self, given)
+        if (
+            isinstance(module, Layer)
+            and type(module).flow_inside is not Layer.flow_inside
+            and _said_with(type(module), "flow_inside")
+        ):
+            return module.flow_inside(self, given)
         for inner in module.children():
             self.give(UNKNOWN, self.through(inner, frozenset((UNKNOWN,))))
         return frozenset((UNKNOWN,))
@@ -329,9 +333,9 @@ class Neighbours:
 def neighbours(net: torch.nn.Module, x: Tensor | None = None) -> Neighbours:
     """Finds which outputs go where.
 
-    Without an example the structure tells: ``Sequential`` and every layer with a ``flow``, such as ``Sum``, ``Concat``,
-    attention, ``Recomputed`` and converted networks. Around a module with a ``forward`` of its own that has none stands
-    :data:`UNKNOWN`. With an example the network runs, and every value is followed through torch's functions.
+    Without an example the structure tells: ``Sequential`` and every layer with a ``flow_inside``, such as ``Sum``,
+    ``Concat``, attention, ``Recomputed`` and converted networks. Around a module with a ``forward`` of its own that
+    has none stands :data:`UNKNOWN`. With an example the network runs, and every value is followed through torch's functions.
 
     Args:
         net: the network.

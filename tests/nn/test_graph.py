@@ -335,7 +335,7 @@ def test_a_module_of_ones_own_tells_by_its_flow():
         def forward(self, x):
             return self.lif(self.a(x)) + x
 
-        def flow(self, flow, given):
+        def flow_inside(self, flow, given):
             return flow.function("sum", flow.through(self.lif, flow.through(self.a, given)), given)
 
     class Changed(Twice):
