@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hw_export.chain import leaves
+from hw_export.neurons import lowered
 from hw_export.quantize.bounds import EXACT
 from hw_export.quantize.fold import fold_batchnorm
 from hw_export.quantize.network import QuantizedNetwork
@@ -41,7 +42,8 @@ def quantize(
     Each layer of weights has one scale ``s``; its weights become ``round(w / s)``, at most ``2^(bits−1) − 1``
     in magnitude, its bias an integer in the unit of its sums, and the neurons behind it get the integer
     threshold ``n = θ / s``: ``s`` is moved a little from its best value so that the threshold is hit and
-    stays θ in real terms. Spikes, decay and reset are untouched, so the copy is an ordinary network of
+    stays θ in real terms. Neurons with thresholds of their own get an integer threshold each, ``round(θ / s)``, of which
+    ``threshold_error`` in the report is the largest relative error. Spikes, decay and reset are untouched, so the copy is an ordinary network of
     float32 tensors. A BatchNorm is folded into the layer in front of it first (:func:`fold_batchnorm`).
 
     The copy compares with ``n + tie_margin``. For a sum of integers that is the same as ``> n``. But with the
@@ -116,6 +118,7 @@ def quantize(
 
 def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
     """``net`` in float32 on the CPU, BatchNorm folded; with ``bits`` of 32 in floats, whatever it was trained with."""
+    net = lowered(net)
     leaves(net)
     twin = copy.deepcopy(net).eval().requires_grad_(False)
     snap(twin)
