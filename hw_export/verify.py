@@ -156,4 +156,5 @@ def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int
     constants = layer.constants.fitted(rest)
     trace = lif_scan(currents[0], rest, constants)
     threshold = torch.as_tensor(constants.threshold).expand(rest.shape)
-    return trace.membrane[(-1, 0, *neuron)].item(), threshold[(0, *neuron)].item()
+    place = (0, *neuron)
+    return trace.membrane[-1][place].item(), threshold[place].item()

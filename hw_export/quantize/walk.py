@@ -145,8 +145,9 @@ class Walk:
     def _compare_with(self, name: str, layer: nn.Linear | nn.Conv2d, neurons: nn.LIF, chosen: _Chosen) -> None:
         """Give the ``neurons`` behind ``layer`` their threshold in steps of its sums."""
         if chosen.step.vanishes:
+            lowest = torch.as_tensor(neurons.threshold).min()
             raise UserError(
-                f"the threshold {torch.as_tensor(neurons.threshold).min():g} behind layer {name!r} would round to 0 in steps of "
+                f"the threshold {lowest:g} behind layer {name!r} would round to 0 in steps of "
                 f"{chosen.step.scale:.3g}, {chosen.bits} bits for weights up to {layer.weight.abs().max().item():.3g}: "
                 "use more bits"
             )
