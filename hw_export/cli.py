@@ -48,6 +48,8 @@ def targets_command(
         for title in ("limits", "sources"):
             for line in targets[name].get(title, ()):
                 console.print(f"{title[:-1]}: {line}", soft_wrap=True)
+        for option, text in targets[name]["options"].items():
+            console.print(f"option: {option}: {text}", soft_wrap=True)
         if "energy" in targets[name]:
             console.print(f"energy: {_energy(targets[name]['energy'])}", soft_wrap=True)
     found = ", ".join(f"{each} {version or '(not installed)'}" for each, version in simulators.items())

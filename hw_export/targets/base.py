@@ -19,6 +19,7 @@ from hw_export.quantize import QuantizedNetwork
 from hw_export.targets.files import check_outline, outline, read_facts, write_facts
 from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
+from spikelfp.options import flag, options_of
 from spikelfp.registry import Registry
 from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import Field
@@ -88,8 +89,15 @@ class Target(ABC):
         return width
 
     def describe(self) -> dict[str, Any]:
-        """What it can hold, for ``hw-export targets``."""
-        return {"summary": self.summary, "bits": list(self.bits), "default_bits": self.default_bits}
+        """Describe what it can hold, for ``hw-export targets``."""
+        return {
+            "summary": self.summary,
+            "bits": list(self.bits),
+            "default_bits": self.default_bits,
+            "options": {
+                flag(each.name): f"{each.help} [{each.shown_default}]" for each in options_of(type(self)).values()
+            },
+        }
 
 
 class Chip(Target):

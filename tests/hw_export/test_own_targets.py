@@ -83,6 +83,7 @@ def test_an_own_chip_exports_verifies_and_is_shown(own, tmp_path, command, monke
     code, out, _ = command("targets", "own", "--json")
     assert code == 0
     assert "energy: not published" in out
+    assert "option: --width: bits of a membrane [16]" in out
     assert json.loads(out.splitlines()[-1])["targets"]["own"]["summary"] == own.summary
 
 
@@ -165,8 +166,8 @@ def test_an_own_simulator_is_one_class(registered, tmp_path, command, spikes):
 def test_own_options_in_python(own, tmp_path):
     config = RunConfig(data="digits", hidden=(20,), epochs=1, steps=8, reset="zero")
     train(config, tmp_path / "run", progress=False)
-    with pytest.raises(UserError, match="--width 20 belongs to --target own, but this run has --target generic"):
+    with pytest.raises(UserError, match=r"--width 20 belongs to --target own, but this run has --target generic"):
         build(tmp_path / "run", tmp_path / "e", target="generic", width=20)
-    with pytest.raises(UserError, match="'witdh'.*did you mean 'width'"):
+    with pytest.raises(UserError, match=r"'witdh'.*did you mean 'width'"):
         build(tmp_path / "run", tmp_path / "e", target="own", witdh=20)
     assert not (tmp_path / "e").exists()
