@@ -63,6 +63,7 @@ class Classification(Task):
     name = "classification"
     score = "accuracy"
     title = "accuracy"
+    meaning = "share of samples whose right class has the largest output"
     kind = "classes"
     has_classes = True
     reads_spikes = True
@@ -81,7 +82,14 @@ class Classification(Task):
         return own
 
     def check(
-        self, targets: Tensor, outputs: Tensor, whole: Tensor | None = None, *, of: str = "", spikes: bool = False
+        self,
+        targets: Tensor,
+        outputs: Tensor,
+        whole: Tensor | None = None,
+        *,
+        of: str = "",
+        spikes: bool = False,
+        first: int = 0,
     ) -> None:
         if not are_classes(targets):
             hint = "y.long() if they are classes"
@@ -95,14 +103,15 @@ class Classification(Task):
                 f"{of or self.name} takes class numbers (integers, [B]) as labels, got {targets.dtype} of shape "
                 f"{list(targets.shape)}: {hint}"
             )
-        count = outputs.shape[-1]
+        own = self._reward is not None and type(self._reward).target is not Reward.target
+        count = max(outputs.shape[-1], 2) if own else outputs.shape[-1]  # of a single output the sign may decide
         known = (targets if whole is None else whole).long()  # in few bits every label is below 256
         outside = (known < 0) | (known >= count)
         if outside.any():
-            first = int(outside.nonzero()[0])
+            index = int(outside.nonzero()[0])
             raise ShapeError(
-                f"label {int(known[first])} of sample {first} is outside 0 to {count - 1}: the network has {count} "
-                "outputs"
+                f"label {int(known[index])} of sample {first + index} is outside 0 to {count - 1}: the network has "
+                f"{outputs.shape[-1]} outputs"
             )
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -117,6 +126,12 @@ class Classification(Task):
 
     def metrics(self, sums: dict[str, Tensor], scale: TargetScale | None = None) -> dict[str, float]:
         return {"accuracy": float(sums["correct"]) / float(sums["samples"])} if "correct" in sums else {}
+
+    @property
+    def loss_meaning(self) -> str:
+        return "softmax cross-entropy" + (
+            " of the spike counts" if self.loss_name == "count" else ", averaged over steps"
+        )
 
     def classes(self, scores: Tensor) -> Tensor:
         """Choose the class ``[B]`` of samples by their summed outputs ``[B, C]``, as the reward has it.
