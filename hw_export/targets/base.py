@@ -189,6 +189,10 @@ class Chip(Target):
         """
         return {}
 
+    def words(self, facts: Mapping[str, Any]) -> list[str]:
+        """Tell in lines, when an export was built, what :meth:`write_samples` has added to the ``facts`` of the chip."""
+        return []
+
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
         """Write the chip's files and ``network.yaml``; refused, before anything is written, what does not fit."""
         network = self.integers(net, input_shape)

@@ -53,6 +53,12 @@ def own(registered) -> type[Chip]:
             self.arithmetic = Arithmetic(width, resets=frozenset({"zero"}))
             self.limits = (Kinds((Dense,)),)
 
+        def write_samples(self, network, inputs, run, folder):
+            return {"queue": len(inputs)}
+
+        def words(self, facts):
+            return [f"{facts['queue']} steps wait in a queue"]
+
     return Own
 
 
@@ -67,6 +73,7 @@ def test_an_own_chip_exports_verifies_and_is_shown(own, tmp_path, command, monke
     train(config, tmp_path / "run", progress=False)
     code, out, err = command("build", "run", "--target", "own", "--width", "20", "--samples", "9", "--json")
     assert (code, err) == (0, "")
+    assert "8 steps wait in a queue" in out
     assert "energy estimate: none, the energy of an operation of own is not published" in out
     manifest = json.loads(out.splitlines()[-1])
     assert manifest["out"] == "exports/run-own"
