@@ -26,12 +26,14 @@ class SequenceArrays(Samples):
         labels: int64 ``[N]``, the class of each sample.
         lengths: int64 ``[N]``, the steps of each; ``None``: all have ``T``.
         scale: multiplied with the values when they are fetched.
+        numbers: int64 ``[N]``, those of the samples in the data set that these were taken of; ``None``: 0 to ``N − 1``.
     """
 
     values: Tensor
     labels: Tensor
     lengths: Tensor | None = None
     scale: float = 1.0
+    numbers: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,7 +63,8 @@ class SequenceArrays(Samples):
     def subset(self, indices: Tensor) -> SequenceArrays:
         """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
         lengths = None if self.lengths is None else self.lengths[indices]
-        return replace(self, values=self.values[indices], labels=self.labels[indices], lengths=lengths)
+        kept: dict[str, Any] = {"lengths": lengths, "numbers": self.numbers_at(indices)}
+        return replace(self, values=self.values[indices], labels=self.labels[indices], **kept)
 
     def __repr__(self) -> str:
         """Write one line: how many sequences of which steps."""

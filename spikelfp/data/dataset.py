@@ -49,6 +49,7 @@ class ArrayDataset(Samples):
         classes: number of classes that the labels are checked against; ``None`` only refuses negative labels.
         standardization: applied to the channels of images ``[N, C, ...]`` after the scale; the values then lie
             around 0 and no longer in [0, 1]. ``None`` leaves them.
+        numbers: int64 ``[N]``, those of the samples in the data set that these were taken of; ``None``: 0 to ``N − 1``.
 
     Raises:
         DataError: for wrong types or lengths, no samples, a label outside the classes, or a NaN or infinity;
@@ -60,6 +61,7 @@ class ArrayDataset(Samples):
     scale: float = 1.0
     classes: int | None = None
     standardization: Standardization | None = None
+    numbers: Tensor | None = field(default=None, repr=False)
     _hashed: tuple[tuple[int, int], str] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -133,7 +135,8 @@ class ArrayDataset(Samples):
 
     def subset(self, indices: Tensor) -> ArrayDataset:
         """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        numbers = self.numbers_at(indices)
+        return replace(self, images=self.images[indices], labels=self.labels[indices], numbers=numbers)
 
 
 @dataclass(frozen=True, eq=False)

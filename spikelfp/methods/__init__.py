@@ -1,6 +1,7 @@
 """Ways to train the same network: where the credit comes from."""
 
 from spikelfp.methods.base import Method, methods
+from spikelfp.methods.batch import Batch
 from spikelfp.methods.gradient import (
     GradientDescent,
     SurrogateGradient,
@@ -14,6 +15,7 @@ from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
     "LFP",
+    "Batch",
     "GradientDescent",
     "Method",
     "SurrogateGradient",

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method, methods
-from spikelfp.methods.weights import step_weights
+from spikelfp.methods.batch import step_weights
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards.base import class_numbers
 from spikelfp.rewards.mask import masked, takes

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method, methods
-from spikelfp.methods.weights import mean_over_steps
+from spikelfp.methods.batch import mean_over_steps
 from spikelfp.propagation import send_rewards
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.methods import Method
-from spikelfp.methods.weights import mean_over_steps
-from spikelfp.training.batch import Batch
+from spikelfp.methods import Batch, Method
+from spikelfp.methods.batch import mean_over_steps
 from spikelfp.training.chunks import outputs_of
 from spikelfp.training.credit import are_classes, classes_by
 from spikelfp.training.parallel import World
@@ -90,7 +89,7 @@ def evaluate(
                 summed, mean = _read_out(net, batch, chunk)
                 found = classes_by(method, summed)
                 check_within_outputs(labels, max(summed.shape[-1], 2), total)
-                correct += (found == batch.labels).sum()
+                correct += (found == batch.targets).sum()
                 total += len(labels)
                 output += float(mean) * len(labels)
     right, of, mean_output = (float(value) for value in world.sum([correct, total, output], device))
@@ -142,7 +141,7 @@ def outputs_over(
 def _read_out(net: Module, batch: Batch, chunk: int | None) -> tuple[Tensor, Tensor]:
     """Outputs summed over the steps that count, ``[B, C]``, and their mean."""
     parts = [
-        (scores(outputs, mask), mean_over_steps(outputs, mask, None if chunk is None else batch.steps))
+        (scores(outputs, mask), mean_over_steps(outputs, mask, None if chunk is None else batch.counted))
         for outputs, mask in outputs_of(net, batch, chunk)
     ]
     summed, means = zip(*parts, strict=True)
