@@ -30,12 +30,12 @@ from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
 from spikelfp.methods.batch import counting_steps
+from spikelfp.printable import brief
 from spikelfp.registry import check_name
 from spikelfp.training.config import FLOAT, RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
 from spikelfp.training.state import predict
 from spikelfp.untrusted import most, open_regular, read_yaml
-from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import Field
 
 FORMAT = 1
@@ -113,11 +113,11 @@ def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale:
     """The first ``count`` samples of ``data``, or evenly chosen ones where these lack a class, encoded as the run
     ``config`` was trained; rounded to ``input_scale`` levels, if that is given."""
     x, labels = data.__getitems__(representative(data, count).tolist())
-    static = config.encoding == "constant" and not isinstance(x, Sequences)
+    static = config.data.encoding == "constant" and not isinstance(x, Sequences)
     inputs = x if static else _sequence(config, x)
-    steps = (config.steps or 1) if static else len(inputs)
-    scale = data.levels if config.encoding == "constant" else 1
-    read_out = counting_steps(nn.constant(labels, steps), lengths_of(x), config.readout_steps)
+    steps = (config.data.steps or 1) if static else len(inputs)
+    scale = data.levels if config.data.encoding == "constant" else 1
+    read_out = counting_steps(nn.constant(labels, steps), lengths_of(x), config.training.readout_steps)
     shown = Samples(inputs, labels, steps, static, scale, read_out)
     return shown if input_scale is None else shown.rounded(input_scale)
 
@@ -132,8 +132,8 @@ def _sequence(config: RunConfig, x: Tensor | Sequences) -> Tensor:
 def _encoded(config: RunConfig, images: Tensor) -> Tensor:
     """Static samples as sequences ``[T, B, …]``."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return encode(config.encoding, images, config.steps or 1)
+        torch.manual_seed(config.run.seed)
+        return encode(config.data.encoding, images, config.data.steps or 1)
 
 
 def write_export(

@@ -38,6 +38,11 @@ def check_name(kind: str, name: str, valid: Iterable[str]) -> str:
 class Registry(Generic[T]):
     """Named entries of one kind.
 
+    Args:
+        kind: word for an entry.
+        takes: arguments that every entry is called with; its others, with their defaults, are its options
+            (:mod:`spikelfp.options`).
+
     >>> colours = Registry("colour")
     >>> @colours.register("red")
     ... def red(): return "#f00"
@@ -45,8 +50,8 @@ class Registry(Generic[T]):
     '#f00'
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, takes: Iterable[str] = ()) -> None:
+        self.kind, self.takes = kind, frozenset(takes)
         self._entries: dict[str, T] = {}
         self._facts: dict[str, dict[str, Any]] = {}
 
@@ -74,6 +79,10 @@ class Registry(Generic[T]):
     def where(self, **facts: Any) -> Selected:
         """Names of the entries that have all of these facts, those registered later included."""
         return Selected(self, facts)
+
+    def entries(self) -> tuple[T, ...]:
+        """All entries, in the order in which they were registered."""
+        return tuple(self._entries.values())
 
     def __getitem__(self, name: str) -> T:
         try:

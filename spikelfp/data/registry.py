@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from spikelfp.data.splits import DataSplits
 from spikelfp.registry import Registry
 
-Loader = Callable[[Path | None], DataSplits]
+Loader = Callable[..., DataSplits]
 
-datasets: Registry[Loader] = Registry("data set")
-"""Loader functions ``load(data_dir) -> DataSplits``; register one to make it known to :func:`spikelfp.data.load`."""
+datasets: Registry[Loader] = Registry(
+    "data set", takes=("data_dir", "skip_bad", "sparse", "workers", "progress", "in_memory")
+)
+"""Loader functions ``load(data_dir, *, options…) -> DataSplits``; register one to make it known to :func:`spikelfp.data.load`."""

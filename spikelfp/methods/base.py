@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,11 +13,14 @@ from torch.nn import Module
 from spikelfp.described import call_of
 from spikelfp.errors import UserError
 from spikelfp.methods.batch import Batch
+from spikelfp.options import option
 from spikelfp.registry import Registry
 from spikelfp.rules import Composite, Epsilon, Rule
 
 REDUCTIONS = ("mean", "sum")
 """How updates of the samples of a batch become one."""
+
+Reduction = Annotated[str, option("updates of the samples of a batch: their mean, or their sum", names=REDUCTIONS)]
 
 
 class Method:

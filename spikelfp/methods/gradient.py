@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Method, methods
+from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
 from spikelfp.methods.batch import step_weights
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards.base import class_numbers
@@ -45,7 +45,7 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
     return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
 
 
-losses: Registry[Loss] = Registry("loss")
+losses: Registry[Loss] = Registry("loss", takes=("outputs", "labels", "weights"))
 """Losses of gradient descent, by name."""
 losses.register("rate")(rate_cross_entropy)
 losses.register("count")(count_cross_entropy)
@@ -70,7 +70,9 @@ class GradientDescent(Method):
     default_lr = 1e-3
     words = "gradient descent"
 
-    def __init__(self, rule: Rule | None = None, loss: Loss = rate_cross_entropy, *, reduction: str = "mean") -> None:
+    def __init__(
+        self, rule: Rule | None = None, loss: Loss = rate_cross_entropy, *, reduction: Reduction = "mean"
+    ) -> None:
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.rule = Gradient() if rule is None else rule
         self.surrogate = type(self.rule) is not Gradient
@@ -118,6 +120,6 @@ class SurrogateGradient(GradientDescent):
     words = "surrogate gradients"
 
     def __init__(
-        self, rule: Surrogate | None = None, loss: Loss = rate_cross_entropy, *, reduction: str = "mean"
+        self, rule: Surrogate | None = None, loss: Loss = rate_cross_entropy, *, reduction: Reduction = "mean"
     ) -> None:
         super().__init__(Surrogate() if rule is None else rule, loss, reduction=reduction)

@@ -107,7 +107,7 @@ class Facts:
 
     @property
     def spiking(self) -> bool:
-        return models.is_spiking(self.config.model)
+        return models.is_spiking(self.config.model.name)
 
     @property
     def output_spikes(self) -> bool:

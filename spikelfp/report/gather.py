@@ -37,7 +37,7 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = replace(
-        config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)
+        config, data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
     )
     metrics = read_metrics(folder)
     summary, verified = _summary(folder.summary), _verified(_newest_verification(folder))
@@ -77,7 +77,7 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
         if data_dir is not None:
             raise
         facts.notes.append(
-            f"No test samples are shown: the data set {without_folder(config.data)} that the run was trained on was "
+            f"No test samples are shown: the data set {without_folder(config.data.name)} that the run was trained on was "
             "not found. Write the report again with --data-dir to say where it is."
         )
         return facts

@@ -48,7 +48,7 @@ def render(facts: Facts) -> str:
 
 
 def _header(facts: Facts) -> str:
-    done, planned = len(facts.metrics), facts.config.epochs
+    done, planned = len(facts.metrics), facts.config.training.epochs
     stopped = facts.summary is None
     chip = f"stopped after {words.plural(done, 'epoch')}" + (f" of {planned}" if planned else "")
     score, text = _score(facts)
@@ -73,7 +73,7 @@ def _score(facts: Facts) -> tuple[str, str]:
 
 def _network(facts: Facts) -> list[tuple[str, str]]:
     """The sizes of the layers, where they are known."""
-    if facts.config.model.endswith("mlp"):
+    if facts.config.model.name.endswith("mlp"):
         sizes = [words.joined((math.prod(facts.shape), *facts.config.hidden, facts.classes), " → ")]
     elif facts.activity:
         sizes = [words.joined(shape) for shape in (facts.shape, *(layer.shape for layer in facts.activity))]
@@ -102,8 +102,8 @@ def _facts(facts: Facts) -> list[tuple[str, str]]:
 
 def _steps(facts: Facts) -> list[tuple[str, str]]:
     """How many steps a sample has; recordings cut by time or by number of events have as many as they are long."""
-    if facts.config.window is None and facts.config.events_per_step is None:
-        return [] if facts.config.steps is None else [("steps per sample", str(facts.config.steps))]
+    if facts.config.events.window is None and facts.config.events.events_per_step is None:
+        return [] if facts.config.data.steps is None else [("steps per sample", str(facts.config.data.steps))]
     return [] if facts.sample is None else [("steps of the first test sample", f"{len(facts.sample.outputs):,}")]
 
 
@@ -148,10 +148,11 @@ def _footer(facts: Facts) -> str:
 def _options(config: RunConfig) -> str:
     """``config.yaml`` without folders of this machine: a report is passed on."""
     values = yaml.safe_load(config.to_yaml())
-    for place in ("data_dir", "cache_dir"):
-        values.pop(place, None)
-    values["data"] = without_folder(values["data"])
-    values["hidden"] = ",".join(map(str, values["hidden"]))
+    values["run"].pop("data_dir", None)
+    values.get("events", {}).pop("cache_dir", None)
+    values["data"]["name"] = without_folder(values["data"]["name"])
+    if "hidden" in values["model"]:
+        values["model"]["hidden"] = ",".join(map(str, values["model"]["hidden"]))
     return yaml.safe_dump(values, sort_keys=False)
 
 

@@ -191,7 +191,7 @@ def _rule(rule: Any, method: type[Method], said: str) -> rules.Rule | rules.Comp
     if isinstance(rule, str):
         if method.gradient:
             raise UserError(f"rules by name are of LFP, got rule={rule!r} with {said}: hand in rules.Surrogate(…)")
-        return rules.rules[rule](rules.RuleOptions(constant_statistics=False))
+        return rules.make_rule(rule, constant_statistics=False)
     if isinstance(rule, type) and issubclass(rule, rules.Rule) and not _needs_arguments(rule):
         rule = rule()
     if not isinstance(rule, (rules.Rule, rules.Composite)):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
-from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.functional.lif import Constant, Denominator, Reset
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.base import Neurons
@@ -27,14 +28,17 @@ class RecurrentLIF(Neurons):
 
     The reward on a membrane is split as in :class:`~spikelfp.nn.LIF`; the share of ``I[t]`` goes to the input
     and, through ``recurrent``, to the spikes of the step before. Takes ``[T, B, …]``, returns spikes; ``run``
-    takes and returns ``(S, U)``, each ``[B, …]``. Runs step by step.
+    takes and returns ``(S, U)``, each ``[B, …]``. A plain :class:`~spikelfp.nn.Linear` for ``recurrent`` is run for all
+    steps at once (:mod:`spikelfp.functional.recurrent`), others step by step.
     """
+
+    arguments = ("recurrent", *(Neurons.arguments or ()))
 
     def __init__(
         self,
         recurrent: Layer | int,
-        beta: float = 0.9,
-        threshold: float = 1.0,
+        beta: Constant = 0.9,
+        threshold: Constant = 1.0,
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
@@ -51,8 +55,19 @@ class RecurrentLIF(Neurons):
         """Spikes ``[T, B, …]``, and the spikes and the membrane ``[B, …]`` of the last step."""
         fired, membrane = state or (None, None)
         current, start = check_current(self, x, membrane)
+        kernel = fused.kernel_for(current, self.recurrent, self.rule, fired)
+        if kernel is None:
+            return self._by_steps(x, current, fired, start)
+        arguments = (current, fired, start, None, self.constants, None, self.decay)
+        spikes, membrane, _ = fused.run(kernel, self.recurrent, self.rule, *arguments)
+        return as_given(spikes, x), (spikes[-1], membrane)
+
+    def _by_steps(
+        self, x: Tensor, current: Tensor, fired: Tensor | None, start: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One step after the other: for connections of any kind and every rule."""
         last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
-        constants, spikes = self.constants, []
+        constants, spikes = self.constants.fitted(start), []
         for step in current.split(1):
             last, start = self.rule.lif(step + self.recurrent(as_given(last, x)), start, constants, self.decay)
             spikes.append(last)

@@ -1,0 +1,285 @@
+r"""Recurrent LIF neurons as one differentiable operation over all steps::
+
+    I[t] = X[t] + V S[t−1] + c                      current
+    Y[t] = α Y[t−1] + I[t]                          synaptic current; without a synapse Y = I
+    U[t], S[t]                                      of Y[t], as in :mod:`spikelfp.functional.lif`
+
+Backward under LFP-ε and LFP-0, with the message ``m[t]`` to the spikes, their reward ``r[t]`` at an output::
+
+    R[t] = S[t] (m[t] + Vᵀ M[t+1]) + r[t] + r_int[t+1]      reward of the membrane
+    n[t] = R[t] / D[t]         r_int[t] = β U[t−1] n[t]     split over what flowed in
+    M[t] = n[t] + α M[t+1]                                  message to I[t]; without a synapse M = n
+    dV   = |V| Σ_t M[t] S[t−1]ᵀ                             eq. 7
+
+A silent neuron earns nothing of a message, so the products with ``V`` are needed for spikes alone
+(:mod:`spikelfp.kernels.recurrent_numba`). Gradients need them for every neuron: their backward pass is dense.
+
+Layers take their steps one by one where this cannot be done (:func:`kernel_for`); that loop is the reference which the
+kernels are tested against.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from spikelfp import kernels
+from spikelfp.functional.credit import MagnitudeStep, NeuronNode, keep_node
+from spikelfp.functional.lif import LIFParameters
+from spikelfp.functional.sequence import is_constant
+from spikelfp.kernels import numba_scan
+from spikelfp.kernels.recurrent_numba import Constants, Credit
+from spikelfp.memory import empty
+from spikelfp.rules import Epsilon, Gradient, Rule, Surrogate, Zero, surrogates
+
+_LFP, _GRADIENTS = (Epsilon, Zero), (Gradient, Surrogate)
+
+
+def kernel_for(current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None) -> ModuleType | None:
+    """Find the module whose kernels run recurrent neurons over all steps at once, or ``None`` for a loop over steps.
+
+    Args:
+        current: ``[T, B, …]``.
+        recurrent: the layer of the recurrent connections: fused is a plain dense one, with weights in floats of the
+            kind of the current, without hooks, under LFP-ε, LFP-0 (which must not normalise) or a rule of gradients.
+        rule: of the neurons, which must be of the same family.
+        fired: spikes of the step before the first, ``[B, …]``, if there are any.
+    """
+    from spikelfp.nn.linear import Linear  # layers are made of what stands here
+
+    if type(recurrent) is not Linear or recurrent.quantization is not None or "forward" in vars(recurrent):
+        return None
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(recurrent, name) for name in hooks) or torch.nn.modules.module._has_any_global_hook():
+        return None
+    kind, own = type(rule), recurrent.rule
+    if kind in _LFP:
+        if type(own) not in _LFP or rule.normalize or own.normalize:  # type: ignore[attr-defined]
+            return None
+    elif kind not in _GRADIENTS or type(own) not in _GRADIENTS:
+        return None
+    weight, width = recurrent.weight, current.shape[-1]
+    tensors = [weight, *([] if recurrent.bias is None else [recurrent.bias]), *([] if fired is None else [fired])]
+    if current.dim() < 3 or 0 in current.shape or weight.shape != (width, width):
+        return None
+    if any(not isinstance(t, Tensor) or t.dtype != current.dtype or t.device != current.device for t in tensors):
+        return None
+    if fired is not None and fired.shape != current.shape[1:]:
+        return None
+    if torch.is_autocast_enabled(current.device.type) or torch.compiler.is_compiling():
+        return None
+    scan = kernels.scan_for(current)
+    if scan is numba_scan:
+        return import_module("spikelfp.kernels.recurrent_numba")
+    if scan.__name__.endswith("triton_scan"):
+        triton = import_module("spikelfp.kernels.recurrent_triton")
+        return triton if width <= triton.WIDEST else None
+    return None
+
+
+def run(
+    kernel: ModuleType,
+    recurrent: Any,
+    rule: Any,
+    current: Tensor,
+    fired: Tensor | None,
+    start: Tensor,
+    synapse: Tensor | None,
+    p: LIFParameters,
+    alpha: float | Tensor | None,
+    decay: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run neurons by a kernel that :func:`kernel_for` found.
+
+    Args:
+        kernel: the module of the kernels.
+        recurrent, rule: the layer of the connections, and the rule of the neurons.
+        current: ``X``, ``[T, B, …, N]``, float32 or float64.
+        fired, start, synapse: spikes (``None``: none fired), membrane and synaptic current (``None`` without a synapse)
+            before the first step, ``[B, …, N]``.
+        p, alpha: constants of the neurons, and the decay of their synapses.
+        decay: β as a parameter that learns.
+
+    Returns:
+        Spikes ``[T, B, …, N]``, and membrane and synaptic current after the last step.
+    """
+    shape = current.shape
+    flat = [None if t is None else t.reshape(-1, shape[-1]) for t in (fired, start, synapse)]
+    sequence = current[0].reshape(1, -1, shape[-1]).expand(len(current), -1, -1) if is_constant(current) else None
+    if sequence is None:
+        sequence = current.reshape(len(current), -1, shape[-1])
+    constants = _constants(p, alpha, flat[1])
+    if isinstance(rule, Gradient):
+        spikes, membrane, current_after = _GradientRun.apply(
+            sequence, recurrent.weight, recurrent.bias, *flat, decay, kernel, constants, rule
+        )
+    else:
+        own = recurrent.rule
+        weight, bias = (
+            None if w is None else MagnitudeStep.apply(w, own.eps) for w in (recurrent.weight, recurrent.bias)
+        )
+        spikes, membrane, current_after = RecurrentScan.apply(
+            sequence, weight, bias, *flat, decay, kernel, constants, p, rule.eps
+        )
+    after = None if synapse is None else current_after.view(shape[1:])
+    return rule.neurons(spikes.view(shape)), membrane.view(shape[1:]), after
+
+
+def _constants(p: LIFParameters, alpha: float | Tensor | None, start: Tensor | None) -> Constants:
+    """The constants of every neuron, ``[N]``."""
+    assert start is not None
+
+    def each(value: float | Tensor) -> Tensor:
+        width = start.shape[-1]
+        if isinstance(value, Tensor):
+            return value.detach().to(start).reshape(-1).expand(width).contiguous()
+        return torch.full((width,), value, dtype=start.dtype, device=start.device)
+
+    return Constants(None if alpha is None else each(alpha), each(p.beta), each(p.threshold), p.reset, p.denominator)
+
+
+def _forward(ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, state: Any, kernel: Any, p: Any) -> Any:
+    """The forward pass of both operations below: spikes, last membrane, last synaptic current."""
+    fired, start, synapse = state
+    if fired is not None:
+        first = F.linear(fired, weight, bias)
+    else:
+        first = current.new_zeros(1, len(weight)) if bias is None else bias.unsqueeze(0)
+    trace = kernel.forward(current, first, weight, bias, start, synapse, p)
+    ctx.kernel, ctx.constants, ctx.constant = kernel, p, is_constant(current)
+    ctx.counts = trace.counts
+    ctx.save_for_backward(trace.membrane, weight, fired, start)
+    ctx.set_materialize_grads(False)
+    return trace.spikes, trace.membrane[-1].clone(), trace.synapse
+
+
+def _gradients(
+    ctx: Any, credit: Credit, weight: Tensor, fired: Tensor | None, signed: float | Tensor, rest: int
+) -> tuple[Tensor | None, ...]:
+    """What the inputs get: current, weight, bias, spikes, membrane and synaptic current of the start, decay.
+
+    signed: what ``Σ_t V[t] n[t]`` of each neuron is multiplied by, for the decay.
+    """
+    needs = ctx.needs_input_grad
+    first, steps = credit.to_current[0], len(credit.to_current)
+    to_weight = credit.to_weight
+    if fired is not None and to_weight is not None:
+        to_weight = to_weight.addmm_(first.t(), fired)
+    to_fired = torch.mm(first, weight) if needs[3] else None
+    to_current = credit.to_current
+    if ctx.constant:  # the mean: a sum over the steps is then that of the messages
+        to_current = (credit.sums / steps).expand(to_current.shape)
+    to_decay = None
+    if needs[6]:
+        to_decay = signed * credit.to_decay.sum(0)
+        to_decay = to_decay.sum().reshape(ctx.decay_shape) if ctx.decay_shape.numel() == 1 else to_decay
+        to_decay = to_decay.reshape(ctx.decay_shape)
+    to_bias = credit.sums.sum(0) if needs[2] else None
+    found = (to_current, to_weight, to_bias, to_fired, credit.to_start, credit.to_synapse, to_decay)
+    return (*(own if need else None for own, need in zip(found, needs, strict=False)), *(None,) * rest)
+
+
+class RecurrentScan(Function, NeuronNode):
+    """Recurrent neurons and the reward back through them; see the top of this module.
+
+    ``weight`` and ``bias`` come through :class:`~spikelfp.functional.credit.MagnitudeStep`, which multiplies their
+    products by ``−|w|``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, fired: Tensor | None, start: Tensor,
+        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: Constants, p: LIFParameters, eps: float,
+    ) -> Any:  # fmt: skip
+        keep_node()
+        ctx.parameters, ctx.eps, ctx.decay_shape = p, eps, None if decay is None else decay.shape
+        return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor | None, final: Tensor | None, synapse: Tensor | None = None) -> Any:
+        membrane, weight, fired, start = ctx.saved_tensors
+        p = ctx.constants
+        message, reward = NeuronNode.received(ctx, message)
+        if all(t is None for t in (message, reward, final, synapse)):
+            return (None,) * 11
+        credit = ctx.kernel.reverse(
+            message, reward, final, synapse, membrane, ctx.counts, weight, start, p, ctx.eps, ctx.needs_input_grad[1]
+        )
+        return _gradients(ctx, credit, weight, fired, -p.beta, 4)
+
+
+class _GradientRun(Function):
+    """Recurrent neurons under a rule of gradients: backpropagation through time, the reset detached (as in snnTorch).
+
+    A spike has the derivative of the rule's smooth function, or none.
+    """
+
+    of_gradients = True
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, fired: Tensor | None, start: Tensor,
+        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: Constants, rule: Gradient,
+    ) -> Any:  # fmt: skip
+        ctx.rule, ctx.decay_shape = rule, None if decay is None else decay.shape
+        return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor | None, final: Tensor | None, synapse: Tensor | None = None) -> Any:
+        membrane, weight, fired, start = ctx.saved_tensors
+        if grad is None and final is None and synapse is None:
+            return (None,) * 10
+        smooth = isinstance(ctx.rule, Surrogate)
+        credit = _back(grad, final, synapse, membrane, weight, start, ctx.constants, ctx.rule if smooth else None)
+        if ctx.needs_input_grad[1]:
+            update = ctx.kernel.to_weight(credit.to_current, membrane, ctx.counts, ctx.constants)
+            credit = credit._replace(to_weight=update)
+        return _gradients(ctx, credit, weight, fired, 1.0, 3)
+
+
+def _back(
+    grad: Tensor | None,
+    final: Tensor | None,
+    synapse: Tensor | None,
+    membrane: Tensor,
+    weight: Tensor,
+    start: Tensor,
+    p: Constants,
+    rule: Surrogate | None,
+) -> Credit:
+    """Gradients, step by step; every neuron gets one, so the products are dense."""
+    out = empty(membrane.shape, membrane)
+    to_decay, sums, carry, later = *start.new_zeros(3, *start.shape), None
+    for t in reversed(range(len(membrane))):
+        before, total = membrane[t - 1] if t else start, carry
+        if rule is not None:
+            given = None if grad is None else grad[t]
+            if later is not None:
+                given = torch.mm(later, weight) if given is None else torch.addmm(given, later, weight)
+            if given is not None:
+                total = given.mul(surrogates[rule.shape](membrane[t] - p.threshold, rule.slope)).add_(carry)
+        if later is None and final is not None:
+            total = total + final
+        kept = before
+        carry = p.beta * total
+        if p.reset == "zero":
+            carry, kept = carry * (before <= p.threshold), before * (before <= p.threshold)
+        elif p.reset == "immediate":
+            kept = before - p.threshold * (before > p.threshold).to(before.dtype)
+        to_decay.addcmul_(kept, total)
+        if p.alpha is not None and later is not None:
+            total = total + p.alpha * later
+        elif later is None and synapse is not None:
+            total = total + synapse
+        later = out[t].copy_(total)
+        sums.add_(later)
+    return Credit(out, carry, None if p.alpha is None else p.alpha * out[0], to_decay, sums, None)

@@ -1,0 +1,474 @@
+r"""Recurrent LIF neurons on the CPU, fused over time: forward, reverse and the update of the recurrent weights ``V``.
+
+Threads run over samples, each through a block of steps at a time. Of a sample few neurons fire in a step, so the
+products with ``V`` are made event by event, from its transposed copy, in which the weights that a neuron drives lie
+side by side::
+
+    V S[t−1]        forward: the rows of the spikes of the step before, added up
+    (Vᵀ M[t+1])_j   reverse: one dot product for each spike, since a silent neuron earns nothing
+    dV              update: one row added for each spike
+
+Where more than :data:`DENSE` of the neurons fired in the block of steps before, the products of a step are made dense,
+by torch, for the whole batch.
+
+The numbers of the event-driven products do not depend on the number of threads: no sum is split between samples, and
+the update is split over columns, whose sums run over steps and samples in order. They do not depend on what a layer saw
+before either.
+
+The arithmetic keeps the order of :mod:`spikelfp.functional.lif`; ``V S`` is summed up in the order of the neurons,
+from the bias on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.kernels.events.choice import chosen
+from spikelfp.kernels.events.linear import transposed
+from spikelfp.kernels.threads import split
+from spikelfp.memory import empty
+
+DENSE = 0.25
+"""Share of neurons that fire in a step above which dense products are made of it: measured, docs/performance.md."""
+STEPS = 8
+"""Steps between two looks at how many neurons fire."""
+_TILE = 128  # columns of the update at a time: 1000 rows of them are 0.5 MB and stay in the L2 cache
+_LEAST = 64  # columns below which another thread costs more than it saves
+_WORK = 65_536  # membranes below which another thread costs more than it saves
+_IMMEDIATE, _ZERO = 1, 2
+_CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
+_SUMS = {"contract", "reassoc", "nsz"}  # dot products in another order, as vector units make them
+
+
+class Constants(NamedTuple):
+    """Constants of recurrent neurons, one number for each of the ``N`` neurons of the layer: tensors ``[N]``.
+
+    alpha: decay of the synaptic current, or ``None`` for neurons without one; beta: of the membrane; threshold: θ.
+    """
+
+    alpha: Tensor | None
+    beta: Tensor
+    threshold: Tensor
+    reset: Reset
+    denominator: Denominator
+
+
+class Run(NamedTuple):
+    """What a run over time leaves.
+
+    spikes, membrane: ``[T, B, N]``; synapse: the synaptic current after the last step, ``[B, N]``, or ``None``;
+    counts: how many neurons fired, int32 ``[T, B]``, where the kernels count them.
+    """
+
+    spikes: Tensor
+    membrane: Tensor
+    synapse: Tensor | None
+    counts: Tensor | None
+
+
+class Credit(NamedTuple):
+    """What a run back over time leaves.
+
+    to_current: messages ``M`` to the currents, ``[T, B, N]``; to_start, to_synapse: to the membrane and the synaptic
+    current (``None`` without one) before the first step, ``[B, N]``; to_decay: ``Σ_t V[t] n[t]`` of each membrane and
+    sample (:func:`~spikelfp.functional.lif.carried`), ``[B, N]``; sums: ``Σ_t M[t]``, ``[B, N]``; to_weight:
+    ``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, or ``None`` where it is not asked for.
+    """
+
+    to_current: Tensor
+    to_start: Tensor
+    to_synapse: Tensor | None
+    to_decay: Tensor
+    sums: Tensor
+    to_weight: Tensor | None
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _fire(membrane, threshold, which):
+    """How many fire, and which: the first entries of ``which``."""
+    count = 0
+    for i in range(len(membrane)):
+        which[count] = i
+        count += membrane[i] > threshold[i]
+    return count
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _gather(total, rows, which, count):
+    """``total += Σ rows[which[e]]``, in order."""
+    width = len(total)
+    e = 0
+    while e + 4 <= count:
+        r0, r1, r2, r3 = rows[which[e]], rows[which[e + 1]], rows[which[e + 2]], rows[which[e + 3]]
+        for j in range(width):
+            total[j] = total[j] + r0[j] + r1[j] + r2[j] + r3[j]
+        e += 4
+    while e < count:
+        r0 = rows[which[e]]
+        for j in range(width):
+            total[j] += r0[j]
+        e += 1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _step(source, before, now, beta, threshold, reset):
+    """The membranes of a sample one step later; reset: one of ``_CODES``."""
+    nil = now.dtype.type(0)
+    if reset == _ZERO:
+        for i in range(len(now)):
+            now[i] = beta[i] * (before[i] if before[i] <= threshold[i] else nil) + source[i]
+    elif reset == _IMMEDIATE:
+        for i in range(len(now)):
+            now[i] = beta[i] * (before[i] - (threshold[i] if before[i] > threshold[i] else nil)) + source[i]
+    else:
+        for i in range(len(now)):
+            now[i] = beta[i] * before[i] + source[i] - (threshold[i] if before[i] > threshold[i] else nil)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _forward(
+    current, given, rows, offsets, start, synapse, alpha, beta, threshold, reset, spikes, membrane, counts, begin, end,
+    first, last,
+):  # fmt: skip
+    """Steps ``begin … end`` of samples ``first … last``; given: ``V S + c`` of the first of them, or no rows."""
+    width = spikes.shape[2]
+    varying, has_given, synaptic = current.shape[0] > 1, given.shape[0] > 0, synapse.shape[0] > 0
+    one, nil = spikes.dtype.type(1), spikes.dtype.type(0)
+    which = np.empty(width, np.int32)
+    total = np.empty(width, spikes.dtype)
+    for b in range(first, last):
+        before = start[b]
+        count = 0
+        if begin > 0:
+            before = membrane[begin - 1, b]
+            if not has_given:
+                count = _fire(before, threshold, which)
+        for t in range(begin, end):
+            if has_given and t == begin:
+                total[:] = given[b if given.shape[0] > 1 else 0]
+            else:
+                total[:] = offsets
+                _gather(total, rows, which, count)
+            source = current[t if varying else 0, b]
+            for i in range(width):
+                total[i] = source[i] + total[i]
+            if synaptic:
+                y = synapse[b]
+                for i in range(width):
+                    y[i] = alpha[i] * y[i] + total[i]
+                    total[i] = y[i]
+            now = membrane[t, b]
+            _step(total, before, now, beta, threshold, reset)
+            fired = spikes[t, b]
+            for i in range(width):
+                fired[i] = one if now[i] > threshold[i] else nil
+            count = _fire(now, threshold, which)
+            counts[t, b] = count
+            before = now
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _collect(membrane, threshold, begin, index, first, last):
+    """Which neurons fire in rows ``first … last``, from ``begin[r]`` on."""
+    which = np.empty(membrane.shape[1], np.int32)
+    for r in range(first, last):
+        count = _fire(membrane[r], threshold, which)
+        index[begin[r] : begin[r] + count] = which[:count]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
+def _dots(total, rows, index, e, stop, message):
+    """``total[j] += Σ_i rows[j, i] message[i]`` of the neurons ``j`` in ``index[e … stop]``."""
+    width = len(message)
+    nil = message.dtype.type(0)
+    while e + 4 <= stop:
+        j0, j1, j2, j3 = index[e], index[e + 1], index[e + 2], index[e + 3]
+        r0, r1, r2, r3 = rows[j0], rows[j1], rows[j2], rows[j3]
+        s0, s1, s2, s3 = nil, nil, nil, nil
+        for i in range(width):
+            s0 += message[i] * r0[i]
+            s1 += message[i] * r1[i]
+            s2 += message[i] * r2[i]
+            s3 += message[i] * r3[i]
+        total[j0] += s0
+        total[j1] += s1
+        total[j2] += s2
+        total[j3] += s3
+        e += 4
+    while e < stop:
+        r0, s0 = rows[index[e]], nil
+        for i in range(width):
+            s0 += message[i] * r0[i]
+        total[index[e]] += s0
+        e += 1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _share(total, before, now, beta, threshold, eps, reset, increment, message, to_decay):
+    """One step back: the message ``n = R / D``, in ``total`` what is left for the membrane before, and ``V n``."""
+    nil = now.dtype.type(0)
+    for i in range(len(now)):
+        b = before[i]
+        decayed = beta[i] * b
+        fired_before = b > threshold[i]
+        # The current is not kept: what the membrane gained is, to rounding, what flowed in.
+        kept = b
+        if reset == _ZERO:
+            kept = nil if fired_before else b
+            flow = now[i] if fired_before else now[i] - decayed
+        elif reset == _IMMEDIATE:
+            kept = b - (threshold[i] if fired_before else nil)
+            flow = now[i] - beta[i] * kept
+        else:
+            flow = now[i] - decayed + (threshold[i] if fired_before else nil)
+        scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
+        n = total[i] / scale
+        n = n if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
+        total[i] = decayed * n
+        to_decay[i] += kept * n
+        message[i] = n
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _reverse(
+    message, reward, final, final_synapse, membrane, start, given, rows, index, place, alpha, beta, threshold, eps,
+    reset, increment, internal, to_decay, sums, to_start, out, begin, end, first, last,
+):  # fmt: skip
+    """Steps ``end … begin`` of samples ``first … last``; given: ``Vᵀ M`` to the spikes of the last of them, or none."""
+    steps, batch, width = out.shape
+    has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
+    has_given, synaptic, has_synapse = given.shape[0] > 0, alpha.shape[0] > 0, final_synapse.shape[0] > 0
+    nil = out.dtype.type(0)
+    for b in range(first, last):
+        total, decays, summed = internal[b], to_decay[b], sums[b]
+        for t in range(end - 1, begin - 1, -1):
+            now = membrane[t, b]
+            before = membrane[t - 1, b] if t > 0 else start[b]
+            if has_final and t == steps - 1:
+                own = final[b]
+                for i in range(width):
+                    total[i] += own[i] * now[i]
+            if has_message:
+                m = message[t, b]
+                for i in range(width):
+                    total[i] += m[i] if now[i] > threshold[i] else nil
+            if has_reward:
+                r = reward[t, b]
+                for i in range(width):
+                    total[i] += r[i]
+            if has_given and t == end - 1:
+                back = given[b]
+                for i in range(width):
+                    total[i] += back[i] if now[i] > threshold[i] else nil
+            elif t + 1 < steps:
+                row = t * batch + b
+                _dots(total, rows, index, place[row], place[row + 1], out[t + 1, b])
+            n = out[t, b]
+            _share(total, before, now, beta, threshold, eps, reset, increment, n, decays)
+            if t == 0:
+                to_first = to_start[b]
+                for i in range(width):
+                    to_first[i] = beta[i] * n[i]
+            if synaptic and t + 1 < steps:
+                later = out[t + 1, b]
+                for i in range(width):
+                    n[i] += alpha[i] * later[i]
+            elif has_synapse and t + 1 == steps:
+                own = final_synapse[b]
+                for i in range(width):
+                    n[i] += own[i]
+            for i in range(width):
+                summed[i] += n[i]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _update(index, place, messages, out, first, last, left, right):
+    """``out[j, left:right] += Σ_r messages[r, left:right]`` over the rows ``first … last`` in which ``j`` fired."""
+    for low in range(left, right, _TILE):
+        high = min(low + _TILE, right)
+        for r in range(first, last):
+            m = messages[r, low:high]
+            for e in range(place[r], place[r + 1]):
+                target = out[index[e], low:high]
+                for i in range(len(m)):
+                    target[i] += m[i]
+
+
+def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
+    """A contiguous array of a tensor; an empty one of ``axes`` axes stands for ``None``."""
+    if tensor is None:
+        tensor = like.new_empty((0,) * axes)
+    return tensor.detach().contiguous().numpy()
+
+
+def _rows(weight: Tensor) -> np.ndarray:
+    """``Vᵀ``: the weights that a neuron drives side by side."""
+    by_input = empty(weight.shape[::-1], weight).numpy()
+    transposed(weight.detach().contiguous().numpy(), by_input)
+    return by_input
+
+
+def _grain(steps: int, width: int) -> int:
+    return max(1, _WORK // max(steps * width, 1))
+
+
+def _limit() -> float:
+    """The share of neurons that fire up to which products are made event by event."""
+    return {"auto": DENSE, "always": 1.0}.get(chosen(), -1.0)
+
+
+class _Spikes(NamedTuple):
+    """The spikes of a run: those of row ``r`` of ``[T · B, N]`` are ``index[place[r]] … index[place[r + 1] − 1]``.
+
+    sparse: of each block of steps, whether its spikes are taken one by one.
+    """
+
+    index: np.ndarray
+    place: np.ndarray
+    sparse: list[bool]
+
+
+def _spikes(membrane: Tensor, counts: Tensor | None, p: Constants) -> _Spikes:
+    assert counts is not None
+    steps, batch, width = membrane.shape
+    place = np.zeros(steps * batch + 1, np.int64)
+    np.cumsum(counts.numpy().reshape(-1), out=place[1:])
+    limit = _limit()
+    sparse = [c.sum().item() <= limit * c.numel() * width for c in counts.split(STEPS)]
+    index = np.empty(place[-1] if any(sparse) else 0, np.int32)
+    if len(index):
+        rows, threshold = membrane.view(-1, width).numpy(), _array(p.threshold, 1, membrane)
+        split(lambda low, high: _collect(rows, threshold, place, index, low, high), len(rows), _grain(1, width))
+    return _Spikes(index, place, sparse)
+
+
+def forward(
+    current: Tensor,
+    first: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    start: Tensor,
+    synapse: Tensor | None,
+    p: Constants,
+) -> Run:
+    """Run over all steps, float32 or float64.
+
+    Args:
+        current: input ``X`` of every step, ``[T, B, N]``, or ``[1, B, N]`` with the other steps by ``expand``.
+        first: what the recurrent connections give to the first step, ``[B, N]`` or ``[1, N]``.
+        weight: ``V [N, N]``; bias: ``c [N]`` or ``None``.
+        start, synapse: membrane and synaptic current before the first step, ``[B, N]``.
+        p: constants.
+    """
+    steps, batch, width = current.shape
+    spikes, membrane = empty(current.shape, current), empty(current.shape, current)
+    counts = torch.empty(steps, batch, dtype=torch.int32)
+    y = None if synapse is None else synapse.detach().clone()
+    offsets = current.new_zeros(width) if bias is None else bias.detach()
+    source = current[:1] if current.stride(0) == 0 else current
+    limit, none, rows = _limit(), _array(None, 2, current), _array(None, 2, current)
+    known = (
+        _array(offsets, 1, current), _array(start, 2, current), _array(y, 2, current),
+        *(_array(c, 1, current) for c in (p.alpha, p.beta, p.threshold)),
+    )  # fmt: skip
+    written = (spikes.numpy(), membrane.numpy(), counts.numpy())
+    inputs, given = _array(source, 3, current), _array(first, 2, current)
+    sums = empty((batch, width), current)
+    dense, begin = limit < 0, 0
+    while begin < steps:
+        if begin % STEPS == 0 and begin and limit < 1:
+            dense = counts[begin - STEPS : begin].sum().item() > limit * STEPS * batch * width
+        if dense and begin:
+            torch.addmm(offsets, spikes[begin - 1], weight.detach().t(), out=sums)
+            given = sums.numpy()
+        elif not len(rows) and width:
+            rows = _rows(weight)
+        end = begin + 1 if dense else min((begin // STEPS + 1) * STEPS, steps)
+        arguments = (inputs, given, rows, *known, _CODES[p.reset], *written, begin, end)
+        split(lambda low, high: _forward(*arguments, low, high), batch, _grain(end - begin, width))  # noqa: B023
+        given, begin = none, end
+    return Run(spikes, membrane, y, counts)
+
+
+def reverse(
+    message: Tensor | None,
+    reward: Tensor | None,
+    final: Tensor | None,
+    final_synapse: Tensor | None,
+    membrane: Tensor,
+    counts: Tensor | None,
+    weight: Tensor,
+    start: Tensor,
+    p: Constants,
+    eps: float,
+    update: bool,
+) -> Credit:
+    """Run a reward back over all steps.
+
+    Args:
+        message: to the spikes, ``[T, B, N]``: silent neurons earn nothing of it; reward: of the spikes, spike or not.
+        final, final_synapse: messages to the membrane and the synaptic current after the last step, ``[B, N]``.
+        membrane, counts: of the forward run; weight, start, p: what it was given.
+        eps: ε of the neurons' rule.
+        update: whether the update of ``V`` is asked for.
+    """
+    steps, batch, width = membrane.shape
+    out, spikes = empty(membrane.shape, membrane), _spikes(membrane, counts, p)
+    internal, to_decay, sums = membrane.new_zeros(3, batch, width)
+    to_start = membrane.new_empty(batch, width)
+    none, rows = _array(None, 2, membrane), _rows(weight) if any(spikes.sparse) else _array(None, 2, membrane)
+    received = (
+        _array(message, 3, membrane), _array(reward, 3, membrane),
+        *(_array(t, 2, membrane) for t in (final, final_synapse)), membrane.numpy(), _array(start, 2, membrane),
+    )  # fmt: skip
+    known = (
+        rows, spikes.index, spikes.place, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
+        rows.dtype.type(eps), _CODES[p.reset], p.denominator == "increment",
+    )  # fmt: skip
+    written = tuple(t.numpy() for t in (internal, to_decay, sums, to_start, out))
+    back = empty((batch, width), membrane)
+    for low, sparse in reversed(list(zip(range(0, steps, STEPS), spikes.sparse, strict=True))):
+        end = min(low + STEPS, steps)
+        while end > low:
+            begin, given = low if sparse else end - 1, none
+            if not sparse and end < steps:
+                given = torch.mm(out[end], weight.detach(), out=back).numpy()
+            arguments = (*received, given, *known, *written, begin, end)
+            split(lambda f, l: _reverse(*arguments, f, l), batch, _grain(end - begin, width))  # noqa: B023, E741
+            end = begin
+    to_weight = _to_weight(out, membrane, spikes, p) if update else None
+    to_synapse = None if p.alpha is None else p.alpha * out[0]
+    return Credit(out, to_start, to_synapse, to_decay, sums, to_weight)
+
+
+def to_weight(messages: Tensor, membrane: Tensor, counts: Tensor | None, p: Constants) -> Tensor:
+    """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``."""
+    return _to_weight(messages, membrane, _spikes(membrane, counts, p), p)
+
+
+def _to_weight(out: Tensor, membrane: Tensor, spikes: _Spikes, p: Constants) -> Tensor:
+    """:func:`to_weight` by blocks of steps: event by event, or dense."""
+    steps, batch, width = out.shape
+    blocks = [(t, min(t + STEPS, steps - 1), sparse) for t, sparse in zip(range(0, steps, STEPS), spikes.sparse)]  # noqa: B905
+    result = empty((width, width), out)
+    if any(spikes.sparse):
+        by_input = out.new_zeros(width, width).numpy()
+        messages = out.view(-1, width)[batch:].numpy()
+        for low, end, sparse in blocks:
+            if sparse and end > low:
+                arguments = (spikes.index, spikes.place, messages, by_input, low * batch, end * batch)
+                split(lambda left, right: _update(*arguments, left, right), width, _LEAST)  # noqa: B023
+        transposed(by_input, result.numpy())
+    else:
+        result.zero_()
+    for low, end, sparse in blocks:
+        if not sparse and end > low:
+            fired = (membrane[low:end] > p.threshold).to(out.dtype)
+            result.addmm_(out[low + 1 : end + 1].flatten(0, 1).t(), fired.flatten(0, 1))
+    return result
