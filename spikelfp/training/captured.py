@@ -15,6 +15,7 @@ from spikelfp.functional.sequence import is_constant
 from spikelfp.methods import Batch, Method
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import lending
+from spikelfp.training.credit import prepare
 from spikelfp.training.state import Seen, predict
 
 WARM_UP = 3
@@ -73,6 +74,7 @@ class CapturedStep:
         if not all(group.get("capturable", True) for group in optimizer.param_groups):
             raise UserError(f"make {type(optimizer).__name__} with capturable=True, so that its steps can be captured")
         self.net, self.method, self.optimizer = net, method, optimizer
+        prepare(method, net, 0, next(net.parameters()).device)
         self._layout: Layout | None = None
         self._steps = 0
         self._stream = torch.cuda.Stream(next(net.parameters()).device)
