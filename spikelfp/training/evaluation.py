@@ -40,6 +40,10 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
     mean_output: float
 
+    def row(self, part: str, task: Task) -> dict[str, float]:
+        """The columns of ``metrics.csv`` for a part of the data, ``train``, ``validation`` or ``test``."""
+        return {f"{part}_{task.score}": self.score} | ({} if self.loss is None else {f"{part}_loss": self.loss})
+
     @property
     def accuracy(self) -> float:
         """Share of samples whose class was found.

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from spikelfp.data import ArrayDataset, DataSplits, arrays, batches
 from spikelfp.data.loader import at_epoch
-from spikelfp.data.samples import fingerprint_of, labels_of, unaugmented
+from spikelfp.data.samples import TargetScale, fingerprint_of, labels_of, target_scale_of, unaugmented
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.parallel import ALONE, World
@@ -42,6 +42,11 @@ class FromDataset:
     def labels(self) -> Tensor | None:
         """Labels of the whole data set, where they are known without fetching it."""
         return labels_of(self.dataset)
+
+    @property
+    def target_scale(self) -> TargetScale | None:
+        """How its real targets were standardised, where it knows."""
+        return target_scale_of(self.dataset)
 
     def fingerprint(self) -> str:
         """Tell which samples these are, in which order; empty if that is not known."""
@@ -76,6 +81,7 @@ class FromLoader:
     """Batches of a ``DataLoader`` as it hands them out, in its own size and order."""
 
     labels: Tensor | None = None
+    target_scale: TargetScale | None = None
 
     def fingerprint(self) -> str:
         """Not known: a loader may draw them anew."""
@@ -99,6 +105,7 @@ class FromLoader:
             )
         if not isinstance(loader.dataset, IterableDataset):
             self.labels = labels_of(loader.dataset)
+            self.target_scale = target_scale_of(loader.dataset)
 
     def __len__(self) -> int:
         """Batches of an epoch."""

@@ -12,11 +12,12 @@ from torch.nn import Module
 from spikelfp.methods import Method
 from spikelfp.nn.layer import State
 from spikelfp.rules import lending
+from spikelfp.tasks import Classification, Task
 from spikelfp.training.batch import Batch, Chunk
 from spikelfp.training.chunks import alone
-from spikelfp.training.credit import are_classes, classes_by
+from spikelfp.training.credit import reward_of
 from spikelfp.training.parallel import World, unsynchronised
-from spikelfp.training.state import Seen, scores
+from spikelfp.training.state import Seen
 
 
 def fill_gradients(
@@ -31,6 +32,7 @@ def fill_gradients(
     world: World,
     mask: Tensor | None = None,
     chunk: int | None = None,
+    task: Task | None = None,
 ) -> Seen:
     """Add to ``p.grad`` the mean over a batch of ``of`` samples, of which this worker has ``sequence`` ``[T, B, …]``.
 
@@ -40,18 +42,24 @@ def fill_gradients(
     mask: boolean ``[T, B]``, the steps that are rewarded and read out; by default all.
     chunk: steps that run at a time, their updates adding up (:mod:`spikelfp.training.chunks`); ``replica`` is then one
     of :class:`~spikelfp.training.chunks.Carried`.
+    task: that reads and judges the outputs; ``None``: classes.
 
     Returns what these samples showed, with ``watched`` weighed by their share of the batch: the workers' add up.
     """
+    task = Classification().by(reward_of(method)) if task is None else task
+    descends = "loss" in vars(method)  # and watches it
     seen = Seen(of)
     for number, part in enumerate(Batch(sequence, labels, mask).parts(parts), start=1):
         share = len(part.labels) / of
         net.train(share > 0)
         part = part if share > 0 else _made_up(part, chunk)
         state: State = None
-        summed: Tensor | None = None
+        steps, samples = part.sequence.shape[:2]
+        judge = task.judge(part.labels, part.mask, steps, samples, loss=not (descends or task.has_classes))
+        start, judged = 0, False
         for piece in part.chunks(chunk):
             shown, final = piece.batch, number == parts and piece.last
+            at, start = start, start + len(piece.batch.sequence)
             with nullcontext() if final else unsynchronised(replica):
                 with lending(net, method.rule), nullcontext() if piece.counts else torch.no_grad():
                     if chunk is None:
@@ -63,16 +71,16 @@ def fill_gradients(
                     continue
                 # the replica averages over the workers, so each counts for as many
                 counts = share * world.size * (of if method.reduction == "sum" else 1)
-                watched = method.backward(outputs, shown.labels, counts, **_steps_of(piece, part))
-            own = scores(outputs.detach(), shown.mask)
+                targets = task.during(shown.labels, at, len(shown.sequence))
+                watched = method.backward(outputs, targets, counts, **_steps_of(piece, part))
+            judge.add(outputs.detach(), at)
+            judged = True
             del outputs  # what is left of its graph, before the next one is made
-            summed = own if summed is None else summed + own
             for name, value in watched.items():
                 seen.watched[name] = seen.watched.get(name, 0) + value.detach() * share
-        if not are_classes(part.labels):
-            seen.classified = False
-        elif share > 0 and summed is not None:
-            seen.correct = seen.correct + (classes_by(method, summed) == part.labels).sum()
+        if judged:
+            found = judge.sums()
+            seen.judge(found if share > 0 else {name: torch.zeros_like(value) for name, value in found.items()})
     return seen
 
 
@@ -92,8 +100,15 @@ def _steps_of(piece: Chunk, whole: Batch) -> dict[str, Any]:
 
 def add_up(seen: Seen, stop: bool, world: World, device: torch.device) -> bool:
     """Make ``seen`` what all workers saw of a batch together; returns whether any of them is to ``stop``."""
-    correct, stopping, *watched = world.sum([seen.correct, stop, *seen.watched.values()], device)
-    seen.correct, seen.watched = correct, dict(zip(seen.watched, watched, strict=True))
+    if world.size == 1:
+        return stop
+    sizes = [value.numel() for value in seen.score.values()]
+    score = [number for value in seen.score.values() for number in value.reshape(-1).unbind()]
+    stopping, *sums = world.sum([stop, *seen.watched.values(), *score], device)
+    seen.watched = dict(zip(seen.watched, sums, strict=False))
+    parts = iter(sums[len(seen.watched) :])
+    for (name, value), size in zip(seen.score.items(), sizes, strict=True):
+        seen.score[name] = torch.stack([next(parts) for _ in range(size)]).reshape(value.shape)
     return bool(stopping)
 
 
