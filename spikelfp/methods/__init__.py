@@ -1,6 +1,7 @@
 """Ways to train the same network: where the credit comes from."""
 
 from spikelfp.methods.base import Method, methods
+from spikelfp.methods.batch import Batch
 from spikelfp.methods.gradient import GradientDescent, SurrogateGradient
 from spikelfp.methods.lfp import LFP
 from spikelfp.methods.warm_up import WarmUp
@@ -9,6 +10,7 @@ from spikelfp.tasks.classification import count_cross_entropy, losses, rate_cros
 
 __all__ = [
     "LFP",
+    "Batch",
     "GradientDescent",
     "Method",
     "SurrogateGradient",

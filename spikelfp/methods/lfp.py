@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
-from spikelfp.methods.weights import mean_over_steps
+from spikelfp.methods.batch import mean_over_steps
 from spikelfp.options import option
 from spikelfp.propagation import send_rewards
 from spikelfp.registry import check_name

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
-from spikelfp.methods import Method
+from spikelfp.methods import Batch, Method
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
@@ -135,9 +135,9 @@ def train_once(
     task: Task | None = None,
 ) -> Seen:
     """One update from ``sequence`` ``[T, B, …]`` and ``labels`` ``[B, …]``, added to the gradients there are."""
+    share = len(labels) if method.reduction == "sum" else 1.0
     with lending(net, method.rule):
-        outputs = net(sequence)
-    watched = method.backward(outputs, labels, len(labels) if method.reduction == "sum" else 1.0)
+        outputs, watched = method.learn(net, Batch(sequence, labels, share=share))
     optimizer.step()
     judge = (task or Classification()).judge(labels, None, *outputs.shape[:2])
     judge.add(outputs.detach(), 0)

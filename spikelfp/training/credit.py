@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spikelfp import rules
+from spikelfp.data.seeding import generator
 from spikelfp.described import described
 from spikelfp.errors import UserError
 from spikelfp.methods import Method, WarmUp, losses, methods
@@ -48,11 +50,11 @@ def chosen_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, los
     if isinstance(loss, str) and not isinstance(task, Classification):
         loss = None  # the task has it
     if loss is not None and "loss" not in takes:
-        raise UserError(f'{said} has a reward, and a loss is of gradient methods: say method="surrogate" or reward=…' if "reward" in takes
-                        else f"{said} takes no loss: leave it out")  # fmt: skip
+        hint = ' has a reward, and a loss is of gradient methods: say method="surrogate" or reward=…'
+        raise UserError(said + (hint if "reward" in takes else " takes no loss: leave it out"))
     if reward is not None and "reward" not in takes:
-        raise UserError(f"{said} takes no reward but a loss: say loss=… or leave out the method" if "loss" in takes
-                        else f"{said} takes no reward: leave it out")  # fmt: skip
+        hint = " but a loss: say loss=… or leave out the method" if "loss" in takes else ": leave it out"
+        raise UserError(f"{said} takes no reward{hint}")
     if rule is not None and "rule" not in takes:
         raise UserError(f"{said} has a rule of its own: leave the rule out")
     options: dict[str, Any] = {} if rule is None else {"rule": _rule(rule, kind, said)}
@@ -68,6 +70,31 @@ def chosen_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, los
     if missing:
         raise UserError(f"{said} does not say its {' and '.join(missing)}: make it, {kind.__name__}({missing[0]}=…)")
     return kind(**options)
+
+
+_prepared: list[tuple[weakref.ref[Method], weakref.ref[torch.nn.Module]]] = []
+"""Methods with a state of their own, each with the network that it belongs to."""
+
+
+def prepare(method: Method, net: torch.nn.Module, seed: int, device: torch.device) -> None:
+    """Let a method make its state for a network, unless it has done so; random numbers are a function of ``seed``.
+
+    Raises:
+        UserError: for a method whose state belongs to another network.
+    """
+    _prepared[:] = [each for each in _prepared if each[0]() is not None]
+    known = next((its for own, its in _prepared if own() is method), None)
+    if known is not None:
+        if known() is not net:
+            raise UserError(
+                f"this {type(method).__name__} has the state of another training: make one for each network"
+            )
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator("method", seed).initial_seed())
+        method.prepare(net)
+    if method.state_dict():
+        _prepared.append((weakref.ref(method), weakref.ref(net)))
 
 
 def settings_of(method: Method) -> dict[str, Any]:
@@ -168,7 +195,7 @@ def _rule(rule: Any, method: type[Method], said: str) -> rules.Rule | rules.Comp
         raise UserError(
             f"a rule is a name ({', '.join(rules.rules)}) or an object of spikelfp.rules, got {type(rule).__name__}"
         )
-    if method.gradient is not isinstance(rule, rules.Gradient):
+    if method.gradient is not isinstance(rule, rules.Gradient) and method.learn is Method.learn:
         raise UserError(
             f"{described(rule)} is no rule of {said}: "
             + ("it takes rules.Surrogate(…)" if method.gradient else 'say method="surrogate" or "gradient"')

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import RunFolderError
+from spikelfp.methods.base import GENERATOR
 from spikelfp.printable import brief
 from spikelfp.tasks import tasks
 from spikelfp.training.state import Position
@@ -58,7 +59,7 @@ def check_content(path: str | Path, content: dict[str, Any]) -> None:
     checks = {
         "weights": _check_weights, "optimizer": _check_optimizer, "schedule": _check_schedule, "tally": _check_tally,
         "position": check_position, "history": _check_history, "random": _check_random, "events": _check_events,
-        "network": _check_texts, "rules": _check_texts, "schedule_kind": _check_kind,
+        "network": _check_texts, "rules": _check_texts, "method_state": _check_state, "schedule_kind": _check_kind,
     }  # fmt: skip
     for name, field in whole.items():
         if name in checks:
@@ -173,6 +174,24 @@ def _check_schedule(field: Field) -> None:
             field.at(name).whole(0 if name == "_step_count" else -1)
 
 
+def _check_state(field: Field) -> None:
+    """Check the state of a method: plain values and finite tensors, and states of generators."""
+    for name, each in field.items():
+        if name == GENERATOR:
+            _check_generator(each)
+        elif isinstance(each.value, dict) and all(isinstance(key, str) for key in each.value):
+            _check_state(each)
+        else:
+            _check_plain(each, tensors=True)
+
+
+def _check_generator(field: Field) -> None:
+    if isinstance(field.value, Tensor) and field.value.shape == (16,):
+        _check_cuda(field)
+    else:
+        _check_torch(field)
+
+
 def _check_kind(field: Field) -> None:
     if field.value is not None:
         field.text()
@@ -265,9 +284,7 @@ def _check_random(field: Field) -> None:
     field.mapping(("torch", "cuda", "numpy", "python"), ("torch", "cuda", "numpy", "python"))
     _check_torch(field.at("torch"))
     for each in field.at("cuda").sequence():
-        offset = int(each.tensor((16,), torch.uint8).contiguous()[8:].numpy().view("<i8")[0])
-        if offset % 4 or offset < 0:
-            each.refuse("a state of a generator on a GPU", "a state with an offset that is none")
+        _check_cuda(each)
     kind, keys, position, has_gauss, cached = field.at("numpy").sequence(5, tuple)
     kind.text(("MT19937",))
     words = keys.tensor((_TWISTER,), torch.int64)
@@ -284,6 +301,12 @@ def _check_random(field: Field) -> None:
     numbers[-1].whole(0, _TWISTER)
     if gauss.value is not None:
         gauss.number()
+
+
+def _check_cuda(field: Field) -> None:
+    offset = int(field.tensor((16,), torch.uint8).contiguous()[8:].numpy().view("<i8")[0])
+    if offset % 4 or offset < 0:
+        field.refuse("a state of a generator on a GPU", "a state with an offset that is none")
 
 
 def _check_torch(field: Field) -> None:

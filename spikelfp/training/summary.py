@@ -14,8 +14,9 @@ import torch
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import representative
+from spikelfp.data.sequences import mask_of
 from spikelfp.methods import methods
-from spikelfp.training.batch import mask_of, some
+from spikelfp.methods.batch import some
 from spikelfp.training.config import RunConfig
 from spikelfp.training.temporal import TemporalTrainer
 

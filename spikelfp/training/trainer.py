@@ -15,13 +15,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
 from spikelfp.data import DataSplits, arrays
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Sequences, lengths_of, mask_of
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.functional.sparse import sample_slice
 from spikelfp.kernels.events.choice import choices
-from spikelfp.methods import Method
+from spikelfp.methods import Batch, Method
+from spikelfp.methods.batch import counting_steps, some
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer, Neurons
 from spikelfp.nn.norm import biases_in_front
@@ -32,14 +33,11 @@ from spikelfp.rules import Composite, Rule, lending
 from spikelfp.tasks import Classification, Task, check_task, chosen_task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.training import checkpoint
-from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
-from spikelfp.training.clipping import clip_adaptive_
 from spikelfp.training.combinations import check_trainer, outputs_of, single_step_complaints
-from spikelfp.training.credit import check_targets, chosen_method, judged_by, own_loss, settings_of
+from spikelfp.training.credit import check_targets, chosen_method, judged_by, own_loss, prepare, settings_of
 from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting
 from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
-from spikelfp.training.finite import check_gradients
 from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
 from spikelfp.training.optimizer import (
     MakeOptimizer,
@@ -56,7 +54,7 @@ from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, check_length, chosen_schedule, plateau_metric
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
 from spikelfp.training.state import MEASURED, Position, Seen, Tally
-from spikelfp.training.update import add_up, density, fill_gradients
+from spikelfp.training.update import add_up, check_gradients, clip_adaptive_, density, fill_gradients
 from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
@@ -161,6 +159,7 @@ class Trainer:
         if self.chunk is not None and not self.task.of_parts:
             raise UserError(f"{self.task!r} reads whole sequences, and a chunk is a part of one: train without chunks")
         self.net = net.to(self.device)
+        self._prepared: Method | None = None
         self.grids = None if quantization is None else WeightGrids(net, quantization, seed)
         self.optimizer: Optimizer = make_optimizer(optimizer, net, lr)
         self._groups = group_options(self.optimizer)
@@ -195,6 +194,7 @@ class Trainer:
         kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
         self._dtype = next(iter(kinds)) if len(kinds) == 1 else None
         check_trainer(self)
+        self._prepare_method()
         self._made = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -206,13 +206,14 @@ class Trainer:
         """A batch as the network sees it, ``[T, B, …]``: sequences as they are, ``[B, …]`` here as one step."""
         return x.values if isinstance(x, Sequences) else x.unsqueeze(0)
 
-    def batch(self, x: Tensor | Sequences, labels: Tensor) -> Batch:
+    def batch(self, x: Tensor | Sequences, labels: Tensor, indices: Tensor | None = None) -> Batch:
         """Samples and their targets with the steps that are rewarded and read out, in the dtype of the network."""
         shown = self.present(x)
         if self._dtype is not None and shown.dtype != self._dtype and shown.is_floating_point():
             shown = repeat(shown[0].to(self._dtype), len(shown)) if is_constant(shown) else shown.to(self._dtype)
         mask = counting_steps(shown, lengths_of(x), self.readout_steps)
-        return Batch(shown, labels, self.task.counting(mask, *shown.shape[:2], shown.device))
+        mask = self.task.counting(mask, len(shown), shown.shape[1], shown.device)
+        return Batch(shown, labels, mask, indices=indices)
 
     @property
     def at_rest(self) -> bool:
@@ -292,9 +293,9 @@ class Trainer:
             if self.stopped_early:
                 break
             with EpochBar(self.position, len(source), epochs, self.progress, self.task) as bar:
-                for x, labels, of in source.epoch(self.position, self.world):
+                for x, labels, of, indices in source.epoch(self.position, self.world):
                     self._at_rest = False
-                    seen = self.train_step(x.to(self.device), labels.to(self.device), of)
+                    seen = self.train_step(x.to(self.device), labels.to(self.device), of, indices)
                     self.position.batch += 1
                     stop = add_up(seen, self.should_stop(), self.world, self.device)
                     self.tally.add(seen)
@@ -331,11 +332,20 @@ class Trainer:
         source = self._source(train)
         return self.planned.extended(self.position, len(source), check_epochs(epochs), self.schedule, self.optimizer)
 
-    def train_step(self, x: Tensor | Sequences, labels: Tensor, of: int | None = None) -> Seen:
-        """One update of the weights from a batch ``x`` ``[B, …]`` and its targets ``[B, …]``; returns what it showed.
+    def train_step(
+        self, x: Tensor | Sequences, labels: Tensor, of: int | None = None, indices: Tensor | None = None
+    ) -> Seen:
+        """Update the weights once from a batch ``x`` ``[B, …]`` and its targets ``[B, …]``.
 
-        of: samples of the whole batch when several workers have a slice each, of this or another size (0 included);
-        what is returned is then that of this worker's samples.
+        Args:
+            x: samples, or sequences of them.
+            labels: their targets.
+            of: samples of the whole batch when several workers have a slice each, of this or another size (0
+                included).
+            indices: int64 ``[B]``, numbers of the samples in the training set, for methods that ask for them.
+
+        Returns:
+            What the samples of this worker showed.
         """
         if of is None:
             of = int(self.world.sum([len(labels)], self.device)[0])
@@ -346,12 +356,13 @@ class Trainer:
         if self._replica is None:
             self._replica = self.world.replica(self.runs(), self.device)
         self.world.reseed(self.seed, self.position.step)
-        batch = self.batch(x, labels)
+        batch = self.batch(x, labels, indices)
         self.optimizer.zero_grad()
+        self._prepare_method()
         method, parts = self.method.at(self.position.step), max(1, min(self.accumulate, of // self.world.size))
         seen = fill_gradients(
-            self.net, self._replica, method, batch.sequence, labels,
-            of=of, parts=parts, world=self.world, mask=batch.mask, chunk=self.chunk, task=self.task,
+            self.net, self._replica, method, batch, of=of, parts=parts, world=self.world, chunk=self.chunk,
+            task=self.task,
         )  # fmt: skip
         check_gradients(self.net, batch.sequence, self.position.step, self.world)
         for bias in self._without_effect:
@@ -369,6 +380,12 @@ class Trainer:
         self.position.step += 1
         self._settle()
         return seen
+
+    def _prepare_method(self) -> None:
+        """Let the method make its state, once for a network; its random numbers are a function of the seed."""
+        if self._prepared is not self.method:
+            prepare(self.method, self.net, self.seed, self.device)
+            self._prepared = self.method
 
     def _settle(self) -> None:
         """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
@@ -451,6 +468,7 @@ class Trainer:
         """Everything :meth:`load` needs to go on bit for bit, whole or not at all; several workers leave it to one."""
         if not self.world.leads:
             return
+        self._prepare_method()
         checkpoint.write(
             path,
             {
@@ -460,6 +478,7 @@ class Trainer:
                 **self._settings(),
                 "network": checkpoint.constants(self.net),
                 "rules": self._rules(),
+                "method_state": self.method.state_dict(),
                 **vars(self.planned),
                 "position": vars(self.position),
                 "tally": vars(self.tally),
@@ -487,8 +506,15 @@ class Trainer:
         state = fitted_optimizer(path, content, self.optimizer, groups)
         check_layers(path, content, choices(self.net))
         self._check_tally(path, Tally.of(content["tally"]))
-        self._load_state(path, state)
-        checkpoint.put_weights(path, self.net, content)
+        self._prepare_method()
+        methodical = self.method.state_dict()
+        self._load_method(path, content.get("method_state", {}))  # the first version did not write it
+        try:
+            self._load_state(path, state)
+            checkpoint.put_weights(path, self.net, content)
+        except CheckpointError:
+            self.method.load_state_dict(methodical)
+            raise
         self._restored = {name: content.get(name) for name in ("schedule", "schedule_kind")}
         self._restored |= {"optimizer": state, "path": path}
         self.position, self.tally = Position(**content["position"]), Tally.of(content["tally"])
@@ -503,9 +529,17 @@ class Trainer:
         try:
             tally.judgement(self.task)
         except (KeyError, RuntimeError, ZeroDivisionError):
-            raise CheckpointError(
-                f"{path} holds sums {', '.join(tally.score)}, which are none of {self.task!r}"
-            ) from None
+            names = ", ".join(tally.score)
+            raise CheckpointError(f"{path} holds sums {names}, which are none of {self.task!r}") from None
+
+    def _load_method(self, path: str | Path, state: dict[str, Any]) -> None:
+        """Load the state of the method, all of it or nothing."""
+        before = self.method.state_dict()
+        try:
+            self.method.load_state_dict(state)
+        except Exception as error:  # of a method that somebody else made
+            self.method.load_state_dict(before)
+            raise CheckpointError(f"{path} holds the state of another method: {first_line(error)}") from None
 
     def _load_state(self, path: str | Path, state: dict[str, Any]) -> None:
         """Load the state of the optimiser, all of it or nothing."""
@@ -571,7 +605,7 @@ class Trainer:
 
     def _prepare(self, source: Source, watched: Source | None) -> None:
         """Check labels and outputs on the first batch, and wake silent layers on it before the first step."""
-        x, labels, _ = source.first(self.position)
+        x, labels, *_ = source.first(self.position)
         if not isinstance(x, Sequences) and type(self).present is Trainer.present:
             for complaint in single_step_complaints(self.net, self.method):
                 warnings.warn(complaint, LearningWarning, stacklevel=3)
