@@ -36,9 +36,8 @@ class DirectFeedback(methods.Method):
 
     words = "direct feedback alignment"
 
-    def __init__(self, reward: rewards.Reward | None = None, *, strength: float = 1.0) -> None:
-        self.reward = rewards.CountSoftmax() if reward is None else reward
-        self.strength = strength
+    def __init__(self, reward: rewards.Reward, *, strength: float = 1.0) -> None:
+        self.reward, self.strength = reward, strength
         self.feedback: dict[str, Tensor] = {}
 
     def prepare(self, net: nn.Module) -> None:

@@ -10,15 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hw_export.build import VERIFIED, build, changed_files, read_export, target_of
+from hw_export.build import OPTIONS, VERIFIED, build, changed_files, read_export, target_of
 from hw_export.event_log import verify_log
 from hw_export.on_chip import verify_chip
-from hw_export.quantize.scale import CLIPS
 from hw_export.simulators import SIMULATORS
 from hw_export.targets import TARGETS, Chip
 from hw_export.updates.command import updates_app
 from hw_export.verify import Result, verify
-from spikelfp.command import FAILED, OK, new_app, print_json, run_app
+from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import write_text
 from spikelfp.folders import check_named
@@ -58,51 +57,27 @@ def targets_command(
     return OK
 
 
-@app.command("build")
+EXAMPLES = """\b
+Examples:
+  hw-export build runs/mnist
+  hw-export build runs/mnist --target xylo --input-scale 15
+  hw-export build runs/mnist --plugin my_chip.py --target my-chip
+"""
+
+
+@app.command("build", cls=GroupedCommand, epilog=EXAMPLES)
+@options_from(OPTIONS)
 def build_command(
+    options: dict[str, Any],
     run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
-    target: Annotated[str, typer.Option(help=f"what to export to: {', '.join(TARGETS)}")] = "nir",
-    bits: Annotated[
-        int | None,
-        typer.Option(help="bits of a weight, or 32 for floats", show_default="as trained, else the target's"),
-    ] = None,
     out: Annotated[str | None, typer.Option(help="export folder", show_default="exports/<run>-<target>")] = None,
-    samples: Annotated[int, typer.Option(help="test samples that go with it")] = 100,
-    clip: Annotated[str, typer.Option(help=f"how scales are chosen: {', '.join(CLIPS)}")] = "mse",
-    per_channel: Annotated[bool, typer.Option("--per-channel", help="a scale for each output channel")] = False,
-    power_of_two: Annotated[bool, typer.Option("--power-of-two", help="scales that are powers of two")] = False,
-    input_scale: Annotated[
-        int | None,
-        typer.Option(help="round inputs in [0, 1] to so many steps", show_default="the levels of the data"),
-    ] = None,
-    weights: Annotated[str, typer.Option(help="checkpoint of the run: last or best")] = "last",
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")
-    ] = None,
-    cache_dir: Annotated[
-        str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
-    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the export folder")] = False,
     as_json: Json = False,
 ) -> int:
     """Quantise a trained run and write it, with samples to check it, to an export folder."""
     check_named("--out", out)
-    folder = Path(out or f"exports/{Path(run).resolve().name}-{target}")
-    manifest = build(
-        run,
-        folder,
-        target=target,
-        bits=bits,
-        clip=clip,
-        per_channel=per_channel,
-        power_of_two=power_of_two,
-        input_scale=input_scale,
-        samples=samples,
-        weights=weights,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        overwrite=overwrite,
-    )
+    folder = Path(out or f"exports/{Path(run).resolve().name}-{options.get('target', 'nir')}")
+    manifest = build(run, folder, overwrite=overwrite, **options)
     _show_build(folder, manifest)
     if as_json:
         print_json({**manifest, "out": str(folder)})

@@ -14,8 +14,8 @@ from spikelfp.data.sequences import Sequences
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.methods.batch import Batch, counting_steps
 from spikelfp.rewards.mask import masked
+from spikelfp.tasks.classification import are_classes
 from spikelfp.training.chunks import outputs_of
-from spikelfp.training.credit import are_classes
 from spikelfp.training.evaluation import evaluating
 from spikelfp.training.sources import pair, source_of
 from spikelfp.training.trainer import Trainer
@@ -78,6 +78,8 @@ def early_readout(
     for margin in margins:
         if not (math.isfinite(margin) and margin >= 0):
             raise UserError(f"a margin is a finite number of 0 or more, got {margin}")
+    if isinstance(trained, Trainer) and not trained.task.has_classes:
+        raise UserError(f"early readout is of classes, and the task of this trainer is {trained.task.name}")
     net, batch_of, device, size, chunk, seed = _settings(trained, batch_size, chunk)
     loader = source_of(dataset, size, 0, 0, "test").in_order()
     counts = _Counts(tuple(float(margin) for margin in margins), device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from spikelfp.errors import RunFolderError
 from spikelfp.methods.base import GENERATOR
 from spikelfp.printable import brief
+from spikelfp.tasks import tasks
 from spikelfp.training.state import Position
 from spikelfp.untrusted.fields import MOST, Field
 
@@ -35,8 +36,13 @@ _MOST_AXES = 8
 _SHARES = ("train_accuracy", "update_density")
 """Entries of a row of the history that lie in [0, 1]."""
 
-_NUMBERS = ("validation_accuracy", "test_accuracy", "reward", "reward_magnitude", "loss", "seconds")
-"""Other entries that are numbers, though not always finite ones."""
+_NUMBERS = ("reward", "reward_magnitude", "loss", "seconds")
+"""Other entries that are numbers, though not always finite ones; so are scores and losses of the parts of the data."""
+
+
+def _numbers() -> set[str]:
+    measured = ["loss", *(tasks[name].score for name in tasks)]
+    return {*_NUMBERS, *(f"{part}_{name}" for part in ("train", "validation", "test") for name in measured)}
 
 
 def check_content(path: str | Path, content: dict[str, Any]) -> None:
@@ -66,13 +72,14 @@ def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ..
     """Read what ``config.yaml`` of a run says of its data, and check what it says of layers that were woken.
 
     Returns:
-        Shape of a sample, and number of classes.
+        Shape of a sample, and number of classes or other outputs.
 
     Raises:
         RunFolderError: naming the first value that is none.
     """
     found = Field(path, "", values, RunFolderError)
-    found.mapping(("shape", "classes"))
+    outputs = "classes" if "classes" in values else "outputs"
+    found.mapping(("shape", outputs))
     axes = found.at("shape").sequence()
     if not 1 <= len(axes) <= _MOST_AXES:
         found.at("shape").refuse(f"a list of 1 to {_MOST_AXES} sizes")
@@ -82,14 +89,14 @@ def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ..
     if values.get("woken") is not None:
         for _, factor in found.at("woken").items():
             factor.number(5e-324)
-    if values.get("class_names") is not None:
-        for name in found.at("class_names").sequence():
+    for names in ("class_names", "names"):
+        for name in found.at(names).sequence() if values.get(names) is not None else ():
             if not isinstance(name.value, str | int | float):
                 name.refuse("text")
     if values.get("samples") is not None:
         for _, each in found.at("samples").items():
             each.text()
-    return shape, found.at("classes").whole(1, _MOST_CLASSES)
+    return shape, found.at(outputs).whole(1, _MOST_CLASSES)
 
 
 def check_position(field: Field) -> Position:
@@ -208,15 +215,25 @@ def _check_plain(field: Field, tensors: bool = False) -> None:
 
 
 def _check_tally(field: Field) -> None:
-    old = ("samples", "batches", "correct", "sums", "density", "density_looks")
-    field.mapping(old, (*old, "counts", "classified"))
+    needed = ("samples", "batches", "sums", "density", "density_looks")
+    field.mapping(needed, (*needed, "correct", "counts", "classified", "score", "judged"))
     batches = field.at("batches").whole()
     samples = field.at("samples").whole(min(batches, 1))
     looks = field.at("density_looks").whole(0, batches)
     field.at("density").number(0, looks)
-    _number(field.at("correct"), 0, samples)
-    if "classified" in field.value:
-        field.at("classified").flag()
+    if "correct" in field.value:
+        _number(field.at("correct"), 0, samples)
+    for name in ("classified", "judged"):
+        if name in field.value:
+            field.at(name).flag()
+    for name, each in field.at("score").items() if "score" in field.value else ():
+        if not isinstance(each.value, Tensor):
+            each.refuse("a tensor")
+        value = each.tensor()
+        if value.dtype == torch.bool or value.dim() > 1:
+            each.refuse("a number, or a row of them")
+        if name in ("samples", "correct"):
+            _number(each, 0, samples)
     for _, each in field.at("sums").items():
         _number(each)
     counts = field.value.get("counts")
@@ -240,6 +257,7 @@ def _number(field: Field, low: float = -math.inf, high: float = math.inf) -> Non
 
 def _check_history(field: Field) -> None:
     """Check the rows of all epochs; those who train add what they like to them."""
+    known = _numbers()
     for row in field.sequence():
         row.mapping(("epoch", "lr"))
         row.at("epoch").whole(1)
@@ -248,7 +266,7 @@ def _check_history(field: Field) -> None:
                 _number(each, 0)
             elif name in _SHARES:
                 each.number(0, 1)
-            elif name in _NUMBERS and type(each.value) not in (int, float):
+            elif name in known and type(each.value) not in (int, float):
                 _number(each)
 
 

@@ -12,7 +12,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from spikelfp.data import ArrayDataset, DataSplits, arrays, batches
 from spikelfp.data.loader import at_epoch
-from spikelfp.data.samples import fingerprint_of, labels_of, numbers_at, unaugmented
+from spikelfp.data.samples import (
+    TargetScale,
+    fingerprint_of,
+    labels_of,
+    numbers_at,
+    target_scale_of,
+    unaugmented,
+)
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.parallel import ALONE, World
@@ -52,6 +59,11 @@ class FromDataset:
         """Labels of the whole data set, where they are known without fetching it."""
         return labels_of(self.dataset)
 
+    @property
+    def target_scale(self) -> TargetScale | None:
+        """How its real targets were standardised, where it knows."""
+        return target_scale_of(self.dataset)
+
     def fingerprint(self) -> str:
         """Tell which samples these are, in which order; empty if that is not known."""
         return fingerprint_of(self.dataset)
@@ -87,6 +99,7 @@ class FromLoader:
     """Batches of a ``DataLoader`` as it hands them out, in its own size and order."""
 
     labels: Tensor | None = None
+    target_scale: TargetScale | None = None
 
     def fingerprint(self) -> str:
         """Not known: a loader may draw them anew."""
@@ -110,6 +123,7 @@ class FromLoader:
             )
         if not isinstance(loader.dataset, IterableDataset):
             self.labels = labels_of(loader.dataset)
+            self.target_scale = target_scale_of(loader.dataset)
 
     def __len__(self) -> int:
         """Batches of an epoch."""

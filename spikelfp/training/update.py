@@ -15,10 +15,11 @@ from spikelfp.errors import NonFiniteError, UserError
 from spikelfp.methods import Batch, Method
 from spikelfp.nn.graph import Call, watching
 from spikelfp.rules import lending
+from spikelfp.tasks import Classification, Task
 from spikelfp.training.chunks import Carried
-from spikelfp.training.credit import are_classes, classes_by
+from spikelfp.training.credit import reward_of
 from spikelfp.training.parallel import ALONE, World, unsynchronised
-from spikelfp.training.state import Seen, scores
+from spikelfp.training.state import Seen
 
 
 def fill_gradients(
@@ -31,6 +32,7 @@ def fill_gradients(
     parts: int,
     world: World,
     chunk: int | None = None,
+    task: Task | None = None,
 ) -> Seen:
     """Add to ``p.grad`` the mean over a batch of ``of`` samples, of which this worker has those of ``batch``.
 
@@ -46,6 +48,7 @@ def fill_gradients(
         world: the workers.
         chunk: steps that run at a time, their updates adding up (:mod:`spikelfp.training.chunks`); ``replica`` is then
             one of :class:`~spikelfp.training.chunks.Carried`.
+        task: that reads and judges the outputs; ``None``: classes.
 
     Returns:
         What these samples showed, with ``watched`` weighed by their share of the batch: the workers' add up.
@@ -53,6 +56,8 @@ def fill_gradients(
     Raises:
         UserError: for a method that returns anything but outputs and what it watched.
     """
+    task = Classification().by(reward_of(method)) if task is None else task
+    watches_loss = hasattr(method, "loss")
     seen = Seen(of)
     alone = world.unwrapped(replica)
     # a method that owns both ways need not run the replica, which brings the workers' updates together on its way
@@ -68,12 +73,15 @@ def fill_gradients(
         part = replace(part if share > 0 else _made_up(part, chunk), share=counts)
         if isinstance(alone, Carried):
             alone.rest()
-        summed: Tensor | None = None
+        steps, samples = part.sequence.shape[:2]
+        judge = task.judge(part.targets, part.mask, steps, samples, loss=not (watches_loss or task.has_classes))
         for piece in part.chunks(chunk):
             final = number == parts and piece.last
             with nullcontext() if final else unsynchronised(runs), lending(net, method.rule):
                 if piece.counts:
-                    outputs, watched = _checked(method, piece.batch, method.learn(runs, piece.batch))
+                    targets = task.during(part.targets, piece.start, len(piece.batch.sequence))
+                    shown = piece.batch if targets is part.targets else replace(piece.batch, targets=targets)
+                    outputs, watched = _checked(method, shown, method.learn(runs, shown))
                 else:
                     with torch.no_grad():
                         runs(piece.batch.sequence)
@@ -81,15 +89,12 @@ def fill_gradients(
                 alone.rest() if piece.last else alone.advance()
             if not piece.counts:
                 continue
-            read = scores(outputs.detach(), piece.batch.mask)
+            judge.add(outputs.detach(), piece.start)
             del outputs  # what is left of its graph, before the next one is made
-            summed = read if summed is None else summed + read
             for name, value in watched.items():
                 seen.watched[name] = seen.watched.get(name, 0) + value.detach() * share
-        if not are_classes(part.targets):
-            seen.classified = False
-        elif share > 0 and summed is not None:
-            seen.correct = seen.correct + (classes_by(method, summed) == part.targets).sum()
+        found = judge.sums()
+        seen.judge(found if share > 0 else {name: torch.zeros_like(value) for name, value in found.items()})
     if own:
         world.average(net.parameters())
     return seen
@@ -122,8 +127,16 @@ def _checked(method: Method, batch: Batch, result: Any) -> tuple[Tensor, dict[st
 
 def add_up(seen: Seen, stop: bool, world: World, device: torch.device) -> bool:
     """Make ``seen`` what all workers saw of a batch together; returns whether any of them is to ``stop``."""
-    correct, stopping, *watched = world.sum([seen.correct, stop, *seen.watched.values()], device)
-    seen.correct, seen.watched = correct, dict(zip(seen.watched, watched, strict=True))
+    if world.size == 1:
+        return stop
+    score = [number for value in seen.score.values() for number in value.reshape(-1).unbind()]
+    stopping, *sums = world.sum([stop, *seen.watched.values(), *score], device)
+    watched, score = sums[: len(seen.watched)], sums[len(seen.watched) :]
+    seen.watched = dict(zip(seen.watched, watched, strict=True))
+    numbers = iter(score)
+    for name, value in seen.score.items():
+        own = [next(numbers) for _ in range(value.numel())]
+        seen.score[name] = torch.stack(own).reshape(value.shape)
     return bool(stopping)
 
 
