@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.kernels.events import linear
 from spikelfp.kernels.events.choice import chosen
-from spikelfp.kernels.events.linear import transposed
 from spikelfp.kernels.threads import split
 from spikelfp.memory import empty
 
@@ -38,8 +38,6 @@ DENSE = 0.25
 """Share of neurons that fire in a step above which dense products are made of it: measured, docs/performance.md."""
 STEPS = 8
 """Steps between two looks at how many neurons fire."""
-_TILE = 128  # columns of the update at a time: 1000 rows of them are 0.5 MB and stay in the L2 cache
-_LEAST = 64  # columns below which another thread costs more than it saves
 _WORK = 65_536  # membranes below which another thread costs more than it saves
 _IMMEDIATE, _ZERO = 1, 2
 _CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
@@ -90,12 +88,20 @@ class Credit(NamedTuple):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _fire(membrane, threshold, which):
-    """How many fire, and which: the first entries of ``which``."""
-    count = 0
+def _fire(membrane, threshold, fires, which):
+    """How many fire, and which: the first entries of ``which``. Groups of eight in which none does are passed over.
+
+    fires: room for a byte each, up to the next multiple of eight, the last ones 0.
+    """
     for i in range(len(membrane)):
-        which[count] = i
-        count += membrane[i] > threshold[i]
+        fires[i] = membrane[i] > threshold[i]
+    count = 0
+    groups = fires.view(np.uint64)
+    for g in range(len(groups)):
+        if groups[g] != 0:
+            for i in range(8 * g, 8 * g + 8):
+                which[count] = i
+                count += fires[i]
     return count
 
 
@@ -140,7 +146,7 @@ def _forward(
     width = spikes.shape[2]
     varying, has_given, synaptic = current.shape[0] > 1, given.shape[0] > 0, synapse.shape[0] > 0
     one, nil = spikes.dtype.type(1), spikes.dtype.type(0)
-    which = np.empty(width, np.int32)
+    fires, which = np.zeros((width + 7) // 8 * 8, np.uint8), np.empty(width + 8, np.int32)
     total = np.empty(width, spikes.dtype)
     for b in range(first, last):
         before = start[b]
@@ -148,7 +154,7 @@ def _forward(
         if begin > 0:
             before = membrane[begin - 1, b]
             if not has_given:
-                count = _fire(before, threshold, which)
+                count = _fire(before, threshold, fires, which)
         for t in range(begin, end):
             if has_given and t == begin:
                 total[:] = given[b if given.shape[0] > 1 else 0]
@@ -168,7 +174,7 @@ def _forward(
             fired = spikes[t, b]
             for i in range(width):
                 fired[i] = one if now[i] > threshold[i] else nil
-            count = _fire(now, threshold, which)
+            count = _fire(now, threshold, fires, which)
             counts[t, b] = count
             before = now
 
@@ -176,9 +182,10 @@ def _forward(
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _collect(membrane, threshold, begin, index, first, last):
     """Which neurons fire in rows ``first … last``, from ``begin[r]`` on."""
-    which = np.empty(membrane.shape[1], np.int32)
+    width = membrane.shape[1]
+    fires, which = np.zeros((width + 7) // 8 * 8, np.uint8), np.empty(width + 8, np.int32)
     for r in range(first, last):
-        count = _fire(membrane[r], threshold, which)
+        count = _fire(membrane[r], threshold, fires, which)
         index[begin[r] : begin[r] + count] = which[:count]
 
 
@@ -287,19 +294,6 @@ def _reverse(
                 summed[i] += n[i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _update(index, place, messages, out, first, last, left, right):
-    """``out[j, left:right] += Σ_r messages[r, left:right]`` over the rows ``first … last`` in which ``j`` fired."""
-    for low in range(left, right, _TILE):
-        high = min(low + _TILE, right)
-        for r in range(first, last):
-            m = messages[r, low:high]
-            for e in range(place[r], place[r + 1]):
-                target = out[index[e], low:high]
-                for i in range(len(m)):
-                    target[i] += m[i]
-
-
 def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
     """A contiguous array of a tensor; an empty one of ``axes`` axes stands for ``None``."""
     if tensor is None:
@@ -310,7 +304,7 @@ def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
 def _rows(weight: Tensor) -> np.ndarray:
     """``Vᵀ``: the weights that a neuron drives side by side."""
     by_input = empty(weight.shape[::-1], weight).numpy()
-    transposed(weight.detach().contiguous().numpy(), by_input)
+    linear.transposed(weight.detach().contiguous().numpy(), by_input)
     return by_input
 
 
@@ -323,29 +317,21 @@ def _limit() -> float:
     return {"auto": DENSE, "always": 1.0}.get(chosen(), -1.0)
 
 
-class _Spikes(NamedTuple):
-    """The spikes of a run: those of row ``r`` of ``[T · B, N]`` are ``index[place[r]] … index[place[r + 1] − 1]``.
+def _events(membrane: Tensor, counts: Tensor | None, p: Constants) -> tuple[np.ndarray, np.ndarray] | None:
+    """The spikes of a run, those of row ``r`` of ``[T · B, N]`` in ``index[place[r]:place[r + 1]]``, and ``place``.
 
-    sparse: of each block of steps, whether its spikes are taken one by one.
+    ``None`` where so many neurons fired that dense products pay.
     """
-
-    index: np.ndarray
-    place: np.ndarray
-    sparse: list[bool]
-
-
-def _spikes(membrane: Tensor, counts: Tensor | None, p: Constants) -> _Spikes:
     assert counts is not None
-    steps, batch, width = membrane.shape
-    place = np.zeros(steps * batch + 1, np.int64)
+    width = membrane.shape[-1]
+    place = np.zeros(counts.numel() + 1, np.int64)
     np.cumsum(counts.numpy().reshape(-1), out=place[1:])
-    limit = _limit()
-    sparse = [c.sum().item() <= limit * c.numel() * width for c in counts.split(STEPS)]
-    index = np.empty(place[-1] if any(sparse) else 0, np.int32)
-    if len(index):
-        rows, threshold = membrane.view(-1, width).numpy(), _array(p.threshold, 1, membrane)
-        split(lambda low, high: _collect(rows, threshold, place, index, low, high), len(rows), _grain(1, width))
-    return _Spikes(index, place, sparse)
+    if place[-1] > _limit() * membrane.numel():
+        return None
+    index = np.empty(place[-1], np.int32)
+    rows, threshold = membrane.view(-1, width).numpy(), _array(p.threshold, 1, membrane)
+    split(lambda low, high: _collect(rows, threshold, place, index, low, high), len(rows), _grain(1, width))
+    return index, place
 
 
 def forward(
@@ -419,56 +405,56 @@ def reverse(
         update: whether the update of ``V`` is asked for.
     """
     steps, batch, width = membrane.shape
-    out, spikes = empty(membrane.shape, membrane), _spikes(membrane, counts, p)
+    out, events = empty(membrane.shape, membrane), _events(membrane, counts, p)
     internal, to_decay, sums = membrane.new_zeros(3, batch, width)
     to_start = membrane.new_empty(batch, width)
-    none, rows = _array(None, 2, membrane), _rows(weight) if any(spikes.sparse) else _array(None, 2, membrane)
+    none = _array(None, 2, membrane)
+    rows = none if events is None else _rows(weight)
+    index, place = events or (np.empty(0, np.int32), np.empty(0, np.int64))
     received = (
         _array(message, 3, membrane), _array(reward, 3, membrane),
         *(_array(t, 2, membrane) for t in (final, final_synapse)), membrane.numpy(), _array(start, 2, membrane),
     )  # fmt: skip
     known = (
-        rows, spikes.index, spikes.place, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
+        rows, index, place, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
         rows.dtype.type(eps), _CODES[p.reset], p.denominator == "increment",
     )  # fmt: skip
     written = tuple(t.numpy() for t in (internal, to_decay, sums, to_start, out))
-    back = empty((batch, width), membrane)
-    for low, sparse in reversed(list(zip(range(0, steps, STEPS), spikes.sparse, strict=True))):
-        end = min(low + STEPS, steps)
-        while end > low:
-            begin, given = low if sparse else end - 1, none
-            if not sparse and end < steps:
-                given = torch.mm(out[end], weight.detach(), out=back).numpy()
-            arguments = (*received, given, *known, *written, begin, end)
-            split(lambda f, l: _reverse(*arguments, f, l), batch, _grain(end - begin, width))  # noqa: B023, E741
-            end = begin
-    to_weight = _to_weight(out, membrane, spikes, p) if update else None
-    to_synapse = None if p.alpha is None else p.alpha * out[0]
-    return Credit(out, to_start, to_synapse, to_decay, sums, to_weight)
+    if events is not None:
+        arguments = (*received, none, *known, *written, 0, steps)
+        split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(steps, width))
+    else:
+        back = empty((batch, width), membrane)
+        for t in reversed(range(steps)):
+            given = torch.mm(out[t + 1], weight.detach(), out=back).numpy() if t + 1 < steps else none
+            arguments = (*received, given, *known, *written, t, t + 1)
+            split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(1, width))  # noqa: B023
+    return Credit(
+        out, to_start, None if p.alpha is None else p.alpha * out[0], to_decay, sums,
+        _update(out, membrane, events, p) if update else None,
+    )  # fmt: skip
 
 
 def to_weight(messages: Tensor, membrane: Tensor, counts: Tensor | None, p: Constants) -> Tensor:
     """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``."""
-    return _to_weight(messages, membrane, _spikes(membrane, counts, p), p)
+    return _update(messages, membrane, _events(membrane, counts, p), p)
 
 
-def _to_weight(out: Tensor, membrane: Tensor, spikes: _Spikes, p: Constants) -> Tensor:
-    """:func:`to_weight` by blocks of steps: event by event, or dense."""
-    steps, batch, width = out.shape
-    blocks = [(t, min(t + STEPS, steps - 1), sparse) for t, sparse in zip(range(0, steps, STEPS), spikes.sparse)]  # noqa: B905
-    result = empty((width, width), out)
-    if any(spikes.sparse):
-        by_input = out.new_zeros(width, width).numpy()
-        messages = out.view(-1, width)[batch:].numpy()
-        for low, end, sparse in blocks:
-            if sparse and end > low:
-                arguments = (spikes.index, spikes.place, messages, by_input, low * batch, end * batch)
-                split(lambda left, right: _update(*arguments, left, right), width, _LEAST)  # noqa: B023
-        transposed(by_input, result.numpy())
-    else:
-        result.zero_()
-    for low, end, sparse in blocks:
-        if not sparse and end > low:
-            fired = (membrane[low:end] > p.threshold).to(out.dtype)
-            result.addmm_(out[low + 1 : end + 1].flatten(0, 1).t(), fired.flatten(0, 1))
+def _update(
+    messages: Tensor, membrane: Tensor, events: tuple[np.ndarray, np.ndarray] | None, p: Constants
+) -> Tensor:
+    """:func:`to_weight` event by event, or dense, a block of steps at a time."""
+    steps, batch, width = messages.shape
+    result = empty((width, width), messages)
+    if events is not None:
+        index, place = events
+        rows = (steps - 1) * batch
+        given = (place[:rows], place[1 : rows + 1], index, np.ones(len(index), messages.numpy().dtype))
+        linear.update(given, messages.view(-1, width)[batch:].numpy(), result.numpy())
+        return result
+    result.zero_()
+    for low in range(0, steps - 1, STEPS):
+        high = min(low + STEPS, steps - 1)
+        fired = (membrane[low:high] > p.threshold).to(messages.dtype)
+        result.addmm_(messages[low + 1 : high + 1].flatten(0, 1).t(), fired.flatten(0, 1))
     return result
