@@ -31,6 +31,7 @@ from torch import Tensor
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.events import linear
 from spikelfp.kernels.events.choice import chosen
+from spikelfp.kernels.events.rows import Events
 from spikelfp.kernels.threads import split
 from spikelfp.memory import empty
 
@@ -39,6 +40,7 @@ DENSE = 0.25
 STEPS = 8
 """Steps between two looks at how many neurons fire."""
 _WORK = 65_536  # membranes below which another thread costs more than it saves
+_COLUMN = torch.empty(0, dtype=torch.int32)
 _IMMEDIATE, _ZERO = 1, 2
 _CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
 _SUMS = {"contract", "reassoc", "nsz"}  # dot products in another order, as vector units make them
@@ -61,13 +63,13 @@ class Run(NamedTuple):
     """What a run over time leaves.
 
     spikes, membrane: ``[T, B, N]``; synapse: the synaptic current after the last step, ``[B, N]``, or ``None``;
-    counts: how many neurons fired, int32 ``[T, B]``, where the kernels count them.
+    events: the spikes, of rows ``[T · B, N]``, where they were few enough to be listed.
     """
 
     spikes: Tensor
     membrane: Tensor
     synapse: Tensor | None
-    counts: Tensor | None
+    events: Events | None
 
 
 class Credit(NamedTuple):
@@ -139,10 +141,13 @@ def _step(source, before, now, beta, threshold, reset):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _forward(
-    current, given, rows, offsets, start, synapse, alpha, beta, threshold, reset, spikes, membrane, counts, begin, end,
-    first, last,
+    current, given, rows, offsets, start, synapse, alpha, beta, threshold, reset, spikes, membrane, index, place, begin,
+    end, first, last,
 ):  # fmt: skip
-    """Steps ``begin … end`` of samples ``first … last``; given: ``V S + c`` of the first of them, or no rows."""
+    """Steps ``begin … end`` of samples ``first … last``; given: ``V S + c`` of the first of them, or no rows.
+
+    index, place: the neurons of sample ``b`` that fire, ``index[b]``, and where those of each step end, ``place[b]``.
+    """
     width = spikes.shape[2]
     varying, has_given, synaptic = current.shape[0] > 1, given.shape[0] > 0, synapse.shape[0] > 0
     one, nil = spikes.dtype.type(1), spikes.dtype.type(0)
@@ -150,7 +155,7 @@ def _forward(
     total = np.empty(width, spikes.dtype)
     for b in range(first, last):
         before = start[b]
-        count = 0
+        count, e = 0, 0
         if begin > 0:
             before = membrane[begin - 1, b]
             if not has_given:
@@ -174,19 +179,27 @@ def _forward(
             fired = spikes[t, b]
             for i in range(width):
                 fired[i] = one if now[i] > threshold[i] else nil
-            count = _fire(now, threshold, fires, which)
-            counts[t, b] = count
+            if place.shape[1] > 0:
+                count = _fire(now, threshold, fires, which)
+                index[b, e : e + count] = which[:count]
+                e += count
+                place[b, t - begin] = e
             before = now
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _collect(membrane, threshold, begin, index, first, last):
-    """Which neurons fire in rows ``first … last``, from ``begin[r]`` on."""
-    width = membrane.shape[1]
-    fires, which = np.zeros((width + 7) // 8 * 8, np.uint8), np.empty(width + 8, np.int32)
-    for r in range(first, last):
-        count = _fire(membrane[r], threshold, fires, which)
-        index[begin[r] : begin[r] + count] = which[:count]
+def _pack(index, place, out, begin, end, low, total):
+    """The spikes of a block of steps from ``_forward``, sample after sample, for what ``total`` come before."""
+    e = 0
+    for b in range(place.shape[0]):
+        last = 0
+        for t in range(place.shape[1]):
+            begin[low + t, b] = total + e + last
+            last = place[b, t]
+            end[low + t, b] = total + e + last
+        out[e : e + last] = index[b, :last]
+        e += last
+    return total + e
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
@@ -244,7 +257,7 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message, 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _reverse(
-    message, reward, final, final_synapse, membrane, start, given, rows, index, place, alpha, beta, threshold, eps,
+    message, reward, final, final_synapse, membrane, start, given, rows, index, starts, stops, alpha, beta, threshold, eps,
     reset, increment, internal, to_decay, sums, to_start, out, begin, end, first, last,
 ):  # fmt: skip
     """Steps ``end … begin`` of samples ``first … last``; given: ``Vᵀ M`` to the spikes of the last of them, or none."""
@@ -275,7 +288,7 @@ def _reverse(
                     total[i] += back[i] if now[i] > threshold[i] else nil
             elif t + 1 < steps:
                 row = t * batch + b
-                _dots(total, rows, index, place[row], place[row + 1], out[t + 1, b])
+                _dots(total, rows, index, starts[row], stops[row], out[t + 1, b])
             n = out[t, b]
             _share(total, before, now, beta, threshold, eps, reset, increment, n, decays)
             if t == 0:
@@ -317,23 +330,6 @@ def _limit() -> float:
     return {"auto": DENSE, "always": 1.0}.get(chosen(), -1.0)
 
 
-def _events(membrane: Tensor, counts: Tensor | None, p: Constants) -> tuple[np.ndarray, np.ndarray] | None:
-    """The spikes of a run, those of row ``r`` of ``[T · B, N]`` in ``index[place[r]:place[r + 1]]``, and ``place``.
-
-    ``None`` where so many neurons fired that dense products pay.
-    """
-    assert counts is not None
-    width = membrane.shape[-1]
-    place = np.zeros(counts.numel() + 1, np.int64)
-    np.cumsum(counts.numpy().reshape(-1), out=place[1:])
-    if place[-1] > _limit() * membrane.numel():
-        return None
-    index = np.empty(place[-1], np.int32)
-    rows, threshold = membrane.view(-1, width).numpy(), _array(p.threshold, 1, membrane)
-    split(lambda low, high: _collect(rows, threshold, place, index, low, high), len(rows), _grain(1, width))
-    return index, place
-
-
 def forward(
     current: Tensor,
     first: Tensor,
@@ -354,7 +350,6 @@ def forward(
     """
     steps, batch, width = current.shape
     spikes, membrane = empty(current.shape, current), empty(current.shape, current)
-    counts = torch.empty(steps, batch, dtype=torch.int32)
     y = None if synapse is None else synapse.detach().clone()
     offsets = current.new_zeros(width) if bias is None else bias.detach()
     source = current[:1] if current.stride(0) == 0 else current
@@ -363,23 +358,34 @@ def forward(
         _array(offsets, 1, current), _array(start, 2, current), _array(y, 2, current),
         *(_array(c, 1, current) for c in (p.alpha, p.beta, p.threshold)),
     )  # fmt: skip
-    written = (spikes.numpy(), membrane.numpy(), counts.numpy())
-    inputs, given = _array(source, 3, current), _array(first, 2, current)
-    sums = empty((batch, width), current)
-    dense, begin = limit < 0, 0
+    inputs, given, written = _array(source, 3, current), _array(first, 2, current), (spikes.numpy(), membrane.numpy())
+    sums, places = empty((batch, width), current), np.empty((2, steps, batch), np.int64)
+    record = np.empty((batch, 0 if limit < 0 else min(STEPS, steps) * width), np.int32)
+    found, dense, begin, total = list[np.ndarray](), limit < 0, 0, 0
     while begin < steps:
         if begin % STEPS == 0 and begin and limit < 1:
-            dense = counts[begin - STEPS : begin].sum().item() > limit * STEPS * batch * width
+            dense = spikes[begin - STEPS : begin].mean().item() > limit
         if dense and begin:
             torch.addmm(offsets, spikes[begin - 1], weight.detach().t(), out=sums)
             given = sums.numpy()
-        elif not len(rows) and width:
+        elif not dense and not len(rows):
             rows = _rows(weight)
         end = begin + 1 if dense else min((begin // STEPS + 1) * STEPS, steps)
-        arguments = (inputs, given, rows, *known, _CODES[p.reset], *written, begin, end)
+        place = np.empty((batch, 0 if dense else end - begin), np.int64)
+        arguments = (inputs, given, rows, *known, _CODES[p.reset], *written, record, place, begin, end)
         split(lambda low, high: _forward(*arguments, low, high), batch, _grain(end - begin, width))  # noqa: B023
+        if not dense:
+            found.append(np.empty(place[:, -1].sum(), np.int32))
+            total = _pack(record, place, found[-1], *places, begin, total)
         given, begin = none, end
-    return Run(spikes, membrane, y, counts)
+    whole = len(found) == -(-steps // STEPS)  # else some steps were dense, whose spikes are not in the list
+    return Run(spikes, membrane, y, _events(found, places, spikes) if whole else None)
+
+
+def _events(found: list[np.ndarray], places: np.ndarray, spikes: Tensor) -> Events:
+    """The spikes of a run, all of whose blocks were taken event by event."""
+    column = torch.from_numpy(np.concatenate(found))
+    return Events(*torch.from_numpy(places).flatten(1), column, spikes.new_ones(len(column)))
 
 
 def reverse(
@@ -388,7 +394,7 @@ def reverse(
     final: Tensor | None,
     final_synapse: Tensor | None,
     membrane: Tensor,
-    counts: Tensor | None,
+    events: Events | None,
     weight: Tensor,
     start: Tensor,
     p: Constants,
@@ -400,23 +406,24 @@ def reverse(
     Args:
         message: to the spikes, ``[T, B, N]``: silent neurons earn nothing of it; reward: of the spikes, spike or not.
         final, final_synapse: messages to the membrane and the synaptic current after the last step, ``[B, N]``.
-        membrane, counts: of the forward run; weight, start, p: what it was given.
+        membrane, events: of the forward run; weight, start, p: what it was given.
         eps: ε of the neurons' rule.
         update: whether the update of ``V`` is asked for.
     """
     steps, batch, width = membrane.shape
-    out, events = empty(membrane.shape, membrane), _events(membrane, counts, p)
+    out = empty(membrane.shape, membrane)
     internal, to_decay, sums = membrane.new_zeros(3, batch, width)
     to_start = membrane.new_empty(batch, width)
     none = _array(None, 2, membrane)
     rows = none if events is None else _rows(weight)
-    index, place = events or (np.empty(0, np.int32), np.empty(0, np.int64))
+    listed = Events(*torch.empty(2, 0, dtype=torch.int64), _COLUMN, start[:0]) if events is None else events
+    starts, stops, index, _ = listed.numpy()
     received = (
         _array(message, 3, membrane), _array(reward, 3, membrane),
         *(_array(t, 2, membrane) for t in (final, final_synapse)), membrane.numpy(), _array(start, 2, membrane),
     )  # fmt: skip
     known = (
-        rows, index, place, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
+        rows, index, starts, stops, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
         rows.dtype.type(eps), _CODES[p.reset], p.denominator == "increment",
     )  # fmt: skip
     written = tuple(t.numpy() for t in (internal, to_decay, sums, to_start, out))
@@ -431,25 +438,21 @@ def reverse(
             split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(1, width))  # noqa: B023
     return Credit(
         out, to_start, None if p.alpha is None else p.alpha * out[0], to_decay, sums,
-        _update(out, membrane, events, p) if update else None,
+        to_weight(out, membrane, events, p) if update else None,
     )  # fmt: skip
 
 
-def to_weight(messages: Tensor, membrane: Tensor, counts: Tensor | None, p: Constants) -> Tensor:
-    """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``."""
-    return _update(messages, membrane, _events(membrane, counts, p), p)
+def to_weight(messages: Tensor, membrane: Tensor, events: Events | None, p: Constants) -> Tensor:
+    """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``.
 
-
-def _update(
-    messages: Tensor, membrane: Tensor, events: tuple[np.ndarray, np.ndarray] | None, p: Constants
-) -> Tensor:
-    """:func:`to_weight` event by event, or dense, a block of steps at a time."""
+    Event by event, or dense, a block of steps at a time.
+    """
     steps, batch, width = messages.shape
     result = empty((width, width), messages)
     if events is not None:
-        index, place = events
+        starts, stops, index, ones = events.numpy()
         rows = (steps - 1) * batch
-        given = (place[:rows], place[1 : rows + 1], index, np.ones(len(index), messages.numpy().dtype))
+        given = (starts[:rows], stops[:rows], index, ones)
         linear.update(given, messages.view(-1, width)[batch:].numpy(), result.numpy())
         return result
     result.zero_()

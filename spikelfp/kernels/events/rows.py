@@ -40,6 +40,23 @@ class Events(NamedTuple):
         return int((self.end - self.begin).sum())
 
 
+def remember(x: Tensor, events: Events | None) -> None:
+    """Leave the events of ``x`` ``[…, K]``, rows in their order, with it: whoever multiplies it need not look for them.
+
+    They are those of this very tensor, and are forgotten as soon as it is changed in place.
+    """
+    if events is not None and not x.is_inference():
+        x._listed_events = (x._version, events)  # type: ignore[attr-defined]
+
+
+def remembered(x: Tensor, limit: float) -> Events | None:
+    """The events that were left with ``x``, unless there are more of them than ``limit`` of its entries."""
+    version, events = getattr(x, "_listed_events", (None, None))
+    if events is None or version != x._version or len(events.column) > limit * x.numel():
+        return None
+    return events
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _compact(matrix, begin, end, index, value, limit, first, last):
     """Rows ``first…last``, from entry ``first · limit`` on; the first row that does not fit any more, else ``last``."""
