@@ -59,9 +59,9 @@ def config_of(settings: dict[str, Any], seed: int, **options: Any) -> RunConfig:
 def trained(config: RunConfig, splits: data.DataSplits) -> tuple[torch.nn.Module, float]:
     """The network after training, and its test accuracy."""
     config = config.resolved(len(splits.train))
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.run.seed)
     trainer = make_trainer(config.build(splits.shape, splits.classes), config)
-    trainer.fit(splits.train, config.epochs or 1)
+    trainer.fit(splits.train, config.training.epochs or 1)
     return trainer.net, trainer.evaluate(splits.test).accuracy
 
 

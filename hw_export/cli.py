@@ -10,16 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hw_export.build import VERIFIED, build, changed_files, read_export
+from hw_export.build import OPTIONS, VERIFIED, build, changed_files, read_export, target_of
 from hw_export.event_log import verify_log
 from hw_export.on_chip import verify_chip
-from hw_export.quantize.scale import CLIPS
 from hw_export.simulators import SIMULATORS
 from hw_export.targets import TARGETS, Chip
-from hw_export.targets.nir_file import FILE
 from hw_export.updates.command import updates_app
 from hw_export.verify import Result, verify
-from spikelfp.command import FAILED, OK, new_app, print_json, run_app
+from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import write_text
 from spikelfp.folders import check_named
@@ -39,7 +37,7 @@ def targets_command(
     as_json: Json = False,
 ) -> int:
     """List what a network can be exported to, and the simulators that can check it."""
-    targets = {each: TARGETS[each].describe() for each in (TARGETS if name is None else [name])}
+    targets = {each: TARGETS[each]().describe() for each in (TARGETS if name is None else [name])}
     simulators = {each: SIMULATORS[each].version() for each in SIMULATORS}
     table = Table("target", "bits", "what it is", box=None, pad_edge=False)
     for each, target in targets.items():
@@ -50,6 +48,8 @@ def targets_command(
         for title in ("limits", "sources"):
             for line in targets[name].get(title, ()):
                 console.print(f"{title[:-1]}: {line}", soft_wrap=True)
+        if "energy" in targets[name]:
+            console.print(f"energy: {_energy(targets[name]['energy'])}", soft_wrap=True)
     found = ", ".join(f"{each} {version or '(not installed)'}" for each, version in simulators.items())
     console.print(f"simulators for `hw-export verify`: {found}", soft_wrap=True)
     if as_json:
@@ -57,51 +57,27 @@ def targets_command(
     return OK
 
 
-@app.command("build")
+EXAMPLES = """\b
+Examples:
+  hw-export build runs/mnist
+  hw-export build runs/mnist --target xylo --input-scale 15
+  hw-export build runs/mnist --plugin my_chip.py --target my-chip
+"""
+
+
+@app.command("build", cls=GroupedCommand, epilog=EXAMPLES)
+@options_from(OPTIONS)
 def build_command(
+    options: dict[str, Any],
     run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
-    target: Annotated[str, typer.Option(help=f"what to export to: {', '.join(TARGETS)}")] = "nir",
-    bits: Annotated[
-        int | None,
-        typer.Option(help="bits of a weight, or 32 for floats", show_default="as trained, else the target's"),
-    ] = None,
     out: Annotated[str | None, typer.Option(help="export folder", show_default="exports/<run>-<target>")] = None,
-    samples: Annotated[int, typer.Option(help="test samples that go with it")] = 100,
-    clip: Annotated[str, typer.Option(help=f"how scales are chosen: {', '.join(CLIPS)}")] = "mse",
-    per_channel: Annotated[bool, typer.Option("--per-channel", help="a scale for each output channel")] = False,
-    power_of_two: Annotated[bool, typer.Option("--power-of-two", help="scales that are powers of two")] = False,
-    input_scale: Annotated[
-        int | None,
-        typer.Option(help="round inputs in [0, 1] to so many steps", show_default="the levels of the data"),
-    ] = None,
-    weights: Annotated[str, typer.Option(help="checkpoint of the run: last or best")] = "last",
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")
-    ] = None,
-    cache_dir: Annotated[
-        str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
-    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the export folder")] = False,
     as_json: Json = False,
 ) -> int:
     """Quantise a trained run and write it, with samples to check it, to an export folder."""
     check_named("--out", out)
-    folder = Path(out or f"exports/{Path(run).resolve().name}-{target}")
-    manifest = build(
-        run,
-        folder,
-        target=target,
-        bits=bits,
-        clip=clip,
-        per_channel=per_channel,
-        power_of_two=power_of_two,
-        input_scale=input_scale,
-        samples=samples,
-        weights=weights,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        overwrite=overwrite,
-    )
+    folder = Path(out or f"exports/{Path(run).resolve().name}-{options.get('target', 'nir')}")
+    manifest = build(run, folder, overwrite=overwrite, **options)
     _show_build(folder, manifest)
     if as_json:
         print_json({**manifest, "out": str(folder)})
@@ -136,7 +112,7 @@ def verify_command(
     manifest, net, whole = read_export(folder)
     shown = whole if samples is None else whole.first(samples)
     changed = changed_files(folder, manifest)
-    target = TARGETS[manifest["target"]]
+    target = target_of(manifest)
     if isinstance(target, Chip):
         if asked is not None:
             raise UserError(f"--in names simulators of NIR files; {folder} is for {target.name}: leave --in out")
@@ -146,8 +122,10 @@ def verify_command(
             results = [verify_log(log, target, Path(folder), shown, len(whole))]
     elif log is not None:
         raise UserError(f"--log is compared with an export for a chip; {folder} is for {target.name}: leave it out")
+    elif target.nir_file is None:
+        raise UserError(f"{folder} is for {target.name}, which is no chip and has no NIR file: nothing here can run it")
     else:
-        results = verify(net, Path(folder) / FILE, shown.sequence(), asked)
+        results = verify(net, Path(folder) / target.nir_file, shown.sequence(), asked)
     passed = _passed(results, asked is not None) and not changed
     _show_results(results, len(shown), shown.steps)
     for name in changed:
@@ -241,6 +219,8 @@ def _show_chip(name: str, chip: dict[str, Any]) -> None:
     if energy["nanojoule"] is not None:
         least = "at least " if energy["not_published"] else ""
         say(f"energy estimate: {least}{energy['nanojoule']:.4g} nJ per sample (from {energy['source']})")
+    else:
+        say(f"energy estimate: none, the energy of an operation of {name} is not published")
     for layer, count in chip["saturated"].items():
         if count:
             say(f"note: membranes of layer {layer} left the range of the state at {count} neuron-steps")
@@ -251,6 +231,18 @@ def _show_chip(name: str, chip: dict[str, Any]) -> None:
             f"{queue['pauses']} pauses among inputs; up to {queue['most_spikes']} spikes a step"
         )
         say(f"cycles of a step: {chip['cycles']['step']}, at most {chip['cycles']['longest_step']}")
+
+
+def _energy(model: dict[str, Any] | None) -> str:
+    """The figures of a chip in a line."""
+    if model is None:
+        return "not published"
+    figures = [f"{name[:-3].replace('_', ' ')} {value:g} pJ" for name, value in model.items() if _is_price(name, value)]
+    return f"{', '.join(figures) or 'not published per operation'}; {model['taken']} (from {model['source']})"
+
+
+def _is_price(name: str, value: Any) -> bool:
+    return name.endswith("_pj") and value is not None
 
 
 def _widths(bits: list[int]) -> str:

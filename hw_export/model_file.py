@@ -12,8 +12,8 @@ import torch
 from spikelfp import nn
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
-from spikelfp.printable import first_line
-from spikelfp.untrusted.content import NotPlainError, brief, canonical, load_plain
+from spikelfp.printable import brief, first_line
+from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
 from spikelfp.untrusted.fields import Field
 
 FORMAT = 1

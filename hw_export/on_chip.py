@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hw_export.integer import Counts, IntegerNetwork, IntegerSimulator, Run
-from hw_export.integer.energy import energy_model, estimate
+from hw_export.integer.energy import estimate
 from hw_export.samples import Samples
 from hw_export.targets import Chip
-from hw_export.targets.files.store import read_arrays, write_arrays
+from hw_export.targets.files import read_arrays, write_arrays
 from hw_export.verify import Difference, LayerResult, Result
 from spikelfp.errors import DataError
 
@@ -32,10 +32,10 @@ def run_on_chip(chip: Chip, network: IntegerNetwork, samples: Samples) -> Run:
 
 
 def facts_of(chip: Chip, network: IntegerNetwork, run: Run, samples: Samples, classes: Tensor) -> dict[str, Any]:
-    """What the manifest says of a run: accuracy, the part of the samples that get the same class as in ``classes``, and
+    """Collect for the manifest: accuracy, the part of the samples that get the same class as in ``classes``, and
     spikes, operations, bytes and estimated energy of a sample."""
     counts = run.counts
-    energy = estimate(counts, energy_model(chip.name.split("-")[0]))  # xylo-a3 is a xylo
+    energy = estimate(counts, chip.energy)
     found = run.classes_at(samples.mask)
     return {
         "accuracy": (found == samples.labels).double().mean().item(),
@@ -47,7 +47,7 @@ def facts_of(chip: Chip, network: IntegerNetwork, run: Run, samples: Samples, cl
             "nanojoule": energy.total_nj,
             "parts": dict(energy.parts_nj),
             "not_published": list(energy.missing),
-            "source": energy.model.source,
+            "source": None if chip.energy is None else chip.energy.source,
         },
         "weights": sum(layer.weight.numel() for layer in network.products),
     }

@@ -30,16 +30,14 @@ from spikelfp.data import datasets
 from spikelfp.data.names import without_folder
 from spikelfp.errors import MachineError, NonFiniteError, UserError
 from spikelfp.folders import check_named, settle
-from spikelfp.methods import METHODS
+from spikelfp.methods import methods
 from spikelfp.models import models
 from spikelfp.report import write_report
 from spikelfp.terminal import Terminal, say
-from spikelfp.training.config import RunConfig
+from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
 from spikelfp.training.early import EarlyReadout, early_readout
 from spikelfp.training.folder import RUN, Folder, read_config, read_options
-from spikelfp.training.mapping import from_mapping, is_record, read_mapping
 from spikelfp.training.parallel import WorkerLost, World
-from spikelfp.training.places import settled
 from spikelfp.training.run import Interrupted, load_run, train
 from spikelfp.training.summary import PACKAGES
 
@@ -62,7 +60,7 @@ Examples:
 
 
 @app.command("train", cls=GroupedCommand, epilog=EXAMPLES)
-@options_from(RunConfig)
+@options_from(OPTIONS)
 def train_command(
     options: dict[str, Any],
     out: Annotated[str | None, typer.Option(help="run folder", show_default="runs/<data>-<model>-<method>")] = None,
@@ -82,12 +80,11 @@ def train_command(
         settle(Path(out), RUN)  # where a kill has left two runs, the one that goes on is known only then
         if Folder(Path(out)).config.is_file():
             # An option that is not given again is the one the run was started with.
-            values, recorded = asdict(read_config(Folder(Path(out)))[0]), True
-    given = options.keys() if recorded else values.keys() | options.keys()
-    values |= options
-    chosen = settled(from_mapping(values, config or "the command line", given=given, recorded=recorded))
-    name = without_folder(chosen.data).replace(":", "-")
-    folder = Folder(Path(out or f"runs/{name}-{chosen.model}-{chosen.method}"))
+            values, recorded = OPTIONS.nested(read_config(Folder(Path(out)))[0]), True
+    given = () if recorded else values.keys()
+    chosen = settled(from_mapping(values, config or "the command line", options, given=given, recorded=recorded))
+    name = without_folder(chosen.data.name).replace(":", "-")
+    folder = Folder(Path(out or f"runs/{name}-{chosen.model.name}-{chosen.method.name}"))
     echo = Voice(silent=quiet or not world.leads)
     try:
         summary = train(
@@ -172,7 +169,7 @@ def info_command(as_json: Json = False) -> int:
         "data folder": str(data_folder(None)),
         "data": list(datasets),
         "models": list(models),
-        "methods": list(METHODS),
+        "methods": list(methods),
         "rules": list(spikelfp.rules.rules),
         "rewards": list(spikelfp.rewards.rewards),
     }

@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import Field, fields
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 
@@ -20,6 +19,7 @@ from typer.core import TyperCommand
 from spikelfp import starting
 from spikelfp.errors import DataWarning, LearningWarning, MachineError, NonFiniteError, UserError
 from spikelfp.failures import failure
+from spikelfp.options import Option, Schema, flag
 from spikelfp.printable import one_line
 from spikelfp.suggest import nearest
 from spikelfp.terminal import forgive_encoding, say
@@ -97,6 +97,8 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)
     try:
+        for state in _STATED:
+            state()
         command = typer.main.get_command(app)  # not its main(), which would handle Ctrl-C itself
         with command.make_context(prog, sys.argv[1:] if arguments is None else list(arguments)) as context:
             code = command.invoke(context)
@@ -176,11 +178,12 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, default=str).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201
 
 
-def options_from(config: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: add an option for every field of the dataclass ``config`` to a typer command.
+def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: add every option of a configuration to a typer command.
 
-    The command takes a keyword ``options``, a dict of the fields the user gave. Help texts, defaults, valid names,
-    sections and owners are those of the fields.
+    The command takes a keyword ``options``, a dict of the values the user gave, by their names. Help texts, defaults,
+    valid names, sections and owners are those of the options, as they are when the command line runs: those of plug-ins
+    are among them.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -190,51 +193,44 @@ def options_from(config: type) -> Callable[[Callable[..., Any]], Callable[..., A
             for p in inspect.signature(command).parameters.values()
             if p.name != "options"
         ]
-        extra = [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(f))
-            for f in fields(config)
-        ]
 
         def wrapper(**values: Any) -> Any:
-            given = {f.name: values.pop(f.name) for f in fields(config)}
+            given = {name: values.pop(name) for name in schema.named()}
             return command(**values, options={name: v for name, v in given.items() if v is not None})
+
+        def state() -> None:
+            extra = [
+                inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(each, group))
+                for each, group in schema.options()
+            ]
+            wrapper.__signature__ = inspect.Signature([*extra, *own])  # type: ignore[attr-defined]
+            wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
 
         wrapper.__doc__ = command.__doc__
         wrapper.__name__ = command.__name__
-        wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*extra, *own]
-        )
-        wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
+        _STATED.append(state)
         return wrapper
 
     return decorate
 
 
-def _annotation(f: Field[Any]) -> Any:
-    """The typer annotation of a field: optional, so that what the user did not say can be told apart."""
-    kind = str(f.type).split(" | ")[0]
-    names = f.metadata["names"]
-    text = f.metadata["help"] + (f": {', '.join(names)}" if names is not None else "")
-    default = f.metadata["automatic"] or (
-        ",".join(map(str, f.default))
-        if isinstance(f.default, tuple)
-        else str(f.default).lower()
-        if kind == "bool"
-        else str(f.default)
-    )
-    flag, group = "--" + f.name.replace("_", "-"), f.metadata["group"]
-    owner = f.metadata["owner"]
-    if owner is not None:
-        text += f"; belongs to {owner.name}"
-    if kind == "bool":
-        return Annotated[
-            bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=default, rich_help_panel=group)
-        ]
+_STATED: list[Callable[[], None]] = []
+"""For each command with the options of a configuration, what gives it those that there are now."""
+
+
+def _flag(option: Option, group: str) -> Any:
+    """The typer annotation of an option: it may be missing, so that what the user did not say can be told apart."""
+    text = option.help + (f": {', '.join(option.names)}" if option.names is not None else "")
+    if option.owner is not None:
+        text += f"; belongs to {option.owner.name}"
+    about = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
+    name = flag(option.name)
+    if option.kind == "bool":
+        return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", **about)]  # type: ignore[call-overload]
     # Text for every kind: the configuration reads the values, whichever way they come, and names a bad one.
-    metavar = {"tuple[int, ...]": "INT,INT,…"}.get(kind, kind.upper().replace("STR", "NAME" if names else "TEXT"))
-    return Annotated[
-        str | None, typer.Option(flag, help=text, show_default=default, metavar=metavar, rich_help_panel=group)
-    ]
+    kinds = {"tuple[int, ...]": "INT,INT,…", "str": "TEXT" if option.names is None else "NAME"}
+    metavar = kinds.get(option.kind, option.kind.upper())
+    return Annotated[str | None, typer.Option(name, metavar=metavar, **about)]  # type: ignore[call-overload]
 
 
 def _with_suggestion(error: Any) -> str:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -47,15 +48,19 @@ def described(value: Any) -> str:
 def call_of(value: Any) -> str:
     """Write an object as the call that makes it, from attributes named as the arguments of its constructor.
 
-    Arguments that the object does not keep under their name are left out.
+    An object that keeps arguments under other names has a method ``arguments`` that tells them by their own; others
+    that it does not keep under their name are left out.
     """
     parameters = inspect.signature(type(value).__init__).parameters.values()
     named = [p for p in list(parameters)[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return _call(value, {p.name: p.default for p in named if hasattr(value, p.name)})
+    told = getattr(value, "arguments", None)
+    kept: dict[str, Any] = told() if inspect.ismethod(told) else {}
+    return _call(value, {p.name: p.default for p in named if p.name in kept or hasattr(value, p.name)}, kept)
 
 
-def _call(value: Any, defaults: Mapping[str, Any]) -> str:
-    own = {name: (described(getattr(value, name)), default) for name, default in defaults.items()}
+def _call(value: Any, defaults: Mapping[str, Any], kept: Mapping[str, Any] = MappingProxyType({})) -> str:
+    values = {name: kept[name] if name in kept else getattr(value, name) for name in defaults}
+    own = {name: (described(values[name]), default) for name, default in defaults.items()}
     given = [f"{name}={text}" for name, (text, default) in own.items() if not _is(default, text)]
     return f"{type(value).__name__}({', '.join(given)})"
 

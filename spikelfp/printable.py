@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
+
+from torch import Tensor
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 """Categories of Unicode that are not seen: controls, marks of direction, halves of pairs, what is not assigned."""
 _JOINERS = "\u200c\u200d"
 """Parts of words in Persian and Indian scripts, and of emoji."""
+
+
+_MOST_BITS = 4096  # of a whole number that is written out
 
 
 def plain(text: object) -> str:
@@ -28,6 +34,19 @@ def one_line(text: object) -> str:
 def first_line(error: BaseException, longest: int = 200) -> str:
     """Write what an error of a library says as :func:`one_line` does, or its class where it says nothing."""
     return one_line(str(error)[:longest]) or type(error).__name__
+
+
+def brief(value: Any) -> str:
+    """Describe a value of a file in a few printable characters, on one line."""
+    if isinstance(value, Tensor):
+        text = f"a tensor of {value.dtype} and shape {list(value.shape)}"
+    elif isinstance(value, dict | list | tuple):
+        text = f"{type(value).__name__} of {len(value)}"
+    elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        text = f"a number of {value.bit_length()} bits"
+    else:
+        text = repr(value)
+    return plain(text if len(text) <= 120 else f"{text[:117]}…")
 
 
 def _escaped(char: str) -> str:

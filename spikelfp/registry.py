@@ -38,6 +38,11 @@ def check_name(kind: str, name: str, valid: Iterable[str]) -> str:
 class Registry(Generic[T]):
     """Named entries of one kind.
 
+    Args:
+        kind: word for an entry.
+        takes: arguments that every entry is called with; its others, with their defaults, are its options
+            (:mod:`spikelfp.options`).
+
     >>> colours = Registry("colour")
     >>> @colours.register("red")
     ... def red(): return "#f00"
@@ -45,8 +50,8 @@ class Registry(Generic[T]):
     '#f00'
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, takes: Iterable[str] = ()) -> None:
+        self.kind, self.takes = kind, frozenset(takes)
         self._entries: dict[str, T] = {}
         self._facts: dict[str, dict[str, Any]] = {}
 
@@ -67,9 +72,21 @@ class Registry(Generic[T]):
         return add
 
     def fact(self, name: str, fact: str) -> Any:
-        """The ``fact`` that the entry ``name`` was registered with; ``None`` where nothing was said."""
-        self[name]
-        return self._facts[name].get(fact)
+        """The ``fact`` that the entry ``name`` was registered with, else its attribute of that name, else ``None``."""
+        entry = self[name]
+        return self._facts.get(self.key(name), {}).get(fact, getattr(entry, fact, None))
+
+    def key(self, name: str) -> str:
+        """Name of the entry that ``name`` means: here itself; where names carry more, the part that is registered."""
+        return name
+
+    def where(self, **facts: Any) -> Selected:
+        """Names of the entries that have all of these facts, those registered later included."""
+        return Selected(self, facts)
+
+    def entries(self) -> tuple[T, ...]:
+        """All entries, in the order in which they were registered."""
+        return tuple(self._entries.values())
 
     def __getitem__(self, name: str) -> T:
         try:
@@ -88,3 +105,20 @@ class Registry(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Registry({self.kind!r}: {', '.join(self)})"
+
+
+class Selected:
+    """Names of a registry whose entries have certain facts: a view, which follows what is registered."""
+
+    def __init__(self, registry: Registry[Any], facts: dict[str, Any]) -> None:
+        self._registry, self._facts = registry, facts
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == own for own in self)
+
+    def __iter__(self) -> Iterator[str]:
+        has = self._registry.fact
+        return (name for name in self._registry if all(has(name, fact) == value for fact, value in self._facts.items()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spikelfp import data, models, rewards, rules
-from spikelfp.methods import METHODS
+from spikelfp.methods import methods
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -33,6 +33,6 @@ def test_names_in_the_table_of_features_exist():
     features = README.split("## What works today")[1].split("\n## ")[0]
     for name in re.findall(r"`--data ([\w-]+)`", features):
         assert name in data.datasets
-    for registry in (models.models, rewards.rewards, rules.rules, METHODS):
+    for registry in (models.models, rewards.rewards, rules.rules, methods):
         for name in registry:
             assert f"`{name}`" in features, f"{name} is not in the README's table"

@@ -43,7 +43,7 @@ def run(splits: DataSplits, options: Options, seed: int, *, validate: bool) -> R
     torch.manual_seed(seed)
     trainer = make_trainer(config.build(splits.shape, splits.classes), config)
     start = time.perf_counter()
-    history = trainer.fit(splits.train, config.epochs or 1)
+    history = trainer.fit(splits.train, config.training.epochs or 1)
     seconds = time.perf_counter() - start
     judged = splits.test if splits.validation is None else splits.validation
     return {

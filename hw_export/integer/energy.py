@@ -1,11 +1,27 @@
-"""What the operations of a network would cost on a chip, from figures published for one operation each.
+r"""Counts of what a run does on a chip, and the energy of that, from figures published for one operation each.
+
+The counts, for a sample::
+
+    synaptic operations   a spike, or an event, times the weights it reaches that are not zero; an input, or a value
+                          behind a pool, of ``n`` counts ``|n|``. At the border of a convolution only what is there.
+                          On a ``crossbar`` times all its rows, inputs and neurons of every layer; there the spikes of
+                          the last layer are events like the others, and count with that layer
+    membrane updates      neurons times steps: each decays, adds and compares at every step, spikes or not. The rows of
+                          inputs of a crossbar do so too, and count with the first layer
+    dense operations      what a machine that skips nothing does: all weights of a dense layer, and all of a kernel at
+                          each of its places, at every step
+    bytes touched         ``bits / 8`` for the weight of a synaptic operation, and twice ``state_bits / 8``, to read
+                          and to write the state, for a membrane update. Event by event the state is read and written
+                          at each synaptic operation as well. The current of a synapse is a second state.
+
+With a latency, of spikes or inputs, a layer of neurons runs some steps more than the input has, and they count.
 
 The estimate is a sum of products::
 
     E = Σ n_k e_k        k: synaptic operations, membrane updates, spikes, bytes touched
 
-in nanojoule per sample, ``e_k`` in picojoule (:data:`ENERGY_MODELS`). It compares networks on one target and shows
-which operations cost most. It is **not** what a chip will draw from its supply:
+in nanojoule per sample, ``e_k`` in picojoule (:class:`EnergyModel`, which each chip states for itself). It compares
+networks on one target and shows which operations cost most. It is **not** what a chip will draw from its supply:
 
 * static and idle power are left out, and at low rates they are most of it (ODIN: 12.7 pJ per synaptic operation at its
   highest rate, 54 pJ at biological rates);
@@ -20,12 +36,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from hw_export.integer.stage import Stage, Totals
 from spikelfp.errors import UserError
-from spikelfp.registry import unknown_name
+
+
+@dataclass(frozen=True)
+class Counts:
+    """For one sample, the mean over a batch. layers: the same for each layer of neurons and the weights before it."""
+
+    spikes: float
+    synaptic_operations: float
+    membrane_updates: float
+    dense_operations: float
+    bytes_touched: float
+    layers: Mapping[str, Counts] = field(default_factory=dict)
+
+    @staticmethod
+    def sum(layers: Mapping[str, Counts]) -> Counts:
+        """The counts of all ``layers`` together."""
+        parts = layers.values()
+        return Counts(
+            spikes=sum(part.spikes for part in parts),
+            synaptic_operations=sum(part.synaptic_operations for part in parts),
+            membrane_updates=sum(part.membrane_updates for part in parts),
+            dense_operations=sum(part.dense_operations for part in parts),
+            bytes_touched=sum(part.bytes_touched for part in parts),
+            layers=dict(layers),
+        )
+
+
+@dataclass(frozen=True)
+class Crossbar:
+    """One stage on a crossbar of ``rows``: whether the rows of the inputs, and the last spikes, are its own."""
+
+    rows: int
+    first: bool
+    last: bool
+
+
+def count(
+    stage: Stage, seen: Totals, spikes: int, steps: int, samples: int, crossbar: Crossbar | None = None
+) -> Counts:
+    """Count what one stage did in ``steps`` steps of ``samples`` samples, to which came what was ``seen``."""
+    arithmetic = stage.constants.arithmetic
+    neurons = stage.size
+    if crossbar is None:
+        operations = stage.operations(seen) / samples
+    else:
+        events = int(seen[stage.name].sum()) + (spikes if crossbar.last else 0)
+        operations = events * crossbar.rows / samples
+        neurons += math.prod(stage.in_shape) if crossbar.first else 0
+    updates = float(neurons * steps)
+    touched = updates + operations if arithmetic.by_event else updates * len(stage.registers)
+    return Counts(
+        spikes=spikes / samples,
+        synaptic_operations=operations,
+        membrane_updates=updates,
+        dense_operations=float(sum(product.multiplications for product in stage.products) * steps),
+        bytes_touched=operations * stage.bits / 8 + touched * 2 * arithmetic.state_bits / 8,
+    )
+
 
 PRICES = {
     "synaptic_operations": "synaptic_operation_pj",
@@ -38,42 +112,52 @@ PRICES = {
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """Published energy of single operations on one target, in picojoule.
+    """Published energy of single operations on one chip, in picojoule.
 
-    Of each figure ``None`` says that none is published, and 0 that it is contained in another one.
+    A figure of ``None`` says that none is published, and 0 that it is contained in another one.
 
-    synaptic_operation_pj: one spike over one connection. membrane_update_pj: one neuron, one step, whether it fires or
-    not. spike_pj: one spike sent, without its way between cores. memory_byte_pj: one byte read or written.
-    static_power_uw: power without any operation, in microwatt; no part of an estimate, which knows no time.
-    taken: how and where the figures were taken. source: where they are published.
+    Args:
+        taken: how and where the figures were taken.
+        source: where they are published.
+        synaptic_operation_pj: one spike over one connection.
+        membrane_update_pj: one neuron, one step, whether it fires or not.
+        spike_pj: one spike sent, without its way between cores.
+        memory_byte_pj: one byte read or written.
+        static_power_uw: power without any operation, in microwatt; no part of an estimate, which knows no time.
+
+    Raises:
+        UserError: for a figure that is negative or not finite, and figures without a source.
     """
 
-    target: str
-    synaptic_operation_pj: float | None
-    membrane_update_pj: float | None
-    spike_pj: float | None
-    memory_byte_pj: float | None
-    static_power_uw: float | None
     taken: str
     source: str
+    synaptic_operation_pj: float | None = None
+    membrane_update_pj: float | None = None
+    spike_pj: float | None = None
+    memory_byte_pj: float | None = None
+    static_power_uw: float | None = None
 
     def __post_init__(self) -> None:
         for name in (*PRICES.values(), "static_power_uw"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
-                raise UserError(f"{name} of target {self.target!r} must be a finite number from 0 on, or None: {value}")
+                raise UserError(f"{name} must be a finite number from 0 on, or None where it is not published: {value}")
+        if not self.taken.strip() or not self.source.strip():
+            raise UserError("an energy model says how its figures were taken and where they are published")
 
 
 @dataclass(frozen=True)
 class EnergyEstimate:
     """Energy per sample in nanojoule.
 
-    total_nj: the sum of the parts, or ``None`` where no figure is published for any operation. parts_nj: by what was
-    counted, those that have a figure of their own. missing: what was counted and has no published figure: with any of
-    these the total is a lower bound.
+    Args:
+        model: figures it was made from, ``None`` for a chip without any.
+        total_nj: the sum of the parts, or ``None`` where no figure is published for any operation.
+        parts_nj: by what was counted, those that have a figure of their own.
+        missing: what was counted and has no published figure: with any of these the total is a lower bound.
     """
 
-    model: EnergyModel
+    model: EnergyModel | None
     total_nj: float | None
     parts_nj: Mapping[str, float]
     missing: tuple[str, ...]
@@ -81,22 +165,25 @@ class EnergyEstimate:
     def __str__(self) -> str:
         missing = ", ".join(name.replace("_", " ") for name in self.missing)
         if self.total_nj is None:
-            return f"{self.model.target}: no energy per operation is published ({missing or 'nothing was counted'})"
+            return f"no energy per operation is published ({missing or 'nothing was counted'})"
         parts = ", ".join(f"{name.replace('_', ' ')} {nj:.4g}" for name, nj in self.parts_nj.items())
         bound = f"at least {self.total_nj:.4g}" if missing else f"{self.total_nj:.4g}"
-        return f"{self.model.target}: {bound} nJ per sample ({parts}{f'; not published: {missing}' if missing else ''})"
+        return f"{bound} nJ per sample ({parts}{f'; not published: {missing}' if missing else ''})"
 
 
-def estimate(counts: Any, model: EnergyModel) -> EnergyEstimate:
-    """Energy per sample of the operations in ``counts`` under ``model``; what it leaves out is said above.
+def estimate(counts: Any, model: EnergyModel | None) -> EnergyEstimate:
+    """Estimate the energy per sample of the operations in ``counts``; what it leaves out is said above.
 
-    counts: any object with the numbers per sample ``synaptic_operations``, ``membrane_updates``, ``spikes`` and
-    ``bytes_touched``, whole or means over samples.
+    Args:
+        counts: any object with the numbers per sample ``synaptic_operations``, ``membrane_updates``, ``spikes`` and
+            ``bytes_touched``, whole or means over samples.
+        model: figures of the chip; ``None`` where nothing is published.
 
-    Raises :class:`~spikelfp.errors.UserError` for a count that is absent, negative or not finite.
+    Raises:
+        UserError: for a count that is absent, negative or not finite.
     """
     numbers = {name: _count(counts, name) for name in PRICES}
-    prices = {name: getattr(model, figure) for name, figure in PRICES.items()}
+    prices = {name: None if model is None else getattr(model, figure) for name, figure in PRICES.items()}
     parts = {name: numbers[name] * price / 1000 for name, price in prices.items() if price}
     missing = tuple(name for name, price in prices.items() if price is None and numbers[name])
     return EnergyEstimate(model, sum(parts.values()) if parts else None, MappingProxyType(parts), missing)
@@ -113,91 +200,3 @@ def _count(counts: Any, name: str) -> float:
     if not 0 <= number < math.inf:
         raise UserError(f"{name} must be a finite number from 0 on, got {value}: count the operations again")
     return number
-
-
-def energy_model(target: str) -> EnergyModel:
-    """The published figures of a target, by its name; :class:`~spikelfp.errors.UserError` for an unknown one."""
-    if target not in ENERGY_MODELS:
-        raise unknown_name("target with an energy model", target, ENERGY_MODELS)
-    return ENERGY_MODELS[target]
-
-
-_ADD, _MULTIPLY, _CACHE_LINE = 0.1, 3.1, 10.0
-"""Horowitz 2014: add and multiply in 32 bits, and 8 bytes from a memory of 8 kB."""
-
-_MODELS = (
-    EnergyModel(
-        "generic",
-        synaptic_operation_pj=_ADD,
-        membrane_update_pj=_MULTIPLY + 3 * _ADD,  # decay; current, comparison (a subtraction) and reset
-        spike_pj=0.0,
-        memory_byte_pj=_CACHE_LINE / 8,
-        static_power_uw=None,
-        taken="arithmetic in 32 bits and a memory of 8 kB, 45 nm, 0.9 V, without control and clock; a spike costs the "
-        "bytes that it touches",
-        source="M. Horowitz, Computing's energy problem (and what we can do about it), ISSCC 2014, pp. 10-14, "
-        "doi:10.1109/ISSCC.2014.6757323",
-    ),
-    EnergyModel(
-        "loihi",
-        synaptic_operation_pj=23.6,
-        membrane_update_pj=81.0,
-        spike_pj=1.7,
-        memory_byte_pj=0.0,
-        static_power_uw=None,
-        taken="by simulation before there was a chip, 14 nm, 0.75 V: a synaptic operation at least, an active neuron "
-        "(an inactive one 52 pJ), a spike within its tile (3 to 4 pJ more for each tile on its way)",
-        source="M. Davies et al., Loihi: A neuromorphic manycore processor with on-chip learning, IEEE Micro 38(1), "
-        "2018, pp. 82-99, doi:10.1109/MM.2018.112130359, table 2",
-    ),
-    EnergyModel(
-        "spinnaker2",
-        synaptic_operation_pj=450.0,
-        membrane_update_pj=2190.0,
-        spike_pj=None,
-        memory_byte_pj=0.0,
-        static_power_uw=None,
-        taken="measured on a prototype, 28 nm, neurons and synapses in software on its cores; of the chip in 22 nm "
-        "10 pJ per synaptic operation are reported (Tang et al. 2023, doi:10.3389/fnins.2023.1187252, table 3, after "
-        "Höppner et al. 2021, arXiv:2103.08392), and nothing for a neuron",
-        source="S. Höppner et al., Dynamic power management for neuromorphic many-core systems, IEEE Trans. Circuits "
-        "and Systems I 66(8), 2019, pp. 2973-2986, arXiv:1903.08941; numbers as in KerasSpiking",
-    ),
-    EnergyModel(
-        "speck",
-        synaptic_operation_pj=None,
-        membrane_update_pj=None,
-        spike_pj=None,
-        memory_byte_pj=None,
-        static_power_uw=420.0,
-        taken="nothing per operation; the processor at rest, and a least total of 0.70 mW at work",
-        source="M. Yao et al., Spike-based dynamic computing with asynchronous sensing-computing neuromorphic chip, "
-        "Nature Communications 15, 2024, doi:10.1038/s41467-024-47811-6",
-    ),
-    EnergyModel(
-        "xylo",
-        synaptic_operation_pj=None,
-        membrane_update_pj=None,
-        spike_pj=None,
-        memory_byte_pj=None,
-        static_power_uw=None,
-        taken="nothing per operation; keyword spotting takes 291 µW besides idle power, 6.6 µJ per inference",
-        source="H. Bos and D. R. Muir, Micro-power spoken keyword spotting on Xylo Audio 2, 2024, arXiv:2406.15112",
-    ),
-    EnergyModel(
-        "tinyodin",
-        synaptic_operation_pj=12.7,
-        membrane_update_pj=None,
-        spike_pj=0.0,
-        memory_byte_pj=0.0,
-        static_power_uw=None,
-        taken="on ODIN, of which tinyODIN is a smaller version without published figures: 28 nm, 0.55 V, the power of "
-        "the whole chip, static power too, over its highest rate of synaptic operations, each with a neuron's update",
-        source="C. Frenkel et al., A 0.086-mm² 12.7-pJ/SOP 64k-synapse 256-neuron online-learning digital spiking "
-        "neuromorphic processor in 28-nm CMOS, IEEE Trans. Biomedical Circuits and Systems 13(1), 2019, pp. 145-158, "
-        "doi:10.1109/TBCAS.2018.2880425",
-    ),
-)
-
-ENERGY_MODELS: Mapping[str, EnergyModel] = MappingProxyType({model.target: model for model in _MODELS})
-"""Published figures by the name of the target."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,8 +20,29 @@ from hw_export.quantize.threshold import TIE_MARGIN
 from hw_export.quantize.trained import as_floats, has_grids, is_trained, snap
 from hw_export.quantize.walk import Scheme, Walk
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.options import one_of, other_than, setting
 from spikelfp.quantized.grid import check_bits
 from spikelfp.registry import check_name
+
+FLOAT = 32
+"""Bits of a weight that stays a float."""
+CHOSEN = other_than("bits", FLOAT, f"weights of fewer --bits than {FLOAT}")
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How the weights of a trained run become whole numbers: options of :func:`quantize`, and of what it is shown."""
+
+    bits: int | None = setting(
+        None, f"bits of a weight, or {FLOAT} for floats", automatic="as trained, else the target's", within="[1, ∞)"
+    )
+    clip: str = setting("mse", "how scales are chosen", names=CLIPS, owner=CHOSEN)
+    per_channel: bool = setting(False, "a scale for each output channel", owner=CHOSEN)
+    power_of_two: bool = setting(False, "scales that are powers of two", owner=CHOSEN)
+    calibration: int = setting(
+        512, "samples of the training set by whose sums scales are chosen", within="[1, ∞)",
+        owner=one_of("clip", ("output",)),
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -74,7 +96,7 @@ def quantize(
     folded; and for options out of range.
     """
     check_name("clip", clip, CLIPS)
-    if bits not in (None, 32):
+    if bits not in (None, FLOAT):
         check_bits(bits)
     if calibration is not None:
         if calibration.dim() < 3 or not calibration.numel():
@@ -82,7 +104,7 @@ def quantize(
         if not calibration.isfinite().all():
             raise UserError("the calibration inputs hold NaN or infinity")
     made = _copy(net, bits)
-    if bits == 32 or (bits is None and not has_grids(made)):
+    if bits == FLOAT or (bits is None and not has_grids(made)):
         return made
     if clip == "output" and calibration is None:
         raise UserError("clip='output' looks at the sums: hand in calibration inputs [T, B, …] of the network")

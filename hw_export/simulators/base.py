@@ -8,14 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from hw_export.nir import Chain, read_chain
 from hw_export.simulators.quiet import quiet
-from spikelfp.errors import ShapeError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import Registry
 
 
@@ -30,30 +30,40 @@ class UnsupportedError(Exception):
 class Simulator(ABC):
     """Runs a NIR file, each layer's spikes watched.
 
-    package: its name in the package index. module: what to import. install: what to hand to ``pip install``, where
-    the package alone would not go together with ours. resets: those it can run. cannot: why not the others, where
-    there is more to say. latency: how many steps later than in our networks the spikes of each further layer come:
-    those of the k-th layer of neurons (from 0) are ``k · latency`` steps late. :meth:`run` gives them without it.
+    A simulator of your own is a class derived from this one with :meth:`spikes`, registered in :data:`SIMULATORS`;
+    one that needs no package leaves ``package`` and ``module`` out.
+
+    Attributes:
+        name: the one it is registered by, else that of its package or class.
+        package: its name in the package index.
+        module: what to import.
+        install: what to hand to ``pip install``, where the package alone would not go together with ours.
+        resets: those it can run.
+        cannot: why not the others, where there is more to say.
+        latency: how many steps later than in our networks the spikes of each further layer come: those of the k-th
+            layer of neurons (from 0) are ``k · latency`` steps late. :meth:`run` gives them without it.
     """
 
-    package: ClassVar[str]
-    module: ClassVar[str]
+    name: str
+    package: ClassVar[str] = ""
+    module: ClassVar[str] = ""
     install: ClassVar[str] = ""
     resets: ClassVar[frozenset[str]] = frozenset({"zero", "subtract"})
     cannot: ClassVar[Mapping[str, str]] = MappingProxyType({})
     latency: ClassVar[int] = 0
 
-    @property
-    def name(self) -> str:
-        """The name it is asked for by."""
-        return self.package
+    def __init_subclass__(cls, **facts: Any) -> None:
+        super().__init_subclass__(**facts)
+        cls.name = cls.package or cls.__name__
 
     def version(self) -> str | None:
-        """Version of the package, ``None`` where it is not installed."""
+        """Find the version of the package, ``None`` where it is not installed."""
+        if not self.module:
+            return "unknown"
         if importlib.util.find_spec(self.module) is None:
             return None
         try:
-            return importlib.metadata.version(self.package)
+            return importlib.metadata.version(self.package or self.module)
         except importlib.metadata.PackageNotFoundError:
             return "unknown"
 
@@ -70,7 +80,8 @@ class Simulator(ABC):
         file.
         """
         if not self.available():
-            raise NotInstalledError(f"{self.name} is not installed: pip install {self.install or self.package}")
+            wanted = self.install or self.package or self.module
+            raise NotInstalledError(f"{self.name} is not installed: pip install {wanted}")
         chain = read_chain(path)
         for neuron in chain.neurons:
             if neuron.reset not in self.resets:
@@ -92,17 +103,25 @@ class Simulator(ABC):
         """Spikes of every LIF node, latency removed; ``chain`` is fresh from the file and may be changed."""
 
 
-SIMULATORS: Registry[Simulator] = Registry("simulator")
+class _Simulators(Registry[Simulator]):
+    """Simulators by name, which becomes their ``name``."""
+
+    def register(self, name: str, **facts: Any) -> Callable[[Any], Any]:
+        """Make a decorator that files an instance of a class under ``name``, or an object as it is."""
+        file = super().register(name, **facts)
+
+        def add(entry: Any) -> Any:
+            made = entry() if isinstance(entry, type) and issubclass(entry, Simulator) else entry
+            if not isinstance(made, Simulator):
+                raise UserError(f"simulator {name!r} must be a class derived from Simulator, got {entry!r}")
+            file(made)
+            made.name = name
+            return entry
+
+        return add
 
 
-def simulator(name: str) -> Callable[[type[Simulator]], type[Simulator]]:
-    """Class decorator: files an instance of the class under ``name``."""
-
-    def add(cls: type[Simulator]) -> type[Simulator]:
-        SIMULATORS.register(name)(cls())
-        return cls
-
-    return add
+SIMULATORS = _Simulators("simulator")
 
 
 class Watch:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import Simulator, simulator
+from hw_export.simulators.base import SIMULATORS, Simulator
 from hw_export.simulators.dense import Stage, stages
 
 RESETS = {"zero": "v = 0", "subtract": "fired = 1", "immediate": "v -= theta"}
 """What happens at a spike; a neuron that ``fired`` pays θ one step later."""
 
 
-@simulator("brian2")
+@SIMULATORS.register("brian2")
 class Brian2(Simulator):
     """Each layer is a ``NeuronGroup``, each matrix behind the first a ``Synapses`` object; float64.
 

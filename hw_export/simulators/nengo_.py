@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import Simulator, simulator
+from hw_export.simulators.base import SIMULATORS, Simulator
 from hw_export.simulators.dense import stages
 
 
-@simulator("nengo")
+@SIMULATORS.register("nengo")
 class Nengo(Simulator):
     """Each layer is an ``Ensemble`` of a neuron type for this purpose, each matrix a ``Connection`` between
     neurons without a synapse filter; float64. Nengo passes all of a step on within the step: no latency.

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from hw_export.nir import Chain
 from hw_export.simulators import nest_program
-from hw_export.simulators.base import Simulator, UnsupportedError, simulator
+from hw_export.simulators.base import SIMULATORS, Simulator, UnsupportedError
 from hw_export.simulators.dense import Stage, decays, stages
 
 LARGEST = 2**22
 """Synapses that are still built: each takes about 50 bytes and a microsecond."""
 
 
-@simulator("nest")
+@SIMULATORS.register("nest")
 class Nest(Simulator):
     """Each layer is a population, each nonzero weight behind the first a ``static_synapse``; float64.
 
@@ -42,10 +42,6 @@ class Nest(Simulator):
     module = "nest"
     resets = frozenset({"zero", "subtract", "immediate"})
     latency = 1
-
-    @property
-    def name(self) -> str:
-        return "nest"
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         layers = stages(chain)

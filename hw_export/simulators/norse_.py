@@ -8,10 +8,10 @@ from torch import Tensor
 
 from hw_export.nir import Chain, Neuron
 from hw_export.nir.dialects import DT
-from hw_export.simulators.base import Simulator, UnsupportedError, Watch, batch_flatten, simulator
+from hw_export.simulators.base import SIMULATORS, Simulator, UnsupportedError, Watch, batch_flatten
 
 
-@simulator("norse")
+@SIMULATORS.register("norse")
 class Norse(Simulator):
     """norse 1.1 takes Euler steps ``v += dt/τ · (I − v)``: it ignores ``r``, so the file must have ``r = 1``.
 

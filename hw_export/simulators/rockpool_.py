@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import Simulator, Watch, simulator
+from hw_export.simulators.base import SIMULATORS, Simulator, Watch
 from hw_export.simulators.dense import Stage, decays, stages
 from hw_export.simulators.quiet import without
 
 
-@simulator("rockpool")
+@SIMULATORS.register("rockpool")
 class Rockpool(Simulator):
     """Rockpool 3.1 imports dense layers and neurons of one axis, so convolutions are handed to it written out as
     matrices, as for simulators that import no NIR.

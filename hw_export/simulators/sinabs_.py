@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain, Neuron
-from hw_export.simulators.base import Simulator, Watch, simulator
+from hw_export.simulators.base import SIMULATORS, Simulator, Watch
 
 
-@simulator("sinabs")
+@SIMULATORS.register("sinabs")
 class Sinabs(Simulator):
     """sinabs 2.0 and 3.1 import the layers well and the neurons as others: ``exp(−1/τ)`` with τ in steps,
     ``r`` ignored, ``v ≥ threshold`` fires ``floor(v / threshold)`` times, reset by immediate subtraction.

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from hw_export.nir import Chain
 from hw_export.nir.dialects import DT
-from hw_export.simulators.base import Simulator, UnsupportedError, Watch, batch_flatten, simulator
+from hw_export.simulators.base import SIMULATORS, Simulator, UnsupportedError, Watch, batch_flatten
 
 
-@simulator("snntorch")
+@SIMULATORS.register("snntorch")
 class SnnTorch(Simulator):
     """snnTorch 1.0 reads any ``r`` (as a factor of the threshold) and assumes ``dt = 1e-4``.
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from hw_export.nir import Chain
 from hw_export.nir.dialects import DT
-from hw_export.simulators.base import Simulator, Watch, simulator
+from hw_export.simulators.base import SIMULATORS, Simulator, Watch
 
 
-@simulator("spikingjelly")
+@SIMULATORS.register("spikingjelly")
 class SpikingJelly(Simulator):
     """SpikingJelly 2.0 takes Euler steps ``v += (I − v) · dt/τ`` where ``r = 1`` and ``v += I − v · dt/τ`` where
     ``r = τ/dt`` (it refuses any other ``r``), and fires at ``v ≥ v_threshold``.

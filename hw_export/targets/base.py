@@ -1,28 +1,48 @@
-"""What a target offers to an export: to write a network, and for a chip to say first whether it can hold it."""
+"""The base of targets: to write a network, and for a chip to say first whether it can hold it."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from hw_export.integer.arithmetic import Arithmetic
-from hw_export.integer.network import IntegerNetwork
-from hw_export.integer.run import Run
+from hw_export.integer.arithmetic import Arithmetic, code_of
+from hw_export.integer.energy import EnergyModel
+from hw_export.integer.network import IntegerNetwork, Neurons
+from hw_export.integer.simulator import Run
 from hw_export.quantize import QuantizedNetwork
-from hw_export.targets.checks.limits import Decays, Limit, Resets
-from hw_export.targets.checks.notes import notes_of
-from hw_export.targets.checks.violation import Violation
-from hw_export.targets.files.outline import check_outline, code_of, outline
-from hw_export.targets.files.store import read_facts, write_facts
-from hw_export.targets.mapping.adapt import adapted
+from hw_export.targets.files import check_outline, outline, read_facts, write_facts
+from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
+from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import Field
+
+
+def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
+    """The same network in the chip's terms.
+
+    A threshold ``k`` that sums must exceed is ``k + 1`` where the chip fires at ``>=``, which is the same for whole
+    numbers. Without leak (β = 1) θ taken off at the spike and one step later are the same: whichever the chip has.
+    """
+    return replace(
+        network,
+        layers=tuple(_neurons(layer, arithmetic) if isinstance(layer, Neurons) else layer for layer in network.layers),
+    )
+
+
+def _neurons(layer: Neurons, arithmetic: Arithmetic) -> Neurons:
+    reset = layer.reset
+    if not layer.leaks and reset not in arithmetic.resets:
+        other = {"subtract": "immediate", "immediate": "subtract"}.get(reset, reset)
+        reset = other if other in arithmetic.resets else reset
+    return replace(layer, reset=reset, threshold=layer.threshold + (1 if arithmetic.fires == ">=" else 0))
+
 
 OUTLINE = "network.yaml"
 FORMAT = 1
@@ -31,14 +51,27 @@ FORMAT = 1
 class Target(ABC):
     """Writes a network in the form of one chip or tool.
 
-    name: the one it is registered by. summary: one line for ``hw-export targets``. bits: widths of weights it takes, 32
-    standing for floats. default_bits: what is taken where none is asked for.
+    A target of your own is a class derived from this one, or from :class:`Chip`, that is registered in
+    :data:`TARGETS`. The parameters of its constructor are its options, kept as attributes of the same names.
+
+    Attributes:
+        name: the one it is registered by.
+        summary: one line for ``hw-export targets``.
+        bits: widths of weights it takes, 32 standing for floats.
+        default_bits: what is taken where none is asked for.
+        nir_file: name of the NIR file among those it writes, by which simulators check the export; ``None``: none.
     """
 
-    name: str
+    name: ClassVar[str]
     summary: ClassVar[str]
     bits: ClassVar[tuple[int, ...]]
     default_bits: ClassVar[int] = 8
+    nir_file: ClassVar[str | None] = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Values of the parameters of its constructor, by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @abstractmethod
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -62,15 +95,19 @@ class Target(ABC):
 class Chip(Target):
     """A chip of spiking neurons in whole numbers.
 
-    arithmetic: of its neurons. limits: its own; those of its resets and decays come
-    with the arithmetic. per_channel: whether the neurons of a layer may have different thresholds. sources: where the
-    numbers are from.
+    Attributes:
+        arithmetic: of its neurons.
+        limits: its own; those of its resets and decays come with the arithmetic.
+        per_neuron: whether the neurons of a layer may have thresholds and decays of their own.
+        sources: where the numbers are from.
+        energy: published energy of its operations; ``None``: nothing is published.
     """
 
     arithmetic: Arithmetic
     limits: tuple[Limit, ...]
-    per_channel: ClassVar[bool] = False
+    per_neuron: ClassVar[bool] = False
     sources: ClassVar[tuple[str, ...]] = ()
+    energy: ClassVar[EnergyModel | None] = None
 
     @abstractmethod
     def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
@@ -105,8 +142,12 @@ class Chip(Target):
     def check(self, network: IntegerNetwork) -> list[Violation]:
         """All limits that a network, not adapted yet, breaks."""
         chip = self.adapt(network)
-        everything = (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic))
-        return [violation for limit in everything for violation in limit.check(chip)]
+        return [violation for limit in self.every_limit for violation in limit.check(chip)]
+
+    @property
+    def every_limit(self) -> tuple[Limit, ...]:
+        """Its own limits, and those that come with its arithmetic."""
+        return (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic, self.per_neuron))
 
     def refuse(self, network: IntegerNetwork) -> None:
         """:class:`~spikelfp.errors.UserError` with every violation, where there is any."""
@@ -146,17 +187,18 @@ class Chip(Target):
         self.refuse(network)
         chip = self.adapt(network)
         self.write_network(chip, folder)
-        facts = outline(chip, self.arithmetic)
-        write_facts(folder / OUTLINE, {"format": FORMAT, "target": self.name, **facts})
+        facts = {"format": FORMAT, "target": self.name, **outline(chip, self.arithmetic)}
+        chosen = self._chosen()
+        write_facts(folder / OUTLINE, facts | ({"options": chosen} if chosen else {}))
         return {
             "arithmetic": {**asdict(self.arithmetic), "resets": sorted(self.arithmetic.resets)},
             "neurons": [
                 {
                     "layer": layer.name,
                     "shape": list(chip.shape_of(layer)),
-                    "beta": layer.beta,
-                    "decay": code_of(layer, self.arithmetic),
-                    "threshold": int(layer.threshold.max()),
+                    "beta": _span(layer.betas),
+                    "decay": _span(code_of(layer, self.arithmetic, chip.shape_of(layer))),
+                    "threshold": _span(layer.threshold),
                     "reset": layer.reset,
                 }
                 for layer in chip.neurons
@@ -173,6 +215,11 @@ class Chip(Target):
         facts = read_facts(folder / OUTLINE)
         if facts.get("format") != FORMAT or facts.get("target") != self.name:
             raise DataError(f"{folder / OUTLINE} is not of {self.name} in format {FORMAT}")
+        if facts.get("options", {}) != self._chosen():
+            raise DataError(
+                f"{folder / OUTLINE} is of {self.name} with the options {_said(facts.get('options', {}))}, not "
+                f"{_said(self._chosen())}: read it by a target made with them"
+            )
         check_outline(Field(folder / OUTLINE, "", facts, DataError))
         try:
             return self.read_network(facts, folder)
@@ -183,15 +230,71 @@ class Chip(Target):
             text = text.splitlines()[0]
             raise DataError(f"{folder} holds no readable network of {self.name}: {text}") from None
 
+    def _chosen(self) -> dict[str, Any]:
+        """The options that are not as by default, as YAML holds them."""
+        known = inspect.signature(type(self)).parameters
+        return {name: value for name, value in self.options.items() if value != known[name].default}
+
     def describe(self) -> dict[str, Any]:
-        every = (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic))
         return {
             **super().describe(),
-            "thresholds": "per channel" if self.per_channel else "per layer",
+            "constants": "per neuron" if self.per_neuron else "per layer",
             "state_bits": self.arithmetic.state_bits,
-            "limits": [str(limit) for limit in every],
+            "limits": [str(limit) for limit in self.every_limit],
             "sources": list(self.sources),
+            "energy": None if self.energy is None else asdict(self.energy),
         }
 
 
-TARGETS: Registry[Target] = Registry("target")
+def _span(values: torch.Tensor) -> Any:
+    """One number, or from which to which the constants of a layer go."""
+    low, high = values.min().item(), values.max().item()
+    return low if low == high else {"from": low, "to": high}
+
+
+def _said(options: Any) -> str:
+    if not isinstance(options, Mapping):
+        return brief(options)
+    return ", ".join(f"{name} {brief(value)}" for name, value in options.items()) or "by default"
+
+
+class _Targets(Registry[type[Target]]):
+    """Target classes by name, which becomes the ``name`` of the class."""
+
+    def register(self, name: str, **facts: Any) -> Callable[[type[Target]], type[Target]]:
+        file = super().register(name, **facts)
+
+        def add(entry: type[Target]) -> type[Target]:
+            if not (isinstance(entry, type) and issubclass(entry, Target)):
+                raise UserError(f"target {name!r} must be a class derived from Target or Chip, got {entry!r}")
+            if vars(entry).get("name", name) != name:
+                raise UserError(f"{entry.__name__} is target {entry.name!r} already: register a class derived from it")
+            file(entry)
+            entry.name = name
+            return entry
+
+        return add
+
+
+TARGETS: Registry[type[Target]] = _Targets("target")
+"""Classes of targets by name. Without arguments one is made with the options that ``hw-export`` takes by default."""
+
+
+def make_target(name: str, options: Mapping[str, Any] | None = None) -> Target:
+    """Make a registered target.
+
+    Args:
+        name: of the target.
+        options: of its constructor, by name.
+
+    Raises:
+        UserError: for an unknown target, an option that it does not have, and a value that it does not take.
+    """
+    kind, given = TARGETS[name], dict(options or {})
+    known = inspect.signature(kind).parameters
+    for option in given:
+        if option not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise UserError(f"target {name!r} has no option {brief(option)}: {has}")
+    made = kind(**given)
+    return made

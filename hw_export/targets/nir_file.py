@@ -15,10 +15,11 @@ from hw_export.targets.base import TARGETS, Target
 FILE = "network.nir"
 
 
+@TARGETS.register("nir")
 class NirFile(Target):
     """``network.nir`` in the default dialect."""
 
-    name = "nir"
+    nir_file = FILE
     summary: ClassVar[str] = "NIR graph (HDF5), read by snnTorch, norse, sinabs and other simulators and toolchains"
     bits: ClassVar[tuple[int, ...]] = (*range(2, 17), 32)
 
@@ -40,6 +41,3 @@ class NirFile(Target):
                 for neuron in as_chain(graph).neurons
             ],
         }
-
-
-TARGETS.register("nir")(NirFile())

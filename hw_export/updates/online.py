@@ -78,19 +78,19 @@ def record_run(
     config = replace(
         config,
         batch_size=batch_size,
-        lr=(config.lr or 1.0) * ONLINE_LR if lr is None else lr,
-        optimizer=optimizer or config.optimizer,
+        lr=(config.training.lr or 1.0) * ONLINE_LR if lr is None else lr,
+        optimizer=optimizer or config.training.optimizer.name,
         schedule="constant",
         warm_up=None,
         warm_up_steps=0,
-        seed=config.seed if seed is None else seed,
+        seed=config.run.seed if seed is None else seed,
         device=device,
         recompute=0,
         accumulate=1,
     )
     check_room_to_show(config, loaded.spec, splits.test, samples=EVALUATION_BATCH)
     check_room_to_show(config, loaded.spec, splits.train)
-    seed_generators(config.seed)  # of a random encoding
+    seed_generators(config.run.seed)  # of a random encoding
     net = loaded.net
     examiner = make_evaluator(net, replace(config, batch_size=EVALUATION_BATCH))
     shown = shown_samples(config, splits.test, SAMPLES, input_scale)
@@ -102,8 +102,8 @@ def record_run(
     about: dict[str, Plain] = {
         "run": plain(Path(run).resolve().name),
         "batch_size": batch_size,
-        "lr": config.lr,
-        "optimizer": config.optimizer,
+        "lr": config.training.lr,
+        "optimizer": config.training.optimizer.name,
         "headroom": headroom,
         "input_scale": made.input_scale,
     }

@@ -1,6 +1,6 @@
 """Data sets, their batches, and their encoding as spike sequences."""
 
-from spikelfp.data import cifar, digits, mnist  # noqa: F401  (their loaders register themselves)
+from spikelfp.data import cifar, digits, mnist, tabular  # noqa: F401  (their loaders register themselves)
 from spikelfp.data.arrays import SequenceArrays, arrays
 from spikelfp.data.collate import collate
 from spikelfp.data.dataset import ArrayDataset, Augmented, Standardization
@@ -10,7 +10,7 @@ from spikelfp.data.folder import data_dir
 from spikelfp.data.load import load
 from spikelfp.data.loader import EpochDataset, EpochSampler, batches
 from spikelfp.data.registry import datasets
-from spikelfp.data.samples import Samples
+from spikelfp.data.samples import Samples, TargetScale
 from spikelfp.data.sequences import Sequences
 from spikelfp.data.splits import DataSplits
 from spikelfp.suggest import public_names
@@ -25,6 +25,7 @@ __all__ = [
     "SequenceArrays",
     "Sequences",
     "Standardization",
+    "TargetScale",
     "arrays",
     "batches",
     "collate",

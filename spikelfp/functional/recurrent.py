@@ -43,7 +43,9 @@ from spikelfp.rules import Epsilon, Gradient, Rule, Surrogate, Zero, surrogates
 _LFP, _GRADIENTS = (Epsilon, Zero), (Gradient, Surrogate)
 
 
-def kernel_for(current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None) -> ModuleType | None:
+def kernel_for(
+    current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None, *constants: float | Tensor
+) -> ModuleType | None:
     """Find the module whose kernels run recurrent neurons over all steps at once, or ``None`` for a loop over steps.
 
     Args:
@@ -52,6 +54,7 @@ def kernel_for(current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None
             kind of the current, without hooks, under LFP-ε, LFP-0 (which must not normalise) or a rule of gradients.
         rule: of the neurons, which must be of the same family.
         fired: spikes of the step before the first, ``[B, …]``, if there are any.
+        constants: of the neurons, the same along every axis but the last.
     """
     from spikelfp.nn.linear import Linear  # layers are made of what stands here
 
@@ -65,6 +68,8 @@ def kernel_for(current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None
         if type(own) not in _LFP or rule.normalize or own.normalize:  # type: ignore[attr-defined]
             return None
     elif kind not in _GRADIENTS or type(own) not in _GRADIENTS:
+        return None
+    if any(isinstance(value, Tensor) and value.numel() != value.shape[-1] for value in constants):
         return None
     weight, width = recurrent.weight, current.shape[-1]
     tensors = [weight, *([] if recurrent.bias is None else [recurrent.bias]), *([] if fired is None else [fired])]

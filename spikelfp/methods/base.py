@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor
 
 from spikelfp.described import call_of
-from spikelfp.rules import Composite, Rule
+from spikelfp.options import option
+from spikelfp.registry import Registry
+from spikelfp.rules import Composite, Epsilon, Rule
 
 REDUCTIONS = ("mean", "sum")
 """How updates of the samples of a batch become one."""
+
+Reduction = Annotated[str, option("updates of the samples of a batch: their mean, or their sum", names=REDUCTIONS)]
 
 
 class Method(ABC):
     """Fills ``p.grad`` of every parameter from one batch, for an optimiser that descends it.
 
-    rule: how the layers without a rule of their own send credit back while this method trains them.
-    reduction: updates of the samples of a batch are averaged, ``"mean"``, or added up, ``"sum"``.
+    What is said here about a class can also be said where it is registered, ``@methods.register(name, …)``.
+
+    Attributes:
+        name: of the method, in checkpoints and tables; by default that of its class.
+        rule: how the layers without a rule of their own send credit back while this method trains them; by default
+            LFP-ε with messages that pass through the statistics of normalisation layers.
+        reduction: updates of the samples of a batch are averaged, ``"mean"``, or added up, ``"sum"``.
+        objective: whether the method ascends a ``"reward"`` or descends a ``"loss"`` of the outputs.
+        gradient: whether the update is the derivative of a loss, sent back through the whole network.
+        surrogate: whether spikes have a surrogate derivative in it.
+        default_lr: learning rate on the command line, with an optimiser that adapts its steps.
+        words: the method in plain words, for reports.
     """
 
     name: str
-    rule: Rule | Composite
+    rule: Rule | Composite = Epsilon(constant_statistics=False)
     reduction: str = "mean"
+    objective: ClassVar[Literal["reward", "loss"]] = "reward"
+    gradient: ClassVar[bool] = False
+    surrogate: bool = False
+    default_lr: ClassVar[float] = 3e-3
+    words: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
 
     def __repr__(self) -> str:
         """Write the call that makes it, such as ``LFP(reward=Softmax(), rule=Epsilon())``."""
@@ -53,3 +78,7 @@ class Method(ABC):
     def at(self, step: int) -> Method:
         """The method of step ``step`` of a run, counted from 0; the same one unless a method says otherwise."""
         return self
+
+
+methods: Registry[type[Method]] = Registry("method")
+"""Methods by name; the parameters of their constructors are their options."""

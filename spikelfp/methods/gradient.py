@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Method
+from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
 from spikelfp.methods.weights import step_weights
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards.base import class_numbers
 from spikelfp.rewards.mask import masked, takes
-from spikelfp.rules import Gradient, Rule
+from spikelfp.rules import Gradient, Rule, Surrogate
 
 Loss = Callable[..., Tensor]
 """``loss(outputs [T, B, C], labels)``, a mean over steps and batch; one that also takes ``weights``, ``[T, B]``, is
@@ -45,25 +45,36 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
     return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
 
 
-losses: Registry[Loss] = Registry("loss")
+losses: Registry[Loss] = Registry("loss", takes=("outputs", "labels", "weights"))
 """Losses of gradient descent, by name."""
 losses.register("rate")(rate_cross_entropy)
 losses.register("count")(count_cross_entropy)
 
 
+@methods.register("gradient")
 class GradientDescent(Method):
     """Backpropagation (through time) of ``loss(outputs, labels)``; with ``rules.Surrogate`` for spiking networks.
 
     With a mask the loss is that of each sample's own steps, averaged over them and then over the batch; it must take
     ``weights`` then (:data:`Loss`), else :class:`~spikelfp.errors.UserError` is raised.
 
-    reduction: the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
+    Args:
+        rule: of the layers that have none of their own: :class:`~spikelfp.rules.Gradient` (default), or one derived
+            from it.
+        loss: of outputs and labels, :data:`Loss`.
+        reduction: the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
     """
 
-    def __init__(self, rule: Rule | None = None, loss: Loss = rate_cross_entropy, *, reduction: str = "mean") -> None:
+    objective = "loss"
+    gradient = True
+    default_lr = 1e-3
+    words = "gradient descent"
+
+    def __init__(self, rule: Rule | None = None, loss: Loss = rate_cross_entropy, *, reduction: Reduction = "mean") -> None:
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.rule = Gradient() if rule is None else rule
-        self.name = "gradient" if type(self.rule) is Gradient else "surrogate"
+        self.surrogate = type(self.rule) is not Gradient
+        self.name = "surrogate" if self.surrogate else "gradient"
         self.loss = loss
 
     def backward(
@@ -90,3 +101,23 @@ class GradientDescent(Method):
                 "it that argument, as rate_cross_entropy has"
             )
         return self.loss(outputs, labels, weights=weights)
+
+
+@methods.register("surrogate")
+class SurrogateGradient(GradientDescent):
+    """Backpropagation through time in which spikes have a surrogate derivative (A.6.4; Neftci et al. 2019).
+
+    Args:
+        rule: the derivative, by default that of a fast sigmoid with slope 25.
+        loss: of outputs and labels, :data:`Loss`.
+        reduction: the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
+    """
+
+    surrogate = True
+    default_lr = 2e-3
+    words = "surrogate gradients"
+
+    def __init__(
+        self, rule: Surrogate | None = None, loss: Loss = rate_cross_entropy, *, reduction: Reduction = "mean"
+    ) -> None:
+        super().__init__(Surrogate() if rule is None else rule, loss, reduction=reduction)

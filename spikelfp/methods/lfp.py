@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Method
+from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
 from spikelfp.methods.weights import mean_over_steps
+from spikelfp.options import option
 from spikelfp.propagation import send_rewards
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Epsilon, Rule
 
 
+@methods.register("lfp")
 class LFP(Method):
     """Train by a reward, split by a rule; LFP v3, section 3.
 
@@ -31,14 +35,15 @@ class LFP(Method):
     """
 
     name = "lfp"
+    words = "layer-wise feedback propagation"
 
     def __init__(
         self,
         reward: Reward,
         rule: Rule | Composite | None = None,
         *,
-        reduction: str = "mean",
-        cap_rewards: bool = False,
+        reduction: Reduction = "mean",
+        cap_rewards: Annotated[bool, option("cut positive rewards to 0 (v3, footnote 5)")] = False,
     ) -> None:
         self.reward = reward
         self.rule: Rule | Composite = Epsilon(constant_statistics=False) if rule is None else rule

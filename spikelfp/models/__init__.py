@@ -8,17 +8,17 @@ from spikelfp.models.lif_resnet import lif_resnet18
 from spikelfp.models.lif_rnn import lif_rnn
 from spikelfp.models.lif_vgg import lif_vgg_like
 from spikelfp.models.lif_vit import lif_vit
-from spikelfp.models.named import build, is_spiking, models, normalizes, uses
+from spikelfp.models.named import build, is_spiking, normalizes, takes_neuron
 from spikelfp.models.resnet import resnet18, resnet34
-from spikelfp.models.spec import ModelSpec
+from spikelfp.models.spec import ModelSpec, models
 from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
 from spikelfp.suggest import public_names
 
 __all__ = [
     "ModelSpec", "activations", "build", "is_spiking", "lenet", "lif_conv", "lif_lenet", "lif_mlp", "lif_resnet18",
-    "lif_rnn", "lif_vgg_like", "lif_vit", "mlp", "models", "normalizes", "resnet18", "resnet34", "uses", "vgg16",
-    "vgg_like", "vit",
+    "lif_rnn", "lif_vgg_like", "lif_vit", "mlp", "models", "normalizes", "resnet18", "resnet34", "takes_neuron",
+    "vgg16", "vgg_like", "vit",
 ]  # fmt: skip
 
 public_names(globals())

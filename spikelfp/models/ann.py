@@ -9,11 +9,12 @@ from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
 from spikelfp.models.checks import check_shape, check_sizes, pooling, spatial
 from spikelfp.models.parts import noisy
+from spikelfp.models.spec import Noise, Pool
 from spikelfp.suggest import checked_keywords
 
 
 @checked_keywords()
-def mlp(sizes: Sequence[int], *, activation: Activation = "relu", noise: float = 0.0) -> nn.Sequential:
+def mlp(sizes: Sequence[int], *, activation: Activation = "relu", noise: Noise = 0.0) -> nn.Sequential:
     """Dense layers with an activation between them. Takes ``[T, B, sizes[0]]`` or images of as many pixels.
 
     activation: a name or a function (:mod:`spikelfp.models.activations`). noise: standard deviation of the
@@ -31,9 +32,9 @@ def lenet(
     shape: Sequence[int] = (1, 28, 28),
     classes: int = 10,
     *,
-    pool: str = "max",
+    pool: Pool = "max",
     activation: Activation = "relu",
-    noise: float = 0.0,
+    noise: Noise = 0.0,
 ) -> nn.Sequential:
     """The LeNet of :func:`spikelfp.models.lif_lenet` with an activation for LIF. Takes ``[T, B, *shape]``.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from spikelfp import nn
 from spikelfp.models.checks import check_shape, check_sizes, pooling, spatial
+from spikelfp.models.spec import Bias, Pool
 from spikelfp.suggest import checked_keywords
 
 
@@ -28,7 +29,7 @@ def lif_mlp(sizes: Sequence[int], *, bias: bool = True, **neuron: Any) -> nn.Seq
 
 @checked_keywords(nn.LIF)
 def lif_lenet(
-    shape: Sequence[int] = (1, 28, 28), classes: int = 10, *, pool: str = "max", bias: bool = True, **neuron: Any
+    shape: Sequence[int] = (1, 28, 28), classes: int = 10, *, pool: Pool = "max", bias: Bias = True, **neuron: Any
 ) -> nn.Sequential:
     """Spiking LeNet (A.6.4): twice 5×5 convolution (12 and 64 channels), 2×2 pooling, LIF; dense 1024 LIF; dense LIF.
 

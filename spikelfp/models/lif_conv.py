@@ -8,6 +8,7 @@ from typing import Any
 from spikelfp import nn
 from spikelfp.models.checks import check_shape, check_width, pooling, spatial
 from spikelfp.models.parts import he
+from spikelfp.models.spec import Bias, Pool, Width
 from spikelfp.suggest import checked_keywords
 
 
@@ -16,9 +17,9 @@ def lif_conv(
     shape: Sequence[int] = (2, 34, 34),
     classes: int = 10,
     *,
-    width: int = 12,
-    pool: str = "max",
-    bias: bool = True,
+    width: Width = 12,
+    pool: Pool = "max",
+    bias: Bias = True,
     **neuron: Any,
 ) -> nn.Sequential:
     """Twice ``Conv2d 5×5, 2×2 pooling, LIF``, with ``width`` and ``⌈8/3 width⌉`` channels; then ``Linear, LIF``.

@@ -11,13 +11,14 @@ import torch
 from spikelfp import nn
 from spikelfp.models.checks import check_shape, check_width
 from spikelfp.models.parts import he
-from spikelfp.models.resnet import RESNET18, is_large, stages
+from spikelfp.models.resnet import RESNET18, Stem, is_large, stages
+from spikelfp.models.spec import Width
 from spikelfp.suggest import checked_keywords
 
 
 @checked_keywords(nn.LIF)
 def lif_resnet18(
-    shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, stem: str = "auto", width: int = 64, **neuron: Any
+    shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, stem: Stem = "auto", width: Width = 64, **neuron: Any
 ) -> nn.Sequential:
     """ResNet-18 of LIF neurons with membrane shortcuts (MS-ResNet, Hu et al. 2021, arXiv:2112.08954).
 

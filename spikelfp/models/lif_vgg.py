@@ -8,13 +8,14 @@ from typing import Any
 from spikelfp import nn
 from spikelfp.models.checks import check_image, check_width, pooling
 from spikelfp.models.parts import he
+from spikelfp.models.spec import Pool, Width
 from spikelfp.models.vgg import VGG_LIKE
 from spikelfp.suggest import checked_keywords
 
 
 @checked_keywords(nn.LIF)
 def lif_vgg_like(
-    shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, pool: str = "max", width: int = 32, **neuron: Any
+    shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, pool: Pool = "max", width: Width = 32, **neuron: Any
 ) -> nn.Sequential:
     """The convolutions and dense layers of :func:`spikelfp.models.vgg_like` with LIF neurons.
 

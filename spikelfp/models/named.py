@@ -1,12 +1,17 @@
-"""Networks by name, each made from the part of a :class:`ModelSpec` that it was registered with."""
+"""Networks by name."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from spikelfp import nn
+from spikelfp.errors import UserError
+from spikelfp.models.activations import Activation
 from spikelfp.models.ann import lenet, mlp
 from spikelfp.models.lif import lif_lenet, lif_mlp
 from spikelfp.models.lif_conv import lif_conv
@@ -15,121 +20,111 @@ from spikelfp.models.lif_rnn import lif_rnn
 from spikelfp.models.lif_vgg import lif_vgg_like
 from spikelfp.models.lif_vit import lif_vit
 from spikelfp.models.resnet import resnet18, resnet34
-from spikelfp.models.spec import ModelSpec
+from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Size, Width, is_firing, models
 from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
-from spikelfp.registry import Registry
+from spikelfp.options import options_in, takes_any
 
-models: Registry[Callable[[ModelSpec], nn.Sequential]] = Registry("model")
-"""Functions that make a network from a specification.
-
-What is to be known about a network without making it stands where it is registered, also by users for their own::
-
-    @models.register("mine", uses=("hidden", "neuron"), spiking=True, normalizes=False)
-
-uses: fields of :class:`ModelSpec`; options of the others are refused with the network. spiking: whether it ends in
-neurons that fire; a name that begins with ``lif-`` says so, too. normalizes: whether it has normalisation layers. What
-is not said is taken for used.
-"""
-
-_TRANSFORMER = ("width", "depth", "heads", "patch")
+Shape = tuple[int, ...]
 
 
-@models.register("mlp", uses=("hidden", "activation", "noise"), normalizes=False)
-def _mlp(spec: ModelSpec) -> nn.Sequential:
-    return mlp([math.prod(spec.shape), *spec.hidden, spec.classes], activation=spec.activation, noise=spec.noise)
+@models.register("mlp", spiking=False, normalizes=False)
+def _mlp(
+    shape: Shape, classes: int, *, hidden: Hidden = (1000,), activation: Activation = "relu", noise: Noise = 0.0
+) -> nn.Sequential:
+    return mlp([math.prod(shape), *hidden, classes], activation=activation, noise=noise)
 
 
-@models.register("lif-mlp", uses=("hidden", "bias", "neuron"), spiking=True, normalizes=False)
-def _lif_mlp(spec: ModelSpec) -> nn.Sequential:
-    return lif_mlp([math.prod(spec.shape), *spec.hidden, spec.classes], bias=spec.bias, **spec.neuron)
+@models.register("lif-mlp", spiking=True, normalizes=False)
+def _lif_mlp(
+    shape: Shape, classes: int, *, hidden: Hidden = (1000,), bias: Bias = True, **neuron: Any
+) -> nn.Sequential:
+    return lif_mlp([math.prod(shape), *hidden, classes], bias=bias, **neuron)
 
 
-@models.register("lenet", uses=("pool", "activation", "noise"), normalizes=False)
-def _lenet(spec: ModelSpec) -> nn.Sequential:
-    return lenet(spec.shape, spec.classes, pool=spec.pool, activation=spec.activation, noise=spec.noise)
+@models.register("lif-rnn", spiking=True, normalizes=False)
+def _lif_rnn(
+    shape: Shape, classes: int, *, hidden: Hidden = (1000,), bias: Bias = True, **neuron: Any
+) -> nn.Sequential:
+    return lif_rnn([math.prod(shape), *hidden, classes], bias=bias, **neuron)
 
 
-@models.register("lif-lenet", uses=("pool", "bias", "neuron"), spiking=True, normalizes=False)
-def _lif_lenet(spec: ModelSpec) -> nn.Sequential:
-    return lif_lenet(spec.shape, spec.classes, pool=spec.pool, bias=spec.bias, **spec.neuron)
+models.register("lenet", spiking=False, normalizes=False)(lenet)
+models.register("lif-lenet", spiking=True, normalizes=False)(lif_lenet)
+models.register("lif-conv", spiking=True, normalizes=False)(lif_conv)
+models.register("vgg-like", spiking=False, normalizes=False)(vgg_like)
+models.register("vgg16", spiking=False, normalizes=False)(functools.partial(vgg16, batch_norm=False))
+models.register("vgg16-bn", spiking=False, normalizes=True)(functools.partial(vgg16, batch_norm=True))
+models.register("resnet18", spiking=False, normalizes=True)(resnet18)
+models.register("resnet34", spiking=False, normalizes=True)(resnet34)
+models.register("lif-vgg-like", spiking=True, normalizes=False)(lif_vgg_like)
+models.register("lif-resnet18", spiking=True, normalizes=False)(lif_resnet18)
 
 
-@models.register("lif-conv", uses=("pool", "bias", "width", "neuron"), spiking=True, normalizes=False)
-def _lif_conv(spec: ModelSpec) -> nn.Sequential:
-    options = {"pool": spec.pool, "bias": spec.bias, **_given(width=spec.width)}
-    return lif_conv(spec.shape, spec.classes, **options, **spec.neuron)
+@models.register("vit", spiking=False, normalizes=True)
+def _vit(
+    shape: Shape, classes: int, *, width: Width = 192, depth: Size = 6, heads: Size = 3, patch: Size = 4
+) -> nn.Sequential:
+    """Vision Transformer.
+
+    Args:
+        depth: blocks of a transformer.
+        heads: of the attention.
+        patch: side of a patch that becomes a token.
+    """
+    return vit(shape, classes, dim=width, depth=depth, heads=heads, patch=patch)
 
 
-@models.register("lif-rnn", uses=("hidden", "bias", "neuron"), spiking=True, normalizes=False)
-def _lif_rnn(spec: ModelSpec) -> nn.Sequential:
-    return lif_rnn([math.prod(spec.shape), *spec.hidden, spec.classes], bias=spec.bias, **spec.neuron)
+@models.register("lif-vit", spiking=True, normalizes=True)
+def _lif_vit(
+    shape: Shape, classes: int, *, width: Width = 192, depth: Size = 6, heads: Size = 3, patch: Size = 4, **neuron: Any
+) -> nn.Sequential:
+    """Spiking Vision Transformer.
 
-
-def _static(build: Callable[..., nn.Sequential], **fixed: Any) -> Callable[[ModelSpec], nn.Sequential]:
-    """A convolutional network without memory from its builder."""
-
-    def from_spec(spec: ModelSpec) -> nn.Sequential:
-        options = {"activation": spec.activation, "noise": spec.noise, **_given(width=spec.width)}
-        return build(spec.shape, spec.classes, **options, **fixed)
-
-    return from_spec
-
-
-_STATIC = {"uses": ("activation", "noise", "width"), "spiking": False}
-models.register("vgg-like", **_STATIC, normalizes=False)(_static(vgg_like))
-models.register("vgg16", **_STATIC, normalizes=False)(_static(vgg16))
-models.register("vgg16-bn", **_STATIC, normalizes=True)(_static(vgg16, batch_norm=True))
-models.register("resnet18", **_STATIC, normalizes=True)(_static(resnet18))
-models.register("resnet34", **_STATIC, normalizes=True)(_static(resnet34))
-
-
-@models.register("lif-vgg-like", uses=("pool", "width", "neuron"), spiking=True, normalizes=False)
-def _lif_vgg_like(spec: ModelSpec) -> nn.Sequential:
-    return lif_vgg_like(spec.shape, spec.classes, pool=spec.pool, **_given(width=spec.width), **spec.neuron)
-
-
-@models.register("lif-resnet18", uses=("width", "neuron"), spiking=True, normalizes=False)
-def _lif_resnet18(spec: ModelSpec) -> nn.Sequential:
-    return lif_resnet18(spec.shape, spec.classes, **_given(width=spec.width), **spec.neuron)
-
-
-@models.register("vit", uses=_TRANSFORMER, normalizes=True)
-def _vit(spec: ModelSpec) -> nn.Sequential:
-    return vit(spec.shape, spec.classes, **_transformer(spec))
-
-
-@models.register("lif-vit", uses=(*_TRANSFORMER, "neuron"), spiking=True, normalizes=True)
-def _lif_vit(spec: ModelSpec) -> nn.Sequential:
-    return lif_vit(spec.shape, spec.classes, **_transformer(spec), **spec.neuron)
-
-
-def _transformer(spec: ModelSpec) -> dict[str, Any]:
-    return _given(dim=spec.width, depth=spec.depth, heads=spec.heads, patch=spec.patch)
-
-
-def _given(**options: int | None) -> dict[str, Any]:
-    """Those that are set; the others are left to the model."""
-    return {name: value for name, value in options.items() if value is not None}
+    Args:
+        depth: blocks of a transformer.
+        heads: of the attention.
+        patch: side of a patch that becomes a token.
+    """
+    return lif_vit(shape, classes, dim=width, depth=depth, heads=heads, patch=patch, **neuron)
 
 
 def build(spec: ModelSpec) -> nn.Sequential:
     """Make the network that ``spec`` describes, with fresh weights from torch's random state."""
-    return models[spec.name](spec)
+    own = options_in(models, spec.name)
+    options = {own[name].parameter: value for name, value in spec.options.items() if name in own}
+    neuron = spec.neuron if takes_any(models[spec.name]) else {}
+    return models[spec.name](spec.shape, spec.classes, **options, **neuron)
 
 
-def uses(name: str, field: str) -> bool:
-    """Whether the network of that ``name`` depends on the ``field`` of its specification."""
-    told = models.fact(name, "uses")
-    return told is None or field in told
+def takes_neuron(name: str) -> bool:
+    """Whether the network of that ``name`` takes options of its neurons."""
+    return takes_any(models[name])
 
 
 def is_spiking(name: str) -> bool:
-    """Whether the network of that ``name`` ends in neurons that fire."""
-    told = models.fact(name, "spiking") if name in models else None
-    return name.startswith("lif-") if told is None else told
+    """Whether the network of that ``name`` has neurons that fire."""
+    told = models.fact(name, "spiking") if name in models else False
+    return any(map(is_firing, _example(models[name]).modules())) if told is None else told
 
 
 def normalizes(name: str) -> bool:
     """Whether the network of that ``name`` has normalisation layers."""
-    return models.fact(name, "normalizes") is not False
+    told = models.fact(name, "normalizes")
+    return any("Norm" in type(each).__name__ for each in _example(models[name]).modules()) if told is None else told
+
+
+@functools.cache
+def _example(builder: Callable[..., torch.nn.Module]) -> torch.nn.Module:
+    """A network of a function that does not say what is in it, without memory for its weights."""
+    for shape in ((1, 32, 32), (3, 224, 224), (2, 128, 128), (64,), (8, 8)):
+        try:
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+                return builder(shape, 2)
+        except (UserError, RuntimeError, ValueError, TypeError):
+            continue
+    name = next(each for each in models if models[each] is builder)
+    raise UserError(
+        f"the model {name} cannot be built for images to see whether it has spiking neurons: say so where it is "
+        f'registered, models.register("{name}", spiking=True, normalizes=False)'
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 
@@ -11,11 +12,14 @@ from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
 from spikelfp.models.checks import check_shape, check_width
 from spikelfp.models.parts import he_convolutions_, noisy
+from spikelfp.models.spec import Noise, Width
+from spikelfp.options import option
 from spikelfp.registry import check_name
 from spikelfp.suggest import checked_keywords
 
 STEMS = ("auto", "7x7", "3x3")
 """How a network begins; ``auto`` is ``7x7`` for images of at least 64×64, else ``3x3``."""
+Stem = Annotated[str, option("how a ResNet begins; auto goes by the size of the images", names=STEMS)]
 RESNET18 = (2, 2, 2, 2)
 RESNET34 = (3, 4, 6, 3)
 """Blocks of each of the four stages."""
@@ -27,9 +31,9 @@ def resnet18(
     classes: int = 1000,
     *,
     activation: Activation = "relu",
-    noise: float = 0.0,
-    stem: str = "auto",
-    width: int = 64,
+    noise: Noise = 0.0,
+    stem: Stem = "auto",
+    width: Width = 64,
 ) -> nn.Sequential:
     """ResNet-18 of basic blocks; torchvision's shape for images of at least 64×64. Takes ``[T, B, *shape]``.
 
@@ -50,9 +54,9 @@ def resnet34(
     classes: int = 1000,
     *,
     activation: Activation = "relu",
-    noise: float = 0.0,
-    stem: str = "auto",
-    width: int = 64,
+    noise: Noise = 0.0,
+    stem: Stem = "auto",
+    width: Width = 64,
 ) -> nn.Sequential:
     """ResNet-34 of basic blocks; as :func:`resnet18`, with 3, 4, 6 and 3 blocks in its stages."""
     return _resnet(RESNET34, shape, classes, activation, noise, stem, width)

@@ -1,41 +1,72 @@
-"""What a network is made from."""
+"""What a network is made from, and what its options are."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from spikelfp import nn
+from spikelfp.options import option
+from spikelfp.registry import Registry
+
+Hidden = Annotated[tuple[int, ...], option("neurons of the hidden layers, such as 1000,1000", within="[1, ∞)")]
+Pool = Annotated[str, option("pooling; every simulator can run avg", names=("max", "avg"))]
+Noise = Annotated[
+    float, option("deviation of the noise in front of layers with weights, in training", within="[0, ∞)")
+]
+Width = Annotated[int, option("channels of the first convolution, or features of a token", within="[1, ∞)")]
+Bias = Annotated[bool, option("biases of layers with weights; some chips have none")]
+Dropout = Annotated[float, option("part of the hidden neurons that are left out at a time in training", within="[0, 1)")]
+Size = Annotated[int, option(within="[1, ∞)")]
+
+models: Registry[Any] = Registry("model", takes=("shape", "classes"))
+"""Functions ``(shape, classes, *, options…) → network``.
+
+Their keywords are the options of the network (:mod:`spikelfp.options`), on the command line too; one that also takes
+``**neuron`` takes those of :class:`spikelfp.nn.LIF`. What cannot be seen there may be said where it is registered::
+
+    @models.register("mine", spiking=True, normalizes=False)
+    def mine(shape, classes, *, hidden: tuple[int, ...] = (100,), bias: bool = True, **neuron): ...
+
+spiking: whether it has neurons that fire. normalizes: whether it has normalisation layers. Where nothing is said a
+network is built to see.
+"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ModelSpec:
-    """All that :func:`build` needs to make a network again: plain data, as a run's ``config.yaml`` holds it.
-
-    A model uses the fields that it was registered with (:func:`spikelfp.models.uses`), and ignores the others.
+    """All that :func:`build` needs to make a network again: plain data.
 
     Attributes:
-        name: of the network, in :data:`spikelfp.models.models`.
+        name: of the network, in :data:`models`.
         shape: of one input, without batch.
         classes: number of outputs.
-        hidden: neurons of the hidden layers.
-        pool: ``max`` or ``avg``.
+        options: those of the network by their names; one that it does not have changes nothing.
         neuron: arguments of :class:`spikelfp.nn.LIF`.
-        activation: a name of :data:`spikelfp.models.activations`.
-        noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every layer with weights.
-        width: channels of the first convolution, or features of a token; ``None`` leaves it to the model.
-        depth, heads, patch: of a Vision Transformer; ``None`` leaves them to the model.
-        bias: whether layers with weights have biases.
     """
 
     name: str
     shape: tuple[int, ...]
     classes: int
-    hidden: tuple[int, ...] = (1000,)
-    pool: str = "max"
-    neuron: dict[str, Any] = field(default_factory=dict)
-    activation: str = "relu"
-    noise: float = 0.0
-    width: int | None = None
-    depth: int | None = None
-    heads: int | None = None
-    patch: int | None = None
-    bias: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    neuron: Mapping[str, Any] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        classes: int,
+        options: Mapping[str, Any] | None = None,
+        neuron: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        for attribute, value in (("name", name), ("shape", tuple(shape)), ("classes", classes)):
+            object.__setattr__(self, attribute, value)
+        object.__setattr__(self, "options", {**(options or {}), **more})
+        object.__setattr__(self, "neuron", dict(neuron or {}))
+
+
+def is_firing(layer: Any) -> bool:
+    """Whether the outputs of a layer are spikes."""
+    return bool(getattr(layer, "fires", isinstance(layer, (nn.Neurons, nn.Heaviside))))

@@ -8,6 +8,7 @@ from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
 from spikelfp.models.checks import check_image, check_width
 from spikelfp.models.parts import he_convolutions_, noisy
+from spikelfp.models.spec import Dropout, Noise, Width
 from spikelfp.suggest import checked_keywords
 
 VGG_LIKE = ((1, 2), (4, 4), (8, 8))
@@ -22,9 +23,9 @@ def vgg_like(
     classes: int = 10,
     *,
     activation: Activation = "relu",
-    noise: float = 0.0,
-    dropout: float = 0.5,
-    width: int = 32,
+    noise: Noise = 0.0,
+    dropout: Dropout = 0.5,
+    width: Width = 32,
 ) -> nn.Sequential:
     """The "VGG-like" network of LFP v3, A.6.2.
 
@@ -51,9 +52,9 @@ def vgg16(
     *,
     batch_norm: bool = False,
     activation: Activation = "relu",
-    noise: float = 0.0,
-    dropout: float = 0.5,
-    width: int = 64,
+    noise: Noise = 0.0,
+    dropout: Dropout = 0.5,
+    width: Width = 64,
 ) -> nn.Sequential:
     """VGG-16 (configuration D of the paper), with BatchNorm behind each convolution if ``batch_norm``.
 

@@ -37,7 +37,7 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = replace(
-        config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)
+        config, data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
     )
     metrics = read_metrics(folder)
     summary, verified = _summary(folder.summary), _verified(_newest_verification(folder))
@@ -53,6 +53,7 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
         verified=verified,
         parameters=sum(p.numel() for p in outline.parameters()),
         class_names=tuple(str(label) for label in range(classes)),
+        task=config.make_task(),
     )
     try:
         content = checkpoint.read(folder.last)
@@ -77,7 +78,7 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
         if data_dir is not None:
             raise
         facts.notes.append(
-            f"No test samples are shown: the data set {without_folder(config.data)} that the run was trained on was "
+            f"No test samples are shown: the data set {without_folder(config.data.name)} that the run was trained on was "
             "not found. Write the report again with --data-dir to say where it is."
         )
         return facts
@@ -134,9 +135,14 @@ def _summary(path: Path) -> dict[str, Any] | None:
     """Read ``summary.json``: what the page shows of it is of the type that it is shown as."""
     content: dict[str, Any] | None = _read_json(path, dict)
     field = Field(path, "", content or {}, RunFolderError)
-    for name in ("test_accuracy", "test_loss", "seconds_per_epoch", "update_density"):
+    for name in ("test_accuracy", "test_loss", "rmse", "seconds_per_epoch", "update_density"):
         if field.value.get(name) is not None:
             field.at(name).number()
+    if field.value.get("score") is not None:
+        score = field.at("score")
+        score.mapping(("name", "value"), ("name", "value"))
+        score.at("name").text()
+        score.at("value").number()
     if "parameters" in field.value:
         field.at("parameters").whole()
     if field.value.get("spike_rates") is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import fields
 
 from spikelfp.data.names import is_event_data, without_folder
-from spikelfp.training.config import FLOAT, RunConfig
-from spikelfp.training.owners import owner_of
+from spikelfp.methods import methods
+from spikelfp.options import written
+from spikelfp.training.config import FLOAT, OPTIONS, RunConfig
 
 DATA = {
     "digits": "handwritten digits",
@@ -41,14 +41,6 @@ MODELS = {
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",
     "vit": "Vision Transformer",
-}
-
-METHODS = {
-    "lfp": "layer-wise feedback propagation",
-    "surrogate": "surrogate gradients",
-    "gradient": "gradient descent",
-    "dfa": "direct feedback alignment",
-    "drtp": "direct random target projection",
 }
 
 RULES = {
@@ -86,33 +78,34 @@ PLACES = ("data_dir", "cache_dir", "device", "workers", "checkpoint_every", "acc
 
 def title(config: RunConfig) -> str:
     """What was trained, as a headline."""
-    model, data = MODELS.get(config.model, config.model), data_name(config.data)
-    if config.weight_bits != FLOAT:
-        model = f"{model} with {config.weight_bits}-bit weights"
-    return f"A {model} on {data}, trained with {METHODS.get(config.method, config.method)}"
+    model, data = MODELS.get(config.model.name, config.model.name), data_name(config.data.name)
+    if config.model.weight_bits != FLOAT:
+        model = f"{model} with {config.model.weight_bits}-bit weights"
+    return f"A {model} on {data}, trained with {methods.fact(config.method.name, 'words') or config.method.name}"
 
 
 def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     """What was trained, as pairs of a term and its explanation."""
-    terms = [("Events", f"{events(config)}.")] if is_event_data(config.data) else []
+    terms = [("Events", f"{events(config)}.")] if is_event_data(config.data.name) else []
     if spiking:
-        reset = RESETS.get(config.reset, config.reset)
-        neuron = f"leaky integrate-and-fire, β = {config.beta:g}, θ = {config.threshold:g}, a spike {reset}"
-        if not is_event_data(config.data):
-            shown = ENCODINGS.get(config.encoding, config.encoding + " code, {steps} steps")
-            neuron += f"; {shown.format(steps=config.steps)}"
+        reset = RESETS.get(config.neuron.reset, config.neuron.reset)
+        neuron = f"leaky integrate-and-fire, β = {config.neuron.beta:g}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        if not is_event_data(config.data.name):
+            shown = ENCODINGS.get(config.data.encoding, config.data.encoding + " code, {steps} steps")
+            neuron += f"; {shown.format(steps=config.data.steps)}"
         terms += [("Neurons", f"{neuron}.")]
-    if config.readout_steps is not None:
-        terms += [("Answer", f"from the outputs of the last {plural(config.readout_steps, 'step')}.")]
-    if config.method == "lfp":
-        terms += [("Rule", RULES.get(config.rule, config.rule))]
+    if config.training.readout_steps is not None:
+        terms += [("Answer", f"from the outputs of the last {plural(config.training.readout_steps, 'step')}.")]
+    if methods.fact(config.method.name, "objective") == "reward":
+        rule, reward = config.method.rule.name, config.method.reward.name
+        terms += [("Rule", RULES.get(rule, rule))]
         terms += [
-            ("Reward", f"{config.reward}: {REWARDS[config.reward]}" if config.reward in REWARDS else f"{config.reward}")
+            ("Reward", f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}")
         ]
-    elif config.method == "surrogate":
-        loss = "of the spike counts" if config.loss == "count" else "at every step"
-        terms += [("Gradient", f"softmax cross-entropy {loss}; spikes have a {config.surrogate} derivative.")]
-    elif config.method == "gradient":
+    elif methods.fact(config.method.name, "surrogate"):
+        loss = "of the spike counts" if config.method.loss.name == "count" else "at every step"
+        terms += [("Gradient", f"softmax cross-entropy {loss}; spikes have a {config.method.surrogate} derivative.")]
+    elif methods.fact(config.method.name, "gradient"):
         terms += [("Gradient", "softmax cross-entropy.")]
     return terms
 
@@ -127,52 +120,45 @@ def data_name(name: str) -> str:
 
 def events(config: RunConfig) -> str:
     """How recordings become sequences."""
-    most = f", at most {config.steps} of them" if config.steps else ""
-    if config.window is not None:
-        parts = [f"a step holds the events of {config.window:g} ms{most}"]
-    elif config.events_per_step is not None:
-        parts = [f"a step holds {plural(config.events_per_step, 'event')}{most}"]
-    elif config.steps is not None:
-        parts = [f"each recording is cut into {plural(config.steps, 'step')} of equal length"]
+    most = f", at most {config.data.steps} of them" if config.data.steps else ""
+    if config.events.window is not None:
+        parts = [f"a step holds the events of {config.events.window:g} ms{most}"]
+    elif config.events.events_per_step is not None:
+        parts = [f"a step holds {plural(config.events.events_per_step, 'event')}{most}"]
+    elif config.data.steps is not None:
+        parts = [f"each recording is cut into {plural(config.data.steps, 'step')} of equal length"]
     else:
         parts = ["each recording is a sequence of steps"]
-    if config.levels == 1:
+    if config.events.levels == 1:
         parts.append("an input spikes where a step has events")
-    elif config.levels is not None:
-        parts.append(f"up to {config.levels} events of an input in a step count")
-    if config.transforms not in (None, "", "none"):
-        parts.append(f"before that: {config.transforms}")
-    if config.augmentations:
-        parts.append(f"in training at random: {config.augmentations}")
+    elif config.events.levels is not None:
+        parts.append(f"up to {config.events.levels} events of an input in a step count")
+    if config.events.transforms not in (None, "", "none"):
+        parts.append(f"before that: {config.events.transforms}")
+    if config.events.augmentations:
+        parts.append(f"in training at random: {config.events.augmentations}")
     return "; ".join(parts)
 
 
 def step(config: RunConfig) -> str:
     """What a step of a sample is, on an axis."""
-    if config.window is not None:
-        return f"step of {config.window:g} ms"
-    return "step" if config.events_per_step is None else f"step of {plural(config.events_per_step, 'event')}"
+    if config.events.window is not None:
+        return f"step of {config.events.window:g} ms"
+    return "step" if config.events.events_per_step is None else f"step of {plural(config.events.events_per_step, 'event')}"
 
 
 def command(config: RunConfig, name: str) -> list[str]:
     """The line that trains the same network again, in parts: ``spikelfp train``, then the options it needs."""
-    defaults = RunConfig()
-    parts = ["spikelfp train"]
-    for f in fields(RunConfig):
-        value = getattr(config, f.name)
-        first = f.name in ("data", "model", "method")
-        owner = owner_of(f)
-        used = owner is None or owner.holds(config)
-        if not used or f.name in PLACES or value is None or (value == getattr(defaults, f.name) and not first):
+    parts = dict.fromkeys(["spikelfp train"])
+    for path, value in OPTIONS.used(config).items():
+        name = path[-1]
+        first = len(path) == 1
+        if name in PLACES or value is None or (value == OPTIONS.default(path, config) and not first):
             continue
-        if f.name == "data":
+        if path == ("data",):
             value = without_folder(value)
-        flag = f.name.replace("_", "-")
-        if isinstance(value, bool):
-            parts.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            parts.append(shlex.join([f"--{flag}", text]))
+        flag, *text = written(name, value).split(" ", 1)
+        parts[shlex.join([flag, *text])] = None
     return [*parts, shlex.join(["--out", f"runs/{name}"])]
 
 

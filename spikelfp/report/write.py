@@ -9,7 +9,7 @@ import yaml
 
 from spikelfp.data.names import without_folder
 from spikelfp.files import write_text
-from spikelfp.report import html, sections, words
+from spikelfp.report import html, plots, sections, words
 from spikelfp.report.facts import Facts
 from spikelfp.report.gather import gather
 from spikelfp.training.config import RunConfig
@@ -40,6 +40,8 @@ def render(facts: Facts) -> str:
         ),
         html.section("Weights", "", sections.weights(facts), pair=sections.in_pairs(facts.weights)),
         html.section("Right and wrong", "", sections.errors(facts), pair=True),
+        html.section("Wanted and predicted", "", sections.fitted(facts), pair=True),
+        _worst(facts),
         html.section("How early the answer is there", "", sections.early(facts)),
         _verified(facts),
         _footer(facts),
@@ -48,7 +50,7 @@ def render(facts: Facts) -> str:
 
 
 def _header(facts: Facts) -> str:
-    done, planned = len(facts.metrics), facts.config.epochs
+    done, planned = len(facts.metrics), facts.config.training.epochs
     stopped = facts.summary is None
     chip = f"stopped after {words.plural(done, 'epoch')}" + (f" of {planned}" if planned else "")
     score, text = _score(facts)
@@ -63,17 +65,37 @@ def _score(facts: Facts) -> tuple[str, str]:
     samples = f", {facts.test_samples:,} samples" if facts.test_samples else ""
     if summary.get("test_accuracy") is not None:
         return words.percent(summary["test_accuracy"], 2), f"test accuracy{samples}"
+    task, score = facts.task, (summary.get("score") or {}).get("value")
+
+    def shown(value: float) -> str:
+        return words.percent(value, 2) if task.share else words.small(value)
+
+    if score is not None:
+        return shown(score), f"test {task.title}{samples}"
     if summary.get("test_loss") is not None:
         return words.small(summary["test_loss"]), f"test loss{samples}"
-    for name in ("test_accuracy", "validation_accuracy", "train_accuracy"):
-        if name in last:
-            return words.percent(last[name], 2), f"{name.replace('_', ' ')} after epoch {int(last['epoch'])}"
-    return "–", "no accuracy was measured"
+    for part in ("test", "validation", "train"):
+        if f"{part}_{task.score}" in last:
+            return shown(last[f"{part}_{task.score}"]), f"{part} {task.title} after epoch {int(last['epoch'])}"
+    return "–", f"no {task.title} was measured"
+
+
+def _worst(facts: Facts) -> str:
+    """The test samples that are furthest off."""
+    rows = sections.worst(facts)
+    if not rows:
+        return ""
+    head = [
+        "sample",
+        *(f"{what} {plots.short(name, 24)}" for name in facts.class_names for what in ("true", "predicted")),
+    ]
+    cells = [[(cell, "") for cell in row] for row in rows]
+    return html.table("Furthest off", "The test samples with the largest errors.", head, cells)
 
 
 def _network(facts: Facts) -> list[tuple[str, str]]:
     """The sizes of the layers, where they are known."""
-    if facts.config.model.endswith("mlp"):
+    if facts.config.model.name.endswith("mlp"):
         sizes = [words.joined((math.prod(facts.shape), *facts.config.hidden, facts.classes), " → ")]
     elif facts.activity:
         sizes = [words.joined(shape) for shape in (facts.shape, *(layer.shape for layer in facts.activity))]
@@ -102,8 +124,8 @@ def _facts(facts: Facts) -> list[tuple[str, str]]:
 
 def _steps(facts: Facts) -> list[tuple[str, str]]:
     """How many steps a sample has; recordings cut by time or by number of events have as many as they are long."""
-    if facts.config.window is None and facts.config.events_per_step is None:
-        return [] if facts.config.steps is None else [("steps per sample", str(facts.config.steps))]
+    if facts.config.events.window is None and facts.config.events.events_per_step is None:
+        return [] if facts.config.data.steps is None else [("steps per sample", str(facts.config.data.steps))]
     return [] if facts.sample is None else [("steps of the first test sample", f"{len(facts.sample.outputs):,}")]
 
 
@@ -148,10 +170,11 @@ def _footer(facts: Facts) -> str:
 def _options(config: RunConfig) -> str:
     """``config.yaml`` without folders of this machine: a report is passed on."""
     values = yaml.safe_load(config.to_yaml())
-    for place in ("data_dir", "cache_dir"):
-        values.pop(place, None)
-    values["data"] = without_folder(values["data"])
-    values["hidden"] = ",".join(map(str, values["hidden"]))
+    values["run"].pop("data_dir", None)
+    values.get("events", {}).pop("cache_dir", None)
+    values["data"]["name"] = without_folder(values["data"]["name"])
+    if "hidden" in values["model"]:
+        values["model"]["hidden"] = ",".join(map(str, values["model"]["hidden"]))
     return yaml.safe_dump(values, sort_keys=False)
 
 

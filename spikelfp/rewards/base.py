@@ -27,6 +27,10 @@ class Reward(ABC):
 
     of_parts = True
     """Whether the steps of a part of a sequence are enough to tell their reward."""
+    of_shares = False
+    """Whether it is a share of one of the whole sequence, so that the reward of a part of it weighs as its steps do."""
+    task: str | None = "classification"
+    """Name of the task whose targets it takes; ``None``: it does not say."""
     suits: str = "any"
     """Outputs that the reward is made for: ``spikes`` (it counts them), ``linear`` (it is multiplied with the output,
     so that a neuron which did not fire gets none), or ``any``."""

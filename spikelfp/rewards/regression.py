@@ -24,6 +24,7 @@ class Regression(Reward):
     """
 
     suits = "linear"
+    task = "regression"
 
     def classes(self, scores: Tensor) -> Tensor:
         """Refuse: the outputs are real values."""
@@ -80,6 +81,7 @@ class SpikeRate(Reward):
     """
 
     suits = "spikes"
+    task = "regression"
 
     def classes(self, scores: Tensor) -> Tensor:
         """Refuse: the outputs are rates."""

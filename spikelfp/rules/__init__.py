@@ -7,7 +7,7 @@ from spikelfp.rules.epsilon import Epsilon
 from spikelfp.rules.feedback import Feedback
 from spikelfp.rules.gamma import Gamma
 from spikelfp.rules.gradient import Gradient
-from spikelfp.rules.named import RuleOptions, rules
+from spikelfp.rules.named import make_rule, rules, rules_taking
 from spikelfp.rules.surrogate import Surrogate, surrogates
 from spikelfp.rules.switch import HasRule, attach, lending, restore, rules_in, rules_of, using
 from spikelfp.rules.zero import Zero
@@ -15,9 +15,9 @@ from spikelfp.rules.zplusminus import ZPlusMinus
 from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
-    "AlphaBeta", "Composite", "Epsilon", "Feedback", "Gamma", "Gradient", "HasRule", "Rule", "RuleOptions",
-    "Surrogate", "ZPlusMinus", "Zero", "attach", "epsilon_alphabeta", "epsilon_zplusminus",
-    "lending", "restore", "rules", "rules_in", "rules_of", "surrogates", "using",
+    "AlphaBeta", "Composite", "Epsilon", "Feedback", "Gamma", "Gradient", "HasRule", "Rule", "Surrogate",
+    "ZPlusMinus", "Zero", "attach", "epsilon_alphabeta", "epsilon_zplusminus", "lending", "make_rule", "restore",
+    "rules", "rules_in", "rules_of", "rules_taking", "surrogates", "using",
 ]  # fmt: skip
 
 check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))

@@ -18,6 +18,7 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import to_message
 from spikelfp.functional.split import LinearMap, SplitLinear
+from spikelfp.options import setting
 from spikelfp.rules.feedback import Feedback, check_real
 
 
@@ -31,9 +32,9 @@ class Gamma(Feedback):
     All of them are given by name: ``Gamma(0.25)`` could mean γ or ε.
     """
 
-    eps: float = field(default=1e-6, kw_only=True)
+    eps: float = setting(1e-6, "stabiliser ε of the rule", within="(0, ∞)", kw_only=True)
     normalize: bool | str = field(default=False, kw_only=True)
-    gamma: float = field(default=0.25, kw_only=True)
+    gamma: float = setting(0.25, "γ of LFP-γ", within="[0, ∞)", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,9 +7,10 @@ The rule of Theorem 1. A neuron with ``z_j = 0`` passes no reward; near 0 its me
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spikelfp.errors import UserError
+from spikelfp.options import NOT_AN_OPTION
 from spikelfp.rules.feedback import Feedback, check_real
 
 
@@ -21,7 +22,7 @@ class Zero(Feedback):
     Raises :class:`~spikelfp.errors.UserError` for an ``eps`` other than 0.
     """
 
-    eps: float = 0.0
+    eps: float = field(default=0.0, metadata={"option": NOT_AN_OPTION})
 
     one_product = True
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from spikelfp import rules
 from spikelfp.described import described
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.methods import LFP, METHODS, GradientDescent, Method, WarmUp, losses
-from spikelfp.registry import check_name
+from spikelfp.methods import Method, WarmUp, losses, methods
 from spikelfp.rewards import Reward, rewards
 from spikelfp.training.defaults import default_reward
 
@@ -22,34 +21,43 @@ def chosen_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, los
 
     Args:
         net: the network, which decides on a reward where none is given.
-        method: ``None`` and ``"lfp"`` for LFP, ``"surrogate"``, ``"gradient"``, or a :class:`~spikelfp.methods.Method`.
-        reward: a name of :data:`spikelfp.rewards.rewards`, or a reward; of LFP alone.
-        rule: a name of :data:`spikelfp.rules.rules`, a rule or a :class:`~spikelfp.rules.Composite`.
-        loss: a name of :data:`spikelfp.methods.losses`, or a function; of gradient methods alone.
+        method: a name of :data:`spikelfp.methods.methods` (``None``: ``"lfp"``), or a method, or its class.
+        reward: a name of :data:`spikelfp.rewards.rewards`, or a reward; of methods that take one.
+        rule: a name of :data:`spikelfp.rules.rules`, a rule or a :class:`~spikelfp.rules.Composite`; likewise.
+        loss: a name of :data:`spikelfp.methods.losses`, or a function; likewise.
 
     Raises:
         UnknownNameError: for a name that is none.
         UserError: for choices that exclude each other, and for anything else.
     """
-    if isinstance(method, type) and issubclass(method, Method) and not _needs_arguments(method):
-        method = method()
     if isinstance(method, Method):
         for name, value in (("reward", reward), ("rule", rule), ("loss", loss)):
             if value is not None:
                 raise UserError(f"hand in a {name} or a method that has its own, not both")
         return method
-    if method is not None and not isinstance(method, str):
-        raise UserError(f"a method is a name ({', '.join(METHODS)}) or an object of spikelfp.methods, got {method!r}")
-    name = "lfp" if method is None else check_name("method", method, METHODS)
-    chosen_rule = _rule(rule, name)
-    if name == "lfp":
-        if loss is not None:
-            raise UserError('a loss is of gradient methods, and LFP has a reward: say method="surrogate" or reward=…')
-        return LFP(_reward(net, reward), chosen_rule)
-    if reward is not None:
-        raise UserError(f'a reward is of LFP, and method="{name}" has a loss: say loss=… or leave out the method')
-    options: dict[str, Any] = {} if loss is None else {"loss": _loss(loss)}
-    return GradientDescent(chosen_rule or (rules.Surrogate() if name == "surrogate" else None), **options)  # type: ignore[arg-type]
+    named = method is None or isinstance(method, str)
+    kind: Any = methods[method or "lfp"] if named else method
+    if not isinstance(kind, type) or not issubclass(kind, Method):
+        raise UserError(f"a method is a name ({', '.join(methods)}) or an object of spikelfp.methods, got {method!r}")
+    said = f'method="{method or "lfp"}"' if named else f"method={kind.__name__}"
+    takes = inspect.signature(kind).parameters
+    if loss is not None and "loss" not in takes:
+        raise UserError(f'{said} has a reward, and a loss is of gradient methods: say method="surrogate" or reward=…' if "reward" in takes
+                        else f"{said} takes no loss: leave it out")  # fmt: skip
+    if reward is not None and "reward" not in takes:
+        raise UserError(f"{said} takes no reward but a loss: say loss=… or leave out the method" if "loss" in takes
+                        else f"{said} takes no reward: leave it out")  # fmt: skip
+    if rule is not None and "rule" not in takes:
+        raise UserError(f"{said} has a rule of its own: leave the rule out")
+    options: dict[str, Any] = {} if rule is None else {"rule": _rule(rule, kind, said)}
+    if loss is not None:
+        options["loss"] = _loss(loss)
+    if "reward" in takes and (reward is not None or _is_needed(takes["reward"])):
+        options["reward"] = _reward(net, reward)
+    missing = [name for name, p in takes.items() if _is_needed(p) and name not in options]
+    if missing:
+        raise UserError(f"{said} does not say its {' and '.join(missing)}: make it, {kind.__name__}({missing[0]}=…)")
+    return kind(**options)
 
 
 def settings_of(method: Method) -> dict[str, Any]:
@@ -128,8 +136,11 @@ def _last(method: Method) -> Method:
 
 
 def _needs_arguments(kind: type) -> bool:
-    parameters = list(inspect.signature(kind).parameters.values())
-    return any(p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
+    return any(_is_needed(p) for p in inspect.signature(kind).parameters.values())
+
+
+def _is_needed(p: inspect.Parameter) -> bool:
+    return p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
 
 
 def _reward(net: torch.nn.Module, reward: Any) -> Reward:
@@ -149,27 +160,23 @@ def _reward(net: torch.nn.Module, reward: Any) -> Reward:
     return reward
 
 
-def _rule(rule: Any, method: str) -> rules.Rule | rules.Composite | None:
-    if rule is None:
-        return None
+def _rule(rule: Any, method: type[Method], said: str) -> rules.Rule | rules.Composite:
     if isinstance(rule, str):
-        if method != "lfp":
-            raise UserError(
-                f'rules by name are of LFP, got rule={rule!r} with method="{method}": hand in rules.Surrogate(…)'
-            )
-        return rules.rules[rule](rules.RuleOptions(constant_statistics=False))
+        if method.gradient:
+            raise UserError(f"rules by name are of LFP, got rule={rule!r} with {said}: hand in rules.Surrogate(…)")
+        return rules.make_rule(rule, constant_statistics=False)
     if isinstance(rule, type) and issubclass(rule, rules.Rule) and not _needs_arguments(rule):
         rule = rule()
     if not isinstance(rule, (rules.Rule, rules.Composite)):
         raise UserError(
             f"a rule is a name ({', '.join(rules.rules)}) or an object of spikelfp.rules, got {type(rule).__name__}"
         )
-    if (method == "lfp") is isinstance(rule, rules.Gradient):
+    if method.gradient is not isinstance(rule, rules.Gradient):
         raise UserError(
-            f'{described(rule)} is no rule of method="{method}": '
-            + ('say method="surrogate" or "gradient"' if method == "lfp" else "it takes rules.Surrogate(…)")
+            f"{described(rule)} is no rule of {said}: "
+            + ("it takes rules.Surrogate(…)" if method.gradient else 'say method="surrogate" or "gradient"')
         )
-    if method == "surrogate" and not isinstance(rule, rules.Surrogate):
+    if method.surrogate and not isinstance(rule, rules.Surrogate):
         raise UserError(f'{described(rule)} is no surrogate: say rules.Surrogate(…), or method="gradient"')
     return rule
 

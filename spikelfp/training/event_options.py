@@ -25,15 +25,15 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
         UserError: for what cannot be read or written
             (:func:`~spikelfp.data.events.load.make_sequences`).
     """
-    parts = load_recordings(config.data, config.data_dir, skip_bad=config.skip_bad)
+    parts = load_recordings(config.data.name, config.run.data_dir, skip_bad=config.events.skip_bad)
     pipeline = pipeline_of(config, parts.pipeline)
     splits = make_sequences(
         parts,
         pipeline=pipeline,
-        skip_bad=config.skip_bad,
-        sparse=config.sparse,
-        augmentations=parse_augmentations(config.augmentations),
-        cache_dir=config.cache_dir,
+        skip_bad=config.events.skip_bad,
+        sparse=config.events.sparse,
+        augmentations=parse_augmentations(config.events.augmentations),
+        cache_dir=config.events.cache_dir,
         progress=progress,
     )
     return splits, described(config, pipeline)
@@ -49,20 +49,20 @@ def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
         UserError: for both a window and a number of events, or one out of range.
     """
     binning = own.binning
-    if config.window is not None and config.events_per_step is not None:
+    if config.events.window is not None and config.events.events_per_step is not None:
         raise UserError("a step of event data has a --window or a number of --events-per-step, not both")
-    if config.window is not None:
-        if not 1e-3 <= config.window <= 1e9:
-            raise UserError(f"window must be at least 0.001 ms and at most 1e9 ms, got {config.window}")
-        binning = Binning(window=round(config.window * 1000), most=config.steps, origin=own.binning.origin)
-    elif config.events_per_step is not None:
-        binning = Binning(count=config.events_per_step, most=config.steps)
-    elif config.steps is not None:
-        binning = Binning(bins=config.steps, origin=own.binning.origin)
-    binning = replace(binning, levels=config.levels or own.binning.levels)
+    if config.events.window is not None:
+        if not 1e-3 <= config.events.window <= 1e9:
+            raise UserError(f"window must be at least 0.001 ms and at most 1e9 ms, got {config.events.window}")
+        binning = Binning(window=round(config.events.window * 1000), most=config.data.steps, origin=own.binning.origin)
+    elif config.events.events_per_step is not None:
+        binning = Binning(count=config.events.events_per_step, most=config.data.steps)
+    elif config.data.steps is not None:
+        binning = Binning(bins=config.data.steps, origin=own.binning.origin)
+    binning = replace(binning, levels=config.events.levels or own.binning.levels)
     chosen = own.transforms
-    if config.transforms is not None:
-        chosen = () if config.transforms == NONE else parse_transforms(config.transforms)
+    if config.events.transforms is not None:
+        chosen = () if config.events.transforms == NONE else parse_transforms(config.events.transforms)
     return Pipeline(binning, chosen)
 
 

@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from spikelfp.errors import CheckpointError
+from spikelfp.printable import brief
 from spikelfp.training.optimizer import Momentum
 from spikelfp.training.planned import Planned
 from spikelfp.training.schedule import Schedule
 from spikelfp.training.standin import HOW, schedule_of, states_of
-from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import MOST, Field
 
 _POSITIVE = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, settle
 from spikelfp.printable import plain
-from spikelfp.training.config import RunConfig
-from spikelfp.training.mapping import from_mapping, is_record, read_mapping
+from spikelfp.training.config import OPTIONS, RunConfig, from_mapping, is_record, read_mapping
 from spikelfp.training.schema import check_found
 from spikelfp.untrusted import read_csv
 
@@ -305,12 +304,13 @@ def _check_same(folder: Folder, config: RunConfig) -> None:
             + ("" if is_unused(folder) else ", with another --out")
         )
     before, _, _ = read_config(folder)
+    was, now = OPTIONS.values(before), OPTIONS.values(config)
     changed = {
-        f.name: f"{f.name} {getattr(before, f.name)} → {getattr(config, f.name)}"
-        for f in fields(RunConfig)
-        if f.name not in FREE and getattr(before, f.name) != getattr(config, f.name)
+        path[-1]: f"{path[-1]} {was.get(path, 'none')} → {now.get(path, 'none')}"
+        for path in OPTIONS.slots()
+        if path[-1] not in FREE and was.get(path) != now.get(path)
     }
-    if (config.epochs or 0) > (before.epochs or 0):
+    if (config.training.epochs or 0) > (before.training.epochs or 0):
         changed.pop("epochs", None)  # a run may be extended
     if changed:
         raise RunFolderError(f"{folder.path} was started with other options: {', '.join(changed.values())}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Annotated, Any
 
 import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from spikelfp.errors import UserError
+from spikelfp.options import option
 from spikelfp.registry import Registry
 
 MakeOptimizer = Callable[[Iterable[Parameter], float], Optimizer]
@@ -41,20 +42,16 @@ class Momentum(torch.optim.SGD):
             self.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
-class NamedOptimizer(Protocol):
-    """An optimiser of :data:`optimizers`: made as any other, with settings it may leave out of account."""
+optimizers: Registry[Callable[..., Optimizer]] = Registry("optimizer", takes=("parameters", "params", "lr"))
+"""Functions ``(parameters, lr, *, options…)``, or classes."""
 
-    def __call__(
-        self, parameters: Iterable[Parameter], lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0
-    ) -> Optimizer: ...
-
-
-optimizers: Registry[NamedOptimizer] = Registry("optimizer")
+Share = Annotated[float, option("α of momentum (v3 eq. 5) and of sgd", within="[0, 1)")]
+Decay = Annotated[float, option("λ of λw, taken from every update w", within="[0, ∞)")]
 
 
 @optimizers.register("adam")
-def adam(parameters: Iterable[Parameter], lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0) -> Optimizer:
-    """Adam with β₂ = 0.99, fused; its β₁ is 0.9 whatever ``momentum`` is.
+def adam(parameters: Iterable[Parameter], lr: float, *, weight_decay: Decay = 0.0) -> Optimizer:
+    """Adam with β₁ = 0.9 and β₂ = 0.99, fused.
 
     Updates by reward come in bursts, as neurons fall silent or wake; a second moment that remembers 100 steps
     follows them better than one that remembers 1000 (docs/training.md has the comparison).
@@ -64,14 +61,14 @@ def adam(parameters: Iterable[Parameter], lr: float, *, momentum: float = 0.9, w
 
 
 @optimizers.register("sgd")
-def sgd(parameters: Iterable[Parameter], lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0) -> Optimizer:
+def sgd(parameters: Iterable[Parameter], lr: float, *, momentum: Share = 0.9, weight_decay: Decay = 0.0) -> Optimizer:
     """Stochastic gradient descent with momentum as torch has it: updates are summed, not averaged."""
     return torch.optim.SGD(parameters, lr=_positive(lr), momentum=_share(momentum), weight_decay=_decay(weight_decay))
 
 
 @optimizers.register("momentum")
 def momentum(
-    parameters: Iterable[Parameter], lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0
+    parameters: Iterable[Parameter], lr: float, *, momentum: Share = 0.9, weight_decay: Decay = 0.0
 ) -> Optimizer:
     """:class:`Momentum`, eq. 5."""
     return Momentum(parameters, lr, momentum, weight_decay)

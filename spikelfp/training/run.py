@@ -38,7 +38,7 @@ from spikelfp.folders import Place, check_named, check_not_inside, owned, settle
 from spikelfp.models import ModelSpec
 from spikelfp.training import checkpoint
 from spikelfp.training.combinations import learning_complaints, only_evaluating
-from spikelfp.training.config import RunConfig
+from spikelfp.training.config import RunConfig, read_mapping
 from spikelfp.training.device import choose_device
 from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (
@@ -56,7 +56,6 @@ from spikelfp.training.folder import (
     write_metrics,
 )
 from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate, without_memory
-from spikelfp.training.mapping import read_mapping
 from spikelfp.training.parallel import World, joined
 from spikelfp.training.signals import Stop, stop_on_interrupt
 from spikelfp.training.summary import RATE_SAMPLES, summarise
@@ -131,15 +130,15 @@ def check_room_to_show(
     Raises:
         UserError: with the estimate.
     """
-    steps = config.steps or (None if data is None else data.longest)
+    steps = config.data.steps or (None if data is None else data.longest)
     if steps is None:
         return
-    batch = samples or config.batch_size
+    batch = samples or config.training.batch_size
     check_room_to_run(
         spec,
         steps=steps,
         samples=batch if data is None else min(batch, len(data)),
-        together=None if kept else config.chunk or None,
+        together=None if kept else config.training.chunk or None,
         device=choose_device("auto", None),
         kept=kept,
     )
@@ -157,7 +156,7 @@ def load_run(
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = replace(
-        config, data_dir=data_dir or config.data_dir, cache_dir=cache_dir or recorded_cache(config.cache_dir)
+        config, data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
     )
     spec = config.spec(shape, classes)
     saved = getattr(folder, weights)
@@ -175,25 +174,25 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
     """The trainer of a resolved configuration; ``options`` are arguments that it has otherwise, or beside it."""
     return TemporalTrainer(
         net,
-        steps=config.steps,  # none: sequences of events, as long as they are
-        encoding=config.encoding,
+        steps=config.data.steps,  # none: sequences of events, as long as they are
+        encoding=config.data.encoding,
         method=config.make_method(),
         optimizer=config.make_optimizer(),
-        lr=config.lr or 0.0,
+        lr=config.training.lr or 0.0,
         schedule=config.make_schedule(),
-        clip=config.clip,
-        clip_norm=config.clip_norm,
-        batch_size=config.batch_size,
-        accumulate=config.accumulate,
-        recompute=config.recompute,
-        chunk=config.chunk or None,
-        readout_steps=config.readout_steps,
-        seed=config.seed,
-        device=config.device,
-        workers=config.workers,
+        clip=config.training.clip,
+        clip_norm=config.training.clip_norm,
+        batch_size=config.training.batch_size,
+        accumulate=config.training.accumulate,
+        recompute=config.training.recompute,
+        chunk=config.training.chunk or None,
+        readout_steps=config.training.readout_steps,
+        seed=config.run.seed,
+        device=config.run.device,
+        workers=config.run.workers,
         quantization=config.quantization(),
-        max_weight=config.max_weight,
-        **{"wake": config.wake, **options},
+        max_weight=config.training.max_weight,
+        **{"wake": config.method.wake, **options},
     )
 
 
@@ -210,16 +209,16 @@ def load_splits(config: RunConfig) -> DataSplits:
 
 def _load(config: RunConfig, progress: bool) -> tuple[DataSplits, RunConfig]:
     """The data, and the configuration with what the data decides about sequences of events."""
-    folder = config.data_dir
+    folder = config.run.data_dir
     if folder is not None and not Path(folder).is_dir():
         raise RunFolderError(f"the data folder {folder} does not exist; name another with --data-dir")
-    if is_event_data(config.data):
+    if is_event_data(config.data.name):
         splits, config = load_sequences(config, progress)
     else:
-        splits = load_data(config.data, folder)
-    if config.standardize:
+        splits = load_data(config.data.name, folder, **config.data.options)
+    if config.data.standardize:
         splits = splits.standardized()
-    return (splits.with_validation(config.validation, config.seed) if config.validation else splits), config
+    return (splits.with_validation(config.data.validation, config.run.seed) if config.data.validation else splits), config
 
 
 def train(
@@ -233,7 +232,7 @@ def train(
 ) -> dict[str, Any]:
     """Train as ``config`` says into the folder ``out``.
 
-    The generators of torch, numpy and Python are seeded with ``config.seed``: equal runs on one machine write the same
+    The generators of torch, numpy and Python are seeded with ``config.run.seed``: equal runs on one machine write the same
     bytes, but for times, memory and paths. Behind the call they are in the state they had before.
 
     Under ``torchrun`` the workers train together (:func:`spikelfp.training.joined`): all of them call this and
@@ -264,7 +263,7 @@ def train(
     folder = Folder(Path(out))
     with (
         own_random_numbers(),
-        joined(config.device) as world,
+        joined(config.run.device) as world,
         ExitStack() as held,
         stop_on_interrupt(patient=world.size > 1) as stopped,
     ):
@@ -367,7 +366,7 @@ def _start(
             check_out(folder, resume, overwrite)
         with world.in_turn():
             splits, config = _load(config, progress and world.leads)
-        if config.augment:
+        if config.data.augment:
             Augmented(splits.train)  # refuses what are no images
         config = config.resolved(len(splits.train), splits.train.levels)
         if world.leads:
@@ -382,7 +381,7 @@ def _start(
                 if other:
                     raise DataError(f"{other}: go on with those of before, or train a new run with another --out")
         _check_room(config, splits, world)
-        seed_generators(config.seed)
+        seed_generators(config.run.seed)
         net = config.build(splits.shape, splits.classes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)  # the leader says it, in _fit
@@ -394,7 +393,7 @@ def _start(
             trainer.load(folder.last)
             trainer.woken = _woken(folder)
             _take_seconds(folder, trainer.history)
-            planned = trainer.plan(splits.train, config.epochs or 1)
+            planned = trainer.plan(splits.train, config.training.epochs or 1)
         if place is not None and not resume and not is_unused(folder):
             place.replace()
         run = _Run(config, splits, trainer, folder.path, place, samples, planned)
@@ -410,11 +409,11 @@ def _start(
 
 def _not_inside(config: RunConfig) -> dict[str, Path]:
     """Name the folders that a run must not lie in: it would be read as data, or be cleared away."""
-    if not is_event_data(config.data):
+    if not is_event_data(config.data.name):
         return {}
-    kind, _, where = config.data.partition(":")
+    kind, _, where = config.data.name.partition(":")
     recordings = {"the recordings": Path(where)} if kind == "folder" and where else {}
-    return {**recordings, "the cache": cache_dir(config.cache_dir)}
+    return {**recordings, "the cache": cache_dir(config.events.cache_dir)}
 
 
 def _repair(run: _Run) -> None:
@@ -424,7 +423,7 @@ def _repair(run: _Run) -> None:
         write_metrics(folder, trainer.history)
         if trainer.position.batch == 0 and _is_best(trainer.history):
             run.keep_best()
-    if trainer.position.epoch < (run.config.epochs or 1):
+    if trainer.position.epoch < (run.config.training.epochs or 1):
         for name in (folder.summary, folder.report):  # those of a run that ended there
             name.unlink(missing_ok=True)
 
@@ -441,15 +440,15 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
     Raises:
         UserError: with the estimate.
     """
-    device = choose_device(config.device, world.local_rank if world.size > 1 else None)
+    device = choose_device(config.run.device, world.local_rank if world.size > 1 else None)
     spec = config.spec(splits.shape, splits.classes)
-    steps = config.steps or splits.train.longest
+    steps = config.data.steps or splits.train.longest
     need = estimate(
         spec,
         steps=steps,
-        samples=-(-config.batch_size // (config.accumulate * world.size)),
-        states=STATES.get(config.optimizer, 0),
-        together=config.recompute or config.chunk or None,
+        samples=-(-config.training.batch_size // (config.training.accumulate * world.size)),
+        states=STATES.get(config.training.optimizer.name, 0),
+        together=config.training.recompute or config.training.chunk or None,
     )
     parts = [("weights, updates and the optimiser", need.weights), ("outputs of the layers", need.outputs)]
     if device.type == "cpu" and need.checkpoint > need.outputs:
@@ -462,12 +461,12 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
 def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
     """Train to the end and return the summary, or ``None`` if training was stopped; all of it kept in the folder."""
     config, splits, trainer = run.config, run.splits, run.trainer
-    epochs, leads = config.epochs or 1, trainer.world.leads
+    epochs, leads = config.training.epochs or 1, trainer.world.leads
     clock = _Clock()
     for reason in splits.skipped:
         echo(f"skipped: {reason}")
-    complaints = nn.sign_complaints(trainer.net) if config.method == "lfp" else []
-    complaints += learning_complaints(trainer.net, trainer.method, steps=config.steps, encode=trainer.encode)
+    complaints = nn.sign_complaints(trainer.net) if trainer.method.objective == "reward" else []
+    complaints += learning_complaints(trainer.net, trainer.method, steps=config.data.steps, encode=trainer.encode)
     for complaint in complaints:
         echo(f"warning: {complaint}")
     if trainer.position.step:
@@ -499,13 +498,13 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
                 echo(f"layer {name} left its neurons silent: its initial weights were multiplied by {factor:.2f}")
             if trainer.woken:
                 run.write_config()
-        if config.checkpoint_every and position.step % config.checkpoint_every == 0:
+        if config.run.checkpoint_every and position.step % config.run.checkpoint_every == 0:
             run.save()
 
-    samples = Augmented(splits.train) if config.augment else splits.train
+    samples = Augmented(splits.train) if config.data.augment else splits.train
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SignWarning)  # said already
-        trainer.fit(samples, epochs, patience=config.patience, after_epoch=after_epoch, after_step=after_step)
+        trainer.fit(samples, epochs, patience=config.training.patience, after_epoch=after_epoch, after_step=after_step)
     if trainer.position.epoch < epochs and not trainer.stopped_early:
         run.save()
         return None

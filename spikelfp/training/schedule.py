@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch.optim import Optimizer
@@ -24,12 +24,13 @@ from torch.optim.lr_scheduler import (
 
 from spikelfp.described import described
 from spikelfp.errors import UserError
+from spikelfp.options import option
 from spikelfp.registry import Registry
 from spikelfp.training.optimizer import positional
 
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
 
-schedules: Registry[Callable[..., LRScheduler]] = Registry("schedule")
+schedules: Registry[Callable[..., LRScheduler]] = Registry("schedule", takes=("optimizer", "total_steps"))
 """Functions ``(optimizer, total_steps) → LRScheduler``, some with further keyword settings."""
 
 
@@ -51,7 +52,18 @@ def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
 
 
 @schedules.register("step")
-def step(optimizer: Optimizer, total_steps: int, *, step_size: int = 40, gamma: float = 0.1) -> LRScheduler:
+def step(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    step_size: Annotated[
+        int,
+        option("updates between two decays of the learning rate (v1 A.1)", name="decay_every", within="[1, ∞)"),
+    ] = 40,
+    gamma: Annotated[
+        float, option("what it is multiplied with (v1 A.1)", name="decay_factor", within="(0, 1]")
+    ] = 0.1,
+) -> LRScheduler:
     """``η γ^⌊k / step_size⌋`` at step k: times 0.1 every 40 steps in v1, A.1."""
     if step_size < 1 or not 0 < gamma <= 1:
         raise UserError(f"a step decay needs step_size of 1 or more and gamma in (0, 1], got {step_size} and {gamma}")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import RunFolderError
+from spikelfp.printable import brief
 from spikelfp.training.state import Position
-from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import MOST, Field
 
 _WORD = 2**32

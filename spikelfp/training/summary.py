@@ -14,6 +14,7 @@ import torch
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import representative
+from spikelfp.methods import methods
 from spikelfp.training.batch import mask_of, some
 from spikelfp.training.config import RunConfig
 from spikelfp.training.temporal import TemporalTrainer
@@ -30,19 +31,20 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
     """
     history = trainer.history
     net = trainer.net
+    by_reward = methods.fact(config.method.name, "objective") == "reward"
     summary: dict[str, Any] = {
-        "data": config.data,
-        "model": config.model,
-        "method": config.method,
-        "rule": config.rule if config.method == "lfp" else None,
-        "reward": config.reward if config.method == "lfp" else None,
-        "seed": config.seed,
-        "epochs": config.epochs,
-        "steps": config.steps,
+        "data": config.data.name,
+        "model": config.model.name,
+        "method": config.method.name,
+        "rule": config.method.rule.name if by_reward else None,
+        "reward": config.method.reward.name if by_reward else None,
+        "seed": config.run.seed,
+        "epochs": config.training.epochs,
+        "steps": config.data.steps,
         "test_accuracy": trainer.evaluate(splits.test).accuracy,
         "train_accuracy": history[-1]["train_accuracy"],
-        "wake": trainer.woken if config.wake else None,
-        "spike_rates": spike_rates(trainer, splits, config.seed),
+        "wake": trainer.woken if config.method.wake else None,
+        "spike_rates": spike_rates(trainer, splits, config.run.seed),
         "update_density": history[-1].get("update_density"),
         "seconds_per_epoch": _mean([row["seconds"] for row in history if "seconds" in row]),
         "peak_memory_mb": peak_memory_mb(trainer.device),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.printable import first_line, plain
+from spikelfp.printable import brief, first_line, plain
 from spikelfp.untrusted.bounds import most
 from spikelfp.untrusted.tensors import load_tensors
 
@@ -89,19 +89,6 @@ def _read_through(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
     with archive.open(record) as file:
         while file.read(_CHUNK):  # raises at the end, if the checksum differs
             pass
-
-
-def brief(value: Any) -> str:
-    """Describe a value of a file in a few printable characters, on one line."""
-    if isinstance(value, Tensor):
-        text = f"a tensor of {value.dtype} and shape {list(value.shape)}"
-    elif isinstance(value, dict | list | tuple):
-        text = f"{type(value).__name__} of {len(value)}"
-    elif isinstance(value, int) and value.bit_length() > _BITS:
-        text = f"a number of {value.bit_length()} bits"
-    else:
-        text = repr(value)
-    return plain(text if len(text) <= 120 else f"{text[:117]}…")
 
 
 class _Builder:

@@ -26,7 +26,7 @@ FITTING = {
 
 
 def chip_of(name: str) -> Chip:
-    chip = TARGETS[name]
+    chip = TARGETS[name]()
     assert isinstance(chip, Chip)
     return chip
 

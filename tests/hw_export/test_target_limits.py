@@ -82,17 +82,34 @@ def test_a_threshold_of_nothing_is_refused(name):
     assert any("lowest threshold 0, at least 1" in one for one in found(name, network))
 
 
-@pytest.mark.parametrize("name", ["loihi", "speck", "tinyodin"])
+@pytest.mark.parametrize("name", ["loihi", "speck"])
 def test_thresholds_of_channels_where_a_layer_has_one(name):
     network = whole(name, threshold=(torch.tensor([20, 20, 20, 20, 21]), 9))
-    assert not chip_of(name).per_channel
+    assert not chip_of(name).per_neuron
     assert found(name, network) == ["layer 'lif0': different thresholds 2, at most 1 (by 1): quantise per layer"]
 
 
-@pytest.mark.parametrize("name", ["generic", "spinnaker2", "xylo"])
+@pytest.mark.parametrize("name", ["generic", "spinnaker2", "tinyodin", "xylo"])
 def test_thresholds_of_channels_where_neurons_have_their_own(name):
-    assert chip_of(name).per_channel
+    assert chip_of(name).per_neuron
     assert found(name, whole(name, threshold=(torch.tensor([20, 20, 20, 20, 21]), 9))) == []
+
+
+def test_decays_of_neurons_where_a_layer_has_one():
+    own = torch.tensor([0.9, 0.9, 0.8, 0.9, 0.7], dtype=torch.float64)
+    assert found("loihi", whole("loihi", beta=(own, 0.9))) == [
+        "layer 'lif0': different decays beta 3, at most 1 (by 2): give all neurons of a layer one beta"
+    ]
+    assert any("its decay beta is 0.7, 1 only" in one for one in found("speck", whole("speck", beta=(own, 1.0))))
+
+
+@pytest.mark.parametrize("name", ["generic", "spinnaker2", "tinyodin", "xylo"])
+def test_decays_of_neurons_where_they_have_their_own(name):
+    own = torch.tensor([0.9, 0.9, 0.8, 0.9, 0.7], dtype=torch.float64)
+    assert found(name, whole(name, beta=(own, 0.9))) == []
+    chip = Generic(one_decay=True)
+    text = [str(one) for one in chip.check(whole("generic", beta=(own, 0.9)))]
+    assert text == ["layer 'lif0': its decay beta is 0.7, 0.9 only, that of 'lif0' (by 0.2)"]
 
 
 @pytest.mark.parametrize("name", CHIPS)
@@ -215,7 +232,7 @@ def test_a_refusal_names_all_of_it_in_one_line():
 
 @pytest.mark.parametrize("name", CHIPS)
 def test_what_a_chip_says_of_itself(name):
-    facts = TARGETS[name].describe()
+    facts = TARGETS[name]().describe()
     assert facts["default_bits"] in facts["bits"]
     assert all(isinstance(line, str) and line and "<" not in line for line in facts["limits"])
     assert any("reset" in line for line in facts["limits"])
@@ -234,16 +251,16 @@ def test_what_a_chip_says_of_itself(name):
 )
 def test_widths_that_are_not_taken(name, bits, says):
     with pytest.raises(UserError, match=says):
-        TARGETS[name].check_bits(bits)
+        TARGETS[name]().check_bits(bits)
 
 
 def test_widths_that_are_taken():
-    assert TARGETS["nir"].check_bits(None) == 32
-    assert [TARGETS[name].check_bits(TARGETS[name].default_bits) for name in CHIPS] == [8, 8, 8, 5, 4, 8, 8]
+    assert TARGETS["nir"]().check_bits(None) == 32
+    assert [TARGETS[name]().check_bits(TARGETS[name]().default_bits) for name in CHIPS] == [8, 8, 8, 5, 4, 8, 8]
 
 
 def test_a_quantised_network_goes_through_the_same_limits(tmp_path):
     net = quantize(trained(reset="subtract"), 8, input_scale=1)
     with pytest.raises(UserError, match="loihi cannot hold this network: layer '2': its reset is subtract, zero only"):
-        TARGETS["loihi"].write(net, tmp_path, (12,))
+        TARGETS["loihi"]().write(net, tmp_path, (12,))
     assert list(tmp_path.iterdir()) == []

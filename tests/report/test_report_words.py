@@ -11,7 +11,7 @@ import typer
 
 from spikelfp import cli, rules
 from spikelfp.data import encodings
-from spikelfp.methods import METHODS
+from spikelfp.methods import methods
 from spikelfp.models import models
 from spikelfp.report import words
 from spikelfp.rewards import rewards
@@ -59,7 +59,7 @@ def test_every_registered_name_has_words_or_itself() -> None:
     base = RunConfig().resolved(1000)
     for name in models:
         assert words.title(RunConfig(model=name).resolved(1000)).startswith("A ")
-    for method in METHODS:
+    for method in methods:
         assert words.title(RunConfig(method=method).resolved(1000))
     for field, names in (("rule", rules.rules), ("reward", rewards), ("encoding", encodings)):
         for name in names:

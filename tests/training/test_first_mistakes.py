@@ -236,7 +236,7 @@ CASES = {
     "a misspelt method": (lambda: make(method="lpf"), "did you mean 'lfp'"),
     "a function as reward": (lambda: make(reward=lambda o, y: o), "FromMetric and FromCallback"),
     "a class that needs a metric": (lambda: make(reward=rewards.FromMetric), r"make it, FromMetric\(…\)"),
-    "a loss for LFP": (lambda: make(loss="rate"), "LFP has a reward"),
+    "a loss for LFP": (lambda: make(loss="rate"), "has a reward, and"),
     "a reward for a surrogate": (lambda: make(method="surrogate", reward="softmax"), "say loss="),
     "a reward twice": (lambda: make(reward="softmax", method=methods.GradientDescent()), "not both"),
     "a surrogate as a rule of LFP": (lambda: make(rule=rules.Surrogate()), 'say method="surrogate"'),

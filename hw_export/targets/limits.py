@@ -1,0 +1,365 @@
+"""Limits of chips, and notes on what a chip does differently.
+
+Each chip lists the limits that are its own, as data. A limit finds the violations of a network and says in a line what
+it allows. All of them look at the network as the chip would run it (:meth:`hw_export.targets.Chip.adapt`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from hw_export.integer.arithmetic import Arithmetic, code_of
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool, spread
+from hw_export.quantize.bounds import largest_sum
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A limit that a network breaks.
+
+    layer: name of the layer, ``None`` for the whole network. what: the quantity. found: its value. allowed: what the
+    chip takes, in words. by: how far ``found`` lies beyond it, ``None`` where it is no number. advice: what to do.
+    """
+
+    layer: str | None
+    what: str
+    found: object
+    allowed: str
+    by: int | float | None = None
+    advice: str = ""
+
+    def __str__(self) -> str:
+        where = "the network" if self.layer is None else f"layer {self.layer!r}"
+        excess = "" if self.by is None else f" (by {_number(self.by)})"
+        advice = f": {self.advice}" if self.advice else ""
+        return f"{where}: {self.what} {_number(self.found)}, {self.allowed}{excess}{advice}"
+
+
+def above(layer: str | None, what: str, found: int, most: int, advice: str = "") -> Iterator[Violation]:
+    """A violation where ``found`` is more than ``most``."""
+    if found > most:
+        yield Violation(layer, what, found, f"at most {_number(most)}", found - most, advice)
+
+
+def below(layer: str | None, what: str, found: int, least: int, advice: str = "") -> Iterator[Violation]:
+    """A violation where ``found`` is less than ``least``."""
+    if found < least:
+        yield Violation(layer, what, found, f"at least {_number(least)}", least - found, advice)
+
+
+def _number(value: object) -> str:
+    """Whole numbers with a comma every three digits, floats in six digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+KINDS: dict[type, str] = {
+    Dense: "dense",
+    Conv: "convolution",
+    Pool: "pooling",
+    Flatten: "flatten",
+    Neurons: "neurons",
+}
+
+
+class Limit(ABC):
+    """One thing a chip cannot exceed."""
+
+    @abstractmethod
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        """Where ``network`` exceeds it."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """What is allowed, in a line."""
+
+
+@dataclass(frozen=True)
+class Kinds(Limit):
+    """Which layers a chip has at all; ``flatten`` and neurons always. maximum: also max-pooling."""
+
+    kinds: tuple[type, ...]
+    advice: str = ""
+    maximum: bool = False
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.layers:
+            if not isinstance(layer, (*self.kinds, Flatten, Neurons)):
+                kind = f"max-{KINDS[Pool]}" if _is_max_pool(layer) else KINDS[type(layer)]
+                yield Violation(layer.name, "it is", kind, f"{self} only", advice=self.advice)
+            elif _is_max_pool(layer) and not self.maximum:
+                yield Violation(layer.name, "it is", "max-pooling", "sums only", advice="train with --pool avg")
+
+    def __str__(self) -> str:
+        return "layers of " + ", ".join(KINDS[kind] for kind in self.kinds)
+
+
+@dataclass(frozen=True)
+class Blocks(Limit):
+    """Every layer of weights has neurons right behind it, and every layer of neurons one layer of weights.
+
+    pool: where pooling may stand: nowhere, ``behind`` neurons, or ``anywhere``.
+    """
+
+    pool: Literal["nowhere", "behind", "anywhere"] = "nowhere"
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        before: Layer | None = None
+        for layer in network.layers:
+            if self.pool == "anywhere" and isinstance(layer, (Pool, Flatten)):
+                continue
+            found = "the inputs" if before is None else f"{before.name!r}"
+            if isinstance(layer, Neurons) and not isinstance(before, (Dense, Conv)):
+                yield Violation(layer.name, "its neurons follow", found, "right behind weights only")
+            elif isinstance(before, (Dense, Conv)) and not isinstance(layer, Neurons):
+                yield Violation(before.name, "its weights are followed by", f"{layer.name!r}", "by neurons only")
+            elif self.pool == "behind" and isinstance(layer, Pool) and not isinstance(before, Neurons):
+                yield Violation(layer.name, "its pooling follows", found, "right behind neurons only")
+            before = layer
+
+    def __str__(self) -> str:
+        pool = {"nowhere": "", "behind": ", pooling right behind neurons", "anywhere": ""}[self.pool]
+        return f"neurons right behind every layer of weights{pool}"
+
+
+@dataclass(frozen=True)
+class Weights(Limit):
+    """Whole weights from ``low`` to ``high``."""
+
+    low: int
+    high: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.products:
+            yield from above(layer.name, "largest weight", int(layer.weight.max()), self.high, "use fewer --bits")
+            yield from below(layer.name, "lowest weight", int(layer.weight.min()), self.low, "use fewer --bits")
+
+    def __str__(self) -> str:
+        return f"weights of {self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Biases(Limit):
+    """Whole biases from ``low`` to ``high``, in the unit of sums; 0 and 0: none."""
+
+    low: int
+    high: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        advice = "use layers without bias (train with --no-bias)"
+        if self.low or self.high:
+            advice = f"{_smaller(network)}, or no bias"
+        for layer in network.products:
+            yield from above(layer.name, "largest bias", int(layer.bias.max()), self.high, advice)
+            yield from below(layer.name, "lowest bias", int(layer.bias.min()), self.low, advice)
+
+    def __str__(self) -> str:
+        return "no biases" if not self.low and not self.high else f"biases of {self.low:,} to {self.high:,}"
+
+
+@dataclass(frozen=True)
+class Thresholds(Limit):
+    """Thresholds from 1 to ``high``, in the unit of sums. single: one for all neurons of a layer."""
+
+    high: int
+    single: bool = False
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.neurons:
+            low, high = int(layer.threshold.min()), int(layer.threshold.max())
+            yield from above(layer.name, "largest threshold", high, self.high, _smaller(network))
+            yield from below(layer.name, "lowest threshold", low, 1)
+            if self.single and low != high:
+                count = layer.threshold.unique().numel()
+                yield from above(layer.name, "different thresholds", count, 1, "quantise per layer")
+
+    def __str__(self) -> str:
+        return f"thresholds of 1 to {self.high:,}" + (", one for each layer" if self.single else "")
+
+
+@dataclass(frozen=True)
+class Resets(Limit):
+    """The resets the neurons of a chip can do."""
+
+    arithmetic: Arithmetic
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        for layer in network.neurons:
+            if layer.reset not in self.arithmetic.resets:
+                choose = " or ".join(sorted(self.arithmetic.resets))
+                allowed = f"{choose} only"
+                yield Violation(layer.name, "its reset is", layer.reset, allowed, advice=f"train with --reset {choose}")
+
+    def __str__(self) -> str:
+        return "reset " + " or ".join(sorted(self.arithmetic.resets))
+
+
+@dataclass(frozen=True)
+class Decays(Limit):
+    """The decays that a chip has a code for; ``each``: neurons of a layer may have their own."""
+
+    arithmetic: Arithmetic
+    each: bool = True
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        form, bits = self.arithmetic.decay, self.arithmetic.decay_bits
+        for layer in network.neurons:
+            count, lowest = layer.betas.unique().numel(), layer.betas.min().item()
+            if not self.each:
+                advice = "give all neurons of a layer one beta"
+                yield from above(layer.name, "different decays beta", count, 1, advice)
+            if form == "none" and layer.leaks:
+                advice = "train with --beta 1, the neurons of this chip do not leak"
+                yield Violation(layer.name, "its decay beta is", lowest, "1 only", 1.0 - lowest, advice)
+            elif form == "multiply":
+                code = self.arithmetic.decay_code(lowest)
+                yield from above(layer.name, "code of its decay", code, 2**bits - 1, "use a larger --beta")
+
+    def __str__(self) -> str:
+        bits = self.arithmetic.decay_bits
+        text = {
+            "none": "no leak, beta 1",
+            "multiply": f"beta in steps of 1/{2**bits:,}",
+            "shift": f"beta of 1 - 2^-k, k up to {2**bits - 1}",
+            "linear": f"linear leak of up to {2**bits - 1} a step",
+            "float": "beta in float32",
+        }[self.arithmetic.decay]
+        return text if self.each else f"{text}, one for each layer"
+
+
+@dataclass(frozen=True)
+class OneDecay(Limit):
+    """One decay for all neurons."""
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        first = network.neurons[0]
+        one = first.betas.flatten()[0].item()
+        allowed = f"{one:g} only, that of {first.name!r}"
+        for layer in network.neurons:
+            off = (layer.betas - one).abs().flatten()
+            if bool(off.any()):
+                worst = int(off.argmax())
+                found = layer.betas.flatten()[worst].item()
+                yield Violation(layer.name, "its decay beta is", found, allowed, off[worst].item())
+
+    def __str__(self) -> str:
+        return "one beta for all layers"
+
+
+@dataclass(frozen=True)
+class Events(Limit):
+    """How often an input may fire in one step, which is the largest value of an input in whole numbers."""
+
+    most: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        fewer = "" if self.most == 1 else "use inputs of fewer levels (--input-scale), or "
+        advice = f"{fewer}encode the inputs as spikes (train with --encoding rate, event data with --levels 1)"
+        yield from above(None, "largest input, in events a step,", network.input_scale, self.most, advice)
+
+    def __str__(self) -> str:
+        return "one event of an input in a step" if self.most == 1 else f"{self.most:,} events of an input in a step"
+
+
+@dataclass(frozen=True)
+class Inputs(Limit):
+    """How many inputs there may be."""
+
+    most: int
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        yield from above(None, "inputs", math.prod(network.input_shape), self.most)
+
+    def __str__(self) -> str:
+        return f"{self.most:,} inputs"
+
+
+def _smaller(network: IntegerNetwork) -> str:
+    """What makes the sums of a network smaller; inputs of many levels make those of its first layer large."""
+    return "use fewer --bits" + (", or inputs of fewer levels (--input-scale)" if network.input_scale > 1 else "")
+
+
+def _is_max_pool(layer: Layer) -> bool:
+    return isinstance(layer, Pool) and layer.kind == "max"
+
+
+def notes_of(network: IntegerNetwork, arithmetic: Arithmetic) -> list[str]:
+    """A line for each thing that an adapted ``network`` does differently in ``arithmetic``."""
+    notes = [note for layer in network.neurons for note in _decay(layer, arithmetic, network.shape_of(layer))]
+    if arithmetic.fires == ">=":
+        more = ", and a spike takes that 1 more" if {layer.reset for layer in network.neurons} != {"zero"} else ""
+        notes.append(f"neurons fire at their threshold, so it is 1 above what sums had to exceed{more}")
+    if arithmetic.by_event:
+        notes.append("events are taken one by one, so their order counts, and a neuron may fire again in a step")
+    elif arithmetic.most_spikes > 1:
+        notes.append(f"a neuron far above its threshold fires up to {arithmetic.most_spikes} times in a step")
+    if arithmetic.synapse is not None:
+        left = 2**-arithmetic.synapse
+        notes.append(f"inputs pass a synapse: {1 - left:g} of one arrives in its step, the rest in the next ones")
+    if arithmetic.input_latency:
+        notes.append(f"the first layer hears its inputs {_steps(arithmetic.input_latency)} later: run so many more")
+    if arithmetic.latency:
+        steps = _steps(arithmetic.latency)
+        notes.append(f"the spikes of each further layer come {steps} later: run that many steps more for each")
+    waits = arithmetic.latency or arithmetic.input_latency
+    if waits and any(bool(layer.bias.any()) for layer in network.products):
+        notes.append("biases move the membranes of a layer already in the steps before its first input arrives")
+    return notes + list(_overflows(network, arithmetic))
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" + ("s" if count > 1 else "")
+
+
+def _decay(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Iterator[str]:
+    codes = spread(code_of(layer, arithmetic, shape), shape)
+    betas = spread(layer.betas, shape)
+    if arithmetic.decay == "linear":
+        yield f"layer {layer.name!r}: a leak of {_span(codes)} a step takes the place of beta {_span(betas)}"
+        return
+    run = [arithmetic.decay_as_run(code, beta) for code, beta in zip(codes.tolist(), betas.tolist(), strict=True)]
+    off = [
+        (own, beta)
+        for own, beta in zip(run, betas.tolist(), strict=True)
+        if own is not None and not math.isclose(1 - own, 1 - beta, rel_tol=0.01)
+    ]
+    if off:
+        many = f" ({len(off)} of {len(run)} neurons)" if len(off) < len(run) else ""
+        most, beta = max(off, key=lambda pair: abs(pair[0] - pair[1]))
+        yield f"layer {layer.name!r}: beta {beta:g} runs as {most:g}{many}"
+    if arithmetic.decay == "shift":
+        below = f"2^k of its shift k, up to {2 ** int(codes.max())}," if codes.min() < codes.max() else ""
+        yield f"layer {layer.name!r}: a membrane below {below or 2 ** int(codes.max())} falls by 1 a step"
+
+
+def _span(values: Tensor) -> str:
+    low, high = values.min().item(), values.max().item()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _overflows(network: IntegerNetwork, arithmetic: Arithmetic) -> Iterator[str]:
+    """Layers whose sums could leave the registers of the chip in a single step."""
+    if arithmetic.decay == "float":
+        return
+    state = arithmetic.high >> arithmetic.shift
+    current = None if arithmetic.current_bits is None else (2 ** (arithmetic.current_bits - 1) - 1) >> arithmetic.shift
+    peak = network.input_scale
+    for layer in network.layers:
+        if isinstance(layer, Pool):
+            peak *= math.prod(layer.kernel) if layer.kind == "sum" else 1
+        elif isinstance(layer, Neurons):
+            peak = 1
+        elif isinstance(layer, (Dense, Conv)):
+            most = int(largest_sum(layer.weight, layer.bias, peak, signed=False))
+            if current is not None and most > current:
+                yield f"layer {layer.name!r}: a sum can reach {most:,}, and beyond {current:,} its current wraps around"
+            elif most > state:
+                what = "saturates" if arithmetic.overflow == "saturate" else "wraps around"
+                yield f"layer {layer.name!r}: a sum can reach {most:,}, and beyond {state:,} its membrane {what}"

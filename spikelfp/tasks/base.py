@@ -1,0 +1,402 @@
+r"""What a network is to do: the targets, how its outputs are read, the loss, the score, and the words for them.
+
+A task reads outputs ``o`` ``[T, B, C]`` of the steps that count, compares the reading with the targets, and adds up
+over batches and workers what its score is made of. For LFP it makes the reward that descends its own loss ``L``::
+
+    r = o · (−∂L/∂o)                            (LFP v3, Theorem 1; :class:`TaskReward`)
+
+so that an output of exactly 0 gets nothing. A loss of a mean over ``T`` steps gives each step ``1/T`` of it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from spikelfp.described import call_of
+from spikelfp.errors import ShapeError, UserError
+from spikelfp.registry import Registry, check_name
+from spikelfp.rewards import Reward
+from spikelfp.rewards.base import no_classes
+from spikelfp.rewards.mask import masked
+
+if TYPE_CHECKING:
+    from spikelfp.data.samples import TargetScale
+
+READOUTS = ("mean", "last", "decay")
+"""Readings of a sequence: the mean over the steps that count, the last of them, or a mean that forgets."""
+
+READ = {
+    "mean": "mean output over the steps",
+    "last": "output of the last step",
+    "decay": "mean output over the steps, of which late ones weigh more",
+}
+"""Readouts in words."""
+
+FORGETS = 0.9
+"""What the weight of a step falls by with every step that comes after it, for the readout ``decay``."""
+
+
+class Judge(ABC):
+    """Reads the outputs of one batch, a chunk of steps at a time, and adds up what they are worth.
+
+    Args:
+        task: that judges.
+        targets: of the samples, ``[B, …]``; ``None`` where only readings are asked for.
+        mask: boolean ``[T, B]``, the steps that count; ``None``: all of them.
+        steps: ``T``.
+        samples: ``B``.
+        loss: whether the loss is added up, too.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        targets: Tensor | None,
+        mask: Tensor | None,
+        steps: int,
+        samples: int,
+        loss: bool = False,
+    ) -> None:
+        self.task, self.targets, self.mask, self.steps, self.samples = task, targets, mask, steps, samples
+        self.loss = loss
+
+    @abstractmethod
+    def add(self, outputs: Tensor, start: int) -> None:
+        """Take in outputs ``[k, B, C]`` without a graph, of the steps from ``start`` on."""
+
+    @abstractmethod
+    def reading(self) -> Tensor:
+        """What was read, samples first: ``[B, C]``, or ``[B, T, C]`` of a task that reads every step."""
+
+    @abstractmethod
+    def predictions(self) -> Tensor:
+        """What the reading stands for, samples first: classes, values, sets of labels."""
+
+    @abstractmethod
+    def sums(self) -> dict[str, Tensor]:
+        """What the samples add to the score, as tensors that add up over batches and workers.
+
+        ``loss``, if asked for, is the sum of the loss over the samples, of which ``samples`` says how many they are.
+        Empty for targets that cannot be judged.
+        """
+
+    def _mask(self, start: int, count: int) -> Tensor | None:
+        return None if self.mask is None else self.mask[start : start + count]
+
+
+class Task(ABC):
+    """Targets, readout, loss, score and words of what a network is to do.
+
+    Attributes:
+        name: in :data:`spikelfp.tasks.tasks`.
+        score: name of the number that says how good a network is, as columns of ``metrics.csv`` end in it.
+        rises: whether a larger score is better.
+        share: whether the score lies in [0, 1] and is written as a percentage.
+        title: of the score, in words.
+        meaning: of the score, in a line.
+        kind: of the data (:attr:`spikelfp.data.DataSplits.kind`).
+        has_classes: whether each sample has one class, so that there are a confusion matrix and an accuracy.
+        reads_spikes: whether outputs that are spikes can be read; real values always can.
+        losses: names of the losses, the first one by default.
+        of_parts: whether a part of a sequence (a chunk) can be trained as a sequence of its own.
+    """
+
+    name: ClassVar[str]
+    score: ClassVar[str]
+    title: ClassVar[str]
+    meaning: ClassVar[str] = ""
+    kind: ClassVar[str]
+    rises: ClassVar[bool] = True
+    share: ClassVar[bool] = True
+    has_classes: ClassVar[bool] = False
+    reads_spikes: ClassVar[bool] = False
+    losses: ClassVar[tuple[str, ...]] = ()
+    of_parts: bool = True
+
+    def __repr__(self) -> str:
+        """Write the call that makes it, such as ``Regression(loss='mae')``."""
+        return call_of(self)
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments it was made with that it keeps under another name."""
+        return {}
+
+    @abstractmethod
+    def check(
+        self,
+        targets: Tensor,
+        outputs: Tensor,
+        whole: Tensor | None = None,
+        *,
+        of: str = "",
+        spikes: bool = False,
+        first: int = 0,
+    ) -> None:
+        """Refuse targets that do not fit, before training or evaluation.
+
+        Args:
+            targets: of some samples, ``[B, …]``.
+            outputs: of the network for them, ``[T, B, C]``.
+            whole: targets of the whole data set, where they are known.
+            of: what takes the targets, for the error; by default the task.
+            spikes: whether the outputs are spikes.
+            first: number of the first of the samples in the data set.
+
+        Raises:
+            ShapeError: in one line, with what to do.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Loss of outputs ``[T, B, C]``, a mean over the samples, as a scalar that gradients pass through.
+
+        Args:
+            outputs: ``[T, B, C]``.
+            targets: ``[B, …]``.
+            weights: of each step ``[T, B]``, 0 where it does not count, for sequences of unequal lengths and for
+                chunks: a sample weighs what its steps weigh together, and the loss is the sum weighted so.
+        """
+
+    @abstractmethod
+    def reward(self, spikes: bool) -> Reward:
+        """Make the reward of LFP where none is given, for a network whose outputs are ``spikes`` or real values.
+
+        Raises:
+            UserError: for outputs that the task has no reward for.
+        """
+
+    @abstractmethod
+    def judge(self, targets: Tensor | None, mask: Tensor | None, steps: int, samples: int, loss: bool = False) -> Judge:
+        """Begin to read a batch from rest; the arguments are those of :class:`Judge`."""
+
+    @abstractmethod
+    def metrics(self, sums: dict[str, Tensor], scale: TargetScale | None = None) -> dict[str, float]:
+        """The score and what else is told of the sums of a data set, by name; the score first.
+
+        Args:
+            sums: those of :meth:`Judge.sums`, added up; empty where the targets cannot be judged.
+            scale: of real targets, whose errors are then in their own units.
+        """
+
+    def readout(self, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Predictions of outputs ``[T, B, C]`` of whole sequences, samples first.
+
+        Args:
+            outputs: ``[T, B, C]``.
+            mask: boolean ``[T, B]``, the steps that count; by default all.
+        """
+        judge = self.judge(None, mask, len(outputs), outputs.shape[1])
+        judge.add(outputs.detach(), 0)
+        return judge.predictions()
+
+    def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:
+        """The steps ``[T, B]`` that are rewarded and read out, of those that a batch says; ``None`` for all."""
+        return mask
+
+    @property
+    def loss_meaning(self) -> str:
+        """The loss, in a line."""
+        return ""
+
+    def better(self, score: float, than: float) -> bool:
+        """Whether one score is better than another."""
+        return score > than if self.rises else score < than
+
+    def by(self, reward: Reward | None) -> Task:
+        """The task as the reward of a method has it, which may decide by outputs in a way of its own."""
+        return self
+
+    def outputs_suit(self, spikes: bool) -> None:
+        """Refuse a network whose outputs, ``spikes`` or real values, the task cannot read.
+
+        Raises:
+            UserError: with what to do.
+        """
+        if spikes and not self.reads_spikes:
+            raise UserError(
+                f"{self.name} reads real values, and the outputs of this network are spikes: let it end in nn.LI() in "
+                'the place of its last neurons (models.lif_mlp(…, readout="li"))'
+            )
+
+
+tasks: Registry[type[Task]] = Registry("task")
+"""Tasks by name."""
+
+
+class TaskReward(Reward):
+    """``r = o · (−∂L/∂o)`` for the loss ``L`` of a task, summed over the samples (LFP v3, Theorem 1).
+
+    Under LFP-0 a network of ReLU then takes the step of that loss, times ``|w|``. An output of exactly 0 gets nothing:
+    it is for linear outputs, of :class:`~spikelfp.nn.LI` or a last dense layer.
+
+    Args:
+        task: whose loss is descended; its readout shares a reward among the steps.
+    """
+
+    suits = "linear"
+    of_shares = True
+
+    def __init__(self, task: Task) -> None:
+        self.own = task
+        self.of_parts = task.of_parts
+
+    def arguments(self) -> dict[str, Any]:
+        """The task, which it keeps under another name."""
+        return {"task": self.own}
+
+    @property
+    def task(self) -> str | None:  # type: ignore[override]
+        """The name of its task."""
+        return self.own.name
+
+    def classes(self, scores: Tensor) -> Tensor:
+        """Choose classes where the task has them."""
+        if self.own.has_classes:
+            return scores.argmax(-1)
+        raise no_classes(self)
+
+    def target(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        self.own.check(labels, outputs)
+        return labels
+
+    def reward(self, outputs: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        weights = None if mask is None else step_weights(mask, outputs.dtype)
+        with torch.enable_grad():
+            free = outputs.detach().requires_grad_()
+            loss = self.own.loss(free, target, weights) * outputs.shape[1]
+            (slope,) = torch.autograd.grad(loss, free)
+        return -outputs * slope
+
+
+def step_weights(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Weight of each step ``[T, B]`` in the mean over a sample's own steps, then over the samples; they add up to 1."""
+    return mask.to(dtype) / (mask.sum(0) * mask.shape[1])
+
+
+class ReadOut(Task):
+    """A task that reads one vector ``[B, C]`` of each sequence, the same weighted mean over its steps everywhere.
+
+    Args:
+        readout: ``mean`` over the steps that count, the ``last`` of them, or ``decay``, a mean in which a step weighs
+            :data:`FORGETS` times the step behind it.
+    """
+
+    def __init__(self, readout: str = "mean") -> None:
+        self.reads = check_name("readout", readout, READOUTS)
+        self.of_parts = readout != "decay"
+
+    def arguments(self) -> dict[str, Any]:
+        return {"readout": self.reads}
+
+    @abstractmethod
+    def loss_of(self, reading: Tensor, targets: Tensor) -> Tensor:
+        """Loss ``[B]`` of each sample, from its reading ``[B, C]``."""
+
+    @abstractmethod
+    def decided(self, reading: Tensor) -> Tensor:
+        """What a reading ``[B, C]`` stands for."""
+
+    @abstractmethod
+    def sums_of(self, reading: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """What samples add to the score, from their readings ``[B, C]``."""
+
+    @abstractmethod
+    def fitted(self, targets: Tensor, outputs: Tensor) -> Tensor:
+        """Targets in the dtype and shape ``[B, C]`` of the reading."""
+
+    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        targets = self.fitted(targets, outputs)
+        if weights is None:
+            return self.loss_of(read(outputs, step_shares(self.reads, None, outputs)), targets).mean()
+        reading = read(outputs, step_shares(self.reads, weights > 0, outputs))
+        return (self.loss_of(reading, targets) * weights.sum(0)).sum()
+
+    def judge(self, targets: Tensor | None, mask: Tensor | None, steps: int, samples: int, loss: bool = False) -> Judge:
+        return _ReadOutJudge(self, targets, mask, steps, samples, loss)
+
+    def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:
+        """Of each sequence its last step alone where that is read out."""
+        if self.reads != "last":
+            return mask
+        mask = torch.ones(steps, samples, dtype=torch.bool, device=device) if mask is None else mask
+        return last_steps(mask)
+
+
+class _ReadOutJudge(Judge):
+    """Adds up the reading over the chunks."""
+
+    task: ReadOut
+    _read: Tensor | None = None
+    _shares: Tensor | None = None
+
+    def add(self, outputs: Tensor, start: int) -> None:
+        if self._shares is None:
+            mask, like = self.mask, outputs.new_zeros(())
+            if mask is None:
+                mask = torch.ones(self.steps, self.samples, dtype=torch.bool, device=outputs.device)
+            self._shares = step_shares(self.task.reads, mask, like)
+        own = read(outputs, self._shares[start : start + len(outputs)])
+        self._read = own if self._read is None else self._read + own
+
+    def reading(self) -> Tensor:
+        assert self._read is not None
+        return self._read
+
+    def predictions(self) -> Tensor:
+        return self.task.decided(self.reading())
+
+    def sums(self) -> dict[str, Tensor]:
+        reading = self.reading()
+        assert self.targets is not None
+        targets = self.task.fitted(self.targets, reading)
+        found = {"samples": torch.full((), self.samples, device=reading.device), **self.task.sums_of(reading, targets)}
+        if self.loss:
+            found["loss"] = self.task.loss_of(reading, targets).sum(dtype=torch.float64)
+        return found
+
+
+def last_steps(mask: Tensor) -> Tensor:
+    """Boolean ``[T, B]``: the last step of each sample that counts."""
+    behind = mask.flip(0).cumsum(0).flip(0)  # counting steps from this one on
+    return mask & (behind == 1)
+
+
+def step_shares(readout: str, mask: Tensor | None, outputs: Tensor) -> Tensor:
+    """Share of each step in a reading, ``[T, B]``, or ``[T, 1]`` where all steps count; a sample's add up to 1.
+
+    ``1/T`` of the steps that count (``mean``), 1 for the last of them (``last``), or ``FORGETS^k / Σ FORGETS^k`` with
+    ``k`` of them behind it (``decay``).
+
+    Args:
+        readout: one of :data:`READOUTS`.
+        mask: boolean ``[T, B]``, the steps that count; ``None``: all of those of ``outputs``.
+        outputs: whose dtype and device the shares have.
+    """
+    if mask is None:
+        mask = torch.ones(len(outputs), 1, dtype=torch.bool, device=outputs.device)
+    if readout == "last":
+        return last_steps(mask).to(outputs.dtype)
+    if readout == "mean":
+        return mask.to(outputs.dtype) / mask.sum(0).clamp(min=1)
+    behind = mask.flip(0).cumsum(0).flip(0) - mask.long()
+    shares = mask.double() * torch.exp(behind.double() * math.log(FORGETS))
+    return (shares / shares.sum(0).clamp(min=torch.finfo(torch.float64).tiny)).to(outputs.dtype)
+
+
+def read(outputs: Tensor, shares: Tensor) -> Tensor:
+    """Weighted sum over the steps ``[B, C]`` of outputs ``[T, B, C]``, whatever stands where the weight is 0."""
+    outputs = masked(outputs, (shares > 0).expand(outputs.shape[:2]))
+    return (outputs * shares.unsqueeze(-1)).sum(0)
+
+
+def check_outputs(name: str, outputs: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are ``[T, B, C]``."""
+    if outputs.dim() != 3:
+        raise ShapeError(
+            f"{name} reads outputs [T, B, C], got {list(outputs.shape)}: let the network end in nn.Flatten, nn.Linear"
+        )
