@@ -17,9 +17,10 @@ import typer
 from typer.core import TyperCommand
 
 from spikelfp import starting
+from spikelfp.configuration import Schema
 from spikelfp.errors import DataWarning, LearningWarning, MachineError, NonFiniteError, UserError
 from spikelfp.failures import failure
-from spikelfp.options import Option, Schema, flag
+from spikelfp.options import Option, flag
 from spikelfp.printable import one_line
 from spikelfp.suggest import nearest
 from spikelfp.terminal import forgive_encoding, say
@@ -200,7 +201,9 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
 
         def state() -> None:
             extra = [
-                inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(each, group))
+                inspect.Parameter(
+                    each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(each, group)
+                )
                 for each, group in schema.options()
             ]
             wrapper.__signature__ = inspect.Signature([*extra, *own])  # type: ignore[attr-defined]
@@ -223,14 +226,14 @@ def _flag(option: Option, group: str) -> Any:
     text = option.help + (f": {', '.join(option.names)}" if option.names is not None else "")
     if option.owner is not None:
         text += f"; belongs to {option.owner.name}"
-    about = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
+    about: Any = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
     name = flag(option.name)
     if option.kind == "bool":
-        return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", **about)]  # type: ignore[call-overload]
+        return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", **about)]
     # Text for every kind: the configuration reads the values, whichever way they come, and names a bad one.
     kinds = {"tuple[int, ...]": "INT,INT,…", "str": "TEXT" if option.names is None else "NAME"}
     metavar = kinds.get(option.kind, option.kind.upper())
-    return Annotated[str | None, typer.Option(name, metavar=metavar, **about)]  # type: ignore[call-overload]
+    return Annotated[str | None, typer.Option(name, metavar=metavar, **about)]
 
 
 def _with_suggestion(error: Any) -> str:

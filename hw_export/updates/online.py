@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -75,8 +74,7 @@ def record_run(
         check_name("optimizer", optimizer, optimizers)
     loaded = load_run(run, weights, data_dir, cache_dir)
     config, splits = loaded.config, loaded.splits()
-    config = replace(
-        config,
+    config = config.changed(
         batch_size=batch_size,
         lr=(config.training.lr or 1.0) * ONLINE_LR if lr is None else lr,
         optimizer=optimizer or config.training.optimizer.name,
@@ -92,7 +90,7 @@ def record_run(
     check_room_to_show(config, loaded.spec, splits.train)
     seed_generators(config.run.seed)  # of a random encoding
     net = loaded.net
-    examiner = make_evaluator(net, replace(config, batch_size=EVALUATION_BATCH))
+    examiner = make_evaluator(net, config.changed(batch_size=EVALUATION_BATCH))
     shown = shown_samples(config, splits.test, SAMPLES, input_scale)
     made = integers_of(net, bits, clip, None if shown.integers() is None else shown.scale)
     if input_scale is not None and made.input_scale is None:
@@ -126,7 +124,7 @@ def record_run(
         trainer.fit(splits.train, epochs, after_step=after_step)
         seconds = perf_counter() - start
     image = recorder.image()
-    floats = replace(config, batch_size=EVALUATION_BATCH).in_floats()
+    floats = config.changed(batch_size=EVALUATION_BATCH).in_floats()
     integers = make_evaluator(image.to_net(net), floats)
     return {
         "out": str(out),

@@ -12,4 +12,7 @@ Loader = Callable[..., DataSplits]
 datasets: Registry[Loader] = Registry(
     "data set", takes=("data_dir", "skip_bad", "sparse", "workers", "progress", "in_memory")
 )
-"""Loader functions ``load(data_dir, *, options…) -> DataSplits``; register one to make it known to :func:`spikelfp.data.load`."""
+"""Loader functions ``load(data_dir, *, options…) -> DataSplits``.
+
+Register one to make it known to :func:`spikelfp.data.load`.
+"""

@@ -70,7 +70,9 @@ class GradientDescent(Method):
     default_lr = 1e-3
     words = "gradient descent"
 
-    def __init__(self, rule: Rule | None = None, loss: Loss = rate_cross_entropy, *, reduction: Reduction = "mean") -> None:
+    def __init__(
+        self, rule: Rule | None = None, loss: Loss = rate_cross_entropy, *, reduction: Reduction = "mean"
+    ) -> None:
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.rule = Gradient() if rule is None else rule
         self.surrogate = type(self.rule) is not Gradient

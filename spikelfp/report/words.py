@@ -89,7 +89,9 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     terms = [("Events", f"{events(config)}.")] if is_event_data(config.data.name) else []
     if spiking:
         reset = RESETS.get(config.neuron.reset, config.neuron.reset)
-        neuron = f"leaky integrate-and-fire, β = {config.neuron.beta:g}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        neuron = (
+            f"leaky integrate-and-fire, β = {config.neuron.beta:g}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        )
         if not is_event_data(config.data.name):
             shown = ENCODINGS.get(config.data.encoding, config.data.encoding + " code, {steps} steps")
             neuron += f"; {shown.format(steps=config.data.steps)}"
@@ -99,9 +101,7 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     if methods.fact(config.method.name, "objective") == "reward":
         rule, reward = config.method.rule.name, config.method.reward.name
         terms += [("Rule", RULES.get(rule, rule))]
-        terms += [
-            ("Reward", f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}")
-        ]
+        terms += [("Reward", f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}")]
     elif methods.fact(config.method.name, "surrogate"):
         loss = "of the spike counts" if config.method.loss.name == "count" else "at every step"
         terms += [("Gradient", f"softmax cross-entropy {loss}; spikes have a {config.method.surrogate} derivative.")]
@@ -144,7 +144,9 @@ def step(config: RunConfig) -> str:
     """What a step of a sample is, on an axis."""
     if config.events.window is not None:
         return f"step of {config.events.window:g} ms"
-    return "step" if config.events.events_per_step is None else f"step of {plural(config.events.events_per_step, 'event')}"
+    return (
+        "step" if config.events.events_per_step is None else f"step of {plural(config.events.events_per_step, 'event')}"
+    )
 
 
 def command(config: RunConfig, name: str) -> list[str]:

@@ -60,9 +60,7 @@ def step(
         int,
         option("updates between two decays of the learning rate (v1 A.1)", name="decay_every", within="[1, ∞)"),
     ] = 40,
-    gamma: Annotated[
-        float, option("what it is multiplied with (v1 A.1)", name="decay_factor", within="(0, 1]")
-    ] = 0.1,
+    gamma: Annotated[float, option("what it is multiplied with (v1 A.1)", name="decay_factor", within="(0, 1]")] = 0.1,
 ) -> LRScheduler:
     """``η γ^⌊k / step_size⌋`` at step k: times 0.1 every 40 steps in v1, A.1."""
     if step_size < 1 or not 0 < gamma <= 1:
