@@ -8,6 +8,7 @@ import torch
 
 from spikelfp import nn
 from spikelfp.errors import UserError
+from spikelfp.nn.neurons.base import check_one_number
 
 
 def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
@@ -30,6 +31,7 @@ def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
             found += [(f"{name}.{inner}", leaf) for inner, leaf in leaves(child)]
         else:
             _check_own(name, child)
+            check_one_number(name, child, "the export takes")
             found.append((name, child))
     return found
 

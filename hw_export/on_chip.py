@@ -17,7 +17,7 @@ from hw_export.integer import Counts, IntegerNetwork, IntegerSimulator, Run
 from hw_export.integer.energy import estimate
 from hw_export.samples import Samples
 from hw_export.targets import Chip
-from hw_export.targets.files.store import read_arrays, write_arrays
+from hw_export.targets.files import read_arrays, write_arrays
 from hw_export.verify import Difference, LayerResult, Result
 from spikelfp.errors import DataError
 

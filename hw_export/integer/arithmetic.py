@@ -28,9 +28,13 @@ by event, and of one event in the order of the neurons.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import torch
+from torch import Tensor
+
+from hw_export.integer.network import Neurons, aligned, spread
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Reset
 from spikelfp.registry import check_name
@@ -63,7 +67,7 @@ class Arithmetic:
     latency: steps by which the spikes of each further layer come later on the chip. input_latency: the same for the
     inputs. Layer ``k``, from 0, runs ``input_latency + k · latency`` steps before the first input reaches it.
     crossbar: whether each event, and the leak, updates every row there is, inputs and neurons of all layers, over
-    weights of 0 too: what is counted (:mod:`hw_export.integer.counts`) differs, the spikes do not. Takes ``by_event``.
+    weights of 0 too: what is counted (:mod:`hw_export.integer.energy`) differs, the spikes do not. Takes ``by_event``.
     synapse: bit shift by which currents of their own decay, ``None`` for none: sums then reach the membrane whole, in
     their step. It takes the place of ``current_bits``, and takes a state of whole numbers in steps. (A shift of 0 would
     delete every current before it is used.)
@@ -175,3 +179,113 @@ def _within(name: str, value: int, low: int, high: int) -> None:
 
 GENERIC = Arithmetic(state_bits=32, shift=6, resets=frozenset({"zero", "subtract", "immediate"}))
 """The arithmetic where none is named: wide enough that it hardly rounds, and every reset."""
+
+
+_WIDEST = 2**62  # thresholds and currents below it leave room for a sum of three in 64 bits
+_SHIFT = 62  # shifting 64 bits by more gives the same
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """Constants of ``N`` neurons, in units of the state.
+
+    Args:
+        arithmetic: of the chip.
+        reset: what a spike does.
+        beta: the real decay, used where the state is float, float32 ``[1]`` or ``[N]``.
+        code: as :meth:`~hw_export.integer.Arithmetic.decay_code` gives it, int64 ``[1]`` or ``[N]``.
+        most: spikes a step, or an event.
+        threshold: int64 ``[N]``.
+    """
+
+    arithmetic: Arithmetic
+    reset: Reset
+    beta: Tensor
+    code: Tensor
+    most: int
+    threshold: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the state: int32 where its bits allow, else int64; float32 for a float decay."""
+        if self.arithmetic.decay == "float":
+            return torch.float32
+        return torch.int32 if self.arithmetic.state_bits <= 32 else torch.int64
+
+    @staticmethod
+    def of(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...], last: bool) -> Constants:
+        """Find those of ``layer``, whose output has ``shape``; ``last``: it is the last of the network.
+
+        Raises:
+            UserError: naming the layer, for a reset or a decay the chip does not have, and for thresholds it cannot
+                hold.
+        """
+        if layer.reset not in arithmetic.resets:
+            raise UserError(
+                f"the neurons {layer.name!r} reset by {layer.reset!r}, which this chip cannot: it has "
+                f"{' and '.join(sorted(arithmetic.resets))}"
+            )
+        if layer.threshold.min() < 1:
+            raise UserError(f"the neurons {layer.name!r} have a threshold of {layer.threshold.min()}: it must be >= 1")
+        least = int(layer.threshold.max()) << arithmetic.shift
+        if least >= _WIDEST or (arithmetic.decay != "float" and least + (arithmetic.fires == ">") > arithmetic.high):
+            raise UserError(
+                f"the neurons {layer.name!r} can never fire: their threshold {layer.threshold.max()} is {least} in the "
+                f"state, which ends at {arithmetic.high} ({arithmetic.state_bits} bits)"
+            )
+        try:
+            code = code_of(layer, arithmetic, shape)
+        except UserError as error:
+            raise UserError(f"the neurons {layer.name!r}: {error}") from None
+        most = arithmetic.most_spikes
+        if last and arithmetic.last_spikes is not None:
+            most = arithmetic.last_spikes
+        return Constants(
+            arithmetic=arithmetic,
+            reset=layer.reset,
+            beta=_few(layer.betas, shape).to(torch.float32),
+            code=_few(code.clamp(max=_SHIFT) if arithmetic.decay == "shift" else code, shape),
+            most=most if layer.reset == "immediate" else 1,
+            threshold=(spread(layer.threshold, shape).to(torch.int64) << arithmetic.shift).contiguous(),
+        )
+
+    def to(self, device: torch.device) -> Constants:
+        """Move them to ``device``."""
+        moved = {name: getattr(self, name).to(device) for name in ("beta", "code", "threshold")}
+        return replace(self, **moved)
+
+    def unshifted(self) -> Constants:
+        """Return those for sums and biases that are in units of the state already."""
+        return replace(self, arithmetic=replace(self.arithmetic, shift=0))
+
+
+def code_of(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Tensor:
+    """Find the decay codes of a layer of neurons.
+
+    Args:
+        layer: as the chip runs it.
+        arithmetic: of the chip.
+        shape: of the layer.
+
+    Returns:
+        int64 ``[]``, one for each channel, or one for each neuron, as its decays are; where the leak is linear, which
+        depends on the threshold, as its thresholds are too.
+
+    Raises:
+        UserError: for a decay that the chip does not have.
+    """
+    betas = layer.betas
+    thresholds = layer.threshold if arithmetic.decay == "linear" else torch.zeros((), dtype=torch.int64)
+    if betas.dim() and thresholds.dim():
+        betas, thresholds = aligned(betas, shape), aligned(thresholds, shape)
+    pairs = torch.stack(torch.broadcast_tensors(betas, thresholds.to(torch.float64)), -1)
+    known, index = pairs.reshape(-1, 2).unique(dim=0, return_inverse=True)
+    codes = [arithmetic.decay_code(beta, int(own) << arithmetic.shift) for beta, own in known.tolist()]
+    found = torch.tensor(codes, dtype=torch.int64)[index].reshape(pairs.shape[:-1])
+    return found.flatten() if found.dim() == len(shape) and found.numel() == shape[0] else found
+
+
+def _few(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``[1]`` where all are the same, else ``[N]``."""
+    same = bool((values == values.reshape(-1)[0]).all())
+    return values.reshape(-1)[:1].clone() if same else spread(values, shape).contiguous()

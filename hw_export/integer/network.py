@@ -64,13 +64,46 @@ class Flatten:
 class Neurons:
     """LIF neurons: decay per step, how they reset, and their whole threshold, in the unit of the sums they get.
 
-    threshold: int64, ``[]`` or one for each channel or neuron of a dense layer, ``[channels]``.
+    Args:
+        name: of the layer.
+        beta: decay per step, one number, or float64 with one for each channel or neuron of a dense layer,
+            ``[channels]``, or for each neuron, ``[channels, height, width]``.
+        threshold: int64 ``[]``, or likewise.
+        reset: what a spike does to the membrane.
     """
 
     name: str
-    beta: float
+    beta: float | Tensor
     threshold: Tensor
     reset: Reset
+
+    @property
+    def betas(self) -> Tensor:
+        """The decays as a tensor, float64, ``[]`` where they are one number."""
+        return torch.as_tensor(self.beta, dtype=torch.float64)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether any of the neurons forgets."""
+        return bool((self.betas != 1.0).any())
+
+
+def spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Spread constants of neurons over all of them, in the order of memory.
+
+    Args:
+        values: ``[]``, one for each channel, ``[shape[0]]``, or one for each neuron, of ``shape``.
+        shape: of the layer.
+
+    Returns:
+        ``[N]``, as many as there are neurons.
+    """
+    return aligned(values, shape).expand(shape).reshape(-1)
+
+
+def aligned(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """View constants of neurons so that they broadcast against ``shape``."""
+    return values.reshape(-1, *[1] * (len(shape) - 1)) if values.dim() == 1 else values
 
 
 Layer = Dense | Conv | Pool | Flatten | Neurons
@@ -109,7 +142,9 @@ class IntegerNetwork:
         if not isinstance(layers[-1], Neurons):
             raise UserError(f"the network ends with {layers[-1].name!r} and no neurons behind it")
         shape = _input_shape(layers, input_shape)
-        return IntegerNetwork(layers, net.bits, net.input_scale or 1, shape, _shapes(layers, shape))
+        shapes = _shapes(layers, shape)
+        layers = tuple(_compact(layer, own) for layer, own in zip(layers, shapes, strict=True))
+        return IntegerNetwork(layers, net.bits, net.input_scale or 1, shape, shapes)
 
     @property
     def products(self) -> tuple[Dense | Conv, ...]:
@@ -176,12 +211,31 @@ def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
         elif isinstance(layer, nn.LIF):
             if name not in thresholds or thresholds[name].threshold is None:
                 raise UserError(f"the neurons {name!r} have no weights in front of them")
-            report = thresholds[name]
-            whole = torch.as_tensor(report.threshold, dtype=torch.int64) * gain
-            yield Neurons(name, layer.beta, whole, layer.reset)
+            whole = torch.as_tensor(thresholds[name].threshold, dtype=torch.int64) * gain
+            yield Neurons(name, _decays(layer.beta), whole, layer.reset)
             gain = 1
         elif not isinstance(layer, nn.Dropout):
             raise UserError(f"layer {name!r} is a {type(layer).__name__}, which no chip of spiking neurons holds")
+
+
+def _decays(beta: float | Tensor) -> float | Tensor:
+    return beta.detach().to("cpu", torch.float64) if isinstance(beta, Tensor) else beta
+
+
+def _compact(layer: Layer, shape: tuple[int, ...]) -> Layer:
+    """Write constants of neurons as one number, or one for each channel, where they are no more."""
+    if not isinstance(layer, Neurons):
+        return layer
+    beta = _fewest(layer.betas, shape)
+    return replace(layer, beta=beta if beta.dim() else beta.item(), threshold=_fewest(layer.threshold, shape))
+
+
+def _fewest(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    each = spread(values, shape).reshape(shape[0], -1)
+    if bool((each == each[0, 0]).all()):
+        return each[0, 0].clone()
+    same = bool((each == each[:, :1]).all())
+    return each[:, 0].clone() if same else each.reshape(shape).clone()
 
 
 def _bias(layer: nn.Linear | nn.Conv2d, name: str, gain: int) -> Tensor:

@@ -4,24 +4,179 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hw_export.integer import advance, exact
 from hw_export.integer.arithmetic import GENERIC, Arithmetic
-from hw_export.integer.counts import Counts, Crossbar, count
-from hw_export.integer.inputs import Inputs, whole
-from hw_export.integer.kernels.event_lists import EventLists
+from hw_export.integer.energy import Counts, Crossbar, count
+from hw_export.integer.kernels import compiled, numba_kernels, torch_kernels
+from hw_export.integer.kernels.torch_kernels import EventLists
 from hw_export.integer.network import IntegerNetwork
-from hw_export.integer.products import totals
-from hw_export.integer.run import Run, States
-from hw_export.integer.stage import Totals, stages
+from hw_export.integer.stage import Stage, Totals, stages, totals, unrounded
 from hw_export.quantize import QuantizedNetwork, quantize
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.sequence import is_constant
+from spikelfp.memory import empty
 from spikelfp.registry import unknown_name
+
+_EXACT = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.float64: 2**53}
+
+
+class Inputs(NamedTuple):
+    """``steps`` steps of whole numbers of magnitude up to ``peak``.
+
+    values: ``[T, B, *shape]``, or ``[1, B, *shape]`` where all steps are the same; int8, or int32 or int64 where that
+    is too narrow. lowest: the smallest.
+    """
+
+    values: Tensor
+    steps: int
+    peak: int
+    lowest: int
+
+
+def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> Inputs:
+    """``inputs`` ``[T, B, …]`` of any dtype, for a network that takes ``shape`` at each step, on ``device``.
+
+    Raises :class:`~spikelfp.errors.ShapeError` for another shape, and :class:`~spikelfp.errors.UserError` for numbers
+    that are not whole, are NaN or infinite, or so large that their dtype does not hold every whole number any more.
+    """
+    if inputs.dim() < 2 or not len(inputs) or not inputs.shape[1]:
+        raise ShapeError(f"inputs are [T, B, …] with at least one step and one sample, got {tuple(inputs.shape)}")
+    if math.prod(inputs.shape[2:]) != math.prod(shape):
+        raise ShapeError(
+            f"the network takes {tuple(shape)} for each sample and step, got inputs {tuple(inputs.shape)}: "
+            f"{math.prod(inputs.shape[2:])} numbers instead of {math.prod(shape)}"
+        )
+    if inputs.is_complex():
+        raise UserError("inputs are whole numbers, got complex ones")
+    steps = len(inputs)
+    values = (inputs[:1] if is_constant(inputs) else inputs).detach().to(device)
+    if not values.is_floating_point():
+        values = values.to(torch.int8 if values.dtype in (torch.bool, torch.int8) else torch.int64)
+    low, high = (end.item() for end in values.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UserError("the inputs hold NaN or infinite numbers: a chip takes whole numbers, spikes or pixels")
+    peak = int(max(abs(low), abs(high)))
+    if peak >= _EXACT.get(values.dtype, 2**62):
+        raise UserError(f"inputs of up to {peak} are too large: {values.dtype} does not hold all whole numbers there")
+    if values.is_floating_point() and not torch.equal(values.trunc(), values):
+        odd = values[values.trunc() != values][0].item()
+        raise UserError(
+            f"the inputs hold fractions, like {odd:g}: a chip takes whole numbers. Give spikes of 0 and 1, or the "
+            "pixels times the input_scale that the network was quantised with"
+        )
+    kept = values.to(torch.int8 if low >= -128 and high <= 127 else torch.int32 if peak < 2**31 else torch.int64)
+    return Inputs(kept.reshape(*values.shape[:2], *shape).contiguous(), steps, peak, int(low))
+
+
+States = dict[str, Tensor]
+"""The membranes of each layer of neurons by name, ``[B, …]``: after the last step and its reset.
+
+On a chip with a synapse also its currents, by the name with ``.current`` behind it.
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    spikes: of each layer of neurons by name, how often each fired, int8 ``[T, B, …]`` (int32 event by event).
+    states: to go on from, int32, int64 or, with a float decay, float32. counts: what was done for a sample, on average.
+    saturated: for each layer at how many neuron-steps a membrane went beyond the range of its bits, or a current was
+    wrapped or limited; event by event, at one or more events of the step. More than a few: the state is too narrow.
+    """
+
+    spikes: dict[str, Tensor]
+    states: States
+    counts: Counts
+    saturated: dict[str, int]
+
+    @property
+    def outputs(self) -> Tensor:
+        """Spikes of the last layer, ``[T, B, …]``."""
+        return list(self.spikes.values())[-1]
+
+    @property
+    def classes(self) -> Tensor:
+        """For each sample the neuron of the last layer that fired most, the first of equals, int64 ``[B]``."""
+        return self.classes_at(None)
+
+    def classes_at(self, mask: Tensor | None) -> Tensor:
+        """The same from the steps that the boolean ``mask`` ``[T, B]`` is true for; ``None``: all steps."""
+        spikes = self.outputs.flatten(2)
+        if mask is not None:
+            spikes = spikes.masked_fill(~mask.to(spikes.device).unsqueeze(-1), 0)
+        return spikes.sum(0, dtype=torch.int64).argmax(1)
+
+
+_SUMS = 2**22  # sums of a stage that are held at once: they stay in the last cache
+
+_BYTES = torch.empty(0, dtype=torch.int8)
+
+
+def in_steps(
+    stage: Stage, x: Tensor, steps: int, idle: int, peak: int, states: Sequence[Tensor], seen: Totals
+) -> tuple[Tensor, int]:
+    """Spikes int8 ``[idle + steps, B, N]`` of whole numbers ``x [T, B, …]``, and how often a register was left.
+
+    ``x`` of one step is the same at each of the ``steps``. idle: steps before, of no input. peak: bound on ``|x|``.
+    states: one for each of the stage's registers, ``[B, N]``, changed in place. seen: gets the totals of what came to
+    each layer of weights.
+    """
+    device, samples = states[0].device, len(states[0])
+    out = empty((idle + steps, samples, stage.size), _BYTES.to(device))
+    beyond = 0
+    if idle:
+        nothing = torch.zeros(1, samples, stage.size, device=device)
+        beyond += _neurons(stage, nothing, states, out[:idle])
+    if len(x) == 1:
+        sums = stage.sums(x[0], peak, seen, steps).unsqueeze(0)
+        return out, beyond + _neurons(stage, sums, states, out[idle:])
+    at_once = _at_once(stage, samples)
+    for begin in range(0, steps, at_once):
+        part = x[begin : begin + at_once]
+        sums = stage.sums(part.flatten(0, 1), peak, seen).unflatten(0, (len(part), samples))
+        beyond += _neurons(stage, sums, states, out[idle + begin : idle + begin + len(part)])
+    return out, beyond
+
+
+def _neurons(stage: Stage, sums: Tensor, states: Sequence[Tensor], out: Tensor) -> int:
+    """Run ``sums`` through the neurons; where they have synapses, through those first."""
+    device, c, offset = states[0].device, stage.constants, stage.offset()
+    advance = (numba_kernels if compiled(device) else torch_kernels).in_steps
+    if c.arithmetic.synapse is None:
+        return advance(sums, offset, states[0], c, out)
+    currents = (numba_kernels if compiled(device) else torch_kernels).currents
+    membrane, current = states
+    fed, beyond = c.unshifted(), 0
+    for part in out.split(_at_once(stage, len(current))):  # one part, unless the sums are those of every step
+        arriving, hit = currents(sums, current, c.arithmetic, len(part))
+        beyond += hit + advance(arriving, offset << c.arithmetic.shift, membrane, fed, part)
+    return beyond
+
+
+def _at_once(stage: Stage, samples: int) -> int:
+    """Steps of which sums are held at once."""
+    return max(1, _SUMS // (samples * stage.size))
+
+
+def by_event(
+    stage: Stage, events: EventLists, idle: int, state: Tensor, seen: Totals
+) -> tuple[EventLists, Tensor, int]:
+    """What the neurons emit, how often each fires, int32 ``[idle + T, B, N]``, and how often a register was left."""
+    advance = (numba_kernels if compiled(state.device) else torch_kernels).by_event
+    inputs = math.prod(stage.in_shape)
+    seen[stage.name] = torch.bincount(events.source, minlength=inputs)
+    given = events.after(idle)
+    samples, steps = given.lengths.shape
+    out = torch.zeros(steps, samples, stage.size, dtype=torch.int32, device=state.device)
+    emitted, beyond = advance(given, stage.matrix(), stage.offset(), state, stage.constants, out)
+    return emitted, out, beyond
 
 
 class IntegerSimulator:
@@ -80,7 +235,7 @@ class IntegerSimulator:
         """
         given = whole(inputs, self.network.input_shape, self.device)
         carried = self._states(states, given.values.shape[1])
-        with exact.unrounded(self.device):
+        with unrounded(self.device):
             return self._run(given, carried, states is None, aligned)
 
     def classify(self, inputs: Tensor) -> Tensor:
@@ -130,9 +285,9 @@ class IntegerSimulator:
         return found
 
     def _run(self, given: Inputs, states: States, from_rest: bool, aligned: bool) -> Run:
-        by_event = self.arithmetic.by_event
+        event_driven = self.arithmetic.by_event
         samples, x, steps, peak = given.values.shape[1], given.values, given.steps, given.peak
-        if by_event:
+        if event_driven:
             if given.lowest < 0:
                 raise UserError(f"event by event an input of n is n events: {given.lowest} cannot be")
             events = EventLists.of_counts(x.flatten(2).expand(steps, -1, -1))
@@ -145,10 +300,10 @@ class IntegerSimulator:
             late = self.arithmetic.latency if index else self.arithmetic.input_latency
             idle = late if from_rest else 0
             own = [states[name] for name in stage.registers]
-            if by_event:
-                events, out, beyond = advance.by_event(stage, events, idle, own[0], seen)
+            if event_driven:
+                events, out, beyond = by_event(stage, events, idle, own[0], seen)
             else:
-                out, beyond = advance.in_steps(stage, x, steps, idle, peak, own, seen)
+                out, beyond = in_steps(stage, x, steps, idle, peak, own, seen)
             x, steps, peak = out.unflatten(2, stage.shape), len(out), stage.constants.most
             fired = int(totals(out.flatten(0, 1)).sum())
             crossbar = Crossbar(rows, index == 0, stage is self._stages[-1]) if self.arithmetic.crossbar else None

@@ -74,11 +74,11 @@ class Dialect:
         of them. Parameters are full float64 arrays: a float32 ``τ`` would already shift β.
         """
         ones = np.ones(shape, np.float64)
-        unit = 1.0 if self.own_units else (1.0 - p.beta) * self.resistance(p.beta)
+        unit = 1.0 if self.own_units else (1.0 - p.beta) * self.resistance(float(p.beta))
         return nir.LIF(
-            tau=ones * self.tau(p.beta),
-            r=ones * self.resistance(p.beta),
-            v_leak=ones * (self.resistance(p.beta) * gain) * offset,
+            tau=ones * self.tau(float(p.beta)),
+            r=ones * self.resistance(float(p.beta)),
+            v_leak=ones * (self.resistance(float(p.beta)) * gain) * offset,
             v_threshold=ones * (unit * p.threshold * gain),
             v_reset=ones * 0,
             metadata=metadata,
@@ -93,7 +93,7 @@ class Dialect:
         ones = np.ones(shape, np.float64)
         return nir.CubaLIF(
             tau_syn=ones * self.tau(alpha),
-            tau_mem=ones * self.tau(p.beta),
+            tau_mem=ones * self.tau(float(p.beta)),
             r=ones / (1.0 - p.beta),
             v_leak=ones * 0,
             v_threshold=ones * p.threshold * gain,

@@ -80,9 +80,8 @@ class Simulator(ABC):
         file.
         """
         if not self.available():
-            raise NotInstalledError(
-                f"{self.name} is not installed: pip install {self.install or self.package or self.module}"
-            )
+            wanted = self.install or self.package or self.module
+            raise NotInstalledError(f"{self.name} is not installed: pip install {wanted}")
         chain = read_chain(path)
         for neuron in chain.neurons:
             if neuron.reset not in self.resets:
@@ -122,7 +121,7 @@ class _Simulators(Registry[Simulator]):
         return add
 
 
-SIMULATORS: Registry[Simulator] = _Simulators("simulator")
+SIMULATORS = _Simulators("simulator")
 
 
 class Watch:

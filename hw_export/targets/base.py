@@ -1,31 +1,48 @@
-"""What a target offers to an export: to write a network, and for a chip to say first whether it can hold it."""
+"""The base of targets: to write a network, and for a chip to say first whether it can hold it."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import IntegerNetwork
-from hw_export.integer.run import Run
+from hw_export.integer.network import IntegerNetwork, Neurons
+from hw_export.integer.simulator import Run
 from hw_export.quantize import QuantizedNetwork
-from hw_export.targets.checks.limits import Decays, Limit, Resets
-from hw_export.targets.checks.notes import notes_of
-from hw_export.targets.checks.violation import Violation
-from hw_export.targets.files.outline import check_outline, code_of, outline
-from hw_export.targets.files.store import read_facts, write_facts
-from hw_export.targets.mapping.adapt import adapted
+from hw_export.targets.files import check_outline, outline, read_facts, write_facts
+from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
 from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import Field
+
+
+def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
+    """The same network in the chip's terms.
+
+    A threshold ``k`` that sums must exceed is ``k + 1`` where the chip fires at ``>=``, which is the same for whole
+    numbers. Without leak (β = 1) θ taken off at the spike and one step later are the same: whichever the chip has.
+    """
+    return replace(
+        network,
+        layers=tuple(_neurons(layer, arithmetic) if isinstance(layer, Neurons) else layer for layer in network.layers),
+    )
+
+
+def _neurons(layer: Neurons, arithmetic: Arithmetic) -> Neurons:
+    reset = layer.reset
+    if not layer.leaks and reset not in arithmetic.resets:
+        other = {"subtract": "immediate", "immediate": "subtract"}.get(reset, reset)
+        reset = other if other in arithmetic.resets else reset
+    return replace(layer, reset=reset, threshold=layer.threshold + (1 if arithmetic.fires == ">=" else 0))
+
 
 OUTLINE = "network.yaml"
 FORMAT = 1
@@ -81,14 +98,14 @@ class Chip(Target):
     Attributes:
         arithmetic: of its neurons.
         limits: its own; those of its resets and decays come with the arithmetic.
-        per_channel: whether the neurons of a layer may have different thresholds.
+        per_neuron: whether the neurons of a layer may have thresholds and decays of their own.
         sources: where the numbers are from.
         energy: published energy of its operations; ``None``: nothing is published.
     """
 
     arithmetic: Arithmetic
     limits: tuple[Limit, ...]
-    per_channel: ClassVar[bool] = False
+    per_neuron: ClassVar[bool] = False
     sources: ClassVar[tuple[str, ...]] = ()
     energy: ClassVar[EnergyModel | None] = None
 
@@ -125,8 +142,12 @@ class Chip(Target):
     def check(self, network: IntegerNetwork) -> list[Violation]:
         """All limits that a network, not adapted yet, breaks."""
         chip = self.adapt(network)
-        everything = (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic))
-        return [violation for limit in everything for violation in limit.check(chip)]
+        return [violation for limit in self.every_limit for violation in limit.check(chip)]
+
+    @property
+    def every_limit(self) -> tuple[Limit, ...]:
+        """Its own limits, and those that come with its arithmetic."""
+        return (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic, self.per_neuron))
 
     def refuse(self, network: IntegerNetwork) -> None:
         """:class:`~spikelfp.errors.UserError` with every violation, where there is any."""
@@ -175,9 +196,9 @@ class Chip(Target):
                 {
                     "layer": layer.name,
                     "shape": list(chip.shape_of(layer)),
-                    "beta": layer.beta,
-                    "decay": code_of(layer, self.arithmetic),
-                    "threshold": int(layer.threshold.max()),
+                    "beta": _span(layer.betas),
+                    "decay": _span(code_of(layer, self.arithmetic, chip.shape_of(layer))),
+                    "threshold": _span(layer.threshold),
                     "reset": layer.reset,
                 }
                 for layer in chip.neurons
@@ -215,15 +236,20 @@ class Chip(Target):
         return {name: value for name, value in self.options.items() if value != known[name].default}
 
     def describe(self) -> dict[str, Any]:
-        every = (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic))
         return {
             **super().describe(),
-            "thresholds": "per channel" if self.per_channel else "per layer",
+            "constants": "per neuron" if self.per_neuron else "per layer",
             "state_bits": self.arithmetic.state_bits,
-            "limits": [str(limit) for limit in every],
+            "limits": [str(limit) for limit in self.every_limit],
             "sources": list(self.sources),
             "energy": None if self.energy is None else asdict(self.energy),
         }
+
+
+def _span(values: torch.Tensor) -> Any:
+    """One number, or from which to which the constants of a layer go."""
+    low, high = values.min().item(), values.max().item()
+    return low if low == high else {"from": low, "to": high}
 
 
 def _said(options: Any) -> str:

@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Pool
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Kinds, Limit, OneDecay, Thresholds
-from hw_export.targets.files.outline import check_codes, code_of, rebuild
-from hw_export.targets.files.store import read_arrays, write_arrays
+from hw_export.targets.files import check_codes, read_arrays, rebuild, write_arrays
+from hw_export.targets.limits import Kinds, Limit, OneDecay, Thresholds
 
 FILE = "network.npz"
 
@@ -27,8 +26,8 @@ _ADD, _MULTIPLY, _CACHE_LINE = 0.1, 3.1, 10.0
 class Generic(Chip):
     """``network.npz``: for each layer of weights ``<layer>.weight`` (int8, or wider where needed; as in PyTorch
     ``[out, in]`` or ``[out, in / groups, height, width]``) and ``<layer>.bias`` (int64); for each layer of neurons
-    ``<layer>.threshold`` (int64, one number or one for each channel) and ``<layer>.decay`` (int64). ``network.yaml``
-    names the layers in the order they run.
+    ``<layer>.threshold`` and ``<layer>.decay`` (int64, one number, one for each channel or one for each neuron).
+    ``network.yaml`` names the layers in the order they run.
 
     A neuron decays as ``V (2^12 − d) / 2^12`` rounded toward 0, adds its sum and fires above its threshold, both in
     steps of ``2^-shift`` of a weight.
@@ -41,7 +40,7 @@ class Generic(Chip):
 
     summary: ClassVar[str] = "arrays of whole numbers (npz) and facts (YAML), for any chip or simulator of your own"
     bits: ClassVar[tuple[int, ...]] = tuple(range(2, 17))
-    per_channel: ClassVar[bool] = True
+    per_neuron: ClassVar[bool] = True
     energy = EnergyModel(
         synaptic_operation_pj=_ADD,
         membrane_update_pj=_MULTIPLY + 3 * _ADD,  # decay; current, comparison (a subtraction) and reset
@@ -72,7 +71,7 @@ class Generic(Chip):
         }
         for layer in network.neurons:
             arrays[f"{layer.name}.threshold"] = layer.threshold.numpy()
-            arrays[f"{layer.name}.decay"] = np.array(code_of(layer, self.arithmetic))
+            arrays[f"{layer.name}.decay"] = code_of(layer, self.arithmetic, network.shape_of(layer)).numpy()
         return arrays
 
     def write_network(self, network: IntegerNetwork, folder: Path) -> None:

@@ -1,24 +1,92 @@
-"""Intel's Loihi, in lava's bit-accurate fixed-point arithmetic."""
+"""Intel's Loihi, in lava's bit-accurate fixed-point arithmetic.
+
+The HDF5 file that lava-dl's ``netx.hdf5.Network`` reads has ``/layer/<index>`` for each block, its ``type`` as one byte
+string:
+
+* ``input``: ``shape`` of the inputs, channels, height, width (netx turns it around, to width, height, channels).
+* ``dense``: ``weight`` ``[out, in]``, ``bias`` ``[out]``, ``neuron``, ``shape``.
+* ``conv``: ``weight`` ``[out, in / groups, height, width]``, ``stride``, ``padding``, ``dilation`` (height, width) and
+  ``groups``. netx turns the kernel around and lava, which convolves where PyTorch correlates, turns it back: what is
+  stored is PyTorch's kernel.
+* ``flatten``: makes netx turn width, height, channels back to channels, height, width in front of ``dense``.
+
+``neuron`` holds ``type`` ``CUBA``, ``iDecay`` 4096 (the current does not last), ``vDecay``, ``vThMant`` and
+``refDelay`` 1. netx takes the bias for a mantissa with exponent 6, so it is in the unit of sums, and chooses the
+exponents of weights itself.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import h5py
 import numpy as np
 import torch
 
-from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Biases, Blocks, Events, Kinds, Limit, Thresholds
-from hw_export.targets.checks.violation import Violation, above, below
-from hw_export.targets.files.netx import NO_CURRENT, read_netx, write_netx
-from hw_export.targets.files.outline import check_codes, code_of, rebuild
+from hw_export.targets.files import check_codes, rebuild
+from hw_export.targets.limits import Biases, Blocks, Events, Kinds, Limit, Thresholds, Violation, above, below
 from spikelfp.errors import DataError
+from spikelfp.files import write_whole
+from spikelfp.untrusted import open_hdf5
+
+NO_CURRENT = 4096
+"""The decay of a current that is gone after its step."""
+
+
+def write_netx(path: Path, blocks: list[dict[str, Any]]) -> None:
+    """Write blocks, each a mapping of what stands above, whole or not at all."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for index, block in enumerate(blocks):
+            group = file.create_group(f"layer/{index}")
+            for key, value in block.items():
+                _put(group, key, value)
+    write_whole(path, lambda file: file.write(buffer.getvalue()))
+
+
+def read_netx(path: Path) -> list[dict[str, Any]]:
+    """The blocks of a file; :class:`~spikelfp.errors.DataError` when it cannot be read."""
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
+    try:
+        with open_hdf5(path) as file:
+            layers = file["layer"]
+            return [_get(layers[str(index)]) for index in range(len(layers))]
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises many kinds for a damaged file
+        raise DataError(f"{path} is no readable netx file: {str(error).splitlines()[0]}") from None
+
+
+def _put(group: Any, key: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        inner = group.create_group(key)
+        for name, entry in value.items():
+            _put(inner, name, entry)
+    elif isinstance(value, str):
+        group.create_dataset(key, (1,), "S10", [value.encode("ascii")])
+    else:
+        group.create_dataset(key, data=np.asarray(value))
+
+
+def _get(group: Any) -> dict[str, Any]:
+    block: dict[str, Any] = {}
+    for key, entry in group.items():
+        if isinstance(entry, h5py.Group):
+            block[key] = _get(entry)
+        else:
+            value = entry[()]
+            block[key] = value[0].decode("ascii") if value.dtype.kind == "S" else value
+    return block
+
 
 FILE = "network.net"
 BIAS_EXPONENT = 6
@@ -55,7 +123,7 @@ class LoihiWeights(Limit):
 
 @TARGETS.register("loihi")
 class Loihi(Chip):
-    """``network.net``, which ``lava.lib.dl.netx.hdf5.Network`` reads (:mod:`hw_export.targets.files.netx`).
+    """``network.net``, which ``lava.lib.dl.netx.hdf5.Network`` reads (:func:`write_netx`).
 
     Weights of dense layers stand as they are, and netx shifts them into their 8 bits. Convolutions get no exponent from
     it: where their weights have both signs, and odd ones among them, weights, bias and threshold are doubled. Inputs of
@@ -133,7 +201,7 @@ class Loihi(Chip):
             "neuron": {
                 "type": "CUBA",
                 "iDecay": NO_CURRENT,
-                "vDecay": code_of(neurons, self.arithmetic),
+                "vDecay": int(code_of(neurons, self.arithmetic, shape)),
                 "vThMant": int(neurons.threshold.flatten()[0]),
                 "refDelay": 1,
                 "gradedSpike": False,

@@ -3,22 +3,200 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, IntegerNetwork, Pool
+from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pair, Pool
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Biases, Blocks, Kinds, Thresholds, Weights
-from hw_export.targets.files.outline import rebuild
-from hw_export.targets.mapping.speck_cores import CoreLayer, Cores, Shapes, assign, core_layers
+from hw_export.targets.files import rebuild
+from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, Violation, Weights, above
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
 from spikelfp.untrusted import read_json
+
+KI = 1024
+KERNEL = tuple(KI * size for size in (16, 16, 16, 32, 32, 64, 64, 16, 16))
+NEURON = tuple(KI * size for size in (64, 64, 64, 32, 32, 16, 16, 16, 16))
+
+
+@dataclass(frozen=True, eq=False)
+class CoreLayer:
+    """What one core runs: a convolution, its neurons, and sums of windows of their spikes.
+
+    weight: ``[out, in, height, width]``; a dense layer is a convolution with a kernel as large as its input.
+    shape_in, shape_out: channels, height, width; of the neurons, without the pooling.
+    """
+
+    name: str
+    weight: Tensor
+    bias: Tensor
+    stride: Pair
+    padding: Pair
+    shape_in: tuple[int, ...]
+    shape_out: tuple[int, ...]
+    neurons: Neurons
+    pool: Pool | None
+
+    @property
+    def kernel_memory(self) -> int:
+        """Words of the kernel memory: ``c_in 2^(⌈log2 k_x k_y⌉ + ⌈log2 c_out⌉)``."""
+        outputs, inputs, height, width = self.weight.shape
+        return inputs * 2 ** (_log2_up(height * width) + _log2_up(outputs))
+
+    @property
+    def neuron_memory(self) -> int:
+        """Words of the neuron memory: ``c_out 2^(⌈log2 h⌉ + ⌈log2 w⌉)``."""
+        channels, height, width = self.shape_out
+        return channels * 2 ** (_log2_up(height) + _log2_up(width))
+
+
+def core_layers(network: IntegerNetwork) -> list[CoreLayer]:
+    """The layers for the cores, in the order they run; for networks of weights, neurons, and at most one pooling."""
+    made: list[CoreLayer] = []
+    maps: tuple[int, ...] = (
+        network.input_shape if len(network.input_shape) == 3 else (math.prod(network.input_shape), 1, 1)
+    )
+    for index, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
+        if isinstance(layer, Pool):
+            maps = shape
+        if not isinstance(layer, (Dense, Conv)):
+            continue
+        neurons, behind = network.layers[index + 1], [*network.layers[index + 2 : index + 3]]
+        assert isinstance(neurons, Neurons)
+        pool = behind[0] if behind and isinstance(behind[0], Pool) else None
+        out: tuple[int, ...] = shape
+        if isinstance(layer, Dense):
+            out = (layer.weight.shape[0], 1, 1)
+            weight = layer.weight.reshape(out[0], *maps)
+            made.append(CoreLayer(layer.name, weight, layer.bias, (1, 1), (0, 0), maps, out, neurons, pool))
+        else:
+            sizes = layer.stride, layer.padding
+            made.append(CoreLayer(layer.name, layer.weight, layer.bias, *sizes, maps, out, neurons, pool))
+        maps = out
+    return made
+
+
+def assign(layers: Sequence[CoreLayer]) -> list[int] | None:
+    """A core for each layer, the smallest that will do; ``None`` where not all find one."""
+    order = sorted(range(len(layers)), key=lambda index: len(_cores(layers[index])))
+    taken: dict[int, int] = {}
+
+    def place(position: int) -> bool:
+        if position == len(order):
+            return True
+        for core in _cores(layers[order[position]]):
+            if core not in taken.values():
+                taken[order[position]] = core
+                if place(position + 1):
+                    return True
+                del taken[order[position]]
+        return False
+
+    return [taken[index] for index in range(len(layers))] if place(0) else None
+
+
+def _cores(layer: CoreLayer) -> list[int]:
+    """Cores that hold a layer, those of little memory first."""
+    fitting = [
+        core
+        for core in range(len(KERNEL))
+        if layer.kernel_memory <= KERNEL[core] and layer.neuron_memory <= NEURON[core]
+    ]
+    return sorted(fitting, key=lambda core: (KERNEL[core] + NEURON[core], core))
+
+
+@dataclass(frozen=True)
+class Cores(Limit):
+    """Memory of the cores, and a core for each layer."""
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        if not _regular(network):
+            return
+        layers = core_layers(network)
+        yield from above(None, "layers of weights", len(layers), len(KERNEL), "one for each core")
+        alone = True
+        for layer in layers:
+            found = [
+                *above(layer.name, "kernel memory", layer.kernel_memory, max(KERNEL)),
+                *above(layer.name, "neuron memory", layer.neuron_memory, max(NEURON)),
+            ]
+            if not found and not _cores(layer):
+                sizes = f"{layer.kernel_memory:,} and {layer.neuron_memory:,}"
+                found = [Violation(layer.name, "kernel and neuron memory", sizes, "no core has both")]
+            alone &= not found
+            yield from found
+        if alone and len(layers) <= len(KERNEL) and assign(layers) is None:
+            sizes = ", ".join(f"{layer.name!r} {layer.kernel_memory:,} and {layer.neuron_memory:,}" for layer in layers)
+            yield Violation(None, "kernel and neuron memory of layers", sizes, "no choice of cores holds all at once")
+
+    def __str__(self) -> str:
+        kernel, neuron = (", ".join(str(size // KI) for size in sizes) for sizes in (KERNEL, NEURON))
+        return f"{len(KERNEL)} cores of {kernel} Ki kernel and {neuron} Ki neuron memory"
+
+
+@dataclass(frozen=True)
+class Shapes(Limit):
+    """Kernels, strides, channels and windows that the cores can do."""
+
+    kernel: int = 16
+    channels: int = 1024
+    strides: tuple[int, ...] = (1, 2, 4, 8)
+    pools: tuple[int, ...] = (1, 2, 4)
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        if not _regular(network):
+            return
+        for layer in network.layers:
+            if isinstance(layer, Conv):
+                yield from self._one_of(layer.name, "stride", layer.stride, self.strides)
+                yield from self._one_of(layer.name, "dilation", layer.dilation, (1,))
+                yield from above(layer.name, "groups", layer.groups, 1)
+            elif isinstance(layer, Pool):
+                yield from self._one_of(layer.name, "window", layer.kernel, self.pools)
+                if layer.kernel[0] != layer.kernel[1] or layer.stride != layer.kernel:
+                    found = f"{layer.kernel} every {layer.stride}"
+                    yield Violation(layer.name, "windows of", found, "square ones side by side only")
+        for core in core_layers(network):
+            outputs, inputs, height, width = core.weight.shape
+            yield from above(core.name, "output channels", outputs, self.channels)
+            yield from above(core.name, "input channels", inputs, self.channels)
+            yield from above(core.name, "kernel size", max(height, width), self.kernel)
+            if height != width:
+                yield Violation(core.name, "kernel", f"{height} x {width}", "square ones only")
+
+    def _one_of(self, name: str, what: str, found: Pair, allowed: tuple[int, ...]) -> Iterator[Violation]:
+        for size in sorted(set(found)):
+            if size not in allowed:
+                nearest = min(allowed, key=lambda one: abs(one - size))
+                yield Violation(name, what, size, f"one of {', '.join(map(str, allowed))}", abs(size - nearest))
+
+    def __str__(self) -> str:
+        strides, pools = (", ".join(map(str, sizes)) for sizes in (self.strides, self.pools))
+        return (
+            f"square kernels of up to {self.kernel}, strides {strides}, {self.channels:,} channels, sums over {pools}"
+        )
+
+
+def _regular(network: IntegerNetwork) -> bool:
+    """Whether every layer of weights has its neurons right behind it; what else it has is for other limits to say."""
+    return all(
+        isinstance(behind, Neurons)
+        for layer, behind in zip(network.layers, (*network.layers[1:], None), strict=True)
+        if isinstance(layer, (Dense, Conv))
+    )
+
+
+def _log2_up(value: int) -> int:
+    return (value - 1).bit_length()
+
 
 FILE = "dynapcnn.json"
 

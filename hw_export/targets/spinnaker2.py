@@ -4,24 +4,94 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pool
-from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Blocks, Events, Kinds, Limit, Thresholds, Weights
-from hw_export.targets.checks.violation import Violation, above
-from hw_export.targets.files.outline import rebuild
-from hw_export.targets.files.store import read_arrays, read_facts, write_arrays, write_facts
-from hw_export.targets.mapping.adapt import adapted
-from hw_export.targets.mapping.unroll import MOST, unrolled
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool, spread
+from hw_export.targets.base import TARGETS, Chip, adapted
+from hw_export.targets.files import read_arrays, read_facts, rebuild, write_arrays, write_facts
+from hw_export.targets.limits import Blocks, Events, Kinds, Limit, Thresholds, Violation, Weights, above
 from spikelfp.errors import DataError
+
+MOST = 2**26
+"""Entries of the largest dense matrix that is made."""
+
+
+def unrolled(network: IntegerNetwork) -> IntegerNetwork:
+    """The same network of dense layers and neurons: what lies between two layers of neurons becomes one matrix.
+
+    Sums of windows are part of the matrix; per-channel thresholds become one for each neuron. Returned as it is: a
+    network with other layers (max-pooling, two layers of weights in a row), or whose matrices would be too large.
+    """
+    layers: list[Layer] = []
+    waiting: list[Layer] = []
+    features = math.prod(network.input_shape)
+    shape = network.input_shape
+    for layer, out in zip(network.layers, network.shapes, strict=True):
+        if not isinstance(layer, Neurons):
+            waiting.append(layer)
+            continue
+        products = [one for one in waiting if isinstance(one, (Dense, Conv))]
+        most = features * math.prod(out)
+        if len(products) != 1 or most > MOST or any(isinstance(one, Pool) and one.kind == "max" for one in waiting):
+            return network
+        layers += [_matrix(products[0], waiting, shape), _each(layer, out)]
+        waiting, features, shape = [], math.prod(out), out
+    if waiting:
+        return network
+    shapes = tuple((int(layer.weight.shape[0]),) for layer in layers[::2] if isinstance(layer, Dense) for _ in range(2))
+    flat = (math.prod(network.input_shape),)
+    return IntegerNetwork(tuple(layers), network.bits, network.input_scale, flat, shapes)
+
+
+def _each(layer: Neurons, shape: tuple[int, ...]) -> Neurons:
+    """Neurons in a row: one constant for a layer as it is, others as one for each neuron."""
+    beta = spread(layer.beta, shape) if isinstance(layer.beta, torch.Tensor) else layer.beta
+    return replace(
+        layer, beta=beta, threshold=spread(layer.threshold, shape) if layer.threshold.dim() else layer.threshold
+    )
+
+
+def _matrix(product: Dense | Conv, between: list[Layer], shape: tuple[int, ...]) -> Dense:
+    """One dense layer for ``between``: as it is, or by running it on every single input."""
+    if isinstance(product, Dense) and not any(isinstance(layer, Pool) for layer in between):
+        return product
+    features = math.prod(shape)
+    columns = []
+    for first in range(0, features, 256):
+        count = min(256, features - first)
+        single = torch.zeros(count, features)
+        single[torch.arange(count), first + torch.arange(count)] = 1
+        columns.append(_run(between, single.reshape(count, *shape), False))
+    bias = _run(between, torch.zeros(1, *shape), True)[0]
+    return Dense(product.name, torch.cat(columns).T.contiguous().to(torch.int32), bias.to(torch.int64))
+
+
+def _run(layers: list[Layer], values: Tensor, biased: bool) -> Tensor:
+    """What ``layers`` make of ``values`` in float64, which is exact below 2^53, flattened; with or without biases."""
+    values = values.double()
+    for layer in layers:
+        if isinstance(layer, Flatten):
+            values = values.flatten(1)
+        elif isinstance(layer, Pool):
+            values = torch.nn.functional.avg_pool2d(values, layer.kernel, layer.stride, divisor_override=1)
+        elif isinstance(layer, Dense):
+            bias = layer.bias.double() if biased else None
+            values = torch.nn.functional.linear(values, layer.weight.double(), bias)
+        elif isinstance(layer, Conv):
+            bias = layer.bias.double() if biased else None
+            values = torch.nn.functional.conv2d(
+                values, layer.weight.double(), bias, layer.stride, layer.padding, layer.dilation, layer.groups
+            )
+    return values.flatten(1)
+
 
 EACH = 256
 FILE, POPULATIONS = "connections.npz", "populations.yaml"
@@ -75,7 +145,7 @@ class SpiNNaker2(Chip):
     summary: ClassVar[str] = "SpiNNaker2: populations and connection lists for py-spinnaker2, weights of -15 to 15"
     bits: ClassVar[tuple[int, ...]] = (2, 3, 4, 5)
     default_bits: ClassVar[int] = 5
-    per_channel: ClassVar[bool] = True
+    per_neuron: ClassVar[bool] = True
     sources: ClassVar[tuple[str, ...]] = (
         "py-spinnaker2 as its users write it: weights -15..15, delays 0..7 (+1), lif parameters, atoms per core",
         "SpiNNaker2: 152 cores a chip",
@@ -125,7 +195,7 @@ class SpiNNaker2(Chip):
                 "neurons_per_core": EACH,
                 "params": {
                     "threshold": neurons.threshold.double().tolist(),
-                    "alpha_decay": neurons.beta,
+                    "alpha_decay": neurons.betas.tolist(),
                     "i_offset": product.bias.double().tolist(),
                     "v_init": 0.0,
                     "v_reset": 0.0,

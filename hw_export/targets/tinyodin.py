@@ -12,16 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Dense, IntegerNetwork
-from hw_export.integer.run import Run
+from hw_export.integer.network import Dense, IntegerNetwork, spread
+from hw_export.integer.simulator import Run
+from hw_export.targets import tinyodin_map as chip
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Biases, Blocks, Kinds, Limit, Thresholds, Weights
-from hw_export.targets.checks.violation import Violation, above
-from hw_export.targets.files import tinyodin_map as chip
-from hw_export.targets.files.outline import check_codes, code_of, rebuild
-from hw_export.targets.files.tinyodin_events import INPUTS, Core, facts_of, text_of
+from hw_export.targets.files import check_codes, rebuild
+from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, Violation, Weights, above
+from hw_export.targets.tinyodin_events import INPUTS, Core, facts_of, text_of
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
 from spikelfp.printable import brief
@@ -54,19 +53,20 @@ class Rows(Limit):
 @TARGETS.register("tinyodin")
 class TinyOdin(Chip):
     """``tinyodin.spi``: one SPI write a line, in the order to be sent, ``AAAAA DDDDD`` in hexadecimal: 20 bits of
-    address and 20 of data (:mod:`hw_export.targets.files.tinyodin_map`); ``#`` starts a comment. ``clear.spi``: the
+    address and 20 of data (:mod:`hw_export.targets.tinyodin_map`); ``#`` starts a comment. ``clear.spi``: the
     writes that set all membranes to 0, for a reset leaves them. ``samples.events``: the samples as they are sent, with
-    the spikes that come back (:mod:`hw_export.targets.files.tinyodin_events`).
+    the spikes that come back (:mod:`hw_export.targets.tinyodin_events`).
 
     Rows 0 … are the inputs, then the neurons layer by layer. An input is a row of the crossbar whose neuron is
     disabled: its events are sent to the chip as those of that neuron. When the queue has drained after the events of a
-    step the chip is sent a time reference of all neurons, which is the leak. A layer has one threshold, and one leak
-    made from it.
+    step the chip is sent a time reference of all neurons, which is the leak. Each neuron has its threshold, and a leak
+    made from that.
     """
 
     summary: ClassVar[str] = "tinyODIN: SPI writes, 4-bit weights, 256 neurons and inputs, linear leak, reset to zero"
     bits: ClassVar[tuple[int, ...]] = (2, 3, 4)
     default_bits: ClassVar[int] = 4
+    per_neuron: ClassVar[bool] = True
     sources: ClassVar[tuple[str, ...]] = (
         "ChFrenkel/tinyODIN doc/README.md: SPI bus, memories, neuron and synapse words, registers",
         "ChFrenkel/tinyODIN lif_neuron.v: 12-bit saturating state, spike at >= threshold, leak toward 0",
@@ -89,7 +89,7 @@ class TinyOdin(Chip):
         Blocks(),
         Weights(-8, 7),
         Biases(0, 0),
-        Thresholds(2**11 - 1, single=True),
+        Thresholds(2**11 - 1),
         Rows(chip.NEURONS),
     )
 
@@ -103,8 +103,9 @@ class TinyOdin(Chip):
         for product, layer in zip(network.products, network.neurons, strict=True):
             start, outputs = first + size, product.weight.shape[0]
             synapses[first:start, start : start + outputs] = product.weight.numpy().T
-            word = chip.neuron_word(int(layer.threshold.max()), code_of(layer, self.arithmetic))
-            neurons[start : start + outputs] = word
+            thresholds = spread(layer.threshold, (outputs,)).tolist()
+            leaks = spread(code_of(layer, self.arithmetic, (outputs,)), (outputs,)).tolist()
+            neurons[start : start + outputs] = list(map(chip.neuron_word, thresholds, leaks))
             first, size = start, outputs
         return {"neurons": neurons, "synapses": synapses}
 

@@ -12,14 +12,24 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Dense, IntegerNetwork
+from hw_export.integer.network import Dense, IntegerNetwork, spread
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.checks.limits import Biases, Blocks, Events, Inputs, Kinds, Limit, Thresholds, Weights
-from hw_export.targets.checks.violation import Violation, above, below
-from hw_export.targets.files.outline import check_codes, code_of, rebuild
-from hw_export.targets.files.store import read_arrays, write_arrays
+from hw_export.targets.files import check_codes, read_arrays, rebuild, write_arrays
+from hw_export.targets.limits import (
+    Biases,
+    Blocks,
+    Events,
+    Inputs,
+    Kinds,
+    Limit,
+    Thresholds,
+    Violation,
+    Weights,
+    above,
+    below,
+)
 from spikelfp.errors import DataError
 
 FILE = "xylo.npz"
@@ -94,7 +104,7 @@ class Xylo(Chip):
 
     summary: ClassVar[str] = "SynSense Xylo: specification for rockpool (npz), 8-bit weights, bit-shift decay"
     bits: ClassVar[tuple[int, ...]] = tuple(range(2, 9))
-    per_channel: ClassVar[bool] = True
+    per_neuron: ClassVar[bool] = True
     sources: ClassVar[tuple[str, ...]] = (
         "rockpool docs/devices/xylo-overview.ipynb, quick-xylo/deploy_to_xylo.ipynb: sizes, widths, decay, reset",
         "rockpool devices/xylo/syns61201/xylo_samna.py: config_from_specification",
@@ -128,9 +138,9 @@ class Xylo(Chip):
             recurrent[first, second, 0] = weight
         out = np.zeros((total, readout.shape[1]), dtype=np.int8)
         out[_spans(sizes)[-1]] = readout
-        spread = [*sizes, readout.shape[1]]
-        dash = [np.full(n, code_of(layer, self.arithmetic)) for layer, n in zip(network.neurons, spread, strict=True)]
-        threshold = [layer.threshold.expand(n).numpy() for layer, n in zip(network.neurons, spread, strict=True)]
+        each = list(zip(network.neurons, [(size,) for size in (*sizes, readout.shape[1])], strict=True))
+        dash = [spread(code_of(layer, self.arithmetic, shape), shape).numpy() for layer, shape in each]
+        threshold = [spread(layer.threshold, shape).numpy() for layer, shape in each]
         spec: dict[str, np.ndarray] = {
             "weights_in": hidden[0][:, :, None].astype(np.int8),
             "weights_rec": recurrent,

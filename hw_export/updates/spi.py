@@ -1,7 +1,7 @@
 """Frames as the SPI writes that bring them into a tinyODIN chip.
 
 tinyODIN (C. Frenkel; `ChFrenkel/tinyODIN`, `doc/README.md` sections 2.1, 3.2 and 4, `spi_slave.v`, `synaptic_core.v`)
-keeps 256 × 256 synapses of 4 bits, signed; :mod:`hw_export.targets.files.tinyodin_map` says where, and how a write is
+keeps 256 × 256 synapses of 4 bits, signed; :mod:`hw_export.targets.tinyodin_map` says where, and how a write is
 coded.
 
 An SPI transaction is 40 bits, the highest first: 20 bits of address, then 20 of data. Bits that are 1 in the mask stay
@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_export.targets.files.tinyodin_map import (
+from hw_export.targets.tinyodin_map import (
     GATE_ACTIVITY,
     HIGHEST,
     LOWEST,

@@ -1,44 +1,29 @@
-"""What the neurons of a network do: their spikes, layer by layer."""
+"""Spikes of the neurons of a network, layer by layer."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from spikelfp.nn import Heaviside, Neurons
+from spikelfp.nn import graph
 
 
 def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Run ``net`` on ``x`` ``[T, B, …]`` and return the spikes of every layer of neurons by its name.
+    """Runs a network and returns the spikes of every layer that fires. The network is left as it was.
 
-    Spikes are ``[T, B, …]`` of 0 and 1, in the order the layers ran. The network is left as it was: mode,
-    gradients and graph.
+    Args:
+        net: the network; a layer of one's own counts if it states ``fires = True``.
+        x: its input ``[T, B, …]``.
+
+    Returns:
+        spikes ``[T, B, …]`` of 0 and 1 by name of the layer, in the order the layers ran
+        (:func:`spikelfp.nn.graph.record`).
     """
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str):
-        def hook(module: torch.nn.Module, inputs: object, spikes: Tensor) -> None:
-            seen[name] = spikes.detach()
-
-        return hook
-
-    handles = [
-        layer.register_forward_hook(keep(name))
-        for name, layer in net.named_modules()
-        if isinstance(layer, (Neurons, Heaviside))
-    ]
-    training = net.training
-    try:
-        net.eval()
-        with torch.no_grad():
-            net(x)
-    finally:
-        net.train(training)
-        for handle in handles:
-            handle.remove()
-    return seen
+    return graph.record(net, x, partial(graph.has_trait, trait="fires"))
 
 
 def spike_rates(net: torch.nn.Module, x: Tensor) -> dict[str, float]:
-    """Mean spikes per neuron and step of each layer, between 0 and 1."""
+    """Measures the mean spikes per neuron and step of each layer that fires, between 0 and 1."""
     return {name: spikes.mean().item() for name, spikes in record(net, x).items()}

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx.node import map_aggregate
+from torch.utils._pytree import tree_leaves
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, repeat
+from spikelfp.nn.graph import Flow, Sources
 from spikelfp.nn.layer import Layer, run_layer
 
 INPUT = ""
@@ -80,6 +82,21 @@ class Converted(Layer):
                 del values[name]
         (out,) = values.values()
         return out, tuple(states)
+
+    def flow(self, flow: Flow, given: Sources) -> Sources:
+        """Tells which step takes the values of which."""
+        values = {INPUT: given}
+        for step in self._steps:
+            parts = tree_leaves((step.arguments, dict(step.options)))
+            taken = [values[part.name] for part in parts if isinstance(part, Value)]
+            if step.layer:
+                values[step.name] = flow.through(self.get_submodule(step.layer), taken[0])
+            else:
+                values[step.name] = flow.function(step.name, *taken)
+            for name in step.last:
+                del values[name]
+        (out,) = values.values()
+        return out
 
     def extra_repr(self) -> str:
         return f"from {self._source}"

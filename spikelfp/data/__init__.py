@@ -10,7 +10,7 @@ from spikelfp.data.folder import data_dir
 from spikelfp.data.load import load
 from spikelfp.data.loader import EpochDataset, EpochSampler, batches
 from spikelfp.data.registry import datasets
-from spikelfp.data.samples import Samples
+from spikelfp.data.samples import Samples, TargetScale
 from spikelfp.data.sequences import Sequences
 from spikelfp.data.splits import DataSplits
 from spikelfp.suggest import public_names
@@ -25,6 +25,7 @@ __all__ = [
     "SequenceArrays",
     "Sequences",
     "Standardization",
+    "TargetScale",
     "arrays",
     "batches",
     "collate",

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from spikelfp.data.collate import Fetched, Frames, fetched
-from spikelfp.data.dataset import ArrayDataset, check_labels
-from spikelfp.data.samples import Samples
+from spikelfp.data.dataset import ArrayDataset, check_targets
+from spikelfp.data.samples import KINDS, Samples, TargetScale
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, ShapeError, UserError
+from spikelfp.registry import check_name
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,15 +24,20 @@ class SequenceArrays(Samples):
 
     Attributes:
         values: ``[N, T, …]``, uint8 or floating point, zeros behind the ends.
-        labels: int64 ``[N]``, the class of each sample.
+        labels: targets of the ``kind``: int64 ``[N]``, float32 ``[N, K]``, int64 ``[N, K]``, or int64 ``[N, T]`` of
+            every step.
         lengths: int64 ``[N]``, the steps of each; ``None``: all have ``T``.
         scale: multiplied with the values when they are fetched.
+        kind: of the targets (:data:`spikelfp.data.samples.KINDS`).
+        target_scale: how real targets were standardised; ``None``: they are in their own units.
     """
 
     values: Tensor
     labels: Tensor
     lengths: Tensor | None = None
     scale: float = 1.0
+    kind: str = "classes"
+    target_scale: TargetScale | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,7 +52,10 @@ class SequenceArrays(Samples):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Sample ``index`` as (float32 ``[T, …]``, int64 ``[]``)."""
         steps = self.values.shape[1] if self.lengths is None else int(self.lengths[index])
-        return self._floats(self.values[index, :steps]).as_subclass(Frames), self.labels[index]
+        target = self.labels[index]
+        return self._floats(self.values[index, :steps]).as_subclass(Frames), (
+            target[:steps] if self.kind == "steps" else target
+        )
 
     def __getitems__(self, indices: Sequence[int]) -> Fetched:
         """The samples ``indices`` as one batch: sequences float32 ``[T, B, …]``, ``T`` the steps of the longest, and
@@ -56,7 +65,9 @@ class SequenceArrays(Samples):
         steps = self.values.shape[1] if lengths is None or not len(index) else int(lengths.max())
         values = self._floats(self.values[index, :steps].transpose(0, 1).contiguous())
         unequal = lengths is not None and bool((lengths != steps).any())
-        return fetched(Sequences(values, lengths if unequal else None), self.labels[index])
+        labels = self.labels[index]
+        labels = labels[:, :steps] if self.kind == "steps" else labels
+        return fetched(Sequences(values, lengths if unequal else None), labels)
 
     def subset(self, indices: Tensor) -> SequenceArrays:
         """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
@@ -67,7 +78,10 @@ class SequenceArrays(Samples):
         """Write one line: how many sequences of which steps."""
         ends = "" if self.lengths is None else f"{int(self.lengths.min())} to "
         steps = f"{ends}{self.values.shape[1]} steps of shape {self.shape}"
-        return f"SequenceArrays({len(self)} sequences, {steps}, labels up to {int(self.labels.max())})"
+        targets = f"labels up to {int(self.labels.max())}"
+        if self.kind != "classes":
+            targets = "a class of every step" if self.kind == "steps" else f"{self.labels.shape[1]} {self.kind} each"
+        return f"SequenceArrays({len(self)} sequences, {steps}, {targets})"
 
     def _floats(self, values: Tensor) -> Tensor:
         return values.to(torch.float32) * self.scale if self.scale != 1 else values.to(torch.float32)
@@ -81,6 +95,7 @@ def arrays(
     lengths: Any = None,
     scale: float | None = None,
     classes: int | None = None,
+    targets: str | None = None,
 ) -> ArrayDataset | SequenceArrays:
     """Make a data set of arrays, samples first.
 
@@ -95,17 +110,19 @@ def arrays(
     Args:
         inputs: a tensor, an array or a list, of any real dtype; 64-bit floats and integers become float32 when they
             are fetched.
-        labels: the class of each sample, ``[N]``, of any integer dtype.
+        labels: the class of each sample, ``[N]``, of any integer dtype; real values ``[N]`` or ``[N, K]``, of any
+            floating dtype; 0 or 1 for each of ``K`` labels, ``[N, K]``; or the class of every step, ``[N, T]``.
         sequences: whether the second axis is time; ``None``: by the table.
         lengths: steps of each sequence ``[N]``; what lies behind them is left out of account.
         scale: multiplied with the inputs. 8-bit values above 1 need one: 1/255 for pixels, 1 to keep them.
         classes: number of classes that the labels are checked against; ``None`` only refuses negative labels.
+        targets: ``classes``, ``values``, ``labels`` or ``steps``; ``None``: by the dtype and shape of the labels.
 
     Returns:
         A data set for :meth:`spikelfp.Trainer.fit`, ``DataLoader``, ``random_split`` and the like.
 
     Raises:
-        DataError: for labels that are no class numbers, other numbers of them than samples, no samples, and NaN or
+        DataError: for labels that are none of those above, other numbers of them than samples, no samples, and NaN or
             infinity.
         ShapeError: for inputs of another form than those above, and where the table leaves it open.
     """
@@ -115,14 +132,14 @@ def arrays(
             raise ShapeError("a list of arrays of unequal lengths is a list of sequences, which have their lengths")
         sequences, lengths = True, own_lengths
     sequences = _decide(values, True if sequences is None and lengths is not None else sequences)
-    numbers = class_numbers(labels)
+    numbers, kind = _targets(labels, targets, values.shape[1] if sequences else None)
     _check_count(values, numbers)
     scale = _scale(values, scale)
     if not sequences:
         if lengths is not None:
             raise ShapeError("lengths are those of sequences, and sequences=False says that these are none")
-        return ArrayDataset(values, numbers, scale, classes)
-    check_labels(numbers, classes)
+        return ArrayDataset(values, numbers, scale, classes, kind=kind)
+    check_targets(_within(numbers, lengths) if kind == "steps" else numbers, kind, classes, None)
     steps = None if lengths is None else _check_lengths(lengths, values)
     if steps is not None:
         inside = torch.arange(values.shape[1]) < steps.unsqueeze(1)
@@ -133,15 +150,61 @@ def arrays(
         bad = ~torch.isfinite(values).flatten(1).all(1)
         if bad.any():
             raise DataError(f"sample {int(bad.nonzero()[0])} holds NaN or infinity ({int(bad.sum())} of {len(bad)} do)")
-    return SequenceArrays(values, numbers, steps, scale)
+    return SequenceArrays(values, numbers, steps, scale, kind)
 
 
-def class_numbers(labels: Any) -> Tensor:
-    """Labels as int64 ``[N]``.
+def _targets(labels: Any, kind: str | None, steps: int | None) -> tuple[Tensor, str]:
+    """Targets as a data set holds them, and their kind; ``steps``: of sequences.
 
     Raises:
-        DataError: for real numbers, text, one-hot rows, and anything else that is no class number for each sample.
+        DataError: for what is none of them, and where it is left open which of them.
     """
+    if kind is not None:
+        check_name("kind of targets", kind, KINDS)
+    if kind == "classes":
+        return class_numbers(labels), kind
+    if steps is not None and isinstance(labels, (list, tuple)) and len(labels) and _ragged(labels):
+        labels = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(np.asarray(own)) for own in labels], batch_first=True)
+    values = _numbers(labels)
+    real = values.is_floating_point()
+    if kind == "values" or (kind is None and real):
+        if not real:
+            raise DataError(f"real values are floats, got {values.dtype}: y.astype(float) or y.float()")
+        if values.dim() not in (1, 2):
+            raise DataError(f"real targets are [N] or [N, K], got shape {list(values.shape)}: y.reshape(len(y), -1)")
+        return values.to(torch.float32).reshape(len(values), -1 if len(values) else 1), "values"
+    if values.dim() != 2 or (kind is None and values.shape[1] == 1):
+        return class_numbers(labels), "classes"
+    binary = bool(((values == 0) | (values == 1)).all())
+    by_step = steps is not None and values.shape[1] == steps
+    if kind is None and by_step and binary:
+        raise DataError(
+            f"0 or 1 of shape {list(values.shape)} may be labels of the samples or a class of every step: say "
+            'targets="labels" or targets="steps"'
+        )
+    if kind is None and not binary and not by_step:
+        raise DataError(
+            f"whole numbers of shape {list(values.shape)} are no classes [N], no sets of labels (0 or 1) and no "
+            "classes of every step: y.argmax(1) of one-hot rows, y.astype(float) for real values"
+        )
+    return values.to(torch.int64), kind or ("steps" if by_step else "labels")
+
+
+def _ragged(labels: Any) -> bool:
+    """Whether labels are a list of rows of unequal lengths."""
+    return all(np.ndim(own) == 1 for own in labels) and len({len(own) for own in labels}) > 1
+
+
+def _within(labels: Tensor, lengths: Any) -> Tensor:
+    """Labels of every step, 0 behind the ends, where they are left out of account."""
+    if lengths is None:
+        return labels
+    ends = torch.as_tensor(np.asarray(lengths) if not isinstance(lengths, Tensor) else lengths).reshape(-1, 1)
+    return labels if len(ends) != len(labels) else labels.masked_fill(torch.arange(labels.shape[1]) >= ends, 0)
+
+
+def _numbers(labels: Any) -> Tensor:
+    """Labels of any kind as a tensor on the CPU, integers in 64 bits."""
     if isinstance(labels, Tensor):
         values = labels.detach().cpu()
     else:
@@ -156,11 +219,22 @@ def class_numbers(labels: Any) -> Tensor:
         values = torch.from_numpy(
             np.ascontiguousarray(array.astype(np.int64 if array.dtype.kind in "iu" else array.dtype))
         )
+    if values.is_complex():
+        raise DataError(f"targets are real numbers, got {values.dtype}")
+    return values
+
+
+def class_numbers(labels: Any) -> Tensor:
+    """Labels as int64 ``[N]``.
+
+    Raises:
+        DataError: for real numbers, text, one-hot rows, and anything else that is no class number for each sample.
+    """
+    values = _numbers(labels)
     if values.is_floating_point() or values.is_complex():
         hint = "y.argmax(1) of one-hot rows" if values.dim() == 2 else "y.astype(int) or y.long() if they are classes"
         raise DataError(
-            f"labels are class numbers (integers), got {values.dtype} of shape {list(values.shape)}: {hint}; for real "
-            "targets hand (X, y) itself to a trainer with a reward such as SquaredError"
+            f"labels are class numbers (integers), got {values.dtype} of shape {list(values.shape)}: {hint}"
         )
     if values.dim() != 1:
         hint = "y[:, 0]" if values.dim() == 2 and values.shape[1] == 1 else "y.argmax(1) of one-hot rows"

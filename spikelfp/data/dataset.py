@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from spikelfp.data.collate import fetched
-from spikelfp.data.samples import Samples, hash_tensors
+from spikelfp.data.samples import Samples, TargetScale, hash_tensors
 from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, ShapeError, UserError
 
@@ -28,13 +28,57 @@ class Standardization(NamedTuple):
 def check_labels(labels: Tensor, classes: int | None, what: str = "labels") -> None:
     """Raise :class:`DataError` for the first label outside ``0 .. classes-1`` (``classes=None``: below 0).
 
-    ``labels`` is int64 ``[N]``; ``what`` opens the message, so that it can name a file.
+    ``labels`` is int64 ``[N]``, or ``[N, T]`` of every step; ``what`` opens the message, so that it can name a file.
     """
     bad = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
     if bad.any():
-        first = int(bad.nonzero()[0, 0])
+        place = bad.nonzero()[0]
         valid = "0 or more" if classes is None else f"0 to {classes - 1}"
-        raise DataError(f"{what}: label {int(labels[first])} at index {first} is outside {valid}")
+        step = f", step {int(place[1])}" if len(place) > 1 else ""
+        raise DataError(f"{what}: label {int(labels[tuple(place)])} at index {int(place[0])}{step} is outside {valid}")
+
+
+def kind_of(labels: object) -> str:
+    """Kind of targets (:data:`spikelfp.data.samples.KINDS`) by their dtype and shape."""
+    if isinstance(labels, Tensor) and labels.is_floating_point():
+        return "values"
+    several = isinstance(labels, Tensor) and labels.dim() == 2 and labels.shape[1] > 1
+    return "labels" if several else "classes"
+
+
+def check_targets(labels: object, kind: str, classes: int | None, scale: TargetScale | None) -> None:
+    """Raise :class:`DataError` for targets that are not of their ``kind`` (:data:`spikelfp.data.samples.KINDS`)."""
+    wanted = {
+        "classes": (torch.int64, 1, "int64 tensor of shape [N]"),
+        "values": (torch.float32, 2, "float32 tensor of shape [N, K]"),
+        "labels": (torch.int64, 2, "int64 tensor of shape [N, K]"),
+        "steps": (torch.int64, 2, "int64 tensor of shape [N, T]"),
+    }
+    if kind not in wanted:
+        raise DataError(f"targets are {', '.join(wanted)}, got kind={kind!r}")
+    dtype, axes, words = wanted[kind]
+    if not isinstance(labels, Tensor) or labels.dtype != dtype or labels.dim() != axes:
+        raise DataError(f"labels must be an {words}, got {_kind(labels)}".replace("an float", "a float"))
+    if axes == 2 and labels.shape[1] == 0:
+        raise DataError(f"targets of shape {list(labels.shape)} have no column")
+    if kind in ("classes", "steps"):
+        check_labels(labels, classes)
+    elif classes is not None:
+        raise DataError(f"classes={classes} are those of class numbers, and these targets are {kind}")
+    if kind == "labels" and bool(((labels != 0) & (labels != 1)).any()):
+        row = int(((labels != 0) & (labels != 1)).any(1).nonzero()[0])
+        raise DataError(f"sets of labels are 0 or 1 for each label, sample {row} has {labels[row].tolist()}")
+    if kind == "values" and not bool(torch.isfinite(labels).all()):
+        row = int((~torch.isfinite(labels)).any(1).nonzero()[0])
+        raise DataError(f"the targets of sample {row} hold NaN or infinity")
+    if scale is None:
+        return
+    if kind != "values" or len(scale.mean) != labels.shape[1] or len(scale.std) != labels.shape[1]:
+        raise DataError(
+            f"a target scale of {len(scale.mean)} means and {len(scale.std)} deviations for {_kind(labels)}"
+        )
+    if not all(map(math.isfinite, (*scale.mean, *scale.std))) or min(scale.std) <= 0:
+        raise DataError(f"a target scale has finite means and positive deviations, got {scale.mean} and {scale.std}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +87,15 @@ class ArrayDataset(Samples):
 
     Attributes:
         images: ``[N, ...]``, uint8 or floating point, at least one sample, all finite.
-        labels: int64 ``[N]``, the class of each sample.
+        labels: int64 ``[N]``, the class of each sample; float32 ``[N, K]``, real values; int64 ``[N, K]`` of 0 or 1,
+            sets of labels; or int64 ``[N, T]``, a class of every step (``kind="steps"``).
         scale: multiplied with the images when they are fetched, chosen so that the values lie in [0, 1]
             (1/255 for 8-bit pixels).
         classes: number of classes that the labels are checked against; ``None`` only refuses negative labels.
         standardization: applied to the channels of images ``[N, C, ...]`` after the scale; the values then lie
             around 0 and no longer in [0, 1]. ``None`` leaves them.
+        kind: of the targets (:data:`spikelfp.data.samples.KINDS`); empty: by the labels.
+        target_scale: how real targets were standardised; ``None``: they are in their own units.
 
     Raises:
         DataError: for wrong types or lengths, no samples, a label outside the classes, or a NaN or infinity;
@@ -60,14 +107,16 @@ class ArrayDataset(Samples):
     scale: float = 1.0
     classes: int | None = None
     standardization: Standardization | None = None
+    kind: str = ""
+    target_scale: TargetScale | None = None
     _hashed: tuple[tuple[int, int], str] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
         if not isinstance(images, Tensor) or not (images.is_floating_point() or images.dtype == torch.uint8):
             raise DataError(f"images must be a uint8 or floating point tensor, got {_kind(images)}")
-        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
-            raise DataError(f"labels must be an int64 tensor of shape [N], got {_kind(labels)}")
+        object.__setattr__(self, "kind", self.kind or kind_of(labels))
+        check_targets(labels, self.kind, self.classes, self.target_scale)
         if images.ndim == 0 or len(images) == 0 or images.numel() == 0:
             raise DataError(f"images hold no sample: their shape is {list(images.shape)}")
         if len(images) != len(labels):
@@ -76,7 +125,6 @@ class ArrayDataset(Samples):
             raise DataError(f"scale must be positive and finite, got {self.scale}")
         if self.standardization is not None:
             _check_standardization(self.standardization, images)
-        check_labels(labels, self.classes)
         if images.is_floating_point():
             _check_finite(images)
 
@@ -85,7 +133,8 @@ class ArrayDataset(Samples):
         changed = "" if self.scale == 1 else f", scale={self.scale:.6g}"
         changed += "" if self.standardization is None else ", standardized"
         kind = str(self.images.dtype).removeprefix("torch.")
-        return f"ArrayDataset({len(self)} samples of {self.shape}, {kind}{classes}{changed})"
+        targets = "" if self.kind == "classes" else f", {self.labels.shape[1]} {self.kind} each"
+        return f"ArrayDataset({len(self)} samples of {self.shape}, {kind}{classes}{targets}{changed})"
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Sample ``index`` as (float32 ``[...]``, int64 ``[]``)."""
@@ -127,7 +176,8 @@ class ArrayDataset(Samples):
         """Hash the samples, how their values are scaled, and the labels; taken anew when a tensor was changed."""
         state = (self.images._version, self.labels._version)
         if self._hashed is None or self._hashed[0] != state:
-            own = hash_tensors("arrays", self.images, self.labels, self.scale, self.standardization)
+            scaled = [] if self.target_scale is None else [self.target_scale]
+            own = hash_tensors("arrays", self.images, self.labels, self.scale, self.standardization, *scaled)
             object.__setattr__(self, "_hashed", (state, own))
         return self._hashed[1]  # type: ignore[index]
 

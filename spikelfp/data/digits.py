@@ -33,7 +33,7 @@ def digits(data_dir: Path | None = None) -> DataSplits:
         name="digits",
         train=everything.subset(torch.from_numpy(train)),
         test=everything.subset(torch.from_numpy(test)),
-        classes=10,
+        outputs=10,
         shape=(1, 8, 8),
-        class_names=tuple(str(digit) for digit in range(10)),
+        names=tuple(str(digit) for digit in range(10)),
     )

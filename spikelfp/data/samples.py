@@ -5,21 +5,45 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
+
+KINDS = ("classes", "values", "labels", "steps")
+"""Kinds of targets: a class of each sample ``[N]``, real values ``[N, K]``, sets of labels as 0 or 1 ``[N, K]``, a
+class of every step ``[N, T]``."""
+
+
+class TargetScale(NamedTuple):
+    """How real targets were standardised: a target is ``(y − mean) / std`` of the value ``y`` in its own units.
+
+    Attributes:
+        mean: of each output, in its own units.
+        std: of each output, in its own units, above 0.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def values(self, targets: Tensor) -> Tensor:
+        """Targets or predictions ``[…, K]`` in their own units, ``std · y + mean``."""
+        return targets * targets.new_tensor(self.std) + targets.new_tensor(self.mean)
 
 
 class Samples(Dataset[tuple[Any, Tensor]], ABC):
     """``N`` labelled samples that are handed out in whole batches.
 
     Attributes:
-        labels: int64 ``[N]``, the class of each sample.
+        labels: the targets: int64 ``[N]``, the class of each sample, or as :data:`KINDS` says.
+        kind: of the targets, one of :data:`KINDS`.
+        target_scale: how real targets were standardised; ``None``: they are in their own units.
     """
 
     labels: Tensor
+    kind: str = "classes"
+    target_scale: TargetScale | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,6 +114,15 @@ def labels_of(dataset: Dataset[Any]) -> Tensor | None:
     return dataset.labels if isinstance(dataset, Samples) else None
 
 
+def target_scale_of(dataset: Any) -> TargetScale | None:
+    """Find the scale of the targets of a data set that knows it."""
+    if isinstance(dataset, Subset):
+        return target_scale_of(dataset.dataset)
+    if isinstance(getattr(dataset, "data", None), Samples):  # augmented images
+        dataset = dataset.data
+    return dataset.target_scale if isinstance(dataset, Samples) else None
+
+
 def fingerprint_of(dataset: Any) -> str:
     """Tell what a data set holds, as far as that can be told without fetching samples; else empty."""
     if isinstance(dataset, Subset):
@@ -119,6 +152,8 @@ def representative(samples: Samples, count: int) -> Tensor:
     """Numbers (int64) of ``count`` of the ``samples``, or of all: the first ones, or evenly chosen ones where the first
     lack a class that is there, as of data sorted by class."""
     count = min(count, len(samples))
+    if samples.kind != "classes":
+        return torch.arange(count)
     if len(samples.labels[:count].unique()) == len(samples.labels.unique()):
         return torch.arange(count)
     return torch.linspace(0, len(samples) - 1, count).round().long()

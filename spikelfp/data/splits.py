@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from spikelfp.data.dataset import ArrayDataset, Standardization, check_labels
-from spikelfp.data.samples import Samples
+from spikelfp.data.samples import Samples, TargetScale
 from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, UserError
+
+_OUTPUTS = {"classes": "class", "values": "value", "labels": "label", "steps": "class"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,50 +21,95 @@ class DataSplits:
     Attributes:
         name: the name it is loaded by.
         train, test: the original parts; ``train`` lacks what ``validation`` holds.
-        classes: number of classes; every label is in ``0 .. classes-1``.
+        outputs: of a network for it: the number of classes, of real values, or of labels.
         shape: shape of one sample without the batch, such as ``(1, 28, 28)``; of event data, of one step.
-        class_names: one name per class, by label.
+        names: one for each output: of classes by label, of real values what they measure.
         validation: samples held out of the training part by :meth:`with_validation`, else ``None``.
         statistics: published mean and deviation of each channel over the training images, where there are any.
         skipped: samples that were left out because they could not be read, each with the reason.
 
     Raises:
-        DataError: when the parts do not fit ``shape`` or ``classes``.
+        DataError: when the parts do not fit ``shape``, ``outputs`` or each other.
     """
 
     name: str
     train: Samples
     test: Samples
-    classes: int
+    outputs: int
     shape: tuple[int, ...]
-    class_names: tuple[str, ...]
+    names: tuple[str, ...]
     validation: Samples | None = None
     statistics: Standardization | None = None
     skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.class_names) != self.classes:
-            raise DataError(f"{self.name}: {self.classes} classes but {len(self.class_names)} class names")
+        what = _OUTPUTS[self.kind]
+        if len(self.names) != self.outputs:
+            raise DataError(f"{self.name}: {self.outputs} {self.kind} but {len(self.names)} {what} names")
         parts = {"train": self.train, "test": self.test, "validation": self.validation}
         for part, data in parts.items():
             if data is None:
                 continue
             if data.shape != self.shape:
                 raise DataError(f"{self.name} {part}: samples of shape {data.shape}, expected {self.shape}")
-            check_labels(data.labels, self.classes, f"{self.name} {part}")
+            if data.kind != self.kind or data.target_scale != self.target_scale:
+                raise DataError(
+                    f"{self.name} {part}: targets are {data.kind} of scale {data.target_scale}, those of train "
+                    f"{self.kind} of scale {self.target_scale}"
+                )
+            if self.kind in ("classes", "steps"):
+                check_labels(data.labels, self.outputs, f"{self.name} {part}")
+            elif data.labels.shape[1:] != (self.outputs,):
+                raise DataError(
+                    f"{self.name} {part}: targets of shape {list(data.labels.shape)}, expected [N, {self.outputs}]"
+                )
+
+    @property
+    def kind(self) -> str:
+        """Kind of the targets, one of :data:`spikelfp.data.samples.KINDS`."""
+        return self.train.kind
+
+    @property
+    def target_scale(self) -> TargetScale | None:
+        """How real targets were standardised; ``None``: they are in their own units."""
+        return self.train.target_scale
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; every label is in ``0 .. classes-1``.
+
+        Raises:
+            UserError: for targets that are no classes.
+        """
+        if self.kind not in ("classes", "steps"):
+            raise UserError(f"the targets of {self.name} are {self.kind}, and there are no classes: ask for outputs")
+        return self.outputs
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name for each class, by label.
+
+        Raises:
+            UserError: for targets that are no classes.
+        """
+        if self.kind not in ("classes", "steps"):
+            raise UserError(f"the targets of {self.name} are {self.kind}, and there are no classes: ask for names")
+        return self.names
 
     def __repr__(self) -> str:
-        shown = ", ".join(self.class_names[:4]) + (", …" if self.classes > 4 else "")
-        lines = [f"DataSplits({self.name!r}, samples of {self.shape}, {self.classes} classes: {shown}"]
+        shown = ", ".join(self.names[:4]) + (", …" if self.outputs > 4 else "")
+        what = "classes" if self.kind == "classes" else f"{_OUTPUTS[self.kind]}s"
+        lines = [f"DataSplits({self.name!r}, samples of {self.shape}, {self.outputs} {what}: {shown}"]
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         lines += [f"  {part + ':':<12}{data!r}" for part, data in parts.items() if data is not None]
         lines += [f"  skipped:    {len(self.skipped)} that could not be read"] if self.skipped else []
         return "\n".join(lines) + ")"
 
     def with_validation(self, fraction: float, seed: int) -> DataSplits:
-        """The same data with a stratified part of the training samples held out for validation.
+        """The same data with a part of the training samples held out for validation, of classes a stratified one.
 
-        Of each class with ``n`` training samples, ``round(fraction * n)`` are held out, never all of them.
+        Of each class with ``n`` training samples, ``round(fraction * n)`` are held out, never all of them; of all
+        samples together where they have no class.
         Which ones depends on ``seed`` alone; both parts keep the original order. What is held out is not
         augmented. ``fraction=0`` holds out nothing.
 
@@ -79,15 +126,17 @@ class DataSplits:
 
         random = generator("validation", seed)
         held_out = torch.zeros(len(self.train), dtype=torch.bool)
-        for label in range(self.classes):
-            members = (self.train.labels == label).nonzero()[:, 0]
+        by_class = self.kind == "classes"
+        groups = self.train.labels if by_class else torch.zeros(len(self.train), dtype=torch.int64)
+        for label in range(self.outputs if by_class else 1):
+            members = (groups == label).nonzero()[:, 0]
             count = min(round(fraction * len(members)), len(members) - 1)
             if count > 0:
                 held_out[members[torch.randperm(len(members), generator=random)[:count]]] = True
         if not held_out.any():
             raise UserError(
-                f"validation fraction {fraction} of {self.name} holds out no sample of any class: "
-                f"the largest has {int(self.train.labels.bincount().max())} training samples"
+                f"validation fraction {fraction} of {self.name} holds out no sample{' of any class' * by_class}: "
+                f"{'the largest has' if by_class else 'there are'} {int(groups.bincount().max())} training samples"
             )
         return replace(
             self,

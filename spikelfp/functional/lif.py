@@ -32,44 +32,139 @@ fast ones, which are tested against them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from spikelfp.errors import UserError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import check_name
 
 Reset = Literal["subtract", "immediate", "zero"]
 Denominator = Literal["inflow", "increment"]
 
 
-@dataclass(frozen=True)
+Constant = float | Tensor
+"""A constant of neurons: one number for all of them, or a tensor with the axes of a step of one sample, each of its
+size or 1 (``[features]``; ``[C, 1, 1]`` or ``[C, H, W]`` behind a convolution)."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LIFParameters:
-    """Constants of a LIF layer.
+    """Constants of a LIF layer. Two are equal where all of their values are.
 
-    beta: decay of the membrane per step, ``0 < β ≤ 1`` (dimensionless; ``β = exp(−Δt/τ)``).
-    threshold: membrane above which (strictly) a neuron fires, ``θ > 0`` (units of the membrane).
-    reset: what a spike does to the membrane: ``subtract`` θ one step later, ``immediate`` (subtract θ at once, before
-    the next decay), or set it to ``zero``.
-    denominator: how the reward of a membrane is normalised, ``inflow`` or ``increment``.
+    Args:
+        beta: decay of the membrane per step, ``0 < β ≤ 1`` (dimensionless; ``β = exp(−Δt/τ)``), one number or a tensor
+            with one for each neuron (:data:`Constant`).
+        threshold: membrane above which (strictly) a neuron fires, ``θ > 0`` (units of the membrane), likewise.
+        reset: what a spike does to the membrane: ``subtract`` θ one step later, ``immediate`` (subtract θ at once,
+            before the next decay), or set it to ``zero``.
+        denominator: how the reward of a membrane is normalised, ``inflow`` or ``increment``.
 
-    Raises :class:`~spikelfp.errors.UserError` for a value out of its range.
+    Raises:
+        UserError: for a value out of its range; of a tensor the first, with its place.
     """
 
-    beta: float = 0.9
-    threshold: float = 1.0
+    beta: Constant = 0.9
+    threshold: Constant = 1.0
     reset: Reset = "subtract"
     denominator: Denominator = "inflow"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beta", check_decay("beta", self.beta))
-        object.__setattr__(self, "threshold", check_number("threshold", self.threshold))
-        if not 0.0 < self.threshold < float("inf"):
-            raise UserError(f"the threshold must be a finite number above 0, got {self.threshold}")
+        object.__setattr__(self, "threshold", check_threshold(self.threshold))
         check_name("reset", self.reset, get_args(Reset))
         check_name("denominator", self.denominator, get_args(Denominator))
+
+    @property
+    def vectors(self) -> bool:
+        """Whether β or θ is a tensor."""
+        return isinstance(self.beta, Tensor) or isinstance(self.threshold, Tensor)
+
+    def fitted(self, step: Tensor) -> LIFParameters:
+        """Return the constants in the dtype and on the device of ``step`` ``[B, …]``, ready to be broadcast against it.
+
+        Raises:
+            ShapeError: for a tensor that does not have the axes of a step of one sample, with what to write.
+        """
+        if not self.vectors:
+            return self
+        return self.unchecked(
+            beta=fit_constant("beta", self.beta, step), threshold=fit_constant("threshold", self.threshold, step)
+        )
+
+    def unchecked(self, beta: Constant, threshold: Constant) -> LIFParameters:
+        """Return a copy with values that were checked before."""
+        copy = object.__new__(LIFParameters)
+        for name, value in {**self.__dict__, "beta": beta, "threshold": threshold}.items():
+            object.__setattr__(copy, name, value)
+        return copy
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LIFParameters):
+            return NotImplemented
+        return all(same_constant(own, other.__dict__[name]) for name, own in self.__dict__.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(tuple(each.shape) if isinstance(each, Tensor) else each for each in self.__dict__.values()))
+
+    def __repr__(self) -> str:
+        return f"LIFParameters({self.described()})"
+
+    def described(self) -> str:
+        """Return the constants as arguments of a layer, tensors in short: ``beta=0.81…0.95 [256], …``."""
+        return (
+            f"beta={brief_constant(self.beta)}, threshold={brief_constant(self.threshold)}, reset={self.reset!r}, "
+            f"denominator={self.denominator!r}"
+        )
+
+
+def same_constant(one: Any, other: Any) -> bool:
+    """Whether two constants are the same values; a number is no tensor."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and bool((one.double().cpu() == other.double().cpu()).all())
+    return not isinstance(one, Tensor) and not isinstance(other, Tensor) and bool(one == other)
+
+
+def brief_constant(value: Constant) -> str:
+    """Return a number as it is, a tensor by its range and shape, ``0.81…0.95 [256]``."""
+    if not isinstance(value, Tensor):
+        return str(value)
+    shape = list(value.shape)
+    if value.is_meta:
+        return f"? {shape}"
+    low, high = (f"{float(bound):.4g}" for bound in value.aminmax())
+    return f"{low} {shape}" if low == high else f"{low}…{high} {shape}"
+
+
+def fit_constant(name: str, value: Constant, step: Tensor) -> Constant:
+    """Return a constant in the dtype and on the device of ``step`` ``[B, …]``, against which it then broadcasts.
+
+    Raises:
+        ShapeError: for a tensor that does not have the axes of a step of one sample, with what to write.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    sizes, own = tuple(step.shape[1:]), tuple(value.shape)
+    if len(own) == len(sizes) and all(mine in (1, size) for mine, size in zip(own, sizes, strict=True)):
+        return value.to(step.device, step.dtype)
+    one = ", ".join(map(str, sizes))
+    fitting = f"[{one}]"
+    if len(sizes) > 1:
+        fitting = f"[{sizes[0]}{', 1' * (len(sizes) - 1)}], one for each channel, or [{one}]"
+        if own == sizes[:1]:
+            ones = ", 1" * (len(sizes) - 1)
+            fitting += f"; {name}.view({own[0]}{ones}) of this one"
+    raise ShapeError(
+        f"{name} has shape {list(own)}, and a step of one sample here [{one}]: give it the shape {fitting}"
+    )
+
+
+def total_like(constant: Constant, terms: Tensor) -> Tensor:
+    """Sum ``terms`` ``[T, B, …]`` over steps, samples and the neurons that share a constant, to its shape."""
+    return terms.sum_to_size(constant.shape) if isinstance(constant, Tensor) else terms.sum()
 
 
 def check_number(name: str, value: Any) -> float:
@@ -79,20 +174,71 @@ def check_number(name: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, RuntimeError):
-        shape = tuple(getattr(value, "shape", ())) or (len(value) if hasattr(value, "__len__") else "")
-        many = f"{type(value).__name__} of {shape}" if shape and not isinstance(value, str) else repr(value)
+        raise UserError(f"{name} is one number, got {_said(value)}") from None
+
+
+def check_decay(name: str, value: Any) -> Constant:
+    """Return a decay as a float or a tensor of floats of its own.
+
+    Raises:
+        UserError: for values outside of (0, 1].
+    """
+    return check_constant(name, value, f"the decay {name} must lie in (0, 1]", lambda v: (v > 0) & (v <= 1))
+
+
+def check_threshold(value: Any) -> Constant:
+    """Return a threshold as a float or a tensor of floats of its own.
+
+    Raises:
+        UserError: for values that are not finite or not above 0.
+    """
+    words = "the threshold must be a finite number above 0"
+    return check_constant("threshold", value, words, lambda v: (v > 0) & (v < float("inf")))
+
+
+def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], Any]) -> Constant:
+    """Return a constant of neurons as a float, or as a tensor of floats that nobody else holds.
+
+    Args:
+        name: of the constant.
+        value: a number, or a tensor with one for each neuron.
+        words: which values it may have, for the error.
+        inside: whether a value, or each of a tensor, is one of them.
+
+    Raises:
+        UserError: for other values; of a tensor the first is named, with its place.
+    """
+    if not isinstance(value, Tensor) or not value.dim():
+        try:
+            if isinstance(value, (bool, str)):
+                raise TypeError
+            number = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise UserError(
+                f"{name} is one number for all neurons of a layer or a tensor with one for each, got {_said(value)}"
+                + ("" if isinstance(value, str) else "; torch.as_tensor(values) makes a tensor")
+            ) from None
+        if not inside(number):
+            raise UserError(f"{words}, got {number}")
+        return number
+    if value.dtype is torch.bool or value.is_complex() or value.layout is not torch.strided or not value.numel():
+        raise UserError(f"{name} is a dense tensor of real numbers, got {value.dtype} of shape {list(value.shape)}")
+    if value.requires_grad:
         raise UserError(
-            f"{name} is one number for all neurons of a layer, got {many}; neurons with others go into a "
-            "layer of their own, such as the branches of nn.Concat(nn.Sequential(linear, lif), …)"
-        ) from None
+            f"{name} is given as a tensor that requires grad, and would not learn: hand it {name}.detach(); of the "
+            "constants of neurons β learns, with learn_beta=True"
+        )
+    wide = torch.promote_types(value.dtype, torch.float32)
+    value = value.to(wide, copy=True, memory_format=torch.contiguous_format)
+    if value.is_meta or bool((good := inside(value)).all()):
+        return value
+    place = [int(index) for index in (~good).nonzero()[0]]
+    raise UserError(f"{words}, got {float(value[tuple(place)])} at {place}")
 
 
-def check_decay(name: str, value: Any) -> float:
-    """Turn ``value`` into a float, or raise :class:`~spikelfp.errors.UserError` outside of (0, 1]."""
-    value = check_number(name, value)
-    if not 0.0 < value <= 1.0:
-        raise UserError(f"the decay {name} must lie in (0, 1], got {value}")
-    return value
+def _said(value: Any) -> str:
+    shape = tuple(getattr(value, "shape", ())) or (len(value) if hasattr(value, "__len__") else "")
+    return f"{type(value).__name__} of {shape}" if shape and not isinstance(value, str) else repr(value)
 
 
 class Trace(NamedTuple):

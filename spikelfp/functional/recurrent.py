@@ -160,12 +160,13 @@ def _forward(ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, sta
     return trace.spikes, trace.membrane[-1].clone(), trace.synapse
 
 
-def _gradients(ctx: Any, credit: Any, signed: float | Tensor, rest: int) -> tuple[Tensor | None, ...]:
+def _gradients(
+    ctx: Any, credit: Credit, weight: Tensor, fired: Tensor | None, signed: float | Tensor, rest: int
+) -> tuple[Tensor | None, ...]:
     """What the inputs get: current, weight, bias, spikes, membrane and synaptic current of the start, decay.
 
     signed: what ``Σ_t V[t] n[t]`` of each neuron is multiplied by, for the decay.
     """
-    _, weight, fired, _ = ctx.saved_tensors
     needs = ctx.needs_input_grad
     first, steps = credit.to_current[0], len(credit.to_current)
     to_weight = credit.to_weight
@@ -204,7 +205,7 @@ class RecurrentScan(Function, NeuronNode):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, message: Tensor | None, final: Tensor | None, synapse: Tensor | None = None) -> Any:
-        membrane, weight, _, start = ctx.saved_tensors
+        membrane, weight, fired, start = ctx.saved_tensors
         p = ctx.constants
         message, reward = NeuronNode.received(ctx, message)
         if all(t is None for t in (message, reward, final, synapse)):
@@ -212,7 +213,7 @@ class RecurrentScan(Function, NeuronNode):
         credit = ctx.kernel.reverse(
             message, reward, final, synapse, membrane, ctx.counts, weight, start, p, ctx.eps, ctx.needs_input_grad[1]
         )
-        return _gradients(ctx, credit, -p.beta, 4)
+        return _gradients(ctx, credit, weight, fired, -p.beta, 4)
 
 
 class _GradientRun(Function):
@@ -234,7 +235,7 @@ class _GradientRun(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, final: Tensor | None, synapse: Tensor | None = None) -> Any:
-        membrane, weight, _, start = ctx.saved_tensors
+        membrane, weight, fired, start = ctx.saved_tensors
         if grad is None and final is None and synapse is None:
             return (None,) * 10
         smooth = isinstance(ctx.rule, Surrogate)
@@ -242,7 +243,7 @@ class _GradientRun(Function):
         if ctx.needs_input_grad[1]:
             update = ctx.kernel.to_weight(credit.to_current, membrane, ctx.counts, ctx.constants)
             credit = credit._replace(to_weight=update)
-        return _gradients(ctx, credit, 1.0, 3)
+        return _gradients(ctx, credit, weight, fired, 1.0, 3)
 
 
 def _back(

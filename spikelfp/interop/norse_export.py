@@ -16,6 +16,7 @@ from spikelfp.interop.layers import Tensors, to_torch
 from spikelfp.interop.norse_reset import DelayedSubtract
 from spikelfp.interop.peers import peer
 from spikelfp.interop.refusal import refusal
+from spikelfp.nn.neurons.base import check_one_number
 
 NEURONS = (nn.Neurons, nn.Heaviside, nn.LI)
 
@@ -63,6 +64,7 @@ def _number(value: float) -> Tensor:
 
 def _cell(name: str, layer: torch.nn.Module, dt: float, before: Chain) -> tuple[torch.nn.Module, float]:
     """norse's cell for ``layer``, and the factor by which it multiplies its input."""
+    check_one_number(name, layer, "norse's neurons are written with")
     norse = peer("norse.torch")
     if isinstance(layer, nn.Heaviside):
         raise refusal(name, layer, "norse has no neurons without memory", "use LIF neurons")

@@ -12,6 +12,7 @@ from spikelfp.interop.chain import check_once, layers_of, renamed
 from spikelfp.interop.layers import Tensors, to_torch
 from spikelfp.interop.peers import peer
 from spikelfp.interop.refusal import refusal
+from spikelfp.nn.neurons.base import check_one_number
 
 NEURONS = (nn.Neurons, nn.Heaviside, nn.LI)
 
@@ -50,6 +51,7 @@ def _neuron(
     name: str, layer: torch.nn.Module, tensors: Tensors, like: torch.Tensor, last: bool, output: bool
 ) -> torch.nn.Module:
     """snnTorch's neurons for ``layer``, their constants on the device of ``like``."""
+    check_one_number(name, layer, "snnTorch's neurons are written with")
     snn = peer("snntorch")
     options: dict[str, Any] = {"init_hidden": True, "output": output, "reset_mechanism": "zero"}
     if type(layer) is nn.Heaviside:  # S = 1 where I > 0: no memory, and a threshold of 0

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from spikelfp.functional.lif import Constant
 from spikelfp.kernels import scan_for
 
 
@@ -22,7 +23,7 @@ class LeakyIntegration(Function):
     """``(I [T, …], U before the first step […], β) → U [T, …]``."""
 
     @staticmethod
-    def forward(ctx: Any, current: Tensor, start: Tensor, beta: float) -> Tensor:
+    def forward(ctx: Any, current: Tensor, start: Tensor, beta: Constant) -> Tensor:
         ctx.beta = beta
         return scan_for(current).integrate(current, start, beta, False)
 

@@ -9,11 +9,16 @@ using vector units.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+import torch
+from numba.core import types
+from numba.extending import overload
 from torch import Tensor
 
-from spikelfp.functional.lif import LIFParameters, Reset, Trace
+from spikelfp.functional.lif import Constant, LIFParameters, Reset, Trace
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels.threads import split
 from spikelfp.memory import empty
@@ -25,19 +30,43 @@ _IMMEDIATE, _ZERO = 1, 2  # constants of the compiled code, which is kept: they 
 _CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
 
 
+def part(constant: Any, low: int, high: int) -> Any:
+    """In compiled code: a constant of the neurons ``low … high``, a number as it is."""
+    raise NotImplementedError
+
+
+def at(constant: Any, place: int) -> Any:
+    """In compiled code: a constant of the neuron at ``place``, a number as it is."""
+    raise NotImplementedError
+
+
+@overload(part, inline="always")
+def _part(constant, low, high):
+    if isinstance(constant, types.Array):
+        return lambda constant, low, high: constant[low:high]
+    return lambda constant, low, high: constant
+
+
+@overload(at, inline="always")
+def _at(constant, place):
+    if isinstance(constant, types.Array):
+        return lambda constant, place: constant[place]
+    return lambda constant, place: constant
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _step(source, before, now, beta, threshold, reset):
     """The membranes one step later, all of one row; reset: one of ``_CODES``."""
     nil = now.dtype.type(0)
     if reset == _ZERO:
         for i in range(len(now)):
-            now[i] = beta * (before[i] if before[i] <= threshold else nil) + source[i]
+            now[i] = at(beta, i) * (before[i] if before[i] <= at(threshold, i) else nil) + source[i]
     elif reset == _IMMEDIATE:
         for i in range(len(now)):
-            now[i] = beta * (before[i] - (threshold if before[i] > threshold else nil)) + source[i]
+            now[i] = at(beta, i) * (before[i] - (at(threshold, i) if before[i] > at(threshold, i) else nil)) + source[i]
     else:
         for i in range(len(now)):
-            now[i] = beta * before[i] + source[i] - (threshold if before[i] > threshold else nil)
+            now[i] = at(beta, i) * before[i] + source[i] - (at(threshold, i) if before[i] > at(threshold, i) else nil)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -50,12 +79,13 @@ def _forward(current, start, beta, threshold, reset, spikes, membrane, first, la
     for low in range(first, last, _BLOCK):
         high = min(low + _BLOCK, last)
         before = start[low:high]
+        decay, theta = part(beta, low, high), part(threshold, low, high)
         for t in range(steps):
             now = membrane[t, low:high] if keep else pair[t % 2, : high - low]
-            _step(current[t if varying else 0, low:high], before, now, beta, threshold, reset)
+            _step(current[t if varying else 0, low:high], before, now, decay, theta, reset)
             fired = spikes[t, low:high]
             for i in range(len(now)):
-                fired[i] = one if now[i] > threshold else nil
+                fired[i] = one if now[i] > at(theta, i) else nil
             before = now
         if not keep:
             membrane[0, low:high] = before
@@ -67,15 +97,16 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message):
     nil = now.dtype.type(0)
     for i in range(len(now)):
         b = before[i]
-        decayed = beta * b
-        fired_before = b > threshold
+        decay, theta = at(beta, i), at(threshold, i)
+        decayed = decay * b
+        fired_before = b > theta
         # The current is not kept: what the membrane gained is, to rounding, what flowed in.
         if reset == _ZERO:
             flow = now[i] if fired_before else now[i] - decayed
         elif reset == _IMMEDIATE:
-            flow = now[i] - beta * (b - (threshold if fired_before else nil))
+            flow = now[i] - decay * (b - (theta if fired_before else nil))
         else:
-            flow = now[i] - decayed + (threshold if fired_before else nil)
+            flow = now[i] - decayed + (theta if fired_before else nil)
         scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
         n = total[i] / scale
         n = n if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
@@ -98,11 +129,12 @@ def _reverse(
     for low in range(first, last, block):
         high = min(low + block, last)
         width = high - low
+        decay, theta = part(beta, low, high), part(threshold, low, high)
         if not kept:
             for t in range(steps):
                 before = again[t - 1, :width] if t > 0 else start[low:high]
                 source = current[t if current.shape[0] > 1 else 0, low:high]
-                _step(source, before, again[t, :width], beta, threshold, reset)
+                _step(source, before, again[t, :width], decay, theta, reset)
         now = membrane[steps - 1, low:high] if kept else again[steps - 1, :width]
         total = sums[:width]
         total[:] = nil
@@ -119,13 +151,13 @@ def _reverse(
             if has_message:
                 m = message[t, low:high]
                 for i in range(width):
-                    total[i] += m[i] if now[i] > threshold else nil
+                    total[i] += m[i] if now[i] > at(theta, i) else nil
             if has_reward:
                 r = reward[t, low:high]
                 for i in range(width):
                     total[i] += r[i]
             n = out[t, low:high] if varying else step[:width]
-            _share(total, before, now, beta, threshold, eps, reset, increment, n)
+            _share(total, before, now, decay, theta, eps, reset, increment, n)
             if not varying:
                 mean = out[0, low:high]
                 for i in range(width):
@@ -133,7 +165,7 @@ def _reverse(
             if t == 0:
                 first_step = to_start[low:high]
                 for i in range(width):
-                    first_step[i] = beta * n[i]
+                    first_step[i] = at(decay, i) * n[i]
             now = before
         if not varying:
             mean = out[0, low:high]
@@ -147,12 +179,12 @@ def _integrate(current, start, beta, backwards, out, first, last):
     varying = current.shape[0] == steps
     for low in range(first, last, _BLOCK):
         high = min(low + _BLOCK, last)
-        before = start[low:high]
+        before, decay = start[low:high], part(beta, low, high)
         for step in range(steps):
             t = steps - 1 - step if backwards else step
             source, now = current[t if varying else 0, low:high], out[t, low:high]
             for i in range(len(now)):
-                now[i] = beta * before[i] + source[i]
+                now[i] = at(decay, i) * before[i] + source[i]
             before = now
 
 
@@ -171,6 +203,16 @@ def _rows(current: Tensor | None, like: np.ndarray) -> np.ndarray:
     return _flat(current, 1 if current is None else len(current), like)
 
 
+def constants(start: Tensor, like: np.ndarray, *values: Constant) -> list[Any]:
+    """Constants of neurons for compiled code: numbers of the kind of ``like``, or arrays of one for each element.
+
+    start: ``[B, …]``, the shape of a step. Where one is a tensor all are arrays, so that few kinds are compiled.
+    """
+    if not any(isinstance(value, Tensor) for value in values):
+        return [like.dtype.type(value) for value in values]
+    return [_flat(torch.as_tensor(value, dtype=start.dtype).expand(start.shape), 0, like) for value in values]
+
+
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
     """Spikes and membranes ``[T, …]`` of ``current`` ``[T, …]`` from ``start`` ``[…]``, float32 or float64.
 
@@ -181,12 +223,10 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
     spikes = empty(current.shape, current)
     membrane = empty((steps if keep else 1, *start.shape), current)
     fired = _flat(spikes, steps, np.empty(0))
-    real = fired.dtype.type
     arguments = (
         _rows(current, fired),
         _flat(start, 0, fired),
-        real(p.beta),
-        real(p.threshold),
+        *constants(start, fired, p.beta, p.threshold),
         _CODES[p.reset],
         fired,
         _flat(membrane, len(membrane), fired),
@@ -214,7 +254,6 @@ def reverse(
     out = empty((1 if constant else steps, *start.shape), start)
     to_start = start.new_empty(start.shape)
     before = _flat(start, 0, np.empty(0))
-    real = before.dtype.type
     arguments = (
         _flat(message, steps, before),
         _flat(reward, steps, before),
@@ -222,9 +261,8 @@ def reverse(
         _rows(again, before),
         _flat(membrane, steps, before),
         before,
-        real(p.beta),
-        real(p.threshold),
-        real(eps),
+        *constants(start, before, p.beta, p.threshold),
+        before.dtype.type(eps),
         _CODES[p.reset],
         p.denominator == "increment",
         steps,
@@ -235,13 +273,13 @@ def reverse(
     return out, to_start
 
 
-def integrate(current: Tensor, start: Tensor, beta: float, backwards: bool) -> Tensor:
+def integrate(current: Tensor, start: Tensor, beta: Constant, backwards: bool) -> Tensor:
     """Leaky integration; see :func:`spikelfp.kernels.torch_scan.integrate`."""
     out = empty(current.shape, current)
     steps = len(current)
     trace = _flat(out, steps, np.empty(0))
     arguments = (
-        _rows(current, trace), _flat(start, 0, trace), trace.dtype.type(beta), backwards, trace,
+        _rows(current, trace), _flat(start, 0, trace), *constants(start, trace, beta), backwards, trace,
     )  # fmt: skip
     split(lambda low, high: _integrate(*arguments, low, high), trace.shape[1], _GRAIN)
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.functional.lif import LIFParameters, Trace, carried, lif_scan, reward_scan
+from spikelfp.functional.lif import Constant, LIFParameters, Trace, carried, lif_scan, reward_scan
 
 
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
@@ -53,10 +53,13 @@ def reverse(
     return (messages.mean(0, keepdim=True) if constant else messages), to_start
 
 
-def integrate(current: Tensor, start: Tensor, beta: float, backwards: bool) -> Tensor:
+def integrate(current: Tensor, start: Tensor, beta: Constant, backwards: bool) -> Tensor:
     """``U[t] = β U[t−1] + I[t]``, ``[T, …]`` from ``start`` ``[…]``; ``backwards``: from the last step to the first."""
     out = torch.empty(current.shape, dtype=current.dtype, device=current.device)
     steps = range(len(current))
     for t in reversed(steps) if backwards else steps:
-        start = torch.add(current[t], start, alpha=beta, out=out[t])
+        if isinstance(beta, Tensor):
+            start = torch.mul(start, beta, out=out[t]).add_(current[t])
+        else:
+            start = torch.add(current[t], start, alpha=beta, out=out[t])
     return out

@@ -21,6 +21,15 @@ def _rows(pointer, offset, move, inside, first, steps, ROWS: tl.constexpr):
 
 
 @triton.jit
+def _constant(number, values, neuron, inside, width, real: tl.constexpr, BLOCK: tl.constexpr):
+    """A constant of neurons: one number for all, or ``values [width]`` of those of one sample, the same in each."""
+    if values is None:
+        return tl.full((BLOCK,), number, real)
+    else:
+        return tl.load(values + neuron % width, inside, 1.0)
+
+
+@triton.jit
 def _divide(a, b):
     """``a / b`` rounded to nearest; for float32 the plain division is an approximation."""
     if a.dtype == tl.float32:
@@ -61,14 +70,15 @@ def _share(total, before, now, decay, theta, eps, nil, RESET: tl.constexpr, INCR
 
 @triton.jit(do_not_specialize=["steps"])
 def forward(
-    current, start, spikes, membrane, beta: tl.float64, threshold: tl.float64, steps, count,
+    current, start, spikes, membrane, beta: tl.float64, threshold: tl.float64, betas, thresholds, width, steps, count,
     VARYING: tl.constexpr, KEEP: tl.constexpr, RESET: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spikes of all steps, and the membranes of all or only of the last."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = neuron < count
     real = spikes.dtype.element_ty
-    decay, theta = tl.full((BLOCK,), beta, real), tl.full((BLOCK,), threshold, real)
+    decay = _constant(beta, betas, neuron, inside, width, real, BLOCK)
+    theta = _constant(threshold, thresholds, neuron, inside, width, real, BLOCK)
     one, nil = tl.full((BLOCK,), 1.0, real), tl.full((BLOCK,), 0.0, real)
     now = tl.load(start + neuron, inside, 0.0)
     if not VARYING:
@@ -93,14 +103,15 @@ def forward(
 @triton.jit(do_not_specialize=["steps"])
 def reverse(
     message, reward, final, membrane, start, out, to_start,
-    beta: tl.float64, threshold: tl.float64, epsilon: tl.float64, steps, count,
+    beta: tl.float64, threshold: tl.float64, betas, thresholds, width, epsilon: tl.float64, steps, count,
     RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Messages of all steps, or their mean, from the membranes of all steps."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = neuron < count
     real = start.dtype.element_ty
-    decay, theta = tl.full((BLOCK,), beta, real), tl.full((BLOCK,), threshold, real)
+    decay = _constant(beta, betas, neuron, inside, width, real, BLOCK)
+    theta = _constant(threshold, thresholds, neuron, inside, width, real, BLOCK)
     eps, nil = tl.full((BLOCK,), epsilon, real), tl.full((BLOCK,), 0.0, real)
     at_start = tl.load(start + neuron, inside, 0.0)
     offset = neuron + (steps - 1).to(tl.int64) * count  # of the row at hand, from the last step to the first
@@ -141,7 +152,7 @@ def reverse(
 @triton.jit(do_not_specialize=["steps"])
 def reverse_again(
     message, reward, final, current, start, scratch, out, to_start,
-    beta: tl.float64, threshold: tl.float64, epsilon: tl.float64, steps, count,
+    beta: tl.float64, threshold: tl.float64, betas, thresholds, width, epsilon: tl.float64, steps, count,
     VARYING: tl.constexpr, RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -149,7 +160,8 @@ def reverse_again(
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = neuron < count
     real = start.dtype.element_ty
-    decay, theta = tl.full((BLOCK,), beta, real), tl.full((BLOCK,), threshold, real)
+    decay = _constant(beta, betas, neuron, inside, width, real, BLOCK)
+    theta = _constant(threshold, thresholds, neuron, inside, width, real, BLOCK)
     eps, nil = tl.full((BLOCK,), epsilon, real), tl.full((BLOCK,), 0.0, real)
     now = tl.load(start + neuron, inside, 0.0)
     if not VARYING:
@@ -217,13 +229,13 @@ def reverse_again(
 
 @triton.jit(do_not_specialize=["steps"])
 def integrate(
-    current, start, out, beta: tl.float64, steps, count,
+    current, start, out, beta: tl.float64, betas, width, steps, count,
     VARYING: tl.constexpr, BACKWARDS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``U[t] = β U[t−1] + I[t]``, from the first step to the last or backwards."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = neuron < count
-    decay = tl.full((BLOCK,), beta, out.dtype.element_ty)
+    decay = _constant(beta, betas, neuron, inside, width, out.dtype.element_ty, BLOCK)
     now = tl.load(start + neuron, inside, 0.0)
     if not VARYING:
         source = tl.load(current + neuron, inside, 0.0)

@@ -17,7 +17,7 @@ import triton
 from torch import Tensor, library
 from triton.runtime.interpreter import InterpretedFunction
 
-from spikelfp.functional.lif import LIFParameters, Trace
+from spikelfp.functional.lif import Constant, LIFParameters, Trace
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import triton_programs as programs
 
@@ -60,20 +60,26 @@ def _source(current: Tensor) -> tuple[Tensor, bool]:
 @library.custom_op(
     "spikelfp::lif_forward",
     mutates_args=(),
-    schema="(Tensor current, Tensor start, float beta, float threshold, str reset, bool keep) -> (Tensor, Tensor)",
+    schema="(Tensor current, Tensor start, float beta, float threshold, Tensor? betas, Tensor? thresholds, str reset, "
+    "bool keep) -> (Tensor, Tensor)",
 )
 def _lif_forward(
-    current: Tensor, start: Tensor, beta: float, threshold: float, reset: str, keep: bool
-) -> tuple[Tensor, Tensor]:
+    current: Tensor, start: Tensor, beta: float, threshold: float, betas: Tensor | None, thresholds: Tensor | None,
+    reset: str, keep: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     spikes, membrane = _traces(current, start, keep)
     source, varying = _source(current)
-    arguments = (source, start.contiguous(), spikes, membrane, beta, threshold)
+    constants = (beta, threshold, betas, thresholds, start[0].numel())
+    arguments = (source, start.contiguous(), spikes, membrane, *constants)
     _launch(programs.forward, spikes.shape, spikes.device, *arguments, VARYING=varying, KEEP=keep, RESET=reset)
     return spikes, membrane
 
 
 @_lif_forward.register_fake
-def _(current: Tensor, start: Tensor, beta: float, threshold: float, reset: str, keep: bool) -> tuple[Tensor, Tensor]:
+def _(
+    current: Tensor, start: Tensor, beta: float, threshold: float, betas: Tensor | None, thresholds: Tensor | None,
+    reset: str, keep: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _traces(current, start, keep)
 
 
@@ -86,16 +92,18 @@ def _traces(current: Tensor, start: Tensor, keep: bool) -> tuple[Tensor, Tensor]
     "spikelfp::lif_reverse",
     mutates_args=(),
     schema="(Tensor? message, Tensor? reward, Tensor? final, Tensor? membrane, Tensor? current, Tensor start, "
-    "float beta, float threshold, float eps, str reset, bool increment, bool constant) -> (Tensor, Tensor)",
+    "float beta, float threshold, Tensor? betas, Tensor? thresholds, float eps, str reset, "
+    "bool increment, bool constant) -> (Tensor, Tensor)",
 )
 def _lif_reverse(
     message: Tensor | None, reward: Tensor | None, final: Tensor | None,
     membrane: Tensor | None, current: Tensor | None, start: Tensor,
-    beta: float, threshold: float, eps: float, reset: str, increment: bool, constant: bool,
+    beta: float, threshold: float, betas: Tensor | None, thresholds: Tensor | None,
+    eps: float, reset: str, increment: bool, constant: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     out, to_start = _messages(membrane, current, start, constant)
     given = [tensor if tensor is None else tensor.contiguous() for tensor in (message, reward, final)]
-    written = (out, to_start, beta, threshold, eps)
+    written = (out, to_start, beta, threshold, betas, thresholds, start[0].numel(), eps)
     constants: dict[str, bool | str] = {"RESET": reset, "INCREMENT": increment, "CONSTANT": constant}
     shape, device = (_steps(membrane, current), *start.shape), start.device
     start = start.contiguous()
@@ -114,7 +122,8 @@ def _lif_reverse(
 def _(
     message: Tensor | None, reward: Tensor | None, final: Tensor | None,
     membrane: Tensor | None, current: Tensor | None, start: Tensor,
-    beta: float, threshold: float, eps: float, reset: str, increment: bool, constant: bool,
+    beta: float, threshold: float, betas: Tensor | None, thresholds: Tensor | None,
+    eps: float, reset: str, increment: bool, constant: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _messages(membrane, current, start, constant)
 
@@ -134,19 +143,27 @@ def _steps(membrane: Tensor | None, current: Tensor | None) -> int:
 @library.custom_op(
     "spikelfp::leaky_integrate",
     mutates_args=(),
-    schema="(Tensor current, Tensor start, float beta, bool backwards) -> Tensor",
+    schema="(Tensor current, Tensor start, float beta, Tensor? betas, bool backwards) -> Tensor",
 )
-def _leaky_integrate(current: Tensor, start: Tensor, beta: float, backwards: bool) -> Tensor:
+def _leaky_integrate(current: Tensor, start: Tensor, beta: float, betas: Tensor | None, backwards: bool) -> Tensor:
     out = current.new_empty(current.shape)
     source, varying = _source(current)
-    arguments = (source, start.contiguous(), out, beta)
+    arguments = (source, start.contiguous(), out, beta, betas, start[0].numel())
     _launch(programs.integrate, out.shape, out.device, *arguments, VARYING=varying, BACKWARDS=backwards)
     return out
 
 
 @_leaky_integrate.register_fake
-def _(current: Tensor, start: Tensor, beta: float, backwards: bool) -> Tensor:
+def _(current: Tensor, start: Tensor, beta: float, betas: Tensor | None, backwards: bool) -> Tensor:
     return current.new_empty(current.shape)
+
+
+def _constants(start: Tensor, *values: Constant) -> tuple[Any, ...]:
+    """Constants of neurons as numbers, and behind them as tensors of one for each neuron of a sample, or ``None``."""
+    vectors = [isinstance(value, Tensor) for value in values]
+    numbers = (1.0 if vector else value for vector, value in zip(vectors, values, strict=True))
+    tensors = (value.expand(start.shape[1:]).contiguous() if isinstance(value, Tensor) else None for value in values)
+    return *numbers, *tensors
 
 
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
@@ -155,7 +172,9 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
     Of a current that is the same at every step (stride 0 in time) one row is read, once. keep: see
     :func:`spikelfp.kernels.torch_scan.forward`.
     """
-    return Trace(*torch.ops.spikelfp.lif_forward(current, start, p.beta, p.threshold, p.reset, keep))
+    return Trace(
+        *torch.ops.spikelfp.lif_forward(current, start, *_constants(start, p.beta, p.threshold), p.reset, keep)
+    )
 
 
 def reverse(
@@ -171,10 +190,10 @@ def reverse(
 ) -> tuple[Tensor, Tensor]:
     """Message to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
     source = current if membrane is None else None
-    constants = (p.beta, p.threshold, eps, p.reset, p.denominator == "increment", constant)
+    constants = (*_constants(start, p.beta, p.threshold), eps, p.reset, p.denominator == "increment", constant)
     return torch.ops.spikelfp.lif_reverse(message, reward, final, membrane, source, start, *constants)
 
 
-def integrate(current: Tensor, start: Tensor, beta: float, backwards: bool) -> Tensor:
+def integrate(current: Tensor, start: Tensor, beta: Constant, backwards: bool) -> Tensor:
     """Leaky integration; see :func:`spikelfp.kernels.torch_scan.integrate`."""
-    return torch.ops.spikelfp.leaky_integrate(current, start, beta, backwards)
+    return torch.ops.spikelfp.leaky_integrate(current, start, *_constants(start, beta), backwards)

@@ -28,6 +28,9 @@ class Activation(Layer):
     Raises :class:`~spikelfp.errors.UserError` for parameters of ``φ`` that are to learn, for which LFP has no rule.
     """
 
+    fires = False
+    arguments: ClassVar[tuple[str, ...] | None] = ()
+
     phi: Callable[[Tensor], Tensor]
     keeps_sign: ClassVar[bool] = True
     opposite_sign: bool = False
@@ -63,6 +66,9 @@ class Activation(Layer):
 class ReLU(Activation):
     """``max(z, 0)``."""
 
+    passes_scale = True
+    passes_spikes = True
+
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
         return self.rule.relu(x)
@@ -70,6 +76,10 @@ class ReLU(Activation):
 
 class LeakyReLU(Activation):
     """``z`` where ``z > 0``, else ``negative_slope · z``. Theorem 1 holds for it as for ReLU."""
+
+    passes_scale = True
+    passes_spikes = True
+    arguments = ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.01, *, rule: Rule | None = None) -> None:
         super().__init__(rule=rule)
@@ -96,6 +106,8 @@ class GELU(Activation):
 
 class ELU(Activation):
     """``z`` where ``z > 0``, else ``α (exp(z) − 1)`` (Clevert et al. 2016)."""
+
+    arguments = ("alpha",)
 
     def __init__(self, alpha: float = 1.0, *, rule: Rule | None = None) -> None:
         super().__init__(rule=rule)
@@ -124,6 +136,7 @@ class Sigmoid(Activation):
 
     phi = staticmethod(torch.sigmoid)
     keeps_sign = False
+    arguments = ("opposite_sign",)
 
     def __init__(self, opposite_sign: bool = False, *, rule: Rule | None = None) -> None:
         super().__init__(rule=rule)
@@ -143,6 +156,8 @@ class Sigmoid(Activation):
 
 class Heaviside(Activation):
     """1 where ``z > 0``, else 0 (A.2): a neuron that fires without memory."""
+
+    fires = True
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)

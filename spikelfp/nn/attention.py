@@ -6,7 +6,7 @@ the reward. In messages the softmax is its own backward pass: ``m_x = s (m_s −
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -17,6 +17,9 @@ from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.norm import BatchNorm1d
 from spikelfp.rules import Rule
+
+if TYPE_CHECKING:
+    from spikelfp.nn.graph import Flow, Sources
 
 
 class SelfAttention(Layer):
@@ -37,6 +40,10 @@ class SelfAttention(Layer):
         factor = self.rule.factor
         scores = factor(query) @ factor(key).transpose(-2, -1) * query.shape[-1] ** -0.5
         return self.out(join_heads(factor(scores.softmax(-1)) @ factor(value)))
+
+    def flow(self, flow: Flow, given: Sources) -> Sources:
+        """Queries, keys and values are parts of one projection; their product goes to the last layer."""
+        return flow.through(self.out, flow.function("attention", flow.through(self.project, given)))
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}"
@@ -68,6 +75,11 @@ class SpikingSelfAttention(Layer):
         mixed, mix = self.mix.run(self._attend(*(spikes for spikes, _ in parts)), before[3])
         out, last = run_layer(self.out, mixed, before[4])
         return out, (*(after for _, after in parts), mix, last)
+
+    def flow(self, flow: Flow, given: Sources) -> Sources:
+        """Queries, keys and values are of the input; their product goes to the neurons in front of the last layer."""
+        parts = [flow.through(part, given) for part in (self.query, self.key, self.value)]
+        return flow.through(self.out, flow.through(self.mix, flow.function("attention", *parts)))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key, value = (split_heads(part, self.heads) for part in (query, key, value))

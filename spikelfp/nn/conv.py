@@ -31,6 +31,12 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
     and those that are dilated, grouped or padded with other than zeros) it is made dense for the dense one.
     """
 
+    fires = False
+    has_weights = True
+    arguments = (
+        "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
+    )  # fmt: skip
+
     def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.rule = rule

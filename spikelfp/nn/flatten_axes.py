@@ -19,6 +19,10 @@ class FlattenAxes(Layer):
     Raises :class:`~spikelfp.errors.UserError` for negative axes or ``end < start``.
     """
 
+    passes_scale = True
+    passes_spikes = True
+    arguments = ("start", "end")
+
     def __init__(self, start: int, end: int) -> None:
         super().__init__()
         if not 0 <= start <= end:

@@ -1,15 +1,564 @@
-"""How the layers of a network follow each other: the one place that knows."""
+"""How the layers of a network follow each other, what each of them is, and what comes out of it.
+
+Layers tell by their *traits* (:class:`~spikelfp.nn.Layer`) what they are; torch's own have those of their twins here.
+Three things are known of a network:
+
+* its **layers** by name: :func:`leaves`, and :func:`chain` where the order has to be certain;
+* its **edges**, which outputs go where: :func:`neighbours`, read from containers that tell (``flow``), or found by
+  running the network on an example, whatever its ``forward`` does;
+* its **outputs**: :func:`record`, :func:`run_order`, and :func:`watching` for looking at each as it comes.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
+
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
-from spikelfp.nn.neurons.base import Neurons
+from spikelfp.errors import UserError
+from spikelfp.nn import activation, conv, linear, norm, shape, skip
+from spikelfp.nn.container import Sequential
+from spikelfp.nn.layer import Layer, has_run
+from spikelfp.nn.recompute import in_one_part
+
+Trait = Literal["fires", "has_membrane", "has_threshold", "passes_scale", "passes_spikes", "has_weights"]
+
+INPUT, OUTPUT, UNKNOWN = "<input>", "<output>", "<unknown>"
+"""Ends of edges that are no layers: of the network, and of modules that do not tell what they do with them."""
+
+_TWINS: dict[type[torch.nn.Module], type[Layer]] = {
+    getattr(torch.nn, kind.__name__): kind
+    for kind in (
+        linear.Linear, conv.Conv2d, norm.BatchNorm1d, norm.BatchNorm2d, norm.LayerNorm, shape.MaxPool2d,
+        shape.AvgPool2d, shape.AdaptiveAvgPool2d, shape.Flatten, shape.Dropout, skip.Identity, activation.ReLU,
+        activation.LeakyReLU, activation.ELU, activation.SiLU, activation.GELU, activation.Tanh, activation.Sigmoid,
+    )
+}  # fmt: skip
+"""Layers of torch's, and those here that compute the same of every step."""
+_MORE_ARGUMENTS: dict[type[torch.nn.Module], tuple[str, ...]] = {
+    torch.nn.Flatten: ("start_dim", "end_dim"),
+    torch.nn.MaxPool2d: ("return_indices",),
+    torch.nn.GELU: ("approximate",),
+}
+"""Arguments of torch's that the twin here does not have."""
+_HOLDERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
 
 
-def leaves(net: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers of ``net`` without layers inside; neurons count as one, with their recurrent connections."""
-    found: list[torch.nn.Module] = []
-    for layer in net.children():
-        found += [layer] if isinstance(layer, Neurons) or not list(layer.children()) else leaves(layer)
-    return found or [net]
+def twin_of(layer: torch.nn.Module) -> type[Layer] | None:
+    """Finds the layer of :mod:`spikelfp.nn` that computes what one of torch's does; ``None`` for other modules."""
+    return _TWINS.get(type(layer))
+
+
+def has_trait(layer: torch.nn.Module, trait: Trait) -> bool:
+    """Tells whether a layer has a trait, of this package, of a user's own or of torch's.
+
+    ``passes_scale`` and ``passes_spikes`` are about what ``forward`` computes, so that a class with a ``forward`` of
+    its own has to state them itself, and does not inherit them.
+
+    Raises:
+        UserError: for a trait that is none.
+    """
+    if trait not in get_args(Trait):
+        raise UserError(f"layers have the traits {', '.join(get_args(Trait))}, got {trait!r}")
+    if not isinstance(layer, Layer):
+        twin = _TWINS.get(type(layer))
+        return twin is not None and getattr(twin, trait) is True
+    if trait.startswith("passes_") and not _said_with(type(layer), trait):
+        return False
+    return bool(getattr(layer, trait))
+
+
+def _said_with(kind: type, name: str) -> bool:
+    """Whether ``name`` was stated by the class that ``forward`` is of, or by one derived from it."""
+    line = kind.__mro__
+    stated = next((place for place, base in enumerate(line) if name in vars(base)), len(line))
+    return stated <= next((place for place, base in enumerate(line) if "forward" in vars(base)), len(line))
+
+
+def tells(layer: torch.nn.Module) -> bool:
+    """Tells whether the class of a layer, or of its twin here, states that it fires or does not."""
+    kind = _TWINS.get(type(layer), type(layer))
+    return any("fires" in vars(base) for base in kind.__mro__ if base is not Layer)
+
+
+def is_neuron(layer: torch.nn.Module) -> bool:
+    """Tells whether a layer is one of neurons: it fires, or has a membrane."""
+    return has_trait(layer, "fires") or has_trait(layer, "has_membrane")
+
+
+def arguments(layer: torch.nn.Module) -> dict[str, Any]:
+    """Lists the arguments that make a layer again, its weights and rule aside: ``rebuild(type(layer), …)``.
+
+    Raises:
+        UserError: for a layer whose class does not tell them (``arguments``).
+    """
+    return {
+        name: layer._parameters[name] is not None if name in layer._parameters else getattr(layer, name)
+        for name in _names(type(layer))
+    }
+
+
+def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.Module:
+    """Makes a layer of a class from its :func:`arguments`, all of them; weights start anew.
+
+    Raises:
+        UserError: for arguments that the class does not list, or lists and were not given.
+    """
+    names = _names(kind)
+    if wrong := [*(name for name in given if name not in names), *(name for name in names if name not in given)]:
+        raise UserError(
+            f"{kind.__name__} is made of {', '.join(names) or 'no arguments'}, got {', '.join(given) or 'none'}: "
+            f"{wrong[0]} is {'too many' if wrong[0] in given else 'missing'}"
+        )
+    return kind(**given)
+
+
+def _names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
+    names = getattr(_TWINS.get(kind, kind), "arguments", None)
+    if isinstance(names, tuple):
+        return (*names, *_MORE_ARGUMENTS.get(kind, ()))
+    raise UserError(
+        f"{kind.__name__} does not tell what it is made of: state arguments = (…), the names of the arguments of its "
+        "constructor, each an attribute of the same name"
+    )
+
+
+# The layers of a network
+
+
+def leaves(net: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Finds the layers without layers inside by name, in the order of ``net.modules()``, each once.
+
+    Neurons count as one, with their recurrent connections. A network that is one layer itself has the name ``""``.
+    """
+    found = {name: layer for name, layer in _opened(net, "", set()) if not isinstance(layer, _HOLDERS)}
+    return found or {"": net}
+
+
+def _opened(layer: torch.nn.Module, name: str, seen: set[torch.nn.Module]) -> Iterator[tuple[str, torch.nn.Module]]:
+    if layer in seen:
+        return
+    seen.add(layer)
+    if not any(True for _ in layer.children()) or is_neuron(layer):
+        yield name, layer
+        return
+    for own, child in layer.named_children():
+        yield from _opened(child, f"{name}.{own}" if name else own, seen)
+
+
+def in_order(module: torch.nn.Module) -> bool:
+    """Tells whether a module is a ``Sequential``, torch's or ours, that runs its layers one after the other.
+
+    A class derived from it with a ``forward`` or ``run`` of its own is none: nobody knows what it does with them.
+    """
+    if not isinstance(module, torch.nn.Sequential) or vars(module).get("forward"):
+        return False
+    kind: Any = type(module)
+    forwards = (torch.nn.Sequential.forward, Sequential.forward)
+    return kind.forward in forwards and getattr(kind, "run", Sequential.run) is Sequential.run
+
+
+def chain(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """Lists the layers of a ``Sequential`` in the order they run, with dotted names; nested ones are opened.
+
+    A layer that runs twice is in the list twice, under both of its names.
+
+    Raises:
+        UserError: for a network that is no ``Sequential``, since only there the order is known; also where one
+            derived from it, at whatever depth, has a ``forward`` of its own.
+    """
+    if not in_order(net):
+        why = "has a forward or run of its own" if isinstance(net, torch.nn.Sequential) else "is no Sequential"
+        raise UserError(
+            f"{type(net).__name__} {why}, so that the order of its layers is not known: put them into an nn.Sequential"
+        )
+    return list(_chained(net, ""))
+
+
+def _chained(net: torch.nn.Module, prefix: str) -> Iterator[tuple[str, torch.nn.Module]]:
+    for own, layer in net._modules.items():  # named_children would leave out a layer that runs twice
+        assert layer is not None
+        name = prefix + own
+        if in_order(layer):
+            yield from _chained(layer, f"{name}.")
+        elif isinstance(layer, torch.nn.Sequential):
+            raise UserError(
+                f"layer {name} ({type(layer).__name__}) has a forward or run of its own, so that the order of the "
+                "layers inside is not known: put them into an nn.Sequential"
+            )
+        else:
+            yield name, layer
+
+
+# What goes where
+
+Sources = frozenset[str]
+"""Names of the layers, or of other ends of edges, whose outputs a value is."""
+Past = Callable[[torch.nn.Module | None], bool]
+"""Whether to look past a layer; ``None`` stands for a function between layers, such as a sum."""
+
+
+class Flow:
+    """Follows values through a network, and keeps which outputs each layer was given.
+
+    Containers of a user's own tell by ``flow(self, flow, given)`` what they do: the sources of what they return.
+    """
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        self.layers = leaves(net)
+        self.names = {layer: name for name, layer in self.layers.items()}
+        self.before: dict[str, Sources] = dict.fromkeys(self.layers, frozenset())
+        self._functions = 0
+
+    def through(self, module: torch.nn.Module, given: Sources) -> Sources:
+        """Follows values into a module inside, and returns the sources of its outputs."""
+        name = self.names.get(module)
+        if name is not None:
+            return self.give(name, given)
+        if in_order(module):
+            for _, inner in module._modules.items():
+                assert inner is not None
+                given = self.through(inner, given)
+            return given
+        if isinstance(module, Layer) and type(module).flow is not Layer.flow and _said_with(type(module), "flow"):
+            return module.flow(self, given)
+        for inner in module.children():
+            self.give(UNKNOWN, self.through(inner, frozenset((UNKNOWN,))))
+        return frozenset((UNKNOWN,))
+
+    def function(self, label: str, *given: Sources) -> Sources:
+        """Follows values into a function between layers, such as a sum of branches."""
+        self._functions += 1
+        return self.give(f"<{label} {self._functions}>", frozenset[str]().union(*given))
+
+    def give(self, name: str, given: Sources) -> Sources:
+        """Notes that the layer of that name was given values, and returns the sources of its outputs."""
+        self.before[name] = self.before.get(name, frozenset()) | given
+        return frozenset((name,))
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Which outputs go where in a network.
+
+    Attributes:
+        layers: by name, as :func:`leaves` finds them.
+        before: for each layer the names of those whose outputs it takes. Beside layers there are :data:`INPUT`,
+            :data:`OUTPUT`, :data:`UNKNOWN` and functions between layers, ``"<sum 1>"`` or the like.
+    """
+
+    layers: Mapping[str, torch.nn.Module]
+    before: Mapping[str, Sources]
+
+    @cached_property
+    def behind(self) -> dict[str, Sources]:
+        """For each layer the names of those that take its outputs."""
+        found: dict[str, set[str]] = {name: set() for name in self.layers}
+        for name, given in self.before.items():
+            for source in given:
+                found.setdefault(source, set()).add(name)
+        return {name: frozenset(takers) for name, takers in found.items()}
+
+    def nearest(self, name: str, past: Past, *, behind: bool = False) -> Sources:
+        """Finds the nearest layers in front of one, or behind it, that are not to be looked past.
+
+        Args:
+            name: of the layer.
+            past: tells whether to look past a layer; it is given ``None`` for functions between layers.
+            behind: look behind the layer, in place of in front.
+
+        Returns:
+            names, of functions too where they are not looked past, and of the ends of the network.
+        """
+        edges: Mapping[str, Sources] = self.behind if behind else self.before
+        found, seen, left = set[str](), {name}, list(edges.get(name, ()))
+        while left:
+            each = left.pop()
+            if each in seen:
+                continue
+            seen.add(each)
+            if each in (INPUT, OUTPUT, UNKNOWN) or not past(self.layers.get(each)):
+                found.add(each)
+            else:
+                left += edges.get(each, ())
+        return frozenset(found)
+
+    @cached_property
+    def drives(self) -> dict[str, tuple[str, ...]]:
+        """For each layer with weights the neurons that it drives, past all that is neither."""
+        return self._facing("has_weights", behind=True)
+
+    @cached_property
+    def weights(self) -> dict[str, tuple[str, ...]]:
+        """For each layer of neurons the layers with weights in front of it, past all that is neither."""
+        return self._facing("neurons", behind=False)
+
+    def _facing(self, own: str, behind: bool) -> dict[str, tuple[str, ...]]:
+        def weighs(layer: torch.nn.Module) -> bool:
+            return has_trait(layer, "has_weights")
+
+        ours, others = (weighs, is_neuron) if own == "has_weights" else (is_neuron, weighs)
+        found = {}
+        for name in (name for name, layer in self.layers.items() if ours(layer)):
+            near = self.nearest(
+                name, lambda layer: layer is None or not (weighs(layer) or is_neuron(layer)), behind=behind
+            )
+            found[name] = tuple(each for each in self.layers if each in near and others(self.layers[each]))
+        return found
+
+
+def neighbours(net: torch.nn.Module, x: Tensor | None = None) -> Neighbours:
+    """Finds which outputs go where.
+
+    Without an example the structure tells: ``Sequential`` and every layer with a ``flow``, such as ``Sum``, ``Concat``,
+    attention, ``Recomputed`` and converted networks. Around a module with a ``forward`` of its own that has none stands
+    :data:`UNKNOWN`. With an example the network runs, and every value is followed through torch's functions.
+
+    Args:
+        net: the network.
+        x: an input ``[T, B, …]``.
+    """
+    flow = Flow(net)
+    if x is None:
+        flow.give(OUTPUT, flow.through(net, frozenset((INPUT,))))
+    else:
+        _follow(net, x, flow)
+    return Neighbours(flow.layers, flow.before)
+
+
+def _follow(net: torch.nn.Module, x: Tensor, flow: Flow) -> None:
+    """Run a network, and note for each layer whose outputs it is given."""
+    sources: Any = WeakIdKeyDictionary()
+    inside: list[str] = []
+
+    def of(values: Any) -> Sources:
+        found = [sources[each] for each in tree_leaves(values) if isinstance(each, Tensor) and each in sources]
+        return frozenset[str]().union(*found)
+
+    def mark(values: Any, given: Sources) -> None:
+        for each in tree_leaves(values):
+            if isinstance(each, Tensor):
+                sources[each] = given
+
+    class Functions(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = function(*args, **(kwargs or {}))
+            if not inside and any(isinstance(each, Tensor) for each in tree_leaves(out)):
+                given = of((args, kwargs))
+                if given and not any(isinstance(a, Tensor) and a is out for a in args):
+                    mark(out, flow.function(getattr(function, "__name__", "function"), given))
+            return out
+
+    def enter(name: str, given: Any) -> None:
+        flow.give(name, of(given) or frozenset((UNKNOWN,)))
+        inside.append(name)
+
+    def leave(call: Call) -> None:
+        inside.pop()
+        mark(call.outputs, frozenset((call.name,)))
+
+    x = x.clone() if x.layout is torch.strided else x  # a constant sequence would be expanded out of sight
+    sources[x] = frozenset((INPUT,))
+    with watching(net, leave, before=enter), torch.no_grad(), Functions():
+        out = net(x)
+    flow.give(OUTPUT, of(out) or frozenset((UNKNOWN,)))
+
+
+# What comes out
+
+
+@dataclass
+class Call:
+    """One run of a layer.
+
+    Attributes:
+        name: of the layer.
+        layer: itself.
+        outputs: what it returned, or a ``Trace`` of it.
+        start, end: states that it began from and left, of a ``run``; else ``None``.
+    """
+
+    name: str
+    layer: torch.nn.Module
+    outputs: Any = None
+    start: Any = None
+    end: Any = None
+
+
+@dataclass
+class _Watch:
+    """The hooks of a layer: its ``forward`` and its ``run``, of which the one may call the other."""
+
+    name: str
+    layer: torch.nn.Module
+    look: Callable[[Call], None]
+    before: Callable[[str, Any], None] | None
+    trace: bool
+    open: list[Call] = field(default_factory=list)
+
+    def enter(self, given: Any, start: Any = None) -> None:
+        if not self.open and self.before is not None:
+            self.before(self.name, given)
+        self.open.append(Call(self.name, self.layer, start=start))
+
+    def leave(self, outputs: Any, end: Any = None, kept: Any = None) -> None:
+        call = self.open.pop()
+        if call.outputs is None:  # else the trace that the inner of two calls left
+            call.outputs = outputs if kept is None else kept
+        call.end = end
+        if self.open:
+            self.open[-1].outputs = kept
+        else:
+            self.look(call)
+
+    def run(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        traced = self.trace and has_trait(self.layer, "has_membrane")
+        if traced and "trace" not in inspect.signature(original).parameters:
+            raise UserError(
+                f"layer {self.name} ({type(self.layer).__name__}) has a membrane, and its run takes no trace=True that "
+                "would return it"
+            )
+
+        def run(x: Tensor, state: Any = None, **options: Any) -> Any:
+            self.enter(x, state)
+            outputs, end = original(x, state, **options, **({"trace": True} if traced else {}))
+            self.leave(outputs, end, outputs if traced else None)
+            return (outputs[0] if traced and not options.get("trace") else outputs), end
+
+        return run
+
+
+@contextmanager
+def watching(
+    net: torch.nn.Module,
+    look: Callable[[Call], None],
+    which: Callable[[torch.nn.Module], bool] | None = None,
+    *,
+    before: Callable[[str, Any], None] | None = None,
+    trace: bool = False,
+) -> Iterator[None]:
+    """Looks at each run of a layer while ``net`` runs within the block.
+
+    A layer is seen whether it is called or its ``run`` is, and :class:`~spikelfp.nn.Recomputed` runs its network whole.
+
+    Args:
+        net: the network.
+        look: is given each run as it ends.
+        which: layers to look at, of :func:`leaves`; by default all.
+        before: is given the name of each as it begins, and its inputs.
+        trace: hand on traces of neurons, with their membranes, for their outputs.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(in_one_part(net))
+        for name, layer in leaves(net).items():
+            if which is not None and not which(layer):
+                continue
+            watch = _Watch(name, layer, look, before, trace)
+            stack.callback(
+                layer.register_forward_pre_hook(
+                    lambda _, args, kwargs, watch=watch: watch.enter((args, kwargs)), with_kwargs=True
+                ).remove
+            )
+            stack.callback(layer.register_forward_hook(lambda _, args, out, watch=watch: watch.leave(out)).remove)
+            if has_run(layer):
+                own = layer.__dict__.get("run")
+                layer.__dict__["run"] = watch.run(getattr(layer, "run"))  # noqa: B009  (torch types attributes as tensors)
+                stack.callback(_put_back, layer, own)
+        yield
+
+
+def _put_back(layer: torch.nn.Module, run: Any) -> None:
+    if run is None:
+        layer.__dict__.pop("run", None)
+    else:
+        layer.__dict__["run"] = run
+
+
+@contextmanager
+def evaluating(net: torch.nn.Module) -> Iterator[None]:
+    """Within the block a network is in evaluation mode and keeps no graph; behind it each layer is as it was."""
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        with torch.no_grad():
+            net.eval()
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def record(
+    net: torch.nn.Module,
+    x: Tensor,
+    which: Callable[[torch.nn.Module], bool] | None = None,
+    *,
+    trace: bool = False,
+) -> dict[str, Any]:
+    """Runs a network in evaluation mode, and returns what its layers put out. The network is left as it was.
+
+    Args:
+        net: the network.
+        x: its input ``[T, B, …]``.
+        which: layers to record, of :func:`leaves`; by default all.
+        trace: record the ``Trace`` of neurons, with their membranes, in place of their outputs.
+
+    Returns:
+        outputs ``[T, B, …]`` without a graph, by name, in the order the layers ran. Calls that go on from the state
+        that one before left, as a ``forward`` that steps through time makes them, are one sequence. A layer that runs
+        again beside that has its second outputs under ``"name:2"``.
+    """
+    calls: list[Call] = []
+
+    def look(call: Call) -> None:
+        earlier = call.start is not None and next(
+            (each for each in calls if each.layer is call.layer and each.end is call.start), None
+        )
+        if earlier:
+            earlier.outputs, earlier.end = [*earlier.outputs, call.outputs], call.end
+        else:
+            call.outputs = [call.outputs]
+            calls.append(call)
+
+    with evaluating(net), watching(net, look, which, trace=trace):
+        net(x)
+    return {name: _joined(call.outputs) for name, call in zip(_numbered(c.name for c in calls), calls, strict=True)}
+
+
+def _joined(parts: list[Any]) -> Any:
+    if isinstance(parts[0], tuple) and hasattr(parts[0], "_fields"):
+        fields = (None if field[0] is None else _joined(list(field)) for field in zip(*parts, strict=True))
+        return type(parts[0])._make(fields)  # type: ignore[attr-defined]
+    if not all(isinstance(part, Tensor) for part in parts):
+        return parts[0] if len(parts) == 1 else parts
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach()
+
+
+def run_order(net: torch.nn.Module, x: Tensor) -> list[str]:
+    """Runs a network in evaluation mode, and returns the names of its layers in the order they ran."""
+    order: list[str] = []
+    with evaluating(net), watching(net, lambda call: order.append(call.name)):
+        net(x)
+    return order
+
+
+def _numbered(names: Iterable[str]) -> Iterator[str]:
+    times: dict[str, int] = {}
+    for name in names:
+        times[name] = times.get(name, 0) + 1
+        yield name if times[name] == 1 else f"{name}:{times[name]}"
+
+
+def outputs_of(net: torch.nn.Module) -> torch.nn.Module | None:
+    """Finds the layer whose outputs are those of a network, past layers that pass spikes on; ``None`` if not one."""
+    known = neighbours(net)
+    last = known.nearest(OUTPUT, lambda layer: layer is not None and has_trait(layer, "passes_spikes"))
+    return known.layers.get(next(iter(last))) if len(last) == 1 else None

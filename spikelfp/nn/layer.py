@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from spikelfp.functional.credit import neurons_behind
 from spikelfp.functional.sparse import compact, is_sparse
 from spikelfp.rules import HasRule, Rule
 from spikelfp.suggest import nearest
+
+if TYPE_CHECKING:
+    from spikelfp.nn.graph import Flow, Sources
 
 State = Any
 """What a layer remembers between calls: ``None`` at rest or for layers without memory."""
@@ -28,7 +31,41 @@ class Layer(HasRule, torch.nn.Module):
     A rule that a layer is given (``rule=``, ``layer.rule = …``, :func:`spikelfp.rules.attach`) is the one that trains
     it, inside trainers too; the rule of a trainer's method is that of layers without one
     (:class:`spikelfp.rules.HasRule`).
+
+    A layer states by its *traits*, attributes of its class, what the rest of the package has to know of it; they hold
+    in evaluation mode. A layer of one's own works everywhere by its traits alone.
+
+    Attributes:
+        fires: its outputs are spikes, 0 and 1.
+        has_membrane: it keeps a membrane over time.
+        has_threshold: it has a ``threshold`` that its membrane is compared with.
+        passes_scale: ``f(c x) = c f(x)`` for every ``c > 0``.
+        passes_spikes: its outputs are spikes if its inputs are.
+        has_weights: it multiplies its inputs by ``weight``, and may add a ``bias``.
+        arguments: names of the arguments of its constructor that make the layer again, each an attribute of the same
+            name (``bias`` stands for whether there is one). ``None``: it does not tell.
     """
+
+    fires: ClassVar[bool] = False
+    has_membrane: ClassVar[bool] = False
+    has_threshold: ClassVar[bool] = False
+    passes_scale: bool = False
+    passes_spikes: ClassVar[bool] = False
+    has_weights: ClassVar[bool] = False
+    arguments: ClassVar[tuple[str, ...] | None] = None
+
+    def flow(self, flow: Flow, given: Sources) -> Sources:
+        """Tells which of the layers inside takes whose outputs; a layer that does not is looked at from outside alone.
+
+        Args:
+            flow: ``flow.through(layer, given)`` follows values into a layer inside,
+                ``flow.function(label, *given)`` into a function between layers; both return the sources of the result.
+            given: the sources of the input.
+
+        Returns:
+            the sources of the output.
+        """
+        raise NotImplementedError  # stands for a layer that does not tell, and is not called
 
     def run(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Output and next state; for a layer without memory simply ``(self(x), None)``.
@@ -38,6 +75,10 @@ class Layer(HasRule, torch.nn.Module):
         """
         check_forgets_nothing(self)
         return self(x), None
+
+    def saved_repr(self) -> str:
+        """Return what weights alone do not tell of this layer, as ``extra_repr`` writes it: checkpoints compare it."""
+        return self.extra_repr()
 
     def __setattr__(self, name: str, value: Any) -> None:
         check_attribute(self, name, value)
@@ -109,9 +150,8 @@ def has_run(module: torch.nn.Module) -> bool:
 
 def remembers(module: torch.nn.Module) -> bool:
     """Whether a module has a state of its own, and not only layers inside that may have one."""
-    from spikelfp.nn.neurons.base import Neurons  # which is made of what stands here
-
-    return isinstance(module, Neurons) or (has_run(module) and not list(module.children()))
+    whole = isinstance(module, Layer) and (module.has_membrane or not list(module.children()))
+    return whole and has_run(module)
 
 
 def check_forgets_nothing(module: torch.nn.Module) -> None:

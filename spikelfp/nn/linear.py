@@ -29,6 +29,10 @@ class Linear(torch.nn.Linear, Quantizable):
     layers that are given one as they are.
     """
 
+    fires = False
+    has_weights = True
+    arguments = ("in_features", "out_features", "bias")
+
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, rule: Rule | None = None, **options: Any
     ) -> None:

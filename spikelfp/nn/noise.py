@@ -17,6 +17,9 @@ class Noise(Layer):
     the published experiments. Rewards pass as if it were not there.
     """
 
+    passes_scale = True
+    arguments = ("sigma",)
+
     def __init__(self, sigma: float = 0.1) -> None:
         super().__init__()
         if not 0 <= sigma < float("inf"):

@@ -64,6 +64,9 @@ class _BatchNorm(Layer):
     A single value per channel has no variance: in training, too, it is normalised by the running statistics.
     """
 
+    fires = False
+    arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None
@@ -151,6 +154,9 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
     Under LFP, as in AttnLRP (arXiv:2402.05602), the division by the standard deviation is that by a constant,
     and the subtraction of the mean a linear map.
     """
+
+    fires = False
+    arguments = ("normalized_shape", "eps", "elementwise_affine", "bias")
 
     def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)

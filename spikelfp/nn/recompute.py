@@ -10,7 +10,11 @@ forward pass (Chen et al. 2016, arXiv:1604.06174). The results are those of a pl
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,6 +28,9 @@ from spikelfp.nn.noise import Noise
 from spikelfp.nn.parts import NeuronRecomputation, Parts, Recomputation, filled, tensors_of
 from spikelfp.nn.setting import Setting
 from spikelfp.nn.shape import Dropout
+
+if TYPE_CHECKING:
+    from spikelfp.nn.graph import Flow, Sources
 
 
 class Recomputed(Layer):
@@ -42,8 +49,25 @@ class Recomputed(Layer):
         """Output of ``net``, and its state to go on from."""
         return recomputed(self.net, x, self.steps, state)
 
+    def flow(self, flow: Flow, given: Sources) -> Sources:
+        """All goes through the network inside."""
+        return flow.through(self.net, given)
+
     def extra_repr(self) -> str:
         return f"steps={self.steps}"
+
+
+@contextmanager
+def in_one_part(net: torch.nn.Module) -> Iterator[None]:
+    """Within the block each :class:`Recomputed` of ``net`` runs a sequence whole, as hooks take it."""
+    found = [(layer, layer.steps) for layer in net.modules() if isinstance(layer, Recomputed)]
+    try:
+        for layer, _ in found:
+            layer.steps = sys.maxsize
+        yield
+    finally:
+        for layer, steps in found:
+            layer.steps = steps
 
 
 def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = None) -> tuple[Tensor, State]:

@@ -21,6 +21,8 @@ class Scale(Layer):
     :class:`~spikelfp.errors.ShapeError` where they do not fit the input.
     """
 
+    arguments = ("scale", "shift")
+
     scale: Tensor
     shift: Tensor
 
@@ -39,6 +41,11 @@ class Scale(Layer):
             if constant.dim() and tuple(constant.shape) != shape:
                 raise ShapeError(f"Scale was built for steps of {tuple(constant.shape)}, got {shape}")
         return over_time(lambda step: step * self.scale + self.shift, x)
+
+    @property
+    def passes_scale(self) -> bool:  # type: ignore[override]
+        """Whether there is no offset."""
+        return not self.shift.any()
 
     def extra_repr(self) -> str:
         return f"scale={_short(self.scale)}, shift={_short(self.shift)}"

@@ -21,6 +21,10 @@ class MaxPool2d(torch.nn.MaxPool2d, Layer):
     Right behind a convolution in a :class:`~spikelfp.nn.Sequential` both run as one operation, where nobody could tell.
     """
 
+    passes_scale = True
+    passes_spikes = True
+    arguments = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
@@ -43,6 +47,9 @@ class AvgPool2d(torch.nn.AvgPool2d, Layer):
     sparse; other windows raise :class:`~spikelfp.errors.ShapeError`. Where event-driven kernels do not run (as for
     :class:`~spikelfp.nn.Linear`) it is made dense.
     """
+
+    passes_scale = True
+    arguments = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
     def forward(self, x: Tensor) -> Tensor:
         check_kind(self, x)
@@ -67,6 +74,9 @@ class AvgPool2d(torch.nn.AvgPool2d, Layer):
 class AdaptiveAvgPool2d(torch.nn.AdaptiveAvgPool2d, Layer):
     """Average-pooling of every step to a given size, ``[T, B, C, H, W]``: reward in proportion to contribution."""
 
+    passes_scale = True
+    arguments = ("output_size",)
+
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
@@ -75,6 +85,10 @@ class AdaptiveAvgPool2d(torch.nn.AdaptiveAvgPool2d, Layer):
 
 class Flatten(Layer):
     """``[T, B, …]`` to ``[T, B, features]``; a sparse sequence stays sparse."""
+
+    passes_scale = True
+    passes_spikes = True
+    arguments = ()
 
     def forward(self, x: Tensor) -> Tensor:
         if is_sparse(x):
@@ -91,6 +105,10 @@ class Dropout(Layer):
 
     A sparse sequence stays sparse, and loses the same elements as a dense one.
     """
+
+    passes_scale = True
+    passes_spikes = True
+    arguments = ("p",)
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ In messages both are autograd's own backward: each summand ``a_i`` of ``a_j`` ge
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import LayerOutput
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.nn.layer import Layer, check_dense, run_layer
+
+if TYPE_CHECKING:
+    from spikelfp.nn.graph import Flow, Sources
 
 
 class _Branches(Layer, ABC):
@@ -38,6 +41,10 @@ class _Branches(Layer, ABC):
         before = state or (None,) * len(self.branches)
         pairs = [run_layer(branch, x, own) for branch, own in zip(self.branches, before, strict=True)]
         return self._merged([out for out, _ in pairs]), tuple(after for _, after in pairs)
+
+    def flow(self, flow: Flow, given: Sources) -> Sources:
+        """Each branch takes the input; a function brings them together."""
+        return flow.function(type(self).__name__.lower(), *(flow.through(branch, given) for branch in self.branches))
 
     def _merged(self, outputs: list[Tensor]) -> Tensor:
         for out in outputs:
@@ -81,6 +88,10 @@ class Concat(_Branches):
 
 class Identity(Layer):
     """The input itself: the shortcut of a residual block."""
+
+    passes_scale = True
+    passes_spikes = True
+    arguments = ()
 
     def forward(self, x: Tensor) -> Tensor:
         return x

@@ -12,6 +12,10 @@ from spikelfp.rules import Rule
 class ToTokens(Layer):
     """Feature maps ``[T, B, D, H, W]`` as tokens ``[T, B, H·W, D]``."""
 
+    passes_scale = True
+    passes_spikes = True
+    arguments = ()
+
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
@@ -21,8 +25,11 @@ class ToTokens(Layer):
 class ClassToken(Layer):
     """Puts a learned token in front of ``[T, B, N, D]``: its weights are contributions with ``a = 1`` (eq. 7)."""
 
+    arguments = ("dim",)
+
     def __init__(self, dim: int, *, rule: Rule | None = None) -> None:
         super().__init__()
+        self.dim = dim
         self.token = torch.nn.Parameter(torch.empty(dim))
         torch.nn.init.trunc_normal_(self.token, std=0.02)
         self.rule = rule
@@ -36,8 +43,11 @@ class ClassToken(Layer):
 class PositionEmbedding(Layer):
     """Adds a learned vector to each of ``tokens`` tokens ``[T, B, N, D]``: contributions with ``a = 1`` (eq. 7)."""
 
+    arguments = ("tokens", "dim")
+
     def __init__(self, tokens: int, dim: int, *, rule: Rule | None = None) -> None:
         super().__init__()
+        self.tokens, self.dim = tokens, dim
         self.positions = torch.nn.Parameter(torch.empty(tokens, dim))
         torch.nn.init.trunc_normal_(self.positions, std=0.02)
         self.rule = rule
@@ -50,6 +60,10 @@ class PositionEmbedding(Layer):
 class FirstToken(Layer):
     """The first token of ``[T, B, N, D]``, ``[T, B, D]``."""
 
+    passes_scale = True
+    passes_spikes = True
+    arguments = ()
+
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
         return x[:, :, 0]
@@ -57,6 +71,9 @@ class FirstToken(Layer):
 
 class MeanToken(Layer):
     """The mean of all tokens of ``[T, B, N, D]``, ``[T, B, D]``."""
+
+    passes_scale = True
+    arguments = ()
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)

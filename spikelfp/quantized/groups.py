@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from spikelfp.nn.activation import Heaviside
-from spikelfp.nn.neurons.base import Neurons
+from spikelfp.nn.neurons.base import Neurons, check_one_number
 from spikelfp.nn.neurons.integrator import LI
 from spikelfp.nn.noise import Noise
 from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, MaxPool2d
@@ -50,6 +50,7 @@ def groups(net: torch.nn.Module) -> list[Group]:
     inner = {getattr(module, "recurrent", None): module for module in net.modules()}
     found: dict[torch.nn.Module, list[Weights]] = {}
     for name, layer in net.named_modules():
+        check_one_number(name, layer, "quantized training takes")
         if isinstance(layer, Quantizable):
             spikes = layer in inner or isinstance(before.get(layer), (Neurons, Heaviside))
             drives = inner.get(layer, behind.get(layer))

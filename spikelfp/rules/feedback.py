@@ -40,7 +40,7 @@ from spikelfp.functional.credit import (
     check_range,
     keep_node,
 )  # fmt: skip
-from spikelfp.functional.lif import LIFParameters, carried
+from spikelfp.functional.lif import LIFParameters, carried, total_like
 from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import divided_by
 from spikelfp.options import NOT_AN_OPTION, setting
@@ -141,7 +141,8 @@ class LIFScan(Function, NeuronNode):
     """LIF neurons over time, and the reward back through them; the arithmetic is in :mod:`spikelfp.kernels`.
 
     A decay that learns is a weight on the connection of a membrane to itself, so eq. 7 is its rule:
-    ``d_β = |β| Σ_t V[t] n[t]``, where ``V[t]`` is what it multiplied and ``n[t]`` the message to the membrane.
+    ``d_β = |β| Σ V[t] n[t]``, where ``V[t]`` is what it multiplied and ``n[t]`` the message to the membrane; the sum is
+    over steps, samples and the neurons that share the β.
     """
 
     @staticmethod
@@ -173,7 +174,7 @@ class LIFScan(Function, NeuronNode):
         to_decay = None
         if ctx.needs_input_grad[2]:
             kept = carried(torch.cat([start.unsqueeze(0), membrane[:-1]]), p)
-            to_decay = -p.beta * (kept * to_current).sum()
+            to_decay = -p.beta * total_like(p.beta, kept * to_current)
         if ctx.constant:
             to_current = to_current.expand_as(current)
         return to_current, to_start, to_decay, None, None

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp import kernels
-from spikelfp.functional.lif import LIFParameters, carried
+from spikelfp.functional.lif import LIFParameters, carried, total_like
 from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
 
 
@@ -70,7 +70,7 @@ class MembraneScan(Function):
     """Membranes ``[T, …]`` of LIF neurons; backward through the leak, the reset detached (as in snnTorch)::
 
     dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β, or β (1 − S[t]) with reset to zero
-    dL/dβ    = Σ_t V[t] dL/dI[t],              V the membrane that β multiplied
+    dL/dβ    = Σ V[t] dL/dI[t],                V the membrane that β multiplied; over all that share the β
     """
 
     of_gradients = True
@@ -96,5 +96,6 @@ class MembraneScan(Function):
                 carry *= (membrane[t - 1] if t else start) <= p.threshold
         to_decay = None
         if ctx.needs_input_grad[2]:
-            to_decay = (carried(torch.cat([start.unsqueeze(0), membrane[:-1]]), p) * to_current).sum()
+            kept = carried(torch.cat([start.unsqueeze(0), membrane[:-1]]), p)
+            to_decay = total_like(p.beta, kept * to_current)
         return to_current, carry, to_decay, None

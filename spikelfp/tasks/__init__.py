@@ -10,7 +10,7 @@ one's own            :class:`Task`, or :class:`ReadOut`  registered under a name
 """
 
 from spikelfp.suggest import check_constructors, public_names
-from spikelfp.tasks.base import FORGETS, READOUTS, Judge, ReadOut, TargetScale, Task, TaskReward, tasks
+from spikelfp.tasks.base import FORGETS, READOUTS, Judge, ReadOut, Task, TaskReward, tasks
 from spikelfp.tasks.classification import Classification
 from spikelfp.tasks.multi_label import MultiLabel
 from spikelfp.tasks.regression import Regression
@@ -25,7 +25,6 @@ __all__ = [
     "ReadOut",
     "Regression",
     "SequenceLabels",
-    "TargetScale",
     "Task",
     "TaskReward",
     "tasks",

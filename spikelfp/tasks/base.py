@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,29 +24,14 @@ from spikelfp.rewards import Reward
 from spikelfp.rewards.base import no_classes
 from spikelfp.rewards.mask import masked
 
+if TYPE_CHECKING:
+    from spikelfp.data.samples import TargetScale
+
 READOUTS = ("mean", "last", "decay")
 """Readings of a sequence: the mean over the steps that count, the last of them, or a mean that forgets."""
 
 FORGETS = 0.9
 """What the weight of a step falls by with every step that comes after it, for the readout ``decay``."""
-
-
-class TargetScale(NamedTuple):
-    """How real targets were standardised: a target is ``(y − mean) / std`` of the value ``y`` in its own units.
-
-    Attributes:
-        mean: of each output, in its own units.
-        std: of each output, in its own units, above 0.
-        names: of the outputs; empty where they have none.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    names: tuple[str, ...] = ()
-
-    def values(self, targets: Tensor) -> Tensor:
-        """Targets or predictions ``[…, K]`` in their own units, ``std · y + mean``."""
-        return targets * targets.new_tensor(self.std) + targets.new_tensor(self.mean)
 
 
 class Judge(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,10 @@ from spikelfp.registry import check_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
 from spikelfp.rewards.base import class_numbers
 from spikelfp.rewards.mask import masked
-from spikelfp.tasks.base import Judge, TargetScale, Task, step_weights, tasks
+from spikelfp.tasks.base import Judge, Task, step_weights, tasks
+
+if TYPE_CHECKING:
+    from spikelfp.data.samples import TargetScale
 
 
 def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -83,6 +86,8 @@ class Classification(Task):
         if not are_classes(targets):
             hint = "y.long() if they are classes"
             if targets.dim() == 2:
+                hint = "y[:, 0].long() if they are classes"
+            if targets.dim() == 2 and targets.shape[1] > 1:
                 hint = 'y.argmax(1) for one-hot rows, task="multi-label" for sets of labels'
             if targets.is_floating_point():
                 hint += ', task="regression" for real values'

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from spikelfp.errors import ShapeError
 from spikelfp.rewards import Reward
-from spikelfp.tasks.base import ReadOut, TargetScale, TaskReward, check_outputs, tasks
+from spikelfp.tasks.base import ReadOut, TaskReward, check_outputs, tasks
+
+if TYPE_CHECKING:
+    from spikelfp.data.samples import TargetScale
 
 
 @tasks.register("multi-label")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,10 @@ from torch.nn.functional import huber_loss
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward, SpikeRate
-from spikelfp.tasks.base import ReadOut, TargetScale, TaskReward, check_outputs, tasks
+from spikelfp.tasks.base import ReadOut, TaskReward, check_outputs, tasks
+
+if TYPE_CHECKING:
+    from spikelfp.data.samples import TargetScale
 
 LOSSES = ("mse", "mae", "huber")
 
@@ -26,7 +29,7 @@ class Regression(ReadOut):
         RMSE = √(Σ (y − ŷ)² / (N K))        MAE = Σ |y − ŷ| / (N K)        R² = 1 − Σ_n (y − ŷ)² / Σ_n (y − ȳ)²
 
     R² is the mean of those of the outputs, as scikit-learn's; targets that are all equal have none, and it is left out.
-    Data that know the scale of their targets (:class:`~spikelfp.tasks.TargetScale`) have RMSE and MAE in their own
+    Data that know the scale of their targets (:class:`~spikelfp.data.TargetScale`) have RMSE and MAE in their own
     units. The loss is that of the targets as they are given.
 
     Args:

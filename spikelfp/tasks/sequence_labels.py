@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -10,7 +12,10 @@ from spikelfp.errors import ShapeError
 from spikelfp.rewards import Reward
 from spikelfp.rewards.base import class_numbers
 from spikelfp.rewards.mask import masked
-from spikelfp.tasks.base import Judge, TargetScale, Task, TaskReward, check_outputs, tasks
+from spikelfp.tasks.base import Judge, Task, TaskReward, check_outputs, tasks
+
+if TYPE_CHECKING:
+    from spikelfp.data.samples import TargetScale
 
 NONE = -1
 """Prediction at a step that does not count."""

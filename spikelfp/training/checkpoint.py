@@ -8,7 +8,6 @@ same, bit for bit, as if never stopped.
 from __future__ import annotations
 
 import random
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from torch.optim import Optimizer
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
-from spikelfp.nn import Neurons, Recomputed
-from spikelfp.nn.neurons.base import LEAST_DECAY
+from spikelfp.nn import Recomputed
+from spikelfp.nn.layer import Layer
+from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
 from spikelfp.printable import brief, first_line, plain
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.training.fits import check_schedule, without_functions
@@ -204,25 +204,40 @@ def _check_ranges(path: str | Path, net: torch.nn.Module, weights: dict[str, Any
                     f"{path} is damaged: {key} is {value.min().item():g} in places, expected "
                     + ("0 or more" if low == 0 else "a number above 0")
                 )
-        if isinstance(layer, Neurons) and layer.decay is not None:
-            key = f"{name}.decay" if name else "decay"
-            beta = float(weights[key])
-            if not 0.99 * LEAST_DECAY <= beta <= 1:
-                raise CheckpointError(f"{path} is damaged: {key} is {beta:g}, expected a decay from {LEAST_DECAY} to 1")
+        if isinstance(layer, ConstantLayer):
+            _check_neurons(path, name, layer, weights)
+
+
+def _check_neurons(path: str | Path, name: str, layer: ConstantLayer, weights: dict[str, Any]) -> None:
+    """Refuse constants of neurons out of their range: those that learn, and those with one for each neuron."""
+    for constant, each in layer.neuron_constants().items():
+        if each.parameter(layer) is not None:
+            key = f"{name}.{each.learned}" if name else str(each.learned)
+            for bound in weights[key].detach().aminmax():
+                if not 0.99 * LEAST_DECAY <= float(bound) <= 1:
+                    raise CheckpointError(
+                        f"{path} is damaged: {key} is {float(bound):g}, expected a decay from {LEAST_DECAY} to 1"
+                    )
+        elif isinstance(getattr(layer, constant), Tensor):
+            key = f"{name}.{each.buffer}" if name else each.buffer
+            try:
+                each.check(constant, weights[key])
+            except UserError as error:
+                raise CheckpointError(f"{path} is damaged: {key}: {error}") from None
 
 
 def constants(net: torch.nn.Module) -> dict[str, str]:
     """Describe each layer by its kind and its constants, by name: what weights alone do not tell.
 
-    That is what a layer prints (``extra_repr``): β, θ, reset, denominator, strides, the ε of a norm, … A β that learns
-    is among the weights.
+    That is what a layer prints (``extra_repr``): β, θ, reset, denominator, strides, the ε of a norm, … A β that learns,
+    and constants with one for each neuron, are among the weights; here stands their shape
+    (:meth:`~spikelfp.nn.Layer.saved_repr`).
     """
     found = {}
     for name, layer in net.named_modules():
         if not isinstance(layer, Recomputed):  # how it runs, not what comes out
-            text = " ".join(layer.extra_repr().split())
-            if isinstance(getattr(layer, "decay", None), torch.nn.Parameter):
-                text = re.sub(r"\bbeta=[^,]*", "beta=learned", text, count=1)
+            told = layer.saved_repr() if isinstance(layer, Layer) else layer.extra_repr()
+            text = " ".join(told.split())
             own = type(layer).__module__.partition(".")[0] not in ("spikelfp", "torch") and any(layer.children())
             found[name] = f"{'module' if own else type(layer).__name__}({text})"  # one's own class may be renamed
     return found

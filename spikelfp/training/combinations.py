@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spikelfp import nn
 from spikelfp.data import encodings
 from spikelfp.errors import LearningWarning, UserError
 from spikelfp.methods import Method, WarmUp
+from spikelfp.nn import graph
 from spikelfp.rules import Gradient, lending
 from spikelfp.training.footprint import check_room_to_train
 
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from spikelfp.training.trainer import Trainer
 
 _only_evaluates: ContextVar[bool] = ContextVar("only_evaluates", default=False)
-
-_PASSING = (nn.Identity, nn.Flatten, nn.FlattenAxes, nn.Dropout, torch.nn.Identity, torch.nn.Flatten, torch.nn.Dropout)
-"""Layers whose outputs are spikes if their inputs are."""
-_SPIKING = (nn.Neurons, nn.Heaviside)
-_LINEAR = (nn.Linear, nn.Conv2d, nn.Activation, nn.LI, nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def check_trainer(trainer: Trainer) -> None:
@@ -75,17 +70,16 @@ def check_learning(
     for each in _methods(method):
         with lending(net, each.rule):
             flat = _flat_layers(net)
-        if each.gradient and outputs == "spikes" and _last(net) in flat:
+        if each.gradient and outputs == "spikes" and graph.outputs_of(net) in flat:
             raise UserError(
                 "the outputs of this network are spikes, whose derivative is 0: plain gradient descent changes no "
                 "weight. Train it by LFP, or by GradientDescent(rules.Surrogate()), --method surrogate"
             )
         if outputs == "linear" and _suits(reward := getattr(each, "reward", None)) == "spikes":
-            kind = type(reward).__name__
+            kind, last = type(reward).__name__, type(graph.outputs_of(net)).__name__
             raise UserError(
-                f"{kind} counts spikes, and the outputs of this network ({type(_last(net)).__name__}) are real values: "
-                "choose a reward of linear outputs, such as Softmax (--reward softmax), or let the network end in "
-                "neurons"
+                f"{kind} counts spikes, and the outputs of this network ({last}) are real values: choose a reward of "
+                "linear outputs, such as Softmax (--reward softmax), or let the network end in neurons"
             )
     for complaint in learning_complaints(net, method, steps=steps, encode=encode):
         warnings.warn(complaint, LearningWarning, stacklevel=4)
@@ -106,7 +100,7 @@ def learning_complaints(
     """
     found = []
     outputs = outputs_of(net)
-    neurons = [layer for layer in net.modules() if isinstance(layer, nn.Neurons)]
+    neurons = [layer for layer in graph.leaves(net).values() if graph.has_trait(layer, "has_membrane")]
     if steps == 1 and neurons:
         found.append(
             f"the network has neurons with a memory ({type(neurons[0]).__name__}) and sees a single step: membranes "
@@ -135,22 +129,11 @@ def learning_complaints(
 
 
 def outputs_of(net: torch.nn.Module) -> str | None:
-    """Tell the kind of outputs of a network: ``spikes``, ``linear``, or ``None`` where its layers do not tell.
-
-    The last layer of a chain tells; in a module of another kind the order of its layers is not that of their calls.
-    """
-    last = _last(net)
-    return "spikes" if isinstance(last, _SPIKING) else "linear" if isinstance(last, _LINEAR) else None
-
-
-def _last(net: torch.nn.Module) -> torch.nn.Module | None:
-    """The layer whose outputs are those of a chain, but for layers that only move or mask them."""
-    if not isinstance(net, torch.nn.Sequential):
-        return net
-    for layer in reversed(net):
-        if not isinstance(layer, _PASSING):
-            return _last(layer)
-    return None
+    """Tell the kind of outputs of a network: ``spikes``, ``linear``, or ``None`` where its layers do not tell."""
+    last = graph.outputs_of(net)
+    if last is None or not graph.tells(last):
+        return None
+    return "spikes" if graph.has_trait(last, "fires") else "linear"
 
 
 def _methods(method: Method) -> Iterator[Method]:
@@ -175,8 +158,8 @@ def _flat_layers(net: torch.nn.Module) -> list[torch.nn.Module]:
     """The layers whose spikes have the derivative 0 under their rule."""
     return [
         layer
-        for layer in net.modules()
-        if isinstance(layer, _SPIKING)
+        for layer in graph.leaves(net).values()
+        if graph.has_trait(layer, "fires")
         and isinstance(rule := getattr(layer, "rule", None), Gradient)
         and type(rule).spike is Gradient.spike
     ]

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from spikelfp import nn
 from spikelfp.data.loader import check_workers
 from spikelfp.errors import UserError
+from spikelfp.nn import graph
 from spikelfp.registry import unknown_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
 from spikelfp.suggest import nearest
@@ -19,7 +19,8 @@ from spikelfp.suggest import nearest
 
 def default_reward(net: torch.nn.Module) -> Reward:
     """``SpikeSequence`` for a network whose last layer spikes, ``Softmax`` otherwise."""
-    return SpikeSequence() if isinstance(nn.leaves(net)[-1], (nn.Neurons, nn.Heaviside)) else Softmax()
+    last = graph.outputs_of(net) or list(graph.leaves(net).values())[-1]
+    return SpikeSequence() if graph.has_trait(last, "fires") else Softmax()
 
 
 def check_whole(name: str, value: Any) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikelfp.errors import NonFiniteError
-from spikelfp.nn import leaves
+from spikelfp.nn.graph import Call, watching
 from spikelfp.training.parallel import ALONE, World
 
 
@@ -55,20 +55,12 @@ def first_cause(net: nn.Module, x: Tensor) -> Cause | None:
             )
     found: list[Cause] = []
 
-    def look(name: str, kind: str):
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and not torch.isfinite(output).all():
-                advice = "its inputs and weights are finite, so their products overflow"
-                advice += ": scale the inputs to [0, 1], and keep weights small by a smaller --lr or --max-weight"
-                found.append(Cause(f"the output of layer {name} ({kind})", advice))
+    def look(call: Call) -> None:
+        if isinstance(call.outputs, Tensor) and not torch.isfinite(call.outputs).all():
+            advice = "its inputs and weights are finite, so their products overflow"
+            advice += ": scale the inputs to [0, 1], and keep weights small by a smaller --lr or --max-weight"
+            found.append(Cause(f"the output of layer {call.name} ({type(call.layer).__name__})", advice))
 
-        return hook
-
-    names = {layer: name for name, layer in net.named_modules()}
-    handles = [layer.register_forward_hook(look(names[layer], type(layer).__name__)) for layer in leaves(net)]
-    try:
+    with watching(net, look):
         net(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found[0] if found else None

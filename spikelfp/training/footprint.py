@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikelfp import nn
 from spikelfp.available import available, gigabytes
 from spikelfp.errors import UserError
 from spikelfp.models import ModelSpec, build
+from spikelfp.nn import graph
 from spikelfp.printable import first_line
 
 STATES = {"adam": 2, "sgd": 1, "momentum": 1}
@@ -138,17 +138,12 @@ def without_memory(spec: ModelSpec) -> torch.nn.Module:
 def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> list[int]:
     """Count the numbers that each layer of a network puts out in one step of one sample."""
     counts: list[int] = []
-
-    def look(layer: torch.nn.Module, inputs: object, output: Tensor) -> None:
-        counts.append(output.numel())
-
-    for layer in nn.leaves(net):
-        if isinstance(layer, nn.Neurons):  # their kernels are those of a device
-            layer.forward = torch.empty_like  # type: ignore[assignment]
-        layer.register_forward_hook(look)
+    for layer in graph.leaves(net).values():
+        if graph.has_trait(layer, "has_membrane"):  # their kernels are those of a device
+            layer.forward = torch.empty_like
     try:
-        with torch.no_grad():
-            net.eval()(torch.empty((1, 1, *shape), device="meta"))
+        with graph.evaluating(net), graph.watching(net, lambda call: counts.append(call.outputs.numel())):
+            net(torch.empty((1, 1, *shape), device="meta"))
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
         return []
     return counts

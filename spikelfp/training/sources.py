@@ -272,20 +272,20 @@ def _of_pair(inputs: Any, labels: Any) -> Dataset[Any]:
     targets = (
         labels if isinstance(labels, Tensor) else np.asarray(labels) if not hasattr(labels, "to_numpy") else labels
     )
-    real = isinstance(targets, Tensor) and targets.is_floating_point()
-    if isinstance(targets, np.ndarray):
-        real = targets.dtype.kind == "f"
-    shape = tuple(getattr(targets, "shape", ()))
-    if not real and len(shape) == 1:
+    numbers = targets if isinstance(targets, Tensor) else np.asarray(targets)
+    shape = tuple(numbers.shape)
+    real = numbers.is_floating_point() if isinstance(numbers, Tensor) else numbers.dtype.kind == "f"
+    binary = len(shape) == 2 and shape[1] > 1 and bool(((numbers == 0) | (numbers == 1)).all())
+    if len(shape) == 1 or (len(shape) == 2 and (real or binary)) or not isinstance(inputs, (Tensor, np.ndarray)):
         return arrays(inputs, labels)
     count = len(inputs)
     if not shape or shape[0] != count:
         raise DataError(f"{count} samples but labels of shape {list(shape)}: each sample needs exactly one")
     known = arrays(inputs, np.zeros(count, np.int64))  # checks the inputs
-    ys = torch.as_tensor(targets if isinstance(targets, Tensor) else np.asarray(targets)).detach()
+    if not isinstance(known, ArrayDataset):
+        return arrays(inputs, labels)
+    ys = torch.as_tensor(numbers).detach()  # of a reward with targets of its own
     ys = ys.float() if ys.is_floating_point() else _integers(ys)
     if ys.is_floating_point() and not torch.isfinite(ys).all():
         raise DataError("the targets hold NaN or infinity")
-    if isinstance(known, ArrayDataset):
-        return TensorDataset(known.values(known.images), ys)
-    raise UserError("sequences take class numbers as labels here: for other targets make a data set of your own")
+    return TensorDataset(known.values(known.images), ys)

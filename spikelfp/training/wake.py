@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.nn import Heaviside, Neurons, leaves
+from spikelfp.nn import graph
 
 SILENT = 0.005
 """Spikes per neuron and step below which a layer counts as silent."""
@@ -25,49 +25,59 @@ def wake(net: torch.nn.Module, x: Tensor, mask: Tensor | None = None) -> dict[st
     mask: boolean ``[T, B]``, the steps of the sequences, without their padding; by default all.
     Returns the factor of each layer it changed, by the name of its parameters' layer.
     """
-    names = {module: name for name, module in net.named_modules()}
-    order = _run_order(net, x)
-    spiking = [layer for layer in order if isinstance(layer, (Neurons, Heaviside))]
+    order, edges = _run_order(net, x), graph.neighbours(net, x)
+    spiking = [name for name in order if graph.has_trait(edges.layers[name], "fires")]
     factors: dict[str, float] = {}
-    weighted: torch.nn.Module | None = None
-    for layer in order:
-        if getattr(layer, "weight", None) is not None:
-            weighted = layer
-        if layer not in spiking[:-1] or weighted is None or _rate(net, layer, x, mask) >= SILENT:
+    for name in spiking[:-1]:
+        weighted = [edges.layers[each] for each in _weights_in_front(edges, name)]
+        if not weighted or _rate(net, name, x, mask) >= SILENT:
             continue
         factor = 1.0
         for _ in range(_ROUNDS):
-            for p in weighted.parameters(recurse=False):
-                p.mul_(_GAIN)
+            for layer in weighted:
+                for p in layer.parameters(recurse=False):
+                    p.mul_(_GAIN)
             factor *= _GAIN
-            if _rate(net, layer, x, mask) >= AWAKE:
+            if _rate(net, name, x, mask) >= AWAKE:
                 break
-        factors[names[weighted]] = factor
+        factors.update((each, factors.get(each, 1.0) * factor) for each in _weights_in_front(edges, name))
     return factors
 
 
-def _run_order(net: torch.nn.Module, x: Tensor) -> list[torch.nn.Module]:
-    """The layers without children, in the order they run."""
-    order: list[torch.nn.Module] = []
-    handles = [leaf.register_forward_hook(lambda module, inputs, output: order.append(module)) for leaf in leaves(net)]
-    try:
+def _weights_in_front(edges: graph.Neighbours, name: str) -> list[str]:
+    """Find the layers with a weight, normalisations too, that a layer's currents come from: nearer than any neurons,
+    or, behind neurons that are not weighted, in front of those."""
+
+    def weighted(layer: torch.nn.Module | None) -> bool:
+        return getattr(layer, "weight", None) is not None
+
+    def no_source(layer: torch.nn.Module | None) -> bool:
+        return not weighted(layer) and (layer is None or not graph.is_neuron(layer))
+
+    for past in (no_source, lambda layer: not weighted(layer)):
+        near = edges.nearest(name, past)
+        found = [each for each, layer in edges.layers.items() if each in near and weighted(layer)]
+        if found:
+            return found
+    return []
+
+
+def _run_order(net: torch.nn.Module, x: Tensor) -> list[str]:
+    """Find the layers in the order they first run."""
+    order: list[str] = []
+    with graph.watching(net, lambda call: order.append(call.name)):
         net(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return order
+    return list(dict.fromkeys(order))
 
 
-def _rate(net: torch.nn.Module, layer: torch.nn.Module, x: Tensor, mask: Tensor | None) -> float:
-    """Mean output of ``layer`` over the steps that count when ``net`` runs on ``x``."""
+def _rate(net: torch.nn.Module, name: str, x: Tensor, mask: Tensor | None) -> float:
+    """Measure the mean output of a layer over the steps that count when ``net`` runs on ``x``."""
     rates: list[float] = []
-
-    def look(module: torch.nn.Module, inputs: object, output: Tensor) -> None:
-        rates.append((output if mask is None else output[mask]).mean().item())
-
-    handle = layer.register_forward_hook(look)
-    try:
+    own = graph.leaves(net)[name]
+    with graph.watching(
+        net,
+        lambda call: rates.append((call.outputs if mask is None else call.outputs[mask]).mean().item()),
+        lambda layer: layer is own,
+    ):
         net(x)
-    finally:
-        handle.remove()
     return rates[0]

@@ -157,9 +157,28 @@ def test_what_lies_behind_a_sequence_counts_for_nothing():
         (lambda: data.arrays(np.ones((0, 5)), []), DataError, "no samples"),
         (lambda: data.arrays([[1.0, float("nan")]], [0]), DataError, "sample 0 holds NaN"),
         (lambda: data.arrays(torch.full((1, 2, 3), torch.inf), [0], sequences=True), DataError, "sample 0 holds NaN"),
-        (lambda: data.arrays(np.ones((2, 3)), [0.0, 1.0]), DataError, "integers"),
-        (lambda: data.arrays(np.ones((2, 3)), np.eye(2)), DataError, r"y\.argmax\(1\)"),
-        (lambda: data.arrays(np.ones((2, 3)), np.eye(2, dtype=int)), DataError, r"y\.argmax\(1\)"),
+        (lambda: data.arrays(np.ones((2, 3)), [0.0, 1.0], targets="classes"), DataError, "integers"),
+        (lambda: data.arrays(np.ones((2, 3)), np.eye(2), targets="classes"), DataError, r"y\.argmax\(1\)"),
+        (lambda: data.arrays(np.ones((2, 3)), 2 * np.eye(2, dtype=int)), DataError, r"y\.argmax\(1\)"),
+        (
+            lambda: data.arrays(np.ones((2, 3)), np.eye(2, dtype=int), targets="values"),
+            DataError,
+            r"y\.astype\(float\)",
+        ),
+        (lambda: data.arrays(np.ones((2, 3)), np.ones((2, 3, 1))), DataError, r"y\.reshape"),
+        (lambda: data.arrays(np.ones((2, 3)), [0.0, np.inf]), DataError, "targets of sample 1 hold NaN or infinity"),
+        (lambda: data.arrays(np.ones((2, 3)), [0.0, 1.0], classes=3), DataError, "classes=3"),
+        (lambda: data.arrays(np.ones((2, 3)), [0, 1], targets="clases"), UserError, "did you mean 'classes'"),
+        (
+            lambda: data.arrays(np.ones((2, 4, 1)), np.ones((2, 4), int), sequences=True),
+            DataError,
+            r'targets="labels" or targets="steps"',
+        ),
+        (
+            lambda: data.arrays(np.ones((2, 4, 1)), [[0, 1, -1, 0], [2, 1, 0, 0]], lengths=[3, 4]),
+            DataError,
+            "label -1 at index 0, step 2",
+        ),
         (lambda: data.arrays(np.ones((2, 3)), [[0], [1]]), DataError, r"y\[:, 0\]"),
         (lambda: data.arrays(np.ones((2, 3)), ["cat", "dog"]), DataError, "return_inverse"),
         (lambda: data.arrays(np.ones((2, 3)), [0, -1]), DataError, "label -1"),
@@ -177,6 +196,36 @@ def test_arrays_that_do_not_fit_are_refused(make, error, named):
     with pytest.raises(error, match=named) as found:
         make()
     assert "\n" not in str(found.value)
+
+
+def test_targets_by_their_dtype_and_shape():
+    x = np.ones((3, 2))
+    values = data.arrays(x, np.array([0.5, 1.0, 2.0]))
+    assert (values.kind, values.labels.dtype, values.labels.tolist()) == ("values", torch.float32, [[0.5], [1], [2]])
+    assert data.arrays(x, torch.ones(3, 4).double()).labels.shape == (3, 4)
+    sets = data.arrays(x, np.array([[0, 1], [1, 1], [0, 0]]))
+    assert (sets.kind, sets.labels.dtype) == ("labels", torch.int64)
+    assert data.arrays(x, np.array([[True, False]] * 3)).kind == "labels"
+    _, y = values.subset(torch.tensor([2, 0])).__getitems__([0, 1])
+    assert y.tolist() == [[2], [0.5]]
+
+
+def test_a_class_of_every_step_ends_with_its_sequence():
+    steps = [torch.ones(2, 1), torch.ones(4, 1)]
+    made = data.arrays(steps, [[1, 0], [2, 1, 0, 3]])
+    assert made.kind == "steps"
+    assert made[0][1].tolist() == [1, 0]
+    x, y = made.__getitems__([1, 0])
+    assert (x.lengths.tolist(), y.tolist()) == ([4, 2], [[2, 1, 0, 3], [1, 0, 0, 0]])
+    assert made.__getitems__([0])[1].tolist() == [[1, 0]]
+    padded = data.arrays(np.ones((2, 3, 1)), [[1, 7, -9], [0, 1, 2]], lengths=[1, 3], targets="steps")
+    assert padded.__getitems__([0])[1].tolist() == [[1]]
+
+
+def test_values_of_sequences():
+    made = data.arrays(np.ones((2, 3, 1)), np.array([0.5, 2.0]), sequences=True)
+    x, y = made.__getitems__([0, 1])
+    assert (tuple(x.values.shape), y.tolist()) == ((3, 2, 1), [[0.5], [2]])
 
 
 def test_labels_of_other_data_sets():

@@ -120,7 +120,7 @@ def test_impossible_counts_are_named(counts, named):
 
 
 def test_impossible_figures_are_named():
-    with pytest.raises(UserError, match="spike_pj must be a finite number from 0 on, or None where .*: -1"):
+    with pytest.raises(UserError, match=r"spike_pj must be a finite number from 0 on, or None where .*: -1"):
         replace(energy_model("loihi"), spike_pj=-1.0)
     with pytest.raises(UserError, match="where they are published"):
         EnergyModel("by hand", " ")

@@ -7,10 +7,11 @@ import torch
 from references import integer_chip
 from references.integer_nets import dense, inputs, weights
 
-from hw_export.integer import Arithmetic, IntegerSimulator, exact
-from hw_export.integer.kernels import numba_rows
+from hw_export.integer import Arithmetic, IntegerSimulator
+from hw_export.integer import stage as exact
+from hw_export.integer.kernels import numba_kernels as numba_rows
 from hw_export.integer.network import Conv, Dense, Pool
-from hw_export.integer.products import Product, totals
+from hw_export.integer.stage import Product, totals
 from spikelfp.errors import UserError
 
 CPU = torch.device("cpu")

@@ -167,11 +167,6 @@ def test_a_chip_by_event_refuses_what_is_no_event():
         (Arithmetic(24), integer_nets.dense("subtract", 0.9), "'n0' reset by 'subtract'"),
         (Arithmetic(24, decay="none"), integer_nets.dense("zero", 0.9), "'n0': these neurons do not leak"),
         (Arithmetic(8, shift=4), integer_nets.dense("zero", 0.9, threshold=8), "'n0' can never fire"),
-        (
-            Arithmetic(12, decay="linear"),
-            integer_nets.dense("zero", 0.9, own=True),
-            "'n0' have thresholds of their own",
-        ),
         (Arithmetic(12), integer_nets.dense("zero", 0.9, threshold=0), "'n0' have a threshold of 0"),
     ],
 )

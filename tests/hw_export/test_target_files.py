@@ -10,13 +10,12 @@ import torch
 import yaml
 from target_nets import CHIPS, FITTING, chip_of, dense, fitting, images, trained, whole
 
-from hw_export.integer import IntegerNetwork
+from hw_export.integer import IntegerNetwork, IntegerSimulator
 from hw_export.integer.network import Neurons
 from hw_export.quantize import quantize
 from hw_export.targets import differences
 from hw_export.targets.base import FORMAT, OUTLINE
-from hw_export.targets.files.outline import outline
-from hw_export.targets.files.store import write_facts
+from hw_export.targets.files import outline, write_facts
 from spikelfp import models, nn
 from spikelfp.errors import DataError, SaveError, UserError
 
@@ -50,6 +49,43 @@ def test_the_same_integers_come_back(tmp_path, name):
     assert (name == "tinyodin") != any(bool(layer.bias.any()) for layer in adapted.products)
     assert len(adapted.products[0].weight.unique()) > 3
     assert yaml.safe_load(yaml.safe_dump(facts)) == facts
+
+
+@pytest.mark.parametrize("name", [name for name in CHIPS if chip_of(name).per_neuron])
+def test_thresholds_and_decays_of_neurons_come_back(tmp_path, name):
+    """And what was read runs like what was written."""
+    chip, (_, reset, _) = chip_of(name), FITTING[name]
+    betas = torch.tensor([0.9, 0.75, 0.9, 0.6, 0.8], dtype=torch.float64)
+    thresholds = (torch.tensor([30, 40, 60, 30, 50]), torch.tensor([2, 5, 3]))
+    network = dense(reset=reset, beta=(betas, 0.7), threshold=thresholds, bits=4)
+    adapted = chip.adapt(network)
+    chip.refuse(network)
+    chip.write_network(adapted, tmp_path)
+    facts = outline(adapted, chip.arithmetic)
+    write_facts(tmp_path / OUTLINE, {"format": FORMAT, "target": name, **facts})
+    back = chip.read(tmp_path)
+    assert differences(adapted, back) == []
+    x = torch.randint(0, 10, (30, 2, 4), generator=torch.Generator().manual_seed(0))
+    ours, theirs = (IntegerSimulator(each, chip.arithmetic).run(x) for each in (adapted, back))
+    for layer, spikes in ours.spikes.items():
+        assert torch.equal(spikes, theirs.spikes[layer])
+        assert spikes.sum() > 5
+    one = replace(adapted, layers=(adapted.layers[0], replace(adapted.layers[1], beta=0.9), *adapted.layers[2:]))
+    assert any("beta of layer 'lif0'" in line for line in differences(one, back))
+    slow = IntegerSimulator(one, chip.arithmetic).run(x)
+    assert not torch.equal(ours.states["lif0"], slow.states["lif0"])
+
+
+def test_decays_of_another_layer_are_noticed(tmp_path):
+    chip = chip_of("generic")
+    adapted = chip.adapt(dense(beta=(torch.tensor([0.9, 0.75, 0.9, 0.6, 0.8], dtype=torch.float64), 0.7)))
+    chip.write_network(adapted, tmp_path)
+    facts = outline(adapted, chip.arithmetic)
+    for betas, wrong in (([0.9] * 5, "not the code of its betas"), ([0.9] * 4, "one for each channel or neuron")):
+        facts["layers"][1]["beta"] = betas
+        write_facts(tmp_path / OUTLINE, {"format": FORMAT, "target": "generic", **facts})
+        with pytest.raises(DataError, match=wrong):
+            chip.read(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -82,17 +82,34 @@ def test_a_threshold_of_nothing_is_refused(name):
     assert any("lowest threshold 0, at least 1" in one for one in found(name, network))
 
 
-@pytest.mark.parametrize("name", ["loihi", "speck", "tinyodin"])
+@pytest.mark.parametrize("name", ["loihi", "speck"])
 def test_thresholds_of_channels_where_a_layer_has_one(name):
     network = whole(name, threshold=(torch.tensor([20, 20, 20, 20, 21]), 9))
-    assert not chip_of(name).per_channel
+    assert not chip_of(name).per_neuron
     assert found(name, network) == ["layer 'lif0': different thresholds 2, at most 1 (by 1): quantise per layer"]
 
 
-@pytest.mark.parametrize("name", ["generic", "spinnaker2", "xylo"])
+@pytest.mark.parametrize("name", ["generic", "spinnaker2", "tinyodin", "xylo"])
 def test_thresholds_of_channels_where_neurons_have_their_own(name):
-    assert chip_of(name).per_channel
+    assert chip_of(name).per_neuron
     assert found(name, whole(name, threshold=(torch.tensor([20, 20, 20, 20, 21]), 9))) == []
+
+
+def test_decays_of_neurons_where_a_layer_has_one():
+    own = torch.tensor([0.9, 0.9, 0.8, 0.9, 0.7], dtype=torch.float64)
+    assert found("loihi", whole("loihi", beta=(own, 0.9))) == [
+        "layer 'lif0': different decays beta 3, at most 1 (by 2): give all neurons of a layer one beta"
+    ]
+    assert any("its decay beta is 0.7, 1 only" in one for one in found("speck", whole("speck", beta=(own, 1.0))))
+
+
+@pytest.mark.parametrize("name", ["generic", "spinnaker2", "tinyodin", "xylo"])
+def test_decays_of_neurons_where_they_have_their_own(name):
+    own = torch.tensor([0.9, 0.9, 0.8, 0.9, 0.7], dtype=torch.float64)
+    assert found(name, whole(name, beta=(own, 0.9))) == []
+    chip = Generic(one_decay=True)
+    text = [str(one) for one in chip.check(whole("generic", beta=(own, 0.9)))]
+    assert text == ["layer 'lif0': its decay beta is 0.7, 0.9 only, that of 'lif0' (by 0.2)"]
 
 
 @pytest.mark.parametrize("name", CHIPS)

@@ -10,8 +10,7 @@ from target_nets import chip_of, conv, dense, trained
 
 from hw_export.integer import IntegerNetwork
 from hw_export.quantize import quantize
-from hw_export.targets.mapping.speck_cores import KERNEL, NEURON, assign, core_layers
-from hw_export.targets.speck import FILE
+from hw_export.targets.speck import FILE, KERNEL, NEURON, assign, core_layers
 from spikelfp.errors import DataError
 
 

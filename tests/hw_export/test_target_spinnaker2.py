@@ -14,8 +14,7 @@ from hw_export.integer import IntegerNetwork
 from hw_export.integer.network import Dense, Neurons
 from hw_export.integer.simulator import IntegerSimulator
 from hw_export.quantize import quantize
-from hw_export.targets.mapping.unroll import MOST, unrolled
-from hw_export.targets.spinnaker2 import FILE, POPULATIONS
+from hw_export.targets.spinnaker2 import FILE, MOST, POPULATIONS, unrolled
 from spikelfp import nn
 
 

@@ -12,7 +12,7 @@ from target_nets import chip_of, dense, trained
 from hw_export.integer import IntegerNetwork
 from hw_export.integer.simulator import IntegerSimulator
 from hw_export.quantize import quantize
-from hw_export.targets.files import tinyodin_map as chip_map
+from hw_export.targets import tinyodin_map as chip_map
 from hw_export.targets.tinyodin import FILE, memories
 from spikelfp.errors import DataError
 

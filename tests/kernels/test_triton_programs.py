@@ -74,7 +74,7 @@ def machine_code(name, real, folder, **given):
     from spikelfp.kernels import triton_programs, triton_scan
 
     program = getattr(triton_programs, name)
-    scalars = {"beta": "fp64", "threshold": "fp64", "epsilon": "fp64", "steps": "i32", "count": "i32"}
+    scalars = {"beta": "fp64", "threshold": "fp64", "epsilon": "fp64", "steps": "i32", "count": "i32", "width": "i32"}
     given = given | {key: value for key, value in triton_scan.launch_sizes(1000).items() if key != "num_warps"}
     types = {n: "constexpr" if n in given else scalars.get(n, f"*{real}") for n in program.arg_names}
     compiled = triton.compile(
@@ -91,9 +91,10 @@ def machine_code(name, real, folder, **given):
 @not_interpreted
 @pytest.mark.parametrize("real", ["fp32", "fp64"])
 @pytest.mark.parametrize("reset", RESETS)
-def test_machine_code_of_the_forward_scan_has_no_fused_multiply_add(reset, real, tmp_path, monkeypatch):
+@pytest.mark.parametrize("constants", [{"betas": None, "thresholds": None}, {}], ids=["numbers", "vectors"])
+def test_machine_code_of_the_forward_scan_has_no_fused_multiply_add(constants, reset, real, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    code = machine_code("forward", real, tmp_path, VARYING=True, KEEP=True, RESET=reset)
+    code = machine_code("forward", real, tmp_path, VARYING=True, KEEP=True, RESET=reset, **constants)
     assert re.search(r"\b[FD]MUL\b", code)
     assert not re.search(r"\b[FD]FMA\b", code)
 
@@ -105,7 +106,15 @@ def test_machine_code_of_the_forward_scan_has_no_fused_multiply_add(reset, real,
 )
 def test_the_other_scans_compile(name, reset, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    flags = {"RESET": reset, "INCREMENT": True, "CONSTANT": True, "VARYING": True, "BACKWARDS": True}
+    flags = {
+        "betas": None,
+        "thresholds": None,
+        "RESET": reset,
+        "INCREMENT": True,
+        "CONSTANT": True,
+        "VARYING": True,
+        "BACKWARDS": True,
+    }
     code = machine_code(name, "fp32", tmp_path, reward=None, **flags)
     assert "STG" in code
     assert "LDL" not in code, "registers were spilled"

@@ -183,11 +183,11 @@ def test_the_operators_are_what_they_say(constant, scan, device):
     current, message, start, membrane = on(device, current, message, start, membrane)
     ops, flags = torch.ops.spikelfp, ("immediate", True, constant)
     for keep in (True, False):
-        library.opcheck(ops.lif_forward.default, (current, start, 0.9, 1.0, "immediate", keep))
+        library.opcheck(ops.lif_forward.default, (current, start, 0.9, 1.0, None, None, "immediate", keep))
     reverse = ops.lif_reverse.default
-    library.opcheck(reverse, (message, message, start, membrane, None, start, 0.9, 1.0, 1e-6, *flags))
-    library.opcheck(reverse, (message, None, None, None, current, start, 0.9, 1.0, 1e-6, *flags))
-    library.opcheck(ops.leaky_integrate.default, (current, start, 0.9, True))
+    library.opcheck(reverse, (message, message, start, membrane, None, start, 0.9, 1.0, None, None, 1e-6, *flags))
+    library.opcheck(reverse, (message, None, None, None, current, start, 0.9, 1.0, None, None, 1e-6, *flags))
+    library.opcheck(ops.leaky_integrate.default, (current, start, 0.9, None, True))
 
 
 @pytest.mark.parametrize(

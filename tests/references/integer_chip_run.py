@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import torch
 from references.integer_chip import Neuron, reached, summed
 
 from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons
@@ -59,12 +60,17 @@ def run(network: IntegerNetwork, a, sample: list[list[int]]) -> Found:
 
 def _neurons(layer: Neurons, a, shape, last: bool) -> list[Neuron]:
     most = a.last_spikes if last and a.last_spikes is not None else a.most_spikes
-    of_channel = math.prod(shape[1:])
-    thetas = layer.threshold.reshape(-1).tolist()
-    return [
-        Neuron(a, layer.reset, layer.beta, thetas[n // of_channel] if len(thetas) > 1 else thetas[0], most)
-        for n in range(math.prod(shape))
-    ]
+    size = math.prod(shape)
+    thetas, betas = (_each(values, shape, size) for values in (layer.threshold, torch.as_tensor(layer.beta).double()))
+    return [Neuron(a, layer.reset, beta, theta, most) for beta, theta in zip(betas, thetas, strict=True)]
+
+
+def _each(values: torch.Tensor, shape, size: int) -> list:
+    """One number for all neurons, for each channel, or for each neuron, written out for each neuron."""
+    given = values.reshape(-1).tolist()
+    if values.dim() == 0:
+        return given * size
+    return given if len(given) == size else [given[n // math.prod(shape[1:])] for n in range(size)]
 
 
 def _through(before, x: list[int], biases: bool) -> tuple[list[int], int]:

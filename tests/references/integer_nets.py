@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -22,30 +23,37 @@ def biases(size: int, generator: torch.Generator) -> torch.Tensor:
 def dense(
     reset: str, beta: float, threshold: int = 7, largest: int = 8, seed: int = 0, own: bool = False
 ) -> IntegerNetwork:
-    """9-11-6-3. own: the neurons have thresholds of their own, else those of a layer have one."""
+    """9-11-6-3. own: the neurons have thresholds and decays of their own, else those of a layer have one."""
     g = torch.Generator().manual_seed(seed)
     sizes, layers = (9, 11, 6, 3), []
     for k, (inner, outer) in enumerate(pairwise(sizes)):
         layers.append(Dense(f"w{k}", weights(outer, inner, largest=largest, generator=g), biases(outer, g)))
         thetas = torch.arange(outer) % 5 + threshold if own else torch.tensor(threshold + k)
-        layers.append(Neurons(f"n{k}", beta, thetas, reset))
+        layers.append(Neurons(f"n{k}", decays(beta, outer) if own else beta, thetas, reset))
     shapes = tuple((size,) for size in sizes[1:] for _ in range(2))
     return IntegerNetwork(tuple(layers), 8, 1, (9,), shapes)
+
+
+def decays(beta: float, *shape: int) -> float | torch.Tensor:
+    """Decays of their own, from ``beta`` down, for neurons that leak."""
+    if beta == 1.0:
+        return beta
+    return beta * (1 - torch.arange(math.prod(shape), dtype=torch.float64) % 4 / 7).reshape(shape)
 
 
 def convolutional(reset: str, beta: float, pool: str, own: bool = False, seed: int = 1) -> IntegerNetwork:
     """Convolutions with borders, strides, groups and dilation, pools in front of and behind weights.
 
-    own: the first channels have thresholds of their own.
+    own: the first neurons have decays of their own and their channels thresholds, the channels behind them decays.
     """
     g = torch.Generator().manual_seed(seed)
     layers = (
         Conv("c0", weights(4, 2, 3, 3, largest=5, generator=g), biases(4, g), (1, 1), (1, 1), (1, 1), 1),
         Pool("p0", pool, (2, 2), (1, 2)),
-        Neurons("n0", beta, torch.tensor([9, 5, 12, 7] if own else 9), reset),
+        Neurons("n0", decays(beta, 4, 6, 3) if own else beta, torch.tensor([9, 5, 12, 7] if own else 9), reset),
         Pool("p1", pool, (2, 1), (1, 1)),
         Conv("c1", weights(6, 2, 2, 2, largest=5, generator=g), biases(6, g), (2, 1), (0, 1), (2, 1), 2),
-        Neurons("n1", beta, torch.tensor(6), reset),
+        Neurons("n1", decays(beta, 6) if own else beta, torch.tensor(6), reset),
         Flatten("f"),
         Dense("w", weights(5, 6 * 2 * 4, largest=5, generator=g), biases(5, g)),
         Neurons("n2", beta, torch.tensor(8), reset),

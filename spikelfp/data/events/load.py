@@ -108,9 +108,9 @@ def make_sequences(
         name=parts.name,
         train=train,
         test=test,
-        classes=classes,
+        outputs=classes,
         shape=train.shape,
-        class_names=parts.train.class_names,
+        names=parts.train.class_names,
         skipped=tuple(skipped),
     )
 

@@ -1,15 +1,24 @@
-"""The base of layers of neurons: their constants, and decays that learn."""
+"""The base of layers of neurons: their constants, one number or one for each neuron, and decays that learn."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import Denominator, LIFParameters, Reset, check_decay
+from spikelfp.functional.lif import (
+    Constant,
+    Denominator,
+    LIFParameters,
+    Reset,
+    brief_constant,
+    check_decay,
+    check_threshold,
+    fit_constant,
+)  # fmt: skip
 from spikelfp.nn.layer import Layer
 from spikelfp.rules import Rule
 
@@ -17,18 +26,166 @@ LEAST_DECAY = 1e-3
 """Smallest value that a decay that learns may take."""
 
 
-class Neurons(Layer):
-    """What layers of LIF neurons share: their constants, and a decay that may learn.
+class NeuronConstant:
+    """Attribute of a layer that holds a constant of its neurons, checked whenever it is set.
 
-    ``constants`` holds β, θ, reset and denominator (:class:`~spikelfp.functional.lif.LIFParameters`).
+    A number stays a Python float. A tensor with one for each neuron becomes a buffer of the layer, called like the
+    constant with an "s" behind it, so that it is saved, moved and resumed with the weights.
+
+    Args:
+        check: ``(name, value)`` to the constant that is kept; raises :class:`~spikelfp.errors.UserError`.
+        learned: name of the layer's parameter that holds the constant where it learns.
     """
 
+    def __init__(self, check: Callable[[str, Any], Constant], learned: str | None = None) -> None:
+        self.check, self.learned = check, learned
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.buffer = name, f"{name}s"
+
+    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+        if layer is None:
+            return self
+        parameter = self.parameter(layer)
+        if parameter is not None:
+            layer.project()
+            return parameter.detach() if parameter.dim() else _learned_number(parameter)
+        if self.buffer in layer._buffers:
+            return layer._buffers[self.buffer]
+        try:
+            return layer.__dict__[self.name]
+        except KeyError:
+            raise AttributeError(self.name) from None
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        value, parameter = self.check(self.name, value), self.parameter(layer)
+        if parameter is not None:
+            if isinstance(value, Tensor) and value.shape != parameter.shape:
+                raise UserError(
+                    f"{self.name} learns here with the shape {list(parameter.shape)}, got one of shape "
+                    f"{list(value.shape)}: the shape is chosen where the layer is made"
+                )
+            with torch.no_grad():
+                parameter.copy_(torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device))
+        elif isinstance(value, Tensor):
+            layer.__dict__.pop(self.name, None)
+            layer.register_buffer(self.buffer, value)
+        else:
+            layer._buffers.pop(self.buffer, None)
+            layer.__dict__[self.name] = value
+
+    def parameter(self, layer: Any) -> torch.nn.Parameter | None:
+        """The layer's parameter that holds the constant, where it learns."""
+        return layer.__dict__["_parameters"].get(self.learned) if self.learned else None
+
+    def checked(self, layer: Any) -> Constant:
+        """Return the constant as it is now, for a run: of a tensor a copy, made and checked again where it changed."""
+        value = getattr(layer, self.name)
+        if not isinstance(value, Tensor):
+            return value
+        version = None if value.is_inference() else value._version
+        kept = layer.__dict__.setdefault("_copies", {})
+        source, before, copy = kept.get(self.name, (None, None, None))
+        if source is not value or version is None or version != before:
+            copy = self.check(self.name, value)
+            kept[self.name] = (value, version, copy)
+        return cast(Tensor, copy)
+
+
+class Decay(NeuronConstant):
+    """Decay per step, in (0, 1], of each neuron or of all."""
+
+    def __init__(self, learned: str | None = None) -> None:
+        super().__init__(check_decay, learned)
+
+
+class Threshold(NeuronConstant):
+    """Threshold above 0 of each neuron or of all."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda name, value: check_threshold(value))
+
+
+class ConstantLayer(Layer):
+    """Base of layers with constants of neurons, each an attribute that is a :class:`NeuronConstant` of the class."""
+
+    @classmethod
+    def neuron_constants(cls) -> dict[str, NeuronConstant]:
+        """Find the constants of this kind of neurons by name, its own before those of its bases."""
+        found: dict[str, NeuronConstant] = {}
+        for kind in cls.__mro__:
+            for name, each in vars(kind).items():
+                if isinstance(each, NeuronConstant):
+                    found.setdefault(name, each)
+        return found
+
+    def constant(self, name: str, step: Tensor) -> Constant:
+        """Return a constant as it is now, in the dtype and on the device of ``step`` ``[B, …]``.
+
+        Raises:
+            ShapeError: for a tensor that does not have the axes of a step of one sample, with what to write.
+            UserError: for values that have left their range.
+        """
+        return fit_constant(name, self.neuron_constants()[name].checked(self), step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)[0]
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={brief_constant(getattr(self, name))}" for name in self.neuron_constants())
+
+    def saved_repr(self) -> str:
+        found = []
+        for name, each in self.neuron_constants().items():
+            value = getattr(self, name)
+            carried = list(value.shape) if isinstance(value, Tensor) else None
+            learned = each.parameter(self) is not None
+            found.append(f"{name}={(f'learned {carried}' if carried else 'learned') if learned else carried or value}")
+        return ", ".join(found)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Keep constants in at least float32, as membranes are: β = 0.999 in bfloat16 is 1."""
+        names = [each.buffer for each in self.neuron_constants().values() if each.buffer in self._buffers]
+        before = {name: self._buffers[name] for name in names}
+        super()._apply(fn, recurse)
+        for name, wide in before.items():
+            now = self._buffers[name]
+            if wide is not None and now is not None and now.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = wide.to(now.device)
+        return self
+
+
+class Neurons(ConstantLayer):
+    """Base of layers of LIF neurons: their constants, and a decay that may learn.
+
+    Args:
+        beta: decay of the membrane per step, (0, 1]; one number, or a tensor with one for each neuron, of the axes of a
+            step of one sample, each of its size or 1: ``[features]``, or ``[C, 1, 1]`` or ``[C, H, W]`` behind a
+            convolution.
+        threshold: membrane above which a neuron fires, above 0; likewise.
+        reset: what a spike does to the membrane, "subtract", "immediate" or "zero".
+        denominator: how the reward on a membrane is normalised, "inflow" or "increment".
+        learn_beta: β learns, one for the layer or one for each neuron, as it was given, within [0.001, 1].
+        learn_threshold: refused: no LFP rule can be justified for θ.
+        rule: the rule of this layer; by default the one that trains the network.
+
+    Raises:
+        UserError: for values out of range.
+    """
+
+    fires = True
+    has_membrane = True
+    has_threshold = True
+    arguments: ClassVar[tuple[str, ...] | None] = ("beta", "threshold", "reset", "denominator", "learn_beta")
+
     decay: torch.nn.Parameter | None
+    beta: Any = Decay(learned="decay")
+    threshold: Any = Threshold()
 
     def __init__(
         self,
-        beta: float = 0.9,
-        threshold: float = 1.0,
+        beta: Constant = 0.9,
+        threshold: Constant = 1.0,
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
@@ -43,63 +200,52 @@ class Neurons(Layer):
                 "reset, which earns no credit, so no reward tells whether θ helped. Scaling the weights in front of "
                 "the neurons does the same and is learned"
             )
-        self._constants = LIFParameters(beta, threshold, reset, denominator)
-        decay = torch.nn.Parameter(torch.tensor(self._constants.beta)) if learn_beta else None
-        self.register_parameter("decay", decay)
+        self.register_parameter("decay", None)
+        self.constants = LIFParameters(beta, threshold, reset, denominator)
+        if learn_beta:
+            start = self._buffers.pop("betas", None)
+            self.decay = torch.nn.Parameter(torch.tensor(self.__dict__.pop("beta")) if start is None else start)
         self.rule = rule
 
     @property
     def constants(self) -> LIFParameters:
         """The constants of the neurons, with β as learned so far."""
-        if self.decay is None:
-            return self._constants
-        self.project()
-        learned, least = float(self.decay.detach()), float(torch.tensor(LEAST_DECAY, dtype=self.decay.dtype))
-        return replace(self._constants, beta=LEAST_DECAY if learned <= least else learned)  # the border is rounded
+        found = self.neuron_constants()
+        options = self.__dict__["_options"]
+        values = (found["beta"].checked(self), found["threshold"].checked(self), *options)
+        kept = self.__dict__.get("_constants")
+        if kept is not None and all(mine is own for mine, own in zip(values, kept[0], strict=True)):
+            return kept[1]
+        made = LIFParameters(reset=options[0], denominator=options[1]).unchecked(*values[:2])
+        self.__dict__["_constants"] = (values, made)
+        return made
 
     @constants.setter
     def constants(self, constants: LIFParameters) -> None:
         if not isinstance(constants, LIFParameters):
             raise UserError(f"the constants of neurons are LIFParameters, got {type(constants).__name__}")
-        self._constants = constants
-        if self.decay is not None:
-            self.decay.data.fill_(constants.beta)
-
-    @property
-    def beta(self) -> float:
-        """Decay of the membrane per step."""
-        return self.constants.beta
-
-    @beta.setter
-    def beta(self, beta: float) -> None:
-        self.constants = replace(self.constants, beta=beta)
-
-    @property
-    def threshold(self) -> float:
-        """Membrane above which a neuron fires."""
-        return self._constants.threshold
-
-    @threshold.setter
-    def threshold(self, threshold: float) -> None:
-        self.constants = replace(self.constants, threshold=threshold)
+        self.beta, self.threshold = constants.beta, constants.threshold
+        self.__dict__["_options"] = (constants.reset, constants.denominator)
 
     @property
     def reset(self) -> Reset:
         """What a spike does to the membrane."""
-        return self._constants.reset
+        return self.__dict__["_options"][0]
 
     @reset.setter
     def reset(self, reset: Reset) -> None:
-        self.constants = replace(self.constants, reset=reset)
+        checked = LIFParameters(reset=reset, denominator=self.denominator)
+        self.__dict__["_options"] = (checked.reset, checked.denominator)
 
     @property
     def denominator(self) -> Denominator:
         """How the reward on a membrane is normalised."""
-        return self._constants.denominator
+        return self.__dict__["_options"][1]
 
     @denominator.setter
     def denominator(self, denominator: Denominator) -> None:
-        self.constants = replace(self.constants, denominator=denominator)
+        checked = LIFParameters(reset=self.reset, denominator=denominator)
+        self.__dict__["_options"] = (checked.reset, checked.denominator)
 
     @property
     def learn_beta(self) -> bool:
@@ -116,28 +262,31 @@ class Neurons(Layer):
         if self.decay is not None:
             self.decay.data.clamp_(LEAST_DECAY, 1.0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(x)[0]
-
     def extra_repr(self) -> str:
-        p = self.constants
         learns = ", learn_beta=True" if self.decay is not None else ""
-        return f"beta={p.beta}, threshold={p.threshold}, reset={p.reset!r}, denominator={p.denominator!r}{learns}"
+        return f"{super().extra_repr()}, reset={self.reset!r}, denominator={self.denominator!r}{learns}"
+
+    def saved_repr(self) -> str:
+        learns = ", learn_beta=True" if self.decay is not None else ""
+        return f"{super().saved_repr()}, reset={self.reset!r}, denominator={self.denominator!r}{learns}"
 
 
-class Decay:
-    """Attribute of a layer that holds a decay per step, in (0, 1], checked whenever it is set."""
+def _learned_number(parameter: torch.nn.Parameter) -> float:
+    learned, least = float(parameter.detach()), float(torch.tensor(LEAST_DECAY, dtype=parameter.dtype))
+    return cast(float, check_decay("beta", LEAST_DECAY if learned <= least else learned))  # the border is rounded
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
 
-    def __get__(self, layer: Any, owner: type | None = None) -> Any:
-        if layer is None:
-            return self
-        try:
-            return layer.__dict__[self.name]
-        except KeyError:
-            raise AttributeError(self.name) from None
+def check_one_number(name: str, layer: torch.nn.Module, who: str) -> None:
+    """Refuse neurons with a constant for each, where one number for the layer is all that can be taken.
 
-    def __set__(self, layer: Any, value: float) -> None:
-        layer.__dict__[self.name] = check_decay(self.name, value)
+    Raises:
+        UserError: naming the layer, the constant and ``who`` cannot take it.
+    """
+    if isinstance(layer, ConstantLayer):
+        for constant in layer.neuron_constants():
+            value = getattr(layer, constant)
+            if isinstance(value, Tensor):
+                raise UserError(
+                    f"layer {name} ({type(layer).__name__}) has {constant} of its own for each neuron "
+                    f"({brief_constant(value)}), and {who} one number for all of a layer"
+                )

@@ -16,20 +16,18 @@ class LIF(Neurons):
         U[t] = β U[t−1] (1 − S[t−1]) + I[t]    reset "zero"
         S[t] = 1 if U[t] > θ else 0
 
-    beta: decay per step, (0, 1]; threshold: θ > 0; reset: "subtract", "immediate" or "zero".
-    denominator: how the reward on a membrane is normalised, "inflow" or "increment"
-    (:mod:`spikelfp.functional.lif`).
-    learn_beta: β learns, one for the layer, within [0.001, 1]: it is the weight on the connection of a membrane to
-    itself, so eq. 7 is its rule. learn_threshold is refused: no LFP rule can be justified for θ.
+    The arguments are those of :class:`~spikelfp.nn.Neurons`; the denominator is that of
+    :mod:`spikelfp.functional.lif`. A β that learns is the weight on the connection of a membrane to itself, so eq. 7
+    is its rule.
 
     Returns spikes ``[T, B, …]`` of 0 and 1, of the dtype of the current (under autocast float32). ``run`` also takes
-    and returns the membrane ``[B, …]``. Raises :class:`~spikelfp.errors.UserError` for values out of range.
+    and returns the membrane ``[B, …]``.
     """
 
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes ``[T, B, …]`` and the membrane ``[B, …]`` after the last step."""
         current, start = check_current(self, x, state)
-        spikes, membrane = self.rule.lif(current, start, self.constants, self.decay)
+        spikes, membrane = self.rule.lif(current, start, self.constants.fitted(start), self.decay)
         return as_given(spikes, x), membrane
 
     # What torch.compiler.disable sets, without the second that importing torch's compiler takes: the scan has

@@ -9,54 +9,51 @@ from torch import Tensor
 from torch.autograd import Function
 
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import LIFParameters
-from spikelfp.nn.layer import Layer, as_given, check_current
+from spikelfp.functional.lif import Constant
+from spikelfp.nn.layer import as_given, check_current
+from spikelfp.nn.neurons.base import ConstantLayer, Decay, Threshold
 
 
-class MultiSpikeLIF(Layer):
+class MultiSpikeLIF(ConstantLayer):
     """LIF neurons that fire as long as their membrane is above the threshold, θ taken off at every spike::
 
         U[t] = β (U[t−1] − θ N[t−1]) + I[t]
         N[t] = max(0, ⌈U[t] / θ⌉ − 1)              spikes in step t: how often θ fits while U > θ
 
     Neurons of simulators that advance in long steps (sinabs, rockpool) do this, and networks trained there may
-    depend on it. beta: decay per step, (0, 1]; threshold: θ > 0.
+    depend on it. beta: decay per step, (0, 1]; threshold: θ > 0; each one number
+    or a tensor with one for each neuron.
 
     Takes ``[T, B, …]``, returns the counts ``N`` as floats; ``run`` takes and returns the membrane ``[B, …]`` before
     the reset. For inference: LFP is defined for neurons of at most one spike a step, so a reward that arrives here
     raises :class:`~spikelfp.errors.UserError`.
     """
 
-    def __init__(self, beta: float = 1.0, threshold: float = 1.0) -> None:
+    has_membrane = True
+    has_threshold = True
+    arguments = ("beta", "threshold")
+
+    beta: Any = Decay()
+    threshold: Any = Threshold()
+
+    def __init__(self, beta: Constant = 1.0, threshold: Constant = 1.0) -> None:
         super().__init__()
-        self._constants = LIFParameters(beta, threshold, "immediate")
-
-    @property
-    def beta(self) -> float:
-        """Decay of the membrane per step."""
-        return self._constants.beta
-
-    @property
-    def threshold(self) -> float:
-        """Membrane above which a neuron fires."""
-        return self._constants.threshold
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(x)[0]
+        self.beta, self.threshold = beta, threshold
 
     def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Counts ``[T, B, …]`` and the membrane ``[B, …]`` after the last step, before its reset."""
         current, membrane = check_current(self, x, state)
-        counts, membrane = _Counts.apply(current, membrane, self.beta, self.threshold)
+        counts, membrane = _Counts.apply(
+            current, membrane, self.constant("beta", membrane), self.constant("threshold", membrane)
+        )
         return as_given(counts, x), membrane
-
-    def extra_repr(self) -> str:
-        return f"beta={self.beta}, threshold={self.threshold}"
 
 
 class _Counts(Function):
     @staticmethod
-    def forward(ctx: Any, current: Tensor, membrane: Tensor, beta: float, threshold: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, current: Tensor, membrane: Tensor, beta: Constant, threshold: Constant
+    ) -> tuple[Tensor, Tensor]:
         counts = torch.empty(current.shape, dtype=current.dtype, device=current.device)
         for step, count in zip(current, counts, strict=True):
             rest = membrane - threshold * _count(membrane, threshold, count)
@@ -71,6 +68,6 @@ class _Counts(Function):
         )
 
 
-def _count(membrane: Tensor, threshold: float, out: Tensor) -> Tensor:
+def _count(membrane: Tensor, threshold: Constant, out: Tensor) -> Tensor:
     """``N`` of a membrane, written to ``out``."""
     return torch.div(membrane, threshold, out=out).ceil_().sub_(1).clamp_(min=0)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
-from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.functional.lif import Constant, Denominator, Reset
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.base import Neurons
@@ -32,11 +32,13 @@ class RecurrentLIF(Neurons):
     steps at once (:mod:`spikelfp.functional.recurrent`), others step by step.
     """
 
+    arguments = ("recurrent", *(Neurons.arguments or ()))
+
     def __init__(
         self,
         recurrent: Layer | int,
-        beta: float = 0.9,
-        threshold: float = 1.0,
+        beta: Constant = 0.9,
+        threshold: Constant = 1.0,
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
@@ -65,7 +67,7 @@ class RecurrentLIF(Neurons):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One step after the other: for connections of any kind and every rule."""
         last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
-        constants, spikes = self.constants, []
+        constants, spikes = self.constants.fitted(start), []
         for step in current.split(1):
             last, start = self.rule.lif(step + self.recurrent(as_given(last, x)), start, constants, self.decay)
             spikes.append(last)

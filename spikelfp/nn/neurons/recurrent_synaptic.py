@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
-from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.functional.lif import Constant, Denominator, Reset
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import Layer, as_given, check_current
-from spikelfp.nn.neurons.base import Decay
+from spikelfp.nn.neurons.base import Decay, Neurons
 from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
 from spikelfp.rules import Rule
 
@@ -32,14 +34,16 @@ class RecurrentSynaptic(RecurrentLIF):
     :class:`~spikelfp.nn.RecurrentLIF` does.
     """
 
-    alpha = Decay()
+    arguments = ("recurrent", "alpha", *(Neurons.arguments or ()))
+
+    alpha: Any = Decay()
 
     def __init__(
         self,
         recurrent: Layer | int,
-        alpha: float = 0.8,
-        beta: float = 0.9,
-        threshold: float = 1.0,
+        alpha: Constant = 0.8,
+        beta: Constant = 0.9,
+        threshold: Constant = 1.0,
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
@@ -79,9 +83,10 @@ class RecurrentSynaptic(RecurrentLIF):
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """One step after the other: for connections of any kind and every rule."""
         last = (torch.zeros_like(membrane) if fired is None else fired).unsqueeze(0)
-        constants, spikes = self.constants, []
+        constants, spikes = self.constants.fitted(membrane), []
+        alpha = self.constant("alpha", current)
         for step in given.split(1):
-            currents = LeakyIntegration.apply(step + self.recurrent(as_given(last, x)), current, self.alpha)
+            currents = LeakyIntegration.apply(step + self.recurrent(as_given(last, x)), current, alpha)
             last, membrane = self.rule.lif(currents, membrane, constants, self.decay)
             current = currents[0]
             spikes.append(last)
@@ -89,6 +94,3 @@ class RecurrentSynaptic(RecurrentLIF):
         return as_given(self.rule.neurons(sequence), x), (last[0], current, membrane)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}, {super().extra_repr()}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.functional.lif import Constant, Denominator, Reset
 from spikelfp.kernels.leaky import LeakyIntegration
 from spikelfp.nn.layer import as_given, check_current
 from spikelfp.nn.neurons.base import Decay, Neurons
@@ -20,20 +22,25 @@ class Synaptic(Neurons):
 
     or with another reset of :class:`~spikelfp.nn.LIF`.
 
-    alpha: decay of the current per step, (0, 1]. The other arguments are those of :class:`~spikelfp.nn.LIF`. The
-    reward on a membrane is split over its decayed self and ``Y[t]``; the synapse is a linear map, which passes
+    The reward on a membrane is split over its decayed self and ``Y[t]``; the synapse is a linear map, which passes
     messages on: ``M[t] = n[t] + α M[t+1]``.
+
+    Args:
+        alpha: decay of the current per step, (0, 1]; one number, or a tensor with one for each neuron, as for β. The
+            other arguments are those of :class:`~spikelfp.nn.LIF`.
 
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(Y, U)``, each ``[B, …]``.
     """
 
-    alpha = Decay()
+    arguments = ("alpha", *(Neurons.arguments or ()))
+
+    alpha: Any = Decay()
 
     def __init__(
         self,
-        alpha: float = 0.8,
-        beta: float = 0.9,
-        threshold: float = 1.0,
+        alpha: Constant = 0.8,
+        beta: Constant = 0.9,
+        threshold: Constant = 1.0,
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
@@ -50,12 +57,9 @@ class Synaptic(Neurons):
         """Spikes ``[T, B, …]``, and the synaptic current and the membrane ``[B, …]`` after the last step."""
         current, membrane = state or (None, None)
         given, start = check_current(self, x, current)
-        currents = LeakyIntegration.apply(given, start, self.alpha)
+        currents = LeakyIntegration.apply(given, start, self.constant("alpha", start))
         currents, start = check_current(self, currents, membrane)
-        spikes, membrane = self.rule.lif(currents, start, self.constants, self.decay)
+        spikes, membrane = self.rule.lif(currents, start, self.constants.fitted(start), self.decay)
         return as_given(spikes, x), (currents[-1], membrane)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}, {super().extra_repr()}"

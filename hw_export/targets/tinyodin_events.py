@@ -36,7 +36,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_export.targets.files.tinyodin_map import QUEUE, TIME_REFERENCE, neuron_fields
+from hw_export.targets.tinyodin_map import QUEUE, TIME_REFERENCE, neuron_fields
 from spikelfp.errors import UserError
 
 INPUTS = "input"

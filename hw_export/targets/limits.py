@@ -1,7 +1,7 @@
-"""What many chips limit, as data: each chip lists the limits that are its own.
+"""Limits of chips, and notes on what a chip does differently.
 
-A limit finds the violations of a network and says in a line what it allows. All of them look at the network as the
-chip would run it (:func:`~hw_export.targets.mapping.adapt.adapted`).
+Each chip lists the limits that are its own, as data. A limit finds the violations of a network and says in a line what
+it allows. All of them look at the network as the chip would run it (:meth:`hw_export.targets.Chip.adapt`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,53 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hw_export.integer.arithmetic import Arithmetic
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
-from hw_export.targets.checks.violation import Violation, above, below
+from torch import Tensor
+
+from hw_export.integer.arithmetic import Arithmetic, code_of
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool, spread
+from hw_export.quantize.bounds import largest_sum
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A limit that a network breaks.
+
+    layer: name of the layer, ``None`` for the whole network. what: the quantity. found: its value. allowed: what the
+    chip takes, in words. by: how far ``found`` lies beyond it, ``None`` where it is no number. advice: what to do.
+    """
+
+    layer: str | None
+    what: str
+    found: object
+    allowed: str
+    by: int | float | None = None
+    advice: str = ""
+
+    def __str__(self) -> str:
+        where = "the network" if self.layer is None else f"layer {self.layer!r}"
+        excess = "" if self.by is None else f" (by {_number(self.by)})"
+        advice = f": {self.advice}" if self.advice else ""
+        return f"{where}: {self.what} {_number(self.found)}, {self.allowed}{excess}{advice}"
+
+
+def above(layer: str | None, what: str, found: int, most: int, advice: str = "") -> Iterator[Violation]:
+    """A violation where ``found`` is more than ``most``."""
+    if found > most:
+        yield Violation(layer, what, found, f"at most {_number(most)}", found - most, advice)
+
+
+def below(layer: str | None, what: str, found: int, least: int, advice: str = "") -> Iterator[Violation]:
+    """A violation where ``found`` is less than ``least``."""
+    if found < least:
+        yield Violation(layer, what, found, f"at least {_number(least)}", least - found, advice)
+
+
+def _number(value: object) -> str:
+    """Whole numbers with a comma every three digits, floats in six digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
 
 KINDS: dict[type, str] = {
     Dense: "dense",
@@ -159,29 +203,35 @@ class Resets(Limit):
 
 @dataclass(frozen=True)
 class Decays(Limit):
-    """The decays that a chip has a code for."""
+    """The decays that a chip has a code for; ``each``: neurons of a layer may have their own."""
 
     arithmetic: Arithmetic
+    each: bool = True
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         form, bits = self.arithmetic.decay, self.arithmetic.decay_bits
         for layer in network.neurons:
-            if form == "none" and layer.beta != 1.0:
+            count, lowest = layer.betas.unique().numel(), layer.betas.min().item()
+            if not self.each:
+                advice = "give all neurons of a layer one beta"
+                yield from above(layer.name, "different decays beta", count, 1, advice)
+            if form == "none" and layer.leaks:
                 advice = "train with --beta 1, the neurons of this chip do not leak"
-                yield Violation(layer.name, "its decay beta is", layer.beta, "1 only", 1.0 - layer.beta, advice)
+                yield Violation(layer.name, "its decay beta is", lowest, "1 only", 1.0 - lowest, advice)
             elif form == "multiply":
-                code = self.arithmetic.decay_code(layer.beta)
+                code = self.arithmetic.decay_code(lowest)
                 yield from above(layer.name, "code of its decay", code, 2**bits - 1, "use a larger --beta")
 
     def __str__(self) -> str:
         bits = self.arithmetic.decay_bits
-        return {
+        text = {
             "none": "no leak, beta 1",
             "multiply": f"beta in steps of 1/{2**bits:,}",
             "shift": f"beta of 1 - 2^-k, k up to {2**bits - 1}",
             "linear": f"linear leak of up to {2**bits - 1} a step",
             "float": "beta in float32",
         }[self.arithmetic.decay]
+        return text if self.each else f"{text}, one for each layer"
 
 
 @dataclass(frozen=True)
@@ -190,10 +240,14 @@ class OneDecay(Limit):
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         first = network.neurons[0]
-        for layer in network.neurons[1:]:
-            if layer.beta != first.beta:
-                allowed = f"{first.beta:g} only, that of {first.name!r}"
-                yield Violation(layer.name, "its decay beta is", layer.beta, allowed, abs(layer.beta - first.beta))
+        one = first.betas.flatten()[0].item()
+        allowed = f"{one:g} only, that of {first.name!r}"
+        for layer in network.neurons:
+            off = (layer.betas - one).abs().flatten()
+            if bool(off.any()):
+                worst = int(off.argmax())
+                found = layer.betas.flatten()[worst].item()
+                yield Violation(layer.name, "its decay beta is", found, allowed, off[worst].item())
 
     def __str__(self) -> str:
         return "one beta for all layers"
@@ -234,3 +288,78 @@ def _smaller(network: IntegerNetwork) -> str:
 
 def _is_max_pool(layer: Layer) -> bool:
     return isinstance(layer, Pool) and layer.kind == "max"
+
+
+def notes_of(network: IntegerNetwork, arithmetic: Arithmetic) -> list[str]:
+    """A line for each thing that an adapted ``network`` does differently in ``arithmetic``."""
+    notes = [note for layer in network.neurons for note in _decay(layer, arithmetic, network.shape_of(layer))]
+    if arithmetic.fires == ">=":
+        more = ", and a spike takes that 1 more" if {layer.reset for layer in network.neurons} != {"zero"} else ""
+        notes.append(f"neurons fire at their threshold, so it is 1 above what sums had to exceed{more}")
+    if arithmetic.by_event:
+        notes.append("events are taken one by one, so their order counts, and a neuron may fire again in a step")
+    elif arithmetic.most_spikes > 1:
+        notes.append(f"a neuron far above its threshold fires up to {arithmetic.most_spikes} times in a step")
+    if arithmetic.synapse is not None:
+        left = 2**-arithmetic.synapse
+        notes.append(f"inputs pass a synapse: {1 - left:g} of one arrives in its step, the rest in the next ones")
+    if arithmetic.input_latency:
+        notes.append(f"the first layer hears its inputs {_steps(arithmetic.input_latency)} later: run so many more")
+    if arithmetic.latency:
+        steps = _steps(arithmetic.latency)
+        notes.append(f"the spikes of each further layer come {steps} later: run that many steps more for each")
+    waits = arithmetic.latency or arithmetic.input_latency
+    if waits and any(bool(layer.bias.any()) for layer in network.products):
+        notes.append("biases move the membranes of a layer already in the steps before its first input arrives")
+    return notes + list(_overflows(network, arithmetic))
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" + ("s" if count > 1 else "")
+
+
+def _decay(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Iterator[str]:
+    codes = spread(code_of(layer, arithmetic, shape), shape)
+    betas = spread(layer.betas, shape)
+    if arithmetic.decay == "linear":
+        yield f"layer {layer.name!r}: a leak of {_span(codes)} a step takes the place of beta {_span(betas)}"
+        return
+    run = [arithmetic.decay_as_run(code, beta) for code, beta in zip(codes.tolist(), betas.tolist(), strict=True)]
+    off = [
+        (own, beta)
+        for own, beta in zip(run, betas.tolist(), strict=True)
+        if own is not None and not math.isclose(1 - own, 1 - beta, rel_tol=0.01)
+    ]
+    if off:
+        many = f" ({len(off)} of {len(run)} neurons)" if len(off) < len(run) else ""
+        most, beta = max(off, key=lambda pair: abs(pair[0] - pair[1]))
+        yield f"layer {layer.name!r}: beta {beta:g} runs as {most:g}{many}"
+    if arithmetic.decay == "shift":
+        below = f"2^k of its shift k, up to {2 ** int(codes.max())}," if codes.min() < codes.max() else ""
+        yield f"layer {layer.name!r}: a membrane below {below or 2 ** int(codes.max())} falls by 1 a step"
+
+
+def _span(values: Tensor) -> str:
+    low, high = values.min().item(), values.max().item()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _overflows(network: IntegerNetwork, arithmetic: Arithmetic) -> Iterator[str]:
+    """Layers whose sums could leave the registers of the chip in a single step."""
+    if arithmetic.decay == "float":
+        return
+    state = arithmetic.high >> arithmetic.shift
+    current = None if arithmetic.current_bits is None else (2 ** (arithmetic.current_bits - 1) - 1) >> arithmetic.shift
+    peak = network.input_scale
+    for layer in network.layers:
+        if isinstance(layer, Pool):
+            peak *= math.prod(layer.kernel) if layer.kind == "sum" else 1
+        elif isinstance(layer, Neurons):
+            peak = 1
+        elif isinstance(layer, (Dense, Conv)):
+            most = int(largest_sum(layer.weight, layer.bias, peak, signed=False))
+            if current is not None and most > current:
+                yield f"layer {layer.name!r}: a sum can reach {most:,}, and beyond {current:,} its current wraps around"
+            elif most > state:
+                what = "saturates" if arithmetic.overflow == "saturate" else "wraps around"
+                yield f"layer {layer.name!r}: a sum can reach {most:,}, and beyond {state:,} its membrane {what}"

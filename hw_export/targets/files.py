@@ -1,12 +1,16 @@
-"""A network without its numbers, as plain data: what a chip's own files do not tell.
+"""Files of chips: arrays and plain data by name, and the outline of a network, which the chip's own files do not tell.
 
-The files of a chip hold weights, codes and thresholds, but not the names of layers or the β that a code stands for.
+They hold weights, codes and thresholds, but not the names of layers or the β that a code stands for.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -14,11 +18,63 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hw_export.integer.arithmetic import Arithmetic
+from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
 from spikelfp.errors import DataError
+from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.functional.lif import Reset
+from spikelfp.printable import first_line, plain
+from spikelfp.untrusted import load_arrays, read_yaml
 from spikelfp.untrusted.fields import Field
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """``arrays`` as an ``.npz`` file; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue(), zipfile.ZIP_DEFLATED)
+    write_whole(path, lambda file: file.write(buffer.getvalue()))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a file of :func:`write_arrays`.
+
+    Raises:
+        DataError: for a file that is missing or damaged, and arrays of anything but whole numbers.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
+    try:
+        arrays = load_arrays(path)
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise DataError(f"{path} holds no readable arrays: {first_line(error)}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biu" or not array.dtype.isnative:
+            raise DataError(f"{path} is damaged: {plain(name)} is of {array.dtype}, expected whole numbers")
+    return arrays
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Plain data as YAML."""
+    write_text(path, yaml_text(dict(facts)))
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the plain data of a YAML file.
+
+    Raises:
+        DataError: for any other file.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {path}")
+    facts = read_yaml(path)
+    if not isinstance(facts, dict):
+        raise DataError(f"{path} holds no facts by name")
+    return facts
+
 
 MOST_LAYERS = 1000
 """Layers of a network."""
@@ -37,7 +93,7 @@ def outline(network: IntegerNetwork, arithmetic: Arithmetic) -> dict[str, Any]:
         "input_scale": network.input_scale,
         "input_shape": list(network.input_shape),
         "layers": [
-            {"name": layer.name, **_facts(layer, arithmetic), "shape": list(shape)}
+            {"name": layer.name, **_facts(layer, arithmetic, shape), "shape": list(shape)}
             for layer, shape in zip(network.layers, network.shapes, strict=True)
         ],
     }
@@ -68,10 +124,16 @@ def check_outline(facts: Field) -> None:
             layer.at("groups").whole(1, MOST_ELEMENTS)
         if layer.value["kind"] == "neurons":
             layer.mapping(("beta", "reset", "thresholds"))
+            if isinstance(layer.value["beta"], list):
+                shape, betas = layer.value["shape"], layer.at("beta").sequence()
+                if len(betas) not in (shape[0], math.prod(shape)):
+                    layer.at("beta").refuse("a number, or one for each channel or neuron", f"{len(betas)} of them")
+                for beta in betas:
+                    beta.number(0, 1)
+            else:
+                layer.at("beta").number(0, 1)
             layer.at("reset").text(get_args(Reset))
             layer.at("thresholds").text(("one", "each"))
-        if "beta" in layer.value:
-            layer.at("beta").number(0, 1)
     if total > MOST_ELEMENTS:
         facts.at("layers").refuse(f"layers of at most {MOST_ELEMENTS} neurons together", f"of {total} of them")
     if not any(layer.value["kind"] == "neurons" for layer in layers):
@@ -100,16 +162,23 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> IntegerN
     return IntegerNetwork(layers, int(facts["bits"]), int(facts["input_scale"]), before, shapes)
 
 
-def code_of(layer: Neurons, arithmetic: Arithmetic) -> int:
-    """The decay code of a layer of neurons."""
-    return arithmetic.decay_code(layer.beta, int(layer.threshold.max()) << arithmetic.shift)
-
-
 def check_codes(network: IntegerNetwork, arithmetic: Arithmetic, codes: Mapping[str, ArrayLike]) -> None:
-    """:class:`~spikelfp.errors.DataError` unless all ``codes`` of each layer are that of its β."""
+    """Check the decay codes of a chip's files.
+
+    Args:
+        network: as it was read.
+        arithmetic: of the chip.
+        codes: by name of the layer, one for all of its neurons, or as many as :func:`code_of` tells.
+
+    Raises:
+        DataError: where those of a layer are not the codes of its β.
+    """
     for layer in network.neurons:
-        if bool((np.asarray(codes[layer.name]) != code_of(layer, arithmetic)).any()):
-            raise DataError(f"the decay of layer {layer.name!r} is not the code of its beta {layer.beta:g}")
+        own, given = code_of(layer, arithmetic, network.shape_of(layer)).numpy(), np.asarray(codes[layer.name])
+        fits = given.ndim == 0 or own.ndim == 0 or given.shape == own.shape or given.size == own.size
+        if not fits or bool((given.flatten() != own.flatten()).any()):
+            betas = f"its beta {layer.beta:g}" if isinstance(layer.beta, float) else "its betas"
+            raise DataError(f"the decay of layer {layer.name!r} is not the code of {betas}")
 
 
 def _check_shapes(layer: Layer, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
@@ -120,14 +189,21 @@ def _check_shapes(layer: Layer, given: tuple[int, ...], shape: tuple[int, ...]) 
         channels = layer.weight.shape[1] * layer.groups
         fits = layer.weight.shape[0] == shape[0] == len(layer.bias) and channels == given[0]
     elif isinstance(layer, Neurons):
-        fits = given == shape and tuple(layer.threshold.shape) in ((), shape[:1])
+        sizes = {tuple(layer.threshold.shape), tuple(layer.betas.shape)}
+        fits = given == shape and sizes <= {(), shape[:1], shape}
     else:
         fits = math.prod(given) == math.prod(shape) if isinstance(layer, Flatten) else given[0] == shape[0]
     if not fits:
         raise DataError(f"the numbers of layer {layer.name!r} do not lead from {given} to {shape}")
 
 
-def _facts(layer: Layer, arithmetic: Arithmetic) -> dict[str, Any]:
+def _as_run(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> float | None:
+    """β as the chip runs it; of neurons whose leaks depend on their thresholds none."""
+    codes = code_of(layer, arithmetic, shape)
+    return arithmetic.decay_as_run(int(codes.flatten()[0]), layer.betas.item())
+
+
+def _facts(layer: Layer, arithmetic: Arithmetic, shape: tuple[int, ...]) -> dict[str, Any]:
     if isinstance(layer, Dense):
         return {"kind": "dense"}
     if isinstance(layer, Conv):
@@ -137,10 +213,12 @@ def _facts(layer: Layer, arithmetic: Arithmetic) -> dict[str, Any]:
         return {"kind": f"{layer.kind}-pool", "kernel": list(layer.kernel), "stride": list(layer.stride)}
     if isinstance(layer, Flatten):
         return {"kind": "flatten"}
+    each = isinstance(layer.beta, Tensor)
+    as_run = {} if each else {"beta_as_run": _as_run(layer, arithmetic, shape)}
     return {
         "kind": "neurons",
-        "beta": layer.beta,
-        "beta_as_run": arithmetic.decay_as_run(code_of(layer, arithmetic), layer.beta),
+        "beta": layer.betas.flatten().tolist() if each else layer.beta,
+        **as_run,
         "decay": arithmetic.decay,
         "reset": layer.reset,
         "thresholds": "one" if not layer.threshold.dim() else "each",
@@ -159,7 +237,12 @@ def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Layer:
             if threshold.unique().numel() != 1:
                 raise DataError(f"the thresholds of layer {name!r} differ, they were one number")
             threshold = threshold.flatten()[0]
-        return Neurons(name, float(facts["beta"]), threshold, facts["reset"])
+        beta: float | Tensor = facts["beta"]
+        if isinstance(beta, list):
+            shape = tuple(facts["shape"])
+            beta = torch.tensor(beta, dtype=torch.float64)
+            beta = beta if len(beta) == shape[0] else beta.reshape(shape)
+        return Neurons(name, beta if isinstance(beta, Tensor) else float(beta), threshold, facts["reset"])
     weight, bias = tensors[f"{name}.weight"].to(torch.int32), tensors[f"{name}.bias"].to(torch.int64)
     if kind == "dense":
         return Dense(name, weight, bias)
@@ -167,3 +250,26 @@ def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Layer:
         raise DataError(f"layer {name!r} is of kind {kind!r}, which no network has")
     stride, padding, dilation = (tuple(facts[size]) for size in ("stride", "padding", "dilation"))
     return Conv(name, weight, bias, stride, padding, dilation, int(facts["groups"]))
+
+
+def differences(one: IntegerNetwork, other: IntegerNetwork) -> list[str]:
+    """Where ``other`` is not ``one``, a line each; empty for the same network, down to every integer."""
+    found = [
+        f"{name} is {getattr(other, name)}, not {getattr(one, name)}"
+        for name in ("bits", "input_scale", "input_shape", "shapes")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    if [type(layer) for layer in one.layers] != [type(layer) for layer in other.layers]:
+        return [*found, "the layers are of other kinds"]
+    for own, theirs in zip(one.layers, other.layers, strict=True):
+        for field in fields(own):
+            mine, its = getattr(own, field.name), getattr(theirs, field.name)
+            where = f"{field.name} of layer {own.name!r}"
+            if not (isinstance(mine, torch.Tensor) and isinstance(its, torch.Tensor)):
+                if isinstance(mine, torch.Tensor) or isinstance(its, torch.Tensor) or mine != its:
+                    found.append(f"{where} is {its}, not {mine}")
+            elif mine.shape != its.shape:
+                found.append(f"{where} has shape {tuple(its.shape)}, not {tuple(mine.shape)}")
+            elif not torch.equal(mine, its):
+                found.append(f"{where}: {int((mine != its).sum())} of {mine.numel()} integers differ")
+    return found

@@ -1,1 +1,0 @@
-"""What a chip cannot hold, and what it does differently."""

@@ -1,1 +1,0 @@
-"""The files of chips: arrays, facts, HDF5 of netx, memory of tinyODIN."""

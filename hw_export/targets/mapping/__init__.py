@@ -1,1 +1,0 @@
-"""From a network to what a chip runs: adapted to its arithmetic, unrolled, placed on cores."""
