@@ -86,7 +86,7 @@ def build(
     if clip == "output":
         known, _ = splits.train.__getitems__(representative(splits.train, CALIBRATION).tolist())
         calibration = _sequence(config, known)
-    facts = {name: getattr(config, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
+    facts = {name: getattr(config.flat, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
     if bits is None and not is_trained(loaded.net):
         bits = chosen_target.default_bits
     chosen = {"clip": clip != "mse", "per-channel": per_channel, "power-of-two": power_of_two}

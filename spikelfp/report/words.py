@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable
 
+from spikelfp import plugins
 from spikelfp.data.names import is_event_data, without_folder
 from spikelfp.methods import methods
 from spikelfp.options import written
@@ -161,6 +163,8 @@ def command(config: RunConfig, name: str) -> list[str]:
             value = without_folder(value)
         flag, *text = written(name, value).split(" ", 1)
         parts[shlex.join([flag, *text])] = None
+    for name in plugins.used(OPTIONS.used(config).values()):
+        parts[shlex.join(["--plugin", name.rpartition(os.sep)[2]])] = None
     return [*parts, shlex.join(["--out", f"runs/{name}"])]
 
 

@@ -165,7 +165,7 @@ def load_run(
     with torch.random.fork_rng(devices=[]):
         net = config.build(shape, classes)
     checkpoint.load_weights(saved, net, content)
-    asked = {name: getattr(config, name) for name in ("steps", "encoding", "readout_steps")}
+    asked = {name: getattr(config.flat, name) for name in ("steps", "encoding", "readout_steps")}
     checkpoint.check_settings(saved, content, asked, f"{folder.config} has")
     return LoadedRun(folder, config, spec, net)
 
