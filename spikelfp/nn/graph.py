@@ -564,9 +564,9 @@ def record(
 
 
 def _joined(parts: list[Any]) -> Any:
-    if isinstance(parts[0], tuple) and hasattr(parts[0], "_fields"):
-        fields = (None if field[0] is None else _joined(list(field)) for field in zip(*parts, strict=True))
-        return type(parts[0])._make(fields)  # type: ignore[attr-defined]
+    if isinstance(parts[0], tuple) and hasattr(parts[0], "_asdict"):
+        fields = [part._asdict() for part in parts]
+        return type(parts[0])(**{name: _joined([each[name] for each in fields]) for name in fields[0]})
     if not all(isinstance(part, Tensor) for part in parts):
         return parts[0] if len(parts) == 1 else parts
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach()
