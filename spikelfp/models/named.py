@@ -20,11 +20,7 @@ from spikelfp.models.lif_rnn import lif_rnn
 from spikelfp.models.lif_vgg import lif_vgg_like
 from spikelfp.models.lif_vit import lif_vit
 from spikelfp.models.resnet import resnet18, resnet34
-<<<<<<< HEAD
-from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Size, Width, models
-=======
-from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Readout, Size, Width, is_firing, models
->>>>>>> main
+from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Readout, Size, Width, models
 from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
 from spikelfp.nn import graph

@@ -335,7 +335,8 @@ def neighbours(net: torch.nn.Module, x: Tensor | None = None) -> Neighbours:
 
     Without an example the structure tells: ``Sequential`` and every layer with a ``flow_inside``, such as ``Sum``,
     ``Concat``, attention, ``Recomputed`` and converted networks. Around a module with a ``forward`` of its own that
-    has none stands :data:`UNKNOWN`. With an example the network runs, and every value is followed through torch's functions.
+    has none stands :data:`UNKNOWN`. With an example the network runs, and values are followed through torch's
+    functions.
 
     Args:
         net: the network.
