@@ -443,12 +443,17 @@ class _Watch:
                 "would return it"
             )
 
-        def run(x: Tensor, state: Any = None, **options: Any) -> Any:
+        def run(x: Tensor, state: Any = None, *more: Any, **options: Any) -> Any:
+            asked = bool(more and more[0]) or options.get("trace", False)  # for a trace, by the network itself
             self.enter(x, state)
-            outputs, end = original(x, state, **options, **({"trace": True} if traced else {}))
+            if traced and not asked:
+                outputs, end = original(x, state, trace=True)
+            else:
+                outputs, end = original(x, state, *more, **options)
             self.leave(outputs, end, outputs if traced else None)
-            return (outputs[0] if traced and not options.get("trace") else outputs), end
+            return (outputs[0] if traced and not asked else outputs), end
 
+        run._torchdynamo_disable = True  # type: ignore[attr-defined]  # as those of the layers here
         return run
 
 
@@ -588,7 +593,7 @@ def _numbered(names: Iterable[str]) -> Iterator[str]:
         yield name if times[name] == 1 else f"{name}:{times[name]}"
 
 
-def outputs_of(net: torch.nn.Module) -> torch.nn.Module | None:
+def last_layer(net: torch.nn.Module) -> torch.nn.Module | None:
     """Finds the layer whose outputs are those of a network, past layers that pass spikes on; ``None`` if not one."""
     known = neighbours(net)
     last = known.nearest(OUTPUT, lambda layer: layer is not None and has_trait(layer, "passes_spikes"))

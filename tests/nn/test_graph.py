@@ -371,7 +371,7 @@ def test_a_layer_that_runs_twice_has_the_neighbours_of_both_places():
     ids=["chain", "recomputed", "sum", "own", "nothing", "neuron"],
 )
 def test_the_layer_whose_outputs_are_those_of_the_network(net, last):
-    found = graph.outputs_of(net)
+    found = graph.last_layer(net)
     assert found is None if last is None else type(found) is last
 
 
