@@ -165,6 +165,7 @@ REMADE = [
     nn.Alpha(0.75, 0.5), nn.ALIF(0.5, phi=0.25), nn.LIF(torch.tensor([0.5, 0.25]), learn_beta=True),
     torch.nn.Linear(3, 2, bias=False), torch.nn.Flatten(2), torch.nn.GELU("tanh"), torch.nn.Dropout(0.2),
     torch.nn.MaxPool2d(2, return_indices=True), torch.nn.Conv2d(2, 4, 3, groups=2),
+    *([nn.BatchNorm1d(3, bias=False)] if "bias" in nn.BatchNorm1d.arguments else []),
 ]  # fmt: skip
 
 
