@@ -55,9 +55,6 @@ class LIFExport(NeuronExport):
     def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         return nn.LIF(constant(constants.beta), constant(constants.threshold), reset)
 
-    def integer(self, name: str, layer: Any) -> LIFParameters:
-        return layer.constants
-
 
 @exports(nn.RecurrentLIF)
 class RecurrentLIFExport(LIFExport):
@@ -70,6 +67,3 @@ class RecurrentLIFExport(LIFExport):
 
     def read(self, constants: Constants, reset: Reset, feedback: Any) -> torch.nn.Module:
         return nn.RecurrentLIF(feedback, constant(constants.beta), constant(constants.threshold), reset)
-
-    def integer(self, name: str, layer: Any) -> LIFParameters:
-        return NeuronExport.integer(self, name, layer)
