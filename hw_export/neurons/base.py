@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import Reset
+from spikelfp.functional.lif import LIFParameters, Reset
 
 if TYPE_CHECKING:
     from hw_export.nir.dialects import Dialect
@@ -190,6 +190,14 @@ class NeuronExport:
     def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         """Make the layer of a standard node with these constants."""
         raise NotImplementedError  # is called for kinds with a form alone
+
+    def integer(self, name: str, layer: Any) -> LIFParameters:
+        """Say by which constants a layer runs in integers, by the steps of :class:`hw_export.integer.Arithmetic`.
+
+        Raises:
+            UserError: for a kind with no such arithmetic.
+        """
+        raise UserError(f"layer {name!r} is a {self.name}, which no chip of spiking neurons holds")
 
 
 _KINDS: dict[type[torch.nn.Module], NeuronExport] = {}

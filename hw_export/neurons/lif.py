@@ -55,6 +55,9 @@ class LIFExport(NeuronExport):
     def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         return nn.LIF(constant(constants.beta), constant(constants.threshold), reset)
 
+    def integer(self, name: str, layer: Any) -> LIFParameters:
+        return layer.constants if self.form == (False, False) else super().integer(name, layer)
+
 
 @exports(nn.RecurrentLIF)
 class RecurrentLIFExport(LIFExport):

@@ -10,6 +10,7 @@ from torch import Tensor
 from hw_export.chain import leaves
 from spikelfp import nn
 from spikelfp.errors import UserError
+from spikelfp.nn import graph
 
 _BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
 
@@ -104,7 +105,7 @@ def _fold_into(target: torch.nn.Linear | torch.nn.Conv2d, gain: Tensor, shift: T
 
 @torch.no_grad()
 def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
-    """Return a copy of ``net`` in which a ``Scale`` behind a layer of weights is part of it::
+    """Return a copy of ``net`` in which a ``Scale`` between a layer of weights and neurons is part of the weights::
 
         s (W x + b) + c = (s W) x + (s b + c)
 
@@ -114,10 +115,13 @@ def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
     """
     twin = copy.deepcopy(net)
     kept: list[tuple[str, torch.nn.Module]] = []
-    for name, layer in leaves(twin):
+    layers = leaves(twin)
+    for place, (name, layer) in enumerate(layers):
+        ahead = next((own for _, own in layers[place + 1 :] if not isinstance(own, (nn.Dropout, nn.Flatten))), None)
         target = next((own for _, own in reversed(kept) if not isinstance(own, (nn.Dropout, torch.nn.Identity))), None)
         rows = None
-        if type(layer) is nn.Scale and isinstance(target, (nn.Linear, nn.Conv2d)) and target.grid is None:
+        neurons = ahead is not None and graph.is_neuron(ahead)
+        if type(layer) is nn.Scale and neurons and isinstance(target, (nn.Linear, nn.Conv2d)) and target.grid is None:
             rows = _by_channel(layer.scale, target), _by_channel(layer.shift, target)
         if rows is None or rows[0] is None or rows[1] is None:
             kept.append((name, layer))

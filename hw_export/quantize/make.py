@@ -142,15 +142,15 @@ def quantize(
 
 def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
     """``net`` in float32 on the CPU, BatchNorm folded; with ``bits`` of 32 in floats, whatever it was trained with."""
-    net = lowered(net)
-    leaves(net)
-    twin = copy.deepcopy(net).eval().requires_grad_(False)
+    known = lowered(net)
+    leaves(known)
+    twin = copy.deepcopy(known).eval().requires_grad_(False)
     snap(twin)
     if bits == 32:
         as_floats(twin)
     assert isinstance(twin, torch.nn.Sequential)
     twin = fold_batchnorm(twin)
-    if bits not in (None, 32):
+    if bits not in (None, 32) or known is not net:
         twin = fold_scales(twin)
     twin = twin.to("cpu", torch.float32)
     return QuantizedNetwork(OrderedDict(twin.named_children())).eval()
