@@ -93,8 +93,8 @@ def net_of(*neurons, seed=0):
         layers += [nn.Linear(before, size), own]
     net = nn.Sequential(*layers)
     with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.mul_(2)
+        for name, parameter in net.named_parameters():
+            parameter.mul_(1 if name.endswith("decay") else 2)
     return net
 
 
@@ -234,6 +234,65 @@ def test_files_of_networks_hold_constants_of_every_neuron(tmp_path, kind):
     assert torch.equal(back(bernoulli(24)), net(bernoulli(24)))
     assert not next(back.parameters()).requires_grad
     assert torch.equal(torch.as_tensor(back[1].beta), torch.as_tensor(net[1].beta))
+
+
+def lapicque(kind):
+    """Networks of Lapicque neurons, and the shape of their input."""
+    torch.manual_seed(0)
+    if kind == "convolutional":
+        capacitance = torch.rand(3, 1, 1) + 0.5
+        net = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.Lapicque(R=4.0, C=capacitance, threshold=0.4), nn.Flatten(), nn.Linear(108, 4),
+            nn.Lapicque(0.8, threshold=0.05),
+        )  # fmt: skip
+        return net, (1, 8, 8)
+    options = {
+        "one gain": [{"beta": 0.8, "threshold": 0.1}, {"R": 2.0, "C": 3.0, "threshold": 0.2}],
+        "no gain": [{"R": 5.0, "C": 1.0, "threshold": 0.7}, {"R": 4.0, "C": 1.0, "threshold": 0.6}],
+        "vectors": [{"R": torch.rand(16) + 2, "C": torch.rand(16) + 1}, {"beta": 0.8, "threshold": torch.rand(6)}],
+        "learned": [{"beta": 0.8, "threshold": 0.1, "learn_beta": True}, {"R": 2.0, "C": 3.0}],
+    }[kind]
+    resets = ["zero", "subtract"]
+    return net_of(*(nn.Lapicque(**each, reset=reset) for each, reset in zip(options, resets, strict=True))), (24,)
+
+
+@pytest.mark.parametrize("kind", ["one gain", "no gain", "vectors", "learned", "convolutional"])
+def test_lapicque_neurons_are_lif_neurons_behind_a_gain(tmp_path, kind):
+    net, shape = lapicque(kind)
+    x = bernoulli(*shape)
+    with torch.no_grad():
+        expected = net(x)
+    assert fires_in_part(expected)
+    to_nir(net, tmp_path / "a", input_shape=shape)
+    assert torch.equal(from_nir(tmp_path / "a")(x), expected)
+    made = quantize(net, 14, input_scale=1)
+    assert [type(layer) for layer in made].count(nn.LIF) == 2
+    assert nn.Scale not in {type(layer) for layer in made}
+    assert (made(x) == expected).float().mean() > 0.98
+    whole = IntegerNetwork.of(made, shape)
+    assert torch.equal(IntegerSimulator(whole).run(x).spikes[whole.neurons[-1].name].bool(), made(x).bool())
+    to_nir(made, tmp_path / "b", input_shape=shape)
+    simulators = [name for name in ("snntorch", "nengo") if SIMULATORS[name].available() and kind != "learned"]
+    resets = {layer.reset for layer in made if isinstance(layer, nn.LIF)}
+    for result in verify(made, tmp_path / "b", x, simulators):
+        assert result.status == "identical" or not resets <= SIMULATORS[result.simulator].resets
+
+
+@pytest.mark.parametrize(
+    ("neurons", "text"),
+    [
+        (nn.Alpha(), "is a Alpha, which NIR has no node for: two synapses"),
+        (nn.ALIF(), "is a ALIF, which NIR has no node for: its thresholds move"),
+    ],
+)
+def test_neurons_that_nir_cannot_say_are_refused_by_name(tmp_path, neurons, text):
+    net = net_of(neurons)
+    with pytest.raises(UserError, match=text):
+        to_nir(net, None)
+    with pytest.raises(UserError, match=f"{type(neurons).__name__}, which cannot be quantised"):
+        quantize(net, 8)
+    with pytest.raises(UserError, match=f"{type(neurons).__name__}, which cannot be written to a file"):
+        save_network(tmp_path / "a", net)
 
 
 def test_kinds_that_are_not_registered_are_refused_by_name(tmp_path):
