@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,17 +120,23 @@ def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
     for place, (name, layer) in enumerate(layers):
         ahead = next((own for _, own in layers[place + 1 :] if not isinstance(own, (nn.Dropout, nn.Flatten))), None)
         target = next((own for _, own in reversed(kept) if not isinstance(own, (nn.Dropout, torch.nn.Identity))), None)
-        rows = None
         neurons = ahead is not None and graph.is_neuron(ahead)
-        if type(layer) is nn.Scale and neurons and isinstance(target, (nn.Linear, nn.Conv2d)) and target.grid is None:
-            rows = _by_channel(layer.scale, target), _by_channel(layer.shift, target)
-        if rows is None or rows[0] is None or rows[1] is None:
+        foldable = type(layer) is nn.Scale and neurons and isinstance(target, (nn.Linear, nn.Conv2d))
+        if not foldable or not _fold_scale(layer, target):
             kept.append((name, layer))
             continue
-        _fold_into(target, *rows)
         path, _, own = name.rpartition(".")
         delattr(twin.get_submodule(path), own)
     return twin
+
+
+def _fold_scale(layer: Any, target: Any) -> bool:
+    """Make a ``Scale`` part of the weights in front; whether that can be."""
+    gain, shift = (_by_channel(values, target) for values in (layer.scale, layer.shift))
+    if gain is None or shift is None or target.grid is not None:
+        return False
+    _fold_into(target, gain, shift)
+    return True
 
 
 def _by_channel(values: Tensor, target: nn.Linear | nn.Conv2d) -> Tensor | None:
