@@ -202,6 +202,7 @@ def test_average_pooling_in_front_stays_where_neurons_do_not_heed_its_factor():
         (lambda node: node.metadata.update(argument_rest=0.3), "say another v_leak than their node"),
         (lambda node: node.metadata.update(argument_more=0.3), "cannot be made from what their metadata say"),
         (lambda node: node.v_threshold.__setitem__(3, 2.0), "say another v_threshold than their node"),
+        (lambda node: node.metadata.update(dt=2e-4), "were written for steps of 0.0001, and the file says dt = 0.0002"),
     ],
 )
 def test_a_file_with_own_neurons_that_contradicts_itself_is_refused(change, text):
@@ -210,6 +211,13 @@ def test_a_file_with_own_neurons_that_contradicts_itself_is_refused(change, text
     with pytest.raises(DataError, match=text) as refused:
         from_nir(graph)
     assert "\n" not in str(refused.value)
+
+
+def test_choices_are_not_made_for_own_neurons():
+    graph = to_nir(net_of(RestingLIF(), RestingLIF()), None)
+    for options in ({"reset": "subtract"}, {"spikes": "multiple"}):
+        with pytest.raises(UserError, match="are RestingLIF, which reset and fire as their class does"):
+            from_nir(graph, **options)
 
 
 def test_files_of_networks_hold_own_neurons_by_their_arguments(tmp_path, monkeypatch):
