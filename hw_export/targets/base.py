@@ -190,7 +190,7 @@ class Chip(Target):
         return {}
 
     def words(self, facts: Mapping[str, Any]) -> list[str]:
-        """Tell in lines, when an export was built, what :meth:`write_samples` has added to the ``facts`` of the chip."""
+        """Tell in lines, when an export was built, what :meth:`write_samples` has added to the chip's ``facts``."""
         return []
 
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
