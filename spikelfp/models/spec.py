@@ -18,6 +18,15 @@ Noise = Annotated[
 Width = Annotated[int, option("channels of the first convolution, or features of a token", within="[1, ∞)")]
 Bias = Annotated[bool, option("biases of layers with weights; some chips have none")]
 Dropout = Annotated[float, option("part of the hidden neurons that are left out at a time in training", within="[0, 1)")]
+Readout = Annotated[
+    str | None,
+    option(
+        "last layer: neurons that fire, or leaky integrators, whose membranes are real values",
+        names=("lif", "li"),
+        automatic="lif for classes, li for other tasks",
+        name="output",
+    ),
+]
 Size = Annotated[int, option(within="[1, ∞)")]
 
 models: Registry[Any] = Registry("model", takes=("shape", "classes"))

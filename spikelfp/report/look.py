@@ -12,12 +12,12 @@ from torch import Tensor
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import Samples, representative
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Sequences, mask_of
+from spikelfp.methods import Batch
 from spikelfp.report.facts import Activity, Array, Errors, Facts, Fitted, Sample
 from spikelfp.rewards.mask import masked
 from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.batch import Batch, mask_of
 from spikelfp.training.chunks import outputs_of
 from spikelfp.training.early import so_far
 from spikelfp.training.evaluation import evaluating
@@ -192,7 +192,7 @@ def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
     ``[T]``; one of which no step has counted yet has no answer."""
     total, right = torch.empty(0), []
     for sums, answered, _ in so_far(trainer.net, batch, trainer.chunk):
-        right.append(((sums.argmax(-1) == batch.labels) & answered).sum(1).cpu().numpy())
+        right.append(((sums.argmax(-1) == batch.targets) & answered).sum(1).cpu().numpy())
         total = sums[-1]
     return total, np.concatenate(right)
 
