@@ -11,9 +11,10 @@ from hw_export.build import TrainedOptions, shown_samples
 from hw_export.updates.content import Plain
 from hw_export.updates.grids import BITS, grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
+from spikelfp.configuration import Schema
 from spikelfp.errors import UserError
 from spikelfp.files import put_back
-from spikelfp.options import Schema, section, setting
+from spikelfp.options import section, setting
 from spikelfp.printable import plain
 from spikelfp.quantized.scale import CLIPS
 from spikelfp.training.optimizer import optimizers
