@@ -4,8 +4,8 @@
     spikelfp train --plugin examples/own_neuron_export.py --model averaging --reset zero --out runs/mean
     hw-export build runs/mean --plugin examples/own_neuron_export.py --target loihi
 
-A neuron that is LIF neurons in other words says in which, and whatever takes LIF neurons takes it. How one is trained is
-shown in ``own_neuron.py``; a neuron that NIR has a node of its own for writes that node in its ``NeuronExport``.
+A neuron that is LIF neurons in other words says in which, and whatever takes LIF neurons takes it. How one is trained
+is shown in ``own_neuron.py``; a neuron that NIR has a node of its own for writes that node in its ``NeuronExport``.
 """
 
 from __future__ import annotations
