@@ -6,18 +6,6 @@ from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerN
 from hw_export.integer.simulator import IntegerSimulator, Run
 
 __all__ = [
-    "GENERIC",
-    "Arithmetic",
-    "Conv",
-    "Counts",
-    "Dense",
-    "EnergyModel",
-    "Flatten",
-    "IntegerLIF",
-    "IntegerNetwork",
-    "IntegerSimulator",
-    "Pool",
-    "Run",
-    "code_of",
-    "spread",
+    "GENERIC", "Arithmetic", "Conv", "Counts", "Dense", "EnergyModel", "Flatten", "IntegerLIF", "IntegerNetwork",
+    "IntegerSimulator", "Pool", "Run", "code_of", "spread",
 ]  # fmt: skip
