@@ -34,7 +34,7 @@ from spikelfp.configuration import Schema
 from spikelfp.data import encode
 from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import Sequences, lengths_of
+from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
@@ -149,7 +149,8 @@ def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale:
     inputs = x if static else _sequence(config, x)
     steps = (config.data.steps or 1) if static else len(inputs)
     scale = data.levels if config.data.encoding == "constant" else 1
-    read_out = counting_steps(nn.constant(labels, steps), lengths_of(x), config.training.readout_steps)
+    lengths = x.lengths if isinstance(x, Sequences) else None
+    read_out = counting_steps(nn.constant(labels, steps), lengths, config.training.readout_steps)
     shown = Samples(inputs, labels, steps, static, scale, read_out)
     return shown if input_scale is None else shown.rounded(input_scale)
 
