@@ -1,7 +1,7 @@
 """Ways to train the same network: where the credit comes from."""
 
 from spikelfp.methods.base import Method, methods
-from spikelfp.methods.batch import Batch
+from spikelfp.methods.batch import Batch, mean_over_steps, step_weights
 from spikelfp.methods.gradient import GradientDescent, SurrogateGradient
 from spikelfp.methods.lfp import LFP
 from spikelfp.methods.warm_up import WarmUp
@@ -17,8 +17,10 @@ __all__ = [
     "WarmUp",
     "count_cross_entropy",
     "losses",
+    "mean_over_steps",
     "methods",
     "rate_cross_entropy",
+    "step_weights",
 ]
 
 check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,7 +34,7 @@ WRONG = 9
 
 def look(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
     """Show the network test samples and add what it does to the ``facts``."""
-    trainer = make_evaluator(net, replace(facts.config, device="auto"))
+    trainer = make_evaluator(net, facts.config.changed(device="auto"))
     facts.class_names, facts.test_samples = splits.names, len(splits.test)
     with evaluating(trainer.net, trainer.seed, trainer.device):
         facts.sample, spikes, is_output = _sample(trainer, splits.test)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable
 
+from spikelfp import plugins
 from spikelfp.data.names import is_event_data, without_folder
 from spikelfp.methods import methods
 from spikelfp.options import written
@@ -91,7 +93,9 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     terms = [("Events", f"{events(config)}.")] if is_event_data(config.data.name) else []
     if spiking:
         reset = RESETS.get(config.neuron.reset, config.neuron.reset)
-        neuron = f"leaky integrate-and-fire, β = {config.neuron.beta:g}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        neuron = (
+            f"leaky integrate-and-fire, β = {config.neuron.beta:g}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        )
         if not is_event_data(config.data.name):
             shown = ENCODINGS.get(config.data.encoding, config.data.encoding + " code, {steps} steps")
             neuron += f"; {shown.format(steps=config.data.steps)}"
@@ -152,7 +156,9 @@ def step(config: RunConfig) -> str:
     """What a step of a sample is, on an axis."""
     if config.events.window is not None:
         return f"step of {config.events.window:g} ms"
-    return "step" if config.events.events_per_step is None else f"step of {plural(config.events.events_per_step, 'event')}"
+    return (
+        "step" if config.events.events_per_step is None else f"step of {plural(config.events.events_per_step, 'event')}"
+    )
 
 
 def command(config: RunConfig, name: str) -> list[str]:
@@ -167,6 +173,8 @@ def command(config: RunConfig, name: str) -> list[str]:
             value = without_folder(value)
         flag, *text = written(name, value).split(" ", 1)
         parts[shlex.join([flag, *text])] = None
+    for name in plugins.used(OPTIONS.used(config).values()):
+        parts[shlex.join(["--plugin", name.rpartition(os.sep)[2]])] = None
     return [*parts, shlex.join(["--out", f"runs/{name}"])]
 
 

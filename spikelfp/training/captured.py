@@ -13,9 +13,11 @@ from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
 from spikelfp.methods import Batch, Method
+from spikelfp.nn import graph
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
+from spikelfp.training.credit import prepare
 from spikelfp.training.state import Seen
 
 WARM_UP = 3
@@ -69,11 +71,12 @@ class CapturedStep:
             if isinstance(layer, Quantizable) and layer.grid is not None:
                 raise UserError("the grids of quantised weights are chosen anew between steps, which is not captured")
         check_device("the network", *net.parameters())
-        if any(isinstance(layer, nn.Neurons) and layer.decay is not None for layer in net.modules()):
+        if graph.decays(net):
             raise UserError("a β that learns is read by the host at every step, which a CUDA graph cannot do")
         if not all(group.get("capturable", True) for group in optimizer.param_groups):
             raise UserError(f"make {type(optimizer).__name__} with capturable=True, so that its steps can be captured")
         self.net, self.method, self.optimizer, self.task = net, method, optimizer, task
+        prepare(method, net, 0, next(net.parameters()).device)
         self._layout: Layout | None = None
         self._steps = 0
         self._stream = torch.cuda.Stream(next(net.parameters()).device)

@@ -1,9 +1,9 @@
 """All choices of a training run: nested dataclasses, from which command line, ``config.yaml`` and help are made.
 
-Each option stands with what it configures (:mod:`spikelfp.options`): those of the run itself in the sections below, those
-of a model, rule, reward, loss, optimiser, schedule or data set in its own constructor. Python, the command line and files
-may name all of them flat, ``RunConfig(rule="gamma", gamma=0.5)``; a configuration is read by section,
-``config.method.rule.name``.
+Each option stands with what it configures (:mod:`spikelfp.options`): those of the run itself in the sections below,
+those of a model, method, rule, reward, loss, optimiser, schedule or data set in its own constructor. Python, the
+command line and files may name all of them flat, ``RunConfig(rule="gamma", gamma=0.5)``; a configuration is read by
+section, ``config.method.rule.name``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, get_args
 import torch
 
 from spikelfp import methods, nn, rules
+from spikelfp.configuration import Place, Schema
 from spikelfp.data import encodings
 from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.data.loader import MOST_WORKERS
@@ -29,17 +30,7 @@ from spikelfp.files import yaml_text
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
-from spikelfp.options import (
-    Choice,
-    Condition,
-    Place,
-    Schema,
-    choice,
-    one_of,
-    other_than,
-    section,
-    setting,
-)
+from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
@@ -47,9 +38,6 @@ from spikelfp.training.footprint import check_room_to_build
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
 from spikelfp.training.schedule import MakeSchedule, schedules
 from spikelfp.untrusted import read_yaml
-
-View = Any
-"""Values of options by their flat names: ``view.rule``, ``view.steps``."""
 
 FLOAT = 32
 """Bits of a weight that is not quantised."""
@@ -356,29 +344,21 @@ class TrainingOptions:
         within="(0, ∞)",
     )
     schedule: Choice = choice("one-cycle", "learning rate over the run", schedules)
-    clip: float = setting(
-        0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none", within="[0, ∞)"
-    )
-    clip_norm: float = setting(
-        0.0, "largest norm of all updates together (A.6.2), 0 for no limit", within="[0, ∞)"
-    )
+    clip: float = setting(0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none", within="[0, ∞)")
+    clip_norm: float = setting(0.0, "largest norm of all updates together (A.6.2), 0 for no limit", within="[0, ∞)")
 
 
 @dataclass(frozen=True)
 class PlaceOptions:
     """Where a run is carried out, and from which random numbers."""
 
-    seed: int = setting(
-        0, "seed of the weights, the order of samples and the encoding", within=f"[0, {2**63 - 1}]"
-    )
+    seed: int = setting(0, "seed of the weights, the order of samples and the encoding", within=f"[0, {2**63 - 1}]")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, …")
     workers: int = setting(0, "processes that load data", within=f"[0, {MOST_WORKERS}]")
     checkpoint_every: int = setting(
         0, "steps between checkpoints within an epoch, 0 for the end of epochs only", within="[0, ∞)"
     )
-    data_dir: str | None = setting(
-        None, "folder of the data sets", automatic="$SPIKELFP_DATA or ~/.cache/spikelfp"
-    )
+    data_dir: str | None = setting(None, "folder of the data sets", automatic="$SPIKELFP_DATA or ~/.cache/spikelfp")
 
 
 @dataclass(frozen=True, init=False)
@@ -417,9 +397,7 @@ class RunConfig:
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator)  # type: ignore[arg-type]
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
-            raise UserError(
-                f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate"
-            )
+            raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
     def __getattr__(self, name: str) -> Any:
         """An option by its flat name; the default of one that is not used."""
@@ -475,8 +453,8 @@ class RunConfig:
         """Refuse parts that are as long as the whole, or longer."""
         if self.method.warm_up_steps >= updates:
             raise UserError(
-                f"--warm-up-steps {self.method.warm_up_steps} leaves no update to --method {self.method.name}: this run "
-                f"has {updates} of them"
+                f"--warm-up-steps {self.method.warm_up_steps} leaves no update to --method {self.method.name}: this "
+                f"run has {updates} of them"
             )
         steps = self.data.steps
         if steps is None or is_event_data(self.data.name):
@@ -578,7 +556,7 @@ class RunConfig:
 
     def make_schedule(self) -> MakeSchedule:
         """The schedule, as a function of the optimiser and the number of steps."""
-        return self.training.schedule.maker(schedules)
+        return functools.partial(self.training.schedule.maker(schedules))  # whose text checkpoints hold
 
     def to_yaml(self) -> str:
         """As ``config.yaml``: the options that the run uses, by section."""

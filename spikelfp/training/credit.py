@@ -64,7 +64,7 @@ def chosen_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, los
         options["loss"] = losses[task.loss_name] if isinstance(task, Classification) else task.loss
     if loss is not None and not isinstance(loss, str) and not callable(loss):
         raise UserError(f"a loss is a name ({', '.join(losses)}) or a function (outputs, labels), got {loss!r}")
-    if "reward" in takes and (reward is not None or _is_needed(takes["reward"])):
+    if "reward" in takes and (reward is not None or takes["reward"].default in (inspect.Parameter.empty, None)):
         options["reward"] = task.reward(ends_in_spikes(net)) if reward is None else _reward(reward)
     missing = [name for name, p in takes.items() if _is_needed(p) and name not in options]
     if missing:

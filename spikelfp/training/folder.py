@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spikelfp import plugins
 from spikelfp.data import DataSplits
 from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import write_text, yaml_text
@@ -24,8 +25,8 @@ FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "reco
 MOST_EPOCHS = 1 << 31
 """Epochs are numbered below."""
 
-FOUND = ("shape", "classes", "class_names", "outputs", "names", "samples", "woken")
-"""Entries of ``config.yaml`` beside the options: of the data, and of layers that were woken."""
+FOUND = ("shape", "classes", "class_names", "outputs", "names", "samples", "woken", "plugins")
+"""Entries of ``config.yaml`` beside the options: of the data, and of layers that were woken, and plug-ins."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,17 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
     if "shape" not in values or not {"classes", "outputs"} & values.keys():
         raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data")
     shape, classes = check_found(folder.config, values)
-    return from_mapping(_options(values), str(folder.config), recorded=True), shape, classes
+    return from_mapping(_options(values, folder.config), str(folder.config), recorded=True), shape, classes
 
 
 def read_options(path: str | Path) -> dict[str, Any]:
     """The options in a YAML file, such as ``config.yaml`` of a run, by the names of the fields of a configuration."""
-    return _options({str(key).replace("-", "_"): value for key, value in read_mapping(path).items()})
+    return _options({str(key).replace("-", "_"): value for key, value in read_mapping(path).items()}, path)
 
 
-def _options(values: dict[str, Any]) -> dict[str, Any]:
+def _options(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    if values.get("plugins"):
+        plugins.check(values["plugins"], str(path))
     return {key: value for key, value in values.items() if key not in FOUND}
 
 
@@ -283,6 +286,9 @@ def write_config(
         text += yaml_text({"samples": samples})
     if woken:
         text += yaml_text({"woken": woken})
+    needed = plugins.used(OPTIONS.used(config).values())
+    if needed:
+        text += yaml_text({"plugins": needed})
     write_text(folder.config, text)
 
 

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ class LoadedRun:
             UserError: for sequences so long that a batch does not fit.
         """
         check_room_to_show(self.config, self.spec, data)
-        return make_evaluator(self.net, replace(self.config, device="auto"), **options)
+        return make_evaluator(self.net, self.config.changed(device="auto"), **options)
 
 
 def check_room_to_show(
@@ -158,8 +158,8 @@ def load_run(
     folder = Folder(Path(path))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
-    config = replace(
-        config, data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
+    config = config.changed(
+        data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
     )
     spec = config.spec(shape, classes)
     saved = getattr(folder, weights)
@@ -168,7 +168,7 @@ def load_run(
     with torch.random.fork_rng(devices=[]):
         net = config.build(shape, classes)
     checkpoint.load_weights(saved, net, content)
-    asked = {name: getattr(config, name) for name in ("steps", "encoding", "readout_steps")}
+    asked = {name: getattr(config.flat, name) for name in ("steps", "encoding", "readout_steps")}
     checkpoint.check_settings(saved, content, asked, f"{folder.config} has")
     return LoadedRun(folder, config, spec, net)
 
@@ -222,7 +222,9 @@ def _load(config: RunConfig, progress: bool) -> tuple[DataSplits, RunConfig]:
         splits = load_data(config.data.name, folder, **config.data.options)
     if config.data.standardize:
         splits = splits.standardized()
-    return (splits.with_validation(config.data.validation, config.run.seed) if config.data.validation else splits), config
+    return (
+        splits.with_validation(config.data.validation, config.run.seed) if config.data.validation else splits
+    ), config
 
 
 def train(
@@ -236,8 +238,8 @@ def train(
 ) -> dict[str, Any]:
     """Train as ``config`` says into the folder ``out``.
 
-    The generators of torch, numpy and Python are seeded with ``config.run.seed``: equal runs on one machine write the same
-    bytes, but for times, memory and paths. Behind the call they are in the state they had before.
+    The generators of torch, numpy and Python are seeded with ``config.run.seed``: equal runs on one machine write the
+    same bytes, but for times, memory and paths. Behind the call they are in the state they had before.
 
     Under ``torchrun`` the workers train together (:func:`spikelfp.training.joined`): all of them call this and
     return, the leader writes and speaks.

@@ -24,8 +24,8 @@ from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Batch, Method
 from spikelfp.methods.batch import counting_steps, some
 from spikelfp.methods.gradient import Loss
-from spikelfp.nn import Layer, Neurons
-from spikelfp.nn.norm import biases_in_front
+from spikelfp.nn import Layer
+from spikelfp.nn.graph import biases_in_front, decays
 from spikelfp.printable import first_line
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
@@ -186,9 +186,9 @@ class Trainer:
             if isinstance(layer, Layer) and callable(getattr(type(layer), "project", None))
         ]
         self._limit = 0.0 if max_weight is None else float(max_weight)
-        decays = {id(layer.decay) for layer in net.modules() if isinstance(layer, Neurons)}
+        apart = set(map(id, decays(net).values()))
         self._capped: list[Tensor] = (
-            [p for p in net.parameters() if id(p) not in decays] if max_weight is not None else []
+            [p for p in net.parameters() if id(p) not in apart] if max_weight is not None else []
         )
         self._without_effect = biases_in_front(net)
         kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
