@@ -108,7 +108,7 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     if REWARDED.holds(config.flat):
         reward = config.method.reward.name
         if reward is None:
-            told = f"each output moves as the {task.loss_meaning} would move it."
+            told = f"each output moves so that the loss falls: the {task.loss_meaning}."
         else:
             told = f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}"
         terms += [("Reward", told)]
