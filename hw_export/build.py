@@ -30,16 +30,17 @@ from hw_export.quantize.trained import is_trained
 from hw_export.samples import SampleOptions, Samples, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip, Target, make_target
 from spikelfp import nn
+from spikelfp.configuration import Schema
 from spikelfp.data import encode
 from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Sequences, lengths_of
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
-from spikelfp.options import Choice, Schema, choice, flag, section, setting
+from spikelfp.methods.batch import counting_steps
+from spikelfp.options import Choice, choice, flag, section, setting
 from spikelfp.printable import brief
-from spikelfp.training.batch import counting_steps, lengths_of
 from spikelfp.training.config import OPTIONS as RUN_OPTIONS
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import check_room_to_show, load_run

@@ -48,6 +48,8 @@ def targets_command(
         for title in ("limits", "sources"):
             for line in targets[name].get(title, ()):
                 console.print(f"{title[:-1]}: {line}", soft_wrap=True)
+        for option, text in targets[name]["options"].items():
+            console.print(f"option: {option}: {text}", soft_wrap=True)
         if "energy" in targets[name]:
             console.print(f"energy: {_energy(targets[name]['energy'])}", soft_wrap=True)
     found = ", ".join(f"{each} {version or '(not installed)'}" for each, version in simulators.items())
@@ -202,14 +204,16 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
         f"accuracy on {manifest['samples']} samples: {accuracy['float']:.4f} before, {accuracy['exported']:.4f} "
         f"exported ({manifest['bits']} bits); same class for {accuracy['agreement']:.1%}"
     )
-    if "chip" in manifest:
-        _show_chip(manifest["target"], manifest["chip"])
+    target = target_of(manifest)
+    if isinstance(target, Chip):
+        _show_chip(target, manifest["chip"])
     for note in manifest["notes"]:
         say(f"note: {note}")
     say(f"export: {folder}")
 
 
-def _show_chip(name: str, chip: dict[str, Any]) -> None:
+def _show_chip(target: Chip, chip: dict[str, Any]) -> None:
+    name = target.name
     say(f"in the arithmetic of {name}: {chip['accuracy']:.4f}; same class for {chip['agreement']:.1%}")
     counts, energy = chip["per_sample"], chip["energy"]
     say(
@@ -224,13 +228,8 @@ def _show_chip(name: str, chip: dict[str, Any]) -> None:
     for layer, count in chip["saturated"].items():
         if count:
             say(f"note: membranes of layer {layer} left the range of the state at {count} neuron-steps")
-    if "queue" in chip:
-        queue = chip["queue"]
-        say(
-            f"queue: at most {queue['largest']} of {queue['entries']} entries as samples.events is sent, with "
-            f"{queue['pauses']} pauses among inputs; up to {queue['most_spikes']} spikes a step"
-        )
-        say(f"cycles of a step: {chip['cycles']['step']}, at most {chip['cycles']['longest_step']}")
+    for line in target.words(chip):
+        say(line)
 
 
 def _energy(model: dict[str, Any] | None) -> str:

@@ -16,10 +16,11 @@ from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from spikelfp import starting
-from spikelfp.errors import DataWarning, LearningWarning, MachineError, NonFiniteError, UserError
+from spikelfp import plugins, starting
+from spikelfp.configuration import Schema
+from spikelfp.errors import DataWarning, LearningWarning, MachineError, NonFiniteError, PluginWarning, UserError
 from spikelfp.failures import failure
-from spikelfp.options import Option, Schema, flag
+from spikelfp.options import Option, flag
 from spikelfp.printable import one_line
 from spikelfp.suggest import nearest
 from spikelfp.terminal import forgive_encoding, say
@@ -97,10 +98,13 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)
     try:
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        plugins.load_all(words)
         for state in _STATED:
             state()
         command = typer.main.get_command(app)  # not its main(), which would handle Ctrl-C itself
-        with command.make_context(prog, sys.argv[1:] if arguments is None else list(arguments)) as context:
+        _take_plugins(command)
+        with command.make_context(prog, words) as context:
             code = command.invoke(context)
         sys.stdout.flush()
     except UserError as error:
@@ -129,6 +133,34 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
     finally:
         warnings.showwarning = before
     sys.exit(code if isinstance(code, int) else OK)
+
+
+_Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        help="module or .py file of your own that registers models, rules, chips, …; can be given more than once",
+        expose_value=False,
+        rich_help_panel="run",
+        show_default="none",
+    ),
+]
+
+
+def _take_plugins(command: Any) -> None:
+    """Let a command, and those in it, take ``--plugin``, which :func:`run_app` has read already."""
+    donor = typer.Typer(add_completion=False)
+
+    @donor.command()
+    def take(plugin: _Plugins = None) -> None: ...
+
+    (option,) = (each for each in typer.main.get_command(donor).params if each.name == "plugin")
+    commands = [command]
+    while commands:
+        each = commands.pop()
+        each.params.append(option)
+        commands += getattr(each, "commands", {}).values()
 
 
 class Voice:
@@ -164,7 +196,7 @@ def _one_line(prog: str, before: Callable[..., Any]) -> Callable[..., Any]:
     """Show warnings about data and learning as the commands show errors, and all others as ``before``."""
 
     def show(message: Any, category: type[Warning], *rest: Any, **named: Any) -> None:
-        if issubclass(category, DataWarning | LearningWarning):
+        if issubclass(category, DataWarning | LearningWarning | PluginWarning):
             with suppress(OSError, ValueError):
                 say(f"{prog}: warning: {one_line(message)}", error=True)
         else:
@@ -200,7 +232,9 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
 
         def state() -> None:
             extra = [
-                inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(each, group))
+                inspect.Parameter(
+                    each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(each, group)
+                )
                 for each, group in schema.options()
             ]
             wrapper.__signature__ = inspect.Signature([*extra, *own])  # type: ignore[attr-defined]
@@ -223,14 +257,14 @@ def _flag(option: Option, group: str) -> Any:
     text = option.help + (f": {', '.join(option.names)}" if option.names is not None else "")
     if option.owner is not None:
         text += f"; belongs to {option.owner.name}"
-    about = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
+    about: Any = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
     name = flag(option.name)
     if option.kind == "bool":
-        return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", **about)]  # type: ignore[call-overload]
+        return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", **about)]
     # Text for every kind: the configuration reads the values, whichever way they come, and names a bad one.
     kinds = {"tuple[int, ...]": "INT,INT,…", "str": "TEXT" if option.names is None else "NAME"}
     metavar = kinds.get(option.kind, option.kind.upper())
-    return Annotated[str | None, typer.Option(name, metavar=metavar, **about)]  # type: ignore[call-overload]
+    return Annotated[str | None, typer.Option(name, metavar=metavar, **about)]
 
 
 def _with_suggestion(error: Any) -> str:

@@ -22,6 +22,10 @@ class KeywordError(UserError, TypeError):
     """A keyword that a function or class does not have; the text suggests the nearest one."""
 
 
+class PluginError(UserError, ImportError):
+    """A plug-in that is not there, cannot be imported, or is needed and was not named."""
+
+
 class GraphError(UserError, RuntimeError):
     """A graph that was sent back before, or whose weights have changed since the network ran."""
 
@@ -56,6 +60,10 @@ class LearningWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """Data that is not what a run was trained on, where that may be what is wanted."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plug-in that cannot be imported, and is left out."""
 
 
 class SignWarning(UserWarning):

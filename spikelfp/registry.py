@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from contextlib import contextmanager
+from typing import Any, ClassVar, Generic, TypeVar
 
 from spikelfp.errors import UnknownNameError
 from spikelfp.suggest import nearest
@@ -35,6 +36,20 @@ def check_name(kind: str, name: str, valid: Iterable[str]) -> str:
     return name
 
 
+_source: list[str] = []
+"""The plug-in that is being imported, last."""
+
+
+@contextmanager
+def registering(source: str) -> Iterator[None]:
+    """Within the block everything that is registered is known to come from a plug-in (:mod:`spikelfp.plugins`)."""
+    _source.append(source)
+    try:
+        yield
+    finally:
+        _source.pop()
+
+
 class Registry(Generic[T]):
     """Named entries of one kind.
 
@@ -50,8 +65,13 @@ class Registry(Generic[T]):
     '#f00'
     """
 
+    known: ClassVar[list[Registry[Any]]] = []
+    """All registries."""
+
     def __init__(self, kind: str, takes: Iterable[str] = ()) -> None:
         self.kind, self.takes = kind, frozenset(takes)
+        self._sources: dict[str, str] = {}
+        Registry.known.append(self)
         self._entries: dict[str, T] = {}
         self._facts: dict[str, dict[str, Any]] = {}
 
@@ -67,9 +87,21 @@ class Registry(Generic[T]):
             if name in self._entries:
                 raise ValueError(f"{self.kind} {name!r} is registered already")
             self._entries[name], self._facts[name] = entry, facts
+            if _source:
+                self._sources[name] = _source[-1]
             return entry
 
         return add
+
+    def remove(self, name: str) -> None:
+        """Take out an entry, for another one to be registered under its name."""
+        self[name]
+        del self._entries[name], self._facts[name]
+        self._sources.pop(name, None)
+
+    def source(self, name: str) -> str | None:
+        """The plug-in that registered the entry ``name``, or ``None``."""
+        return self._sources.get(name)
 
     def fact(self, name: str, fact: str) -> Any:
         """The ``fact`` that the entry ``name`` was registered with, else its attribute of that name, else ``None``."""

@@ -208,21 +208,21 @@ def walk(graph: nir.NIRGraph, source: str) -> Chain:
     idle = sorted(set(nodes) - {inputs[0], outputs[0], *feedback.values(), *order})
     if idle:
         raise DataError(f"{source}: {idle[0]!r} is not on the way from its input to its output")
-    start, end = (
+    first, last = (
         tuple(int(size) for size in np.atleast_1d(value))
         for value in (nodes[inputs[0]].input_type["input"], nodes[outputs[0]].output_type["output"])
     )
-    if math.prod(start) > MOST:
-        raise DataError(f"{source} takes an input of {list(start)}, more values a step than are read here")
+    if math.prod(first) > MOST:
+        raise DataError(f"{source} takes an input of {list(first)}, more values a step than are read here")
     stops: list[Stop] = []
-    shape = start
+    shape = first
     for name in order:
-        back = feedback.get(name)
-        stops.append(_stop(name, nodes[name], shape, None if back is None else (back, nodes[back])))
+        weights = (feedback[name], nodes[feedback[name]]) if name in feedback else None
+        stops.append(_stop(name, nodes[name], shape, weights))
         shape = stops[-1].behind
-    if shape != end:
-        raise DataError(f"{source} promises an output of {list(end)}, {list(shape)} arrives there")
-    return Chain(graph, tuple(stops), start)
+    if shape != last:
+        raise DataError(f"{source} promises an output of {list(last)}, {list(shape)} arrives there")
+    return Chain(graph, tuple(stops), first)
 
 
 def _stop(name: str, node: nir.NIRNode, shape: Shape, feedback: tuple[str, nir.NIRNode] | None) -> Stop:

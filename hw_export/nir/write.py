@@ -154,8 +154,13 @@ def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
     for layer in net.report:
         facts[layer.layer] = {"scale": layer.scale}
         if layer.neurons is not None and layer.threshold is not None:
-            facts[layer.neurons] = {"integer_threshold": layer.threshold}
+            facts[layer.neurons] = {"integer_threshold": _numbers(layer.threshold)}
     return facts
+
+
+def _numbers(value: Any) -> Any:
+    """Lists within lists as the array that metadata hold."""
+    return np.array(value) if isinstance(value, list) else value
 
 
 def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:

@@ -10,6 +10,6 @@ from hw_export.quantize.sensitivity import accuracy_by_layer
 from hw_export.quantize.threshold import TIE_MARGIN
 
 __all__ = [
-    "TIE_MARGIN", "Comparison", "LayerReport", "QuantizeOptions", "QuantizedNetwork", "RateReport", "accuracy_by_layer", "compare",
-    "fold_batchnorm", "mantissas", "quantize", "rate_notes", "refuse_silenced",
+    "TIE_MARGIN", "Comparison", "LayerReport", "QuantizeOptions", "QuantizedNetwork", "RateReport", "accuracy_by_layer",
+    "compare", "fold_batchnorm", "mantissas", "quantize", "rate_notes", "refuse_silenced",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hw_export.chain import leaves
+from hw_export.neurons import lowered
 from hw_export.quantize.bounds import EXACT
 from hw_export.quantize.fold import fold_batchnorm
 from hw_export.quantize.network import QuantizedNetwork
@@ -63,8 +64,11 @@ def quantize(
     Each layer of weights has one scale ``s``; its weights become ``round(w / s)``, at most ``2^(bits−1) − 1``
     in magnitude, its bias an integer in the unit of its sums, and the neurons behind it get the integer
     threshold ``n = θ / s``: ``s`` is moved a little from its best value so that the threshold is hit and
-    stays θ in real terms. Spikes, decay and reset are untouched, so the copy is an ordinary network of
-    float32 tensors. A BatchNorm is folded into the layer in front of it first (:func:`fold_batchnorm`).
+    stays θ in real terms. Neurons with thresholds of their own get an integer threshold each, ``round(θ / s)``; the
+    largest relative error of these is the ``threshold_error`` of the report. Spikes, decay and reset are untouched, so
+    the copy is an ordinary network of float32 tensors. Neurons that are LIF neurons in other words become those
+    (:func:`hw_export.neurons.lowered`), and a BatchNorm is folded into the layer in front of it
+    (:func:`fold_batchnorm`), first.
 
     The copy compares with ``n + tie_margin``. For a sum of integers that is the same as ``> n``. But with the
     bare integer (``tie_margin=0``) a decayed membrane often *equals* the threshold, or creeps up to it, and then
@@ -138,6 +142,7 @@ def quantize(
 
 def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
     """``net`` in float32 on the CPU, BatchNorm folded; with ``bits`` of 32 in floats, whatever it was trained with."""
+    net = lowered(net)
     leaves(net)
     twin = copy.deepcopy(net).eval().requires_grad_(False)
     snap(twin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,8 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     folder = Folder(Path(run))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
-    config = replace(
-        config, data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
+    config = config.changed(
+        data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
     )
     metrics = read_metrics(folder)
     summary, verified = _summary(folder.summary), _verified(_newest_verification(folder))
@@ -78,8 +77,8 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
         if data_dir is not None:
             raise
         facts.notes.append(
-            f"No test samples are shown: the data set {without_folder(config.data.name)} that the run was trained on was "
-            "not found. Write the report again with --data-dir to say where it is."
+            f"No test samples are shown: the data set {without_folder(config.data.name)} that the run was trained on "
+            "was not found. Write the report again with --data-dir to say where it is."
         )
         return facts
     other = other_samples(folder, samples_of(splits))

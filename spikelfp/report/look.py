@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,12 +11,12 @@ from torch import Tensor
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import Samples, representative
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Sequences, mask_of
+from spikelfp.methods import Batch
 from spikelfp.report.facts import Activity, Array, Errors, Facts, Fitted, Sample
 from spikelfp.rewards.mask import masked
 from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.batch import Batch, mask_of
 from spikelfp.training.chunks import outputs_of
 from spikelfp.training.early import so_far
 from spikelfp.training.evaluation import evaluating
@@ -35,7 +34,7 @@ WRONG = 9
 
 def look(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
     """Show the network test samples and add what it does to the ``facts``."""
-    trainer = make_evaluator(net, replace(facts.config, device="auto"))
+    trainer = make_evaluator(net, facts.config.changed(device="auto"))
     facts.class_names, facts.test_samples = splits.names, len(splits.test)
     with evaluating(trainer.net, trainer.seed, trainer.device):
         facts.sample, spikes, is_output = _sample(trainer, splits.test)
@@ -192,7 +191,7 @@ def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
     ``[T]``; one of which no step has counted yet has no answer."""
     total, right = torch.empty(0), []
     for sums, answered, _ in so_far(trainer.net, batch, trainer.chunk):
-        right.append(((sums.argmax(-1) == batch.labels) & answered).sum(1).cpu().numpy())
+        right.append(((sums.argmax(-1) == batch.targets) & answered).sum(1).cpu().numpy())
         total = sums[-1]
     return total, np.concatenate(right)
 

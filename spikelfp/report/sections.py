@@ -223,17 +223,8 @@ def worst(facts: Facts) -> list[list[str]]:
     error = fitted.predicted - fitted.wanted
     spread = np.maximum(fitted.wanted.std(0), 1e-30)
     order = np.argsort(-((error / spread) ** 2).sum(1), kind="stable")[:WORST]
-    return [
-        [
-            f"{index:,}",
-            *(
-                f"{values[index, k]:.4g}"
-                for k in range(values.shape[1])
-                for values in (fitted.wanted, fitted.predicted)
-            ),
-        ]
-        for index in order.tolist()
-    ]
+    both = np.stack([fitted.wanted, fitted.predicted], -1)  # [n, K, 2]
+    return [[f"{index:,}", *(f"{value:.4g}" for value in both[index].ravel())] for index in order.tolist()]
 
 
 def errors(facts: Facts) -> list[Picture]:

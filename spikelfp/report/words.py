@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable
 
+from spikelfp import plugins
 from spikelfp.data.names import is_event_data, without_folder
 from spikelfp.methods import methods
 from spikelfp.options import written
@@ -23,6 +25,8 @@ DATA = {
     "braille": "Braille letters",
     "dvs-gesture": "DVS128 Gesture",
     "fsdd-cochlea": "spoken digits",
+    "wine-quality": "wine quality",
+    "sgemm": "run times of matrix products",
 }
 
 MODELS = {
@@ -89,19 +93,27 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     terms = [("Events", f"{events(config)}.")] if is_event_data(config.data.name) else []
     if spiking:
         reset = RESETS.get(config.neuron.reset, config.neuron.reset)
-        neuron = f"leaky integrate-and-fire, β = {config.neuron.beta:g}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        neuron = (
+            f"leaky integrate-and-fire, β = {config.neuron.beta:g}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        )
         if not is_event_data(config.data.name):
             shown = ENCODINGS.get(config.data.encoding, config.data.encoding + " code, {steps} steps")
             neuron += f"; {shown.format(steps=config.data.steps)}"
         terms += [("Neurons", f"{neuron}.")]
     if config.training.readout_steps is not None:
         terms += [("Answer", f"from the outputs of the last {plural(config.training.readout_steps, 'step')}.")]
+    task = config.make_task()
     if methods.fact(config.method.name, "objective") == "reward":
         rule, reward = config.method.rule.name, config.method.reward.name
         terms += [("Rule", RULES.get(rule, rule))]
-        terms += [
-            ("Reward", f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}")
-        ]
+        if reward is None:
+            told = f"each output moves as the {task.loss_meaning} would move it."
+        else:
+            told = f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}"
+        terms += [("Reward", told)]
+    elif not task.has_classes:
+        spikes = f"; spikes have a {config.method.surrogate} derivative"
+        terms += [("Gradient", task.loss_meaning + spikes * bool(methods.fact(config.method.name, "surrogate")) + ".")]
     elif methods.fact(config.method.name, "surrogate"):
         loss = "of the spike counts" if config.method.loss.name == "count" else "at every step"
         terms += [("Gradient", f"softmax cross-entropy {loss}; spikes have a {config.method.surrogate} derivative.")]
@@ -144,7 +156,9 @@ def step(config: RunConfig) -> str:
     """What a step of a sample is, on an axis."""
     if config.events.window is not None:
         return f"step of {config.events.window:g} ms"
-    return "step" if config.events.events_per_step is None else f"step of {plural(config.events.events_per_step, 'event')}"
+    return (
+        "step" if config.events.events_per_step is None else f"step of {plural(config.events.events_per_step, 'event')}"
+    )
 
 
 def command(config: RunConfig, name: str) -> list[str]:
@@ -159,6 +173,8 @@ def command(config: RunConfig, name: str) -> list[str]:
             value = without_folder(value)
         flag, *text = written(name, value).split(" ", 1)
         parts[shlex.join([flag, *text])] = None
+    for name in plugins.used(OPTIONS.used(config).values()):
+        parts[shlex.join(["--plugin", name.rpartition(os.sep)[2]])] = None
     return [*parts, shlex.join(["--out", f"runs/{name}"])]
 
 

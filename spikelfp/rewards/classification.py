@@ -14,7 +14,11 @@ class CorrectClass(GlobalReward):
     """Table 2 #1: ``r_c = sign(o_c) · 1(y_c = 1)``: the right class is always rewarded, the others never.
 
     It does not converge by itself, and nothing holds back the wrong classes: decay the learning rate, or choose a
-    ``convergence`` factor (eq. 13). The options are those of :func:`~spikelfp.rewards.initial_reward`.
+    ``convergence`` factor (eq. 13).
+
+    Args:
+        convergence: factor that ends the reward, as in :func:`~spikelfp.rewards.initial_reward`.
+        magnitude: multiply the reward by the magnitude of the output.
     """
 
     def __init__(self, convergence: str | Convergence | None = "none", magnitude: bool | None = False) -> None:
@@ -29,7 +33,11 @@ class FalsePositive(GlobalReward):
 
     Every class that is above the right one is punished, at each step of ``[…, B, C]``. There is no reward left once
     all samples are right. No loss function has this reward as its gradient (v3, section 3.3); it needs a smaller
-    learning rate than the others (A.3). The options are those of :func:`~spikelfp.rewards.initial_reward`.
+    learning rate than the others (A.3).
+
+    Args:
+        convergence: factor that ends the reward, as in :func:`~spikelfp.rewards.initial_reward`.
+        magnitude: multiply the reward by the magnitude of the output.
     """
 
     def __init__(self, convergence: str | Convergence | None = "none", magnitude: bool | None = False) -> None:

@@ -36,9 +36,7 @@ rules.register("gamma")(Gamma)
 def _alphabeta(
     *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, alpha: Alpha = 2.0
 ) -> AlphaBeta:
-    return AlphaBeta(
-        eps=eps, normalize=normalize, constant_statistics=constant_statistics, alpha=alpha, beta=alpha - 1
-    )
+    return AlphaBeta(eps=eps, normalize=normalize, constant_statistics=constant_statistics, alpha=alpha, beta=alpha - 1)
 
 
 @rules.register("epsilon-zplusminus")
@@ -52,9 +50,7 @@ def _epsilon_zplusminus(
 def _epsilon_alphabeta(
     *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, alpha: Alpha = 2.0
 ) -> Composite:
-    return epsilon_alphabeta(
-        eps, alpha, alpha - 1, normalize=normalize, constant_statistics=constant_statistics
-    )
+    return epsilon_alphabeta(eps, alpha, alpha - 1, normalize=normalize, constant_statistics=constant_statistics)
 
 
 def make_rule(name: str, **arguments: Any) -> Rule | Composite:

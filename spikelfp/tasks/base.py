@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from spikelfp.described import call_of
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.options import option
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward
 from spikelfp.rewards.base import no_classes
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 READOUTS = ("mean", "last", "decay")
 """Readings of a sequence: the mean over the steps that count, the last of them, or a mean that forgets."""
+
+Readout = Annotated[str, option(names=READOUTS)]
+"""A readout as an option."""
 
 READ = {
     "mean": "mean output over the steps",
@@ -102,7 +106,6 @@ class Task(ABC):
         kind: of the data (:attr:`spikelfp.data.DataSplits.kind`).
         has_classes: whether each sample has one class, so that there are a confusion matrix and an accuracy.
         reads_spikes: whether outputs that are spikes can be read; real values always can.
-        losses: names of the losses, the first one by default.
         of_parts: whether a part of a sequence (a chunk) can be trained as a sequence of its own.
     """
 
@@ -115,7 +118,6 @@ class Task(ABC):
     share: ClassVar[bool] = True
     has_classes: ClassVar[bool] = False
     reads_spikes: ClassVar[bool] = False
-    losses: ClassVar[tuple[str, ...]] = ()
     of_parts: bool = True
 
     def __repr__(self) -> str:
@@ -193,6 +195,10 @@ class Task(ABC):
         judge = self.judge(None, mask, len(outputs), outputs.shape[1])
         judge.add(outputs.detach(), 0)
         return judge.predictions()
+
+    def during(self, targets: Tensor, start: int, steps: int) -> Tensor:
+        """The targets ``[B, …]`` of so many steps from ``start`` on: the same ones where they are of whole sequences."""
+        return targets
 
     def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:
         """The steps ``[T, B]`` that are rewarded and read out, of those that a batch says; ``None`` for all."""
@@ -286,7 +292,7 @@ class ReadOut(Task):
             :data:`FORGETS` times the step behind it.
     """
 
-    def __init__(self, readout: str = "mean") -> None:
+    def __init__(self, readout: Readout = "mean") -> None:
         self.reads = check_name("readout", readout, READOUTS)
         self.of_parts = readout != "decay"
 

@@ -1,4 +1,4 @@
-"""The task of a trainer, from what it was given: a name, a class, an object, or what the reward and the loss are for."""
+"""The task of a trainer: a name, a class, an object, or what the reward and the loss are for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 from spikelfp.described import described
 from spikelfp.errors import UserError
-from spikelfp.registry import unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.tasks.base import Task, TaskReward, tasks
-from spikelfp.tasks.classification import LOSSES, Classification
+from spikelfp.tasks.classification import Classification, losses
 
 
 def chosen_task(task: Any, method: Any = None, reward: Any = None, loss: Any = None) -> Task:
@@ -67,7 +66,7 @@ def check_task(task: Task, method: Any) -> None:
     bound = getattr(loss, "__self__", None)
     if isinstance(bound, Task) and described(bound) != described(task):
         raise UserError(f"the loss is that of the task {bound!r}, and the trainer has {task!r}: say one of them")
-    if loss in LOSSES.values() and not isinstance(task, Classification):
+    if is_built_in(loss) and not isinstance(task, Classification):
         raise UserError(
             f"{method!r} descends {described(loss)}, a loss of classification, and the task is {task.name}: say "
             f"{type(method).__name__}(loss=spikelfp.tasks.{type(task).__name__}().loss), or the method by its name"
@@ -82,18 +81,17 @@ def target_task(reward: Reward) -> str | None:
     return reward.task
 
 
+def is_built_in(loss: Any) -> bool:
+    """Whether a loss is one of :data:`~spikelfp.tasks.classification.losses`."""
+    return any(losses[name] is loss for name in losses)
+
+
 def _made(kind: type[Task], loss: str | None) -> Task:
     """Make a task with a loss by name."""
     if loss is None:
         return kind()
-    if loss not in kind.losses or "loss" not in inspect.signature(kind).parameters:
-        owner = next((name for name in tasks if loss in tasks[name].losses), None)
-        if owner is not None:
-            raise UserError(
-                f'the loss {loss} is of task="{owner}", and the task is {kind.name}'
-                + (f", which has {', '.join(kind.losses)}" if kind.losses else "")
-            )
-        raise unknown_name(f"loss of {kind.name}", loss, kind.losses)
+    if "loss" not in inspect.signature(kind).parameters:
+        raise UserError(f"the task {kind.name} has one loss alone: leave out loss={loss!r}")
     return kind(loss=loss)  # type: ignore[call-arg]
 
 
@@ -113,7 +111,5 @@ def _inferred(method: Any, reward: Any, loss: Any) -> Task:
     if isinstance(name, str) and name in tasks and name != Classification.name:
         return tasks[name]()
     if isinstance(loss, str):
-        owner = next((name for name in tasks if loss in tasks[name].losses), Classification.name)
-        return _made(tasks[owner], loss)
-    known = [name for name, own in LOSSES.items() if own is loss]
-    return Classification(*known)
+        return Classification(loss)
+    return Classification(*[name for name in losses if losses[name] is loss])

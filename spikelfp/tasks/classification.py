@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.registry import check_name
+from spikelfp.options import NOT_AN_OPTION
+from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
 from spikelfp.rewards.base import class_numbers
 from spikelfp.rewards.mask import masked
@@ -45,7 +47,10 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
     return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
 
 
-LOSSES = {"rate": rate_cross_entropy, "count": count_cross_entropy}
+losses: Registry[Callable[..., Tensor]] = Registry("loss")
+"""Losses of classes, by name: functions ``(outputs [T, B, C], labels [B])``, as those above."""
+losses.register("rate")(rate_cross_entropy)
+losses.register("count")(count_cross_entropy)
 
 
 @tasks.register("classification")
@@ -56,8 +61,8 @@ class Classification(Task):
     sign of a single output, is asked.
 
     Args:
-        loss: ``rate``, the softmax cross-entropy of every step, or ``count``, that of the outputs summed over the
-            steps.
+        loss: a name of :data:`losses`: ``rate``, the softmax cross-entropy of every step, ``count``, that of the
+            outputs summed over the steps, or one's own.
     """
 
     name = "classification"
@@ -67,10 +72,9 @@ class Classification(Task):
     kind = "classes"
     has_classes = True
     reads_spikes = True
-    losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
 
-    def __init__(self, loss: str = "rate") -> None:
-        self.loss_name = check_name("loss", loss, LOSSES)
+    def __init__(self, loss: Annotated[str, NOT_AN_OPTION] = "rate") -> None:
+        self.loss_name = check_name("loss", loss, losses)
         self._reward: Reward | None = None
 
     def arguments(self) -> dict[str, Any]:
@@ -115,7 +119,7 @@ class Classification(Task):
             )
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        return LOSSES[self.loss_name](outputs, targets, weights)
+        return losses[self.loss_name](outputs, targets, weights)
 
     def reward(self, spikes: bool) -> Reward:
         """``SpikeSequence`` for spikes (v3, A.4), ``Softmax`` for real values (Table 2)."""
@@ -129,9 +133,8 @@ class Classification(Task):
 
     @property
     def loss_meaning(self) -> str:
-        return "softmax cross-entropy" + (
-            " of the spike counts" if self.loss_name == "count" else ", averaged over steps"
-        )
+        told = {"rate": ", averaged over steps", "count": " of the spike counts"}
+        return f"softmax cross-entropy{told[self.loss_name]}" if self.loss_name in told else self.loss_name
 
     def classes(self, scores: Tensor) -> Tensor:
         """Choose the class ``[B]`` of samples by their summed outputs ``[B, C]``, as the reward has it.
@@ -184,6 +187,8 @@ class _ClassJudge(Judge):
         found = {"samples": torch.full_like(right, self.samples), "correct": right}
         if self.loss and not self._unjudged():
             loss = self._loss
+            if loss is None and self.task.loss_name != "count":
+                return found
             if loss is None:
                 labels = class_numbers(self.targets, self.reading().shape[-1])
                 loss = cross_entropy(self.reading(), labels, reduction="sum")

@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from spikelfp.errors import ShapeError
 from spikelfp.rewards import Reward
-from spikelfp.tasks.base import READ, ReadOut, TaskReward, check_outputs, tasks
+from spikelfp.tasks.base import READ, ReadOut, Readout, TaskReward, check_outputs, tasks
 
 if TYPE_CHECKING:
     from spikelfp.data.samples import TargetScale
@@ -33,7 +33,7 @@ class MultiLabel(ReadOut):
     meaning = "share of samples whose labels were all found, and no others"
     kind = "labels"
 
-    def __init__(self, readout: str = "mean") -> None:
+    def __init__(self, readout: Readout = "mean") -> None:
         super().__init__(readout)
 
     def check(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.options import option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward, SpikeRate
-from spikelfp.tasks.base import READ, ReadOut, TaskReward, check_outputs, tasks
+from spikelfp.tasks.base import READ, ReadOut, Readout, TaskReward, check_outputs, tasks
 
 if TYPE_CHECKING:
     from spikelfp.data.samples import TargetScale
@@ -47,9 +48,13 @@ class Regression(ReadOut):
     rises = False
     share = False
     reads_spikes = True
-    losses: ClassVar[tuple[str, ...]] = LOSSES
 
-    def __init__(self, readout: str = "mean", loss: str = "mse", delta: float = 1.0) -> None:
+    def __init__(
+        self,
+        readout: Readout = "mean",
+        loss: Annotated[str, option(names=LOSSES, name="error")] = "mse",
+        delta: Annotated[float, option("δ of --error huber, in the units of the targets", within="(0, ∞)")] = 1.0,
+    ) -> None:
         super().__init__(readout)
         self.loss_name = check_name("loss", loss, LOSSES)
         if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0 < delta < math.inf:

@@ -58,6 +58,10 @@ class SequenceLabels(Task):
         if high >= classes:
             raise ShapeError(f"label {high} is outside 0 to {classes - 1}: the network has {classes} outputs")
 
+    def during(self, targets: Tensor, start: int, steps: int) -> Tensor:
+        """Those of these steps."""
+        return targets[:, start : start + steps]
+
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         if weights is None:
             return self._losses(outputs, targets, None).mean()

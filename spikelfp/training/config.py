@@ -1,13 +1,14 @@
 """All choices of a training run: nested dataclasses, from which command line, ``config.yaml`` and help are made.
 
-Each option stands with what it configures (:mod:`spikelfp.options`): those of the run itself in the sections below, those
-of a model, rule, reward, loss, optimiser, schedule or data set in its own constructor. Python, the command line and files
-may name all of them flat, ``RunConfig(rule="gamma", gamma=0.5)``; a configuration is read by section,
-``config.method.rule.name``.
+Each option stands with what it configures (:mod:`spikelfp.options`): those of the run itself in the sections below,
+those of a model, method, rule, reward, loss, optimiser, schedule or data set in its own constructor. Python, the
+command line and files may name all of them flat, ``RunConfig(rule="gamma", gamma=0.5)``; a configuration is read by
+section, ``config.method.rule.name``.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Collection, Mapping
@@ -18,6 +19,7 @@ from typing import Any, get_args
 import torch
 
 from spikelfp import methods, nn, rules
+from spikelfp.configuration import Place, Schema
 from spikelfp.data import encodings
 from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.data.loader import MOST_WORKERS
@@ -28,26 +30,14 @@ from spikelfp.files import yaml_text
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
-from spikelfp.options import (
-    Choice,
-    Condition,
-    Place,
-    Schema,
-    choice,
-    one_of,
-    other_than,
-    section,
-    setting,
-)
+from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
+from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.footprint import check_room_to_build
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
 from spikelfp.training.schedule import MakeSchedule, schedules
 from spikelfp.untrusted import read_yaml
-
-View = Any
-"""Values of options by their flat names: ``view.rule``, ``view.steps``."""
 
 FLOAT = 32
 """Bits of a weight that is not quantised."""
@@ -99,7 +89,8 @@ WARM_UPS = methods.methods.where(gradient=True)
 """Methods that may come before another one."""
 REWARDED = one_of("method", lambda: _taking("reward"))
 RULED = one_of("method", lambda: _taking("rule", "reward"))
-LOSS = one_of("method", lambda: _taking("loss")) | other_than("warm_up_steps", 0)
+CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
+LOSS = CLASSES & (one_of("method", lambda: _taking("loss")) | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
@@ -230,6 +221,13 @@ class ModelOptions(Choice):
 
 
 @dataclass(frozen=True)
+class TaskOptions(Choice):
+    """What the network is to do."""
+
+    name: str = choice("classification", "what the network is to do", tasks, automatic="that of the data set")
+
+
+@dataclass(frozen=True)
 class NeuronOptions:
     """The neurons of the network, all alike."""
 
@@ -251,7 +249,7 @@ class MethodOptions(Choice):
         None,
         "reward at the outputs",
         rewards,
-        automatic="spike-sequence for spiking networks, else softmax",
+        automatic="of classes spike-sequence for spiking networks, else softmax; of other tasks their loss's",
         owner=REWARDED,
     )
     rule: Choice = choice("epsilon", "how a layer splits a reward", rules.rules, owner=RULED)
@@ -307,7 +305,7 @@ class TrainingOptions:
     )
     patience: int | None = setting(
         None,
-        "stop when the accuracy on the validation part has not improved for INT epochs",
+        "stop when the score on the validation part has not improved for INT epochs",
         automatic="never",
         owner=other_than("validation", 0.0),
         within="[1, ∞)",
@@ -346,29 +344,21 @@ class TrainingOptions:
         within="(0, ∞)",
     )
     schedule: Choice = choice("one-cycle", "learning rate over the run", schedules)
-    clip: float = setting(
-        0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none", within="[0, ∞)"
-    )
-    clip_norm: float = setting(
-        0.0, "largest norm of all updates together (A.6.2), 0 for no limit", within="[0, ∞)"
-    )
+    clip: float = setting(0.0, "factor of adaptive gradient clipping (Brock et al. 2021), 0 for none", within="[0, ∞)")
+    clip_norm: float = setting(0.0, "largest norm of all updates together (A.6.2), 0 for no limit", within="[0, ∞)")
 
 
 @dataclass(frozen=True)
 class PlaceOptions:
     """Where a run is carried out, and from which random numbers."""
 
-    seed: int = setting(
-        0, "seed of the weights, the order of samples and the encoding", within=f"[0, {2**63 - 1}]"
-    )
+    seed: int = setting(0, "seed of the weights, the order of samples and the encoding", within=f"[0, {2**63 - 1}]")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, …")
     workers: int = setting(0, "processes that load data", within=f"[0, {MOST_WORKERS}]")
     checkpoint_every: int = setting(
         0, "steps between checkpoints within an epoch, 0 for the end of epochs only", within="[0, ∞)"
     )
-    data_dir: str | None = setting(
-        None, "folder of the data sets", automatic="$SPIKELFP_DATA or ~/.cache/spikelfp"
-    )
+    data_dir: str | None = setting(None, "folder of the data sets", automatic="$SPIKELFP_DATA or ~/.cache/spikelfp")
 
 
 @dataclass(frozen=True, init=False)
@@ -385,6 +375,7 @@ class RunConfig:
 
     data: DataOptions = section(DataOptions, "data")
     events: EventOptions = section(EventOptions, "events")
+    task: TaskOptions = section(TaskOptions, "task")
     model: ModelOptions = section(ModelOptions, "model")
     neuron: NeuronOptions = section(NeuronOptions, "neuron")
     method: MethodOptions = section(MethodOptions, "method and rule")
@@ -399,14 +390,14 @@ class RunConfig:
         self._settle(OPTIONS.stated(given, "RunConfig"))
 
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
+        if ("task",) not in stated:
+            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"))}
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
             object.__setattr__(self, name, own)
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator)  # type: ignore[arg-type]
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
-            raise UserError(
-                f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate"
-            )
+            raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
     def __getattr__(self, name: str) -> Any:
         """An option by its flat name; the default of one that is not used."""
@@ -445,11 +436,12 @@ class RunConfig:
         batches = -(-samples // training.batch_size)
         by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or methods.methods.fact(method.name, "default_lr")
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
-        by_outputs = "spike-sequence" if spiking else "softmax"
+        by_outputs = "spike-sequence" if self.output_spikes else "softmax"
+        by_task = by_outputs if self.is_classification else None
         resolved = self.changed(
             input_levels=model.input_levels or by_data,
             warm_up=_warm_up(self.flat),
-            reward=method.reward.name or by_outputs if REWARDED.holds(self.flat) else None,
+            reward=method.reward.name or by_task if REWARDED.holds(self.flat) else None,
             steps=data.steps or (None if is_event_data(data.name) else 25 if spiking else 1),
             epochs=training.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
             lr=by_method if training.lr is None else training.lr,
@@ -461,8 +453,8 @@ class RunConfig:
         """Refuse parts that are as long as the whole, or longer."""
         if self.method.warm_up_steps >= updates:
             raise UserError(
-                f"--warm-up-steps {self.method.warm_up_steps} leaves no update to --method {self.method.name}: this run "
-                f"has {updates} of them"
+                f"--warm-up-steps {self.method.warm_up_steps} leaves no update to --method {self.method.name}: this "
+                f"run has {updates} of them"
             )
         steps = self.data.steps
         if steps is None or is_event_data(self.data.name):
@@ -477,7 +469,28 @@ class RunConfig:
     def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
         """The network of this run for inputs of ``shape``."""
         neuron = vars(self.neuron) if NEURONS.holds(self.flat) else {}
-        return ModelSpec(self.model.name, shape, classes, self.model.options, neuron)
+        options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
+        return ModelSpec(self.model.name, shape, classes, options, neuron)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether each sample has one class."""
+        return tasks[self.task.name].has_classes
+
+    @property
+    def output(self) -> str | None:
+        """The last layer, of models that have a choice: what was said, or what the task reads."""
+        return self.model.options.get("output") or (None if self.is_classification else "li")
+
+    @property
+    def output_spikes(self) -> bool:
+        """Whether the outputs of the network are spikes."""
+        return is_spiking(self.model.name) and ("output" not in self.model.options or self.output != "li")
+
+    def make_task(self) -> Task:
+        """The task with its options; that of classes with the loss of the method."""
+        task = self.task.maker(tasks)()
+        return Classification(self.method.loss.name) if type(task) is Classification and self.method.loss.name else task
 
     def quantization(self) -> Quantization | None:
         """How the weights are quantised while they train; ``None`` for floats."""
@@ -521,10 +534,13 @@ class RunConfig:
         taken = inspect.signature(kind).parameters
         if methods.methods.fact(name, "surrogate") and "rule" in taken:
             options["rule"] = rules.Surrogate(own.surrogate, own.slope)
+        task = self.make_task()
         if "loss" in taken:
-            options["loss"] = own.loss.maker(methods.losses)
+            loss = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
+            options["loss"] = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
         if "reward" in taken:
-            options["reward"] = (Choice("spike-sequence") if own.reward.name is None else own.reward).maker(rewards)()
+            chosen = own.reward.name is not None
+            options["reward"] = own.reward.maker(rewards)() if chosen else task.reward(self.output_spikes)
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
@@ -540,7 +556,7 @@ class RunConfig:
 
     def make_schedule(self) -> MakeSchedule:
         """The schedule, as a function of the optimiser and the number of steps."""
-        return self.training.schedule.maker(schedules)
+        return functools.partial(self.training.schedule.maker(schedules))  # whose text checkpoints hold
 
     def to_yaml(self) -> str:
         """As ``config.yaml``: the options that the run uses, by section."""
@@ -586,9 +602,16 @@ def from_mapping(
     return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
 
 
+def task_of(data: str) -> str:
+    """Name of the task that a data set is for, as it was registered."""
+    name = data.partition(":")[0]
+    told = datasets.fact(name, "task") if name in datasets else "regression" if name == "csv" else None
+    return told or Classification.name
+
+
 def is_record(values: Mapping[str, Any]) -> bool:
     """Whether the values of a YAML file are a run's ``config.yaml``, which lists all options, chosen or not."""
-    return {"shape", "classes"} <= values.keys()
+    return "shape" in values and ("classes" in values or "outputs" in values)
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from torch.nn import Module
 
 from spikelfp.data.samples import TargetScale
 from spikelfp.errors import UserError
-from spikelfp.methods.weights import mean_over_steps, step_weights
+from spikelfp.methods import Batch
+from spikelfp.methods.batch import mean_over_steps, step_weights
 from spikelfp.rewards.mask import takes
 from spikelfp.tasks import Judge, Task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.tasks.sequence_labels import NONE
-from spikelfp.training.batch import Batch
 from spikelfp.training.chunks import outputs_of
 from spikelfp.training.parallel import World
 from spikelfp.training.sources import checked_inputs, pair
@@ -39,6 +39,10 @@ class Evaluation(NamedTuple):
     loss: float | None
     metrics: dict[str, float]
     mean_output: float
+
+    def row(self, part: str, task: Task) -> dict[str, float]:
+        """The columns of ``metrics.csv`` for a part of the data, ``train``, ``validation`` or ``test``."""
+        return {f"{part}_{task.score}": self.score} | ({} if self.loss is None else {f"{part}_loss": self.loss})
 
     @property
     def accuracy(self) -> float:
@@ -145,8 +149,8 @@ def evaluate(
 def _own_loss(loss: Callable[..., Tensor], outputs: Tensor, batch: Batch) -> Tensor:
     """The loss of a method, a function of whole outputs."""
     if batch.mask is None or not takes(loss, "weights"):
-        return loss(outputs, batch.labels)
-    return loss(outputs, batch.labels, weights=step_weights(batch.mask[: len(outputs)], None, outputs.dtype))
+        return loss(outputs, batch.targets)
+    return loss(outputs, batch.targets, weights=step_weights(batch.mask[: len(outputs)], None, outputs.dtype))
 
 
 def outputs_over(
@@ -198,7 +202,7 @@ def _read_out(
 
     check: is shown outputs of the form ``[T, B, C]``; without it there are no targets.
     """
-    targets, (steps, samples) = None if check is None else batch.labels, batch.sequence.shape[:2]
+    targets, (steps, samples) = None if check is None else batch.targets, batch.sequence.shape[:2]
     judge = task.judge(targets, batch.mask, steps, samples, loss=check is not None and loss is None)
     means: list[Tensor] = []
     kept: list[Tensor] = []
@@ -207,7 +211,7 @@ def _read_out(
         if check is not None and start == 0:
             check(outputs[:1].expand(steps, *outputs.shape[1:]))
         judge.add(outputs, start)
-        means.append(mean_over_steps(outputs, mask, None if chunk is None else batch.steps))
+        means.append(mean_over_steps(outputs, mask, None if chunk is None else batch.counted))
         kept += [] if loss is None else [outputs]
         start += len(outputs)
     return judge, sum(means[1:], means[0]), kept

@@ -69,8 +69,7 @@ def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
 def described(config: RunConfig, pipeline: Pipeline) -> RunConfig:
     """``config`` with the ``pipeline`` written out, so that :func:`pipeline_of` gives just that again."""
     binning = pipeline.binning
-    return replace(
-        config,
+    return config.changed(
         steps=binning.bins or binning.most,
         window=None if binning.window is None else binning.window / 1000,
         events_per_step=binning.count,

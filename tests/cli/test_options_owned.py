@@ -1,7 +1,12 @@
 """Options that belong to something that was not chosen are refused; made from what the fields say about themselves."""
 
+import contextlib
+import dataclasses
+import inspect
 import re
-from dataclasses import asdict, fields
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -10,13 +15,15 @@ import yaml
 from spikelfp import models, nn, rules
 from spikelfp.cli import app
 from spikelfp.command import run_app
-from spikelfp.data import encodings
-from spikelfp.errors import KeywordError, UserError
-from spikelfp.models import ModelSpec
-from spikelfp.training.config import GROUPS, RunConfig
-from spikelfp.training.mapping import from_mapping
+from spikelfp.data import datasets, encodings, load
+from spikelfp.errors import KeywordError, RunFolderError, UserError
+from spikelfp.methods import LFP, losses, methods
+from spikelfp.options import flag, options_in
+from spikelfp.rewards import Reward, rewards
+from spikelfp.training.config import OPTIONS, RunConfig, from_mapping
+from spikelfp.training.folder import Folder, read_config
 from spikelfp.training.optimizer import optimizers
-from spikelfp.training.owners import flag, owner_of
+from spikelfp.training.run import train
 from spikelfp.training.schedule import schedules
 
 EVERY_RUN = {
@@ -26,7 +33,14 @@ EVERY_RUN = {
 }  # fmt: skip
 """Options that every run uses."""
 
-OWNED = {f.name: f for f in fields(RunConfig) if owner_of(f) is not None}
+ALL = {option.name: option for option, _ in OPTIONS.options()}
+OWNED = {name: option for name, option in ALL.items() if option.owner is not None}
+
+
+def view(choice):
+    """Options by their names, whether or not they belong to anything."""
+    return OPTIONS.view(OPTIONS.stated(choice, "RunConfig"))
+
 
 CHOICES = [
     {},
@@ -42,6 +56,7 @@ CHOICES = [
     *({"model": name} for name in models.models),
     *({"rule": name} for name in rules.rules),
     *({"encoding": name} for name in encodings),
+    *({"reward": name} for name in rewards),
     *({"optimizer": name} for name in optimizers),
     *({"schedule": name} for name in schedules),
 ]
@@ -50,13 +65,12 @@ CHOICES = [
 
 def values(f):
     """Some values of an option that are not its default."""
-    kind = str(f.type).split(" | ")[0]
-    if f.metadata["names"] is not None:
-        found = list(f.metadata["names"])
-    elif kind == "str":
+    if f.names is not None:
+        found = list(f.names)
+    elif f.kind == "str":
         found = ["none"]
     else:
-        found = {"bool": [True, False], "int": [2, 3], "float": [0.5, 0.25], "tuple[int, ...]": [(7,)]}[kind]
+        found = {"bool": [True, False], "int": [2, 3], "float": [0.5, 0.25], "tuple[int, ...]": [(7,)]}[f.kind]
         found = [3.5] if f.name == "alpha" else found
     return [value for value in found if value != f.default]
 
@@ -67,29 +81,25 @@ def runs(f, having):
         if f.name in choice:
             continue
         for value in values(f):
-            config = RunConfig(**choice)
-            object.__setattr__(config, f.name, value)
-            if owner_of(f).holds(config) is having:
+            if f.owner.holds(view({**choice, f.name: value})) is having:
                 yield choice, value
 
 
 def test_every_option_has_an_owner_or_is_used_by_every_run():
-    assert {f.name for f in fields(RunConfig)} - OWNED.keys() == EVERY_RUN
-    assert all(f.metadata["group"] in GROUPS for f in fields(RunConfig))
+    assert ALL.keys() - OWNED.keys() == EVERY_RUN
+    assert all(option.help for option in ALL.values()), [name for name, option in ALL.items() if not option.help]
 
 
 @pytest.mark.parametrize("name", OWNED)
 def test_without_its_owner_an_option_is_refused(name):
     f = OWNED[name]
     found = list(runs(f, having=False))
-    assert found, f"no run lacks {owner_of(f).name}"
+    assert found, f"no run lacks {f.owner.name}"
     for choice, value in found:
         with pytest.raises(UserError) as refused:
             RunConfig(**choice, **{name: value})
         line = str(refused.value)
-        lacking = RunConfig(**choice)
-        object.__setattr__(lacking, name, value)
-        missing = owner_of(f).missing(lacking)
+        missing = f.owner.missing(view({**choice, name: value}))
         assert line.startswith((flag(name), f"--no-{flag(name)[2:]}"))
         assert f"belongs to {missing.name}, but this run has " in line
         assert all(flag(decides) in line or f"--no-{flag(decides)[2:]}" in line for decides in missing.decides)
@@ -115,7 +125,7 @@ def test_also_at_its_default_if_it_was_given(name):
     f = OWNED[name]
     for choice in CHOICES:
         config = RunConfig(**choice)
-        if name in choice or getattr(config, name) is None or owner_of(f).holds(config):
+        if name in choice or f.default is None or f.owner.holds(config.flat):
             continue
         written = {**choice, name: f.default}
         assert from_mapping(written, "a file") == config  # nobody said it
@@ -136,12 +146,17 @@ def test_the_command_line_and_files_tell_what_was_given(tmp_path, monkeypatch, c
     assert "--gamma 0.25 belongs to --rule gamma, but this run has --rule epsilon" in refused(capsys, "--gamma", "0.25")
     assert "--wake belongs to " in refused(capsys, "--model", "mlp", "--wake")
     (tmp_path / "c.yaml").write_text("loss: rate\n")
-    assert "--loss rate belongs to --method surrogate or gradient" in refused(capsys, "--config", "c.yaml")
+    assert "--loss rate belongs to --method gradient or surrogate" in refused(capsys, "--config", "c.yaml")
     assert not (tmp_path / "runs").exists()
 
 
+def flat(config):
+    """The options as files of earlier versions held them: all of them, side by side."""
+    return {name: getattr(config.flat, name) for name in ALL}
+
+
 def test_a_record_of_a_run_loads_whatever_did_nothing_in_it():
-    record = {**asdict(RunConfig(method="surrogate", hidden=(9,))), "reward": "spike-sequence", "rule": "alphabeta"}
+    record = {**flat(RunConfig(method="surrogate", hidden=(9,))), "reward": "spike-sequence", "rule": "alphabeta"}
     record |= {"alpha": 3.0, "noise": 0.5, "decay_every": 7, "input_levels": 16}  # of other choices
     config = from_mapping(record, "config.yaml", recorded=True)
     assert config == RunConfig(method="surrogate", hidden=(9,))
@@ -158,60 +173,277 @@ def test_what_a_run_chooses_by_itself_is_never_refused(choice):
 
 
 @pytest.mark.parametrize("name", models.models)
-def test_models_use_what_they_say(name):
-    read = set()
-
-    class Spec(ModelSpec):
-        def __getattribute__(self, attribute):
-            read.add(attribute)
-            return super().__getattribute__(attribute)
-
-    spec = Spec(name, (1, 32, 32), 10, hidden=(8,), width=6, heads=2, depth=1)
-    read.clear()
+def test_models_are_what_they_say(name):
     with torch.device("meta"):
-        net = models.models[name](spec)
-    optional = {f.name for f in fields(ModelSpec)[3:]}
-    assert read & optional == {field for field in optional if models.uses(name, field)}
+        net = models.models[name]((1, 32, 32), 10)
     assert any(isinstance(layer, nn.Neurons) for layer in net.modules()) is models.is_spiking(name)
+    assert any(isinstance(layer, nn.Neurons) for layer in net.modules()) is models.takes_neuron(name)
     assert ("Norm" in repr(net)) is models.normalizes(name)
 
 
-def test_models_and_rules_of_ones_own():
-    @models.models.register("own-spikes", uses=("hidden", "neuron"), spiking=True, normalizes=False)
-    def spikes(spec):
-        return models.lif_mlp([4, *spec.hidden, spec.classes], **spec.neuron)
+@pytest.mark.parametrize("registry", [models.models, rules.rules, rewards, losses, methods, optimizers, schedules])
+def test_every_built_in_thing_can_be_made_with_its_options(registry):
+    """What is no option of it is what it is called with."""
+    for name in registry:
+        entry, own = registry[name], options_in(registry, name)
+        needed = {
+            p.name
+            for p in inspect.signature(entry).parameters.values()
+            if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+        }
+        assert needed <= registry.takes | {"reward", "rule"}, name
+        assert all(option.help and option.read(option.default) == option.default for option in own.values())
 
-    @models.models.register("own-silent")
-    def silent(spec):
+
+@contextlib.contextmanager
+def registered(registry, name, entry, **facts):
+    registry.register(name, **facts)(entry)
+    try:
+        yield
+    finally:
+        del registry._entries[name], registry._facts[name]
+
+
+def test_a_model_of_ones_own():
+    def spikes(shape, classes, *, hidden: tuple[int, ...] = (5,), leak: float = 0.5, **neuron):
+        """Spikes.
+
+        Args:
+            leak: what is lost.
+        """
+        return models.lif_mlp([*shape, *hidden, classes], **neuron)
+
+    def silent(shape, classes, *, pool: str = "max"):
         return models.mlp([4, 2])
 
-    @rules.rules.register("own-rule")
-    def rule(options):
-        return rules.Gamma(gamma=options.gamma)
-
-    try:
-        config = RunConfig(model="own-spikes", hidden=(3,), beta=0.5, rule="own-rule", gamma=0.1).resolved(100)
-        assert (config.steps, config.build((4,), 2)[2].beta) == (25, 0.5)
-        for wrong in ({"pool": "avg"}, {"bias": False}, {"rule": "own-rule", "eps": 1e-3}):
+    with registered(models.models, "own-spikes", spikes), registered(models.models, "own-silent", silent):
+        config = RunConfig(model="own-spikes", hidden=(3,), beta=0.5, leak=0.25).resolved(100)
+        assert (config.data.steps, config.build((4,), 2)[2].beta) == (25, 0.5)
+        assert config.model.options == {"hidden": (3,), "leak": 0.25}
+        assert RunConfig(model="own-spikes").model.options["hidden"] == (5,)
+        assert RunConfig().model.options["hidden"] == (1000,)
+        for wrong in ({"pool": "avg"}, {"bias": False}):
             with pytest.raises(UserError, match="belongs to"):
                 RunConfig(model="own-spikes", **wrong)
-        assert RunConfig(model="own-silent", pool="avg").pool == "avg"  # it does not say what it uses
+        assert RunConfig(model="own-silent", pool="avg").pool == "avg"
         with pytest.raises(UserError, match="--steps 5 belongs to"):
-            RunConfig(model="own-silent", steps=5)
-    finally:
-        for registry, name in ((models.models, "own-spikes"), (models.models, "own-silent"), (rules.rules, "own-rule")):
-            del registry._entries[name], registry._facts[name]
+            RunConfig(model="own-silent", steps=5)  # it is built to see whether it spikes
+        with pytest.raises(
+            UserError, match=r"--leak 0\.25 belongs to --model own-spikes, but this run has --model lif-mlp"
+        ):
+            RunConfig(leak=0.25)
+
+
+@dataclass(frozen=True)
+class Mine(rules.Feedback):
+    """A rule of one's own.
+
+    Args:
+        kappa: how much stays.
+    """
+
+    kappa: float = 0.5
+
+
+class Scaled(Reward):
+    """A reward of one's own.
+
+    Args:
+        kappa: its size.
+        shape: of it.
+    """
+
+    def __init__(self, kappa: float = 2.0, shape: Literal["flat", "steep"] = "flat") -> None:
+        self.kappa, self.shape = kappa, shape
+
+    def reward(self, outputs, target):
+        return (self.kappa * target).to(outputs.dtype).expand_as(outputs)
+
+
+class Own(LFP):
+    """A method of one's own.
+
+    Args:
+        mixing: of something.
+    """
+
+    name = "own"
+
+    def __init__(self, reward, rule=None, *, mixing: int = 3, **more) -> None:
+        super().__init__(reward, rule, **more)
+        self.mixing = mixing
+
+
+def own_loss(outputs, labels, weights=None, *, smoothing: float = 0.1):
+    """A loss.
+
+    smoothing: of the labels.
+    """
+    return outputs.sum()
+
+
+def own_schedule(optimizer, total_steps, *, ramp: int = 10):
+    """A schedule.
+
+    Args:
+        ramp: steps of the way up.
+    """
+    return schedules["constant"](optimizer, total_steps)
+
+
+def own_optimizer(parameters, lr, *, trust: float = 1.0):
+    """An optimiser.
+
+    Args:
+        trust: in it.
+    """
+    return torch.optim.SGD(parameters, lr=lr * trust)
+
+
+def own_data(data_dir, *, noisy: bool = False):
+    """Data.
+
+    Args:
+        noisy: or not.
+    """
+    return load("digits")
+
+
+@pytest.mark.parametrize(
+    ("registry", "entry", "choice", "options"),
+    [
+        (rules.rules, Mine, {"rule": "mine"}, {"kappa": 0.3}),
+        (rewards, Scaled, {"reward": "mine"}, {"kappa": 3.0, "shape": "steep"}),
+        (methods, Own, {"method": "mine"}, {"mixing": 4, "reduction": "sum", "cap_rewards": True}),
+        (losses, own_loss, {"method": "surrogate", "loss": "mine"}, {"smoothing": 0.2}),
+        (schedules, own_schedule, {"schedule": "mine"}, {"ramp": 2}),
+        (optimizers, own_optimizer, {"optimizer": "mine", "lr": 1.0}, {"trust": 0.5}),
+        (datasets, own_data, {"data": "mine"}, {"noisy": True}),
+    ],
+    ids=lambda each: getattr(each, "kind", None),
+)
+def test_what_ones_own_brings_along(registry, entry, choice, options, tmp_path, capsys):
+    """Its options are flags with help, stand in ``config.yaml``, reach it, and are refused with something else."""
+    short = {"hidden": (4,), "steps": 2, "epochs": 1, "device": "cpu"}
+    with registered(registry, "mine", entry):
+        config = RunConfig(**choice, **options, **short)
+        train(config, tmp_path / "run", progress=False)
+        kept, _, _ = read_config(Folder(tmp_path / "run"))
+        assert all(getattr(kept, name) == value for name, value in options.items())
+        assert config.changed(epochs=2).resolved(9999) == kept.changed(epochs=2, device="cpu").resolved(9999)
+        train(kept.changed(epochs=2), tmp_path / "run", resume=True, progress=False)
+        name, value = next(iter(options.items()))
+        with pytest.raises(RunFolderError, match=f"other options: {name} "):
+            train(kept.changed(epochs=3, **{name: registry_default(registry, name)}), tmp_path / "run", resume=True)
+        chooser, *_ = [key for key in choice if choice[key] == "mine"]
+        others = {key: value for key, value in choice.items() if key == "method" != chooser}
+        with pytest.raises(UserError, match=f"{flag(name)}.* belongs to {flag(chooser)} mine"):
+            RunConfig(**others, **{name: value})
+        with pytest.raises(SystemExit):
+            run_app(app, "spikelfp", ["train", "--help"])
+        assert flag(name) in capsys.readouterr().out
+        made = config.resolved(100)
+        reached = {
+            "rule": lambda: made.make_method().rule,
+            "reward": lambda: made.make_method().reward,
+            "method": lambda: made.make_method(),
+            "loss": lambda: SimpleNamespace(**made.make_method().loss.keywords),
+            "schedule": lambda: SimpleNamespace(**made.make_schedule().keywords),
+            "optimizer": lambda: SimpleNamespace(**made.make_optimizer().keywords),
+            "data set": lambda: SimpleNamespace(**made.data.options),
+        }[registry.kind]()
+        assert all(getattr(reached, name) == value for name, value in options.items())
+    with pytest.raises(KeywordError):
+        RunConfig(**options)
+
+
+def registry_default(registry, name):
+    return options_in(registry, "mine")[name].default
+
+
+def test_an_option_that_two_things_have_belongs_to_both(capsys):
+    with registered(rules.rules, "mine", Mine), registered(rewards, "mine", Scaled):
+        both = RunConfig(rule="mine", reward="mine", kappa=0.25)
+        assert (both.method.rule.options["kappa"], both.method.reward.options["kappa"]) == (0.25, 0.25)
+        assert RunConfig(rule="mine", kappa=0.25).method.rule.options["kappa"] == 0.25
+        assert RunConfig(rule="mine", reward="mine").method.reward.options["kappa"] == 2.0
+        with pytest.raises(
+            UserError, match=r"--kappa 0\.25 belongs to .*--reward mine or .*--rule mine, but this run has"
+        ):
+            RunConfig(kappa=0.25)
+        text = yaml.safe_load(both.to_yaml())
+        text["method"]["rule"]["kappa"] = 0.75  # a file says which
+        one = from_mapping(text, "a file")
+        assert (one.method.rule.options["kappa"], one.method.reward.options["kappa"]) == (0.75, 0.25)
+
+
+def test_options_of_one_name_and_another_kind_are_refused():
+    def other(*, gamma: str = "x"):
+        return rules.Epsilon()
+
+    with (
+        registered(rules.rules, "mine", other),
+        pytest.raises(UserError, match=r"the option gamma takes .* with the rule"),
+    ):
+        RunConfig()
+    RunConfig()
+
+
+def test_a_choice_brings_its_own_defaults():
+    """Also over a configuration, or a record, that has made another one; what was chosen there is kept."""
+    wide = RunConfig(model="lif-conv")
+    assert wide.changed(model="lif-vgg-like").model.options["width"] == 32
+    assert wide.changed(model="lif-vgg-like", width=7).model.options["width"] == 7
+    assert RunConfig(model="lif-conv", width=6).changed(model="lif-vgg-like").model.options["width"] == 6
+    record = yaml.safe_load(wide.to_yaml())
+    again = from_mapping(record, "config.yaml", {"model": "lif-vgg-like"}, recorded=True)
+    assert (again.model.options["width"], again.model.options["pool"]) == (32, "max")
+    with pytest.raises(UserError, match=re.escape("use config.changed(model=…)")):
+        dataclasses.replace(wide, model="lif-mlp")
+    assert dataclasses.replace(wide, pool="avg").model.options["pool"] == "avg"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"model": {"nam": "mlp"}}, "unknown option of model in a file 'nam': did you mean 'name'?"),
+        ({"method": {"rule": {"name": "gamma", "gama": 1}}}, "of method.rule in a file 'gama': did you mean 'gamma'?"),
+        ({"neuron": {"hidden": [3]}}, "hidden stands in model, not in neuron (in a file)"),
+        ({"events": 3}, "events in a file is a section of options, got 3"),
+        ({"method": {"rule": {"gamma": 0.1}}}, "--gamma 0.1 belongs to --rule gamma, but this run has --rule epsilon"),
+        ({"training": {"optimizer": {"name": "adam", "momentum": 0.5}}}, "belongs to any --optimizer but adam"),
+        ({"model": {"name": "lif-mpl"}}, "did you mean 'lif-mlp'?"),
+        ({"training": {"lr": [1]}}, "lr takes a finite number"),
+    ],
+)
+def test_sections_in_files_are_checked_like_flags(values, named):
+    with pytest.raises(UserError) as error:
+        from_mapping(values, "a file", given=values)
+    assert named in str(error.value)
+
+
+def test_flat_and_nested_values_go_together():
+    values = {
+        "model": "lif-rnn",
+        "training": {"epochs": 4, "optimizer": "sgd"},
+        "rule": "gamma",
+        "method": {"rule": {"gamma": 0.5}},
+    }
+    nested = from_mapping(values, "a file")
+    flat = RunConfig(model="lif-rnn", epochs=4, optimizer="sgd", rule="gamma", gamma=0.5)
+    assert nested == flat
 
 
 def test_help_has_sections_owners_and_examples(capsys):
     with pytest.raises(SystemExit):
         run_app(app, "spikelfp", ["train", "--help"])
     text = capsys.readouterr().out
-    assert re.findall(r"^Options: (.*):$", text, re.MULTILINE) == list(GROUPS)
+    groups = ["data", "events", "model", "neuron", "method and rule", "training", "run"]
+    assert re.findall(r"^Options: (.*):$", text, re.MULTILINE) == groups
     assert "spikelfp train --out runs/mnist --resume" in text
     words = re.sub(r"[-\s]", "", text)
     for f in OWNED.values():
-        assert re.sub(r"[-\s]", "", f"; belongs to {owner_of(f).name}") in words
+        assert re.sub(r"[-\s]", "", f"; belongs to {f.owner.name}") in words
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,12 @@ def own(registered) -> type[Chip]:
             self.arithmetic = Arithmetic(width, resets=frozenset({"zero"}))
             self.limits = (Kinds((Dense,)),)
 
+        def write_samples(self, network, inputs, run, folder):
+            return {"queue": len(inputs)}
+
+        def words(self, facts):
+            return [f"{facts['queue']} steps wait in a queue"]
+
     return Own
 
 
@@ -67,6 +73,7 @@ def test_an_own_chip_exports_verifies_and_is_shown(own, tmp_path, command, monke
     train(config, tmp_path / "run", progress=False)
     code, out, err = command("build", "run", "--target", "own", "--width", "20", "--samples", "9", "--json")
     assert (code, err) == (0, "")
+    assert "8 steps wait in a queue" in out
     assert "energy estimate: none, the energy of an operation of own is not published" in out
     manifest = json.loads(out.splitlines()[-1])
     assert manifest["out"] == "exports/run-own"
@@ -83,6 +90,7 @@ def test_an_own_chip_exports_verifies_and_is_shown(own, tmp_path, command, monke
     code, out, _ = command("targets", "own", "--json")
     assert code == 0
     assert "energy: not published" in out
+    assert "option: --width: bits of a membrane [16]" in out
     assert json.loads(out.splitlines()[-1])["targets"]["own"]["summary"] == own.summary
 
 
@@ -165,8 +173,8 @@ def test_an_own_simulator_is_one_class(registered, tmp_path, command, spikes):
 def test_own_options_in_python(own, tmp_path):
     config = RunConfig(data="digits", hidden=(20,), epochs=1, steps=8, reset="zero")
     train(config, tmp_path / "run", progress=False)
-    with pytest.raises(UserError, match="--width 20 belongs to --target own, but this run has --target generic"):
+    with pytest.raises(UserError, match=r"--width 20 belongs to --target own, but this run has --target generic"):
         build(tmp_path / "run", tmp_path / "e", target="generic", width=20)
-    with pytest.raises(UserError, match="'witdh'.*did you mean 'width'"):
+    with pytest.raises(UserError, match=r"'witdh'.*did you mean 'width'"):
         build(tmp_path / "run", tmp_path / "e", target="own", witdh=20)
     assert not (tmp_path / "e").exists()

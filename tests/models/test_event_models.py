@@ -118,7 +118,9 @@ def test_sparse_events_make_both_fire_from_the_start():
         assert wake(rnn, line) == {}
 
 
-@pytest.mark.parametrize("spec", [ModelSpec("lif-conv", (2, 34, 34), 4), ModelSpec("lif-rnn", (2, 34, 34), 4, (50,))])
+@pytest.mark.parametrize(
+    "spec", [ModelSpec("lif-conv", (2, 34, 34), 4), ModelSpec("lif-rnn", (2, 34, 34), 4, hidden=(50,))]
+)
 def test_a_reward_reaches_every_parameter_at_the_start(spec):
     net, x = build(spec), camera()
     spikes = net(x)

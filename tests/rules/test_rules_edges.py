@@ -107,13 +107,16 @@ def test_options_out_of_range_are_named(make, named):
 
 
 def test_rules_by_name_take_their_options():
-    options = rules.RuleOptions(eps=1e-4, normalize=True, alpha=1.5, gamma=2.0)
-    assert rules.rules["zero"](options) == rules.Zero(normalize=True)
-    assert rules.rules["epsilon"](options) == rules.Epsilon(1e-4, True)
-    assert rules.rules["alphabeta"](options) == rules.AlphaBeta(eps=1e-4, normalize=True, alpha=1.5, beta=0.5)
-    assert rules.rules["zplusminus"](options) == rules.ZPlusMinus(1e-4, True)
-    assert rules.rules["gamma"](options) == rules.Gamma(eps=1e-4, normalize=True, gamma=2.0)
-    mixed = rules.rules["epsilon-alphabeta"](options)
+    shared = {"eps": 1e-4, "normalize": True}
+    assert rules.make_rule("zero", normalize=True) == rules.Zero(normalize=True)
+    assert rules.make_rule("epsilon", **shared) == rules.Epsilon(1e-4, True)
+    alphabeta = rules.AlphaBeta(eps=1e-4, normalize=True, alpha=1.5, beta=0.5)
+    assert rules.make_rule("alphabeta", **shared, alpha=1.5) == alphabeta
+    assert rules.make_rule("zplusminus", **shared) == rules.ZPlusMinus(1e-4, True)
+    assert rules.make_rule("gamma", **shared, gamma=2.0) == rules.Gamma(eps=1e-4, normalize=True, gamma=2.0)
+    mixed = rules.make_rule("epsilon-alphabeta", **shared, alpha=1.5)
     assert mixed.default == rules.Epsilon(1e-4, True)
-    assert mixed.parts[0][1] == rules.AlphaBeta(eps=1e-4, normalize=True, alpha=1.5, beta=0.5)
-    assert rules.rules["epsilon-zplusminus"](options).parts[0][1] == rules.ZPlusMinus(1e-4, True)
+    assert mixed.parts[0][1] == alphabeta
+    assert rules.make_rule("epsilon-zplusminus", **shared).parts[0][1] == rules.ZPlusMinus(1e-4, True)
+    frozen = {rules.make_rule(name, constant_statistics=False) for name in ("zero", "epsilon", "zplusminus", "gamma")}
+    assert not any(rule.constant_statistics for rule in frozen)

@@ -22,8 +22,7 @@ from spikelfp.command import run_app
 from spikelfp.data import load as load_data
 from spikelfp.errors import DataError, DataWarning, MachineError, RunFolderError, SaveError, UserError
 from spikelfp.training import run as module
-from spikelfp.training.config import RunConfig
-from spikelfp.training.mapping import from_mapping, read_mapping
+from spikelfp.training.config import RunConfig, from_mapping, read_mapping
 from spikelfp.training.run import Interrupted, load_run, read_metrics, train
 from spikelfp.training.trainer import Trainer
 

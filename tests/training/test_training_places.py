@@ -9,9 +9,8 @@ from cli.bars import write_bars
 
 from spikelfp.data.names import without_folder
 from spikelfp.errors import DataError, RunFolderError
-from spikelfp.training.config import RunConfig
+from spikelfp.training.config import RunConfig, settled
 from spikelfp.training.folder import Folder, read_options
-from spikelfp.training.places import settled
 from spikelfp.training.run import load_run, train
 
 

@@ -1,0 +1,193 @@
+"""Plug-ins: modules of users whose ``register`` calls add models, methods, rules, rewards, tasks, data sets, chips, ….
+
+A plug-in is a module (``my_package.rules``) or a file (``mine.py``). It is imported
+
+* because somebody names it: ``--plugin MODULE`` of a command, which can be given more than once, the environment variable
+  ``SPIKELFP_PLUGINS`` (names with ``:`` or, on Windows, ``;`` between them), or :func:`load` in Python;
+* because it is installed: an entry point of the group ``spikelfp.plugins``.
+
+``config.yaml`` of a run says which plug-ins registered what the run uses. **They are never imported because a file names
+them**: a run folder may be a stranger's, and importing is running code. A command that needs one says so, and how to
+name it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from spikelfp.errors import PluginError, PluginWarning
+from spikelfp.printable import brief, first_line, plain
+from spikelfp.registry import Registry, registering
+
+GROUP = "spikelfp.plugins"
+"""Group of the entry points of installed plug-ins."""
+
+VARIABLE = "SPIKELFP_PLUGINS"
+"""Environment variable that names plug-ins."""
+
+_loaded: dict[str, str] = {}
+"""Names of the plug-ins that were imported, by their modules."""
+
+
+def load(name: str) -> None:
+    """Import a plug-in, once.
+
+    Args:
+        name: of a module, or path of a ``.py`` file, whose folder its own imports are looked up in, too.
+
+    Raises:
+        PluginError: for one that is not there, or cannot be imported; the text says where it fails.
+    """
+    is_file = name.endswith(".py") or os.sep in name
+    path = Path(name).expanduser().resolve()
+    known = str(path) if is_file else name
+    if known in _loaded:
+        return
+    if is_file and not path.is_file():
+        raise PluginError(f"the plug-in {plain(name)} is not there: --plugin takes a module or the path of a .py file")
+    if not is_file and not _is_module(name):
+        there = f"; did you mean {name}.py?" if os.path.isfile(f"{name}.py") else ""
+        raise PluginError(f"there is no module {plain(name)} to be a plug-in: install it, or name a .py file{there}")
+    with registering(known):
+        try:
+            _import_file(path) if is_file else importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            _forget(known)
+            raise PluginError(f"the plug-in {plain(name)} cannot be imported: {_told(error)}") from error
+    _loaded[known] = known
+
+
+def load_all(arguments: Sequence[str]) -> None:
+    """Import the plug-ins that are installed, those of the environment, and those that a command line names.
+
+    One that is installed and cannot be imported is a :class:`~spikelfp.errors.PluginWarning`: the other commands work
+    without it.
+
+    Args:
+        arguments: words of the command line, of which ``--plugin MODULE`` and ``--plugin=MODULE`` are looked at.
+
+    Raises:
+        PluginError: as :func:`load`.
+    """
+    for point in entry_points(group=GROUP):
+        if point.value in _loaded:
+            continue
+        try:
+            with registering(point.value):
+                point.load()
+        except (Exception, SystemExit) as error:
+            _forget(point.value)
+            text = f"the installed plug-in {point.name} ({point.value}) cannot be imported: {_told(error)}"
+            warnings.warn(text, PluginWarning, stacklevel=2)
+        _loaded[point.value] = point.value
+    for name in [*os.environ.get(VARIABLE, "").split(os.pathsep), *named_in(arguments)]:
+        if name:
+            load(name)
+
+
+def named_in(arguments: Sequence[str]) -> list[str]:
+    """Find the plug-ins that the words of a command line name."""
+    found = []
+    for number, word in enumerate(arguments):
+        if word == "--":
+            break
+        if word.startswith("--plugin="):
+            found.append(word.partition("=")[2])
+        elif word == "--plugin" and number + 1 < len(arguments):
+            found.append(arguments[number + 1])
+    return found
+
+
+def used(names: Iterable[Any]) -> dict[str, list[str]]:
+    """Find the plug-ins that registered any of the ``names``, each with what it registered under them, such as
+    ``rule mine``."""
+    chosen = {name.partition(":")[0] for name in names if isinstance(name, str)}
+    found: dict[str, list[str]] = {}
+    for registry in Registry.known:
+        for name in registry:
+            source = registry.source(name)
+            if source is not None and name in chosen:
+                found.setdefault(source, []).append(f"{registry.kind} {name}")
+    return found
+
+
+def check(recorded: Any, source: str) -> None:
+    """Refuse to go on without plug-ins that a file says it needs.
+
+    Args:
+        recorded: what the file has as its ``plugins``: names, or a mapping of them to what each registered.
+        source: the file.
+
+    Raises:
+        PluginError: for the first that is missing, with how to name it.
+    """
+    needed = dict.fromkeys(recorded) if isinstance(recorded, list) else recorded
+    if not isinstance(needed, Mapping) or not all(isinstance(name, str) for name in needed):
+        raise PluginError(f"{source}: plugins are names of modules or .py files, got {brief(recorded)}")
+    for name, things in needed.items():
+        lacking = [each for each in things if not _is_known(each)] if isinstance(things, list) else [""]
+        at_hand = name in _loaded or str(Path(name).expanduser().resolve()) in _loaded
+        if lacking and not at_hand:
+            what = f"{plain(lacking[0])} of the plug-in" if lacking[0] else "plug-in"
+            raise PluginError(
+                f"{source} needs the {what} {plain(name)}: if you trust its code, say --plugin {plain(name)} "
+                "(in Python spikelfp.plugins.load)"
+            )
+
+
+def _is_known(thing: Any) -> bool:
+    """Whether something such as ``rule mine`` is registered."""
+    kind, _, name = str(thing).rpartition(" ")
+    return any(registry.kind == kind and name in registry for registry in Registry.known)
+
+
+def _forget(source: str) -> None:
+    """Take out what a plug-in registered before it failed."""
+    for registry in Registry.known:
+        for name in registry:
+            if registry.source(name) == source:
+                registry.remove(name)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _import_file(path: Path) -> None:
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+
+
+def _told(error: BaseException) -> str:
+    """An error of an import and where it was raised, in one line."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" (line {last[0].lineno} of {plain(last[0].filename)})" if last else ""
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f" (line {error.lineno} of {plain(error.filename)})"
+        return f"SyntaxError: {plain(error.msg)}{where}"
+    return f"{type(error).__name__}: {first_line(error)}{where}"
