@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,32 @@ from torch import Tensor
 
 from hw_export.model_file import load_network, save_network
 from hw_export.on_chip import SPIKES, facts_of, run_on_chip, save_spikes
-from hw_export.quantize import QuantizedNetwork, accuracy_by_layer, compare, quantize, rate_notes, refuse_silenced
+from hw_export.quantize import (
+    QuantizedNetwork,
+    QuantizeOptions,
+    accuracy_by_layer,
+    compare,
+    quantize,
+    rate_notes,
+    refuse_silenced,
+)
 from hw_export.quantize.trained import is_trained
-from hw_export.samples import Samples, load_samples, save_samples
-from hw_export.targets import Chip, Target, make_target
+from hw_export.samples import SampleOptions, Samples, load_samples, save_samples
+from hw_export.targets import TARGETS, Chip, Target, make_target
 from spikelfp import nn
+from spikelfp.configuration import Schema
 from spikelfp.data import encode
 from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Sequences, lengths_of
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
+from spikelfp.methods.batch import counting_steps
+from spikelfp.options import Choice, choice, flag, section, setting
 from spikelfp.printable import brief
-from spikelfp.registry import check_name
-from spikelfp.training.batch import counting_steps, lengths_of
-from spikelfp.training.config import FLOAT, RunConfig
+from spikelfp.training.config import OPTIONS as RUN_OPTIONS
+from spikelfp.training.config import RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
 from spikelfp.training.state import predict
 from spikelfp.untrusted import most, open_regular, read_yaml
@@ -43,69 +53,91 @@ MANIFEST, MODEL, SAMPLES = "manifest.yaml", "model.pt", "samples.npz"
 VERIFIED = "verify.json"
 """Results of ``hw-export verify``, beside the export."""
 PACKAGES = ("spikelfp", "torch", "numpy", "nir")
-CALIBRATION = 512
-"""Training samples that scales are chosen by, where they are chosen by the error of the sums."""
 
 
-def build(
-    run: str | Path,
-    out: str | Path,
-    *,
-    target: str = "nir",
-    options: Mapping[str, Any] | None = None,
-    bits: int | None = None,
-    clip: str = "mse",
-    per_channel: bool = False,
-    power_of_two: bool = False,
-    input_scale: int | None = None,
-    samples: int = 100,
-    weights: str = "last",
-    data_dir: str | None = None,
-    cache_dir: str | None = None,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Export the trained run folder ``run`` to the folder ``out``; returns the manifest.
+@dataclass(frozen=True)
+class TargetOptions(Choice):
+    """The target, with the options that it has."""
 
-    samples: how many of the test samples go with it. weights: of the ``last`` or ``best`` checkpoint. data_dir,
-    cache_dir: folders of data sets and of binned recordings, if they are not those of the run. bits: by
-    default those the network was trained with, else those of the target. input_scale: inputs become the whole numbers
-    ``round(x · input_scale)``, fewer levels than the data have where a chip has no room for all. Where
-    ``clip="output"`` needs inputs, the first :data:`CALIBRATION` training samples are taken. See :func:`write_export`
-    for the rest and for what the folder holds.
+    name: str = choice("nir", "what to export to", TARGETS)
+
+
+@dataclass(frozen=True)
+class TrainedOptions:
+    """What of a trained run is exported, and where its data lie."""
+
+    weights: str = setting("last", "checkpoint of the run", names=("last", "best"))
+    data_dir: str | None = setting(None, "folder of the data sets", automatic="the run's")
+    cache_dir: str | None = setting(None, "folder of binned recordings", automatic="the run's")
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """All options of an export, each with what it configures."""
+
+    target: TargetOptions = section(TargetOptions, "target")
+    trained: TrainedOptions = section(TrainedOptions, "run")
+    quantization: QuantizeOptions = section(QuantizeOptions, "quantisation")
+    inputs: SampleOptions = section(SampleOptions, "samples")
+
+
+OPTIONS = Schema(BuildConfig)
+"""Options of :func:`build` and of ``hw-export build``, those of registered targets included."""
+
+
+def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **options: Any) -> dict[str, Any]:
+    """Export a trained run.
+
+    Args:
+        run: folder of ``spikelfp train``.
+        out: folder to write.
+        overwrite: replace an export that is there.
+        **options: those of :class:`BuildConfig`, flat: ``target``, its own options by their names, ``bits`` (by default
+            those the network was trained with, else those of the target), ``clip``, ``per_channel``, ``power_of_two``,
+            ``calibration``, ``samples``, ``input_scale`` (inputs become the whole numbers ``round(x · input_scale)``,
+            fewer levels than the data have where a chip has no room for all), ``weights``, ``data_dir``, ``cache_dir``.
+
+    Returns:
+        The manifest. :func:`write_export` says what the folder holds.
+
+    Raises:
+        UserError: for options that there are not, values that they do not take, options that belong to what was not
+            chosen, and networks that the target cannot hold.
     """
-    chosen_target = make_target(target, options)
-    if samples < 1:
-        raise UserError(f"the number of samples must be at least 1, got {samples}")
-    check_name("weights", weights, ("last", "best"))
+    stated = OPTIONS.stated(options, "build")
+    config = BuildConfig(**OPTIONS.made(OPTIONS.settled(stated, stated)))
+    target = make_target(config.target.name, config.target.arguments(TARGETS))
+    how, given = config.quantization, config.inputs
     _check_out(Path(out), overwrite)
-    loaded = load_run(run, weights, data_dir, cache_dir)
-    config, splits = loaded.config, loaded.splits()
-    check_room_to_show(config, loaded.spec, splits.test, samples=samples, kept=True)
-    shown = shown_samples(config, splits.test, samples, input_scale)
+    loaded = load_run(run, config.trained.weights, config.trained.data_dir, config.trained.cache_dir)
+    splits = loaded.splits()
+    check_room_to_show(loaded.config, loaded.spec, splits.test, samples=given.samples, kept=True)
+    shown = shown_samples(loaded.config, splits.test, given.samples, given.input_scale)
+    if is_trained(loaded.net):
+        for name in ("clip", "per_channel", "power_of_two"):
+            if ("quantization", name) in stated:
+                raise UserError(
+                    f"{flag(name)} belongs to scales that are chosen at the export, but the network keeps those it was "
+                    "trained with: leave it out"
+                )
     calibration = None
-    if clip == "output":
-        known, _ = splits.train.__getitems__(representative(splits.train, CALIBRATION).tolist())
-        calibration = _sequence(config, known)
-    facts = {name: getattr(config.flat, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
-    if bits is None and not is_trained(loaded.net):
-        bits = chosen_target.default_bits
-    chosen = {"clip": clip != "mse", "per-channel": per_channel, "power-of-two": power_of_two}
-    if is_trained(loaded.net) or bits == FLOAT:
-        has = "the network keeps those it was trained with" if is_trained(loaded.net) else f"--bits {FLOAT} has none"
-        for name in (name for name, given in chosen.items() if given):
-            raise UserError(f"--{name} belongs to scales that are chosen at the export, but {has}: leave it out")
+    if how.clip == "output":
+        known, _ = splits.train.__getitems__(representative(splits.train, how.calibration).tolist())
+        calibration = _sequence(loaded.config, known)
+    view = RUN_OPTIONS.view(RUN_OPTIONS.values(loaded.config))
+    facts = {name: getattr(view, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
     return write_export(
         loaded.net,
         shown,
         out,
-        target=chosen_target,
-        bits=bits,
-        clip=clip,
-        per_channel=per_channel,
-        power_of_two=power_of_two,
+        target=target,
+        bits=target.default_bits if how.bits is None and not is_trained(loaded.net) else how.bits,
+        clip=how.clip,
+        per_channel=how.per_channel,
+        power_of_two=how.power_of_two,
         calibration=calibration,
         overwrite=overwrite,
-        facts=facts,
+        facts={**facts, "options": OPTIONS.nested(config)},
     )
 
 
@@ -203,7 +235,7 @@ def write_export(
         manifest = {
             "format": FORMAT,
             "target": chosen.name,
-            **({"options": chosen.options} if chosen.options else {}),
+            **({"target_options": chosen.options} if chosen.options else {}),
             **(facts or {}),
             "bits": width,
             "clip": exported.clip,
@@ -264,7 +296,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         not isinstance(manifest, dict)
         or manifest.get("format") != FORMAT
         or not isinstance(manifest.get("target"), str)
-        or not isinstance(manifest.get("options", {}), dict)
+        or not isinstance(manifest.get("target_options", {}), dict)
         or not all(isinstance(manifest.get(name), dict) for name in ("versions", "sha256"))
         or not all(isinstance(name, str) for name in manifest["sha256"])
     ):
@@ -286,7 +318,7 @@ def target_of(manifest: Mapping[str, Any]) -> Target:
     Raises:
         UserError: for a target, or options of it, that are not known here.
     """
-    return make_target(manifest["target"], manifest.get("options"))
+    return make_target(manifest["target"], manifest.get("target_options"))
 
 
 def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A network as a chain of layers, by name."""
+"""A network as the chain of layers that is exported, by name."""
 
 from __future__ import annotations
 
@@ -6,44 +6,41 @@ import math
 
 import torch
 
+from hw_export.neurons import export_of
 from spikelfp import nn
 from spikelfp.errors import UserError
-from spikelfp.nn.neurons.base import check_one_number
+from spikelfp.nn import graph
 
 
 def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """The layers of ``net`` in the order they run, with their dotted names; nested containers are opened.
+    """List the layers of ``net`` in the order they run, with their dotted names; nested containers are opened.
 
-    Raises :class:`~spikelfp.errors.UserError` for a network that is no ``Sequential``, since only there the order
-    is known, for a layer that stands in two places, and for one derived from a layer of :mod:`spikelfp.nn` that
-    computes something else: it would be taken for what it derives from.
+    Raises:
+        UserError: for a network whose order is not known (:func:`spikelfp.nn.graph.chain`), for a layer that stands in
+            two places, and for one derived from a layer of :mod:`spikelfp.nn` that computes something else: it would
+            be taken for what it derives from.
     """
-    if not isinstance(net, torch.nn.Sequential):
-        raise UserError(f"only a Sequential network can be exported, got {type(net).__name__}")
+    found = graph.chain(net)
     seen: dict[torch.nn.Module, str] = {}
     for name, layer in net.named_modules(remove_duplicate=False):
         if layer in seen:
             raise UserError(f"layers {seen[layer]!r} and {name!r} are one object: give each place a layer of its own")
         seen[layer] = name
-    found: list[tuple[str, torch.nn.Module]] = []
-    for name, child in net.named_children():
-        if isinstance(child, torch.nn.Sequential):
-            found += [(f"{name}.{inner}", leaf) for inner, leaf in leaves(child)]
-        else:
-            _check_own(name, child)
-            check_one_number(name, child, "the export takes")
-            found.append((name, child))
+    for name, layer in found:
+        _check_own(name, layer)
     return found
 
 
 def _check_own(name: str, layer: torch.nn.Module) -> None:
+    if export_of(layer) is not None:
+        return
     kind = type(layer)
     known = next((base for base in kind.__mro__ if base.__module__.partition(".")[0] == "spikelfp"), kind)
     changed = [way for way in ("forward", "run") if getattr(kind, way, None) is not getattr(known, way, None)]
     if changed:
         raise UserError(
             f"layer {name} is a {kind.__name__}, derived from nn.{known.__name__} with a {changed[0]} of its own, "
-            "which no export holds: put layers of spikelfp.nn in its place"
+            "which no export holds: put layers of spikelfp.nn in its place, or register its own by hw_export.neurons"
         )
 
 

@@ -10,15 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hw_export.build import VERIFIED, build, changed_files, read_export, target_of
+from hw_export.build import OPTIONS, VERIFIED, build, changed_files, read_export, target_of
 from hw_export.event_log import verify_log
 from hw_export.on_chip import verify_chip
-from hw_export.quantize.scale import CLIPS
 from hw_export.simulators import SIMULATORS
 from hw_export.targets import TARGETS, Chip
 from hw_export.updates.command import updates_app
 from hw_export.verify import Result, verify
-from spikelfp.command import FAILED, OK, new_app, print_json, run_app
+from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import write_text
 from spikelfp.folders import check_named
@@ -49,6 +48,8 @@ def targets_command(
         for title in ("limits", "sources"):
             for line in targets[name].get(title, ()):
                 console.print(f"{title[:-1]}: {line}", soft_wrap=True)
+        for option, text in targets[name]["options"].items():
+            console.print(f"option: {option}: {text}", soft_wrap=True)
         if "energy" in targets[name]:
             console.print(f"energy: {_energy(targets[name]['energy'])}", soft_wrap=True)
     found = ", ".join(f"{each} {version or '(not installed)'}" for each, version in simulators.items())
@@ -58,51 +59,27 @@ def targets_command(
     return OK
 
 
-@app.command("build")
+EXAMPLES = """\b
+Examples:
+  hw-export build runs/mnist
+  hw-export build runs/mnist --target xylo --input-scale 15
+  hw-export build runs/mnist --plugin my_chip.py --target my-chip
+"""
+
+
+@app.command("build", cls=GroupedCommand, epilog=EXAMPLES)
+@options_from(OPTIONS)
 def build_command(
+    options: dict[str, Any],
     run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
-    target: Annotated[str, typer.Option(help=f"what to export to: {', '.join(TARGETS)}")] = "nir",
-    bits: Annotated[
-        int | None,
-        typer.Option(help="bits of a weight, or 32 for floats", show_default="as trained, else the target's"),
-    ] = None,
     out: Annotated[str | None, typer.Option(help="export folder", show_default="exports/<run>-<target>")] = None,
-    samples: Annotated[int, typer.Option(help="test samples that go with it")] = 100,
-    clip: Annotated[str, typer.Option(help=f"how scales are chosen: {', '.join(CLIPS)}")] = "mse",
-    per_channel: Annotated[bool, typer.Option("--per-channel", help="a scale for each output channel")] = False,
-    power_of_two: Annotated[bool, typer.Option("--power-of-two", help="scales that are powers of two")] = False,
-    input_scale: Annotated[
-        int | None,
-        typer.Option(help="round inputs in [0, 1] to so many steps", show_default="the levels of the data"),
-    ] = None,
-    weights: Annotated[str, typer.Option(help="checkpoint of the run: last or best")] = "last",
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")
-    ] = None,
-    cache_dir: Annotated[
-        str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
-    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the export folder")] = False,
     as_json: Json = False,
 ) -> int:
     """Quantise a trained run and write it, with samples to check it, to an export folder."""
     check_named("--out", out)
-    folder = Path(out or f"exports/{Path(run).resolve().name}-{target}")
-    manifest = build(
-        run,
-        folder,
-        target=target,
-        bits=bits,
-        clip=clip,
-        per_channel=per_channel,
-        power_of_two=power_of_two,
-        input_scale=input_scale,
-        samples=samples,
-        weights=weights,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        overwrite=overwrite,
-    )
+    folder = Path(out or f"exports/{Path(run).resolve().name}-{options.get('target', 'nir')}")
+    manifest = build(run, folder, overwrite=overwrite, **options)
     _show_build(folder, manifest)
     if as_json:
         print_json({**manifest, "out": str(folder)})
@@ -227,14 +204,16 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
         f"accuracy on {manifest['samples']} samples: {accuracy['float']:.4f} before, {accuracy['exported']:.4f} "
         f"exported ({manifest['bits']} bits); same class for {accuracy['agreement']:.1%}"
     )
-    if "chip" in manifest:
-        _show_chip(manifest["target"], manifest["chip"])
+    target = target_of(manifest)
+    if isinstance(target, Chip):
+        _show_chip(target, manifest["chip"])
     for note in manifest["notes"]:
         say(f"note: {note}")
     say(f"export: {folder}")
 
 
-def _show_chip(name: str, chip: dict[str, Any]) -> None:
+def _show_chip(target: Chip, chip: dict[str, Any]) -> None:
+    name = target.name
     say(f"in the arithmetic of {name}: {chip['accuracy']:.4f}; same class for {chip['agreement']:.1%}")
     counts, energy = chip["per_sample"], chip["energy"]
     say(
@@ -249,13 +228,8 @@ def _show_chip(name: str, chip: dict[str, Any]) -> None:
     for layer, count in chip["saturated"].items():
         if count:
             say(f"note: membranes of layer {layer} left the range of the state at {count} neuron-steps")
-    if "queue" in chip:
-        queue = chip["queue"]
-        say(
-            f"queue: at most {queue['largest']} of {queue['entries']} entries as samples.events is sent, with "
-            f"{queue['pauses']} pauses among inputs; up to {queue['most_spikes']} spikes a step"
-        )
-        say(f"cycles of a step: {chip['cycles']['step']}, at most {chip['cycles']['longest_step']}")
+    for line in target.words(chip):
+        say(line)
 
 
 def _energy(model: dict[str, Any] | None) -> str:

@@ -4,41 +4,130 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from hw_export.neurons import export_named
 from spikelfp import nn
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
+from spikelfp.nn import graph
 from spikelfp.printable import brief, first_line
 from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
 from spikelfp.untrusted.fields import Field
 
 FORMAT = 1
 
-_POOL = ("kernel_size", "stride", "padding", "ceil_mode")
-_ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "Linear": ("in_features", "out_features"),
-    "Conv2d": (
-        "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
-        "padding_mode",
-    ),
-    "LIF": ("beta", "threshold", "reset", "denominator"),
-    "AvgPool2d": (*_POOL, "count_include_pad", "divisor_override"),
-    "MaxPool2d": (*_POOL, "dilation"),
-    "Dropout": ("p",),
-    "Flatten": (),
-    "ReLU": (),
-    "Heaviside": (),
+Check = Callable[[Field], object]
+"""Refuses an argument that a layer does not take; what it returns is not used."""
+
+
+def _sizes(least: int) -> Check:
+    """Make the check for a number of pixels, or two, of the rows and of the columns."""
+
+    def check(field: Field) -> None:
+        for each in field.sequence(2, tuple) if isinstance(field.value, tuple) else [field]:
+            each.whole(least, 1 << 20)
+
+    return check
+
+
+def _padding(field: Field) -> object:
+    return field.text(("same", "valid")) if isinstance(field.value, str) else _sizes(0)(field)
+
+
+def _count(field: Field) -> object:
+    return field.whole(1)
+
+
+def _count_or_none(field: Field) -> object:
+    return None if field.value is None else field.whole(1)
+
+
+def _constant(low: float, high: float) -> Check:
+    """Make the check for a constant of neurons: a number, or a tensor with one for each."""
+
+    def check(field: Field) -> None:
+        if not isinstance(field.value, Tensor):
+            field.number(low, high)
+            return
+        values = field.tensor()
+        if not values.is_floating_point() or not values.numel() or not low < values.min() <= values.max() <= high:
+            field.refuse(f"floats above {low:g}" + ("" if high == math.inf else f", up to {high:g}"))
+
+    return check
+
+
+def _any(field: Field) -> None:
+    """Check an argument of neurons of a user's own: a number, a word, a flag or a tensor of finite numbers."""
+    if isinstance(field.value, Tensor):
+        field.tensor()
+    elif not isinstance(field.value, (bool, str, type(None))):
+        field.number()
+
+
+_PART = {"p": lambda field: field.number(0, 1)}
+_POOL = {"kernel_size": _sizes(1), "stride": _sizes(1), "padding": _sizes(0), "ceil_mode": Field.flag}
+_KINDS: dict[type[torch.nn.Module], Mapping[str, Check]] = {
+    nn.Linear: {"in_features": _count, "out_features": _count, "bias": Field.flag},
+    nn.Conv2d: {
+        "in_channels": _count, "out_channels": _count, "kernel_size": _sizes(1), "stride": _sizes(1),
+        "padding": _padding, "dilation": _sizes(1), "groups": _count,
+        "padding_mode": lambda field: field.text(("zeros", "reflect", "replicate", "circular")), "bias": Field.flag,
+    },
+    nn.LIF: {
+        "beta": _constant(0, 1), "threshold": _constant(0, math.inf), "reset": Field.text, "denominator": Field.text,
+    },
+    nn.AvgPool2d: {**_POOL, "count_include_pad": Field.flag, "divisor_override": _count_or_none},
+    nn.MaxPool2d: {**_POOL, "dilation": _sizes(1)},
+    nn.Dropout: _PART,
+    nn.Flatten: {},
+    nn.ReLU: {},
+    nn.Heaviside: {},
 }  # fmt: skip
-"""Arguments of each layer; all are attributes of the same name. Layers of weights also have ``bias``."""
+"""By kind of layer, its arguments (:func:`spikelfp.nn.graph.arguments`) and what each may be. Decays that learn are
+kept at the value they have."""
+_LEARNS = "learn_beta"
+_CONSTANTS = ("decay", "betas", "thresholds")
+"""Tensors of neurons that stand in the file as arguments."""
+
+
+def _checks(kind: type[torch.nn.Module]) -> Mapping[str, Check] | None:
+    """The arguments of a kind of layers and their checks; ``None`` for one that files do not hold."""
+    if kind in _KINDS:
+        return _KINDS[kind]
+    export = export_named(kind.__name__)
+    if export is None or export.kind is not kind or export.standard:
+        return None
+    return {name: _any for name in getattr(kind, "arguments", None) or () if name != _LEARNS}
+
+
+def _kind(name: str) -> type[torch.nn.Module] | None:
+    """The class of layers called ``name`` that files hold."""
+    own = next((kind for kind in _KINDS if kind.__name__ == name), None)
+    export = export_named(name)
+    found = own or (None if export is None else export.kind)
+    return None if found is None or _checks(found) is None else found
 
 
 def save_network(path: str | Path, net: torch.nn.Sequential) -> None:
-    """Write the layers of ``net`` and their weights to ``path``, whole or not at all."""
-    content = {"format": FORMAT, "layers": _describe(net), "weights": net.state_dict()}
+    """Write the layers of ``net`` and their weights to ``path``, whole or not at all.
+
+    Raises:
+        UserError: for a layer that files do not hold, or one with tensors beside its weights.
+    """
+    layers = _describe(net, "")
+    wanted: dict[str, tuple[int, ...]] = {}
+    _check_layers(Field(path, "layers", layers, UserError), "", wanted)
+    state = net.state_dict()
+    constants = {f"{name}.{own}" for name, layer in net.named_modules() for own in _CONSTANTS if hasattr(layer, own)}
+    for name in state.keys() - wanted.keys() - constants:
+        raise UserError(f"{name!r} is neither a weight nor a constant of neurons, which is all that the file holds")
+    content = {"format": FORMAT, "layers": layers, "weights": {name: state[name] for name in wanted}}
     write_tensors(path, canonical(content))
 
 
@@ -74,7 +163,10 @@ def load_network(path: str | Path) -> nn.Sequential:
     try:
         with torch.random.fork_rng(devices=[]):
             net = _rebuild(content["layers"])
-        net.load_state_dict(dict(content["weights"]))
+        missing = net.load_state_dict(dict(content["weights"]), strict=False).missing_keys
+        for name in missing:
+            if name.rpartition(".")[2] not in _CONSTANTS:  # which are arguments
+                raise UserError(f"{name} is missing")
     except (UserError, RuntimeError, ValueError, TypeError) as error:  # arguments that do not go together
         text = first_line(error)
         raise CheckpointError(f"{path} is damaged: its layers cannot be made: {text}") from None
@@ -92,41 +184,25 @@ def _check_layers(field: Field, inside: str, wanted: dict[str, tuple[int, ...]])
         names.add(name)
         if kind == "Sequential":
             _check_layers(parts[2], f"{inside}{name}.", wanted)
-        elif kind in _ARGUMENTS:
+        elif _kind(kind) is not None:
             wanted.update({f"{inside}{name}.{own}": shape for own, shape in _check_arguments(parts[2], kind).items()})
         else:
             raise CheckpointError(f"{brief(kind)} is no layer of this version")
 
 
-def _check_arguments(field: Field, kind: str) -> dict[str, tuple[int, ...]]:
+def _check_arguments(field: Field, name: str) -> dict[str, tuple[int, ...]]:
     """Check the arguments of a layer; returns the shapes of its weights."""
-    known = (*_ARGUMENTS[kind], *(("bias",) if kind in ("Linear", "Conv2d") else ()))
-    field.mapping(known, known)
+    kind = _kind(name)
+    assert kind is not None
+    checks = _checks(kind)
+    assert checks is not None
+    field.mapping(checks, checks)
+    for key, check in checks.items():
+        check(field.at(key))
     given = field.value
-    for name, each in field.items():
-        if name in ("bias", "ceil_mode", "count_include_pad"):
-            each.flag()
-        elif name in ("in_features", "out_features", "in_channels", "out_channels", "groups"):
-            each.whole(1)
-        elif name in ("kernel_size", "stride", "dilation"):
-            _check_sizes(each, 1)
-        elif name == "padding" and kind == "Conv2d" and isinstance(each.value, str):
-            each.text(("same", "valid"))
-        elif name == "padding":
-            _check_sizes(each, 0)
-        elif name == "padding_mode":
-            each.text(("zeros", "reflect", "replicate", "circular"))
-        elif name == "divisor_override" and each.value is not None:
-            each.whole(1)
-        elif name in ("beta", "threshold"):
-            each.number(0, 1 if name == "beta" else math.inf)
-        elif name == "p":
-            each.number(0, 1)
-        elif name in ("reset", "denominator"):
-            each.text()
-    if kind == "Linear":
+    if kind is nn.Linear:
         shape: tuple[int, ...] = (given["out_features"], given["in_features"])
-    elif kind == "Conv2d":
+    elif kind is nn.Conv2d:
         if given["in_channels"] % given["groups"] or given["out_channels"] % given["groups"]:
             field.at("groups").refuse("a divisor of the channels")
         shape = (given["out_channels"], given["in_channels"] // given["groups"], *_pair(given["kernel_size"]))
@@ -135,37 +211,37 @@ def _check_arguments(field: Field, kind: str) -> dict[str, tuple[int, ...]]:
     return {"weight": shape, **({"bias": shape[:1]} if given["bias"] else {})}
 
 
-def _check_sizes(field: Field, least: int) -> None:
-    """Check a number of pixels, or two, of the rows and of the columns."""
-    for each in field.sequence(2, tuple) if isinstance(field.value, tuple) else [field]:
-        each.whole(least, 1 << 20)
-
-
 def _pair(size: Any) -> tuple[int, int]:
     return size if isinstance(size, tuple) else (size, size)
 
 
-def _describe(net: torch.nn.Sequential) -> list[tuple[str, str, Any]]:
+def _describe(net: torch.nn.Sequential, inside: str) -> list[tuple[str, str, Any]]:
     layers: list[tuple[str, str, Any]] = []
     for name, layer in net.named_children():
-        kind = type(layer).__name__
-        if isinstance(layer, torch.nn.Sequential):
-            layers.append((name, "Sequential", _describe(layer)))
+        kind = type(layer)
+        if graph.in_order(layer):
+            layers.append((name, "Sequential", _describe(layer, f"{inside}{name}.")))  # type: ignore[arg-type]
             continue
-        if kind not in _ARGUMENTS:
-            raise UserError(f"layer {name!r} is a {kind}, which cannot be written to a file")
-        arguments = {key: getattr(layer, key) for key in _ARGUMENTS[kind]}
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            arguments["bias"] = layer.bias is not None
-        layers.append((name, kind, arguments))
+        if _checks(kind) is None:
+            raise UserError(f"layer {inside + name!r} is a {kind.__name__}, which cannot be written to a file")
+        arguments = {key: _whole(value) for key, value in graph.arguments(layer).items() if key != _LEARNS}
+        layers.append((name, kind.__name__, arguments))
     return layers
+
+
+def _whole(value: Any) -> Any:
+    """A tensor by itself, without the rest of what it may be a part of."""
+    return value.detach().cpu().clone() if isinstance(value, Tensor) else value
 
 
 def _rebuild(layers: list[tuple[str, str, Any]]) -> nn.Sequential:
     made: OrderedDict[str, torch.nn.Module] = OrderedDict()
-    for name, kind, arguments in layers:
-        if kind == "Sequential":
+    for name, kind_name, arguments in layers:
+        if kind_name == "Sequential":
             made[name] = _rebuild(arguments)
-        else:
-            made[name] = getattr(nn, kind)(**arguments)
+            continue
+        kind = _kind(kind_name)
+        assert kind is not None
+        learns = {_LEARNS: False} if _LEARNS in (getattr(kind, "arguments", None) or ()) else {}
+        made[name] = graph.rebuild(kind, {**arguments, **learns})
     return nn.Sequential(made)

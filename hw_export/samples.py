@@ -15,11 +15,22 @@ from torch import Tensor
 from spikelfp import nn
 from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.files import write_whole
+from spikelfp.options import setting
 from spikelfp.printable import first_line
 from spikelfp.untrusted import load_arrays
 from spikelfp.untrusted.fields import MOST, Field
 
 _LONGEST = 1 << 20  # steps that inputs without a mask may be shown for
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Which samples go with an export, and how fine their inputs are."""
+
+    samples: int = setting(100, "test samples that go with it", within="[1, ∞)")
+    input_scale: int | None = setting(
+        None, "round inputs in [0, 1] to so many steps", automatic="the levels of the data", within="[1, ∞)"
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,8 +152,9 @@ def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int
         record(net, inputs)
     finally:
         handle.remove()
-    current = currents[0][:, 0]
-    for index in neuron:
-        current = current[:, index]
-    trace = lif_scan(current, torch.zeros(()), layer.constants)
-    return trace.membrane[-1].item(), layer.threshold
+    rest = torch.zeros_like(currents[0][0])
+    constants = layer.constants.fitted(rest)
+    trace = lif_scan(currents[0], rest, constants)
+    threshold = torch.as_tensor(constants.threshold).expand(rest.shape)
+    place = (0, *neuron)
+    return trace.membrane[-1][place].item(), threshold[place].item()

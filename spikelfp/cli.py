@@ -33,6 +33,7 @@ from spikelfp.folders import check_named, settle
 from spikelfp.methods import methods
 from spikelfp.models import models
 from spikelfp.report import write_report
+from spikelfp.tasks import tasks
 from spikelfp.terminal import Terminal, say
 from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
 from spikelfp.training.early import EarlyReadout, early_readout
@@ -129,15 +130,20 @@ def eval_command(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
-    """Test accuracy of a trained run."""
+    """Test score of a trained run: the accuracy for classes."""
     if weights not in ("last", "best"):
         raise UserError(f"--weights is last or best, got {weights!r}")
     loaded = load_run(run, weights, data_dir, cache_dir)
     splits = loaded.splits()
     trainer = loaded.trainer(splits.test)
     evaluation = trainer.evaluate(splits.test)
-    result = {"run": run, "weights": weights, "data": splits.name, "test_accuracy": evaluation.accuracy}
-    say(f"{run} ({weights} weights): test accuracy {evaluation.accuracy:.4f} on {len(splits.test)} samples")
+    task = trainer.task
+    result: dict[str, Any] = {"run": run, "weights": weights, "data": splits.name, "task": task.name}
+    result |= {"test_accuracy": evaluation.accuracy} if task.has_classes else evaluation.metrics
+    result |= {"score": {"name": task.score, "value": evaluation.score}, "test_loss": evaluation.loss}
+    more = [f"{name} {value:.4f}" for name, value in evaluation.metrics.items() if name != task.score]
+    shown = ", ".join([f"test {task.title} {evaluation.score:.4f}", *more])
+    say(f"{run} ({weights} weights): {shown} on {len(splits.test)} samples")
     if early:
         found = early_readout(trainer, splits.test)
         _show_early(found)
@@ -172,6 +178,7 @@ def info_command(as_json: Json = False) -> int:
         "methods": list(methods),
         "rules": list(spikelfp.rules.rules),
         "rewards": list(spikelfp.rewards.rewards),
+        "tasks": list(tasks),
     }
     if as_json:
         print_json(facts)
@@ -186,8 +193,11 @@ def info_command(as_json: Json = False) -> int:
 
 def _show(summary: dict[str, Any], folder: Folder) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("test accuracy", f"{summary['test_accuracy']:.4f}")
-    table.add_row("train accuracy", f"{summary['train_accuracy']:.4f}")
+    task, score = tasks[summary["task"]], summary["score"]["value"]
+    table.add_row(f"test {task.title}", f"{score:.4f}")
+    table.add_row(f"train {task.title}", f"{summary[f'train_{task.score}']:.4f}")
+    if summary.get("r2") is not None:
+        table.add_row("test R²", f"{summary['r2']:.4f}")
     if summary["spike_rates"]:
         rates = "  ".join(f"layer {name}: {rate:.3f}" for name, rate in summary["spike_rates"].items())
         table.add_row("spikes per neuron and step", rates)

@@ -154,7 +154,8 @@ class Schema(Generic[Config]):
             slot = self.slots()[path]
             if slot.chooser is not None and slot.chooser in now:
                 name = before.get(slot.chooser, self._slots[slot.chooser].option.default)
-                own = slot.owners.get(name)
+                registry = self._slots[slot.chooser].registry
+                own = slot.owners.get(name if registry is None or name is None else registry.key(name))
                 if name != now[slot.chooser] and own is not None and value == own.default:
                     del kept[path]
         return {**kept, **now}
@@ -237,7 +238,9 @@ class Schema(Generic[Config]):
     def _chosen(self, slot: Slot, view: View) -> Any:
         """The name of the thing that an option comes with."""
         assert slot.chooser is not None
-        return getattr(view, self._slots[slot.chooser].option.name)
+        chooser = self._slots[slot.chooser]
+        name = getattr(view, chooser.option.name)
+        return name if chooser.registry is None or name is None else chooser.registry.key(name)
 
     def _refusal(self, slot: Slot, value: Any, view: View) -> UserError:
         owners = [each.option.owner for each in self.named()[slot.option.name] if each.option.owner is not None]
@@ -380,7 +383,7 @@ def _brought(slot: Slot, registry: Registry[Any], also: Mapping[str, Owner]) -> 
             )
         owner = slot.option.owner
         if len(owners) < len(registry):
-            those = one_of(slot.option.name, tuple(owners), tuple(registry))
+            those = one_of(slot.option.name, tuple(owners), tuple(registry), registry.key)
             owner = those if owner is None else owner & those
         for more in (first.owner, also.get(option_name)):
             if more is not None:

@@ -491,7 +491,10 @@ class _Either(Owner):
 
 
 def one_of(
-    name: str, names: Collection[str] | Callable[[], Collection[str]], of: Iterable[str] | None = None
+    name: str,
+    names: Collection[str] | Callable[[], Collection[str]],
+    of: Iterable[str] | None = None,
+    key: Callable[[str], str] = str,
 ) -> Condition:
     """Make the owner of options that belong to some of the names that the option ``name`` takes.
 
@@ -499,6 +502,7 @@ def one_of(
         name: the option.
         names: those names; a function where they depend on what is registered.
         of: all names it takes, for shorter words where only a few are left out.
+        key: from the value of the option to the name that it means.
     """
 
     def those() -> Collection[str]:
@@ -511,7 +515,7 @@ def one_of(
         *most, last = those() or ["(none)"]
         return f"{flag(name)} {', '.join(most)}{' or ' if most else ''}{last}"
 
-    return Condition(words, lambda view: getattr(view, name) in those(), (name,))
+    return Condition(words, lambda view: key(str(getattr(view, name))) in those(), (name,))
 
 
 def other_than(name: str, default: Any, words: str | None = None) -> Condition:

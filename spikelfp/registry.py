@@ -106,7 +106,11 @@ class Registry(Generic[T]):
     def fact(self, name: str, fact: str) -> Any:
         """The ``fact`` that the entry ``name`` was registered with, else its attribute of that name, else ``None``."""
         entry = self[name]
-        return self._facts[name].get(fact, getattr(entry, fact, None))
+        return self._facts.get(self.key(name), {}).get(fact, getattr(entry, fact, None))
+
+    def key(self, name: str) -> str:
+        """Name of the entry that ``name`` means: here itself; where names carry more, the part that is registered."""
+        return name
 
     def where(self, **facts: Any) -> Selected:
         """Names of the entries that have all of these facts, those registered later included."""

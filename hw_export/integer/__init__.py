@@ -1,8 +1,11 @@
 """Networks of whole numbers, as chips hold them, and their exact simulation."""
 
-from hw_export.integer.arithmetic import GENERIC, Arithmetic
-from hw_export.integer.energy import Counts
-from hw_export.integer.network import IntegerNetwork
+from hw_export.integer.arithmetic import GENERIC, Arithmetic, code_of
+from hw_export.integer.energy import Counts, EnergyModel
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Neurons, Pool, spread
 from hw_export.integer.simulator import IntegerSimulator, Run
 
-__all__ = ["GENERIC", "Arithmetic", "Counts", "IntegerNetwork", "IntegerSimulator", "Run"]
+__all__ = [
+    "GENERIC", "Arithmetic", "Conv", "Counts", "Dense", "EnergyModel", "Flatten", "IntegerNetwork", "IntegerSimulator",
+    "Neurons", "Pool", "Run", "code_of", "spread",
+]  # fmt: skip

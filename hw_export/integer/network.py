@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hw_export.chain import leaves, window
+from hw_export.neurons import export_of
 from hw_export.quantize import QuantizedNetwork
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
@@ -208,11 +209,12 @@ def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
                 gain *= window(layer)
         elif isinstance(layer, nn.Flatten):
             yield Flatten(name)
-        elif isinstance(layer, nn.LIF):
+        elif (export := export_of(layer)) is not None:
+            constants = export.integer(name, layer)
             if name not in thresholds or thresholds[name].threshold is None:
                 raise UserError(f"the neurons {name!r} have no weights in front of them")
             whole = torch.as_tensor(thresholds[name].threshold, dtype=torch.int64) * gain
-            yield Neurons(name, _decays(layer.beta), whole, layer.reset)
+            yield Neurons(name, _decays(constants.beta), whole, constants.reset)
             gain = 1
         elif not isinstance(layer, nn.Dropout):
             raise UserError(f"layer {name!r} is a {type(layer).__name__}, which no chip of spiking neurons holds")

@@ -1,8 +1,10 @@
-"""A NIR file as the chain of nodes it should be, and its neurons in our units."""
+"""The one way through a graph: subgraphs opened, feedback found, every node with the shapes it takes and gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,27 +12,70 @@ from typing import Any
 import nir
 import numpy as np
 
-from hw_export.nir.dialects import DIALECTS, DT, dialect_of
-from hw_export.nir.document import build_graph, read_document
-from hw_export.nir.metadata import check_metadata, plain
-from hw_export.nir.route import route
-from hw_export.nir.shapes import fields, passed
+from hw_export.nir.dialects import DIALECTS, Reading, dialect_of
+from hw_export.nir.document import (
+    NEURONS,
+    Document,
+    Shape,
+    build_graph,
+    check_metadata,
+    flattened_axes,
+    plain,
+    read_document,
+    short,
+)
 from spikelfp.errors import DataError
+
+SPIKING = (nir.LIF, nir.CubaLIF, nir.IF)
+WEIGHTS = (nir.Affine, nir.Linear, nir.Conv2d)
+
+MOST = 2**28
+"""Values of one sample at one step that any node may give; more is a mistake, or made to fill the memory."""
+
+NO_LAYER = {
+    "Delay": "delays are not simulated here, take it out or write a network without",
+    "Conv1d": "write it as a Conv2d of height 1",
+}
+"""Nodes that no layer here stands for, with what to do."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A node on the way through a graph.
+
+    Attributes:
+        name: of the node; nodes of nested graphs are ``outer.inner``.
+        node: the node itself.
+        shape: of one sample at one step, as it arrives.
+        behind: the same, as the node gives it.
+        feedback: name and node of the weights by which its spikes return to it, or ``None``.
+    """
+
+    name: str
+    node: nir.NIRNode
+    shape: Shape
+    behind: Shape
+    feedback: tuple[str, nir.NIRNode] | None = None
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A graph without branches: ``nodes`` from behind its input to before its output, in the order they
-    run."""
+    """A graph without branches.
+
+    Attributes:
+        graph: as it was read.
+        stops: its nodes from behind the input to before the output, in the order they run.
+        input_shape: of one sample at one step.
+    """
 
     graph: nir.NIRGraph
-    nodes: tuple[tuple[str, nir.NIRNode], ...]
+    stops: tuple[Stop, ...]
+    input_shape: Shape
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample at one step."""
-        (shape,) = self.graph.input_type.values()
-        return tuple(int(size) for size in shape)
+    def nodes(self) -> tuple[tuple[str, nir.NIRNode], ...]:
+        """Names and nodes, in the order they run."""
+        return tuple((stop.name, stop.node) for stop in self.stops)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -39,34 +84,67 @@ class Chain:
 
     @property
     def neurons(self) -> tuple[Neuron, ...]:
-        """Its LIF nodes. :class:`~spikelfp.errors.DataError` for neurons of another kind, which simulators disagree
-        on."""
+        """Its LIF nodes, in our units.
+
+        Raises:
+            DataError: for neurons of another kind, which simulators disagree on, or with parameters that ours have not.
+        """
         for name, node in self.nodes:
-            if isinstance(node, (nir.IF, nir.CubaLIF, nir.Threshold)):
-                raise DataError(
-                    f"the neurons {name!r} are {type(node).__name__}: simulators are given LIF neurons only"
-                )
+            own = plain(node.metadata).get("neuron")
+            if own is not None or isinstance(node, (nir.IF, nir.CubaLIF, nir.Threshold)):
+                kind = type(node).__name__ if own is None else short(own)
+                raise DataError(f"the neurons {name!r} are {kind}: simulators are given LIF neurons only")
         return tuple(neuron(name, node, self.metadata) for name, node in self.nodes if isinstance(node, nir.LIF))
 
 
 @dataclass(frozen=True)
 class Neuron:
-    """A LIF node in the units of our neuron, ``U[t] = β V[t] + I[t]``, fires where ``U > threshold``.
+    """A LIF node in the units of our neuron, ``U[t] = β V[t] + I[t]``, which fires where ``U > threshold``.
 
-    beta, threshold: float64 of ``shape``. reset: ``zero``, which is NIR's own, unless the metadata says
-    ``subtract`` or ``immediate``. layer: the name of the layer it was written from, or ``None`` in a foreign file.
+    Attributes:
+        name: of the node.
+        shape: of the layer.
+        beta: decay of each neuron per step, float64 of ``shape``.
+        threshold: of each neuron, float64 of ``shape``.
+        reset: ``zero``, which is NIR's own, unless the metadata say ``subtract`` or ``immediate``.
+        layer: the name of the layer it was written from, or ``None`` in a foreign file.
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: Shape
     beta: np.ndarray
     threshold: np.ndarray
     reset: str
     layer: str | None
 
 
+def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuron:
+    """Read ``node`` in our units, time step and reset by the rules of :class:`~hw_export.nir.dialects.Reading`.
+
+    Raises:
+        DataError: where it is another neuron than ours.
+    """
+    if np.any(node.v_leak != 0) or np.any(node.v_reset != 0):
+        raise DataError(f"the neurons {name!r} rest or reset at another membrane than 0, ours do not")
+    metadata = plain(node.metadata)
+    check_metadata(metadata, "", f"the neurons {name!r}")
+    reading = Reading(dialect_of(graph_metadata), dict(graph_metadata))
+    step = reading.step(name, metadata, node)
+    beta, threshold = (reading.dialect or DIALECTS["default"]).constants(node, step.dt)
+    if not np.all(threshold > 0):
+        raise DataError(f"the neurons {name!r} have a threshold of {np.min(threshold):g}, expected above 0")
+    return Neuron(
+        name=name,
+        shape=tuple(node.v_threshold.shape),
+        beta=beta,
+        threshold=threshold,
+        reset=reading.reset(name, node, metadata),
+        layer=metadata.get("layer"),
+    )
+
+
 def read_chain(path: str | Path) -> Chain:
-    """Read a NIR file whose nodes are a chain.
+    """Read a NIR file whose nodes are a chain, for simulators.
 
     Raises:
         DataError: when it is missing, broken or no chain.
@@ -75,7 +153,8 @@ def read_chain(path: str | Path) -> Chain:
 
 
 def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
-    """Put the nodes of ``graph`` in the order of its edges (its dictionary is alphabetical after reading).
+    """Put the nodes of ``graph`` in the order of its edges, for simulators (its dictionary is alphabetical after
+    reading).
 
     Every node is told the shapes it takes and gives, which nir 1.0 gets wrong for some convolutions.
 
@@ -85,40 +164,265 @@ def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
     for name, node in graph.nodes.items():
         if isinstance(node, nir.NIRGraph):
             raise DataError(f"{source} holds the nested graph {name!r}: simulators are given chains of nodes only")
-    stops = route(graph, source)
-    for stop in stops:
+    chain = walk(graph, source)
+    for stop in chain.stops:
         if stop.feedback is not None:
             raise DataError(
                 f"{source} feeds back between {stop.name!r} and {stop.feedback[0]!r}: simulators are given chains only"
             )
-    (start,), (end,) = graph.inputs.values(), graph.outputs.values()
-    shape = tuple(int(size) for size in start.input_type["input"])
-    for stop in stops:
-        made = passed(stop.name, fields(stop.node), shape)
-        stop.node.input_type = {"input": np.array(shape)}
-        stop.node.output_type = {"output": np.array(made)}
-        shape = made
-    promised = np.asarray(end.output_type["output"]).tolist()
-    if list(shape) != promised:
-        raise DataError(f"{source} promises an output of {promised}, {list(shape)} arrives there")
-    return Chain(graph, tuple((stop.name, stop.node) for stop in stops))
+        stop.node.input_type = {"input": np.array(stop.shape)}
+        stop.node.output_type = {"output": np.array(stop.behind)}
+    return chain
 
 
-def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuron:
-    """``node`` in our units. :class:`~spikelfp.errors.DataError` where it is another neuron than ours."""
-    if np.any(node.v_leak != 0) or np.any(node.v_reset != 0):
-        raise DataError(f"the neurons {name!r} rest or reset at another membrane than 0, ours do not")
-    metadata = plain(node.metadata)
-    check_metadata(metadata, "", f"the neurons {name!r}")
-    dt = float(metadata.get("dt", graph_metadata.get("dt", DT)))
-    beta, threshold = (dialect_of(graph_metadata) or DIALECTS["default"]).constants(node, dt)
-    if not np.all(threshold > 0):
-        raise DataError(f"the neurons {name!r} have a threshold of {np.min(threshold):g}, expected above 0")
-    return Neuron(
-        name=name,
-        shape=tuple(node.v_threshold.shape),
-        beta=beta,
-        threshold=threshold,
-        reset=str(metadata.get("reset", "zero")),
-        layer=metadata.get("layer"),
+def walk(graph: nir.NIRGraph, source: str) -> Chain:
+    """Follow ``graph`` from its Input to its Output, with the shapes on the way.
+
+    Nested graphs are opened, their nodes named ``outer.inner``.
+
+    Raises:
+        DataError: for branches, feedback over more than one layer, nodes and edges that lead nowhere, and shapes that
+            do not fit.
+    """
+    nodes, edges = opened(graph, source)
+    for name, node in nodes.items():
+        advice = NO_LAYER.get(type(node).__name__)
+        if advice is not None:
+            raise DataError(f"{name!r} is a {type(node).__name__}, which has no layer here: {advice}")
+    inputs, outputs = ([n for n, node in nodes.items() if isinstance(node, kind)] for kind in (nir.Input, nir.Output))
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise DataError(f"{source} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
+    _check_ends(edges, inputs[0], outputs[0], source)
+    after: dict[str, list[str]] = defaultdict(list)
+    before: dict[str, list[str]] = defaultdict(list)
+    for start, end in edges:
+        if end in after[start]:
+            raise DataError(f"{source} has the edge from {start!r} to {end!r} twice")
+        after[start].append(end)
+        before[end].append(start)
+    feedback = _feedback(nodes, after, before)
+    for name, back in feedback.items():
+        after[name].remove(back)
+        del after[back], before[back]
+    order = _in_order(after, inputs[0], outputs[0], source)
+    idle = sorted(set(nodes) - {inputs[0], outputs[0], *feedback.values(), *order})
+    if idle:
+        raise DataError(f"{source}: {idle[0]!r} is not on the way from its input to its output")
+    first, last = (
+        tuple(int(size) for size in np.atleast_1d(value))
+        for value in (nodes[inputs[0]].input_type["input"], nodes[outputs[0]].output_type["output"])
     )
+    if math.prod(first) > MOST:
+        raise DataError(f"{source} takes an input of {list(first)}, more values a step than are read here")
+    stops: list[Stop] = []
+    shape = first
+    for name in order:
+        weights = (feedback[name], nodes[feedback[name]]) if name in feedback else None
+        stops.append(_stop(name, nodes[name], shape, weights))
+        shape = stops[-1].behind
+    if shape != last:
+        raise DataError(f"{source} promises an output of {list(last)}, {list(shape)} arrives there")
+    return Chain(graph, tuple(stops), first)
+
+
+def _stop(name: str, node: nir.NIRNode, shape: Shape, feedback: tuple[str, nir.NIRNode] | None) -> Stop:
+    behind = passed(name, fields(node), shape)
+    if feedback is not None:
+        back, weights = feedback
+        returned = passed(back, fields(weights), behind)
+        if returned != shape:
+            raise DataError(f"the feedback {back!r} gives {list(returned)}, the neurons {name!r} take {list(shape)}")
+    return Stop(name, node, shape, behind, feedback)
+
+
+def opened(graph: nir.NIRGraph, source: str) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
+    """Nodes and edges of ``graph`` with nested graphs in their place."""
+    nodes, edges = dict(graph.nodes), [(str(a), str(b)) for a, b in graph.edges]
+    for start, end in edges:
+        for name in (start, end):
+            if name not in nodes:
+                raise DataError(f"{source}: the edge from {start!r} to {end!r} names {name!r}, which does not exist")
+    for name, node in graph.nodes.items():
+        if not isinstance(node, nir.NIRGraph):
+            continue
+        inner, inner_edges = opened(node, f"{source}, subgraph {name!r}")
+        ends = [[n for n, part in inner.items() if isinstance(part, kind)] for kind in (nir.Input, nir.Output)]
+        if [len(end) for end in ends] != [1, 1]:
+            raise DataError(f"{source}: the subgraph {name!r} has not one input and one output")
+        (first,), (last,) = ends
+        _check_ends(inner_edges, first, last, f"{source}, subgraph {name!r}")
+        if (first, last) in inner_edges:
+            raise DataError(f"{source}: the subgraph {name!r} hands its input straight to its output: leave it out")
+        del nodes[name]
+        parts = {f"{name}.{n}": part for n, part in inner.items() if n not in (first, last)}
+        clash = sorted(set(parts) & set(nodes))
+        if clash:
+            raise DataError(f"{source} has two nodes {clash[0]!r}, one of them in the subgraph {name!r}: rename one")
+        nodes |= parts
+        outer = [(name if a == name else a, b) for a, b in edges]
+        firsts = [f"{name}.{b}" for a, b in inner_edges if a == first]
+        lasts = [f"{name}.{a}" for a, b in inner_edges if b == last]
+        edges = [(f"{name}.{a}", f"{name}.{b}") for a, b in inner_edges if a != first and b != last]
+        edges += _joined(outer, name, firsts, lasts)
+    return nodes, edges
+
+
+def _check_ends(edges: Iterable[tuple[str, str]], first: str, last: str, source: str) -> None:
+    for start, end in edges:
+        if end == first or start == last:
+            raise DataError(
+                f"{source} has an edge from {start!r} to {end!r}: none leads into an Input or out of an Output"
+            )
+
+
+def _joined(edges: Iterable[tuple[str, str]], name: str, firsts: list[str], lasts: list[str]) -> list[tuple[str, str]]:
+    """``edges`` with those at ``name`` led to ``firsts`` and from ``lasts``."""
+    made = []
+    for a, b in edges:
+        made += [(start, end) for start in (lasts if a == name else [a]) for end in (firsts if b == name else [b])]
+    return made
+
+
+def _feedback(
+    nodes: dict[str, nir.NIRNode], after: dict[str, list[str]], before: dict[str, list[str]]
+) -> dict[str, str]:
+    """Neurons and the weights that take their spikes and lead back to them alone."""
+    return {
+        start: back
+        for start, node in nodes.items()
+        if isinstance(node, SPIKING)
+        for back in after[start]
+        if isinstance(nodes[back], WEIGHTS) and after[back] == [start] and before[back] == [start]
+    }
+
+
+def _in_order(after: dict[str, list[str]], name: str, last: str, source: str) -> list[str]:
+    """The one way from ``name`` to ``last``, without these two."""
+    order: list[str] = []
+    while True:
+        ways = after[name]
+        if not ways:
+            raise DataError(f"{source}: {name!r} leads nowhere, so the output {last!r} is not reached")
+        if len(ways) > 1:
+            raise DataError(
+                f"{source} branches behind {name!r} (to {', '.join(map(repr, sorted(ways)))}): only a chain of layers "
+                "can be run here, with neurons that feed themselves through one layer of weights"
+            )
+        (name,) = ways
+        if name == last:
+            return order
+        if name in order:
+            raise DataError(
+                f"{source} goes round in a circle at {name!r}: feedback over several layers is not run here"
+            )
+        order.append(name)
+
+
+def passed(name: str, node: Document, shape: Shape) -> Shape:
+    """Carry ``shape`` through a node, after a check against what the node says it takes.
+
+    Raises:
+        DataError: where parameters, an ``input_shape`` or an ``input_type`` are of another shape than what arrives, and
+            for more than :data:`MOST` values.
+    """
+    kind = str(node["type"])
+    if kind in NEURONS:
+        own = np.asarray(node[NEURONS[kind][-1]]).shape
+        if own != shape:
+            raise DataError(
+                f"the parameters of the {kind} {name!r} have shape {list(own)}, an input of {list(shape)} arrives "
+                f"there ({', '.join(NEURONS[kind])})"
+            )
+    said, arrives = {
+        "Conv1d": (node.get("input_shape"), shape[1:]),
+        "Conv2d": (node.get("input_shape"), shape[1:]),
+        "Flatten": (node.get("input_type"), shape),
+    }.get(kind, (None, shape))
+    if said is not None and not np.array_equal(np.atleast_1d(said), arrives):
+        raise DataError(f"{name!r} is made for an input of {np.asarray(said).tolist()}, {list(arrives)} arrives there")
+    made = output_shape(name, node, shape)
+    if math.prod(made) > MOST:
+        raise DataError(f"the {kind} {name!r} gives {list(made)} values a step, more than is read here")
+    return made
+
+
+def fields(node: Any) -> Document:
+    """The fields of one of nir's nodes, as they are in a file."""
+    found = {"type": type(node).__name__, **vars(node)}
+    if isinstance(found.get("input_type"), dict):
+        found["input_type"] = found["input_type"].get("input")
+    return found
+
+
+def output_shape(name: str, node: Document, shape: Shape) -> Shape:
+    """What ``node`` makes of an input of ``shape``; :class:`~spikelfp.errors.DataError` if it does not take it."""
+    kind = str(node["type"])
+    if kind in NEURONS or kind in ("Input", "Output"):
+        return shape
+    try:
+        made = _SHAPES[kind](node, shape)
+    except KeyError:
+        raise DataError(f"{name!r} is a {kind}, whose shape is not known here") from None
+    except (ValueError, IndexError):
+        made = None
+    if made is None or min(made, default=1) < 1:
+        raise DataError(f"the {kind} {name!r} does not take an input of {list(shape)}")
+    return made
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """A parameter of two axes, given once or twice."""
+    first, second = np.broadcast_to(np.asarray(value), 2)
+    return int(first), int(second)
+
+
+def _affine(node: Document, shape: Shape) -> Shape | None:
+    rows, columns = node["weight"].shape
+    return (*shape[:-1], rows) if shape[-1] == columns else None
+
+
+def _conv(axes: int) -> Callable[[Document, Shape], Shape | None]:
+    def out(node: Document, shape: Shape) -> Shape | None:
+        channels, inputs, *kernel = node["weight"].shape
+        if len(shape) != axes + 1 or len(kernel) != axes or shape[0] != inputs * int(node["groups"]):
+            return None
+        if str(node["padding"]) == "same":
+            return (channels, *shape[1:])
+        padding = 0 if str(node["padding"]) == "valid" else node["padding"]
+        return (channels, *_windows(shape[1:], kernel, node["stride"], padding, node["dilation"]))
+
+    return out
+
+
+def _pool(node: Document, shape: Shape) -> Shape | None:
+    if len(shape) != 3:
+        return None
+    kernel, padding = pair(node["kernel_size"]), pair(node["padding"])
+    if any(2 * border > width for border, width in zip(padding, kernel, strict=True)):
+        return None  # a window could lie in the border alone, which torch does not pool
+    return (shape[0], *_windows(shape[1:], kernel, node["stride"], padding, 1))
+
+
+def _windows(sizes: Sequence[int], kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> Shape:
+    axes = len(sizes)
+    steps, borders, gaps = (np.broadcast_to(np.asarray(v), axes) for v in (stride, padding, dilation))
+    return tuple(
+        int(size + 2 * border - gap * (width - 1) - 1) // int(step) + 1
+        for size, width, step, border, gap in zip(sizes, kernel, steps, borders, gaps, strict=True)
+    )
+
+
+def _flatten(node: Document, shape: Shape) -> Shape:
+    start, end = flattened_axes(node, shape)
+    return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+
+_SHAPES: dict[str, Callable[[Document, Shape], Shape | None]] = {
+    "Affine": _affine,
+    "Linear": _affine,
+    "Conv1d": _conv(1),
+    "Conv2d": _conv(2),
+    "SumPool2d": _pool,
+    "AvgPool2d": _pool,
+    "Flatten": _flatten,
+}

@@ -7,9 +7,8 @@ from pathlib import Path
 import nir
 import numpy as np
 
-from hw_export.nir.document import Document, build_graph, read_document
-from hw_export.nir.metadata import in_order
-from hw_export.nir.shapes import NEURONS, Shape, output_shape, passed
+from hw_export.nir.chain import Shape, output_shape, passed
+from hw_export.nir.document import NEURONS, Document, build_graph, in_order, read_document
 from spikelfp.errors import DataError
 
 

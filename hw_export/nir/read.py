@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import nir
 import numpy as np
 import torch
 
-from hw_export.nir.assemble import Assembly
-from hw_export.nir.dialects import Scheme, dialect_of
-from hw_export.nir.document import Document, build_graph, copied, read_document
-from hw_export.nir.imported import ImportedNetwork
-from hw_export.nir.metadata import check_integers, in_order, plain
+from hw_export.chain import window
+from hw_export.neurons import Arriving, Constants, Numbers, constant, export_named, standard
+from hw_export.neurons.base import ARGUMENT
+from hw_export.nir.chain import SPIKING, WEIGHTS, Shape, Stop, fields, pair, walk
+from hw_export.nir.dialects import (
+    DIALECTS,
+    Dialect,
+    Integrators,
+    Reading,
+    Scheme,
+    Step,
+    constants,
+    dialect_of,
+    readouts,
+)
+from hw_export.nir.document import (
+    Document,
+    build_graph,
+    check_integers,
+    copied,
+    flattened_axes,
+    in_order,
+    is_number,
+    plain,
+    read_document,
+    short,
+)
 from hw_export.nir.migration import mend
-from hw_export.nir.reading import Integrators, Reading, Spikes
-from hw_export.nir.route import route
-from hw_export.nir.shapes import MOST
-from spikelfp.errors import DataError
+from spikelfp import nn
+from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import Reset
+from spikelfp.registry import check_name
+
+Spikes = Literal["single", "multiple"]
 
 
 def from_nir(
@@ -50,10 +76,10 @@ def from_nir(
 
     Read are chains of Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Threshold, IF, LIF, CubaLIF, I, LI
     and CubaLI, neurons that feed themselves through one layer of weights, and nested graphs. How the equations become
-    steps is told in :mod:`hw_export.nir.neurons`. Layers carry the names of their nodes, dots replaced by ``_``.
+    steps is told in :mod:`hw_export.nir.dialects`. Layers carry the names of their nodes, dots replaced by ``_``.
 
     Raises :class:`~spikelfp.errors.DataError` naming node and field for a file that is broken or inconsistent (every
-    field is checked first, :mod:`hw_export.nir.schema`), branches, or has nodes or parameters that no layer here can
+    field is checked first, :mod:`hw_export.nir.document`), branches, or has nodes or parameters that no layer here can
     stand for, and :class:`~spikelfp.errors.UserError` for arguments
     that contradict the file.
     """
@@ -67,34 +93,26 @@ def from_nir(
             document["metadata"] = in_order(document["metadata"], {"migrated": "; ".join(changes)})
     try:
         metadata = plain(document["metadata"])
-        reading = Reading(dialect_of(metadata), metadata, dt, reset, scheme, spikes, integrators)
-        return _network(build_graph(document, name), name, reading)
+        check_name("spikes", spikes, get_args(Spikes))
+        reading = Reading(dialect_of(metadata), metadata, dt, reset, scheme, integrators)
+        return _network(build_graph(document, name), name, reading, spikes)
     except DataError as error:
         hint = "" if migrate else _hint(copied(untouched), name)
         raise DataError(f"{error}{hint}") from None
 
 
-def _network(graph: nir.NIRGraph, source: str, reading: Reading) -> ImportedNetwork:
-    stops = route(graph, source)
-    (start,), (end,) = (
-        [np.atleast_1d(getattr(node, key)[word]) for node in ends.values()]
-        for ends, key, word in ((graph.inputs, "input_type", "input"), (graph.outputs, "output_type", "output"))
-    )
-    shape = tuple(int(size) for size in start)
-    if math.prod(shape) > MOST:
-        raise DataError(f"{source} takes an input of {list(shape)}, more values a step than are read here")
+def _network(graph: nir.NIRGraph, source: str, reading: Reading, spikes: Spikes) -> ImportedNetwork:
+    chain = walk(graph, source)
     if reading.dialect is not None:
         check_integers(reading.metadata, f"{source}: ", "the graph")
-    assembly = Assembly(reading, shape)
+    assembly = Assembly(reading, spikes)
     with torch.random.fork_rng(devices=[]):  # layers are made with random weights first
-        for stop in stops:
+        for stop in chain.stops:
             assembly.add(stop)
-    if assembly.shape != tuple(end):
-        raise DataError(f"{source} promises an output of {end.tolist()}, {list(assembly.shape)} arrives there")
     net = ImportedNetwork(assembly.made)
     net.notes = (*reading.notes, *_migrated(reading))
     net.dt, net.scheme = reading.step_length({}), reading.used_scheme
-    net.input_shape, net.metadata, net.node_metadata = shape, reading.metadata, assembly.node_metadata
+    net.input_shape, net.metadata, net.node_metadata = chain.input_shape, reading.metadata, assembly.node_metadata
     return net.eval().requires_grad_(False)
 
 
@@ -112,3 +130,382 @@ def _hint(document: Document, source: str) -> str:
     if not changes:
         return ""
     return f"; from_nir(…, migrate=True) or hw_export.nir.migrate(path) would mend: {changes[0]}"
+
+
+class ImportedNetwork(nn.Sequential):
+    """A network read from a NIR graph: it runs, trains, quantises and exports as any other.
+
+    Attributes:
+        notes: what was assumed or done that the file does not say, a line each.
+        dt: the time step, in the unit of the file's time constants; scheme: how they became decays.
+        input_shape: of one sample at one step.
+        metadata: of the graph, in Python's types; node_metadata: of the node that a layer was read from.
+    """
+
+    def __init__(self, layers: Mapping[str, torch.nn.Module] | None = None) -> None:
+        super().__init__(OrderedDict(layers or {}))
+        self.notes: tuple[str, ...] = ()
+        self.dt = 0.0
+        self.scheme = "euler"
+        self.input_shape: tuple[int, ...] = ()
+        self.metadata: dict[str, Any] = {}
+        self.node_metadata: dict[str, dict[str, Any]] = {}
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of a weight, where the file says that they are integers."""
+        return self._whole("bits")
+
+    @property
+    def input_scale(self) -> int | None:
+        """Inputs are the integers ``x · input_scale``; ``None`` where the file does not say."""
+        return self._whole("input_scale")
+
+    def _whole(self, key: str) -> int | None:
+        """A number of the metadata; other programs may mean something else by the word."""
+        value: Any = self.metadata.get(key)
+        return int(value) if is_number(value) and value == int(value) else None
+
+    @property
+    def scales(self) -> dict[str, Any]:
+        """What an integer weight stands for, by layer: a number, or an array with one for each channel."""
+        return {name: facts["scale"] for name, facts in self.node_metadata.items() if "scale" in facts}
+
+    @property
+    def integer_thresholds(self) -> dict[str, Any]:
+        """The integer thresholds of the layers of neurons that have one."""
+        key = "integer_threshold"
+        return {name: facts[key] for name, facts in self.node_metadata.items() if key in facts}
+
+
+READOUTS = (nir.LI, nir.I, nir.CubaLI)
+
+
+@dataclass
+class Assembly:
+    """Collects the layers of a graph, node by node.
+
+    Attributes:
+        reading: how what the file leaves open is decided.
+        spikes: whether neurons may fire several times in a step.
+        gain: how many times larger the values of the file are behind the last node, which writes average pooling as a
+            sum.
+        made: the layers so far.
+        node_metadata: of the nodes they were read from.
+    """
+
+    reading: Reading
+    spikes: Spikes = "single"
+    gain: int = 1
+    made: OrderedDict[str, torch.nn.Module] = field(default_factory=OrderedDict)
+    node_metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, stop: Stop) -> None:
+        """Add the layers of one node; :class:`~spikelfp.errors.DataError` naming it if there are none for it."""
+        node, name = stop.node, stop.name
+        metadata = plain(node.metadata)
+        if self.reading.dialect is not None:
+            check_integers(metadata, "", f"the {type(node).__name__} {name!r}")
+        if self.reading.dialect is not None and "neuron" in metadata:
+            self._own(stop, metadata)
+        elif isinstance(node, WEIGHTS):
+            self._append(name, node, weights(name, node, self.gain))
+        elif isinstance(node, (nir.SumPool2d, nir.AvgPool2d)):
+            self._pool(name, node)
+        elif isinstance(node, nir.Flatten):
+            flat = flatten(name, node, stop.shape)
+            if flat is not None:
+                self._append(name, node, flat)
+        elif isinstance(node, SPIKING):
+            self._spiking(stop, metadata)
+        elif isinstance(node, READOUTS):
+            self._readout(stop, metadata)
+        elif isinstance(node, nir.Scale):
+            self._append(name, node, nn.Scale(float32(name, "scale", node.scale)))
+        elif isinstance(node, nir.Threshold):
+            self._drive(stop, 1.0, -np.asarray(node.threshold, np.float64) / self.gain)
+            self._append(name, node, nn.Heaviside())
+            self.gain = 1
+        else:
+            raise DataError(f"{name!r} is a {type(node).__name__}, which has no layer here: leave it out or replace it")
+
+    def _append(self, name: str, node: nir.NIRNode | None, layer: torch.nn.Module) -> None:
+        label = module_name(name, self.made)
+        self.made[label] = layer
+        if node is not None and node.metadata:
+            self.node_metadata[label] = plain(node.metadata)
+
+    def _pool(self, name: str, node: nir.SumPool2d | nir.AvgPool2d) -> None:
+        ours = self.reading.dialect is not None and plain(node.metadata.get("pool")) == "average"
+        pool = pooling(node, isinstance(node, nir.AvgPool2d) or ours)
+        self._append(name, node, pool)
+        if ours and isinstance(node, nir.SumPool2d):
+            self.gain *= window(pool)
+
+    def _drive(self, stop: Stop, scale: Any, shift: Any) -> None:
+        """``scale ⊙ x + shift`` in front of neurons: by the weights there, else by a layer of its own."""
+        if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+            raise DataError(f"the parameters of the neurons {stop.name!r} are too far apart: their quotients overflow")
+        layer = elementwise(stop.name, scale, shift, stop.shape)
+        if layer is None:
+            return
+        last = next(reversed(self.made.values()), None)
+        apart = self.reading.dialect is not None  # what to_nir found apart stays apart: sums round as they did
+        if apart or last is None or not folded(stop.name, last, scale, shift, stop.shape):
+            self._append(f"{stop.name}_drive", None, layer)
+
+    def _spiking(self, stop: Stop, metadata: dict[str, Any]) -> None:
+        node, name = stop.node, stop.name
+        step = self.reading.step(name, metadata, node)
+        found = constants(name, node, step)
+        if self.reading.dialect is not None:
+            found = as_written(name, node, found, step, metadata, self.reading.dialect, self.gain)
+        else:
+            found = replace(found, threshold=found.threshold / self.gain, shift=found.shift / self.gain)
+        reset = self.reading.reset(name, node, metadata)
+        feedback = self._feedback(stop, found.scale)
+        self._drive(stop, found.scale, found.shift)
+        if self.spikes == "multiple":
+            layer: torch.nn.Module = _multi_spike(name, found, reset, feedback)
+        else:
+            layer = standard(bool(np.any(np.asarray(found.alpha))), feedback is not None).read(found, reset, feedback)
+        self._append(name, node, layer)
+        self.gain = 1
+
+    def _feedback(self, stop: Stop, scale: Any = 1.0) -> Weights | None:
+        """The weights by which spikes return to the neurons, times ``scale``."""
+        if stop.feedback is None:
+            return None
+        back, node = stop.feedback
+        layer = weights(back, node, self.gain, self.gain)
+        if np.any(np.asarray(scale) != 1.0) and not folded(back, layer, scale, 0.0, stop.shape):
+            raise DataError(f"the neurons {stop.name!r} differ within the channels of their feedback {back!r}")
+        return layer
+
+    def _readout(self, stop: Stop, metadata: dict[str, Any]) -> None:
+        node, name = stop.node, stop.name
+        stages = readouts(name, node, self.reading.step(name, metadata, node))
+        for index, stage in enumerate(stages):
+            last = index == len(stages) - 1
+            beta = stage.beta
+            if self.reading.dialect is not None and "beta" in metadata:
+                beta = agreed(name, "beta", metadata["beta"], beta, stop.shape)
+            self._drive(stop, stage.scale * self.gain, stage.shift)
+            self.gain = 1
+            if np.any(np.asarray(beta)):
+                self._append(name if last else f"{name}_synapse", node if last else None, nn.LI(constant(beta)))
+
+    def _own(self, stop: Stop, metadata: dict[str, Any]) -> None:
+        """Neurons of a kind that a user registered: made of the arguments in the metadata, and compared with the
+        node."""
+        node, name, said = stop.node, stop.name, metadata["neuron"]
+        export = export_named(said) if isinstance(said, str) else None
+        if export is None:
+            raise DataError(
+                f"the neurons {name!r} were written from a layer {short(said)}, whose export is not registered here: "
+                "import the module that does so (hw_export.neurons.exports)"
+            )
+        given = {
+            key.removeprefix(ARGUMENT): torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for key, value in metadata.items()
+            if key.startswith(ARGUMENT)
+        }
+        try:
+            layer = export.make(given, self._feedback(stop))
+        except (UserError, TypeError, ValueError) as error:
+            raise DataError(f"the neurons {name!r} cannot be made from what their metadata say: {error}") from None
+        dialect = plain(self.reading.metadata["dialect"]), DIALECTS[plain(self.reading.metadata["dialect"])]
+        again = fields(export.write(layer, Arriving(name, stop.shape, dialect, self.gain)))
+        mine = fields(node)
+        for key in again.keys() - {"metadata", "input_type", "output_type"}:
+            same = mine.get(key) == again[key] if isinstance(again[key], str) else _close(mine.get(key), again[key])
+            if not same:
+                raise DataError(
+                    f"the metadata of the neurons {name!r} say another {key} than their node: the file was changed "
+                    "after it was written"
+                )
+        self._append(name, node, layer)
+        self.gain = 1
+
+
+def _close(found: Any, made: Any) -> bool:
+    """Whether two fields of a node are the same but for rounding."""
+    if found is None or np.shape(found) != np.shape(made):
+        return False
+    return np.allclose(np.asarray(found, np.float64), np.asarray(made, np.float64), rtol=1e-6, atol=0)
+
+
+def _multi_spike(name: str, p: Constants, reset: Reset, feedback: torch.nn.Module | None) -> nn.MultiSpikeLIF:
+    if feedback is not None or np.any(np.asarray(p.alpha)):
+        raise UserError(f"spikes='multiple' is for LIF and IF neurons without feedback, {name!r} are others")
+    if reset != "immediate" and not (reset == "subtract" and np.all(np.asarray(p.beta) == 1.0)):
+        raise UserError(
+            f"neurons that fire several times in a step subtract at once, {name!r} reset by {reset!r}: pass "
+            "reset='immediate' with spikes='multiple'"
+        )
+    if not (isinstance(p.beta, float) and isinstance(p.threshold, float)):
+        raise DataError(
+            f"the neurons {name!r} differ in decay or threshold, and those that fire several times in a step have one "
+            "of each: give each value a layer of its own"
+        )
+    return nn.MultiSpikeLIF(p.beta, p.threshold)
+
+
+def as_written(
+    name: str, node: nir.NIRNode, found: Constants, step: Step, metadata: dict[str, Any], dialect: Dialect, gain: int
+) -> Constants:
+    """The constants that a file of ours states exactly in its metadata, after a check against the node itself."""
+    threshold = np.asarray(found.threshold, np.float64)
+    if isinstance(node, nir.LIF):
+        threshold = dialect.constants(node, step.dt)[1]
+    for key in ("beta", "threshold"):
+        if key not in metadata:
+            raise DataError(f"the neurons {name!r} carry no {key!r} in their metadata, as files of ours do")
+    if np.any(np.asarray(found.scale) != 1.0) or (np.any(found.shift) and metadata.get("offset") != "v_leak"):
+        raise DataError(f"the parameters of the neurons {name!r} were changed after the file was written")
+    shape = tuple(np.shape(node.v_threshold))
+    return Constants(
+        beta=agreed(name, "beta", metadata["beta"], found.beta, shape),
+        threshold=agreed(name, "threshold", metadata["threshold"], threshold / gain, shape),
+        alpha=agreed(name, "alpha", metadata["alpha"], found.alpha, shape) if "alpha" in metadata else found.alpha,
+        shift=found.shift / gain,
+    )
+
+
+def agreed(name: str, key: str, stated: Any, computed: Numbers, shape: Shape) -> Numbers:
+    """``stated``, a number or an array that broadcasts to ``shape``, if the parameters of the node say the same but for
+    rounding."""
+    label = f"{key} in the metadata of the neurons {name!r}"
+    if isinstance(stated, np.ndarray):
+        fits = stated.ndim == len(shape) and all(
+            own in (1, size) for own, size in zip(stated.shape, shape, strict=True)
+        )
+        if not fits or stated.dtype.kind != "f" or not np.isfinite(stated).all():
+            raise DataError(f"{label} is {short(stated)}, expected numbers that fit neurons of shape {list(shape)}")
+    elif not is_number(stated):
+        raise DataError(f"{label} is {short(stated)}, expected a number")
+    said, found = (np.broadcast_to(np.asarray(value, np.float64), shape) for value in (stated, computed))
+    wrong = ~np.isclose(said, found, rtol=1e-6, atol=0)
+    if wrong.any():
+        raise DataError(
+            f"the metadata of the neurons {name!r} say {key} = {said[wrong][0]:g}, their parameters "
+            f"{found[wrong][0]:g}: the file was changed after it was written"
+        )
+    return stated.astype(np.float64) if isinstance(stated, np.ndarray) else float(stated)
+
+
+def module_name(name: str, taken: OrderedDict[str, torch.nn.Module]) -> str:
+    """``name`` as that of a layer: without dots, and none that a network needs for itself."""
+    label = name.replace(".", "_") or "_"
+    while label in taken or hasattr(_EMPTY, label):
+        label += "_"
+    return label
+
+
+_EMPTY = ImportedNetwork()
+
+
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+Weights = nn.Linear | nn.Conv2d
+
+
+def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -> Weights:
+    """A dense layer or convolution with the weights of an Affine, Linear or Conv2d node, float32.
+
+    gain, matrix_gain: the bias and the weights are divided by them.
+    """
+    weight = np.asarray(node.weight, np.float64) / matrix_gain
+    bias = None if isinstance(node, nir.Linear) else np.asarray(node.bias, np.float64) / gain
+    layer: Weights
+    if isinstance(node, nir.Conv2d):
+        outputs, inputs, *kernel = weight.shape
+        groups = int(node.groups)
+        padding = node.padding if isinstance(node.padding, str) else pair(node.padding)
+        try:
+            layer = nn.Conv2d(
+                inputs * groups, outputs, tuple(kernel), pair(node.stride), padding, pair(node.dilation), groups
+            )
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"the convolution {name!r} cannot be built: {str(error).splitlines()[0]}") from None
+    else:
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    if bias is not None and bias.shape != (weight.shape[0],):
+        raise DataError(f"the bias of {name!r} has shape {list(bias.shape)}, expected [{weight.shape[0]}]")
+    layer.weight.data = float32(name, "weight", weight)
+    if bias is not None:
+        assert layer.bias is not None
+        layer.bias.data = float32(name, "bias", bias)
+    return layer
+
+
+def pooling(node: nir.SumPool2d | nir.AvgPool2d, average: bool) -> nn.AvgPool2d:
+    """Average pooling, or with the divisor 1 a sum over each window."""
+    sizes = (pair(node.kernel_size), pair(node.stride), pair(node.padding))
+    return nn.AvgPool2d(*sizes, divisor_override=None if average else 1)
+
+
+def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Module | None:
+    """The layer of a Flatten of ``shape``; ``None`` where it changes nothing."""
+    try:
+        start, end = flattened_axes({"start_dim": node.start_dim, "end_dim": node.end_dim}, shape)
+    except ValueError:
+        raise DataError(
+            f"the Flatten {name!r} joins axes {int(node.start_dim)} to {int(node.end_dim)} of an input of "
+            f"{list(shape)} (time and batch are not counted)"
+        ) from None
+    if start == end:
+        return None
+    return nn.Flatten() if end - start + 1 == len(shape) else nn.FlattenAxes(start, end)
+
+
+def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.Scale | None:
+    """``scale ⊙ x + shift`` in front of the neurons ``name`` as a layer; ``None`` where it changes nothing (but for
+    rounding of a ``scale`` of 1)."""
+    scale, shift = (_one_if_uniform(value, like) for value in (scale, shift))
+    if np.allclose(scale, 1.0, rtol=1e-12, atol=0) and not np.any(shift):
+        return None
+    return nn.Scale(float32(name, "current", scale), float32(name, "current", shift))
+
+
+def folded(name: str, layer: torch.nn.Module, scale: Any, shift: Any, shape: tuple[int, ...]) -> bool:
+    """Let ``layer``, whose output has ``shape``, give ``scale ⊙ y + shift`` for ``y`` by its weights and bias; whether
+    it can: only a layer of weights, and a convolution only if both are the same all over a channel.
+    """
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)) or (isinstance(layer, nn.Linear) and len(shape) != 1):
+        return False
+    outputs = layer.weight.shape[0]
+    rows = []
+    for value in (scale, shift):
+        row = np.broadcast_to(np.asarray(value, np.float64), shape).reshape(outputs, -1)
+        if np.any(row != row[:, :1]):
+            return False
+        rows.append(row[:, 0])
+    factors, offsets = rows
+    weight, bias = layer.weight.detach().double().numpy(), layer.bias
+    offsets = offsets + (0.0 if bias is None else bias.detach().double().numpy() * factors)
+    layer.weight.data = float32(name, "current", weight * factors.reshape(-1, *[1] * (weight.ndim - 1)))
+    if bias is not None or offsets.any():
+        layer.bias = torch.nn.Parameter(float32(name, "current", offsets))
+    return True
+
+
+def _one_if_uniform(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(value, np.float64)
+    return array.flat[0].reshape(()) if np.ptp(array) == 0 else np.array(np.broadcast_to(array, shape))
+
+
+def float32(name: str, what: str, array: Any) -> torch.Tensor:
+    """Round ``array`` to float32.
+
+    Raises:
+        DataError: where values become infinite, or all that are not 0 become 0: the network would be another.
+    """
+    values = np.array(array, np.float64)
+    if not np.abs(values).max(initial=0.0) <= LARGEST:  # NaN too
+        raise DataError(f"{what} of {name!r} reaches {np.abs(values).max():g}, which float32 does not hold")
+    if values.any() and np.abs(values).max() < SMALLEST:
+        raise DataError(
+            f"{what} of {name!r} is at most {np.abs(values).max():g}, which float32 does not hold: choose other units"
+        )
+    return torch.from_numpy(values.astype(np.float32))

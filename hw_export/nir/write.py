@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves
-from hw_export.nir.dialects import DIALECTS
-from hw_export.nir.document import reason
-from hw_export.nir.imported import ImportedNetwork, kept_metadata, kept_names
-from hw_export.nir.metadata import in_order
-from hw_export.nir.nodes import TAKERS, Maker
+from hw_export.chain import leaves, window
+from hw_export.neurons import Arriving, NeuronExport, export_of, lowered
+from hw_export.nir.chain import Shape, pair
+from hw_export.nir.dialects import DIALECTS, Dialect, dialect_of
+from hw_export.nir.document import in_order, plain, reason
+from hw_export.nir.read import ImportedNetwork
 from hw_export.quantize import QuantizedNetwork
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.files import write_whole
+
+OWN_NAME = re.compile(r"layer_\d+_\w+")
+"""Names that :func:`~hw_export.nir.write.to_nir` gives to nodes."""
+
+OF_INTEGERS = ("bits", "input_scale", "scale", "integer_threshold")
+"""Metadata that hold for integer weights only."""
 
 READ_WITH = "nir.read(path, type_check=False)"
 """In the metadata of graphs that nir 1.0 itself would refuse: it gets the shapes of some nodes wrong."""
@@ -71,6 +78,7 @@ def to_nir(
     not leak among them, and :class:`~spikelfp.errors.SaveError` when ``path`` cannot be written (what was there
     before is intact).
     """
+    net = lowered(net)
     layers = leaves(net)
     maker = Maker(DIALECTS[dialect], dialect, write_if)
     if input_shape is None and isinstance(net, ImportedNetwork) and net.input_shape:
@@ -82,9 +90,8 @@ def to_nir(
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(shape))}
     edges: list[tuple[str, str]] = []
     sample, last, odd = torch.zeros(1, 1, *shape), "input", False
-    ends = max((index for index, (_, layer) in enumerate(layers) if isinstance(layer, TAKERS)), default=-1)
     for index, (name, layer) in enumerate(layers):
-        shape, gain, maker.ahead = tuple(sample.shape[2:]), maker.gain, index < ends
+        shape, gain, maker.ahead = tuple(sample.shape[2:]), maker.gain, _gain_is_taken(layers[index + 1 :])
         node = maker.node(name, layer, shape, in_order(kept_metadata(net, name), quantized.get(name, {})))
         sample = _behind(name, layer, sample)
         if node is not None:
@@ -92,9 +99,11 @@ def to_nir(
             odd |= _type(node, shape, tuple(sample.shape[2:]))
             edges.append((last, names[name]))
             last = names[name]
-            if isinstance(layer, nn.RecurrentLIF):
+            export = export_of(layer)
+            weights = None if export is None else export.feedback(layer)
+            if weights is not None:
                 back = f"{last}_recurrent"
-                nodes[back] = maker.feedback(name, layer, shape, gain)
+                nodes[back] = feedback(name, weights, shape, gain)
                 odd |= _type(nodes[back], shape, shape)
                 edges += [(last, back), (back, last)]
     if maker.offset is not None:
@@ -145,15 +154,22 @@ def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
     for layer in net.report:
         facts[layer.layer] = {"scale": layer.scale}
         if layer.neurons is not None and layer.threshold is not None:
-            facts[layer.neurons] = {"integer_threshold": layer.threshold}
+            facts[layer.neurons] = {"integer_threshold": _numbers(layer.threshold)}
     return facts
+
+
+def _numbers(value: Any) -> Any:
+    """Lists within lists as the array that metadata hold."""
+    return np.array(value) if isinstance(value, list) else value
 
 
 def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:
     facts: dict[str, Any] = {"dialect": maker.dialect_name, "dt": maker.dialect.dt, "threshold_op": ">"}
-    for key in ("beta", "reset") if maker.neurons else ():
-        values = {getattr(neurons, key) for neurons in maker.neurons}
-        facts[key] = values.pop() if len(values) == 1 else "see nodes"
+    for key in ("beta", "reset"):
+        values = [said[key] for said in maker.said if "reset" in said and key in said]
+        if values:
+            single = not any(isinstance(value, np.ndarray) for value in values) and len(set(values)) == 1
+            facts[key] = values[0] if single else "see nodes"
     if isinstance(net, QuantizedNetwork) and net.bits is not None:
         facts |= {"bits": net.bits, "input_scale": net.input_scale or 1}
     return in_order(kept_metadata(net), facts)
@@ -161,7 +177,7 @@ def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:
 
 def _behind(name: str, layer: torch.nn.Module, sample: Tensor) -> Tensor:
     """What the output of ``layer`` looks like for an input that looks like ``sample``, wherever its weights are."""
-    if isinstance(layer, (nn.Neurons, nn.LI, nn.Dropout)):
+    if isinstance(layer, nn.Dropout) or export_of(layer) is not None:
         return sample
     try:
         with torch.no_grad():
@@ -193,3 +209,230 @@ def _input_shape(layers: list[tuple[str, torch.nn.Module]], given: Sequence[int]
     if shape is None:
         raise UserError(f"the network starts with {type(layer).__name__}: pass input_shape=(channels, height, width)")
     return (math.prod(shape),) if flat else shape
+
+
+def kept_names(net: torch.nn.Module) -> bool:
+    """Whether ``net`` was read from a file of ours, so that its layers already bear the names of nodes."""
+    if not isinstance(net, ImportedNetwork) or dialect_of(net.metadata) is None:
+        return False
+    return all(OWN_NAME.fullmatch(name) for name, _ in net.named_children())
+
+
+def kept_metadata(net: torch.nn.Module, layer: str | None = None) -> dict[str, Any]:
+    """What a file of ours said of the graph, or of a layer; nothing for other networks."""
+    if not isinstance(net, ImportedNetwork) or not kept_names(net):
+        return {}
+    kept = plain(net.metadata if layer is None else net.node_metadata.get(layer, {}))
+    if net.bits is not None and not _all_integers(net):  # trained after it was read
+        kept = {key: value for key, value in kept.items() if key not in OF_INTEGERS}
+    return kept
+
+
+def _all_integers(net: torch.nn.Module) -> bool:
+    layers = [layer for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    return all(torch.equal(layer.weight, layer.weight.round()) for layer in layers)
+
+
+@dataclass
+class Maker:
+    """Makes the node of a layer, one method for each kind.
+
+    Attributes:
+        dialect: in which neurons are written, and its name.
+        write_if: whether neurons without leak may be written as IF.
+        gain: how many times too large the values are that flow behind the last node, since average pooling is written
+            as a sum.
+        said: the metadata of the neurons so far.
+        offset: what is to be added behind the last node, ``None`` for nothing: in NIR only neurons and thresholds can.
+        adder: the layer that said so.
+        ahead: whether a layer that heeds ``gain`` is still to come.
+    """
+
+    dialect: Dialect
+    dialect_name: str
+    write_if: bool = False
+    gain: int = 1
+    said: list[dict[str, Any]] = field(default_factory=list)
+    offset: np.ndarray | None = None
+    adder: str = ""
+    ahead: bool = True
+
+    def node(self, name: str, layer: torch.nn.Module, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode | None:
+        """The node of ``layer``, which takes inputs of ``shape``; ``None`` if it does nothing here. facts: more for
+        its metadata. :class:`~spikelfp.errors.UserError` where NIR has no word for it.
+        """
+        if isinstance(layer, nn.Dropout) or (isinstance(layer, nn.Flatten) and len(shape) == 1):
+            return None
+        if getattr(layer, "grid", None) is not None:
+            raise UserError(
+                f"layer {name!r} was trained with quantised weights: export the integers it computes with, by "
+                "hw_export.quantize(net)"
+            )
+        if self.offset is not None and not _ends_sums(layer):
+            raise self.stranded()
+        export = export_of(layer)
+        if export is not None:
+            return self.neurons(name, layer, export, shape, facts)
+        make = _MAKERS.get(type(layer))
+        if make is None:
+            advice = _ADVICE.get(type(layer).__name__, "leave it out or replace it")
+            raise UserError(f"layer {name!r} is a {type(layer).__name__}, which NIR has no node for: {advice}")
+        return make(self, name, layer, shape, facts)
+
+    def stranded(self) -> UserError:
+        """The error for an offset that no neurons take up."""
+        return UserError(
+            f"layer {self.adder!r} adds an offset, which NIR says by v_leak or a threshold of neurons directly behind, "
+            "and there are none: put it into the bias of a layer of weights"
+        )
+
+    def taken(self, shape: Shape) -> np.ndarray | float:
+        """The offset that the neurons at hand take up."""
+        found, self.offset = self.offset, None
+        return 0.0 if found is None else np.array(np.broadcast_to(found, shape))
+
+    def neurons(
+        self, name: str, layer: torch.nn.Module, export: NeuronExport, shape: Shape, facts: dict[str, Any]
+    ) -> nir.NIRNode:
+        """The node of a kind of neurons, as its file in :mod:`hw_export.neurons` makes it."""
+        offset, gain = self.taken(shape), self.gain
+        self.gain = 1
+        at = Arriving(name, shape, (self.dialect_name, self.dialect), gain, offset, self.adder, self.write_if)
+        if not export.takes_offset:
+            at.no_offset(f"and {export.name} neurons have no place for it: put it into the bias of a layer of weights")
+        node = export.write(layer, at)
+        said = export.facts(layer, at)
+        own = {"layer": said.pop("layer")} if "layer" in said else {}
+        if np.any(np.asarray(offset)) and "reset" in said:
+            said["offset"] = "v_leak"
+        node.metadata = in_order(own, facts, said)
+        self.said.append(said)
+        return node
+
+    def flatten(self, name: str, layer: nn.Flatten, shape: Shape, facts: dict[str, Any]) -> nir.Flatten:
+        return nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1, metadata=facts)
+
+    def flatten_axes(self, name: str, layer: nn.FlattenAxes, shape: Shape, facts: dict[str, Any]) -> nir.Flatten:
+        return nir.Flatten({"input": np.array(shape)}, start_dim=layer.start, end_dim=layer.end, metadata=facts)
+
+    def linear(self, name: str, layer: nn.Linear, shape: Shape, facts: dict[str, Any]) -> nir.Affine:
+        return nir.Affine(_array(layer.weight, name), bias(layer, name, self.gain), metadata=facts)
+
+    def conv(self, name: str, layer: nn.Conv2d, shape: Shape, facts: dict[str, Any]) -> nir.Conv2d:
+        node = convolution(layer, name, shape, self.gain)
+        node.metadata = facts
+        return node
+
+    def scale(self, name: str, layer: nn.Scale, shape: Shape, facts: dict[str, Any]) -> nir.Scale | None:
+        if layer.shift.any():
+            self.offset, self.adder = _array(layer.shift, name), name
+            if bool((layer.scale == 1).all()):
+                return None
+        return nir.Scale(np.array(np.broadcast_to(_array(layer.scale, name), shape)), metadata=facts)
+
+    def heaviside(self, name: str, layer: nn.Heaviside, shape: Shape, facts: dict[str, Any]) -> nir.Threshold:
+        threshold = np.zeros(shape) - self.taken(shape) * self.gain
+        self.gain = 1
+        return nir.Threshold(threshold, metadata=facts)
+
+    def pool(self, name: str, layer: nn.AvgPool2d, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode:
+        kernel, stride, padding = (pair(size) for size in (layer.kernel_size, layer.stride, layer.padding))
+        is_sum = layer.divisor_override == 1
+        if layer.ceil_mode:
+            raise UserError(f"layer {name!r} pools windows that reach beyond the border (ceil_mode), NIR's lie within")
+        if not is_sum:
+            if layer.divisor_override is not None:
+                raise UserError(
+                    f"layer {name!r} divides its sums by {layer.divisor_override}; NIR's pooling divides by the "
+                    "size of the window or not at all (divisor_override=1)"
+                )
+            if any(padding) and not layer.count_include_pad:
+                raise UserError(
+                    f"layer {name!r} leaves the border out of its averages (count_include_pad=False), NIR's counts it"
+                )
+        sizes = np.array(kernel), np.array(stride), np.array(padding)
+        if is_sum:
+            return nir.SumPool2d(*sizes, metadata=facts)
+        if not self.ahead:  # no neurons behind that could be scaled instead
+            return nir.AvgPool2d(*sizes, metadata=facts)
+        self.gain *= window(layer)
+        return nir.SumPool2d(*sizes, metadata=in_order(facts, {"pool": "average"}))
+
+
+def _ends_sums(layer: torch.nn.Module) -> bool:
+    """Whether what is behind ``layer`` is in our units again: neurons and thresholds."""
+    return isinstance(layer, nn.Heaviside) or export_of(layer) is not None
+
+
+def _gain_is_taken(behind: Sequence[tuple[str, torch.nn.Module]]) -> bool:
+    """Whether the next neurons or thresholds ``behind`` a layer can be scaled by what average pooling leaves out."""
+    for _, layer in behind:
+        export = export_of(layer)
+        if export is not None or isinstance(layer, nn.Heaviside):
+            return export is None or export.takes_gain
+    return False
+
+
+def feedback(name: str, weights: torch.nn.Module, shape: Shape, gain: int) -> nir.NIRNode:
+    """The node of the recurrent ``weights`` of neurons, whose currents must arrive ``gain`` times too large too."""
+    if type(weights) is nn.Linear:
+        node: nir.NIRNode = nir.Affine(_array(weights.weight, name) * gain, bias(weights, name, gain))
+    elif type(weights) is nn.Conv2d:
+        node = convolution(weights, name, shape, gain)
+        node.weight = node.weight * gain
+    else:
+        raise UserError(f"layer {name!r} feeds back through a {type(weights).__name__}; NIR takes Linear or Conv2d")
+    return node
+
+
+def bias(layer: nn.Linear | nn.Conv2d, name: str, gain: int) -> np.ndarray:
+    """The bias of ``layer`` times ``gain``; zeros where there is none."""
+    return np.zeros(layer.weight.shape[0]) if layer.bias is None else _array(layer.bias, name) * gain
+
+
+def convolution(layer: nn.Conv2d, name: str, shape: Shape, gain: int) -> nir.Conv2d:
+    """The node of a convolution; the bias ``gain`` times too large."""
+    if layer.padding_mode != "zeros":
+        raise UserError(f"layer {name!r} pads with {layer.padding_mode!r}, NIR only with zeros")
+    return nir.Conv2d(
+        input_shape=shape[1:],
+        weight=_array(layer.weight, name),
+        stride=tuple(layer.stride),
+        padding=_padding(layer),
+        dilation=tuple(layer.dilation),
+        groups=layer.groups,
+        bias=bias(layer, name, gain),
+    )
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, ...] | str:
+    """The padding in numbers, which more importers read; ``same`` where its two borders differ."""
+    if not isinstance(layer.padding, str):
+        return tuple(layer.padding)
+    if layer.padding == "valid":
+        return (0, 0)
+    total = [gap * (width - 1) for gap, width in zip(layer.dilation, layer.kernel_size, strict=True)]
+    return "same" if any(border % 2 for border in total) else tuple(border // 2 for border in total)
+
+
+_MAKERS: dict[type[torch.nn.Module], Callable[..., nir.NIRNode]] = {
+    nn.Flatten: Maker.flatten, nn.FlattenAxes: Maker.flatten_axes, nn.Linear: Maker.linear, nn.Conv2d: Maker.conv,
+    nn.Scale: Maker.scale, nn.AvgPool2d: Maker.pool, nn.Heaviside: Maker.heaviside,
+}  # fmt: skip
+
+_ADVICE = {
+    "MultiSpikeLIF": "read or train it with neurons that fire once a step (nn.LIF, spikes='single')",
+    "Alpha": "two synapses of one neuron would be two branches; train with nn.Synaptic or nn.LIF",
+    "ALIF": "its thresholds move, and those of NIR stand still; train with nn.LIF",
+    "MaxPool2d": "train with average pooling (--pool avg)",
+    "ReLU": "train a spiking network, such as --model lif-mlp",
+    "BatchNorm1d": "fold it into the weights in front of it first, hw_export.quantize.fold_batchnorm",
+    "BatchNorm2d": "fold it into the weights in front of it first, hw_export.quantize.fold_batchnorm",
+}
+
+
+def _array(tensor: Tensor, name: str) -> np.ndarray:
+    array = tensor.detach().to("cpu", torch.float64).numpy()
+    if not math.isfinite(float(np.abs(array).sum())):
+        raise UserError(f"layer {name!r} has weights that are not finite")
+    return array

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hw_export.chain import leaves
+from hw_export.neurons import lowered
 from hw_export.quantize.bounds import EXACT
 from hw_export.quantize.fold import fold_batchnorm
 from hw_export.quantize.network import QuantizedNetwork
@@ -19,8 +21,29 @@ from hw_export.quantize.threshold import TIE_MARGIN
 from hw_export.quantize.trained import as_floats, has_grids, is_trained, snap
 from hw_export.quantize.walk import Scheme, Walk
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.options import one_of, other_than, setting
 from spikelfp.quantized.grid import check_bits
 from spikelfp.registry import check_name
+
+FLOAT = 32
+"""Bits of a weight that stays a float."""
+CHOSEN = other_than("bits", FLOAT, f"weights of fewer --bits than {FLOAT}")
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How the weights of a trained run become whole numbers: options of :func:`quantize`, and of what it is shown."""
+
+    bits: int | None = setting(
+        None, f"bits of a weight, or {FLOAT} for floats", automatic="as trained, else the target's", within="[1, ∞)"
+    )
+    clip: str = setting("mse", "how scales are chosen", names=CLIPS, owner=CHOSEN)
+    per_channel: bool = setting(False, "a scale for each output channel", owner=CHOSEN)
+    power_of_two: bool = setting(False, "scales that are powers of two", owner=CHOSEN)
+    calibration: int = setting(
+        512, "samples of the training set by whose sums scales are chosen", within="[1, ∞)",
+        owner=one_of("clip", ("output",)),
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -41,8 +64,11 @@ def quantize(
     Each layer of weights has one scale ``s``; its weights become ``round(w / s)``, at most ``2^(bits−1) − 1``
     in magnitude, its bias an integer in the unit of its sums, and the neurons behind it get the integer
     threshold ``n = θ / s``: ``s`` is moved a little from its best value so that the threshold is hit and
-    stays θ in real terms. Spikes, decay and reset are untouched, so the copy is an ordinary network of
-    float32 tensors. A BatchNorm is folded into the layer in front of it first (:func:`fold_batchnorm`).
+    stays θ in real terms. Neurons with thresholds of their own get an integer threshold each, ``round(θ / s)``; the
+    largest relative error of these is the ``threshold_error`` of the report. Spikes, decay and reset are untouched, so
+    the copy is an ordinary network of float32 tensors. Neurons that are LIF neurons in other words become those
+    (:func:`hw_export.neurons.lowered`), and a BatchNorm is folded into the layer in front of it
+    (:func:`fold_batchnorm`), first.
 
     The copy compares with ``n + tie_margin``. For a sum of integers that is the same as ``> n``. But with the
     bare integer (``tie_margin=0``) a decayed membrane often *equals* the threshold, or creeps up to it, and then
@@ -74,7 +100,7 @@ def quantize(
     folded; and for options out of range.
     """
     check_name("clip", clip, CLIPS)
-    if bits not in (None, 32):
+    if bits not in (None, FLOAT):
         check_bits(bits)
     if calibration is not None:
         if calibration.dim() < 3 or not calibration.numel():
@@ -82,7 +108,7 @@ def quantize(
         if not calibration.isfinite().all():
             raise UserError("the calibration inputs hold NaN or infinity")
     made = _copy(net, bits)
-    if bits == 32 or (bits is None and not has_grids(made)):
+    if bits == FLOAT or (bits is None and not has_grids(made)):
         return made
     if clip == "output" and calibration is None:
         raise UserError("clip='output' looks at the sums: hand in calibration inputs [T, B, …] of the network")
@@ -116,6 +142,7 @@ def quantize(
 
 def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
     """``net`` in float32 on the CPU, BatchNorm folded; with ``bits`` of 32 in floats, whatever it was trained with."""
+    net = lowered(net)
     leaves(net)
     twin = copy.deepcopy(net).eval().requires_grad_(False)
     snap(twin)

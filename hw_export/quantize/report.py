@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,10 @@ class LayerReport:
         scale: real value of one integer step of a weight.
         max_shift: 0, or with a scale for each channel, the largest ``e`` of ``q = mantissa · 2^e``
             (:func:`~hw_export.quantize.mantissas` takes them apart).
-        threshold: the integer threshold of those neurons, in the unit of the layer's sums.
-        threshold_error: relative error of their real threshold, 0 where the scale was moved to meet it.
+        threshold: the integer threshold of those neurons, in the unit of the layer's sums; where they have several,
+            lists within lists of the shape that their thresholds have.
+        threshold_error: relative error of their real threshold, 0 where the scale was moved to meet it; of several the
+            largest.
         max_weight, max_bias: largest magnitudes of the integers; a bias is not limited to a weight's bits.
         squared_error, relative_error: ``Σ (w − scale · q)²``, and the same divided by ``Σ w²``.
         zero_fraction: part of the weights that became 0.
@@ -33,7 +36,7 @@ class LayerReport:
     bits: int
     scale: float
     max_shift: int
-    threshold: int | None
+    threshold: Any
     threshold_error: float
     max_weight: int
     max_bias: int

@@ -14,7 +14,7 @@ from hw_export.quantize.channels import shifts_of
 from hw_export.quantize.error import Error, second_moment
 from hw_export.quantize.report import LayerReport
 from hw_export.quantize.scale import free_scales
-from hw_export.quantize.threshold import Step, exact_step, kept_step, nearest_step
+from hw_export.quantize.threshold import Real, Step, exact_step, kept_step, nearest_step, one_if_uniform
 from hw_export.quantize.trained import bias_shift, bits_of, take_off_grid, trained_grid
 from spikelfp import nn
 from spikelfp.errors import UserError
@@ -119,7 +119,7 @@ class Walk:
             raise UserError(f"the biases of layer {name!r} are not finite")
         behind = self._neurons_behind(index)
         # θ in the unit in which a weight is real
-        real = None if behind is None else behind[1].threshold / (flow.unit * flow.factor)
+        real = None if behind is None else one_if_uniform(behind[1].threshold) / (flow.unit * flow.factor)
         grid = trained_grid(name, layer, self.scheme.bits)
         before = weight.clone()
         if grid is None:
@@ -144,15 +144,16 @@ class Walk:
 
     def _compare_with(self, name: str, layer: nn.Linear | nn.Conv2d, neurons: nn.LIF, chosen: _Chosen) -> None:
         """Give the ``neurons`` behind ``layer`` their threshold in steps of its sums."""
-        if chosen.step.whole == 0:
+        if chosen.step.vanishes:
+            lowest = torch.as_tensor(neurons.threshold).min()
             raise UserError(
-                f"the threshold {neurons.threshold:g} behind layer {name!r} would round to 0 in steps of "
+                f"the threshold {lowest:g} behind layer {name!r} would round to 0 in steps of "
                 f"{chosen.step.scale:.3g}, {chosen.bits} bits for weights up to {layer.weight.abs().max().item():.3g}: "
                 "use more bits"
             )
         neurons.constants = replace(neurons.constants, threshold=chosen.step.compared)
 
-    def _choose(self, name: str, layer: nn.Linear | nn.Conv2d, real: float | None, factor: int) -> _Chosen:
+    def _choose(self, name: str, layer: nn.Linear | nn.Conv2d, real: Real | None, factor: int) -> _Chosen:
         """A scale by the scheme, moved to meet the threshold."""
         scheme = self.scheme
         assert scheme.bits is not None
@@ -177,7 +178,7 @@ class Walk:
 
         if real is None:
             step = Step(scale, 0, 0.0)
-        elif scheme.power_of_two:
+        elif scheme.power_of_two or isinstance(real, Tensor):
             step = nearest_step(scale, real, factor, scheme.tie_margin)
         else:
             step = exact_step(scale, real, factor, scheme.tie_margin, None if scheme.clip == "max" else total)
@@ -185,7 +186,7 @@ class Walk:
         wide = mantissas * (2**shifts).to(mantissas).reshape(-1, *[1] * (mantissas.dim() - 1))
         return _Chosen(wide, step, scheme.bits, int(shifts.max()))
 
-    def _keep(self, name: str, layer: nn.Linear | nn.Conv2d, grid: Grid, real: float | None, factor: int) -> _Chosen:
+    def _keep(self, name: str, layer: nn.Linear | nn.Conv2d, grid: Grid, real: Real | None, factor: int) -> _Chosen:
         """The integers the layer was trained with, shifted where its biases were trained in finer steps than sums of
         them have."""
         assert not isinstance(grid.scale, Tensor)
@@ -248,7 +249,7 @@ def _described(
         bits=chosen.bits,
         scale=step.scale,
         max_shift=chosen.max_shift,
-        threshold=None if neurons is None else step.whole,
+        threshold=None if neurons is None else torch.as_tensor(step.whole).tolist(),
         threshold_error=step.error,
         max_weight=int(weight.abs().max()),
         max_bias=0 if bias is None else int(bias.abs().max()),

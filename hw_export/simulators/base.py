@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -146,6 +147,16 @@ class Watch:
 def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The spikes of a module that gives ``spikes`` or ``(spikes, state)``."""
     return output if isinstance(output, Tensor) else output[0]
+
+
+def is_vector(values: np.ndarray) -> bool:
+    """Whether constants differ between the neurons of a layer."""
+    return bool((values != values.flat[0]).any())
+
+
+def tensor_of(values: np.ndarray) -> Tensor:
+    """Constants of neurons as float32 of their shape, the kind of floats that importers compute with."""
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def batch_flatten(net: torch.nn.Module) -> None:

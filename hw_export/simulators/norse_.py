@@ -8,7 +8,15 @@ from torch import Tensor
 
 from hw_export.nir import Chain, Neuron
 from hw_export.nir.dialects import DT
-from hw_export.simulators.base import SIMULATORS, Simulator, UnsupportedError, Watch, batch_flatten
+from hw_export.simulators.base import (
+    SIMULATORS,
+    Simulator,
+    UnsupportedError,
+    Watch,
+    batch_flatten,
+    is_vector,
+    tensor_of,
+)
 
 
 @SIMULATORS.register("norse")
@@ -50,5 +58,5 @@ def subtract(neuron: Neuron) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
     delayed ``θ``."""
     if neuron.reset == "immediate":
         return lambda z, v, v_reset, v_th: v - z * v_th
-    beta = float(neuron.beta.flat[0])
+    beta = tensor_of(neuron.beta) if is_vector(neuron.beta) else float(neuron.beta.flat[0])
     return lambda z, v, v_reset, v_th: v - z * v_th / beta

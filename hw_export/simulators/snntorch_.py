@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+import nir
+import numpy as np
 import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
 from hw_export.nir.dialects import DT
-from hw_export.simulators.base import SIMULATORS, Simulator, UnsupportedError, Watch, batch_flatten
+from hw_export.simulators.base import (
+    SIMULATORS,
+    Simulator,
+    UnsupportedError,
+    Watch,
+    batch_flatten,
+    is_vector,
+    tensor_of,
+)
 
 
 @SIMULATORS.register("snntorch")
@@ -18,8 +28,9 @@ class SnnTorch(Simulator):
 
     ``zero``: as imported. ``subtract``: its importer always makes ``reset_mechanism="zero"``; the imported
     neurons are set to snnTorch's own default, delayed subtraction, after import. (The property alone has no
-    effect; four attributes make up the mode.) ``immediate``: none; with ``reset_delay=False`` a neuron does not fire
-    where its membrane stays above the threshold after the reset.
+    effect; four attributes make up the mode.) Its neurons may have a decay and a threshold each, its importer takes
+    neither: it is given neurons that are alike, which get theirs after import. ``immediate``: none; with
+    ``reset_delay=False`` a neuron does not fire where its membrane stays above the threshold after the reset.
     """
 
     package = "snntorch"
@@ -35,6 +46,9 @@ class SnnTorch(Simulator):
 
         if chain.metadata.get("dt", DT) != DT:
             raise UnsupportedError(f"snntorch assumes dt = {DT}, the file has {chain.metadata['dt']}")
+        each = [neuron for neuron in chain.neurons if is_vector(neuron.beta) or is_vector(neuron.threshold)]
+        for neuron in each:
+            stand_in(chain.graph.nodes[neuron.name])
         others = list(snntorch.SpikingNeuron.instances)  # a list of every neuron ever made, kept alive by it
         try:
             net = import_from_nir(chain.graph)
@@ -42,6 +56,9 @@ class SnnTorch(Simulator):
             snntorch.SpikingNeuron.instances[:] = others
         batch_flatten(net)
         modules = {neuron.name: net.get_submodule(neuron.name) for neuron in chain.neurons}
+        for neuron in each:
+            modules[neuron.name].beta = tensor_of(neuron.beta)
+            modules[neuron.name].threshold = tensor_of(neuron.threshold)
         for neuron in chain.neurons:
             if neuron.reset == "subtract":
                 subtract_with_delay(modules[neuron.name])
@@ -49,6 +66,12 @@ class SnnTorch(Simulator):
         for step in inputs:
             net(step)
         return watch.stacked()
+
+
+def stand_in(node: nir.LIF) -> None:
+    """Make all neurons of a node alike, in a way that the importer takes."""
+    ones = np.ones_like(node.tau)
+    node.tau, node.r, node.v_threshold = 2 * DT * ones, 2 * ones, ones
 
 
 def subtract_with_delay(leaky: torch.nn.Module) -> None:

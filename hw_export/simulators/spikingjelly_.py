@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hw_export.nir import Chain
 from hw_export.nir.dialects import DT
-from hw_export.simulators.base import SIMULATORS, Simulator, Watch
+from hw_export.simulators.base import SIMULATORS, Simulator, UnsupportedError, Watch, is_vector
 
 
 @SIMULATORS.register("spikingjelly")
@@ -32,6 +32,11 @@ class SpikingJelly(Simulator):
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         from spikingjelly.activation_based.nir_exchange import import_from_nir
 
+        for neuron in chain.neurons:
+            if is_vector(neuron.beta) or is_vector(neuron.threshold):
+                raise UnsupportedError(
+                    f"its neurons of a layer have one decay and one threshold, those of {neuron.name!r} differ"
+                )
         net = import_from_nir(chain.graph, dt=float(chain.metadata.get("dt", DT)))
         for neuron in chain.neurons:
             imported = net.get_submodule(f"{neuron.name}.module")

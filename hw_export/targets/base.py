@@ -19,6 +19,7 @@ from hw_export.quantize import QuantizedNetwork
 from hw_export.targets.files import check_outline, outline, read_facts, write_facts
 from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
+from spikelfp.options import flag, options_of
 from spikelfp.registry import Registry
 from spikelfp.untrusted.content import brief
 from spikelfp.untrusted.fields import Field
@@ -88,8 +89,15 @@ class Target(ABC):
         return width
 
     def describe(self) -> dict[str, Any]:
-        """What it can hold, for ``hw-export targets``."""
-        return {"summary": self.summary, "bits": list(self.bits), "default_bits": self.default_bits}
+        """Describe what it can hold, for ``hw-export targets``."""
+        return {
+            "summary": self.summary,
+            "bits": list(self.bits),
+            "default_bits": self.default_bits,
+            "options": {
+                flag(each.name): f"{each.help} [{each.shown_default}]" for each in options_of(type(self)).values()
+            },
+        }
 
 
 class Chip(Target):
@@ -180,6 +188,10 @@ class Chip(Target):
             More for what the manifest says of the chip.
         """
         return {}
+
+    def words(self, facts: Mapping[str, Any]) -> list[str]:
+        """Tell in lines, when an export was built, what :meth:`write_samples` has added to the ``facts`` of the chip."""
+        return []
 
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
         """Write the chip's files and ``network.yaml``; refused, before anything is written, what does not fit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from hw_export.nir import as_chain, to_nir
@@ -34,10 +35,16 @@ class NirFile(Target):
                     "layer": neuron.layer,
                     "node": neuron.name,
                     "shape": list(neuron.shape),
-                    "beta": float(graph.nodes[neuron.name].metadata["beta"]),
-                    "threshold": float(graph.nodes[neuron.name].metadata["threshold"]),
+                    "beta": _span(graph.nodes[neuron.name].metadata["beta"]),
+                    "threshold": _span(graph.nodes[neuron.name].metadata["threshold"]),
                     "reset": neuron.reset,
                 }
                 for neuron in as_chain(graph).neurons
             ],
         }
+
+
+def _span(values: float | np.ndarray) -> float | dict[str, float]:
+    """One number, or from which to which the constants of a layer go."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return low if low == high else {"from": low, "to": high}

@@ -203,6 +203,14 @@ class TinyOdin(Chip):
         write_text(folder / EVENTS_FILE, text_of(found, rows))
         return facts_of(found, rows)
 
+    def words(self, facts: Mapping[str, Any]) -> list[str]:
+        queue, cycles = facts["queue"], facts["cycles"]
+        return [
+            f"queue: at most {queue['largest']} of {queue['entries']} entries as {EVENTS_FILE} is sent, with "
+            f"{queue['pauses']} pauses among inputs; up to {queue['most_spikes']} spikes a step",
+            f"cycles of a step: {cycles['step']}, at most {cycles['longest_step']}",
+        ]
+
 
 def memories(writes: Sequence[chip.Write]) -> tuple[np.ndarray, np.ndarray]:
     """What a chip holds after ``writes``: the words of its neurons, uint32 ``[256]``, and its weights, int8

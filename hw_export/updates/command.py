@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from hw_export.updates.framing import MAGIC, PREFIX
-from hw_export.updates.grids import BITS
 from hw_export.updates.image_file import load_image, save_image
-from hw_export.updates.online import ONLINE_LR, record_run
+from hw_export.updates.online import OPTIONS, record_run
 from hw_export.updates.replay import replay
 from hw_export.updates.spi_file import SPI_TITLE, write_spi
 from hw_export.updates.summary import Summary, inspect
-from spikelfp.command import OK, new_app, print_json
+from spikelfp.command import OK, GroupedCommand, new_app, options_from, print_json
 from spikelfp.errors import UserError
 from spikelfp.files import begins_with, check_replaceable
-from spikelfp.quantized.scale import CLIPS
 from spikelfp.terminal import Terminal, say
-from spikelfp.training.optimizer import optimizers
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """First bytes of every PNG file."""
@@ -38,65 +35,18 @@ Base = Annotated[
 ]
 
 
-@updates_app.command("record")
+@updates_app.command("record", cls=GroupedCommand)
+@options_from(OPTIONS)
 def record_command(
+    options: dict[str, Any],
     run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
     out: Annotated[str, typer.Option(metavar="FILE", help="stream to write")],
-    steps: Annotated[int, typer.Option(help="steps of training to record")] = 1000,
-    batch_size: Annotated[int, typer.Option(help="samples of a step")] = 1,
-    lr: Annotated[
-        float | None, typer.Option(help="learning rate, constant", show_default=f"{ONLINE_LR} of the run's")
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help=f"optimiser: {', '.join(optimizers)}", show_default="the run's")
-    ] = None,
-    bits: Annotated[
-        int | None, typer.Option(help="bits of a weight, 2 to 16", show_default=f"as trained, else {BITS}")
-    ] = None,
-    clip: Annotated[str, typer.Option(help=f"how scales are chosen: {', '.join(CLIPS)}")] = "mse",
-    headroom: Annotated[float, typer.Option(help="factor on the scales, room for weights that grow")] = 1.0,
-    input_scale: Annotated[
-        int | None,
-        typer.Option(
-            help="the receiver's inputs are whole numbers of so many steps to 1", show_default="the levels of the data"
-        ),
-    ] = None,
-    every: Annotated[int, typer.Option(help="steps between two looks at the weights")] = 1,
-    embed: Annotated[bool, typer.Option("--embed/--no-embed", help="keep the base image in the stream")] = True,
-    weights: Annotated[str, typer.Option(help="checkpoint of the run: last, best, or initial")] = "last",
-    seed: Annotated[int | None, typer.Option(help="of the order of samples", show_default="the run's")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")
-    ] = None,
-    cache_dir: Annotated[
-        str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
-    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the stream")] = False,
     as_json: Json = False,
 ) -> int:
     """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
     check_replaceable(out, overwrite, begins=MAGIC + PREFIX, what=FOREIGN)
-    done = record_run(
-        run,
-        out,
-        steps=steps,
-        batch_size=batch_size,
-        lr=lr,
-        optimizer=optimizer,
-        bits=bits,
-        clip=clip,
-        headroom=headroom,
-        input_scale=input_scale,
-        every=every,
-        embed=embed,
-        weights=weights,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        device=device,
-        seed=seed,
-        overwrite=overwrite,
-    )
+    done = record_run(run, out, overwrite=overwrite, **options)
     say(
         f"accuracy {done['accuracy_before']:.4f} before, {done['accuracy_after']:.4f} after {done['steps']} steps, "
         f"{done['accuracy_of_integers']:.4f} with the integers that were streamed"

@@ -99,6 +99,11 @@ def _with_headroom(made: QuantizedNetwork, report: LayerReport, headroom: float,
         return report.scale
     if report.threshold is None or report.neurons is None:
         return report.scale * headroom
+    if not isinstance(report.threshold, int):
+        raise UserError(
+            f"the neurons {report.neurons!r} have thresholds of their own, and headroom makes one longer step for all: "
+            "leave headroom at 1"
+        )
     steps = report.threshold // factor
     neurons = made.get_submodule(report.neurons)
     assert isinstance(neurons, nn.LIF)

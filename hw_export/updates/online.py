@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from hw_export.build import shown_samples
+from hw_export.build import TrainedOptions, shown_samples
 from hw_export.updates.content import Plain
-from hw_export.updates.grids import grids_like, integers_of
+from hw_export.updates.grids import BITS, grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
+from spikelfp.configuration import Schema
 from spikelfp.errors import UserError
 from spikelfp.files import put_back
+from spikelfp.options import section, setting
 from spikelfp.printable import plain
-from spikelfp.registry import check_name
+from spikelfp.quantized.scale import CLIPS
 from spikelfp.training.optimizer import optimizers
 from spikelfp.training.run import (
     check_room_to_show,
@@ -34,55 +37,97 @@ SAMPLES = 100
 """Test samples that tell whether inputs are whole numbers, as many as an export has by default."""
 
 
-@own_random_numbers()
-def record_run(
-    run: str | Path,
-    out: str | Path,
-    *,
-    steps: int = 1000,
-    batch_size: int = 1,
-    lr: float | None = None,
-    optimizer: str | None = None,
-    bits: int | None = None,
-    clip: str = "mse",
-    headroom: float = 1.0,
-    input_scale: int | None = None,
-    every: int = 1,
-    embed: bool = True,
-    weights: str = "last",
-    data_dir: str | None = None,
-    cache_dir: str | None = None,
-    device: str = "auto",
-    seed: int | None = None,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Train the network of the run folder ``run`` for ``steps`` more steps and write what changes to ``out``.
+@dataclass(frozen=True)
+class OnlineOptions:
+    """How a run goes on learning; all other settings are the run's."""
 
-    The method and all settings are the run's, but for batches of ``batch_size``, a constant learning rate ``lr`` (a
-    hundredth of the run's, unless given), an ``optimizer`` that starts anew, and ``seed`` of the order of the samples.
-    ``weights`` are those of the ``last``, the ``best`` or the ``initial`` checkpoint. ``data_dir`` and ``cache_dir``
-    are the folders of data sets and of binned recordings, if they are not those of the run.
-    ``bits`` are by default those the run was trained with, else 8. ``input_scale`` is that of the receiver's inputs, by
-    default the levels of the data, as for :func:`~hw_export.build.build`, whose integers the stream then begins with;
-    the header notes it where there is one. The run folder is not touched. Returns the accuracy on the test set before
-    and after, of the live weights and of the integers, and what was written and how long it took, in seconds.
+    steps: int = setting(1000, "steps of training to record", within="[1, ∞)")
+    batch_size: int = setting(1, "samples of a step", within="[1, ∞)")
+    lr: float | None = setting(None, "learning rate, constant", automatic=f"{ONLINE_LR} of the run's", within="(0, ∞)")
+    optimizer: str | None = setting(None, "optimiser, which starts anew", names=optimizers, automatic="the run's")
+    seed: int | None = setting(None, "of the order of samples", automatic="the run's", within="[0, ∞)")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, …")
+
+
+@dataclass(frozen=True)
+class IntegerOptions:
+    """The integers of the stream, and of the receiver's inputs."""
+
+    bits: int | None = setting(None, "bits of a weight, 2 to 16", automatic=f"as trained, else {BITS}")
+    clip: str = setting("mse", "how scales are chosen", names=CLIPS)
+    headroom: float = setting(1.0, "factor on the scales, room for weights that grow", within="[1, ∞)")
+    input_scale: int | None = setting(
+        None,
+        "the receiver's inputs are whole numbers of so many steps to 1",
+        automatic="the levels of the data",
+        within="[1, ∞)",
+    )
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What of the training the stream holds."""
+
+    every: int = setting(1, "steps between two looks at the weights", within="[1, ∞)")
+    embed: bool = setting(True, "keep the base image in the stream")
+
+
+@dataclass(frozen=True)
+class StartOptions(TrainedOptions):
+    """The weights that a run goes on from, and where its data lie."""
+
+    weights: str = setting("last", "checkpoint of the run", names=("last", "best", "initial"))
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """All options of a recording, each with what it configures."""
+
+    online: OnlineOptions = section(OnlineOptions, "training")
+    integers: IntegerOptions = section(IntegerOptions, "integers")
+    stream: StreamOptions = section(StreamOptions, "stream")
+    trained: StartOptions = section(StartOptions, "run")
+
+
+OPTIONS = Schema(RecordConfig)
+"""Options of :func:`record_run` and of ``hw-export updates record``."""
+
+
+@own_random_numbers()
+def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **options: Any) -> dict[str, Any]:
+    """Go on training a run and write what changes in its integers; the run folder is not touched.
+
+    Args:
+        run: folder of ``spikelfp train``.
+        out: stream to write.
+        overwrite: replace a stream that is there.
+        **options: those of :class:`RecordConfig`, flat: ``steps``, ``batch_size``, ``lr``, ``optimizer``, ``seed``,
+            ``device``, ``bits``, ``clip``, ``headroom``, ``input_scale`` (of the receiver's inputs, as for
+            :func:`~hw_export.build.build`, whose integers the stream then begins with), ``every``, ``embed``,
+            ``weights``, ``data_dir``, ``cache_dir``.
+
+    Returns:
+        The accuracy on the test set before and after, of the live weights and of the integers, what was written, and
+        how long it took, in seconds.
+
+    Raises:
+        UserError: for options that there are not, values that they do not take, and a run whose network has no such
+            integers.
     """
-    if steps < 1:
-        raise UserError(f"the number of steps must be at least 1, got {steps}")
-    check_name("weights", weights, ("last", "best", "initial"))
-    if optimizer is not None:
-        check_name("optimizer", optimizer, optimizers)
-    loaded = load_run(run, weights, data_dir, cache_dir)
+    stated = OPTIONS.stated(options, "record_run")
+    chosen = RecordConfig(**OPTIONS.made(OPTIONS.settled(stated, stated)))
+    online, own, start_from = chosen.online, chosen.integers, chosen.trained
+    loaded = load_run(run, start_from.weights, start_from.data_dir, start_from.cache_dir)
     config, splits = loaded.config, loaded.splits()
     config = config.changed(
-        batch_size=batch_size,
-        lr=(config.training.lr or 1.0) * ONLINE_LR if lr is None else lr,
-        optimizer=optimizer or config.training.optimizer.name,
+        batch_size=online.batch_size,
+        lr=(config.training.lr or 1.0) * ONLINE_LR if online.lr is None else online.lr,
+        optimizer=online.optimizer or config.training.optimizer.name,
         schedule="constant",
         warm_up=None,
         warm_up_steps=0,
-        seed=config.run.seed if seed is None else seed,
-        device=device,
+        seed=config.run.seed if online.seed is None else online.seed,
+        device=online.device,
         recompute=0,
         accumulate=1,
     )
@@ -91,24 +136,24 @@ def record_run(
     seed_generators(config.run.seed)  # of a random encoding
     net = loaded.net
     examiner = make_evaluator(net, config.changed(batch_size=EVALUATION_BATCH))
-    shown = shown_samples(config, splits.test, SAMPLES, input_scale)
-    made = integers_of(net, bits, clip, None if shown.integers() is None else shown.scale)
-    if input_scale is not None and made.input_scale is None:
+    shown = shown_samples(config, splits.test, SAMPLES, own.input_scale)
+    made = integers_of(net, own.bits, own.clip, None if shown.integers() is None else shown.scale)
+    if own.input_scale is not None and made.input_scale is None:
         why = "; ".join(made.notes) or "inputs below 0 or above 1 are no counts of steps"
-        raise UserError(f"the receiver cannot take inputs of {input_scale} steps: {why}")
-    grids = grids_like(net, made, headroom)
+        raise UserError(f"the receiver cannot take inputs of {own.input_scale} steps: {why}")
+    grids = grids_like(net, made, own.headroom)
     about: dict[str, Plain] = {
         "run": plain(Path(run).resolve().name),
-        "batch_size": batch_size,
+        "batch_size": online.batch_size,
         "lr": config.training.lr,
         "optimizer": config.training.optimizer.name,
-        "headroom": headroom,
+        "headroom": own.headroom,
         "input_scale": made.input_scale,
     }
     before = examiner.evaluate(splits.test).accuracy
     recording = 0.0
-    options: dict[str, Any] = {"grids": grids, "every": every, "embed": embed, "about": about, "overwrite": overwrite}
-    with put_back(out), UpdateRecorder(net, out, **options) as recorder:
+    kept: dict[str, Any] = {"every": chosen.stream.every, "embed": chosen.stream.embed, "about": about}
+    with put_back(out), UpdateRecorder(net, out, grids=grids, overwrite=overwrite, **kept) as recorder:
 
         def after_step(position: object) -> None:
             nonlocal recording
@@ -117,10 +162,10 @@ def record_run(
             recording += perf_counter() - start
 
         trainer: TemporalTrainer = make_trainer(
-            net, config, should_stop=lambda: trainer.position.step >= steps, wake=False
+            net, config, should_stop=lambda: trainer.position.step >= online.steps, wake=False
         )
         start = perf_counter()
-        epochs = -(-steps * batch_size // len(splits.train)) + 1
+        epochs = -(-online.steps * online.batch_size // len(splits.train)) + 1
         trainer.fit(splits.train, epochs, after_step=after_step)
         seconds = perf_counter() - start
     image = recorder.image()

@@ -47,14 +47,16 @@ def quantized(net: torch.nn.Module, image: IntegerImage, *, input_scale: int | N
 
 
 def _report(made: QuantizedNetwork, net: torch.nn.Module, report: LayerReport, image: IntegerImage) -> LayerReport:
-    """The report of a layer with the grid of the image; the threshold behind it is set to match."""
+    """Make the report of a layer with the grid of the image; the threshold behind it is set to match."""
     layer = net.get_submodule(report.layer)
     assert isinstance(layer, (nn.Linear, nn.Conv2d))
     live = layer.weight
     name = f"{report.layer}.weight"
     grid = image.grids[name]
-    if isinstance(grid.scale, Tensor) or (report.threshold is not None and not isinstance(report.threshold, int)):
+    if isinstance(grid.scale, Tensor):
         raise UserError(f"{name} has a scale for each channel: an image to be run needs one for the layer")
+    if report.threshold is not None and not isinstance(report.threshold, int):
+        raise UserError(f"the neurons behind {name} have thresholds of their own: an image to be run needs one for all")
     threshold = report.threshold
     if report.neurons is not None and threshold is not None:
         lif = made.get_submodule(report.neurons)

@@ -14,8 +14,8 @@ from spikelfp.convert.inplace import resolve_changes_in_place
 from spikelfp.convert.network import INPUT, Converted, Step, Value
 from spikelfp.convert.tracing import ROOT
 from spikelfp.errors import UserError
-from spikelfp.interop.layers import ARGUMENTS, Tensors, from_torch
-from spikelfp.interop.refusal import ConversionError, kind
+from spikelfp.interop.shared import CONVERT, ConversionError, Tensors, from_torch, kind
+from spikelfp.nn import graph
 from spikelfp.nn.layer import Layer
 
 FUNCTIONS = (*functions.MAPS, *functions.ACTIVATIONS, "dropout")
@@ -31,7 +31,7 @@ def build(network: torch.nn.Module, graph: fx.Graph) -> Converted:
     if builder.problems:
         raise UserError(
             f"{type(network).__name__} cannot be converted because of {'; '.join(builder.problems)}. "
-            f"Layers that convert: {', '.join(ARGUMENTS)}, and those of spikelfp.nn; "
+            f"Layers that convert: {CONVERT}, and those of spikelfp.nn; "
             f"functions: {', '.join(sorted(FUNCTIONS))}"
         )
     memoryless = not any(isinstance(module, Layer) for module in network.modules())
@@ -114,7 +114,7 @@ class _Builder:
         return self._layer(node, name, self.modules[path])
 
     def _layer(self, node: fx.Node, name: str, layer: torch.nn.Module) -> dict[str, Any]:
-        if not isinstance(layer, Layer) and type(layer).__name__ not in ARGUMENTS:
+        if not isinstance(layer, Layer) and graph.twin_of(layer) is None:
             raise _Refused
         if node.op == "call_module" and (len(node.args) + len(node.kwargs) != 1 or len(node.all_input_nodes) != 1):
             raise _Refused("it takes more than one input")

@@ -1,6 +1,6 @@
 """Data sets, their batches, and their encoding as spike sequences."""
 
-from spikelfp.data import cifar, digits, mnist  # noqa: F401  (their loaders register themselves)
+from spikelfp.data import cifar, digits, mnist, tabular  # noqa: F401  (their loaders register themselves)
 from spikelfp.data.arrays import SequenceArrays, arrays
 from spikelfp.data.collate import collate
 from spikelfp.data.dataset import ArrayDataset, Augmented, Standardization

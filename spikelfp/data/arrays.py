@@ -30,6 +30,7 @@ class SequenceArrays(Samples):
         scale: multiplied with the values when they are fetched.
         kind: of the targets (:data:`spikelfp.data.samples.KINDS`).
         target_scale: how real targets were standardised; ``None``: they are in their own units.
+        numbers: int64 ``[N]``, those of the samples in the data set that these were taken of; ``None``: 0 to ``N − 1``.
     """
 
     values: Tensor
@@ -38,6 +39,7 @@ class SequenceArrays(Samples):
     scale: float = 1.0
     kind: str = "classes"
     target_scale: TargetScale | None = None
+    numbers: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,7 +74,8 @@ class SequenceArrays(Samples):
     def subset(self, indices: Tensor) -> SequenceArrays:
         """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
         lengths = None if self.lengths is None else self.lengths[indices]
-        return replace(self, values=self.values[indices], labels=self.labels[indices], lengths=lengths)
+        kept: dict[str, Any] = {"lengths": lengths, "numbers": self.numbers_at(indices)}
+        return replace(self, values=self.values[indices], labels=self.labels[indices], **kept)
 
     def __repr__(self) -> str:
         """Write one line: how many sequences of which steps."""

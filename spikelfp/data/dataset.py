@@ -96,6 +96,7 @@ class ArrayDataset(Samples):
             around 0 and no longer in [0, 1]. ``None`` leaves them.
         kind: of the targets (:data:`spikelfp.data.samples.KINDS`); empty: by the labels.
         target_scale: how real targets were standardised; ``None``: they are in their own units.
+        numbers: int64 ``[N]``, those of the samples in the data set that these were taken of; ``None``: 0 to ``N − 1``.
 
     Raises:
         DataError: for wrong types or lengths, no samples, a label outside the classes, or a NaN or infinity;
@@ -109,6 +110,7 @@ class ArrayDataset(Samples):
     standardization: Standardization | None = None
     kind: str = ""
     target_scale: TargetScale | None = None
+    numbers: Tensor | None = field(default=None, repr=False)
     _hashed: tuple[tuple[int, int], str] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -183,7 +185,8 @@ class ArrayDataset(Samples):
 
     def subset(self, indices: Tensor) -> ArrayDataset:
         """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        numbers = self.numbers_at(indices)
+        return replace(self, images=self.images[indices], labels=self.labels[indices], numbers=numbers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,11 +28,11 @@ def digits(data_dir: Path | None = None) -> DataSplits:
     train, test = train_test_split(np.arange(len(source.target)), test_size=0.2, random_state=0, stratify=source.target)
     images = torch.from_numpy(source.images.astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(source.target.astype(np.int64))
-    everything = ArrayDataset(images, labels, scale=1 / 16, classes=10)
+    train, test = (ArrayDataset(images[part], labels[part], scale=1 / 16, classes=10) for part in (train, test))
     return DataSplits(
         name="digits",
-        train=everything.subset(torch.from_numpy(train)),
-        test=everything.subset(torch.from_numpy(test)),
+        train=train,
+        test=test,
         outputs=10,
         shape=(1, 8, 8),
         names=tuple(str(digit) for digit in range(10)),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spikelfp.data.events.load import load_events
-from spikelfp.data.names import is_event_data
+from spikelfp.data.names import check_data_name, is_event_data
 from spikelfp.data.registry import datasets
 from spikelfp.data.splits import DataSplits
 from spikelfp.options import Choice
@@ -27,6 +27,6 @@ def load(name: str, data_dir: str | Path | None = None, **options: Any) -> DataS
         DataError: for files that are damaged, or missing and not to be had from the network.
         SaveError: when downloaded files cannot be written.
     """
-    if is_event_data(name):
+    if is_event_data(check_data_name(name)):
         return load_events(name, data_dir)
     return Choice(name, options).maker(datasets)(None if data_dir is None else Path(data_dir))

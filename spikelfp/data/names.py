@@ -11,7 +11,7 @@ from spikelfp.data.registry import datasets
 from spikelfp.errors import UnknownNameError
 from spikelfp.registry import check_name, unknown_name
 
-PATHS = ("folder", "hdf5")
+PATHS = ("folder", "hdf5", "csv")
 """Kinds of data sets that are named by their path."""
 
 
@@ -19,8 +19,9 @@ class _DataNames:
     """All of them, prefixes last; looked up anew each time, so that data sets of one's own are among them."""
 
     def __iter__(self) -> Iterator[str]:
-        yield from dict.fromkeys([*datasets, *recordings])
-        yield from (f"{prefix}:…" for prefix in prefixes)
+        by_path = set(datasets.where(by_path=True))
+        yield from dict.fromkeys(name for name in [*datasets, *recordings] if name not in by_path)
+        yield from (f"{prefix}:…" for prefix in sorted([*prefixes, *by_path]))
 
 
 data_names = _DataNames()
@@ -28,7 +29,7 @@ data_names = _DataNames()
 
 def is_event_data(name: str) -> bool:
     """Whether the data set of that name is made of recordings of events."""
-    return ":" in name or name in set(recordings)
+    return (":" in name and name not in datasets) or name in set(recordings)
 
 
 def check_data_name(name: str) -> str:
@@ -39,15 +40,17 @@ def check_data_name(name: str) -> str:
     """
     prefix, colon, rest = name.partition(":")
     if colon:
-        check_name("kind of event data", prefix, prefixes)
+        check_name("kind of data", prefix, sorted([*prefixes, *datasets.where(by_path=True)]))
         if not rest:
-            raise unknown_name("data set", name, data_names)
+            raise UnknownNameError(f"{prefix} data are named by their path: {prefix}:PATH")
         return name
+    if name in set(datasets.where(by_path=True)):
+        raise UnknownNameError(f"{name} data are named by their path: {name}:PATH")
     if name in set(data_names):
         return name
     if os.path.isdir(name):
         raise UnknownNameError(f"unknown data {name!r}: for the recordings in the folder {name} write folder:{name}")
-    raise unknown_name("data", name, data_names)
+    raise unknown_name("data set", name, data_names)
 
 
 def without_folder(name: str) -> str:

@@ -39,11 +39,13 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
         labels: the targets: int64 ``[N]``, the class of each sample, or as :data:`KINDS` says.
         kind: of the targets, one of :data:`KINDS`.
         target_scale: how real targets were standardised; ``None``: they are in their own units.
+        numbers: int64 ``[N]``, those of the samples in the data set that these were taken of; ``None``: 0 to ``N − 1``.
     """
 
     labels: Tensor
     kind: str = "classes"
     target_scale: TargetScale | None = None
+    numbers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,6 +82,12 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
     def subset(self, indices: Tensor) -> Samples:
         """The samples ``indices`` (int64 ``[M]``) alone, the same in everything else."""
 
+    def numbers_at(self, indices: Tensor) -> Tensor:
+        """Numbers (int64 ``[M]``) of the samples ``indices`` in the data set that these were taken of."""
+        own = indices.cpu() if isinstance(indices, Tensor) else indices
+        indices = torch.arange(len(self))[own]  # also of a mask, a range, and numbers from the end
+        return indices if self.numbers is None else self.numbers[indices]
+
     def plain(self) -> Samples:
         """The same samples without augmentation."""
         return self
@@ -112,6 +120,23 @@ def labels_of(dataset: Dataset[Any]) -> Tensor | None:
     if isinstance(getattr(dataset, "data", None), Samples):  # augmented images
         dataset = dataset.data  # type: ignore[attr-defined]
     return dataset.labels if isinstance(dataset, Samples) else None
+
+
+def numbers_at(dataset: Any, indices: Tensor) -> Tensor:
+    """Find the numbers of samples in the data set that a part, or an augmented form of it, was taken of.
+
+    Args:
+        dataset: the part; a data set of any other kind is a whole of its own.
+        indices: of the samples in the part, int64 ``[M]``.
+
+    Returns:
+        int64 ``[M]``.
+    """
+    if isinstance(dataset, Subset):
+        return numbers_at(dataset.dataset, torch.as_tensor(dataset.indices, dtype=torch.int64)[indices])
+    if isinstance(getattr(dataset, "data", None), Samples):  # augmented images
+        dataset = dataset.data
+    return dataset.numbers_at(indices) if isinstance(dataset, Samples) else indices
 
 
 def target_scale_of(dataset: Any) -> TargetScale | None:

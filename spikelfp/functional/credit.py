@@ -205,9 +205,7 @@ class StackedSpikes(Function, NeuronNode):
     def forward(ctx: Any, nodes: list[Any], *spikes: Tensor) -> Tensor:
         keep_node()
         ctx.nodes = nodes
-        for node in nodes:
-            if getattr(node, "normalise", None) is not None:
-                node.normalise = None  # rewards are normalised here, over all steps
+        leave_normalising(nodes)
         return torch.cat(spikes)
 
     @staticmethod
@@ -215,11 +213,30 @@ class StackedSpikes(Function, NeuronNode):
     def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:
         if not issubclass(forward_class(ctx.nodes[0]), NeuronNode):
             return None, *arrived.split(1)  # a gradient
-        message, given = NeuronNode.received(ctx, arrived)
-        if given is not None:
-            for node, reward in zip(ctx.nodes, given.split(1), strict=True):
+        return None, *hand_to_steps(ctx, arrived, lambda sequence: sequence.split(1))
+
+
+def leave_normalising(nodes: list[Any]) -> None:
+    """Tell the nodes of single steps that their rewards are normalised over all of them, by the node in front."""
+    for node in nodes:
+        if getattr(node, "normalise", None) is not None:
+            node.normalise = None
+
+
+def hand_to_steps(ctx: Any, arrived: Tensor, apart: Callable[[Tensor], Any]) -> tuple[Tensor | None, ...]:
+    """Leave a reward of a sequence at the nodes of its steps, ``ctx.nodes``, and return the messages to them.
+
+    Args:
+        ctx: of the node of the sequence.
+        arrived: at it.
+        apart: makes steps of a sequence.
+    """
+    message, given = NeuronNode.received(ctx, arrived)
+    if given is not None:
+        for node, reward in zip(ctx.nodes, apart(given), strict=True):
+            if node is not None:
                 node.output_reward = reward
-        return None, *((None,) * len(ctx.nodes) if message is None else message.split(1))
+    return (None,) * len(ctx.nodes) if message is None else apart(message)
 
 
 class MagnitudeStep(Function):

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -241,11 +241,33 @@ def _said(value: Any) -> str:
     return f"{type(value).__name__} of {shape}" if shape and not isinstance(value, str) else repr(value)
 
 
-class Trace(NamedTuple):
-    """What a run over time leaves: ``spikes`` (0/1) and ``membrane`` (before reset), both ``[T, …]``."""
+class Trace(tuple[Tensor, ...]):
+    """Named tuple of what a run over time leaves, each ``[T, …]``: ``spikes`` (0/1), ``membrane`` (before reset), …
 
-    spikes: Tensor
-    membrane: Tensor
+    The names are those that it is made with, ``Trace(spikes=…, membrane=…)``, in their order.
+    """
+
+    _fields: tuple[str, ...]
+
+    def __new__(cls, **fields: Tensor) -> Trace:
+        made = super().__new__(cls, fields.values())
+        made._fields = tuple(fields)
+        return made
+
+    def __getattr__(self, name: str) -> Tensor:
+        names = self.__dict__.get("_fields", ())
+        if name not in names:
+            raise AttributeError(f"a trace of {', '.join(names)} has no {name!r}")
+        return self[names.index(name)]
+
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Tensor]]:
+        return (), self._asdict()
+
+    def _asdict(self) -> dict[str, Tensor]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def __repr__(self) -> str:
+        return f"Trace({', '.join(f'{name}={list(each.shape)}' for name, each in self._asdict().items())})"
 
 
 def carried(membrane: Tensor, p: LIFParameters) -> Tensor:
@@ -272,7 +294,7 @@ def lif_scan(current: Tensor, membrane: Tensor, p: LIFParameters) -> Trace:
         spike, membrane = lif_step(step, membrane, p)
         spikes.append(spike)
         membranes.append(membrane)
-    return Trace(torch.stack(spikes), torch.stack(membranes))
+    return Trace(spikes=torch.stack(spikes), membrane=torch.stack(membranes))
 
 
 def reward_scan(

@@ -35,6 +35,7 @@ from spikelfp.functional.credit import MagnitudeStep, NeuronNode, keep_node
 from spikelfp.functional.lif import LIFParameters
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
+from spikelfp.kernels.events.rows import remember
 from spikelfp.kernels.recurrent_numba import Constants, Credit
 from spikelfp.memory import empty
 from spikelfp.rules import Epsilon, Gradient, Rule, Surrogate, Zero, surrogates
@@ -42,7 +43,9 @@ from spikelfp.rules import Epsilon, Gradient, Rule, Surrogate, Zero, surrogates
 _LFP, _GRADIENTS = (Epsilon, Zero), (Gradient, Surrogate)
 
 
-def kernel_for(current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None) -> ModuleType | None:
+def kernel_for(
+    current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None, *constants: float | Tensor
+) -> ModuleType | None:
     """Find the module whose kernels run recurrent neurons over all steps at once, or ``None`` for a loop over steps.
 
     Args:
@@ -51,6 +54,7 @@ def kernel_for(current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None
             kind of the current, without hooks, under LFP-ε, LFP-0 (which must not normalise) or a rule of gradients.
         rule: of the neurons, which must be of the same family.
         fired: spikes of the step before the first, ``[B, …]``, if there are any.
+        constants: of the neurons, the same along every axis but the last.
     """
     from spikelfp.nn.linear import Linear  # layers are made of what stands here
 
@@ -64,6 +68,8 @@ def kernel_for(current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None
         if type(own) not in _LFP or rule.normalize or own.normalize:  # type: ignore[attr-defined]
             return None
     elif kind not in _GRADIENTS or type(own) not in _GRADIENTS:
+        return None
+    if any(isinstance(value, Tensor) and value.numel() != value.shape[-1] for value in constants):
         return None
     weight, width = recurrent.weight, current.shape[-1]
     tensors = [weight, *([] if recurrent.bias is None else [recurrent.bias]), *([] if fired is None else [fired])]
@@ -115,10 +121,10 @@ def run(
     sequence = current[0].reshape(1, -1, shape[-1]).expand(len(current), -1, -1) if is_constant(current) else None
     if sequence is None:
         sequence = current.reshape(len(current), -1, shape[-1])
-    constants = _constants(p, alpha, flat[1])
+    constants, listed = _constants(p, alpha, flat[1]), list[Any]()
     if isinstance(rule, Gradient):
         spikes, membrane, current_after = _GradientRun.apply(
-            sequence, recurrent.weight, recurrent.bias, *flat, decay, kernel, constants, rule
+            sequence, recurrent.weight, recurrent.bias, *flat, decay, kernel, constants, listed, rule
         )
     else:
         own = recurrent.rule
@@ -126,10 +132,12 @@ def run(
             None if w is None else MagnitudeStep.apply(w, own.eps) for w in (recurrent.weight, recurrent.bias)
         )
         spikes, membrane, current_after = RecurrentScan.apply(
-            sequence, weight, bias, *flat, decay, kernel, constants, p, rule.eps
+            sequence, weight, bias, *flat, decay, kernel, constants, listed, p, rule.eps
         )
     after = None if synapse is None else current_after.view(shape[1:])
-    return rule.neurons(spikes.view(shape)), membrane.view(shape[1:]), after
+    spikes = rule.neurons(spikes.view(shape))
+    remember(spikes, listed[0])
+    return spikes, membrane.view(shape[1:]), after
 
 
 def _constants(p: LIFParameters, alpha: float | Tensor | None, start: Tensor | None) -> Constants:
@@ -145,7 +153,9 @@ def _constants(p: LIFParameters, alpha: float | Tensor | None, start: Tensor | N
     return Constants(None if alpha is None else each(alpha), each(p.beta), each(p.threshold), p.reset, p.denominator)
 
 
-def _forward(ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, state: Any, kernel: Any, p: Any) -> Any:
+def _forward(
+    ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, state: Any, kernel: Any, p: Any, listed: list[Any]
+) -> Any:
     """The forward pass of both operations below: spikes, last membrane, last synaptic current."""
     fired, start, synapse = state
     if fired is not None:
@@ -154,7 +164,8 @@ def _forward(ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, sta
         first = current.new_zeros(1, len(weight)) if bias is None else bias.unsqueeze(0)
     trace = kernel.forward(current, first, weight, bias, start, synapse, p)
     ctx.kernel, ctx.constants, ctx.constant = kernel, p, is_constant(current)
-    ctx.counts = trace.counts
+    ctx.events = trace.events
+    listed.append(trace.events)
     ctx.save_for_backward(trace.membrane, weight, fired, start)
     ctx.set_materialize_grads(False)
     return trace.spikes, trace.membrane[-1].clone(), trace.synapse
@@ -196,11 +207,12 @@ class RecurrentScan(Function, NeuronNode):
     @staticmethod
     def forward(
         ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, fired: Tensor | None, start: Tensor,
-        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: Constants, p: LIFParameters, eps: float,
+        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: Constants, listed: list[Any],
+        p: LIFParameters, eps: float,
     ) -> Any:  # fmt: skip
         keep_node()
         ctx.parameters, ctx.eps, ctx.decay_shape = p, eps, None if decay is None else decay.shape
-        return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants)
+        return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants, listed)
 
     @staticmethod
     @once_differentiable
@@ -209,11 +221,11 @@ class RecurrentScan(Function, NeuronNode):
         p = ctx.constants
         message, reward = NeuronNode.received(ctx, message)
         if all(t is None for t in (message, reward, final, synapse)):
-            return (None,) * 11
+            return (None,) * 12
         credit = ctx.kernel.reverse(
-            message, reward, final, synapse, membrane, ctx.counts, weight, start, p, ctx.eps, ctx.needs_input_grad[1]
+            message, reward, final, synapse, membrane, ctx.events, weight, start, p, ctx.eps, ctx.needs_input_grad[1]
         )
-        return _gradients(ctx, credit, weight, fired, -p.beta, 4)
+        return _gradients(ctx, credit, weight, fired, -p.beta, 5)
 
 
 class _GradientRun(Function):
@@ -227,23 +239,24 @@ class _GradientRun(Function):
     @staticmethod
     def forward(
         ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, fired: Tensor | None, start: Tensor,
-        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: Constants, rule: Gradient,
+        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: Constants, listed: list[Any],
+        rule: Gradient,
     ) -> Any:  # fmt: skip
         ctx.rule, ctx.decay_shape = rule, None if decay is None else decay.shape
-        return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants)
+        return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants, listed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, final: Tensor | None, synapse: Tensor | None = None) -> Any:
         membrane, weight, fired, start = ctx.saved_tensors
         if grad is None and final is None and synapse is None:
-            return (None,) * 10
+            return (None,) * 11
         smooth = isinstance(ctx.rule, Surrogate)
         credit = _back(grad, final, synapse, membrane, weight, start, ctx.constants, ctx.rule if smooth else None)
         if ctx.needs_input_grad[1]:
-            update = ctx.kernel.to_weight(credit.to_current, membrane, ctx.counts, ctx.constants)
+            update = ctx.kernel.to_weight(credit.to_current, membrane, ctx.events, ctx.constants)
             credit = credit._replace(to_weight=update)
-        return _gradients(ctx, credit, weight, fired, 1.0, 3)
+        return _gradients(ctx, credit, weight, fired, 1.0, 4)
 
 
 def _back(

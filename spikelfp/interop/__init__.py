@@ -11,12 +11,9 @@ What has no exact counterpart is refused, with the name of the layer, the reason
 imported by the function that needs it, so this one imports without it.
 """
 
-from spikelfp.interop.norse_export import to_norse
-from spikelfp.interop.norse_import import from_norse
-from spikelfp.interop.norse_reset import DelayedSubtract
-from spikelfp.interop.refusal import ConversionError
-from spikelfp.interop.snntorch_export import to_snntorch
-from spikelfp.interop.snntorch_import import from_snntorch
+from spikelfp.interop.norse import DelayedSubtract, from_norse, to_norse
+from spikelfp.interop.shared import ConversionError
+from spikelfp.interop.snntorch import from_snntorch, to_snntorch
 from spikelfp.suggest import public_names
 
 __all__ = ["ConversionError", "DelayedSubtract", "from_norse", "from_snntorch", "to_norse", "to_snntorch"]

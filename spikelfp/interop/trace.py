@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.interop.chain import Chain
-from spikelfp.interop.refusal import kind
+from spikelfp.interop.shared import Chain, kind
+from spikelfp.nn import graph
 
 AS_LIST = "hand in the layers as a list instead, from_snntorch([net.fc1, net.lif1, …])"
 IsNeuron = Callable[[torch.nn.Module], bool]
@@ -129,37 +129,22 @@ def _watch(model: torch.nn.Module, arguments: tuple[Any, ...], is_neuron: IsNeur
     calls: list[Call] = []
     taken: list[tuple[Tensor, Tensor]] = []
 
-    def before(layer: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        tensor = given[0] if given else next(iter(named.values()))
+    def before(name: str, given: Any) -> None:
+        arguments, named = given
+        tensor = arguments[0] if arguments else next(iter(named.values()))
         taken.append((tensor, tensor.detach().clone()))
 
-    def after(name: str, layer: torch.nn.Module, out: Any) -> None:
-        out = out[0] if isinstance(out, tuple) else out
-        membrane = getattr(layer, "mem", None) if is_neuron(layer) else None
+    def after(call: graph.Call) -> None:
+        out = call.outputs[0] if isinstance(call.outputs, tuple) else call.outputs
+        membrane = getattr(call.layer, "mem", None) if is_neuron(call.layer) else None
         kept = None if membrane is None else membrane.detach().clone()
-        calls.append(Call(name, layer, *taken[-1], out, out.detach().clone(), kept))
+        calls.append(Call(call.name, call.layer, *taken[-1], out, out.detach().clone(), kept))
 
-    handles = []
-    for name, unit in _units(model, is_neuron):
-        handles.append(unit.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(unit.register_forward_hook(lambda layer, given, out, name=name: after(name, layer, out)))
     devices = list(range(torch.cuda.device_count()))
-    try:
-        with _at_rest(model, is_neuron), torch.no_grad(), torch.random.fork_rng(devices=devices):
-            model(*arguments)
-    finally:
-        for handle in handles:
-            handle.remove()
+    watched = graph.watching(model, after, before=before, whole=is_neuron)
+    with watched, _at_rest(model, is_neuron), torch.no_grad(), torch.random.fork_rng(devices=devices):
+        model(*arguments)
     return calls
-
-
-def _units(model: torch.nn.Module, is_neuron: IsNeuron, prefix: str = "") -> Chain:
-    """The layers without children, and neurons whole."""
-    found: Chain = []
-    for name, child in model.named_children():
-        whole = is_neuron(child) or not list(child.children())
-        found += [(prefix + name, child)] if whole else _units(child, is_neuron, f"{prefix}{name}.")
-    return found
 
 
 @contextmanager

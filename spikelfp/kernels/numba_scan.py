@@ -232,7 +232,7 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
         _flat(membrane, len(membrane), fired),
     )
     split(lambda low, high: _forward(*arguments, low, high), fired.shape[1], _GRAIN)
-    return Trace(spikes, membrane)
+    return Trace(spikes=spikes, membrane=membrane)
 
 
 def reverse(

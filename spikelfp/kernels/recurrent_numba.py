@@ -29,8 +29,9 @@ import torch
 from torch import Tensor
 
 from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.kernels.events import linear
 from spikelfp.kernels.events.choice import chosen
-from spikelfp.kernels.events.linear import transposed
+from spikelfp.kernels.events.rows import Events
 from spikelfp.kernels.threads import split
 from spikelfp.memory import empty
 
@@ -38,9 +39,8 @@ DENSE = 0.25
 """Share of neurons that fire in a step above which dense products are made of it: measured, docs/performance.md."""
 STEPS = 8
 """Steps between two looks at how many neurons fire."""
-_TILE = 128  # columns of the update at a time: 1000 rows of them are 0.5 MB and stay in the L2 cache
-_LEAST = 64  # columns below which another thread costs more than it saves
 _WORK = 65_536  # membranes below which another thread costs more than it saves
+_COLUMN = torch.empty(0, dtype=torch.int32)
 _IMMEDIATE, _ZERO = 1, 2
 _CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
 _SUMS = {"contract", "reassoc", "nsz"}  # dot products in another order, as vector units make them
@@ -63,13 +63,13 @@ class Run(NamedTuple):
     """What a run over time leaves.
 
     spikes, membrane: ``[T, B, N]``; synapse: the synaptic current after the last step, ``[B, N]``, or ``None``;
-    counts: how many neurons fired, int32 ``[T, B]``, where the kernels count them.
+    events: the spikes, of rows ``[T · B, N]``, where they were few enough to be listed.
     """
 
     spikes: Tensor
     membrane: Tensor
     synapse: Tensor | None
-    counts: Tensor | None
+    events: Events | None
 
 
 class Credit(NamedTuple):
@@ -90,12 +90,20 @@ class Credit(NamedTuple):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _fire(membrane, threshold, which):
-    """How many fire, and which: the first entries of ``which``."""
-    count = 0
+def _fire(membrane, threshold, fires, which):
+    """How many fire, and which: the first entries of ``which``. Groups of eight in which none does are passed over.
+
+    fires: room for a byte each, up to the next multiple of eight, the last ones 0.
+    """
     for i in range(len(membrane)):
-        which[count] = i
-        count += membrane[i] > threshold[i]
+        fires[i] = membrane[i] > threshold[i]
+    count = 0
+    groups = fires.view(np.uint64)
+    for g in range(len(groups)):
+        if groups[g] != 0:
+            for i in range(8 * g, 8 * g + 8):
+                which[count] = i
+                count += fires[i]
     return count
 
 
@@ -133,22 +141,25 @@ def _step(source, before, now, beta, threshold, reset):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _forward(
-    current, given, rows, offsets, start, synapse, alpha, beta, threshold, reset, spikes, membrane, counts, begin, end,
-    first, last,
+    current, given, rows, offsets, start, synapse, alpha, beta, threshold, reset, spikes, membrane, index, place, begin,
+    end, first, last,
 ):  # fmt: skip
-    """Steps ``begin … end`` of samples ``first … last``; given: ``V S + c`` of the first of them, or no rows."""
+    """Steps ``begin … end`` of samples ``first … last``; given: ``V S + c`` of the first of them, or no rows.
+
+    index, place: the neurons of sample ``b`` that fire, ``index[b]``, and where those of each step end, ``place[b]``.
+    """
     width = spikes.shape[2]
     varying, has_given, synaptic = current.shape[0] > 1, given.shape[0] > 0, synapse.shape[0] > 0
     one, nil = spikes.dtype.type(1), spikes.dtype.type(0)
-    which = np.empty(width, np.int32)
+    fires, which = np.zeros((width + 7) // 8 * 8, np.uint8), np.empty(width + 8, np.int32)
     total = np.empty(width, spikes.dtype)
     for b in range(first, last):
         before = start[b]
-        count = 0
+        count, e = 0, 0
         if begin > 0:
             before = membrane[begin - 1, b]
             if not has_given:
-                count = _fire(before, threshold, which)
+                count = _fire(before, threshold, fires, which)
         for t in range(begin, end):
             if has_given and t == begin:
                 total[:] = given[b if given.shape[0] > 1 else 0]
@@ -168,18 +179,27 @@ def _forward(
             fired = spikes[t, b]
             for i in range(width):
                 fired[i] = one if now[i] > threshold[i] else nil
-            count = _fire(now, threshold, which)
-            counts[t, b] = count
+            if place.shape[1] > 0:
+                count = _fire(now, threshold, fires, which)
+                index[b, e : e + count] = which[:count]
+                e += count
+                place[b, t - begin] = e
             before = now
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _collect(membrane, threshold, begin, index, first, last):
-    """Which neurons fire in rows ``first … last``, from ``begin[r]`` on."""
-    which = np.empty(membrane.shape[1], np.int32)
-    for r in range(first, last):
-        count = _fire(membrane[r], threshold, which)
-        index[begin[r] : begin[r] + count] = which[:count]
+def _pack(index, place, out, begin, end, low, total):
+    """The spikes of a block of steps from ``_forward``, sample after sample, for what ``total`` come before."""
+    e = 0
+    for b in range(place.shape[0]):
+        last = 0
+        for t in range(place.shape[1]):
+            begin[low + t, b] = total + e + last
+            last = place[b, t]
+            end[low + t, b] = total + e + last
+        out[e : e + last] = index[b, :last]
+        e += last
+    return total + e
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
@@ -237,7 +257,7 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message, 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _reverse(
-    message, reward, final, final_synapse, membrane, start, given, rows, index, place, alpha, beta, threshold, eps,
+    message, reward, final, final_synapse, membrane, start, given, rows, index, starts, stops, alpha, beta, threshold, eps,
     reset, increment, internal, to_decay, sums, to_start, out, begin, end, first, last,
 ):  # fmt: skip
     """Steps ``end … begin`` of samples ``first … last``; given: ``Vᵀ M`` to the spikes of the last of them, or none."""
@@ -268,7 +288,7 @@ def _reverse(
                     total[i] += back[i] if now[i] > threshold[i] else nil
             elif t + 1 < steps:
                 row = t * batch + b
-                _dots(total, rows, index, place[row], place[row + 1], out[t + 1, b])
+                _dots(total, rows, index, starts[row], stops[row], out[t + 1, b])
             n = out[t, b]
             _share(total, before, now, beta, threshold, eps, reset, increment, n, decays)
             if t == 0:
@@ -287,19 +307,6 @@ def _reverse(
                 summed[i] += n[i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _update(index, place, messages, out, first, last, left, right):
-    """``out[j, left:right] += Σ_r messages[r, left:right]`` over the rows ``first … last`` in which ``j`` fired."""
-    for low in range(left, right, _TILE):
-        high = min(low + _TILE, right)
-        for r in range(first, last):
-            m = messages[r, low:high]
-            for e in range(place[r], place[r + 1]):
-                target = out[index[e], low:high]
-                for i in range(len(m)):
-                    target[i] += m[i]
-
-
 def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
     """A contiguous array of a tensor; an empty one of ``axes`` axes stands for ``None``."""
     if tensor is None:
@@ -310,7 +317,7 @@ def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
 def _rows(weight: Tensor) -> np.ndarray:
     """``Vᵀ``: the weights that a neuron drives side by side."""
     by_input = empty(weight.shape[::-1], weight).numpy()
-    transposed(weight.detach().contiguous().numpy(), by_input)
+    linear.transposed(weight.detach().contiguous().numpy(), by_input)
     return by_input
 
 
@@ -321,31 +328,6 @@ def _grain(steps: int, width: int) -> int:
 def _limit() -> float:
     """The share of neurons that fire up to which products are made event by event."""
     return {"auto": DENSE, "always": 1.0}.get(chosen(), -1.0)
-
-
-class _Spikes(NamedTuple):
-    """The spikes of a run: those of row ``r`` of ``[T · B, N]`` are ``index[place[r]] … index[place[r + 1] − 1]``.
-
-    sparse: of each block of steps, whether its spikes are taken one by one.
-    """
-
-    index: np.ndarray
-    place: np.ndarray
-    sparse: list[bool]
-
-
-def _spikes(membrane: Tensor, counts: Tensor | None, p: Constants) -> _Spikes:
-    assert counts is not None
-    steps, batch, width = membrane.shape
-    place = np.zeros(steps * batch + 1, np.int64)
-    np.cumsum(counts.numpy().reshape(-1), out=place[1:])
-    limit = _limit()
-    sparse = [c.sum().item() <= limit * c.numel() * width for c in counts.split(STEPS)]
-    index = np.empty(place[-1] if any(sparse) else 0, np.int32)
-    if len(index):
-        rows, threshold = membrane.view(-1, width).numpy(), _array(p.threshold, 1, membrane)
-        split(lambda low, high: _collect(rows, threshold, place, index, low, high), len(rows), _grain(1, width))
-    return _Spikes(index, place, sparse)
 
 
 def forward(
@@ -368,7 +350,6 @@ def forward(
     """
     steps, batch, width = current.shape
     spikes, membrane = empty(current.shape, current), empty(current.shape, current)
-    counts = torch.empty(steps, batch, dtype=torch.int32)
     y = None if synapse is None else synapse.detach().clone()
     offsets = current.new_zeros(width) if bias is None else bias.detach()
     source = current[:1] if current.stride(0) == 0 else current
@@ -377,23 +358,34 @@ def forward(
         _array(offsets, 1, current), _array(start, 2, current), _array(y, 2, current),
         *(_array(c, 1, current) for c in (p.alpha, p.beta, p.threshold)),
     )  # fmt: skip
-    written = (spikes.numpy(), membrane.numpy(), counts.numpy())
-    inputs, given = _array(source, 3, current), _array(first, 2, current)
-    sums = empty((batch, width), current)
-    dense, begin = limit < 0, 0
+    inputs, given, written = _array(source, 3, current), _array(first, 2, current), (spikes.numpy(), membrane.numpy())
+    sums, places = empty((batch, width), current), np.empty((2, steps, batch), np.int64)
+    record = np.empty((batch, 0 if limit < 0 else min(STEPS, steps) * width), np.int32)
+    found, dense, begin, total = list[np.ndarray](), limit < 0, 0, 0
     while begin < steps:
         if begin % STEPS == 0 and begin and limit < 1:
-            dense = counts[begin - STEPS : begin].sum().item() > limit * STEPS * batch * width
+            dense = spikes[begin - STEPS : begin].mean().item() > limit
         if dense and begin:
             torch.addmm(offsets, spikes[begin - 1], weight.detach().t(), out=sums)
             given = sums.numpy()
-        elif not len(rows) and width:
+        elif not dense and not len(rows):
             rows = _rows(weight)
         end = begin + 1 if dense else min((begin // STEPS + 1) * STEPS, steps)
-        arguments = (inputs, given, rows, *known, _CODES[p.reset], *written, begin, end)
+        place = np.empty((batch, 0 if dense else end - begin), np.int64)
+        arguments = (inputs, given, rows, *known, _CODES[p.reset], *written, record, place, begin, end)
         split(lambda low, high: _forward(*arguments, low, high), batch, _grain(end - begin, width))  # noqa: B023
+        if not dense:
+            found.append(np.empty(place[:, -1].sum(), np.int32))
+            total = _pack(record, place, found[-1], *places, begin, total)
         given, begin = none, end
-    return Run(spikes, membrane, y, counts)
+    whole = len(found) == -(-steps // STEPS)  # else some steps were dense, whose spikes are not in the list
+    return Run(spikes, membrane, y, _events(found, places, spikes) if whole else None)
+
+
+def _events(found: list[np.ndarray], places: np.ndarray, spikes: Tensor) -> Events:
+    """The spikes of a run, all of whose blocks were taken event by event."""
+    column = torch.from_numpy(np.concatenate(found))
+    return Events(*torch.from_numpy(places).flatten(1), column, spikes.new_ones(len(column)))
 
 
 def reverse(
@@ -402,7 +394,7 @@ def reverse(
     final: Tensor | None,
     final_synapse: Tensor | None,
     membrane: Tensor,
-    counts: Tensor | None,
+    events: Events | None,
     weight: Tensor,
     start: Tensor,
     p: Constants,
@@ -414,61 +406,58 @@ def reverse(
     Args:
         message: to the spikes, ``[T, B, N]``: silent neurons earn nothing of it; reward: of the spikes, spike or not.
         final, final_synapse: messages to the membrane and the synaptic current after the last step, ``[B, N]``.
-        membrane, counts: of the forward run; weight, start, p: what it was given.
+        membrane, events: of the forward run; weight, start, p: what it was given.
         eps: ε of the neurons' rule.
         update: whether the update of ``V`` is asked for.
     """
     steps, batch, width = membrane.shape
-    out, spikes = empty(membrane.shape, membrane), _spikes(membrane, counts, p)
+    out = empty(membrane.shape, membrane)
     internal, to_decay, sums = membrane.new_zeros(3, batch, width)
     to_start = membrane.new_empty(batch, width)
-    none, rows = _array(None, 2, membrane), _rows(weight) if any(spikes.sparse) else _array(None, 2, membrane)
+    none = _array(None, 2, membrane)
+    rows = none if events is None else _rows(weight)
+    listed = Events(*torch.empty(2, 0, dtype=torch.int64), _COLUMN, start[:0]) if events is None else events
+    starts, stops, index, _ = listed.numpy()
     received = (
         _array(message, 3, membrane), _array(reward, 3, membrane),
         *(_array(t, 2, membrane) for t in (final, final_synapse)), membrane.numpy(), _array(start, 2, membrane),
     )  # fmt: skip
     known = (
-        rows, spikes.index, spikes.place, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
+        rows, index, starts, stops, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
         rows.dtype.type(eps), _CODES[p.reset], p.denominator == "increment",
     )  # fmt: skip
     written = tuple(t.numpy() for t in (internal, to_decay, sums, to_start, out))
-    back = empty((batch, width), membrane)
-    for low, sparse in reversed(list(zip(range(0, steps, STEPS), spikes.sparse, strict=True))):
-        end = min(low + STEPS, steps)
-        while end > low:
-            begin, given = low if sparse else end - 1, none
-            if not sparse and end < steps:
-                given = torch.mm(out[end], weight.detach(), out=back).numpy()
-            arguments = (*received, given, *known, *written, begin, end)
-            split(lambda f, l: _reverse(*arguments, f, l), batch, _grain(end - begin, width))  # noqa: B023, E741
-            end = begin
-    to_weight = _to_weight(out, membrane, spikes, p) if update else None
-    to_synapse = None if p.alpha is None else p.alpha * out[0]
-    return Credit(out, to_start, to_synapse, to_decay, sums, to_weight)
-
-
-def to_weight(messages: Tensor, membrane: Tensor, counts: Tensor | None, p: Constants) -> Tensor:
-    """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``."""
-    return _to_weight(messages, membrane, _spikes(membrane, counts, p), p)
-
-
-def _to_weight(out: Tensor, membrane: Tensor, spikes: _Spikes, p: Constants) -> Tensor:
-    """:func:`to_weight` by blocks of steps: event by event, or dense."""
-    steps, batch, width = out.shape
-    blocks = [(t, min(t + STEPS, steps - 1), sparse) for t, sparse in zip(range(0, steps, STEPS), spikes.sparse)]  # noqa: B905
-    result = empty((width, width), out)
-    if any(spikes.sparse):
-        by_input = out.new_zeros(width, width).numpy()
-        messages = out.view(-1, width)[batch:].numpy()
-        for low, end, sparse in blocks:
-            if sparse and end > low:
-                arguments = (spikes.index, spikes.place, messages, by_input, low * batch, end * batch)
-                split(lambda left, right: _update(*arguments, left, right), width, _LEAST)  # noqa: B023
-        transposed(by_input, result.numpy())
+    if events is not None:
+        arguments = (*received, none, *known, *written, 0, steps)
+        split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(steps, width))
     else:
-        result.zero_()
-    for low, end, sparse in blocks:
-        if not sparse and end > low:
-            fired = (membrane[low:end] > p.threshold).to(out.dtype)
-            result.addmm_(out[low + 1 : end + 1].flatten(0, 1).t(), fired.flatten(0, 1))
+        back = empty((batch, width), membrane)
+        for t in reversed(range(steps)):
+            given = torch.mm(out[t + 1], weight.detach(), out=back).numpy() if t + 1 < steps else none
+            arguments = (*received, given, *known, *written, t, t + 1)
+            split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(1, width))  # noqa: B023
+    return Credit(
+        out, to_start, None if p.alpha is None else p.alpha * out[0], to_decay, sums,
+        to_weight(out, membrane, events, p) if update else None,
+    )  # fmt: skip
+
+
+def to_weight(messages: Tensor, membrane: Tensor, events: Events | None, p: Constants) -> Tensor:
+    """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``.
+
+    Event by event, or dense, a block of steps at a time.
+    """
+    steps, batch, width = messages.shape
+    result = empty((width, width), messages)
+    if events is not None:
+        starts, stops, index, ones = events.numpy()
+        rows = (steps - 1) * batch
+        given = (starts[:rows], stops[:rows], index, ones)
+        linear.update(given, messages.view(-1, width)[batch:].numpy(), result.numpy())
+        return result
+    result.zero_()
+    for low in range(0, steps - 1, STEPS):
+        high = min(low + STEPS, steps - 1)
+        fired = (membrane[low:high] > p.threshold).to(messages.dtype)
+        result.addmm_(messages[low + 1 : high + 1].flatten(0, 1).t(), fired.flatten(0, 1))
     return result

@@ -14,7 +14,7 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
     keep: all membranes; otherwise only the last one, ``[1, …]``, and :func:`reverse` computes them again.
     """
     spikes, membrane = lif_scan(current, start, p)
-    return Trace(spikes, membrane if keep else membrane[-1:].clone())
+    return Trace(spikes=spikes, membrane=membrane if keep else membrane[-1:].clone())
 
 
 def reverse(

@@ -172,9 +172,9 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
     Of a current that is the same at every step (stride 0 in time) one row is read, once. keep: see
     :func:`spikelfp.kernels.torch_scan.forward`.
     """
-    return Trace(
-        *torch.ops.spikelfp.lif_forward(current, start, *_constants(start, p.beta, p.threshold), p.reset, keep)
-    )
+    constants = _constants(start, p.beta, p.threshold)
+    spikes, membrane = torch.ops.spikelfp.lif_forward(current, start, *constants, p.reset, keep)
+    return Trace(spikes=spikes, membrane=membrane)
 
 
 def reverse(

@@ -1,27 +1,26 @@
 """Ways to train the same network: where the credit comes from."""
 
 from spikelfp.methods.base import Method, methods
-from spikelfp.methods.gradient import (
-    GradientDescent,
-    SurrogateGradient,
-    count_cross_entropy,
-    losses,
-    rate_cross_entropy,
-)
+from spikelfp.methods.batch import Batch, mean_over_steps, step_weights
+from spikelfp.methods.gradient import GradientDescent, SurrogateGradient
 from spikelfp.methods.lfp import LFP
 from spikelfp.methods.warm_up import WarmUp
 from spikelfp.suggest import check_constructors, public_names
+from spikelfp.tasks.classification import count_cross_entropy, losses, rate_cross_entropy
 
 __all__ = [
     "LFP",
+    "Batch",
     "GradientDescent",
     "Method",
     "SurrogateGradient",
     "WarmUp",
     "count_cross_entropy",
     "losses",
+    "mean_over_steps",
     "methods",
     "rate_cross_entropy",
+    "step_weights",
 ]
 
 check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))

@@ -1,13 +1,18 @@
-"""What a method of training is: where the credit of a batch comes from."""
+"""Methods of training: where the credit of a batch comes from."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import inspect
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
+from torch.nn import Module
 
 from spikelfp.described import call_of
+from spikelfp.errors import UserError
+from spikelfp.methods.batch import Batch
 from spikelfp.options import option
 from spikelfp.registry import Registry
 from spikelfp.rules import Composite, Epsilon, Rule
@@ -18,8 +23,12 @@ REDUCTIONS = ("mean", "sum")
 Reduction = Annotated[str, option("updates of the samples of a batch: their mean, or their sum", names=REDUCTIONS)]
 
 
-class Method(ABC):
+class Method:
     """Fills ``p.grad`` of every parameter from one batch, for an optimiser that descends it.
+
+    A method of one's own derives from this class and says one of two things: :meth:`backward`, from the outputs of the
+    network to the updates, where the network runs forward as a whole and back as a whole; or :meth:`learn`, which owns
+    both ways. Attributes that are tensors or random generators are its state: checkpoints keep them.
 
     What is said here about a class can also be said where it is registered, ``@methods.register(name, …)``.
 
@@ -53,7 +62,38 @@ class Method(ABC):
         """Write the call that makes it, such as ``LFP(reward=Softmax(), rule=Epsilon())``."""
         return call_of(self)
 
-    @abstractmethod
+    def prepare(self, net: Module) -> None:
+        """Make what the method keeps beside the network, such as feedback weights: once, before the first step.
+
+        The network is on its device. Random numbers that are drawn here are a function of the trainer's seed, and
+        change no others. By default nothing is made.
+        """
+
+    def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the network on a batch and add ``batch.share`` times the mean over it to ``p.grad`` of its parameters.
+
+        While it is called, the layers that have no rule of their own follow :attr:`rule`: trainers see to that
+        (:func:`spikelfp.rules.lending`). By default the network runs as a whole, and :meth:`backward` starts from its
+        outputs.
+
+        Args:
+            net: from the sequence to outputs ``[T, B, …]``: the network, or, where a step runs it by parts (``chunk``,
+                ``recompute``), a module around it that has it as ``net.net``. Each chunk starts from the states that
+                the chunk before has left, however often it runs.
+            batch: the samples of one pass: a batch, a part of it by samples, or a chunk of it by steps.
+
+        Returns:
+            The outputs ``[T, B, …]``, and what to watch, as scalar tensors: means over these samples, whatever their
+            share.
+
+        With several workers each has its slice of a batch. A method with its own ``learn`` is given the network alone,
+        and the updates are averaged over the workers after it.
+        """
+        outputs = net(batch.sequence)
+        told: dict[str, Any] = {"mask": batch.mask, "steps": batch.steps}
+        told = {name: value for name, value in told.items() if value is not None}
+        return outputs, self.backward(outputs, batch.targets, batch.share, **told)
+
     def backward(
         self,
         outputs: Tensor,
@@ -62,22 +102,90 @@ class Method(ABC):
         mask: Tensor | None = None,
         steps: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """Backward pass from the outputs ``[T, B, C]``: adds ``share`` times the mean over the batch to ``p.grad``.
+        """Add ``share`` times the mean over the batch to ``p.grad``, from the outputs ``[T, B, C]`` backwards.
 
-        share: part of a larger batch that these samples are, whose updates then add up to that of the whole. Trainers
-        multiply it by the size of the batch for ``reduction="sum"``.
-        mask: boolean ``[T, B]``, the steps that count; by default all. The others change nothing, as if they were not
-        there: means are over a sample's own steps, then over the batch.
-        steps: of sequences that come in parts (chunks), the steps of the whole that count, ``[B]`` or one number for
-        all. Updates of the parts add up, and so do the means that are returned.
-        Both are handed in only where they are needed.
+        The arguments are those of a :class:`~spikelfp.methods.Batch`; ``mask`` and ``steps`` are handed in only where
+        they are needed.
 
-        Returns what to watch, as scalar tensors: means over these samples, whatever their share.
+        Returns:
+            What to watch, as :meth:`learn` does.
         """
+        raise UserError(
+            f"{type(self).__name__} does not say how it learns: give it learn(net, batch), or backward(outputs, "
+            "labels, share)"
+        )
 
     def at(self, step: int) -> Method:
         """The method of step ``step`` of a run, counted from 0; the same one unless a method says otherwise."""
         return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copy what a checkpoint keeps of the method: tensors, numbers, texts, and dicts and lists of them.
+
+        By default that are its attributes that are tensors, random generators, or dicts of tensors, without the
+        arguments of its constructor, which a checkpoint compares. Numbers that change need an own ``state_dict`` and
+        :meth:`load_state_dict`.
+        """
+        return {name: _kept(value) for name, value in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that :meth:`state_dict` gave; what does not fit is refused, and nothing changes then.
+
+        Raises:
+            UserError: naming the first entry that is missing, or of another kind, shape or dtype.
+        """
+        own = self._state()
+        for name in [*own, *state]:
+            if name not in own or name not in state:
+                raise UserError(f"{name} is {'missing' if name in own else 'not of this method'}")
+            _check_fits(name, own[name], state[name])
+        for name, value in state.items():
+            current = own[name]
+            if isinstance(current, torch.Generator):
+                current.set_state(value[GENERATOR].cpu().contiguous())
+            elif isinstance(current, Tensor):
+                setattr(self, name, value.to(current.device, copy=True))
+            else:
+                setattr(self, name, {key: each.to(current[key].device, copy=True) for key, each in value.items()})
+
+    def _state(self) -> dict[str, Any]:
+        made_with = inspect.signature(type(self).__init__).parameters
+        return {name: value for name, value in vars(self).items() if name not in made_with and _is_state(value)}
+
+
+GENERATOR = "torch.Generator"
+"""Key under which the state of a random generator stands in a checkpoint, which checks it."""
+
+
+def _is_state(value: Any) -> bool:
+    if isinstance(value, dict) and value:
+        return all(isinstance(key, str) and isinstance(each, Tensor) for key, each in value.items())
+    return isinstance(value, (Tensor, torch.Generator))
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, torch.Generator):
+        return {GENERATOR: value.get_state()}
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    return {key: each.detach().clone() for key, each in value.items()}
+
+
+def _check_fits(name: str, own: Any, there: Any) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` unless a saved value can take the place of the method's own."""
+    if isinstance(own, torch.Generator):
+        own = {GENERATOR: own.get_state()}
+    if isinstance(own, Tensor) and isinstance(there, Tensor):
+        if own.shape != there.shape or own.dtype != there.dtype:
+            raise UserError(
+                f"{name} is {there.dtype} of shape {list(there.shape)} there, {own.dtype} of shape {list(own.shape)} "
+                "here"
+            )
+    elif isinstance(own, dict) and isinstance(there, Mapping) and own.keys() == there.keys():
+        for key in own:
+            _check_fits(f"{name}[{key!r}]", own[key], there[key])
+    else:
+        raise UserError(f"{name} is of another kind there, or has other entries")
 
 
 methods: Registry[type[Method]] = Registry("method")

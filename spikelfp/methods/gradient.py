@@ -5,50 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
-from spikelfp.methods.weights import step_weights
-from spikelfp.registry import Registry, check_name
-from spikelfp.rewards.base import class_numbers
-from spikelfp.rewards.mask import masked, takes
+from spikelfp.methods.batch import step_weights
+from spikelfp.registry import check_name
+from spikelfp.rewards.mask import takes
 from spikelfp.rules import Gradient, Rule, Surrogate
+from spikelfp.tasks.classification import rate_cross_entropy
 
 Loss = Callable[..., Tensor]
 """``loss(outputs [T, B, C], labels)``, a mean over steps and batch; one that also takes ``weights``, ``[T, B]``, is
 called with them for sequences of unequal lengths and is then the sum weighted by them."""
-
-
-def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Softmax cross-entropy at every step, averaged over steps and batch (A.6.4; snnTorch's ``ce_rate_loss``).
-
-    weights: of each step ``[T, B]``, for a weighted sum in place of the mean.
-    """
-    labels = class_numbers(labels, outputs.shape[-1])
-    steps, repeated = outputs.flatten(0, 1), labels.repeat(len(outputs))
-    if weights is None:
-        return cross_entropy(steps, repeated)
-    return (cross_entropy(steps, repeated, reduction="none") * weights.flatten()).sum()
-
-
-def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Softmax cross-entropy of the numbers of spikes ``n_c = Σ_t o_c[t]``, averaged over the batch (snnTorch's
-    ``ce_count_loss``).
-
-    weights: of each step ``[T, B]``, above 0 at those that count; a sample weighs what its steps weigh together.
-    """
-    labels = class_numbers(labels, outputs.shape[-1])
-    if weights is None:
-        return cross_entropy(outputs.sum(0), labels)
-    counts = masked(outputs, weights > 0).sum(0)
-    return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
-
-
-losses: Registry[Loss] = Registry("loss", takes=("outputs", "labels", "weights"))
-"""Losses of gradient descent, by name."""
-losses.register("rate")(rate_cross_entropy)
-losses.register("count")(count_cross_entropy)
 
 
 @methods.register("gradient")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
-from spikelfp.methods.weights import mean_over_steps
+from spikelfp.methods.batch import mean_over_steps
 from spikelfp.options import option
 from spikelfp.propagation import send_rewards
 from spikelfp.registry import check_name
@@ -66,6 +66,10 @@ class LFP(Method):
                 "chunks"
             )
         reward = self.reward(outputs, labels) if mask is None else self.reward(outputs, labels, mask)
+        if steps is not None and self.reward.of_shares:  # that of these steps is a mean over them
+            own: Tensor | float = len(outputs) if mask is None else mask.sum(0).unsqueeze(-1)
+            whole = steps.unsqueeze(-1) if isinstance(steps, Tensor) else steps
+            reward = reward * (own / whole)
         if self.cap_rewards:
             reward = reward.clamp(max=0)
         send_rewards(outputs, reward, weight=share / len(labels), default_eps=self.eps)

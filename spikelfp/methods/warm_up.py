@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Module
 
 from spikelfp.errors import UserError
 from spikelfp.methods.base import Method
+from spikelfp.methods.batch import Batch
 
 
 class WarmUp(Method):
@@ -17,7 +20,7 @@ class WarmUp(Method):
     spiking network has no gradient to begin with: there the first method is ``GradientDescent(Surrogate())``.
 
     Which method it is follows from the number of the step alone, so training can stop and go on anywhere. Asked
-    without a step (``rule``, ``backward``), it is ``then``.
+    without a step (``rule``, ``learn``, ``backward``), it is ``then``.
     """
 
     def __init__(self, first: Method, then: Method, steps: int) -> None:
@@ -26,6 +29,30 @@ class WarmUp(Method):
         self.first, self.then, self.steps = first, then, steps
         self.name = f"{first.name} for {steps} steps, then {then.name}"
         self.rule, self.reduction = then.rule, then.reduction
+
+    def prepare(self, net: Module) -> None:
+        self.first.prepare(net)
+        self.then.prepare(net)
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of the two methods, of those that have one."""
+        both = {"first": self.first.state_dict(), "then": self.then.state_dict()}
+        return {name: state for name, state in both.items() if state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        before, known = self.first.state_dict(), ("first", "then")
+        for name in state:
+            if name not in known or not isinstance(state[name], Mapping):
+                raise UserError(f"{name} is not of this method")
+        self.first.load_state_dict(state.get("first", {}))
+        try:
+            self.then.load_state_dict(state.get("then", {}))
+        except Exception:
+            self.first.load_state_dict(before)
+            raise
+
+    def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.then.learn(net, batch)
 
     def at(self, step: int) -> Method:
         return self.first.at(step) if step < self.steps else self.then.at(step)

@@ -7,8 +7,8 @@ from typing import Any
 
 from spikelfp import nn
 from spikelfp.models.checks import check_shape, check_width, pooling, spatial
-from spikelfp.models.parts import he
-from spikelfp.models.spec import Bias, Pool, Width
+from spikelfp.models.parts import he, last_layer
+from spikelfp.models.spec import Bias, Pool, Readout, Width
 from spikelfp.suggest import checked_keywords
 
 
@@ -20,6 +20,7 @@ def lif_conv(
     width: Width = 12,
     pool: Pool = "max",
     bias: Bias = True,
+    readout: Readout = None,
     **neuron: Any,
 ) -> nn.Sequential:
     """Twice ``Conv2d 5×5, 2×2 pooling, LIF``, with ``width`` and ``⌈8/3 width⌉`` channels; then ``Linear, LIF``.
@@ -29,7 +30,7 @@ def lif_conv(
     although most pixels of a step are 0.
 
     shape: ``(polarities, height, width)`` of the camera, sides of at least 16. pool: ``max``, or ``avg``, which every
-    simulator can run. bias: of layers with weights. neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every
+    simulator can run. bias: of layers with weights. readout: as in :func:`spikelfp.models.lif_mlp`. neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every
     layer. Takes ``[T, B, *shape]``, returns spikes ``[T, B, classes]``.
 
     Raises:
@@ -48,5 +49,5 @@ def lif_conv(
         nn.LIF(**neuron),
         nn.Flatten(),
         nn.Linear(features, classes, bias),
-        nn.LIF(**neuron),
+        last_layer(readout, neuron),
     )

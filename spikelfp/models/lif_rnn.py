@@ -10,7 +10,7 @@ import torch
 
 from spikelfp import nn
 from spikelfp.models.checks import check_sizes
-from spikelfp.models.parts import he
+from spikelfp.models.parts import he, last_layer
 from spikelfp.suggest import checked_keywords
 
 GAIN = 3.0
@@ -18,13 +18,15 @@ GAIN = 3.0
 
 
 @checked_keywords(nn.LIF)
-def lif_rnn(sizes: Sequence[int], *, bias: bool = True, **neuron: Any) -> nn.Sequential:
+def lif_rnn(
+    sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any
+) -> nn.Sequential:
     """Hidden layers whose spikes return to them one step later, and a dense output: ``Linear, RecurrentLIF, …, Linear,
     LIF``.
 
     sizes: neurons from input to output, such as ``[77, 256, 10]``. bias: of the dense layers; the recurrent
     connections, ``Linear(n, n)`` of each hidden layer, have none, since it would be added to the same current.
-    neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer. Takes ``[T, B, sizes[0]]``, or images
+    readout: as in :func:`spikelfp.models.lif_mlp`. neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer. Takes ``[T, B, sizes[0]]``, or images
     ``[T, B, C, H, W]`` of as many pixels, and returns spikes ``[T, B, sizes[-1]]``.
 
     Raises:
@@ -37,4 +39,4 @@ def lif_rnn(sizes: Sequence[int], *, bias: bool = True, **neuron: Any) -> nn.Seq
         with torch.no_grad():
             dense.weight.mul_(GAIN)
         layers += [dense, nn.RecurrentLIF(nn.Linear(outputs, outputs, bias=False), **neuron)]
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias), nn.LIF(**neuron))
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias), last_layer(readout, neuron))

@@ -7,15 +7,21 @@ from typing import Any
 
 from spikelfp import nn
 from spikelfp.models.checks import check_image, check_width, pooling
-from spikelfp.models.parts import he
-from spikelfp.models.spec import Pool, Width
+from spikelfp.models.parts import he, last_layer
+from spikelfp.models.spec import Pool, Readout, Width
 from spikelfp.models.vgg import VGG_LIKE
 from spikelfp.suggest import checked_keywords
 
 
 @checked_keywords(nn.LIF)
 def lif_vgg_like(
-    shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, pool: Pool = "max", width: Width = 32, **neuron: Any
+    shape: Sequence[int] = (3, 32, 32),
+    classes: int = 10,
+    *,
+    pool: Pool = "max",
+    width: Width = 32,
+    readout: Readout = None,
+    **neuron: Any,
 ) -> nn.Sequential:
     """The convolutions and dense layers of :func:`spikelfp.models.vgg_like` with LIF neurons.
 
@@ -26,7 +32,7 @@ def lif_vgg_like(
     messages passing through them; one seed.)
 
     shape: ``(channels, height, width)`` of the images, sides of at least 8. pool: ``max`` or ``avg``. width: channels
-    of the first convolution; the other layers grow and shrink with it. neuron: arguments of
+    of the first convolution; the other layers grow and shrink with it. readout: as in :func:`spikelfp.models.lif_mlp`. neuron: arguments of
     :class:`spikelfp.nn.LIF`, the same for every layer. Takes ``[T, B, *shape]``.
     """
     channels, height, side = check_image(shape, 8, "lif-vgg-like")
@@ -44,5 +50,5 @@ def lif_vgg_like(
         he(nn.Linear(32 * width, 16 * width)),
         nn.LIF(**neuron),
         nn.Linear(16 * width, classes),
-        nn.LIF(**neuron),
+        last_layer(readout, neuron),
     )

@@ -20,7 +20,7 @@ from spikelfp.models.lif_rnn import lif_rnn
 from spikelfp.models.lif_vgg import lif_vgg_like
 from spikelfp.models.lif_vit import lif_vit
 from spikelfp.models.resnet import resnet18, resnet34
-from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Size, Width, is_firing, models
+from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Readout, Size, Width, is_firing, models
 from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
 from spikelfp.options import options_in, takes_any
@@ -37,16 +37,28 @@ def _mlp(
 
 @models.register("lif-mlp", spiking=True, normalizes=False)
 def _lif_mlp(
-    shape: Shape, classes: int, *, hidden: Hidden = (1000,), bias: Bias = True, **neuron: Any
+    shape: Shape,
+    classes: int,
+    *,
+    hidden: Hidden = (1000,),
+    bias: Bias = True,
+    readout: Readout = None,
+    **neuron: Any,
 ) -> nn.Sequential:
-    return lif_mlp([math.prod(shape), *hidden, classes], bias=bias, **neuron)
+    return lif_mlp([math.prod(shape), *hidden, classes], bias=bias, readout=readout, **neuron)
 
 
 @models.register("lif-rnn", spiking=True, normalizes=False)
 def _lif_rnn(
-    shape: Shape, classes: int, *, hidden: Hidden = (1000,), bias: Bias = True, **neuron: Any
+    shape: Shape,
+    classes: int,
+    *,
+    hidden: Hidden = (1000,),
+    bias: Bias = True,
+    readout: Readout = None,
+    **neuron: Any,
 ) -> nn.Sequential:
-    return lif_rnn([math.prod(shape), *hidden, classes], bias=bias, **neuron)
+    return lif_rnn([math.prod(shape), *hidden, classes], bias=bias, readout=readout, **neuron)
 
 
 models.register("lenet", spiking=False, normalizes=False)(lenet)

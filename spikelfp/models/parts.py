@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from spikelfp import nn
+from spikelfp.registry import check_name
 
 Weighted = TypeVar("Weighted", nn.Conv2d, nn.Linear)
 
@@ -14,6 +15,20 @@ Weighted = TypeVar("Weighted", nn.Conv2d, nn.Linear)
 def noisy(layer: nn.Layer, noise: float) -> list[nn.Layer]:
     """``layer`` with :class:`spikelfp.nn.Noise` of that standard deviation in front of it; alone for 0."""
     return [nn.Noise(noise), layer] if noise else [layer]
+
+
+def last_layer(readout: str | None, neuron: dict[str, Any]) -> nn.Layer:
+    """The layer behind the last weights: neurons that fire (``lif``, ``None``), or leaky integrators of the same β
+    (``li``), whose membranes are real values.
+
+    Raises:
+        UnknownNameError: for another readout.
+    """
+    if readout is not None:
+        check_name("readout", readout, ("lif", "li"))
+    if readout != "li":
+        return nn.LIF(**neuron)
+    return nn.LI(neuron["beta"]) if "beta" in neuron else nn.LI()
 
 
 def he_convolutions_(net: nn.Sequential) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Layers with native reward propagation. Sequences are ``[T, B, …]``, time first."""
 
+from spikelfp.functional.lif import Trace
 from spikelfp.functional.sequence import constant
 from spikelfp.functional.sparse import sample_slice, time_slice
 from spikelfp.nn.activation import (
@@ -21,7 +22,7 @@ from spikelfp.nn.flatten_axes import FlattenAxes
 from spikelfp.nn.graph import leaves
 from spikelfp.nn.layer import Layer
 from spikelfp.nn.linear import Linear
-from spikelfp.nn.neurons.base import Neurons
+from spikelfp.nn.neurons.base import Decay, NeuronConstant, Neurons, Threshold
 from spikelfp.nn.neurons.integrator import LI
 from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.neurons.multi_spike import MultiSpikeLIF
@@ -39,10 +40,10 @@ from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
     "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d",
-    "ClassToken", "Concat", "Conv2d", "Dropout", "FirstToken", "Flatten", "FlattenAxes", "Heaviside", "Identity",
-    "Layer", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "MultiSpikeLIF", "Neurons", "Noise",
+    "ClassToken", "Concat", "Conv2d", "Decay", "Dropout", "FirstToken", "Flatten", "FlattenAxes", "Heaviside", "Identity",
+    "Layer", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "MultiSpikeLIF", "NeuronConstant", "Neurons", "Noise",
     "PositionEmbedding", "ReLU", "Recomputed", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention",
-    "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "ToTokens", "TokenNorm",
+    "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "Threshold", "ToTokens", "TokenNorm", "Trace",
     "check_recomputable", "constant", "leaves", "recomputed", "sample_slice", "sign_complaints", "time_slice",
 ]  # fmt: skip
 

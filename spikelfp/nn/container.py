@@ -24,6 +24,8 @@ class Sequential(torch.nn.Sequential, Layer):
     them, unless that could be seen: by hooks, in subclasses, or under a rule that makes several products.
     """
 
+    in_order = True
+
     def forward(self, x: Tensor) -> Tensor:
         self._check_parts()
         for layer, side in zip(self, self._sides(), strict=True):

@@ -12,6 +12,8 @@ Three things are known of a network:
 from __future__ import annotations
 
 import inspect
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,37 +27,26 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from spikelfp.errors import UserError
-from spikelfp.nn import activation, conv, linear, norm, shape, skip
-from spikelfp.nn.container import Sequential
-from spikelfp.nn.layer import Layer, has_run
-from spikelfp.nn.recompute import in_one_part
+from spikelfp.nn.layer import TWINS, Layer, has_run
 
 Trait = Literal["fires", "has_membrane", "has_threshold", "passes_scale", "passes_spikes", "has_weights"]
 
 INPUT, OUTPUT, UNKNOWN = "<input>", "<output>", "<unknown>"
 """Ends of edges that are no layers: of the network, and of modules that do not tell what they do with them."""
 
-_TWINS: dict[type[torch.nn.Module], type[Layer]] = {
-    getattr(torch.nn, kind.__name__): kind
-    for kind in (
-        linear.Linear, conv.Conv2d, norm.BatchNorm1d, norm.BatchNorm2d, norm.LayerNorm, shape.MaxPool2d,
-        shape.AvgPool2d, shape.AdaptiveAvgPool2d, shape.Flatten, shape.Dropout, skip.Identity, activation.ReLU,
-        activation.LeakyReLU, activation.ELU, activation.SiLU, activation.GELU, activation.Tanh, activation.Sigmoid,
-    )
-}  # fmt: skip
-"""Layers of torch's, and those here that compute the same of every step."""
-_MORE_ARGUMENTS: dict[type[torch.nn.Module], tuple[str, ...]] = {
+_ARGUMENTS: dict[type[torch.nn.Module], tuple[str, ...]] = {
     torch.nn.Flatten: ("start_dim", "end_dim"),
-    torch.nn.MaxPool2d: ("return_indices",),
+    torch.nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"),
     torch.nn.GELU: ("approximate",),
+    torch.nn.Sigmoid: (),
 }
-"""Arguments of torch's that the twin here does not have."""
+"""Arguments of torch's layers that are not those of their twins here."""
 _HOLDERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
 
 
 def twin_of(layer: torch.nn.Module) -> type[Layer] | None:
     """Finds the layer of :mod:`spikelfp.nn` that computes what one of torch's does; ``None`` for other modules."""
-    return _TWINS.get(type(layer))
+    return TWINS.get(type(layer))
 
 
 def has_trait(layer: torch.nn.Module, trait: Trait) -> bool:
@@ -70,23 +61,23 @@ def has_trait(layer: torch.nn.Module, trait: Trait) -> bool:
     if trait not in get_args(Trait):
         raise UserError(f"layers have the traits {', '.join(get_args(Trait))}, got {trait!r}")
     if not isinstance(layer, Layer):
-        twin = _TWINS.get(type(layer))
+        twin = TWINS.get(type(layer))
         return twin is not None and getattr(twin, trait) is True
     if trait.startswith("passes_") and not _said_with(type(layer), trait):
         return False
     return bool(getattr(layer, trait))
 
 
-def _said_with(kind: type, name: str) -> bool:
+def _said_with(kind: type, name: str, way: str = "forward") -> bool:
     """Whether ``name`` was stated by the class that ``forward`` is of, or by one derived from it."""
     line = kind.__mro__
     stated = next((place for place, base in enumerate(line) if name in vars(base)), len(line))
-    return stated <= next((place for place, base in enumerate(line) if "forward" in vars(base)), len(line))
+    return stated <= next((place for place, base in enumerate(line) if way in vars(base)), len(line))
 
 
 def tells(layer: torch.nn.Module) -> bool:
     """Tells whether the class of a layer, or of its twin here, states that it fires or does not."""
-    kind = _TWINS.get(type(layer), type(layer))
+    kind = TWINS.get(type(layer), type(layer))
     return any("fires" in vars(base) for base in kind.__mro__ if base is not Layer)
 
 
@@ -103,7 +94,7 @@ def arguments(layer: torch.nn.Module) -> dict[str, Any]:
     """
     return {
         name: layer._parameters[name] is not None if name in layer._parameters else getattr(layer, name)
-        for name in _names(type(layer))
+        for name in argument_names(type(layer))
     }
 
 
@@ -113,7 +104,7 @@ def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.M
     Raises:
         UserError: for arguments that the class does not list, or lists and were not given.
     """
-    names = _names(kind)
+    names = argument_names(kind)
     if wrong := [*(name for name in given if name not in names), *(name for name in names if name not in given)]:
         raise UserError(
             f"{kind.__name__} is made of {', '.join(names) or 'no arguments'}, got {', '.join(given) or 'none'}: "
@@ -122,10 +113,15 @@ def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.M
     return kind(**given)
 
 
-def _names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
-    names = getattr(_TWINS.get(kind, kind), "arguments", None)
+def argument_names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
+    """Lists the names of the arguments that make a layer of a class, of this package or torch's.
+
+    Raises:
+        UserError: for a class that does not tell them.
+    """
+    names = _ARGUMENTS.get(kind, getattr(TWINS.get(kind, kind), "arguments", None))
     if isinstance(names, tuple):
-        return (*names, *_MORE_ARGUMENTS.get(kind, ()))
+        return names
     raise UserError(
         f"{kind.__name__} does not tell what it is made of: state arguments = (…), the names of the arguments of its "
         "constructor, each an attribute of the same name"
@@ -135,24 +131,29 @@ def _names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
 # The layers of a network
 
 
-def leaves(net: torch.nn.Module) -> dict[str, torch.nn.Module]:
+def leaves(net: torch.nn.Module, whole: Callable[[torch.nn.Module], bool] | None = None) -> dict[str, torch.nn.Module]:
     """Finds the layers without layers inside by name, in the order of ``net.modules()``, each once.
 
-    Neurons count as one, with their recurrent connections. A network that is one layer itself has the name ``""``.
+    Args:
+        net: the network; one that is a layer itself has the name ``""``.
+        whole: tells which modules count as one layer, with those inside; by default neurons do (:func:`is_neuron`).
     """
-    found = {name: layer for name, layer in _opened(net, "", set()) if not isinstance(layer, _HOLDERS)}
+    opened = _opened(net, "", set(), whole or is_neuron)
+    found = {name: layer for name, layer in opened if not isinstance(layer, _HOLDERS)}
     return found or {"": net}
 
 
-def _opened(layer: torch.nn.Module, name: str, seen: set[torch.nn.Module]) -> Iterator[tuple[str, torch.nn.Module]]:
+def _opened(
+    layer: torch.nn.Module, name: str, seen: set[torch.nn.Module], whole: Callable[[torch.nn.Module], bool]
+) -> Iterator[tuple[str, torch.nn.Module]]:
     if layer in seen:
         return
     seen.add(layer)
-    if not any(True for _ in layer.children()) or is_neuron(layer):
+    if not any(True for _ in layer.children()) or whole(layer):
         yield name, layer
         return
     for own, child in layer.named_children():
-        yield from _opened(child, f"{name}.{own}" if name else own, seen)
+        yield from _opened(child, f"{name}.{own}" if name else own, seen, whole)
 
 
 def in_order(module: torch.nn.Module) -> bool:
@@ -162,34 +163,43 @@ def in_order(module: torch.nn.Module) -> bool:
     """
     if not isinstance(module, torch.nn.Sequential) or vars(module).get("forward"):
         return False
-    kind: Any = type(module)
-    forwards = (torch.nn.Sequential.forward, Sequential.forward)
-    return kind.forward in forwards and getattr(kind, "run", Sequential.run) is Sequential.run
+    kind = type(module)
+    if isinstance(module, Layer):
+        return module.in_order and all(_said_with(kind, "in_order", way) for way in ("forward", "run"))
+    return kind.forward is torch.nn.Sequential.forward
 
 
-def chain(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+def chain(
+    net: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = in_order
+) -> list[tuple[str, torch.nn.Module]]:
     """Lists the layers of a ``Sequential`` in the order they run, with dotted names; nested ones are opened.
 
     A layer that runs twice is in the list twice, under both of its names.
+
+    Args:
+        net: the network.
+        opens: tells which modules run their children one after the other.
 
     Raises:
         UserError: for a network that is no ``Sequential``, since only there the order is known; also where one
             derived from it, at whatever depth, has a ``forward`` of its own.
     """
-    if not in_order(net):
+    if not opens(net):
         why = "has a forward or run of its own" if isinstance(net, torch.nn.Sequential) else "is no Sequential"
         raise UserError(
             f"{type(net).__name__} {why}, so that the order of its layers is not known: put them into an nn.Sequential"
         )
-    return list(_chained(net, ""))
+    return list(_chained(net, "", opens))
 
 
-def _chained(net: torch.nn.Module, prefix: str) -> Iterator[tuple[str, torch.nn.Module]]:
+def _chained(
+    net: torch.nn.Module, prefix: str, opens: Callable[[torch.nn.Module], bool]
+) -> Iterator[tuple[str, torch.nn.Module]]:
     for own, layer in net._modules.items():  # named_children would leave out a layer that runs twice
         assert layer is not None
         name = prefix + own
-        if in_order(layer):
-            yield from _chained(layer, f"{name}.")
+        if opens(layer):
+            yield from _chained(layer, f"{name}.", opens)
         elif isinstance(layer, torch.nn.Sequential):
             raise UserError(
                 f"layer {name} ({type(layer).__name__}) has a forward or run of its own, so that the order of the "
@@ -445,6 +455,7 @@ def watching(
     *,
     before: Callable[[str, Any], None] | None = None,
     trace: bool = False,
+    whole: Callable[[torch.nn.Module], bool] | None = None,
 ) -> Iterator[None]:
     """Looks at each run of a layer while ``net`` runs within the block.
 
@@ -456,10 +467,11 @@ def watching(
         which: layers to look at, of :func:`leaves`; by default all.
         before: is given the name of each as it begins, and its inputs.
         trace: hand on traces of neurons, with their membranes, for their outputs.
+        whole: modules that count as one layer, as in :func:`leaves`.
     """
     with ExitStack() as stack:
-        stack.enter_context(in_one_part(net))
-        for name, layer in leaves(net).items():
+        stack.enter_context(_in_one_part(net))
+        for name, layer in leaves(net, whole).items():
             if which is not None and not which(layer):
                 continue
             watch = _Watch(name, layer, look, before, trace)
@@ -474,6 +486,20 @@ def watching(
                 layer.__dict__["run"] = watch.run(getattr(layer, "run"))  # noqa: B009  (torch types attributes as tensors)
                 stack.callback(_put_back, layer, own)
         yield
+
+
+@contextmanager
+def _in_one_part(net: torch.nn.Module) -> Iterator[None]:
+    """Within the block what recomputes a sequence in parts runs it whole, as hooks take it."""
+    found: list[Any] = [layer for layer in net.modules() if isinstance(layer, Layer) and layer.in_parts]
+    before = [layer.steps for layer in found]
+    try:
+        for layer in found:
+            layer.steps = sys.maxsize
+        yield
+    finally:
+        for layer, steps in zip(found, before, strict=True):
+            layer.steps = steps
 
 
 def _put_back(layer: torch.nn.Module, run: Any) -> None:
@@ -562,3 +588,33 @@ def outputs_of(net: torch.nn.Module) -> torch.nn.Module | None:
     known = neighbours(net)
     last = known.nearest(OUTPUT, lambda layer: layer is not None and has_trait(layer, "passes_spikes"))
     return known.layers.get(next(iter(last))) if len(last) == 1 else None
+
+
+# Parameters by what they do
+
+
+def decays(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Finds the decays of membranes that learn, by their names among ``net.named_parameters()``, each once."""
+    owners = {
+        id(p) for layer in leaves(net).values() if isinstance(p := getattr(layer, "decay", None), torch.nn.Parameter)
+    }
+    return {name: parameter for name, parameter in net.named_parameters() if id(parameter) in owners}
+
+
+def biases_in_front(net: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Finds the biases of layers with weights whose outputs go to batch normalisations and nowhere else.
+
+    The mean of the batch takes them off again, so that they change no output. Eq. 9 hands them a share of the reward
+    all the same, and through the statistics they get rounding errors, which Adam makes as large as any update: they
+    would wander, and the running mean, which evaluation subtracts, would come after them. Trainers leave them alone.
+    """
+    uses = Counter(id(p) for _, p in net.named_parameters(remove_duplicate=False))
+    known = neighbours(net)
+    found: list[torch.nn.Parameter] = []
+    for name, layer in known.layers.items():
+        behind = [known.layers.get(each) for each in known.behind[name]]
+        bias: Any = getattr(layer, "bias", None)
+        alone = has_trait(layer, "has_weights") and isinstance(bias, torch.nn.Parameter) and uses[id(bias)] == 1
+        if alone and behind and all(isinstance(each, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for each in behind):
+            found.append(bias)
+    return found

@@ -22,6 +22,10 @@ State = Any
 """What a layer remembers between calls: ``None`` at rest or for layers without memory."""
 
 
+TWINS: dict[type[torch.nn.Module], type[Layer]] = {}
+"""Layers of torch's, and those of this package of the same name, which compute the same of every step."""
+
+
 class Layer(HasRule, torch.nn.Module):
     """A layer of sequences ``[T, B, …]``, time first, whose backward pass follows its ``rule`` (default LFP-ε).
 
@@ -44,6 +48,8 @@ class Layer(HasRule, torch.nn.Module):
         has_weights: it multiplies its inputs by ``weight``, and may add a ``bias``.
         arguments: names of the arguments of its constructor that make the layer again, each an attribute of the same
             name (``bias`` stands for whether there is one). ``None``: it does not tell.
+        in_order: it is a ``Sequential`` that runs its layers one after the other.
+        in_parts: it runs a sequence in parts of ``steps`` steps.
     """
 
     fires: ClassVar[bool] = False
@@ -53,6 +59,14 @@ class Layer(HasRule, torch.nn.Module):
     passes_spikes: ClassVar[bool] = False
     has_weights: ClassVar[bool] = False
     arguments: ClassVar[tuple[str, ...] | None] = None
+    in_order: ClassVar[bool] = False
+    in_parts: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        theirs = getattr(torch.nn, cls.__name__, None)
+        if theirs is not None and cls.arguments is not None and cls.__module__.startswith("spikelfp.nn."):
+            TWINS[theirs] = cls
 
     def flow(self, flow: Flow, given: Sources) -> Sources:
         """Tells which of the layers inside takes whose outputs; a layer that does not is looked at from outside alone.

@@ -10,8 +10,6 @@ or γ of exactly 0 is never updated: it contributes nothing.
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,38 +22,6 @@ from spikelfp.nn.layer import Layer, check_dense, check_kind
 from spikelfp.rules import Rule
 
 _HALF = (torch.float16, torch.bfloat16)
-
-
-def biases_in_front(net: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Find the biases of linear layers whose outputs go to a batch normalisation and nowhere else.
-
-    The mean of the batch takes them off again, so that they change no output. Eq. 9 hands them a share of the reward
-    all the same, and through the statistics they get rounding errors, which Adam makes as large as any update: they
-    would wander, and the running mean, which evaluation subtracts, would come after them. Trainers leave them alone.
-    """
-    uses = Counter(id(p) for _, p in net.named_parameters(remove_duplicate=False))
-    found: list[torch.nn.Parameter] = []
-    for chain in net.modules():
-        if isinstance(chain, torch.nn.Sequential) and _in_order(chain):
-            for first, second in pairwise(chain):
-                last, behind = _end(first, -1), _end(second, 0)
-                bias = getattr(last, "bias", None)
-                linear = isinstance(last, torch.nn.Linear | torch.nn.Conv2d) and isinstance(behind, _BatchNorm)
-                if linear and isinstance(bias, torch.nn.Parameter) and uses[id(bias)] == 1:
-                    found.append(bias)
-    return list({id(bias): bias for bias in found}.values())
-
-
-def _in_order(chain: torch.nn.Sequential) -> bool:
-    """Whether the layers run one after the other: a class derived from it may have a forward of its own."""
-    return type(chain).forward is torch.nn.Sequential.forward or type(chain).__module__.startswith("spikelfp.")
-
-
-def _end(layer: torch.nn.Module, place: int) -> torch.nn.Module:
-    """The first (0) or last (-1) layer of what may be a chain of chains."""
-    while isinstance(layer, torch.nn.Sequential) and len(layer) and _in_order(layer):
-        layer = layer[place]
-    return layer
 
 
 class _BatchNorm(Layer):

@@ -10,10 +10,7 @@ forward pass (Chen et al. 2016, arXiv:1604.06174). The results are those of a pl
 from __future__ import annotations
 
 import math
-import sys
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +33,8 @@ if TYPE_CHECKING:
 class Recomputed(Layer):
     """``net``, its sequences recomputed in parts of ``steps`` steps: see :func:`recomputed`."""
 
+    in_parts = True
+
     def __init__(self, net: Layer, steps: int | None = None) -> None:
         super().__init__()
         _part_length(steps, 1)
@@ -55,19 +54,6 @@ class Recomputed(Layer):
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}"
-
-
-@contextmanager
-def in_one_part(net: torch.nn.Module) -> Iterator[None]:
-    """Within the block each :class:`Recomputed` of ``net`` runs a sequence whole, as hooks take it."""
-    found = [(layer, layer.steps) for layer in net.modules() if isinstance(layer, Recomputed)]
-    try:
-        for layer, _ in found:
-            layer.steps = sys.maxsize
-        yield
-    finally:
-        for layer, steps in found:
-            layer.steps = steps
 
 
 def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = None) -> tuple[Tensor, State]:

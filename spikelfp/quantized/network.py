@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from spikelfp.data.seeding import generator
 from spikelfp.errors import UserError
-from spikelfp.quantized.groups import Group, groups
-from spikelfp.quantized.options import Quantization
-from spikelfp.quantized.rounding import round_by_chance
+from spikelfp.nn import graph
+from spikelfp.quantized.grid import round_by_chance
+from spikelfp.quantized.layer import Quantizable, Quantization
 from spikelfp.quantized.scale import check_weights, choose_scale, threshold_scale
 
 LEAST_STEPS = 64
@@ -21,6 +22,87 @@ HEADROOM = 4.0
 """Scale of weights that are rounded by chance, in units of the best one for the weights at the start: LFP makes large
 ones larger, and there are no float weights to choose another scale by."""
 _SAMPLE = 2**16  # weights of which a scale is chosen, at least, where there are as many
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A layer of weights, its name, and whether spikes flow into it rather than real values."""
+
+    name: str
+    layer: Quantizable
+    takes_spikes: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Layers whose sums flow into one layer of neurons: one unit for all of them.
+
+    threshold: of the neurons; ``None`` for those without one, and where there are no neurons right behind.
+    into_neurons: whether sums flow into neurons, so that a bias has to be a whole number of their unit.
+    """
+
+    members: tuple[Weights, ...]
+    threshold: float | None
+    into_neurons: bool
+
+
+def groups(net: torch.nn.Module) -> list[Group]:
+    """Finds the layers of weights of a network that share a scale, because they drive the same neurons.
+
+    Neurons are looked for past what passes a scale on, such as pooling; behind anything else, such as a normalisation
+    or a sum of branches, weights have a unit of their own, and so have those that drive several layers. The connections
+    of recurrent neurons are grouped with the layer in front of them.
+
+    Args:
+        net: the network.
+
+    Returns:
+        groups in the order of ``net.modules()``; each layer of weights is in one of them.
+
+    Raises:
+        UserError: for thresholds that differ between the neurons of a layer, since a layer of weights has one scale.
+    """
+    known = graph.neighbours(net)
+    inner = {getattr(layer, "recurrent", None): name for name, layer in known.layers.items() if graph.is_neuron(layer)}
+    found: dict[str, list[Weights]] = {}
+    for name, layer in net.named_modules():
+        if isinstance(layer, Quantizable):
+            key = inner.get(layer) or (_driven(known, name) if name in known.layers else name)
+            found.setdefault(key, []).append(Weights(name, layer, layer in inner or _takes_spikes(known, name)))
+    return [
+        Group(tuple(members), _threshold(key, known.layers.get(key)), key not in {each.name for each in members})
+        for key, members in found.items()
+    ]
+
+
+def _keeps_unit(layer: torch.nn.Module | None) -> bool:
+    return layer is not None and graph.has_trait(layer, "passes_scale")
+
+
+def _driven(known: graph.Neighbours, name: str) -> str:
+    """The neurons that a layer of weights alone drives, else itself."""
+    near = known.nearest(name, _keeps_unit, behind=True)
+    each = next(iter(near)) if len(near) == 1 else ""
+    alone = each in known.layers and graph.has_trait(known.layers[each], "has_membrane")
+    return each if alone and known.nearest(each, _keeps_unit) == {name} else name
+
+
+def _takes_spikes(known: graph.Neighbours, name: str) -> bool:
+    near = [known.layers.get(each) for each in known.nearest(name, _keeps_unit)]
+    return bool(near) and all(each is not None and graph.has_trait(each, "fires") for each in near)
+
+
+def _threshold(name: str, layer: torch.nn.Module | None) -> float | None:
+    """The threshold of the neurons of a group; ``None`` for what has none."""
+    if layer is None or not graph.has_trait(layer, "has_threshold"):
+        return None
+    values = torch.as_tensor(layer.threshold)
+    if not bool((values == values.flatten()[0]).all()):
+        raise UserError(
+            f"the neurons of layer {name!r} have thresholds of their own, and the weights in front of them one scale "
+            "for all: give them one threshold to train with quantised weights"
+        )
+    return layer.threshold if isinstance(layer.threshold, float) else values.flatten()[0].item()
 
 
 class WeightGrids:

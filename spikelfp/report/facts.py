@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp import models
+from spikelfp.tasks import Classification, Task
 from spikelfp.training.config import RunConfig
 from spikelfp.training.folder import Folder
 
@@ -41,16 +42,18 @@ class Sample:
     """One test sample, without the padding behind it.
 
     image: as stored, or of a recording its busiest quarter, accumulated. inputs: ``[T, N]`` if it was encoded as
-    spikes. outputs: ``[T, C]``. scores: ``[C]``, the outputs summed over the steps that count. sequence:
-    ``[T, P, H, W]`` or ``[T, N]`` of a recording of events.
+    spikes. outputs: ``[T, C]``. label: its class; ``None`` where it has none, but a target: values ``[K]``, labels
+    ``[K]``, or classes ``[T]`` of its steps. scores: what is read of the outputs, ``[C]`` (``[T, C]`` where every step
+    is read). sequence: ``[T, P, H, W]`` or ``[T, N]`` of a recording of events.
     """
 
     image: Array
     inputs: Array | None
     outputs: Array
-    label: int
+    label: int | None
     scores: Array
     sequence: Array | None = None
+    target: Array | None = None
 
     @property
     def predicted(self) -> int:
@@ -84,6 +87,19 @@ class Errors:
     early: Array | None = None
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """Test samples without one class: what was wanted and what was predicted.
+
+    wanted, predicted: ``[n, K]``, of real values in their own units; of steps ``[n, 1]``, one row for each that counts.
+    total: test samples in all.
+    """
+
+    wanted: Array
+    predicted: Array
+    total: int
+
+
 @dataclass
 class Facts:
     """All that the page shows. What is missing is ``None`` or empty, and ``notes`` say why."""
@@ -103,6 +119,8 @@ class Facts:
     rate_samples: int = 0
     weights: list[Weights] = field(default_factory=list)
     errors: Errors | None = None
+    fitted: Fitted | None = None
+    task: Task = field(default_factory=Classification)
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -52,6 +52,7 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
         verified=verified,
         parameters=sum(p.numel() for p in outline.parameters()),
         class_names=tuple(str(label) for label in range(classes)),
+        task=config.make_task(),
     )
     try:
         content = checkpoint.read(folder.last)
@@ -133,9 +134,14 @@ def _summary(path: Path) -> dict[str, Any] | None:
     """Read ``summary.json``: what the page shows of it is of the type that it is shown as."""
     content: dict[str, Any] | None = _read_json(path, dict)
     field = Field(path, "", content or {}, RunFolderError)
-    for name in ("test_accuracy", "test_loss", "seconds_per_epoch", "update_density"):
+    for name in ("test_accuracy", "test_loss", "rmse", "seconds_per_epoch", "update_density"):
         if field.value.get(name) is not None:
             field.at(name).number()
+    if field.value.get("score") is not None:
+        score = field.at("score")
+        score.mapping(("name", "value"), ("name", "value"))
+        score.at("name").text()
+        score.at("value").number()
     if "parameters" in field.value:
         field.at("parameters").whole()
     if field.value.get("spike_rates") is not None:

@@ -11,15 +11,16 @@ from torch import Tensor
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import Samples, representative
-from spikelfp.data.sequences import Sequences
-from spikelfp.report.facts import Activity, Array, Errors, Facts, Sample
+from spikelfp.data.sequences import Sequences, mask_of
+from spikelfp.methods import Batch
+from spikelfp.report.facts import Activity, Array, Errors, Facts, Fitted, Sample
 from spikelfp.rewards.mask import masked
+from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.batch import Batch, mask_of
+from spikelfp.training.chunks import outputs_of
 from spikelfp.training.early import so_far
 from spikelfp.training.evaluation import evaluating
 from spikelfp.training.run import RATE_SAMPLES, make_evaluator
-from spikelfp.training.state import scores
 
 SECONDS_FOR_RATES, SECONDS_FOR_ERRORS = 2.5, 5.0
 """Time after which spike rates and errors make do with the test samples seen so far."""
@@ -34,12 +35,15 @@ WRONG = 9
 def look(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
     """Show the network test samples and add what it does to the ``facts``."""
     trainer = make_evaluator(net, facts.config.changed(device="auto"))
-    facts.class_names, facts.test_samples = splits.class_names, len(splits.test)
+    facts.class_names, facts.test_samples = splits.names, len(splits.test)
     with evaluating(trainer.net, trainer.seed, trainer.device):
         facts.sample, spikes, is_output = _sample(trainer, splits.test)
         facts.activity, facts.rate_samples = _activity(trainer, splits.test, spikes, is_output)
     with evaluating(trainer.net, trainer.seed, trainer.device):
-        facts.errors = _errors(trainer, splits.test, splits.classes)
+        if trainer.task.has_classes:
+            facts.errors = _errors(trainer, splits.test, splits.classes)
+        else:
+            facts.fitted = _fitted(trainer, splits)
 
 
 def _sample(trainer: TemporalTrainer, test: Samples) -> tuple[Sample, dict[str, Array], bool]:
@@ -56,11 +60,20 @@ def _sample(trainer: TemporalTrainer, test: Samples) -> tuple[Sample, dict[str, 
         image=x[0].numpy() if sequence is None else busiest(sequence),
         inputs=_input_spikes(batch.sequence) if sequence is None else None,
         outputs=outputs[:steps, 0].cpu().numpy(),
-        label=int(labels[0]),
-        scores=scores(outputs, batch.mask)[0].cpu().numpy(),
+        label=int(labels[0]) if trainer.task.has_classes else None,
+        scores=_reading(trainer, batch, outputs),
         sequence=sequence,
+        target=None if trainer.task.has_classes else labels[0].numpy(),
     )
     return sample, {name: spikes[:steps, 0].flatten(1).cpu().numpy() for name, spikes in recorded.items()}, is_output
+
+
+def _reading(trainer: TemporalTrainer, batch: Batch, outputs: Tensor) -> Array:
+    """What is read of the outputs of the first sample."""
+    judge = trainer.task.judge(None, batch.mask, len(outputs), outputs.shape[1])
+    judge.add(outputs, 0)
+    reading: Array = judge.reading()[0].cpu().numpy()
+    return reading
 
 
 def _dense(x: Sequences) -> Array:
@@ -109,7 +122,8 @@ def _activity(
     layers = []
     for index, (name, total) in enumerate(sums.items()):
         output = is_output and index == len(sums) - 1
-        own, other = _by_class(np.concatenate(counts), np.concatenate(labels_seen)) if output else (None, None)
+        by_class = output and test.kind == "classes"
+        own, other = _by_class(np.concatenate(counts), np.concatenate(labels_seen)) if by_class else (None, None)
         title = "Output layer" if output else f"Hidden layer {index + 1}"
         layers.append(Activity(name, title, shapes[name], spikes[name], total / steps, own, other))
     return layers, seen
@@ -148,12 +162,36 @@ def _errors(trainer: TemporalTrainer, test: Samples, classes: int) -> Errors:
     return Errors(confusion, len(truth), len(test), wrong, _early(right, len(truth), first or 0))
 
 
+def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Fitted:
+    """What the network predicts of test samples that have no single class, as many as there is time for."""
+    started, test, wanted, found = time.perf_counter(), splits.test, list[Tensor](), list[Tensor]()
+    for x, y in batches(test, trainer.batch_size, seed=0, epoch=0, shuffle=False):
+        batch = trainer.batch(x.to(trainer.device), y.to(trainer.device))
+        judge, start = trainer.task.judge(None, batch.mask, *batch.sequence.shape[:2]), 0
+        for outputs, _ in outputs_of(trainer.net, batch, trainer.chunk):
+            judge.add(outputs, start)
+            start += len(outputs)
+        predicted = judge.predictions().cpu()
+        if splits.kind == "steps":  # a row for each step that counts
+            y, counting = y[:, : predicted.shape[1]], predicted != NONE
+            y, predicted = y[counting].unsqueeze(1), predicted[counting].unsqueeze(1)
+        wanted.append(y)
+        found.append(predicted)
+        if time.perf_counter() - started > SECONDS_FOR_ERRORS:
+            break
+    values = [torch.cat(part) for part in (wanted, found)]
+    if splits.target_scale is not None:
+        values = [splits.target_scale.values(part) for part in values]
+    wanted_values, predicted_values = (part.numpy() for part in values)
+    return Fitted(wanted_values, predicted_values, len(test))
+
+
 def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
     """Outputs summed over the steps that count, ``[B, C]``, and how many samples are right if read after each step,
     ``[T]``; one of which no step has counted yet has no answer."""
     total, right = torch.empty(0), []
     for sums, answered, _ in so_far(trainer.net, batch, trainer.chunk):
-        right.append(((sums.argmax(-1) == batch.labels) & answered).sum(1).cpu().numpy())
+        right.append(((sums.argmax(-1) == batch.targets) & answered).sum(1).cpu().numpy())
         total = sums[-1]
     return total, np.concatenate(right)
 

@@ -20,6 +20,9 @@ SHOWN_LAYERS = 12
 RASTER_LAYERS = 5
 """Spiking layers in the raster: of a deeper network the first and the last ones."""
 
+WORST = 8
+"""Samples furthest off that are listed."""
+
 CLOSE = 0.01
 """Accuracies that differ by no more, 1 percentage point, are as good as the same."""
 
@@ -30,20 +33,18 @@ def curves(facts: Facts) -> list[Picture]:
     def column(name: str) -> list[float | None]:
         return [row.get(name) for row in facts.metrics]
 
-    names = [
-        name
-        for name in ("train_accuracy", "validation_accuracy", "test_accuracy")
-        if any(name in row for row in facts.metrics)
-    ]
-    accuracy = {name.split("_")[0]: column(name) for name in names}
+    task, parts = facts.task, ("train", "validation", "test")
+    scores = {part: column(f"{part}_{task.score}") for part in parts}
+    scores = {part: line for part, line in scores.items() if any(value is not None for value in line)}
     pictures = []
-    if accuracy:
+    if scores:
+        title = task.title[0].upper() + task.title[1:]
         pictures.append(
             _picture(
-                "Accuracy",
-                "share of samples whose right class has the largest output",
-                "Accuracy over epochs: " + _last(accuracy, True),
-                partial(plots.curves, epochs, accuracy, "accuracy", share=True),
+                title,
+                task.meaning + ("" if task.rises else "; 0 would be exact"),
+                f"{title} over epochs: " + _last(scores, task.share),
+                partial(plots.curves, epochs, scores, task.title, share=task.share),
             )
         )
     objectives = {
@@ -51,7 +52,12 @@ def curves(facts: Facts) -> list[Picture]:
             {"reward_magnitude": "still to hand out", "reward": "signed"},
             "mean size and signed mean; 0 once all outputs do what they should",
         ),
-        "Loss": ({"loss": "train"}, "softmax cross-entropy, averaged over steps"),
+        "Loss": (
+            {"loss": "train", "validation_loss": "validation", "test_loss": "test"}
+            if "loss" in facts.metrics[-1]
+            else {},
+            task.loss_meaning,
+        ),
     }
     for title, (columns, caption) in objectives.items():
         lines = {label: column(name) for name, label in columns.items() if any(name in row for row in facts.metrics)}
@@ -72,8 +78,7 @@ def sample(facts: Facts) -> list[Picture]:
     sample, names = facts.sample, facts.class_names
     if sample is None:
         return []
-    best = ", ".join(f"{names[c]} {sample.scores[c]:.3g}" for c in (-sample.scores).argsort(kind="stable")[:5])
-    text = f"True class {names[sample.label]}, predicted {names[sample.predicted]}. Largest outputs: {best}"
+    text = _sample_text(facts)
     layers = [(layer.title, layer.spikes) for layer in _ends(facts.activity, RASTER_LAYERS)]
     if layers and sample.inputs is not None:
         layers.insert(0, ("Input", sample.inputs))
@@ -87,10 +92,33 @@ def sample(facts: Facts) -> list[Picture]:
         steps = words.plural(len(sample.outputs), "step")
         title = f"Spikes of each layer over {steps}. {text}"
         pictures.append(_picture("Step by step", _raster_caption(facts, layers), title, draw, wide=True))
-    if not facts.output_spikes:
+    if sample.label is None:
+        caption = (
+            "Lines are outputs, step by step; dashed, what was wanted."
+            if facts.task.kind == "values"
+            else ("Lines are outputs, step by step.")
+        )
+        wanted = sample.target if facts.task.kind == "values" else None
+        draw = partial(plots.traces, sample.outputs, wanted, names, step=words.step(facts.config))
+        pictures.append(_picture("Outputs", caption, text, draw, wide=True))
+    elif not facts.output_spikes:
         draw = partial(plots.outputs, None if facts.line else sample.image, sample.scores, sample.label, names)
         pictures.append(_picture("Outputs", "The class with the largest output wins.", text, draw, wide=True))
     return pictures
+
+
+def _sample_text(facts: Facts) -> str:
+    """The first test sample in words: what it is, and what it is taken for."""
+    sample, names = facts.sample, facts.class_names
+    assert sample is not None
+    if sample.label is not None:
+        best = ", ".join(f"{names[c]} {sample.scores[c]:.3g}" for c in (-sample.scores).argsort(kind="stable")[:5])
+        return f"True class {names[sample.label]}, predicted {names[sample.predicted]}. Largest outputs: {best}"
+    if sample.scores.ndim > 1:
+        return "A class is read at every step"
+    assert sample.target is not None
+    pairs = zip(names, sample.target, sample.scores, strict=True)
+    return "; ".join(f"{plots.short(name)}: wanted {wanted:.3g}, read {read:.3g}" for name, wanted, read in pairs)
 
 
 def _raster_caption(facts: Facts, layers: list[tuple[str, Any]]) -> str:
@@ -143,6 +171,60 @@ def weights(facts: Facts) -> list[Picture]:
         )
         for layer in _ends(facts.weights, SHOWN_LAYERS)
     ]
+
+
+def fitted(facts: Facts) -> list[Picture]:
+    """Predicted against true values, and errors by size; of labels and steps how often each is found."""
+    fitted, names = facts.fitted, facts.class_names
+    if fitted is None:
+        return []
+    count = f"{words.plural(len(fitted.wanted), 'step' if facts.task.kind == 'steps' else 'test sample')}"
+    if facts.task.kind == "steps":
+        table = np.zeros((len(names), len(names)), dtype=np.int64)
+        np.add.at(table, (fitted.wanted[:, 0], fitted.predicted[:, 0]), 1)
+        wrong = words.plural(int(table.sum() - table.trace()), "error")
+        draw = partial(plots.confusion, table, names)
+        caption = f"{count}, {wrong}"
+        return [_picture("What is taken for what", caption, f"Confusion matrix of {caption}", draw)]
+    if facts.task.kind == "labels":
+        wanted, found = fitted.wanted > 0, fitted.predicted > 0
+        draw = partial(
+            plots.found_labels, (wanted & found).sum(0), (wanted & ~found).sum(0), (~wanted & found).sum(0), names
+        )
+        caption = f"{count}: labels that were found, missed, and named without being there"
+        return [_picture("Label by label", caption, caption, draw)]
+    error = fitted.predicted - fitted.wanted
+    rmse = ", ".join(
+        f"{plots.short(name)} {words.small(float(value))}"
+        for name, value in zip(names, np.sqrt((error**2).mean(0)), strict=True)
+    )
+    text = f"Predicted against true values of {count}; RMSE: {rmse}"
+    return [
+        _picture(
+            "Predicted against true",
+            f"{count}; on the line a prediction is exact",
+            text,
+            partial(plots.against, fitted.wanted, fitted.predicted, names),
+        ),
+        _picture(
+            "How far off",
+            "predicted minus true value",
+            f"Histogram of errors of {count}; RMSE: {rmse}",
+            partial(plots.residuals, error, names),
+        ),
+    ]
+
+
+def worst(facts: Facts) -> list[list[str]]:
+    """Rows of the test samples that are furthest off: number, true and predicted values, error."""
+    fitted = facts.fitted
+    if fitted is None or facts.task.kind != "values":
+        return []
+    error = fitted.predicted - fitted.wanted
+    spread = np.maximum(fitted.wanted.std(0), 1e-30)
+    order = np.argsort(-((error / spread) ** 2).sum(1), kind="stable")[:WORST]
+    both = np.stack([fitted.wanted, fitted.predicted], -1)  # [n, K, 2]
+    return [[f"{index:,}", *(f"{value:.4g}" for value in both[index].ravel())] for index in order.tolist()]
 
 
 def errors(facts: Facts) -> list[Picture]:

@@ -25,6 +25,8 @@ DATA = {
     "braille": "Braille letters",
     "dvs-gesture": "DVS128 Gesture",
     "fsdd-cochlea": "spoken digits",
+    "wine-quality": "wine quality",
+    "sgemm": "run times of matrix products",
 }
 
 MODELS = {
@@ -100,10 +102,18 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
         terms += [("Neurons", f"{neuron}.")]
     if config.training.readout_steps is not None:
         terms += [("Answer", f"from the outputs of the last {plural(config.training.readout_steps, 'step')}.")]
+    task = config.make_task()
     if methods.fact(config.method.name, "objective") == "reward":
         rule, reward = config.method.rule.name, config.method.reward.name
         terms += [("Rule", RULES.get(rule, rule))]
-        terms += [("Reward", f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}")]
+        if reward is None:
+            told = f"each output moves as the {task.loss_meaning} would move it."
+        else:
+            told = f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}"
+        terms += [("Reward", told)]
+    elif not task.has_classes:
+        spikes = f"; spikes have a {config.method.surrogate} derivative"
+        terms += [("Gradient", task.loss_meaning + spikes * bool(methods.fact(config.method.name, "surrogate")) + ".")]
     elif methods.fact(config.method.name, "surrogate"):
         loss = "of the spike counts" if config.method.loss.name == "count" else "at every step"
         terms += [("Gradient", f"softmax cross-entropy {loss}; spikes have a {config.method.surrogate} derivative.")]

@@ -9,7 +9,7 @@ import yaml
 
 from spikelfp.data.names import without_folder
 from spikelfp.files import write_text
-from spikelfp.report import html, sections, words
+from spikelfp.report import html, plots, sections, words
 from spikelfp.report.facts import Facts
 from spikelfp.report.gather import gather
 from spikelfp.training.config import RunConfig
@@ -40,6 +40,8 @@ def render(facts: Facts) -> str:
         ),
         html.section("Weights", "", sections.weights(facts), pair=sections.in_pairs(facts.weights)),
         html.section("Right and wrong", "", sections.errors(facts), pair=True),
+        html.section("Wanted and predicted", "", sections.fitted(facts), pair=True),
+        _worst(facts),
         html.section("How early the answer is there", "", sections.early(facts)),
         _verified(facts),
         _footer(facts),
@@ -63,12 +65,32 @@ def _score(facts: Facts) -> tuple[str, str]:
     samples = f", {facts.test_samples:,} samples" if facts.test_samples else ""
     if summary.get("test_accuracy") is not None:
         return words.percent(summary["test_accuracy"], 2), f"test accuracy{samples}"
+    task, score = facts.task, (summary.get("score") or {}).get("value")
+
+    def shown(value: float) -> str:
+        return words.percent(value, 2) if task.share else words.small(value)
+
+    if score is not None:
+        return shown(score), f"test {task.title}{samples}"
     if summary.get("test_loss") is not None:
         return words.small(summary["test_loss"]), f"test loss{samples}"
-    for name in ("test_accuracy", "validation_accuracy", "train_accuracy"):
-        if name in last:
-            return words.percent(last[name], 2), f"{name.replace('_', ' ')} after epoch {int(last['epoch'])}"
-    return "–", "no accuracy was measured"
+    for part in ("test", "validation", "train"):
+        if f"{part}_{task.score}" in last:
+            return shown(last[f"{part}_{task.score}"]), f"{part} {task.title} after epoch {int(last['epoch'])}"
+    return "–", f"no {task.title} was measured"
+
+
+def _worst(facts: Facts) -> str:
+    """The test samples that are furthest off."""
+    rows = sections.worst(facts)
+    if not rows:
+        return ""
+    head = [
+        "sample",
+        *(f"{what} {plots.short(name, 24)}" for name in facts.class_names for what in ("true", "predicted")),
+    ]
+    cells = [[(cell, "") for cell in row] for row in rows]
+    return html.table("Furthest off", "The test samples with the largest errors.", head, cells)
 
 
 def _network(facts: Facts) -> list[tuple[str, str]]:

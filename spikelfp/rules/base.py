@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -66,6 +66,26 @@ class Rule(ABC):
 
         decay: β as a scalar tensor that learns, of the value ``p.beta``.
         """
+
+    @abstractmethod
+    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
+        """Sum of ``parts`` ``[B, …]``, all that flows into a membrane in a step; its credit is shared by ``sizes``."""
+
+    @abstractmethod
+    def carry(self, membrane: Tensor) -> Tensor:
+        """A membrane ``[B, …]`` as the next step reads it."""
+
+    @abstractmethod
+    def survive(self, before: Tensor, after: Tensor) -> Tensor:
+        """``after``, which a reset has left of ``before``, both ``[B, …]``."""
+
+    @abstractmethod
+    def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
+        """Spikes ``[B, …]`` of a step: 1 where ``membrane > threshold``, else 0."""
+
+    @abstractmethod
+    def steps(self, spikes: Sequence[Tensor]) -> Tensor:
+        """Spikes ``[B, …]`` of consecutive steps, each from :meth:`fire`, as one sequence ``[T, B, …]``."""
 
     def incoming(self, x: Tensor) -> Tensor:
         """``x`` ``[T, B, …]`` on its way into a layer with weights; a rule may see the reward of ``x`` here."""

@@ -19,6 +19,7 @@ take the reward of the neuron, not what its division left, so that ε enters onc
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,9 +39,11 @@ from spikelfp.functional.credit import (
     SecantActivation,
     SecantReLU,
     check_range,
+    forward_class,
     keep_node,
 )  # fmt: skip
 from spikelfp.functional.lif import LIFParameters, carried, total_like
+from spikelfp.functional.neuron import Carry, Fire, Inflow, StackedSteps, Survive
 from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import divided_by
 from spikelfp.options import NOT_AN_OPTION, setting
@@ -130,6 +133,32 @@ class Feedback(Rule):
     ) -> tuple[Tensor, Tensor]:
         spikes, last = LIFScan.apply(current, start, decay, p, self.eps)
         return self.neurons(spikes), last
+
+    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
+        with torch.no_grad():
+            total = sizes[0].abs()
+            for size in sizes[1:]:
+                total = total + size.abs()
+            total = total + self.eps
+        return Inflow.apply(total, *parts)
+
+    def carry(self, membrane: Tensor) -> Tensor:
+        return Carry.apply(membrane)
+
+    def survive(self, before: Tensor, after: Tensor) -> Tensor:
+        return Survive.apply(before, after.detach())
+
+    def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
+        return Fire.apply(membrane, threshold.detach() if isinstance(threshold, Tensor) else threshold)
+
+    def steps(self, spikes: Sequence[Tensor]) -> Tensor:
+        nodes = [step.grad_fn for step in spikes]
+        if any(node is not None and not issubclass(forward_class(node), NeuronNode) for node in nodes):
+            raise UserError(
+                "a step returned spikes that are not as self.fire(membrane, threshold) gave them: their reward could "
+                "not be handed to the membranes; a neuron that does not fire says so by fires = False"
+            )
+        return self.neurons(StackedSteps.apply(nodes, *spikes))
 
     def neurons(self, outputs: Tensor) -> Tensor:
         if self.normalize and outputs.grad_fn is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,24 @@ class Gradient(Rule):
     ) -> tuple[Tensor, Tensor]:
         membrane = MembraneScan.apply(current, start, decay, p)
         return self.spike(membrane - p.threshold), membrane[-1]
+
+    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
+        membrane = parts[0]
+        for part in parts[1:]:
+            membrane = membrane + part
+        return membrane
+
+    def carry(self, membrane: Tensor) -> Tensor:
+        return membrane
+
+    def survive(self, before: Tensor, after: Tensor) -> Tensor:
+        return after
+
+    def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
+        return self.spike(membrane - threshold)
+
+    def steps(self, spikes: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(spikes))
 
 
 class ZeroDerivative(Function):

@@ -11,6 +11,7 @@ one's own            :class:`Task`, or :class:`ReadOut`  registered under a name
 
 from spikelfp.suggest import check_constructors, public_names
 from spikelfp.tasks.base import FORGETS, READOUTS, Judge, ReadOut, Task, TaskReward, tasks
+from spikelfp.tasks.chosen import check_task, chosen_task
 from spikelfp.tasks.classification import Classification
 from spikelfp.tasks.multi_label import MultiLabel
 from spikelfp.tasks.regression import Regression
@@ -27,6 +28,8 @@ __all__ = [
     "SequenceLabels",
     "Task",
     "TaskReward",
+    "check_task",
+    "chosen_task",
     "tasks",
 ]
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from spikelfp.described import call_of
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.options import option
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward
 from spikelfp.rewards.base import no_classes
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
 
 READOUTS = ("mean", "last", "decay")
 """Readings of a sequence: the mean over the steps that count, the last of them, or a mean that forgets."""
+
+Readout = Annotated[str, option(names=READOUTS)]
+"""A readout as an option."""
+
+READ = {
+    "mean": "mean output over the steps",
+    "last": "output of the last step",
+    "decay": "mean output over the steps, of which late ones weigh more",
+}
+"""Readouts in words."""
 
 FORGETS = 0.9
 """What the weight of a step falls by with every step that comes after it, for the readout ``decay``."""
@@ -91,22 +102,22 @@ class Task(ABC):
         rises: whether a larger score is better.
         share: whether the score lies in [0, 1] and is written as a percentage.
         title: of the score, in words.
+        meaning: of the score, in a line.
         kind: of the data (:attr:`spikelfp.data.DataSplits.kind`).
         has_classes: whether each sample has one class, so that there are a confusion matrix and an accuracy.
         reads_spikes: whether outputs that are spikes can be read; real values always can.
-        losses: names of the losses, the first one by default.
         of_parts: whether a part of a sequence (a chunk) can be trained as a sequence of its own.
     """
 
     name: ClassVar[str]
     score: ClassVar[str]
     title: ClassVar[str]
+    meaning: ClassVar[str] = ""
     kind: ClassVar[str]
     rises: ClassVar[bool] = True
     share: ClassVar[bool] = True
     has_classes: ClassVar[bool] = False
     reads_spikes: ClassVar[bool] = False
-    losses: ClassVar[tuple[str, ...]] = ()
     of_parts: bool = True
 
     def __repr__(self) -> str:
@@ -119,7 +130,14 @@ class Task(ABC):
 
     @abstractmethod
     def check(
-        self, targets: Tensor, outputs: Tensor, whole: Tensor | None = None, *, of: str = "", spikes: bool = False
+        self,
+        targets: Tensor,
+        outputs: Tensor,
+        whole: Tensor | None = None,
+        *,
+        of: str = "",
+        spikes: bool = False,
+        first: int = 0,
     ) -> None:
         """Refuse targets that do not fit, before training or evaluation.
 
@@ -129,6 +147,7 @@ class Task(ABC):
             whole: targets of the whole data set, where they are known.
             of: what takes the targets, for the error; by default the task.
             spikes: whether the outputs are spikes.
+            first: number of the first of the samples in the data set.
 
         Raises:
             ShapeError: in one line, with what to do.
@@ -177,17 +196,22 @@ class Task(ABC):
         judge.add(outputs.detach(), 0)
         return judge.predictions()
 
+    def during(self, targets: Tensor, start: int, steps: int) -> Tensor:
+        """The targets ``[B, …]`` of so many steps from ``start`` on: the same ones where they are of whole sequences."""
+        return targets
+
     def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:
         """The steps ``[T, B]`` that are rewarded and read out, of those that a batch says; ``None`` for all."""
         return mask
 
+    @property
+    def loss_meaning(self) -> str:
+        """The loss, in a line."""
+        return ""
+
     def better(self, score: float, than: float) -> bool:
         """Whether one score is better than another."""
         return score > than if self.rises else score < than
-
-    def shown(self, value: float) -> str:
-        """A score as text."""
-        return f"{value:.4f}"
 
     def by(self, reward: Reward | None) -> Task:
         """The task as the reward of a method has it, which may decide by outputs in a way of its own."""
@@ -204,10 +228,6 @@ class Task(ABC):
                 f"{self.name} reads real values, and the outputs of this network are spikes: let it end in nn.LI() in "
                 'the place of its last neurons (models.lif_mlp(…, readout="li"))'
             )
-
-    def takes(self, reward: Reward) -> bool:
-        """Whether a reward is for targets of this task; a reward that does not say is for classes."""
-        return reward.task in (None, self.name)
 
 
 tasks: Registry[type[Task]] = Registry("task")
@@ -272,7 +292,7 @@ class ReadOut(Task):
             :data:`FORGETS` times the step behind it.
     """
 
-    def __init__(self, readout: str = "mean") -> None:
+    def __init__(self, readout: Readout = "mean") -> None:
         self.reads = check_name("readout", readout, READOUTS)
         self.of_parts = readout != "decay"
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.registry import check_name
+from spikelfp.options import NOT_AN_OPTION
+from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
 from spikelfp.rewards.base import class_numbers
 from spikelfp.rewards.mask import masked
@@ -45,7 +47,10 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
     return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
 
 
-LOSSES = {"rate": rate_cross_entropy, "count": count_cross_entropy}
+losses: Registry[Callable[..., Tensor]] = Registry("loss")
+"""Losses of classes, by name: functions ``(outputs [T, B, C], labels [B])``, as those above."""
+losses.register("rate")(rate_cross_entropy)
+losses.register("count")(count_cross_entropy)
 
 
 @tasks.register("classification")
@@ -56,20 +61,20 @@ class Classification(Task):
     sign of a single output, is asked.
 
     Args:
-        loss: ``rate``, the softmax cross-entropy of every step, or ``count``, that of the outputs summed over the
-            steps.
+        loss: a name of :data:`losses`: ``rate``, the softmax cross-entropy of every step, ``count``, that of the
+            outputs summed over the steps, or one's own.
     """
 
     name = "classification"
     score = "accuracy"
     title = "accuracy"
+    meaning = "share of samples whose right class has the largest output"
     kind = "classes"
     has_classes = True
     reads_spikes = True
-    losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
 
-    def __init__(self, loss: str = "rate") -> None:
-        self.loss_name = check_name("loss", loss, LOSSES)
+    def __init__(self, loss: Annotated[str, NOT_AN_OPTION] = "rate") -> None:
+        self.loss_name = check_name("loss", loss, losses)
         self._reward: Reward | None = None
 
     def arguments(self) -> dict[str, Any]:
@@ -81,7 +86,14 @@ class Classification(Task):
         return own
 
     def check(
-        self, targets: Tensor, outputs: Tensor, whole: Tensor | None = None, *, of: str = "", spikes: bool = False
+        self,
+        targets: Tensor,
+        outputs: Tensor,
+        whole: Tensor | None = None,
+        *,
+        of: str = "",
+        spikes: bool = False,
+        first: int = 0,
     ) -> None:
         if not are_classes(targets):
             hint = "y.long() if they are classes"
@@ -95,18 +107,19 @@ class Classification(Task):
                 f"{of or self.name} takes class numbers (integers, [B]) as labels, got {targets.dtype} of shape "
                 f"{list(targets.shape)}: {hint}"
             )
-        count = outputs.shape[-1]
+        own = self._reward is not None and type(self._reward).target is not Reward.target
+        count = max(outputs.shape[-1], 2) if own else outputs.shape[-1]  # of a single output the sign may decide
         known = (targets if whole is None else whole).long()  # in few bits every label is below 256
         outside = (known < 0) | (known >= count)
         if outside.any():
-            first = int(outside.nonzero()[0])
+            index = int(outside.nonzero()[0])
             raise ShapeError(
-                f"label {int(known[first])} of sample {first} is outside 0 to {count - 1}: the network has {count} "
-                "outputs"
+                f"label {int(known[index])} of sample {first + index} is outside 0 to {count - 1}: the network has "
+                f"{outputs.shape[-1]} outputs"
             )
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        return LOSSES[self.loss_name](outputs, targets, weights)
+        return losses[self.loss_name](outputs, targets, weights)
 
     def reward(self, spikes: bool) -> Reward:
         """``SpikeSequence`` for spikes (v3, A.4), ``Softmax`` for real values (Table 2)."""
@@ -117,6 +130,11 @@ class Classification(Task):
 
     def metrics(self, sums: dict[str, Tensor], scale: TargetScale | None = None) -> dict[str, float]:
         return {"accuracy": float(sums["correct"]) / float(sums["samples"])} if "correct" in sums else {}
+
+    @property
+    def loss_meaning(self) -> str:
+        told = {"rate": ", averaged over steps", "count": " of the spike counts"}
+        return f"softmax cross-entropy{told[self.loss_name]}" if self.loss_name in told else self.loss_name
 
     def classes(self, scores: Tensor) -> Tensor:
         """Choose the class ``[B]`` of samples by their summed outputs ``[B, C]``, as the reward has it.
@@ -169,6 +187,8 @@ class _ClassJudge(Judge):
         found = {"samples": torch.full_like(right, self.samples), "correct": right}
         if self.loss and not self._unjudged():
             loss = self._loss
+            if loss is None and self.task.loss_name != "count":
+                return found
             if loss is None:
                 labels = class_numbers(self.targets, self.reading().shape[-1])
                 loss = cross_entropy(self.reading(), labels, reduction="sum")

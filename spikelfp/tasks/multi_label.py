@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from spikelfp.errors import ShapeError
 from spikelfp.rewards import Reward
-from spikelfp.tasks.base import ReadOut, TaskReward, check_outputs, tasks
+from spikelfp.tasks.base import READ, ReadOut, Readout, TaskReward, check_outputs, tasks
 
 if TYPE_CHECKING:
     from spikelfp.data.samples import TargetScale
@@ -30,13 +30,21 @@ class MultiLabel(ReadOut):
     name = "multi-label"
     score = "subset_accuracy"
     title = "subset accuracy"
+    meaning = "share of samples whose labels were all found, and no others"
     kind = "labels"
 
-    def __init__(self, readout: str = "mean") -> None:
+    def __init__(self, readout: Readout = "mean") -> None:
         super().__init__(readout)
 
     def check(
-        self, targets: Tensor, outputs: Tensor, whole: Tensor | None = None, *, of: str = "", spikes: bool = False
+        self,
+        targets: Tensor,
+        outputs: Tensor,
+        whole: Tensor | None = None,
+        *,
+        of: str = "",
+        spikes: bool = False,
+        first: int = 0,
     ) -> None:
         check_outputs(self.name, outputs)
         _check(targets, outputs.shape[-1])
@@ -46,7 +54,7 @@ class MultiLabel(ReadOut):
             hint = "" if not targets.is_floating_point() else ', or task="regression" if they are values'
             raise ShapeError(
                 f"{self.name} takes 0 or 1 for each label, got {known[tuple(wrong[0])].item()} in sample "
-                f"{int(wrong[0, 0])}: (y > 0).long(){hint}"
+                f"{first + int(wrong[0, 0])}: (y > 0).long(){hint}"
             )
 
     def fitted(self, targets: Tensor, outputs: Tensor) -> Tensor:
@@ -75,6 +83,10 @@ class MultiLabel(ReadOut):
         found = {"subset_accuracy": float(sums["whole"]) / float(sums["samples"])}
         hits, wrong = float(sums["hits"]), float(sums["false"]) + float(sums["missed"])
         return found | ({"f1": 2 * hits / (2 * hits + wrong)} if hits + wrong else {})
+
+    @property
+    def loss_meaning(self) -> str:
+        return f"binary cross-entropy of the {READ[self.reads]}"
 
     def reward(self, spikes: bool) -> Reward:
         self.outputs_suit(spikes)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.options import option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward, SpikeRate
-from spikelfp.tasks.base import ReadOut, TaskReward, check_outputs, tasks
+from spikelfp.tasks.base import READ, ReadOut, Readout, TaskReward, check_outputs, tasks
 
 if TYPE_CHECKING:
     from spikelfp.data.samples import TargetScale
@@ -42,13 +43,18 @@ class Regression(ReadOut):
     name = "regression"
     score = "rmse"
     title = "RMSE"
+    meaning = "root of the mean squared error"
     kind = "values"
     rises = False
     share = False
     reads_spikes = True
-    losses: ClassVar[tuple[str, ...]] = LOSSES
 
-    def __init__(self, readout: str = "mean", loss: str = "mse", delta: float = 1.0) -> None:
+    def __init__(
+        self,
+        readout: Readout = "mean",
+        loss: Annotated[str, option(names=LOSSES, name="error")] = "mse",
+        delta: Annotated[float, option("δ of --error huber, in the units of the targets", within="(0, ∞)")] = 1.0,
+    ) -> None:
         super().__init__(readout)
         self.loss_name = check_name("loss", loss, LOSSES)
         if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0 < delta < math.inf:
@@ -61,14 +67,23 @@ class Regression(ReadOut):
         return {**super().arguments(), "loss": self.loss_name}
 
     def check(
-        self, targets: Tensor, outputs: Tensor, whole: Tensor | None = None, *, of: str = "", spikes: bool = False
+        self,
+        targets: Tensor,
+        outputs: Tensor,
+        whole: Tensor | None = None,
+        *,
+        of: str = "",
+        spikes: bool = False,
+        first: int = 0,
     ) -> None:
         check_outputs(self.name, outputs)
         check_values(self.name, targets, outputs.shape[-1])
         known = targets if whole is None else whole
         wrong = (~torch.isfinite(known)).nonzero()
         if len(wrong):
-            raise ShapeError(f"target {float(known[tuple(wrong[0])])} of sample {int(wrong[0, 0])} is not finite")
+            raise ShapeError(
+                f"target {float(known[tuple(wrong[0])])} of sample {first + int(wrong[0, 0])} is not finite"
+            )
         if spikes and bool(((known < 0) | (known > 1)).any()):
             raise ShapeError(
                 f"the outputs of this network are spikes, whose rates lie in [0, 1], and targets go from "
@@ -113,6 +128,11 @@ class Regression(ReadOut):
             std = squares.new_tensor(scale.std)
             squares, errors = squares * std.square(), errors * std
         return {"rmse": float(squares.mean().sqrt()), "mae": float(errors.mean()), **found}
+
+    @property
+    def loss_meaning(self) -> str:
+        name = {"mse": "squared", "mae": "absolute", "huber": f"Huber (δ = {self.delta:g})"}[self.loss_name]
+        return f"mean {name} error of the {READ[self.reads]}, of the targets as they were trained"
 
     def reward(self, spikes: bool) -> Reward:
         """The reward of this loss for real values; :class:`~spikelfp.rewards.SpikeRate` for the rates of spikes."""

@@ -33,13 +33,21 @@ class SequenceLabels(Task):
     name = "sequence-labels"
     score = "step_accuracy"
     title = "accuracy of steps"
+    meaning = "share of steps whose right class has the largest output"
     kind = "steps"
 
     def __init__(self) -> None:
         pass
 
     def check(
-        self, targets: Tensor, outputs: Tensor, whole: Tensor | None = None, *, of: str = "", spikes: bool = False
+        self,
+        targets: Tensor,
+        outputs: Tensor,
+        whole: Tensor | None = None,
+        *,
+        of: str = "",
+        spikes: bool = False,
+        first: int = 0,
     ) -> None:
         check_outputs(self.name, outputs)
         classes = outputs.shape[-1]
@@ -49,6 +57,10 @@ class SequenceLabels(Task):
         high = int(targets[:, : len(outputs)].max()) if targets.numel() else 0
         if high >= classes:
             raise ShapeError(f"label {high} is outside 0 to {classes - 1}: the network has {classes} outputs")
+
+    def during(self, targets: Tensor, start: int, steps: int) -> Tensor:
+        """Those of these steps."""
+        return targets[:, start : start + steps]
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         if weights is None:
@@ -67,6 +79,10 @@ class SequenceLabels(Task):
 
     def metrics(self, sums: dict[str, Tensor], scale: TargetScale | None = None) -> dict[str, float]:
         return {"step_accuracy": float(sums["correct"]) / float(sums["steps"])} if sums else {}
+
+    @property
+    def loss_meaning(self) -> str:
+        return "softmax cross-entropy of each step"
 
     def reward(self, spikes: bool) -> Reward:
         self.outputs_suit(spikes)

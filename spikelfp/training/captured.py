@@ -12,10 +12,13 @@ from torch.optim import Optimizer
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
-from spikelfp.methods import Method
+from spikelfp.methods import Batch, Method
+from spikelfp.nn import graph
 from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import lending
-from spikelfp.training.state import Seen, predict
+from spikelfp.tasks import Classification, Task
+from spikelfp.training.credit import prepare
+from spikelfp.training.state import Seen
 
 WARM_UP = 3
 """Steps before the recording: kernels are compiled in them, and the optimiser makes its state."""
@@ -55,24 +58,25 @@ class CapturedStep:
     net: on one GPU, in the mode (train, eval) it is to stay in. A new shape, and layers whose β learns (the host
     reads it), need another way. optimizer: one with ``capturable=True``, if it has that option; a learning rate that
     is a number stays what it is at the recording, so a schedule needs one that is a tensor (``lr=torch.tensor(…)``).
-    method: a warm-up counts as its later method. Gradients stay in ``p.grad`` until the next step.
+    method: a warm-up counts as its later method. task: that judges the outputs; ``None``: classes. Gradients stay in ``p.grad`` until the next step.
 
     Raises :class:`~spikelfp.errors.UserError` for a network or inputs on the CPU, a learning rate that has changed,
     and what is said above; :class:`~spikelfp.errors.ShapeError` for inputs of another shape, dtype or kind.
     """
 
-    def __init__(self, net: Module, method: Method, optimizer: Optimizer) -> None:
+    def __init__(self, net: Module, method: Method, optimizer: Optimizer, task: Task | None = None) -> None:
         for layer in net.modules():
             if isinstance(layer, nn.Recomputed):
                 raise UserError("a recomputed network makes parts of its graph in the backward pass: hand in layer.net")
             if isinstance(layer, Quantizable) and layer.grid is not None:
                 raise UserError("the grids of quantised weights are chosen anew between steps, which is not captured")
         check_device("the network", *net.parameters())
-        if any(isinstance(layer, nn.Neurons) and layer.decay is not None for layer in net.modules()):
+        if graph.decays(net):
             raise UserError("a β that learns is read by the host at every step, which a CUDA graph cannot do")
         if not all(group.get("capturable", True) for group in optimizer.param_groups):
             raise UserError(f"make {type(optimizer).__name__} with capturable=True, so that its steps can be captured")
-        self.net, self.method, self.optimizer = net, method, optimizer
+        self.net, self.method, self.optimizer, self.task = net, method, optimizer, task
+        prepare(method, net, 0, next(net.parameters()).device)
         self._layout: Layout | None = None
         self._steps = 0
         self._stream = torch.cuda.Stream(next(net.parameters()).device)
@@ -99,14 +103,15 @@ class CapturedStep:
         self._labels.copy_(labels)
         self._graph.replay()
         seen = self._seen
-        return Seen(seen.samples, seen.correct.clone(), {name: value.clone() for name, value in seen.watched.items()})
+        own = [{name: value.clone() for name, value in each.items()} for each in (seen.watched, seen.score)]
+        return Seen(seen.samples, own[0], own[1])
 
     def _beside(self, sequence: Tensor, labels: Tensor) -> Seen:
         """A step as usual, on the stream of the recording."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             self.optimizer.zero_grad(set_to_none=True)
-            seen = train_once(self.net, self.method, self.optimizer, sequence, labels)
+            seen = train_once(self.net, self.method, self.optimizer, sequence, labels, self.task)
         torch.cuda.current_stream().wait_stream(self._stream)
         return seen
 
@@ -120,18 +125,26 @@ class CapturedStep:
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as one that pins the memory of the next batch, may go on meanwhile.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._seen = train_once(self.net, self.method, self.optimizer, static, self._labels)
+            self._seen = train_once(self.net, self.method, self.optimizer, static, self._labels, self.task)
         self._graph = graph
 
 
-def train_once(net: Module, method: Method, optimizer: Optimizer, sequence: Tensor, labels: Tensor) -> Seen:
-    """One update from ``sequence`` ``[T, B, …]`` and ``labels`` ``[B]``, added to the gradients there are."""
+def train_once(
+    net: Module,
+    method: Method,
+    optimizer: Optimizer,
+    sequence: Tensor,
+    labels: Tensor,
+    task: Task | None = None,
+) -> Seen:
+    """One update from ``sequence`` ``[T, B, …]`` and ``labels`` ``[B, …]``, added to the gradients there are."""
+    share = len(labels) if method.reduction == "sum" else 1.0
     with lending(net, method.rule):
-        outputs = net(sequence)
-    watched = method.backward(outputs, labels, len(labels) if method.reduction == "sum" else 1.0)
+        outputs, watched = method.learn(net, Batch(sequence, labels, share=share))
     optimizer.step()
-    correct = (predict(outputs.detach()) == labels).sum()
-    return Seen(len(labels), correct, {name: value.detach() for name, value in watched.items()})
+    judge = (task or Classification()).judge(labels, None, *outputs.shape[:2])
+    judge.add(outputs.detach(), 0)
+    return Seen(len(labels), {name: value.detach() for name, value in watched.items()}, judge.sums())
 
 
 def fixed_rates(optimizer: Optimizer) -> list[Any]:

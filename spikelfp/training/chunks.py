@@ -15,23 +15,38 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
+from spikelfp.methods.batch import Batch
 from spikelfp.nn import Layer
 from spikelfp.nn.layer import State, has_run, remembers
 from spikelfp.nn.parts import filled, tensors_of
-from spikelfp.training.batch import Batch
 
 
 class Carried(torch.nn.Module):
-    """``net.run`` as a module's call, ``(sequence, state)`` to outputs and state, so that workers can share it."""
+    """A network that goes on from chunk to chunk: called with a chunk, it starts from the states behind the last one.
+
+    :meth:`advance` ends a chunk; until then every call starts from the same states. :meth:`rest` begins a sequence.
+    """
 
     def __init__(self, net: torch.nn.Module) -> None:
         super().__init__()
         check_carries(net)
         self.net = net
+        self._state: State = None
+        self._next: State = None
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        result: tuple[Tensor, State] = self.net.run(x, state)  # type: ignore[operator]
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, state = self.net.run(x, self._state)  # type: ignore[operator]
+        self._next = alone(state)
+        result: Tensor = outputs
         return result
+
+    def advance(self) -> None:
+        """Let the next chunk start from the states that this one has left."""
+        self._state, self._next = self._next, None
+
+    def rest(self) -> None:
+        """Let the next chunk start from rest."""
+        self._state, self._next = None, None
 
 
 def outputs_of(net: torch.nn.Module, batch: Batch, chunk: int | None) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -42,11 +57,10 @@ def outputs_of(net: torch.nn.Module, batch: Batch, chunk: int | None) -> Iterato
     if chunk is None:
         yield net(batch.sequence), batch.mask
         return
-    carried, state = Carried(net), None
+    carried = Carried(net)
     for piece in batch.chunks(chunk):
-        outputs, state = carried(piece.batch.sequence, state)
-        state = alone(state)
-        yield outputs, piece.batch.mask
+        yield carried(piece.batch.sequence), piece.batch.mask
+        carried.advance()
 
 
 def alone(state: State) -> State:

@@ -33,6 +33,7 @@ from spikelfp.models import ModelSpec, activations, build, is_spiking, models, n
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
+from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.footprint import check_room_to_build
 from spikelfp.training.optimizer import MakeOptimizer, optimizers
 from spikelfp.training.schedule import MakeSchedule, schedules
@@ -88,7 +89,8 @@ WARM_UPS = methods.methods.where(gradient=True)
 """Methods that may come before another one."""
 REWARDED = one_of("method", lambda: _taking("reward"))
 RULED = one_of("method", lambda: _taking("rule", "reward"))
-LOSS = one_of("method", lambda: _taking("loss")) | other_than("warm_up_steps", 0)
+CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
+LOSS = CLASSES & (one_of("method", lambda: _taking("loss")) | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
@@ -219,6 +221,13 @@ class ModelOptions(Choice):
 
 
 @dataclass(frozen=True)
+class TaskOptions(Choice):
+    """What the network is to do."""
+
+    name: str = choice("classification", "what the network is to do", tasks, automatic="that of the data set")
+
+
+@dataclass(frozen=True)
 class NeuronOptions:
     """The neurons of the network, all alike."""
 
@@ -240,7 +249,7 @@ class MethodOptions(Choice):
         None,
         "reward at the outputs",
         rewards,
-        automatic="spike-sequence for spiking networks, else softmax",
+        automatic="of classes spike-sequence for spiking networks, else softmax; of other tasks their loss's",
         owner=REWARDED,
     )
     rule: Choice = choice("epsilon", "how a layer splits a reward", rules.rules, owner=RULED)
@@ -296,7 +305,7 @@ class TrainingOptions:
     )
     patience: int | None = setting(
         None,
-        "stop when the accuracy on the validation part has not improved for INT epochs",
+        "stop when the score on the validation part has not improved for INT epochs",
         automatic="never",
         owner=other_than("validation", 0.0),
         within="[1, ∞)",
@@ -366,6 +375,7 @@ class RunConfig:
 
     data: DataOptions = section(DataOptions, "data")
     events: EventOptions = section(EventOptions, "events")
+    task: TaskOptions = section(TaskOptions, "task")
     model: ModelOptions = section(ModelOptions, "model")
     neuron: NeuronOptions = section(NeuronOptions, "neuron")
     method: MethodOptions = section(MethodOptions, "method and rule")
@@ -380,6 +390,8 @@ class RunConfig:
         self._settle(OPTIONS.stated(given, "RunConfig"))
 
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
+        if ("task",) not in stated:
+            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"))}
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
             object.__setattr__(self, name, own)
         own = self.neuron
@@ -424,11 +436,12 @@ class RunConfig:
         batches = -(-samples // training.batch_size)
         by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or methods.methods.fact(method.name, "default_lr")
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
-        by_outputs = "spike-sequence" if spiking else "softmax"
+        by_outputs = "spike-sequence" if self.output_spikes else "softmax"
+        by_task = by_outputs if self.is_classification else None
         resolved = self.changed(
             input_levels=model.input_levels or by_data,
             warm_up=_warm_up(self.flat),
-            reward=method.reward.name or by_outputs if REWARDED.holds(self.flat) else None,
+            reward=method.reward.name or by_task if REWARDED.holds(self.flat) else None,
             steps=data.steps or (None if is_event_data(data.name) else 25 if spiking else 1),
             epochs=training.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
             lr=by_method if training.lr is None else training.lr,
@@ -456,7 +469,28 @@ class RunConfig:
     def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
         """The network of this run for inputs of ``shape``."""
         neuron = vars(self.neuron) if NEURONS.holds(self.flat) else {}
-        return ModelSpec(self.model.name, shape, classes, self.model.options, neuron)
+        options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
+        return ModelSpec(self.model.name, shape, classes, options, neuron)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether each sample has one class."""
+        return tasks[self.task.name].has_classes
+
+    @property
+    def output(self) -> str | None:
+        """The last layer, of models that have a choice: what was said, or what the task reads."""
+        return self.model.options.get("output") or (None if self.is_classification else "li")
+
+    @property
+    def output_spikes(self) -> bool:
+        """Whether the outputs of the network are spikes."""
+        return is_spiking(self.model.name) and ("output" not in self.model.options or self.output != "li")
+
+    def make_task(self) -> Task:
+        """The task with its options; that of classes with the loss of the method."""
+        task = self.task.maker(tasks)()
+        return Classification(self.method.loss.name) if type(task) is Classification and self.method.loss.name else task
 
     def quantization(self) -> Quantization | None:
         """How the weights are quantised while they train; ``None`` for floats."""
@@ -500,10 +534,13 @@ class RunConfig:
         taken = inspect.signature(kind).parameters
         if methods.methods.fact(name, "surrogate") and "rule" in taken:
             options["rule"] = rules.Surrogate(own.surrogate, own.slope)
+        task = self.make_task()
         if "loss" in taken:
-            options["loss"] = own.loss.maker(methods.losses)
+            loss = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
+            options["loss"] = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
         if "reward" in taken:
-            options["reward"] = (Choice("spike-sequence") if own.reward.name is None else own.reward).maker(rewards)()
+            chosen = own.reward.name is not None
+            options["reward"] = own.reward.maker(rewards)() if chosen else task.reward(self.output_spikes)
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
@@ -565,9 +602,16 @@ def from_mapping(
     return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
 
 
+def task_of(data: str) -> str:
+    """Name of the task that a data set is for, as it was registered."""
+    name = data.partition(":")[0]
+    told = datasets.fact(name, "task") if name in datasets else "regression" if name == "csv" else None
+    return told or Classification.name
+
+
 def is_record(values: Mapping[str, Any]) -> bool:
     """Whether the values of a YAML file are a run's ``config.yaml``, which lists all options, chosen or not."""
-    return {"shape", "classes"} <= values.keys()
+    return "shape" in values and ("classes" in values or "outputs" in values)
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import inspect
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikelfp import rules
+from spikelfp.data.seeding import generator
 from spikelfp.described import described
-from spikelfp.errors import ShapeError, UserError
+from spikelfp.errors import UserError
 from spikelfp.methods import Method, WarmUp, losses, methods
 from spikelfp.rewards import Reward, rewards
-from spikelfp.training.defaults import default_reward
+from spikelfp.tasks import Classification, Task, TaskReward
+from spikelfp.tasks.chosen import is_built_in
+from spikelfp.training.defaults import ends_in_spikes
 
 
-def chosen_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, loss: Any) -> Method:
+def chosen_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, loss: Any, task: Task) -> Method:
     """Find the method that a trainer was asked for.
 
     Args:
-        net: the network, which decides on a reward where none is given.
+        net: the network, whose outputs decide on a reward where none is given.
         method: a name of :data:`spikelfp.methods.methods` (``None``: ``"lfp"``), or a method, or its class.
         reward: a name of :data:`spikelfp.rewards.rewards`, or a reward; of methods that take one.
         rule: a name of :data:`spikelfp.rules.rules`, a rule or a :class:`~spikelfp.rules.Composite`; likewise.
-        loss: a name of :data:`spikelfp.methods.losses`, or a function; likewise.
+        loss: a name of a loss of the task, or a function; likewise.
+        task: whose reward or loss it has where none is given; it knows a ``loss`` by name already.
 
     Raises:
         UnknownNameError: for a name that is none.
@@ -41,23 +47,54 @@ def chosen_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, los
         raise UserError(f"a method is a name ({', '.join(methods)}) or an object of spikelfp.methods, got {method!r}")
     said = f'method="{method or "lfp"}"' if named else f"method={kind.__name__}"
     takes = inspect.signature(kind).parameters
+    if isinstance(loss, str) and not isinstance(task, Classification):
+        loss = None  # the task has it
     if loss is not None and "loss" not in takes:
-        raise UserError(f'{said} has a reward, and a loss is of gradient methods: say method="surrogate" or reward=…' if "reward" in takes
-                        else f"{said} takes no loss: leave it out")  # fmt: skip
+        hint = ' has a reward, and a loss is of gradient methods: say method="surrogate" or reward=…'
+        raise UserError(said + (hint if "reward" in takes else " takes no loss: leave it out"))
     if reward is not None and "reward" not in takes:
-        raise UserError(f"{said} takes no reward but a loss: say loss=… or leave out the method" if "loss" in takes
-                        else f"{said} takes no reward: leave it out")  # fmt: skip
+        hint = " but a loss: say loss=… or leave out the method" if "loss" in takes else ": leave it out"
+        raise UserError(f"{said} takes no reward{hint}")
     if rule is not None and "rule" not in takes:
         raise UserError(f"{said} has a rule of its own: leave the rule out")
     options: dict[str, Any] = {} if rule is None else {"rule": _rule(rule, kind, said)}
-    if loss is not None:
-        options["loss"] = _loss(loss)
-    if "reward" in takes and (reward is not None or _is_needed(takes["reward"])):
-        options["reward"] = _reward(net, reward)
+    if "loss" in takes and callable(loss):
+        options["loss"] = loss
+    elif "loss" in takes and (not isinstance(task, Classification) or task.loss_name != "rate"):
+        options["loss"] = losses[task.loss_name] if isinstance(task, Classification) else task.loss
+    if loss is not None and not isinstance(loss, str) and not callable(loss):
+        raise UserError(f"a loss is a name ({', '.join(losses)}) or a function (outputs, labels), got {loss!r}")
+    if "reward" in takes and (reward is not None or takes["reward"].default in (inspect.Parameter.empty, None)):
+        options["reward"] = task.reward(ends_in_spikes(net)) if reward is None else _reward(reward)
     missing = [name for name, p in takes.items() if _is_needed(p) and name not in options]
     if missing:
         raise UserError(f"{said} does not say its {' and '.join(missing)}: make it, {kind.__name__}({missing[0]}=…)")
     return kind(**options)
+
+
+_prepared: list[tuple[weakref.ref[Method], weakref.ref[torch.nn.Module]]] = []
+"""Methods with a state of their own, each with the network that it belongs to."""
+
+
+def prepare(method: Method, net: torch.nn.Module, seed: int, device: torch.device) -> None:
+    """Let a method make its state for a network, unless it has done so; random numbers are a function of ``seed``.
+
+    Raises:
+        UserError: for a method whose state belongs to another network.
+    """
+    _prepared[:] = [each for each in _prepared if each[0]() is not None]
+    known = next((its for own, its in _prepared if own() is method), None)
+    if known is not None:
+        if known() is not net:
+            raise UserError(
+                f"this {type(method).__name__} has the state of another training: make one for each network"
+            )
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator("method", seed).initial_seed())
+        method.prepare(net)
+    if method.state_dict():
+        _prepared.append((weakref.ref(method), weakref.ref(net)))
 
 
 def settings_of(method: Method) -> dict[str, Any]:
@@ -67,72 +104,61 @@ def settings_of(method: Method) -> dict[str, Any]:
     return {"method": method.name, **{f"{name} (of the method)": text for name, text in own.items()}}
 
 
-def classes_by(method: Method | None, scores: Tensor) -> Tensor:
-    """Choose the class ``[B]`` of samples by their summed outputs ``[B, C]``, as the reward of the method has it.
-
-    Without a method, the largest output.
-
-    Raises:
-        UserError: where outputs are no classes.
-    """
-    reward = None if method is None else getattr(_last(method), "reward", None)
-    if isinstance(reward, Reward):
-        return reward.classes(scores)
-    if scores.shape[-1] < 2:
-        raise UserError(
-            "a network with a single output has no largest one to name a class: rewards.Binary decides by its sign; "
-            "predict(X, scores=True) gives the output"
-        )
-    return scores.argmax(-1)
+def judged_by(task: Task, method: Method) -> Task:
+    """The task as a method has it: its reward may choose classes, its loss is that which is told."""
+    loss = getattr(last_of(method), "loss", None)
+    if type(task) is Classification:
+        task = Classification(next((name for name in losses if losses[name] is loss), task.loss_name))
+    return task.by(reward_of(method))
 
 
-def are_classes(labels: Tensor) -> bool:
-    """Whether labels are class numbers, so that samples can be right or wrong: integers ``[B]``."""
-    return labels.dim() == 1 and not labels.is_floating_point() and not labels.is_complex()
+def reward_of(method: Method) -> Reward | None:
+    """Find the reward of a method; that of the later one of a warm-up."""
+    reward = getattr(last_of(method), "reward", None)
+    return reward if isinstance(reward, Reward) else None
 
 
-def check_targets(method: Method, outputs: Tensor, labels: Tensor, whole: Tensor | None) -> None:
+def own_loss(method: Method) -> Callable[..., Tensor] | None:
+    """Find the loss that a method descends where no task knows it: a function of somebody's own."""
+    loss = getattr(last_of(method), "loss", None)
+    known = (
+        loss is None or loss in (losses["rate"], losses["count"]) or isinstance(getattr(loss, "__self__", None), Task)
+    )
+    return None if known else loss
+
+
+def check_targets(
+    task: Task, method: Method, outputs: Tensor, labels: Tensor, whole: Tensor | None, spikes: bool = False
+) -> None:
     """Refuse labels that the method cannot use, before training.
 
     Args:
+        task: of the trainer.
         method: that is to be trained by.
         outputs: ``[T, B, C]`` of the network for some samples.
         labels: of these samples, ``[B, …]``.
         whole: labels of the whole data set, ``[N, …]``, where they are known.
+        spikes: whether the outputs are spikes.
 
     Raises:
         UserError: naming the first label outside the outputs, or what the reward says.
     """
+    if not isinstance(task, Classification):
+        task.check(labels, outputs, whole, spikes=spikes)
     if outputs.dim() < 2:
         return
-    count = outputs.shape[-1]
     for part in (method.first, method.then) if isinstance(method, WarmUp) else (method,):
-        reward, built_in = (
-            getattr(part, "reward", None),
-            getattr(part, "loss", None) in [losses[name] for name in losses],
-        )
-        by_class = built_in or (isinstance(reward, Reward) and type(reward).target is Reward.target)
-        if by_class and not are_classes(labels):
-            hint = "y.argmax(1) for one-hot rows" if labels.dim() == 2 else "y.long() if they are classes"
-            wanted = type(reward).__name__ if reward is not None else part.name
-            raise ShapeError(
-                f"{wanted} takes class numbers (integers, [B]) as labels, got {labels.dtype} of shape "
-                f"{list(labels.shape)}: {hint}"
-            )
-        known = labels if whole is None else whole
-        known = known.long() if by_class else known  # in few bits every label is below 256
-        if by_class and ((known < 0) | (known >= count)).any():
-            first = int(((known < 0) | (known >= count)).nonzero()[0])
-            raise ShapeError(
-                f"label {int(known[first])} of sample {first} is outside 0 to {count - 1}: the network has {count} "
-                "outputs"
-            )
-        if isinstance(reward, Reward) and not by_class:
+        reward = getattr(part, "reward", None)
+        built_in = isinstance(task, Classification) and is_built_in(getattr(part, "loss", None))
+        if built_in or (isinstance(reward, Reward) and type(reward).target is Reward.target):
+            task.check(labels, outputs, whole, of=part.name if reward is None else type(reward).__name__)
+        elif isinstance(reward, Reward) and not isinstance(reward, TaskReward):
             reward.target(torch.zeros_like(outputs), labels)
 
 
-def _last(method: Method) -> Method:
-    return _last(method.then) if isinstance(method, WarmUp) else method
+def last_of(method: Method) -> Method:
+    """The method that trains after all warm-ups."""
+    return last_of(method.then) if isinstance(method, WarmUp) else method
 
 
 def _needs_arguments(kind: type) -> bool:
@@ -143,9 +169,7 @@ def _is_needed(p: inspect.Parameter) -> bool:
     return p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
 
 
-def _reward(net: torch.nn.Module, reward: Any) -> Reward:
-    if reward is None:
-        return default_reward(net)
+def _reward(reward: Any) -> Reward:
     if isinstance(reward, str):
         return rewards[reward]()
     if isinstance(reward, type) and issubclass(reward, Reward):
@@ -171,7 +195,7 @@ def _rule(rule: Any, method: type[Method], said: str) -> rules.Rule | rules.Comp
         raise UserError(
             f"a rule is a name ({', '.join(rules.rules)}) or an object of spikelfp.rules, got {type(rule).__name__}"
         )
-    if method.gradient is not isinstance(rule, rules.Gradient):
+    if method.gradient is not isinstance(rule, rules.Gradient) and method.learn is Method.learn:
         raise UserError(
             f"{described(rule)} is no rule of {said}: "
             + ("it takes rules.Surrogate(…)" if method.gradient else 'say method="surrogate" or "gradient"')
@@ -179,11 +203,3 @@ def _rule(rule: Any, method: type[Method], said: str) -> rules.Rule | rules.Comp
     if method.surrogate and not isinstance(rule, rules.Surrogate):
         raise UserError(f'{described(rule)} is no surrogate: say rules.Surrogate(…), or method="gradient"')
     return rule
-
-
-def _loss(loss: Any) -> Any:
-    if isinstance(loss, str):
-        return losses[loss]
-    if not callable(loss):
-        raise UserError(f"a loss is a name ({', '.join(losses)}) or a function (outputs, labels), got {loss!r}")
-    return loss

@@ -13,14 +13,13 @@ from spikelfp.data.loader import check_workers
 from spikelfp.errors import UserError
 from spikelfp.nn import graph
 from spikelfp.registry import unknown_name
-from spikelfp.rewards import Reward, Softmax, SpikeSequence
 from spikelfp.suggest import nearest
 
 
-def default_reward(net: torch.nn.Module) -> Reward:
-    """``SpikeSequence`` for a network whose last layer spikes, ``Softmax`` otherwise."""
+def ends_in_spikes(net: torch.nn.Module) -> bool:
+    """Whether the last layer of a network spikes."""
     last = graph.outputs_of(net) or list(graph.leaves(net).values())[-1]
-    return SpikeSequence() if graph.has_trait(last, "fires") else Softmax()
+    return graph.has_trait(last, "fires")
 
 
 def check_whole(name: str, value: Any) -> None:

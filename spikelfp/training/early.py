@@ -12,10 +12,10 @@ from torch import Tensor
 
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.methods.batch import Batch, counting_steps
 from spikelfp.rewards.mask import masked
-from spikelfp.training.batch import Batch, counting_steps
+from spikelfp.tasks.classification import are_classes
 from spikelfp.training.chunks import outputs_of
-from spikelfp.training.credit import are_classes
 from spikelfp.training.evaluation import evaluating
 from spikelfp.training.sources import pair, source_of
 from spikelfp.training.trainer import Trainer
@@ -78,6 +78,8 @@ def early_readout(
     for margin in margins:
         if not (math.isfinite(margin) and margin >= 0):
             raise UserError(f"a margin is a finite number of 0 or more, got {margin}")
+    if isinstance(trained, Trainer) and not trained.task.has_classes:
+        raise UserError(f"early readout is of classes, and the task of this trainer is {trained.task.name}")
     net, batch_of, device, size, chunk, seed = _settings(trained, batch_size, chunk)
     loader = source_of(dataset, size, 0, 0, "test").in_order()
     counts = _Counts(tuple(float(margin) for margin in margins), device)
@@ -90,7 +92,7 @@ def early_readout(
 def so_far(net: torch.nn.Module, batch: Batch, chunk: int | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Of a batch from rest, ``chunk`` steps at a time (``None``: all): outputs summed over the steps that count up to
     each one, ``[k, B, C]``; whether a sample has had any, ``[k, B]``; and which of them count, ``None`` for all."""
-    summed, read = torch.zeros(()), torch.zeros(len(batch.labels), dtype=torch.bool)
+    summed, read = torch.zeros(()), torch.zeros(len(batch.targets), dtype=torch.bool)
     for outputs, mask in outputs_of(net, batch, chunk):
         sums = (outputs if mask is None else masked(outputs, mask)).cumsum(0) + summed.to(outputs.device)
         answered = torch.ones(sums.shape[:2], dtype=torch.bool) if mask is None else mask.cumsum(0).bool()
@@ -110,11 +112,12 @@ class _Counts:
 
     def add(self, batch: Batch, net: torch.nn.Module, chunk: int | None) -> None:
         """Run a batch and count what it gave."""
-        if not are_classes(batch.labels):
+        if not are_classes(batch.targets):
             raise ShapeError(
-                f"early readout takes class numbers [B] as labels, got {batch.labels.dtype} {list(batch.labels.shape)}"
+                f"early readout takes class numbers [B] as labels, got {batch.targets.dtype} "
+                f"{list(batch.targets.shape)}"
             )
-        samples, device = len(batch.labels), batch.labels.device
+        samples, device = len(batch.targets), batch.targets.device
         step = torch.zeros(len(self.margins), samples, dtype=torch.int64, device=device)  # of the decision, 0: none
         decision = torch.zeros_like(step)
         margins = torch.tensor(self.margins, device=device).view(-1, 1, 1)
@@ -126,7 +129,7 @@ class _Counts:
                     f"early readout takes outputs [T, B, C] of two classes or more, got {list(sums.shape)}"
                 )
             classes = sums.argmax(-1)
-            rights.append(((classes == batch.labels) & answered).sum(1))
+            rights.append(((classes == batch.targets) & answered).sum(1))
             first, second = sums.topk(2, -1).values.unbind(-1)
             ahead = (first - second) >= margins  # [margins, k, B]
             if mask is not None:
@@ -142,7 +145,7 @@ class _Counts:
         decision = torch.where(decided, decision, summed.argmax(-1))
         self.samples += samples
         self.right.append(torch.cat(rights))
-        self.sums += torch.stack([(decision == batch.labels).sum(1), step.sum(1), decided.sum(1)])
+        self.sums += torch.stack([(decision == batch.targets).sum(1), step.sum(1), decided.sum(1)])
 
     def result(self) -> EarlyReadout:
         longest = max(len(right) for right in self.right)
@@ -160,7 +163,7 @@ class _Counts:
 def _ends(batch: Batch, steps: int) -> Tensor:
     """The last step of each sample that counts, counted from 1, ``[B]``."""
     if batch.mask is None:
-        return torch.full_like(batch.labels, steps)
+        return torch.full_like(batch.targets, steps)
     numbers = torch.arange(1, len(batch.mask) + 1, device=batch.mask.device).unsqueeze(1)
     return (batch.mask * numbers).amax(0)
 

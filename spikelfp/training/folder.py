@@ -25,8 +25,8 @@ FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "reco
 MOST_EPOCHS = 1 << 31
 """Epochs are numbered below."""
 
-FOUND = ("shape", "classes", "class_names", "samples", "woken", "plugins")
-"""Entries of ``config.yaml`` beside the options: of the data, of layers that were woken, and plug-ins."""
+FOUND = ("shape", "classes", "class_names", "outputs", "names", "samples", "woken", "plugins")
+"""Entries of ``config.yaml`` beside the options: of the data, and of layers that were woken, and plug-ins."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
     if not folder.config.is_file():
         raise RunFolderError(f"{folder.path} is no run folder: it has no config.yaml")
     values = read_mapping(folder.config)
-    if not values.keys() >= {"shape", "classes"}:
+    if "shape" not in values or not {"classes", "outputs"} & values.keys():
         raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data")
     shape, classes = check_found(folder.config, values)
     return from_mapping(_options(values, folder.config), str(folder.config), recorded=True), shape, classes
@@ -94,17 +94,17 @@ def check_data(folder: Folder, splits: DataSplits) -> None:
         DataError: for samples of another shape, another number of classes, or other names of them.
     """
     values = read_mapping(folder.config)
-    shape, names = tuple(values.get("shape") or splits.shape), values.get("class_names") or splits.class_names
-    what = ""
+    shape, what = tuple(values.get("shape") or splits.shape), ""
+    names = values.get("class_names") or values.get("names") or splits.names
     if shape != splits.shape:
         what = f"has samples of shape {splits.shape}, expected {shape}"
-    elif values.get("classes", splits.classes) != splits.classes:
-        what = f"has {splits.classes} classes, expected {values['classes']}"
-    elif len(names) != len(splits.class_names):
-        what = f"has {len(splits.class_names)} names of classes, expected {len(names)}"
-    elif tuple(map(str, names)) != tuple(splits.class_names):
-        new, old = next((a, b) for a, b in zip(splits.class_names, map(str, names), strict=True) if a != b)
-        what = f"has the class {new!r} in the place of {old!r}"
+    elif (there := values.get("classes", values.get("outputs", splits.outputs))) != splits.outputs:
+        what = f"has {splits.outputs} {splits.kind}, expected {there}"
+    elif len(names) != len(splits.names):
+        what = f"has {len(splits.names)} names of {splits.kind}, expected {len(names)}"
+    elif tuple(map(str, names)) != tuple(splits.names):
+        new, old = next((a, b) for a, b in zip(splits.names, map(str, names), strict=True) if a != b)
+        what = f"has the {'class' if splits.kind == 'classes' else 'output'} {new!r} in the place of {old!r}"
     if what:
         raise DataError(
             f"{splits.name} is not the data that {folder.path} was trained on: it {what}; name the folder of that data "
@@ -260,7 +260,9 @@ def _is_runs(path: Path) -> bool:
         return begin.startswith(b"PK\x03\x04")
     if path.suffix == ".csv":
         return b"epoch" in begin.split(b"\n", 1)[0].split(b",")
-    return (b'"test_accuracy"' if path.suffix == ".json" else b"--page: #f4f6f8") in begin
+    if path.suffix == ".json":
+        return b'"test_accuracy"' in begin or b'"test_loss"' in begin
+    return b"--page: #f4f6f8" in begin
 
 
 RUN_FILES = (
@@ -276,8 +278,9 @@ def write_config(
     folder: Folder, config: RunConfig, splits: DataSplits, woken: dict[str, float], samples: dict[str, str]
 ) -> None:
     """Write ``config.yaml``: the options, and what was found of the data and of layers that were woken."""
-    found = {"class_names": list(splits.class_names)}
-    text = config.to_yaml() + f"shape: {list(splits.shape)}\nclasses: {splits.classes}\n"
+    outputs, names = ("classes", "class_names") if splits.kind == "classes" else ("outputs", "names")
+    found = {names: list(splits.names)}
+    text = config.to_yaml() + f"shape: {list(splits.shape)}\n{outputs}: {splits.outputs}\n"
     text += yaml_text(found, sort_keys=True, default_flow_style=None)
     if samples:
         text += yaml_text({"samples": samples})

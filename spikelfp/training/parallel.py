@@ -85,6 +85,26 @@ class World:
         _replicas.add(replica)
         return replica
 
+    def unwrapped(self, replica: Module) -> Module:
+        """The module that :meth:`replica` was made of."""
+        return replica.module if isinstance(replica, DistributedDataParallel) else replica
+
+    def average(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Average ``p.grad`` over all workers, where any of them has one."""
+        own = list(parameters)
+        if self.size == 1 or not own:
+            return
+        there = self.sum([p.grad is not None for p in own], own[0].device)
+        filled = [p for p, count in zip(own, there, strict=True) if count > 0]
+        for p in filled:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        for dtype in dict.fromkeys(p.dtype for p in filled):
+            grads = [p.grad for p in filled if p.dtype == dtype and p.grad is not None]
+            together = torch.cat([grad.flatten() for grad in grads]) / self.size
+            dist.all_reduce(together)
+            for grad, mean in zip(grads, together.split([grad.numel() for grad in grads]), strict=True):
+                grad.copy_(mean.view_as(grad))
+
     def sum(self, values: list[Any], device: torch.device) -> list[Any]:
         """Each of the numbers, which may be tensors on ``device``, added over all workers in float64."""
         if self.size == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from spikelfp.errors import CheckpointError, UserError
+from spikelfp.tasks import Task
 from spikelfp.training.schedule import Schedule
 from spikelfp.training.state import Position
 
@@ -95,23 +97,39 @@ def check_epochs(epochs: Any) -> int:
     return epochs
 
 
-def check_patience(patience: int | None, validated: bool) -> None:
+def check_patience(patience: int | None, validated: bool, task: Task) -> None:
     """Raise :class:`~spikelfp.errors.UserError` for a patience out of range, or without what it looks at."""
     if patience is None:
         return
     if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
         raise UserError(f"patience is a whole number of epochs of at least 1, got {patience!r}")
     if not validated:
-        raise UserError(f"patience={patience} looks at a validation accuracy: hand in validation=…")
+        raise UserError(f"patience={patience} looks at a validation {task.score}: hand in validation=…")
 
 
-def ran_out(history: list[dict[str, float]], patience: int | None) -> bool:
-    """Whether the validation accuracy has not risen above its best for ``patience`` epochs.
+def ran_out(history: list[dict[str, float]], patience: int | None, task: Task) -> bool:
+    """Whether the validation score has not become better than its best for ``patience`` epochs.
 
     Raises:
-        UserError: for a patience, and an epoch without such an accuracy.
+        UserError: for a patience, and an epoch without such a score.
     """
-    if patience is not None and history and "validation_accuracy" not in history[-1]:
-        raise UserError(f"patience={patience} looks at a validation accuracy: hand in validation=…")
-    seen = [row["validation_accuracy"] for row in history if "validation_accuracy" in row]
-    return patience is not None and bool(seen) and len(seen) - 1 - seen.index(max(seen)) >= patience
+    name = f"validation_{task.score}"
+    if patience is not None and history and name not in history[-1]:
+        raise UserError(f"patience={patience} looks at a validation {task.score}: hand in validation=…")
+    seen = [row[name] for row in history if name in row]
+    if patience is None or not seen:
+        return False
+    best = 0
+    for index, score in enumerate(seen):
+        if task.better(score, seen[best]):
+            best = index
+    return len(seen) - 1 - best >= patience
+
+
+def is_best(history: list[dict[str, float]], task: Task) -> bool:
+    """Whether no epoch was better than the last, by its validation score or else that of training."""
+    name = next(
+        (f"{part}_{task.score}" for part in ("validation", "train") if f"{part}_{task.score}" in history[-1]), ""
+    )
+    last = history[-1].get(name, math.nan)
+    return not math.isnan(last) and not any(task.better(row[name], last) for row in history if name in row)

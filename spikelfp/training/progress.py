@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
 from spikelfp.printable import plain
+from spikelfp.tasks import Task
 from spikelfp.terminal import progress, words
 from spikelfp.training.state import Position, Seen, Tally
 
@@ -18,7 +19,7 @@ REFRESH_EVERY = 20
 class EpochBar:
     """Progress through one epoch; silent unless ``shown``, and transient: a finished epoch leaves its own line."""
 
-    def __init__(self, position: Position, total: int, epochs: int, shown: bool) -> None:
+    def __init__(self, position: Position, total: int, epochs: int, shown: bool, judge: Task) -> None:
         self._progress = progress(
             words("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
@@ -30,7 +31,7 @@ class EpochBar:
         self._task = self._progress.add_task(
             "", total=total, completed=position.batch, epoch=position.epoch + 1, epochs=epochs, text=""
         )
-        self._count = 0
+        self._count, self._judge = 0, judge
 
     def __enter__(self) -> EpochBar:
         with suppress(OSError):  # the terminal is gone: training goes on without it
@@ -49,8 +50,7 @@ class EpochBar:
             return
         if self._count % REFRESH_EVERY == 0:
             shown = {n: float(v) for n, v in seen.watched.items()}
-            if tally.classified:
-                shown = {"acc": float(tally.correct) / tally.samples, **shown}
+            shown = {name.removeprefix("train_"): v for name, v in tally.judgement(self._judge).items()} | shown
             line = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
             self._progress.update(self._task, text=plain(line))
         self._count += 1

@@ -31,11 +31,13 @@ from spikelfp.errors import (
     RunFolderError,
     SaveError,
     SignWarning,
+    UserError,
 )
 from spikelfp.failures import failure
 from spikelfp.files import copy_whole, write_text
 from spikelfp.folders import Place, check_named, check_not_inside, owned, settle
 from spikelfp.models import ModelSpec
+from spikelfp.tasks import tasks
 from spikelfp.training import checkpoint
 from spikelfp.training.combinations import learning_complaints, only_evaluating
 from spikelfp.training.config import RunConfig, read_mapping
@@ -57,6 +59,7 @@ from spikelfp.training.folder import (
 )
 from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate, without_memory
 from spikelfp.training.parallel import World, joined
+from spikelfp.training.planned import is_best
 from spikelfp.training.signals import Stop, stop_on_interrupt
 from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.temporal import TemporalTrainer
@@ -176,6 +179,7 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
         net,
         steps=config.data.steps,  # none: sequences of events, as long as they are
         encoding=config.data.encoding,
+        task=config.make_task(),
         method=config.make_method(),
         optimizer=config.make_optimizer(),
         lr=config.training.lr or 0.0,
@@ -368,6 +372,7 @@ def _start(
             check_out(folder, resume, overwrite)
         with world.in_turn():
             splits, config = _load(config, progress and world.leads)
+        check_kind(config, splits)
         if config.data.augment:
             Augmented(splits.train)  # refuses what are no images
         config = config.resolved(len(splits.train), splits.train.levels)
@@ -384,7 +389,7 @@ def _start(
                     raise DataError(f"{other}: go on with those of before, or train a new run with another --out")
         _check_room(config, splits, world)
         seed_generators(config.run.seed)
-        net = config.build(splits.shape, splits.classes)
+        net = config.build(splits.shape, splits.outputs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)  # the leader says it, in _fit
             trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
@@ -409,6 +414,21 @@ def _start(
     return run
 
 
+def check_kind(config: RunConfig, splits: DataSplits) -> None:
+    """Refuse data whose targets are not those of the task.
+
+    Raises:
+        UserError: with the task that is for them.
+    """
+    wanted = tasks[config.task.name].kind
+    if splits.kind != wanted:
+        fits = [name for name in tasks if tasks[name].kind == splits.kind]
+        raise UserError(
+            f"the targets of {splits.name} are {splits.kind}, and --task {config.task.name} takes {wanted}: say "
+            f"--task {' or '.join(fits)}"
+        )
+
+
 def _not_inside(config: RunConfig) -> dict[str, Path]:
     """Name the folders that a run must not lie in: it would be read as data, or be cleared away."""
     if not is_event_data(config.data.name):
@@ -423,17 +443,11 @@ def _repair(run: _Run) -> None:
     trainer, folder = run.trainer, run.folder
     if trainer.history:
         write_metrics(folder, trainer.history)
-        if trainer.position.batch == 0 and _is_best(trainer.history):
+        if trainer.position.batch == 0 and is_best(trainer.history, trainer.task):
             run.keep_best()
     if trainer.position.epoch < (run.config.training.epochs or 1):
         for name in (folder.summary, folder.report):  # those of a run that ended there
             name.unlink(missing_ok=True)
-
-
-def _is_best(history: list[dict[str, float]]) -> bool:
-    """Whether no epoch was better than the last, by its validation accuracy or else that of training."""
-    score = "validation_accuracy" if "validation_accuracy" in history[-1] else "train_accuracy"
-    return history[-1][score] >= max(past.get(score, 0.0) for past in history)
 
 
 def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
@@ -443,7 +457,7 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
         UserError: with the estimate.
     """
     device = choose_device(config.run.device, world.local_rank if world.size > 1 else None)
-    spec = config.spec(splits.shape, splits.classes)
+    spec = config.spec(splits.shape, splits.outputs)
     steps = config.data.steps or splits.train.longest
     need = estimate(
         spec,
@@ -478,20 +492,20 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
 
     def after_epoch(row: dict[str, float]) -> None:
         watched = splits.validation or splits.test
-        name = "validation_accuracy" if splits.validation else "test_accuracy"
+        part, score = "validation" if splits.validation else "test", trainer.task.score
         seconds = clock.lap()
-        row[name] = trainer.evaluate(watched).accuracy
+        row |= trainer.evaluate(watched).row(part, trainer.task)
         row["seconds"] = seconds
         clock.lap()
         run.save()
-        if _is_best(trainer.history):
+        if is_best(trainer.history, trainer.task):
             run.keep_best()
         if leads:
             write_metrics(run.folder, trainer.history)
         objective = "  ".join(f"{k} {row[k]:.4f}" for k in ("reward", "reward_magnitude", "loss") if k in row)
         echo(
-            f"epoch {int(row['epoch'])}/{epochs}  {objective}  train {row['train_accuracy']:.4f}"
-            f"  {name.split('_')[0]} {row[name]:.4f}  {row['seconds']:.1f} s"
+            f"epoch {int(row['epoch'])}/{epochs}  {objective}  train {row[f'train_{score}']:.4f}"
+            f"  {part} {row[f'{part}_{score}']:.4f}  {row['seconds']:.1f} s"
         )
 
     def after_step(position: Any) -> None:

@@ -26,6 +26,7 @@ from spikelfp.described import described
 from spikelfp.errors import UserError
 from spikelfp.options import option
 from spikelfp.registry import Registry
+from spikelfp.tasks import Task
 from spikelfp.training.optimizer import positional
 
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
@@ -200,26 +201,26 @@ def check_length(schedule: LRScheduler, steps: int) -> None:
         )
 
 
-def plateau_metric(schedule: ReduceLROnPlateau, row: dict[str, float]) -> float:
+def plateau_metric(schedule: ReduceLROnPlateau, row: dict[str, float], task: Task) -> float:
     """Choose what a ReduceLROnPlateau looks at, of the metrics of an epoch.
 
-    The validation accuracy where there is one, else the loss, else the training accuracy; with ``mode="min"`` 1 minus
-    an accuracy.
+    The validation score where there is one, else the loss, else the training score. A score that moves against the mode
+    of the schedule is turned round: 1 minus a share, minus anything else.
 
     Raises:
         UserError: for an epoch without any of them, or ``mode="max"`` with a loss alone.
     """
     rises = schedule.mode == "max"
-    accuracy = row.get("validation_accuracy")
-    if accuracy is None and "loss" in row and not rises:
+    score = row.get(f"validation_{task.score}")
+    if score is None and "loss" in row and not rises:
         return row["loss"]
-    accuracy = row.get("train_accuracy") if accuracy is None else accuracy
-    if accuracy is None:
+    score = row.get(f"train_{task.score}") if score is None else score
+    if score is None:
         raise UserError(
-            f"ReduceLROnPlateau(mode={schedule.mode!r}) looks at an accuracy or a falling loss, and this training has "
-            f"neither, only {', '.join(row)}: choose another schedule"
+            f"ReduceLROnPlateau(mode={schedule.mode!r}) looks at the {task.score} or a falling loss, and this training "
+            f"has neither, only {', '.join(row)}: choose another schedule"
         )
-    return accuracy if rises else 1 - accuracy
+    return score if rises == task.rises else float(task.share) - score
 
 
 def _sums(optimizer: Optimizer) -> bool:

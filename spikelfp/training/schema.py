@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import RunFolderError
+from spikelfp.methods.base import GENERATOR
 from spikelfp.printable import brief
+from spikelfp.tasks import tasks
 from spikelfp.training.state import Position
 from spikelfp.untrusted.fields import MOST, Field
 
@@ -34,8 +36,13 @@ _MOST_AXES = 8
 _SHARES = ("train_accuracy", "update_density")
 """Entries of a row of the history that lie in [0, 1]."""
 
-_NUMBERS = ("validation_accuracy", "test_accuracy", "reward", "reward_magnitude", "loss", "seconds")
-"""Other entries that are numbers, though not always finite ones."""
+_NUMBERS = ("reward", "reward_magnitude", "loss", "seconds")
+"""Other entries that are numbers, though not always finite ones; so are scores and losses of the parts of the data."""
+
+
+def _numbers() -> set[str]:
+    measured = ["loss", *(tasks[name].score for name in tasks)]
+    return {*_NUMBERS, *(f"{part}_{name}" for part in ("train", "validation", "test") for name in measured)}
 
 
 def check_content(path: str | Path, content: dict[str, Any]) -> None:
@@ -52,7 +59,7 @@ def check_content(path: str | Path, content: dict[str, Any]) -> None:
     checks = {
         "weights": _check_weights, "optimizer": _check_optimizer, "schedule": _check_schedule, "tally": _check_tally,
         "position": check_position, "history": _check_history, "random": _check_random, "events": _check_events,
-        "network": _check_texts, "rules": _check_texts, "schedule_kind": _check_kind,
+        "network": _check_texts, "rules": _check_texts, "method_state": _check_state, "schedule_kind": _check_kind,
     }  # fmt: skip
     for name, field in whole.items():
         if name in checks:
@@ -65,13 +72,14 @@ def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ..
     """Read what ``config.yaml`` of a run says of its data, and check what it says of layers that were woken.
 
     Returns:
-        Shape of a sample, and number of classes.
+        Shape of a sample, and number of classes or other outputs.
 
     Raises:
         RunFolderError: naming the first value that is none.
     """
     found = Field(path, "", values, RunFolderError)
-    found.mapping(("shape", "classes"))
+    outputs = "classes" if "classes" in values else "outputs"
+    found.mapping(("shape", outputs))
     axes = found.at("shape").sequence()
     if not 1 <= len(axes) <= _MOST_AXES:
         found.at("shape").refuse(f"a list of 1 to {_MOST_AXES} sizes")
@@ -81,14 +89,14 @@ def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ..
     if values.get("woken") is not None:
         for _, factor in found.at("woken").items():
             factor.number(5e-324)
-    if values.get("class_names") is not None:
-        for name in found.at("class_names").sequence():
+    for names in ("class_names", "names"):
+        for name in found.at(names).sequence() if values.get(names) is not None else ():
             if not isinstance(name.value, str | int | float):
                 name.refuse("text")
     if values.get("samples") is not None:
         for _, each in found.at("samples").items():
             each.text()
-    return shape, found.at("classes").whole(1, _MOST_CLASSES)
+    return shape, found.at(outputs).whole(1, _MOST_CLASSES)
 
 
 def check_position(field: Field) -> Position:
@@ -166,6 +174,24 @@ def _check_schedule(field: Field) -> None:
             field.at(name).whole(0 if name == "_step_count" else -1)
 
 
+def _check_state(field: Field) -> None:
+    """Check the state of a method: plain values and finite tensors, and states of generators."""
+    for name, each in field.items():
+        if name == GENERATOR:
+            _check_generator(each)
+        elif isinstance(each.value, dict) and all(isinstance(key, str) for key in each.value):
+            _check_state(each)
+        else:
+            _check_plain(each, tensors=True)
+
+
+def _check_generator(field: Field) -> None:
+    if isinstance(field.value, Tensor) and field.value.shape == (16,):
+        _check_cuda(field)
+    else:
+        _check_torch(field)
+
+
 def _check_kind(field: Field) -> None:
     if field.value is not None:
         field.text()
@@ -189,15 +215,25 @@ def _check_plain(field: Field, tensors: bool = False) -> None:
 
 
 def _check_tally(field: Field) -> None:
-    old = ("samples", "batches", "correct", "sums", "density", "density_looks")
-    field.mapping(old, (*old, "counts", "classified"))
+    needed = ("samples", "batches", "sums", "density", "density_looks")
+    field.mapping(needed, (*needed, "correct", "counts", "classified", "score", "judged"))
     batches = field.at("batches").whole()
     samples = field.at("samples").whole(min(batches, 1))
     looks = field.at("density_looks").whole(0, batches)
     field.at("density").number(0, looks)
-    _number(field.at("correct"), 0, samples)
-    if "classified" in field.value:
-        field.at("classified").flag()
+    if "correct" in field.value:
+        _number(field.at("correct"), 0, samples)
+    for name in ("classified", "judged"):
+        if name in field.value:
+            field.at(name).flag()
+    for name, each in field.at("score").items() if "score" in field.value else ():
+        if not isinstance(each.value, Tensor):
+            each.refuse("a tensor")
+        value = each.tensor()
+        if value.dtype == torch.bool or value.dim() > 1:
+            each.refuse("a number, or a row of them")
+        if name in ("samples", "correct"):
+            _number(each, 0, samples)
     for _, each in field.at("sums").items():
         _number(each)
     counts = field.value.get("counts")
@@ -221,6 +257,7 @@ def _number(field: Field, low: float = -math.inf, high: float = math.inf) -> Non
 
 def _check_history(field: Field) -> None:
     """Check the rows of all epochs; those who train add what they like to them."""
+    known = _numbers()
     for row in field.sequence():
         row.mapping(("epoch", "lr"))
         row.at("epoch").whole(1)
@@ -229,7 +266,7 @@ def _check_history(field: Field) -> None:
                 _number(each, 0)
             elif name in _SHARES:
                 each.number(0, 1)
-            elif name in _NUMBERS and type(each.value) not in (int, float):
+            elif name in known and type(each.value) not in (int, float):
                 _number(each)
 
 
@@ -247,9 +284,7 @@ def _check_random(field: Field) -> None:
     field.mapping(("torch", "cuda", "numpy", "python"), ("torch", "cuda", "numpy", "python"))
     _check_torch(field.at("torch"))
     for each in field.at("cuda").sequence():
-        offset = int(each.tensor((16,), torch.uint8).contiguous()[8:].numpy().view("<i8")[0])
-        if offset % 4 or offset < 0:
-            each.refuse("a state of a generator on a GPU", "a state with an offset that is none")
+        _check_cuda(each)
     kind, keys, position, has_gauss, cached = field.at("numpy").sequence(5, tuple)
     kind.text(("MT19937",))
     words = keys.tensor((_TWISTER,), torch.int64)
@@ -266,6 +301,12 @@ def _check_random(field: Field) -> None:
     numbers[-1].whole(0, _TWISTER)
     if gauss.value is not None:
         gauss.number()
+
+
+def _check_cuda(field: Field) -> None:
+    offset = int(field.tensor((16,), torch.uint8).contiguous()[8:].numpy().view("<i8")[0])
+    if offset % 4 or offset < 0:
+        field.refuse("a state of a generator on a GPU", "a state with an offset that is none")
 
 
 def _check_torch(field: Field) -> None:

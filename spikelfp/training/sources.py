@@ -12,7 +12,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from spikelfp.data import ArrayDataset, DataSplits, arrays, batches
 from spikelfp.data.loader import at_epoch
-from spikelfp.data.samples import fingerprint_of, labels_of, unaugmented
+from spikelfp.data.samples import (
+    TargetScale,
+    fingerprint_of,
+    labels_of,
+    numbers_at,
+    target_scale_of,
+    unaugmented,
+)
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.parallel import ALONE, World
@@ -22,11 +29,20 @@ FORMS = "a data set, a DataLoader, a DataSplits or arrays (X, y)"
 
 
 class Fed(NamedTuple):
-    """A batch: its inputs, its labels, and the samples that all workers have of it."""
+    """A batch of this worker.
+
+    Attributes:
+        inputs: of the samples.
+        labels: of the samples, ``[B, …]``.
+        of: the samples that all workers have of it.
+        indices: int64 ``[B]``, numbers of the samples in the data set that the training set was taken of, where they
+            are known.
+    """
 
     inputs: Any
     labels: Tensor
     of: int
+    indices: Tensor | None = None
 
 
 class FromDataset:
@@ -43,6 +59,11 @@ class FromDataset:
         """Labels of the whole data set, where they are known without fetching it."""
         return labels_of(self.dataset)
 
+    @property
+    def target_scale(self) -> TargetScale | None:
+        """How its real targets were standardised, where it knows."""
+        return target_scale_of(self.dataset)
+
     def fingerprint(self) -> str:
         """Tell which samples these are, in which order; empty if that is not known."""
         return fingerprint_of(self.dataset)
@@ -57,9 +78,11 @@ class FromDataset:
             self.dataset, self.batch_size, seed=self.seed, epoch=position.epoch, start=position.batch,
             workers=self.workers, rank=world.rank, world_size=world.size,
         )  # fmt: skip
-        for number, batch in enumerate(loader, start=position.batch):
+        order: Any = loader.batch_sampler  # gives the same each time it is gone through
+        for number, (batch, chosen) in enumerate(zip(loader, order, strict=True), start=position.batch):
             x, labels = pair(batch)
-            yield Fed(x, labels, min(self.batch_size, self.samples - number * self.batch_size))
+            of = min(self.batch_size, self.samples - number * self.batch_size)
+            yield Fed(x, labels, of, numbers_at(self.dataset, torch.tensor(chosen, dtype=torch.int64)))
 
     def first(self, position: Position) -> Fed:
         """The first batch that is left of an epoch, whole, without processes for it."""
@@ -76,6 +99,7 @@ class FromLoader:
     """Batches of a ``DataLoader`` as it hands them out, in its own size and order."""
 
     labels: Tensor | None = None
+    target_scale: TargetScale | None = None
 
     def fingerprint(self) -> str:
         """Not known: a loader may draw them anew."""
@@ -99,6 +123,7 @@ class FromLoader:
             )
         if not isinstance(loader.dataset, IterableDataset):
             self.labels = labels_of(loader.dataset)
+            self.target_scale = target_scale_of(loader.dataset)
 
     def __len__(self) -> int:
         """Batches of an epoch."""

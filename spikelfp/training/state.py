@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from spikelfp.data.samples import TargetScale
 from spikelfp.rewards.mask import masked
+from spikelfp.tasks import Task
 
 MEASURED = ("seconds",)
 """Entries of a row of metrics that are no outcome of training: equal runs differ in them, and checkpoints lack them."""
@@ -24,16 +26,28 @@ class Position:
 
 @dataclass
 class Seen:
-    """What one batch showed: its samples, how many were right, and the means over it of what the method watches.
+    """What one batch showed. The numbers may be tensors: reading one waits for the device.
 
-    The numbers may be scalar tensors: reading one waits for the device.
+    Attributes:
+        samples: of the batch, those of all workers.
+        watched: means over it of what the method watches.
+        score: what its samples add to the score of the task, empty where its targets cannot be judged.
+        density: share of the weights that the update touched; ``None`` where nobody looked.
     """
 
     samples: int
-    correct: Any = 0
     watched: dict[str, Any] = field(default_factory=dict)
-    classified: bool = True  # labels were classes, and correct counts
+    score: dict[str, Tensor] = field(default_factory=dict)
     density: float | None = None
+
+    @property
+    def correct(self) -> Any:
+        """How many samples (or steps) were right, where they have classes."""
+        return self.score.get("correct", 0)
+
+    def judge(self, found: dict[str, Tensor]) -> None:
+        """Add the sums of some more samples."""
+        self.score = added(self.score, found)
 
 
 @dataclass
@@ -42,22 +56,30 @@ class Tally:
 
     samples: int = 0
     batches: int = 0
-    correct: Any = 0
     sums: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    score: dict[str, Any] = field(default_factory=dict)
+    judged: bool = True
     density: float = 0.0
     density_looks: int = 0
-    classified: bool = True
 
-    def __post_init__(self) -> None:
-        for name in self.sums:  # in checkpoints without counts every batch had every value
-            self.counts.setdefault(name, self.batches)
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Tally:
+        """As a checkpoint has it; the first versions counted right classes alone."""
+        content = dict(content)
+        correct, judged = content.pop("correct", None), content.pop("classified", True)
+        if correct is not None:
+            content |= {"score": {"samples": content["samples"], "correct": correct}, "judged": judged}
+        if "counts" not in content:  # every batch had every value
+            content["counts"] = dict.fromkeys(content["sums"], content["batches"])
+        return cls(**content)
 
     def add(self, seen: Seen) -> None:
+        """Take in a batch."""
         self.samples += seen.samples
         self.batches += 1
-        self.correct = self.correct + seen.correct
-        self.classified = self.classified and seen.classified
+        self.judged = self.judged and bool(seen.score)
+        self.score = added(self.score, seen.score) if self.judged else {}
         for name, value in seen.watched.items():
             self.sums[name] = self.sums.get(name, 0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -65,14 +87,31 @@ class Tally:
             self.density += seen.density
             self.density_looks += 1
 
-    def means(self) -> dict[str, float]:
-        """What the epoch adds up to, as a row of ``metrics.csv``."""
+    def means(self, task: Task, scale: TargetScale | None = None) -> dict[str, float]:
+        """What the epoch adds up to, as a row of ``metrics.csv``; ``scale``: that of the targets."""
         row = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
-        if self.classified:
-            row["train_accuracy"] = float(self.correct) / self.samples
+        row |= self.judgement(task, scale)
         if self.density_looks:
             row["update_density"] = self.density / self.density_looks
         return row
+
+    def judgement(self, task: Task, scale: TargetScale | None = None) -> dict[str, float]:
+        """The score of the epoch so far, and the loss where the method does not watch one; empty where none is known.
+
+        Raises:
+            KeyError: for sums of another task.
+        """
+        if not self.judged or not self.score:
+            return {}
+        found = {f"train_{task.score}": task.metrics(self.score, scale)[task.score]}
+        if "loss" in self.score and "loss" not in self.sums:
+            found = {"loss": float(self.score["loss"]) / float(self.score["samples"]), **found}
+        return found
+
+
+def added(sums: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Sums of both, by name."""
+    return {name: value + sums[name] if name in sums else value for name, value in more.items()} if more else sums
 
 
 def predict(outputs: Tensor, mask: Tensor | None = None) -> Tensor:

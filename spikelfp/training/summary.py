@@ -14,8 +14,9 @@ import torch
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import representative
+from spikelfp.data.sequences import mask_of
 from spikelfp.methods import methods
-from spikelfp.training.batch import mask_of, some
+from spikelfp.methods.batch import some
 from spikelfp.training.config import RunConfig
 from spikelfp.training.temporal import TemporalTrainer
 
@@ -25,12 +26,15 @@ RATE_SAMPLES = 256
 
 
 def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -> dict[str, Any]:
-    """Accuracies (those of the last weights), rates, costs and versions; time and memory are those of this worker.
+    """Scores (those of the last weights), rates, costs and versions; time and memory are those of this worker.
+
+    ``test_accuracy`` is there where samples have classes, ``rmse`` (in the units of the data) for real values.
 
     ``wake`` holds the layers whose initial weights were scaled up, each with its factor; ``None`` for ``--no-wake``.
     """
     history = trainer.history
     net = trainer.net
+    task, tested = trainer.task, trainer.evaluate(splits.test)
     by_reward = methods.fact(config.method.name, "objective") == "reward"
     summary: dict[str, Any] = {
         "data": config.data.name,
@@ -41,8 +45,11 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "seed": config.run.seed,
         "epochs": config.training.epochs,
         "steps": config.data.steps,
-        "test_accuracy": trainer.evaluate(splits.test).accuracy,
-        "train_accuracy": history[-1]["train_accuracy"],
+        "task": task.name,
+        **({"test_accuracy": tested.accuracy} if task.has_classes else tested.metrics),
+        "score": {"name": task.score, "value": tested.score},
+        "test_loss": tested.loss,
+        f"train_{task.score}": history[-1][f"train_{task.score}"],
         "wake": trainer.woken if config.method.wake else None,
         "spike_rates": spike_rates(trainer, splits, config.run.seed),
         "update_density": history[-1].get("update_density"),
@@ -54,7 +61,9 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
     }
     if splits.validation:
-        summary["validation_accuracy"] = history[-1]["validation_accuracy"]
+        for name in (f"validation_{task.score}", "validation_loss"):
+            if name in history[-1]:
+                summary[name] = history[-1][name]
     return summary
 
 

@@ -15,28 +15,29 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
 from spikelfp.data import DataSplits, arrays
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Sequences, lengths_of, mask_of
+from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.functional.sparse import sample_slice
 from spikelfp.kernels.events.choice import choices
-from spikelfp.methods import Method
+from spikelfp.methods import Batch, Method
+from spikelfp.methods.batch import counting_steps, some
 from spikelfp.methods.gradient import Loss
-from spikelfp.nn import Layer, Neurons
-from spikelfp.nn.norm import biases_in_front
+from spikelfp.nn import Layer
+from spikelfp.nn.graph import biases_in_front, decays
 from spikelfp.printable import first_line
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
+from spikelfp.tasks import Classification, Task, check_task, chosen_task
+from spikelfp.tasks.classification import are_classes
 from spikelfp.training import checkpoint
-from spikelfp.training.batch import Batch, counting_steps, lengths_of, mask_of, some
-from spikelfp.training.clipping import clip_adaptive_
-from spikelfp.training.combinations import check_trainer, single_step_complaints
-from spikelfp.training.credit import are_classes, check_targets, chosen_method, classes_by, settings_of
+from spikelfp.training.combinations import check_trainer, outputs_of, single_step_complaints
+from spikelfp.training.credit import check_targets, chosen_method, judged_by, own_loss, prepare, settings_of
 from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting
 from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
-from spikelfp.training.finite import check_gradients
 from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
 from spikelfp.training.optimizer import (
     MakeOptimizer,
@@ -53,7 +54,7 @@ from spikelfp.training.progress import EpochBar
 from spikelfp.training.schedule import MakeSchedule, check_length, chosen_schedule, plateau_metric
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
 from spikelfp.training.state import MEASURED, Position, Seen, Tally
-from spikelfp.training.update import add_up, density, fill_gradients
+from spikelfp.training.update import add_up, check_gradients, clip_adaptive_, density, fill_gradients
 from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
@@ -70,12 +71,16 @@ class Trainer:
 
     Args:
         net: layers of :mod:`spikelfp.nn`.
-        reward: for LFP, an object or a name of :data:`spikelfp.rewards.rewards`; by default ``SpikeSequence`` for
-            spiking outputs, ``Softmax`` for linear ones.
+        task: what it is to do: a name of :data:`spikelfp.tasks.tasks`, a class or an object; by default what the reward
+            or the loss is for, else classification.
+        reward: for LFP, an object or a name of :data:`spikelfp.rewards.rewards`; by default that of the task: of
+            classes ``SpikeSequence`` for spiking outputs, ``Softmax`` for linear ones, else that which descends the
+            loss of the task (:class:`~spikelfp.tasks.TaskReward`).
         method: ``"lfp"`` (default), ``"surrogate"``, ``"gradient"``, or a :class:`~spikelfp.methods.Method`, which has
             a reward or loss and a rule of its own.
         rule: how layers without a rule of their own split rewards, an object or a name of :data:`spikelfp.rules.rules`.
-        loss: of gradient methods, a function or a name of :data:`spikelfp.methods.losses`.
+        loss: of gradient methods, a function or a name of :data:`spikelfp.methods.losses`; a name of a loss of another
+            task (``"mae"``) for every method.
         optimizer: a name, a class of ``torch.optim``, a function ``(parameters, lr) → Optimizer``, or an optimiser over
             parameters of the network. It must step once from ``p.grad``.
         lr: learning rate, by default 3e-3; an optimiser that is made already has its own.
@@ -110,6 +115,7 @@ class Trainer:
         self,
         net: torch.nn.Module,
         *,
+        task: str | type[Task] | Task | None = None,
         reward: Reward | str | None = None,
         method: Method | str | None = None,
         rule: Rule | Composite | str | None = None,
@@ -145,8 +151,15 @@ class Trainer:
             )
         self.world = world
         self.device = choose_device(device, world.local_rank if world.size > 1 else None)
-        self.method = chosen_method(net, method, reward, rule, loss)
+        self.task = chosen_task(task, method, reward, loss)
+        self.method = chosen_method(net, method, reward, rule, loss, self.task)
+        check_task(self.task, self.method)
+        self.task = judged_by(self.task, self.method)
+        self.task.outputs_suit(outputs_of(net) == "spikes")
+        if self.chunk is not None and not self.task.of_parts:
+            raise UserError(f"{self.task!r} reads whole sequences, and a chunk is a part of one: train without chunks")
         self.net = net.to(self.device)
+        self._prepared: Method | None = None
         self.grids = None if quantization is None else WeightGrids(net, quantization, seed)
         self.optimizer: Optimizer = make_optimizer(optimizer, net, lr)
         self._groups = group_options(self.optimizer)
@@ -173,14 +186,15 @@ class Trainer:
             if isinstance(layer, Layer) and callable(getattr(type(layer), "project", None))
         ]
         self._limit = 0.0 if max_weight is None else float(max_weight)
-        decays = {id(layer.decay) for layer in net.modules() if isinstance(layer, Neurons)}
+        apart = set(map(id, decays(net).values()))
         self._capped: list[Tensor] = (
-            [p for p in net.parameters() if id(p) not in decays] if max_weight is not None else []
+            [p for p in net.parameters() if id(p) not in apart] if max_weight is not None else []
         )
         self._without_effect = biases_in_front(net)
         kinds = {p.dtype for p in net.parameters() if p.is_floating_point()}
         self._dtype = next(iter(kinds)) if len(kinds) == 1 else None
         check_trainer(self)
+        self._prepare_method()
         self._made = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -192,12 +206,14 @@ class Trainer:
         """A batch as the network sees it, ``[T, B, …]``: sequences as they are, ``[B, …]`` here as one step."""
         return x.values if isinstance(x, Sequences) else x.unsqueeze(0)
 
-    def batch(self, x: Tensor | Sequences, labels: Tensor) -> Batch:
-        """Samples and their classes with the steps that are rewarded and read out, in the dtype of the network."""
+    def batch(self, x: Tensor | Sequences, labels: Tensor, indices: Tensor | None = None) -> Batch:
+        """Samples and their targets with the steps that are rewarded and read out, in the dtype of the network."""
         shown = self.present(x)
         if self._dtype is not None and shown.dtype != self._dtype and shown.is_floating_point():
             shown = repeat(shown[0].to(self._dtype), len(shown)) if is_constant(shown) else shown.to(self._dtype)
-        return Batch(shown, labels, counting_steps(shown, lengths_of(x), self.readout_steps))
+        mask = counting_steps(shown, lengths_of(x), self.readout_steps)
+        mask = self.task.counting(mask, len(shown), shown.shape[1], shown.device)
+        return Batch(shown, labels, mask, indices=indices)
 
     @property
     def at_rest(self) -> bool:
@@ -231,9 +247,10 @@ class Trainer:
                 middle of an epoch), a :class:`~spikelfp.data.DataSplits` (its training part, and its validation part if
                 it has one), or arrays ``(X, y)`` (:func:`spikelfp.data.arrays`).
             epochs: in all, those before included.
-            validation: data whose accuracy is measured after each epoch, as ``validation_accuracy``.
-            patience: stop once the validation accuracy has not risen for so many epochs, and set :attr:`stopped_early`;
-                ``None`` to go on.
+            validation: data whose score and loss are measured after each epoch, as ``validation_accuracy`` (or
+                ``validation_rmse``, …) and ``validation_loss``.
+            patience: stop once the validation score has not become better for so many epochs, and set
+                :attr:`stopped_early`; ``None`` to go on.
             after_epoch: given the row of each epoch, to which it may add (a ``validation_accuracy``, say).
             after_step: called after each step; it may :meth:`save`.
 
@@ -250,7 +267,7 @@ class Trainer:
         if isinstance(source, FromLoader):
             source.check(self.position, self.world)
         watched = None if validation is None else self._source(validation, "validation")
-        check_patience(patience, watched is not None or after_epoch is not None)
+        check_patience(patience, watched is not None or after_epoch is not None, self.task)
         self.plan(source, epochs)
         if self._samples and source.fingerprint() not in ("", self._samples):
             raise CheckpointError(
@@ -272,13 +289,13 @@ class Trainer:
         self._schedule(source, epochs)
         self._replica = self.world.replica(self.runs(), self.device)
         while self.position.epoch < epochs:
-            self.stopped_early = ran_out(self.history, patience)
+            self.stopped_early = ran_out(self.history, patience, self.task)
             if self.stopped_early:
                 break
-            with EpochBar(self.position, len(source), epochs, self.progress) as bar:
-                for x, labels, of in source.epoch(self.position, self.world):
+            with EpochBar(self.position, len(source), epochs, self.progress, self.task) as bar:
+                for x, labels, of, indices in source.epoch(self.position, self.world):
                     self._at_rest = False
-                    seen = self.train_step(x.to(self.device), labels.to(self.device), of)
+                    seen = self.train_step(x.to(self.device), labels.to(self.device), of, indices)
                     self.position.batch += 1
                     stop = add_up(seen, self.should_stop(), self.world, self.device)
                     self.tally.add(seen)
@@ -288,14 +305,15 @@ class Trainer:
                     if stop:
                         return self.history
             self._at_rest = False
-            row = {"epoch": self.position.epoch + 1, **self.tally.means(), "lr": self.optimizer.param_groups[0]["lr"]}
+            means = self.tally.means(self.task, source.target_scale)
+            row = {"epoch": self.position.epoch + 1, **means, "lr": self.optimizer.param_groups[0]["lr"]}
             if watched is not None:
-                row["validation_accuracy"] = self.evaluate(watched).accuracy
+                row |= self.evaluate(watched).row("validation", self.task)
             self.position = Position(self.position.epoch + 1, 0, self.position.step)
             self.tally = Tally()
             self.history.append(row)
             if isinstance(self.scheduler, ReduceLROnPlateau):
-                self.scheduler.step(plateau_metric(self.scheduler, row))
+                self.scheduler.step(plateau_metric(self.scheduler, row, self.task))
             if after_epoch is not None:
                 after_epoch(row)
             self._at_rest = True
@@ -314,11 +332,20 @@ class Trainer:
         source = self._source(train)
         return self.planned.extended(self.position, len(source), check_epochs(epochs), self.schedule, self.optimizer)
 
-    def train_step(self, x: Tensor | Sequences, labels: Tensor, of: int | None = None) -> Seen:
-        """One update of the weights from a batch ``x`` ``[B, …]`` and its classes ``[B]``; returns what it showed.
+    def train_step(
+        self, x: Tensor | Sequences, labels: Tensor, of: int | None = None, indices: Tensor | None = None
+    ) -> Seen:
+        """Update the weights once from a batch ``x`` ``[B, …]`` and its targets ``[B, …]``.
 
-        of: samples of the whole batch when several workers have a slice each, of this or another size (0 included);
-        what is returned is then that of this worker's samples.
+        Args:
+            x: samples, or sequences of them.
+            labels: their targets.
+            of: samples of the whole batch when several workers have a slice each, of this or another size (0
+                included).
+            indices: int64 ``[B]``, numbers of the samples in the training set, for methods that ask for them.
+
+        Returns:
+            What the samples of this worker showed.
         """
         if of is None:
             of = int(self.world.sum([len(labels)], self.device)[0])
@@ -329,12 +356,13 @@ class Trainer:
         if self._replica is None:
             self._replica = self.world.replica(self.runs(), self.device)
         self.world.reseed(self.seed, self.position.step)
-        batch = self.batch(x, labels)
+        batch = self.batch(x, labels, indices)
         self.optimizer.zero_grad()
+        self._prepare_method()
         method, parts = self.method.at(self.position.step), max(1, min(self.accumulate, of // self.world.size))
         seen = fill_gradients(
-            self.net, self._replica, method, batch.sequence, labels,
-            of=of, parts=parts, world=self.world, mask=batch.mask, chunk=self.chunk,
+            self.net, self._replica, method, batch, of=of, parts=parts, world=self.world, chunk=self.chunk,
+            task=self.task,
         )  # fmt: skip
         check_gradients(self.net, batch.sequence, self.position.step, self.world)
         for bias in self._without_effect:
@@ -353,6 +381,12 @@ class Trainer:
         self._settle()
         return seen
 
+    def _prepare_method(self) -> None:
+        """Let the method make its state, once for a network; its random numbers are a function of the seed."""
+        if self._prepared is not self.method:
+            prepare(self.method, self.net, self.seed, self.device)
+            self._prepared = self.method
+
     def _settle(self) -> None:
         """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
         if self._capped:
@@ -365,7 +399,7 @@ class Trainer:
             self.grids.settle(self.position.step)
 
     def evaluate(self, data: Any) -> Evaluation:
-        """Accuracy by accumulated outputs; from rest for every batch, the network's mode and random state kept.
+        """Score, loss and all else that the task tells; from rest for every batch, mode and random state kept.
 
         Augmentations of event data are those of training: they are left out.
 
@@ -373,21 +407,27 @@ class Trainer:
             data: as in :meth:`fit`; of a :class:`~spikelfp.data.DataSplits` the test part.
 
         Raises:
-            UserError: for labels or outputs that are no classes.
+            UserError: for targets or outputs that the task cannot judge.
         """
+        source = self._source(data, "test")
         return evaluate(
-            self.net, self._source(data, "test").in_order(), self.batch, seed=self.seed, device=self.device,
-            world=self.world, method=self.method, chunk=self.chunk,
+            self.net, source.in_order(), self.batch, task=self.task, seed=self.seed, device=self.device,
+            world=self.world, loss=own_loss(self.method), chunk=self.chunk, scale=source.target_scale,
         )  # fmt: skip
 
     def predict(self, data: Any, *, scores: bool = False, sequences: bool | None = None) -> Tensor:
-        """Classes that the network finds, int64 ``[N]`` on the CPU, in the order of the data.
+        """What the network finds, on the CPU, in the order of the data.
+
+        Classes int64 ``[N]``; real values ``[N, K]`` in the units of the targets it was trained on
+        (``splits.target_scale.values(…)`` brings those of a :class:`~spikelfp.data.DataSplits` into their own); sets of
+        labels, boolean ``[N, K]``; or classes of the steps int64 ``[N, T]``, -1 where none counts.
 
         Args:
             data: inputs ``X`` alone, samples first (a tensor, an array or a list, as in :func:`spikelfp.data.arrays`),
                 :class:`~spikelfp.data.Sequences`, or all that :meth:`fit` takes, whose labels are left out of account
                 (of a :class:`~spikelfp.data.DataSplits` the test part).
-            scores: outputs summed over the steps that count, float ``[N, C]``, in place of classes.
+            scores: what is read of the outputs in place of that: summed over the steps that count, float ``[N, C]``,
+                for classes; the readout of other tasks; ``[N, T, C]`` for classes of steps.
             sequences: whether the second axis of ``X`` is time; ``None``: by :func:`spikelfp.data.arrays`.
 
         Raises:
@@ -401,14 +441,17 @@ class Trainer:
         else:
             known = arrays(data, torch.zeros(len(data), dtype=torch.int64), sequences=sequences)
             loader = self._source(known).in_order()
-        found = outputs_over(self.net, loader, self.batch, seed=self.seed, device=self.device, chunk=self.chunk)
-        return found if scores else classes_by(self.method, found)
+        return outputs_over(
+            self.net, loader, self.batch, task=self.task, seed=self.seed, device=self.device, chunk=self.chunk,
+            scores=scores,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         """Write a small table: network, method, optimiser and where training stands."""
         size = sum(p.numel() for p in self.net.parameters())
         rows = {
             "net": f"{type(self.net).__name__}, {size:,} parameters on {self.device}",
+            "task": repr(self.task),
             "method": repr(self.method),
             "optimizer": f"{describe(self.optimizer)}, schedule {self.schedule.name}",
             **self._shown(),
@@ -425,6 +468,7 @@ class Trainer:
         """Everything :meth:`load` needs to go on bit for bit, whole or not at all; several workers leave it to one."""
         if not self.world.leads:
             return
+        self._prepare_method()
         checkpoint.write(
             path,
             {
@@ -434,6 +478,7 @@ class Trainer:
                 **self._settings(),
                 "network": checkpoint.constants(self.net),
                 "rules": self._rules(),
+                "method_state": self.method.state_dict(),
                 **vars(self.planned),
                 "position": vars(self.position),
                 "tally": vars(self.tally),
@@ -460,16 +505,41 @@ class Trainer:
         groups = fitted_schedule(path, content, self.optimizer, self._groups, self.schedule)
         state = fitted_optimizer(path, content, self.optimizer, groups)
         check_layers(path, content, choices(self.net))
-        self._load_state(path, state)
-        checkpoint.put_weights(path, self.net, content)
+        self._check_tally(path, Tally.of(content["tally"]))
+        self._prepare_method()
+        methodical = self.method.state_dict()
+        self._load_method(path, content.get("method_state", {}))  # the first version did not write it
+        try:
+            self._load_state(path, state)
+            checkpoint.put_weights(path, self.net, content)
+        except CheckpointError:
+            self.method.load_state_dict(methodical)
+            raise
         self._restored = {name: content.get(name) for name in ("schedule", "schedule_kind")}
         self._restored |= {"optimizer": state, "path": path}
-        self.position, self.tally = Position(**content["position"]), Tally(**content["tally"])
+        self.position, self.tally = Position(**content["position"]), Tally.of(content["tally"])
         self.history, self.planned = content["history"], Planned.of(content)
         self._source_now, self._samples = None, str(content.get("samples", ""))  # the first version did not write it
         checkpoint.restore_random(content["random"])
         for name, choice in choices(self.net).items():
             choice.events = content.get("events", {}).get(name, choice.events)  # the first version did not write them
+
+    def _check_tally(self, path: str | Path, tally: Tally) -> None:
+        """Refuse sums of an epoch that its task cannot read."""
+        try:
+            tally.judgement(self.task)
+        except (KeyError, RuntimeError, ZeroDivisionError):
+            names = ", ".join(tally.score)
+            raise CheckpointError(f"{path} holds sums {names}, which are none of {self.task!r}") from None
+
+    def _load_method(self, path: str | Path, state: dict[str, Any]) -> None:
+        """Load the state of the method, all of it or nothing."""
+        before = self.method.state_dict()
+        try:
+            self.method.load_state_dict(state)
+        except Exception as error:  # of a method that somebody else made
+            self.method.load_state_dict(before)
+            raise CheckpointError(f"{path} holds the state of another method: {first_line(error)}") from None
 
     def _load_state(self, path: str | Path, state: dict[str, Any]) -> None:
         """Load the state of the optimiser, all of it or nothing."""
@@ -494,6 +564,7 @@ class Trainer:
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it must share."""
         return {
+            "task": described(self.task),
             **settings_of(self.method),
             "optimizer_kind": type(self.optimizer).__name__,
             "optimizer_options": options_of(self.optimizer),
@@ -534,7 +605,7 @@ class Trainer:
 
     def _prepare(self, source: Source, watched: Source | None) -> None:
         """Check labels and outputs on the first batch, and wake silent layers on it before the first step."""
-        x, labels, _ = source.first(self.position)
+        x, labels, *_ = source.first(self.position)
         if not isinstance(x, Sequences) and type(self).present is Trainer.present:
             for complaint in single_step_complaints(self.net, self.method):
                 warnings.warn(complaint, LearningWarning, stacklevel=3)
@@ -556,7 +627,9 @@ class Trainer:
                 "outputs alone"
             )
         with self.world.agreed():
-            check_targets(self.method, outputs.expand(-1, len(labels), *outputs.shape[2:]), labels, source.labels)
+            expanded = outputs.expand(-1, len(labels), *outputs.shape[2:])
+            spikes = outputs_of(self.net) == "spikes"
+            check_targets(self.task, self.method, expanded, labels, source.labels, spikes)
             if watched is not None:
                 self._check_judged(labels, outputs)
         if self.wake and self.position.step == 0 and self.world.leads:
@@ -568,9 +641,11 @@ class Trainer:
 
     def _check_judged(self, labels: Tensor, outputs: Tensor) -> None:
         """Refuse a validation that could find no accuracy."""
+        if not isinstance(self.task, Classification):
+            return
         if not are_classes(labels):
             raise UserError(
                 f"validation counts right classes, and labels of {labels.dtype} and shape {list(labels.shape)} are "
                 "none: leave out validation, and judge the outputs in after_epoch"
             )
-        classes_by(self.method, outputs.sum(0))
+        self.task.classes(outputs.sum(0))

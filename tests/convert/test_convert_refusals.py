@@ -40,7 +40,7 @@ def test_all_that_is_wrong_is_named_at_once():
     for part in (
         "Net cannot be converted", "'norm' (torch.nn.GroupNorm)", "'up' (torch.nn.ConvTranspose2d)",
         "'lstm' (torch.nn.LSTM)", "'softmax' (torch.nn.functional.softmax)", "'exp' (Tensor.exp)", "'scale' (a tensor)",
-        "Layers that convert: Linear, Conv2d", "functions: adaptive_avg_pool2d, ",
+        "Layers that convert: Conv2d, Linear", "functions: adaptive_avg_pool2d, ",
     ):  # fmt: skip
         assert part in text, part
     assert len(text.splitlines()) == 1

@@ -186,3 +186,24 @@ class TestCommand:
 def test_the_manifest_is_plain_yaml(tmp_path, spikes):
     write_export(fitting("xylo"), spikes, tmp_path / "export", target="xylo")
     assert yaml.safe_load((tmp_path / "export" / "manifest.yaml").read_text())["chip"]["energy"]["nanojoule"] is None
+
+
+@pytest.mark.parametrize("name", [name for name in CHIPS if name != "speck"])
+def test_decays_of_every_neuron(tmp_path, spikes, name):
+    """They are in the chip's files, or refused in one line."""
+    net = fitting(name)
+    betas = torch.linspace(0.5, 0.95, 12)
+    net[2] = nn.LIF(betas, net[2].threshold, net[2].reset)
+    if not TARGETS[name].per_neuron:
+        with pytest.raises(UserError, match=r"layer '2': different decays beta 12, at most 1") as refusal:
+            write_export(net, spikes, tmp_path / "export", target=name)
+        assert "\n" not in str(refusal.value)
+        return
+    manifest = write_export(net, spikes, tmp_path / "export", target=name, bits=TARGETS[name].default_bits)
+    told = manifest["neurons"][0]["beta"]
+    assert (told["from"], told["to"]) == pytest.approx((0.5, 0.95))
+    chip, (_, _, shown) = TARGETS[name](), read_export(tmp_path / "export")
+    assert verify_chip(chip, tmp_path / "export", manifest, shown).status == "identical"
+    network = chip.read(tmp_path / "export")
+    assert torch.equal(network.neurons[0].beta, betas.double())
+    assert network.neurons[1].beta == 0.9

@@ -112,7 +112,7 @@ def chain_of(*layers: torch.nn.Module) -> nn.Sequential:
         (models.mlp([4, 3, 2]), "layer '2' is a ReLU"),
         (models.lif_mlp([4, 3], beta=1.0), "neurons '2' do not leak"),
         (nn.Sequential(nn.Flatten()), "no layer"),
-        (nn.Linear(4, 3), "only a Sequential"),
+        (nn.Linear(4, 3), "Linear is no Sequential"),
         (chain_of(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")), "layer '0' pads with 'circular'"),
         (
             chain_of(nn.Conv2d(1, 2, 3), nn.AvgPool2d(2, padding=1, count_include_pad=False)),

@@ -11,7 +11,7 @@ from nir_fields import DOUBTFUL, NO_LAYER, NODES, ODD, STORED, changed, put, wri
 
 from hw_export import from_nir
 from hw_export.nir import migrate, read_chain
-from hw_export.nir.schema import FIELDS, OPTIONAL
+from hw_export.nir.document import FIELDS, OPTIONAL
 from spikelfp.errors import DataError
 
 ENDS = {"in": "Input", "out": "Output"}

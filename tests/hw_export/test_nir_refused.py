@@ -34,7 +34,9 @@ LINEAR = nir.Linear(np.ones((3, 3)))
 @pytest.mark.parametrize(
     ("node", "text"),
     [
-        (lif(tau=[1e-3, 2e-3, 1e-3]), "tau differs between the neurons 'n' (from 0.001 to 0.002)"),
+        (lif(tau=[1e-3, 9e-5, 1e-3]), "'n' have tau = 9e-05, too short for a step of dt = 0.0001"),
+        (lif(tau=[1e-3, 1e-3, 5e3]), "time constants up to 5000, 50000000 steps of 0.0001"),
+        (nir.CubaLIF(np.array([1e-4, 2e-4, 2e-4]), *full(1e-3, 1, 0, 0.1)), "some of the neurons 'n' have tau_syn"),
         (lif(tau=0.0), "tau of the LIF 'n' is 0, expected above 0"),
         (lif(tau=9e-5), "'n' have tau = 9e-05, too short for a step of dt = 0.0001"),
         (lif(tau=1e-4), "'n' have tau = 0.0001, too short"),

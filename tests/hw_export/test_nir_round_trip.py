@@ -213,7 +213,10 @@ def test_neurons_without_leak_are_written_as_integrators_on_request(tmp_path):
         (nn.Sequential(nn.Scale(1.0, 0.5), nn.Linear(3, 3), nn.LIF()), "'0' adds an offset.*bias of a layer"),
         (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5)), "'1' adds an offset"),
         (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.Synaptic()), "'2', whose synapses sum it up"),
-        (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.LI(1.0)), "in front of '2', which does not leak"),
+        (
+            nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.LI(1.0)),
+            "in front of the neurons '2', which do not leak",
+        ),
         (nn.Sequential(nn.Linear(3, 3), nn.Scale(1.0, 0.5), nn.LIF(1.0)), "neurons '2', which do not leak"),
         (nn.Sequential(nn.Linear(3, 3), nn.MultiSpikeLIF(), nn.LIF()), "'1' is a MultiSpikeLIF.*spikes='single'"),
     ],

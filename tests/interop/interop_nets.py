@@ -11,7 +11,7 @@ from reference import RESETS
 from torch import Tensor
 
 from spikelfp import nn
-from spikelfp.interop import chain
+from spikelfp.interop import shared
 
 STEPS = {0.5: 10, 0.75: 6, 0.875: 4}
 """Decays, and for how many steps float32 holds their membranes exactly when weights are quarters."""
@@ -82,7 +82,7 @@ def snn_of(net: nn.Sequential) -> torch.nn.Sequential:
 @torch.no_grad()
 def run_snntorch(model: torch.nn.Module, x: Tensor) -> Tensor:
     """A model with ``init_hidden`` stepped through a sequence from rest."""
-    for _, layer in chain.opened(model):
+    for _, layer in shared.opened(model):
         if isinstance(layer, snntorch.SpikingNeuron):
             layer.reset_mem()
     outputs = [model(step) for step in x]

@@ -217,7 +217,9 @@ class Own(norse.module.snn.SNNCell):
         (lambda: with_reset(DelayedSubtract(0.5)), "needs v_leak = 0 and beta"),
         (lambda: with_reset(lambda z, v, r, th: v), "reset_method .* is not known"),
         (lambda: box(v_reset=-0.5), "resets its membrane to -0.5, not to v_leak = 0.0"),
-        (lambda: box(v_th=[1.0, 2.0]), "p.v_th differs from neuron to neuron"),
+        (lambda: box(v_th=[1.0, -2.0, 1.0, 1.0]), r"threshold must be .* got -2.0 at \[1\]"),
+        (lambda: box(tau_mem_inv=[100.0, 1000.0, 100.0, 100.0]), r"beta must lie in .* got 0.0 at \[1\]"),
+        (lambda: box(v_reset=[0.0, 0.5, 0.0, 0.0]), "resets its membrane to"),
         (lambda: box(v_th=-1.0), "threshold must be"),
         (lambda: box(tau_mem_inv=1000.0), "beta must lie in"),
         (
@@ -298,3 +300,68 @@ def test_wrong_time_steps_and_recurrent_layers_are_named():
         to_norse(nn.Sequential(nn.Linear(4, 4)), dt=0)
     with pytest.raises(ConversionError, match=r"'1.recurrent' \(spikelfp.nn.Conv2d\)"):
         to_norse(nn.Sequential(nn.Conv2d(1, 1, 1), nn.RecurrentLIF(nn.Conv2d(1, 1, 1), reset="zero")))
+
+
+# constants of each neuron
+
+
+def vectors(*shape):
+    """Decays and thresholds of each neuron, which differ; dividing weights by dt/tau is exact."""
+    torch.manual_seed(4)
+    return torch.tensor(sorted(nets.STEPS))[torch.randint(3, shape)], torch.randint(1, 5, shape) / 4
+
+
+@pytest.mark.parametrize("reset", RESETS)
+def test_constants_of_each_neuron_fire_alike_and_come_back(reset):
+    beta, threshold = vectors(7)
+    net = nets.quarters_(nn.Sequential(nn.Linear(6, 7), nn.Dropout(), nn.LIF(beta, threshold, reset))).eval()
+    model, x = to_norse(net, dt=0.0009765625), nets.binary(4, 5, 6)
+    spikes = nets.run_norse(model, x)
+    assert spikes.dtype == torch.float32
+    assert 0.02 < spikes.mean() < 0.98
+    assert torch.equal(net(x), spikes)
+    again = from_norse(model)
+    assert torch.equal(again[2].beta, beta)
+    assert again[2].beta.dtype == torch.float32
+    assert torch.equal(again[2].threshold, threshold)
+    assert again[2].reset == reset
+    assert torch.equal(again(x), spikes)
+
+
+def test_synapses_recurrence_and_integrators_with_constants_of_each_neuron():
+    beta, threshold = vectors(4)
+    alpha = beta.flip(0)
+    for neuron in (
+        nn.Synaptic(alpha, beta, threshold, "zero"),
+        nn.RecurrentLIF(4, beta, threshold, "zero"),
+        nn.LI(beta),
+    ):
+        net = nets.quarters_(nn.Sequential(nn.Linear(6, 4), neuron))
+        x = nets.binary(4, 5, 6)
+        model = to_norse(net, dt=0.0009765625)
+        outputs = nets.run_norse(model, x)
+        assert outputs.count_nonzero()
+        torch.testing.assert_close(net(x), outputs, rtol=0, atol=0 if neuron.fires else 1e-6)
+        again = from_norse(model)
+        torch.testing.assert_close(again(x), outputs, rtol=0, atol=0 if neuron.fires else 1e-6)
+        assert torch.equal(again[1].beta, beta)
+
+
+def test_decays_of_channels_pass_pooling_but_not_flattening_and_those_of_places_have_no_weights():
+    beta, _ = vectors(3, 1, 1)
+    x = nets.binary(4, 3, 2, 6, 6)
+    net = nets.quarters_(nn.Sequential(nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.LIF(beta, 0.5)))
+    model = to_norse(net, dt=0.0009765625)
+    assert torch.equal(nets.run_norse(model, x), net(x))
+    assert torch.equal(from_norse(model)(x), net(x))
+    for layers in (
+        (nn.Conv2d(2, 3, 3), nn.Flatten(), nn.LIF(vectors(48)[0])),
+        (nn.Conv2d(2, 3, 3), nn.LIF(vectors(3, 4, 4)[0])),
+        (nn.Linear(2, 3), nn.LIF(vectors(4)[0])),
+    ):
+        with pytest.raises(ConversionError, match="one decay for each channel"):
+            to_norse(nn.Sequential(*layers))
+    with pytest.raises(ConversionError, match="with beta = 1"):
+        to_norse(nn.Sequential(nn.Linear(2, 2), nn.LIF(torch.tensor([0.5, 1.0]), reset="zero")))
+    whole = to_norse(nn.Sequential(nn.Linear(2, 2), nn.LIF(1.0, torch.tensor([0.5, 0.75]), reset="zero")))
+    assert torch.equal(from_norse(whole)[1].threshold, torch.tensor([0.5, 0.75]))

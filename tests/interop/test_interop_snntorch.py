@@ -214,8 +214,10 @@ def equal_but(neuron, **attributes):
         (lambda: snn.Leaky(0.9, graded_spikes_factor=2.0), "graded_spikes_factor scales"),
         (lambda: snn.Leaky(0.9, learn_graded_spikes_factor=True), "graded_spikes_factor is trainable"),
         (lambda: snn.Leaky(0.9, learn_threshold=True), "threshold is trainable"),
-        (lambda: snn.Leaky(torch.tensor([0.9, 0.8])), "beta differs from neuron to neuron"),
-        (lambda: snn.Leaky(torch.tensor([0.9, 0.9]), learn_beta=True), "one number in"),
+        (lambda: snn.Leaky(torch.tensor([0.9, 0.0, 0.9])), r"beta must lie in .* got 0.0 at \[1\]"),
+        (lambda: snn.Leaky(torch.tensor([0.9, 1.1, 0.9]), learn_beta=True), "a decay that learns lies in"),
+        (lambda: snn.Leaky(0.9, threshold=torch.tensor([1.0, -1.0, 1.0])), "threshold must be"),
+        (lambda: snn.Leaky(0.9, graded_spikes_factor=torch.tensor([1.0, 2.0])), "differs from neuron to neuron"),
         (lambda: snn.Leaky(0.0), "beta must lie in"),
         (lambda: snn.Leaky(0.9, threshold=-1.0), "threshold must be"),
         (lambda: snn.Leaky(0.9, spike_grad=lambda mem: mem), "its spike_grad makes"),
@@ -278,5 +280,85 @@ def test_what_snntorch_does_not_have_is_named(layers, named):
 def test_only_a_sequential_of_float32_can_go_out():
     with pytest.raises(UserError, match=r"'0.weight' is torch.float64"):
         to_snntorch(nn.Sequential(nn.Linear(2, 2)).double())
-    with pytest.raises(ConversionError, match=r"'the network' \(spikelfp.nn.Linear\)"):
+    with pytest.raises(UserError, match="Linear is no Sequential"):
         to_snntorch(nn.Linear(2, 2))
+
+
+# constants of each neuron
+
+
+def vectors(*shape):
+    """Decays and thresholds of each neuron, which differ."""
+    torch.manual_seed(4)
+    return 0.3 + 0.65 * torch.rand(shape), 0.2 + 0.4 * torch.rand(shape)
+
+
+@pytest.mark.parametrize("reset", SNNTORCH_RESETS)
+def test_constants_of_each_neuron_fire_alike_and_come_back(reset):
+    beta, threshold = vectors(7)
+    alpha = beta.flip(0)
+    models = [
+        (snn.Leaky(beta, threshold, reset_mechanism=reset, init_hidden=True), nn.LIF),
+        (snn.Synaptic(alpha, beta, threshold, reset_mechanism=reset, reset_delay=reset == "subtract",
+                      init_hidden=True), nn.Synaptic),
+        (snn.RLeaky(beta, threshold=threshold, linear_features=7, reset_mechanism=reset,
+                    reset_delay=reset == "subtract", init_hidden=True), nn.RecurrentLIF),
+    ]  # fmt: skip
+    for neuron, kind in models:
+        model = nets.quarters_(torch.nn.Sequential(torch.nn.Linear(6, 7), neuron))
+        net, x = from_snntorch(model), nets.binary(30, 4, 6)
+        assert type(net[1]) is kind
+        assert torch.equal(net[1].beta, beta)
+        assert torch.equal(net[1].threshold, threshold)
+        spikes = nets.run_snntorch(model, x)
+        assert 0.02 < spikes.mean() < 0.98
+        assert (net(x) != spikes).float().mean() < (0.002 if kind is nn.RecurrentLIF else 1e-9)
+        back = to_snntorch(net)
+        assert torch.equal(nets.run_snntorch(back, x), spikes)
+        assert back[1].beta is not neuron.beta
+        again = from_snntorch(back)
+        assert torch.equal(again(x), net(x))
+
+
+def test_constants_of_channels_and_of_places_of_an_image():
+    for shape in [(3, 1, 1), (3, 4, 4)]:
+        beta, threshold = vectors(*shape)
+        neuron = snn.Leaky(beta, threshold, init_hidden=True)
+        model = nets.quarters_(torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), neuron, torch.nn.Flatten()))
+        x = nets.binary(12, 3, 2, 6, 6)
+        net = from_snntorch(model)
+        assert net[1].beta.shape == shape
+        assert torch.equal(net(x), nets.run_snntorch(model, x))
+        assert torch.equal(nets.run_snntorch(to_snntorch(net), x), net(x))
+
+
+def test_equal_constants_of_each_neuron_are_one_number():
+    net = from_snntorch([torch.nn.Linear(3, 2), snn.Leaky(torch.full((2,), 0.9), torch.full((2,), 0.5))])
+    assert (net[1].beta, net[1].threshold) == (0.9, 0.5)
+
+
+def test_decays_of_each_neuron_that_learn_are_shared():
+    beta, _ = vectors(5)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 5), snn.Leaky(beta.clone(), 0.2, learn_beta=True, init_hidden=True))
+    net = from_snntorch(model)
+    assert net[1].decay is model[1].beta
+    x = torch.rand(8, 4, 6)
+    assert torch.equal(net(x), nets.run_snntorch(model, x))
+    spikes = net(x)
+    propagate(spikes, torch.linspace(-1, 1, spikes.numel()).view_as(spikes))
+    torch.optim.SGD(net.parameters(), 0.01).step()
+    assert not torch.equal(model[1].beta, beta)
+    again = to_snntorch(net)
+    assert again[1].beta is model[1].beta
+    assert torch.equal(net(x), nets.run_snntorch(again, x))
+    assert not hasattr(net[1], "betas")
+
+
+def test_a_readout_with_decays_of_its_own():
+    beta, _ = vectors(3)
+    net = nn.Sequential(nn.Linear(4, 3), nn.LI(beta))
+    x = torch.rand(9, 2, 4)
+    model = to_snntorch(net)
+    torch.testing.assert_close(nets.run_snntorch(model, x), net(x).detach())
+    again = from_snntorch(model, membrane_output=True)
+    assert torch.equal(again[1].beta, beta)

@@ -14,7 +14,7 @@ from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels.events import choice
 from spikelfp.memory import pool
 from spikelfp.quantized import Quantization, WeightGrids
-from spikelfp.training.finite import check_gradients
+from spikelfp.training.update import check_gradients
 from spikelfp.training.wake import wake
 
 

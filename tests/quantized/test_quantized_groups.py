@@ -6,8 +6,7 @@ import torch
 from spikelfp import models, nn
 from spikelfp.errors import UnknownNameError, UserError
 from spikelfp.quantized import Quantization, WeightGrids, choose_scale
-from spikelfp.quantized.groups import groups
-from spikelfp.quantized.network import bias_steps
+from spikelfp.quantized.network import bias_steps, groups
 from spikelfp.quantized.scale import FINE_MARGIN
 
 
@@ -111,3 +110,38 @@ def test_what_is_refused():
     with pytest.raises(UserError, match="the weights of layer '3' are all zero"):
         WeightGrids(net, Quantization(4))
     assert all(layer.grid is None for layer in net if isinstance(layer, nn.Linear))
+
+
+def test_thresholds_of_their_own_are_refused_and_decays_of_their_own_are_not():
+    net = nn.Sequential(nn.Linear(4, 3), nn.LIF(torch.tensor([0.5, 0.75, 0.9]), torch.full((3,), 0.5)), nn.Linear(3, 2))
+    assert WeightGrids(net, Quantization(4)).groups[0].threshold == 0.5
+    net = nn.Sequential(nn.Linear(4, 3), nn.LIF(0.5, torch.tensor([0.5, 0.75, 0.9])))
+    with pytest.raises(UserError, match=r"layer '1' have thresholds of their own.*one scale for all"):
+        WeightGrids(net, Quantization(4))
+
+
+class OwnNeurons(nn.Layer):
+    """Neurons known by their traits alone."""
+
+    has_membrane = fires = has_threshold = True
+
+    def __init__(self):
+        super().__init__()
+        self.threshold = 0.5
+
+    def forward(self, x):
+        return (x > self.threshold).float()
+
+
+def test_neurons_of_ones_own_give_the_unit_of_the_weights_in_front_of_them():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Flatten(), OwnNeurons(), nn.Linear(3, 2), nn.LI())
+    first, last = groups(net)
+    assert (first.threshold, first.into_neurons, last.threshold, last.into_neurons) == (0.5, True, None, True)
+    assert last.members[0].takes_spikes
+
+
+def test_weights_behind_a_sum_or_in_front_of_several_layers_have_a_unit_of_their_own():
+    split = nn.Sequential(
+        nn.Linear(4, 3), nn.Concat(nn.LIF(), nn.LI()), nn.Sum(nn.Linear(6, 2), nn.Linear(6, 2)), nn.LIF()
+    )
+    assert [group.into_neurons for group in groups(split)] == [False, False, False]

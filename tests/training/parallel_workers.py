@@ -87,6 +87,18 @@ def normalised():
 
 
 LFP = methods.LFP(rewards.SpikeSequence())
+
+
+class Blocks(methods.LFP):
+    """Owns both ways: runs the layers one after the other, without the replica around them."""
+
+    def learn(self, net, batch):
+        outputs = batch.sequence
+        for layer in net:
+            outputs = layer(outputs)
+        return outputs, self.backward(outputs, batch.targets, batch.share)
+
+
 BY_NAME = rules.Composite([("0", rules.ZPlusMinus()), ("4", rules.Epsilon(1e-3))])
 
 CASES: dict[str, dict[str, Any]] = {
@@ -103,6 +115,13 @@ CASES: dict[str, dict[str, Any]] = {
         "net": lambda: models.mlp([64, 20, 10]),
         "steps": 1,
         "method": methods.WarmUp(methods.GradientDescent(), methods.LFP(rewards.Softmax()), 3),
+    },
+    "own-learn": {"net": conv, "method": Blocks(rewards.SpikeSequence()), "samples": 67, "batch_size": 33},
+    "own-learn-later": {
+        "net": lambda: models.mlp([64, 20, 10]),
+        "steps": 1,
+        "accumulate": 2,
+        "method": methods.WarmUp(methods.GradientDescent(), Blocks(rewards.Softmax()), 3),
     },
     "woken": {"net": lambda: models.lif_mlp([64, 20, 10]), "encoding": "latency"},
 }

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikelfp import data, models, nn, propagate, rewards, rules
-from spikelfp.nn.norm import biases_in_front
+from spikelfp.nn.graph import biases_in_front
 from spikelfp.training import TemporalTrainer
 
 

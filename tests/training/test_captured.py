@@ -8,7 +8,7 @@ import torch
 from spikelfp import methods, models, nn, rewards
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.quantized import Quantization, WeightGrids
-from spikelfp.training import captured
+from spikelfp.training import TemporalTrainer, captured
 from spikelfp.training.captured import WARM_UP, CapturedStep, Layout
 
 METHOD = methods.LFP(rewards.SpikeSequence())
@@ -76,6 +76,37 @@ def test_one_step_is_that_of_its_parts():
     assert set(seen.watched) == {"reward", "reward_magnitude"}
     for a, b in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_one_step_is_that_of_a_trainer(reduction):
+    x, labels = torch.rand(5, 20), torch.randint(4, (5,))
+    method = methods.LFP(rewards.SpikeSequence(), reduction=reduction)
+    net = models.lif_mlp([20, 30, 4])
+    other = copy.deepcopy(net)
+    trainer = TemporalTrainer(net, method=method, steps=6, optimizer="sgd", schedule=None, lr=0.1, device="cpu")
+    seen = trainer.train_step(x, labels)
+    optimizer = torch.optim.SGD(other.parameters(), 0.1)
+    found = captured.train_once(other, method, optimizer, nn.constant(x, 6), labels)
+    assert int(seen.correct) == int(found.correct)
+    assert {n: float(v) for n, v in seen.watched.items()} == {n: float(v) for n, v in found.watched.items()}
+    for a, b in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_one_step_goes_through_a_method_that_owns_both_ways():
+    class Layerwise(methods.LFP):
+        def learn(self, net, batch):
+            hidden = net[:3](batch.sequence)
+            outputs = net[3:](hidden.detach())
+            return outputs, self.backward(outputs, batch.targets, batch.share)
+
+    net = models.lif_mlp([20, 30, 4])
+    before = [p.clone() for p in net.parameters()]
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    captured.train_once(net, Layerwise(rewards.SpikeSequence()), optimizer, torch.rand(6, 5, 20), torch.arange(5) % 4)
+    changed = [not torch.equal(p, b) for p, b in zip(net.parameters(), before, strict=True)]
+    assert changed == [False, False, True, True]
 
 
 def on_cuda(constant):

@@ -12,8 +12,8 @@ import spikelfp
 from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.errors import CheckpointError, NonFiniteError, SaveError, ShapeError, UserError
 from spikelfp.training import TemporalTrainer, Trainer, checkpoint
-from spikelfp.training.clipping import clip_adaptive_
 from spikelfp.training.state import predict
+from spikelfp.training.update import clip_adaptive_
 
 
 def digits(count=300):

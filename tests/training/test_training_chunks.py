@@ -6,9 +6,9 @@ from sequence_data import CLASSES, METHODS, NETS, make, mlp, recordings, recurre
 
 from spikelfp import data, models, nn, rules
 from spikelfp.errors import CheckpointError, UserError
+from spikelfp.methods import Batch
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.batch import Batch
 from spikelfp.training.chunks import alone as own_memory
 from spikelfp.training.chunks import check_carries, outputs_of
 from spikelfp.training.evaluation import evaluate

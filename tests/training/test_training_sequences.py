@@ -8,9 +8,9 @@ from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.data import batches
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import CheckpointError, NonFiniteError, UserError
+from spikelfp.methods.batch import Batch, counting_steps
 from spikelfp.propagation import propagate
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.batch import Batch, counting_steps
 from spikelfp.training.parallel import ALONE
 from spikelfp.training.state import predict
 from spikelfp.training.update import fill_gradients
@@ -115,16 +115,14 @@ def test_a_part_ends_with_its_longest_sequence():
     lengths = torch.tensor([3, 5, 9, 2])
     batch = Batch(torch.rand(9, 4, 2), torch.arange(4), torch.arange(9).unsqueeze(1) < lengths)
     assert [tuple(part.sequence.shape) for part in batch.parts(2)] == [(5, 2, 2), (9, 2, 2)]
-    assert [len(part.labels) for part in batch.parts(6)] == [1, 1, 1, 1, 0, 0]
+    assert [len(part.targets) for part in batch.parts(6)] == [1, 1, 1, 1, 0, 0]
 
 
 def test_a_made_up_sample_stands_in_for_none():
     net, method = mlp(), METHODS["lfp"]
     nothing = Sequences(torch.zeros(0, 0, 12), torch.zeros(0, dtype=torch.int64))
-    seen = fill_gradients(
-        net, net, method, nothing.values, torch.zeros(0, dtype=torch.int64), of=5, parts=1, world=ALONE,
-        mask=torch.zeros(0, 0, dtype=torch.bool),
-    )  # fmt: skip
+    batch = Batch(nothing.values, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
+    seen = fill_gradients(net, net, method, batch, of=5, parts=1, world=ALONE)
     assert seen.correct == 0
     assert all(p.grad is not None and not p.grad.any() for p in net.parameters())
 

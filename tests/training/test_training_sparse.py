@@ -6,7 +6,7 @@ from sequence_data import NETS, make, recordings
 
 from spikelfp import methods, rules
 from spikelfp.errors import NonFiniteError
-from spikelfp.training.batch import Batch
+from spikelfp.methods import Batch
 
 
 def assert_grads(found, expected):
@@ -22,7 +22,7 @@ def test_batches_are_cut_without_being_made_dense():
     parts = [*whole.parts(9), *(piece.batch for piece in whole.chunks(6))]
     dense = Batch(x.values.to_dense(), labels, x.mask)
     expected = [*dense.parts(9), *(piece.batch for piece in dense.chunks(6))]
-    assert [len(part.labels) for part in parts[:9]] == [1] * 7 + [0] * 2
+    assert [len(part.targets) for part in parts[:9]] == [1] * 7 + [0] * 2
     for part, same in zip(parts, expected, strict=True):
         assert part.sequence.is_sparse
         assert part.sequence.is_coalesced()

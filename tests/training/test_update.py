@@ -39,9 +39,8 @@ def digits(count=150):
 def gradients(method, parts, count):
     trainer = make(torch.float64, method=method)
     x, labels = digits().__getitems__(range(count))
-    seen = fill_gradients(
-        trainer.net, trainer.net, method, trainer.present(x), labels, of=count, parts=parts, world=ALONE
-    )
+    batch = trainer.batch(x, labels)
+    seen = fill_gradients(trainer.net, trainer.net, method, batch, of=count, parts=parts, world=ALONE)
     return [p.grad for p in trainer.net.parameters()], seen
 
 
@@ -73,7 +72,7 @@ def test_a_worker_without_samples_takes_part_and_changes_nothing():
     before = {name: value.clone() for name, value in net.state_dict().items()}
     nothing, labels = torch.zeros(1, 0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)
     for method in (methods.LFP(rewards.Softmax()), methods.GradientDescent()):
-        seen = fill_gradients(net, net, method, nothing, labels, of=5, parts=1, world=World(0, 2))
+        seen = fill_gradients(net, net, method, methods.Batch(nothing, labels), of=5, parts=1, world=World(0, 2))
         assert seen.correct == 0
         assert {float(value) for value in seen.watched.values()} == {0.0}
     assert all(p.grad is not None and not p.grad.any() for p in net.parameters())

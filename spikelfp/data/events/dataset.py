@@ -142,5 +142,8 @@ class EventDataset(Samples):
         """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
         return replace(self, rows=self._rows()[indices.cpu().numpy()])
 
+    def numbers_at(self, indices: Tensor) -> Tensor:
+        return torch.from_numpy(self._rows()[indices.cpu().numpy()])
+
     def _rows(self) -> NDArray[np.int64]:
         return self.store.all_rows if self.rows is None else self.rows

@@ -22,6 +22,9 @@ _GRAIN = 64  # rows below which another thread costs more than it saves
 _ENTRIES = 262_144  # the same for entries that are only moved
 _LINE = 16  # rows or columns transposed together: a cache line of float32
 _SMALL = 65_536  # weights that stay in the cache with their updates
+_CACHE = 1 << 20  # bytes of a tile of updates, at most
+_LEAST = 64  # columns of a tile, at least
+_PARTS = 4  # parts of the rows whose updates are added up at the end
 _REUSE = 2  # copies of a tile pay when each of its rows is read this often
 
 # Sums in another order, as vector units and the dense products make them; infinities and NaN as they are.
@@ -108,42 +111,26 @@ def _message(begin, end, index, weight, message, out, top, bottom):
             e += 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _by_column(begin, end, index, value, first, row, sorted_value):
-    """The events sorted by column: those of column ``i`` are ``first[i] … first[i + 1]``, rows rising."""
-    columns = len(first) - 1
-    first[:] = 0
-    for r in range(len(begin)):
-        for e in range(begin[r], end[r]):
-            first[index[e] + 1] += 1
-    for i in range(columns):
-        first[i + 1] += first[i]
-    place = first[:-1].copy()
-    for r in range(len(begin)):
-        for e in range(begin[r], end[r]):
-            p = place[index[e]]
-            place[index[e]] = p + 1
-            row[p] = r
-            sorted_value[p] = value[e]
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _update(first, row, value, message, out, copy, top, bottom, left, right):
-    sums = np.empty((_LINE, _TILE), out.dtype)
-    nil = out.dtype.type(0)
-    for low in range(left, right, _TILE):
-        high = min(low + _TILE, right)
-        tile = _tile(message, low, high) if copy else message
-        for line in range(top, bottom, _LINE):
-            height = min(_LINE, bottom - line)
-            for i in range(height):
-                total = sums[i, : high - low]
-                total[:] = nil
-                _gather(total, tile, 0 if copy else low, row, value, first[line + i], first[line + i + 1])
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
+def _update(begin, end, index, value, message, out, width, left, right):
+    """Rows ``left … right`` of ``Mᵀ X``, ``width`` at a time: a tile of ``Xᵀ M`` that stays in the L2 cache."""
+    columns = out.shape[1]
+    tile = np.empty((columns, width), out.dtype)
+    for low in range(left, right, width):
+        high = min(low + width, right)
+        tile[:] = out.dtype.type(0)
+        for r in range(len(begin)):
+            m = message[r, low:high]
+            for e in range(begin[r], end[r]):
+                target, v = tile[index[e], : high - low], value[e]
+                for j in range(high - low):
+                    target[j] += v * m[j]
+        for line in range(0, columns, _LINE):
+            height = min(_LINE, columns - line)
             for j in range(high - low):
                 target = out[low + j, line : line + height]
                 for i in range(height):
-                    target[i] = sums[i, j]
+                    target[i] = tile[line + i, j]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
@@ -185,25 +172,22 @@ def message(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.nda
 
 def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
     """``out [N, K] = Mᵀ X``."""
-    begin, end, _, value = events
     if out.size <= _SMALL:
         _narrow_update(events, messages, out)
         return
-    count = int((end - begin).sum())
-    first = np.empty(out.shape[1] + 1, np.int64)
-    row, by_column = np.empty(count, np.int32), np.empty(count, value.dtype)
-    _by_column(*events, first, row, by_column)
-    copy = count >= _REUSE * len(messages)
-    _over(lambda *part: _update(first, row, by_column, messages, out, copy, *part), *out.shape[::-1])
+    width = max(_LEAST, min(_TILE, _CACHE // max(out.shape[1] * out.itemsize, 1) // _LINE * _LINE))
+    threads.split(lambda left, right: _update(*events, messages, out, width, left, right), len(out), _LEAST)
 
 
 def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
-    """:func:`update` of few weights: they stay in the cache, so that events need not be sorted."""
-    shares: dict[int, np.ndarray] = {}
+    """:func:`update` of few weights: they stay in the cache. The parts are the same for any number of threads."""
+    rows = len(messages)
+    parts = max(1, min(_PARTS, rows // _GRAIN))
+    shares = np.zeros((parts, *out.shape[::-1]), out.dtype)
 
-    def run(top: int, bottom: int) -> None:
-        shares[top] = np.zeros(out.shape[::-1], out.dtype)
-        _scatter(*events, messages, shares[top], top, bottom)
+    def run(first: int, last: int) -> None:
+        for part in range(first, last):
+            _scatter(*events, messages, shares[part], rows * part // parts, rows * (part + 1) // parts)
 
-    threads.split(run, len(messages), _GRAIN, pieces=1)
-    np.copyto(out, sum((shares[top] for top in sorted(shares)), np.zeros((), out.dtype)).T)
+    threads.split(run, parts, 1, pieces=_PARTS)
+    np.copyto(out, shares.sum(0).T)

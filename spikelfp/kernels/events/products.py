@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from spikelfp.kernels.events import linear as kernels
 from spikelfp.kernels.events.choice import Choice, can_run
-from spikelfp.kernels.events.rows import Events, events_of
+from spikelfp.kernels.events.rows import Events, events_of, remembered
 from spikelfp.kernels.events.sparse_index import sparse_rows
 from spikelfp.memory import empty
 
@@ -54,7 +54,7 @@ def _events(x: Tensor, outputs: int, limit: float) -> Events | None:
         return None if limit < 0 else sparse_rows(x)
     if limit < 1:
         limit = limit * outputs / (outputs + _HANDLING) - _TRANSPOSITION * x.shape[-1] / x.numel()
-    return events_of(x.reshape(-1, x.shape[-1]), limit)
+    return remembered(x, limit) or events_of(x.reshape(-1, x.shape[-1]), limit)
 
 
 class DenseLinear(Function):

@@ -40,35 +40,48 @@ class Events(NamedTuple):
         return int((self.end - self.begin).sum())
 
 
+def remember(x: Tensor, events: Events | None) -> None:
+    """Leave the events of ``x`` ``[…, K]``, rows in their order, with it: whoever multiplies it need not look for them.
+
+    They are those of this very tensor, and are forgotten as soon as it is changed in place.
+    """
+    if events is not None and not x.is_inference():
+        x._listed_events = (x._version, events)  # type: ignore[attr-defined]
+
+
+def remembered(x: Tensor, limit: float) -> Events | None:
+    """The events that were left with ``x``, unless there are more of them than ``limit`` of its entries."""
+    version, events = getattr(x, "_listed_events", (None, None))
+    if events is None or version != x._version or len(events.column) > limit * x.numel():
+        return None
+    return events
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _compact(matrix, bits, begin, end, index, value, limit, first, last):
+def _compact(matrix, begin, end, index, value, limit, first, last):
     """Rows ``first…last``, from entry ``first · limit`` on; the first row that does not fit any more, else ``last``."""
     columns = matrix.shape[1]
-    whole = columns - columns % _GROUP
+    active = np.zeros((columns + _GROUP - 1) // _GROUP * _GROUP, np.uint8)
+    groups = active.view(np.uint64)
     e = int(first * limit)
     stop = int(last * limit)
     for r in range(first, last):
         begin[r] = e
-        row, raw = matrix[r], bits[r]
+        row = matrix[r]
+        needed = 0
+        for j in range(columns):
+            active[j] = row[j] != 0
         if e + columns > stop:  # near the end of the room: count first, so that nothing is written behind it
-            needed = 0
             for j in range(columns):
-                needed += row[j] != 0
+                needed += active[j]
             if e + needed >= stop:
                 return r
-        for low in range(0, whole, _GROUP):
-            any_bit = raw[low]
-            for j in range(low + 1, low + _GROUP):
-                any_bit |= raw[j]
-            if any_bit != 0:
-                for j in range(low, low + _GROUP):
+        for g in range(len(groups)):
+            if groups[g] != 0:
+                for j in range(g * _GROUP, min((g + 1) * _GROUP, columns)):
                     index[e] = j
                     value[e] = row[j]
-                    e += row[j] != 0
-        for j in range(whole, columns):
-            index[e] = j
-            value[e] = row[j]
-            e += row[j] != 0
+                    e += active[j]
         end[r] = e
     return last
 
@@ -107,13 +120,12 @@ def events_of(matrix: Tensor, limit: float) -> Events | None:
     column = empty((size,), _COLUMN)
     value = empty((size,), matrix)
     begin, end = torch.empty(2, rows, dtype=torch.int64)
-    bits = values.view(np.int32 if values.itemsize == 4 else np.int64)
     places = [part.numpy() for part in (begin, end, column, value)]
     full = False
 
     def run(first: int, last: int) -> None:
         nonlocal full
-        if _compact(values, bits, *places, room, first, last) < last:
+        if _compact(values, *places, room, first, last) < last:
             full = True
 
     threads.split(run, rows, max(1, _GRAIN // max(columns, 1)), pieces=1)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
-from spikelfp.errors import UserError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.lif import (
     Constant,
     Denominator,
     LIFParameters,
     Reset,
+    Trace,
     brief_constant,
     check_decay,
     check_threshold,
     fit_constant,
 )  # fmt: skip
-from spikelfp.nn.layer import Layer
+from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.rules import Rule
 
 LEAST_DECAY = 1e-3
@@ -107,7 +110,118 @@ class Threshold(NeuronConstant):
 
 
 class ConstantLayer(Layer):
-    """Base of layers with constants of neurons, each an attribute that is a :class:`NeuronConstant` of the class."""
+    """Base of layers with a memory: constants of neurons, states by name, and a ``step`` written once.
+
+    Each constant is an attribute that is a :class:`NeuronConstant` of the class.
+
+    Attributes:
+        states: names of what neurons remember from step to step, each ``[B, …]``, 0 at rest.
+        State: the named tuple of them.
+        fires: whether what comes out are spikes, made by ``self.fire``.
+    """
+
+    states: ClassVar[tuple[str, ...]] = ("membrane",)
+    State: ClassVar[Any]
+    has_membrane = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        kind: Any = namedtuple("State", cls.states, module=cls.__module__)
+        kind.__qualname__ = f"{cls.__qualname__}.State"  # where pickle finds it
+        cls.State = kind
+
+    def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
+        """Run one step of the neurons.
+
+        Args:
+            current: ``I[t]``, ``[B, …]``, in at least float32.
+            state: what the step before left, a named tuple of :attr:`states`, each ``[B, …]``.
+            p: the constants by name (``p.beta``), numbers or tensors that broadcast against a step.
+
+        Returns:
+            Outputs ``[B, …]`` and the next state, a tuple in the order of :attr:`states`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no step(current, state, p)")
+
+    def run(self, x: Tensor, state: Any = None, trace: bool = False) -> tuple[Any, Any]:
+        """Run a sequence.
+
+        Args:
+            x: current ``[T, B, …]``.
+            state: to start from, as a run returned it; ``None`` for rest.
+            trace: return all that the neurons do, a :class:`~spikelfp.nn.Trace`, in place of the outputs.
+
+        Returns:
+            Outputs ``[T, B, …]`` or their trace, and the state after the last step.
+        """
+        return self.by_steps(x, state, trace)
+
+    # What torch.compiler.disable sets, without the second that importing torch's compiler takes: a reward finds the
+    # neurons by their autograd node.
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+    def by_steps(self, x: Tensor, state: Any = None, trace: bool = False) -> tuple[Any, Any]:
+        """Run a sequence by :meth:`step`, one step after the other; arguments and results are those of :meth:`run`."""
+        current, _ = check_current(self, x, None)
+        state, p = self._start(current, state), self.values(current[0], x)
+        outputs, states = [], []
+        for now in current.unbind():
+            out, after = self._checked(now, self.step(now, state, p))
+            state = self.State(*after)
+            outputs.append(out)
+            if trace:
+                states.append([each.detach() for each in state])
+        sequence = self.rule.steps(outputs) if self.fires else self.rule.outgoing(torch.stack(outputs))
+        sequence = as_given(sequence, x)
+        if not trace:
+            return sequence, state
+        rows = {name: torch.stack(row) for name, row in zip(self.states, zip(*states, strict=True), strict=True)}
+        return Trace(**{"spikes" if self.fires else "outputs": sequence}, **_without(rows, "spikes")), state
+
+    def values(self, step: Tensor, x: Tensor) -> SimpleNamespace:
+        """Return the constants by name as a step uses them: those that learn with their way back to the parameter.
+
+        Args:
+            step: ``[B, …]`` of the current.
+            x: the input; ``given`` brings spikes to its kind of floats, which layers inside have.
+        """
+        found = SimpleNamespace(given=lambda spikes: as_given(spikes, x))
+        for name, each in self.neuron_constants().items():
+            value, parameter = self.constant(name, step), each.parameter(self)
+            if parameter is not None and parameter.requires_grad and torch.is_grad_enabled():
+                value = self.rule.parameter(parameter).to(step.dtype)
+            setattr(found, name, value)
+        return found
+
+    def _start(self, current: Tensor, state: Any) -> Any:
+        if state is None:
+            return self.State(*(current.new_zeros(current.shape[1:]) for _ in self.states))
+        if not isinstance(state, tuple | list) or len(state) != len(self.states):
+            raise ShapeError(
+                f"{type(self).__name__} starts from the state that run returned, a tuple of {', '.join(self.states)}, "
+                f"or None for rest, got {type(state).__name__}"
+                + (f" of {len(state)}" if isinstance(state, tuple | list) else "")
+            )
+        return self.State(*(check_current(self, current, each)[1] for each in state))
+
+    def _checked(self, now: Tensor, found: Any) -> tuple[Tensor, Any]:
+        out, after = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
+        given = [out, *after] if isinstance(after, tuple) else []
+        names = ["outputs", *self.states]
+        if len(given) != len(names):
+            raise UserError(
+                f"{type(self).__name__}.step returns (outputs, ({', '.join(self.states)},)), got "
+                f"{type(found).__name__}" + (f" with a state of {len(given) - 1}" if given else "")
+            )
+        for name, each in zip(names, given, strict=True):
+            if not isinstance(each, Tensor) or each.shape != now.shape or each.dtype != now.dtype:
+                told = f"{list(each.shape)}, {each.dtype}" if isinstance(each, Tensor) else type(each).__name__
+                raise UserError(
+                    f"{type(self).__name__}.step returns {name} of the shape of its current, {list(now.shape)}, "
+                    f"{now.dtype}, got {told}"
+                )
+        assert out is not None
+        return out, after
 
     @classmethod
     def neuron_constants(cls) -> dict[str, NeuronConstant]:
@@ -129,7 +243,8 @@ class ConstantLayer(Layer):
         return fit_constant(name, self.neuron_constants()[name].checked(self), step)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.run(x)[0]
+        out: Tensor = self.run(x)[0]
+        return out
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={brief_constant(getattr(self, name))}" for name in self.neuron_constants())
@@ -156,7 +271,26 @@ class ConstantLayer(Layer):
 
 
 class Neurons(ConstantLayer):
-    """Base of layers of LIF neurons: their constants, and a decay that may learn.
+    """Base of layers of neurons that fire: constants, a decay that may learn, and what a step is written with.
+
+    Neurons of your own derive from it, name their ``states`` and constants and write one ``step``; forward pass, credit
+    under LFP, gradients and surrogate gradients follow (:mod:`spikelfp.functional.neuron`)::
+
+        class Adaptive(nn.Neurons):
+            states = ("membrane", "fatigue")
+            slow = nn.Decay()
+
+            def __init__(self, slow=0.95, **options):
+                super().__init__(**options)
+                self.slow = slow
+
+            def step(self, current, state, p):
+                membrane = self.integrate(state.membrane, p, current, -0.1 * state.fatigue)
+                spikes = self.fire(membrane, p.threshold)
+                return spikes, (membrane, p.slow * state.fatigue + spikes)
+
+    A state that is no membrane is a linear sum: what is made of it by ``+``, ``-`` and products with constants passes
+    messages on; ``.detach()`` cuts them.
 
     Args:
         beta: decay of the membrane per step, (0, 1]; one number, or a tensor with one for each neuron, of the axes of a
@@ -247,6 +381,43 @@ class Neurons(ConstantLayer):
         checked = LIFParameters(reset=self.reset, denominator=denominator)
         self.__dict__["_options"] = (checked.reset, checked.denominator)
 
+    def values(self, step: Tensor, x: Tensor) -> SimpleNamespace:
+        found = super().values(step, x)
+        found.reset, found.denominator = self.reset, self.denominator
+        return found
+
+    def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
+        membrane = self.integrate(state.membrane, p, current)
+        return self.fire(membrane, p.threshold), (membrane,)
+
+    def integrate(self, membrane: Tensor, p: Any, *currents: Tensor, fired: Tensor | None = None) -> Tensor:
+        """Return the membrane one step later, ``β V + Σ currents``, reset by ``p.reset``; its reward is shared by all.
+
+        Args:
+            membrane: ``U[t−1]``, ``[B, …]``, before its reset.
+            p: the constants of the step, with ``beta``, ``threshold``, ``reset`` and ``denominator``.
+            currents: each ``[B, …]``; each is one of the flows of the denominator.
+            fired: spikes of the step before, 0 or 1; by default those of a membrane above ``p.threshold``.
+        """
+        rule = self.rule
+        over = membrane.detach() > p.threshold if fired is None else fired.detach() > 0
+        taken = p.threshold * over.to(membrane.dtype)
+        before = rule.carry(membrane)
+        if p.reset == "zero":
+            before = rule.survive(before, before.masked_fill(over, 0))
+        elif p.reset == "immediate":
+            before = rule.survive(before, before - taken)
+        with torch.no_grad():
+            flows = [p.beta * membrane, *currents]
+            if p.denominator == "increment":
+                flows = [membrane, sum(flows[1:], flows[0]) - membrane]
+        updated = rule.inflow([p.beta * before, *currents], flows)
+        return updated - taken if p.reset == "subtract" else updated
+
+    def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
+        """Return the spikes ``[B, …]`` of a step: 1 where ``membrane > threshold``, else 0. θ earns no credit."""
+        return self.rule.fire(membrane, threshold)
+
     @property
     def learn_beta(self) -> bool:
         """Whether β learns: chosen where the layer is made."""
@@ -269,6 +440,10 @@ class Neurons(ConstantLayer):
     def saved_repr(self) -> str:
         learns = ", learn_beta=True" if self.decay is not None else ""
         return f"{super().saved_repr()}, reset={self.reset!r}, denominator={self.denominator!r}{learns}"
+
+
+def _without(rows: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {own: row for own, row in rows.items() if own != name}
 
 
 def _learned_number(parameter: torch.nn.Parameter) -> float:

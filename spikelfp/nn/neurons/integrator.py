@@ -40,8 +40,15 @@ class LI(ConstantLayer):
         self.beta = beta
         self.rule = rule
 
-    def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Membranes ``[T, B, …]`` and the last of them, ``[B, …]``."""
+    def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
+        membrane = p.beta * state.membrane + current
+        return membrane, (membrane,)
+
+    def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
+        """Membranes ``[T, B, …]`` (or their trace) and the last of them, ``[B, …]``."""
+        if trace:
+            whole, after = self.by_steps(x, None if state is None else (state,), True)
+            return whole, after.membrane
         current, start = check_current(self, x, state)
         membranes = self.rule.outgoing(LeakyIntegration.apply(current, start, self.constant("beta", start)))
         return as_given(membranes, x), membranes[-1]

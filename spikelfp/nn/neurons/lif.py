@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from spikelfp.nn.layer import as_given, check_current
@@ -24,12 +26,13 @@ class LIF(Neurons):
     and returns the membrane ``[B, …]``.
     """
 
-    def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Spikes ``[T, B, …]`` and the membrane ``[B, …]`` after the last step."""
+    def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
+        """Spikes ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step."""
+        if trace:
+            whole, after = self.by_steps(x, None if state is None else (state,), True)
+            return whole, after.membrane
         current, start = check_current(self, x, state)
         spikes, membrane = self.rule.lif(current, start, self.constants.fitted(start), self.decay)
         return as_given(spikes, x), membrane
 
-    # What torch.compiler.disable sets, without the second that importing torch's compiler takes: the scan has
-    # kernels of its own, and a reward finds the neurons by their autograd node.
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

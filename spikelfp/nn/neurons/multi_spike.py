@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import Constant
+from spikelfp.functional.lif import Constant, Trace
 from spikelfp.nn.layer import as_given, check_current
 from spikelfp.nn.neurons.base import ConstantLayer, Decay, Threshold
 
@@ -40,9 +40,16 @@ class MultiSpikeLIF(ConstantLayer):
         super().__init__()
         self.beta, self.threshold = beta, threshold
 
-    def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Counts ``[T, B, …]`` and the membrane ``[B, …]`` after the last step, before its reset."""
+    def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
+        """Counts ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step, before its reset."""
         current, membrane = check_current(self, x, state)
+        if trace:
+            counts, membranes = [], []
+            for step in x.split(1):
+                count, membrane = self.run(step, membrane)
+                counts.append(count)
+                membranes.append(membrane.detach())
+            return Trace(spikes=torch.cat(counts), membrane=torch.stack(membranes)), membrane
         counts, membrane = _Counts.apply(
             current, membrane, self.constant("beta", membrane), self.constant("threshold", membrane)
         )

@@ -55,7 +55,7 @@ class RecurrentLIF(Neurons):
         """Spikes ``[T, B, …]``, and the spikes and the membrane ``[B, …]`` of the last step."""
         fired, membrane = state or (None, None)
         current, start = check_current(self, x, membrane)
-        kernel = fused.kernel_for(current, self.recurrent, self.rule, fired)
+        kernel = fused.kernel_for(current, self.recurrent, self.rule, fired, self.beta, self.threshold)
         if kernel is None:
             return self._by_steps(x, current, fired, start)
         arguments = (current, fired, start, None, self.constants, None, self.decay)

@@ -70,7 +70,8 @@ class RecurrentSynaptic(RecurrentLIF):
         fired, current, membrane = state or (None, None, None)
         given, current = check_current(self, x, current)
         given, membrane = check_current(self, given, membrane)
-        kernel = fused.kernel_for(given, self.recurrent, self.rule, fired)
+        constants = self.alpha, self.beta, self.threshold
+        kernel = fused.kernel_for(given, self.recurrent, self.rule, fired, *constants)
         if kernel is None:
             return self._synapses_by_steps(x, given, fired, current, membrane)
         arguments = (given, fired, membrane, current, self.constants, self.alpha, self.decay)

@@ -33,7 +33,7 @@ class Synaptic(Neurons):
     """
 
     arguments = ("alpha", *(Neurons.arguments or ()))
-
+    states = ("synapse", "membrane")
     alpha: Any = Decay()
 
     def __init__(
@@ -53,13 +53,20 @@ class Synaptic(Neurons):
         )
         self.alpha = alpha
 
-    def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Spikes ``[T, B, …]``, and the synaptic current and the membrane ``[B, …]`` after the last step."""
+    def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
+        synapse = p.alpha * state.synapse + current
+        membrane = self.integrate(state.membrane, p, synapse)
+        return self.fire(membrane, p.threshold), (synapse, membrane)
+
+    def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, trace: bool = False) -> tuple[Any, Any]:
+        """Spikes ``[T, B, …]`` (or their trace), and synaptic current and membrane ``[B, …]`` of the last step."""
+        if trace:
+            return self.by_steps(x, state, True)
         current, membrane = state or (None, None)
         given, start = check_current(self, x, current)
         currents = LeakyIntegration.apply(given, start, self.constant("alpha", start))
         currents, start = check_current(self, currents, membrane)
         spikes, membrane = self.rule.lif(currents, start, self.constants.fitted(start), self.decay)
-        return as_given(spikes, x), (currents[-1], membrane)
+        return as_given(spikes, x), self.State(currents[-1], membrane)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

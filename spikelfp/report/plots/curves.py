@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from spikelfp.report import words
-from spikelfp.report.plots.parts import HALF, WIDE, Array, legend
+from spikelfp.report.plots.parts import HALF, WIDE, Array, legend, short
 from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, Theme, clean, new_figure, place
 
 MARKED_EPOCHS = 25
@@ -77,4 +77,27 @@ def early(accuracy: Array, settled: int, step: str = "step", *, theme: Theme = L
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
     axes.set_xlabel(step, fontsize=SMALL, color=theme.muted)
     axes.set_ylabel("accuracy", fontsize=SMALL, color=theme.muted)
+    return figure
+
+
+def traces(
+    outputs: Array, wanted: Array | None, names: Sequence[str], *, step: str = "step", theme: Theme = LIGHT
+) -> Figure:
+    """Outputs ``[T, K]`` over the steps, and dashed what was ``wanted`` ``[K]`` of them."""
+    figure = new_figure(WIDE, 260)
+    axes = place(figure, 72, 30, WIDE - 92, 184)
+    clean(axes, theme)
+    steps, marker = np.arange(len(outputs)) + 1, "o" if len(outputs) <= MARKED_EPOCHS else ""
+    for k in range(outputs.shape[1]):
+        colour = (theme.main, theme.accent, theme.muted)[k % 3]
+        axes.plot(steps, outputs[:, k], color=colour, linewidth=1.6, marker=marker, markersize=4, label=short(names[k]))
+        if wanted is not None:
+            axes.axhline(float(wanted[k]), color=colour, linewidth=1, linestyle=(0, (3, 3)))
+    axes.set_xlim(0.6, len(outputs) + 0.4)
+    axes.xaxis.set_major_locator(FixedLocator(steps.tolist()) if len(steps) <= 12 else MaxNLocator(12, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel(step, fontsize=SMALL, color=theme.muted)
+    axes.set_ylabel("output", fontsize=SMALL, color=theme.muted)
+    if outputs.shape[1] <= 6:
+        legend(axes, theme, outputs.shape[1], MEDIUM)
     return figure

@@ -25,7 +25,7 @@ SAMPLE_HEIGHT = 272.0
 def raster(
     image: Array | None,
     layers: Sequence[tuple[str, Array]],
-    label: int,
+    label: int | None,
     class_names: Sequence[str],
     *,
     output: bool = True,
@@ -63,7 +63,7 @@ def raster(
         counts = place(figure, left + width + 16, top, bars, height)
         is_output = output and index == len(layers) - 1
         last = index == len(layers) - 1
-        if is_output:
+        if is_output and label is not None:
             _draw_classes(rows, counts, spikes, label, class_names, theme)
         else:
             title = f"{title} · {_draw_neurons(rows, counts, spikes, theme)}"
@@ -102,7 +102,7 @@ def _draw_sample(
     figure: Figure,
     top: float,
     image: Array | None,
-    label: int,
+    label: int | None,
     values: Array | None,
     class_names: Sequence[str],
     theme: Theme,
@@ -110,6 +110,8 @@ def _draw_sample(
     """The sample, if there is a picture of it, and under it what it is and what it is taken for."""
     if image is not None:
         draw_image(place(figure, 4, top, 220, 220), image, theme)
+    if label is None:
+        return
     words_at = place(figure, 4, top if image is None else top + 226, 220, 40)
     bare(words_at)
     text = [("true", label, theme.main)]

@@ -1,0 +1,21 @@
+"""Kinds of neurons that leave the package, one file a kind; found by the class of the layer."""
+
+from hw_export.neurons import integrator, lif, synaptic  # noqa: F401  (they register themselves)
+from hw_export.neurons.base import (
+    Arriving,
+    Constants,
+    NeuronExport,
+    Numbers,
+    constant,
+    export_named,
+    export_of,
+    exports,
+    lowered,
+    numbers,
+    standard,
+)
+
+__all__ = [
+    "Arriving", "Constants", "NeuronExport", "Numbers", "constant", "export_named", "export_of", "exports", "lowered",
+    "numbers", "standard",
+]  # fmt: skip

@@ -1,0 +1,277 @@
+"""How a kind of neurons is exported: rewritten in layers that are known, as a node of NIR and back, and in integers."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikelfp.errors import UserError
+from spikelfp.functional.lif import LIFParameters, Reset
+
+if TYPE_CHECKING:
+    from hw_export.nir.dialects import Dialect
+
+ARGUMENT = "argument_"
+"""In front of the names of a layer's arguments in metadata."""
+
+Numbers = float | np.ndarray
+"""A constant of a layer: one number for all neurons, or float64 that broadcasts to the shape of a step."""
+
+
+def numbers(value: float | Tensor | np.ndarray) -> Numbers:
+    """Constants of a layer in float64."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().double().numpy()
+    return value.astype(np.float64) if isinstance(value, np.ndarray) else float(value)
+
+
+def stored(value: Any) -> Any:
+    """An argument of a layer as metadata hold it."""
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def constant(value: Numbers) -> float | Tensor:
+    """Constants of a layer of ours, float32 where they are a vector."""
+    return torch.from_numpy(value.astype(np.float32)) if isinstance(value, np.ndarray) else value
+
+
+def least(value: float | Tensor) -> float:
+    """The smallest of the constants of a layer of ours."""
+    return float(np.min(numbers(value)))
+
+
+def most(value: float | Tensor) -> float:
+    """The largest of the constants of a layer of ours."""
+    return float(np.max(numbers(value)))
+
+
+def compact(values: Any) -> Numbers:
+    """One number where all are the same; else the array, of size 1 along every axis on which it does not change."""
+    array = np.asarray(values, np.float64)
+    if array.min() == array.max():
+        return float(array.flat[0])
+    for axis in range(array.ndim):
+        first = array.take([0], axis)
+        if (array == first).all():
+            array = first
+    return array
+
+
+@dataclass(frozen=True)
+class Constants:
+    """A layer of neurons: ``U[t] = β U[t−1] + Y[t]``, ``Y[t] = α Y[t−1] + scale ⊙ I[t] + shift``; fires at
+    ``U > threshold``.
+
+    Attributes:
+        beta: one number, or an array that broadcasts to the shape of the layer, as all others are.
+        threshold: of the membrane.
+        alpha: 0 without a synapse.
+        scale: of the current.
+        shift: constant part of the current.
+    """
+
+    beta: Numbers
+    threshold: Numbers
+    alpha: Numbers = 0.0
+    scale: Any = 1.0
+    shift: Any = 0.0
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """What a layer of neurons is to become a node for.
+
+    Attributes:
+        name: of the layer.
+        shape: of one sample at one step.
+        dialect: in which the file is written, and what it is called.
+        gain: how many times too large currents arrive, because average pooling in front is written as a sum.
+        offset: a constant current, which the node has to add; 0 for none.
+        adder: the layer that adds it.
+        write_if: whether neurons without leak may be written as IF.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dialect: tuple[str, Dialect]
+    gain: int = 1
+    offset: float | np.ndarray = 0.0
+    adder: str = ""
+    write_if: bool = False
+
+    def full(self, value: float | Tensor | np.ndarray) -> np.ndarray:
+        """Repeat a number, or constants that broadcast, to the shape of the layer, float64."""
+        return np.array(np.broadcast_to(numbers(value), self.shape), np.float64)
+
+    def no_offset(self, because: str) -> None:
+        """Refuse a constant current, for which the node has no place.
+
+        Raises:
+            UserError: naming both layers, and ``because``.
+        """
+        if np.any(np.asarray(self.offset)):
+            raise UserError(f"layer {self.adder!r} adds an offset in front of the neurons {self.name!r}, {because}")
+
+
+class NeuronExport:
+    """Exports one kind of neurons; a file with a subclass, registered by :func:`exports`, is all that a kind needs.
+
+    The shortest way is :meth:`lower`: neurons that are LIF neurons in other words become those, and NIR, quantisation,
+    chips and simulators follow. Neurons with dynamics of their own override :meth:`write`, and where the arguments of
+    the layer are not enough to make it again, :meth:`read`.
+
+    Attributes:
+        kind: the class of the layers; set by :func:`exports`.
+        standard: whether NIR's own node says all there is, so that it is read without a word in its metadata.
+        takes_gain: whether :meth:`write` heeds ``gain``. If not, average pooling in front stays one.
+        takes_offset: whether :meth:`write` heeds ``offset``. If not, a ``Scale`` with a shift in front is refused.
+        form: for the standard kinds, whether they have a synapse and whether they feed back.
+    """
+
+    kind: type[torch.nn.Module]
+    standard: ClassVar[bool] = False
+    takes_gain: ClassVar[bool] = False
+    takes_offset: ClassVar[bool] = False
+    form: ClassVar[tuple[bool, bool] | None] = None
+
+    @property
+    def name(self) -> str:
+        """The name of the class, by which files know the kind."""
+        return self.kind.__name__
+
+    def lower(self, layer: Any) -> Sequence[torch.nn.Module] | None:
+        """Rewrite ``layer`` as other layers, one after the other, with the same spikes; ``None``: it stays."""
+        return None
+
+    def write(self, layer: Any, at: Arriving) -> nir.NIRNode:
+        """Make the node of ``layer``, every parameter a full float64 array (:meth:`Arriving.full`).
+
+        Raises:
+            UserError: where NIR has no word for it.
+        """
+        raise UserError(f"layer {at.name!r} is a {self.name}, which NIR has no node for: leave it out or replace it")
+
+    def facts(self, layer: Any, at: Arriving) -> dict[str, Any]:
+        """Say what the node's metadata shall hold, numbers, texts and arrays; for neurons that are not standard, the
+        arguments of the layer."""
+        said = {"layer": at.name, "dt": at.dialect[1].dt}
+        if self.standard:
+            return said
+        given = {f"{ARGUMENT}{key}": stored(getattr(layer, key)) for key in type(layer).arguments}
+        return said | {"neuron": self.name} | given
+
+    def make(self, arguments: dict[str, Any], feedback: torch.nn.Module | None) -> torch.nn.Module:
+        """Make the layer of a node that is not standard, from the arguments that are in its metadata.
+
+        Args:
+            arguments: of the layer, by name, as they were when it was written.
+            feedback: the weights by which spikes return to the neurons, where there are any.
+
+        Raises:
+            UserError: for arguments that do not go together.
+        """
+        if feedback is not None:
+            raise UserError(f"{self.name} neurons with feedback cannot be made from their arguments alone")
+        return self.kind(**arguments)
+
+    def feedback(self, layer: Any) -> torch.nn.Module | None:
+        """Find the weights by which spikes of ``layer`` return to it one step later."""
+        return None
+
+    def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
+        """Make the layer of a standard node with these constants."""
+        raise NotImplementedError
+
+    def integer(self, name: str, layer: Any) -> LIFParameters:
+        """Say by which constants a layer runs in integers, by the steps of :class:`hw_export.integer.Arithmetic`.
+
+        Raises:
+            UserError: for a kind with no such arithmetic.
+        """
+        raise UserError(f"layer {name!r} is a {self.name}, which no chip of spiking neurons holds")
+
+
+_KINDS: dict[type[torch.nn.Module], NeuronExport] = {}
+
+
+def exports(kind: type[torch.nn.Module]) -> Callable[[type[NeuronExport]], type[NeuronExport]]:
+    """Class decorator: registers a :class:`NeuronExport` for the layers of class ``kind``.
+
+    Raises:
+        UserError: for a class that is registered already, or another one of the same name.
+    """
+
+    def add(cls: type[NeuronExport]) -> type[NeuronExport]:
+        taken = next((own for own in _KINDS if own is kind or own.__name__ == kind.__name__), None)
+        if taken is not None and (taken.__module__, taken.__qualname__) != (kind.__module__, kind.__qualname__):
+            raise UserError(f"there is an export of neurons called {kind.__name__} already: choose another name")
+        if taken is not None:
+            del _KINDS[taken]  # the same file, imported again
+        export = cls()
+        export.kind = kind
+        _KINDS[kind] = export
+        return cls
+
+    return add
+
+
+def export_of(layer: torch.nn.Module) -> NeuronExport | None:
+    """Find how ``layer`` is exported, by its very class: one derived from it may compute something else."""
+    return _KINDS.get(type(layer))
+
+
+def export_named(name: str) -> NeuronExport | None:
+    """Find a kind by the name of its class."""
+    return next((export for kind, export in _KINDS.items() if kind.__name__ == name), None)
+
+
+def standard(synapse: bool, feeds_back: bool) -> NeuronExport:
+    """Find the kind of LIF neurons with or without synapses, and feedback."""
+    return next(export for export in _KINDS.values() if export.form == (synapse, feeds_back))
+
+
+def lowered(net: torch.nn.Module) -> torch.nn.Module:
+    """``net`` with every layer that is others in other words replaced by them, in a copy; ``net`` itself without any.
+
+    A layer ``name`` that becomes several has the last of them under its name, and those before as ``name_0`` and so on.
+    """
+    if not any(_lower(layer) for layer in net.modules()):
+        return net
+    twin = copy.deepcopy(net)
+    for holder in list(twin.modules()):
+        made: OrderedDict[str, torch.nn.Module | None] = OrderedDict()
+        for name, layer in holder._modules.items():
+            parts = None if layer is None else _lower(layer)
+            if layer is None or parts is None:
+                made[name] = layer
+                continue
+            for index, part in enumerate(parts[:-1]):
+                made[_free(f"{name}_{index}", holder)] = part
+            made[name] = parts[-1].train(layer.training)
+        if list(made.values()) != list(holder._modules.values()):
+            holder._modules = made
+    return twin
+
+
+def _lower(layer: torch.nn.Module) -> Sequence[torch.nn.Module] | None:
+    export = export_of(layer)
+    parts = None if export is None else export.lower(layer)
+    if parts is None:
+        return None
+    if not parts or any(_lower(part) for part in parts):
+        raise UserError(f"{type(layer).__name__} neurons are to be exported as layers that are known, got {parts!r}")
+    return parts
+
+
+def _free(name: str, holder: torch.nn.Module) -> str:
+    while name in holder._modules or hasattr(type(holder), name):
+        name += "_"
+    return name

@@ -1,0 +1,120 @@
+r"""Credit through one step of a neuron, written as a step of values: what rules make of the helpers of a layer.
+
+A neuron with memory is a function ``(I[t], state) → (S[t], state)``. Written by the four operations here, autograd's
+walk back through its steps *is* LFP (v3, A.2-A.3; the equations of :mod:`spikelfp.functional.lif`)::
+
+    U[t] = Σ_k z_k        Inflow    reward R of U to the message n = R / D of each z_k,   D = Σ_k |z_k| + ε
+    z_0  = β V[t]                   autograd's own: β n is the message to V
+    V[t] = U[t−1], reset  Survive   the message passes as if there were no reset, which earns no credit and blocks none
+           U[t−1]         Carry     message m of U to the reward U m, which adds to the other rewards of U
+    S[t] = U[t] > θ       Fire      message m of S to the reward S m of U; a reward at an output as it is; θ: nothing
+
+Everything else that a step does to its values (a synapse, a filter, a sum) is a linear map, whose messages are those of
+autograd. Under rules of gradients the operations are plain ones and have their derivatives, the reset detached.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from spikelfp.functional.credit import NeuronNode, check_pass, hand_to_steps, keep_node, leave_normalising
+
+
+class Inflow(Function):
+    """Sum of ``parts``, which all flow into a membrane; backward its reward over ``total`` is the message to each."""
+
+    @staticmethod
+    def forward(ctx: Any, total: Tensor, *parts: Tensor) -> Tensor:
+        membrane = parts[0]
+        for part in parts[1:]:
+            membrane = membrane + part
+        ctx.save_for_backward(total)
+        ctx.shapes = [part.shape for part in parts]
+        return membrane.clone() if len(parts) == 1 else membrane
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, reward: Tensor) -> tuple[Tensor | None, ...]:
+        check_pass()
+        (total,) = ctx.saved_tensors
+        message = torch.where(total > 0, reward / total, 0)  # D = 0: nothing flowed in (ε = 0 only)
+        return None, *(message.sum_to_size(shape) for shape in ctx.shapes)
+
+
+class Carry(Function):
+    """Identity of a membrane that the next step reads; backward message times membrane is its reward."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor) -> Tensor:
+        ctx.save_for_backward(membrane)
+        return membrane.view_as(membrane)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> Tensor:
+        check_pass()
+        (membrane,) = ctx.saved_tensors
+        return membrane * message
+
+
+class Survive(Function):
+    """``after``, which a reset has left of ``before``; backward the message passes as if there were no reset."""
+
+    @staticmethod
+    def forward(ctx: Any, before: Tensor, after: Tensor) -> Tensor:
+        return after.view_as(after)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None]:
+        check_pass()
+        return message, None
+
+
+class Fire(Function, NeuronNode):
+    """``S = 1`` where the membrane is above its threshold, else 0; backward the reward of the membrane."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor, threshold: float | Tensor) -> Tensor:
+        keep_node()
+        spikes = (membrane > threshold).to(membrane.dtype)
+        ctx.save_for_backward(spikes)
+        ctx.set_materialize_grads(False)
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, arrived: Tensor | None) -> tuple[Tensor | None, None]:
+        message, reward = NeuronNode.received(ctx, arrived)
+        if message is not None:
+            (spikes,) = ctx.saved_tensors
+            earned = spikes * message
+            reward = earned if reward is None else reward + earned
+        return reward, None
+
+
+class StackedSteps(Function, NeuronNode):
+    """Spikes ``[B, …]`` of consecutive steps as one sequence ``[T, B, …]``; hands an output reward to each step.
+
+    Args:
+        nodes: the autograd nodes of the neurons at every step, which are run after this one; ``None`` where there is
+            nothing to learn.
+        spikes: of every step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, nodes: list[Any], *spikes: Tensor) -> Tensor:
+        keep_node()
+        ctx.nodes = nodes
+        leave_normalising(nodes)
+        return torch.stack(spikes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *hand_to_steps(ctx, arrived, Tensor.unbind)

@@ -1,0 +1,422 @@
+r"""Networks of this package from and to snnTorch.
+
+==================  ==========================  =============================================================
+``snn.Leaky``       ``nn.LIF``                  ``U[t] = β U[t−1] + I[t] − θ S[t−1]``, or reset to zero
+``snn.Synaptic``    ``nn.Synaptic``             ``Y[t] = α Y[t−1] + I[t]``, and the same with ``Y`` for ``I``
+``snn.RLeaky``      ``nn.RecurrentLIF``         ``I[t] = X[t] + V S[t−1] + c``; sums in another order
+``snn.Leaky``       ``nn.LI``                   ``reset_mechanism="none"``, read by its membrane
+==================  ==========================  =============================================================
+
+Both fire strictly above θ. Of snnTorch's resets (1.0.0), which depend on ``reset_delay``:
+
+* ``subtract`` with delay is ours. Without delay it takes θ off twice where a membrane stays above θ, and then does
+  not fire: nothing here does that, not our ``immediate`` either, which snnTorch does not have.
+* ``zero`` restarts the membrane from 0 as ours. For ``Synaptic`` and ``RLeaky`` that holds without delay only: with
+  it they also drop the input of the step after a spike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from spikelfp import nn
+from spikelfp.errors import UserError
+from spikelfp.functional.lif import Constant, Denominator, Reset
+from spikelfp.interop.shared import (
+    Chain,
+    ConversionError,
+    Tensors,
+    check_no_hooks,
+    check_once,
+    constant_of,
+    from_torch,
+    listed,
+    number_of,
+    opened,
+    peer,
+    refusal,
+    renamed,
+    to_torch,
+)
+from spikelfp.interop.trace import AS_LIST, Seen, trace
+from spikelfp.nn import graph
+from spikelfp.nn.neurons.base import LEAST_DECAY
+from spikelfp.registry import check_name
+
+
+def from_snntorch(
+    model: torch.nn.Module | Sequence[torch.nn.Module],
+    *,
+    example: Tensor | tuple[Any, ...] | None = None,
+    copy: bool = False,
+    denominator: Denominator = "inflow",
+    membrane_output: bool = False,
+) -> nn.Sequential:
+    """The same network as an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
+
+    It **shares its parameters** with ``model``: training it trains ``model`` in place (so does moving it to another
+    device, which leaves snnTorch's own constants behind: move ``model`` first). ``copy=True`` clones them.
+
+    model: a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons (with ``init_hidden`` or without);
+    a list of layers in the order they run; or any module with a forward of its own, together with
+    ``example``: an input of that forward, or the tuple of all its arguments. The forward is then run once on it, in
+    evaluation mode and from rest, to see which layers it calls and that they form a chain; every layer that was
+    converted is compared with what it returned. Layers that the forward never calls are left out, and so is what it
+    does with the spikes of the last one.
+    denominator: how the reward on a membrane is normalised (:class:`spikelfp.nn.LIF`); snnTorch has none.
+    membrane_output: the last neurons, with ``reset_mechanism="none"``, are read by their membrane: an
+    :class:`spikelfp.nn.LI`.
+
+    Decays and thresholds of each neuron are copied; a decay that learns (``learn_beta``) is shared like a weight.
+    Layers keep their names, with dots as underscores.
+    Surrogate gradients are left behind: LFP has none. Two layers train differently, though they agree in evaluation
+    mode: Dropout draws one mask a sequence, not a step, and batch norm takes its statistics over the sequence.
+
+    Raises :class:`~spikelfp.errors.UserError`, with the name of the layer and the reason, for what cannot be
+    converted, and for a forward that is no chain of layers.
+    """
+    check_name("denominator", denominator, get_args(Denominator))
+    neurons = neuron_classes()
+
+    def is_theirs(module: torch.nn.Module) -> bool:
+        return isinstance(module, neurons)
+
+    seen: list[Seen] = []
+    if example is not None and isinstance(model, torch.nn.Module):
+        seen = trace(model, example, is_theirs)
+        chain: Chain = [(layer.name, layer.layer) for layer in seen]
+    else:
+        chain = _stated(model)
+    if not chain:
+        raise UserError("the model has no layers")
+    check_once(chain, is_theirs)
+    last = max((k for k, (_, layer) in enumerate(chain) if is_theirs(layer)), default=-1)
+    if membrane_output and last != len(chain) - 1:
+        raise refusal(*chain[-1], "membrane_output=True reads neurons, and it has none", "leave membrane_output out")
+    tensors = Tensors(copy)
+    converted = []
+    for k, (name, layer) in enumerate(chain):
+        if is_theirs(layer):
+            options = Options(tensors, denominator, membrane_output and k == last)
+            converted.append((name, from_neuron(name, layer, options)))
+        else:
+            converted.append((name, from_torch(name, layer, tensors)))
+    for before, (_, after) in zip(seen, converted, strict=bool(seen)):
+        _check_same(before, after)
+    net = nn.Sequential(renamed(converted))
+    return net.train(model.training if isinstance(model, torch.nn.Module) else True)
+
+
+def _stated(model: torch.nn.Module | Sequence[torch.nn.Module]) -> Chain:
+    """The chain of a model whose order of layers is known."""
+    if not isinstance(model, torch.nn.Module):
+        return listed(model)
+    if not graph.in_order(model):
+        raise UserError(
+            f"{type(model).__name__} has a forward of its own, so the order of its layers is not known: add "
+            f"example=…, an input of that forward, to find and check it; or {AS_LIST}"
+        )
+    return opened(model)
+
+
+@torch.no_grad()
+def _check_same(before: Seen, after: nn.Layer) -> None:
+    """Refuse a layer that does not return what the user's did, given what that was given."""
+    training = after.training
+    result = after.eval()(before.given)
+    after.train(training)
+    expected = before.returned
+    if graph.has_trait(after, "has_membrane") and not graph.has_trait(after, "fires"):
+        assert before.membrane is not None
+        expected = before.membrane
+    if graph.has_trait(after, "fires"):
+        wrong = result != expected
+    else:
+        wrong = ~torch.isclose(result, expected, rtol=1e-4, atol=1e-5)
+    if wrong.any():
+        step = int(wrong.flatten(1).any(1).nonzero()[0, 0])
+        raise refusal(
+            before.name, before.layer,
+            f"in the forward it returned something else: {int(wrong.sum())} of {wrong.numel()} values, from step "
+            f"{step} on, differ from those of {type(after).__name__} on the same input",
+            f"start the neurons from rest and leave their states alone between steps, or {AS_LIST}",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller of the conversion has chosen."""
+
+    tensors: Tensors
+    denominator: Denominator
+    membrane: bool  # whether this layer is read by its membrane
+
+
+def neuron_classes() -> tuple[type[torch.nn.Module], ...]:
+    """All of snnTorch's neurons, also those that do not convert."""
+    snn = peer("snntorch")
+    return (snn.SpikingNeuron, snn.LeakyParallel)
+
+
+def from_neuron(name: str, neuron: Any, options: Options) -> nn.Layer:
+    """The layer here that fires as ``neuron`` does; refused, by name, where there is none."""
+    converters = {"Leaky": _leaky, "Synaptic": _synaptic, "RLeaky": _rleaky}
+    kind = type(neuron).__name__
+    if kind not in converters or type(neuron) is not getattr(peer("snntorch"), kind):
+        raise refusal(
+            name, neuron, "spikelfp has no such neurons",
+            f"neurons that convert: {', '.join(f'snntorch.{known}' for known in converters)}",
+        )  # fmt: skip
+    _check_plain(name, neuron)
+    try:
+        return converters[kind](name, neuron, options)
+    except ConversionError:
+        raise
+    except UserError as error:  # a constant out of range
+        raise refusal(name, neuron, str(error), "change the value") from None
+
+
+def _check_plain(name: str, neuron: Any) -> None:
+    """Refuse what changes the spikes and has no counterpart here."""
+    if neuron.inhibition:
+        raise refusal(name, neuron, "inhibition lets only the strongest neuron fire", "use inhibition=False")
+    if neuron.state_quant:
+        raise refusal(
+            name, neuron, "state_quant rounds its membrane",
+            "use state_quant=False; hw_export quantises a trained network",
+        )  # fmt: skip
+    if number_of(name, neuron, "graded_spikes_factor", neuron.graded_spikes_factor) != 1.0:
+        raise refusal(
+            name, neuron, "graded_spikes_factor scales its spikes",
+            "use a factor of 1 and scale the weights behind it",
+        )  # fmt: skip
+    check_no_hooks(name, neuron)
+    with torch.no_grad():
+        below_at_above = neuron.spike_grad(torch.tensor([-1.0, 0.0, 1.0])).tolist()
+    if below_at_above != [0.0, 0.0, 1.0]:
+        raise refusal(
+            name, neuron, f"its spike_grad makes {below_at_above} of a membrane below, at and above the threshold",
+            "use a surrogate whose forward pass is 1 above the threshold and else 0",
+        )  # fmt: skip
+
+
+def _does(neuron: Any) -> str:
+    """Its reset. snnTorch fixes it in the state function when a neuron is built; the attributes only say so."""
+    step = neuron.state_function.__name__
+    return {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}.get(step, step)
+
+
+def _reset(name: str, neuron: Any, zero_with_delay: bool) -> Reset:
+    """Its reset here; ``zero_with_delay``: whether its delayed ``zero`` is ours."""
+    does, says = _does(neuron), neuron.reset_mechanism
+    if not does == says == list(neuron.reset_dict)[int(neuron.reset_mechanism_val)]:
+        raise refusal(
+            name, neuron, f"it resets by {does!r} although its reset_mechanism says {says!r}: snnTorch fixes the reset "
+            "when a neuron is built",
+            "build the neuron with the reset you mean",
+        )  # fmt: skip
+    if does == "none":
+        raise refusal(
+            name, neuron, 'with reset_mechanism="none" it fires at every step above threshold, and neurons here reset',
+            'use "subtract" or "zero"; if it is the last layer and read by its membrane, '
+            "from_snntorch(..., membrane_output=True) makes an nn.LI of it",
+        )  # fmt: skip
+    if does == "subtract" and not neuron.reset_delay:
+        raise refusal(
+            name, neuron, "snnTorch's subtraction without delay takes the threshold off twice where a membrane stays "
+            "above it",
+            'use reset_delay=True (snnTorch\'s default) or reset_mechanism="zero"',
+        )  # fmt: skip
+    if does == "zero" and neuron.reset_delay and not zero_with_delay:
+        raise refusal(
+            name, neuron, f"{type(neuron).__name__} with a delayed reset to zero drops the input after each spike",
+            'use reset_delay=False, which restarts the membrane from 0, or reset_mechanism="subtract"',
+        )  # fmt: skip
+    return "zero" if does == "zero" else "subtract"
+
+
+def _beta(name: str, neuron: Any) -> tuple[Constant, torch.nn.Parameter | None]:
+    """Its decay as snnTorch clamps it, and the parameter where it learns."""
+    beta = neuron.beta
+    if not beta.requires_grad:
+        return _clamped(name, neuron, "beta"), None
+    value = beta.detach()
+    if not bool(((value >= LEAST_DECAY) & (value <= 1)).all()):
+        raise refusal(
+            name, neuron, f"a decay that learns lies in [{LEAST_DECAY}, 1] here, got {value.tolist()}",
+            "start it there, or hold it at its value with layer.beta.requires_grad_(False)",
+        )  # fmt: skip
+    return (value if value.dim() else float(value)), beta
+
+
+def _clamped(name: str, neuron: Any, what: str) -> Constant:
+    value = constant_of(name, neuron, what, getattr(neuron, what))
+    return value.clamp(0.0, 1.0) if isinstance(value, Tensor) else min(max(value, 0.0), 1.0)
+
+
+def _threshold(name: str, neuron: Any) -> Constant:
+    return constant_of(name, neuron, "threshold", neuron.threshold)
+
+
+def _with_decay(layer: nn.Neurons, decay: torch.nn.Parameter | None, options: Options) -> nn.Neurons:
+    if decay is not None:  # made to learn, so that it is of the shape of this parameter
+        layer.decay = options.tensors.own(decay)
+    return layer
+
+
+def _leaky(name: str, neuron: Any, options: Options) -> nn.Layer:
+    if options.membrane:
+        return _integrator(name, neuron)
+    beta, decay = _beta(name, neuron)
+    reset, threshold = _reset(name, neuron, zero_with_delay=True), _threshold(name, neuron)
+    numbers = not isinstance(beta, Tensor) and not isinstance(threshold, Tensor)
+    if numbers and beta == threshold == 0 and reset == "zero":
+        return nn.Heaviside()
+    made = nn.LIF(beta, threshold, reset, options.denominator, learn_beta=decay is not None)
+    return _with_decay(made, decay, options)
+
+
+def _integrator(name: str, neuron: Any) -> nn.Layer:
+    if _does(neuron) != "none":
+        raise refusal(
+            name, neuron, "membrane_output=True asks for its membrane, which spikes reset; nn.LI has no reset",
+            'use reset_mechanism="none" for neurons that are read by their membrane',
+        )  # fmt: skip
+    return nn.LI(_clamped(name, neuron, "beta"))
+
+
+def _synaptic(name: str, neuron: Any, options: Options) -> nn.Layer:
+    (beta, decay), alpha = _beta(name, neuron), _clamped(name, neuron, "alpha")
+    reset, threshold = _reset(name, neuron, zero_with_delay=False), _threshold(name, neuron)
+    made = nn.Synaptic(alpha, beta, threshold, reset, options.denominator, learn_beta=decay is not None)
+    return _with_decay(made, decay, options)
+
+
+def _rleaky(name: str, neuron: Any, options: Options) -> nn.Layer:
+    if not neuron.all_to_all:
+        raise refusal(
+            name, neuron, "connections from each neuron to itself alone (all_to_all=False) have no layer here",
+            "use all_to_all=True with linear_features or conv2d_channels",
+        )  # fmt: skip
+    beta, decay = _beta(name, neuron)
+    reset, threshold = _reset(name, neuron, zero_with_delay=False), _threshold(name, neuron)
+    recurrent = from_torch(f"{name}.recurrent", neuron.recurrent, options.tensors)
+    made = nn.RecurrentLIF(recurrent, beta, threshold, reset, options.denominator, learn_beta=decay is not None)
+    return _with_decay(made, decay, options)
+
+
+def to_snntorch(net: torch.nn.Module, *, copy: bool = False, output: bool = False) -> torch.nn.Sequential:
+    """The same network as a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons, with the same spikes.
+
+    Its neurons have ``init_hidden=True``, as in ``snntorch.backprop``: reset them before a sequence, then call the
+    model once a step with ``[B, …]``::
+
+        snntorch.utils.reset(model)
+        spikes = torch.stack([model(step) for step in x])
+
+    It **shares its parameters** with ``net``; ``copy=True`` clones them. output: the last neurons also return their
+    membrane (snnTorch's ``output=True``). A last :class:`~spikelfp.nn.LI` becomes ``Leaky(reset_mechanism="none",
+    output=True)``, whose second output is the membrane. Rules and denominators belong to training and stay behind.
+    Nested containers are opened, since ``utils.reset`` does not look into them: ``0.1`` becomes ``0_1``.
+
+    Raises :class:`~spikelfp.errors.UserError`, with the name of the layer and the reason, for what snnTorch does not
+    have.
+    """
+    chain = graph.chain(net)
+    check_once(chain)
+    tensors, like = Tensors(copy), _like(net)
+    converted = []
+    for k, (name, layer) in enumerate(chain):
+        last = k == len(chain) - 1
+        if graph.is_neuron(layer):
+            converted.append((name, _neuron(name, layer, tensors, like, last, output and last)))
+        else:
+            converted.append((name, to_torch(name, layer, tensors, "snnTorch")))
+    return torch.nn.Sequential(renamed(converted)).train(net.training)
+
+
+def _neuron(
+    name: str, layer: torch.nn.Module, tensors: Tensors, like: torch.Tensor, last: bool, output: bool
+) -> torch.nn.Module:
+    """snnTorch's neurons for ``layer``, their constants on the device of ``like``."""
+    snn = peer("snntorch")
+    if type(layer) not in _EXPORTS:
+        raise refusal(
+            name, layer, "snnTorch has no such neurons",
+            f"use {', '.join(kind.__name__ for kind in _EXPORTS if kind is not nn.LI)}",
+        )  # fmt: skip
+
+    def constant(value: Constant) -> torch.Tensor:
+        return value.detach().to(like, copy=True) if isinstance(value, Tensor) else like.new_tensor(value)
+
+    options: dict[str, Any] = {"init_hidden": True, "output": output, "reset_mechanism": "zero"}
+    if type(layer) is nn.Heaviside:  # S = 1 where I > 0: no memory, and a threshold of 0
+        return snn.Leaky(beta=constant(0.0), threshold=constant(0.0), **options)
+    own: Any = layer
+    if type(layer) is nn.LI:
+        if not last:
+            raise refusal(
+                name, layer, "inside a network snnTorch's neurons hand on spikes, not membranes",
+                "use leaky integrators as the last layer",
+            )  # fmt: skip
+        return snn.Leaky(beta=constant(own.beta), reset_mechanism="none", init_hidden=True, output=True)
+    if own.reset == "immediate":
+        raise refusal(
+            name, layer, "snnTorch subtracts one step after a spike, and without that delay takes the threshold off "
+            "twice where a membrane stays above it",
+            'train with reset="subtract" or "zero"',
+        )  # fmt: skip
+    options |= {
+        "beta": constant(own.beta),
+        "threshold": constant(own.threshold),
+        "reset_mechanism": own.reset,
+    }
+    neuron: Any
+    if type(layer) is nn.LIF:
+        neuron = snn.Leaky(**options)
+    elif type(layer) is nn.Synaptic:
+        neuron = snn.Synaptic(alpha=constant(own.alpha), reset_delay=own.reset == "subtract", **options)
+    else:
+        neuron = _recurrent(name, own, tensors, options)
+    neuron.to(like.device)
+    if own.decay is not None:
+        del neuron.beta
+        neuron.beta = tensors.own(own.decay)
+    return neuron
+
+
+_EXPORTS = (nn.LIF, nn.Synaptic, nn.RecurrentLIF, nn.Heaviside, nn.LI)
+
+
+def _recurrent(name: str, layer: nn.RecurrentLIF, tensors: Tensors, options: dict[str, Any]) -> Any:
+    snn = peer("snntorch")
+    connections = to_torch(f"{name}.recurrent", layer.recurrent, tensors, "snnTorch")
+    if isinstance(connections, torch.nn.Linear):
+        shape: dict[str, Any] = {"linear_features": connections.out_features}
+    elif isinstance(connections, torch.nn.Conv2d):
+        shape = {"conv2d_channels": connections.out_channels, "kernel_size": connections.kernel_size}
+    else:
+        raise refusal(
+            f"{name}.recurrent", layer.recurrent, "snntorch.RLeaky connects its neurons by Linear or Conv2d",
+            "use nn.Linear or nn.Conv2d",
+        )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):  # the weights it draws are replaced
+        neuron = snn.RLeaky(reset_delay=layer.reset == "subtract", **shape, **options)
+    neuron.recurrent = connections
+    return neuron
+
+
+def _like(net: torch.nn.Module) -> torch.Tensor:
+    """A float32 tensor on the device of the parameters of ``net``; refused for parameters of another dtype."""
+    for name, parameter in net.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise UserError(
+                f"parameter {name!r} is {parameter.dtype}, and snnTorch's spikes are always float32, which its next "
+                "layer would not take: convert net.float()"
+            )
+    return next((p.detach() for p in net.parameters()), torch.zeros(0))

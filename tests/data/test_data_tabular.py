@@ -1,0 +1,192 @@
+"""Tables: what is read, split, scaled, and what is refused."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from spikelfp import data
+from spikelfp.data import tabular
+from spikelfp.errors import DataError, UnknownNameError, UserError
+
+
+def table_of(rows, columns=4, seed=0):
+    numbers = np.random.default_rng(seed).normal(3.0, 2.0, (rows, columns)).round(3)
+    head = ",".join("abcdefgh"[:columns])
+    return numbers, head + "\n" + "\n".join(",".join(map(str, row)) for row in numbers) + "\n"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_cells_are_parted_as_the_first_line_has_it(separator, end):
+    numbers, text = table_of(6)
+    text = text.replace(",", separator).replace("\n", end)
+    read = tabular.read_table(("\ufeff" + text).encode(), "f.csv")
+    assert read.columns == tuple("abcd")
+    np.testing.assert_array_equal(read.values, numbers)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no rows"),
+        ("a,b\n", "no rows"),
+        ("a,a\n1,2\n", "two columns are called 'a'"),
+        (",b\n0,2\n", "column 1 has no name"),
+        ("1,2\n3,4\n", "line 1 holds numbers"),
+        ("a,b\n1,2\n1\n", "row 2 has 1 cells"),
+        ("a,b\n1,2,3\n", "rows have 3 cells"),
+        ("a,b\n1,\n", "row 1 has no value in column 'b'"),
+        ("a,b\n1,2\n1,NA\n", "row 2 has no value in column 'b'"),
+        ("a,b\n1,2\nnan,2\n", "row 2 has no finite number in column 'a'"),
+        ("a,b\n1,1e999\n", "row 1 has no finite number"),
+        ("a,b\n1,2\n2,3\n3,x\n", "row 3 holds 'x' in the column of numbers 'b'"),
+        ("a;b\n1,5;2\n", "decimal comma"),
+    ],
+)
+def test_damage_is_named_with_its_row_and_column(text, said):
+    with pytest.raises(DataError, match=said.replace("(", r"\(")):
+        tabular.read_table(text.encode(), "f.csv")
+
+
+def test_text_that_is_no_utf8_is_refused():
+    with pytest.raises(DataError, match="no UTF-8"):
+        tabular.read_table("a,b\nä,1\n".encode("latin-1"), "f.csv")
+
+
+def test_inputs_and_targets_are_standardised_by_the_training_rows_alone(tmp_path):
+    numbers, text = table_of(50)
+    (tmp_path / "t.csv").write_text(text)
+    splits = data.load(f"csv:{tmp_path / 't.csv'}", target="b")
+    assert (len(splits.train), len(splits.test), splits.shape, splits.names) == (40, 10, (3,), ("b",))
+    held = tabular.held_back(50, "csv:t.csv")
+    train, test = numbers[~held], numbers[held]
+    inputs, mean, std = [0, 2, 3], train.mean(0), train.std(0)
+    x, y = splits.train.__getitems__(range(40))
+    np.testing.assert_allclose(x.numpy(), ((train - mean) / std)[:, inputs], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y.numpy(), ((train - mean) / std)[:, [1]], rtol=1e-5, atol=1e-6)
+    x, y = splits.test.__getitems__(range(10))
+    np.testing.assert_allclose(x.numpy(), ((test - mean) / std)[:, inputs], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(splits.target_scale.values(y).numpy(), test[:, [1]], rtol=1e-5)
+
+
+def test_a_constant_column_stays_finite(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"7,{i},{i * i}\n" for i in range(10)))
+    x, _ = data.load(f"csv:{tmp_path / 't.csv'}").train.__getitems__(range(8))
+    assert torch.isfinite(x).all()
+    assert (x[:, 0] == 0).all()
+
+
+def test_several_targets(tmp_path):
+    numbers, text = table_of(20)
+    (tmp_path / "t.csv").write_text(text)
+    splits = data.load(f"csv:{tmp_path / 't.csv'}", target="d, a")
+    assert splits.names == ("d", "a")
+    held = tabular.held_back(20, "csv:t.csv")
+    values = splits.target_scale.values(splits.train.labels)
+    np.testing.assert_allclose(values.numpy(), numbers[~held][:, [3, 0]], rtol=1e-5)
+
+
+def test_a_target_of_text_is_a_class_and_numbers_are_if_asked(tmp_path):
+    rows = "".join(f"{i},{('cat', 'dog')[i % 2]},{i % 11}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text("a,kind,grade\n" + rows)
+    with pytest.raises(DataError, match="'kind' is text, such as 'cat'"):
+        data.load(f"csv:{tmp_path / 't.csv'}")
+    (tmp_path / "u.csv").write_text("a,kind\n" + "".join(line.rpartition(",")[0] + "\n" for line in rows.split()))
+    splits = data.load(f"csv:{tmp_path / 'u.csv'}")
+    assert (splits.kind, splits.class_names) == ("classes", ("cat", "dog"))
+    (tmp_path / "v.csv").write_text("a,grade\n" + "".join(f"{i},{i % 11}\n" for i in range(40)))
+    graded = data.load(f"csv:{tmp_path / 'v.csv'}", target_classes=True)
+    assert [int(name) for name in graded.class_names] == list(range(11))
+    assert data.load(f"csv:{tmp_path / 'v.csv'}").kind == "values"
+    (tmp_path / "w.csv").write_text("a,grade\n1,0.5\n2,1\n")
+    with pytest.raises(DataError, match=r"row 1 holds 0\.5"):
+        data.load(f"csv:{tmp_path / 'w.csv'}", target_classes=True)
+
+
+def test_a_folder_of_two_files_says_which_rows_are_for_testing(tmp_path):
+    train, text = table_of(9, seed=1)
+    (tmp_path / "train.csv").write_text(text)
+    (tmp_path / "test.csv").write_text(table_of(3, seed=2)[1])
+    splits = data.load(f"csv:{tmp_path}")
+    assert (len(splits.train), len(splits.test)) == (9, 3)
+    np.testing.assert_allclose(splits.target_scale.mean, train[:, 3].mean())
+    (tmp_path / "test.csv").write_text("a,b,c,z\n1,2,3,4\n")
+    with pytest.raises(DataError, match=r"not those of train\.csv"):
+        data.load(f"csv:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind", "said"),
+    [
+        ("csv", {}, UserError, "csv:"),
+        ("csv:", {}, UserError, "csv:"),
+        ("csv:{}/none.csv", {}, DataError, "No such file"),
+        ("csv:{}/t.csv", {"target": "q"}, UnknownNameError, "choose from a, b, c, d"),
+        ("csv:{}/t.csv", {"target": "a,b,c,d"}, DataError, "none is left"),
+        ("csv:{}/t.csv", {"test_part": 1.0}, UserError, "below 1"),
+        ("csv:{}/one.csv", {}, DataError, "one row"),
+    ],
+)
+def test_refused(tmp_path, name, options, kind, said):
+    (tmp_path / "t.csv").write_text(table_of(10)[1])
+    (tmp_path / "one.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(kind, match=said):
+        data.load(name.format(tmp_path), **options)
+
+
+def test_the_test_part_is_the_same_at_every_call_and_never_all_or_nothing():
+    assert (tabular.held_back(1000, "x") == tabular.held_back(1000, "x")).all()
+    assert (tabular.held_back(1000, "x") != tabular.held_back(1000, "y")).any()
+    assert tabular.held_back(1000, "x").sum() == 200
+    assert [int(tabular.held_back(n, "x", 0.01).sum()) for n in (2, 3)] == [1, 1]
+    assert int(tabular.held_back(2, "x", 0.99).sum()) == 1
+
+
+def made_up_wine(folder):
+    names = [f"m{i}" for i in range(11)]
+    for count, file in ((6, "winequality-red.csv"), (4, "winequality-white.csv")):
+        rows = [";".join([*(str(i + k) for k in range(11)), str(3 + i)]) for i in range(count)]
+        (folder / file).write_text(";".join(f'"{name}"' for name in [*names, "quality"]) + "\n" + "\n".join(rows))
+
+
+@pytest.mark.parametrize("spelling", ["wine-quality", "wine_quality"])
+def test_wines_of_both_kinds_are_told_apart_by_a_column(tmp_path, spelling):
+    (tmp_path / spelling).mkdir()
+    made_up_wine(tmp_path / spelling)
+    splits = data.load("wine-quality", tmp_path)
+    assert (splits.shape, splits.names, len(splits.train) + len(splits.test)) == ((12,), ("quality",), 10)
+    white = torch.cat([splits.train.images, splits.test.images])[:, 0]
+    assert int(white.sum()) == 4
+
+
+def test_runs_of_a_kernel_stay_together(tmp_path):
+    (tmp_path / "sgemm").mkdir()
+    head = [f"P{i}" for i in range(14)] + [f"Run{i} (ms)" for i in range(1, 5)]
+    rows = [[k] * 14 + [10 * k + r for r in range(4)] for k in range(20)]
+    text = "\n".join(",".join(map(str, row)) for row in [head, *rows])
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Readme.txt", "words")
+        archive.writestr("sgemm_product.csv", text)
+    (tmp_path / "sgemm" / "sgemm_product_dataset.zip").write_bytes(content.getvalue())
+    splits = data.load("sgemm", tmp_path)
+    assert (len(splits.train), len(splits.test), splits.shape) == (64, 16, (14,))
+    trained, tested = (set(part.images[:, 0].tolist()) for part in (splits.train, splits.test))
+    assert not trained & tested
+    times = splits.target_scale.values(splits.test.labels)[:, 0].reshape(-1, 4)
+    kernels = splits.test.images[:, 0].reshape(-1, 4)
+    torch.testing.assert_close(times, 10 * kernels + torch.arange(4.0))
+    (tmp_path / "sgemm" / "sgemm_product.csv").write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(DataError, match="14 parameters"):
+        data.load("sgemm", tmp_path)
+
+
+def test_a_zip_that_is_none(tmp_path):
+    (tmp_path / "sgemm").mkdir()
+    path = tmp_path / "sgemm" / "sgemm_product_dataset.zip"
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(DataError, match="no zip archive"):
+        data.load("sgemm", tmp_path)

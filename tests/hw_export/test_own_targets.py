@@ -1,0 +1,180 @@
+"""Targets and simulators of a user's own: one class in one file, found everywhere by its name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+from export_nets import BATCH, STEPS, bernoulli, dense
+
+from hw_export.build import build, read_export, write_export
+from hw_export.integer import Arithmetic, Dense
+from hw_export.nir import from_nir
+from hw_export.on_chip import verify_chip
+from hw_export.samples import Samples
+from hw_export.simulators import SIMULATORS, Simulator
+from hw_export.targets import TARGETS, Chip, Target
+from hw_export.targets.generic import Generic
+from hw_export.targets.limits import Kinds
+from hw_export.verify import verify
+from spikelfp.errors import DataError, UserError
+from spikelfp.training.config import RunConfig
+from spikelfp.training.run import train
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """What a test registers is forgotten behind it."""
+    for registry in (TARGETS, SIMULATORS):
+        for inside in ("_entries", "_facts"):
+            monkeypatch.setattr(registry, inside, dict(getattr(registry, inside)))
+
+
+@pytest.fixture
+def own(registered) -> type[Chip]:
+    @TARGETS.register("own")
+    class Own(Generic):
+        """A chip of one's own.
+
+        Args:
+            width: bits of a membrane
+        """
+
+        summary = "a chip of one's own"
+        bits = (4, 8)
+        energy = None
+        sources = ()
+
+        def __init__(self, width: int = 16) -> None:
+            super().__init__()
+            self.width = width
+            self.arithmetic = Arithmetic(width, resets=frozenset({"zero"}))
+            self.limits = (Kinds((Dense,)),)
+
+        def write_samples(self, network, inputs, run, folder):
+            return {"queue": len(inputs)}
+
+        def words(self, facts):
+            return [f"{facts['queue']} steps wait in a queue"]
+
+    return Own
+
+
+@pytest.fixture
+def spikes() -> Samples:
+    return Samples(bernoulli(16), torch.arange(BATCH) % 6, STEPS, static=False, scale=1)
+
+
+def test_an_own_chip_exports_verifies_and_is_shown(own, tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig(data="digits", hidden=(20,), epochs=2, steps=8, reset="zero")
+    train(config, tmp_path / "run", progress=False)
+    code, out, err = command("build", "run", "--target", "own", "--width", "20", "--samples", "9", "--json")
+    assert (code, err) == (0, "")
+    assert "8 steps wait in a queue" in out
+    assert "energy estimate: none, the energy of an operation of own is not published" in out
+    manifest = json.loads(out.splitlines()[-1])
+    assert manifest["out"] == "exports/run-own"
+    assert manifest["target_options"] == {"width": 20}
+    assert manifest["options"]["target"] == {"name": "own", "width": 20}
+    assert manifest["options"]["inputs"]["samples"] == 9
+    assert manifest["arithmetic"]["state_bits"] == 20
+    assert manifest["chip"]["energy"]["nanojoule"] is None
+    assert manifest["chip"]["energy"]["source"] is None
+    assert "synaptic_operations" in manifest["chip"]["energy"]["not_published"]
+    code, out, err = command("verify", "exports/run-own")
+    assert (code, err) == (0, "")
+    assert "own arithmetic" in out
+    code, out, _ = command("targets", "own", "--json")
+    assert code == 0
+    assert "energy: not published" in out
+    assert "option: --width: bits of a membrane [16]" in out
+    assert json.loads(out.splitlines()[-1])["targets"]["own"]["summary"] == own.summary
+
+
+def test_files_are_read_by_a_chip_with_the_options_they_were_written_with(own, tmp_path, spikes):
+    folder = tmp_path / "export"
+    manifest = write_export(dense("zero", 0.9, (16, 12, 6)), spikes, folder, target=own(width=20))
+    assert verify_chip(own(width=20), folder, manifest, read_export(folder)[2]).status == "identical"
+    with pytest.raises(DataError, match="is of own with the options width 20, not by default"):
+        own().read(folder)
+    facts = yaml.safe_load((folder / "network.yaml").read_text())
+    facts["options"] = 3
+    (folder / "network.yaml").write_text(yaml.safe_dump(facts))
+    with pytest.raises(DataError, match="with the options 3, not width 20"):
+        own(width=20).read(folder)
+
+
+def test_options_of_a_manifest_that_the_chip_does_not_have(own, tmp_path, command, spikes):
+    folder = tmp_path / "export"
+    write_export(dense("zero", 0.9, (16, 12, 6)), spikes, folder, target=own(width=20))
+    text = (folder / "manifest.yaml").read_text()
+    (folder / "manifest.yaml").write_text(text.replace("width: 20", "height: 20"))
+    code, _, err = command("verify", folder)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "target 'own' has no option" in err
+    assert "it has width" in err
+
+
+def test_a_target_that_nothing_can_run(registered, tmp_path, command, spikes):
+    @TARGETS.register("note")
+    class Note(Target):
+        summary, bits = "a note of the layers", (8,)
+
+        def write(self, net, folder, input_shape):
+            (folder / "note.txt").write_text(str(net))
+            return {}
+
+    write_export(dense("zero", 0.9, (16, 12, 6)), spikes, tmp_path / "export", target="note")
+    assert (tmp_path / "export" / "note.txt").exists()
+    code, _, err = command("verify", tmp_path / "export")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "note, which is no chip and has no NIR file" in err
+
+
+def test_what_is_no_target(registered):
+    with pytest.raises(UserError, match="target 'odd' must be a class derived from Target or Chip"):
+        TARGETS.register("odd")(Generic())
+    with pytest.raises(UserError, match="Generic is target 'generic' already"):
+        TARGETS.register("odd")(Generic)
+    assert "odd" not in TARGETS
+    with pytest.raises(UserError, match="simulator 'odd' must be a class derived from Simulator"):
+        SIMULATORS.register("odd")(Generic)
+
+
+def test_an_own_simulator_is_one_class(registered, tmp_path, command, spikes):
+    @SIMULATORS.register("own")
+    class Own(Simulator):
+        """Reads the file back as a network of ours."""
+
+        def spikes(self, chain, inputs):
+            net, found = from_nir(chain.graph), {}
+            names = iter(chain.neurons)
+            for layer in net:
+                inputs = layer(inputs)
+                if hasattr(layer, "threshold"):
+                    found[next(names).name] = inputs
+            return found
+
+    folder = tmp_path / "export"
+    write_export(dense("zero", 0.9, (16, 12, 6)), spikes, folder)
+    code, out, err = command("verify", folder, "--in", "own", "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out.splitlines()[-1])["results"][0]
+    assert (result["simulator"], result["status"]) == ("own", "identical")
+    assert "own unknown" in command("targets")[1]
+    _, net, shown = read_export(folder)
+    results = {each.simulator: each.status for each in verify(net, folder / "network.nir", shown.sequence())}
+    assert results["own"] == "identical", "one of all that are registered"
+
+
+def test_own_options_in_python(own, tmp_path):
+    config = RunConfig(data="digits", hidden=(20,), epochs=1, steps=8, reset="zero")
+    train(config, tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match=r"--width 20 belongs to --target own, but this run has --target generic"):
+        build(tmp_path / "run", tmp_path / "e", target="generic", width=20)
+    with pytest.raises(UserError, match=r"'witdh'.*did you mean 'width'"):
+        build(tmp_path / "run", tmp_path / "e", target="own", witdh=20)
+    assert not (tmp_path / "e").exists()

@@ -1,0 +1,226 @@
+"""Neurons written by a step of their own: credit, gradients and the rest follow, as the fused kinds have them."""
+
+import pickle
+
+import pytest
+import torch
+from reference import DENOMINATORS, RESETS
+
+from spikelfp import nn, propagate, rules
+from spikelfp.errors import ShapeError, UserError
+
+RULES = [rules.Epsilon(), rules.Epsilon(normalize="sample"), rules.Zero(), rules.Surrogate(), rules.Gradient()]
+VECTORS = torch.tensor([0.4, 0.81, 0.95, 1.0]), torch.tensor([0.3, 1.0, 0.7, 1.4])
+
+
+class OwnLIF(nn.Neurons):
+    def step(self, current, state, p):
+        membrane = self.integrate(state.membrane, p, current)
+        return self.fire(membrane, p.threshold), (membrane,)
+
+
+class OwnSynaptic(nn.Neurons):
+    states = ("synapse", "membrane")
+    alpha = nn.Decay()
+
+    def __init__(self, alpha=0.8, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.alpha = alpha
+
+    def step(self, current, state, p):
+        synapse = p.alpha * state.synapse + current
+        membrane = self.integrate(state.membrane, p, synapse)
+        return self.fire(membrane, p.threshold), (synapse, membrane)
+
+
+class OwnLI(nn.Neurons):
+    fires = False
+
+    def step(self, current, state, p):
+        membrane = p.beta * state.membrane + current
+        return membrane, (membrane,)
+
+
+class OwnRecurrent(nn.Neurons):
+    """Spikes of the step before flow in with a weight: credit for them reaches their membranes."""
+
+    states = ("spikes", "membrane")
+
+    def step(self, current, state, p):
+        membrane = self.integrate(state.membrane, p, current + 0.5 * state.spikes)
+        spikes = self.fire(membrane, p.threshold)
+        return spikes, (spikes, membrane)
+
+
+def lif(own, vectors, **options):
+    beta, theta = VECTORS if vectors else (0.85, 0.6)
+    return (OwnLIF if own else nn.LIF)(beta, theta, learn_beta=True, **options)
+
+
+def synaptic(own, vectors, **options):
+    beta, theta = VECTORS if vectors else (0.85, 0.6)
+    return (OwnSynaptic if own else nn.Synaptic)(beta * 0.9, beta, theta, learn_beta=True, **options)
+
+
+def gathered(make, own, rule, hidden, vectors, **options):
+    """Spikes, and all that reaches parameters and input, of a network with the neurons hidden or at the output."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(5, 4), make(own, vectors, **options)]
+    net = nn.Sequential(*layers, *([nn.Linear(4, 3), nn.LIF(0.9, 0.3)] if hidden else []))
+    with torch.no_grad():
+        net[0].weight.mul_(3)
+    rules.attach(net, rule)
+    x = torch.randn(8, 6, 5).requires_grad_()
+    out, states = net.run(x)
+    reward = torch.randn(out.shape)
+    if isinstance(rule, rules.Gradient):
+        out.backward(reward)
+    else:
+        propagate(out, reward)
+    grads = [p.grad for p in net.parameters()] + [x.grad]
+    return net, out.detach(), grads, states[1]
+
+
+@pytest.mark.parametrize("make", [lif, synaptic])
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("denominator", DENOMINATORS)
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("hidden", [False, True], ids=["output", "hidden"])
+@pytest.mark.parametrize("vectors", [False, True], ids=["numbers", "vectors"])
+def test_an_own_step_is_the_fused_scan(vectors, hidden, rule, denominator, reset, make):
+    options = {"reset": reset, "denominator": denominator}
+    _, spikes, grads, state = gathered(make, False, rule, hidden, vectors, **options)
+    _, own_spikes, own_grads, own_state = gathered(make, True, rule, hidden, vectors, **options)
+    assert spikes.any()
+    assert not spikes.all()
+    assert torch.equal(own_spikes, spikes)
+    assert torch.equal(own_state[-1], state if isinstance(state, torch.Tensor) else state[-1])
+    for own, fused in zip(own_grads, grads, strict=True):
+        assert (own is None) == (fused is None)
+        if own is not None:
+            scale = fused.abs().max().clamp(min=1)
+            torch.testing.assert_close(own / scale, fused / scale, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_an_own_integrator_is_the_fused_one(rule):
+    found = []
+    for kind in (nn.LI, OwnLI):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(5, 4), nn.LIF(), nn.Linear(4, 3), kind(0.8))
+        rules.attach(net, rule)
+        x = torch.rand(8, 6, 5).requires_grad_()
+        out = net(x)
+        reward = torch.randn(out.shape)
+        (out.backward if isinstance(rule, rules.Gradient) else lambda r, o=out: propagate(o, r))(reward)
+        found.append([out.detach(), *(p.grad for p in net.parameters()), x.grad])
+    for own, fused in zip(*found, strict=True):
+        torch.testing.assert_close(own, fused, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [rules.Epsilon(), rules.Surrogate()], ids=repr)
+def test_recurrence_in_a_step_is_a_recurrent_layer(rule):
+    """``0.5 S[t−1]`` beside the current, as one flow, is what a frozen connection of weight 0.5 does."""
+    x = torch.randn(9, 3, 4).requires_grad_()
+    connection = nn.Linear(4, 4, bias=False)
+    with torch.no_grad():
+        connection.weight.copy_(0.5 * torch.eye(4))
+    connection.requires_grad_(False)
+    found = []
+    for layer in (nn.RecurrentLIF(connection, 0.9, 0.7), OwnRecurrent(0.9, 0.7)):
+        rules.attach(layer, rule)
+        out = layer(x)
+        reward = torch.linspace(-1, 2, out.numel()).view(out.shape)
+        (out.backward if isinstance(rule, rules.Gradient) else lambda r, o=out: propagate(o, r))(reward)
+        found.append((out.detach(), x.grad))
+        x.grad = None
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lif, synaptic])
+def test_pieces_are_the_whole_and_recomputation_the_plain_run(make):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 4), make(True, True), nn.Linear(4, 3), make(True, False))
+    x = torch.randn(10, 6, 5)
+    whole = net(x)
+    first, state = net.run(x[:4])
+    then, _ = net.run(x[4:], state)
+    assert torch.equal(torch.cat([first, then]), whole)
+    reward = torch.randn(whole.shape)
+    propagate(whole, reward)
+    plain = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    out, _ = nn.recomputed(net, x, 3)
+    assert torch.equal(out, whole)
+    propagate(out, reward)
+    for own, p in zip(plain, net.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, own, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.LIF(), nn.Synaptic(), nn.LI(), OwnSynaptic(), nn.MultiSpikeLIF(), nn.LIF(*VECTORS)], ids=repr
+)
+def test_a_trace_tells_all_that_neurons_do(layer):
+    x = torch.randn(7, 3, 4).requires_grad_()
+    outputs, after = layer.run(x)
+    trace, same = layer.run(x, trace=True)
+    assert isinstance(trace, nn.Trace)
+    name = "outputs" if isinstance(layer, nn.LI) else "spikes"
+    assert trace._fields == (name, *layer.states)
+    assert torch.equal(trace[0], outputs)
+    states = after if isinstance(after, tuple) else (after,)
+    for row, last, own in zip(trace[1:], states, same if isinstance(same, tuple) else (same,), strict=True):
+        assert not row.requires_grad
+        assert row.shape == x.shape
+        assert torch.equal(row[-1], last)
+        assert torch.equal(own, last)
+    if trace._fields[0] == "spikes" and not isinstance(layer, nn.MultiSpikeLIF):
+        assert torch.equal((trace.membrane > layer.threshold).float(), trace.spikes)
+        assert trace.spikes.requires_grad
+    again = pickle.loads(pickle.dumps(nn.Trace(**{k: v.detach() for k, v in trace._asdict().items()})))
+    assert torch.equal(again.membrane, trace.membrane)
+    with pytest.raises(AttributeError, match="has no 'current'"):
+        _ = trace.current
+
+
+def test_a_state_is_a_named_tuple_that_can_be_kept():
+    _, state = OwnSynaptic().run(torch.randn(3, 2, 4))
+    assert state._fields == ("synapse", "membrane")
+    again = pickle.loads(pickle.dumps(state))
+    assert torch.equal(again.membrane, state.membrane)
+
+
+class Wrong(nn.Neurons):
+    def __init__(self, step):
+        super().__init__()
+        self._step = step
+
+    def step(self, current, state, p):
+        return self._step(self, current, state, p)
+
+
+WRONG = {
+    "spikes of its own": (
+        lambda n, i, s, p: (2 * n.fire(n.integrate(s.membrane, p, i), p.threshold), (i,)), "as self.fire",
+    ),
+    "no state": (lambda n, i, s, p: i, r"step returns \(outputs, \(membrane,\)\)"),
+    "too many states": (lambda n, i, s, p: (i, (i, i)), "with a state of 2"),
+    "another shape": (lambda n, i, s, p: (i[:1], (i,)), r"outputs of the shape of its current, \[2, 4\]"),
+    "another kind": (lambda n, i, s, p: (i, (i.double(),)), "membrane.*float64"),
+    "no tensor": (lambda n, i, s, p: (i, (0.0,)), "membrane.*got float"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_steps_that_are_refused(case):
+    step, words = WRONG[case]
+    with pytest.raises(UserError, match=words):
+        Wrong(step)(torch.randn(3, 2, 4, requires_grad=True))
+
+
+def test_states_that_are_refused():
+    layer, x = OwnSynaptic(), torch.randn(3, 2, 4)
+    for state in (torch.zeros(2, 4), (torch.zeros(2, 4),), (torch.zeros(2, 4), torch.zeros(3, 4))):
+        with pytest.raises(ShapeError, match="state"):
+            layer.run(x, state)
