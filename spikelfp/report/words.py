@@ -166,7 +166,7 @@ def command(config: RunConfig, name: str) -> list[str]:
     parts = dict.fromkeys(["spikelfp train"])
     for path, value in OPTIONS.used(config).items():
         option = path[-1]
-        first = len(path) == 1
+        first = path in (("data",), ("model",), ("method",))
         if option in PLACES or value is None or (value == OPTIONS.default(path, config) and not first):
             continue
         if path == ("data",):
