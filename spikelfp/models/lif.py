@@ -14,9 +14,7 @@ from spikelfp.suggest import checked_keywords
 
 
 @checked_keywords(nn.LIF)
-def lif_mlp(
-    sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any
-) -> nn.Sequential:
+def lif_mlp(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
     """Dense layers, each followed by LIF neurons: ``Linear, LIF, Linear, LIF, …`` (A.6.4).
 
     sizes: neurons from input to output, such as ``[784, 1000, 10]``. bias: of the dense layers. readout: the last layer,

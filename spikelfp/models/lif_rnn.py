@@ -18,9 +18,7 @@ GAIN = 3.0
 
 
 @checked_keywords(nn.LIF)
-def lif_rnn(
-    sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any
-) -> nn.Sequential:
+def lif_rnn(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
     """Hidden layers whose spikes return to them one step later, and a dense output: ``Linear, RecurrentLIF, …, Linear,
     LIF``.
 

@@ -184,7 +184,9 @@ def test_models_are_what_they_say(name):
     assert ("Norm" in repr(net)) is models.normalizes(name)
 
 
-@pytest.mark.parametrize("registry", [models.models, rules.rules, rewards, losses, methods, tasks, optimizers, schedules])
+@pytest.mark.parametrize(
+    "registry", [models.models, rules.rules, rewards, losses, methods, tasks, optimizers, schedules]
+)
 def test_every_built_in_thing_can_be_made_with_its_options(registry):
     """What is no option of it is what it is called with."""
     for name in registry:
