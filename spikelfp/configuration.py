@@ -289,14 +289,14 @@ class Schema(Generic[Config]):
     def _of_section(self, path: Place, own: Any) -> dict[Place, Any]:
         found: dict[Place, Any] = {}
         for f in fields(own):
-            value = getattr(own, f.name)
+            value, place = getattr(own, f.name), path if f.name == "name" else (*path, f.name)
             if f.name == "options":
                 found |= {(*path, name): each for name, each in value.items()}
             elif isinstance(value, Choice):
-                found[(*path, f.name)] = value.name
-                found |= {(*path, f.name, name): each for name, each in value.options.items()}
+                found[place] = value.name
+                found |= {(*place, name): each for name, each in value.options.items()}
             else:
-                found[path if f.name == "name" else (*path, f.name)] = value
+                found[place] = value
         return {place: found[place] for place in self.slots() if place in found}
 
     def used(self, config: Config) -> dict[Place, Any]:
