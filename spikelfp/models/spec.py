@@ -14,7 +14,9 @@ Pool = Annotated[str, option("pooling; every simulator can run avg", names=("max
 Noise = Annotated[float, option("deviation of the noise in front of layers with weights, in training", within="[0, ∞)")]
 Width = Annotated[int, option("channels of the first convolution, or features of a token", within="[1, ∞)")]
 Bias = Annotated[bool, option("biases of layers with weights; some chips have none")]
-Dropout = Annotated[float, option("part of the hidden neurons that are left out at a time in training", within="[0, 1)")]
+Dropout = Annotated[
+    float, option("part of the hidden neurons that are left out at a time in training", within="[0, 1)")
+]
 Readout = Annotated[
     str | None,
     option(
