@@ -26,9 +26,9 @@ class Alpha(Neurons):
     ``E`` (not ``θ/τ``), clears ``N`` and adds ``N[t−1]`` to a membrane that nobody carries on, so what it takes off the
     membrane is not θ; it is not offered.
 
-    The membrane is a linear map of the synapses, and all that flows into it is one sum: ``n[t] = R[t] / (|U[t]| + ε)``,
-    ``M[t] = τ n[t] + α M[t+1]`` to E, the same with β to N, and their difference is the message to ``I[t]``. A reset
-    earns no credit and blocks none.
+    The reward on a membrane is split over the two synapses, ``n[t] = R[t] / (|τ E[t]| + |τ N[t]| + ε)``. These are
+    linear maps, which pass messages on: ``M[t] = τ n[t] + α M[t+1]`` to E, the same with β to N, and their difference
+    is the message to ``I[t]``. A reset earns no credit and blocks none.
 
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(E, N, U)``, each ``[B, …]``. Runs step by step.
 
@@ -97,6 +97,6 @@ class Alpha(Neurons):
         excitation = survive(excitation, excitation.masked_fill(over, 0))
         inhibition = p.beta * state.inhibition - current
         inhibition = survive(inhibition, inhibition.masked_fill(over, 0))
-        summed = p.tau * (excitation + inhibition)
-        membrane = self.rule.inflow([summed], [summed.detach()])
+        flows = [p.tau * excitation, p.tau * inhibition]
+        membrane = self.rule.inflow(flows, [flow.detach() for flow in flows])
         return self.fire(membrane, p.threshold), (excitation, inhibition, membrane)

@@ -80,7 +80,7 @@ class Lapicque(Neurons):
             return whole, after.membrane
         current, start = check_current(self, x, state)
         scaled = self.constant("gain", start) * current
-        spikes, membrane = self.rule.lif(scaled, start, self.constants.fitted(start), self.decay)
+        spikes, membrane = self.rule.lif(scaled, start, self.constants, self.decay)
         return as_given(spikes, x), membrane
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
