@@ -162,6 +162,7 @@ REMADE = [
     nn.Scale(2.0, 1.0), nn.ToTokens(), nn.FirstToken(), nn.MeanToken(), nn.ClassToken(5), nn.PositionEmbedding(4, 5),
     nn.TokenNorm(4), nn.LIF(0.5, 2.0, "zero", "increment"), nn.LIF(0.25, learn_beta=True), nn.Synaptic(0.3, 0.5),
     nn.RecurrentLIF(3, 0.5), nn.RecurrentSynaptic(3, 0.25, 0.5), nn.LI(0.25), nn.MultiSpikeLIF(0.5, 2.0),
+    nn.Alpha(0.9, 0.5, 2.0), nn.ALIF(0.5, rho=0.25), nn.Lapicque(0.75, R=2.0, time_step=0.5), nn.Lapicque(R=3.0, C=2.0),
     torch.nn.Linear(3, 2, bias=False), torch.nn.Flatten(2), torch.nn.GELU("tanh"), torch.nn.Dropout(0.2),
     torch.nn.MaxPool2d(2, return_indices=True), torch.nn.Conv2d(2, 4, 3, groups=2),
 ]  # fmt: skip
