@@ -182,9 +182,8 @@ def test_every_layer_without_layers_inside_tells_its_arguments():
     made = {type(layer) for layer in REMADE}
     whole = {kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Layer)}
     abstract = {nn.Layer, nn.Activation, nn.Neurons}
-    twice = {nn.Lapicque}  # its circuit says the same twice, and it keeps neither of both
     containers = {nn.Sequential, nn.Sum, nn.Concat, nn.Recomputed, nn.SelfAttention, nn.SpikingSelfAttention}
-    assert whole - made - abstract - containers == twice
+    assert whole - made - abstract - containers == set()
 
 
 def test_arguments_that_are_not_told_missing_or_too_many():
