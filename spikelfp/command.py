@@ -242,6 +242,7 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
 
         wrapper.__doc__ = command.__doc__
         wrapper.__name__ = command.__name__
+        state()
         _STATED.append(state)
         return wrapper
 

@@ -123,12 +123,13 @@ class Schema(Generic[Config]):
             UserError: for a name that no option has, with the nearest one, and for values that are not taken.
         """
         whole: dict[Place, Any] = {}
+        nested: dict[Place, Any] = {}
         found: dict[Place, Any] = {}
         for name, value in values.items():
             if name in self.sections and isinstance(value, self.sections[name]):
                 whole |= self._of_section((name,), value)
             elif name in self.sections and isinstance(value, Mapping):
-                self._descend(found, (name,), value, source)
+                self._descend(nested, (name,), value, source)
             elif name not in self.named():
                 if name in self.sections:
                     raise UserError(f"{name} in {source} is a section of options, got {brief(value)}")
@@ -136,7 +137,7 @@ class Schema(Generic[Config]):
             else:
                 read = [(slot.path, slot.option.read(value)) for slot in self.named()[name]]
                 found.update(read)
-        return self.over(whole, found)
+        return self.over(whole, {**nested, **found})
 
     def _unknown(self, name: str, source: str) -> UserError:
         if source != self.kind.__name__:
@@ -288,14 +289,14 @@ class Schema(Generic[Config]):
     def _of_section(self, path: Place, own: Any) -> dict[Place, Any]:
         found: dict[Place, Any] = {}
         for f in fields(own):
-            value = getattr(own, f.name)
+            value, place = getattr(own, f.name), path if f.name == "name" else (*path, f.name)
             if f.name == "options":
                 found |= {(*path, name): each for name, each in value.items()}
             elif isinstance(value, Choice):
-                found[(*path, f.name)] = value.name
-                found |= {(*path, f.name, name): each for name, each in value.options.items()}
+                found[place] = value.name
+                found |= {(*place, name): each for name, each in value.options.items()}
             else:
-                found[path if f.name == "name" else (*path, f.name)] = value
+                found[place] = value
         return {place: found[place] for place in self.slots() if place in found}
 
     def used(self, config: Config) -> dict[Place, Any]:

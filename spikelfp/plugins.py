@@ -131,7 +131,11 @@ def check(recorded: Any, source: str) -> None:
     Raises:
         PluginError: for the first that is missing, with how to name it.
     """
-    needed = dict.fromkeys(recorded) if isinstance(recorded, list) else recorded
+    needed = (
+        dict.fromkeys(map(str, recorded))
+        if isinstance(recorded, list) and all(isinstance(name, str) for name in recorded)
+        else recorded
+    )
     if not isinstance(needed, Mapping) or not all(isinstance(name, str) for name in needed):
         raise PluginError(f"{source}: plugins are names of modules or .py files, got {brief(recorded)}")
     for name, things in needed.items():

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from spikelfp import nn
 from spikelfp.options import option
 from spikelfp.registry import Registry
 
@@ -15,7 +14,9 @@ Pool = Annotated[str, option("pooling; every simulator can run avg", names=("max
 Noise = Annotated[float, option("deviation of the noise in front of layers with weights, in training", within="[0, ∞)")]
 Width = Annotated[int, option("channels of the first convolution, or features of a token", within="[1, ∞)")]
 Bias = Annotated[bool, option("biases of layers with weights; some chips have none")]
-Dropout = Annotated[float, option("part of the hidden neurons that are left out at a time in training", within="[0, 1)")]
+Dropout = Annotated[
+    float, option("part of the hidden neurons that are left out at a time in training", within="[0, 1)")
+]
 Readout = Annotated[
     str | None,
     option(
@@ -72,8 +73,3 @@ class ModelSpec:
             object.__setattr__(self, attribute, value)
         object.__setattr__(self, "options", {**(options or {}), **more})
         object.__setattr__(self, "neuron", dict(neuron or {}))
-
-
-def is_firing(layer: Any) -> bool:
-    """Whether the outputs of a layer are spikes."""
-    return bool(getattr(layer, "fires", isinstance(layer, (nn.Neurons, nn.Heaviside))))

@@ -96,7 +96,9 @@ def _worst(facts: Facts) -> str:
 def _network(facts: Facts) -> list[tuple[str, str]]:
     """The sizes of the layers, where they are known."""
     if facts.config.model.name.endswith("mlp"):
-        sizes = [words.joined((math.prod(facts.shape), *facts.config.model.options.get("hidden", ()), facts.classes), " → ")]
+        sizes = [
+            words.joined((math.prod(facts.shape), *facts.config.model.options.get("hidden", ()), facts.classes), " → ")
+        ]
     elif facts.activity:
         sizes = [words.joined(shape) for shape in (facts.shape, *(layer.shape for layer in facts.activity))]
     else:

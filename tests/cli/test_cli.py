@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import yaml
 from hw_export.cli import app as export_app
 from spikelfp.cli import app
 from spikelfp.command import run_app
-from spikelfp.training.config import RunConfig
+from spikelfp.training.config import OPTIONS
 
 QUICK = ["--data", "digits", "--hidden", "16", "--steps", "4", "--epochs", "2", "--no-report"]
 
@@ -53,7 +52,7 @@ def test_a_run_folder_is_complete(trained):
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for name in ("last", "best", "initial"):
         torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)
-    assert "hidden:\n- 16\n" in (folder / "config.yaml").read_text()
+    assert "  hidden:\n  - 16\n" in (folder / "config.yaml").read_text()
 
 
 def test_eval_gives_the_accuracy_of_the_summary(trained):
@@ -267,7 +266,7 @@ def test_woken_layers_stand_in_config_and_summary(tmp_path, monkeypatch, capsys)
     train("--out", "a")
     config = yaml.safe_load(Path("a/config.yaml").read_text())
     summary = json.loads(Path("a/summary.json").read_text())
-    assert config["wake"] is True
+    assert config["method"]["wake"] is True
     assert summary["wake"] == config["woken"]
     assert summary["wake"]["1"] > 1.25
     Path("a/summary.json").unlink()
@@ -304,8 +303,8 @@ def test_every_command_has_help_with_defaults(command, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "--help" in text
     if command == "train":
-        for f in fields(RunConfig):
-            assert "--" + f.name.replace("_", "-") in text
+        for name in OPTIONS.named():
+            assert "--" + name.replace("_", "-") in text
         assert "[default: (0.9)]" in text
 
 

@@ -116,7 +116,9 @@ def test_a_run_learns_and_goes_out_again(run, tmp_path, spikelfp):
     out, summary = run("--steps", "8", "--no-report")
     assert summary["test_accuracy"] > 0.8
     config = yaml.safe_load((out / "config.yaml").read_text())
-    assert (config["steps"], config["window"], config["levels"], config["transforms"]) == (8, None, 1, "none")
+    events = config["events"]
+    assert config["data"]["steps"] == 8
+    assert (events["window"], events["levels"], events["transforms"]) == (None, 1, "none")
     code, printed, err = spikelfp("eval", out, "--early", "--json")
     assert code == 0, err
     found = json.loads(printed.splitlines()[-1])
@@ -139,7 +141,8 @@ def test_unequal_lengths_chunks_and_sparse_inputs(run, tmp_path, spikelfp):
     )  # fmt: skip
     assert summary["validation_accuracy"] >= 0.5
     config = yaml.safe_load((out / "config.yaml").read_text())
-    assert (config["steps"], config["window"], config["transforms"]) == (None, 7.0, "downsample=2")
+    assert config["data"]["steps"] is None
+    assert (config["events"]["window"], config["events"]["transforms"]) == (7.0, "downsample=2")
     export = tmp_path / "e"
     built = spikelfp("build", out, "--target", "generic", "--samples", "4", "--out", export, program="hw-export")
     assert built[0] == 0, built[2]
@@ -173,7 +176,7 @@ def test_the_usual_run_folder_holds_no_folders_of_the_data(bars, tmp_path, monke
     code, _, err = spikelfp("train", "--data", f"folder:{bars}", *options, "--cache-dir", "cache")
     assert code == 0, err
     made = tmp_path / "runs" / "folder-bars-lif-mlp-lfp"
-    assert yaml.safe_load((made / "config.yaml").read_text())["cache_dir"] == str(tmp_path / "cache")
+    assert yaml.safe_load((made / "config.yaml").read_text())["events"]["cache_dir"] == str(tmp_path / "cache")
     again = ["train", "--config", made / "config.yaml", "--out", tmp_path / "again", "--quiet", "--no-report"]
     assert spikelfp(*again)[0] == 0
     first, second = ((folder / "metrics.csv").read_text().split(",") for folder in (made, tmp_path / "again"))

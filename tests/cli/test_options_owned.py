@@ -20,6 +20,7 @@ from spikelfp.errors import KeywordError, RunFolderError, UserError
 from spikelfp.methods import LFP, losses, methods
 from spikelfp.options import flag, options_in
 from spikelfp.rewards import Reward, rewards
+from spikelfp.tasks import tasks
 from spikelfp.training.config import OPTIONS, RunConfig, from_mapping
 from spikelfp.training.folder import Folder, read_config
 from spikelfp.training.optimizer import optimizers
@@ -27,7 +28,7 @@ from spikelfp.training.run import train
 from spikelfp.training.schedule import schedules
 
 EVERY_RUN = {
-    "data", "validation", "model", "weight_bits", "method", "reduction", "epochs", "batch_size", "accumulate",
+    "data", "task", "validation", "model", "weight_bits", "method", "reduction", "epochs", "batch_size", "accumulate",
     "optimizer", "weight_decay", "max_weight", "lr", "schedule", "clip", "clip_norm", "seed", "device", "workers",
     "checkpoint_every", "data_dir",
 }  # fmt: skip
@@ -55,6 +56,8 @@ CHOICES = [
     *({"method": name} for name in ("surrogate", "gradient")),
     *({"model": name} for name in models.models),
     *({"rule": name} for name in rules.rules),
+    {"data": "csv:table.csv"},
+    *({"task": name} for name in tasks),
     *({"encoding": name} for name in encodings),
     *({"reward": name} for name in rewards),
     *({"optimizer": name} for name in optimizers),
@@ -181,7 +184,9 @@ def test_models_are_what_they_say(name):
     assert ("Norm" in repr(net)) is models.normalizes(name)
 
 
-@pytest.mark.parametrize("registry", [models.models, rules.rules, rewards, losses, methods, optimizers, schedules])
+@pytest.mark.parametrize(
+    "registry", [models.models, rules.rules, rewards, losses, methods, tasks, optimizers, schedules]
+)
 def test_every_built_in_thing_can_be_made_with_its_options(registry):
     """What is no option of it is what it is called with."""
     for name in registry:
@@ -438,7 +443,7 @@ def test_help_has_sections_owners_and_examples(capsys):
     with pytest.raises(SystemExit):
         run_app(app, "spikelfp", ["train", "--help"])
     text = capsys.readouterr().out
-    groups = ["data", "events", "model", "neuron", "method and rule", "training", "run"]
+    groups = ["data", "events", "task", "model", "neuron", "method and rule", "training", "run"]
     assert re.findall(r"^Options: (.*):$", text, re.MULTILINE) == groups
     assert "spikelfp train --out runs/mnist --resume" in text
     words = re.sub(r"[-\s]", "", text)

@@ -68,7 +68,7 @@ def test_without_data_weights_and_curves_stay(run: Run, tmp_path: Path) -> None:
     folder = run("spiking-lenet")
     config = (folder / "config.yaml").read_text()
     gone = "\n".join(
-        "data_dir: /nowhere/at/all" if line.startswith("data_dir") else line for line in config.split("\n")
+        "  data_dir: /nowhere/at/all" if line.startswith("  data_dir") else line for line in config.split("\n")
     )
     (folder / "config.yaml").write_text(gone)
     page = Page(write_report(folder).read_text())
