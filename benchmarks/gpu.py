@@ -153,9 +153,7 @@ def eager(net: nn.Sequential, method: methods.Method, optimizer: torch.optim.Opt
     train_once(net, method, optimizer, x, y)
 
 
-def recurrence(
-    rounds: int, sizes: list[int], steps: int, batches: list[int], device: str = "cuda"
-) -> dict[str, Any]:
+def recurrence(rounds: int, sizes: list[int], steps: int, batches: list[int], device: str = "cuda") -> dict[str, Any]:
     """A step of recurrent networks by LFP, without an optimiser: fused over time, and step by step.
 
     Args:
