@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_
 from spikelfp import data, methods, models, nn, rewards
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.planned import ran_out
+from spikelfp.training.schedule import ran_out
 
 SPLITS = data.load("digits")
 X, Y = SPLITS.train.values(SPLITS.train.images[:90]).flatten(1), SPLITS.train.labels[:90]
