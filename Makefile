@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint format bench faults clean
+.PHONY: help setup demo test test-all lint format bench gpu faults clean
 
 help:
 	@echo "make demo      train a spiking network on digits with LFP, export it, check it in simulators (minutes)"
 	@echo "make test      the test suite"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make bench     benchmarks, side by side with the peers that are installed (BENCH=--quick: a smoke run)"
+	@echo "make gpu       what needs a CUDA device, tests and benchmarks, in ten minutes; without one it says so"
 	@echo "make faults    kills, full disks, damaged and hostile files: an hour on two cores (FAULTS=--quick: two minutes)"
 	@echo "make lint      ruff and mypy;  make format  rewrites the layout of the code"
 
@@ -48,6 +49,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+gpu: $(READY)
+	$(BIN)/python -m benchmarks.gpu --tests
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS)

@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from benchmarks import curves, epochs, event_loading, gpu, integer, quantization, rules, sparse_inputs, step, updates
+from benchmarks import curves, epochs, event_loading, gpu, integer, quantization, recurrent, rules, sparse_inputs, step, updates
 from benchmarks.record import arguments
 
 
@@ -20,6 +20,7 @@ def main(given: list[str] | None = None) -> None:
     options = parser.parse_args(given)
     common = (["--quick"] if options.quick else []) + (["--out", str(options.out)] if options.out else [])
     step.main(common)
+    recurrent.main(common)
     rules.main(common)
     with_data = common + (["--data-dir", options.data_dir] if options.data_dir else [])
     epochs.main(with_data)

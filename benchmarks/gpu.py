@@ -1,21 +1,27 @@
-"""What a GPU makes of it: ``python -m benchmarks.gpu``. Writes ``benchmarks/results/gpu.json`` and ``gpu.md``.
+"""Times on a CUDA device: ``python -m benchmarks.gpu``. Writes ``benchmarks/results/gpu.json`` and ``gpu.md``.
 
-All times are of the device (CUDA events), medians; every ratio is within this one run. Without a GPU: exit status 2.
+With ``--tests`` (``make gpu``) the tests that need a device run first; all of it takes at most ten minutes. Times are of
+the device (CUDA events), medians; every ratio is within this one run. Without a device it says so and leaves with 0.
 """
 
 from __future__ import annotations
 
 import statistics
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from benchmarks.record import arguments, folder_of, save
 from spikelfp import methods, models, nn, propagate, rewards
+from spikelfp.functional import recurrent as fused
 from spikelfp.functional.lif import LIFParameters
 from spikelfp.kernels import bf16_exact, scan_for
 from spikelfp.training.captured import WARM_UP, CapturedStep, train_once
@@ -29,12 +35,23 @@ PUBLISHED_BANDWIDTH = 1008e9
 SCANS = ["forward", "forward, constant current", "reverse", "reverse, constant current", "integrate"]
 SHAPES = [(25, 1 << 22), (500, 1 << 18)]
 PRODUCTS = [(3200, 1000, 1000), (8000, 16_384, 16_384)]
+RECURRENT: dict[str, Any] = {"sizes": [700, 512, 20], "steps": 100}
+BATCHES = [64, 256]
+LIMIT = 600.0
+"""Seconds for tests and measurements together; half of them, at most, for the tests."""
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
-def seconds(run: Callable[[], object], rounds: int, warm_up: int = 5) -> float:
-    """Median time of ``run`` on the device."""
+def seconds(run: Callable[[], object], rounds: int, warm_up: int = 5, device: str = "cuda") -> float:
+    """Median time of ``run`` on the device; by the clock on a CPU."""
     for _ in range(warm_up):
         run()
+    if device == "cpu":
+        times = [time.perf_counter()]
+        for _ in range(rounds):
+            run()
+            times.append(time.perf_counter())
+        return statistics.median(b - a for a, b in zip(times, times[1:], strict=False))
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds)]
     for start, end in events:
         start.record()
@@ -135,6 +152,41 @@ def eager(net: nn.Sequential, method: methods.Method, optimizer: torch.optim.Opt
     train_once(net, method, optimizer, x, y)
 
 
+def recurrence(
+    rounds: int, sizes: list[int], steps: int, batches: list[int], device: str = "cuda"
+) -> dict[str, Any]:
+    """A step of recurrent networks by LFP, without an optimiser: fused over time, and step by step.
+
+    Args:
+        rounds: measurements of each.
+        sizes, steps, batches: of the network and of its sequences, in which 3 % of the inputs are 1.
+        device: where it runs.
+    """
+    found: dict[str, Any] = {}
+    method = rewards.SpikeSequence()
+    for batch in batches:
+        torch.manual_seed(0)
+        net = models.lif_rnn(sizes).to(device)
+        x = (torch.rand(steps, batch, sizes[0], device=device) < 0.03).float()
+        labels = torch.randint(sizes[-1], (batch,), device=device)
+
+        def run(net: nn.Sequential = net, x: Tensor = x, labels: Tensor = labels) -> None:
+            net.zero_grad()
+            outputs = net(x)
+            propagate(outputs, method(outputs, labels))
+
+        with torch.no_grad():
+            rate = net[:3](x).mean().item()
+        times = {}
+        for name, kernel_for in (("fused", fused.kernel_for), ("step by step", lambda *_: None)):
+            with patch.object(fused, "kernel_for", kernel_for):
+                times[name] = seconds(run, rounds if name == "fused" else max(rounds // 10, 1), 2, device)
+        for name, taken in times.items():
+            row = {"ms": taken * 1e3, "spikes_per_neuron_step": rate, "times_fused": taken / times["fused"]}
+            found[f"batch {batch}, {name}"] = row
+    return found
+
+
 def layer(net: nn.Sequential, x: Tensor, reward: Tensor, autocast: torch.dtype | None) -> None:
     """Forward and backward of a network, without an optimiser."""
     net.zero_grad()
@@ -191,33 +243,54 @@ def markdown(table: dict[str, Any], about: str) -> str:
     return "\n".join(lines)
 
 
+def run_tests(limit: float) -> bool:
+    """Run the tests that are marked ``gpu``, for at most ``limit`` seconds; whether all of them passed in that time."""
+    files = sorted(str(file) for file in TESTS.rglob("test_*.py") if "mark.gpu" in file.read_text(encoding="utf-8"))
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not network", "-p", "no:cacheprovider", *files]
+    try:
+        return subprocess.run(command, cwd=TESTS.parent, timeout=limit).returncode == 0
+    except subprocess.TimeoutExpired:
+        print(f"benchmarks.gpu: the tests took more than {limit:.0f} s and were stopped", file=sys.stderr)
+        return False
+
+
 def main(given: list[str] | None = None) -> int:
-    """Measure, print, and write the results; 2 without a GPU."""
+    """Measure, print, and write the results; 1 if tests were asked for and failed."""
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, help="measurements of each (default 50)")
+    parser.add_argument("--tests", action="store_true", help="run the tests that need a device first")
+    parser.add_argument("--products", action="store_true", help="also products of spikes in bfloat16 parts")
     options = parser.parse_args(given)
     rounds = options.rounds or (3 if options.quick else 50)
     if not torch.cuda.is_available():
-        print("benchmarks.gpu: torch finds no CUDA device here, so there is nothing to measure", file=sys.stderr)
-        return 2
+        print("benchmarks.gpu: torch finds no CUDA device here, so there is nothing to run", file=sys.stderr)
+        return 0
+    begin = time.monotonic()
+    passed = not options.tests or run_tests(LIMIT / 2)
     bandwidth = copy_bandwidth(rounds)
-    table = {
-        f"step of {'-'.join(map(str, SIZES))}, T {STEPS}, batch {BATCH}": training(rounds),
-        "Linear and LIF, {neurons} neurons, T {steps}, batch {batch}, forward and backward".format(
-            **LAYER
-        ): large_layer(bandwidth, max(rounds // 5, 3)),
-        "scan": scans(bandwidth, rounds),
-        "product of spikes": products(rounds),
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "scan": partial(scans, bandwidth, rounds),
+        "LFP step of {}, T {steps}, forward and backward".format(
+            "-".join(map(str, RECURRENT["sizes"])), steps=RECURRENT["steps"]
+        ): partial(recurrence, rounds, batches=BATCHES, **RECURRENT),
+        f"step of {'-'.join(map(str, SIZES))}, T {STEPS}, batch {BATCH}": partial(training, rounds),
+        "Linear and LIF, {neurons} neurons, T {steps}, batch {batch}, forward and backward".format(**LAYER): partial(
+            large_layer, bandwidth, max(rounds // 5, 3)
+        ),
     }
+    if options.products:
+        sections["product of spikes"] = partial(products, rounds)
+    table = {}
+    for title, section in sections.items():
+        if time.monotonic() - begin > 0.9 * LIMIT:
+            print(f"benchmarks.gpu: no time is left for: {title}", file=sys.stderr)
+            continue
+        table[title] = section()
+    tests = "" if not options.tests else f"; tests marked gpu {'passed' if passed else 'FAILED'}"
     card = torch.cuda.get_device_name()
-    save(
-        "gpu",
-        f"{card}, a copy moves {bandwidth / 1e9:.0f} GB/s; median of {rounds}",
-        table,
-        markdown,
-        folder=folder_of(options),
-    )
-    return 0
+    how = f"{card}, a copy moves {bandwidth / 1e9:.0f} GB/s; median of {rounds}{tests}"
+    save("gpu", how, table, markdown, folder=folder_of(options))
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

@@ -16,6 +16,29 @@ Network = dict[str, Any]
 DEEP: Network = {"kind": "mlp", "sizes": [784, 1000, 1000, 10], "steps": 25, "batch": 128}
 LENET: Network = {"kind": "lenet", "steps": 25, "batch": 128}
 
+SPEECH, TOUCH = {"kind": "rnn", "steps": 100, "batch": 64}, {"kind": "rnn", "steps": 26, "batch": 128}
+FEW = {"how": "scaled", "rate": 0.04}
+
+RECURRENT: dict[str, Network] = {
+    "700-512-20, T 100, batch 64, 4 % spikes": SPEECH
+    | {"sizes": [700, 512, 20], "start": FEW, "goals": {SNNTORCH: 6.0}, "memory_goals": {SNNTORCH: 3.0}},
+    "700-512-20, T 100, batch 64, 15 % spikes": SPEECH
+    | {
+        "sizes": [700, 512, 20],
+        "start": {"how": "scaled", "rate": 0.15},
+        "goals": {SNNTORCH: 3.0},
+        "memory_goals": {SNNTORCH: 3.0},
+    },
+    "700-256-20, T 100, batch 64, 4 % spikes": SPEECH | {"sizes": [700, 256, 20], "start": FEW},
+    "700-256-20, T 100, batch 64, 15 % spikes": SPEECH
+    | {"sizes": [700, 256, 20], "start": {"how": "scaled", "rate": 0.15}},
+    "24-256-27, T 26, batch 128, 4 % spikes": TOUCH | {"sizes": [24, 256, 27], "start": FEW},
+    "24-256-27, T 26, batch 128, 15 % spikes": TOUCH
+    | {"sizes": [24, 256, 27], "start": {"how": "scaled", "rate": 0.15}},
+}
+"""Recurrent networks, of the sizes of spoken digits (SHD) and of Braille, on synthetic events, at the spike rates that
+training reaches and at 15 %."""
+
 NETWORKS: dict[str, Network] = {
     "784-1000-10, T 15": {
         "kind": "mlp",

@@ -7,6 +7,9 @@ The images are the 8×8 digits that come with scikit-learn, resized to 28×28 (b
   fires at ``rate`` spikes per neuron and step: a network whose products are as dense as that;
 * ``trained``: after ``epochs`` epochs of LFP on the digits at learning rate ``lr``; an error if a hidden layer then
   fires at more than ``at_most``.
+
+Recurrent networks (``kind`` ``rnn``) take sequences: events of channels that fire around a time of their own in each
+class (:func:`sequences`).
 """
 
 from __future__ import annotations
@@ -60,18 +63,43 @@ def digits() -> tuple[data.ArrayDataset, data.ArrayDataset]:
 
 def make(network: Network) -> dict[str, Any]:
     """Parameters, images and labels of the start of ``network``."""
-    start = network["start"]
-    train, _ = digits()
+    start, recurrent = network["start"], network["kind"] == "rnn"
+    if recurrent:
+        train = sequences(network, network["batch"])
+    else:
+        train, _ = digits()
     images, labels = train.__getitems__([index % len(train) for index in range(network["batch"])])
     torch.manual_seed(0)
-    net = models.lif_lenet() if network["kind"] == "lenet" else models.lif_mlp(network["sizes"])
+    made = {"lenet": lambda sizes: models.lif_lenet(), "mlp": models.lif_mlp, "rnn": models.lif_rnn}
+    net = made[network["kind"]](network.get("sizes", []))
+    if recurrent:
+        images = images.transpose(0, 1).contiguous()
     if start["how"] == "scaled":
-        scale_to(net, nn.constant(images[:32], network["steps"]), start["rate"])
+        shown = images[:, :32] if recurrent else nn.constant(images[:32], network["steps"])
+        scale_to(net, shown, start["rate"])
     elif start["how"] == "trained":
         _train(net, train, network)
     elif start["how"] != "initial":
         raise ValueError(f"a start is initial, scaled or trained, not {start['how']!r}")
     return {"parameters": [p.detach().contiguous() for p in net.parameters()], "images": images, "labels": labels}
+
+
+def sequences(network: Network, count: int) -> data.ArrayDataset:
+    """``count`` sequences of events ``[N, T, channels]``, 0 and 1, and their classes: about 3 % of 700 channels fire in a
+    step, 10 % of 24.
+
+    In each class half of the channels fire around a time of their own, for a sixth of the steps; all fire at random now
+    and then.
+    """
+    channels, classes, steps = network["sizes"][0], network["sizes"][-1], network["steps"]
+    generator = torch.Generator().manual_seed(0)
+    times = torch.rand(classes, 1, channels, generator=generator) * steps
+    takes_part = (torch.rand(classes, 1, channels, generator=generator) < 0.5).float()
+    near = ((torch.arange(steps).view(1, -1, 1) - times).abs() < steps / 12).float()
+    chance = (0.25 if channels > 100 else 0.9) * near * takes_part + (0.01 if channels > 100 else 0.03)
+    labels = torch.arange(count) % classes
+    events = torch.stack([torch.rand(steps, channels, generator=generator) < chance[label] for label in labels])
+    return data.ArrayDataset(events.float(), labels, classes=classes)
 
 
 @torch.no_grad()
@@ -82,12 +110,12 @@ def scale_to(net: nn.Sequential, x: Tensor, rate: float) -> list[float]:
     too few neurons get a current above 0.
     """
     reached: list[float] = []
-    last = [layer for layer in net if isinstance(layer, nn.LIF)][-1]
+    last = [layer for layer in net if isinstance(layer, nn.Neurons)][-1]
     weighted: torch.nn.Module | None = None
     for layer in net:
         if layer is last:
             break
-        if isinstance(layer, nn.LIF) and weighted is not None:
+        if isinstance(layer, nn.Neurons) and weighted is not None:
             low, high = 1 / _WIDEST, _WIDEST
             for _ in range(_HALVINGS):
                 middle = (low * high) ** 0.5

@@ -92,11 +92,12 @@ def measure(
     label: str,
     names: Sequence[str] = tuple(CONTENDERS),
     seconds: float = float("inf"),
+    among: Sequence[Setting] | None = None,
 ) -> dict[str, Result]:
     """Median milliseconds, memory and spike rates of each of the contenders ``names``; why, for those that cannot run.
 
     network: as :func:`benchmarks.start.with_start` gives it. rounds: turns of each, of ``steps`` steps; no further one
-    begins when ``seconds`` have passed and each had :data:`LEAST`.
+    begins when ``seconds`` have passed and each had :data:`LEAST`. among: settings of threads to choose from (default all).
     """
 
     def start(name: str) -> Chosen[Worker]:
@@ -104,7 +105,7 @@ def measure(
         return fastest(
             lambda setting: Worker(module, network, setting),
             lambda worker: worker.steps(tried)["seconds"],
-            settings(),
+            settings() if among is None else list(among),
         )
 
     turns = Turns({name: (lambda name=name: start(name)) for name in names})

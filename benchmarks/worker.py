@@ -46,8 +46,13 @@ def about(module) -> dict:
 
 
 def batch(network: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images ``[B, 1, 28, 28]`` and labels ``[B]``: those of the start, else random ones, a fifth of the pixels lit."""
+    """Images ``[B, 1, 28, 28]``, or sequences ``[T, B, channels]``, and labels ``[B]``: those of the start, else random
+    ones, a fifth of the pixels lit.
+    """
     torch.manual_seed(0)
+    if network["kind"] == "rnn" and "start" not in network:
+        events = (torch.rand(network["steps"], network["batch"], network["sizes"][0]) < 0.05).float()
+        return events, torch.randint(network["sizes"][-1], (network["batch"],))
     if "start" in network:
         saved = torch.load(network["start"], weights_only=True)
         return saved["images"], saved["labels"]
@@ -58,7 +63,8 @@ def batch(network: dict) -> tuple[torch.Tensor, torch.Tensor]:
 def tiny(network: dict) -> dict:
     """A network of the same kind that needs hardly any memory."""
     small = {key: value for key, value in network.items() if key != "start"} | {"steps": 2, "batch": 2}
-    return small | ({"sizes": [784, *(8 for _ in small["sizes"][1:-1]), 10]} if "sizes" in small else {})
+    sizes = small.get("sizes", [])
+    return small | ({"sizes": [sizes[0], *(8 for _ in sizes[1:-1]), sizes[-1]]} if sizes else {})
 
 
 def main() -> None:

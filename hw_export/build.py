@@ -29,19 +29,18 @@ from hw_export.quantize import (
 from hw_export.quantize.trained import is_trained
 from hw_export.samples import SampleOptions, Samples, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip, Target, make_target
-from spikelfp import nn
+from spikelfp import nn, plugins
 from spikelfp.configuration import Schema
 from spikelfp.data import encode
 from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import Sequences, lengths_of
+from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
 from spikelfp.methods.batch import counting_steps
 from spikelfp.options import Choice, choice, flag, section, setting
 from spikelfp.printable import brief
-from spikelfp.training.config import OPTIONS as RUN_OPTIONS
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
 from spikelfp.training.state import predict
@@ -124,8 +123,9 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
     if how.clip == "output":
         known, _ = splits.train.__getitems__(representative(splits.train, how.calibration).tolist())
         calibration = _sequence(loaded.config, known)
-    view = RUN_OPTIONS.view(RUN_OPTIONS.values(loaded.config))
-    facts = {name: getattr(view, name) for name in ("data", "model", "method", "rule", "seed", "encoding")}
+    facts = {
+        name: getattr(loaded.config.flat, name) for name in ("data", "model", "method", "rule", "seed", "encoding")
+    }
     return write_export(
         loaded.net,
         shown,
@@ -149,7 +149,8 @@ def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale:
     inputs = x if static else _sequence(config, x)
     steps = (config.data.steps or 1) if static else len(inputs)
     scale = data.levels if config.data.encoding == "constant" else 1
-    read_out = counting_steps(nn.constant(labels, steps), lengths_of(x), config.training.readout_steps)
+    lengths = x.lengths if isinstance(x, Sequences) else None
+    read_out = counting_steps(nn.constant(labels, steps), lengths, config.training.readout_steps)
     shown = Samples(inputs, labels, steps, static, scale, read_out)
     return shown if input_scale is None else shown.rounded(input_scale)
 
@@ -220,6 +221,7 @@ def write_export(
         network = chip.integers(exported, samples.shape)
         chip.refuse(network)
         chip_notes = chip.notes(network)
+    needed = plugins.used([chosen.name])
     shown = whole if whole is not None and exported.input_scale is not None else samples
     found = compare(net, exported, samples.sequence(), samples.labels, samples.mask)
     refuse_silenced(found.rates, exported.bits, exported.clip)
@@ -236,6 +238,7 @@ def write_export(
             "format": FORMAT,
             "target": chosen.name,
             **({"target_options": chosen.options} if chosen.options else {}),
+            **({"plugins": needed} if needed else {}),
             **(facts or {}),
             "bits": width,
             "clip": exported.clip,
@@ -316,8 +319,9 @@ def target_of(manifest: Mapping[str, Any]) -> Target:
     """Make the target that an export was built for, with the options it was built with.
 
     Raises:
-        UserError: for a target, or options of it, that are not known here.
+        UserError: for a target, or options of it, that are not known here; of a plug-in, with how to name it.
     """
+    plugins.check(manifest.get("plugins", {}), MANIFEST)
     return make_target(manifest["target"], manifest.get("target_options"))
 
 

@@ -16,6 +16,7 @@ from spikelfp import nn
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
 from spikelfp.nn import graph
+from spikelfp.nn.neurons.base import ConstantLayer
 from spikelfp.printable import brief, first_line
 from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
 from spikelfp.untrusted.fields import Field
@@ -92,8 +93,6 @@ _KINDS: dict[type[torch.nn.Module], Mapping[str, Check]] = {
 """By kind of layer, its arguments (:func:`spikelfp.nn.graph.arguments`) and what each may be. Decays that learn are
 kept at the value they have."""
 _LEARNS = "learn_beta"
-_CONSTANTS = ("decay", "betas", "thresholds")
-"""Tensors of neurons that stand in the file as arguments."""
 
 
 def _checks(kind: type[torch.nn.Module]) -> Mapping[str, Check] | None:
@@ -124,8 +123,7 @@ def save_network(path: str | Path, net: torch.nn.Sequential) -> None:
     wanted: dict[str, tuple[int, ...]] = {}
     _check_layers(Field(path, "layers", layers, UserError), "", wanted)
     state = net.state_dict()
-    constants = {f"{name}.{own}" for name, layer in net.named_modules() for own in _CONSTANTS if hasattr(layer, own)}
-    for name in state.keys() - wanted.keys() - constants:
+    for name in state.keys() - wanted.keys() - _constants(net):
         raise UserError(f"{name!r} is neither a weight nor a constant of neurons, which is all that the file holds")
     content = {"format": FORMAT, "layers": layers, "weights": {name: state[name] for name in wanted}}
     write_tensors(path, canonical(content))
@@ -164,9 +162,8 @@ def load_network(path: str | Path) -> nn.Sequential:
         with torch.random.fork_rng(devices=[]):
             net = _rebuild(content["layers"])
         missing = net.load_state_dict(dict(content["weights"]), strict=False).missing_keys
-        for name in missing:
-            if name.rpartition(".")[2] not in _CONSTANTS:  # which are arguments
-                raise UserError(f"{name} is missing")
+        for name in set(missing) - _constants(net):
+            raise UserError(f"{name} is missing")
     except (UserError, RuntimeError, ValueError, TypeError) as error:  # arguments that do not go together
         text = first_line(error)
         raise CheckpointError(f"{path} is damaged: its layers cannot be made: {text}") from None
@@ -213,6 +210,17 @@ def _check_arguments(field: Field, name: str) -> dict[str, tuple[int, ...]]:
 
 def _pair(size: Any) -> tuple[int, int]:
     return size if isinstance(size, tuple) else (size, size)
+
+
+def _constants(net: torch.nn.Module) -> set[str]:
+    """Names of the tensors of neurons that stand in the file as arguments."""
+    return {
+        f"{name}.{own}"
+        for name, layer in net.named_modules()
+        if isinstance(layer, ConstantLayer)
+        for each in layer.neuron_constants().values()
+        for own in (each.buffer, each.learned)
+    }
 
 
 def _describe(net: torch.nn.Sequential, inside: str) -> list[tuple[str, str, Any]]:

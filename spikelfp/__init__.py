@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from spikelfp import analysis, data, errors, interop, methods, models, nn, quantized, rewards, rules
 from spikelfp.convert import convert
-from spikelfp.propagation import propagate
+from spikelfp.functional.propagation import propagate
 from spikelfp.suggest import public_names
 from spikelfp.training import TemporalTrainer, Trainer
 

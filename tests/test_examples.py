@@ -21,6 +21,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         ("live_updates", 1, 0.7),
         ("own_method", 5, 0.8),  # 0.74 when the last layer learns alone
         ("own_chip", 6, 0.7),
+        ("own_neuron", 5, 0.75),
+        ("own_neuron_export", 6, 0.8),
         pytest.param("own_recordings", 12, 0.8, marks=pytest.mark.slow),
     ],
 )

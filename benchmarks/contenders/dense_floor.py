@@ -1,7 +1,7 @@
 """The dense float32 products of one step and nothing else: a bound for any method that makes them all.
 
 Each layer's products for all steps at once: forward, weight update and message to the input. A constant image is
-multiplied once, forward and weight update. Convolutions as in ``dense_convolutions.py``.
+multiplied once, forward and weight update; recurrent connections at every step. Convolutions as in ``dense_convolutions.py``.
 """
 
 from itertools import pairwise
@@ -17,21 +17,25 @@ class Contender:
     """The products of a training step."""
 
     def __init__(self, network, images, labels):
-        lenet, count = network["kind"] == "lenet", network["steps"] * len(images)
+        lenet, recurrent = network["kind"] == "lenet", network["kind"] == "rnn"
+        count = network["steps"] * len(labels)
         sizes = [1024, 1024, 10] if lenet else network["sizes"]
         self.convolutions = Convolutions(network["steps"], images) if lenet else None
         self.layers = []
         for index, (a, b) in enumerate(pairwise(sizes)):
-            constant = index == 0 and not lenet
+            constant = index == 0 and not lenet and not recurrent
             inputs = images.flatten(1) if constant else torch.rand(count, a)
             messages = torch.rand(len(images) if constant else count, b)
-            self.layers.append((torch.randn(b, a), inputs, messages, constant))
+            first = index == 0 and not lenet  # no message to the input
+            self.layers.append((torch.randn(b, a), inputs, messages, first))
+            if recurrent and index < len(sizes) - 2:
+                self.layers.append((torch.randn(b, b), torch.rand(count, b), messages, False))
 
     def step(self):
         if self.convolutions is not None:
             self.convolutions()
-        for weight, inputs, messages, constant in self.layers:
+        for weight, inputs, messages, first in self.layers:
             F.linear(inputs, weight)
             messages.T @ inputs
-            if not constant:
+            if not first:
                 messages @ weight

@@ -48,7 +48,7 @@ def spike_rates(neurons, run):
 
 
 def of_kind(net, kind):
-    """The modules of a class, in order."""
+    """The modules of a class, or of one of several, in order."""
     return [module for module in net.modules() if isinstance(module, kind)]
 
 

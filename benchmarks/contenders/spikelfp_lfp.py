@@ -12,13 +12,17 @@ class Contender:
 
     def __init__(self, network, images, labels):
         self.images, self.labels, self.steps = images, labels, network["steps"]
-        self.net = models.lif_lenet() if network["kind"] == "lenet" else models.lif_mlp(network["sizes"])
+        made = {"lenet": lambda sizes: models.lif_lenet(), "mlp": models.lif_mlp, "rnn": models.lif_rnn}
+        self.recurrent, self.net = network["kind"] == "rnn", made[network["kind"]](network.get("sizes", []))
         load(self.net.parameters(), network)
         self.optimizer = adam(self.net.parameters())
         self.reward = rewards.SpikeSequence()
 
+    def shown(self):
+        return self.images if self.recurrent else nn.constant(self.images, self.steps)
+
     def forward(self):
-        return self.net(nn.constant(self.images, self.steps))
+        return self.net(self.shown())
 
     def step(self):
         self.optimizer.zero_grad()
@@ -27,4 +31,4 @@ class Contender:
         self.optimizer.step()
 
     def rates(self):
-        return spike_rates(of_kind(self.net, nn.LIF), lambda: self.net(nn.constant(self.images, self.steps)))
+        return spike_rates(of_kind(self.net, nn.Neurons), lambda: self.net(self.shown()))

@@ -11,4 +11,4 @@ class Contender(spikelfp_lfp.Contender):
     """One training step of the network."""
 
     def forward(self):
-        return nn.recomputed(self.net, nn.constant(self.images, self.steps))[0]
+        return nn.recomputed(self.net, self.shown())[0]

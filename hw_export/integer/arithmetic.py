@@ -34,7 +34,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from hw_export.integer.network import Neurons, aligned, spread
+from hw_export.integer.network import IntegerLIF, aligned, spread
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Reset
 from spikelfp.registry import check_name
@@ -213,7 +213,7 @@ class Constants:
         return torch.int32 if self.arithmetic.state_bits <= 32 else torch.int64
 
     @staticmethod
-    def of(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...], last: bool) -> Constants:
+    def of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...], last: bool) -> Constants:
         """Find those of ``layer``, whose output has ``shape``; ``last``: it is the last of the network.
 
         Raises:
@@ -259,7 +259,7 @@ class Constants:
         return replace(self, arithmetic=replace(self.arithmetic, shift=0))
 
 
-def code_of(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Tensor:
+def code_of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Tensor:
     """Find the decay codes of a layer of neurons.
 
     Args:

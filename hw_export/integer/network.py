@@ -62,7 +62,7 @@ class Flatten:
 
 
 @dataclass(frozen=True, eq=False)
-class Neurons:
+class IntegerLIF:
     """LIF neurons: decay per step, how they reset, and their whole threshold, in the unit of the sums they get.
 
     Args:
@@ -107,7 +107,7 @@ def aligned(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     return values.reshape(-1, *[1] * (len(shape) - 1)) if values.dim() == 1 else values
 
 
-Layer = Dense | Conv | Pool | Flatten | Neurons
+Layer = Dense | Conv | Pool | Flatten | IntegerLIF
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +138,9 @@ class IntegerNetwork:
         if net.bits is None:
             raise UserError("the network has float weights: quantise it first, with 2 to 16 bits")
         layers = tuple(_integers(net))
-        if not any(isinstance(layer, Neurons) for layer in layers):
+        if not any(isinstance(layer, IntegerLIF) for layer in layers):
             raise UserError("the network has no LIF neurons: chips of spiking neurons cannot hold it")
-        if not isinstance(layers[-1], Neurons):
+        if not isinstance(layers[-1], IntegerLIF):
             raise UserError(f"the network ends with {layers[-1].name!r} and no neurons behind it")
         shape = _input_shape(layers, input_shape)
         shapes = _shapes(layers, shape)
@@ -153,9 +153,9 @@ class IntegerNetwork:
         return tuple(layer for layer in self.layers if isinstance(layer, (Dense, Conv)))
 
     @property
-    def neurons(self) -> tuple[Neurons, ...]:
+    def neurons(self) -> tuple[IntegerLIF, ...]:
         """The layers of neurons."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Neurons))
+        return tuple(layer for layer in self.layers if isinstance(layer, IntegerLIF))
 
     def shape_of(self, layer: Layer) -> tuple[int, ...]:
         """Shape of what ``layer`` gives out for one sample at one step."""
@@ -214,7 +214,7 @@ def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
             if name not in thresholds or thresholds[name].threshold is None:
                 raise UserError(f"the neurons {name!r} have no weights in front of them")
             whole = torch.as_tensor(thresholds[name].threshold, dtype=torch.int64) * gain
-            yield Neurons(name, _decays(constants.beta), whole, constants.reset)
+            yield IntegerLIF(name, _decays(constants.beta), whole, constants.reset)
             gain = 1
         elif not isinstance(layer, nn.Dropout):
             raise UserError(f"layer {name!r} is a {type(layer).__name__}, which no chip of spiking neurons holds")
@@ -226,7 +226,7 @@ def _decays(beta: float | Tensor) -> float | Tensor:
 
 def _compact(layer: Layer, shape: tuple[int, ...]) -> Layer:
     """Write constants of neurons as one number, or one for each channel, where they are no more."""
-    if not isinstance(layer, Neurons):
+    if not isinstance(layer, IntegerLIF):
         return layer
     beta = _fewest(layer.betas, shape)
     return replace(layer, beta=beta if beta.dim() else beta.item(), threshold=_fewest(layer.threshold, shape))
@@ -284,7 +284,7 @@ def _shapes(layers: Sequence[Layer], shape: tuple[int, ...]) -> tuple[tuple[int,
 
 
 def _shape_behind(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(layer, Neurons):
+    if isinstance(layer, IntegerLIF):
         return shape
     if isinstance(layer, Flatten):
         return (math.prod(shape),)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, Constants
 from hw_export.integer.kernels import compiled, numba_kernels
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Neurons, Pair, Pool
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Pair, Pool
 from spikelfp.errors import UserError
 from spikelfp.kernels.events import conv as event_convolution
 from spikelfp.kernels.events.conv_events import MOST_KEYS, image_events
@@ -356,7 +356,7 @@ def stages(network: IntegerNetwork, arithmetic: Arithmetic, device: torch.device
     came = in_shape = network.input_shape
     last = network.neurons[-1]
     for layer, shape in zip(network.layers, network.shapes, strict=True):
-        if isinstance(layer, Neurons):
+        if isinstance(layer, IntegerLIF):
             constants = Constants.of(layer, arithmetic, shape, layer is last).to(device)
             yield Stage(tuple(before), constants, layer.name, in_shape, shape, network.bits)
             before, in_shape = [], shape

@@ -125,8 +125,9 @@ class NeuronExport:
     """Exports one kind of neurons; a file with a subclass, registered by :func:`exports`, is all that a kind needs.
 
     The shortest way is :meth:`lower`: neurons that are LIF neurons in other words become those, and NIR, quantisation,
-    chips and simulators follow. Neurons with dynamics of their own override :meth:`write`, and where the arguments of
-    the layer are not enough to make it again, :meth:`read`.
+    chips, files of networks and simulators follow; whole numbers know the arithmetic of LIF neurons alone. Neurons with
+    dynamics of their own, which NIR has a node for, override :meth:`write`, and where the arguments of the layer are
+    not enough to make it again, :meth:`make`.
 
     Attributes:
         kind: the class of the layers; set by :func:`exports`.
@@ -188,7 +189,7 @@ class NeuronExport:
 
     def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         """Make the layer of a standard node with these constants."""
-        raise NotImplementedError
+        raise NotImplementedError  # is called for kinds with a form alone
 
     def integer(self, name: str, layer: Any) -> LIFParameters:
         """Say by which constants a layer runs in integers, by the steps of :class:`hw_export.integer.Arithmetic`.

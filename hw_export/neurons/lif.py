@@ -56,7 +56,7 @@ class LIFExport(NeuronExport):
         return nn.LIF(constant(constants.beta), constant(constants.threshold), reset)
 
     def integer(self, name: str, layer: Any) -> LIFParameters:
-        return layer.constants
+        return layer.constants if self.form == (False, False) else super().integer(name, layer)
 
 
 @exports(nn.RecurrentLIF)
@@ -70,6 +70,3 @@ class RecurrentLIFExport(LIFExport):
 
     def read(self, constants: Constants, reset: Reset, feedback: Any) -> torch.nn.Module:
         return nn.RecurrentLIF(feedback, constant(constants.beta), constant(constants.threshold), reset)
-
-    def integer(self, name: str, layer: Any) -> LIFParameters:
-        return NeuronExport.integer(self, name, layer)

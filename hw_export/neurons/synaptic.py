@@ -7,7 +7,7 @@ from typing import Any
 import nir
 import torch
 
-from hw_export.neurons.base import Arriving, Constants, NeuronExport, constant, exports, most, numbers
+from hw_export.neurons.base import Arriving, Constants, constant, exports, most, numbers
 from hw_export.neurons.lif import LIFExport
 from spikelfp import nn
 from spikelfp.errors import UserError
@@ -42,9 +42,6 @@ class SynapticExport(LIFExport):
     def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         alpha, beta, threshold = map(constant, (constants.alpha, constants.beta, constants.threshold))
         return nn.Synaptic(alpha, beta, threshold, reset)
-
-    def integer(self, name: str, layer: Any) -> LIFParameters:
-        return NeuronExport.integer(self, name, layer)
 
 
 @exports(nn.RecurrentSynaptic)

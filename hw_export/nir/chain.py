@@ -89,8 +89,9 @@ class Chain:
         Raises:
             DataError: for neurons of another kind, which simulators disagree on, or with parameters that ours have not.
         """
+        ours = dialect_of(self.metadata) is not None
         for name, node in self.nodes:
-            own = plain(node.metadata).get("neuron")
+            own = plain(node.metadata).get("neuron") if ours else None
             if own is not None or isinstance(node, (nir.IF, nir.CubaLIF, nir.Threshold)):
                 kind = type(node).__name__ if own is None else short(own)
                 raise DataError(f"the neurons {name!r} are {kind}: simulators are given LIF neurons only")

@@ -58,30 +58,37 @@ def from_nir(
     integrators: Integrators | None = None,
     migrate: bool = False,
 ) -> ImportedNetwork:
-    """The network of a NIR file, ours or another program's, or of a graph in memory; float32, for inference
-    (``requires_grad_()`` makes it trainable).
+    """Read the network of a NIR file, ours or another program's, or of a graph in memory.
 
-    A file of :func:`~hw_export.nir.write.to_nir` states everything: the network comes back with identical spikes, in
-    any dialect. What others leave open is decided by the arguments, and listed in ``notes`` of the result:
-
-    * dt: the time step, in the unit of the file's time constants; else the metadata's, else 1e-4 (s).
-    * reset: ``zero`` is NIR's own equation and the default; ``subtract`` (delayed, snnTorch's) and ``immediate``
-      have no place in NIR but in metadata (``reset``).
-    * scheme: ``euler``, ``β = 1 − dt/τ``, the default, or ``exact``, ``β = exp(−dt/τ)``.
-    * spikes: ``multiple`` lets a neuron fire as often in a step as θ can be subtracted, as sinabs and rockpool do
-      (:class:`~spikelfp.nn.MultiSpikeLIF`, for inference).
-    * integrators: what ``v' = r I`` of an IF or I gains: ``r I`` a ``step``, or ``dt · r I``. By default the one by
-      which that is ``I``: ``step`` for ``r = 1``, ``dt`` for ``r dt = 1``; any other ``r`` is asked about.
-    * migrate: mend files of older versions first, as :func:`~hw_export.nir.migration.migrate` does.
+    It is in float32, for inference (``requires_grad_()`` makes it trainable). A file of :func:`~hw_export.nir.to_nir`
+    states everything: the network comes back with identical spikes, in any dialect. What others leave open is decided
+    by the arguments, and listed in ``notes`` of the result.
 
     Read are chains of Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Threshold, IF, LIF, CubaLIF, I, LI
-    and CubaLI, neurons that feed themselves through one layer of weights, and nested graphs. How the equations become
-    steps is told in :mod:`hw_export.nir.dialects`. Layers carry the names of their nodes, dots replaced by ``_``.
+    and CubaLI, neurons that feed themselves through one layer of weights, nested graphs, and neurons of a user's own
+    (:mod:`hw_export.neurons`). How the equations become steps is told in :mod:`hw_export.nir.dialects`; decays and
+    thresholds that differ between the neurons of a layer are vectors. Layers carry the names of their nodes, dots
+    replaced by ``_``.
 
-    Raises :class:`~spikelfp.errors.DataError` naming node and field for a file that is broken or inconsistent (every
-    field is checked first, :mod:`hw_export.nir.document`), branches, or has nodes or parameters that no layer here can
-    stand for, and :class:`~spikelfp.errors.UserError` for arguments
-    that contradict the file.
+    Args:
+        source: path of the file, or a graph.
+        dt: the time step, in the unit of the file's time constants; else the metadata's, else 1e-4 (s).
+        reset: ``zero`` is NIR's own equation and the default; ``subtract`` (delayed, snnTorch's) and ``immediate`` have
+            no place in NIR but in metadata (``reset``).
+        scheme: ``euler``, ``β = 1 − dt/τ``, the default, or ``exact``, ``β = exp(−dt/τ)``.
+        spikes: ``multiple`` lets a neuron fire as often in a step as θ can be subtracted, as sinabs and rockpool do
+            (:class:`~spikelfp.nn.MultiSpikeLIF`, for inference).
+        integrators: what ``v' = r I`` of an IF or I gains: ``r I`` a ``step``, or ``dt · r I``. By default the one by
+            which that is ``I``: ``step`` for ``r = 1``, ``dt`` for ``r dt = 1``; any other ``r`` is asked about.
+        migrate: mend files of older versions first, as :func:`~hw_export.nir.migrate` does.
+
+    Returns:
+        The network, with ``notes`` and what the file says of itself.
+
+    Raises:
+        DataError: naming node and field, for a file that is broken or inconsistent (every field is checked first,
+            :mod:`hw_export.nir.document`), branches, or has nodes or parameters that no layer here can stand for.
+        UserError: for arguments that contradict the file.
     """
     name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)
     document = read_document(source)
@@ -305,6 +312,18 @@ class Assembly:
                 f"the neurons {name!r} were written from a layer {short(said)}, whose export is not registered here: "
                 "import the module that does so (hw_export.neurons.exports)"
             )
+        if self.reading.chosen_reset is not None or self.spikes == "multiple":
+            raise UserError(
+                f"the neurons {name!r} are {export.name}, which reset and fire as their class does: leave reset and "
+                "spikes out"
+            )
+        dialect_name = plain(self.reading.metadata["dialect"])
+        dialect = DIALECTS[dialect_name]
+        if self.reading.step_length(metadata) != dialect.dt:
+            raise DataError(
+                f"the neurons {name!r} were written for steps of {dialect.dt:g}, and the file says dt = "
+                f"{self.reading.step_length(metadata):g}: it was changed after it was written"
+            )
         given = {
             key.removeprefix(ARGUMENT): torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             for key, value in metadata.items()
@@ -314,8 +333,8 @@ class Assembly:
             layer = export.make(given, self._feedback(stop))
         except (UserError, TypeError, ValueError) as error:
             raise DataError(f"the neurons {name!r} cannot be made from what their metadata say: {error}") from None
-        dialect = plain(self.reading.metadata["dialect"]), DIALECTS[plain(self.reading.metadata["dialect"])]
-        again = fields(export.write(layer, Arriving(name, stop.shape, dialect, self.gain)))
+        at = Arriving(name, stop.shape, (dialect_name, dialect), self.gain)
+        again = fields(export.write(layer, at))
         mine = fields(node)
         for key in again.keys() - {"metadata", "input_type", "output_type"}:
             same = mine.get(key) == again[key] if isinstance(again[key], str) else _close(mine.get(key), again[key])

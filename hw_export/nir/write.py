@@ -44,7 +44,7 @@ def to_nir(
     input_shape: Sequence[int] | None = None,
     write_if: bool = False,
 ) -> nir.NIRGraph:
-    """Write ``net`` to the NIR file ``path`` and return the graph; ``path=None`` only returns it.
+    """Write ``net`` to a NIR file.
 
     The file says exactly what the network computes, step by step, with the conventions that importers share:
 
@@ -58,6 +58,9 @@ def to_nir(
       it is an ``AvgPool2d``.
     * A constant current, an ``nn.Scale`` with a shift, is ``v_leak`` of the neurons behind it, or the threshold of a
       ``Threshold``, which is a ``Heaviside``.
+    * Decays and thresholds that differ between the neurons of a layer are written as they are, in the metadata too.
+    * Neurons that are others in other words are written as those, and those of a user's own as their export says
+      (:mod:`hw_export.neurons`).
     * ``Synaptic`` neurons are ``CubaLIF``; those with feedback are followed by an ``Affine`` that leads back to them,
       one step later. A readout ``LI`` is a ``LI`` or ``I``, its membranes in our units.
     * NIR resets to ``v_reset`` at the step of the spike. ``subtract`` (delayed, snnTorch's) and ``immediate`` exist in
@@ -71,12 +74,19 @@ def to_nir(
     * nir 1.0 gets the shapes of grouped convolutions, kernels that are not square and dense layers on several axes
       wrong. They are written, and the metadata say how nir reads them (``read_with``).
 
-    input_shape: of one sample, ``(channels, height, width)``; needed where the first layer does not tell it.
-    write_if: write neurons without leak as ``IF`` (``v += r I`` a step), which importers disagree on.
+    Args:
+        net: a chain of layers.
+        path: of the file; ``None`` only returns the graph.
+        dialect: how neurons are put into NIR's words, of :data:`~hw_export.nir.DIALECTS`.
+        input_shape: of one sample, ``(channels, height, width)``; needed where the first layer does not tell it.
+        write_if: write neurons without leak as ``IF`` (``v += r I`` a step), which importers disagree on.
 
-    Raises :class:`~spikelfp.errors.UserError` naming the first layer that NIR has no word for, neurons that do
-    not leak among them, and :class:`~spikelfp.errors.SaveError` when ``path`` cannot be written (what was there
-    before is intact).
+    Returns:
+        The graph.
+
+    Raises:
+        UserError: naming the first layer that NIR has no word for, neurons that do not leak among them.
+        SaveError: when ``path`` cannot be written (what was there before is intact).
     """
     net = lowered(net)
     layers = leaves(net)

@@ -1,14 +1,17 @@
-"""BatchNorm as part of the layer in front of it."""
+"""BatchNorm and constant factors as part of the layer in front of them."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from hw_export.chain import leaves
 from spikelfp import nn
 from spikelfp.errors import UserError
+from spikelfp.nn import graph
 
 _BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
 
@@ -81,15 +84,69 @@ def _fold(name: str, norm: _BatchNorm, target: torch.nn.Linear | torch.nn.Conv2d
         raise UserError(
             f"the {type(norm).__name__} {name!r} takes {len(mean)} channels, the layer in front has {channels}"
         )
-    kind = target.weight.dtype
     gain = (var.double() + norm.eps).rsqrt()
     shift = torch.zeros_like(gain)
     if norm.weight is not None:
         gain, shift = gain * norm.weight.double(), norm.bias.double()
-    bias = torch.zeros_like(gain) if target.bias is None else target.bias.double()
+    _fold_into(target, gain, shift - gain * mean.double())
+
+
+def _fold_into(target: torch.nn.Linear | torch.nn.Conv2d, gain: Tensor, shift: Tensor) -> None:
+    """Let ``target`` give ``gain y + shift`` for what it gives, both float64 ``[channels]``."""
     target.weight.copy_(target.weight.double() * gain.reshape(-1, *[1] * (target.weight.dim() - 1)))
-    folded = (gain * (bias - mean.double()) + shift).to(kind)
+    bias = torch.zeros_like(gain) if target.bias is None else target.bias.double()
+    folded = (gain * bias + shift).to(target.weight.dtype)
+    if target.bias is None and not shift.any():
+        return
     if target.bias is None:
         target.bias = torch.nn.Parameter(folded, requires_grad=target.weight.requires_grad)
     else:
         target.bias.copy_(folded)
+
+
+@torch.no_grad()
+def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
+    """Return a copy of ``net`` in which a ``Scale`` between a layer of weights and neurons is part of the weights::
+
+        s (W x + b) + c = (s W) x + (s b + c)
+
+    computed in float64 and rounded once, to the dtype of the weights; ``Dropout`` may lie between. One that differs
+    within a channel of a convolution, or stands elsewhere, stays, as does one behind weights that were trained
+    quantised.
+    """
+    twin = copy.deepcopy(net)
+    kept: list[tuple[str, torch.nn.Module]] = []
+    layers = leaves(twin)
+    for place, (name, layer) in enumerate(layers):
+        ahead = next((own for _, own in layers[place + 1 :] if not isinstance(own, (nn.Dropout, nn.Flatten))), None)
+        target = next((own for _, own in reversed(kept) if not isinstance(own, (nn.Dropout, torch.nn.Identity))), None)
+        neurons = ahead is not None and graph.is_neuron(ahead)
+        foldable = type(layer) is nn.Scale and neurons and isinstance(target, (nn.Linear, nn.Conv2d))
+        if not foldable or not _fold_scale(layer, target):
+            kept.append((name, layer))
+            continue
+        path, _, own = name.rpartition(".")
+        delattr(twin.get_submodule(path), own)
+    return twin
+
+
+def _fold_scale(layer: Any, target: Any) -> bool:
+    """Make a ``Scale`` part of the weights in front; whether that can be."""
+    gain, shift = (_by_channel(values, target) for values in (layer.scale, layer.shift))
+    if gain is None or shift is None or target.grid is not None:
+        return False
+    _fold_into(target, gain, shift)
+    return True
+
+
+def _by_channel(values: Tensor, target: nn.Linear | nn.Conv2d) -> Tensor | None:
+    """Constants of a step as one for each output of ``target``, float64; ``None`` where they differ within one."""
+    channels = target.weight.shape[0]
+    if not values.dim():
+        return values.double().expand(channels)
+    if values.dim() != target.weight.dim() - 1 and isinstance(target, nn.Conv2d):
+        return None
+    if len(values) != channels or (isinstance(target, nn.Linear) and values.dim() != 1):
+        return None
+    rows = values.double().reshape(channels, -1)
+    return rows[:, 0] if bool((rows == rows[:, :1]).all()) else None

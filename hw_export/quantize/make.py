@@ -13,7 +13,7 @@ from torch import Tensor
 from hw_export.chain import leaves
 from hw_export.neurons import lowered
 from hw_export.quantize.bounds import EXACT
-from hw_export.quantize.fold import fold_batchnorm
+from hw_export.quantize.fold import fold_batchnorm, fold_scales
 from hw_export.quantize.network import QuantizedNetwork
 from hw_export.quantize.rates import compare, rate_notes, refuse_silenced
 from hw_export.quantize.scale import CLIPS
@@ -142,12 +142,15 @@ def quantize(
 
 def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
     """``net`` in float32 on the CPU, BatchNorm folded; with ``bits`` of 32 in floats, whatever it was trained with."""
-    net = lowered(net)
-    leaves(net)
-    twin = copy.deepcopy(net).eval().requires_grad_(False)
+    known = lowered(net)
+    leaves(known)
+    twin = copy.deepcopy(known).eval().requires_grad_(False)
     snap(twin)
     if bits == 32:
         as_floats(twin)
     assert isinstance(twin, torch.nn.Sequential)
-    twin = fold_batchnorm(twin).to("cpu", torch.float32)
+    twin = fold_batchnorm(twin)
+    if bits not in (None, 32) or known is not net:
+        twin = fold_scales(twin)
+    twin = twin.to("cpu", torch.float32)
     return QuantizedNetwork(OrderedDict(twin.named_children())).eval()

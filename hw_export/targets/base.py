@@ -13,7 +13,7 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import IntegerNetwork, Neurons
+from hw_export.integer.network import IntegerLIF, IntegerNetwork
 from hw_export.integer.simulator import Run
 from hw_export.quantize import QuantizedNetwork
 from hw_export.targets.files import check_outline, outline, read_facts, write_facts
@@ -33,11 +33,13 @@ def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
     """
     return replace(
         network,
-        layers=tuple(_neurons(layer, arithmetic) if isinstance(layer, Neurons) else layer for layer in network.layers),
+        layers=tuple(
+            _neurons(layer, arithmetic) if isinstance(layer, IntegerLIF) else layer for layer in network.layers
+        ),
     )
 
 
-def _neurons(layer: Neurons, arithmetic: Arithmetic) -> Neurons:
+def _neurons(layer: IntegerLIF, arithmetic: Arithmetic) -> IntegerLIF:
     reset = layer.reset
     if not layer.leaks and reset not in arithmetic.resets:
         other = {"subtract": "immediate", "immediate": "subtract"}.get(reset, reset)
@@ -190,7 +192,7 @@ class Chip(Target):
         return {}
 
     def words(self, facts: Mapping[str, Any]) -> list[str]:
-        """Tell in lines, when an export was built, what :meth:`write_samples` has added to the ``facts`` of the chip."""
+        """Tell in lines, when an export was built, what :meth:`write_samples` has added to the chip's ``facts``."""
         return []
 
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer, Pool
 from spikelfp.errors import DataError
 from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.functional.lif import Reset
@@ -188,7 +188,7 @@ def _check_shapes(layer: Layer, given: tuple[int, ...], shape: tuple[int, ...]) 
     elif isinstance(layer, Conv):
         channels = layer.weight.shape[1] * layer.groups
         fits = layer.weight.shape[0] == shape[0] == len(layer.bias) and channels == given[0]
-    elif isinstance(layer, Neurons):
+    elif isinstance(layer, IntegerLIF):
         sizes = {tuple(layer.threshold.shape), tuple(layer.betas.shape)}
         fits = given == shape and sizes <= {(), shape[:1], shape}
     else:
@@ -197,7 +197,7 @@ def _check_shapes(layer: Layer, given: tuple[int, ...], shape: tuple[int, ...]) 
         raise DataError(f"the numbers of layer {layer.name!r} do not lead from {given} to {shape}")
 
 
-def _as_run(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> float | None:
+def _as_run(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -> float | None:
     """β as the chip runs it; of neurons whose leaks depend on their thresholds none."""
     codes = code_of(layer, arithmetic, shape)
     return arithmetic.decay_as_run(int(codes.flatten()[0]), layer.betas.item())
@@ -242,7 +242,7 @@ def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Layer:
             shape = tuple(facts["shape"])
             beta = torch.tensor(beta, dtype=torch.float64)
             beta = beta if len(beta) == shape[0] else beta.reshape(shape)
-        return Neurons(name, beta if isinstance(beta, Tensor) else float(beta), threshold, facts["reset"])
+        return IntegerLIF(name, beta if isinstance(beta, Tensor) else float(beta), threshold, facts["reset"])
     weight, bias = tensors[f"{name}.weight"].to(torch.int32), tensors[f"{name}.bias"].to(torch.int64)
     if kind == "dense":
         return Dense(name, weight, bias)

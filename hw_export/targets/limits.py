@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool, spread
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer, Pool, spread
 from hw_export.quantize.bounds import largest_sum
 
 
@@ -65,7 +65,7 @@ KINDS: dict[type, str] = {
     Conv: "convolution",
     Pool: "pooling",
     Flatten: "flatten",
-    Neurons: "neurons",
+    IntegerLIF: "neurons",
 }
 
 
@@ -91,7 +91,7 @@ class Kinds(Limit):
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         for layer in network.layers:
-            if not isinstance(layer, (*self.kinds, Flatten, Neurons)):
+            if not isinstance(layer, (*self.kinds, Flatten, IntegerLIF)):
                 kind = f"max-{KINDS[Pool]}" if _is_max_pool(layer) else KINDS[type(layer)]
                 yield Violation(layer.name, "it is", kind, f"{self} only", advice=self.advice)
             elif _is_max_pool(layer) and not self.maximum:
@@ -116,11 +116,11 @@ class Blocks(Limit):
             if self.pool == "anywhere" and isinstance(layer, (Pool, Flatten)):
                 continue
             found = "the inputs" if before is None else f"{before.name!r}"
-            if isinstance(layer, Neurons) and not isinstance(before, (Dense, Conv)):
+            if isinstance(layer, IntegerLIF) and not isinstance(before, (Dense, Conv)):
                 yield Violation(layer.name, "its neurons follow", found, "right behind weights only")
-            elif isinstance(before, (Dense, Conv)) and not isinstance(layer, Neurons):
+            elif isinstance(before, (Dense, Conv)) and not isinstance(layer, IntegerLIF):
                 yield Violation(before.name, "its weights are followed by", f"{layer.name!r}", "by neurons only")
-            elif self.pool == "behind" and isinstance(layer, Pool) and not isinstance(before, Neurons):
+            elif self.pool == "behind" and isinstance(layer, Pool) and not isinstance(before, IntegerLIF):
                 yield Violation(layer.name, "its pooling follows", found, "right behind neurons only")
             before = layer
 
@@ -318,7 +318,7 @@ def _steps(count: int) -> str:
     return f"{count} step" + ("s" if count > 1 else "")
 
 
-def _decay(layer: Neurons, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Iterator[str]:
+def _decay(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Iterator[str]:
     codes = spread(code_of(layer, arithmetic, shape), shape)
     betas = spread(layer.betas, shape)
     if arithmetic.decay == "linear":
@@ -354,7 +354,7 @@ def _overflows(network: IntegerNetwork, arithmetic: Arithmetic) -> Iterator[str]
     for layer in network.layers:
         if isinstance(layer, Pool):
             peak *= math.prod(layer.kernel) if layer.kind == "sum" else 1
-        elif isinstance(layer, Neurons):
+        elif isinstance(layer, IntegerLIF):
             peak = 1
         elif isinstance(layer, (Dense, Conv)):
             most = int(largest_sum(layer.weight, layer.bias, peak, signed=False))

@@ -29,7 +29,7 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import check_codes, rebuild
 from hw_export.targets.limits import Biases, Blocks, Events, Kinds, Limit, Thresholds, Violation, above, below
@@ -176,7 +176,7 @@ class Loihi(Chip):
             if isinstance(layer, Conv):
                 gain = 2 if _needs_doubling(layer) else 1
                 layers.append(replace(layer, weight=layer.weight * gain, bias=layer.bias * gain))
-            elif isinstance(layer, Neurons):
+            elif isinstance(layer, IntegerLIF):
                 layers.append(replace(layer, threshold=layer.threshold * gain))
                 gain = 1
             else:
@@ -193,7 +193,7 @@ class Loihi(Chip):
                 blocks.append(self._block(layer, next(following), network.shape_of(layer)))
         return {"blocks": blocks}
 
-    def _block(self, layer: Dense | Conv, neurons: Neurons, shape: tuple[int, ...]) -> dict[str, Any]:
+    def _block(self, layer: Dense | Conv, neurons: IntegerLIF, shape: tuple[int, ...]) -> dict[str, Any]:
         block = {
             "type": "dense" if isinstance(layer, Dense) else "conv",
             "shape": np.array(shape),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons, Pair, Pool
+from hw_export.integer.network import Conv, Dense, IntegerLIF, IntegerNetwork, Pair, Pool
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import rebuild
 from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, Violation, Weights, above
@@ -42,7 +42,7 @@ class CoreLayer:
     padding: Pair
     shape_in: tuple[int, ...]
     shape_out: tuple[int, ...]
-    neurons: Neurons
+    neurons: IntegerLIF
     pool: Pool | None
 
     @property
@@ -70,7 +70,7 @@ def core_layers(network: IntegerNetwork) -> list[CoreLayer]:
         if not isinstance(layer, (Dense, Conv)):
             continue
         neurons, behind = network.layers[index + 1], [*network.layers[index + 2 : index + 3]]
-        assert isinstance(neurons, Neurons)
+        assert isinstance(neurons, IntegerLIF)
         pool = behind[0] if behind and isinstance(behind[0], Pool) else None
         out: tuple[int, ...] = shape
         if isinstance(layer, Dense):
@@ -188,7 +188,7 @@ class Shapes(Limit):
 def _regular(network: IntegerNetwork) -> bool:
     """Whether every layer of weights has its neurons right behind it; what else it has is for other limits to say."""
     return all(
-        isinstance(behind, Neurons)
+        isinstance(behind, IntegerLIF)
         for layer, behind in zip(network.layers, (*network.layers[1:], None), strict=True)
         if isinstance(layer, (Dense, Conv))
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerNetwork, Layer, Neurons, Pool, spread
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer, Pool, spread
 from hw_export.targets.base import TARGETS, Chip, adapted
 from hw_export.targets.files import read_arrays, read_facts, rebuild, write_arrays, write_facts
 from hw_export.targets.limits import Blocks, Events, Kinds, Limit, Thresholds, Violation, Weights, above
@@ -35,7 +35,7 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
     features = math.prod(network.input_shape)
     shape = network.input_shape
     for layer, out in zip(network.layers, network.shapes, strict=True):
-        if not isinstance(layer, Neurons):
+        if not isinstance(layer, IntegerLIF):
             waiting.append(layer)
             continue
         products = [one for one in waiting if isinstance(one, (Dense, Conv))]
@@ -51,7 +51,7 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
     return IntegerNetwork(tuple(layers), network.bits, network.input_scale, flat, shapes)
 
 
-def _each(layer: Neurons, shape: tuple[int, ...]) -> Neurons:
+def _each(layer: IntegerLIF, shape: tuple[int, ...]) -> IntegerLIF:
     """Neurons in a row: one constant for a layer as it is, others as one for each neuron."""
     beta = spread(layer.beta, shape) if isinstance(layer.beta, torch.Tensor) else layer.beta
     return replace(
@@ -122,7 +122,7 @@ class Unrolled(Limit):
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         before = math.prod(network.input_shape)
         for layer, shape in zip(network.layers, network.shapes, strict=True):
-            if isinstance(layer, Neurons):
+            if isinstance(layer, IntegerLIF):
                 yield from above(layer.name, "pairs of neurons connected", before * math.prod(shape), self.most)
                 before = math.prod(shape)
 
@@ -233,7 +233,7 @@ class SpiNNaker2(Chip):
         return rebuild(facts, tensors)
 
 
-def _input_name(neurons: Sequence[Neurons]) -> str:
+def _input_name(neurons: Sequence[IntegerLIF]) -> str:
     """``input``, or that with underscores where a layer has the name."""
     name = "input"
     while name in {layer.name for layer in neurons}:

@@ -83,7 +83,7 @@ class Converted(Layer):
         (out,) = values.values()
         return out, tuple(states)
 
-    def flow(self, flow: Flow, given: Sources) -> Sources:
+    def flow_inside(self, flow: Flow, given: Sources) -> Sources:
         """Tells which step takes the values of which."""
         values = {INPUT: given}
         for step in self._steps:

@@ -66,11 +66,6 @@ class Sequences:
         return torch.arange(len(self.values), device=self.lengths.device).unsqueeze(1) < self.lengths
 
 
-def lengths_of(x: Tensor | Sequences) -> Tensor | None:
-    """The lengths ``[B]`` of sequences that have unequal ones."""
-    return x.lengths if isinstance(x, Sequences) else None
-
-
 def mask_of(x: Tensor | Sequences) -> Tensor | None:
     """Boolean ``[T, B]``, false for padding; ``None`` without any."""
     return x.mask if isinstance(x, Sequences) else None

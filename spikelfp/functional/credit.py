@@ -122,7 +122,7 @@ class NeuronNode:
 
     A hidden neuron's reward arrives as a message and is multiplied by its activation, so a silent neuron gets
     nothing. The *initial* reward belongs to the output neuron itself, spike or no spike (A.4 rewards silence
-    too). :mod:`spikelfp.functional.frontier` finds the output neurons and marks their nodes, for one pass:
+    too). :mod:`spikelfp.functional.propagation` finds the output neurons and marks their nodes, for one pass:
 
     Attributes:
         takes_reward: what arrives at the first output of the node is a reward and no message.

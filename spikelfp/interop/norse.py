@@ -200,6 +200,11 @@ def from_neuron(name: str, cell: Any, denominator: Denominator) -> Converted:
         "LICell": _integrator, "LI": _integrator, "LILinearCell": _integrator,
     }  # fmt: skip
     kind = type(cell).__name__
+    if kind.startswith("LSNN"):
+        raise refusal(
+            name, cell, "it takes its input one step late, which no neurons here do (nn.ALIF takes it at once)",
+            f"use one of {', '.join(converters)}",
+        )  # fmt: skip
     if kind not in converters or type(cell) is not getattr(norse, kind):
         raise refusal(
             name, cell, "spikelfp has no such layer",
@@ -390,6 +395,11 @@ def _cell(name: str, layer: torch.nn.Module, dt: float, before: Chain) -> tuple[
     if type(layer) is nn.Heaviside:
         raise refusal(name, layer, "norse has no neurons without memory", "use LIF neurons")
     kind, own = type(layer), cast(Any, layer)
+    if kind is nn.ALIF:
+        raise refusal(
+            name, layer, "norse's neurons with adaptive thresholds (LSNN) take their input one step late",
+            "use LIF, or neurons without adaptation",
+        )  # fmt: skip
     if kind not in (nn.LI, nn.LIF, nn.Synaptic, nn.RecurrentLIF):
         raise refusal(name, layer, "norse has no such neurons", "use LIF, Synaptic, RecurrentLIF or LI")
     gain: Any = 1 - _wide(own.beta)

@@ -4,6 +4,8 @@ r"""Networks of this package from and to snnTorch.
 ``snn.Leaky``       ``nn.LIF``                  ``U[t] = β U[t−1] + I[t] − θ S[t−1]``, or reset to zero
 ``snn.Synaptic``    ``nn.Synaptic``             ``Y[t] = α Y[t−1] + I[t]``, and the same with ``Y`` for ``I``
 ``snn.RLeaky``      ``nn.RecurrentLIF``         ``I[t] = X[t] + V S[t−1] + c``; sums in another order
+``snn.Lapicque``    ``nn.Lapicque``             its circuit, ``R`` and ``C``; subtracting reset
+``snn.Alpha``       ``nn.Alpha``                two synapses; reset to zero
 ``snn.Leaky``       ``nn.LI``                   ``reset_mechanism="none"``, read by its membrane
 ==================  ==========================  =============================================================
 
@@ -165,7 +167,9 @@ def neuron_classes() -> tuple[type[torch.nn.Module], ...]:
 
 def from_neuron(name: str, neuron: Any, options: Options) -> nn.Layer:
     """The layer here that fires as ``neuron`` does; refused, by name, where there is none."""
-    converters = {"Leaky": _leaky, "Synaptic": _synaptic, "RLeaky": _rleaky}
+    converters = {
+        "Leaky": _leaky, "Synaptic": _synaptic, "RLeaky": _rleaky, "Lapicque": _lapicque, "Alpha": _alpha,
+    }  # fmt: skip
     kind = type(neuron).__name__
     if kind not in converters or type(neuron) is not getattr(peer("snntorch"), kind):
         raise refusal(
@@ -226,13 +230,14 @@ def _reset(name: str, neuron: Any, zero_with_delay: bool) -> Reset:
             'use "subtract" or "zero"; if it is the last layer and read by its membrane, '
             "from_snntorch(..., membrane_output=True) makes an nn.LI of it",
         )  # fmt: skip
-    if does == "subtract" and not neuron.reset_delay:
+    delayed = getattr(neuron, "reset_delay", True)  # Alpha and Lapicque have no other
+    if does == "subtract" and not delayed:
         raise refusal(
             name, neuron, "snnTorch's subtraction without delay takes the threshold off twice where a membrane stays "
             "above it",
             'use reset_delay=True (snnTorch\'s default) or reset_mechanism="zero"',
         )  # fmt: skip
-    if does == "zero" and neuron.reset_delay and not zero_with_delay:
+    if does == "zero" and delayed and not zero_with_delay:
         raise refusal(
             name, neuron, f"{type(neuron).__name__} with a delayed reset to zero drops the input after each spike",
             'use reset_delay=False, which restarts the membrane from 0, or reset_mechanism="subtract"',
@@ -310,6 +315,40 @@ def _rleaky(name: str, neuron: Any, options: Options) -> nn.Layer:
     return _with_decay(made, decay, options)
 
 
+def _lapicque(name: str, neuron: Any, options: Options) -> nn.Layer:
+    """Its circuit; β stands in it for R and C only when it is made, and is not looked at again."""
+    if neuron.beta.requires_grad:
+        raise refusal(
+            name, neuron, "its beta is trainable, but snnTorch takes R and C from it where it is made and never again",
+            "hold it at its value with layer.beta.requires_grad_(False), or use snntorch.Leaky",
+        )  # fmt: skip
+    if _does(neuron) == "zero":
+        raise refusal(
+            name, neuron, "snnTorch's Lapicque that resets to zero drops the input of the step after a spike",
+            'use reset_mechanism="subtract"',
+        )  # fmt: skip
+    reset, threshold = _reset(name, neuron, zero_with_delay=False), _threshold(name, neuron)
+    circuit: dict[str, Any] = {own: constant_of(name, neuron, own, getattr(neuron, own)) for own in ("R", "C")}
+    step = number_of(name, neuron, "time_step", neuron.time_step)
+    return nn.Lapicque(**circuit, time_step=step, threshold=threshold, reset=reset, denominator=options.denominator)
+
+
+def _alpha(name: str, neuron: Any, options: Options) -> nn.Layer:
+    if neuron.beta.requires_grad:
+        raise refusal(
+            name, neuron, "its beta is trainable, and LFP has no rule for the decay of a synapse",
+            "hold it at its value with layer.beta.requires_grad_(False)",
+        )  # fmt: skip
+    if _does(neuron) == "subtract":
+        raise refusal(
+            name, neuron, "snnTorch's Alpha takes the threshold off a synapse, and another amount off the membrane",
+            'use reset_mechanism="zero" (its default)',
+        )  # fmt: skip
+    reset, threshold = _reset(name, neuron, zero_with_delay=True), _threshold(name, neuron)
+    alpha, beta = (_clamped(name, neuron, own) for own in ("alpha", "beta"))
+    return nn.Alpha(alpha, beta, threshold, reset, options.denominator)
+
+
 def to_snntorch(net: torch.nn.Module, *, copy: bool = False, output: bool = False) -> torch.nn.Sequential:
     """The same network as a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons, with the same spikes.
 
@@ -381,6 +420,10 @@ def _neuron(
         neuron = snn.Leaky(**options)
     elif type(layer) is nn.Synaptic:
         neuron = snn.Synaptic(alpha=constant(own.alpha), reset_delay=own.reset == "subtract", **options)
+    elif type(layer) is nn.Alpha:
+        return snn.Alpha(alpha=constant(own.alpha), **options).to(like.device)
+    elif type(layer) is nn.Lapicque:
+        return _circuit(name, own, constant, options).to(like.device)
     else:
         neuron = _recurrent(name, own, tensors, options)
     neuron.to(like.device)
@@ -390,7 +433,28 @@ def _neuron(
     return neuron
 
 
-_EXPORTS = (nn.LIF, nn.Synaptic, nn.RecurrentLIF, nn.Heaviside, nn.LI)
+_EXPORTS = (nn.LIF, nn.Synaptic, nn.RecurrentLIF, nn.Alpha, nn.Lapicque, nn.Heaviside, nn.LI)
+
+
+def _circuit(name: str, layer: nn.Lapicque, constant: Any, options: dict[str, Any]) -> Any:
+    """snnTorch's Lapicque, whose circuit is put in by hand: it makes none with one for each neuron."""
+    if layer.decay is not None:
+        raise refusal(
+            name, layer, "snnTorch's Lapicque takes its decay from R and C where it is made, so that none learns",
+            "use nn.LIF, or learn_beta=False",
+        )  # fmt: skip
+    if layer.reset == "zero":
+        raise refusal(
+            name, layer, "snnTorch's Lapicque that resets to zero drops the input of the step after a spike",
+            'train with reset="subtract"',
+        )  # fmt: skip
+    beta, gain = (torch.as_tensor(each, dtype=torch.float64) for each in (layer.beta, layer.gain))
+    if bool((beta == 1).any()):
+        raise refusal(name, layer, "with a decay of 1 its RC is infinite", "use a longer time_step or a shorter RC")
+    neuron = peer("snntorch").Lapicque(R=1.0, C=2.0, **{key: options[key] for key in options if key != "beta"})
+    neuron.R, neuron.C = constant(gain / (1 - beta)), constant(1 / gain)
+    neuron.beta = constant(torch.exp(beta - 1))  # which it keeps and does not look at
+    return neuron
 
 
 def _recurrent(name: str, layer: nn.RecurrentLIF, tensors: Tensors, options: dict[str, Any]) -> Any:

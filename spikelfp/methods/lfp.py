@@ -7,10 +7,10 @@ from typing import Annotated
 from torch import Tensor
 
 from spikelfp.errors import UserError
+from spikelfp.functional.propagation import send_rewards
 from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
 from spikelfp.methods.batch import mean_over_steps
 from spikelfp.options import option
-from spikelfp.propagation import send_rewards
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Epsilon, Rule

@@ -16,10 +16,14 @@ from spikelfp.suggest import checked_keywords
 def lif_mlp(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
     """Dense layers, each followed by LIF neurons: ``Linear, LIF, Linear, LIF, …`` (A.6.4).
 
-    sizes: neurons from input to output, such as ``[784, 1000, 10]``. bias: of the dense layers. readout: the last layer,
-    ``lif`` (``None``), neurons that fire, or ``li``, leaky integrators whose membranes are real values. neuron: arguments
-    of :class:`spikelfp.nn.LIF`, the same for every layer. Takes ``[T, B, sizes[0]]``, or images
-    ``[T, B, C, H, W]`` of as many pixels.
+    Takes ``[T, B, sizes[0]]``, or images ``[T, B, C, H, W]`` of as many pixels.
+
+    Args:
+        sizes: neurons from input to output, such as ``[784, 1000, 10]``.
+        bias: of the dense layers.
+        readout: the last layer: ``lif`` (``None``), neurons that fire, or ``li``, leaky integrators, whose membranes
+            are real values.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
     """
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]
@@ -40,8 +44,15 @@ def lif_lenet(
 ) -> nn.Sequential:
     """Spiking LeNet (A.6.4): twice 5×5 convolution (12 and 64 channels), 2×2 pooling, LIF; dense 1024 LIF; dense LIF.
 
-    shape: ``(channels, height, width)`` of the images, at least 16×16. pool: ``max`` as in the paper, or
-    ``avg``, which every simulator can run. bias: of layers with weights. readout: as in :func:`lif_mlp`. Takes ``[T, B, *shape]``.
+    Takes ``[T, B, *shape]``.
+
+    Args:
+        shape: ``(channels, height, width)`` of the images, at least 16×16.
+        classes: number of outputs.
+        pool: ``max`` as in the paper, or ``avg``, which every simulator can run.
+        bias: of layers with weights.
+        readout: the last layer, as in :func:`lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
     """
     channels, height, width = check_shape(shape)
     features = 64 * spatial(height, "lif-lenet") * spatial(width, "lif-lenet")

@@ -28,9 +28,16 @@ def lif_conv(
     which a thousand recordings do not fill. Weights of the convolutions start as in He et al. 2015, so that layers fire
     although most pixels of a step are 0.
 
-    shape: ``(polarities, height, width)`` of the camera, sides of at least 16. pool: ``max``, or ``avg``, which every
-    simulator can run. bias: of layers with weights. readout: as in :func:`spikelfp.models.lif_mlp`. neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every
-    layer. Takes ``[T, B, *shape]``, returns spikes ``[T, B, classes]``.
+    Takes ``[T, B, *shape]``, returns spikes ``[T, B, classes]``.
+
+    Args:
+        shape: ``(polarities, height, width)`` of the camera, sides of at least 16.
+        classes: number of outputs.
+        width: channels of the first convolution.
+        pool: ``max``, or ``avg``, which every simulator can run.
+        bias: of layers with weights.
+        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
 
     Raises:
         ShapeError: for a shape that is no image, or too small.

@@ -21,10 +21,15 @@ def lif_rnn(sizes: Sequence[int], *, bias: bool = True, readout: str | None = No
     """Hidden layers whose spikes return to them one step later, and a dense output: ``Linear, RecurrentLIF, …, Linear,
     LIF``.
 
-    sizes: neurons from input to output, such as ``[77, 256, 10]``. bias: of the dense layers; the recurrent
-    connections, ``Linear(n, n)`` of each hidden layer, have none, since it would be added to the same current.
-    readout: as in :func:`spikelfp.models.lif_mlp`. neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer. Takes ``[T, B, sizes[0]]``, or images
-    ``[T, B, C, H, W]`` of as many pixels, and returns spikes ``[T, B, sizes[-1]]``.
+    Takes ``[T, B, sizes[0]]``, or images ``[T, B, C, H, W]`` of as many pixels, and returns spikes
+    ``[T, B, sizes[-1]]``.
+
+    Args:
+        sizes: neurons from input to output, such as ``[77, 256, 10]``.
+        bias: of the dense layers; the recurrent connections, ``Linear(n, n)`` of each hidden layer, have none, since it
+            would be added to the same current.
+        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
 
     Raises:
         UserError: for fewer than two sizes, or one below 1.

@@ -30,9 +30,15 @@ def lif_vgg_like(
     BatchNorm in front of every hidden LIF 0.16 and 0.29 with its statistics constant, 0.75 at 5e-3 with
     messages passing through them; one seed.)
 
-    shape: ``(channels, height, width)`` of the images, sides of at least 8. pool: ``max`` or ``avg``. width: channels
-    of the first convolution; the other layers grow and shrink with it. readout: as in :func:`spikelfp.models.lif_mlp`. neuron: arguments of
-    :class:`spikelfp.nn.LIF`, the same for every layer. Takes ``[T, B, *shape]``.
+    Takes ``[T, B, *shape]``.
+
+    Args:
+        shape: ``(channels, height, width)`` of the images, sides of at least 8.
+        classes: number of outputs.
+        pool: ``max`` or ``avg``.
+        width: channels of the first convolution; the other layers grow and shrink with it.
+        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
     """
     channels, height, side = check_image(shape, 8, "lif-vgg-like")
     check_width(width)

@@ -20,9 +20,10 @@ from spikelfp.models.lif_rnn import lif_rnn
 from spikelfp.models.lif_vgg import lif_vgg_like
 from spikelfp.models.lif_vit import lif_vit
 from spikelfp.models.resnet import resnet18, resnet34
-from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Readout, Size, Width, is_firing, models
+from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Readout, Size, Width, models
 from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
+from spikelfp.nn import graph
 from spikelfp.options import options_in, takes_any
 
 Shape = tuple[int, ...]
@@ -117,7 +118,7 @@ def takes_neuron(name: str) -> bool:
 def is_spiking(name: str) -> bool:
     """Whether the network of that ``name`` has neurons that fire."""
     told = models.fact(name, "spiking") if name in models else False
-    return any(map(is_firing, _example(models[name]).modules())) if told is None else told
+    return any(graph.has_trait(each, "fires") for each in _example(models[name]).modules()) if told is None else told
 
 
 def normalizes(name: str) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from spikelfp import nn
 from spikelfp.options import option
 from spikelfp.registry import Registry
 
@@ -74,8 +73,3 @@ class ModelSpec:
             object.__setattr__(self, attribute, value)
         object.__setattr__(self, "options", {**(options or {}), **more})
         object.__setattr__(self, "neuron", dict(neuron or {}))
-
-
-def is_firing(layer: Any) -> bool:
-    """Whether the outputs of a layer are spikes."""
-    return bool(getattr(layer, "fires", isinstance(layer, (nn.Neurons, nn.Heaviside))))

@@ -22,8 +22,11 @@ from spikelfp.nn.flatten_axes import FlattenAxes
 from spikelfp.nn.graph import leaves
 from spikelfp.nn.layer import Layer
 from spikelfp.nn.linear import Linear
+from spikelfp.nn.neurons.alif import ALIF
+from spikelfp.nn.neurons.alpha import Alpha
 from spikelfp.nn.neurons.base import Decay, NeuronConstant, Neurons, Threshold
 from spikelfp.nn.neurons.integrator import LI
+from spikelfp.nn.neurons.lapicque import Lapicque
 from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.neurons.multi_spike import MultiSpikeLIF
 from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
@@ -39,12 +42,13 @@ from spikelfp.nn.tokens import ClassToken, FirstToken, MeanToken, PositionEmbedd
 from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
-    "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d",
-    "ClassToken", "Concat", "Conv2d", "Decay", "Dropout", "FirstToken", "Flatten", "FlattenAxes", "Heaviside", "Identity",
-    "Layer", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken", "MultiSpikeLIF", "NeuronConstant", "Neurons", "Noise",
-    "PositionEmbedding", "ReLU", "Recomputed", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention",
-    "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "Threshold", "ToTokens", "TokenNorm", "Trace",
-    "check_recomputable", "constant", "leaves", "recomputed", "sample_slice", "sign_complaints", "time_slice",
+    "ALIF", "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "Alpha", "AvgPool2d", "BatchNorm1d",
+    "BatchNorm2d", "ClassToken", "Concat", "Conv2d", "Decay", "Dropout", "FirstToken", "Flatten", "FlattenAxes",
+    "Heaviside", "Identity", "Lapicque", "Layer", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d", "MeanToken",
+    "MultiSpikeLIF", "NeuronConstant", "Neurons", "Noise", "PositionEmbedding", "ReLU", "Recomputed", "RecurrentLIF",
+    "RecurrentSynaptic", "Scale", "SelfAttention", "Sequential", "SiLU", "Sigmoid", "SpikingSelfAttention", "Sum",
+    "Synaptic", "Tanh", "Threshold", "ToTokens", "TokenNorm", "Trace", "check_recomputable", "constant", "leaves",
+    "recomputed", "sample_slice", "sign_complaints", "time_slice",
 ]  # fmt: skip
 
 check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))

@@ -41,7 +41,7 @@ class SelfAttention(Layer):
         scores = factor(query) @ factor(key).transpose(-2, -1) * query.shape[-1] ** -0.5
         return self.out(join_heads(factor(scores.softmax(-1)) @ factor(value)))
 
-    def flow(self, flow: Flow, given: Sources) -> Sources:
+    def flow_inside(self, flow: Flow, given: Sources) -> Sources:
         """Queries, keys and values are parts of one projection; their product goes to the last layer."""
         return flow.through(self.out, flow.function("attention", flow.through(self.project, given)))
 
@@ -76,7 +76,7 @@ class SpikingSelfAttention(Layer):
         out, last = run_layer(self.out, mixed, before[4])
         return out, (*(after for _, after in parts), mix, last)
 
-    def flow(self, flow: Flow, given: Sources) -> Sources:
+    def flow_inside(self, flow: Flow, given: Sources) -> Sources:
         """Queries, keys and values are of the input; their product goes to the neurons in front of the last layer."""
         parts = [flow.through(part, given) for part in (self.query, self.key, self.value)]
         return flow.through(self.out, flow.through(self.mix, flow.function("attention", *parts)))

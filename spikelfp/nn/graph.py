@@ -4,8 +4,8 @@ Layers tell by their *traits* (:class:`~spikelfp.nn.Layer`) what they are; torch
 Three things are known of a network:
 
 * its **layers** by name: :func:`leaves`, and :func:`chain` where the order has to be certain;
-* its **edges**, which outputs go where: :func:`neighbours`, read from containers that tell (``flow``), or found by
-  running the network on an example, whatever its ``forward`` does;
+* its **edges**, which outputs go where: :func:`neighbours`, read from containers that tell (``flow_inside``), or found
+  by running the network on an example, whatever its ``forward`` does;
 * its **outputs**: :func:`record`, :func:`run_order`, and :func:`watching` for looking at each as it comes.
 """
 
@@ -220,7 +220,7 @@ Past = Callable[[torch.nn.Module | None], bool]
 class Flow:
     """Follows values through a network, and keeps which outputs each layer was given.
 
-    Containers of a user's own tell by ``flow(self, flow, given)`` what they do: the sources of what they return.
+    Containers of a user's own tell by ``flow_inside(self, flow, given)`` what they do: the sources of what they return.
     """
 
     def __init__(self, net: torch.nn.Module) -> None:
@@ -239,8 +239,12 @@ class Flow:
                 assert inner is not None
                 given = self.through(inner, given)
             return given
-        if isinstance(module, Layer) and type(module).flow is not Layer.flow and _said_with(type(module), "flow"):
-            return module.flow(self, given)
+        if (
+            isinstance(module, Layer)
+            and type(module).flow_inside is not Layer.flow_inside
+            and _said_with(type(module), "flow_inside")
+        ):
+            return module.flow_inside(self, given)
         for inner in module.children():
             self.give(UNKNOWN, self.through(inner, frozenset((UNKNOWN,))))
         return frozenset((UNKNOWN,))
@@ -329,9 +333,10 @@ class Neighbours:
 def neighbours(net: torch.nn.Module, x: Tensor | None = None) -> Neighbours:
     """Finds which outputs go where.
 
-    Without an example the structure tells: ``Sequential`` and every layer with a ``flow``, such as ``Sum``, ``Concat``,
-    attention, ``Recomputed`` and converted networks. Around a module with a ``forward`` of its own that has none stands
-    :data:`UNKNOWN`. With an example the network runs, and every value is followed through torch's functions.
+    Without an example the structure tells: ``Sequential`` and every layer with a ``flow_inside``, such as ``Sum``,
+    ``Concat``, attention, ``Recomputed`` and converted networks. Around a module with a ``forward`` of its own that
+    has none stands :data:`UNKNOWN`. With an example the network runs, and values are followed through torch's
+    functions.
 
     Args:
         net: the network.
@@ -438,12 +443,17 @@ class _Watch:
                 "would return it"
             )
 
-        def run(x: Tensor, state: Any = None, **options: Any) -> Any:
+        def run(x: Tensor, state: Any = None, *more: Any, **options: Any) -> Any:
+            asked = bool(more and more[0]) or options.get("trace", False)  # for a trace, by the network itself
             self.enter(x, state)
-            outputs, end = original(x, state, **options, **({"trace": True} if traced else {}))
+            if traced and not asked:
+                outputs, end = original(x, state, trace=True)
+            else:
+                outputs, end = original(x, state, *more, **options)
             self.leave(outputs, end, outputs if traced else None)
-            return (outputs[0] if traced and not options.get("trace") else outputs), end
+            return (outputs[0] if traced and not asked else outputs), end
 
+        run._torchdynamo_disable = True  # type: ignore[attr-defined]  # as those of the layers here
         return run
 
 
@@ -560,9 +570,9 @@ def record(
 
 
 def _joined(parts: list[Any]) -> Any:
-    if isinstance(parts[0], tuple) and hasattr(parts[0], "_fields"):
-        fields = (None if field[0] is None else _joined(list(field)) for field in zip(*parts, strict=True))
-        return type(parts[0])._make(fields)  # type: ignore[attr-defined]
+    if isinstance(parts[0], tuple) and hasattr(parts[0], "_asdict"):
+        fields = [part._asdict() for part in parts]
+        return type(parts[0])(**{name: _joined([each[name] for each in fields]) for name in fields[0]})
     if not all(isinstance(part, Tensor) for part in parts):
         return parts[0] if len(parts) == 1 else parts
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach()
@@ -583,7 +593,7 @@ def _numbered(names: Iterable[str]) -> Iterator[str]:
         yield name if times[name] == 1 else f"{name}:{times[name]}"
 
 
-def outputs_of(net: torch.nn.Module) -> torch.nn.Module | None:
+def last_layer(net: torch.nn.Module) -> torch.nn.Module | None:
     """Finds the layer whose outputs are those of a network, past layers that pass spikes on; ``None`` if not one."""
     known = neighbours(net)
     last = known.nearest(OUTPUT, lambda layer: layer is not None and has_trait(layer, "passes_spikes"))

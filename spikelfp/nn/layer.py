@@ -68,7 +68,7 @@ class Layer(HasRule, torch.nn.Module):
         if theirs is not None and cls.arguments is not None and cls.__module__.startswith("spikelfp.nn."):
             TWINS[theirs] = cls
 
-    def flow(self, flow: Flow, given: Sources) -> Sources:
+    def flow_inside(self, flow: Flow, given: Sources) -> Sources:
         """Tells which of the layers inside takes whose outputs; a layer that does not is looked at from outside alone.
 
         Args:

@@ -48,7 +48,7 @@ class Recomputed(Layer):
         """Output of ``net``, and its state to go on from."""
         return recomputed(self.net, x, self.steps, state)
 
-    def flow(self, flow: Flow, given: Sources) -> Sources:
+    def flow_inside(self, flow: Flow, given: Sources) -> Sources:
         """All goes through the network inside."""
         return flow.through(self.net, given)
 

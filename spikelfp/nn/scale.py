@@ -13,12 +13,16 @@ from spikelfp.nn.layer import Layer, check_dense
 class Scale(Layer):
     """``y[t] = s ⊙ x[t] + c`` for every step of ``[T, B, …]``; ``s`` and ``c`` are constants, not trained.
 
-    scale, shift: numbers, or tensors of the shape of one sample at one step; buffers of those names, float32. For
-    neurons whose resistances, thresholds or resting membranes differ within a layer. The map is linear up to a
-    constant, so under every rule the message to ``x`` is ``s ⊙ m``.
+    For neurons whose resistances or resting membranes differ within a layer. The map is linear up to a constant, so
+    under every rule the message to ``x`` is ``s ⊙ m``.
 
-    Raises :class:`~spikelfp.errors.UserError` for values that are not finite, and
-    :class:`~spikelfp.errors.ShapeError` where they do not fit the input.
+    Args:
+        scale: a number, or a tensor with the axes of one sample at one step, each of its size or 1; a float32 buffer.
+        shift: likewise.
+
+    Raises:
+        UserError: for values that are not finite.
+        ShapeError: where they do not fit the input.
     """
 
     arguments = ("scale", "shift")
@@ -38,7 +42,8 @@ class Scale(Layer):
         check_dense(self, x)
         shape = tuple(x.shape[2:])
         for constant in (self.scale, self.shift):
-            if constant.dim() and tuple(constant.shape) != shape:
+            fits = constant.dim() == len(shape) and all(a in (1, b) for a, b in zip(constant.shape, shape, strict=True))
+            if constant.dim() and not fits:
                 raise ShapeError(f"Scale was built for steps of {tuple(constant.shape)}, got {shape}")
         return over_time(lambda step: step * self.scale + self.shift, x)
 

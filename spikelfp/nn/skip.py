@@ -42,7 +42,7 @@ class _Branches(Layer, ABC):
         pairs = [run_layer(branch, x, own) for branch, own in zip(self.branches, before, strict=True)]
         return self._merged([out for out, _ in pairs]), tuple(after for _, after in pairs)
 
-    def flow(self, flow: Flow, given: Sources) -> Sources:
+    def flow_inside(self, flow: Flow, given: Sources) -> Sources:
         """Each branch takes the input; a function brings them together."""
         return flow.function(type(self).__name__.lower(), *(flow.through(branch, given) for branch in self.branches))
 

@@ -10,7 +10,7 @@ from spikelfp import plugins
 from spikelfp.data.names import is_event_data, without_folder
 from spikelfp.methods import methods
 from spikelfp.options import written
-from spikelfp.training.config import FLOAT, OPTIONS, RunConfig
+from spikelfp.training.config import FLOAT, OPTIONS, REWARDED, RULED, RunConfig
 
 DATA = {
     "digits": "handwritten digits",
@@ -103,15 +103,16 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     if config.training.readout_steps is not None:
         terms += [("Answer", f"from the outputs of the last {plural(config.training.readout_steps, 'step')}.")]
     task = config.make_task()
-    if methods.fact(config.method.name, "objective") == "reward":
-        rule, reward = config.method.rule.name, config.method.reward.name
-        terms += [("Rule", RULES.get(rule, rule))]
+    if RULED.holds(config.flat):
+        terms += [("Rule", RULES.get(config.method.rule.name, config.method.rule.name))]
+    if REWARDED.holds(config.flat):
+        reward = config.method.reward.name
         if reward is None:
-            told = f"each output moves as the {task.loss_meaning} would move it."
+            told = f"each output moves so that the loss falls: the {task.loss_meaning}."
         else:
             told = f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}"
         terms += [("Reward", told)]
-    elif not task.has_classes:
+    elif methods.fact(config.method.name, "gradient") and not task.has_classes:
         spikes = f"; spikes have a {config.method.surrogate} derivative"
         terms += [("Gradient", task.loss_meaning + spikes * bool(methods.fact(config.method.name, "surrogate")) + ".")]
     elif methods.fact(config.method.name, "surrogate"):

@@ -48,6 +48,7 @@ class Gradient(Rule):
     def lif(
         self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        p = p.fitted(start)
         membrane = MembraneScan.apply(current, start, decay, p)
         return self.spike(membrane - p.threshold), membrane[-1]
 

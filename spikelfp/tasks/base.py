@@ -197,7 +197,7 @@ class Task(ABC):
         return judge.predictions()
 
     def during(self, targets: Tensor, start: int, steps: int) -> Tensor:
-        """The targets ``[B, …]`` of so many steps from ``start`` on: the same ones where they are of whole sequences."""
+        """Targets ``[B, …]`` of so many steps from ``start`` on: the same ones where they are of whole sequences."""
         return targets
 
     def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:

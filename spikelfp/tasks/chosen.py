@@ -102,7 +102,7 @@ def _inferred(method: Any, reward: Any, loss: Any) -> Task:
     reward = getattr(method, "reward", None) if reward is None else reward
     loss = getattr(method, "loss", None) if loss is None else loss
     if isinstance(getattr(loss, "__self__", None), Task):
-        return loss.__self__  # type: ignore[no-any-return]
+        return loss.__self__
     if isinstance(reward, TaskReward):
         return reward.own
     if isinstance(reward, str) and reward in rewards:

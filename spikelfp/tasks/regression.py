@@ -132,7 +132,7 @@ class Regression(ReadOut):
     @property
     def loss_meaning(self) -> str:
         name = {"mse": "squared", "mae": "absolute", "huber": f"Huber (δ = {self.delta:g})"}[self.loss_name]
-        return f"mean {name} error of the {READ[self.reads]}, of the targets as they were trained"
+        return f"mean {name} error of the {READ[self.reads]}, in the units of training"
 
     def reward(self, spikes: bool) -> Reward:
         """The reward of this loss for real values; :class:`~spikelfp.rewards.SpikeRate` for the rates of spikes."""

@@ -58,7 +58,8 @@ class CapturedStep:
     net: on one GPU, in the mode (train, eval) it is to stay in. A new shape, and layers whose β learns (the host
     reads it), need another way. optimizer: one with ``capturable=True``, if it has that option; a learning rate that
     is a number stays what it is at the recording, so a schedule needs one that is a tensor (``lr=torch.tensor(…)``).
-    method: a warm-up counts as its later method. task: that judges the outputs; ``None``: classes. Gradients stay in ``p.grad`` until the next step.
+    method: a warm-up counts as its later method. Gradients stay in ``p.grad`` until the next step. task: that judges
+    the outputs; ``None``: classes.
 
     Raises :class:`~spikelfp.errors.UserError` for a network or inputs on the CPU, a learning rate that has changed,
     and what is said above; :class:`~spikelfp.errors.ShapeError` for inputs of another shape, dtype or kind.

@@ -70,13 +70,13 @@ def check_learning(
     for each in _methods(method):
         with lending(net, each.rule):
             flat = _flat_layers(net)
-        if each.gradient and outputs == "spikes" and graph.outputs_of(net) in flat:
+        if each.gradient and outputs == "spikes" and graph.last_layer(net) in flat:
             raise UserError(
                 "the outputs of this network are spikes, whose derivative is 0: plain gradient descent changes no "
                 "weight. Train it by LFP, or by GradientDescent(rules.Surrogate()), --method surrogate"
             )
         if outputs == "linear" and _suits(reward := getattr(each, "reward", None)) == "spikes":
-            kind, last = type(reward).__name__, type(graph.outputs_of(net)).__name__
+            kind, last = type(reward).__name__, type(graph.last_layer(net)).__name__
             raise UserError(
                 f"{kind} counts spikes, and the outputs of this network ({last}) are real values: choose a reward of "
                 "linear outputs, such as Softmax (--reward softmax), or let the network end in neurons"
@@ -130,7 +130,7 @@ def learning_complaints(
 
 def outputs_of(net: torch.nn.Module) -> str | None:
     """Tell the kind of outputs of a network: ``spikes``, ``linear``, or ``None`` where its layers do not tell."""
-    last = graph.outputs_of(net)
+    last = graph.last_layer(net)
     if last is None or not graph.tells(last):
         return None
     return "spikes" if graph.has_trait(last, "fires") else "linear"

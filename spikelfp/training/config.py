@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import torch
 
-from spikelfp import methods, nn, rules
+from spikelfp import methods, rules
 from spikelfp.configuration import Place, Schema
 from spikelfp.data import encodings
 from spikelfp.data.folder import data_dir as data_folder
@@ -30,6 +30,7 @@ from spikelfp.files import yaml_text
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
+from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
@@ -54,7 +55,7 @@ DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 def _fires(view: View) -> bool:
     """Whether the network has neurons or activations that spike."""
     takes = "activation" in OPTIONS.brought_by(("model",), view.model)
-    return is_spiking(view.model) or (takes and isinstance(activations[view.activation](), nn.Heaviside))
+    return is_spiking(view.model) or (takes and graph.has_trait(activations[view.activation](), "fires"))
 
 
 def _warm_up(view: View) -> str | None:

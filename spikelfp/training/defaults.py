@@ -18,7 +18,7 @@ from spikelfp.suggest import nearest
 
 def ends_in_spikes(net: torch.nn.Module) -> bool:
     """Whether the last layer of a network spikes."""
-    last = graph.outputs_of(net) or list(graph.leaves(net).values())[-1]
+    last = graph.last_layer(net) or list(graph.leaves(net).values())[-1]
     return graph.has_trait(last, "fires")
 
 

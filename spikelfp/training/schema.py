@@ -232,7 +232,7 @@ def _check_tally(field: Field) -> None:
         value = each.tensor()
         if value.dtype == torch.bool or value.dim() > 1:
             each.refuse("a number, or a row of them")
-        if name in ("samples", "correct"):
+        if name == "samples" or (name == "correct" and "steps" not in field.value["score"]):
             _number(each, 0, samples)
     for _, each in field.at("sums").items():
         _number(each)

@@ -15,9 +15,8 @@ from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import representative
 from spikelfp.data.sequences import mask_of
-from spikelfp.methods import methods
 from spikelfp.methods.batch import some
-from spikelfp.training.config import RunConfig
+from spikelfp.training.config import REWARDED, RULED, RunConfig
 from spikelfp.training.temporal import TemporalTrainer
 
 PACKAGES = ("spikelfp", "torch", "numpy", "snntorch", "nir", "numba", "scikit-learn")
@@ -35,13 +34,12 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
     history = trainer.history
     net = trainer.net
     task, tested = trainer.task, trainer.evaluate(splits.test)
-    by_reward = methods.fact(config.method.name, "objective") == "reward"
     summary: dict[str, Any] = {
         "data": config.data.name,
         "model": config.model.name,
         "method": config.method.name,
-        "rule": config.method.rule.name if by_reward else None,
-        "reward": config.method.reward.name if by_reward else None,
+        "rule": config.method.rule.name if RULED.holds(config.flat) else None,
+        "reward": config.method.reward.name if REWARDED.holds(config.flat) else None,
         "seed": config.run.seed,
         "epochs": config.training.epochs,
         "steps": config.data.steps,

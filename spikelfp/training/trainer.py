@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
 from spikelfp.data import DataSplits, arrays
-from spikelfp.data.sequences import Sequences, lengths_of, mask_of
+from spikelfp.data.sequences import Sequences, mask_of
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat
@@ -218,7 +218,8 @@ class Trainer:
         shown = self.present(x)
         if self._dtype is not None and shown.dtype != self._dtype and shown.is_floating_point():
             shown = repeat(shown[0].to(self._dtype), len(shown)) if is_constant(shown) else shown.to(self._dtype)
-        mask = counting_steps(shown, lengths_of(x), self.readout_steps)
+        lengths = x.lengths if isinstance(x, Sequences) else None
+        mask = counting_steps(shown, lengths, self.readout_steps)
         mask = self.task.counting(mask, len(shown), shown.shape[1], shown.device)
         return Batch(shown, labels, mask, indices=indices)
 

@@ -25,7 +25,9 @@ def wake(net: torch.nn.Module, x: Tensor, mask: Tensor | None = None) -> dict[st
     mask: boolean ``[T, B]``, the steps of the sequences, without their padding; by default all.
     Returns the factor of each layer it changed, by the name of its parameters' layer.
     """
-    order, edges = _run_order(net, x), graph.neighbours(net, x)
+    order, edges = _run_order(net, x), graph.neighbours(net)
+    if any(graph.UNKNOWN in given for given in edges.before.values()):
+        edges = graph.neighbours(net, x)
     spiking = [name for name in order if graph.has_trait(edges.layers[name], "fires")]
     factors: dict[str, float] = {}
     for name in spiking[:-1]:

@@ -24,10 +24,38 @@ def gpu(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_device_it_says_so_in_one_line():
-    done = subprocess.run([sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
+    command = [sys.executable, "-m", "benchmarks.gpu", "--tests"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
     assert done.stdout == ""
-    assert done.stderr == "benchmarks.gpu: torch finds no CUDA device here, so there is nothing to measure\n"
+    assert done.stderr == "benchmarks.gpu: torch finds no CUDA device here, so there is nothing to run\n"
+
+
+def test_make_gpu_is_that_command():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "gpu: $(READY)\n\t$(BIN)/python -m benchmarks.gpu --tests\n" in text
+
+
+def test_the_tests_it_runs_are_those_that_need_a_device(gpu, monkeypatch):
+    asked = []
+
+    def run(command, cwd, timeout):
+        asked.append((command, timeout))
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    assert gpu.run_tests(7.0) is False
+    command, timeout = asked[0]
+    files = {Path(file).name for file in command if file.endswith(".py")}
+    assert {"test_gpu.py", "test_triton_scan.py", "test_triton_recurrent.py"} <= files
+    assert "test_layers.py" not in files
+    assert timeout == 7.0
+
+
+def test_tests_that_take_too_long_are_stopped(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "TESTS", ROOT / "tests" / "benchmarks")
+    assert gpu.run_tests(0.01) is False
+    assert "took more than 0 s and were stopped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -67,6 +95,30 @@ def test_the_layer_it_measures_learns(autocast, gpu):
     gpu.layer(net, (torch.rand(6, 4, 20) < 0.5).float(), torch.randn(6, 4, 30), autocast)
     assert net[0].weight.grad.any()
     assert torch.isfinite(net[0].weight.grad).all()
+
+
+def test_the_recurrent_networks_it_measures_learn_both_ways(gpu):
+    found = gpu.recurrence(1, [20, 16, 5], 4, [2, 3], "cpu")
+    assert list(found) == ["batch 2, fused", "batch 2, step by step", "batch 3, fused", "batch 3, step by step"]
+    assert found["batch 2, fused"]["times_fused"] == 1
+    assert all(row["ms"] > 0 for row in found.values())
+
+
+def test_everything_it_measures_goes_into_one_table(gpu, monkeypatch, tmp_path):
+    """A whole run without a device: the measurements are stand-ins, all but the recurrent networks."""
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu.torch.cuda, "get_device_name", lambda: "A card")
+    monkeypatch.setattr(gpu, "copy_bandwidth", lambda rounds: 1e12)
+    monkeypatch.setattr(gpu, "RECURRENT", {"sizes": [20, 16, 5], "steps": 4, "device": "cpu"})
+    for name in ("scans", "training", "large_layer", "products"):
+        monkeypatch.setattr(gpu, name, lambda *_, name=name: {name: {"ms": 1.0}})
+    monkeypatch.setattr(gpu, "run_tests", lambda limit: limit > gpu.LIMIT)  # they fail
+    assert gpu.main(["--tests", "--quick", "--out", str(tmp_path)]) == 1
+    assert gpu.main(["--quick", "--products", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert text.startswith("A card, a copy moves 1000 GB/s; median of 3;")
+    for line in ("LFP step of 20-16-5, T 4", "batch 64, fused", "training", "large_layer", "products"):
+        assert line in text
 
 
 def test_the_tables(gpu):

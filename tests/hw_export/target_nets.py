@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 
 from hw_export.integer import IntegerNetwork
-from hw_export.integer.network import Conv, Dense, Flatten, Layer, Neurons, Pool
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, Layer, Pool
 from hw_export.quantize import QuantizedNetwork, quantize
 from hw_export.targets import TARGETS, Chip
 from spikelfp import models, nn
@@ -88,7 +88,7 @@ def dense(
         biases[0] = bias
         own = threshold[index] if isinstance(threshold, (list, tuple)) else threshold
         decay = beta[index] if isinstance(beta, (list, tuple)) else beta
-        layers += [Dense(f"fc{index}", weights, biases), Neurons(f"lif{index}", decay, torch.as_tensor(own), reset)]
+        layers += [Dense(f"fc{index}", weights, biases), IntegerLIF(f"lif{index}", decay, torch.as_tensor(own), reset)]
         shapes += [(outputs,), (outputs,)]
     return IntegerNetwork(tuple(layers), bits, input_scale, (sizes[0],), tuple(shapes))
 
@@ -114,7 +114,7 @@ def conv(
     threshold = torch.tensor(20)
     layers: list[Layer] = [
         Conv("conv", weights, torch.zeros(maps, dtype=torch.int64), stride, (0, 0), dilation, groups),
-        Neurons("lif0", beta, threshold, reset),
+        IntegerLIF("lif0", beta, threshold, reset),
     ]
     shapes: list[tuple[int, ...]] = [(maps, rows, columns)] * 2
     if pool is not None:
@@ -126,7 +126,7 @@ def conv(
     layers += [
         Flatten("flat"),
         Dense("fc", torch.ones(outputs, flat, dtype=torch.int32), torch.zeros(outputs, dtype=torch.int64)),
-        Neurons("lif1", beta, threshold, reset),
+        IntegerLIF("lif1", beta, threshold, reset),
     ]
     shapes += [(flat,), (outputs,), (outputs,)]
     return IntegerNetwork(tuple(layers), 8, 1, (inputs, *size), tuple(shapes))

@@ -188,22 +188,28 @@ def test_the_manifest_is_plain_yaml(tmp_path, spikes):
     assert yaml.safe_load((tmp_path / "export" / "manifest.yaml").read_text())["chip"]["energy"]["nanojoule"] is None
 
 
-@pytest.mark.parametrize("name", [name for name in CHIPS if name != "speck"])
-def test_decays_of_every_neuron(tmp_path, spikes, name):
+@pytest.mark.parametrize("name", CHIPS)
+def test_constants_of_every_neuron(tmp_path, spikes, name):
     """They are in the chip's files, or refused in one line."""
-    net = fitting(name)
-    betas = torch.linspace(0.5, 0.95, 12)
-    net[2] = nn.LIF(betas, net[2].threshold, net[2].reset)
-    if not TARGETS[name].per_neuron:
-        with pytest.raises(UserError, match=r"layer '2': different decays beta 12, at most 1") as refusal:
+    net, chip = fitting(name), TARGETS[name]()
+    betas, thresholds = torch.linspace(0.5, 0.95, 12), torch.linspace(0.7, 1.3, 12)
+    net[2] = nn.LIF(betas, thresholds, net[2].reset)
+    if not chip.per_neuron:
+        with pytest.raises(
+            UserError, match=r"layer '2': different thresholds \d+, at most 1.*different decays"
+        ) as refusal:
             write_export(net, spikes, tmp_path / "export", target=name)
         assert "\n" not in str(refusal.value)
+        assert not (tmp_path / "export").exists()
         return
-    manifest = write_export(net, spikes, tmp_path / "export", target=name, bits=TARGETS[name].default_bits)
-    told = manifest["neurons"][0]["beta"]
-    assert (told["from"], told["to"]) == pytest.approx((0.5, 0.95))
-    chip, (_, _, shown) = TARGETS[name](), read_export(tmp_path / "export")
+    manifest = write_export(net, spikes, tmp_path / "export", target=name, bits=chip.default_bits)
+    told = manifest["neurons"][0]
+    assert (told["beta"]["from"], told["beta"]["to"]) == pytest.approx((0.5, 0.95))
+    assert told["threshold"]["from"] < told["threshold"]["to"]
+    _, exported, shown = read_export(tmp_path / "export")
     assert verify_chip(chip, tmp_path / "export", manifest, shown).status == "identical"
-    network = chip.read(tmp_path / "export")
-    assert torch.equal(network.neurons[0].beta, betas.double())
-    assert network.neurons[1].beta == 0.9
+    neurons, _ = chip.read(tmp_path / "export").neurons
+    assert torch.equal(neurons.beta, betas.double())
+    plus = 1 if chip.arithmetic.fires == ">=" else 0
+    assert torch.equal(neurons.threshold, exported[2].threshold.floor().long() + plus)
+    assert torch.equal((neurons.threshold[1:] >= neurons.threshold[:-1]).all(), torch.tensor(True))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
-from hw_export.integer.network import Conv, Dense, Flatten, Neurons, Pool
+from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, Pool
 from spikelfp.errors import UserError
 
 NONE = torch.zeros(1, dtype=torch.int64)
@@ -20,9 +20,9 @@ def relay() -> IntegerNetwork:
     """Two inputs, two neurons that hand them on, one neuron behind: a 1 goes through in the step it comes."""
     return chain(
         Dense("a", torch.tensor([[5, 0], [-1, 5]]), torch.zeros(2, dtype=torch.int64)),
-        Neurons("first", 1.0, torch.tensor(4), "zero"),
+        IntegerLIF("first", 1.0, torch.tensor(4), "zero"),
         Dense("b", torch.tensor([[0, 5]]), NONE),
-        Neurons("second", 1.0, torch.tensor(4), "zero"),
+        IntegerLIF("second", 1.0, torch.tensor(4), "zero"),
         shape=(2,),
         shapes=((2,), (2,), (1,), (1,)),
     )
@@ -83,7 +83,7 @@ def test_a_neuron_that_leaves_its_range_at_several_events_of_a_step_counts_once(
     monkeypatch.setenv("SPIKELFP_KERNELS", kernels)
     network = chain(
         Dense("a", torch.tensor([[-5], [-1]]), torch.zeros(2, dtype=torch.int64)),
-        Neurons("n", 1.0, torch.tensor(6), "zero"),
+        IntegerLIF("n", 1.0, torch.tensor(6), "zero"),
         shape=(1,),
         shapes=((2,), (2,)),
     )
@@ -117,7 +117,7 @@ def test_the_border_of_a_convolution(place, reached):
     """A 3 × 3 kernel with a border of one: a corner is seen from four places, an edge from six, the rest from nine."""
     network = chain(
         Conv("c", torch.ones(1, 1, 3, 3, dtype=torch.int32), NONE, (1, 1), (1, 1), (1, 1), 1),
-        Neurons("n", 1.0, torch.tensor(1), "zero"),
+        IntegerLIF("n", 1.0, torch.tensor(1), "zero"),
         shape=(1, 4, 4),
         shapes=((1, 4, 4), (1, 4, 4)),
     )
@@ -135,7 +135,7 @@ def test_behind_a_pool_its_value_counts(kind, passed):
         Pool("p", kind, (2, 2), (2, 2)),
         Flatten("f"),
         Dense("w", torch.tensor([[2, 2], [1, 1], [0, 1]]), torch.zeros(3, dtype=torch.int64)),
-        Neurons("n", 1.0, torch.tensor(9), "zero"),
+        IntegerLIF("n", 1.0, torch.tensor(9), "zero"),
         shape=(1, 2, 4),
         shapes=((1, 1, 2), (2,), (3,), (3,)),
     )

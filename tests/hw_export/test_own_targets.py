@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from hw_export.targets import TARGETS, Chip, Target
 from hw_export.targets.generic import Generic
 from hw_export.targets.limits import Kinds
 from hw_export.verify import verify
+from spikelfp import plugins
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import train
@@ -28,7 +30,7 @@ from spikelfp.training.run import train
 def registered(monkeypatch):
     """What a test registers is forgotten behind it."""
     for registry in (TARGETS, SIMULATORS):
-        for inside in ("_entries", "_facts"):
+        for inside in ("_entries", "_facts", "_sources"):
             monkeypatch.setattr(registry, inside, dict(getattr(registry, inside)))
 
 
@@ -72,7 +74,7 @@ def test_an_own_chip_exports_verifies_and_is_shown(own, tmp_path, command, monke
     config = RunConfig(data="digits", hidden=(20,), epochs=2, steps=8, reset="zero")
     train(config, tmp_path / "run", progress=False)
     code, out, err = command("build", "run", "--target", "own", "--width", "20", "--samples", "9", "--json")
-    assert (code, err) == (0, "")
+    assert code == 0, err
     assert "8 steps wait in a queue" in out
     assert "energy estimate: none, the energy of an operation of own is not published" in out
     manifest = json.loads(out.splitlines()[-1])
@@ -85,7 +87,7 @@ def test_an_own_chip_exports_verifies_and_is_shown(own, tmp_path, command, monke
     assert manifest["chip"]["energy"]["source"] is None
     assert "synaptic_operations" in manifest["chip"]["energy"]["not_published"]
     code, out, err = command("verify", "exports/run-own")
-    assert (code, err) == (0, "")
+    assert code == 0, err
     assert "own arithmetic" in out
     code, out, _ = command("targets", "own", "--json")
     assert code == 0
@@ -161,7 +163,7 @@ def test_an_own_simulator_is_one_class(registered, tmp_path, command, spikes):
     folder = tmp_path / "export"
     write_export(dense("zero", 0.9, (16, 12, 6)), spikes, folder)
     code, out, err = command("verify", folder, "--in", "own", "--json")
-    assert (code, err) == (0, "")
+    assert code == 0, err
     result = json.loads(out.splitlines()[-1])["results"][0]
     assert (result["simulator"], result["status"]) == ("own", "identical")
     assert "own unknown" in command("targets")[1]
@@ -178,3 +180,74 @@ def test_own_options_in_python(own, tmp_path):
     with pytest.raises(UserError, match=r"'witdh'.*did you mean 'width'"):
         build(tmp_path / "run", tmp_path / "e", target="own", witdh=20)
     assert not (tmp_path / "e").exists()
+
+
+PLUGIN = """
+from hw_export.nir import from_nir
+from hw_export.simulators import SIMULATORS, Simulator
+from hw_export.targets import TARGETS
+from hw_export.targets.generic import Generic
+
+@TARGETS.register("planted")
+class Planted(Generic):
+    '''A chip.
+
+    Args:
+        depth: how deep it lies
+    '''
+
+    summary = "a chip of a plug-in"
+
+    def __init__(self, depth: int = 3) -> None:
+        super().__init__()
+        self.depth = depth
+
+@SIMULATORS.register("mirror")
+class Mirror(Simulator):
+    def spikes(self, chain, inputs):
+        names, found = iter(chain.neurons), {}
+        for layer in from_nir(chain.graph):
+            inputs = layer(inputs)
+            if hasattr(layer, "threshold"):
+                found[next(names).name] = inputs
+        return found
+"""
+
+
+@pytest.fixture
+def plugin(registered, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(plugins, "_loaded", {})
+    path = tmp_path / "planted.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def test_a_plugin_brings_a_chip_and_a_simulator(plugin, tmp_path, command, monkeypatch, spikes):
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig(data="digits", hidden=(20,), epochs=1, steps=8, reset="zero")
+    train(config, tmp_path / "run", progress=False)
+    code, _, err = command("build", "run", "--target", "planted")
+    assert code == 2
+    assert "unknown target 'planted'" in err
+    code, out, err = command("build", "run", "--plugin", plugin, "--target", "planted", "--depth", "5")
+    assert code == 0, err
+    manifest = yaml.safe_load((tmp_path / "exports" / "run-planted" / "manifest.yaml").read_text())
+    assert manifest["target_options"] == {"depth": 5}
+    assert manifest["plugins"] == {str(plugin): ["target planted"]}
+    assert command("verify", "exports/run-planted", "--plugin", plugin)[0] == 0
+    assert "--depth" in command("build", "--plugin", plugin, "--help")[1]
+    assert "planted" in command("targets", "--plugin", plugin)[1]
+    write_export(dense("zero", 0.9, (16, 12, 6)), spikes, tmp_path / "nir")
+    code, out, err = command("verify", tmp_path / "nir", "--in", "mirror", "--plugin", plugin)
+    assert code == 0, err
+    assert "mirror" in out
+
+
+def test_an_export_says_which_plugin_it_needs(plugin, tmp_path, command, monkeypatch, spikes):
+    plugins.load(str(plugin))
+    write_export(dense("zero", 0.9, (16, 12, 6)), spikes, tmp_path / "export", target="planted")
+    monkeypatch.setattr(plugins, "_loaded", {})
+    TARGETS.remove("planted")
+    code, _, err = command("verify", tmp_path / "export")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"needs the target planted of the plug-in {plugin}: if you trust its code, say --plugin {plugin}" in err

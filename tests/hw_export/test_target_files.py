@@ -11,7 +11,7 @@ import yaml
 from target_nets import CHIPS, FITTING, chip_of, dense, fitting, images, trained, whole
 
 from hw_export.integer import IntegerNetwork, IntegerSimulator
-from hw_export.integer.network import Neurons
+from hw_export.integer.network import IntegerLIF
 from hw_export.quantize import quantize
 from hw_export.targets import differences
 from hw_export.targets.base import FORMAT, OUTLINE
@@ -237,7 +237,7 @@ def test_differences_are_told():
     assert differences(one, one) == []
     assert differences(one, other) == ["weight of layer 'fc0': 4 of 20 integers differ"]
     assert "bits is 4, not 8" in differences(one, replace(one, bits=4))
-    layers = (one.layers[0], Neurons("lif0", 0.8, torch.tensor([20]), "subtract"), *one.layers[2:])
+    layers = (one.layers[0], IntegerLIF("lif0", 0.8, torch.tensor([20]), "subtract"), *one.layers[2:])
     assert differences(one, replace(one, layers=layers)) == [
         "beta of layer 'lif0' is 0.8, not 0.9",
         "threshold of layer 'lif0' has shape (1,), not ()",

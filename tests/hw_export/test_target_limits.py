@@ -7,7 +7,7 @@ import torch
 from target_nets import CHIPS, chip_of, conv, dense, trained, whole
 
 from hw_export.integer import IntegerNetwork
-from hw_export.integer.network import Neurons, Pool
+from hw_export.integer.network import IntegerLIF, Pool
 from hw_export.quantize import quantize
 from hw_export.targets import TARGETS
 from hw_export.targets.generic import Generic
@@ -186,7 +186,7 @@ def test_every_layer_of_weights_needs_its_neurons(name):
 
 def test_neurons_need_weights_in_front():
     network = dense()
-    twice = (*network.layers[:2], Neurons("more", 0.9, torch.tensor(1), "zero"), *network.layers[2:])
+    twice = (*network.layers[:2], IntegerLIF("more", 0.9, torch.tensor(1), "zero"), *network.layers[2:])
     network = IntegerNetwork(twice, 8, 1, (4,), (*network.shapes[:2], (5,), *network.shapes[2:]))
     assert found("tinyodin", network) == ["layer 'more': its neurons follow 'lif0', right behind weights only"]
 

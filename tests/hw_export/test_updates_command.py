@@ -115,7 +115,7 @@ def test_a_cut_stream_is_said_to_be_cut(command, tmp_path):
         (("record", "{run}", "--out", "{0}/a", "--steps", "1"), "exists already"),
         (("record", "{run}", "--out", "{0}/b", "--steps", "0"), "steps must be at least 1, got 0"),
         (("record", "{run}", "--out", "{0}/b", "--bits", "17"), "bits"),
-        (("record", "{run}", "--out", "{0}/b", "--input-scale", "0"), "input_scale must be at least 1, got 0"),
+        (("record", "{run}", "--out", "{0}/b", "--input-scale", "0"), "input-scale must be at least 1, got 0"),
         (("record", "{run}", "--out", "{0}/b", "--input-scale", "10000000"), "cannot take inputs of 10000000 steps"),
         (("record", "{run}", "--out", "{0}/b", "--optimizer", "adm"), "did you mean 'adam'?"),
         (("rcord",), "id you mean 'record'?"),

@@ -233,7 +233,7 @@ class Own(norse.module.snn.SNNCell):
         (lambda: norse.LICell(), "synaptic current outlasts a step"),
         (lambda: norse.LIBoxCell(norse.LIBoxParameters(v_leak=torch.tensor(1.0))), "rests at v_leak = 1.0"),
         (lambda: norse.LIFRefracCell(), "no such layer"),
-        (lambda: norse.LSNNCell(), "no such layer"),
+        (lambda: norse.LSNNCell(), "takes its input one step late"),
         (lambda: norse.Izhikevich(norse.tonic_spiking), "no such layer"),
         (lambda: norse.Lift(torch.nn.Sequential(torch.nn.Bilinear(2, 2, 2))), "no such layer"),
         (lambda: torch.nn.Flatten(2), "flattens axes 2"),

@@ -225,7 +225,12 @@ def equal_but(neuron, **attributes):
         (lambda: snn.Synaptic(0.5, 0.9, learn_alpha=True), "alpha is trainable"),
         (lambda: snn.RLeaky(0.9, linear_features=3, reset_mechanism="zero"), "drops the input after each spike"),
         (lambda: snn.RLeaky(0.9, all_to_all=False), "to itself alone"),
-        (lambda: snn.Lapicque(0.9), "spikelfp has no such neurons"),
+        (lambda: snn.SLSTM(3, 3), "spikelfp has no such neurons"),
+        (lambda: snn.Lapicque(0.9, reset_mechanism="zero"), "drops the input of the step after a spike"),
+        (lambda: snn.Lapicque(0.9, reset_mechanism="none"), "fires at every step above threshold"),
+        (lambda: snn.Lapicque(R=1.0, C=0.5), "overshoot"),
+        (lambda: snn.Alpha(0.9, 0.8, reset_mechanism="subtract"), "takes the threshold off a synapse"),
+        (lambda: snn.Alpha(0.9, 0.8, learn_beta=True), "beta is trainable"),
         (lambda: torch.nn.Bilinear(3, 3, 3), "no such layer in spikelfp"),
         (lambda: torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3)), "no such layer in spikelfp"),
         (lambda: torch.nn.Flatten(0), "flattens axes 0 to -1"),
@@ -362,3 +367,73 @@ def test_a_readout_with_decays_of_its_own():
     torch.testing.assert_close(nets.run_snntorch(model, x), net(x).detach())
     again = from_snntorch(model, membrane_output=True)
     assert torch.equal(again[1].beta, beta)
+
+
+# circuits and alpha functions
+
+
+@pytest.mark.parametrize(
+    "circuit",
+    [{"beta": 0.9}, {"R": 2.0, "C": 4.0}, {"beta": 0.8, "C": 4.0}, {"R": 0.5, "C": 8.0, "time_step": 2.0}],
+    ids=str,
+)
+def test_circuits_fire_alike_and_come_back(circuit):
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), snn.Lapicque(**circuit, threshold=0.4, init_hidden=True))
+    with torch.no_grad():
+        model[0].weight.mul_(8)
+    net, x = from_snntorch(model), nets.binary(40, 5, 6)
+    assert type(net[1]) is nn.Lapicque
+    spikes = nets.run_snntorch(model, x)
+    assert 0.02 < spikes.mean() < 0.98
+    assert torch.equal(net(x), spikes)
+    back = to_snntorch(net)
+    assert type(back[1]) is snn.Lapicque
+    assert torch.equal(nets.run_snntorch(back, x), spikes)
+    assert torch.equal(from_snntorch(back)(x), spikes)
+
+
+def test_circuits_of_each_neuron():
+    beta, threshold = vectors(5)
+    resistance = 1 + beta
+    layer = nn.Lapicque(R=resistance, C=torch.full((5,), 4.0), threshold=threshold / 4)
+    net, x = nn.Sequential(nn.Linear(6, 5), layer), nets.binary(40, 4, 6)
+    with torch.no_grad():
+        net[0].weight.mul_(4)
+    model = to_snntorch(net)
+    assert 0.02 < net(x).mean() < 0.98
+    assert torch.equal(nets.run_snntorch(model, x), net(x))
+    assert torch.equal(from_snntorch(model)(x), net(x))
+
+
+def test_alpha_functions_fire_alike_and_come_back():
+    decays, threshold = vectors(7)
+    for constants in ((0.9, 0.8, 0.5), (decays, decays / 2, threshold)):
+        alpha, beta, theta = (torch.as_tensor(each) for each in constants)
+        neuron = snn.Alpha(alpha=alpha, beta=beta, threshold=theta, init_hidden=True)
+        model, x = torch.nn.Sequential(torch.nn.Linear(6, 7), neuron), nets.binary(40, 4, 6)
+        with torch.no_grad():
+            model[0].weight.mul_(6)
+        net = from_snntorch(model)
+        assert type(net[1]) is nn.Alpha
+        spikes = nets.run_snntorch(model, x)
+        assert 0.02 < spikes.mean() < 0.98
+        assert torch.equal(net(x), spikes)
+        back = to_snntorch(net)
+        assert torch.equal(nets.run_snntorch(back, x), spikes)
+        assert torch.equal(from_snntorch(back)(x), spikes)
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        (nn.Lapicque(0.9, reset="zero"), "drops the input of the step after a spike"),
+        (nn.Lapicque(0.9, reset="immediate"), "twice where a membrane stays above it"),
+        (nn.Lapicque(0.9, learn_beta=True), "so that none learns"),
+        (nn.ALIF(), "snnTorch has no such neurons"),
+    ],
+    ids=repr,
+)
+def test_neurons_that_snntorch_would_run_otherwise_are_named(layer, named):
+    with pytest.raises(ConversionError, match=named):
+        to_snntorch(nn.Sequential(nn.Linear(2, 2), layer))

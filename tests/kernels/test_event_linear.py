@@ -14,7 +14,7 @@ from spikelfp.kernels.events import choice as choices
 from spikelfp.kernels.events import products
 from spikelfp.kernels.events.choice import Choice
 from spikelfp.kernels.events.rows import events_of
-from spikelfp.propagation import propagate
+from spikelfp.functional.propagation import propagate
 
 
 @pytest.fixture(autouse=True)

@@ -30,12 +30,13 @@ def run(*arguments, **environment):
 
 @pytest.mark.slow
 @not_interpreted
-def test_the_scans_agree_in_the_interpreter():
-    file = str(HERE / "test_triton_scan.py")
+@pytest.mark.parametrize(("name", "least"), [("test_triton_scan.py", 60), ("test_triton_recurrent.py", 30)])
+def test_the_scans_agree_in_the_interpreter(name, least):
+    file = str(HERE / name)
     out = run("-m", "pytest", file, "-m", "not gpu", "-p", "no:cacheprovider", TRITON_INTERPRET="1")
     found = re.search(r"(\d+) passed", out)
     assert found is not None, out
-    assert int(found[1]) >= 60
+    assert int(found[1]) >= least
     assert "skipped" not in out
 
 
@@ -71,12 +72,13 @@ def machine_code(name, real, folder, **given):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from spikelfp.kernels import triton_programs, triton_scan
+    from spikelfp.kernels import recurrent_triton, triton_programs, triton_scan
 
-    program = getattr(triton_programs, name)
+    program = getattr(triton_programs, name, None) or getattr(recurrent_triton, name)
     scalars = {"beta": "fp64", "threshold": "fp64", "epsilon": "fp64", "steps": "i32", "count": "i32", "width": "i32"}
-    given = given | {key: value for key, value in triton_scan.launch_sizes(1000).items() if key != "num_warps"}
-    types = {n: "constexpr" if n in given else scalars.get(n, f"*{real}") for n in program.arg_names}
+    sizes = (recurrent_triton if name.endswith("_program") else triton_scan).launch_sizes(1000)
+    given = given | {key: value for key, value in sizes.items() if key != "num_warps"}
+    types = {n: "constexpr" if n in given else scalars.get(n, "*i32" if n == "scratch" and name.endswith("_program") else f"*{real}") for n in program.arg_names}
     compiled = triton.compile(
         ASTSource(fn=program, signature=types, constexprs={n: v for n, v in given.items() if n in types}),
         target=GPUTarget("cuda", 90, 32),
@@ -118,3 +120,15 @@ def test_the_other_scans_compile(name, reset, tmp_path, monkeypatch):
     code = machine_code(name, "fp32", tmp_path, reward=None, **flags)
     assert "STG" in code
     assert "LDL" not in code, "registers were spilled"
+
+
+@not_interpreted
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("synapse", [False, True])
+def test_the_recurrent_programs_compile_without_fused_multiply_add(synapse, reset, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    none = {} if synapse else {"synapse": None, "alphas": None, "after": None, "final_synapse": None, "to_synapse": None}
+    code = machine_code("forward_program", "fp32", tmp_path, VARYING=True, RESET=reset, **none)
+    assert "STG" in code
+    assert not re.search(r"\b[FD]FMA\b", code)
+    assert "STG" in machine_code("reverse_program", "fp32", tmp_path, RESET=reset, INCREMENT=True, **none)

@@ -55,22 +55,31 @@ def on(device, *tensors):
     return moved
 
 
-def check_forward(scan, device, shape, constant, dtype, reset):
+def constants(shape, dtype, each, *options):
+    """Constants of a step ``[B, N]``: numbers, or of each neuron its own."""
+    if not each:
+        return LIFParameters(0.9, 0.3, *options)
+    beta = torch.linspace(0.3, 1, shape[-1], dtype=dtype)
+    return LIFParameters(beta, torch.linspace(0.2, 0.9, shape[-1], dtype=dtype).flip(0), *options)
+
+
+def check_forward(scan, device, shape, constant, dtype, reset, each=False):
     current, start = sequence(shape, constant, dtype), torch.randn(shape[1:], dtype=dtype)
-    p = LIFParameters(0.9, 0.3, reset)
+    p = constants(shape, dtype, each, reset)
     slow = torch_scan.forward(current, start, p)
     for keep in (True, False):
-        fast = scan.forward(*on(device, current, start), p, keep)
+        current_there, start_there = on(device, current, start)
+        fast = scan.forward(current_there, start_there, p.fitted(start_there), keep)
         assert torch.equal(fast.spikes.cpu(), slow.spikes)
         assert torch.equal(fast.membrane.cpu(), slow.membrane if keep else slow.membrane[-1:])
     assert len(current) == 1 or slow.spikes.any()
 
 
-def check_reverse(scan, device, shape, constant, dtype, reset, denominator, again, given, eps):
+def check_reverse(scan, device, shape, constant, dtype, reset, denominator, again, given, eps, each=False):
     current, start = sequence(shape, constant, dtype), torch.randn(shape[1:], dtype=dtype)
     message, reward = torch.randn(2, *shape, dtype=dtype)
     final = torch.randn(shape[1:], dtype=dtype)
-    p = LIFParameters(0.9, 0.3, reset, denominator)
+    p = constants(shape, dtype, each, reset, denominator)
     membrane = torch_scan.forward(current, start, p).membrane
     tensors = (
         message if given in ("message", "all") else None,
@@ -80,7 +89,8 @@ def check_reverse(scan, device, shape, constant, dtype, reset, denominator, agai
         start,
     )
     slow = torch_scan.reverse(*tensors, p, eps, constant, current)
-    fast = scan.reverse(*on(device, *tensors), p, eps, constant, *on(device, current))
+    moved = on(device, *tensors)
+    fast = scan.reverse(*moved, p.fitted(moved[-1]), eps, constant, *on(device, current))
     for a, b in zip(slow, fast, strict=True):
         scale = max(1.0, float(a.abs().max()))
         torch.testing.assert_close(b.cpu(), a, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
@@ -94,6 +104,18 @@ def check_reverse(scan, device, shape, constant, dtype, reset, denominator, agai
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_gives_the_same_spikes_and_membranes(shape, constant, reset, dtype, scan, device):
     check_forward(scan, device, shape, constant, dtype, reset)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reset", RESETS)
+def test_constants_of_each_neuron(reset, dtype, scan, device):
+    for shape, constant, again in [((1, 1, 1), False, False), ((9, 5, 20), True, True), ((11, 3, 37), False, True)]:
+        check_forward(scan, device, shape, constant, dtype, reset, each=True)
+        check_reverse(scan, device, shape, constant, dtype, reset, "inflow", again, "all", 1e-6, each=True)
+    current, start = torch.randn(9, 5, 20, dtype=dtype), torch.randn(5, 20, dtype=dtype)
+    beta = torch.linspace(0.3, 1, 20, dtype=dtype)
+    slow = torch_scan.integrate(current, start, beta, True)
+    assert torch.equal(scan.integrate(*on(device, current, start, beta), True).cpu(), slow)
 
 
 @pytest.mark.parametrize("again", [False, True])

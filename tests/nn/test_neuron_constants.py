@@ -221,10 +221,3 @@ def test_checkpoints_carry_them(tmp_path):
     checkpoint.write(path, {"weights": weights, "network": checkpoint.constants(first)})
     with pytest.raises(CheckpointError, match=r"1.betas.*must lie in \(0, 1\], got 1.62 at \[1\]"):
         checkpoint.load_weights(path, network(BETA))
-
-
-def test_who_takes_one_number_refuses_more():
-    from spikelfp.quantized.groups import groups
-
-    with pytest.raises(UserError, match="beta of its own for each neuron"):
-        groups(nn.Sequential(nn.Linear(3, 4), nn.LIF(BETA)))

@@ -159,24 +159,30 @@ def test_pieces_are_the_whole_and_recomputation_the_plain_run(make):
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.LIF(), nn.Synaptic(), nn.LI(), OwnSynaptic(), nn.MultiSpikeLIF(), nn.LIF(*VECTORS)], ids=repr
-)
+    "layer",
+    [
+        nn.LIF(), nn.Synaptic(), nn.LI(), OwnSynaptic(), nn.MultiSpikeLIF(), nn.LIF(*VECTORS), nn.RecurrentLIF(4),
+        nn.RecurrentSynaptic(4, 0.7, *VECTORS),
+    ],
+    ids=repr,
+)  # fmt: skip
 def test_a_trace_tells_all_that_neurons_do(layer):
     x = torch.randn(7, 3, 4).requires_grad_()
     outputs, after = layer.run(x)
     trace, same = layer.run(x, trace=True)
     assert isinstance(trace, nn.Trace)
     name = "outputs" if isinstance(layer, nn.LI) else "spikes"
-    assert trace._fields == (name, *layer.states)
+    assert trace._fields == (name, *(own for own in layer.states if own != name))
     assert torch.equal(trace[0], outputs)
     states = after if isinstance(after, tuple) else (after,)
-    for row, last, own in zip(trace[1:], states, same if isinstance(same, tuple) else (same,), strict=True):
-        assert not row.requires_grad
+    for key, last, own in zip(layer.states, states, same if isinstance(same, tuple) else (same,), strict=True):
+        row = getattr(trace, key)
+        assert row.requires_grad == (key == name)
         assert row.shape == x.shape
-        assert torch.equal(row[-1], last)
-        assert torch.equal(own, last)
+        torch.testing.assert_close(row[-1], last)
+        torch.testing.assert_close(own, last)
     if trace._fields[0] == "spikes" and not isinstance(layer, nn.MultiSpikeLIF):
-        assert torch.equal((trace.membrane > layer.threshold).float(), trace.spikes)
+        assert torch.equal((trace.membrane > torch.as_tensor(layer.threshold)).float(), trace.spikes)
         assert trace.spikes.requires_grad
     again = pickle.loads(pickle.dumps(nn.Trace(**{k: v.detach() for k, v in trace._asdict().items()})))
     assert torch.equal(again.membrane, trace.membrane)
@@ -189,6 +195,24 @@ def test_a_state_is_a_named_tuple_that_can_be_kept():
     assert state._fields == ("synapse", "membrane")
     again = pickle.loads(pickle.dumps(state))
     assert torch.equal(again.membrane, state.membrane)
+
+
+@pytest.mark.parametrize("kind", [nn.RecurrentLIF, nn.RecurrentSynaptic])
+@pytest.mark.parametrize("reset", RESETS)
+def test_recurrent_kinds_are_their_own_step(kind, reset):
+    torch.manual_seed(0)
+    layer = kind(4, beta=VECTORS[0], threshold=VECTORS[1], reset=reset, learn_beta=True).double()
+    x, reward = torch.randn(9, 3, 4).double().requires_grad_(), torch.randn(9, 3, 4).double()
+    found = []
+    for run in (layer.run, layer.by_steps):
+        out, _ = run(x)
+        propagate(out, reward)
+        found.append([out.detach(), x.grad, *(p.grad for p in layer.parameters())])
+        layer.zero_grad()
+        x.grad = None
+    assert torch.equal(found[0][0], found[1][0])
+    for fused, own in zip(*found, strict=True):
+        torch.testing.assert_close(own, fused)
 
 
 class Wrong(nn.Neurons):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from references.integer_chip import Neuron, reached, summed
 
-from hw_export.integer.network import Conv, Dense, IntegerNetwork, Neurons
+from hw_export.integer.network import Conv, Dense, IntegerLIF, IntegerNetwork
 
 
 @dataclass
@@ -31,7 +31,7 @@ def run(network: IntegerNetwork, a, sample: list[list[int]]) -> Found:
     found, before, shape, index = Found(), [], network.input_shape, 0
     x, in_shape = sample, network.input_shape
     for layer, to in zip(network.layers, network.shapes, strict=True):
-        if not isinstance(layer, Neurons):
+        if not isinstance(layer, IntegerLIF):
             before.append((layer, shape, to))
             shape = to
             continue
@@ -58,7 +58,7 @@ def run(network: IntegerNetwork, a, sample: list[list[int]]) -> Found:
     return found
 
 
-def _neurons(layer: Neurons, a, shape, last: bool) -> list[Neuron]:
+def _neurons(layer: IntegerLIF, a, shape, last: bool) -> list[Neuron]:
     most = a.last_spikes if last and a.last_spikes is not None else a.most_spikes
     size = math.prod(shape)
     thetas, betas = (_each(values, shape, size) for values in (layer.threshold, torch.as_tensor(layer.beta).double()))

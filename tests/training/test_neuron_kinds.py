@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from spikelfp import TemporalTrainer, data, nn, rewards
-from spikelfp.training.defaults import default_reward
+from spikelfp.tasks import Classification
+from spikelfp.training.defaults import ends_in_spikes
 from spikelfp.training.wake import wake
 
 NEURONS = {
@@ -37,8 +38,8 @@ def test_a_leaky_readout_learns_from_a_reward_of_linear_outputs():
 
 def test_recurrent_neurons_at_the_output_get_the_reward_of_spikes():
     net = nn.Sequential(nn.Linear(4, 3), nn.RecurrentLIF(nn.Linear(3, 3)))
-    assert isinstance(default_reward(net), rewards.SpikeSequence)
-    assert isinstance(default_reward(nn.Linear(4, 3)), rewards.Softmax)
+    assert isinstance(Classification().reward(ends_in_spikes(net)), rewards.SpikeSequence)
+    assert isinstance(Classification().reward(ends_in_spikes(nn.Linear(4, 3))), rewards.Softmax)
 
 
 def test_waking_a_recurrent_layer_scales_its_input_weights_not_its_recurrent_ones():

@@ -8,8 +8,8 @@ from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.data import batches
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import CheckpointError, NonFiniteError, UserError
+from spikelfp.functional.propagation import propagate
 from spikelfp.methods.batch import Batch, counting_steps
-from spikelfp.propagation import propagate
 from spikelfp.training import TemporalTrainer, Trainer
 from spikelfp.training.parallel import ALONE
 from spikelfp.training.state import predict

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from spikelfp import kernels
-from spikelfp.registry import check_name
+from spikelfp.registry import unknown_name
 
-VARIABLE = "SPIKELFP_EVENTS"
+VARIABLE, WAYS = "SPIKELFP_EVENTS", ("auto", "always", "never")
 
 
 def chosen() -> str:
     """The value of ``SPIKELFP_EVENTS``: ``auto``, ``always`` (wherever a kernel exists) or ``never``."""
-    return check_name(f"value of {VARIABLE}", os.environ.get(VARIABLE, "auto"), ("auto", "always", "never"))
+    value = os.environ.get(VARIABLE, "auto")
+    if value not in WAYS:
+        raise unknown_name(f"value of {VARIABLE}", value, WAYS)
+    return value
 
 
 @dataclass

@@ -126,7 +126,8 @@ class ConstantLayer(Layer):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        kind: Any = namedtuple("State", cls.states, module=cls.__module__)
+        made: Any = namedtuple
+        kind = made("State", cls.states, module=cls.__module__)
         kind.__qualname__ = f"{cls.__qualname__}.State"  # where pickle finds it
         cls.State = kind
 
@@ -175,8 +176,9 @@ class ConstantLayer(Layer):
         sequence = as_given(sequence, x)
         if not trace:
             return sequence, state
+        first = "spikes" if self.fires else "outputs"
         rows = {name: torch.stack(row) for name, row in zip(self.states, zip(*states, strict=True), strict=True)}
-        return Trace(**{"spikes" if self.fires else "outputs": sequence}, **_without(rows, "spikes")), state
+        return Trace(**{first: sequence} | rows | {first: sequence}), state
 
     def values(self, step: Tensor, x: Tensor) -> SimpleNamespace:
         """Return the constants by name as a step uses them: those that learn with their way back to the parameter.
@@ -442,26 +444,6 @@ class Neurons(ConstantLayer):
         return f"{super().saved_repr()}, reset={self.reset!r}, denominator={self.denominator!r}{learns}"
 
 
-def _without(rows: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {own: row for own, row in rows.items() if own != name}
-
-
 def _learned_number(parameter: torch.nn.Parameter) -> float:
     learned, least = float(parameter.detach()), float(torch.tensor(LEAST_DECAY, dtype=parameter.dtype))
     return cast(float, check_decay("beta", LEAST_DECAY if learned <= least else learned))  # the border is rounded
-
-
-def check_one_number(name: str, layer: torch.nn.Module, who: str) -> None:
-    """Refuse neurons with a constant for each, where one number for the layer is all that can be taken.
-
-    Raises:
-        UserError: naming the layer, the constant and ``who`` cannot take it.
-    """
-    if isinstance(layer, ConstantLayer):
-        for constant in layer.neuron_constants():
-            value = getattr(layer, constant)
-            if isinstance(value, Tensor):
-                raise UserError(
-                    f"layer {name} ({type(layer).__name__}) has {constant} of its own for each neuron "
-                    f"({brief_constant(value)}), and {who} one number for all of a layer"
-                )

@@ -32,7 +32,7 @@ class LIF(Neurons):
             whole, after = self.by_steps(x, None if state is None else (state,), True)
             return whole, after.membrane
         current, start = check_current(self, x, state)
-        spikes, membrane = self.rule.lif(current, start, self.constants.fitted(start), self.decay)
+        spikes, membrane = self.rule.lif(current, start, self.constants, self.decay)
         return as_given(spikes, x), membrane
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

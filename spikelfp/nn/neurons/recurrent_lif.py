@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,7 @@ class RecurrentLIF(Neurons):
     steps at once (:mod:`spikelfp.functional.recurrent`), others step by step.
     """
 
+    states: ClassVar[tuple[str, ...]] = ("spikes", "membrane")
     arguments = ("recurrent", *(Neurons.arguments or ()))
 
     def __init__(
@@ -51,8 +54,18 @@ class RecurrentLIF(Neurons):
         )
         self.recurrent = Linear(recurrent, recurrent) if isinstance(recurrent, int) else recurrent
 
-    def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Spikes ``[T, B, …]``, and the spikes and the membrane ``[B, …]`` of the last step."""
+    def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
+        fed_back = self.recurrent(p.given(state.spikes).unsqueeze(0))[0]
+        membrane = self.integrate(state.membrane, p, current + fed_back)
+        spikes = self.fire(membrane, p.threshold)
+        return spikes, (spikes, membrane)
+
+    def run(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, trace: bool = False
+    ) -> tuple[Any, tuple[Tensor, Tensor]]:
+        """Spikes ``[T, B, …]`` (or their trace), and the spikes and the membrane ``[B, …]`` of the last step."""
+        if trace:
+            return self.by_steps(x, state, True)
         fired, membrane = state or (None, None)
         current, start = check_current(self, x, membrane)
         kernel = fused.kernel_for(current, self.recurrent, self.rule, fired, self.beta, self.threshold)

@@ -34,6 +34,7 @@ class RecurrentSynaptic(RecurrentLIF):
     :class:`~spikelfp.nn.RecurrentLIF` does.
     """
 
+    states = ("spikes", "synapse", "membrane")
     arguments = ("recurrent", "alpha", *(Neurons.arguments or ()))
 
     alpha: Any = Decay()
@@ -63,10 +64,19 @@ class RecurrentSynaptic(RecurrentLIF):
         )
         self.alpha = alpha
 
+    def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
+        fed_back = self.recurrent(p.given(state.spikes).unsqueeze(0))[0]
+        synapse = p.alpha * state.synapse + (current + fed_back)
+        membrane = self.integrate(state.membrane, p, synapse)
+        spikes = self.fire(membrane, p.threshold)
+        return spikes, (spikes, synapse, membrane)
+
     def run(  # type: ignore[override]
-        self, x: Tensor, state: tuple[Tensor, Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Spikes ``[T, B, …]``; and spikes, synaptic current and membrane ``[B, …]`` of the last step."""
+        self, x: Tensor, state: tuple[Tensor, Tensor, Tensor] | None = None, trace: bool = False
+    ) -> tuple[Any, tuple[Tensor, Tensor, Tensor]]:
+        """Spikes ``[T, B, …]`` (or their trace); spikes, synaptic current and membrane ``[B, …]`` of the last step."""
+        if trace:
+            return self.by_steps(x, state, True)
         fired, current, membrane = state or (None, None, None)
         given, current = check_current(self, x, current)
         given, membrane = check_current(self, given, membrane)

@@ -66,7 +66,7 @@ class Synaptic(Neurons):
         given, start = check_current(self, x, current)
         currents = LeakyIntegration.apply(given, start, self.constant("alpha", start))
         currents, start = check_current(self, currents, membrane)
-        spikes, membrane = self.rule.lif(currents, start, self.constants.fitted(start), self.decay)
+        spikes, membrane = self.rule.lif(currents, start, self.constants, self.decay)
         return as_given(spikes, x), self.State(currents[-1], membrane)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

@@ -1,0 +1,21 @@
+"""Lapicque neurons: LIF neurons behind a gain of ``Δt/C``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hw_export.neurons.base import NeuronExport, exports
+from spikelfp import nn
+
+
+@exports(nn.Lapicque)
+class LapicqueExport(NeuronExport):
+    """They step as ``nn.LIF(1 − Δt/RC, θ)`` does on ``Δt/C · I``, so that is what leaves the package."""
+
+    def lower(self, layer: Any) -> Sequence[torch.nn.Module]:
+        neurons = nn.LIF(layer.beta, layer.threshold, layer.reset)
+        one = not isinstance(layer.gain, torch.Tensor) and layer.gain == 1
+        return [neurons] if one else [nn.Scale(layer.gain), neurons]

@@ -1,0 +1,122 @@
+"""LIF neurons given by an electric circuit: a resistor and a capacitor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import UserError
+from spikelfp.functional.lif import Constant, Denominator, LIFParameters, Reset, check_constant, check_decay
+from spikelfp.nn.layer import as_given, check_current
+from spikelfp.nn.neurons.base import NeuronConstant, Neurons
+from spikelfp.rules import Rule
+
+
+class Lapicque(Neurons):
+    """LIF neurons of a resistance ``R`` and a capacitance ``C``, by Euler steps of ``Δt`` (snnTorch's Lapicque)::
+
+        U[t] = (1 − Δt / RC) U[t−1] + Δt / C · I[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0
+
+    They are :class:`~spikelfp.nn.LIF` with the decay ``1 − Δt/RC`` (the attribute ``beta``) behind a gain of ``Δt/C``
+    (``gain``), and run by its scan; resets are those of :class:`~spikelfp.nn.LIF`. snnTorch's reset to zero drops the
+    input of the step after a spike too; this one restarts from it. The reward on a membrane is split over ``β U[t−1]``
+    and ``Δt/C · I[t]``, the message to ``I[t]`` is ``Δt/C`` times that to the second. Takes ``[T, B, …]``, returns
+    spikes; ``run`` takes and returns the membrane ``[B, …]``.
+
+    Args:
+        beta: as in snnTorch another way to give R and C, by ``β = exp(−Δt/RC)``: alone with R = 1, or with one of
+            them. It is not the decay of the Euler step, which is ``1 + ln β``: at least 1/e, and below 1.
+        R: resistance, above 0.
+        C: capacitance, above 0. Of β, R and C two are given, or β alone.
+        time_step: Δt, above 0, in the unit of RC, which is longer.
+        threshold: θ, above 0.
+        reset: "subtract", "immediate" or "zero".
+        denominator: of the reward, as in :class:`~spikelfp.nn.LIF`.
+        learn_beta: the decay of the Euler step learns, within [0.001, 1]; the gain stays.
+        learn_threshold: refused, as in :class:`~spikelfp.nn.LIF`.
+        rule: the rule of this layer; by default the one that trains the network.
+
+    β, R, C and θ are numbers, or tensors with one for each neuron.
+
+    Raises:
+        UserError: for values out of range, and for more or fewer of β, R and C than are needed.
+    """
+
+    arguments = None  # β, R and C say the same twice
+    gain: Any = NeuronConstant(
+        lambda name, value: check_constant(name, value, f"{name} is a finite number above 0", _is_positive)
+    )
+
+    def __init__(
+        self,
+        beta: Constant | None = None,
+        R: Constant | None = None,
+        C: Constant | None = None,
+        time_step: float = 1.0,
+        threshold: Constant = 1.0,
+        reset: Reset = "subtract",
+        denominator: Denominator = "inflow",
+        *,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        rule: Rule | None = None,
+    ) -> None:
+        decay, gain = _circuit(beta, R, C, _positive("time_step", time_step))
+        super().__init__(
+            decay, threshold, reset, denominator, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule
+        )
+        self.gain = gain
+
+    def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
+        return super().step(p.gain * current, state, p)
+
+    def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
+        """Spikes ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step."""
+        if trace:
+            whole, after = self.by_steps(x, None if state is None else (state,), True)
+            return whole, after.membrane
+        current, start = check_current(self, x, state)
+        scaled = self.constant("gain", start) * current
+        spikes, membrane = self.rule.lif(scaled, start, self.constants, self.decay)
+        return as_given(spikes, x), membrane
+
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+def _is_positive(value: Any) -> Any:
+    return (value > 0) & (value < math.inf)
+
+
+def _positive(name: str, value: Any) -> Constant:
+    return check_constant(name, value, f"{name} is a finite number above 0", _is_positive)
+
+
+def _circuit(beta: Any, resistance: Any, capacitance: Any, step: Any) -> tuple[Constant, Constant]:
+    """Return the decay ``1 − Δt/RC`` and the gain ``Δt/C``."""
+    given = [name for name, value in (("beta", beta), ("R", resistance), ("C", capacitance)) if value is not None]
+    if given not in (["beta"], ["beta", "R"], ["beta", "C"], ["R", "C"]):
+        raise UserError(
+            f"Lapicque takes R and C, or beta and one of them, or beta alone (R = 1), got {', '.join(given) or 'none'}"
+        )
+    if beta is None:
+        resistance, capacitance = _positive("R", resistance), _positive("C", capacitance)
+        decay = 1 - step / (resistance * capacitance)
+    else:
+        beta = check_decay("beta", beta)
+        leak = -beta.log() if isinstance(beta, Tensor) else -math.log(beta)  # Δt / RC
+        if bool((torch.as_tensor(leak) <= 0).any()):
+            raise UserError(f"beta is below 1 for Lapicque, whose RC would be infinite, got {beta}")
+        if capacitance is None:
+            capacitance = step / (leak * (1.0 if resistance is None else _positive("R", resistance)))
+        else:
+            capacitance = _positive("C", capacitance)
+        decay = 1 - leak
+    if bool((torch.as_tensor(decay) <= 0).any()):
+        raise UserError(
+            "Δt is below RC for Lapicque, whose Euler step would overshoot (with beta: above 1/e = 0.368), got "
+            f"1 - Δt/RC = {float(torch.as_tensor(decay).min()):g}"
+        )
+    return LIFParameters(decay).beta, step / capacitance
