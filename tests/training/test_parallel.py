@@ -10,7 +10,7 @@ from parallel_workers import CASES, NORMALISED, go_on, numbers, stop_and_save, t
 from spikelfp import data, models
 from spikelfp.errors import UserError
 from spikelfp.training import TemporalTrainer, World, joined
-from spikelfp.training.device import choose_device
+from spikelfp.training.parallel import choose_device
 
 ALL = [*CASES, "normalised", "not-finite", "random", "stop", "stopped-by-1", "stopped-by-2"]
 
