@@ -9,7 +9,19 @@ import sys
 
 import torch
 
-from benchmarks import curves, epochs, event_loading, gpu, integer, quantization, recurrent, rules, sparse_inputs, step, updates
+from benchmarks import (
+    curves,
+    epochs,
+    event_loading,
+    gpu,
+    integer,
+    quantization,
+    recurrent,
+    rules,
+    sparse_inputs,
+    step,
+    updates,
+)
 from benchmarks.record import arguments
 
 

@@ -1,7 +1,7 @@
 """Times on a CUDA device: ``python -m benchmarks.gpu``. Writes ``benchmarks/results/gpu.json`` and ``gpu.md``.
 
-With ``--tests`` (``make gpu``) the tests that need a device run first; all of it takes at most ten minutes. Times are of
-the device (CUDA events), medians; every ratio is within this one run. Without a device it says so and leaves with 0.
+With ``--tests`` (``make gpu``) the tests that need a device run first; all of it takes at most ten minutes. Times are
+of the device (CUDA events), medians; every ratio is within this one run. Without a device it says so and leaves with 0.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -51,7 +52,7 @@ def seconds(run: Callable[[], object], rounds: int, warm_up: int = 5, device: st
         for _ in range(rounds):
             run()
             times.append(time.perf_counter())
-        return statistics.median(b - a for a, b in zip(times, times[1:], strict=False))
+        return statistics.median(b - a for a, b in pairwise(times))
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds)]
     for start, end in events:
         start.record()
@@ -152,9 +153,7 @@ def eager(net: nn.Sequential, method: methods.Method, optimizer: torch.optim.Opt
     train_once(net, method, optimizer, x, y)
 
 
-def recurrence(
-    rounds: int, sizes: list[int], steps: int, batches: list[int], device: str = "cuda"
-) -> dict[str, Any]:
+def recurrence(rounds: int, sizes: list[int], steps: int, batches: list[int], device: str = "cuda") -> dict[str, Any]:
     """A step of recurrent networks by LFP, without an optimiser: fused over time, and step by step.
 
     Args:

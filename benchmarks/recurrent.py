@@ -1,4 +1,4 @@
-"""One training step of recurrent networks beside snnTorch's RLeaky: ``python -m benchmarks.recurrent``, or ``make bench``.
+"""One training step of recurrent networks beside snnTorch's RLeaky: ``python -m benchmarks.recurrent``.
 
 As :mod:`benchmarks.step`, with one thread for everyone and with as many as there are. Writes ``recurrent.json``,
 ``recurrent.md`` and ``recurrent.png`` to ``benchmarks/results``.

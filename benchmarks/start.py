@@ -85,9 +85,9 @@ def make(network: Network) -> dict[str, Any]:
 
 
 def sequences(network: Network, count: int) -> data.ArrayDataset:
-    """``count`` sequences of events ``[N, T, channels]``, 0 and 1, and their classes: about 3 % of 700 channels fire in a
-    step, 10 % of 24.
+    """``count`` sequences of events ``[N, T, channels]``, 0 and 1, and their classes.
 
+    In a step about 3 % of 700 channels fire, 10 % of 24.
     In each class half of the channels fire around a time of their own, for a sixth of the steps; all fire at random now
     and then.
     """

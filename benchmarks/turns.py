@@ -97,7 +97,7 @@ def measure(
     """Median milliseconds, memory and spike rates of each of the contenders ``names``; why, for those that cannot run.
 
     network: as :func:`benchmarks.start.with_start` gives it. rounds: turns of each, of ``steps`` steps; no further one
-    begins when ``seconds`` have passed and each had :data:`LEAST`. among: settings of threads to choose from (default all).
+    begins when ``seconds`` have passed and each had :data:`LEAST`. among: settings of threads (default: all).
     """
 
     def start(name: str) -> Chosen[Worker]:

@@ -32,7 +32,7 @@ from torch.autograd.function import once_differentiable
 
 from spikelfp import kernels
 from spikelfp.functional.credit import MagnitudeStep, NeuronNode, keep_node
-from spikelfp.functional.lif import LIFParameters
+from spikelfp.functional.lif import Constant, LIFParameters
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
 from spikelfp.kernels.events.rows import remember
@@ -44,7 +44,7 @@ _LFP, _GRADIENTS = (Epsilon, Zero), (Gradient, Surrogate)
 
 
 def kernel_for(
-    current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None, *constants: float | Tensor
+    current: Tensor, recurrent: Any, rule: Rule, fired: Tensor | None, *constants: Constant
 ) -> ModuleType | None:
     """Find the module whose kernels run recurrent neurons over all steps at once, or ``None`` for a loop over steps.
 
@@ -99,7 +99,7 @@ def run(
     start: Tensor,
     synapse: Tensor | None,
     p: LIFParameters,
-    alpha: float | Tensor | None,
+    alpha: Constant | None,
     decay: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run neurons by a kernel that :func:`kernel_for` found.
@@ -140,11 +140,11 @@ def run(
     return spikes, membrane.view(shape[1:]), after
 
 
-def _constants(p: LIFParameters, alpha: float | Tensor | None, start: Tensor | None) -> Constants:
+def _constants(p: LIFParameters, alpha: Constant | None, start: Tensor | None) -> Constants:
     """The constants of every neuron, ``[N]``."""
     assert start is not None
 
-    def each(value: float | Tensor) -> Tensor:
+    def each(value: Constant) -> Tensor:
         width = start.shape[-1]
         if isinstance(value, Tensor):
             return value.detach().to(start).reshape(-1).expand(width).contiguous()

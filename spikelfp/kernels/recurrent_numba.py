@@ -257,8 +257,8 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message, 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _reverse(
-    message, reward, final, final_synapse, membrane, start, given, rows, index, starts, stops, alpha, beta, threshold, eps,
-    reset, increment, internal, to_decay, sums, to_start, out, begin, end, first, last,
+    message, reward, final, final_synapse, membrane, start, given, rows, index, starts, stops, alpha, beta, threshold,
+    eps, reset, increment, internal, to_decay, sums, to_start, out, begin, end, first, last,
 ):  # fmt: skip
     """Steps ``end … begin`` of samples ``first … last``; given: ``Vᵀ M`` to the spikes of the last of them, or none."""
     steps, batch, width = out.shape
@@ -384,8 +384,8 @@ def forward(
 
 def _events(found: list[np.ndarray], places: np.ndarray, spikes: Tensor) -> Events:
     """The spikes of a run, all of whose blocks were taken event by event."""
-    column = torch.from_numpy(np.concatenate(found))
-    return Events(*torch.from_numpy(places).flatten(1), column, spikes.new_ones(len(column)))
+    column, (begin, end) = torch.from_numpy(np.concatenate(found)), torch.from_numpy(places).flatten(1)
+    return Events(begin, end, column, spikes.new_ones(len(column)))
 
 
 def reverse(
@@ -416,7 +416,8 @@ def reverse(
     to_start = membrane.new_empty(batch, width)
     none = _array(None, 2, membrane)
     rows = none if events is None else _rows(weight)
-    listed = Events(*torch.empty(2, 0, dtype=torch.int64), _COLUMN, start[:0]) if events is None else events
+    nobody = torch.empty(0, dtype=torch.int64)
+    listed = Events(nobody, nobody, _COLUMN, start[:0]) if events is None else events
     starts, stops, index, _ = listed.numpy()
     received = (
         _array(message, 3, membrane), _array(reward, 3, membrane),

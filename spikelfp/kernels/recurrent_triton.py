@@ -158,7 +158,7 @@ def launch_sizes(width: int) -> dict[str, int]:
 
 
 def _launch(program: Any, shape: torch.Size, device: torch.device, *arguments: Any, **constants: bool | str) -> None:
-    """Run ``program`` over the samples of ``shape`` ``[T, B, N]``: steps, ``B · N`` and ``N`` are its last arguments."""
+    """Run ``program`` over the samples of ``shape`` ``[T, B, N]``; ``T``, ``B · N``, ``N`` are its last arguments."""
     steps, batch, width = shape
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         program[(batch,)](

@@ -78,7 +78,8 @@ def machine_code(name, real, folder, **given):
     scalars = {"beta": "fp64", "threshold": "fp64", "epsilon": "fp64", "steps": "i32", "count": "i32", "width": "i32"}
     sizes = (recurrent_triton if name.endswith("_program") else triton_scan).launch_sizes(1000)
     given = given | {key: value for key, value in sizes.items() if key != "num_warps"}
-    types = {n: "constexpr" if n in given else scalars.get(n, "*i32" if n == "scratch" and name.endswith("_program") else f"*{real}") for n in program.arg_names}
+    scalars |= {"scratch": "*i32"} if name.endswith("_program") else {}
+    types = {n: "constexpr" if n in given else scalars.get(n, f"*{real}") for n in program.arg_names}
     compiled = triton.compile(
         ASTSource(fn=program, signature=types, constexprs={n: v for n, v in given.items() if n in types}),
         target=GPUTarget("cuda", 90, 32),
@@ -127,7 +128,8 @@ def test_the_other_scans_compile(name, reset, tmp_path, monkeypatch):
 @pytest.mark.parametrize("synapse", [False, True])
 def test_the_recurrent_programs_compile_without_fused_multiply_add(synapse, reset, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    none = {} if synapse else {"synapse": None, "alphas": None, "after": None, "final_synapse": None, "to_synapse": None}
+    of_synapses = ("synapse", "alphas", "after", "final_synapse", "to_synapse")
+    none = {} if synapse else dict.fromkeys(of_synapses)
     code = machine_code("forward_program", "fp32", tmp_path, VARYING=True, RESET=reset, **none)
     assert "STG" in code
     assert not re.search(r"\b[FD]FMA\b", code)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikelfp import data, nn, propagate, rules
+from spikelfp.errors import UserError
 from spikelfp.functional import recurrent as fused
 from spikelfp.kernels import VARIABLE, recurrent_numba
 from spikelfp.kernels.events import choice
@@ -128,6 +129,27 @@ def test_a_start_need_not_be_spikes(ways):
     layer, states = layer_of("lif", 6, torch.float64), torch.randn(2, 4, 6).double()
     x, reward = torch.randn(2, 5, 4, 6).double()
     same(ways(lambda: credit_of(layer, x, reward, states)), torch.float64, 10)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("learn_beta", [False, True])
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("kind", ["lif", "synaptic"])
+def test_constants_of_each_neuron(kind, reset, learn_beta, dtype, ways):
+    beta, threshold = torch.rand(13) * 0.5 + 0.4, torch.rand(13) * 0.5 + 0.2
+    layer = layer_of(kind, 13, dtype, beta=beta, threshold=threshold, reset=reset, learn_beta=learn_beta)
+    if kind == "synaptic":
+        layer.alpha = torch.rand(13) * 0.8 + 0.1
+    layer = layer.to(dtype)
+    x, reward = torch.randn(2, 15, 3, 13, dtype=dtype)
+    same(ways(lambda: credit_of(layer, x, reward)), dtype, 4 if dtype == torch.float32 else 20)
+
+
+def test_constants_of_another_shape_are_refused():
+    with pytest.raises(UserError, match="beta"):
+        nn.RecurrentLIF(6, beta=torch.full((5,), 0.9))(torch.zeros(3, 2, 6))
+    with pytest.raises(UserError, match="threshold"):
+        nn.RecurrentSynaptic(6, threshold=torch.ones(1, 6))(torch.zeros(3, 2, 6))
 
 
 @pytest.mark.parametrize("kind", ["lif", "synaptic"])

@@ -12,7 +12,7 @@ from spikelfp import data, methods, models, nn, rewards
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.tasks import Classification
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.planned import ran_out
+from spikelfp.training.schedule import ran_out
 
 SPLITS = data.load("digits")
 X, Y = SPLITS.train.values(SPLITS.train.images[:90]).flatten(1), SPLITS.train.labels[:90]

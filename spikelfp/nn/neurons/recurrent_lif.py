@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
-from spikelfp.functional.lif import Constant, Denominator, Reset
+from spikelfp.functional.lif import Constant, Denominator, LIFParameters, Reset
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.base import Neurons
@@ -68,19 +68,20 @@ class RecurrentLIF(Neurons):
             return self.by_steps(x, state, True)
         fired, membrane = state or (None, None)
         current, start = check_current(self, x, membrane)
-        kernel = fused.kernel_for(current, self.recurrent, self.rule, fired, self.beta, self.threshold)
+        constants = self.constants.fitted(start)
+        kernel = fused.kernel_for(current, self.recurrent, self.rule, fired, constants.beta, constants.threshold)
         if kernel is None:
-            return self._by_steps(x, current, fired, start)
-        arguments = (current, fired, start, None, self.constants, None, self.decay)
+            return self._by_steps(x, current, fired, start, constants)
+        arguments = (current, fired, start, None, constants, None, self.decay)
         spikes, membrane, _ = fused.run(kernel, self.recurrent, self.rule, *arguments)
         return as_given(spikes, x), (spikes[-1], membrane)
 
     def _by_steps(
-        self, x: Tensor, current: Tensor, fired: Tensor | None, start: Tensor
+        self, x: Tensor, current: Tensor, fired: Tensor | None, start: Tensor, constants: LIFParameters
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One step after the other: for connections of any kind and every rule."""
         last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
-        constants, spikes = self.constants.fitted(start), []
+        spikes = []
         for step in current.split(1):
             last, start = self.rule.lif(step + self.recurrent(as_given(last, x)), start, constants, self.decay)
             spikes.append(last)

@@ -80,11 +80,11 @@ class RecurrentSynaptic(RecurrentLIF):
         fired, current, membrane = state or (None, None, None)
         given, current = check_current(self, x, current)
         given, membrane = check_current(self, given, membrane)
-        constants = self.alpha, self.beta, self.threshold
-        kernel = fused.kernel_for(given, self.recurrent, self.rule, fired, *constants)
+        p, alpha = self.constants.fitted(membrane), self.constant("alpha", current)
+        kernel = fused.kernel_for(given, self.recurrent, self.rule, fired, alpha, p.beta, p.threshold)
         if kernel is None:
             return self._synapses_by_steps(x, given, fired, current, membrane)
-        arguments = (given, fired, membrane, current, self.constants, self.alpha, self.decay)
+        arguments = (given, fired, membrane, current, p, alpha, self.decay)
         spikes, membrane, after = fused.run(kernel, self.recurrent, self.rule, *arguments)
         assert after is not None
         return as_given(spikes, x), (spikes[-1], after, membrane)
