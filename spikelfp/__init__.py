@@ -6,9 +6,9 @@
 
 import os
 
-from spikelfp import starting
+from spikelfp import signals
 
-starting.begin()
+signals.begin()
 
 # Threads that wait by spinning slow training down several times as soon as another process uses the cores
 # (docs/performance.md). OpenMP reads this once, when torch is loaded; a value of the user's own stays.

@@ -16,10 +16,17 @@ from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from spikelfp import plugins, starting
+from spikelfp import plugins, signals
 from spikelfp.configuration import Schema
-from spikelfp.errors import DataWarning, LearningWarning, MachineError, NonFiniteError, PluginWarning, UserError
-from spikelfp.failures import failure
+from spikelfp.errors import (
+    DataWarning,
+    LearningWarning,
+    MachineError,
+    NonFiniteError,
+    PluginWarning,
+    UserError,
+    failure,
+)
 from spikelfp.options import Option, flag
 from spikelfp.printable import one_line
 from spikelfp.suggest import nearest
@@ -93,7 +100,7 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
                 say(f"{prog}: {one_line(text)}", error=True)
         sys.exit(code)
 
-    starting.done()
+    signals.done()
     forgive_encoding()
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)

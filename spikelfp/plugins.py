@@ -2,13 +2,13 @@
 
 A plug-in is a module (``my_package.rules``) or a file (``mine.py``). It is imported
 
-* because somebody names it: ``--plugin MODULE`` of a command, which can be given more than once, the environment variable
-  ``SPIKELFP_PLUGINS`` (names with ``:`` or, on Windows, ``;`` between them), or :func:`load` in Python;
+* because somebody names it: ``--plugin MODULE`` of a command, which can be given more than once, the environment
+  variable ``SPIKELFP_PLUGINS`` (names with ``:`` or, on Windows, ``;`` between them), or :func:`load` in Python;
 * because it is installed: an entry point of the group ``spikelfp.plugins``.
 
-``config.yaml`` of a run says which plug-ins registered what the run uses. **They are never imported because a file names
-them**: a run folder may be a stranger's, and importing is running code. A command that needs one says so, and how to
-name it.
+``config.yaml`` of a run says which plug-ins registered what the run uses. **They are never imported because a file
+names them**: a run folder may be a stranger's, and importing is running code. A command that needs one says so, and
+how to name it.
 """
 
 from __future__ import annotations

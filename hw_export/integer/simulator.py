@@ -185,7 +185,7 @@ class IntegerSimulator:
     network: an :class:`~hw_export.integer.IntegerNetwork`, a network of :func:`~hw_export.quantize.quantize`, or a
     chain of :mod:`spikelfp.nn` layers, which is quantised to ``bits`` with the ``options`` of that function.
     arithmetic: of the neurons, by default :data:`~hw_export.integer.arithmetic.GENERIC`. Instead of it target: a chip,
-    by its name in :data:`hw_export.targets.TARGETS`, or an object with an ``arithmetic``; where it has ``adapt``, that
+    by its name in :data:`hw_export.targets.TARGETS`, its class, or an object with an ``arithmetic``; ``adapt``, if any,
     makes of the network what the chip runs. (What was read from the files of a chip is adapted: give the arithmetic.)
     input_shape: of one sample, where the network does not tell it. The weights are copied: :meth:`write` changes those
     of the simulator only.
@@ -328,7 +328,7 @@ def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
         raise UserError("pass an arithmetic or a target, not both")
     if isinstance(target, Arithmetic):
         return _Plain(target)
-    chip = target
+    chip = target() if isinstance(target, type) else target
     if isinstance(target, str):
         from hw_export.targets import TARGETS  # here: targets are written with what this package holds
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import LIFParameters, Reset
+from spikelfp.nn import graph
 
 if TYPE_CHECKING:
     from hw_export.nir.dialects import Dialect
@@ -33,9 +34,20 @@ def numbers(value: float | Tensor | np.ndarray) -> Numbers:
     return value.astype(np.float64) if isinstance(value, np.ndarray) else float(value)
 
 
-def stored(value: Any) -> Any:
-    """An argument of a layer as metadata hold it."""
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+def stored(name: str, value: Any) -> Any:
+    """An argument of a layer as metadata hold it; ``None`` is left out.
+
+    Raises:
+        UserError: for what is no number, text, flag or tensor.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    if not isinstance(value, (bool, int, float, str, type(None))):
+        raise UserError(
+            f"the argument {name} is a {type(value).__name__}, and metadata hold numbers, texts, flags and tensors: "
+            "write what makes the neurons again in facts, and read it in make"
+        )
+    return value
 
 
 def constant(value: Numbers) -> float | Tensor:
@@ -87,12 +99,12 @@ class Constants:
 
 @dataclass(frozen=True)
 class Arriving:
-    """What a layer of neurons is to become a node for.
+    """Tells where in a graph the neurons stand that are to become a node.
 
     Attributes:
         name: of the layer.
         shape: of one sample at one step.
-        dialect: in which the file is written, and what it is called.
+        dialect: name and rules of the way in which the file is written.
         gain: how many times too large currents arrive, because average pooling in front is written as a sum.
         offset: a constant current, which the node has to add; 0 for none.
         adder: the layer that adds it.
@@ -166,7 +178,7 @@ class NeuronExport:
         said = {"layer": at.name, "dt": at.dialect[1].dt}
         if self.standard:
             return said
-        given = {f"{ARGUMENT}{key}": stored(getattr(layer, key)) for key in type(layer).arguments}
+        given = {f"{ARGUMENT}{key}": stored(key, value) for key, value in graph.arguments(layer).items()}
         return said | {"neuron": self.name} | given
 
     def make(self, arguments: dict[str, Any], feedback: torch.nn.Module | None) -> torch.nn.Module:

@@ -7,8 +7,7 @@ from itertools import pairwise
 
 from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
-from spikelfp.models.checks import check_shape, check_sizes, pooling, spatial
-from spikelfp.models.parts import noisy
+from spikelfp.models.parts import check_shape, check_sizes, noisy, pooling, spatial
 from spikelfp.models.spec import Noise, Pool
 from spikelfp.suggest import checked_keywords
 

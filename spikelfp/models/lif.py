@@ -7,8 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from spikelfp import nn
-from spikelfp.models.checks import check_shape, check_sizes, pooling, spatial
-from spikelfp.models.parts import last_layer
+from spikelfp.models.parts import check_shape, check_sizes, last_layer, pooling, spatial
 from spikelfp.models.spec import Bias, Pool, Readout
 from spikelfp.suggest import checked_keywords
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from spikelfp import nn
-from spikelfp.models.checks import check_shape, check_width
-from spikelfp.models.parts import he
+from spikelfp.models.parts import check_shape, check_width, he
 from spikelfp.models.resnet import RESNET18, Stem, is_large, stages
 from spikelfp.models.spec import Width
 from spikelfp.suggest import checked_keywords

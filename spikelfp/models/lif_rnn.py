@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from spikelfp import nn
-from spikelfp.models.checks import check_sizes
-from spikelfp.models.parts import he, last_layer
+from spikelfp.models.parts import check_sizes, he, last_layer
 from spikelfp.suggest import checked_keywords
 
 GAIN = 3.0

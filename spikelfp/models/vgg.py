@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
-from spikelfp.models.checks import check_image, check_width
-from spikelfp.models.parts import he_convolutions_, noisy
+from spikelfp.models.parts import check_image, check_width, he_convolutions_, noisy
 from spikelfp.models.spec import Dropout, Noise, Width
 from spikelfp.suggest import checked_keywords
 

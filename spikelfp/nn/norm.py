@@ -10,6 +10,7 @@ or γ of exactly 0 is never updated: it contributes nothing.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from spikelfp.nn.layer import Layer, check_dense, check_kind
 from spikelfp.rules import Rule
 
 _HALF = (torch.float16, torch.bfloat16)
+_BIAS = ("bias",) if "bias" in inspect.signature(torch.nn.BatchNorm1d).parameters else ()  # of newer versions of torch
 
 
 class _BatchNorm(Layer):
@@ -31,7 +33,7 @@ class _BatchNorm(Layer):
     """
 
     fires = False
-    arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+    arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", *_BIAS)
 
     weight: Tensor | None
     bias: Tensor | None

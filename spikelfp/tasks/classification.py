@@ -97,8 +97,8 @@ class Classification(Task):
     ) -> None:
         if not are_classes(targets):
             hint = "y.long() if they are classes"
-            if targets.dim() == 2:
-                hint = "y[:, 0].long() if they are classes"
+            if targets.dim() == 2 and not targets.is_floating_point():
+                hint = "y[:, 0] if they are classes"
             if targets.dim() == 2 and targets.shape[1] > 1:
                 hint = 'y.argmax(1) for one-hot rows, task="multi-label" for sets of labels'
             if targets.is_floating_point():

@@ -1,10 +1,9 @@
 """Training loops, optimisers, schedules, checkpoints and run folders."""
 
 from spikelfp.suggest import check_constructors, public_names
-from spikelfp.training.device import choose_device
 from spikelfp.training.early import Decisions, EarlyReadout, early_readout
 from spikelfp.training.optimizer import Momentum
-from spikelfp.training.parallel import WorkerLost, World, joined
+from spikelfp.training.parallel import WorkerLost, World, choose_device, joined
 from spikelfp.training.temporal import TemporalTrainer
 from spikelfp.training.trainer import Evaluation, Trainer
 

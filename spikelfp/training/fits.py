@@ -15,8 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from spikelfp.errors import CheckpointError
 from spikelfp.printable import brief
 from spikelfp.training.optimizer import Momentum
-from spikelfp.training.planned import Planned
-from spikelfp.training.schedule import Schedule
+from spikelfp.training.schedule import Planned, Schedule
 from spikelfp.training.standin import HOW, schedule_of, states_of
 from spikelfp.untrusted.fields import MOST, Field
 

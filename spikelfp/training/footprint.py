@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikelfp.available import available, gigabytes
 from spikelfp.errors import UserError
+from spikelfp.memory import available, gigabytes
 from spikelfp.models import ModelSpec, build
 from spikelfp.nn import graph
 from spikelfp.printable import first_line

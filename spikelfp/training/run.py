@@ -32,16 +32,16 @@ from spikelfp.errors import (
     SaveError,
     SignWarning,
     UserError,
+    failure,
 )
-from spikelfp.failures import failure
 from spikelfp.files import copy_whole, write_text
 from spikelfp.folders import Place, check_named, check_not_inside, owned, settle
 from spikelfp.models import ModelSpec
+from spikelfp.signals import Stop, stop_on_interrupt
 from spikelfp.tasks import tasks
 from spikelfp.training import checkpoint
 from spikelfp.training.combinations import learning_complaints, only_evaluating
 from spikelfp.training.config import RunConfig, read_mapping
-from spikelfp.training.device import choose_device
 from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (
     RUN,
@@ -58,9 +58,8 @@ from spikelfp.training.folder import (
     write_metrics,
 )
 from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate, without_memory
-from spikelfp.training.parallel import World, joined
-from spikelfp.training.planned import is_best
-from spikelfp.training.signals import Stop, stop_on_interrupt
+from spikelfp.training.parallel import World, choose_device, joined
+from spikelfp.training.schedule import is_best
 from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.temporal import TemporalTrainer
 from spikelfp.untrusted.fields import Field

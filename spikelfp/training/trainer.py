@@ -36,7 +36,6 @@ from spikelfp.training import checkpoint
 from spikelfp.training.combinations import check_trainer, outputs_of, single_step_complaints
 from spikelfp.training.credit import check_targets, chosen_method, judged_by, own_loss, prepare, settings_of
 from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting
-from spikelfp.training.device import choose_device
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
 from spikelfp.training.optimizer import (
@@ -48,10 +47,18 @@ from spikelfp.training.optimizer import (
     plain_groups,
     reset_groups,
 )
-from spikelfp.training.parallel import ALONE, World
-from spikelfp.training.planned import Planned, check_epochs, check_patience, ran_out
+from spikelfp.training.parallel import ALONE, World, choose_device
 from spikelfp.training.progress import EpochBar
-from spikelfp.training.schedule import MakeSchedule, check_length, chosen_schedule, plateau_metric
+from spikelfp.training.schedule import (
+    MakeSchedule,
+    Planned,
+    check_epochs,
+    check_length,
+    check_patience,
+    chosen_schedule,
+    plateau_metric,
+    ran_out,
+)
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
 from spikelfp.training.state import MEASURED, Position, Seen, Tally
 from spikelfp.training.update import add_up, check_gradients, clip_adaptive_, density, fill_gradients

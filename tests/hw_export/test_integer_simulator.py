@@ -95,6 +95,8 @@ def test_a_named_chip_runs_the_network_in_its_own_terms(name):
     network = integer_nets.dense(min(chip.arithmetic.resets), 1.0 if chip.arithmetic.decay == "none" else 0.8)
     x = integer_nets.inputs(8, (9,), 3)
     run = IntegerSimulator(network, target=name).run(x)
+    for other in (TARGETS[name], chip):
+        assert torch.equal(IntegerSimulator(network, target=other).run(x).outputs, run.outputs)
     adapted = chip.adapt(network)
     assert run.spikes.keys() == {layer.name for layer in adapted.neurons}
     for b in range(3):

@@ -213,6 +213,16 @@ def test_a_file_with_own_neurons_that_contradicts_itself_is_refused(change, text
     assert "\n" not in str(refused.value)
 
 
+def test_arguments_that_metadata_cannot_hold_are_refused(monkeypatch):
+    monkeypatch.setattr(RestingLIF, "names", ("a", "b"), raising=False)
+    monkeypatch.setattr(RestingLIF, "arguments", ("beta", "names"))
+    with pytest.raises(UserError, match="the argument names is a tuple, and metadata hold numbers"):
+        to_nir(net_of(RestingLIF(), nn.LIF()), None)
+    monkeypatch.setattr(RestingLIF, "arguments", None)
+    with pytest.raises(UserError, match="RestingLIF does not tell what it is made of"):
+        to_nir(net_of(RestingLIF(), nn.LIF()), None)
+
+
 def test_choices_are_not_made_for_own_neurons():
     graph = to_nir(net_of(RestingLIF(), RestingLIF()), None)
     for options in ({"reset": "subtract"}, {"spikes": "multiple"}):

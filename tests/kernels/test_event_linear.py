@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from spikelfp import models, nn, rewards, rules
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import backward_pass
+from spikelfp.functional.propagation import propagate
 from spikelfp.functional.sequence import constant
 from spikelfp.kernels.events import choice as choices
 from spikelfp.kernels.events import products
 from spikelfp.kernels.events.choice import Choice
 from spikelfp.kernels.events.rows import events_of
-from spikelfp.functional.propagation import propagate
 
 
 @pytest.fixture(autouse=True)

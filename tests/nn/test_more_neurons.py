@@ -61,6 +61,23 @@ def test_lapicque_is_snntorchs_spike_for_spike(given, time_step):
     torch.testing.assert_close(last, membrane, rtol=1e-4, atol=1e-5)
 
 
+def test_circuit_and_decay_of_lapicque_follow_each_other():
+    layer = nn.Lapicque(R=4.0, C=2.0, time_step=0.5)
+    assert layer.beta == 1 - 0.5 / 8
+    layer.R = 2.0
+    assert layer.beta == 1 - 0.5 / 4
+    layer.beta = 0.75
+    assert layer.R == 1.0
+    layer.C = VECTOR * 2
+    torch.testing.assert_close(layer.beta, 1 - 0.25 / VECTOR)
+    assert set(layer.state_dict()) == {"Cs", "betas"}
+    for name, value in (("R", 0.1), ("R", -1.0), ("beta", 1.0), ("C", torch.nan)):
+        with pytest.raises(UserError):
+            setattr(layer, name, value)
+        torch.testing.assert_close(layer.beta, 1 - 0.25 / VECTOR)
+        assert layer.R == 1.0
+
+
 def alif_run(currents, beta, theta, rho, phi, reset):
     """One neuron, a step after the other (Bellec et al. 2020, eq. 9-10)."""
     u = a = 0.0

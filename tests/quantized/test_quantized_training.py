@@ -8,9 +8,9 @@ from spikelfp import TemporalTrainer, Trainer, data, methods, models, nn, reward
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.quantized.scale import FINE_MARGIN
+from spikelfp.signals import Stop
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import Interrupted, load_run, train
-from spikelfp.training.signals import Stop
 
 UPDATES = ("masters", "stochastic")
 

@@ -151,8 +151,13 @@ def result(trainer, rows):
         "weights": trainer.net.state_dict(),
         "rows": rows,
         "woken": trainer.woken,
-        "test": tuple(trainer.evaluate(data.load("digits").test)),
+        "test": numbers(trainer.evaluate(data.load("digits").test)),
     }
+
+
+def numbers(found):
+    """Score, loss and mean output of an evaluation."""
+    return found.score, found.loss, found.mean_output
 
 
 def stop_and_save(path: Path, world=ALONE, after=3, asks=0, **options):

@@ -246,7 +246,7 @@ CASES = {
     "classes for a regression": (lambda: static((X, Y), reward=rewards.SquaredError()), "takes real targets"),
     "targets of another width": (
         lambda: static((X, torch.rand(32, 3)), reward=rewards.SquaredError()),
-        r"outputs \[\.\.\., B, C\] and targets",
+        r"targets \[B, 4\] for a network with 4 outputs.*let the network have 3",
     ),
     "a reward of wrong labels": (lambda: rewards.Softmax()(torch.rand(3, 5, 4), torch.zeros(4).long()), "labels"),
     "a reward of label 7": (lambda: rewards.Softmax()(torch.rand(5, 4), torch.full((5,), 7)), "label 7"),

@@ -5,12 +5,12 @@ from pathlib import Path
 import parallel_workers
 import pytest
 import torch
-from parallel_workers import CASES, NORMALISED, go_on, stop_and_save, trained
+from parallel_workers import CASES, NORMALISED, go_on, numbers, stop_and_save, trained
 
 from spikelfp import data, models
 from spikelfp.errors import UserError
 from spikelfp.training import TemporalTrainer, World, joined
-from spikelfp.training.device import choose_device
+from spikelfp.training.parallel import choose_device
 
 ALL = [*CASES, "normalised", "not-finite", "random", "stop", "stopped-by-1", "stopped-by-2"]
 
@@ -84,7 +84,7 @@ def test_statistics_of_the_leader_are_those_of_the_checkpoint_and_of_the_evaluat
     left = read(folder, "normalised")
     trainer, _ = parallel_workers.make(**NORMALISED)
     trainer.net.load_state_dict(left["weights"])
-    assert tuple(trainer.evaluate(data.load("digits").test)) == pytest.approx(left["test"], rel=1e-9)
+    assert numbers(trainer.evaluate(data.load("digits").test)) == pytest.approx(left["test"], rel=1e-9)
     other = read(folder, "normalised", 1)["weights"]
     assert all(torch.equal(weight, other[name]) for name, weight in left["weights"].items())
 

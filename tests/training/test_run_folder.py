@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spikelfp import starting
+from spikelfp import signals
 from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.data import load as load_data
@@ -383,7 +383,7 @@ def test_errors_that_are_bugs_stay_errors(tmp_path, monkeypatch):
     ],
 )
 def test_commands_are_known_by_how_they_were_started(words, name):
-    assert starting.command(words) == name
+    assert signals.command(words) == name
 
 
 def test_ctrl_c_while_modules_are_imported():

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_
 
 from spikelfp import data, methods, models, nn, rewards
 from spikelfp.errors import CheckpointError, UserError
+from spikelfp.tasks import Classification
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.planned import ran_out
+from spikelfp.training.schedule import ran_out
 
 SPLITS = data.load("digits")
 X, Y = SPLITS.train.values(SPLITS.train.images[:90]).flatten(1), SPLITS.train.labels[:90]
@@ -167,11 +168,12 @@ def test_patience_stops_and_stays_stopped(tmp_path):
     def accuracies(*values):
         return [{"validation_accuracy": value} for value in values]
 
-    assert not ran_out([], 1)
-    assert not ran_out(accuracies(0.1, 0.2), 1)
-    assert ran_out(accuracies(0.1, 0.2, 0.2), 1)
-    assert not ran_out(accuracies(0.1, 0.2, 0.2), 2)
-    assert ran_out(accuracies(0.3, 0.2, 0.25), 2)
+    task = Classification()
+    assert not ran_out([], 1, task)
+    assert not ran_out(accuracies(0.1, 0.2), 1, task)
+    assert ran_out(accuracies(0.1, 0.2, 0.2), 1, task)
+    assert not ran_out(accuracies(0.1, 0.2, 0.2), 2, task)
+    assert ran_out(accuracies(0.3, 0.2, 0.25), 2, task)
     trainer = make(lr=1e-30, schedule=None)
     assert len(trainer.fit(PAIRS, 50, validation=PAIRS, patience=3)) == 4
     assert trainer.stopped_early
@@ -228,12 +230,31 @@ def test_real_targets_have_no_accuracy():
     assert rows[-1]["reward_magnitude"] < 0.5 * rows[0]["reward_magnitude"]
     error = (trainer.predict(x, scores=True) - targets).square().mean()
     assert error < 0.3 * targets.square().mean()
+    assert trainer.evaluate((x, targets)).loss == pytest.approx(float(error), rel=1e-5)
+    assert trainer.predict(x).equal(trainer.predict(x, scores=True))
+    with pytest.raises(UserError, match="no accuracy without classes"):
+        _ = trainer.evaluate((x, targets)).accuracy
+
+
+def test_targets_of_a_reward_of_ones_own_have_no_score():
+    class Towards(rewards.Reward):
+        def target(self, outputs, labels):
+            return labels
+
+        def reward(self, outputs, target):
+            return outputs * (target - outputs)
+
+    x, targets = torch.randn(64, 3), torch.randn(64, 2)
+    trainer = Trainer(nn.Sequential(nn.Linear(3, 2)), reward=Towards(), batch_size=16, device="cpu")
+    row = trainer.fit((x, targets), 1)[0]
+    assert "reward" in row
+    assert not any("accuracy" in name for name in row)
     with pytest.raises(UserError, match="evaluation counts right classes"):
         trainer.evaluate((x, targets))
-    with pytest.raises(UserError, match="SquaredError rewards are no classes"):
-        trainer.predict(x)
     with pytest.raises(UserError, match="validation counts right classes"):
-        trainer.fit((x, targets), 31, validation=(x, targets))
+        trainer.fit((x, targets), 2, validation=(x, targets))
+    judged = Trainer(nn.Sequential(nn.Linear(3, 2)), reward=Towards(), task="regression", batch_size=16, device="cpu")
+    assert "train_rmse" in judged.fit((x, targets), 1)[0]
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.2])
@@ -352,13 +373,14 @@ def test_a_plateau_minimises_losses_and_errors_and_maximises_accuracies():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
     falls, rises = ReduceLROnPlateau(optimizer), ReduceLROnPlateau(optimizer, mode="max")
     row = {"loss": 0.7, "train_accuracy": 0.75}
-    assert plateau_metric(falls, row) == 0.7
-    assert plateau_metric(rises, row) == 0.75
-    assert plateau_metric(falls, {"train_accuracy": 0.75}) == 0.25
+    task = Classification()
+    assert plateau_metric(falls, row, task) == 0.7
+    assert plateau_metric(rises, row, task) == 0.75
+    assert plateau_metric(falls, {"train_accuracy": 0.75}, task) == 0.25
     row["validation_accuracy"] = 0.5
-    assert (plateau_metric(falls, row), plateau_metric(rises, row)) == (0.5, 0.5)
+    assert (plateau_metric(falls, row, task), plateau_metric(rises, row, task)) == (0.5, 0.5)
     with pytest.raises(UserError, match="neither"):
-        plateau_metric(rises, {"reward": 1.0})
+        plateau_metric(rises, {"reward": 1.0}, task)
 
 
 def test_names_stand_for_methods_rewards_rules_and_losses():

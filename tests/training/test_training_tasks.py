@@ -26,7 +26,7 @@ from spikelfp.report import write_report
 from spikelfp.training import TemporalTrainer, Trainer, early
 from spikelfp.training.config import RunConfig
 from spikelfp.training.folder import Folder
-from spikelfp.training.planned import is_best, ran_out
+from spikelfp.training.schedule import is_best, ran_out
 from spikelfp.training.run import load_run, read_metrics, train
 from spikelfp.training.schedule import plateau_metric
 from spikelfp.training.state import Tally

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from spikelfp import memory
-from spikelfp.available import available, gigabytes
 from spikelfp.data.collate import whole_batches
 from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse
 from spikelfp.data.events.cache.store import ones
 from spikelfp.data.events.event import Sensor
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError
+from spikelfp.memory import available, gigabytes
 
 _SMALL = 1 << 28  # bytes of a batch whose room is not asked for
 
