@@ -54,14 +54,6 @@ class Circuit(nn.Neurons):
         membrane = self.integrate(state.membrane, p, (1 - p.beta) * self.resistance * current)
         return self.fire(membrane, p.threshold), (membrane,)
 
-    def extra_repr(self) -> str:
-        """Constants that are no ``nn.Decay`` are told here, so that checkpoints know them."""
-        return f"resistance={self.resistance}, {super().extra_repr()}"
-
-    def saved_repr(self) -> str:
-        """The same for checkpoints, which carry constants of each neuron with the weights."""
-        return f"resistance={self.resistance}, {super().saved_repr()}"
-
 
 @exports(Circuit)
 class CircuitExport(NeuronExport):

@@ -148,6 +148,10 @@ def fit_constant(name: str, value: Constant, step: Tensor) -> Constant:
     if not isinstance(value, Tensor):
         return value
     sizes, own = tuple(step.shape[1:]), tuple(value.shape)
+    if value.is_meta and not step.is_meta:
+        raise UserError(
+            f"{name} is on the meta device and has no values: give it a tensor that has, or to_empty and load"
+        )
     if len(own) == len(sizes) and all(mine in (1, size) for mine, size in zip(own, sizes, strict=True)):
         return value.to(step.device, step.dtype)
     one = ", ".join(map(str, sizes))
@@ -208,6 +212,11 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
     Raises:
         UserError: for other values; of a tensor the first is named, with its place.
     """
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise UserError(
+            f"{name} is given as a tensor that requires grad, and would not learn: hand it {name}.detach(); of the "
+            "constants of neurons β learns, with learn_beta=True"
+        )
     if not isinstance(value, Tensor) or not value.dim():
         try:
             if isinstance(value, (bool, str)):
@@ -223,11 +232,6 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
         return number
     if value.dtype is torch.bool or value.is_complex() or value.layout is not torch.strided or not value.numel():
         raise UserError(f"{name} is a dense tensor of real numbers, got {value.dtype} of shape {list(value.shape)}")
-    if value.requires_grad:
-        raise UserError(
-            f"{name} is given as a tensor that requires grad, and would not learn: hand it {name}.detach(); of the "
-            "constants of neurons β learns, with learn_beta=True"
-        )
     wide = torch.promote_types(value.dtype, torch.float32)
     value = value.to(wide, copy=True, memory_format=torch.contiguous_format)
     if value.is_meta or bool((good := inside(value)).all()):

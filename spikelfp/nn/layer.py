@@ -6,6 +6,7 @@ import inspect
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,6 +148,46 @@ def check_attribute(layer: torch.nn.Module, name: str, value: Any) -> None:
 def _options_of(kind: Any) -> frozenset[str]:
     chain = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
     return frozenset(name for each in chain for name in inspect.signature(each).parameters) - {"self"}
+
+
+_PACKAGES = ("spikelfp", "hw_export", "torch")
+
+
+def is_own(kind: type) -> bool:
+    """Whether a class is neither torch's nor of this package."""
+    return kind.__module__.partition(".")[0] not in _PACKAGES
+
+
+def plain_attributes(layer: torch.nn.Module) -> dict[str, str]:
+    """List the plain attributes of a layer of one's own as text: what it computes may depend on them.
+
+    Those are numbers, texts, booleans, and tuples, lists and dicts of them, of the layer and of its own classes. Names
+    that begin with ``_`` are left out, and so is what this package knows by itself, such as traits.
+    """
+    line = type(layer).__mro__
+    if not is_own(line[0]):
+        return {}
+    found: dict[str, Any] = {}
+    for kind in reversed([each for each in line if is_own(each) and issubclass(each, torch.nn.Module)]):
+        found |= {name: value for name, value in vars(kind).items() if not _is_known(name, line)}
+    found |= vars(layer)
+    texts = {name: _plain_text(found[name]) for name in sorted(found) if name[0] != "_" and name != "training"}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _is_known(name: str, line: tuple[type, ...]) -> bool:
+    return any(name in vars(kind) for kind in line if not is_own(kind))
+
+
+def _plain_text(value: Any) -> str | None:
+    """Text of a plain value, the same in every process; ``None`` for other values."""
+    kind = type(value)
+    if isinstance(value, np.generic):
+        return _plain_text(value.item())
+    if kind in (tuple, list, dict):
+        inside = [*value, *value.values()] if kind is dict else value
+        return repr(value) if all(_plain_text(each) is not None for each in inside) else None
+    return repr(value) if kind in (bool, int, float, complex, str) else None
 
 
 def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -43,7 +43,7 @@ from spikelfp.functional.credit import (
     keep_node,
 )  # fmt: skip
 from spikelfp.functional.lif import LIFParameters, carried, total_like
-from spikelfp.functional.neuron import Carry, Fire, Inflow, StackedSteps, Survive
+from spikelfp.functional.neuron import Carry, Enter, Fire, Inflow, StackedSteps, Survive
 from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import divided_by
 from spikelfp.options import NOT_AN_OPTION, setting
@@ -143,7 +143,8 @@ class Feedback(Rule):
         return Inflow.apply(total, *parts)
 
     def carry(self, membrane: Tensor) -> Tensor:
-        return Carry.apply(membrane)
+        node = membrane.grad_fn
+        return membrane if node is not None and forward_class(node) is Enter else Carry.apply(membrane)
 
     def survive(self, before: Tensor, after: Tensor) -> Tensor:
         return Survive.apply(before, after.detach())

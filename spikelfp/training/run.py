@@ -419,7 +419,7 @@ def _start(
             if go_on:
                 _repair(run)
             else:
-                initial = {"weights": net.state_dict(), "network": checkpoint.constants(net)}
+                initial = {"weights": net.state_dict(), **checkpoint.of_network(net)}
                 checkpoint.write(run.folder.initial, initial)
             run.write_config()
     return run

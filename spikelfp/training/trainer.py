@@ -484,7 +484,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 **self._scheduled(),
                 **self._settings(),
-                "network": checkpoint.constants(self.net),
+                **checkpoint.of_network(self.net),
                 "rules": self._rules(),
                 "method_state": self.method.state_dict(),
                 **vars(self.planned),
