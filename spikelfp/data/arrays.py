@@ -224,13 +224,15 @@ def check_narrow(values: Tensor, what: str) -> None:
     exact = values.reshape(len(values), -1).double()
     lost = exact - exact.float().double()
     if bool((~torch.isfinite(lost) & torch.isfinite(exact)).any()):
-        raise DataError(f"{what} up to {float(exact.abs().max()):.3g} are beyond what float32 holds: write them in a larger unit")
+        raise DataError(
+            f"{what} up to {float(exact.abs().max()):.3g} are beyond what float32 holds: write them in a larger unit"
+        )
     coarse = (lost.abs().amax(0) > 1e-3 * exact.std(0, correction=0)).nonzero()
     if len(coarse):
         own = exact[:, int(coarse[0])]
         raise DataError(
-            f"{what} around {float(own.mean()):.6g} that differ by {float(own.std(correction=0)):.2g} are one number in "
-            "float32: subtract their mean, and divide by their deviation"
+            f"{what} around {float(own.mean()):.6g} that differ by {float(own.std(correction=0)):.2g} are one number "
+            "in float32: subtract their mean, and divide by their deviation"
         )
 
 

@@ -38,9 +38,7 @@ TEST_PART = 0.2
 
 _SEPARATORS = ",;\t|"
 _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "inf", "-inf", "infinity", "-infinity"))
-_WRITTEN = re.compile(
-    r"[+\-−]?[$€£¥]?\s?[+\-−]?(\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+|\d+)([.,]\d+)?\s?[%$€£¥]?"
-)
+_WRITTEN = re.compile(r"[+\-−]?[$€£¥]?\s?[+\-−]?(\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+|\d+)([.,]\d+)?\s?[%$€£¥]?")
 """A number as people write it: with a decimal comma, a sign for thousands, a currency, a percent sign."""
 
 _TRUTH = {"true": 1.0, "false": 0.0}
@@ -296,8 +294,8 @@ def _statistics(rows: Numbers, columns: Sequence[str], where: str) -> tuple[Numb
     small = np.flatnonzero((np.ptp(rows, 0) > 1e-11 * np.abs(mean)) & (std < 1 / _MOST))
     if len(small):
         raise DataError(
-            f"{where}: the numbers of {columns[small[0]]!r} differ by {np.ptp(rows, 0)[small[0]]:.2g} alone: write them "
-            "in a smaller unit"
+            f"{where}: the numbers of {columns[small[0]]!r} differ by {np.ptp(rows, 0)[small[0]]:.2g} alone: write "
+            "them in a smaller unit"
         )
     return mean, np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
 
@@ -414,7 +412,9 @@ def csv_table(
     if not str(path):
         raise UserError("a table is named by its path: csv:wine.csv, or the folder of train.csv and test.csv")
     if isinstance(test_part, bool) or not isinstance(test_part, numbers.Real) or not 0 < test_part < 1:
-        raise UserError(f"test_part is the part of the rows that are for testing, above 0 and below 1, got {test_part!r}")
+        raise UserError(
+            f"test_part is the part of the rows that are for testing, above 0 and below 1, got {test_part!r}"
+        )
     path = Path(path)
     if path.is_dir() and not (path / "train.csv").exists():
         raise DataError(f"{path}: is a folder without train.csv: it holds train.csv and test.csv, or name a file")

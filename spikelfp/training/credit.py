@@ -187,8 +187,8 @@ def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
     except Exception as error:  # of somebody else's function
         said = first_line(error).rstrip(".")
         raise UserError(
-            f"the loss {name} fails for {shapes}, [T, B, …] and [B, …]: {said}; read the outputs first, as in lambda o, y: "
-            "loss(o.mean(0), y)"
+            f"the loss {name} fails for {shapes}, [T, B, …] and [B, …]: {said}; read the outputs first, as in "
+            "lambda o, y: loss(o.mean(0), y)"
         ) from None
     if not labels.is_floating_point():
         return
@@ -198,8 +198,8 @@ def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
         return
     if abs(whole - mean) > 1e-3 * max(abs(whole), abs(mean)):
         warnings.warn(
-            f"the loss {name} is no mean over the samples: for {shapes} it is {whole:.4g}, and {mean:.4g} as the mean of "
-            "both; are they of one shape behind the steps?",
+            f"the loss {name} is no mean over the samples: for {shapes} it is {whole:.4g}, and {mean:.4g} as the mean "
+            "of both; are they of one shape behind the steps?",
             LearningWarning,
             stacklevel=4,
         )

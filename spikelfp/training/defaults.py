@@ -94,8 +94,8 @@ def check_options(trainer: type, unknown: dict[str, Any]) -> None:
             )
         if name in WEIGHTS:
             raise UserError(
-                f"{trainer.__name__} has no {name}: weigh classes or samples in a loss of your own, such as loss=lambda "
-                'o, y: cross_entropy(o.sum(0), y, weight=w), with method="surrogate" or "gradient"'
+                f"{trainer.__name__} has no {name}: weigh classes or samples in a loss of your own, such as "
+                'loss=lambda o, y: cross_entropy(o.sum(0), y, weight=w), with method="surrogate" or "gradient"'
             )
         meant = MEANT.get(name)
         if meant in valid:
