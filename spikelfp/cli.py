@@ -138,7 +138,7 @@ def eval_command(
     trainer = loaded.trainer(splits.test)
     task = trainer.task
     if early and not task.has_classes:
-        raise UserError(f"--early is of classes, and the task of this run is {task.name}: leave it out")
+        raise UserError(f"early readout is of classes, and the task of this run is {task.name}: leave out --early")
     evaluation = trainer.evaluate(splits.test)
     result: dict[str, Any] = {"run": run, "weights": weights, "data": splits.name, "task": task.name}
     result |= {"test_accuracy": evaluation.accuracy} if task.has_classes else evaluation.metrics

@@ -190,8 +190,8 @@ def _targets(labels: Any, kind: str | None, steps: int | None) -> tuple[Tensor, 
         if kind is None and len(numbers) and int(numbers.min()) < 0:
             place = int((numbers < 0).nonzero()[0])
             raise DataError(
-                f"labels are class numbers, 0 or more, got {int(numbers[place])} at index {place}: y.astype(float) or "
-                "y.float() if they are real values, np.unique(y, return_inverse=True)[1] numbers classes"
+                f"label {int(numbers[place])} at index {place} is below 0, and whole numbers are classes: "
+                "y.astype(float) or y.float() for real values, np.unique(y, return_inverse=True)[1] numbers classes"
             )
         return numbers, "classes"
     binary = bool(((values == 0) | (values == 1)).all())

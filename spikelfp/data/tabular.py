@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ _WRITTEN = re.compile(r"[+\-−]?[$€£¥]?\s?[+\-−]?(\d{1,3}([ ,.'’\u00a0\
 _TRUTH = {"true": 1.0, "false": 0.0}
 _MOST = 1e100
 """Most that a number of a table may be, and one over the least deviation of a column: squares of it are added up."""
+
+_FIRST = 1 << 20
+"""Bytes of a table that its first row is looked for in."""
 
 _WHOLE = 2.0**53
 """Most that a number of a class may be: behind it float64 has no more every whole number."""
@@ -385,7 +388,29 @@ def sgemm(data_dir: Path | None = None) -> DataSplits:
     return splits_of("sgemm", Table(columns, melted, {}), ["run time (ms)"], test, where)
 
 
-@datasets.register("csv", by_path=True)
+def _task(path: str, target: Any = None, target_classes: Any = False, **others: Any) -> str:
+    """Name of the task of a table: by the first cell of its target, of text classification."""
+    file = Path(path) / "train.csv" if os.path.isdir(path) else Path(path)
+    if target_classes:
+        return "classification"
+    if not os.path.isfile(file):
+        return "regression"
+    try:
+        with open(file, "rb") as opened:
+            first = opened.read(_FIRST)
+        lines = first.decode("utf-8-sig", "replace").replace("\r", "\n").split("\n")
+        head, row, *_ = [line for line in lines if line.strip()]
+        separator = max(_SEPARATORS, key=head.count)
+        names, cells = (
+            [cell.strip() for cell in next(csv.reader([line], delimiter=separator))] for line in (head, row)
+        )
+        cell = cells[-1 if target is None else names.index(target)]
+    except (OSError, ValueError, IndexError, csv.Error):  # loading it says what is wrong
+        return "regression"
+    return "regression" if _is_number(cell) or _WRITTEN.fullmatch(cell) else "classification"
+
+
+@datasets.register("csv", by_path=True, task=_task)
 def csv_table(
     data_dir: Path | None = None,
     *,

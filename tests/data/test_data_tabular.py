@@ -10,6 +10,7 @@ import torch
 from spikelfp import data
 from spikelfp.data import tabular
 from spikelfp.errors import DataError, UnknownNameError, UserError
+from spikelfp.training.config import RunConfig
 
 
 def table_of(rows, columns=4, seed=0):
@@ -267,3 +268,28 @@ def test_a_class_number_beyond_what_floats_tell_apart_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{row},{10**17 + row % 3}\n" for row in range(30)))
     with pytest.raises(DataError, match="no class number"):
         data.load(f"csv:{tmp_path}/t.csv", target_classes=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "task"),
+    [
+        ("a,y\n1,2\n", {}, "regression"),
+        ("a,y\r1,no\r", {}, "classification"),
+        ("a,y\n1,no\n", {"target": "a"}, "regression"),
+        ("a,y\n1,2\n", {"target_classes": True}, "classification"),
+        ('\ufeffa;"y, kg"\nno;1\n', {"target": "y, kg"}, "regression"),
+        ("a,y\n", {}, "regression"),
+    ],
+)
+def test_the_task_is_that_of_the_target(tmp_path, text, options, task):
+    (tmp_path / "train.csv").write_text(text, encoding="utf-8")
+    for path in (tmp_path, tmp_path / "train.csv"):
+        assert RunConfig(data=f"csv:{path}", **options).task.name == task
+    assert RunConfig(data=f"csv:{tmp_path}/none.csv", **options).task.name in (task, "regression")
+
+
+def test_a_file_without_its_kind_is_told_how_it_is_named(tmp_path):
+    (tmp_path / "train.csv").write_text("a,y\n1,2\n")
+    for path in (tmp_path, tmp_path / "train.csv"):
+        with pytest.raises(UnknownNameError, match=f"write csv:{path}"):
+            data.load(str(path))
