@@ -136,8 +136,10 @@ def eval_command(
     loaded = load_run(run, weights, data_dir, cache_dir)
     splits = loaded.splits()
     trainer = loaded.trainer(splits.test)
-    evaluation = trainer.evaluate(splits.test)
     task = trainer.task
+    if early and not task.has_classes:
+        raise UserError(f"early readout is of classes, and the task of this run is {task.name}: leave out --early")
+    evaluation = trainer.evaluate(splits.test)
     result: dict[str, Any] = {"run": run, "weights": weights, "data": splits.name, "task": task.name}
     result |= {"test_accuracy": evaluation.accuracy} if task.has_classes else evaluation.metrics
     result |= {"score": {"name": task.score, "value": evaluation.score}, "test_loss": evaluation.loss}

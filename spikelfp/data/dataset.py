@@ -167,12 +167,13 @@ class ArrayDataset(Samples):
 
     def values(self, images: Tensor) -> Tensor:
         """``images`` ``[B, ...]`` of this data set's own kind as float32 ``(images * scale - mean) / std``."""
-        values = images.to(torch.float32) * self.scale
-        if self.standardization is not None:
-            for_channels = (-1,) + (1,) * (images.ndim - 2)
-            mean, std = (values.new_tensor(numbers).reshape(for_channels) for numbers in self.standardization)
-            values.sub_(mean).div_(std)
-        return values
+        if self.standardization is None:
+            return images.to(torch.float32) * self.scale
+        kind = torch.float64 if images.dtype == torch.float64 else torch.float32  # far from 0 a float32 is too coarse
+        values = images.to(kind) * self.scale
+        for_channels = (-1,) + (1,) * (images.ndim - 2)
+        mean, std = (values.new_tensor(numbers).reshape(for_channels) for numbers in self.standardization)
+        return values.sub_(mean).div_(std).to(torch.float32)
 
     def fingerprint(self) -> str:
         """Hash the samples, how their values are scaled, and the labels; taken anew when a tensor was changed."""

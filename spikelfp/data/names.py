@@ -49,7 +49,12 @@ def check_data_name(name: str) -> str:
     if name in set(data_names):
         return name
     if os.path.isdir(name):
+        if os.path.isfile(os.path.join(name, "train.csv")):
+            raise UnknownNameError(f"unknown data {name!r}: for the tables in the folder {name} write csv:{name}")
         raise UnknownNameError(f"unknown data {name!r}: for the recordings in the folder {name} write folder:{name}")
+    if os.path.isfile(name):
+        kind = "hdf5" if Path(name).suffix in (".h5", ".hdf5") else "csv"
+        raise UnknownNameError(f"unknown data {name!r}: for the file {name} write {kind}:{name}")
     raise unknown_name("data set", name, data_names)
 
 

@@ -392,7 +392,8 @@ class RunConfig:
 
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
         if ("task",) not in stated:
-            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"))}
+            own = {place[1]: value for place, value in stated.items() if place[0] == "data" and len(place) == 2}
+            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), own)}
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
             object.__setattr__(self, name, own)
         own = self.neuron
@@ -603,11 +604,17 @@ def from_mapping(
     return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
 
 
-def task_of(data: str) -> str:
-    """Name of the task that a data set is for, as it was registered."""
-    name = data.partition(":")[0]
-    told = datasets.fact(name, "task") if name in datasets else "regression" if name == "csv" else None
-    return told or Classification.name
+def task_of(data: str, options: Mapping[str, Any]) -> str:
+    """Find the task that a data set is for, as it was registered: by name, or a function of its path and options.
+
+    Args:
+        data: name of the data set.
+        options: that were chosen for it.
+    """
+    kind, _, path = data.partition(":")
+    name = data if data in datasets else kind
+    told = datasets.fact(name, "task") if name in datasets else None
+    return (told(path, **options) if callable(told) else told) or Classification.name
 
 
 def is_record(values: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,9 @@ from torch import Tensor
 from spikelfp import rules
 from spikelfp.data.seeding import generator
 from spikelfp.described import described
-from spikelfp.errors import UserError
+from spikelfp.errors import LearningWarning, UserError
 from spikelfp.methods import Method, WarmUp, losses, methods
+from spikelfp.printable import first_line
 from spikelfp.rewards import Reward, rewards
 from spikelfp.tasks import Classification, Task, TaskReward
 from spikelfp.tasks.chosen import is_built_in
@@ -154,6 +156,53 @@ def check_targets(
             task.check(labels, outputs, whole, of=part.name if reward is None else type(reward).__name__)
         elif isinstance(reward, Reward) and not isinstance(reward, TaskReward):
             reward.target(torch.zeros_like(outputs), labels)
+
+
+def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
+    """Refuse a loss of one's own that fails, and warn of one of real targets that is no mean over the samples.
+
+    Outputs ``[B, 1]`` less targets ``[B]`` are ``[B, B]`` in torch, which no error tells of.
+
+    Args:
+        method: that descends it.
+        outputs: ``[T, B, C]`` of some samples.
+        labels: of these samples, ``[B, …]``.
+
+    Raises:
+        UserError: with the shapes that it was given.
+    """
+    loss = own_loss(method)
+    if loss is None or outputs.dim() < 2 or len(labels) < 2:
+        return
+    others = (labels != labels[:1]).flatten(1).any(1) if labels.dim() > 1 else labels != labels[0]
+    labels = labels[[0, int(others.to(torch.uint8).argmax())]]  # two that differ, where there are any
+    apart = torch.tensor([0.0, 0.5], device=outputs.device, dtype=outputs.dtype)
+    some = outputs[:, :1] + apart.view(1, 2, *[1] * (outputs.dim() - 2))
+    shapes = f"outputs {list(some.shape)} and targets {list(labels.shape)}"
+    name = getattr(loss, "__name__", type(loss).__name__)
+    try:
+        whole = float(loss(some, labels))
+    except UserError:
+        raise
+    except Exception as error:  # of somebody else's function
+        said = first_line(error).rstrip(".")
+        raise UserError(
+            f"the loss {name} fails for {shapes}, [T, B, …] and [B, …]: {said}; read the outputs first, as in "
+            "lambda o, y: loss(o.mean(0), y)"
+        ) from None
+    if not labels.is_floating_point():
+        return
+    try:
+        mean = sum(float(loss(some[:, [own]], labels[[own]])) for own in (0, 1)) / 2
+    except Exception:  # one sample may be too few for it
+        return
+    if abs(whole - mean) > 1e-3 * max(abs(whole), abs(mean)):
+        warnings.warn(
+            f"the loss {name} is no mean over the samples: for {shapes} it is {whole:.4g}, and {mean:.4g} as the mean "
+            "of both; are they of one shape behind the steps?",
+            LearningWarning,
+            stacklevel=4,
+        )
 
 
 def last_of(method: Method) -> Method:

@@ -71,6 +71,9 @@ MEANT = {
 }  # fmt: skip
 """Options of other packages, and those that mean the same here."""
 
+WEIGHTS = ("class_weight", "class_weights", "weight", "weights", "pos_weight", "sample_weight", "sample_weights")
+"""Options of other packages that weigh classes or samples."""
+
 
 def check_options(trainer: type, unknown: dict[str, Any]) -> None:
     """Raise :class:`~spikelfp.errors.UserError` for the first option that a class of trainers does not have."""
@@ -88,6 +91,11 @@ def check_options(trainer: type, unknown: dict[str, Any]) -> None:
                 f"{name} is an argument of fit: trainer.fit(train, epochs=…, {name}=…)".replace(
                     "epochs=…, epochs=…", "epochs=…"
                 )
+            )
+        if name in WEIGHTS:
+            raise UserError(
+                f"{trainer.__name__} has no {name}: weigh classes or samples in a loss of your own, such as "
+                'loss=lambda o, y: cross_entropy(o.sum(0), y, weight=w), with method="surrogate" or "gradient"'
             )
         meant = MEANT.get(name)
         if meant in valid:

@@ -21,7 +21,7 @@ from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.events.cache.place import cache_dir
-from spikelfp.data.names import is_event_data
+from spikelfp.data.names import is_event_data, without_folder
 from spikelfp.data.samples import Samples
 from spikelfp.errors import (
     DataError,
@@ -434,9 +434,12 @@ def check_kind(config: RunConfig, splits: DataSplits) -> None:
     wanted = tasks[config.task.name].kind
     if splits.kind != wanted:
         fits = [name for name in tasks if tasks[name].kind == splits.kind]
+        cure = f"say --task {' or '.join(fits)}"
+        if (splits.kind, wanted) == ("values", "classes") and "target_classes" in config.data.options:
+            cure += ", or --target-classes for numbers that stand for classes"
         raise UserError(
-            f"the targets of {splits.name} are {splits.kind}, and --task {config.task.name} takes {wanted}: say "
-            f"--task {' or '.join(fits)}"
+            f"the targets of {without_folder(splits.name)} are {splits.kind}, and --task {config.task.name} takes "
+            f"{wanted}: {cure}"
         )
 
 

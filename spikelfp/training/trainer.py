@@ -34,7 +34,7 @@ from spikelfp.tasks import Classification, Task, check_task, chosen_task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.training import checkpoint
 from spikelfp.training.combinations import check_trainer, outputs_of, single_step_complaints
-from spikelfp.training.credit import check_targets, chosen_method, judged_by, own_loss, prepare, settings_of
+from spikelfp.training.credit import check_loss, check_targets, chosen_method, judged_by, own_loss, prepare, settings_of
 from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
@@ -638,6 +638,7 @@ class Trainer:
             expanded = outputs.expand(-1, len(labels), *outputs.shape[2:])
             spikes = outputs_of(self.net) == "spikes"
             check_targets(self.task, self.method, expanded, labels, source.labels, spikes)
+            check_loss(self.method, expanded, labels)
             if watched is not None:
                 self._check_judged(labels, outputs)
         if self.wake and self.position.step == 0 and self.world.leads:
