@@ -247,7 +247,7 @@ def write_export(
             "input_scale": exported.input_scale,
             "steps": samples.steps,
             **written,
-            "quantization": [asdict(layer) for layer in exported.report],
+            "quantization": [layer.summary() for layer in exported.report],
             "rates": [asdict(layer) for layer in found.rates],
             "samples": len(samples),
             "accuracy": {

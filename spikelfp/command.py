@@ -134,6 +134,9 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         failed = failure(error)
         if failed is not None:
             fail(failed, FAILED)
+        told = plugins.blamed(error)
+        if told is not None:
+            fail(told)
         raise
     except KeyboardInterrupt as ended:
         fail("interrupted", SIGNALLED + getattr(ended, "number", signal.SIGINT))
