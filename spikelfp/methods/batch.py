@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikelfp.functional.sparse import sample_slice, time_slice
+from spikelfp.functional.sequence import sample_slice, time_slice
 
 
 @dataclass(frozen=True, eq=False)

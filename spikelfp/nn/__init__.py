@@ -1,8 +1,7 @@
 """Layers with native reward propagation. Sequences are ``[T, B, …]``, time first."""
 
 from spikelfp.functional.lif import Trace
-from spikelfp.functional.sequence import constant
-from spikelfp.functional.sparse import sample_slice, time_slice
+from spikelfp.functional.sequence import constant, sample_slice, time_slice
 from spikelfp.nn.activation import (
     ELU,
     GELU,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import neurons_behind
-from spikelfp.functional.sparse import compact, is_sparse
+from spikelfp.functional.sequence import compact, is_sparse
 from spikelfp.rules import HasRule, Rule
 from spikelfp.suggest import nearest
 

@@ -18,8 +18,7 @@ from spikelfp.data import DataSplits, arrays
 from spikelfp.data.sequences import Sequences, mask_of
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
-from spikelfp.functional.sequence import is_constant, repeat
-from spikelfp.functional.sparse import sample_slice
+from spikelfp.functional.sequence import is_constant, repeat, sample_slice
 from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Batch, Method
 from spikelfp.methods.batch import counting_steps, some

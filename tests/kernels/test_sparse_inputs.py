@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikelfp.errors import ShapeError
-from spikelfp.functional.sparse import chosen, compact, merged, sample_slice, time_slice
+from spikelfp.functional.sequence import chosen, compact, merged, sample_slice, time_slice
 from spikelfp.kernels.events import choice, products
 from spikelfp.kernels.events.conv_events import image_events
 from spikelfp.kernels.events.conv_shape import Steps

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spikelfp import kernels
-from spikelfp.functional.sparse import check_places, merged, replaced
+from spikelfp.functional.sequence import check_places, merged, replaced
 from spikelfp.kernels.events.rows import Events
 from spikelfp.memory import empty
 
@@ -86,7 +86,7 @@ def _flat(x: Tensor) -> tuple[np.ndarray, int, np.ndarray]:
 
 
 def merge(x: Tensor, start: int, end: int) -> Tensor:
-    """Axes ``start`` to ``end`` of a coalesced COO tensor as one: :func:`~spikelfp.functional.sparse.merged`.
+    """Axes ``start`` to ``end`` of a coalesced COO tensor as one: :func:`~spikelfp.functional.sequence.merged`.
 
     Where compiled kernels run (on the CPU) it raises :class:`~spikelfp.errors.ShapeError` for an index outside of the
     shape; elsewhere torch does the arithmetic, and what it checks is checked.
