@@ -32,8 +32,7 @@ from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.events import linear
 from spikelfp.kernels.events.choice import chosen
 from spikelfp.kernels.events.rows import Events
-from spikelfp.kernels.threads import split
-from spikelfp.memory import empty
+from spikelfp.machine import empty, split
 
 DENSE = 0.25
 """Share of neurons that fire in a step above which dense products are made of it: measured, docs/performance.md."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.memory import available, gigabytes
+from spikelfp.machine import available, gigabytes
 from spikelfp.models import ModelSpec, build
 from spikelfp.nn import graph
 from spikelfp.printable import first_line

@@ -12,7 +12,7 @@ from spikelfp import analysis, nn, propagate, rewards, rules
 from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels.events import choice
-from spikelfp.memory import pool
+from spikelfp.machine import pool
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.training.update import check_gradients
 from spikelfp.training.wake import wake

@@ -21,7 +21,7 @@ from spikelfp.kernels.events.conv_events import MOST_KEYS, ImageEvents, image_ev
 from spikelfp.kernels.events.conv_pool import LARGEST
 from spikelfp.kernels.events.conv_shape import Geometry, Steps, geometry
 from spikelfp.kernels.events.sparse_images import sparse_images
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 ENTER, LEAVE = 0.3, 0.35
 """Densities below which a convolution takes to events, and above which it goes back: measured, docs/performance.md."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from spikelfp.kernels import threads
+from spikelfp import machine
 
 _TILE = 256  # columns; 1000 rows of them are 1 MB
 _GRAIN = 64  # rows below which another thread costs more than it saves
@@ -147,15 +147,15 @@ def _scatter(begin, end, index, value, message, total, top, bottom):
 def _over(run, rows: int, columns: int) -> None:
     """``run(top, bottom, left, right)`` over a matrix, in parts: of its columns where that leaves whole tiles."""
     if columns >= 2 * _TILE:
-        threads.split(lambda left, right: run(0, rows, left, right), columns, _TILE)
+        machine.split(lambda left, right: run(0, rows, left, right), columns, _TILE)
     else:
-        threads.split(lambda top, bottom: run(top, bottom, 0, columns), rows, _GRAIN)
+        machine.split(lambda top, bottom: run(top, bottom, 0, columns), rows, _GRAIN)
 
 
 def transposed(matrix: np.ndarray, out: np.ndarray) -> None:
     """``out [K, N]`` of ``matrix [N, K]``."""
     grain = max(_LINE, _ENTRIES // max(len(matrix), 1))
-    threads.split(lambda first, last: _transpose(matrix, out, first, last), len(out), grain)
+    machine.split(lambda first, last: _transpose(matrix, out, first, last), len(out), grain)
 
 
 def forward(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
@@ -167,7 +167,7 @@ def forward(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray
 def message(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
     """``out [R, K] = M W`` where ``X`` is not zero, and 0 elsewhere; weight: ``Wᵀ [K, N]``."""
     begin, end, index, _ = events
-    threads.split(lambda top, bottom: _message(begin, end, index, weight, messages, out, top, bottom), len(out), _GRAIN)
+    machine.split(lambda top, bottom: _message(begin, end, index, weight, messages, out, top, bottom), len(out), _GRAIN)
 
 
 def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
@@ -176,7 +176,7 @@ def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray
         _narrow_update(events, messages, out)
         return
     width = max(_LEAST, min(_TILE, _CACHE // max(out.shape[1] * out.itemsize, 1) // _LINE * _LINE))
-    threads.split(lambda left, right: _update(*events, messages, out, width, left, right), len(out), _LEAST)
+    machine.split(lambda left, right: _update(*events, messages, out, width, left, right), len(out), _LEAST)
 
 
 def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
@@ -189,5 +189,5 @@ def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np
         for part in range(first, last):
             _scatter(*events, messages, shares[part], rows * part // parts, rows * (part + 1) // parts)
 
-    threads.split(run, parts, 1, pieces=_PARTS)
+    machine.split(run, parts, 1, pieces=_PARTS)
     np.copyto(out, shares.sum(0).T)

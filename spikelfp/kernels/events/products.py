@@ -14,7 +14,7 @@ from spikelfp.kernels.events import linear as kernels
 from spikelfp.kernels.events.choice import Choice, can_run
 from spikelfp.kernels.events.rows import Events, events_of, remembered
 from spikelfp.kernels.events.sparse_index import sparse_rows
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 ENTER, LEAVE = 0.22, 0.26
 """Densities below which a wide layer takes to events, and above which it goes back: measured, docs/performance.md."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.kernels import threads
-from spikelfp.memory import empty
+from spikelfp import machine
+from spikelfp.machine import empty
 
 _GRAIN = 262_144  # entries below which another thread costs more than it saves
 _SAMPLE = 65_536  # entries that tell roughly how dense a matrix is
@@ -128,5 +128,5 @@ def events_of(matrix: Tensor, limit: float) -> Events | None:
         if _compact(values, *places, room, first, last) < last:
             full = True
 
-    threads.split(run, rows, max(1, _GRAIN // max(columns, 1)), pieces=1)
+    machine.split(run, rows, max(1, _GRAIN // max(columns, 1)), pieces=1)
     return None if full else Events(begin, end, column, value)

@@ -15,7 +15,7 @@ from torch import Tensor
 from spikelfp import kernels
 from spikelfp.functional.sequence import check_places, merged, replaced
 from spikelfp.kernels.events.rows import Events
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 _BLOCK = 2048  # entries worked on at once: their places stay in the L1 cache
 
