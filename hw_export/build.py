@@ -38,7 +38,7 @@ from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
-from spikelfp.methods.batch import counting_steps
+from spikelfp.methods.base import counting_steps
 from spikelfp.options import Choice, choice, flag, section, setting
 from spikelfp.printable import brief
 from spikelfp.training.config import RunConfig

@@ -13,7 +13,7 @@ from torch.nn import Module
 from spikelfp.data.samples import TargetScale
 from spikelfp.errors import UserError
 from spikelfp.methods import Batch
-from spikelfp.methods.batch import mean_over_steps, step_weights
+from spikelfp.methods.base import mean_over_steps, step_weights
 from spikelfp.rewards.mask import takes
 from spikelfp.tasks import Judge, Task
 from spikelfp.tasks.classification import are_classes

@@ -15,7 +15,7 @@ from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import representative
 from spikelfp.data.sequences import mask_of
-from spikelfp.methods.batch import some
+from spikelfp.methods.base import some
 from spikelfp.training.config import REWARDED, RULED, RunConfig
 from spikelfp.training.temporal import TemporalTrainer
 

@@ -21,7 +21,7 @@ from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat, sample_slice
 from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Batch, Method
-from spikelfp.methods.batch import counting_steps, some
+from spikelfp.methods.base import counting_steps, some
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays

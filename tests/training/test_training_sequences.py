@@ -9,7 +9,7 @@ from spikelfp.data import batches
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import CheckpointError, NonFiniteError, UserError
 from spikelfp.functional.propagation import propagate
-from spikelfp.methods.batch import Batch, counting_steps
+from spikelfp.methods.base import Batch, counting_steps
 from spikelfp.training import TemporalTrainer, Trainer
 from spikelfp.training.parallel import ALONE
 from spikelfp.training.state import predict
