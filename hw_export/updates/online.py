@@ -26,7 +26,7 @@ from spikelfp.training.run import (
     own_random_numbers,
     seed_generators,
 )
-from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.training.trainer import TemporalTrainer
 
 ONLINE_LR = 0.01
 """Learning rate of online training, by default, in units of the run's: a single sample says little."""

@@ -61,7 +61,7 @@ from spikelfp.training.footprint import STATES, check_room, check_room_to_run, e
 from spikelfp.training.parallel import World, choose_device, joined
 from spikelfp.training.schedule import is_best
 from spikelfp.training.summary import RATE_SAMPLES, summarise
-from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.training.trainer import TemporalTrainer
 from spikelfp.untrusted.fields import Field
 
 __all__ = [

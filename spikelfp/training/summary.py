@@ -17,7 +17,7 @@ from spikelfp.data.samples import representative
 from spikelfp.data.sequences import mask_of
 from spikelfp.methods.base import some
 from spikelfp.training.config import REWARDED, RULED, RunConfig
-from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.training.trainer import TemporalTrainer
 
 PACKAGES = ("spikelfp", "torch", "numpy", "snntorch", "nir", "numba", "scikit-learn")
 RATE_SAMPLES = 256
