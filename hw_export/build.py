@@ -43,7 +43,7 @@ from spikelfp.options import Choice, choice, flag, section, setting
 from spikelfp.printable import brief
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
-from spikelfp.training.state import predict
+from spikelfp.training.update import predict
 from spikelfp.untrusted import most, open_regular, read_yaml
 from spikelfp.untrusted.fields import Field
 

@@ -18,7 +18,7 @@ from spikelfp.quantized.layer import Quantizable
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
 from spikelfp.training.credit import prepare
-from spikelfp.training.state import Seen
+from spikelfp.training.update import Seen
 
 WARM_UP = 3
 """Steps before the recording: kernels are compiled in them, and the optimiser makes its state."""

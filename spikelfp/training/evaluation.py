@@ -21,7 +21,7 @@ from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training.chunks import outputs_of
 from spikelfp.training.parallel import World
 from spikelfp.training.sources import checked_inputs, pair
-from spikelfp.training.state import added
+from spikelfp.training.update import added
 
 
 class Evaluation(NamedTuple):

@@ -33,7 +33,7 @@ from spikelfp.options import option
 from spikelfp.registry import Registry
 from spikelfp.tasks import Task
 from spikelfp.training.optimizer import positional
-from spikelfp.training.state import Position
+from spikelfp.training.update import Position
 
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
 

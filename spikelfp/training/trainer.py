@@ -61,8 +61,17 @@ from spikelfp.training.schedule import (
     ran_out,
 )
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
-from spikelfp.training.state import MEASURED, Position, Seen, Tally
-from spikelfp.training.update import add_up, check_gradients, clip_adaptive_, density, fill_gradients
+from spikelfp.training.update import (
+    MEASURED,
+    Position,
+    Seen,
+    Tally,
+    add_up,
+    check_gradients,
+    clip_adaptive_,
+    density,
+    fill_gradients,
+)
 from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20

@@ -28,7 +28,7 @@ from spikelfp.training.config import RunConfig
 from spikelfp.training.folder import Folder
 from spikelfp.training.run import load_run, read_metrics, train
 from spikelfp.training.schedule import is_best, plateau_metric, ran_out
-from spikelfp.training.state import Tally
+from spikelfp.training.update import Tally
 
 
 def typed(*words):
