@@ -28,7 +28,7 @@ def reverse(
     constant: bool,
     current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Message to the current and to ``start``; the arguments are those of :class:`spikelfp.rules.feedback.LIFScan`.
+    """Message to the current and to ``start``; the arguments are those of :class:`spikelfp.rules.base.LIFScan`.
 
     ``constant``: the current was the same at every step; its message is then the mean over time, ``[1, …]``.
     current: ``[T, …]``, needed where the membranes were not kept (``None``): they are computed again from it.

@@ -1,10 +1,9 @@
 """How a layer splits a reward: one rule a file, found by name in :data:`rules`."""
 
 from spikelfp.rules.alphabeta import AlphaBeta
-from spikelfp.rules.base import Rule
+from spikelfp.rules.base import Feedback, Rule
 from spikelfp.rules.composite import Composite, epsilon_alphabeta, epsilon_zplusminus
 from spikelfp.rules.epsilon import Epsilon
-from spikelfp.rules.feedback import Feedback
 from spikelfp.rules.gamma import Gamma
 from spikelfp.rules.gradient import Gradient
 from spikelfp.rules.named import make_rule, rules, rules_taking

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikelfp.rules.feedback import Feedback
+from spikelfp.rules.base import Feedback
 
 
 @dataclass(frozen=True)
