@@ -109,6 +109,7 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
     how, given = config.quantization, config.inputs
     _check_out(Path(out), overwrite)
     loaded = load_run(run, config.trained.weights, config.trained.data_dir, config.trained.cache_dir)
+    loaded.check_classes()
     splits = loaded.splits()
     check_room_to_show(loaded.config, loaded.spec, splits.test, samples=given.samples, kept=True)
     shown = shown_samples(loaded.config, splits.test, given.samples, given.input_scale)

@@ -171,7 +171,7 @@ def info_command(as_json: Json = False) -> int:
         "versions": {name: version(name) for name in PACKAGES},
         "devices": ["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))],
         "threads": torch.get_num_threads(),
-        "kernels": kernels.chosen(),
+        "kernels": kernels.chosen_kernels(),
         "data folder": str(data_folder(None)),
         "data": list(datasets),
         "models": list(models),

@@ -49,11 +49,11 @@ def load(name: str) -> None:
         PluginError: for one that is not there, or cannot be imported; the text says where it fails.
     """
     is_file = name.endswith(".py") or os.sep in name
-    path = Path(name).expanduser().resolve()
-    known = str(path) if is_file else name
+    known = _place(name) if is_file else name
+    path = Path(known)
     if known in _loaded:
         return
-    if is_file and not path.is_file():
+    if is_file and not os.path.isfile(known):
         raise PluginError(f"the plug-in {plain(name)} is not there: --plugin takes a module or the path of a .py file")
     if not is_file and not _is_module(name):
         there = f"; did you mean {name}.py?" if os.path.isfile(f"{name}.py") else ""
@@ -140,13 +140,21 @@ def check(recorded: Any, source: str) -> None:
         raise PluginError(f"{source}: plugins are names of modules or .py files, got {brief(recorded)}")
     for name, things in needed.items():
         lacking = [each for each in things if not _is_known(each)] if isinstance(things, list) else [""]
-        at_hand = name in _loaded or str(Path(name).expanduser().resolve()) in _loaded
+        at_hand = name in _loaded or _place(name) in _loaded
         if lacking and not at_hand:
             what = f"{plain(lacking[0])} of the plug-in" if lacking[0] else "plug-in"
             raise PluginError(
                 f"{source} needs the {what} {plain(name)}: if you trust its code, say --plugin {plain(name)} "
                 "(in Python spikelfp.plugins.load)"
             )
+
+
+def _place(name: str) -> str:
+    """The whole path of a file; the name as it is where it is no path."""
+    try:
+        return str(Path(name).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError):
+        return name
 
 
 def _is_known(thing: Any) -> bool:

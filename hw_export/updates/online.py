@@ -118,6 +118,7 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
     chosen = RecordConfig(**OPTIONS.made(OPTIONS.settled(stated, stated)))
     online, own, start_from = chosen.online, chosen.integers, chosen.trained
     loaded = load_run(run, start_from.weights, start_from.data_dir, start_from.cache_dir)
+    loaded.check_classes()
     config, splits = loaded.config, loaded.splits()
     config = config.changed(
         batch_size=online.batch_size,

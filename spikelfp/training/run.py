@@ -103,6 +103,18 @@ class LoadedRun:
             warnings.warn(other, DataWarning, stacklevel=2)
         return splits
 
+    def check_classes(self) -> None:
+        """Refuse a run whose outputs are no classes, for what counts right ones.
+
+        Raises:
+            UserError: naming its task.
+        """
+        if not self.config.is_classification:
+            raise UserError(
+                f"{self.folder.path} was trained for {self.config.task.name}, and exports are compared by the classes "
+                "they find: hw_export.to_nir writes a network without data"
+            )
+
     def trainer(self, data: Samples | None = None, **options: Any) -> TemporalTrainer:
         """Make a trainer for the network, with the settings of the run, on whatever device is here.
 

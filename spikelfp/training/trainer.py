@@ -20,7 +20,7 @@ from spikelfp.data.sequences import Sequences, mask_of
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat, sample_slice
-from spikelfp.kernels.events.choice import choices
+from spikelfp.kernels.choice import choices
 from spikelfp.methods import Batch, Method
 from spikelfp.methods.base import counting_steps, some
 from spikelfp.methods.gradient import Loss

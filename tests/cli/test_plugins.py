@@ -170,6 +170,15 @@ def test_a_record_that_is_none_is_refused(mine, command, recorded):
     assert "plugins are names of modules or .py files" in err
 
 
+@pytest.mark.parametrize("name", ["\0.py", "~nobody_of_that_name/x.py", "a\nb.py", "\x1b[31m", "x" * 5000])
+def test_names_of_strangers_are_text(mine, command, name):
+    Path("c.yaml").write_text(yaml.safe_dump({"plugins": {name: ["rule stranger"]}}))
+    code, _, err = command("train", "--config", "c.yaml")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "needs the rule stranger of the plug-in" in err
+    assert err.strip().isprintable()
+
+
 def test_a_file_of_options_names_plug_ins_but_does_not_import_them(mine, command, tmp_path):
     Path("c.yaml").write_text("plugins: [mine.py]\nrule: mine\nkappa: 0.125\n")
     assert command("train", "--config", "c.yaml")[2] == (

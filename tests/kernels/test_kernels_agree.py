@@ -78,18 +78,18 @@ def test_silent_neurons_take_no_message():
 
 def test_the_environment_chooses(monkeypatch):
     x = torch.zeros(1)
-    monkeypatch.setenv(kernels.VARIABLE, "torch")
+    monkeypatch.setenv(kernels.KERNELS, "torch")
     assert kernels.scan_for(x) is torch_scan
-    monkeypatch.setenv(kernels.VARIABLE, "numba")
+    monkeypatch.setenv(kernels.KERNELS, "numba")
     assert kernels.scan_for(x) is numba_scan
     with pytest.raises(UserError, match="float16"):
         kernels.scan_for(x.half())
-    monkeypatch.setenv(kernels.VARIABLE, "auto")
+    monkeypatch.setenv(kernels.KERNELS, "auto")
     assert kernels.scan_for(x) is numba_scan
     assert kernels.scan_for(x.half()) is torch_scan
     on_another_device = x.to("meta")
     assert kernels.scan_for(on_another_device) is torch_scan
-    monkeypatch.setenv(kernels.VARIABLE, "triton")
+    monkeypatch.setenv(kernels.KERNELS, "triton")
     with pytest.raises(UserError, match=r"float16|not installed"):
         kernels.scan_for(x.half())
     if not kernels.triton_installed():
@@ -100,7 +100,7 @@ def test_the_environment_chooses(monkeypatch):
     else:
         with pytest.raises(UserError, match="runs on CUDA, and the tensor is on cpu"):
             kernels.scan_for(x)
-    monkeypatch.setenv(kernels.VARIABLE, "nunba")
+    monkeypatch.setenv(kernels.KERNELS, "nunba")
     with pytest.raises(UserError, match="did you mean 'numba'"):
         kernels.scan_for(x)
 

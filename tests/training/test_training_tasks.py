@@ -416,6 +416,10 @@ class TestRun:
         worst = int(((((read - wanted) / wanted.std(0)) ** 2).sum(1)).argmax())
         assert f"<td>{worst:,}</td><td>{wanted[worst, 0]:.4g}</td><td>{read[worst, 0]:.4g}</td>" in page
 
+    def test_exports_are_of_classes(self, runs):
+        with pytest.raises(UserError, match="was trained for regression, and exports are compared by the classes"):
+            load_run(runs["regression"]).check_classes()
+
     def test_a_run_goes_on(self, runs, tmp_path, made):
         shutil.copytree(runs["regression"], tmp_path / "r")
         config = load_run(tmp_path / "r").config

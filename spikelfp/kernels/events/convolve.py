@@ -15,8 +15,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
+from spikelfp.kernels.choice import Choice, can_run
 from spikelfp.kernels.events import conv, conv_backward, conv_dense
-from spikelfp.kernels.events.choice import Choice, can_run
 from spikelfp.kernels.events.conv_events import MOST_KEYS, ImageEvents, image_events
 from spikelfp.kernels.events.conv_pool import LARGEST
 from spikelfp.kernels.events.conv_shape import Geometry, Steps, geometry

@@ -91,7 +91,7 @@ def merge(x: Tensor, start: int, end: int) -> Tensor:
     Where compiled kernels run (on the CPU) it raises :class:`~spikelfp.errors.ShapeError` for an index outside of the
     shape; elsewhere torch does the arithmetic, and what it checks is checked.
     """
-    if x.device.type != "cpu" or kernels.chosen() not in ("auto", "numba"):
+    if x.device.type != "cpu" or kernels.chosen_kernels() not in ("auto", "numba"):
         return merged(x, start, end)
     shape = x.shape
     joined = empty((len(shape) - (end - start), x._nnz()), x.indices())
