@@ -366,14 +366,15 @@ class Trainer:
             What the samples of this worker showed.
         """
         if of is None:
-            of = int(self.world.sum([len(labels)], self.device)[0])
+            of = len(labels) if self.world.size == 1 else int(self.world.sum([len(labels)], self.device)[0])
         if self._restored is not None and self.planned.total_steps is not None:
             self._make_schedule(self.planned, fresh=False)
         if self.scheduler is not None:
             check_length(self.scheduler, 1)
         if self._replica is None:
             self._replica = self.world.replica(self.runs(), self.device)
-        self.world.reseed(self.seed, self.position.step)
+        if self.world.size > 1:
+            self.world.reseed(self.seed, self.position.step)
         batch = self.batch(x, labels, indices)
         self.optimizer.zero_grad()
         self._prepare_method()

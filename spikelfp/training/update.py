@@ -179,7 +179,7 @@ def fill_gradients(
     task = Classification().by(reward_of(method)) if task is None else task
     watches_loss = hasattr(method, "loss")
     seen = Seen(of)
-    alone = world.unwrapped(replica)
+    alone = world.unwrapped(replica) if world.size > 1 else replica
     # a method that owns both ways need not run the replica, which brings the workers' updates together on its way
     own = type(method).learn is not Method.learn
     runs = alone if own else replica
