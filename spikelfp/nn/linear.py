@@ -11,8 +11,7 @@ from torch import Tensor
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, is_sparse, repeat
 from spikelfp.kernels.events import products
-from spikelfp.nn.layer import check_kind, spares_silent, sparse_input
-from spikelfp.quantized.layer import Quantizable
+from spikelfp.nn.layer import Quantizable, check_kind, spares_silent, sparse_input
 from spikelfp.rules import Rule
 
 

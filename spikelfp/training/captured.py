@@ -14,7 +14,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
 from spikelfp.methods import Batch, Method
 from spikelfp.nn import graph
-from spikelfp.quantized.layer import Quantizable
+from spikelfp.nn.layer import Quantizable
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
 from spikelfp.training.credit import prepare
