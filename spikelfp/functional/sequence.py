@@ -121,6 +121,43 @@ def constant(images: Tensor, steps: int) -> Tensor:
     return repeat(images, steps)
 
 
+def direct_current(images: Tensor, steps: int) -> Tensor:
+    """Direct current: ``x[t] = images`` at every step.
+
+    Returns a view ``[T, B, ...]`` with stride 0 over time, of the images' own dtype (float32 for those of
+    this package's data sets): nothing is copied, so do not write into it.
+    """
+    check_images(images, steps)
+    return repeat(images, int(steps))
+
+
+def check_images(images: Tensor, steps: int, unit_range: bool = False) -> None:
+    """Refuse static images that cannot be shown for ``steps`` steps.
+
+    Args:
+        images: ``[B, …]``, floating-point and finite.
+        steps: how many, a whole number of at least 1.
+        unit_range: the values must lie in [0, 1] too.
+
+    Raises:
+        UserError: for the steps.
+        ShapeError: for the images, with the first value that is out of range.
+    """
+    if steps < 1 or steps != int(steps):
+        raise UserError(f"steps must be a whole number of at least 1, got {steps}")
+    if not images.is_floating_point():
+        raise ShapeError(f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first")
+    if not unit_range and torch.isfinite(images.sum()):
+        return  # one pass where all is well: NaN and infinity stay in a sum
+    bad = ~torch.isfinite(images)
+    if unit_range:
+        bad |= (images < 0) | (images > 1)
+    if bad.any():
+        where = tuple(bad.nonzero()[0].tolist())
+        wanted = "in [0, 1]" if unit_range else "finite"
+        raise ShapeError(f"images to encode must be {wanted}: the value at {list(where)} is {float(images[where])}")
+
+
 def repeat(step: Tensor, steps: int) -> Tensor:
     """``step`` at each of ``steps`` steps, as one expanded tensor."""
     return _Repeat.apply(step, steps)
