@@ -188,3 +188,32 @@ class _Repeat(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return (grad[0] * len(grad) if is_constant(grad) else grad.sum(0)), None
+
+
+class Trace(tuple[Tensor, ...]):
+    """Named tuple of what a run over time leaves, each ``[T, …]``: ``spikes`` (0/1), ``membrane`` (before reset), …
+
+    The names are those that it is made with, ``Trace(spikes=…, membrane=…)``, in their order.
+    """
+
+    _fields: tuple[str, ...]
+
+    def __new__(cls, **fields: Tensor) -> Trace:
+        made = super().__new__(cls, fields.values())
+        made._fields = tuple(fields)
+        return made
+
+    def __getattr__(self, name: str) -> Tensor:
+        names = self.__dict__.get("_fields", ())
+        if name not in names:
+            raise AttributeError(f"a trace of {', '.join(names)} has no {name!r}")
+        return self[names.index(name)]
+
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Tensor]]:
+        return (), self._asdict()
+
+    def _asdict(self) -> dict[str, Tensor]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def __repr__(self) -> str:
+        return f"Trace({', '.join(f'{name}={list(each.shape)}' for name, each in self._asdict().items())})"

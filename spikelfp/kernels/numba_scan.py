@@ -18,8 +18,8 @@ from numba.core import types
 from numba.extending import overload
 from torch import Tensor
 
-from spikelfp.functional.lif import Constant, LIFParameters, Reset, Trace
-from spikelfp.functional.sequence import is_constant
+from spikelfp.functional.lif import Constant, LIFParameters, Reset
+from spikelfp.functional.sequence import Trace, is_constant
 from spikelfp.machine import empty, split
 
 _BLOCK = 2048  # neurons taken through all of time at once: a row of a few arrays stays in the L1 cache

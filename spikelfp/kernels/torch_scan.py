@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.functional.lif import Constant, LIFParameters, Trace, carried, lif_scan, reward_scan
+from spikelfp.functional.lif import Constant, LIFParameters, carried, lif_scan, reward_scan
+from spikelfp.functional.sequence import Trace
 
 
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:

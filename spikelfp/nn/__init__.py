@@ -1,7 +1,6 @@
 """Layers with native reward propagation. Sequences are ``[T, B, …]``, time first."""
 
-from spikelfp.functional.lif import Trace
-from spikelfp.functional.sequence import constant, sample_slice, time_slice
+from spikelfp.functional.sequence import Trace, constant, sample_slice, time_slice
 from spikelfp.nn.activation import (
     ELU,
     GELU,

@@ -251,7 +251,7 @@ class Feedback(Rule):
     def lif(
         self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        spikes, last = LIFScan.apply(current, start, decay, p.fitted(start), self.eps)
+        spikes, last = LIFScan.apply(current, start, decay, p.fitted(start) if p.vectors else p, self.eps)
         return self.neurons(spikes), last
 
     def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:

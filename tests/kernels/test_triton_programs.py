@@ -12,6 +12,7 @@ from reference import RESETS
 
 from spikelfp import kernels
 from spikelfp.errors import UserError
+from spikelfp.kernels import choice
 
 triton = pytest.importorskip("triton")
 HERE = Path(__file__).parent
@@ -61,7 +62,7 @@ def test_other_dtypes_are_refused(monkeypatch):
 
 
 def test_without_triton_installed(monkeypatch):
-    monkeypatch.setattr(kernels, "triton_installed", lambda: False)
+    monkeypatch.setattr(choice, "triton_installed", lambda: False)
     monkeypatch.setenv(kernels.KERNELS, "triton")
     with pytest.raises(UserError, match="not installed"):
         kernels.scan_for(torch.zeros(1))
