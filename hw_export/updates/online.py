@@ -17,7 +17,7 @@ from spikelfp.files import put_back
 from spikelfp.options import section, setting
 from spikelfp.printable import plain
 from spikelfp.quantized.scale import CLIPS
-from spikelfp.training.optimizer import optimizers
+from spikelfp.training.optim import optimizers
 from spikelfp.training.run import (
     check_room_to_show,
     load_run,

@@ -2,7 +2,7 @@
 
 from spikelfp.suggest import check_constructors, public_names
 from spikelfp.training.early import Decisions, EarlyReadout, early_readout
-from spikelfp.training.optimizer import Momentum
+from spikelfp.training.optim import Momentum
 from spikelfp.training.parallel import WorkerLost, World, choose_device, joined
 from spikelfp.training.trainer import Evaluation, TemporalTrainer, Trainer
 

@@ -36,8 +36,7 @@ from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.footprint import check_room_to_build
-from spikelfp.training.optimizer import MakeOptimizer, optimizers
-from spikelfp.training.schedule import MakeSchedule, schedules
+from spikelfp.training.optim import MakeOptimizer, MakeSchedule, optimizers, schedules
 from spikelfp.untrusted import read_yaml
 
 FLOAT = 32

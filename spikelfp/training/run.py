@@ -58,8 +58,8 @@ from spikelfp.training.folder import (
     write_metrics,
 )
 from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate, without_memory
+from spikelfp.training.optim import is_best
 from spikelfp.training.parallel import World, choose_device, joined
-from spikelfp.training.schedule import is_best
 from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.trainer import TemporalTrainer
 from spikelfp.untrusted.fields import Field

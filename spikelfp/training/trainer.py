@@ -39,27 +39,25 @@ from spikelfp.training.credit import check_targets, chosen_method, judged_by, ow
 from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting, check_whole
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
-from spikelfp.training.optimizer import (
+from spikelfp.training.optim import (
     MakeOptimizer,
-    describe,
-    group_options,
-    make_optimizer,
-    options_of,
-    plain_groups,
-    reset_groups,
-)
-from spikelfp.training.parallel import ALONE, World, choose_device
-from spikelfp.training.progress import EpochBar
-from spikelfp.training.schedule import (
     MakeSchedule,
     Planned,
     check_epochs,
     check_length,
     check_patience,
     chosen_schedule,
+    describe,
+    group_options,
+    make_optimizer,
+    options_of,
+    plain_groups,
     plateau_metric,
     ran_out,
+    reset_groups,
 )
+from spikelfp.training.parallel import ALONE, World, choose_device
+from spikelfp.training.progress import EpochBar
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
 from spikelfp.training.update import (
     MEASURED,
@@ -103,7 +101,7 @@ class Trainer:
         lr: learning rate, by default 3e-3; an optimiser that is made already has its own.
         schedule: a name, ``None`` (constant), a function ``(optimizer, total_steps) → LRScheduler``, a class, or a
             schedule over the optimiser that is handed in. It steps once an update; a ``ReduceLROnPlateau`` once an
-            epoch (:func:`spikelfp.training.schedule.plateau_metric`).
+            epoch (:func:`spikelfp.training.optim.plateau_metric`).
         clip: λ of adaptive gradient clipping (Brock et al. 2021), 0 for none.
         clip_norm: largest norm of all updates together (A.6.2), 0 for none; the adaptive one comes first.
         max_weight: keep every parameter within ``[−W, W]`` after each update (v3, footnote 5), but for decays β that
