@@ -40,7 +40,7 @@ from spikelfp.models import ModelSpec
 from spikelfp.signals import Stop, stop_on_interrupt
 from spikelfp.tasks import tasks
 from spikelfp.training import checkpoint
-from spikelfp.training.combinations import learning_complaints, only_evaluating
+from spikelfp.training.chosen import learning_complaints, only_evaluating
 from spikelfp.training.config import RunConfig, read_mapping
 from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (

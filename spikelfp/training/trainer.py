@@ -33,10 +33,23 @@ from spikelfp.rules import Composite, Rule, lending
 from spikelfp.tasks import Classification, Task, check_task, chosen_task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.training import checkpoint
+from spikelfp.training.chosen import (
+    check_choices,
+    check_numbers,
+    check_options,
+    check_setting,
+    check_targets,
+    check_trainer,
+    check_whole,
+    chosen_method,
+    judged_by,
+    outputs_of,
+    own_loss,
+    prepare,
+    settings_of,
+    single_step_complaints,
+)
 from spikelfp.training.chunks import Carried, check_carries
-from spikelfp.training.combinations import check_trainer, outputs_of, single_step_complaints
-from spikelfp.training.credit import check_targets, chosen_method, judged_by, own_loss, prepare, settings_of
-from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting, check_whole
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
 from spikelfp.training.optim import (

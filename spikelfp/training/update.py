@@ -22,8 +22,8 @@ from spikelfp.nn.graph import Call, watching
 from spikelfp.rewards.mask import masked
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
+from spikelfp.training.chosen import reward_of
 from spikelfp.training.chunks import Carried
-from spikelfp.training.credit import reward_of
 from spikelfp.training.parallel import ALONE, World, unsynchronised
 
 MEASURED = ("seconds",)
