@@ -40,7 +40,7 @@ from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
 from spikelfp.methods.base import counting_steps
 from spikelfp.options import Choice, choice, flag, section, setting
-from spikelfp.printable import brief
+from spikelfp.terminal import brief
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
 from spikelfp.training.update import predict

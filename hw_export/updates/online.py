@@ -15,8 +15,8 @@ from spikelfp.configuration import Schema
 from spikelfp.errors import UserError
 from spikelfp.files import put_back
 from spikelfp.options import section, setting
-from spikelfp.printable import plain
 from spikelfp.quantized.scale import CLIPS
+from spikelfp.terminal import plain
 from spikelfp.training.optim import optimizers
 from spikelfp.training.run import (
     check_room_to_show,

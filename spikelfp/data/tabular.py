@@ -24,8 +24,8 @@ from spikelfp.data.seeding import generator
 from spikelfp.data.splits import DataSplits
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import option
-from spikelfp.printable import first_line
 from spikelfp.registry import unknown_name
+from spikelfp.terminal import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import read_regular
 from spikelfp.untrusted.text import LONGEST_CSV, MOST_CELLS

@@ -14,7 +14,7 @@ from spikelfp.data import DataSplits
 from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import write_text, yaml_text
 from spikelfp.folders import Kind, check_path, content_of, settle
-from spikelfp.printable import plain
+from spikelfp.terminal import plain
 from spikelfp.training.config import OPTIONS, RunConfig, from_mapping, is_record, read_mapping
 from spikelfp.training.schema import check_found
 from spikelfp.untrusted import read_csv

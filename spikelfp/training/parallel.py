@@ -22,9 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikelfp.data.seeding import generator
 from spikelfp.errors import NonFiniteError, UserError
-from spikelfp.printable import one_line
 from spikelfp.signals import ended_by_sigterm
-from spikelfp.terminal import say
+from spikelfp.terminal import one_line, say
 
 T = TypeVar("T")
 

@@ -26,12 +26,12 @@ from spikelfp.methods.base import counting_steps, some
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
-from spikelfp.printable import first_line
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.tasks import Classification, Task, check_task, chosen_task
 from spikelfp.tasks.classification import are_classes
+from spikelfp.terminal import first_line
 from spikelfp.training import checkpoint
 from spikelfp.training.chosen import (
     check_choices,
