@@ -28,7 +28,7 @@ from spikelfp.errors import (
     failure,
 )
 from spikelfp.options import Option, flag
-from spikelfp.suggest import nearest
+from spikelfp.registry import nearest
 from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2

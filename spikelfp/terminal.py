@@ -1,4 +1,11 @@
-"""Text for a terminal: one line, in characters that it can show."""
+"""Words of users and of files in characters that can be seen, and words on a terminal.
+
+Names of users are text: nothing in them steers the terminal, the layout or the encoding. A class, a file or a parameter
+may be called ``[red]``, hold an escape sequence, a line break, a mark that turns the direction of writing, or bytes
+that are no text at all. :func:`plain` shows all of that as it is written in Python; everything that a command prints
+goes through it, by :func:`say`, by the :class:`Terminal` that draws tables, or by the words of a bar (:func:`words`).
+Pages, figures and errors use :func:`plain` too.
+"""
 
 from __future__ import annotations
 

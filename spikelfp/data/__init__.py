@@ -13,7 +13,7 @@ from spikelfp.data.registry import datasets
 from spikelfp.data.samples import Samples, TargetScale
 from spikelfp.data.sequences import Sequences
 from spikelfp.data.splits import DataSplits
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 
 __all__ = [
     "ArrayDataset",

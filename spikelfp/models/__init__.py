@@ -13,7 +13,7 @@ from spikelfp.models.resnet import resnet18, resnet34
 from spikelfp.models.spec import ModelSpec, models
 from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 
 __all__ = [
     "ModelSpec", "activations", "build", "is_spiking", "lenet", "lif_conv", "lif_lenet", "lif_mlp", "lif_resnet18",

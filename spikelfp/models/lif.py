@@ -9,7 +9,7 @@ from typing import Any
 from spikelfp import nn
 from spikelfp.models.parts import check_shape, check_sizes, last_layer, pooling, spatial
 from spikelfp.models.spec import Bias, Pool, Readout
-from spikelfp.suggest import checked_keywords
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords(nn.LIF)

@@ -10,7 +10,7 @@ import torch
 
 from spikelfp import nn
 from spikelfp.models.parts import check_sizes, he, last_layer
-from spikelfp.suggest import checked_keywords
+from spikelfp.registry import checked_keywords
 
 GAIN = 3.0
 """Times the initial weights of He et al. 2015 in front of hidden neurons."""

@@ -8,7 +8,7 @@ from typing import Any
 from spikelfp import nn
 from spikelfp.models.parts import he
 from spikelfp.models.vit import check_depth, patches
-from spikelfp.suggest import checked_keywords
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords(nn.LIF)

@@ -14,8 +14,8 @@ from spikelfp.functional.credit import neurons_behind
 from spikelfp.functional.grid import Grid, Represented, Rounded
 from spikelfp.functional.sequence import compact, is_sparse
 from spikelfp.functional.split import LinearMap
+from spikelfp.registry import nearest
 from spikelfp.rules import HasRule, Rule
-from spikelfp.suggest import nearest
 
 if TYPE_CHECKING:
     from spikelfp.nn.graph import Flow, Sources

@@ -3,7 +3,7 @@
 from spikelfp.functional.grid import Grid
 from spikelfp.quantized.network import UPDATES, Quantization, WeightGrids
 from spikelfp.quantized.scale import CLIPS, choose_scale
-from spikelfp.suggest import check_constructors, public_names
+from spikelfp.registry import check_constructors, public_names
 
 __all__ = ["CLIPS", "UPDATES", "Grid", "Quantization", "WeightGrids", "choose_scale"]
 

@@ -1,5 +1,6 @@
 """How a layer splits a reward: one rule a file, found by name in :data:`rules`."""
 
+from spikelfp.registry import check_constructors, public_names
 from spikelfp.rules.alphabeta import AlphaBeta
 from spikelfp.rules.base import Feedback, HasRule, Rule, attach, lending, restore, rules_in, rules_of, using
 from spikelfp.rules.composite import Composite, epsilon_alphabeta, epsilon_zplusminus
@@ -10,7 +11,6 @@ from spikelfp.rules.named import make_rule, rules, rules_taking
 from spikelfp.rules.surrogate import Surrogate, surrogates
 from spikelfp.rules.zero import Zero
 from spikelfp.rules.zplusminus import ZPlusMinus
-from spikelfp.suggest import check_constructors, public_names
 
 __all__ = [
     "AlphaBeta", "Composite", "Epsilon", "Feedback", "Gamma", "Gradient", "HasRule", "Rule", "Surrogate",

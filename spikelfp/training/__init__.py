@@ -1,6 +1,6 @@
 """Training loops, optimisers, schedules, checkpoints and run folders."""
 
-from spikelfp.suggest import check_constructors, public_names
+from spikelfp.registry import check_constructors, public_names
 from spikelfp.training.early import Decisions, EarlyReadout, early_readout
 from spikelfp.training.optim import Momentum
 from spikelfp.training.parallel import WorkerLost, World, choose_device, joined

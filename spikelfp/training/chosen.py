@@ -27,10 +27,9 @@ from spikelfp.described import described
 from spikelfp.errors import LearningWarning, UserError
 from spikelfp.methods import Method, WarmUp, losses, methods
 from spikelfp.nn import graph
-from spikelfp.registry import unknown_name
+from spikelfp.registry import nearest, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
-from spikelfp.suggest import nearest
 from spikelfp.tasks import Classification, Task, TaskReward
 from spikelfp.tasks.chosen import is_built_in
 from spikelfp.training.footprint import check_room_to_train
