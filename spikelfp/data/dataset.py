@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
-from spikelfp.data.collate import fetched
 from spikelfp.data.samples import Samples, TargetScale, hash_tensors
 from spikelfp.data.seeding import generator
+from spikelfp.data.sequences import fetched
 from spikelfp.errors import DataError, ShapeError, UserError
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from spikelfp.data.collate import Fetched
 from spikelfp.data.samples import innermost
 from spikelfp.data.seeding import generator
+from spikelfp.data.sequences import Fetched
 from spikelfp.errors import DataError, ShapeError, UserError
 
 MOST_WORKERS = 256

@@ -9,11 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from spikelfp import machine
-from spikelfp.data.collate import whole_batches
 from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse
 from spikelfp.data.events.cache.store import ones
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Sequences, whole_batches
 from spikelfp.errors import DataError
 from spikelfp.machine import available, gigabytes
 
