@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spikelfp.data.dataset import ArrayDataset
+from spikelfp.data.dataset import ArrayDataset, DataSplits
 from spikelfp.data.registry import datasets
-from spikelfp.data.splits import DataSplits
 
 
 @datasets.register("digits")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from spikelfp.data.dataset import DataSplits
 from spikelfp.data.events.load import load_events
 from spikelfp.data.names import check_data_name, is_event_data
 from spikelfp.data.registry import datasets
-from spikelfp.data.splits import DataSplits
 from spikelfp.options import Choice
 
 

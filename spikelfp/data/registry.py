@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from spikelfp.data.splits import DataSplits
+from spikelfp.data.dataset import DataSplits
 from spikelfp.registry import Registry
 
 Loader = Callable[..., DataSplits]
