@@ -27,7 +27,7 @@ from spikelfp.command import (
 )
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
-from spikelfp.data.names import without_folder
+from spikelfp.data.load import without_folder
 from spikelfp.errors import MachineError, NonFiniteError, UserError
 from spikelfp.folders import check_named, settle
 from spikelfp.methods import methods

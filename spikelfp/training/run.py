@@ -21,7 +21,7 @@ from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.events.cache.place import cache_dir
-from spikelfp.data.names import is_event_data
+from spikelfp.data.load import is_event_data
 from spikelfp.data.samples import Samples
 from spikelfp.errors import (
     DataError,
