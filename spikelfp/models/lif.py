@@ -7,8 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from spikelfp import nn
-from spikelfp.models.parts import check_shape, check_sizes, last_layer, pooling, spatial
-from spikelfp.models.spec import Bias, Pool, Readout
+from spikelfp.models.base import Bias, Pool, Readout, check_shape, check_sizes, last_layer, pooling, spatial
 from spikelfp.registry import checked_keywords
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from spikelfp import nn
-from spikelfp.models.parts import check_sizes, he, last_layer
+from spikelfp.models.base import check_sizes, he, last_layer
 from spikelfp.registry import checked_keywords
 
 GAIN = 3.0

@@ -10,8 +10,7 @@ import torch
 
 from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
-from spikelfp.models.parts import check_shape, check_width, he_convolutions_, noisy
-from spikelfp.models.spec import Noise, Width
+from spikelfp.models.base import Noise, Width, check_shape, check_width, he_convolutions_, noisy
 from spikelfp.options import option
 from spikelfp.registry import check_name, checked_keywords
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
-from spikelfp.models.parts import check_image, check_width, he_convolutions_, noisy
-from spikelfp.models.spec import Dropout, Noise, Width
+from spikelfp.models.base import Dropout, Noise, Width, check_image, check_width, he_convolutions_, noisy
 from spikelfp.registry import checked_keywords
 
 VGG_LIKE = ((1, 2), (4, 4), (8, 8))
