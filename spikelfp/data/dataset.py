@@ -1,13 +1,15 @@
 """Labelled arrays as torch data sets that hand out whole batches at once: as they are, or augmented.
 
-A data set with its parts, training, test and, when held out, validation, is :class:`DataSplits`.
+A data set with its parts, training, test and, when held out, validation, is :class:`DataSplits`. Data sets
+that are known by name are in :data:`datasets`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,10 +17,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from spikelfp.data.loader import generator
 from spikelfp.data.samples import Samples, TargetScale, hash_tensors
-from spikelfp.data.seeding import generator
 from spikelfp.data.sequences import fetched
 from spikelfp.errors import DataError, ShapeError, UserError
+from spikelfp.registry import Registry
 
 
 class Standardization(NamedTuple):
@@ -463,3 +466,28 @@ class DataSplits:
             test=standardize(self.test),
             validation=None if held_out is None else standardize(held_out),
         )
+
+
+Loader = Callable[..., DataSplits]
+
+
+class DataSets(Registry[Loader]):
+    """Loaders ``load(data_dir, *, options…) -> DataSplits``; :func:`spikelfp.data.load` knows what is registered.
+
+    One that is registered with ``by_path=True`` is called ``kind:path``, and given the ``path``.
+    """
+
+    def key(self, name: str) -> str:
+        kind, _, path = name.partition(":")
+        return kind if path and self._facts.get(kind, {}).get("by_path") else name
+
+    def __getitem__(self, name: str) -> Loader:
+        key = self.key(name)
+        return super().__getitem__(name) if key == name else partial(self._entries[key], path=name[len(key) + 1 :])
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.key(name) in self._entries
+
+
+datasets = DataSets("data set", takes=("data_dir", "path", "skip_bad", "sparse", "workers", "progress", "in_memory"))
+"""Loader functions by name; register one to make it known."""

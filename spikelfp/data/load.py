@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spikelfp.data.dataset import DataSplits
+from spikelfp.data.dataset import DataSplits, datasets
 from spikelfp.data.events.load import load_events
 from spikelfp.data.events.recordings import prefixes, recordings
-from spikelfp.data.registry import datasets
 from spikelfp.errors import UnknownNameError
 from spikelfp.options import Choice
 from spikelfp.registry import check_name, unknown_name

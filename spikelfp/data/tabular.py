@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikelfp.data.dataset import ArrayDataset, DataSplits, Standardization
+from spikelfp.data.dataset import ArrayDataset, DataSplits, Standardization, datasets
 from spikelfp.data.download import Original, fetch
 from spikelfp.data.folder import data_dir as data_folder
-from spikelfp.data.registry import datasets
+from spikelfp.data.loader import generator
 from spikelfp.data.samples import TargetScale
-from spikelfp.data.seeding import generator
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import option
 from spikelfp.registry import unknown_name

@@ -31,7 +31,7 @@ from torch import Tensor
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.choice import chosen_events
 from spikelfp.kernels.events import linear
-from spikelfp.kernels.events.rows import Events
+from spikelfp.kernels.events.linear import Events
 from spikelfp.machine import empty, split
 
 DENSE = 0.25

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikelfp.data.seeding import generator
+from spikelfp.data.loader import generator
 from spikelfp.errors import UserError
 from spikelfp.functional.grid import check_bits, round_by_chance
 from spikelfp.nn import graph

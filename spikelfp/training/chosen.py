@@ -21,8 +21,7 @@ from torch import Tensor
 
 from spikelfp import rules
 from spikelfp.data import encodings
-from spikelfp.data.loader import check_workers
-from spikelfp.data.seeding import generator
+from spikelfp.data.loader import check_workers, generator
 from spikelfp.described import described
 from spikelfp.errors import LearningWarning, UserError
 from spikelfp.methods import Method, WarmUp, losses, methods

@@ -14,7 +14,7 @@ from spikelfp.functional.sequence import constant
 from spikelfp.kernels import choice as choices
 from spikelfp.kernels.choice import Choice
 from spikelfp.kernels.events import products
-from spikelfp.kernels.events.rows import events_of
+from spikelfp.kernels.events.linear import events_of
 
 
 @pytest.fixture(autouse=True)

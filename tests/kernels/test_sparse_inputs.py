@@ -13,7 +13,7 @@ from spikelfp.kernels.events import products
 from spikelfp.kernels.events.conv_events import image_events
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice, convolve
-from spikelfp.kernels.events.rows import events_of
+from spikelfp.kernels.events.linear import events_of
 from spikelfp.kernels.events.sparse_images import sparse_images
 from spikelfp.kernels.events.sparse_index import merge, sparse_rows
 from spikelfp.kernels.events.sparse_pool import sparse_average

@@ -2,7 +2,7 @@
 
 import torch
 
-from spikelfp.data.seeding import generator
+from spikelfp.data.loader import generator
 from spikelfp.functional.grid import Grid, Represented, Rounded, round_by_chance
 
 GRID = Grid.symmetric(torch.tensor(0.3), 4)

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from spikelfp.kernels.choice import Choice, can_run
 from spikelfp.kernels.events import linear as kernels
-from spikelfp.kernels.events.rows import Events, events_of, remembered
+from spikelfp.kernels.events.linear import Events, events_of, remembered
 from spikelfp.kernels.events.sparse_index import sparse_rows
 from spikelfp.machine import empty
 

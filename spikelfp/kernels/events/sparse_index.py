@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikelfp import kernels
 from spikelfp.functional.sequence import check_places, merged, replaced
-from spikelfp.kernels.events.rows import Events
+from spikelfp.kernels.events.linear import Events
 from spikelfp.machine import empty
 
 _BLOCK = 2048  # entries worked on at once: their places stay in the L1 cache
@@ -103,7 +103,7 @@ def merge(x: Tensor, start: int, end: int) -> Tensor:
 def sparse_rows(x: Tensor) -> Events:
     """Events of ``x [..., K]``, a coalesced COO tensor on the CPU, whose leading axes are the rows.
 
-    The same as :func:`~spikelfp.kernels.events.rows.events_of` gives for the dense matrix of the same entries, which
+    The same as :func:`~spikelfp.kernels.events.linear.events_of` gives for the dense matrix of the same entries, which
     are all events, whatever their density. Raises :class:`~spikelfp.errors.ShapeError` for an index outside of the
     shape.
     """
