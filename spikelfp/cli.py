@@ -29,7 +29,7 @@ from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
 from spikelfp.data.load import without_folder
 from spikelfp.errors import MachineError, NonFiniteError, UserError
-from spikelfp.folders import check_named, settle
+from spikelfp.files import check_named, settle
 from spikelfp.methods import methods
 from spikelfp.models import models
 from spikelfp.report import write_report

@@ -10,7 +10,7 @@ import torch
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.load import without_folder
 from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
-from spikelfp.folders import settle
+from spikelfp.files import settle
 from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
 from spikelfp.training import checkpoint

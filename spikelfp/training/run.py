@@ -34,8 +34,7 @@ from spikelfp.errors import (
     UserError,
     failure,
 )
-from spikelfp.files import copy_whole, write_text
-from spikelfp.folders import Place, check_named, check_not_inside, owned, settle
+from spikelfp.files import Place, check_named, check_not_inside, copy_whole, owned, settle, write_text
 from spikelfp.models import ModelSpec
 from spikelfp.signals import Stop, stop_on_interrupt
 from spikelfp.tasks import tasks
