@@ -19,8 +19,7 @@ from hw_export.updates.command import updates_app
 from hw_export.verify import Result, verify
 from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
 from spikelfp.errors import SaveError, UserError
-from spikelfp.files import write_text
-from spikelfp.folders import check_named
+from spikelfp.files import check_named, write_text
 from spikelfp.terminal import Terminal, say
 
 app = new_app("Take trained spiking networks to other simulators and to chips.", "hw-export")

@@ -28,9 +28,8 @@ from spikelfp.errors import (
     failure,
 )
 from spikelfp.options import Option, flag
-from spikelfp.printable import one_line
-from spikelfp.suggest import nearest
-from spikelfp.terminal import forgive_encoding, say
+from spikelfp.registry import nearest
+from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2
 SIGNALLED = 128

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from spikelfp.errors import PluginError, PluginWarning
-from spikelfp.printable import brief, first_line, plain
 from spikelfp.registry import Registry, registering
+from spikelfp.terminal import brief, first_line, plain
 
 GROUP = "spikelfp.plugins"
 """Group of the entry points of installed plug-ins."""

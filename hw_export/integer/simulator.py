@@ -20,7 +20,7 @@ from hw_export.integer.stage import Stage, Totals, stages, totals, unrounded
 from hw_export.quantize import QuantizedNetwork, quantize
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 from spikelfp.registry import unknown_name
 
 _EXACT = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.float64: 2**53}

@@ -24,8 +24,8 @@ from spikelfp.files import write_tensors
 from spikelfp.nn import Recomputed
 from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
-from spikelfp.printable import brief, first_line, plain
 from spikelfp.rules import Composite, Rule, lending
+from spikelfp.terminal import brief, first_line, plain
 from spikelfp.training.fits import check_schedule, without_functions
 from spikelfp.training.schema import check_content, check_place
 from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
