@@ -49,6 +49,7 @@ class Regression(ReadOut):
     rises = False
     share = False
     reads_spikes = True
+    delta: float
 
     def __init__(
         self,
