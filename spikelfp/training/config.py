@@ -392,8 +392,8 @@ class RunConfig:
 
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
         if ("task",) not in stated:
-            own = {place[1]: value for place, value in stated.items() if place[0] == "data" and len(place) == 2}
-            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), own)}
+            given = {place[1]: value for place, value in stated.items() if place[0] == "data" and len(place) == 2}
+            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), given)}
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
             object.__setattr__(self, name, own)
         own = self.neuron
