@@ -27,9 +27,9 @@ from spikelfp.command import (
 )
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
-from spikelfp.data.names import without_folder
+from spikelfp.data.load import without_folder
 from spikelfp.errors import MachineError, NonFiniteError, UserError
-from spikelfp.folders import check_named, settle
+from spikelfp.files import check_named, settle
 from spikelfp.methods import methods
 from spikelfp.models import models
 from spikelfp.report import write_report
@@ -173,7 +173,7 @@ def info_command(as_json: Json = False) -> int:
         "versions": {name: version(name) for name in PACKAGES},
         "devices": ["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))],
         "threads": torch.get_num_threads(),
-        "kernels": kernels.chosen(),
+        "kernels": kernels.chosen_kernels(),
         "data folder": str(data_folder(None)),
         "data": list(datasets),
         "models": list(models),

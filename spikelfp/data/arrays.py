@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.data.collate import Fetched, Frames, fetched
 from spikelfp.data.dataset import ArrayDataset, check_targets
 from spikelfp.data.samples import KINDS, Samples, TargetScale
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Fetched, Frames, Sequences, fetched
 from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.registry import check_name
 

@@ -16,17 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikelfp.data.dataset import ArrayDataset, Standardization
+from spikelfp.data.dataset import ArrayDataset, DataSplits, Standardization, datasets
 from spikelfp.data.download import Original, fetch
 from spikelfp.data.folder import data_dir as data_folder
-from spikelfp.data.registry import datasets
+from spikelfp.data.loader import generator
 from spikelfp.data.samples import TargetScale
-from spikelfp.data.seeding import generator
-from spikelfp.data.splits import DataSplits
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import option
-from spikelfp.printable import first_line
 from spikelfp.registry import unknown_name
+from spikelfp.terminal import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import read_regular
 from spikelfp.untrusted.text import LONGEST_CSV, MOST_CELLS

@@ -21,10 +21,10 @@ import torch
 from spikelfp import methods, rules
 from spikelfp.configuration import Place, Schema
 from spikelfp.data import encodings
+from spikelfp.data.dataset import datasets
 from spikelfp.data.folder import data_dir as data_folder
+from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
-from spikelfp.data.names import PATHS, check_data_name, data_names, is_event_data
-from spikelfp.data.registry import datasets
 from spikelfp.errors import UserError
 from spikelfp.files import yaml_text
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
@@ -36,8 +36,7 @@ from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.footprint import check_room_to_build
-from spikelfp.training.optimizer import MakeOptimizer, optimizers
-from spikelfp.training.schedule import MakeSchedule, schedules
+from spikelfp.training.optim import MakeOptimizer, MakeSchedule, optimizers, schedules
 from spikelfp.untrusted import read_yaml
 
 FLOAT = 32

@@ -23,7 +23,7 @@ from spikelfp.data.samples import (
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.parallel import ALONE, World
-from spikelfp.training.state import Position
+from spikelfp.training.update import Position
 
 FORMS = "a data set, a DataLoader, a DataSplits or arrays (X, y)"
 
