@@ -21,7 +21,7 @@ def test_outputs_that_spread_differently_are_drawn_by_their_deviation(monkeypatc
             drawn.update(x=wanted, y=predicted) or real(wanted, predicted, names, **k)
         ),
     )
-    fitted = Fitted(wanted, wanted + (0.5, 0.5 * scale), 50)
+    fitted = Fitted(wanted, wanted + np.array([0.5, 0.5 * scale]), 50)
     facts = SimpleNamespace(fitted=fitted, class_names=("a", "b"), task=tasks.Regression())
     first, second = sections.fitted(facts)
     assert "a 0.5" in first.caption
