@@ -22,6 +22,7 @@ from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.functional.sparse import sample_slice
 from spikelfp.kernels.events.choice import choices
 from spikelfp.methods import Batch, Method
+from spikelfp.methods.base import check_kept, unkept
 from spikelfp.methods.batch import counting_steps, some
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
@@ -394,6 +395,7 @@ class Trainer:
         if self._prepared is not self.method:
             prepare(self.method, self.net, self.seed, self.device)
             self._prepared = self.method
+            self._unkept = unkept(self.method, self.net)
 
     def _settle(self) -> None:
         """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
@@ -477,6 +479,7 @@ class Trainer:
         if not self.world.leads:
             return
         self._prepare_method()
+        check_kept(self._unkept, unkept(self.method, self.net))
         checkpoint.write(
             path,
             {
