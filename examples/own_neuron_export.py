@@ -1,9 +1,9 @@
 """A neuron of one's own that leaves the package: trained, quantised, exported to NIR, and verified elsewhere.
 
     python examples/own_neuron_export.py
-    spikelfp train --data digits --plugin examples/own_neuron_export.py --model circuit --out runs/digits
-    hw-export build runs/digits --plugin examples/own_neuron_export.py --target nir
-    hw-export verify exports/digits-nir --plugin examples/own_neuron_export.py
+    spikelfp train --data digits --plugin examples/own_neuron_export.py --model circuit --out runs/circuit
+    hw-export build runs/circuit --plugin examples/own_neuron_export.py --target nir
+    hw-export verify exports/circuit-nir --plugin examples/own_neuron_export.py
 
 The neuron is given by what a laboratory measures, a time constant and a resistance; how such a class is written and
 trained is told in ``own_neuron.py``. What an export needs to know is the second class, which may stand in a file of its

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from spikelfp.errors import PluginError, PluginWarning
-from spikelfp.printable import brief, first_line, plain
 from spikelfp.registry import Registry, registering
+from spikelfp.terminal import brief, first_line, plain
 
 GROUP = "spikelfp.plugins"
 """Group of the entry points of installed plug-ins."""
@@ -93,6 +93,23 @@ def load_all(arguments: Sequence[str]) -> None:
     for name in [*os.environ.get(VARIABLE, "").split(os.pathsep), *named_in(arguments)]:
         if name:
             load(name)
+
+
+def blamed(error: BaseException) -> str | None:
+    """Tell in one line of an error that the code of a plug-in raised, or what it called; ``None`` for any other."""
+    files = {str(path): name for name in _loaded if (path := _file_of(name)) is not None}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if not frames:
+        return None
+    frame = frames[-1]
+    where = f"line {frame.lineno} of {plain(frame.filename)}, in {frame.name}"
+    return f"the plug-in {plain(files[frame.filename])} fails: {type(error).__name__}: {first_line(error)} ({where})"
+
+
+def _file_of(name: str) -> str | None:
+    """The file of a plug-in that is loaded, as frames name it."""
+    module = sys.modules.get(name.partition(":")[0])
+    return name if name.endswith(".py") else getattr(module, "__file__", None)
 
 
 def named_in(arguments: Sequence[str]) -> list[str]:
@@ -195,9 +212,13 @@ def _import_file(path: Path) -> None:
         sys.path.remove(str(path.parent))
 
 
+_OURS = tuple(Path(__file__).parents[1] / package for package in ("spikelfp", "hw_export"))
+
+
 def _told(error: BaseException) -> str:
-    """An error of an import and where it was raised, in one line."""
-    last = traceback.extract_tb(error.__traceback__)[-1:]
+    """Tell an error of an import in one line, and where it was raised: in the plug-in, not in what it calls of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, _OURS))][-1:] or frames[-1:]
     where = f" (line {last[0].lineno} of {plain(last[0].filename)})" if last else ""
     if isinstance(error, SyntaxError) and error.filename:
         where = f" (line {error.lineno} of {plain(error.filename)})"

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
-from spikelfp.methods.batch import step_weights
+from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods, step_weights
 from spikelfp.registry import check_name
 from spikelfp.rewards.mask import takes
 from spikelfp.rules import Gradient, Rule, Surrogate

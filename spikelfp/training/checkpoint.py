@@ -24,8 +24,8 @@ from spikelfp.files import write_tensors
 from spikelfp.nn import Recomputed
 from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
-from spikelfp.printable import brief, first_line, plain
 from spikelfp.rules import Composite, Rule, lending
+from spikelfp.terminal import brief, first_line, plain
 from spikelfp.training.fits import check_schedule, without_functions
 from spikelfp.training.schema import check_content, check_place
 from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
@@ -276,7 +276,9 @@ def check_constants(path: str | Path, net: torch.nn.Module, content: dict[str, A
     """
     _check_layers(path, "", content.get("network"), constants(net))
     there, own = content.get("attributes"), attributes(net)
-    for name in () if there is None else dict.fromkeys([*there, *own]):
+    if there is None:
+        return
+    for name in dict.fromkeys([*there, *own]):
         before, now = (each.get(name, "missing") for each in (there, own))
         if before != now:
             layer, _, attribute = name.rpartition(".")
@@ -293,7 +295,9 @@ def check_rules(path: str | Path, own: dict[str, str], content: dict[str, Any]) 
 
 
 def _check_layers(path: str | Path, what: str, there: dict[str, str] | None, own: dict[str, str]) -> None:
-    for name in () if there is None else dict.fromkeys([*there, *own]):
+    if there is None:
+        return
+    for name in dict.fromkeys([*there, *own]):
         before, now = (each.get(name, "missing") for each in (there or {}, own))
         if before != now:
             layer = f"layer {plain(name)}" if name else "the network"

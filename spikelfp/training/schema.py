@@ -13,9 +13,9 @@ from torch import Tensor
 
 from spikelfp.errors import RunFolderError
 from spikelfp.methods.base import GENERATOR
-from spikelfp.printable import brief
 from spikelfp.tasks import tasks
-from spikelfp.training.state import Position
+from spikelfp.terminal import brief
+from spikelfp.training.update import Position
 from spikelfp.untrusted.fields import MOST, Field
 
 _WORD = 2**32

@@ -15,8 +15,8 @@ from spikelfp.functional.lif import Constant, Denominator, LIFParameters, Reset
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.base import Neurons
-from spikelfp.printable import brief
 from spikelfp.rules import Rule
+from spikelfp.terminal import brief
 
 
 class RecurrentLIF(Neurons):
