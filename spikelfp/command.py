@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
@@ -239,7 +239,10 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
             given = {name: values.pop(name) for name in schema.named()}
             return command(**values, options={name: v for name, v in given.items() if v is not None})
 
+        taken = _names(own)
+
         def state() -> None:
+            _check_free([each for each, _ in schema.options()], taken)
             extra = [
                 inspect.Parameter(
                     each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(each, group)
@@ -256,6 +259,27 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
         return wrapper
 
     return decorate
+
+
+def _names(parameters: Sequence[inspect.Parameter]) -> set[str]:
+    """Names that a command's own parameters have, in Python and on the command line."""
+    words = set()
+    for each in (each for p in parameters for each in getattr(p.annotation, "__metadata__", ())):
+        said = (getattr(each, "default", None), *(getattr(each, "param_decls", None) or ()))  # typer sorts them later
+        words |= {word for word in said if isinstance(word, str) and word[:2] == "--"}
+    return {"help", "plugin", *(p.name for p in parameters), *(word.lstrip("-").replace("-", "_") for word in words)}
+
+
+def _check_free(options: Sequence[Option], taken: set[str]) -> None:
+    """Refuse options, of a plug-in, with the names of a command's own.
+
+    Raises:
+        UserError: naming the first, and what it belongs to.
+    """
+    for each in options:
+        if each.name in taken:
+            whose = "" if each.owner is None else f" of {each.owner.name}"
+            raise UserError(f"the option {flag(each.name)}{whose} has the name of another: give it one of its own")
 
 
 _STATED: list[Callable[[], None]] = []
