@@ -233,6 +233,8 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
             if p.name != "options"
         ]
 
+        schema.taken |= {"help", "plugin", "version", *(name for p in own for name in _own_names(p))}
+
         def wrapper(**values: Any) -> Any:
             given = {name: values.pop(name) for name in schema.named()}
             return command(**values, options={name: v for name, v in given.items() if v is not None})
@@ -256,15 +258,28 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
     return decorate
 
 
+def _own_names(parameter: inspect.Parameter) -> list[str]:
+    """Names that an option may not have beside a parameter of a command: its own, and those of its flags."""
+    declared = [
+        word.removeprefix("--").replace("-", "_")
+        for about in getattr(parameter.annotation, "__metadata__", ())
+        # within Annotated, typer takes the first name for a default at first
+        for flags in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ()))
+        if isinstance(flags, str) and flags.startswith("-")
+        for word in flags.split("/")
+    ]
+    return [parameter.name, *declared]
+
+
 _STATED: list[Callable[[], None]] = []
 """For each command with the options of a configuration, what gives it those that there are now."""
 
 
 def _flag(option: Option, group: str) -> Any:
     """The typer annotation of an option: it may be missing, so that what the user did not say can be told apart."""
-    text = option.help + (f": {', '.join(option.names)}" if option.names is not None else "")
+    text = ": ".join(filter(None, (option.help, ", ".join(option.names or ()))))
     if option.owner is not None:
-        text += f"; belongs to {option.owner.name}"
+        text = "; ".join(filter(None, (text, f"belongs to {option.owner.name}")))
     about: Any = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
     name = flag(option.name)
     if option.kind == "bool":

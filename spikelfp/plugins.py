@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from spikelfp.errors import PluginError, PluginWarning
+from spikelfp.configuration import Schema
+from spikelfp.errors import PluginError, PluginWarning, UserError
 from spikelfp.printable import brief, first_line, plain
 from spikelfp.registry import Registry, registering
 
@@ -34,6 +36,12 @@ GROUP = "spikelfp.plugins"
 
 VARIABLE = "SPIKELFP_PLUGINS"
 """Environment variable that names plug-ins."""
+
+_LIBRARIES = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+"""Folders of modules in which an error is raised on behalf of a plug-in."""
+
+_looked_at: set[str] = set()
+"""Entry points that were imported, or told about."""
 
 _loaded: dict[str, str] = {}
 """Names of the plug-ins that were imported, by their modules."""
@@ -64,6 +72,9 @@ def load(name: str) -> None:
         except (Exception, SystemExit) as error:
             _forget(known)
             raise PluginError(f"the plug-in {plain(name)} cannot be imported: {_told(error)}") from error
+    misfit = _misfit(known)
+    if misfit:
+        raise PluginError(f"the plug-in {plain(name)} cannot be used: {misfit}")
     _loaded[known] = known
 
 
@@ -80,19 +91,30 @@ def load_all(arguments: Sequence[str]) -> None:
         PluginError: as :func:`load`.
     """
     for point in entry_points(group=GROUP):
-        if point.value in _loaded:
+        source = point.module  # what --plugin takes where it is not installed
+        if point.value in _looked_at:
             continue
+        _looked_at.add(point.value)
         try:
-            with registering(point.value):
+            with registering(source):
                 point.load()
         except (Exception, SystemExit) as error:
-            _forget(point.value)
+            if source not in _loaded:
+                _forget(source)
             text = f"the installed plug-in {point.name} ({point.value}) cannot be imported: {_told(error)}"
             warnings.warn(text, PluginWarning, stacklevel=2)
-        _loaded[point.value] = point.value
-    for name in [*os.environ.get(VARIABLE, "").split(os.pathsep), *named_in(arguments)]:
-        if name:
-            load(name)
+            continue
+        misfit = _misfit(source)
+        if misfit:
+            text = f"the installed plug-in {point.name} ({point.value}) cannot be used: {misfit}"
+            warnings.warn(text, PluginWarning, stacklevel=2)
+        else:
+            _loaded[source] = source
+    named = named_in(arguments)
+    if "" in named:
+        raise PluginError("--plugin is empty: name a module or the path of a .py file, or leave the option out")
+    for name in [*filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)), *named]:
+        load(name)
 
 
 def named_in(arguments: Sequence[str]) -> list[str]:
@@ -163,12 +185,24 @@ def _is_known(thing: Any) -> bool:
     return any(registry.kind == kind and name in registry for registry in Registry.known)
 
 
+def _misfit(source: str) -> str:
+    """Say why what a plug-in registered does not fit beside the rest, and forget it then; empty where it does."""
+    try:
+        for schema in Schema.known:
+            schema.slots()
+    except UserError as error:
+        _forget(source)
+        return str(error)
+    return ""
+
+
 def _forget(source: str) -> None:
     """Take out what a plug-in registered before it failed."""
     for registry in Registry.known:
         for name in registry:
             if registry.source(name) == source:
                 registry.remove(name)
+    sys.modules.pop(source, None)
 
 
 def _is_module(name: str) -> bool:
@@ -197,7 +231,9 @@ def _import_file(path: Path) -> None:
 
 def _told(error: BaseException) -> str:
     """An error of an import and where it was raised, in one line."""
-    last = traceback.extract_tb(error.__traceback__)[-1:]
+    frames = traceback.extract_tb(error.__traceback__)
+    here = [each for each in frames if not each.filename.startswith((*_LIBRARIES, "<frozen"))]
+    last = (here or frames)[-1:]
     where = f" (line {last[0].lineno} of {plain(last[0].filename)})" if last else ""
     if isinstance(error, SyntaxError) and error.filename:
         where = f" (line {error.lineno} of {plain(error.filename)})"

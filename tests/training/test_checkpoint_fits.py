@@ -152,6 +152,20 @@ def test_older_checkpoints_still_load(saved, tmp_path):
     assert trainer.position.epoch == 2
 
 
+def test_checkpoints_that_counted_right_classes_still_load(saved, tmp_path):
+    """Those of the end of an epoch have seen no samples of the next one, those within it have."""
+    content = torch.load(saved, weights_only=True)
+    assert not content["tally"]["samples"]
+    kept = ("samples", "batches", "sums", "counts", "density", "density_looks")
+    known = {name: content["tally"][name] for name in kept}
+    for samples, score in ((0, {}), (8, {"samples": 8, "correct": 3})):
+        content["tally"] = {**known, "samples": samples, "correct": 3 if samples else 0, "classified": True}
+        torch.save(content, tmp_path / "old.pt")
+        trainer = make()
+        trainer.load(tmp_path / "old.pt")
+        assert trainer.tally.score == score
+
+
 def test_weights_alone_are_no_state_of_training(tmp_path):
     checkpoint.write(tmp_path / "w.pt", {"weights": network().state_dict()})
     assert_refused(make(), tmp_path / "w.pt", "weights alone")
