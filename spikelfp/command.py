@@ -28,9 +28,8 @@ from spikelfp.errors import (
     failure,
 )
 from spikelfp.options import Option, flag
-from spikelfp.printable import one_line
-from spikelfp.suggest import nearest
-from spikelfp.terminal import forgive_encoding, say
+from spikelfp.registry import nearest
+from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2
 SIGNALLED = 128
@@ -134,6 +133,9 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         failed = failure(error)
         if failed is not None:
             fail(failed, FAILED)
+        told = plugins.blamed(error)
+        if told is not None:
+            fail(told)
         raise
     except KeyboardInterrupt as ended:
         fail("interrupted", SIGNALLED + getattr(ended, "number", signal.SIGINT))

@@ -18,9 +18,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from spikelfp.errors import KeywordError, UserError
 from spikelfp.options import KINDS, Choice, Option, Owner, View, flag, one_of, options_in, options_of, said, written
-from spikelfp.printable import brief
-from spikelfp.registry import Registry, unknown_name
-from spikelfp.suggest import check_keywords
+from spikelfp.registry import Registry, check_keywords, unknown_name
+from spikelfp.terminal import brief
 
 Place = tuple[str, ...]
 """Where an option stands in a configuration: ``("method", "rule", "gamma")``; a choice stands at its own path."""

@@ -37,8 +37,8 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from spikelfp.errors import UserError
-from spikelfp.printable import brief
 from spikelfp.registry import Registry, check_name
+from spikelfp.terminal import brief
 
 View = Any
 """Values of options as attributes: ``view.rule``, ``view.gamma``."""

@@ -28,8 +28,8 @@ from typing import Any
 
 from spikelfp.configuration import Schema
 from spikelfp.errors import PluginError, PluginWarning, UserError
-from spikelfp.printable import brief, first_line, plain
 from spikelfp.registry import Registry, registering
+from spikelfp.terminal import brief, first_line, plain
 
 GROUP = "spikelfp.plugins"
 """Group of the entry points of installed plug-ins."""
@@ -37,7 +37,11 @@ GROUP = "spikelfp.plugins"
 VARIABLE = "SPIKELFP_PLUGINS"
 """Environment variable that names plug-ins."""
 
-_LIBRARIES = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+_LIBRARIES = (
+    *(f"{Path(__file__).parents[1] / package}{os.sep}" for package in ("spikelfp", "hw_export")),
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("purelib"),
+)
 """Folders of modules in which an error is raised on behalf of a plug-in."""
 
 _looked_at: set[str] = set()
@@ -115,6 +119,23 @@ def load_all(arguments: Sequence[str]) -> None:
         raise PluginError("--plugin is empty: name a module or the path of a .py file, or leave the option out")
     for name in [*filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)), *named]:
         load(name)
+
+
+def blamed(error: BaseException) -> str | None:
+    """Tell in one line of an error that the code of a plug-in raised, or what it called; ``None`` for any other."""
+    files = {str(path): name for name in _loaded if (path := _file_of(name)) is not None}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if not frames:
+        return None
+    frame = frames[-1]
+    where = f"line {frame.lineno} of {plain(frame.filename)}, in {frame.name}"
+    return f"the plug-in {plain(files[frame.filename])} fails: {type(error).__name__}: {first_line(error)} ({where})"
+
+
+def _file_of(name: str) -> str | None:
+    """The file of a plug-in that is loaded, as frames name it."""
+    module = sys.modules.get(name.partition(":")[0])
+    return name if name.endswith(".py") else getattr(module, "__file__", None)
 
 
 def named_in(arguments: Sequence[str]) -> list[str]:
@@ -230,7 +251,7 @@ def _import_file(path: Path) -> None:
 
 
 def _told(error: BaseException) -> str:
-    """An error of an import and where it was raised, in one line."""
+    """Tell an error of an import in one line, and where it was raised: in the plug-in, not in what it calls."""
     frames = traceback.extract_tb(error.__traceback__)
     here = [each for each in frames if not each.filename.startswith((*_LIBRARIES, "<frozen"))]
     last = (here or frames)[-1:]

@@ -23,7 +23,7 @@ from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerN
 from spikelfp.errors import DataError
 from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.functional.lif import Reset
-from spikelfp.printable import first_line, plain
+from spikelfp.terminal import first_line, plain
 from spikelfp.untrusted import load_arrays, read_yaml
 from spikelfp.untrusted.fields import Field
 

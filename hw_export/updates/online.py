@@ -15,9 +15,9 @@ from spikelfp.configuration import Schema
 from spikelfp.errors import UserError
 from spikelfp.files import put_back
 from spikelfp.options import section, setting
-from spikelfp.printable import plain
 from spikelfp.quantized.scale import CLIPS
-from spikelfp.training.optimizer import optimizers
+from spikelfp.terminal import plain
+from spikelfp.training.optim import optimizers
 from spikelfp.training.run import (
     check_room_to_show,
     load_run,
@@ -26,7 +26,7 @@ from spikelfp.training.run import (
     own_random_numbers,
     seed_generators,
 )
-from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.training.trainer import TemporalTrainer
 
 ONLINE_LR = 0.01
 """Learning rate of online training, by default, in units of the run's: a single sample says little."""

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import Method
-from spikelfp.methods.batch import Batch
+from spikelfp.methods.base import Batch, Method
 
 
 class WarmUp(Method):

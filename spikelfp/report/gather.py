@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from spikelfp.data.events.cache import recorded_cache
-from spikelfp.data.names import without_folder
+from spikelfp.data.load import without_folder
 from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
-from spikelfp.folders import settle
+from spikelfp.files import settle
 from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
 from spikelfp.training import checkpoint

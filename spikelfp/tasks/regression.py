@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -48,6 +49,7 @@ class Regression(ReadOut):
     rises = False
     share = False
     reads_spikes = True
+    delta: float
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Regression(ReadOut):
     ) -> None:
         super().__init__(readout)
         self.loss_name = check_name("loss", loss, LOSSES)
-        if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0 < delta < math.inf:
+        if isinstance(delta, bool) or not isinstance(delta, numbers.Real) or not 0 < delta < math.inf:
             raise UserError(f"the delta of a Huber loss is a finite number above 0, got {delta!r}")
         if delta != 1 and loss != "huber":
             raise UserError(f'delta={delta} belongs to loss="huber", and the loss is {loss}')

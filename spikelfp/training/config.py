@@ -21,10 +21,10 @@ import torch
 from spikelfp import methods, rules
 from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
+from spikelfp.data.dataset import datasets
 from spikelfp.data.folder import data_dir as data_folder
+from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
-from spikelfp.data.names import PATHS, check_data_name, data_names, is_event_data
-from spikelfp.data.registry import datasets
 from spikelfp.errors import UserError
 from spikelfp.files import yaml_text
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
@@ -36,8 +36,7 @@ from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.footprint import check_room_to_build
-from spikelfp.training.optimizer import MakeOptimizer, optimizers
-from spikelfp.training.schedule import MakeSchedule, schedules
+from spikelfp.training.optim import MakeOptimizer, MakeSchedule, optimizers, schedules
 from spikelfp.untrusted import read_yaml
 
 FLOAT = 32
@@ -392,7 +391,8 @@ class RunConfig:
 
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
         if ("task",) not in stated:
-            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"))}
+            given = {place[1]: value for place, value in stated.items() if place[0] == "data" and len(place) == 2}
+            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), given)}
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
             object.__setattr__(self, name, own)
         own = self.neuron
@@ -614,11 +614,17 @@ def from_mapping(
     return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
 
 
-def task_of(data: str) -> str:
-    """Name of the task that a data set is for, as it was registered."""
-    name = data.partition(":")[0]
-    told = datasets.fact(name, "task") if name in datasets else "regression" if name == "csv" else None
-    return told or Classification.name
+def task_of(data: str, options: Mapping[str, Any]) -> str:
+    """Find the task that a data set is for, as it was registered: by name, or a function of its path and options.
+
+    Args:
+        data: name of the data set.
+        options: that were chosen for it.
+    """
+    kind, _, path = data.partition(":")
+    name = data if data in datasets else kind
+    told = datasets.fact(name, "task") if name in datasets else None
+    return (told(path, **options) if callable(told) else told) or Classification.name
 
 
 def is_record(values: Mapping[str, Any]) -> bool:

@@ -13,9 +13,8 @@ from spikelfp import plugins
 from spikelfp.configuration import by_name
 from spikelfp.data import DataSplits
 from spikelfp.errors import DataError, RunFolderError, UserError
-from spikelfp.files import write_text, yaml_text
-from spikelfp.folders import Kind, check_path, content_of, settle
-from spikelfp.printable import plain
+from spikelfp.files import Kind, check_path, content_of, settle, write_text, yaml_text
+from spikelfp.terminal import plain
 from spikelfp.training.config import OPTIONS, RunConfig, from_mapping, is_record, read_mapping
 from spikelfp.training.schema import check_found
 from spikelfp.untrusted import read_csv
@@ -217,7 +216,7 @@ def is_unused(folder: Folder) -> bool:
 def run_files(path: Path, trusted: bool) -> list[str]:
     """List the files of a run that are in the folder ``path``, ``config.yaml`` last.
 
-    ``trusted`` looks at names alone (:class:`~spikelfp.folders.Kind`).
+    ``trusted`` looks at names alone (:class:`~spikelfp.files.Kind`).
 
     Raises:
         RunFolderError: for a folder without the configuration of a run, a file in the place of one of a run's that is

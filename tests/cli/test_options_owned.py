@@ -23,9 +23,8 @@ from spikelfp.rewards import Reward, rewards
 from spikelfp.tasks import tasks
 from spikelfp.training.config import OPTIONS, RunConfig, from_mapping
 from spikelfp.training.folder import Folder, read_config
-from spikelfp.training.optimizer import optimizers
+from spikelfp.training.optim import optimizers, schedules
 from spikelfp.training.run import train
-from spikelfp.training.schedule import schedules
 
 EVERY_RUN = {
     "data", "task", "validation", "model", "weight_bits", "method", "reduction", "epochs", "batch_size", "accumulate",

@@ -232,7 +232,7 @@ class Own(rules.Feedback):
         ("kappa: float", "the rule own takes kappa, which has no default: give it one"),
         (
             "kappa: int = 0.5",
-            "the rule own does not take its own default of kappa: kappa takes a whole number, got 0.5",
+            "rule own does not take its own default of kappa: kappa takes a whole number, got 0.5",
         ),
         ("kappa: float = float('nan')", "does not take its own default of kappa"),
         ("kappa: int = 2**63", "kappa takes a whole number of at most 64 bits"),

@@ -25,7 +25,7 @@ def currents(*shape):
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("denominator", DENOMINATORS)
 def test_each_neuron_has_its_own_constants(reset, denominator, name, monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, name)
+    monkeypatch.setenv(kernels.KERNELS, name)
     x, rewards = currents(9, 3, 4).requires_grad_(), currents(9, 3, 4) + 1
     layer = nn.LIF(BETA, THETA, reset, denominator, learn_beta=True, rule=rules.Epsilon(EPS))
     spikes = layer(x)

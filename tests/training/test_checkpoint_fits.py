@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spikelfp import data, methods, nn, rewards, rules
+from spikelfp.described import described
 from spikelfp.errors import CheckpointError
 from spikelfp.training import TemporalTrainer, Trainer, checkpoint
 from spikelfp.training.config import RunConfig
@@ -233,3 +234,10 @@ def test_a_refused_extension_leaves_the_folder_as_it_was(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be stretched"):
         train(RunConfig(**CONFIG | {"epochs": 4}), tmp_path / "run", resume=True, progress=False)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_warm_up_is_told_as_in_earlier_versions():
+    """Checkpoints compare it: it was plain gradient descent by a surrogate then, which is the same."""
+    first = RunConfig(warm_up_steps=2).resolved(1000).make_method().first
+    assert described(first) == described(methods.GradientDescent(rules.Surrogate()))
+    assert described(first) == "GradientDescent(rule=Surrogate())"
