@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
@@ -235,14 +235,13 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
             if p.name != "options"
         ]
 
+        schema.taken |= {"help", "plugin", "version", *(name for p in own for name in _own_names(p))}
+
         def wrapper(**values: Any) -> Any:
             given = {name: values.pop(name) for name in schema.named()}
             return command(**values, options={name: v for name, v in given.items() if v is not None})
 
-        taken = _names(own)
-
         def state() -> None:
-            _check_free([each for each, _ in schema.options()], taken)
             extra = [
                 inspect.Parameter(
                     each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(each, group)
@@ -261,25 +260,17 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
     return decorate
 
 
-def _names(parameters: Sequence[inspect.Parameter]) -> set[str]:
-    """Names that a command's own parameters have, in Python and on the command line."""
-    words = set()
-    for each in (each for p in parameters for each in getattr(p.annotation, "__metadata__", ())):
-        said = (getattr(each, "default", None), *(getattr(each, "param_decls", None) or ()))  # typer sorts them later
-        words |= {word for word in said if isinstance(word, str) and word[:2] == "--"}
-    return {"help", "plugin", *(p.name for p in parameters), *(word.lstrip("-").replace("-", "_") for word in words)}
-
-
-def _check_free(options: Sequence[Option], taken: set[str]) -> None:
-    """Refuse options, of a plug-in, with the names of a command's own.
-
-    Raises:
-        UserError: naming the first, and what it belongs to.
-    """
-    for each in options:
-        if each.name in taken:
-            whose = "" if each.owner is None else f" of {each.owner.name}"
-            raise UserError(f"the option {flag(each.name)}{whose} has the name of another: give it one of its own")
+def _own_names(parameter: inspect.Parameter) -> list[str]:
+    """Names that an option may not have beside a parameter of a command: its own, and those of its flags."""
+    declared = [
+        word.removeprefix("--").replace("-", "_")
+        for about in getattr(parameter.annotation, "__metadata__", ())
+        # within Annotated, typer takes the first name for a default at first
+        for flags in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ()))
+        if isinstance(flags, str) and flags.startswith("-")
+        for word in flags.split("/")
+    ]
+    return [parameter.name, *declared]
 
 
 _STATED: list[Callable[[], None]] = []
@@ -288,9 +279,9 @@ _STATED: list[Callable[[], None]] = []
 
 def _flag(option: Option, group: str) -> Any:
     """The typer annotation of an option: it may be missing, so that what the user did not say can be told apart."""
-    text = option.help + (f": {', '.join(option.names)}" if option.names is not None else "")
+    text = ": ".join(filter(None, (option.help, ", ".join(option.names or ()))))
     if option.owner is not None:
-        text += f"; belongs to {option.owner.name}"
+        text = "; ".join(filter(None, (text, f"belongs to {option.owner.name}")))
     about: Any = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
     name = flag(option.name)
     if option.kind == "bool":

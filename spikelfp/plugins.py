@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from spikelfp.errors import PluginError, PluginWarning
+from spikelfp.configuration import Schema
+from spikelfp.errors import PluginError, PluginWarning, UserError
 from spikelfp.registry import Registry, registering
 from spikelfp.terminal import brief, first_line, plain
 
@@ -34,6 +36,16 @@ GROUP = "spikelfp.plugins"
 
 VARIABLE = "SPIKELFP_PLUGINS"
 """Environment variable that names plug-ins."""
+
+_LIBRARIES = (
+    *(f"{Path(__file__).parents[1] / package}{os.sep}" for package in ("spikelfp", "hw_export")),
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("purelib"),
+)
+"""Folders of modules in which an error is raised on behalf of a plug-in."""
+
+_looked_at: set[str] = set()
+"""Entry points that were imported, or told about."""
 
 _loaded: dict[str, str] = {}
 """Names of the plug-ins that were imported, by their modules."""
@@ -64,6 +76,9 @@ def load(name: str) -> None:
         except (Exception, SystemExit) as error:
             _forget(known)
             raise PluginError(f"the plug-in {plain(name)} cannot be imported: {_told(error)}") from error
+    misfit = _misfit(known)
+    if misfit:
+        raise PluginError(f"the plug-in {plain(name)} cannot be used: {misfit}")
     _loaded[known] = known
 
 
@@ -80,19 +95,30 @@ def load_all(arguments: Sequence[str]) -> None:
         PluginError: as :func:`load`.
     """
     for point in entry_points(group=GROUP):
-        if point.value in _loaded:
+        source = point.module  # what --plugin takes where it is not installed
+        if point.value in _looked_at:
             continue
+        _looked_at.add(point.value)
         try:
-            with registering(point.value):
+            with registering(source):
                 point.load()
         except (Exception, SystemExit) as error:
-            _forget(point.value)
+            if source not in _loaded:
+                _forget(source)
             text = f"the installed plug-in {point.name} ({point.value}) cannot be imported: {_told(error)}"
             warnings.warn(text, PluginWarning, stacklevel=2)
-        _loaded[point.value] = point.value
-    for name in [*os.environ.get(VARIABLE, "").split(os.pathsep), *named_in(arguments)]:
-        if name:
-            load(name)
+            continue
+        misfit = _misfit(source)
+        if misfit:
+            text = f"the installed plug-in {point.name} ({point.value}) cannot be used: {misfit}"
+            warnings.warn(text, PluginWarning, stacklevel=2)
+        else:
+            _loaded[source] = source
+    named = named_in(arguments)
+    if "" in named:
+        raise PluginError("--plugin is empty: name a module or the path of a .py file, or leave the option out")
+    for name in [*filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)), *named]:
+        load(name)
 
 
 def blamed(error: BaseException) -> str | None:
@@ -180,12 +206,24 @@ def _is_known(thing: Any) -> bool:
     return any(registry.kind == kind and name in registry for registry in Registry.known)
 
 
+def _misfit(source: str) -> str:
+    """Say why what a plug-in registered does not fit beside the rest, and forget it then; empty where it does."""
+    try:
+        for schema in Schema.known:
+            schema.slots()
+    except UserError as error:
+        _forget(source)
+        return str(error)
+    return ""
+
+
 def _forget(source: str) -> None:
     """Take out what a plug-in registered before it failed."""
     for registry in Registry.known:
         for name in registry:
             if registry.source(name) == source:
                 registry.remove(name)
+    sys.modules.pop(source, None)
 
 
 def _is_module(name: str) -> bool:
@@ -212,13 +250,11 @@ def _import_file(path: Path) -> None:
         sys.path.remove(str(path.parent))
 
 
-_OURS = tuple(Path(__file__).parents[1] / package for package in ("spikelfp", "hw_export"))
-
-
 def _told(error: BaseException) -> str:
-    """Tell an error of an import in one line, and where it was raised: in the plug-in, not in what it calls of ours."""
+    """Tell an error of an import in one line, and where it was raised: in the plug-in, not in what it calls."""
     frames = traceback.extract_tb(error.__traceback__)
-    last = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, _OURS))][-1:] or frames[-1:]
+    here = [each for each in frames if not each.filename.startswith((*_LIBRARIES, "<frozen"))]
+    last = (here or frames)[-1:]
     where = f" (line {last[0].lineno} of {plain(last[0].filename)})" if last else ""
     if isinstance(error, SyntaxError) and error.filename:
         where = f" (line {error.lineno} of {plain(error.filename)})"

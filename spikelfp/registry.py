@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
@@ -222,6 +223,9 @@ class Registry(Generic[T]):
             name: the entry's name.
             **facts: anything that is to be known about the entry without making it (:meth:`fact`).
         """
+
+        if not isinstance(name, str) or not re.fullmatch(r"[^\s:,=]+", name) or not name.isprintable():
+            raise ValueError(f"a {self.kind} is registered under a word without spaces and :,=, got {_shown(name)}")
 
         def add(entry: T) -> T:
             if name in self._entries:

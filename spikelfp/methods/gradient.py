@@ -82,6 +82,7 @@ class SurrogateGradient(GradientDescent):
         reduction: the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
     """
 
+    described_as = "GradientDescent"  # as checkpoints of earlier versions have it
     surrogate = True
     default_lr = 2e-3
     words = "surrogate gradients"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.options import option
+from spikelfp.options import one_of, option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward, SpikeRate
 from spikelfp.tasks.base import READ, ReadOut, Readout, TaskReward, check_outputs, tasks
@@ -55,7 +55,9 @@ class Regression(ReadOut):
         self,
         readout: Readout = "mean",
         loss: Annotated[str, option(names=LOSSES, name="error")] = "mse",
-        delta: Annotated[float, option("δ of --error huber, in the units of the targets", within="(0, ∞)")] = 1.0,
+        delta: Annotated[
+            float, option("δ, in the units of the targets", within="(0, ∞)", owner=one_of("error", ("huber",)))
+        ] = 1.0,
     ) -> None:
         super().__init__(readout)
         self.loss_name = check_name("loss", loss, LOSSES)

@@ -19,7 +19,7 @@ from typing import Any, get_args
 import torch
 
 from spikelfp import methods, rules
-from spikelfp.configuration import Place, Schema
+from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
 from spikelfp.data.dataset import datasets
 from spikelfp.data.folder import data_dir as data_folder
@@ -422,6 +422,14 @@ class RunConfig:
         stated = OPTIONS.stated(options, "RunConfig")
         return _made(OPTIONS.over(OPTIONS.values(self), stated))
 
+    def placed(self, values: Mapping[Place, Any]) -> RunConfig:
+        """Copy it with other values at their places: an option of a plug-in may have one of their names, too."""
+        return _made(OPTIONS.over(OPTIONS.values(self), values))
+
+    def elsewhere(self, data_dir: str | None, cache_dir: str | None) -> RunConfig:
+        """Copy it with other folders of the data and of binned recordings."""
+        return self.placed({("run", "data_dir"): data_dir, ("events", "cache_dir"): cache_dir})
+
     def resolved(self, samples: int, levels: int | None = None) -> RunConfig:
         """This configuration with every ``None`` that the run needs replaced.
 
@@ -439,13 +447,16 @@ class RunConfig:
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
         by_outputs = "spike-sequence" if self.output_spikes else "softmax"
         by_task = by_outputs if self.is_classification else None
-        resolved = self.changed(
-            input_levels=model.input_levels or by_data,
-            warm_up=_warm_up(self.flat),
-            reward=method.reward.name or by_task if REWARDED.holds(self.flat) else None,
-            steps=data.steps or (None if is_event_data(data.name) else 25 if spiking else 1),
-            epochs=training.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
-            lr=by_method if training.lr is None else training.lr,
+        by_name = None if is_event_data(data.name) else 25 if spiking else 1
+        resolved = self.placed(
+            {
+                ("model", "input_levels"): model.input_levels or by_data,
+                ("method", "warm_up"): _warm_up(self.flat),
+                ("method", "reward"): method.reward.name or by_task if REWARDED.holds(self.flat) else None,
+                ("data", "steps"): data.steps or by_name,
+                ("training", "epochs"): training.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
+                ("training", "lr"): by_method if training.lr is None else training.lr,
+            }
         )
         resolved._check_lengths(batches * (resolved.training.epochs or 1))
         return resolved
@@ -503,8 +514,8 @@ class RunConfig:
 
     def in_floats(self) -> RunConfig:
         """This run without quantised weights."""
-        few = [slot.option for slot in OPTIONS.slots().values() if slot.option.owner is FEW_BITS]
-        return self.changed(weight_bits=FLOAT, **{each.name: each.default for each in few})
+        few = [slot for slot in OPTIONS.slots().values() if slot.option.owner is FEW_BITS]
+        return self.placed({("model", "weight_bits"): FLOAT, **{each.path: each.option.default for each in few}})
 
     def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
         """Make a new network of this run, its weights on grids if they are quantised.
@@ -595,7 +606,7 @@ def from_mapping(
     Raises:
         UserError: for options that there are not, values they do not take, and options that would do nothing.
     """
-    clean = {str(key).replace("-", "_"): value for key, value in values.items()}
+    clean = by_name(values, source)
     names = {name.replace("-", "_") for name in given}
     now = OPTIONS.stated(first or {}, source)
     chosen = {*now, *OPTIONS.stated({key: value for key, value in clean.items() if key in names}, source)}
@@ -645,7 +656,7 @@ def settled(config: RunConfig) -> RunConfig:
     if kind in PATHS and text and not Path(text).expanduser().is_absolute() and os.path.exists(text):
         there = data_dir is not None and os.path.exists(data_folder(data_dir) / text)
         data_dir = data_dir if there else os.getcwd()
-    return config.changed(data_dir=_absolute(data_dir), cache_dir=_absolute(config.events.cache_dir))
+    return config.elsewhere(_absolute(data_dir), _absolute(config.events.cache_dir))
 
 
 def _absolute(folder: str | None) -> str | None:

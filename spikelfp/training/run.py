@@ -125,7 +125,7 @@ class LoadedRun:
             UserError: for sequences so long that a batch does not fit.
         """
         check_room_to_show(self.config, self.spec, data)
-        return make_evaluator(self.net, self.config.changed(device="auto"), **options)
+        return make_evaluator(self.net, self.config.placed({("run", "device"): "auto"}), **options)
 
 
 def check_room_to_show(
@@ -168,9 +168,7 @@ def load_run(
     folder = Folder(Path(path))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
-    config = config.changed(
-        data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
-    )
+    config = config.elsewhere(data_dir or config.run.data_dir, cache_dir or recorded_cache(config.events.cache_dir))
     spec = config.spec(shape, classes)
     saved = getattr(folder, weights)
     content = checkpoint.read(saved)

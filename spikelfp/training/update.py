@@ -84,7 +84,8 @@ class Tally:
         content = dict(content)
         correct, judged = content.pop("correct", None), content.pop("classified", True)
         if correct is not None:
-            content |= {"score": {"samples": content["samples"], "correct": correct}, "judged": judged}
+            seen = {"samples": content["samples"], "correct": correct} if content["samples"] else {}
+            content |= {"score": seen, "judged": judged}
         if "counts" not in content:  # every batch had every value
             content["counts"] = dict.fromkeys(content["sums"], content["batches"])
         return cls(**content)
