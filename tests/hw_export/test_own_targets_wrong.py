@@ -139,4 +139,4 @@ def test_an_option_with_the_name_of_another_is_told(tmp_path, command, monkeypat
     (tmp_path / "mine.py").write_text(CHIP.format(name=f"mine-{name}") + "\n" + init)
     code, _, err = command("targets", "--plugin", "mine.py")
     assert code == 2
-    assert f"the option --{name} of --target mine-{name} has the name of another: give it one of its own" in err
+    assert f"the option {name} of mine-{name} would be --{name}, a flag with another meaning" in err
