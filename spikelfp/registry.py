@@ -153,6 +153,7 @@ def public_names(module: dict[str, Any]) -> None:
 T = TypeVar("T")
 
 
+_MOST = 50  # names that are listed
 _LONGEST = 100  # characters of a name that is shown
 
 
@@ -166,6 +167,8 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameEr
     names = sorted(valid)
     near = nearest(name, names) if len(str(name)) < _LONGEST else None
     hint = "" if near is None else f"did you mean {near!r}? "
+    if len(names) > _MOST:  # more than anybody reads
+        names = [*names[:_MOST], f"… ({len(names)} in all)"]
     return UnknownNameError(f"unknown {kind} {_shown(name)}: {hint}choose from {', '.join(names)}")
 
 

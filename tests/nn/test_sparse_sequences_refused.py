@@ -23,7 +23,7 @@ WITHOUT_EVENTS = [
     lambda: nn.FirstToken(), lambda: nn.MeanToken(), lambda: nn.Sum(nn.Identity(), nn.Identity()),
     lambda: nn.Concat(nn.Linear(6, 6), nn.Identity()), lambda: nn.TokenNorm(6), lambda: nn.BatchNorm2d(2),
     lambda: nn.MaxPool2d(2), lambda: nn.AdaptiveAvgPool2d(2), lambda: nn.ToTokens(), lambda: nn.ELU(),
-    lambda: nn.GELU(), lambda: nn.SiLU(),
+    lambda: nn.GELU(), lambda: nn.SiLU(), lambda: nn.Alpha(), lambda: nn.Lapicque(0.9), lambda: nn.ALIF(),
 ]  # fmt: skip
 WITH_EVENTS = {
     nn.Linear, nn.Conv2d, nn.Flatten, nn.FlattenAxes, nn.AvgPool2d, nn.Dropout, nn.Identity, nn.SelfAttention,

@@ -141,10 +141,19 @@ def test_evaluation_sees_the_spikes_of_the_whole_sequence(net, chunk):
         assert outputs.any()
     assert max(len(piece) for piece, _ in pieces) <= chunk
     whole = trainer.evaluate(dataset)
-    assert chunked.evaluate(dataset) == pytest.approx(tuple(whole), rel=1e-6)
-    assert chunked.evaluate(dataset).accuracy == whole.accuracy
+    found = chunked.evaluate(dataset)
+    assert found.metrics == pytest.approx(whole.metrics, rel=1e-6)
+    assert (found.loss, found.mean_output) == pytest.approx((whole.loss, whole.mean_output), rel=1e-6)
+    assert found.accuracy == whole.accuracy
     shared = evaluate(
-        chunked.net, [(x, labels)], chunked.batch, seed=0, device=torch.device("cpu"), world=ALONE, chunk=chunk
+        chunked.net,
+        [(x, labels)],
+        chunked.batch,
+        seed=0,
+        device=torch.device("cpu"),
+        world=ALONE,
+        task=trainer.task,
+        chunk=chunk,
     )
     assert shared.accuracy == float((predict(outputs, x.mask) == labels).double().mean())
 

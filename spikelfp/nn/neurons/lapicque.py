@@ -137,6 +137,12 @@ class Lapicque(Neurons):
         type(self).C.hold(self, capacitance)
         type(self).R.hold(self, resistance)
 
+    @property
+    def gain(self) -> Constant:
+        """``Δt / C``, what a current is multiplied by on its way into the membrane."""
+        gain: Constant = self.time_step / self.C
+        return gain
+
     def values(self, step: Tensor, x: Tensor) -> Any:
         p = super().values(step, x)
         p.gain = self.time_step / p.C
