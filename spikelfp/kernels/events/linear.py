@@ -6,8 +6,9 @@ r"""The three products of a dense layer whose input ``X [R, K]`` is given by its
 
 The first two read the weights of an input side by side, from a transposed copy ``[K, N]`` that a step makes once.
 
-All run over tiles of columns that stay in the L2 cache, four events at a time, so that an accumulator is loaded
-and stored once for four of them.
+Sums run over tiles of columns that stay in the L2 cache, and stay in registers while their events go by
+(:mod:`~spikelfp.kernels.events.row_vectors`). For the update the events of a block of rows are put in the order of
+their columns first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numba
 import numpy as np
 
 from spikelfp.kernels import threads
+from spikelfp.kernels.events.conv_vectors import VECTOR
+from spikelfp.kernels.events.row_vectors import aligned, row_sum
 
 _TILE = 256  # columns; 1000 rows of them are 1 MB
 _GRAIN = 64  # rows below which another thread costs more than it saves
@@ -24,20 +27,13 @@ _LINE = 16  # rows or columns transposed together: a cache line of float32
 _SMALL = 65_536  # weights that stay in the cache with their updates
 _CACHE = 1 << 20  # bytes of a tile of updates, at most
 _LEAST = 64  # columns of a tile, at least
+_BLOCK = 512  # rows whose messages are read from the cache, column after column
+_FEW = 5  # events of a column in a block for which their order pays
 _PARTS = 4  # parts of the rows whose updates are added up at the end
 _REUSE = 2  # copies of a tile pay when each of its rows is read this often
 
 # Sums in another order, as vector units and the dense products make them; infinities and NaN as they are.
 _SUMS = {"contract", "reassoc", "nsz"}
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _tile(matrix, low, high):
-    copy = np.empty((matrix.shape[0], high - low), matrix.dtype)
-    for r in range(matrix.shape[0]):
-        for j in range(high - low):
-            copy[r, j] = matrix[r, low + j]
-    return copy
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -74,14 +70,30 @@ def _gather(total, rows, low, which, value, e, stop):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _forward(begin, end, index, value, weight, bias, out, copy, top, bottom, left, right):
-    for low in range(left, right, _TILE):
-        high = min(low + _TILE, right)
-        tile = _tile(weight, low, high) if copy else weight
+    if not copy:
         for r in range(top, bottom):
-            total = out[r, low:high]
-            for j in range(high - low):
-                total[j] = bias[low + j]
-            _gather(total, tile, 0 if copy else low, index, value, begin[r], end[r])
+            total = out[r, left:right]
+            for j in range(right - left):
+                total[j] = bias[left + j]
+            _gather(total, weight, left, index, value, begin[r], end[r])
+        return
+    columns, flat = out.shape[1], out.reshape(-1)
+    lanes = VECTOR // out.itemsize
+    room = np.empty(lanes, out.dtype)
+    for low in range(left, right, _TILE):
+        width = min(_TILE, right - low)
+        pitch = (width + lanes - 1) // lanes * lanes
+        rows, start = aligned(out, len(weight) * pitch), np.zeros(pitch, out.dtype)
+        tile = rows.reshape(len(weight), pitch)
+        tile[:, width:] = out.dtype.type(0)
+        for k in range(len(weight)):
+            row = weight[k, low : low + width]
+            for j in range(width):
+                tile[k, j] = row[j]
+        for j in range(width):
+            start[j] = bias[low + j]
+        for r in range(top, bottom):
+            row_sum(start, 0, flat, r * columns + low, width, rows, 0, pitch, index, value, begin[r], end[r], room)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
@@ -112,8 +124,8 @@ def _message(begin, end, index, weight, message, out, top, bottom):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
-def _update(begin, end, index, value, message, out, width, left, right):
-    """Rows ``left … right`` of ``Mᵀ X``, ``width`` at a time: a tile of ``Xᵀ M`` that stays in the L2 cache."""
+def _spread(begin, end, index, value, message, out, width, left, right):
+    """:func:`_update` without an order of columns, for columns with hardly an event in a block of rows."""
     columns = out.shape[1]
     tile = np.empty((columns, width), out.dtype)
     for low in range(left, right, width):
@@ -125,12 +137,74 @@ def _update(begin, end, index, value, message, out, width, left, right):
                 target, v = tile[index[e], : high - low], value[e]
                 for j in range(high - low):
                     target[j] += v * m[j]
-        for line in range(0, columns, _LINE):
-            height = min(_LINE, columns - line)
-            for j in range(high - low):
-                target = out[low + j, line : line + height]
-                for i in range(height):
-                    target[i] = tile[line + i, j]
+        _write(tile, out, low, high)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _write(tile, out, low, high):
+    """``out[low : high]`` of its transposed tile."""
+    columns = out.shape[1]
+    for line in range(0, columns, _LINE):
+        height = min(_LINE, columns - line)
+        for j in range(high - low):
+            target = out[low + j, line : line + height]
+            for i in range(height):
+                target[i] = tile[line + i, j]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _by_column(begin, end, index, value, places, edges, rows, values, first, last):
+    """The events of blocks ``first … last`` of rows, ordered by their columns.
+
+    Those of block ``p`` come from ``places[p]`` on: of column ``k`` they end at ``edges[p, k + 1]``, where those of the
+    next one begin. rows: within the block.
+    """
+    for p in range(first, last):
+        edge, top, bottom = edges[p], p * _BLOCK, min((p + 1) * _BLOCK, len(begin))
+        edge[:] = 0
+        for r in range(top, bottom):
+            for e in range(begin[r], end[r]):
+                edge[index[e] + 1] += 1
+        edge[0] = places[p]
+        for k in range(1, len(edge)):
+            edge[k] += edge[k - 1]
+        for r in range(top, bottom):
+            for e in range(begin[r], end[r]):
+                k = index[e]
+                rows[edge[k]], values[edge[k]] = r - top, value[e]
+                edge[k] += 1
+        for k in range(len(edge) - 1, 0, -1):
+            edge[k] = edge[k - 1]
+        edge[0] = places[p]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _update(edges, rows, values, message, out, width, left, right):
+    """Rows ``left … right`` of ``Mᵀ X``, ``width`` at a time: a tile of ``Xᵀ M``, one block of rows after the other.
+
+    Both begin at whole vectors. What is left of the last one is taken element by element, since behind the last row of
+    the messages there is nothing to read.
+    """
+    columns, total, lanes = out.shape[1], message.shape[1], VECTOR // out.itemsize
+    flat, room = message.reshape(-1), np.empty(lanes, out.dtype)
+    sums = aligned(out, columns * width)
+    tile = sums.reshape(columns, width)
+    for low in range(left, right, width):
+        high = min(low + width, right)
+        whole = (high - low) // lanes * lanes
+        tile[:] = out.dtype.type(0)
+        for p in range(len(edges)):
+            top = p * _BLOCK
+            for k in range(columns):
+                first, last = edges[p, k], edges[p, k + 1]
+                if first == last:
+                    continue
+                at = k * width
+                row_sum(sums, at, sums, at, whole, flat, top * total + low, total, rows, values, first, last, room)
+                for e in range(first, last):
+                    for j in range(whole, high - low):
+                        tile[k, j] += values[e] * message[top + rows[e], low + j]
+        _write(tile, out, low, high)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
@@ -175,8 +249,22 @@ def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray
     if out.size <= _SMALL:
         _narrow_update(events, messages, out)
         return
-    width = max(_LEAST, min(_TILE, _CACHE // max(out.shape[1] * out.itemsize, 1) // _LINE * _LINE))
-    threads.split(lambda left, right: _update(*events, messages, out, width, left, right), len(out), _LEAST)
+    begin, end, _, value = events
+    lanes, columns = VECTOR // out.itemsize, out.shape[1]
+    width = max(_LEAST, min(_TILE, _CACHE // max(columns * out.itemsize, 1) // lanes * lanes))
+    counts = [int((end[low : low + _BLOCK] - begin[low : low + _BLOCK]).sum()) for low in range(0, len(begin), _BLOCK)]
+    blocks, total = len(counts), sum(counts)
+    if total < _FEW * blocks * columns:
+        threads.split(lambda left, right: _spread(*events, messages, out, width, left, right), len(out), _LEAST)
+        return
+    places = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+    ordered = np.empty((blocks, columns + 1), np.int64), np.empty(total, np.int32), np.empty(total, value.dtype)
+    threads.split(lambda first, last: _by_column(*events, places, *ordered, first, last), blocks, 1)
+
+    def run(first: int, last: int) -> None:  # parts begin at whole vectors: the sums do not depend on the threads
+        _update(*ordered, messages, out, width, first * lanes, min(last * lanes, len(out)))
+
+    threads.split(run, -(-len(out) // lanes), _LEAST // lanes)
 
 
 def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from spikelfp.kernels import threads
+from spikelfp.kernels.events.conv_lanes import lowest_bit, nonzero_bits
+from spikelfp.kernels.events.conv_vectors import VECTOR
 from spikelfp.memory import empty
 
 _GRAIN = 262_144  # entries below which another thread costs more than it saves
 _SAMPLE = 65_536  # entries that tell roughly how dense a matrix is
 _COLUMN = torch.empty(0, dtype=torch.int32)
-_GROUP = 8  # entries looked at in one go: most groups of a sparse row are empty
 
 
 class Events(NamedTuple):
@@ -58,30 +59,46 @@ def remembered(x: Tensor, limit: float) -> Events | None:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
+def listed(flat, at, columns, index, e):
+    """Write the columns of what is not zero in ``flat[at : at + columns]`` to ``index[e:]``, and return their end."""
+    lanes = VECTOR // flat.itemsize
+    j = 0
+    while j + lanes <= columns:
+        bits, start = np.uint64(0), j
+        # Several vectors at once: where a loop over bits ends, a processor guesses wrong.
+        while j + lanes <= columns and j < start + 4 * lanes:
+            bits |= nonzero_bits(flat, at + j) << np.uint64(j - start)
+            j += lanes
+        while bits:
+            index[e] = start + lowest_bit(bits)
+            e += 1
+            bits &= bits - np.uint64(1)
+    while j < columns:
+        if flat[at + j] != 0:
+            index[e] = j
+            e += 1
+        j += 1
+    return e
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _compact(matrix, begin, end, index, value, limit, first, last):
     """Rows ``first…last``, from entry ``first · limit`` on; the first row that does not fit any more, else ``last``."""
-    columns = matrix.shape[1]
-    active = np.zeros((columns + _GROUP - 1) // _GROUP * _GROUP, np.uint8)
-    groups = active.view(np.uint64)
+    columns, flat = matrix.shape[1], matrix.reshape(-1)
     e = int(first * limit)
     stop = int(last * limit)
     for r in range(first, last):
         begin[r] = e
         row = matrix[r]
         needed = 0
-        for j in range(columns):
-            active[j] = row[j] != 0
         if e + columns > stop:  # near the end of the room: count first, so that nothing is written behind it
             for j in range(columns):
-                needed += active[j]
+                needed += row[j] != 0
             if e + needed >= stop:
                 return r
-        for g in range(len(groups)):
-            if groups[g] != 0:
-                for j in range(g * _GROUP, min((g + 1) * _GROUP, columns)):
-                    index[e] = j
-                    value[e] = row[j]
-                    e += active[j]
+        e = listed(flat, r * columns, columns, index, e)
+        for place in range(begin[r], e):
+            value[place] = row[index[place]]
         end[r] = e
     return last
 
@@ -116,7 +133,7 @@ def events_of(matrix: Tensor, limit: float) -> Events | None:
     if limit < 1 and _looks_denser(values, limit):
         return None
     room = limit * columns + 1 if rows else 0.0  # entries a row has room for, on average
-    size = int(rows * room) + columns + _GROUP
+    size = int(rows * room) + columns
     column = empty((size,), _COLUMN)
     value = empty((size,), matrix)
     begin, end = torch.empty(2, rows, dtype=torch.int64)
