@@ -37,7 +37,7 @@ from spikelfp.kernels.events.rows import Events, listed
 from spikelfp.kernels.threads import split
 from spikelfp.memory import empty
 
-DENSE = 0.25
+DENSE = 0.33
 """Share of neurons that fire in a step above which dense products are made of it: measured, docs/performance.md."""
 STEPS = 8
 """Steps between two looks at how many neurons fire."""
@@ -75,20 +75,29 @@ class Run(NamedTuple):
     events: Events | None
 
 
+class Wanted(NamedTuple):
+    """Parts of a :class:`Credit` that are asked for: ``to_weight``, ``to_decay``, ``sums``."""
+
+    update: bool
+    decay: bool
+    sums: bool
+
+
 class Credit(NamedTuple):
     """What a run back over time leaves.
 
     to_current: messages ``M`` to the currents, ``[T, B, N]``; to_start, to_synapse: to the membrane and the synaptic
     current (``None`` without one) before the first step, ``[B, N]``; to_decay: ``Σ_t V[t] n[t]`` of each membrane and
     sample (:func:`~spikelfp.functional.lif.carried`), ``[B, N]``; sums: ``Σ_t M[t]``, ``[B, N]``; to_weight:
-    ``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, or ``None`` where it is not asked for.
+    ``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``. The last three may be ``None`` where they are not asked
+    for.
     """
 
     to_current: Tensor
     to_start: Tensor
     to_synapse: Tensor | None
-    to_decay: Tensor
-    sums: Tensor
+    to_decay: Tensor | None
+    sums: Tensor | None
     to_weight: Tensor | None
 
 
@@ -206,21 +215,24 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message, 
         decayed = beta[i] * b
         fired_before = b > threshold[i]
         # The current is not kept: what the membrane gained is, to rounding, what flowed in.
-        kept = b
         if reset == _ZERO:
-            kept = nil if fired_before else b
             flow = now[i] if fired_before else now[i] - decayed
         elif reset == _IMMEDIATE:
-            kept = b - (threshold[i] if fired_before else nil)
-            flow = now[i] - beta[i] * kept
+            flow = now[i] - beta[i] * (b - (threshold[i] if fired_before else nil))
         else:
             flow = now[i] - decayed + (threshold[i] if fired_before else nil)
         scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
         n = total[i] / scale
         n = n if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
         total[i] = decayed * n
-        to_decay[i] += kept * n
         message[i] = n
+    for i in range(len(to_decay)):
+        kept = before[i]
+        if reset == _ZERO:
+            kept = nil if kept > threshold[i] else kept
+        elif reset == _IMMEDIATE:
+            kept -= threshold[i] if kept > threshold[i] else nil
+        to_decay[i] += kept * message[i]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -232,18 +244,25 @@ def _reverse(
     steps, batch, width = out.shape
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
     has_given, synaptic, has_synapse = given.shape[0] > 0, alpha.shape[0] > 0, final_synapse.shape[0] > 0
+    has_decay, has_sums, nothing = to_decay.shape[0] > 0, sums.shape[0] > 0, np.empty(0, out.dtype)
+    by_events = starts.shape[0] > 0
     nil = out.dtype.type(0)
     for low in range(first, last, _SAMPLES):
         for t in range(end - 1, begin - 1, -1):
             for b in range(low, min(low + _SAMPLES, last)):
-                total, decays, summed = internal[b], to_decay[b], sums[b]
+                total, decays = internal[b], to_decay[b] if has_decay else nothing
+                row = t * batch + b
                 now = membrane[t, b]
                 before = membrane[t - 1, b] if t > 0 else start[b]
                 if has_final and t == steps - 1:
                     own = final[b]
                     for i in range(width):
                         total[i] += own[i] * now[i]
-                if has_message:
+                if has_message and by_events:
+                    m = message[t, b]
+                    for e in range(starts[row], stops[row]):
+                        total[index[e]] += m[index[e]]
+                elif has_message:
                     m = message[t, b]
                     for i in range(width):
                         total[i] += m[i] if now[i] > threshold[i] else nil
@@ -256,7 +275,6 @@ def _reverse(
                     for i in range(width):
                         total[i] += back[i] if now[i] > threshold[i] else nil
                 elif t + 1 < steps:
-                    row = t * batch + b
                     _dots(total, rows, index, starts[row], stops[row], out[t + 1, b])
                 n = out[t, b]
                 _share(total, before, now, beta, threshold, eps, reset, increment, n, decays)
@@ -272,8 +290,10 @@ def _reverse(
                     own = final_synapse[b]
                     for i in range(width):
                         n[i] += own[i]
-                for i in range(width):
-                    summed[i] += n[i]
+                if has_sums:
+                    summed = sums[b]
+                    for i in range(width):
+                        summed[i] += n[i]
 
 
 def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
@@ -373,7 +393,7 @@ def reverse(
     start: Tensor,
     p: Constants,
     eps: float,
-    update: bool,
+    wanted: Wanted,
 ) -> Credit:
     """Run a reward back over all steps.
 
@@ -382,11 +402,12 @@ def reverse(
         final, final_synapse: messages to the membrane and the synaptic current after the last step, ``[B, N]``.
         membrane, events: of the forward run; weight, start, p: what it was given.
         eps: ε of the neurons' rule.
-        update: whether the update of ``V`` is asked for.
+        wanted: what is asked for beside the messages.
     """
     steps, batch, width = membrane.shape
     out = empty(membrane.shape, membrane)
-    internal, to_decay, sums = membrane.new_zeros(3, batch, width)
+    internal = membrane.new_zeros(batch, width)
+    to_decay, sums = (membrane.new_zeros(batch if asked else 0, width) for asked in (wanted.decay, wanted.sums))
     to_start = membrane.new_empty(batch, width)
     none = _array(None, 2, membrane)
     rows = none if events is None else _rows(weight)
@@ -412,8 +433,9 @@ def reverse(
             arguments = (*received, given, *known, *written, t, t + 1)
             split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(1, width))  # noqa: B023
     return Credit(
-        out, to_start, None if p.alpha is None else p.alpha * out[0], to_decay, sums,
-        to_weight(out, membrane, events, p) if update else None,
+        out, to_start, None if p.alpha is None else p.alpha * out[0],
+        to_decay if wanted.decay else None, sums if wanted.sums else None,
+        to_weight(out, membrane, events, p) if wanted.update else None,
     )  # fmt: skip
 
 

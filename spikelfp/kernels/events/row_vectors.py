@@ -64,9 +64,7 @@ def row_sum(source, source_at, total, total_at, width, rows, rows_at, pitch, key
     lanes = VECTOR // total.itemsize
     part = 0
     while part + WIDE * lanes <= width:
-        _wide(
-            source, source_at + part, total, total_at + part, rows, rows_at + part, pitch, keys, values, first, last
-        )
+        _wide(source, source_at + part, total, total_at + part, rows, rows_at + part, pitch, keys, values, first, last)
         part += WIDE * lanes
     while part + lanes <= width:
         _narrow(
