@@ -42,7 +42,7 @@ DENSE = 0.33
 STEPS = 8
 """Steps between two looks at how many neurons fire."""
 _WORK = 65_536  # membranes below which another thread costs more than it saves
-_SAMPLES = 16  # that take their steps together
+_SAMPLES = 4  # that take their steps together
 _COLUMN = torch.empty(0, dtype=torch.int32)
 _IMMEDIATE, _ZERO = 1, 2
 _CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
