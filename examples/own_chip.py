@@ -1,9 +1,9 @@
 """A chip of one's own: its arithmetic, its limits and its file, in one class; then a trained network for it.
 
     python examples/own_chip.py
-    spikelfp train --data digits --reset zero --out runs/digits
-    hw-export build runs/digits --plugin examples/own_chip.py --target abacus --cores 4
-    hw-export verify exports/digits-abacus --plugin examples/own_chip.py
+    spikelfp train --data digits --hidden 100 --reset zero --out runs/beads
+    hw-export build runs/beads --plugin examples/own_chip.py --target abacus --cores 4
+    hw-export verify exports/beads-abacus --plugin examples/own_chip.py
 
 The chip is made up: cores of 64 neurons with weights of 6 bits, each with a membrane of 16 bits, a leak that is a shift
 and a threshold of its own. Its file is text that a firmware could read line by line.

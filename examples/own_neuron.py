@@ -50,14 +50,6 @@ class Tiring(nn.Neurons):
         spikes = self.fire(membrane, p.threshold)
         return spikes, (membrane, p.rho * state.fatigue + spikes)
 
-    def extra_repr(self) -> str:
-        """Constants that are no ``nn.Decay`` are told here, so that checkpoints know them."""
-        return f"kappa={self.kappa}, {super().extra_repr()}"
-
-    def saved_repr(self) -> str:
-        """The same for checkpoints, which carry constants of each neuron with the weights."""
-        return f"kappa={self.kappa}, {super().saved_repr()}"
-
 
 @models.models.register("tiring", spiking=True, normalizes=False)
 def tiring(shape: tuple[int, ...], classes: int, *, hidden: tuple[int, ...] = (64,), **neuron: Any) -> nn.Sequential:

@@ -1,9 +1,9 @@
 """A neuron of one's own that leaves the package: trained, quantised, exported to NIR, and verified elsewhere.
 
     python examples/own_neuron_export.py
-    spikelfp train --data digits --plugin examples/own_neuron_export.py --model circuit --out runs/digits
-    hw-export build runs/digits --plugin examples/own_neuron_export.py --target nir
-    hw-export verify exports/digits-nir --plugin examples/own_neuron_export.py
+    spikelfp train --data digits --plugin examples/own_neuron_export.py --model circuit --out runs/circuit
+    hw-export build runs/circuit --plugin examples/own_neuron_export.py --target nir
+    hw-export verify exports/circuit-nir --plugin examples/own_neuron_export.py
 
 The neuron is given by what a laboratory measures, a time constant and a resistance; how such a class is written and
 trained is told in ``own_neuron.py``. What an export needs to know is the second class, which may stand in a file of its
@@ -53,14 +53,6 @@ class Circuit(nn.Neurons):
         """Charge the membrane, and fire."""
         membrane = self.integrate(state.membrane, p, (1 - p.beta) * self.resistance * current)
         return self.fire(membrane, p.threshold), (membrane,)
-
-    def extra_repr(self) -> str:
-        """Constants that are no ``nn.Decay`` are told here, so that checkpoints know them."""
-        return f"resistance={self.resistance}, {super().extra_repr()}"
-
-    def saved_repr(self) -> str:
-        """The same for checkpoints, which carry constants of each neuron with the weights."""
-        return f"resistance={self.resistance}, {super().saved_repr()}"
 
 
 @exports(Circuit)

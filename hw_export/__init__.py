@@ -9,7 +9,7 @@ from hw_export.quantize import QuantizedNetwork, compare, fold_batchnorm, quanti
 from hw_export.targets import TARGETS
 from hw_export.updates import UpdateRecorder, follow, replay
 from hw_export.verify import verify
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 
 __all__ = [
     "TARGETS", "Arithmetic", "IntegerNetwork", "IntegerSimulator", "QuantizedNetwork", "UpdateRecorder", "build",

@@ -36,14 +36,13 @@ from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
-from spikelfp.files import write_text, yaml_text
-from spikelfp.folders import Kind, check_path, content_of, owned, saving, settle
-from spikelfp.methods.batch import counting_steps
+from spikelfp.files import Kind, check_path, content_of, owned, saving, settle, write_text, yaml_text
+from spikelfp.methods.base import counting_steps
 from spikelfp.options import Choice, choice, flag, section, setting
-from spikelfp.printable import brief
+from spikelfp.terminal import brief
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
-from spikelfp.training.state import predict
+from spikelfp.training.update import predict
 from spikelfp.untrusted import most, open_regular, read_yaml
 from spikelfp.untrusted.fields import Field
 
@@ -247,7 +246,7 @@ def write_export(
             "input_scale": exported.input_scale,
             "steps": samples.steps,
             **written,
-            "quantization": [asdict(layer) for layer in exported.report],
+            "quantization": [layer.summary() for layer in exported.report],
             "rates": [asdict(layer) for layer in found.rates],
             "samples": len(samples),
             "accuracy": {
@@ -391,7 +390,7 @@ def export_files(path: Path, trusted: bool) -> list[str]:
     """List the files of an export that are in the folder ``path``, its manifest last.
 
     They are those that the manifest tells, with the checksums that it tells; ``trusted`` looks at names alone
-    (:class:`~spikelfp.folders.Kind`).
+    (:class:`~spikelfp.files.Kind`).
 
     Raises:
         UserError: for a manifest that is none, and a file that was changed.

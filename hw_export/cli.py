@@ -14,13 +14,12 @@ from hw_export.build import OPTIONS, VERIFIED, build, changed_files, read_export
 from hw_export.event_log import verify_log
 from hw_export.on_chip import verify_chip
 from hw_export.simulators import SIMULATORS
-from hw_export.targets import TARGETS, Chip
+from hw_export.targets import TARGETS, Chip, make_target
 from hw_export.updates.command import updates_app
 from hw_export.verify import Result, verify
 from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
 from spikelfp.errors import SaveError, UserError
-from spikelfp.files import write_text
-from spikelfp.folders import check_named
+from spikelfp.files import check_named, write_text
 from spikelfp.terminal import Terminal, say
 
 app = new_app("Take trained spiking networks to other simulators and to chips.", "hw-export")
@@ -37,7 +36,7 @@ def targets_command(
     as_json: Json = False,
 ) -> int:
     """List what a network can be exported to, and the simulators that can check it."""
-    targets = {each: TARGETS[each]().describe() for each in (TARGETS if name is None else [name])}
+    targets = {each: make_target(each).describe() for each in (TARGETS if name is None else [name])}
     simulators = {each: SIMULATORS[each].version() for each in SIMULATORS}
     table = Table("target", "bits", "what it is", box=None, pad_edge=False)
     for each, target in targets.items():
@@ -181,7 +180,7 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
             f"{layer['layer']} {layer['kind']}",
             str(layer["weights"]),
             f"{layer['scale']:.4g}",
-            str(layer["threshold"]),
+            _spanned(layer["threshold"]),
             str(layer["max_weight"]),
             f"{layer['zero_fraction']:.1%}",
             f"{layer['relative_error']:.2e}",
@@ -230,6 +229,11 @@ def _show_chip(target: Chip, chip: dict[str, Any]) -> None:
             say(f"note: membranes of layer {layer} left the range of the state at {count} neuron-steps")
     for line in target.words(chip):
         say(line)
+
+
+def _spanned(value: Any) -> str:
+    """One number, or from which to which those of a layer go."""
+    return f"{value['from']} to {value['to']}" if isinstance(value, dict) else str(value)
 
 
 def _energy(model: dict[str, Any] | None) -> str:

@@ -17,7 +17,7 @@ from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
 from spikelfp.nn import graph
 from spikelfp.nn.neurons.base import ConstantLayer
-from spikelfp.printable import brief, first_line
+from spikelfp.terminal import brief, first_line
 from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
 from spikelfp.untrusted.fields import Field
 

@@ -16,7 +16,7 @@ from spikelfp import nn
 from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.files import write_whole
 from spikelfp.options import setting
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 from spikelfp.untrusted import load_arrays
 from spikelfp.untrusted.fields import MOST, Field
 

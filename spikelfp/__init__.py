@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from spikelfp import analysis, data, errors, interop, methods, models, nn, quantized, rewards, rules
 from spikelfp.convert import convert
 from spikelfp.functional.propagation import propagate
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 from spikelfp.training import TemporalTrainer, Trainer
 
 __version__ = "0.1.0"

@@ -27,9 +27,9 @@ from spikelfp.command import (
 )
 from spikelfp.data import data_dir as data_folder
 from spikelfp.data import datasets
-from spikelfp.data.names import without_folder
+from spikelfp.data.load import without_folder
 from spikelfp.errors import MachineError, NonFiniteError, UserError
-from spikelfp.folders import check_named, settle
+from spikelfp.files import check_named, settle
 from spikelfp.methods import methods
 from spikelfp.models import models
 from spikelfp.report import write_report
@@ -136,8 +136,10 @@ def eval_command(
     loaded = load_run(run, weights, data_dir, cache_dir)
     splits = loaded.splits()
     trainer = loaded.trainer(splits.test)
-    evaluation = trainer.evaluate(splits.test)
     task = trainer.task
+    if early and not task.has_classes:
+        raise UserError(f"early readout is of classes, and the task of this run is {task.name}: leave out --early")
+    evaluation = trainer.evaluate(splits.test)
     result: dict[str, Any] = {"run": run, "weights": weights, "data": splits.name, "task": task.name}
     result |= {"test_accuracy": evaluation.accuracy} if task.has_classes else evaluation.metrics
     result |= {"score": {"name": task.score, "value": evaluation.score}, "test_loss": evaluation.loss}
@@ -171,7 +173,7 @@ def info_command(as_json: Json = False) -> int:
         "versions": {name: version(name) for name in PACKAGES},
         "devices": ["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))],
         "threads": torch.get_num_threads(),
-        "kernels": kernels.chosen(),
+        "kernels": kernels.chosen_kernels(),
         "data folder": str(data_folder(None)),
         "data": list(datasets),
         "models": list(models),

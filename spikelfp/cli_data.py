@@ -17,7 +17,7 @@ from spikelfp.data.events.cache import cache_dir as place_of
 from spikelfp.data.events.pipeline import USUAL
 from spikelfp.data.events.readers import can_read
 from spikelfp.data.events.show import overview, overview_text
-from spikelfp.data.names import check_data_name, is_event_data
+from spikelfp.data.load import check_data_name, is_event_data
 from spikelfp.errors import DataError, UserError
 from spikelfp.report import show_file, show_recording
 from spikelfp.terminal import Terminal, say

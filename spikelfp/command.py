@@ -28,9 +28,8 @@ from spikelfp.errors import (
     failure,
 )
 from spikelfp.options import Option, flag
-from spikelfp.printable import one_line
-from spikelfp.suggest import nearest
-from spikelfp.terminal import forgive_encoding, say
+from spikelfp.registry import nearest
+from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2
 SIGNALLED = 128
@@ -134,6 +133,9 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         failed = failure(error)
         if failed is not None:
             fail(failed, FAILED)
+        told = plugins.blamed(error)
+        if told is not None:
+            fail(told)
         raise
     except KeyboardInterrupt as ended:
         fail("interrupted", SIGNALLED + getattr(ended, "number", signal.SIGINT))
@@ -233,6 +235,8 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
             if p.name != "options"
         ]
 
+        schema.taken |= {"help", "plugin", "version", *(name for p in own for name in _own_names(p))}
+
         def wrapper(**values: Any) -> Any:
             given = {name: values.pop(name) for name in schema.named()}
             return command(**values, options={name: v for name, v in given.items() if v is not None})
@@ -256,15 +260,28 @@ def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable
     return decorate
 
 
+def _own_names(parameter: inspect.Parameter) -> list[str]:
+    """Names that an option may not have beside a parameter of a command: its own, and those of its flags."""
+    declared = [
+        word.removeprefix("--").replace("-", "_")
+        for about in getattr(parameter.annotation, "__metadata__", ())
+        # within Annotated, typer takes the first name for a default at first
+        for flags in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ()))
+        if isinstance(flags, str) and flags.startswith("-")
+        for word in flags.split("/")
+    ]
+    return [parameter.name, *declared]
+
+
 _STATED: list[Callable[[], None]] = []
 """For each command with the options of a configuration, what gives it those that there are now."""
 
 
 def _flag(option: Option, group: str) -> Any:
     """The typer annotation of an option: it may be missing, so that what the user did not say can be told apart."""
-    text = option.help + (f": {', '.join(option.names)}" if option.names is not None else "")
+    text = ": ".join(filter(None, (option.help, ", ".join(option.names or ()))))
     if option.owner is not None:
-        text += f"; belongs to {option.owner.name}"
+        text = "; ".join(filter(None, (text, f"belongs to {option.owner.name}")))
     about: Any = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
     name = flag(option.name)
     if option.kind == "bool":

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from spikelfp.errors import KeywordError, UserError
 from spikelfp.options import KINDS, Choice, Option, Owner, View, flag, one_of, options_in, options_of, said, written
-from spikelfp.printable import brief
-from spikelfp.registry import Registry, unknown_name
-from spikelfp.suggest import check_keywords
+from spikelfp.registry import Registry, check_keywords, unknown_name
+from spikelfp.terminal import brief
 
 Place = tuple[str, ...]
 """Where an option stands in a configuration: ``("method", "rule", "gamma")``; a choice stands at its own path."""
@@ -50,6 +50,21 @@ class Slot:
 Config = TypeVar("Config")
 
 
+def by_name(values: Mapping[Any, Any], source: str) -> dict[str, Any]:
+    """Spell the keys of ``values`` as options are named, with ``_`` for ``-``.
+
+    Raises:
+        UserError: for an option that stands there in both spellings.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name in found:
+            raise UserError(f"{brief(name)} stands in {source} twice, with - and with _: leave one of them out")
+        found[name] = value
+    return found
+
+
 class Schema(Generic[Config]):
     """All options of a configuration, found anew as things are registered.
 
@@ -58,8 +73,14 @@ class Schema(Generic[Config]):
         also: owners that options have in this configuration beside their own, by their names.
     """
 
+    known: ClassVar[list[Schema[Any]]] = []
+    """All schemas; what a plug-in registers has to fit into each."""
+
     def __init__(self, kind: type[Config], also: Mapping[str, Owner] | None = None) -> None:
         self.kind, self._also = kind, also or {}
+        self.taken: set[str] = set()
+        """Names that no option brought along may have, those of flags that a command has beside the options."""
+        Schema.known.append(self)
         self._static: list[Slot] = []
         self.sections: dict[str, type] = {}
         for f in fields(kind):  # type: ignore[arg-type]
@@ -73,19 +94,46 @@ class Schema(Generic[Config]):
     # what there is
 
     def slots(self) -> dict[Place, Slot]:
-        """Every option, also those of what is not chosen, by its place."""
+        """Every option, also those of what is not chosen, by its place.
+
+        Raises:
+            UserError: for something registered whose options cannot stand beside the others.
+        """
         registries = {id(slot.registry): slot.registry for slot in self._static if slot.registry is not None}
         state = [tuple(map(id, registry.entries())) for registry in registries.values()]
         if state != self._registered:
-            self._slots, self._named = {}, {}
+            slots: dict[Place, Slot] = {}
+            named: dict[str, list[Slot]] = {}
             for slot in self._static:
-                self._slots[slot.path] = slot
+                slots[slot.path] = slot
                 if slot.registry is not None:
-                    self._slots.update({each.path: each for each in _brought(slot, slot.registry, self._also)})
-            for slot in self._slots.values():
-                self._named.setdefault(slot.option.name, []).append(slot)
-            self._registered = state
+                    slots.update({each.path: each for each in _brought(slot, slot.registry, self._also)})
+            for slot in slots.values():
+                named.setdefault(slot.option.name, []).append(slot)
+            for name, places in named.items():
+                self._check_name(name, places, named)
+            self._slots, self._named, self._registered = slots, named, state
         return self._slots
+
+    def _check_name(self, name: str, places: list[Slot], named: Mapping[str, list[Slot]]) -> None:
+        """Refuse an option brought along that would be taken for another one, or take its flag."""
+        for slot in places:
+            if slot.chooser is None:
+                continue
+            whose = f"the option {name} of {' and '.join(slot.owners)}"
+            negated = name.removeprefix("no_") if name.startswith("no_") else None
+            switches = {each for each, own in named.items() if own[0].option.kind == "bool"}
+            if name in {"name", "options", *self.sections} or any(each.is_choice for each in places):
+                raise UserError(f"{whose} has a name with another meaning in a file of options: give it another name")
+            if name in self.taken or negated in self.taken | switches:
+                raise UserError(f"{whose} would be {flag(name)}, a flag with another meaning: give it another name")
+            other = next((each for each in places if each.option.kind != slot.option.kind), None)
+            if other is not None:
+                there = f"of {' and '.join(other.owners)}" if other.owners else f"in {'.'.join(other.path[:-1])}"
+                raise UserError(
+                    f"{whose} takes {KINDS[slot.option.kind]}, and that {there} {KINDS[other.option.kind]}: give one "
+                    "of them another name"
+                )
 
     def named(self) -> dict[str, list[Slot]]:
         """The places of every option by its name: more than one where two things have an option of one name."""
@@ -130,6 +178,8 @@ class Schema(Generic[Config]):
                 whole |= self._of_section((name,), value)
             elif name in self.sections and isinstance(value, Mapping):
                 self._descend(nested, (name,), value, source)
+            elif isinstance(value, Mapping) and any(slot.is_choice for slot in self.named().get(name, ())):
+                self._descend(nested, self.named()[name][0].path, value, source)
             elif name not in self.named():
                 if name in self.sections:
                     raise UserError(f"{name} in {source} is a section of options, got {brief(value)}")
@@ -168,8 +218,7 @@ class Schema(Generic[Config]):
 
     def _descend(self, found: dict[Place, Any], path: Place, values: Mapping[str, Any], source: str) -> None:
         slots = self.slots()
-        for key, value in values.items():
-            name = str(key).replace("-", "_")
+        for name, value in by_name(values, source).items():
             place = path if name == "name" and path in slots else (*path, name)
             if isinstance(value, Mapping) and place != path and place in slots and slots[place].is_choice:
                 self._descend(found, place, value, source)
@@ -180,7 +229,7 @@ class Schema(Generic[Config]):
                 homes = sorted({".".join(slot.path[:-1]) for slot in self.named().get(name, ())})
                 if homes and homes != [""]:
                     raise UserError(f"{name} stands in {' and in '.join(homes)}, not in {'.'.join(path)} (in {source})")
-                raise unknown_name(f"option of {'.'.join(path)} in {source}", key, here)
+                raise unknown_name(f"option of {'.'.join(path)} in {source}", name, here)
 
     def settled(self, stated: Mapping[Place, Any], given: Collection[Place] = ()) -> dict[Place, Any]:
         """Fill in what is not stated, and refuse what would do nothing.
@@ -368,11 +417,35 @@ def _slots(path: Place, kind: type, title: str) -> list[Slot]:
     return found
 
 
+def _own(registry: Registry[Any], name: str) -> dict[str, Option]:
+    """The options of a registered thing, which can be made from them.
+
+    Raises:
+        UserError: for a thing that cannot.
+    """
+    thing = f"the {registry.kind} {name}"
+    try:
+        parameters = inspect.signature(registry[name]).parameters
+    except (TypeError, ValueError):
+        raise UserError(f"{thing} is no class or function with parameters, got {brief(registry[name])}") from None
+    for each in parameters.values():
+        if each.kind is each.KEYWORD_ONLY and each.default is each.empty and each.name not in registry.takes:
+            raise UserError(f"{thing} takes {each.name}, which has no default: give it one")
+    found = options_in(registry, name)
+    for option in found.values():
+        if not option.optional or option.default is not None:
+            try:
+                option.read(option.default)
+            except UserError as error:
+                raise UserError(f"{thing} does not take its own default of {option.name}: {error}") from None
+    return found
+
+
 def _brought(slot: Slot, registry: Registry[Any], also: Mapping[str, Owner]) -> Iterator[Slot]:
     """The places of the options that the things of a registry bring along."""
     found: dict[str, dict[str, Option]] = {}
     for name in registry:
-        for each in options_in(registry, name).values():
+        for each in _own(registry, name).values():
             found.setdefault(each.name, {})[name] = each
     for option_name, owners in found.items():
         first = next(iter(owners.values()))

@@ -17,7 +17,8 @@ def described(value: Any) -> str:
     """Write ``value`` as it would be typed: objects by the arguments of their constructor, functions by their name.
 
     Two values that are made alike give the same text in any process, so that checkpoints can compare them. Arguments
-    that have their default value are left out, so that one added later changes no text.
+    that have their default value are left out, so that one added later changes no text. A class that makes what another
+    one made before names that, ``described_as``.
 
     >>> described(partial(step, gamma=0.5))
     'step(gamma=0.5)'
@@ -62,7 +63,7 @@ def _call(value: Any, defaults: Mapping[str, Any], kept: Mapping[str, Any] = Map
     values = {name: kept[name] if name in kept else getattr(value, name) for name in defaults}
     own = {name: (described(values[name]), default) for name, default in defaults.items()}
     given = [f"{name}={text}" for name, (text, default) in own.items() if not _is(default, text)]
-    return f"{type(value).__name__}({', '.join(given)})"
+    return f"{getattr(value, 'described_as', type(value).__name__)}({', '.join(given)})"
 
 
 def _is(default: Any, text: str) -> bool:

@@ -1,21 +1,39 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that a command fills.
+
+A folder belongs to one process at a time, and what was there goes only once there is something new.
+While a folder with a whole run or export in it is being replaced, the new files lie in :data:`NEW` inside it. They are
+complete when the last one is there (:attr:`Kind.last`); only then do the old ones go::
+
+    NEW without its last file                      the old content stands; NEW is removed
+    NEW with it                                    the old files are moved to MOVING, which becomes OLD;
+                                                   then the new ones are moved to their places, the last one last
+    OLD                                            the old files are all in it; the rest of NEW is moved, OLD removed
+
+So a process that is killed at any moment leaves the one content or the other, and the next that comes to the folder
+(:func:`owned`, :func:`settle`) finishes what it had begun. Only files that are known by their content go; all others
+stay where they are.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import filelock
 import torch
 import yaml
 
-from spikelfp.errors import DataError, SaveError, UserError
+from spikelfp.errors import DataError, RunFolderError, SaveError, UserError
 from spikelfp.untrusted import open_regular
 
 PART = ".part"
@@ -199,3 +217,329 @@ def _part_of(path: Path) -> Iterator[BinaryIO]:
             finally:
                 beside.unlink(missing_ok=True)
             return
+
+
+LOCK, OWNER, NEW, MOVING, OLD = ".lock", ".owner", ".new", ".replacing", ".replaced"
+_OWN = {LOCK, OWNER, NEW, MOVING, OLD}
+PATIENCE = 0.3
+"""Seconds in which an owner that is just ending may do so."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder.
+
+    Attributes:
+        name: as a user calls it: "run" or "export".
+        last: path in the folder of the file that is written last: with it, the content is worth keeping.
+        files: given a folder, the paths in it of the files of that kind that are there, the one that they are found by
+            last. It raises an error that says why for a folder that is of another kind, and for a file in the place of
+            one of them that is none. With ``trusted`` it looks at names alone.
+    """
+
+    name: str
+    last: str
+    files: Callable[[Path, bool], list[str]]
+
+
+class Place:
+    """A folder that this process owns.
+
+    Attributes:
+        path: the folder.
+        current: where its files are written: ``path``, or :data:`NEW` inside it until :meth:`commit`.
+        replaced: paths in it of the files that go then.
+    """
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self.path, self.current, self._kind = path, path, kind
+        self.replaced: tuple[str, ...] = ()
+
+    def replace(self) -> None:
+        """Write from now on beside the content of the folder, which stays until :meth:`commit`.
+
+        Raises:
+            UserError: for a folder, or a file in it, of another kind.
+            SaveError: when the folder cannot be written.
+        """
+        self.replaced = tuple(self._kind.files(self.path, False))
+        for name in self.replaced:
+            _check_inside(self.path, name)
+        self.current = self.path / NEW
+        with saving(self.path):
+            self.current.mkdir()
+
+    def commit(self) -> None:
+        """Put what was written, the last file included, into the place of what was there before."""
+        if self.current != self.path:
+            with saving(self.path):
+                _commit(self.path, self._kind)
+            self.current = self.path
+
+    def abandon(self) -> None:
+        """Remove what was written since :meth:`replace`; what was there before stays."""
+        if self.current != self.path:
+            with suppress(OSError):  # the next owner does it
+                if not _is_folder(self.path / OLD):
+                    shutil.rmtree(self.current)
+                _settle(self.path, self._kind)
+            self.current = self.path
+
+
+@contextmanager
+def owned(path: Path, kind: Kind) -> Iterator[Place]:
+    """Own the folder ``path`` within the block, which is made if it is not there and removed if it stays empty.
+
+    What a killed owner has left is brought into order first. A replacement that was not committed is dropped.
+
+    Raises:
+        RunFolderError: while another process, or another thread, owns it.
+        SaveError: when it cannot be written.
+    """
+    check_path(path)
+    made = _missing(path)
+    with saving(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(path, kind):
+            _settle(path, kind)
+            place = Place(path, kind)
+            try:
+                yield place
+            finally:
+                place.abandon()
+    finally:
+        for folder in made:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+def settle(path: Path, kind: Kind) -> None:
+    """Bring a folder whose owner was killed while it was replaced into order, if it can be done now.
+
+    Readers call this; it costs them a look at three names.
+    """
+    if any(os.path.lexists(path / name) for name in (NEW, MOVING, OLD)):
+        with suppress(UserError), _locked(path, kind):  # owned: then its files are in order; or read-only
+            _settle(path, kind)
+
+
+def content_of(path: Path) -> list[str]:
+    """List the names in a folder, but for those of this module and what is left of files that were being written."""
+    try:
+        names = sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunFolderError(f"cannot read the folder {path}: {error.strerror}") from None
+    return [name for name in names if name not in _OWN and not is_part(name)]
+
+
+def check_named(option: str, path: str | None) -> None:
+    """Refuse an empty name, which a script hands over where its variable is not set.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if path is not None and not path.strip():
+        raise UserError(f"{option} is empty: name a path, or leave the option out")
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that can be no folder.
+
+    Raises:
+        RunFolderError: for a file, a link into nowhere, a name that is too long or has control characters.
+    """
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in str(path)):
+        raise RunFolderError(f"a folder cannot be named {str(path)!r}: leave out line breaks and control characters")
+    try:
+        there = os.path.lexists(path)
+        if there and path.is_symlink() and not path.exists():
+            raise RunFolderError(f"{path} is a link to {os.readlink(path)}, which does not exist")
+        if there and not path.is_dir():
+            raise RunFolderError(f"{path} is a file, and a folder is wanted: name another --out")
+        for parent in path.parents:
+            if os.path.lexists(parent):
+                if not parent.is_dir():
+                    raise RunFolderError(f"{path} lies in {parent}, which is no folder: name another --out")
+                break
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise RunFolderError(f"cannot use the folder {path}: {error.strerror}") from None
+
+
+def check_not_inside(path: Path, kind: Kind, others: dict[str, Path]) -> None:
+    """Refuse a new folder inside another one of its kind, or inside one of the ``others``, which are named.
+
+    Raises:
+        RunFolderError: naming the outer folder.
+    """
+    whole = path.resolve()
+    for parent in whole.parents:
+        if os.path.lexists(parent / kind.last):
+            raise RunFolderError(f"{path} lies inside the {kind.name} folder {parent}: name another --out")
+    for what, other in others.items():
+        if whole.is_relative_to(other.resolve()):
+            raise RunFolderError(f"{path} lies inside {what} {other}: name another --out")
+
+
+def _settle(path: Path, kind: Kind) -> None:
+    """Finish what a killed owner had begun, or undo it."""
+    for name in (NEW, MOVING, OLD):
+        if os.path.lexists(path / name) and not _is_folder(path / name):
+            raise RunFolderError(f"{path / name} is in the way, and no folder that was made here: move it away")
+    with saving(path):
+        if _is_folder(path / OLD) or (_is_folder(path / NEW) and (path / NEW / kind.last).is_file()):
+            _commit(path, kind)
+        elif _is_folder(path / MOVING):
+            _put_back(path)
+        if _is_folder(path / NEW):
+            shutil.rmtree(path / NEW)
+        for folder in dict.fromkeys([path, path / Path(kind.last).parent]):
+            remove_parts(folder)
+
+
+def _commit(path: Path, kind: Kind) -> None:
+    """Put the new files into the place of the old ones, going on from wherever that was ended.
+
+    Raises:
+        OSError: when it cannot be done; the old files are back then.
+    """
+    new, moving, old = path / NEW, path / MOVING, path / OLD
+    try:
+        if not _is_folder(old):
+            moving.mkdir(exist_ok=True)
+            for name in kind.files(path, True):
+                _move(path, moving, name)
+            sync_folder(path)
+            os.replace(moving, old)
+        moved = []
+        for name in sorted(_files_in(new), key=lambda name: name == kind.last):
+            _move(new, path, name)
+            moved.append(name)
+        sync_folder(path)
+    except Exception:
+        if _is_folder(old):
+            for name in reversed(moved):
+                _move(path, new, name)
+            os.replace(old, moving)
+        _put_back(path)
+        raise
+    for gone in (new, old):
+        if _is_folder(gone):
+            shutil.rmtree(gone)
+
+
+def _put_back(path: Path) -> None:
+    """Undo the first half of :func:`_commit`."""
+    moving = path / MOVING
+    for name in _files_in(moving):
+        _move(moving, path, name)
+    if _is_folder(moving):
+        shutil.rmtree(moving)
+
+
+def _files_in(folder: Path) -> list[str]:
+    """List the files in a folder and the folders in it, but for parts of files."""
+    found = [Path(place, name) for place, _, names in os.walk(folder) for name in names if not is_part(name)]
+    return sorted(str(file.relative_to(folder)) for file in found)
+
+
+def _move(source: Path, target: Path, name: str) -> None:
+    for folder in (source, target):
+        _check_inside(folder, name)
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source / name, target / name)
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Refuse a file that a link of folders leads out of ``folder``."""
+    for parent in list(Path(name).parents)[:-1]:
+        if (folder / parent).is_symlink():
+            raise RunFolderError(f"{folder / parent} is a link: what it leads to is not replaced, so move it away")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _missing(path: Path) -> list[Path]:
+    """List the folders that have to be made, the innermost first."""
+    missing = []
+    for folder in (path, *path.parents):
+        if os.path.lexists(folder):
+            break
+        missing.append(folder)
+    return missing
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Tell what goes wrong with the files of the folder ``path`` as one line.
+
+    Raises:
+        SaveError: for an error of the system.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise SaveError(f"cannot write the folder {path}: {error.strerror or error}; nothing in it is lost") from error
+
+
+@contextmanager
+def _locked(path: Path, kind: Kind) -> Iterator[None]:
+    """Hold the lock of a folder, which the system drops when the process ends, however it ends."""
+    lock: filelock.BaseFileLock = filelock.FileLock(path / LOCK, timeout=PATIENCE, thread_local=False)
+    file = path / LOCK
+    with saving(path):
+        try:
+            try:
+                lock.acquire()
+            except (NotImplementedError, OSError) as error:
+                if isinstance(error, filelock.Timeout) or not _has_no_locks(error):
+                    raise
+                file = path / OWNER  # a file that is there as long as it has an owner, whose process must be alive
+                lock = filelock.SoftFileLock(file, timeout=PATIENCE, thread_local=False)
+                lock.acquire()
+        except filelock.Timeout:
+            raise RunFolderError(
+                f"{path} is in use by {_owner(file)}, which writes the {kind.name} in it: wait until it is done, or "
+                "name another --out"
+            ) from None
+    try:
+        if file.name == LOCK:
+            with suppress(OSError), open(os.open(file, os.O_WRONLY | os.O_NOFOLLOW), "w") as text:
+                text.truncate(0)
+                text.write(f"{os.getpid()} {socket.gethostname()}\n")
+        yield
+    finally:
+        try:
+            with suppress(OSError):
+                os.unlink(path / LOCK)  # who has it open already finds that it is no longer there
+        finally:
+            lock.release()
+
+
+def _has_no_locks(error: Exception) -> bool:
+    """Whether a file system said that it has no locks."""
+    return isinstance(error, NotImplementedError) or getattr(error, "errno", None) in (
+        errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP,
+    )  # fmt: skip
+
+
+def _owner(file: Path) -> str:
+    """Describe the owner of a folder, as the file of its lock says."""
+    try:
+        words = file.read_text(errors="replace").split()
+    except OSError:
+        words = []
+    number = next((word for word in words[:1] if word.isdigit()), None)
+    if number is None:
+        return "another process"
+    host = "".join(letter for letter in words[1] if letter.isprintable())[:80] if len(words) > 1 else "this machine"
+    return f"process {number} on {host}"

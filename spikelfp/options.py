@@ -37,8 +37,8 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from spikelfp.errors import UserError
-from spikelfp.printable import brief
 from spikelfp.registry import Registry, check_name
+from spikelfp.terminal import brief
 
 View = Any
 """Values of options as attributes: ``view.rule``, ``view.gamma``."""
@@ -216,7 +216,9 @@ def options_of(called: Callable[..., Any]) -> dict[str, Option]:
     for name, (annotation, default, told) in _parameters(called).items():
         kind, optional, names, about = _kind(annotation)
         own = said(told or about or _About())
-        if (kind or "kind" in own) and default is not inspect.Parameter.empty and "left_out" not in own:
+        chosen = default is not inspect.Parameter.empty and "left_out" not in own and not name.startswith("_")
+        if (kind or "kind" in own) and chosen:
+            optional = optional or default is None  # ``kappa: float = None``
             about = {"name": name, "kind": kind, "help": texts.get(name, ""), "optional": optional, "names": names}
             made = Option(default=default, parameter=name, **{**about, **own})
             found[made.name] = made
@@ -356,8 +358,9 @@ def _plain(about: Option, value: Any) -> Any:
                 raise TypeError
             return value
         return _number(int if about.kind == "int" else float, value)
-    except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{name} takes {KINDS[about.kind]}, got {brief(value)}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        most = " of at most 64 bits" if isinstance(error, OverflowError) else ""
+        raise UserError(f"{name} takes {KINDS[about.kind]}{most}, got {brief(value)}") from None
 
 
 def _number(kind: type[int] | type[float], value: Any) -> int | float:
@@ -366,6 +369,8 @@ def _number(kind: type[int] | type[float], value: Any) -> int | float:
     number = kind(value)
     if not math.isfinite(number):
         raise ValueError
+    if isinstance(number, int) and abs(number) >> 63:  # files are read with numbers of 64 bits
+        raise OverflowError
     return number
 
 
@@ -375,7 +380,11 @@ def check_within(name: str, value: float, interval: str) -> None:
     Raises:
         UserError: naming the value's ``name`` and the interval.
     """
-    low, high = (float(end.strip(" ()[]").replace("∞", "inf")) for end in interval.split(","))
+    # whole numbers are compared as such: as floats 2**63 - 1 and 2**63 are one
+    low, high = (
+        float(end.replace("∞", "inf")) if re.search(r"[.e∞]", end) else int(end)
+        for end in (part.strip(" ()[]") for part in interval.split(","))
+    )
     above = value >= low if interval[0] == "[" else value > low
     below = value <= high if interval[-1] == "]" else value < high
     if above and below:

@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,15 +26,26 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from spikelfp.errors import PluginError, PluginWarning
-from spikelfp.printable import brief, first_line, plain
+from spikelfp.configuration import Schema
+from spikelfp.errors import PluginError, PluginWarning, UserError
 from spikelfp.registry import Registry, registering
+from spikelfp.terminal import brief, first_line, plain
 
 GROUP = "spikelfp.plugins"
 """Group of the entry points of installed plug-ins."""
 
 VARIABLE = "SPIKELFP_PLUGINS"
 """Environment variable that names plug-ins."""
+
+_LIBRARIES = (
+    *(f"{Path(__file__).parents[1] / package}{os.sep}" for package in ("spikelfp", "hw_export")),
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("purelib"),
+)
+"""Folders of modules in which an error is raised on behalf of a plug-in."""
+
+_looked_at: set[str] = set()
+"""Entry points that were imported, or told about."""
 
 _loaded: dict[str, str] = {}
 """Names of the plug-ins that were imported, by their modules."""
@@ -64,6 +76,9 @@ def load(name: str) -> None:
         except (Exception, SystemExit) as error:
             _forget(known)
             raise PluginError(f"the plug-in {plain(name)} cannot be imported: {_told(error)}") from error
+    misfit = _misfit(known)
+    if misfit:
+        raise PluginError(f"the plug-in {plain(name)} cannot be used: {misfit}")
     _loaded[known] = known
 
 
@@ -80,19 +95,47 @@ def load_all(arguments: Sequence[str]) -> None:
         PluginError: as :func:`load`.
     """
     for point in entry_points(group=GROUP):
-        if point.value in _loaded:
+        source = point.module  # what --plugin takes where it is not installed
+        if point.value in _looked_at:
             continue
+        _looked_at.add(point.value)
         try:
-            with registering(point.value):
+            with registering(source):
                 point.load()
         except (Exception, SystemExit) as error:
-            _forget(point.value)
+            if source not in _loaded:
+                _forget(source)
             text = f"the installed plug-in {point.name} ({point.value}) cannot be imported: {_told(error)}"
             warnings.warn(text, PluginWarning, stacklevel=2)
-        _loaded[point.value] = point.value
-    for name in [*os.environ.get(VARIABLE, "").split(os.pathsep), *named_in(arguments)]:
-        if name:
-            load(name)
+            continue
+        misfit = _misfit(source)
+        if misfit:
+            text = f"the installed plug-in {point.name} ({point.value}) cannot be used: {misfit}"
+            warnings.warn(text, PluginWarning, stacklevel=2)
+        else:
+            _loaded[source] = source
+    named = named_in(arguments)
+    if "" in named:
+        raise PluginError("--plugin is empty: name a module or the path of a .py file, or leave the option out")
+    for name in [*filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)), *named]:
+        load(name)
+
+
+def blamed(error: BaseException) -> str | None:
+    """Tell in one line of an error that the code of a plug-in raised, or what it called; ``None`` for any other."""
+    files = {str(path): name for name in _loaded if (path := _file_of(name)) is not None}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if not frames:
+        return None
+    frame = frames[-1]
+    where = f"line {frame.lineno} of {plain(frame.filename)}, in {frame.name}"
+    return f"the plug-in {plain(files[frame.filename])} fails: {type(error).__name__}: {first_line(error)} ({where})"
+
+
+def _file_of(name: str) -> str | None:
+    """The file of a plug-in that is loaded, as frames name it."""
+    module = sys.modules.get(name.partition(":")[0])
+    return name if name.endswith(".py") else getattr(module, "__file__", None)
 
 
 def named_in(arguments: Sequence[str]) -> list[str]:
@@ -163,12 +206,24 @@ def _is_known(thing: Any) -> bool:
     return any(registry.kind == kind and name in registry for registry in Registry.known)
 
 
+def _misfit(source: str) -> str:
+    """Say why what a plug-in registered does not fit beside the rest, and forget it then; empty where it does."""
+    try:
+        for schema in Schema.known:
+            schema.slots()
+    except UserError as error:
+        _forget(source)
+        return str(error)
+    return ""
+
+
 def _forget(source: str) -> None:
     """Take out what a plug-in registered before it failed."""
     for registry in Registry.known:
         for name in registry:
             if registry.source(name) == source:
                 registry.remove(name)
+    sys.modules.pop(source, None)
 
 
 def _is_module(name: str) -> bool:
@@ -196,8 +251,10 @@ def _import_file(path: Path) -> None:
 
 
 def _told(error: BaseException) -> str:
-    """An error of an import and where it was raised, in one line."""
-    last = traceback.extract_tb(error.__traceback__)[-1:]
+    """Tell an error of an import in one line, and where it was raised: in the plug-in, not in what it calls."""
+    frames = traceback.extract_tb(error.__traceback__)
+    here = [each for each in frames if not each.filename.startswith((*_LIBRARIES, "<frozen"))]
+    last = (here or frames)[-1:]
     where = f" (line {last[0].lineno} of {plain(last[0].filename)})" if last else ""
     if isinstance(error, SyntaxError) and error.filename:
         where = f" (line {error.lineno} of {plain(error.filename)})"

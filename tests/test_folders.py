@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from spikelfp import folders
+from spikelfp import files as folders
 from spikelfp.errors import RunFolderError, SaveError, UserError
-from spikelfp.files import write_text
-from spikelfp.folders import Kind, check_not_inside, check_path, content_of, owned, settle
+from spikelfp.files import Kind, check_not_inside, check_path, content_of, owned, settle, write_text
 
 
 def files(path, trusted):
@@ -265,7 +264,7 @@ def test_one_owner_at_a_time(tmp_path):
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from spikelfp.folders import Kind, owned
+from spikelfp.files import Kind, owned
 with owned(Path(sys.argv[1]), Kind("run", "last", lambda path, trusted: [])) as place:
     if not os.fork():  # as a process that loads data does
         time.sleep(60)

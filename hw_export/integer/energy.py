@@ -140,9 +140,9 @@ class EnergyModel:
     def __post_init__(self) -> None:
         for name in (*PRICES.values(), "static_power_uw"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < math.inf):
                 raise UserError(f"{name} must be a finite number from 0 on, or None where it is not published: {value}")
-        if not self.taken.strip() or not self.source.strip():
+        if not all(isinstance(text, str) and text.strip() for text in (self.taken, self.source)):
             raise UserError("an energy model says how its figures were taken and where they are published")
 
 

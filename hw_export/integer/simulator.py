@@ -20,7 +20,7 @@ from hw_export.integer.stage import Stage, Totals, stages, totals, unrounded
 from hw_export.quantize import QuantizedNetwork, quantize
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 from spikelfp.registry import unknown_name
 
 _EXACT = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.float64: 2**53}
@@ -330,9 +330,9 @@ def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
         return _Plain(target)
     chip = target() if isinstance(target, type) else target
     if isinstance(target, str):
-        from hw_export.targets import TARGETS  # here: targets are written with what this package holds
+        from hw_export.targets import make_target  # here: targets are written with what this package holds
 
-        chip = TARGETS[target]()
+        chip = make_target(target)
     if not isinstance(getattr(chip, "arithmetic", None), Arithmetic):
         raise UserError(f"the target {target!r} has no arithmetic of its own: name a chip, or pass an arithmetic")
     return chip

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hw_export.quantize.error import Error
 from spikelfp.errors import UserError
-from spikelfp.quantized.grid import check_bits, largest
+from spikelfp.functional.grid import check_bits, largest
 
 LARGEST_SHIFT = 7
 """Shifts are numbers of three bits."""

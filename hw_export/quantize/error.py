@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp import nn
+from spikelfp.functional.grid import Grid
 from spikelfp.functional.sequence import is_constant
-from spikelfp.quantized.grid import Grid
 
 _AT_ONCE = 256
 """Images whose patches are written out at the same time."""

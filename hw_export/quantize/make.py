@@ -21,8 +21,8 @@ from hw_export.quantize.threshold import TIE_MARGIN
 from hw_export.quantize.trained import as_floats, has_grids, is_trained, snap
 from hw_export.quantize.walk import Scheme, Walk
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.grid import check_bits
 from spikelfp.options import one_of, other_than, setting
-from spikelfp.quantized.grid import check_bits
 from spikelfp.registry import check_name
 
 FLOAT = 32

@@ -11,7 +11,7 @@ from torch import Tensor
 from hw_export.quantize.network import QuantizedNetwork
 from spikelfp.analysis import record
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.training.state import predict
+from spikelfp.training.update import predict
 
 _AT_ONCE = 256
 """Samples that run at the same time."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,16 @@ class LayerReport:
     zero_fraction: float
     largest_sum: float | None
     exact: bool
+
+    def summary(self) -> dict[str, Any]:
+        """All of it for a manifest, of many thresholds the lowest and the highest."""
+        return {**asdict(self), "threshold": span(self.threshold)}
+
+
+def span(values: Any) -> Any:
+    """One number, or from which to which the constants of a layer go; ``None`` where there are none."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    low, high = array.min().item(), array.max().item()
+    return low if low == high else {"from": low, "to": high}

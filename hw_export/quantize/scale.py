@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hw_export.quantize.error import Error
-from spikelfp.quantized.grid import largest
+from spikelfp.functional.grid import largest
 from spikelfp.quantized.scale import CLIPS as OF_WEIGHTS
 from spikelfp.quantized.scale import check_weights, choose_scale
 

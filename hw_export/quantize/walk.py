@@ -18,7 +18,7 @@ from hw_export.quantize.threshold import Real, Step, exact_step, kept_step, near
 from hw_export.quantize.trained import bias_shift, bits_of, take_off_grid, trained_grid
 from spikelfp import nn
 from spikelfp.errors import UserError
-from spikelfp.quantized.grid import Grid
+from spikelfp.functional.grid import Grid
 from spikelfp.quantized.scale import check_weights
 
 

@@ -16,6 +16,7 @@ from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerLIF, IntegerNetwork
 from hw_export.integer.simulator import Run
 from hw_export.quantize import QuantizedNetwork
+from hw_export.quantize.report import span
 from hw_export.targets.files import check_outline, outline, read_facts, write_facts
 from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
@@ -210,9 +211,9 @@ class Chip(Target):
                 {
                     "layer": layer.name,
                     "shape": list(chip.shape_of(layer)),
-                    "beta": _span(layer.betas),
-                    "decay": _span(code_of(layer, self.arithmetic, chip.shape_of(layer))),
-                    "threshold": _span(layer.threshold),
+                    "beta": span(layer.betas),
+                    "decay": span(code_of(layer, self.arithmetic, chip.shape_of(layer))),
+                    "threshold": span(layer.threshold),
                     "reset": layer.reset,
                 }
                 for layer in chip.neurons
@@ -260,12 +261,6 @@ class Chip(Target):
         }
 
 
-def _span(values: torch.Tensor) -> Any:
-    """One number, or from which to which the constants of a layer go."""
-    low, high = values.min().item(), values.max().item()
-    return low if low == high else {"from": low, "to": high}
-
-
 def _said(options: Any) -> str:
     if not isinstance(options, Mapping):
         return brief(options)
@@ -302,7 +297,8 @@ def make_target(name: str, options: Mapping[str, Any] | None = None) -> Target:
         options: of its constructor, by name.
 
     Raises:
-        UserError: for an unknown target, an option that it does not have, and a value that it does not take.
+        UserError: for an unknown target, an option that it does not have, a value that it does not take, and a class
+            that leaves out what a target must state.
     """
     kind, given = TARGETS[name], dict(options or {})
     known = inspect.signature(kind).parameters
@@ -310,5 +306,50 @@ def make_target(name: str, options: Mapping[str, Any] | None = None) -> Target:
         if option not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise UserError(f"target {name!r} has no option {brief(option)}: {has}")
+    if inspect.isabstract(kind):
+        raise UserError(
+            f"target {name!r} is not whole: {kind.__name__} lacks {', '.join(sorted(kind.__abstractmethods__))}"
+        )
     made = kind(**given)
+    _check_stated(made)
     return made
+
+
+def _check_stated(made: Target) -> None:
+    """Refuse a target whose class leaves out what is asked of it, or states it as something else."""
+    for option, parameter in inspect.signature(type(made)).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise UserError(f"target {made.name!r}: options have names, so {type(made).__name__} takes no {parameter}")
+        _stated(made, option, lambda _: True, "kept by __init__, for it is an option")
+    _stated(made, "summary", lambda each: isinstance(each, str), "a line of text")
+    _stated(
+        made,
+        "bits",
+        lambda each: bool(each) and _all_are(each, _is_width),
+        "a tuple of widths, 2 to 16, and 32 for floats",
+    )
+    _stated(made, "default_bits", lambda each: each in made.bits, f"one of its bits, {made.bits}")
+    _stated(made, "nir_file", lambda each: isinstance(each, (str, type(None))), "the name of a file, or None")
+    if not isinstance(made, Chip):
+        return
+    _stated(made, "arithmetic", lambda each: isinstance(each, Arithmetic), "a hw_export.integer.Arithmetic")
+    _stated(made, "limits", lambda each: _all_are(each, lambda one: isinstance(one, Limit)), "a tuple of limits")
+    _stated(made, "sources", lambda each: _all_are(each, lambda one: isinstance(one, str)), "a tuple of texts")
+    _stated(made, "energy", lambda each: isinstance(each, (EnergyModel, type(None))), "an EnergyModel, or None")
+
+
+def _stated(made: Target, name: str, fits: Callable[[Any], bool], wanted: str) -> None:
+    if not hasattr(made, name):
+        raise UserError(f"target {made.name!r}: {type(made).__name__} has no {name}, which must be {wanted}")
+    value = getattr(made, name)
+    if not fits(value):
+        got = str(value) if isinstance(value, tuple) and len(value) < 20 else brief(value)
+        raise UserError(f"target {made.name!r}: {name} of {type(made).__name__} must be {wanted}, got {got}")
+
+
+def _all_are(values: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(values, (tuple, list, range)) and all(map(fits, values))
+
+
+def _is_width(bits: Any) -> bool:
+    return isinstance(bits, int) and (2 <= bits <= 16 or bits == 32)

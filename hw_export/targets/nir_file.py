@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from hw_export.nir import as_chain, to_nir
 from hw_export.nir.dialects import DT
+from hw_export.quantize.report import span
 from hw_export.simulators import SIMULATORS
 from hw_export.targets.base import TARGETS, Target
 
@@ -35,16 +35,10 @@ class NirFile(Target):
                     "layer": neuron.layer,
                     "node": neuron.name,
                     "shape": list(neuron.shape),
-                    "beta": _span(graph.nodes[neuron.name].metadata["beta"]),
-                    "threshold": _span(graph.nodes[neuron.name].metadata["threshold"]),
+                    "beta": span(graph.nodes[neuron.name].metadata["beta"]),
+                    "threshold": span(graph.nodes[neuron.name].metadata["threshold"]),
                     "reset": neuron.reset,
                 }
                 for neuron in as_chain(graph).neurons
             ],
         }
-
-
-def _span(values: float | np.ndarray) -> float | dict[str, float]:
-    """One number, or from which to which the constants of a layer go."""
-    low, high = float(np.min(values)), float(np.max(values))
-    return low if low == high else {"from": low, "to": high}

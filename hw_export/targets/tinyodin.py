@@ -23,7 +23,7 @@ from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, V
 from hw_export.targets.tinyodin_events import INPUTS, Core, facts_of, text_of
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
-from spikelfp.printable import brief
+from spikelfp.terminal import brief
 from spikelfp.untrusted import read_regular
 
 FILE, CLEAR_FILE, EVENTS_FILE = "tinyodin.spi", "clear.spi", "samples.events"

@@ -15,9 +15,9 @@ from spikelfp.configuration import Schema
 from spikelfp.errors import UserError
 from spikelfp.files import put_back
 from spikelfp.options import section, setting
-from spikelfp.printable import plain
 from spikelfp.quantized.scale import CLIPS
-from spikelfp.training.optimizer import optimizers
+from spikelfp.terminal import plain
+from spikelfp.training.optim import optimizers
 from spikelfp.training.run import (
     check_room_to_show,
     load_run,
@@ -26,12 +26,13 @@ from spikelfp.training.run import (
     own_random_numbers,
     seed_generators,
 )
-from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.training.trainer import TemporalTrainer
 
 ONLINE_LR = 0.01
 """Learning rate of online training, by default, in units of the run's: a single sample says little."""
 
 EVALUATION_BATCH = 256
+BATCH = ("training", "batch_size")
 
 SAMPLES = 100
 """Test samples that tell whether inputs are whole numbers, as many as an export has by default."""
@@ -120,23 +121,25 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
     loaded = load_run(run, start_from.weights, start_from.data_dir, start_from.cache_dir)
     loaded.check_classes()
     config, splits = loaded.config, loaded.splits()
-    config = config.changed(
-        batch_size=online.batch_size,
-        lr=(config.training.lr or 1.0) * ONLINE_LR if online.lr is None else online.lr,
-        optimizer=online.optimizer or config.training.optimizer.name,
-        schedule="constant",
-        warm_up=None,
-        warm_up_steps=0,
-        seed=config.run.seed if online.seed is None else online.seed,
-        device=online.device,
-        recompute=0,
-        accumulate=1,
+    config = config.placed(
+        {
+            BATCH: online.batch_size,
+            ("training", "lr"): (config.training.lr or 1.0) * ONLINE_LR if online.lr is None else online.lr,
+            ("training", "optimizer"): online.optimizer or config.training.optimizer.name,
+            ("training", "schedule"): "constant",
+            ("method", "warm_up"): None,
+            ("method", "warm_up_steps"): 0,
+            ("run", "seed"): config.run.seed if online.seed is None else online.seed,
+            ("run", "device"): online.device,
+            ("training", "recompute"): 0,
+            ("training", "accumulate"): 1,
+        }
     )
     check_room_to_show(config, loaded.spec, splits.test, samples=EVALUATION_BATCH)
     check_room_to_show(config, loaded.spec, splits.train)
     seed_generators(config.run.seed)  # of a random encoding
     net = loaded.net
-    examiner = make_evaluator(net, config.changed(batch_size=EVALUATION_BATCH))
+    examiner = make_evaluator(net, config.placed({BATCH: EVALUATION_BATCH}))
     shown = shown_samples(config, splits.test, SAMPLES, own.input_scale)
     made = integers_of(net, own.bits, own.clip, None if shown.integers() is None else shown.scale)
     if own.input_scale is not None and made.input_scale is None:
@@ -170,7 +173,7 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
         trainer.fit(splits.train, epochs, after_step=after_step)
         seconds = perf_counter() - start
     image = recorder.image()
-    floats = config.changed(batch_size=EVALUATION_BATCH).in_floats()
+    floats = config.placed({BATCH: EVALUATION_BATCH}).in_floats()
     integers = make_evaluator(image.to_net(net), floats)
     return {
         "out": str(out),

@@ -1,7 +1,7 @@
 """Looking into networks."""
 
 from spikelfp.analysis.spikes import record, spike_rates
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 
 __all__ = ["record", "spike_rates"]
 

@@ -2,7 +2,7 @@
 
 from spikelfp.convert.entry import convert
 from spikelfp.convert.network import Converted
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 
 __all__ = ["Converted", "convert"]
 

@@ -11,8 +11,7 @@ from spikelfp.convert.build import build, share
 from spikelfp.convert.tracing import is_one_layer, trace
 from spikelfp.errors import UserError
 from spikelfp.functional.sequence import constant
-from spikelfp.nn.container import Sequential
-from spikelfp.nn.foreign import foreign_parts
+from spikelfp.nn.container import Sequential, foreign_parts
 from spikelfp.nn.layer import Layer
 
 

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.data.collate import Fetched, Frames, fetched
 from spikelfp.data.dataset import ArrayDataset, check_targets
 from spikelfp.data.samples import KINDS, Samples, TargetScale
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Fetched, Frames, Sequences, fetched
 from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.registry import check_name
 
@@ -135,6 +134,8 @@ def arrays(
             raise ShapeError("a list of arrays of unequal lengths is a list of sequences, which have their lengths")
         sequences, lengths = True, own_lengths
     sequences = _decide(values, True if sequences is None and lengths is not None else sequences)
+    if sequences and _ragged(labels):
+        labels = _of_every_step(labels, lengths, len(values))
     numbers, kind = _targets(labels, targets, values.shape[1] if sequences else None)
     _check_count(values, numbers)
     scale = _scale(values, scale)
@@ -142,7 +143,14 @@ def arrays(
         if lengths is not None:
             raise ShapeError("lengths are those of sequences, and sequences=False says that these are none")
         return ArrayDataset(values, numbers, scale, classes, kind=kind)
-    check_targets(_within(numbers, lengths) if kind == "steps" else numbers, kind, classes, None)
+    within = _within(numbers, lengths) if kind == "steps" else numbers
+    if kind == "steps" and bool((within < 0).any()):
+        row, step = (within < 0).nonzero()[0].tolist()
+        raise DataError(
+            f"label {int(within[row, step])} at index {row}, step {step} is below 0: every step has a class; lengths= "
+            "leaves out what is behind the end of a sequence, and a gap is a class of its own"
+        )
+    check_targets(within, kind, classes, None)
     steps = None if lengths is None else _check_lengths(lengths, values)
     if steps is not None:
         inside = torch.arange(values.shape[1]) < steps.unsqueeze(1)
@@ -166,8 +174,6 @@ def _targets(labels: Any, kind: str | None, steps: int | None) -> tuple[Tensor, 
         check_name("kind of targets", kind, KINDS)
     if kind == "classes":
         return class_numbers(labels), kind
-    if steps is not None and isinstance(labels, (list, tuple)) and len(labels) and _ragged(labels):
-        labels = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(np.asarray(own)) for own in labels], batch_first=True)
     values = _numbers(labels)
     real = values.is_floating_point()
     if kind == "values" or (kind is None and real):
@@ -175,9 +181,18 @@ def _targets(labels: Any, kind: str | None, steps: int | None) -> tuple[Tensor, 
             raise DataError(f"real values are floats, got {values.dtype}: y.astype(float) or y.float()")
         if values.dim() not in (1, 2):
             raise DataError(f"real targets are [N] or [N, K], got shape {list(values.shape)}: y.reshape(len(y), -1)")
-        return values.to(torch.float32).reshape(len(values), -1 if len(values) else 1), "values"
+        values = values.reshape(len(values), -1 if len(values) else 1)
+        check_narrow(values, "targets")
+        return values.to(torch.float32), "values"
     if values.dim() != 2 or (kind is None and values.shape[1] == 1):
-        return class_numbers(labels), "classes"
+        numbers = class_numbers(labels)
+        if kind is None and len(numbers) and int(numbers.min()) < 0:
+            place = int((numbers < 0).nonzero()[0])
+            raise DataError(
+                f"label {int(numbers[place])} at index {place} is below 0, and whole numbers are classes: "
+                "y.astype(float) or y.float() for real values, np.unique(y, return_inverse=True)[1] numbers classes"
+            )
+        return numbers, "classes"
     binary = bool(((values == 0) | (values == 1)).all())
     by_step = steps is not None and values.shape[1] == steps
     if kind is None and by_step and binary:
@@ -193,9 +208,53 @@ def _targets(labels: Any, kind: str | None, steps: int | None) -> tuple[Tensor, 
     return values.to(torch.int64), kind or ("steps" if by_step else "labels")
 
 
+def check_narrow(values: Tensor, what: str) -> None:
+    """Refuse numbers that float32, in which networks compute, cannot hold or tell apart.
+
+    Args:
+        values: ``[N, …]``, of any dtype; NaN and infinity are left to other checks.
+        what: they are, for the message.
+
+    Raises:
+        DataError: with the first column, and what to do.
+    """
+    if values.dtype not in (torch.float64, torch.int32, torch.int64) or not len(values):
+        return
+    exact = values.reshape(len(values), -1).double()
+    lost = exact - exact.float().double()
+    if bool((~torch.isfinite(lost) & torch.isfinite(exact)).any()):
+        raise DataError(
+            f"{what} up to {float(exact.abs().max()):.3g} are beyond what float32 holds: write them in a larger unit"
+        )
+    coarse = (lost.abs().amax(0) > 1e-3 * exact.std(0, correction=0)).nonzero()
+    if len(coarse):
+        own = exact[:, int(coarse[0])]
+        raise DataError(
+            f"{what} around {float(own.mean()):.6g} that differ by {float(own.std(correction=0)):.2g} are one number "
+            "in float32: subtract their mean, and divide by their deviation"
+        )
+
+
 def _ragged(labels: Any) -> bool:
     """Whether labels are a list of rows of unequal lengths."""
-    return all(np.ndim(own) == 1 for own in labels) and len({len(own) for own in labels}) > 1
+    if not isinstance(labels, (list, tuple)) or not all(np.ndim(own) == 1 for own in labels):
+        return False
+    return len({len(own) for own in labels}) > 1
+
+
+def _of_every_step(labels: Any, lengths: Any, count: int) -> Tensor:
+    """Rows of labels, one for each step of their sequence, with 0 behind the ends.
+
+    Raises:
+        DataError: for a row that is longer or shorter than its sequence.
+    """
+    rows = [_numbers(own) for own in labels]
+    if lengths is None:
+        raise DataError("the labels have unequal lengths, and the sequences have none: say lengths=")
+    for index, (row, steps) in enumerate(zip(rows, np.asarray(lengths).ravel().tolist(), strict=False)):
+        if len(row) != steps and len(rows) == count:
+            raise DataError(f"sample {index} has {steps} steps and {len(row)} labels: each step has one")
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 def _within(labels: Tensor, lengths: Any) -> Tensor:
@@ -270,13 +329,14 @@ def _tensor(inputs: Any) -> Tensor:
             raise DataError("a nested list should have rows of one length: make arrays of them for sequences") from None
         if array.dtype.kind not in "biuf":
             raise DataError(f"inputs are numbers, got an array of {array.dtype}")
-        if array.dtype.kind in "iu" and array.dtype != np.uint8:
-            array = array.astype(np.float32)
+        if array.dtype.kind == "u" and array.dtype != np.uint8:
+            array = array.astype(np.float64 if array.dtype.itemsize > 2 else np.float32)
         values = torch.from_numpy(np.ascontiguousarray(array))
     if values.is_complex():
         raise DataError(f"inputs are real numbers, got {values.dtype}")
     if values.dtype == torch.bool:
         return values.to(torch.uint8)
+    check_narrow(values, "inputs")
     return values if values.is_floating_point() or values.dtype == torch.uint8 else values.to(torch.float32)
 
 

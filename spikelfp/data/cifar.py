@@ -19,11 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.data.dataset import ArrayDataset, Standardization, check_labels
+from spikelfp.data.dataset import ArrayDataset, DataSplits, Standardization, check_labels, datasets
 from spikelfp.data.download import Original, fetch
 from spikelfp.data.folder import data_dir as data_folder
-from spikelfp.data.registry import datasets
-from spikelfp.data.splits import DataSplits
 from spikelfp.errors import DataError
 from spikelfp.untrusted import most, open_regular, unpack_stream
 

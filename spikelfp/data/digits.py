@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spikelfp.data.dataset import ArrayDataset
-from spikelfp.data.registry import datasets
-from spikelfp.data.splits import DataSplits
+from spikelfp.data.dataset import ArrayDataset, DataSplits, datasets
 
 
 @datasets.register("digits")

@@ -26,8 +26,7 @@ from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 from spikelfp.data.folder import VARIABLE
 from spikelfp.errors import DataError, SaveError
 from spikelfp.files import write_whole
-from spikelfp.printable import plain
-from spikelfp.terminal import progress, words
+from spikelfp.terminal import plain, progress, words
 
 _CHUNK = 1 << 16
 _TIMEOUT = 30.0

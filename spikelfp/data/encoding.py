@@ -15,7 +15,8 @@ from snntorch import spikegen
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.functional.sequence import repeat
+from spikelfp.functional.sequence import check_images
+from spikelfp.functional.sequence import direct_current as constant
 from spikelfp.registry import Registry
 
 Encoder = Callable[..., Tensor]
@@ -35,15 +36,7 @@ def encode(name: str, images: Tensor, steps: int, **settings: Any) -> Tensor:
     return encodings[name](images, steps, **settings)
 
 
-@encodings.register("constant")
-def constant(images: Tensor, steps: int) -> Tensor:
-    """Direct current: ``x[t] = images`` at every step.
-
-    Returns a view ``[T, B, ...]`` with stride 0 over time, of the images' own dtype (float32 for those of
-    this package's data sets): nothing is copied, so do not write into it.
-    """
-    _check(images, steps)
-    return repeat(images, int(steps))
+encodings.register("constant")(constant)
 
 
 @encodings.register("rate")
@@ -53,7 +46,7 @@ def rate(images: Tensor, steps: int) -> Tensor:
     float32 ``[T, B, ...]`` of 0 and 1 from images in [0, 1]. The draws come from torch's global generator of
     the images' device: ``torch.manual_seed`` makes them repeatable. (:func:`snntorch.spikegen.rate`)
     """
-    _check(images, steps, unit_range=True)
+    check_images(images, steps, unit_range=True)
     return spikegen.rate(images.to(torch.float32), num_steps=int(steps))
 
 
@@ -71,7 +64,7 @@ def latency(images: Tensor, steps: int, *, threshold: float = 0.01) -> Tensor:
     """
     if not 0 < threshold < 1:
         raise UserError(f"the latency threshold must lie between 0 and 1, got {threshold}")
-    _check(images, steps, unit_range=True)
+    check_images(images, steps, unit_range=True)
     if images.numel() == 0:  # snntorch takes the extrema of the batch, which an empty one lacks
         return images.new_zeros((steps, *images.shape), dtype=torch.float32)
     values = images.to(torch.float32)
@@ -103,21 +96,5 @@ def delta_series(series: Tensor, *, threshold: float = 0.1, off_spike: bool = Fa
         raise UserError(f"the delta threshold must be positive, got {threshold}")
     if series.ndim == 0 or len(series) == 0:
         raise ShapeError(f"a time series needs at least one step, got shape {list(series.shape)}")
-    _check(series, len(series))
+    check_images(series, len(series))
     return spikegen.delta(series.to(torch.float32), threshold=threshold, off_spike=off_spike)
-
-
-def _check(images: Tensor, steps: int, unit_range: bool = False) -> None:
-    if steps < 1 or steps != int(steps):
-        raise UserError(f"steps must be a whole number of at least 1, got {steps}")
-    if not images.is_floating_point():
-        raise ShapeError(f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first")
-    if not unit_range and torch.isfinite(images.sum()):
-        return  # one pass where all is well: NaN and infinity stay in a sum
-    bad = ~torch.isfinite(images)
-    if unit_range:
-        bad |= (images < 0) | (images > 1)
-    if bad.any():
-        where = tuple(bad.nonzero()[0].tolist())
-        wanted = "in [0, 1]" if unit_range else "finite"
-        raise ShapeError(f"images to encode must be {wanted}: the value at {list(where)} is {float(images[where])}")

@@ -1,15 +1,70 @@
-"""Data sets by name, static or of events."""
+"""Data sets by name, static or of events, and the names that ``--data`` takes."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spikelfp.data.dataset import DataSplits, datasets
 from spikelfp.data.events.load import load_events
-from spikelfp.data.names import check_data_name, is_event_data
-from spikelfp.data.registry import datasets
-from spikelfp.data.splits import DataSplits
+from spikelfp.data.events.recordings import prefixes, recordings
+from spikelfp.errors import UnknownNameError
 from spikelfp.options import Choice
+from spikelfp.registry import check_name, unknown_name
+
+PATHS = ("folder", "hdf5", "csv")
+"""Kinds of data sets that are named by their path."""
+
+
+class _DataNames:
+    """All of them, prefixes last; looked up anew each time, so that data sets of one's own are among them."""
+
+    def __iter__(self) -> Iterator[str]:
+        by_path = set(datasets.where(by_path=True))
+        yield from dict.fromkeys(name for name in [*datasets, *recordings] if name not in by_path)
+        yield from (f"{prefix}:…" for prefix in sorted([*prefixes, *by_path]))
+
+
+data_names = _DataNames()
+
+
+def is_event_data(name: str) -> bool:
+    """Whether the data set of that name is made of recordings of events."""
+    return (":" in name and name not in datasets) or name in set(recordings)
+
+
+def check_data_name(name: str) -> str:
+    """``name`` if there is a data set, or a kind of data sets, of that name.
+
+    Raises:
+        UnknownNameError: if not, with the nearest one suggested, or the way to name the folder of that path.
+    """
+    prefix, colon, rest = name.partition(":")
+    if colon:
+        check_name("kind of data", prefix, sorted([*prefixes, *datasets.where(by_path=True)]))
+        if not rest:
+            raise UnknownNameError(f"{prefix} data are named by their path: {prefix}:PATH")
+        return name
+    if name in set(datasets.where(by_path=True)):
+        raise UnknownNameError(f"{name} data are named by their path: {name}:PATH")
+    if name in set(data_names):
+        return name
+    if os.path.isdir(name):
+        if os.path.isfile(os.path.join(name, "train.csv")):
+            raise UnknownNameError(f"unknown data {name!r}: for the tables in the folder {name} write csv:{name}")
+        raise UnknownNameError(f"unknown data {name!r}: for the recordings in the folder {name} write folder:{name}")
+    if os.path.isfile(name):
+        kind = "hdf5" if Path(name).suffix in (".h5", ".hdf5") else "csv"
+        raise UnknownNameError(f"unknown data {name!r}: for the file {name} write {kind}:{name}")
+    raise unknown_name("data set", name, data_names)
+
+
+def without_folder(name: str) -> str:
+    """The name of a data set; of one named by its path only the last part of it, which tells nothing of the machine."""
+    kind, _, rest = name.partition(":")
+    return f"{kind}:{Path(rest).name}" if kind in PATHS else name
 
 
 def load(name: str, data_dir: str | Path | None = None, **options: Any) -> DataSplits:

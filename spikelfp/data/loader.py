@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,10 +10,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from spikelfp.data.collate import Fetched
 from spikelfp.data.samples import innermost
-from spikelfp.data.seeding import generator
+from spikelfp.data.sequences import Fetched
 from spikelfp.errors import DataError, ShapeError, UserError
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A CPU generator whose stream depends on every part of ``key`` and on their order.
+
+    The key is hashed, because sums and products of seeds collide: ``(seed=0, epoch=1)`` and ``(1, 0)`` must
+    not give the same order. The same key gives the same stream in every process and Python version.
+    """
+    parts = [part if isinstance(part, str) else int(part) for part in key]  # numpy integers print otherwise
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
 
 MOST_WORKERS = 256
 """Processes that load data; the same on every machine, for a run folder goes from one to another."""

@@ -9,12 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from spikelfp.data.dataset import ArrayDataset, check_labels
+from spikelfp.data.dataset import ArrayDataset, DataSplits, check_labels, datasets
 from spikelfp.data.download import Original, fetch
 from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.data.idx import read_idx
-from spikelfp.data.registry import datasets
-from spikelfp.data.splits import DataSplits
 from spikelfp.errors import DataError
 
 _CLASSES = 10

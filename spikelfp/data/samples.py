@@ -75,7 +75,7 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
         :class:`~spikelfp.data.sequences.Sequences` ``[T, B, …]``, int64 ``[B]``).
 
         torch's ``DataLoader`` calls this once a batch, and its default collate leaves the batch as it is
-        (:func:`spikelfp.data.collate.fetched` marks it).
+        (:func:`spikelfp.data.sequences.fetched` marks it).
         """
 
     @abstractmethod

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import numbers
 import os
 import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikelfp.data.dataset import ArrayDataset, Standardization
+from spikelfp.data.dataset import ArrayDataset, DataSplits, Standardization, datasets
 from spikelfp.data.download import Original, fetch
 from spikelfp.data.folder import data_dir as data_folder
-from spikelfp.data.registry import datasets
+from spikelfp.data.loader import generator
 from spikelfp.data.samples import TargetScale
-from spikelfp.data.seeding import generator
-from spikelfp.data.splits import DataSplits
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import option
-from spikelfp.printable import first_line
 from spikelfp.registry import unknown_name
+from spikelfp.terminal import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import read_regular
 from spikelfp.untrusted.text import LONGEST_CSV, MOST_CELLS
@@ -37,7 +36,27 @@ TEST_PART = 0.2
 
 _SEPARATORS = ",;\t|"
 _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "inf", "-inf", "infinity", "-infinity"))
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_WRITTEN = re.compile(r"[+\-−]?[$€£¥]?\s?[+\-−]?(\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+|\d+)([.,]\d+)?\s?[%$€£¥]?")
+"""A number as people write it: with a decimal comma, a sign for thousands, a currency, a percent sign."""
+
+_TRUTH = {"true": 1.0, "false": 0.0}
+_MOST = 1e100
+"""Most that a number of a table may be, and one over the least deviation of a column: squares of it are added up."""
+
+_FIRST = 1 << 20
+"""Bytes of a table that its first row is looked for in."""
+
+_WHOLE = 2.0**53
+"""Most that a number of a class may be: behind it float64 has no more every whole number."""
+
+_CLASSES = 10
+"""Classes of words that any table may have; of more than that, each stands in two rows or more on average."""
+_NO_TEXT = {
+    b"\x1f\x8b": "packed by gzip",
+    b"PK\x03\x04": "a zip archive or a spreadsheet",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
 _WINE = {
     "winequality-red.csv": Original("4a402cf041b025d4566d954c3b9ba8635a3a8a01e039005d97d6a710278cf05e", 84_199),
     "winequality-white.csv": Original("76c3f809815c17c07212622f776311faeb31e87610d52c26d87d6e361b169836", 264_426),
@@ -75,13 +94,16 @@ def read_table(content: bytes, where: str) -> Table:
     """
     if len(content) > LONGEST_CSV:
         raise DataError(f"{where}: {len(content)} bytes, more than the {LONGEST_CSV} that a table may have")
+    for start, kind in _NO_TEXT.items():
+        if content.startswith(start):
+            raise DataError(f"{where}: is {kind}, and a table is a CSV file in UTF-8: unpack it, or save it as one")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: is no UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8") from None
-    head, _, body = text.lstrip("\r\n").partition("\n")
+    head, _, body = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n").partition("\n")
     separator = max(_SEPARATORS, key=head.count)
-    columns = tuple(name.strip() for name in next(csv.reader([head.rstrip("\r")], delimiter=separator), []))
+    columns = tuple(name.strip() for name in next(csv.reader([head], delimiter=separator), []))
     if not body.strip():
         raise DataError(f"{where}: has no rows: a table has the names of its columns in line 1 and rows behind it")
     if "" in columns:
@@ -107,7 +129,19 @@ def read_table(content: bytes, where: str) -> Table:
             f"{where}: row {row + 1} has no finite number in column {columns[column]!r} ({len(bad)} cells lack one): "
             "leave such rows out, or fill them in"
         )
+    _check_size(columns, values, where)
     return Table(columns, values, {})
+
+
+def _check_size(columns: Sequence[str], values: Numbers, where: str) -> None:
+    """Refuse numbers so large that their squares cannot be added up."""
+    large = np.argwhere(np.abs(values) > _MOST)
+    if len(large):
+        row, column = large[0]
+        raise DataError(
+            f"{where}: row {row + 1} holds {values[row, column]:g} in column {columns[column]!r}, more than {_MOST:g}: "
+            "write it in a larger unit"
+        )
 
 
 def _read_slowly(columns: tuple[str, ...], body: str, separator: str, where: str) -> Table:
@@ -133,26 +167,27 @@ def _read_slowly(columns: tuple[str, ...], body: str, separator: str, where: str
                 f"{where}: row {missing + 1} has no value in column {name!r} ({column[missing]!r}): leave such rows "
                 "out, or fill them in"
             )
-        comma = next((row for row, cell in enumerate(column) if _DECIMAL_COMMA.fullmatch(cell)), None)
-        if comma is not None:
+        known = [_is_number(cell) for cell in column]
+        written = next((row for row, cell in enumerate(column) if not known[row] and _WRITTEN.fullmatch(cell)), None)
+        if written is not None:
             raise DataError(
-                f"{where}: row {comma + 1} holds {column[comma][:40]!r} in column {name!r}, a number with a decimal "
-                "comma: write it with a point"
+                f"{where}: row {written + 1} holds {column[written][:40]!r} in column {name!r}: write numbers with a "
+                "decimal point, and without signs for thousands, %, and currencies"
             )
-        numbers = [_is_number(cell) for cell in column]
-        if all(numbers):
+        if all(known):
             values[:, index] = [float(cell) for cell in column]
-        elif sum(numbers) > len(numbers) // 2:
-            odd = numbers.index(False)
+        elif sum(known) > len(known) // 2:
+            odd = known.index(False)
             raise DataError(f"{where}: row {odd + 1} holds {column[odd][:40]!r} in the column of numbers {name!r}")
         else:
             words[name] = column
+    _check_size(columns, values, where)
     return Table(columns, values, words)
 
 
 def _is_number(cell: str) -> bool:
     try:
-        return bool(np.isfinite(float(cell)))
+        return "_" not in cell and bool(np.isfinite(float(cell)))  # 1_2 is a number to Python alone
     except ValueError:
         return False
 
@@ -176,16 +211,23 @@ def splits_of(
         test: which rows are for testing, ``[rows]``.
         where: the file, for messages.
 
+    An input of ``True`` and ``False`` alone is 1 and 0.
+
     Raises:
-        DataError: for inputs that are text, and tables without inputs.
+        DataError: for inputs that are text, tables without inputs, and words that are no classes.
         UnknownNameError: for a target that there is not.
+        UserError: for a target that is named twice.
     """
     for target in targets:
         if target not in table.columns:
             raise unknown_name(f"column of {where}", target, table.columns)
+        if list(targets).count(target) > 1:
+            raise UserError(f"{where}: the target {target!r} is named twice")
     inputs = [column for column in table.columns if column not in targets]
+    table = _truth_as_numbers(table, inputs)
     if not inputs:
-        raise DataError(f"{where}: all of its columns are targets: none is left to predict them from")
+        hint = "" if len(table.columns) > 1 else "; cells are parted by , ; tab or |"
+        raise DataError(f"{where}: all of its columns are targets: none is left to predict them from{hint}")
     text = [column for column in inputs if column in table.words]
     if text:
         raise DataError(
@@ -193,20 +235,19 @@ def splits_of(
             "column of 0 and 1 for each word), or leave it out"
         )
     places = [table.columns.index(column) for column in inputs]
-    x = torch.from_numpy(table.values[:, places].astype(np.float32))
-    held = torch.from_numpy(test)
-    mean, std = _statistics(table.values[~test][:, places])
+    held, raw = torch.from_numpy(test), table.values[:, places]
+    mean, std = _statistics(raw[~test], inputs, where)
+    x = torch.from_numpy(_stored(raw, mean, std))
     standardization = Standardization(tuple(mean.tolist()), tuple(std.tolist()))
     worded = [target for target in targets if target in table.words]
     if worded:
         if len(targets) > 1:
             raise UserError(f"{where}: the target {worded[0]!r} is text, which is one column of classes: name it alone")
-        found, numbers = np.unique(table.words[worded[0]], return_inverse=True)
-        labels, names = torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, found))
+        labels, names = _numbered(table.words[worded[0]], worded[0], where)
         whole = ArrayDataset(x, labels, classes=len(names), standardization=standardization)
     else:
         y, names = table.values[:, [table.columns.index(target) for target in targets]], tuple(targets)
-        middle, width = _statistics(y[~test])
+        middle, width = _statistics(y[~test], targets, where)
         scale = TargetScale(tuple(middle.tolist()), tuple(width.tolist()))
         labels = torch.from_numpy(((y - middle) / width).astype(np.float32))
         whole = ArrayDataset(x, labels, standardization=standardization, target_scale=scale)
@@ -221,10 +262,52 @@ def splits_of(
     )
 
 
-def _statistics(rows: Numbers) -> tuple[Numbers, Numbers]:
+def _truth_as_numbers(table: Table, inputs: Sequence[str]) -> Table:
+    """The table with 1 and 0 in place of the words of inputs that are ``True`` and ``False`` alone."""
+    found = {name for name in inputs if {word.lower() for word in table.words.get(name, [""])} <= _TRUTH.keys()}
+    if not found:
+        return table
+    values = table.values.copy()
+    for name in found:
+        values[:, table.columns.index(name)] = [_TRUTH[word.lower()] for word in table.words[name]]
+    return Table(table.columns, values, {name: words for name, words in table.words.items() if name not in found})
+
+
+def _numbered(words: Sequence[str], target: str, where: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Number the words of a column: labels int64 ``[rows]`` and the names, sorted, by number where all are numbers."""
+    found, labels = np.unique(np.asarray(words), return_inverse=True)
+    if len(found) < 2:
+        raise DataError(f"{where}: all rows have {str(found[0])[:40]!r} in {target!r}: there is nothing to tell apart")
+    if len(found) > max(_CLASSES, len(words) // 2):
+        raise DataError(
+            f"{where}: {len(words)} rows have {len(found)} different words in {target!r}, such as "
+            f"{str(found[0])[:40]!r}, which are no classes: make numbers of them, or choose another target"
+        )
+    if all(map(_is_number, found)):
+        order = np.argsort([float(word) for word in found], kind="stable")
+        found, labels = found[order], np.argsort(order)[labels]
+    return torch.from_numpy(labels.astype(np.int64)), tuple(map(str, found))
+
+
+def _statistics(rows: Numbers, columns: Sequence[str], where: str) -> tuple[Numbers, Numbers]:
     """Mean and deviation of each column; a column that is constant keeps its unit."""
     mean, std = rows.mean(0), rows.std(0)
+    small = np.flatnonzero((np.ptp(rows, 0) > 1e-11 * np.abs(mean)) & (std < 1 / _MOST))
+    if len(small):
+        raise DataError(
+            f"{where}: the numbers of {columns[small[0]]!r} differ by {np.ptp(rows, 0)[small[0]]:.2g} alone: write "
+            "them in a smaller unit"
+        )
     return mean, np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
+
+
+def _stored(raw: Numbers, mean: Numbers, std: Numbers) -> NDArray[np.float32] | Numbers:
+    """Inputs in float32, or in float64 where what comes of them would differ, as of seconds since 1970."""
+    exact = (raw - mean) / std
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        small = (raw.astype(np.float32) - mean.astype(np.float32)) / std.astype(np.float32)
+        close = np.abs(small - exact) <= 1e-4 * (1 + np.abs(exact))
+    return raw.astype(np.float32) if bool(close.all()) else raw
 
 
 def held_back(groups: int, name: str, part: float = TEST_PART) -> NDArray[np.bool_]:
@@ -303,7 +386,29 @@ def sgemm(data_dir: Path | None = None) -> DataSplits:
     return splits_of("sgemm", Table(columns, melted, {}), ["run time (ms)"], test, where)
 
 
-@datasets.register("csv", by_path=True)
+def _task(path: str, target: Any = None, target_classes: Any = False, **others: Any) -> str:
+    """Name of the task of a table: by the first cell of its target, of text classification."""
+    file = Path(path) / "train.csv" if os.path.isdir(path) else Path(path)
+    if target_classes:
+        return "classification"
+    if not os.path.isfile(file):
+        return "regression"
+    try:
+        with open(file, "rb") as opened:
+            first = opened.read(_FIRST)
+        lines = first.decode("utf-8-sig", "replace").replace("\r", "\n").split("\n")
+        head, row, *_ = [line for line in lines if line.strip()]
+        separator = max(_SEPARATORS, key=head.count)
+        names, cells = (
+            [cell.strip() for cell in next(csv.reader([line], delimiter=separator))] for line in (head, row)
+        )
+        cell = cells[-1 if target is None else names.index(target)]
+    except (OSError, ValueError, IndexError, csv.Error):  # loading it says what is wrong
+        return "regression"
+    return "regression" if _is_number(cell) or _WRITTEN.fullmatch(cell) else "classification"
+
+
+@datasets.register("csv", by_path=True, task=_task)
 def csv_table(
     data_dir: Path | None = None,
     *,
@@ -329,9 +434,13 @@ def csv_table(
     """
     if not str(path):
         raise UserError("a table is named by its path: csv:wine.csv, or the folder of train.csv and test.csv")
-    if not 0 < test_part < 1:
-        raise UserError(f"test_part is the part of the rows that are for testing, above 0 and below 1, got {test_part}")
+    if isinstance(test_part, bool) or not isinstance(test_part, numbers.Real) or not 0 < test_part < 1:
+        raise UserError(
+            f"test_part is the part of the rows that are for testing, above 0 and below 1, got {test_part!r}"
+        )
     path = Path(path)
+    if path.is_dir() and not (path / "train.csv").exists():
+        raise DataError(f"{path}: is a folder without train.csv: it holds train.csv and test.csv, or name a file")
     files = [path / "train.csv", path / "test.csv"] if path.is_dir() else [path]
     tables = [read_table(read_regular(file, LONGEST_CSV), str(file)) for file in files]
     table = tables[0]
@@ -342,7 +451,9 @@ def csv_table(
         if len(table.values) < 2:
             raise DataError(f"{path}: has one row, and at least two are needed to train and to test")
         test = held_back(len(table.values), f"csv:{path.name}", test_part)
-    targets = [table.columns[-1]] if target is None else [name.strip() for name in target.split(",")]
+    targets = [table.columns[-1]] if target is None else [target]
+    if target is not None and target not in table.columns:  # a name may hold a comma
+        targets = [name.strip() for name in target.split(",")]
     if target_classes:
         table = _as_words(table, targets, str(path))
     return splits_of(f"csv:{path}", table, targets, test, str(path))
@@ -352,14 +463,14 @@ def _as_words(table: Table, targets: Sequence[str], where: str) -> Table:
     """The table with its target as text, so that each of its numbers is a class."""
     if len(targets) != 1 or targets[0] not in table.columns:
         raise UserError(f"{where}: target_classes is for one column, the targets are {', '.join(targets)}")
-    numbers = table.values[:, table.columns.index(targets[0])]
+    values = table.values[:, table.columns.index(targets[0])]
     if targets[0] in table.words:
         return table
-    if (numbers != np.round(numbers)).any():
-        row = int((numbers != np.round(numbers)).argmax())
-        raise DataError(f"{where}: row {row + 1} holds {numbers[row]:g} in {targets[0]!r}, which is no class number")
-    width = len(str(int(np.abs(numbers).max())))  # words are sorted: of equal length they are so by number
-    words = [f"{int(number):0{width}d}" for number in numbers]
+    wrong = (values != np.round(values)) | (np.abs(values) > _WHOLE)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{where}: row {row + 1} holds {values[row]:g} in {targets[0]!r}, which is no class number")
+    words = [str(int(value)) for value in values]
     return table._replace(words={**table.words, targets[0]: words})
 
 

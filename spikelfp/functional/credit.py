@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import Node
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 
 def check_range(z: Tensor) -> None:

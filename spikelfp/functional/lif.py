@@ -33,13 +33,14 @@ fast ones, which are tested against them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.sequence import Trace
 from spikelfp.registry import check_name
 
 Reset = Literal["subtract", "immediate", "zero"]
@@ -63,6 +64,9 @@ class LIFParameters:
             before the next decay), or set it to ``zero``.
         denominator: how the reward of a membrane is normalised, ``inflow`` or ``increment``.
 
+    Attributes:
+        vectors: β or θ is a tensor.
+
     Raises:
         UserError: for a value out of its range; of a tensor the first, with its place.
     """
@@ -71,17 +75,14 @@ class LIFParameters:
     threshold: Constant = 1.0
     reset: Reset = "subtract"
     denominator: Denominator = "inflow"
+    vectors: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beta", check_decay("beta", self.beta))
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
         check_name("reset", self.reset, get_args(Reset))
         check_name("denominator", self.denominator, get_args(Denominator))
-
-    @property
-    def vectors(self) -> bool:
-        """Whether β or θ is a tensor."""
-        return isinstance(self.beta, Tensor) or isinstance(self.threshold, Tensor)
+        object.__setattr__(self, "vectors", isinstance(self.beta, Tensor) or isinstance(self.threshold, Tensor))
 
     def fitted(self, step: Tensor) -> LIFParameters:
         """Return the constants in the dtype and on the device of ``step`` ``[B, …]``, ready to be broadcast against it.
@@ -98,7 +99,8 @@ class LIFParameters:
     def unchecked(self, beta: Constant, threshold: Constant) -> LIFParameters:
         """Return a copy with values that were checked before."""
         copy = object.__new__(LIFParameters)
-        for name, value in {**self.__dict__, "beta": beta, "threshold": threshold}.items():
+        vectors = isinstance(beta, Tensor) or isinstance(threshold, Tensor)
+        for name, value in {**self.__dict__, "beta": beta, "threshold": threshold, "vectors": vectors}.items():
             object.__setattr__(copy, name, value)
         return copy
 
@@ -148,6 +150,10 @@ def fit_constant(name: str, value: Constant, step: Tensor) -> Constant:
     if not isinstance(value, Tensor):
         return value
     sizes, own = tuple(step.shape[1:]), tuple(value.shape)
+    if value.is_meta and not step.is_meta:
+        raise UserError(
+            f"{name} is on the meta device and has no values: give it a tensor that has, or to_empty and load"
+        )
     if len(own) == len(sizes) and all(mine in (1, size) for mine, size in zip(own, sizes, strict=True)):
         return value.to(step.device, step.dtype)
     one = ", ".join(map(str, sizes))
@@ -208,6 +214,11 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
     Raises:
         UserError: for other values; of a tensor the first is named, with its place.
     """
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise UserError(
+            f"{name} is given as a tensor that requires grad, and would not learn: hand it {name}.detach(); of the "
+            "constants of neurons β learns, with learn_beta=True"
+        )
     if not isinstance(value, Tensor) or not value.dim():
         try:
             if isinstance(value, (bool, str)):
@@ -223,11 +234,6 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
         return number
     if value.dtype is torch.bool or value.is_complex() or value.layout is not torch.strided or not value.numel():
         raise UserError(f"{name} is a dense tensor of real numbers, got {value.dtype} of shape {list(value.shape)}")
-    if value.requires_grad:
-        raise UserError(
-            f"{name} is given as a tensor that requires grad, and would not learn: hand it {name}.detach(); of the "
-            "constants of neurons β learns, with learn_beta=True"
-        )
     wide = torch.promote_types(value.dtype, torch.float32)
     value = value.to(wide, copy=True, memory_format=torch.contiguous_format)
     if value.is_meta or bool((good := inside(value)).all()):
@@ -239,35 +245,6 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
 def _said(value: Any) -> str:
     shape = tuple(getattr(value, "shape", ())) or (len(value) if hasattr(value, "__len__") else "")
     return f"{type(value).__name__} of {shape}" if shape and not isinstance(value, str) else repr(value)
-
-
-class Trace(tuple[Tensor, ...]):
-    """Named tuple of what a run over time leaves, each ``[T, …]``: ``spikes`` (0/1), ``membrane`` (before reset), …
-
-    The names are those that it is made with, ``Trace(spikes=…, membrane=…)``, in their order.
-    """
-
-    _fields: tuple[str, ...]
-
-    def __new__(cls, **fields: Tensor) -> Trace:
-        made = super().__new__(cls, fields.values())
-        made._fields = tuple(fields)
-        return made
-
-    def __getattr__(self, name: str) -> Tensor:
-        names = self.__dict__.get("_fields", ())
-        if name not in names:
-            raise AttributeError(f"a trace of {', '.join(names)} has no {name!r}")
-        return self[names.index(name)]
-
-    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Tensor]]:
-        return (), self._asdict()
-
-    def _asdict(self) -> dict[str, Tensor]:
-        return dict(zip(self._fields, self, strict=True))
-
-    def __repr__(self) -> str:
-        return f"Trace({', '.join(f'{name}={list(each.shape)}' for name, each in self._asdict().items())})"
 
 
 def carried(membrane: Tensor, p: LIFParameters) -> Tensor:

@@ -7,6 +7,7 @@ walk back through its steps *is* LFP (v3, A.2-A.3; the equations of :mod:`spikel
     z_0  = β V[t]                   autograd's own: β n is the message to V
     V[t] = U[t−1], reset  Survive   the message passes as if there were no reset, which earns no credit and blocks none
            U[t−1]         Carry     message m of U to the reward U m, which adds to the other rewards of U
+           start          Enter     message m of U, as it is: what went before makes the reward of it
     S[t] = U[t] > θ       Fire      message m of S to the reward S m of U; a reward at an output as it is; θ: nothing
 
 Everything else that a step does to its values (a synapse, a filter, a sum) is a linear map, whose messages are those of
@@ -60,6 +61,20 @@ class Carry(Function):
         check_pass()
         (membrane,) = ctx.saved_tensors
         return membrane * message
+
+
+class Enter(Function):
+    """A membrane that steps start from; it gets the message of the first of them, as fused runs hand it out."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor) -> Tensor:
+        keep_node()
+        return membrane.view_as(membrane)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> Tensor:
+        return message
 
 
 class Survive(Function):

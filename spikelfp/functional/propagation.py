@@ -43,7 +43,7 @@ from spikelfp.functional.credit import (
     to_message,
 )
 from spikelfp.functional.split import divide
-from spikelfp.suggest import checked_keywords
+from spikelfp.registry import checked_keywords
 
 EPS = 1e-6
 """ε of linear outputs whose layer does not say another one."""

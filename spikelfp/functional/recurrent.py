@@ -35,9 +35,9 @@ from spikelfp.functional.credit import MagnitudeStep, NeuronNode, keep_node
 from spikelfp.functional.lif import Constant, LIFParameters
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
-from spikelfp.kernels.events.rows import remember
+from spikelfp.kernels.events.linear import remember
 from spikelfp.kernels.recurrent_numba import Constants, Credit, Wanted
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 from spikelfp.rules import Epsilon, Gradient, Rule, Surrogate, Zero, surrogates
 
 _LFP, _GRADIENTS = (Epsilon, Zero), (Gradient, Surrogate)

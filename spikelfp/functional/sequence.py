@@ -1,20 +1,111 @@
-"""Sequences ``[T, B, …]``, time first, and maps that treat every step alike.
+"""Sequences ``[T, B, …]``, time first: constant ones, sparse ones, and maps that treat every step alike.
 
 A static image shown ``T`` times is an *expanded* tensor: stride 0 in time, no copy. Layers keep it so, and a
 map of a constant sequence is computed once, not ``T`` times.
+
+A *sparse* sequence, such as a recording of events, is a COO tensor of which only what is not zero is held. A torch
+tensor of layout ``torch.sparse_coo`` without dense dimensions holds ``indices [D, M]``, int64, a column for each of
+``M`` entries, and ``values [M]``. *Coalesced*, its entries are in the order in which a dense tensor lies in memory and
+none comes twice, so that steps, samples and images are ranges of them. What torch has no operation for is index
+arithmetic here; no dense tensor is made.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from spikelfp.errors import UserError
-from spikelfp.functional.sparse import is_sparse
+from spikelfp.errors import ShapeError, UserError
+
+
+def is_sparse(x: Tensor) -> bool:
+    """Whether ``x`` is of any layout but the dense one."""
+    return x.layout is not torch.strided
+
+
+def replaced(
+    x: Tensor, *, indices: Tensor | None = None, values: Tensor | None = None, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """A coalesced ``x`` with other indices, which are in order, each once, with other values or of another shape."""
+    return torch.sparse_coo_tensor(
+        x.indices() if indices is None else indices,
+        x.values() if values is None else values,
+        x.shape if shape is None else shape,
+        is_coalesced=True,
+        check_invariants=False,
+    )
+
+
+def compact(x: Tensor) -> Tensor:
+    """``x`` coalesced and without entries that hold 0; ``x`` itself where it is so already."""
+    x = x.coalesce()
+    return x if x.values().all() else chosen(x, x.values() != 0)
+
+
+def chosen(x: Tensor, which: Tensor) -> Tensor:
+    """The entries of a coalesced ``x`` for which the boolean ``which [M]`` is true."""
+    return replaced(x, indices=x.indices()[:, which], values=x.values()[which])
+
+
+def merged(x: Tensor, start: int, end: int) -> Tensor:
+    """Axes ``start`` to ``end`` of a coalesced ``x`` as one, like ``x.flatten(start, end)`` of a dense one."""
+    indices, shape = x.indices(), x.shape
+    one = indices[start]
+    for axis in range(start + 1, end + 1):
+        one = one * shape[axis] + indices[axis]
+    joined = torch.cat([indices[:start], one.unsqueeze(0), indices[end + 1 :]])
+    return replaced(x, indices=joined, shape=(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
+
+
+def check_places(x: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` if an entry of a coalesced ``x`` lies outside of its shape."""
+    for axis, places in enumerate(x.indices() if x._nnz() else ()):
+        low, high = (int(bound) for bound in torch.aminmax(places))
+        if low < 0 or high >= x.shape[axis]:
+            raise ShapeError(
+                f"a sparse tensor of shape {tuple(x.shape)} has an entry outside of it: its indices of axis {axis} run "
+                f"from {low} to {high}"
+            )
+
+
+def time_slice(x: Tensor, start: int | None, stop: int | None) -> Tensor:
+    """Steps ``start … stop`` of ``x [T, B, …]``: ``x[start:stop]``, of dense sequences and of sparse ones.
+
+    Of a coalesced one it takes two look-ups and a copy of what lies between.
+    """
+    if not x.is_sparse:
+        return x[start:stop]
+    first, last = _bounds(x, 0, start, stop)
+    x = x.coalesce()
+    indices = x.indices()
+    low, high = torch.searchsorted(indices[0].contiguous(), torch.tensor([first, last], device=x.device)).tolist()
+    part = indices[:, low:high].clone()
+    part[0] -= first
+    return replaced(x, indices=part, values=x.values()[low:high].clone(), shape=(last - first, *x.shape[1:]))
+
+
+def sample_slice(x: Tensor, start: int | None, stop: int | None) -> Tensor:
+    """Samples ``start … stop`` of ``x [T, B, …]``: ``x[:, start:stop]``, of dense sequences and of sparse ones."""
+    if not x.is_sparse:
+        return x[:, start:stop]
+    first, last = _bounds(x, 1, start, stop)
+    x = x.coalesce()
+    sample = x.indices()[1]
+    part = chosen(x, (sample >= first) & (sample < last))
+    indices = part.indices().clone()
+    indices[1] -= first
+    return replaced(part, indices=indices, shape=(len(x), last - first, *x.shape[2:]))
+
+
+def _bounds(x: Tensor, axis: int, start: int | None, stop: int | None) -> tuple[int, int]:
+    first, last, _ = slice(start, stop).indices(x.shape[axis])
+    return first, max(first, last)
 
 
 def constant(images: Tensor, steps: int) -> Tensor:
@@ -28,6 +119,43 @@ def constant(images: Tensor, steps: int) -> Tensor:
     if steps < 1:
         raise UserError(f"a sequence needs at least one step, got steps={steps}")
     return repeat(images, steps)
+
+
+def direct_current(images: Tensor, steps: int) -> Tensor:
+    """Direct current: ``x[t] = images`` at every step.
+
+    Returns a view ``[T, B, ...]`` with stride 0 over time, of the images' own dtype (float32 for those of
+    this package's data sets): nothing is copied, so do not write into it.
+    """
+    check_images(images, steps)
+    return repeat(images, int(steps))
+
+
+def check_images(images: Tensor, steps: int, unit_range: bool = False) -> None:
+    """Refuse static images that cannot be shown for ``steps`` steps.
+
+    Args:
+        images: ``[B, …]``, floating-point and finite.
+        steps: how many, a whole number of at least 1.
+        unit_range: the values must lie in [0, 1] too.
+
+    Raises:
+        UserError: for the steps.
+        ShapeError: for the images, with the first value that is out of range.
+    """
+    if steps < 1 or steps != int(steps):
+        raise UserError(f"steps must be a whole number of at least 1, got {steps}")
+    if not images.is_floating_point():
+        raise ShapeError(f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first")
+    if not unit_range and torch.isfinite(images.sum()):
+        return  # one pass where all is well: NaN and infinity stay in a sum
+    bad = ~torch.isfinite(images)
+    if unit_range:
+        bad |= (images < 0) | (images > 1)
+    if bad.any():
+        where = tuple(bad.nonzero()[0].tolist())
+        wanted = "in [0, 1]" if unit_range else "finite"
+        raise ShapeError(f"images to encode must be {wanted}: the value at {list(where)} is {float(images[where])}")
 
 
 def repeat(step: Tensor, steps: int) -> Tensor:
@@ -60,3 +188,32 @@ class _Repeat(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return (grad[0] * len(grad) if is_constant(grad) else grad.sum(0)), None
+
+
+class Trace(tuple[Tensor, ...]):
+    """Named tuple of what a run over time leaves, each ``[T, …]``: ``spikes`` (0/1), ``membrane`` (before reset), …
+
+    The names are those that it is made with, ``Trace(spikes=…, membrane=…)``, in their order.
+    """
+
+    _fields: tuple[str, ...]
+
+    def __new__(cls, **fields: Tensor) -> Trace:
+        made = super().__new__(cls, fields.values())
+        made._fields = tuple(fields)
+        return made
+
+    def __getattr__(self, name: str) -> Tensor:
+        names = self.__dict__.get("_fields", ())
+        if name not in names:
+            raise AttributeError(f"a trace of {', '.join(names)} has no {name!r}")
+        return self[names.index(name)]
+
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Tensor]]:
+        return (), self._asdict()
+
+    def _asdict(self) -> dict[str, Tensor]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def __repr__(self) -> str:
+        return f"Trace({', '.join(f'{name}={list(each.shape)}' for name, each in self._asdict().items())})"

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import Node
 
 from spikelfp.functional.credit import LayerOutput, behind_moves, check_pass, forward_class, keep_node, stabilise
-from spikelfp.functional.sparse import chosen
+from spikelfp.functional.sequence import chosen
 
 LinearMap = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """A map ``(input, weight, bias) → output`` that is linear in the input and affine in the parameters."""

@@ -14,7 +14,7 @@ imported by the function that needs it, so this one imports without it.
 from spikelfp.interop.norse import DelayedSubtract, from_norse, to_norse
 from spikelfp.interop.shared import ConversionError
 from spikelfp.interop.snntorch import from_snntorch, to_snntorch
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 
 __all__ = ["ConversionError", "DelayedSubtract", "from_norse", "from_snntorch", "to_norse", "to_snntorch"]
 

@@ -20,7 +20,7 @@ from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Constant
 from spikelfp.nn import graph
-from spikelfp.quantized.layer import Quantizable
+from spikelfp.nn.layer import Quantizable
 
 Chain = list[tuple[str, torch.nn.Module]]
 """Layers in the order they run, with the names they have in the model; a layer that runs twice is in it twice."""

@@ -18,10 +18,9 @@ from numba.core import types
 from numba.extending import overload
 from torch import Tensor
 
-from spikelfp.functional.lif import Constant, LIFParameters, Reset, Trace
-from spikelfp.functional.sequence import is_constant
-from spikelfp.kernels.threads import split
-from spikelfp.memory import empty
+from spikelfp.functional.lif import Constant, LIFParameters, Reset
+from spikelfp.functional.sequence import Trace, is_constant
+from spikelfp.machine import empty, split
 
 _BLOCK = 2048  # neurons taken through all of time at once: a row of a few arrays stays in the L1 cache
 _SCRATCH = 65_536  # membranes of a block that are computed again: they stay in the L2 cache

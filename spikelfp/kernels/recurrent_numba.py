@@ -29,13 +29,12 @@ import torch
 from torch import Tensor
 
 from spikelfp.functional.lif import Denominator, Reset
+from spikelfp.kernels.choice import chosen_events
 from spikelfp.kernels.events import linear
-from spikelfp.kernels.events.choice import chosen
 from spikelfp.kernels.events.conv_vectors import VECTOR
+from spikelfp.kernels.events.linear import Events, listed
 from spikelfp.kernels.events.row_vectors import aligned, padded, row_sum
-from spikelfp.kernels.events.rows import Events, listed
-from spikelfp.kernels.threads import split
-from spikelfp.memory import empty
+from spikelfp.machine import empty, split
 
 DENSE = 0.33
 """Share of neurons that fire in a step above which dense products are made of it: measured, docs/performance.md."""
@@ -318,7 +317,7 @@ def _grain(steps: int, width: int) -> int:
 
 def _limit() -> float:
     """The share of neurons that fire up to which products are made event by event."""
-    return {"auto": DENSE, "always": 1.0}.get(chosen(), -1.0)
+    return {"auto": DENSE, "always": 1.0}.get(chosen_events(), -1.0)
 
 
 def forward(

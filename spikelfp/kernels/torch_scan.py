@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikelfp.functional.lif import Constant, LIFParameters, Trace, carried, lif_scan, reward_scan
+from spikelfp.functional.lif import Constant, LIFParameters, carried, lif_scan, reward_scan
+from spikelfp.functional.sequence import Trace
 
 
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
@@ -28,7 +29,7 @@ def reverse(
     constant: bool,
     current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Message to the current and to ``start``; the arguments are those of :class:`spikelfp.rules.feedback.LIFScan`.
+    """Message to the current and to ``start``; the arguments are those of :class:`spikelfp.rules.base.LIFScan`.
 
     ``constant``: the current was the same at every step; its message is then the mean over time, ``[1, …]``.
     current: ``[T, …]``, needed where the membranes were not kept (``None``): they are computed again from it.

@@ -17,8 +17,8 @@ import triton
 from torch import Tensor, library
 from triton.runtime.interpreter import InterpretedFunction
 
-from spikelfp.functional.lif import Constant, LIFParameters, Trace
-from spikelfp.functional.sequence import is_constant
+from spikelfp.functional.lif import Constant, LIFParameters
+from spikelfp.functional.sequence import Trace, is_constant
 from spikelfp.kernels import triton_programs as programs
 
 INTERPRETED = isinstance(programs.forward, InterpretedFunction)

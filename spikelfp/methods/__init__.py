@@ -1,11 +1,10 @@
 """Ways to train the same network: where the credit comes from."""
 
-from spikelfp.methods.base import Method, methods
-from spikelfp.methods.batch import Batch, mean_over_steps, step_weights
+from spikelfp.methods.base import Batch, Method, mean_over_steps, methods, step_weights
 from spikelfp.methods.gradient import GradientDescent, SurrogateGradient
 from spikelfp.methods.lfp import LFP
 from spikelfp.methods.warm_up import WarmUp
-from spikelfp.suggest import check_constructors, public_names
+from spikelfp.registry import check_constructors, public_names
 from spikelfp.tasks.classification import count_cross_entropy, losses, rate_cross_entropy
 
 __all__ = [

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
-from spikelfp.methods.batch import step_weights
+from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods, step_weights
 from spikelfp.registry import check_name
 from spikelfp.rewards.mask import takes
 from spikelfp.rules import Gradient, Rule, Surrogate
@@ -83,6 +82,7 @@ class SurrogateGradient(GradientDescent):
         reduction: the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
     """
 
+    described_as = "GradientDescent"  # as checkpoints of earlier versions have it
     surrogate = True
     default_lr = 2e-3
     words = "surrogate gradients"

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.functional.propagation import send_rewards
-from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods
-from spikelfp.methods.batch import mean_over_steps
+from spikelfp.methods.base import REDUCTIONS, Method, Reduction, mean_over_steps, methods
 from spikelfp.options import option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward

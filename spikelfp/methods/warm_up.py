@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import Method
-from spikelfp.methods.batch import Batch
+from spikelfp.methods.base import Batch, Method
 
 
 class WarmUp(Method):
@@ -33,6 +32,9 @@ class WarmUp(Method):
     def prepare(self, net: Module) -> None:
         self.first.prepare(net)
         self.then.prepare(net)
+
+    def parts(self) -> list[Method]:
+        return [*self.first.parts(), *self.then.parts()]
 
     def state_dict(self) -> dict[str, Any]:
         """States of the two methods, of those that have one."""

@@ -7,9 +7,8 @@ from itertools import pairwise
 
 from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
-from spikelfp.models.parts import check_shape, check_sizes, noisy, pooling, spatial
-from spikelfp.models.spec import Noise, Pool
-from spikelfp.suggest import checked_keywords
+from spikelfp.models.base import Noise, Pool, check_shape, check_sizes, noisy, pooling, spatial
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords()

@@ -7,9 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from spikelfp import nn
-from spikelfp.models.parts import check_shape, check_sizes, last_layer, pooling, spatial
-from spikelfp.models.spec import Bias, Pool, Readout
-from spikelfp.suggest import checked_keywords
+from spikelfp.models.base import Bias, Pool, Readout, check_shape, check_sizes, last_layer, pooling, spatial
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords(nn.LIF)

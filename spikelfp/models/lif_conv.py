@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from spikelfp import nn
-from spikelfp.models.parts import check_shape, check_width, he, last_layer, pooling, spatial
-from spikelfp.models.spec import Bias, Pool, Readout, Width
-from spikelfp.suggest import checked_keywords
+from spikelfp.models.base import Bias, Pool, Readout, Width, check_shape, check_width, he, last_layer, pooling, spatial
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords(nn.LIF)

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from spikelfp import nn
-from spikelfp.models.parts import check_shape, check_width, he
+from spikelfp.models.base import Width, check_shape, check_width, he
 from spikelfp.models.resnet import RESNET18, Stem, is_large, stages
-from spikelfp.models.spec import Width
-from spikelfp.suggest import checked_keywords
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords(nn.LIF)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from spikelfp import nn
-from spikelfp.models.parts import check_sizes, he, last_layer
-from spikelfp.suggest import checked_keywords
+from spikelfp.models.base import check_sizes, he, last_layer
+from spikelfp.registry import checked_keywords
 
 GAIN = 3.0
 """Times the initial weights of He et al. 2015 in front of hidden neurons."""

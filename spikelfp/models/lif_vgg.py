@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from spikelfp import nn
-from spikelfp.models.parts import check_image, check_width, he, last_layer, pooling
-from spikelfp.models.spec import Pool, Readout, Width
+from spikelfp.models.base import Pool, Readout, Width, check_image, check_width, he, last_layer, pooling
 from spikelfp.models.vgg import VGG_LIKE
-from spikelfp.suggest import checked_keywords
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords(nn.LIF)

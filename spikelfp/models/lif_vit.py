@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from spikelfp import nn
-from spikelfp.models.parts import he
+from spikelfp.models.base import he
 from spikelfp.models.vit import check_depth, patches
-from spikelfp.suggest import checked_keywords
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords(nn.LIF)

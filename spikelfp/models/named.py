@@ -13,6 +13,7 @@ from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.models.activations import Activation
 from spikelfp.models.ann import lenet, mlp
+from spikelfp.models.base import Bias, Hidden, ModelSpec, Noise, Readout, Size, Width, models
 from spikelfp.models.lif import lif_lenet, lif_mlp
 from spikelfp.models.lif_conv import lif_conv
 from spikelfp.models.lif_resnet import lif_resnet18
@@ -20,7 +21,6 @@ from spikelfp.models.lif_rnn import lif_rnn
 from spikelfp.models.lif_vgg import lif_vgg_like
 from spikelfp.models.lif_vit import lif_vit
 from spikelfp.models.resnet import resnet18, resnet34
-from spikelfp.models.spec import Bias, Hidden, ModelSpec, Noise, Readout, Size, Width, models
 from spikelfp.models.vgg import vgg16, vgg_like
 from spikelfp.models.vit import vit
 from spikelfp.nn import graph

@@ -10,11 +10,9 @@ import torch
 
 from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
-from spikelfp.models.parts import check_shape, check_width, he_convolutions_, noisy
-from spikelfp.models.spec import Noise, Width
+from spikelfp.models.base import Noise, Width, check_shape, check_width, he_convolutions_, noisy
 from spikelfp.options import option
-from spikelfp.registry import check_name
-from spikelfp.suggest import checked_keywords
+from spikelfp.registry import check_name, checked_keywords
 
 STEMS = ("auto", "7x7", "3x3")
 """How a network begins; ``auto`` is ``7x7`` for images of at least 64×64, else ``3x3``."""

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from spikelfp import nn
 from spikelfp.models.activations import Activation, maker
-from spikelfp.models.parts import check_image, check_width, he_convolutions_, noisy
-from spikelfp.models.spec import Dropout, Noise, Width
-from spikelfp.suggest import checked_keywords
+from spikelfp.models.base import Dropout, Noise, Width, check_image, check_width, he_convolutions_, noisy
+from spikelfp.registry import checked_keywords
 
 VGG_LIKE = ((1, 2), (4, 4), (8, 8))
 """Channels of each block of "VGG-like", in units of its width."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.models.parts import check_shape
-from spikelfp.suggest import checked_keywords
+from spikelfp.models.base import check_shape
+from spikelfp.registry import checked_keywords
 
 
 @checked_keywords()

@@ -1,8 +1,6 @@
 """Layers with native reward propagation. Sequences are ``[T, B, …]``, time first."""
 
-from spikelfp.functional.lif import Trace
-from spikelfp.functional.sequence import constant
-from spikelfp.functional.sparse import sample_slice, time_slice
+from spikelfp.functional.sequence import Trace, constant, sample_slice, time_slice
 from spikelfp.nn.activation import (
     ELU,
     GELU,
@@ -39,7 +37,7 @@ from spikelfp.nn.scale import Scale
 from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, MaxPool2d
 from spikelfp.nn.skip import Concat, Identity, Sum
 from spikelfp.nn.tokens import ClassToken, FirstToken, MeanToken, PositionEmbedding, ToTokens
-from spikelfp.suggest import check_constructors, public_names
+from spikelfp.registry import check_constructors, public_names
 
 __all__ = [
     "ALIF", "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "Alpha", "AvgPool2d", "BatchNorm1d",

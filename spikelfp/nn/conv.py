@@ -10,13 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
-from spikelfp.functional.sequence import over_time
-from spikelfp.functional.sparse import is_sparse
+from spikelfp.functional.sequence import is_sparse, over_time
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice, convolve
 from spikelfp.kernels.events.sparse_index import merge
-from spikelfp.nn.layer import check_kind, spares_silent, sparse_input
-from spikelfp.quantized.layer import Quantizable
+from spikelfp.nn.layer import Quantizable, check_kind, spares_silent, sparse_input
 from spikelfp.rules import Rule
 
 
@@ -26,7 +24,7 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
     Sparse inputs, such as spikes, are convolved event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
     message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
 
-    A sparse sequence (COO, :mod:`spikelfp.functional.sparse`) is convolved by its entries alone, and no dense one is
+    A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is convolved by its entries alone, and no dense one is
     made of it, nor a message to it. Where event-driven convolutions do not run (as for :class:`~spikelfp.nn.Linear`,
     and those that are dilated, grouped or padded with other than zeros) it is made dense for the dense one.
     """

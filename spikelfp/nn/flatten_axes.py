@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.functional.sequence import over_time
-from spikelfp.functional.sparse import is_sparse
+from spikelfp.functional.sequence import is_sparse, over_time
 from spikelfp.kernels.events.sparse_index import merge
 from spikelfp.nn.layer import Layer, sparse_input
 

@@ -6,17 +6,21 @@ import inspect
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import neurons_behind
-from spikelfp.functional.sparse import compact, is_sparse
+from spikelfp.functional.grid import Grid, Represented, Rounded
+from spikelfp.functional.sequence import compact, is_sparse
+from spikelfp.functional.split import LinearMap
+from spikelfp.registry import nearest
 from spikelfp.rules import HasRule, Rule
-from spikelfp.suggest import nearest
 
 if TYPE_CHECKING:
     from spikelfp.nn.graph import Flow, Sources
+    from spikelfp.quantized import Quantization
 
 State = Any
 """What a layer remembers between calls: ``None`` at rest or for layers without memory."""
@@ -106,6 +110,74 @@ class Layer(HasRule, torch.nn.Module):
             )
 
 
+LARGEST_BIAS = 2**24 - 1
+"""Largest integer of a bias: it is added to sums, which are wider than a weight, and float32 is exact up to here."""
+
+
+class Quantizable(Layer):
+    """A layer with ``weight`` and ``bias`` that :class:`~spikelfp.quantized.WeightGrids` may put on a grid.
+
+    Attributes:
+        quantization: ``None`` for a layer that computes in floats.
+        weight_scale: real value of one step of a weight, a scalar buffer, there with ``quantization`` and kept in
+            checkpoints.
+        bias_on_grid: whether the bias is an integer too.
+        bias_steps: its steps are so many times finer than those of the weights.
+    """
+
+    quantization: Quantization | None = None
+    bias_on_grid: bool = False
+    bias_steps: int = 1
+    weight_scale: Tensor
+    weight: Tensor
+    bias: Any  # Tensor | None, which torch's layers declare in several ways
+
+    @property
+    def grid(self) -> Grid | None:
+        """Of the weights: ``grid.to_integers(weight)`` are those of the forward pass; ``None`` for floats."""
+        if self.quantization is None:
+            return None
+        return Grid.symmetric(self.weight_scale.item(), self.quantization.bits)
+
+    @property
+    def bias_grid(self) -> Grid | None:
+        """Of the bias, whose step is ``grid.scale / bias_steps``; ``None`` for a float."""
+        if self.quantization is None or not self.bias_on_grid:
+            return None
+        return Grid((self.weight_scale / self.bias_steps).item(), -LARGEST_BIAS, LARGEST_BIAS)
+
+    def live_grids(self) -> tuple[Grid, Grid | None]:
+        """:attr:`grid` and :attr:`bias_grid` with tensors for scales, so that a GPU is not waited for."""
+        assert self.quantization is not None
+        wide = Grid(self.weight_scale / self.bias_steps, -LARGEST_BIAS, LARGEST_BIAS) if self.bias_on_grid else None
+        return Grid.symmetric(self.weight_scale, self.quantization.bits), wide
+
+    def put_on_grid(self, options: Quantization, bias_steps: int | None) -> None:
+        """Make it compute as ``options`` say, its bias a float for ``None``; the scale, 1, is for the caller to set."""
+        self.quantization, self.bias_on_grid, self.bias_steps = options, bias_steps is not None, bias_steps or 1
+        self.register_buffer("weight_scale", self.weight.new_ones(()))
+
+    def product(self, op: LinearMap, x: Tensor) -> Tensor:
+        """``op(x, weight, bias)`` under the layer's rule, with weights on their grid if there is one.
+
+        The rule is given the parameters, so that its steps are ``|w|`` times a sum for what ``w`` stands for, and
+        ``op`` rounds them: contributions and messages are those of the quantised network.
+        """
+        weight, bias, options = self.weight, self.bias, self.quantization
+        if options is None:
+            return self.rule.linear(op, x, weight, bias)
+        grid, wide = self.live_grids()
+        if options.update == "stochastic":
+            weight = Represented.apply(weight, grid)
+            bias = bias if bias is None or wide is None else Represented.apply(bias, wide)
+
+        def on_grid(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            rounded = bias if bias is None or wide is None else Rounded.apply(bias, wide)
+            return op(x, Rounded.apply(weight, grid), rounded)
+
+        return self.rule.linear(on_grid, x, weight, bias)
+
+
 _MEANT = {
     "tau": "beta", "tau_mem": "beta", "decay_rate": "beta", "leak": "beta", "v_th": "threshold", "vth": "threshold",
     "v_threshold": "threshold", "theta": "threshold", "reset_mechanism": "reset", "v_reset": "reset", "eps": "rule",
@@ -147,6 +219,46 @@ def check_attribute(layer: torch.nn.Module, name: str, value: Any) -> None:
 def _options_of(kind: Any) -> frozenset[str]:
     chain = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
     return frozenset(name for each in chain for name in inspect.signature(each).parameters) - {"self"}
+
+
+_PACKAGES = ("spikelfp", "hw_export", "torch")
+
+
+def is_own(kind: type) -> bool:
+    """Whether a class is neither torch's nor of this package."""
+    return kind.__module__.partition(".")[0] not in _PACKAGES
+
+
+def plain_attributes(layer: torch.nn.Module) -> dict[str, str]:
+    """List the plain attributes of a layer of one's own as text: what it computes may depend on them.
+
+    Those are numbers, texts, booleans, and tuples, lists and dicts of them, of the layer and of its own classes. Names
+    that begin with ``_`` are left out, and so is what this package knows by itself, such as traits.
+    """
+    line = type(layer).__mro__
+    if not is_own(line[0]):
+        return {}
+    found: dict[str, Any] = {}
+    for kind in reversed([each for each in line if is_own(each) and issubclass(each, torch.nn.Module)]):
+        found |= {name: value for name, value in vars(kind).items() if not _is_known(name, line)}
+    found |= vars(layer)
+    texts = {name: _plain_text(found[name]) for name in sorted(found) if name[0] != "_" and name != "training"}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _is_known(name: str, line: tuple[type, ...]) -> bool:
+    return any(name in vars(kind) for kind in line if not is_own(kind))
+
+
+def _plain_text(value: Any) -> str | None:
+    """Text of a plain value, the same in every process; ``None`` for other values."""
+    kind = type(value)
+    if isinstance(value, np.generic):
+        return _plain_text(value.item())
+    if kind in (tuple, list, dict):
+        inside = [*value, *value.values()] if kind is dict else value
+        return repr(value) if all(_plain_text(each) is not None for each in inside) else None
+    return repr(value) if kind in (bool, int, float, complex, str) else None
 
 
 def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:

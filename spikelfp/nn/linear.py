@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
-from spikelfp.functional.sequence import is_constant, repeat
-from spikelfp.functional.sparse import is_sparse
+from spikelfp.functional.sequence import is_constant, is_sparse, repeat
 from spikelfp.kernels.events import products
-from spikelfp.nn.layer import check_kind, spares_silent, sparse_input
-from spikelfp.quantized.layer import Quantizable
+from spikelfp.nn.layer import Quantizable, check_kind, spares_silent, sparse_input
 from spikelfp.rules import Rule
 
 
@@ -23,7 +21,7 @@ class Linear(torch.nn.Linear, Quantizable):
     Sparse inputs, such as spikes, are multiplied event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
     message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
 
-    A sparse sequence (COO, :mod:`spikelfp.functional.sparse`) is multiplied by its entries alone, and no dense one is
+    A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is multiplied by its entries alone, and no dense one is
     made of it, nor a message to it. Where event-driven products do not run (CUDA, float16, autocast,
     ``SPIKELFP_EVENTS=never``) there is only the dense product: it is made dense for that. ``torch.compile`` leaves
     layers that are given one as they are.

@@ -15,8 +15,7 @@ from torch.func import functional_call
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import NeuronNode, check_pass, forward_class, keep_node
 from spikelfp.functional.propagation import find, send_back
-from spikelfp.functional.sequence import is_constant, repeat
-from spikelfp.functional.sparse import time_slice
+from spikelfp.functional.sequence import is_constant, repeat, time_slice
 from spikelfp.nn.layer import Layer, State
 from spikelfp.nn.setting import Setting
 

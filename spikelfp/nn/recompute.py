@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.functional.sequence import is_constant
-from spikelfp.functional.sparse import is_sparse
+from spikelfp.functional.sequence import is_constant, is_sparse
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.layer import Layer, State, sparse_input
 from spikelfp.nn.noise import Noise

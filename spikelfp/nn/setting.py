@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikelfp.kernels.events.choice import Choice, choices
+from spikelfp.kernels.choice import Choice, choices
 from spikelfp.rules import Rule, restore, rules_in, rules_of
 
 

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
-from spikelfp.functional.sequence import is_constant, over_time, repeat
-from spikelfp.functional.sparse import compact, is_sparse, replaced
-from spikelfp.kernels.events.choice import can_run, chosen
+from spikelfp.functional.sequence import compact, is_constant, is_sparse, over_time, repeat, replaced
+from spikelfp.kernels.choice import can_run, chosen_events
 from spikelfp.kernels.events.sparse_index import merge
 from spikelfp.kernels.events.sparse_pool import sparse_average
 from spikelfp.nn.layer import Layer, check_dense, check_kind, sparse_input
@@ -43,7 +42,7 @@ class MaxPool2d(torch.nn.MaxPool2d, Layer):
 class AvgPool2d(torch.nn.AvgPool2d, Layer):
     """Average-pooling of every step, ``[T, B, C, H, W]``: reward in proportion to contribution.
 
-    A sparse sequence (:mod:`spikelfp.functional.sparse`) is pooled event by event, by windows that touch, and stays
+    A sparse sequence (:mod:`spikelfp.functional.sequence`) is pooled event by event, by windows that touch, and stays
     sparse; other windows raise :class:`~spikelfp.errors.ShapeError`. Where event-driven kernels do not run (as for
     :class:`~spikelfp.nn.Linear`) it is made dense.
     """
@@ -66,7 +65,7 @@ class AvgPool2d(torch.nn.AvgPool2d, Layer):
             )
         if min(x.shape[3] // sizes[0], x.shape[4] // sizes[1]) < 1:
             raise ShapeError(f"AvgPool2d of windows {sizes} does not fit images of shape {tuple(x.shape[2:])}")
-        if not can_run(x, x) or chosen() == "never":
+        if not can_run(x, x) or chosen_events() == "never":
             return over_time(super().forward, x.to_dense())
         return sparse_average(x, sizes, self.divisor_override or sizes[0] * sizes[1])
 

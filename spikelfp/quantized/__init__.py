@@ -1,10 +1,9 @@
 """Networks that compute with a few bits: the grids of their weights, and training with them in the forward pass."""
 
-from spikelfp.quantized.grid import Grid
-from spikelfp.quantized.layer import UPDATES, Quantization
-from spikelfp.quantized.network import WeightGrids
+from spikelfp.functional.grid import Grid
+from spikelfp.quantized.network import UPDATES, Quantization, WeightGrids
 from spikelfp.quantized.scale import CLIPS, choose_scale
-from spikelfp.suggest import check_constructors, public_names
+from spikelfp.registry import check_constructors, public_names
 
 __all__ = ["CLIPS", "UPDATES", "Grid", "Quantization", "WeightGrids", "choose_scale"]
 

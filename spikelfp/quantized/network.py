@@ -1,4 +1,4 @@
-"""Training with quantised weights in every forward pass: the grids of a network."""
+"""Training with quantised weights in every forward pass: the options, and the grids of a network."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikelfp.data.seeding import generator
+from spikelfp.data.loader import generator
 from spikelfp.errors import UserError
+from spikelfp.functional.grid import check_bits, round_by_chance
 from spikelfp.nn import graph
-from spikelfp.quantized.grid import round_by_chance
-from spikelfp.quantized.layer import Quantizable, Quantization
-from spikelfp.quantized.scale import check_weights, choose_scale, threshold_scale
+from spikelfp.nn.layer import Quantizable
+from spikelfp.quantized.scale import CLIPS, check_weights, choose_scale, threshold_scale
+from spikelfp.registry import check_name
 
 LEAST_STEPS = 64
 """Steps of a bias in one step of a weight, at least (:func:`bias_steps`). A bias comes at every step of time, and a
@@ -22,6 +23,39 @@ HEADROOM = 4.0
 """Scale of weights that are rounded by chance, in units of the best one for the weights at the start: LFP makes large
 ones larger, and there are no float weights to choose another scale by."""
 _SAMPLE = 2**16  # weights of which a scale is chosen, at least, where there are as many
+
+
+UPDATES = ("masters", "stochastic")
+"""Where updates go: to float copies of the weights, or by stochastic rounding onto the grid itself."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Weights of ``bits`` bits in every forward pass.
+
+    update: one of :data:`UPDATES`. clip: how scales are chosen, one of :data:`~spikelfp.quantized.CLIPS`.
+    every: steps of training between two choices of the scales of ``masters``, at least 1. input_levels: inputs of the
+    network are multiples of one over it, 255 for 8-bit pixels in [0, 1], 1 for spikes: the steps of a bias behind them
+    divide those of the sums.
+
+    Raises :class:`~spikelfp.errors.UserError` for ``bits`` outside of 2 to 16, unknown names, and ``every`` or
+    ``input_levels`` below 1.
+    """
+
+    bits: int
+    update: str = "masters"
+    clip: str = "mse"
+    every: int = 20
+    input_levels: int = 255
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", check_bits(self.bits))
+        check_name("update", self.update, UPDATES)
+        check_name("clip", self.clip, CLIPS)
+        if self.every < 1:
+            raise UserError(f"scales are chosen every so many steps, at least 1, got every={self.every}")
+        if self.input_levels < 1:
+            raise UserError(f"inputs have a whole number of levels, at least 1, got input_levels={self.input_levels}")
 
 
 @dataclass(frozen=True, eq=False)

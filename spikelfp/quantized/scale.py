@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.quantized.grid import Grid, check_bits, largest
+from spikelfp.functional.grid import Grid, check_bits, largest
 from spikelfp.registry import check_name
 
 CLIPS = ("mse", "max", "mean", "percentile")

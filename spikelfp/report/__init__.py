@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 
 if TYPE_CHECKING:  # matplotlib, which draws, takes long to import
     from spikelfp.data.events import Events, EventSplits, Pipeline, Sensor

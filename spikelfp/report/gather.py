@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from spikelfp.data.events.cache import recorded_cache
-from spikelfp.data.names import without_folder
+from spikelfp.data.load import without_folder
 from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
-from spikelfp.folders import settle
+from spikelfp.files import settle
 from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
 from spikelfp.training import checkpoint
@@ -35,9 +35,7 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     folder = Folder(Path(run))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
-    config = config.changed(
-        data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
-    )
+    config = config.elsewhere(data_dir or config.run.data_dir, cache_dir or recorded_cache(config.events.cache_dir))
     metrics = read_metrics(folder)
     summary, verified = _summary(folder.summary), _verified(_newest_verification(folder))
     spec = config.spec(shape, classes)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from string import Template
 
-from spikelfp.printable import plain
 from spikelfp.report.theme import SHARPNESS
+from spikelfp.terminal import plain
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f4f6f8; --card: #ffffff; --ink: #1c2127; --muted: #5b6570;

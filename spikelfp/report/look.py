@@ -34,7 +34,7 @@ WRONG = 9
 
 def look(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
     """Show the network test samples and add what it does to the ``facts``."""
-    trainer = make_evaluator(net, facts.config.changed(device="auto"))
+    trainer = make_evaluator(net, facts.config.placed({("run", "device"): "auto"}))
     facts.class_names, facts.test_samples = splits.names, len(splits.test)
     with evaluating(trainer.net, trainer.seed, trainer.device):
         facts.sample, spikes, is_output = _sample(trainer, splits.test)

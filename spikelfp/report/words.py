@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable
 
 from spikelfp import plugins
-from spikelfp.data.names import is_event_data, without_folder
+from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.methods import methods
 from spikelfp.options import written
 from spikelfp.training.config import FLOAT, OPTIONS, REWARDED, RULED, RunConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from spikelfp.data.names import without_folder
+from spikelfp.data.load import without_folder
 from spikelfp.files import write_text
 from spikelfp.report import html, plots, sections, words
 from spikelfp.report.facts import Facts

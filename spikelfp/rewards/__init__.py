@@ -14,7 +14,7 @@ one's own           :class:`Reward`, or :class:`GlobalReward` with eq. 12-13 (:f
 
 from collections.abc import Callable
 
-from spikelfp.registry import Registry
+from spikelfp.registry import Registry, check_constructors, public_names
 from spikelfp.rewards.base import Reward
 from spikelfp.rewards.binary import Binary
 from spikelfp.rewards.callback import FromCallback
@@ -27,7 +27,6 @@ from spikelfp.rewards.metric import FromMetric
 from spikelfp.rewards.perturbation import Perturbation
 from spikelfp.rewards.regression import AbsoluteError, Huber, SpikeRate, SquaredError
 from spikelfp.rewards.sequence import CountSoftmax, SpikeSequence, SpikeSequenceV1
-from spikelfp.suggest import check_constructors, public_names
 
 rewards: Registry[Callable[[], Reward]] = Registry("reward")
 rewards.register("spike-sequence")(SpikeSequence)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.functional.split import LinearMap, SplitLinear
-from spikelfp.rules.feedback import Feedback, check_real
+from spikelfp.rules.base import Feedback, check_real
 
 
 @dataclass(frozen=True)

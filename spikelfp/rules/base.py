@@ -1,20 +1,74 @@
-"""What a rule decides: how each kind of layer sends credit back."""
+r"""Rules: what one decides, what all LFP rules share, and which rule a layer follows.
+
+A :class:`Rule` says how each kind of layer sends credit back. :class:`Feedback` is all of an LFP rule but how a linear
+layer splits the reward of its neurons:
+
+========================  ====================================================================================
+output neuron             ``m_c = r_c / (o_c + sign(o_c) ε)``                      (:func:`spikelfp.propagate`)
+activation                ``m_z = φ(z) m_a / (z + sign(z) ε)``                     v3, eq. 6
+normalisation             an affine map of fixed mean and variance                 v3, eq. 8-10
+sum, concatenation        autograd's own backward                                  v3, eq. 11
+product of two signals    half of the message to each factor                       AttnLRP (arXiv:2402.05602)
+softmax                   autograd's own backward                                  AttnLRP
+LIF through time          :mod:`spikelfp.functional.lif`                           v3, eq. A.2-A.3
+========================  ====================================================================================
+
+A neuron is what ends in an activation (or at the output): its ε enters once, there. Linear maps in a row, such
+as convolution, BatchNorm and pooling, pass the message on. The rules αβ, z⁺z⁻ and γ divide by sums of their own; they
+take the reward of the neuron, not what its division left, so that ε enters once with them too
+(:func:`spikelfp.functional.split.divided_by`).
+
+Layers follow their own rule, that which a trainer lends them (:func:`lending`), or the default (:class:`HasRule`).
+"""
 
 from __future__ import annotations
 
+import inspect
+import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from spikelfp.functional.lif import LIFParameters
-from spikelfp.functional.split import LinearMap
+from spikelfp import kernels
+from spikelfp.errors import UserError
+from spikelfp.functional.credit import (
+    HalfCredit,
+    LayerOutput,
+    MagnitudeStep,
+    NeuronNode,
+    NormalisedReward,
+    SecantActivation,
+    SecantReLU,
+    check_range,
+    forward_class,
+    keep_node,
+)  # fmt: skip
+from spikelfp.functional.lif import LIFParameters, carried, total_like
+from spikelfp.functional.neuron import Carry, Enter, Fire, Inflow, StackedSteps, Survive
+from spikelfp.functional.sequence import is_constant
+from spikelfp.functional.split import LinearMap, divided_by
+from spikelfp.options import NOT_AN_OPTION, setting
 
 Activation = Callable[[Tensor], Tensor]
 """An element-wise function ``z → φ(z)``."""
 
 
-class Rule(ABC):
+class Assigning(ABC):
+    """Says which layer of a network follows which rule."""
+
+    @abstractmethod
+    def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
+        """Choose the rule of each layer of ``net`` that follows one."""
+
+
+class Rule(Assigning):
     """Forward passes are the same under every rule; the backward pass is the rule's.
 
     A layer calls the method of its kind in ``forward``. Rules hold options only, never tensors of a pass, so
@@ -29,6 +83,8 @@ class Rule(ABC):
     """Whether ``linear`` calls ``op`` once and leaves the backward pass to it: pooling may then be part of ``op``."""
     silent_earn_nothing: bool = False
     """Whether neurons that do not fire pass over the messages they get: those need not be computed then."""
+    of_gradients: bool = False
+    """Whether derivatives of a loss come back, and not rewards."""
 
     @abstractmethod
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -100,7 +156,7 @@ class Rule(ABC):
         return outputs
 
     def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
-        """The rule of each layer of ``net`` that has one: here this one for all."""
+        """Give this rule to all layers that follow one."""
         return dict.fromkeys(layers_with_rules(net), self)
 
 
@@ -112,3 +168,298 @@ def layers_with_rules(net: nn.Module) -> list[nn.Module]:
 def heaviside(z: Tensor) -> Tensor:
     """1 where ``z > 0``, else 0, in the dtype of ``z`` (A.2)."""
     return (z > 0).to(z.dtype)
+
+
+def check_real(name: str, value: object) -> float:
+    """Return an option of a rule that is a number.
+
+    Raises:
+        UserError: for what is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise UserError(f"{name} is a number, got {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Feedback(Rule):
+    """Base of the LFP rules.
+
+    eps: the stabiliser ε, in units of the pre-activation.
+    normalize: divide the reward of each layer, the output included, by its largest magnitude on its way back (A.6.4):
+    by that of each sample over all steps (``"sample"``, or ``True``) or of each sample and step (``"step"``). Updates
+    of the samples add up afterwards, so they are those of any batch size and any number of workers.
+    constant_statistics: pass rewards through normalisation layers by eq. 8-10, mean and variance constant (default);
+    ``False`` lets messages pass through the statistics too, as gradients do, which deep networks learn better from.
+    """
+
+    eps: float = setting(1e-6, "stabiliser ε of the rule", within="(0, ∞)")
+    normalize: bool | str = False
+    constant_statistics: bool = field(default=True, kw_only=True, metadata={"option": NOT_AN_OPTION})
+
+    needs_sign = True
+    silent_earn_nothing = True
+
+    def __post_init__(self) -> None:
+        self._check_eps()
+        if not isinstance(self.normalize, bool) and self.normalize not in ("sample", "step"):
+            raise UserError(f"normalize is False, 'sample' or 'step', got {self.normalize!r}")
+        object.__setattr__(self, "normalize", "sample" if self.normalize is True else self.normalize)
+
+    def _check_eps(self) -> None:
+        if not 0 < check_real("eps", self.eps) < float("inf"):
+            raise UserError(f"eps must be a finite number above 0, got {self.eps}")
+
+    def incoming(self, x: Tensor) -> Tensor:
+        return NormalisedReward.apply(x, self.normalize) if self.normalize and x.requires_grad else x
+
+    def outgoing(self, z: Tensor) -> Tensor:
+        return LayerOutput.apply(z, self.eps, self.normalize) if self.normalize and z.requires_grad else z
+
+    def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        z = self.split(op, x, weight, bias)
+        check_range(z)
+        frozen = z.requires_grad and not weight.requires_grad and (bias is None or not bias.requires_grad)
+        return LayerOutput.apply(z, self.eps, None) if frozen else z
+
+    def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """``op(x, weight, bias)``, its reward in proportion to contribution (v3, eq. 2-4, 6-7); rules differ here."""
+        return self.affine(op, x, weight, bias)
+
+    def affine(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return op(
+            x, MagnitudeStep.apply(weight, self.eps), None if bias is None else MagnitudeStep.apply(bias, self.eps)
+        )
+
+    def parameter(self, weight: Tensor) -> Tensor:
+        return MagnitudeStep.apply(weight, self.eps)
+
+    def factor(self, x: Tensor) -> Tensor:
+        return HalfCredit.apply(x)
+
+    def activation(self, phi: Activation, z: Tensor, opposite_sign: bool = False) -> Tensor:
+        divided_by(z, self.eps)
+        return self.neurons(SecantActivation.apply(z, phi, self.eps, opposite_sign))
+
+    def relu(self, z: Tensor) -> Tensor:
+        divided_by(z, self.eps)
+        return self.neurons(SecantReLU.apply(z, self.eps))
+
+    def spike(self, z: Tensor) -> Tensor:
+        return self.activation(heaviside, z)
+
+    def lif(
+        self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        spikes, last = LIFScan.apply(current, start, decay, p.fitted(start) if p.vectors else p, self.eps)
+        return self.neurons(spikes), last
+
+    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
+        with torch.no_grad():
+            total = sizes[0].abs()
+            for size in sizes[1:]:
+                total = total + size.abs()
+            total = total + self.eps
+        return Inflow.apply(total, *parts)
+
+    def carry(self, membrane: Tensor) -> Tensor:
+        node = membrane.grad_fn
+        return membrane if node is not None and forward_class(node) is Enter else Carry.apply(membrane)
+
+    def survive(self, before: Tensor, after: Tensor) -> Tensor:
+        return Survive.apply(before, after.detach())
+
+    def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
+        return Fire.apply(membrane, threshold.detach() if isinstance(threshold, Tensor) else threshold)
+
+    def steps(self, spikes: Sequence[Tensor]) -> Tensor:
+        nodes = [step.grad_fn for step in spikes]
+        if any(node is not None and not issubclass(forward_class(node), NeuronNode) for node in nodes):
+            raise UserError(
+                "a step returned spikes that are not as self.fire(membrane, threshold) gave them: their reward could "
+                "not be handed to the membranes; a neuron that does not fire says so by fires = False"
+            )
+        return self.neurons(StackedSteps.apply(nodes, *spikes))
+
+    def neurons(self, outputs: Tensor) -> Tensor:
+        if self.normalize and outputs.grad_fn is not None:
+            outputs.grad_fn.normalise = self.normalize  # type: ignore[attr-defined]
+        return outputs
+
+
+class LIFScan(Function, NeuronNode):
+    """LIF neurons over time, and the reward back through them; the arithmetic is in :mod:`spikelfp.kernels`.
+
+    A decay that learns is a weight on the connection of a membrane to itself, so eq. 7 is its rule:
+    ``d_β = |β| Σ V[t] n[t]``, where ``V[t]`` is what it multiplied and ``n[t]`` the message to the membrane; the sum is
+    over steps, samples and the neurons that share the β.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, start: Tensor, decay: Tensor | None, p: LIFParameters, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        keep_node()
+        scan, constant = kernels.scan_for(current), is_constant(current)
+        # The membranes of a constant current are computed again from one row of it; those of others are kept.
+        again = constant and not ctx.needs_input_grad[2]
+        spikes, membrane = scan.forward(current, start, p, not again)
+        last = membrane[-1].clone()
+        ctx.save_for_backward(None if again else membrane, current if again else None, start)
+        ctx.scan, ctx.parameters, ctx.eps, ctx.constant = scan, p, eps, again
+        ctx.set_materialize_grads(False)
+        return spikes, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor | None, final: Tensor | None) -> tuple[Tensor | None, ...]:
+        membrane, current, start = ctx.saved_tensors
+        p = ctx.parameters
+        message, reward = NeuronNode.received(ctx, message)
+        if message is None and reward is None and final is None:
+            return None, None, None, None, None
+        to_current, to_start = ctx.scan.reverse(
+            message, reward, final, membrane, start, p, ctx.eps, ctx.constant, current
+        )
+        to_decay = None
+        if ctx.needs_input_grad[2]:
+            kept = carried(torch.cat([start.unsqueeze(0), membrane[:-1]]), p)
+            to_decay = -p.beta * total_like(p.beta, kept * to_current)
+        if ctx.constant:
+            to_current = to_current.expand_as(current)
+        return to_current, to_start, to_decay, None, None
+
+
+class HasRule:
+    """Mixin of layers that follow a rule: their own, else one that a trainer lends them, else ``fallback``.
+
+    A layer that assigns ``self.rule`` in its constructor follows a rule, others have none. ``layer.rule = None`` takes
+    the layer's own rule away again.
+    """
+
+    fallback: ClassVar[Rule]
+    """The rule of layers that nobody has given one: :class:`~spikelfp.rules.Epsilon`."""
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that the next forward pass follows."""
+        try:
+            own = self.__dict__["_own_rule"]
+        except KeyError:
+            raise AttributeError("rule") from None  # torch's modules then say who has no such attribute
+        if own is not None:
+            return own
+        lent = self.__dict__.get("_lent_rule")
+        return self.fallback if lent is None else lent
+
+    @rule.setter
+    def rule(self, rule: Rule | None) -> None:
+        if rule is not None and not isinstance(rule, Rule):
+            raise UserError(
+                f"a layer follows a rule of spikelfp.rules, such as rules.Epsilon(), got {rule!r}; a Composite goes to "
+                "rules.attach(net, …)"
+            )
+        if "_own_rule" not in self.__dict__ and type(self).__module__.startswith("spikelfp."):
+            taken = inspect.signature(type(self).__init__).parameters
+            if "rule" not in taken:
+                raise UserError(
+                    f"{type(self).__name__} follows no rule itself: rules.attach(net, rule) is for the layers inside"
+                )
+        self.__dict__["_own_rule"] = rule
+
+
+def attach(net: nn.Module, rule: Assigning) -> None:
+    """Make ``rule`` the own rule of every layer of ``net``, from now on, inside trainers too.
+
+    Args:
+        net: layers of :mod:`spikelfp.nn`, in a module of any kind.
+        rule: a rule for all, or a :class:`~spikelfp.rules.Composite`, which says which layer follows which.
+    """
+    assigned = _assigned(net, rule)
+    if not assigned:
+        raise UserError(
+            f"this {type(net).__name__} has no layer that follows a rule: build it of spikelfp.nn, or "
+            "spikelfp.convert(net) it first"
+        )
+    for layer, own in assigned.items():
+        setattr(layer, "rule", own)  # noqa: B010  (torch types attributes of modules as tensors)
+
+
+@contextmanager
+def using(net: nn.Module, rule: Assigning) -> Iterator[None]:
+    """Within the block every layer of ``net`` follows ``rule``, whatever its own; after it each has its own back.
+
+    The rule of a forward pass decides its backward pass, wherever that is called.
+    """
+    assigned, before = _assigned(net, rule), rules_of(net.modules())
+    if assigned:
+        attach(net, rule)
+    try:
+        yield
+    finally:
+        restore(before)
+
+
+@contextmanager
+def lending(net: nn.Module, rule: Assigning) -> Iterator[None]:
+    """Within the block the layers of ``net`` that have no rule of their own follow ``rule``: trainers run in it.
+
+    Raises:
+        UserError: where rewards and losses would meet: a layer has an LFP rule of its own and ``rule`` is that of a
+            gradient method, or the other way round.
+    """
+    before = rules_of(net.modules())
+    for layer, lent in _assigned(net, rule).items():
+        if isinstance(layer, HasRule):
+            layer.__dict__["_lent_rule"] = lent
+        own: Any = layer.rule
+        if own.of_gradients != lent.of_gradients:
+            name = next(name for name, module in net.named_modules() if module is layer)
+            restore(before)
+            raise UserError(
+                f"layer {name or '(the network itself)'} ({type(layer).__name__}) has a rule of its own, {layer.rule}, "
+                f"and the training method brings {lent}: rewards and losses do not mix. Take the layer's own rule away "
+                "(layer.rule = None) or train by the method of its kind"
+            )
+    try:
+        yield
+    finally:
+        restore(before)
+
+
+def rules_in(net: nn.Module) -> dict[nn.Module, Rule]:
+    """Find the rule that each layer of ``net`` follows now; layers that follow none are left out."""
+    found = {layer: getattr(layer, "rule", None) for layer in net.modules()}
+    return {layer: rule for layer, rule in found.items() if isinstance(rule, Rule)}
+
+
+def rules_of(layers: Iterable[nn.Module]) -> dict[nn.Module, Any]:
+    """Find the rules of those of ``layers`` that follow one, own and lent, for :func:`restore`."""
+    return {
+        layer: (layer.__dict__["_own_rule"], layer.__dict__.get("_lent_rule"))
+        if isinstance(layer, HasRule)
+        else layer.rule
+        for layer in layers
+        if isinstance(getattr(layer, "rule", None), Rule)
+    }
+
+
+def restore(before: dict[nn.Module, Any]) -> None:
+    """Give layers the rules back that :func:`rules_of` found."""
+    for layer, own in before.items():
+        if isinstance(layer, HasRule):
+            layer.__dict__["_own_rule"], layer.__dict__["_lent_rule"] = own
+        else:
+            setattr(layer, "rule", own)  # noqa: B010
+
+
+def _assigned(net: nn.Module, rule: Assigning) -> dict[nn.Module, Rule]:
+    if not isinstance(net, nn.Module):
+        raise UserError(f"rules go to the layers of a network, attach(net, rule), got {type(net).__name__} for the net")
+    if not isinstance(rule, Assigning):
+        given = rule if isinstance(rule, (str, type)) else type(rule)
+        raise UserError(
+            "a rule of spikelfp.rules or a Composite of them is needed, such as rules.Gamma(), got "
+            f"{repr(given) if isinstance(given, str) else given.__name__}"
+        )
+    return rule.assign(net)

@@ -11,7 +11,7 @@ from torch import nn
 
 from spikelfp.errors import UserError
 from spikelfp.rules.alphabeta import AlphaBeta
-from spikelfp.rules.base import Rule, layers_with_rules
+from spikelfp.rules.base import Assigning, Rule, layers_with_rules
 from spikelfp.rules.epsilon import Epsilon
 from spikelfp.rules.zplusminus import ZPlusMinus
 
@@ -22,7 +22,7 @@ NORMS = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.Grou
 CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
-class Composite:
+class Composite(Assigning):
     """A rule for each layer: that of the first selector that fits it.
 
     A layer without products of its own (neurons, activations, normalisation) that no selector fits follows the layer

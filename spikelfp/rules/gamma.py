@@ -19,7 +19,7 @@ from spikelfp.errors import UserError
 from spikelfp.functional.credit import to_message
 from spikelfp.functional.split import LinearMap, SplitLinear
 from spikelfp.options import setting
-from spikelfp.rules.feedback import Feedback, check_real
+from spikelfp.rules.base import Feedback, check_real
 
 
 @dataclass(frozen=True)

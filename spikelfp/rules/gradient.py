@@ -23,6 +23,7 @@ class Gradient(Rule):
     constant_statistics = False
     needs_sign = False
     one_product = True
+    of_gradients = True
 
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return op(x, weight, bias)

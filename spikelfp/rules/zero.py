@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from spikelfp.errors import UserError
 from spikelfp.options import NOT_AN_OPTION
-from spikelfp.rules.feedback import Feedback, check_real
+from spikelfp.rules.base import Feedback, check_real
 
 
 @dataclass(frozen=True)

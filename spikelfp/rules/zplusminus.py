@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spikelfp.functional.split import LinearMap, MagnitudeShare
-from spikelfp.rules.feedback import Feedback
+from spikelfp.rules.base import Feedback
 
 
 @dataclass(frozen=True)

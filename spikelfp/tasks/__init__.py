@@ -9,7 +9,7 @@ one's own            :class:`Task`, or :class:`ReadOut`  registered under a name
 ===================  ==================================  ==========================================================
 """
 
-from spikelfp.suggest import check_constructors, public_names
+from spikelfp.registry import check_constructors, public_names
 from spikelfp.tasks.base import FORGETS, READOUTS, Judge, ReadOut, Task, TaskReward, tasks
 from spikelfp.tasks.chosen import check_task, chosen_task
 from spikelfp.tasks.classification import Classification

@@ -36,6 +36,12 @@ def chosen_task(task: Any, method: Any = None, reward: Any = None, loss: Any = N
     kind = tasks[task] if isinstance(task, str) else task
     if not isinstance(kind, type) or not issubclass(kind, Task):
         raise UserError(f"a task is a name ({', '.join(tasks)}) or an object of spikelfp.tasks, got {task!r}")
+    if inspect.isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        raise UserError(
+            f"{kind.__name__} is no task that can be trained: it lacks {missing}; derive from a task, or take one of "
+            f"{', '.join(tasks)}"
+        )
     return _made(kind, name)
 
 

@@ -47,7 +47,7 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
     return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
 
 
-losses: Registry[Callable[..., Tensor]] = Registry("loss", takes=("outputs", "labels", "weights"))
+losses: Registry[Callable[..., Tensor]] = Registry("loss of classes", takes=("outputs", "labels", "weights"))
 """Losses of classes, by name: functions ``(outputs [T, B, C], labels [B])``, as those above."""
 losses.register("rate")(rate_cross_entropy)
 losses.register("count")(count_cross_entropy)

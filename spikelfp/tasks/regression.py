@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.options import option
+from spikelfp.options import one_of, option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward, SpikeRate
 from spikelfp.tasks.base import READ, ReadOut, Readout, TaskReward, check_outputs, tasks
@@ -48,20 +49,23 @@ class Regression(ReadOut):
     rises = False
     share = False
     reads_spikes = True
+    delta: float
 
     def __init__(
         self,
         readout: Readout = "mean",
         loss: Annotated[str, option(names=LOSSES, name="error")] = "mse",
-        delta: Annotated[float, option("δ of --error huber, in the units of the targets", within="(0, ∞)")] = 1.0,
+        delta: Annotated[
+            float, option("δ, in the units of the targets", within="(0, ∞)", owner=one_of("error", ("huber",)))
+        ] = 1.0,
     ) -> None:
         super().__init__(readout)
         self.loss_name = check_name("loss", loss, LOSSES)
-        if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0 < delta < math.inf:
+        if isinstance(delta, bool) or not isinstance(delta, numbers.Real) or not 0 < delta < math.inf:
             raise UserError(f"the delta of a Huber loss is a finite number above 0, got {delta!r}")
         if delta != 1 and loss != "huber":
             raise UserError(f'delta={delta} belongs to loss="huber", and the loss is {loss}')
-        self.delta = float(delta)
+        self.delta: float = float(delta)
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), "loss": self.loss_name}

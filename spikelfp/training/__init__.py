@@ -1,11 +1,10 @@
 """Training loops, optimisers, schedules, checkpoints and run folders."""
 
-from spikelfp.suggest import check_constructors, public_names
+from spikelfp.registry import check_constructors, public_names
 from spikelfp.training.early import Decisions, EarlyReadout, early_readout
-from spikelfp.training.optimizer import Momentum
+from spikelfp.training.optim import Momentum
 from spikelfp.training.parallel import WorkerLost, World, choose_device, joined
-from spikelfp.training.temporal import TemporalTrainer
-from spikelfp.training.trainer import Evaluation, Trainer
+from spikelfp.training.trainer import Evaluation, TemporalTrainer, Trainer
 
 __all__ = [
     "Decisions", "EarlyReadout", "Evaluation", "Momentum", "TemporalTrainer", "Trainer", "WorkerLost", "World",

@@ -14,11 +14,11 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
 from spikelfp.methods import Batch, Method
 from spikelfp.nn import graph
-from spikelfp.quantized.layer import Quantizable
+from spikelfp.nn.layer import Quantizable
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
-from spikelfp.training.credit import prepare
-from spikelfp.training.state import Seen
+from spikelfp.training.chosen import prepare
+from spikelfp.training.update import Seen
 
 WARM_UP = 3
 """Steps before the recording: kernels are compiled in them, and the optimiser makes its state."""

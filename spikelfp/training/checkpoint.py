@@ -7,6 +7,7 @@ same, bit for bit, as if never stopped.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +22,10 @@ from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
 from spikelfp.nn import Recomputed
-from spikelfp.nn.layer import Layer
+from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
-from spikelfp.printable import brief, first_line, plain
 from spikelfp.rules import Composite, Rule, lending
+from spikelfp.terminal import brief, first_line, plain
 from spikelfp.training.fits import check_schedule, without_functions
 from spikelfp.training.schema import check_content, check_place
 from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
@@ -243,6 +244,24 @@ def constants(net: torch.nn.Module) -> dict[str, str]:
     return found
 
 
+def of_network(net: torch.nn.Module) -> dict[str, dict[str, str]]:
+    """Describe a network as checkpoints keep it beside the weights: :func:`constants` and :func:`attributes`."""
+    return {"network": constants(net), "attributes": attributes(net)}
+
+
+def attributes(net: torch.nn.Module) -> dict[str, str]:
+    """List the plain attributes of layers of one's own by name, ``"1.kappa"``, each as text (``plain_attributes``)."""
+    found = {}
+    for name, layer in net.named_modules():
+        if not isinstance(layer, Recomputed):
+            known = layer.neuron_constants() if isinstance(layer, ConstantLayer) else {}
+            for attribute, text in plain_attributes(layer).items():
+                if attribute not in known:
+                    short = text if len(text) <= _LONGEST else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+                    found[f"{name}.{attribute}" if name else attribute] = short
+    return found
+
+
 def layer_rules(net: torch.nn.Module, rule: Rule | Composite) -> dict[str, str]:
     """Describe the rule of each layer while a method lends ``rule`` to those without one of their own, by name."""
     with lending(net, rule):
@@ -253,9 +272,21 @@ def layer_rules(net: torch.nn.Module, rule: Rule | Composite) -> dict[str, str]:
 def check_constants(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
     """Raise :class:`~spikelfp.errors.CheckpointError` for the first layer whose constants differ, with both.
 
-    Checkpoints of the first version do not know them, and pass.
+    Checkpoints of the first versions do not know them, or the attributes of layers of one's own, and pass.
     """
     _check_layers(path, "", content.get("network"), constants(net))
+    there, own = content.get("attributes"), attributes(net)
+    if there is None:
+        return
+    for name in dict.fromkeys([*there, *own]):
+        before, now = (each.get(name, "missing") for each in (there, own))
+        if before != now:
+            layer, _, attribute = name.rpartition(".")
+            raise CheckpointError(
+                f"{path} is from another network: {plain(attribute)} of "
+                f"{f'layer {plain(layer)}' if layer else 'the network'} is {plain(before)} in the checkpoint, {now} "
+                "here; an attribute that changes as the network runs has a name that begins with _"
+            )
 
 
 def check_rules(path: str | Path, own: dict[str, str], content: dict[str, Any]) -> None:
@@ -264,7 +295,9 @@ def check_rules(path: str | Path, own: dict[str, str], content: dict[str, Any]) 
 
 
 def _check_layers(path: str | Path, what: str, there: dict[str, str] | None, own: dict[str, str]) -> None:
-    for name in () if there is None else dict.fromkeys([*there, *own]):
+    if there is None:
+        return
+    for name in dict.fromkeys([*there, *own]):
         before, now = (each.get(name, "missing") for each in (there or {}, own))
         if before != now:
             layer = f"layer {plain(name)}" if name else "the network"

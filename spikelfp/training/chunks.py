@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.methods.batch import Batch
+from spikelfp.methods.base import Batch
 from spikelfp.nn import Layer
 from spikelfp.nn.layer import State, has_run, remembers
 from spikelfp.nn.parts import filled, tensors_of

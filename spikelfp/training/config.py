@@ -19,12 +19,12 @@ from typing import Any, get_args
 import torch
 
 from spikelfp import methods, rules
-from spikelfp.configuration import Place, Schema
+from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
+from spikelfp.data.dataset import datasets
 from spikelfp.data.folder import data_dir as data_folder
+from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
-from spikelfp.data.names import PATHS, check_data_name, data_names, is_event_data
-from spikelfp.data.registry import datasets
 from spikelfp.errors import UserError
 from spikelfp.files import yaml_text
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
@@ -36,8 +36,7 @@ from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.footprint import check_room_to_build
-from spikelfp.training.optimizer import MakeOptimizer, optimizers
-from spikelfp.training.schedule import MakeSchedule, schedules
+from spikelfp.training.optim import MakeOptimizer, MakeSchedule, optimizers, schedules
 from spikelfp.untrusted import read_yaml
 
 FLOAT = 32
@@ -392,7 +391,8 @@ class RunConfig:
 
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
         if ("task",) not in stated:
-            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"))}
+            given = {place[1]: value for place, value in stated.items() if place[0] == "data" and len(place) == 2}
+            stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), given)}
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
             object.__setattr__(self, name, own)
         own = self.neuron
@@ -422,6 +422,14 @@ class RunConfig:
         stated = OPTIONS.stated(options, "RunConfig")
         return _made(OPTIONS.over(OPTIONS.values(self), stated))
 
+    def placed(self, values: Mapping[Place, Any]) -> RunConfig:
+        """Copy it with other values at their places: an option of a plug-in may have one of their names, too."""
+        return _made(OPTIONS.over(OPTIONS.values(self), values))
+
+    def elsewhere(self, data_dir: str | None, cache_dir: str | None) -> RunConfig:
+        """Copy it with other folders of the data and of binned recordings."""
+        return self.placed({("run", "data_dir"): data_dir, ("events", "cache_dir"): cache_dir})
+
     def resolved(self, samples: int, levels: int | None = None) -> RunConfig:
         """This configuration with every ``None`` that the run needs replaced.
 
@@ -439,13 +447,16 @@ class RunConfig:
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
         by_outputs = "spike-sequence" if self.output_spikes else "softmax"
         by_task = by_outputs if self.is_classification else None
-        resolved = self.changed(
-            input_levels=model.input_levels or by_data,
-            warm_up=_warm_up(self.flat),
-            reward=method.reward.name or by_task if REWARDED.holds(self.flat) else None,
-            steps=data.steps or (None if is_event_data(data.name) else 25 if spiking else 1),
-            epochs=training.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
-            lr=by_method if training.lr is None else training.lr,
+        by_name = None if is_event_data(data.name) else 25 if spiking else 1
+        resolved = self.placed(
+            {
+                ("model", "input_levels"): model.input_levels or by_data,
+                ("method", "warm_up"): _warm_up(self.flat),
+                ("method", "reward"): method.reward.name or by_task if REWARDED.holds(self.flat) else None,
+                ("data", "steps"): data.steps or by_name,
+                ("training", "epochs"): training.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
+                ("training", "lr"): by_method if training.lr is None else training.lr,
+            }
         )
         resolved._check_lengths(batches * (resolved.training.epochs or 1))
         return resolved
@@ -503,8 +514,8 @@ class RunConfig:
 
     def in_floats(self) -> RunConfig:
         """This run without quantised weights."""
-        few = [slot.option for slot in OPTIONS.slots().values() if slot.option.owner is FEW_BITS]
-        return self.changed(weight_bits=FLOAT, **{each.name: each.default for each in few})
+        few = [slot for slot in OPTIONS.slots().values() if slot.option.owner is FEW_BITS]
+        return self.placed({("model", "weight_bits"): FLOAT, **{each.path: each.option.default for each in few}})
 
     def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
         """Make a new network of this run, its weights on grids if they are quantised.
@@ -595,7 +606,7 @@ def from_mapping(
     Raises:
         UserError: for options that there are not, values they do not take, and options that would do nothing.
     """
-    clean = {str(key).replace("-", "_"): value for key, value in values.items()}
+    clean = by_name(values, source)
     names = {name.replace("-", "_") for name in given}
     now = OPTIONS.stated(first or {}, source)
     chosen = {*now, *OPTIONS.stated({key: value for key, value in clean.items() if key in names}, source)}
@@ -603,11 +614,17 @@ def from_mapping(
     return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
 
 
-def task_of(data: str) -> str:
-    """Name of the task that a data set is for, as it was registered."""
-    name = data.partition(":")[0]
-    told = datasets.fact(name, "task") if name in datasets else "regression" if name == "csv" else None
-    return told or Classification.name
+def task_of(data: str, options: Mapping[str, Any]) -> str:
+    """Find the task that a data set is for, as it was registered: by name, or a function of its path and options.
+
+    Args:
+        data: name of the data set.
+        options: that were chosen for it.
+    """
+    kind, _, path = data.partition(":")
+    name = data if data in datasets else kind
+    told = datasets.fact(name, "task") if name in datasets else None
+    return (told(path, **options) if callable(told) else told) or Classification.name
 
 
 def is_record(values: Mapping[str, Any]) -> bool:
@@ -639,7 +656,7 @@ def settled(config: RunConfig) -> RunConfig:
     if kind in PATHS and text and not Path(text).expanduser().is_absolute() and os.path.exists(text):
         there = data_dir is not None and os.path.exists(data_folder(data_dir) / text)
         data_dir = data_dir if there else os.getcwd()
-    return config.changed(data_dir=_absolute(data_dir), cache_dir=_absolute(config.events.cache_dir))
+    return config.elsewhere(_absolute(data_dir), _absolute(config.events.cache_dir))
 
 
 def _absolute(folder: str | None) -> str | None:

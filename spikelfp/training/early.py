@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.methods.batch import Batch, counting_steps
+from spikelfp.methods.base import Batch, counting_steps
 from spikelfp.rewards.mask import masked
 from spikelfp.tasks.classification import are_classes
 from spikelfp.training.chunks import outputs_of

@@ -13,7 +13,7 @@ from torch.nn import Module
 from spikelfp.data.samples import TargetScale
 from spikelfp.errors import UserError
 from spikelfp.methods import Batch
-from spikelfp.methods.batch import mean_over_steps, step_weights
+from spikelfp.methods.base import mean_over_steps, step_weights
 from spikelfp.rewards.mask import takes
 from spikelfp.tasks import Judge, Task
 from spikelfp.tasks.classification import are_classes
@@ -21,7 +21,7 @@ from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training.chunks import outputs_of
 from spikelfp.training.parallel import World
 from spikelfp.training.sources import checked_inputs, pair
-from spikelfp.training.state import added
+from spikelfp.training.update import added
 
 
 class Evaluation(NamedTuple):

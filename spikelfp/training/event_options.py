@@ -69,10 +69,12 @@ def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
 def described(config: RunConfig, pipeline: Pipeline) -> RunConfig:
     """``config`` with the ``pipeline`` written out, so that :func:`pipeline_of` gives just that again."""
     binning = pipeline.binning
-    return config.changed(
-        steps=binning.bins or binning.most,
-        window=None if binning.window is None else binning.window / 1000,
-        events_per_step=binning.count,
-        levels=binning.levels,
-        transforms=transforms_text(pipeline.transforms) or NONE,
+    return config.placed(
+        {
+            ("data", "steps"): binning.bins or binning.most,
+            ("events", "window"): None if binning.window is None else binning.window / 1000,
+            ("events", "events_per_step"): binning.count,
+            ("events", "levels"): binning.levels,
+            ("events", "transforms"): transforms_text(pipeline.transforms) or NONE,
+        }
     )

@@ -13,9 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from spikelfp.errors import CheckpointError
-from spikelfp.printable import brief
-from spikelfp.training.optimizer import Momentum
-from spikelfp.training.schedule import Planned, Schedule
+from spikelfp.terminal import brief
+from spikelfp.training.optim import Momentum, Planned, Schedule
 from spikelfp.training.standin import HOW, schedule_of, states_of
 from spikelfp.untrusted.fields import MOST, Field
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from spikelfp import plugins
+from spikelfp.configuration import by_name
 from spikelfp.data import DataSplits
 from spikelfp.errors import DataError, RunFolderError, UserError
-from spikelfp.files import write_text, yaml_text
-from spikelfp.folders import Kind, check_path, content_of, settle
-from spikelfp.printable import plain
+from spikelfp.files import Kind, check_path, content_of, settle, write_text, yaml_text
+from spikelfp.terminal import plain
 from spikelfp.training.config import OPTIONS, RunConfig, from_mapping, is_record, read_mapping
 from spikelfp.training.schema import check_found
 from spikelfp.untrusted import read_csv
@@ -77,13 +77,14 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
 
 def read_options(path: str | Path) -> dict[str, Any]:
     """The options in a YAML file, such as ``config.yaml`` of a run, by the names of the fields of a configuration."""
-    return _options({str(key).replace("-", "_"): value for key, value in read_mapping(path).items()}, path)
+    return _options(by_name(read_mapping(path), str(path)), path)
 
 
 def _options(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
     if values.get("plugins"):
         plugins.check(values["plugins"], str(path))
-    return {key: value for key, value in values.items() if key not in FOUND}
+    found = [key for key in FOUND if key in values and (is_record(values) or key not in OPTIONS.named())]
+    return {key: value for key, value in values.items() if key not in found}
 
 
 def check_data(folder: Folder, splits: DataSplits) -> None:
@@ -215,7 +216,7 @@ def is_unused(folder: Folder) -> bool:
 def run_files(path: Path, trusted: bool) -> list[str]:
     """List the files of a run that are in the folder ``path``, ``config.yaml`` last.
 
-    ``trusted`` looks at names alone (:class:`~spikelfp.folders.Kind`).
+    ``trusted`` looks at names alone (:class:`~spikelfp.files.Kind`).
 
     Raises:
         RunFolderError: for a folder without the configuration of a run, a file in the place of one of a run's that is
@@ -315,11 +316,11 @@ def _check_same(folder: Folder, config: RunConfig) -> None:
     before, _, _ = read_config(folder)
     was, now = OPTIONS.values(before), OPTIONS.values(config)
     changed = {
-        path[-1]: f"{path[-1]} {was.get(path, 'none')} → {now.get(path, 'none')}"
-        for path in OPTIONS.slots()
-        if path[-1] not in FREE and was.get(path) != now.get(path)
+        path: f"{path[-1]} {was.get(path, 'none')} → {now.get(path, 'none')}"
+        for path, slot in OPTIONS.slots().items()
+        if not (slot.chooser is None and path[-1] in FREE) and was.get(path) != now.get(path)
     }
     if (config.training.epochs or 0) > (before.training.epochs or 0):
-        changed.pop("epochs", None)  # a run may be extended
+        changed.pop(("training", "epochs"), None)  # a run may be extended
     if changed:
         raise RunFolderError(f"{folder.path} was started with other options: {', '.join(changed.values())}")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.memory import available, gigabytes
+from spikelfp.machine import available, gigabytes
 from spikelfp.models import ModelSpec, build
 from spikelfp.nn import graph
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 
 STATES = {"adam": 2, "sgd": 1, "momentum": 1}
 """Numbers that an optimiser keeps for each weight."""

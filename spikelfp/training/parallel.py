@@ -20,11 +20,10 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
-from spikelfp.data.seeding import generator
+from spikelfp.data.loader import generator
 from spikelfp.errors import NonFiniteError, UserError
-from spikelfp.printable import one_line
 from spikelfp.signals import ended_by_sigterm
-from spikelfp.terminal import say
+from spikelfp.terminal import one_line, say
 
 T = TypeVar("T")
 

@@ -7,10 +7,9 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from spikelfp.printable import plain
 from spikelfp.tasks import Task
-from spikelfp.terminal import progress, words
-from spikelfp.training.state import Position, Seen, Tally
+from spikelfp.terminal import plain, progress, words
+from spikelfp.training.update import Position, Seen, Tally
 
 REFRESH_EVERY = 20
 """Steps between two updates of the text: reading a metric waits for the device."""

@@ -21,7 +21,7 @@ from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.events.cache.place import cache_dir
-from spikelfp.data.names import is_event_data
+from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.data.samples import Samples
 from spikelfp.errors import (
     DataError,
@@ -34,13 +34,12 @@ from spikelfp.errors import (
     UserError,
     failure,
 )
-from spikelfp.files import copy_whole, write_text
-from spikelfp.folders import Place, check_named, check_not_inside, owned, settle
+from spikelfp.files import Place, check_named, check_not_inside, copy_whole, owned, settle, write_text
 from spikelfp.models import ModelSpec
 from spikelfp.signals import Stop, stop_on_interrupt
 from spikelfp.tasks import tasks
 from spikelfp.training import checkpoint
-from spikelfp.training.combinations import learning_complaints, only_evaluating
+from spikelfp.training.chosen import learning_complaints, only_evaluating
 from spikelfp.training.config import RunConfig, read_mapping
 from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (
@@ -58,10 +57,10 @@ from spikelfp.training.folder import (
     write_metrics,
 )
 from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate, without_memory
+from spikelfp.training.optim import is_best
 from spikelfp.training.parallel import World, choose_device, joined
-from spikelfp.training.schedule import is_best
 from spikelfp.training.summary import RATE_SAMPLES, summarise
-from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.training.trainer import TemporalTrainer
 from spikelfp.untrusted.fields import Field
 
 __all__ = [
@@ -126,7 +125,7 @@ class LoadedRun:
             UserError: for sequences so long that a batch does not fit.
         """
         check_room_to_show(self.config, self.spec, data)
-        return make_evaluator(self.net, self.config.changed(device="auto"), **options)
+        return make_evaluator(self.net, self.config.placed({("run", "device"): "auto"}), **options)
 
 
 def check_room_to_show(
@@ -169,9 +168,7 @@ def load_run(
     folder = Folder(Path(path))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
-    config = config.changed(
-        data_dir=data_dir or config.run.data_dir, cache_dir=cache_dir or recorded_cache(config.events.cache_dir)
-    )
+    config = config.elsewhere(data_dir or config.run.data_dir, cache_dir or recorded_cache(config.events.cache_dir))
     spec = config.spec(shape, classes)
     saved = getattr(folder, weights)
     content = checkpoint.read(saved)
@@ -419,7 +416,7 @@ def _start(
             if go_on:
                 _repair(run)
             else:
-                initial = {"weights": net.state_dict(), "network": checkpoint.constants(net)}
+                initial = {"weights": net.state_dict(), **checkpoint.of_network(net)}
                 checkpoint.write(run.folder.initial, initial)
             run.write_config()
     return run
@@ -434,9 +431,12 @@ def check_kind(config: RunConfig, splits: DataSplits) -> None:
     wanted = tasks[config.task.name].kind
     if splits.kind != wanted:
         fits = [name for name in tasks if tasks[name].kind == splits.kind]
+        cure = f"say --task {' or '.join(fits)}"
+        if (splits.kind, wanted) == ("values", "classes") and "target_classes" in config.data.options:
+            cure += ", or --target-classes for numbers that stand for classes"
         raise UserError(
-            f"the targets of {splits.name} are {splits.kind}, and --task {config.task.name} takes {wanted}: say "
-            f"--task {' or '.join(fits)}"
+            f"the targets of {without_folder(splits.name)} are {splits.kind}, and --task {config.task.name} takes "
+            f"{wanted}: {cure}"
         )
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from spikelfp.errors import RunFolderError
 from spikelfp.methods.base import GENERATOR
-from spikelfp.printable import brief
 from spikelfp.tasks import tasks
-from spikelfp.training.state import Position
+from spikelfp.terminal import brief
+from spikelfp.training.update import Position
 from spikelfp.untrusted.fields import MOST, Field
 
 _WORD = 2**32
@@ -59,7 +59,8 @@ def check_content(path: str | Path, content: dict[str, Any]) -> None:
     checks = {
         "weights": _check_weights, "optimizer": _check_optimizer, "schedule": _check_schedule, "tally": _check_tally,
         "position": check_position, "history": _check_history, "random": _check_random, "events": _check_events,
-        "network": _check_texts, "rules": _check_texts, "method_state": _check_state, "schedule_kind": _check_kind,
+        "network": _check_texts, "attributes": _check_texts, "rules": _check_texts, "method_state": _check_state,
+        "schedule_kind": _check_kind,
     }  # fmt: skip
     for name, field in whole.items():
         if name in checks:

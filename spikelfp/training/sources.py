@@ -23,7 +23,7 @@ from spikelfp.data.samples import (
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.parallel import ALONE, World
-from spikelfp.training.state import Position
+from spikelfp.training.update import Position
 
 FORMS = "a data set, a DataLoader, a DataSplits or arrays (X, y)"
 
@@ -290,14 +290,24 @@ def is_pair(data: Any) -> bool:
     return not isinstance(first, (tuple, str)) or isinstance(data, tuple)
 
 
+def _array(labels: Any) -> Any:
+    """Labels as a numpy array."""
+    try:
+        return np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
+    except ValueError:
+        raise DataError(
+            "the labels have unequal lengths, and the inputs are one array: hand in a list of sequences with them, or "
+            "data.arrays(X, y, lengths=…)"
+        ) from None
+
+
 def _of_pair(inputs: Any, labels: Any) -> Dataset[Any]:
     """Arrays as a data set: classes, or targets of any kind."""
     if isinstance(inputs, Sequences):
         raise UserError("sequences with labels: data.arrays(X, y, sequences=True, lengths=…), samples first")
-    targets = (
-        labels if isinstance(labels, Tensor) else np.asarray(labels) if not hasattr(labels, "to_numpy") else labels
-    )
-    numbers = targets if isinstance(targets, Tensor) else np.asarray(targets)
+    if isinstance(inputs, (list, tuple)) and isinstance(labels, (list, tuple)):
+        return arrays(inputs, labels)  # of unequal lengths, it may be
+    numbers = labels if isinstance(labels, Tensor) else _array(labels)
     shape = tuple(numbers.shape)
     real = numbers.is_floating_point() if isinstance(numbers, Tensor) else numbers.dtype.kind == "f"
     binary = len(shape) == 2 and shape[1] > 1 and bool(((numbers == 0) | (numbers == 1)).all())

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from spikelfp.training.schedule import Schedule
+from spikelfp.training.optim import Schedule
 
 HOW = ("fused", "foreach", "capturable", "differentiable")
 """Options of torch's optimisers that say how they compute, not what comes out."""

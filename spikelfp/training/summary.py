@@ -15,9 +15,9 @@ from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.samples import representative
 from spikelfp.data.sequences import mask_of
-from spikelfp.methods.batch import some
+from spikelfp.methods.base import some
 from spikelfp.training.config import REWARDED, RULED, RunConfig
-from spikelfp.training.temporal import TemporalTrainer
+from spikelfp.training.trainer import TemporalTrainer
 
 PACKAGES = ("spikelfp", "torch", "numpy", "snntorch", "nir", "numba", "scikit-learn")
 RATE_SAMPLES = 256

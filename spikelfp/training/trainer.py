@@ -14,54 +14,76 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
-from spikelfp.data import DataSplits, arrays
+from spikelfp import nn
+from spikelfp.data import DataSplits, arrays, encodings
 from spikelfp.data.sequences import Sequences, mask_of
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
-from spikelfp.functional.sequence import is_constant, repeat
-from spikelfp.functional.sparse import sample_slice
-from spikelfp.kernels.events.choice import choices
+from spikelfp.functional.sequence import is_constant, repeat, sample_slice
+from spikelfp.kernels.choice import choices
 from spikelfp.methods import Batch, Method
-from spikelfp.methods.batch import counting_steps, some
+from spikelfp.methods.base import check_kept, counting_steps, some, unkept
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
-from spikelfp.printable import first_line
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.tasks import Classification, Task, check_task, chosen_task
 from spikelfp.tasks.classification import are_classes
+from spikelfp.terminal import first_line
 from spikelfp.training import checkpoint
-from spikelfp.training.combinations import check_trainer, outputs_of, single_step_complaints
-from spikelfp.training.credit import check_targets, chosen_method, judged_by, own_loss, prepare, settings_of
-from spikelfp.training.defaults import check_choices, check_numbers, check_options, check_setting
+from spikelfp.training.chosen import (
+    check_choices,
+    check_loss,
+    check_numbers,
+    check_options,
+    check_setting,
+    check_targets,
+    check_trainer,
+    check_whole,
+    chosen_method,
+    judged_by,
+    outputs_of,
+    own_loss,
+    prepare,
+    settings_of,
+    single_step_complaints,
+)
+from spikelfp.training.chunks import Carried, check_carries
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
-from spikelfp.training.optimizer import (
+from spikelfp.training.optim import (
     MakeOptimizer,
-    describe,
-    group_options,
-    make_optimizer,
-    options_of,
-    plain_groups,
-    reset_groups,
-)
-from spikelfp.training.parallel import ALONE, World, choose_device
-from spikelfp.training.progress import EpochBar
-from spikelfp.training.schedule import (
     MakeSchedule,
     Planned,
     check_epochs,
     check_length,
     check_patience,
     chosen_schedule,
+    describe,
+    group_options,
+    make_optimizer,
+    options_of,
+    plain_groups,
     plateau_metric,
     ran_out,
+    reset_groups,
 )
+from spikelfp.training.parallel import ALONE, World, choose_device
+from spikelfp.training.progress import EpochBar
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
-from spikelfp.training.state import MEASURED, Position, Seen, Tally
-from spikelfp.training.update import add_up, check_gradients, clip_adaptive_, density, fill_gradients
+from spikelfp.training.update import (
+    MEASURED,
+    Position,
+    Seen,
+    Tally,
+    add_up,
+    check_gradients,
+    clip_adaptive_,
+    density,
+    fill_gradients,
+)
 from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
@@ -93,7 +115,7 @@ class Trainer:
         lr: learning rate, by default 3e-3; an optimiser that is made already has its own.
         schedule: a name, ``None`` (constant), a function ``(optimizer, total_steps) → LRScheduler``, a class, or a
             schedule over the optimiser that is handed in. It steps once an update; a ``ReduceLROnPlateau`` once an
-            epoch (:func:`spikelfp.training.schedule.plateau_metric`).
+            epoch (:func:`spikelfp.training.optim.plateau_metric`).
         clip: λ of adaptive gradient clipping (Brock et al. 2021), 0 for none.
         clip_norm: largest norm of all updates together (A.6.2), 0 for none; the adaptive one comes first.
         max_weight: keep every parameter within ``[−W, W]`` after each update (v3, footnote 5), but for decays β that
@@ -356,14 +378,15 @@ class Trainer:
             What the samples of this worker showed.
         """
         if of is None:
-            of = int(self.world.sum([len(labels)], self.device)[0])
+            of = len(labels) if self.world.size == 1 else int(self.world.sum([len(labels)], self.device)[0])
         if self._restored is not None and self.planned.total_steps is not None:
             self._make_schedule(self.planned, fresh=False)
         if self.scheduler is not None:
             check_length(self.scheduler, 1)
         if self._replica is None:
             self._replica = self.world.replica(self.runs(), self.device)
-        self.world.reseed(self.seed, self.position.step)
+        if self.world.size > 1:
+            self.world.reseed(self.seed, self.position.step)
         batch = self.batch(x, labels, indices)
         self.optimizer.zero_grad()
         self._prepare_method()
@@ -394,6 +417,7 @@ class Trainer:
         if self._prepared is not self.method:
             prepare(self.method, self.net, self.seed, self.device)
             self._prepared = self.method
+            self._unkept = unkept(self.method, self.net)
 
     def _settle(self) -> None:
         """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
@@ -477,6 +501,7 @@ class Trainer:
         if not self.world.leads:
             return
         self._prepare_method()
+        check_kept(self._unkept, unkept(self.method, self.net))
         checkpoint.write(
             path,
             {
@@ -484,7 +509,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 **self._scheduled(),
                 **self._settings(),
-                "network": checkpoint.constants(self.net),
+                **checkpoint.of_network(self.net),
                 "rules": self._rules(),
                 "method_state": self.method.state_dict(),
                 **vars(self.planned),
@@ -638,6 +663,7 @@ class Trainer:
             expanded = outputs.expand(-1, len(labels), *outputs.shape[2:])
             spikes = outputs_of(self.net) == "spikes"
             check_targets(self.task, self.method, expanded, labels, source.labels, spikes)
+            check_loss(self.method, expanded, labels)
             if watched is not None:
                 self._check_judged(labels, outputs)
         if self.wake and self.position.step == 0 and self.world.leads:
@@ -657,3 +683,93 @@ class Trainer:
                 "none: leave out validation, and judge the outputs in after_epoch"
             )
         self.task.classes(outputs.sum(0))
+
+
+class TemporalTrainer(Trainer):
+    """Trains a spiking network on sequences.
+
+    Args:
+        steps: of a sequence that is made of a static sample; :class:`~spikelfp.data.Sequences` have their own.
+            ``None`` where all data are sequences: static samples are then refused.
+        encoding: how a static batch becomes a sequence: ``constant`` (A.6.4), ``rate``, ``latency`` or ``delta``.
+        recompute: train in parts of that many steps, whose graphs are made again in the backward pass
+            (:func:`spikelfp.nn.recomputed`), 0 for the whole sequence at once. Parts of about √T steps need the least
+            memory.
+        chunk: train and evaluate so many steps at a time, each chunk from the state that the one before left, in memory
+            of one chunk (:mod:`spikelfp.training.chunks`); ``None`` for whole sequences. Credit stays within a chunk,
+            and dropout and batch statistics are those of a chunk. Evaluation is that of whole sequences.
+        readout_steps: reward and read out only so many steps at the end of each sequence; ``None`` for all.
+        options: those of :class:`~spikelfp.training.Trainer`.
+    """
+
+    def __init__(
+        self,
+        net: torch.nn.Module,
+        *,
+        steps: int | None = 25,
+        encoding: str = "constant",
+        recompute: int | None = 0,
+        chunk: int | None = None,
+        readout_steps: int | None = None,
+        **options: Any,
+    ) -> None:
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int)):
+            raise UserError(f"steps is a whole number, got {steps!r}")
+        if steps is not None and steps < 1:
+            raise UserError(f"a sequence needs at least one step, got steps={steps}")
+        for name, value in (("chunk", chunk), ("readout_steps", readout_steps), ("recompute", recompute)):
+            if value is not None:
+                check_whole(name, value)
+        self.steps, self.encoding, self.recompute = steps, encoding, recompute or 0
+        self.encode = encodings[encoding]
+        if readout_steps is not None and steps is not None and readout_steps > steps:
+            raise UserError(f"readout_steps={readout_steps} are more than the {steps} steps of a sequence")
+        if self.recompute < 0:
+            raise UserError(f"recompute must be 0 (off) or more, got {self.recompute}")
+        if steps is not None and self.recompute >= steps:
+            raise UserError(
+                f"recompute={self.recompute} leaves a sequence of {steps} steps in one part, so that nothing is "
+                "recomputed: choose fewer steps than those of a sequence, or 0"
+            )
+        for name, value in (("chunk", chunk), ("readout_steps", readout_steps)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1 (or left out), got {value}")
+        if chunk is not None and self.recompute:
+            raise UserError(
+                f"chunk={chunk} and recompute={self.recompute} exclude each other: credit ends at a chunk's border, "
+                "while recomputation takes it through the whole sequence; choose one of them"
+            )
+        if chunk is not None:
+            check_carries(net)
+        self.chunk, self.readout_steps = chunk, readout_steps
+        super().__init__(net, **options)
+        if self.recompute:
+            with lending(net, self.method.rule):
+                nn.check_recomputable(net, training=True)
+
+    def present(self, x: Tensor | Sequences) -> Tensor:
+        """A batch ``[B, …]`` as a sequence ``[T, B, …]``; sequences as they are."""
+        if isinstance(x, Sequences):
+            return x.values
+        if self.steps is None:
+            raise UserError("steps=None is for data of sequences, and these are static samples: say how many steps")
+        return self.encode(x, self.steps)
+
+    def runs(self) -> torch.nn.Module:
+        """The network, in parts that are recomputed or in chunks if that is chosen."""
+        if self.chunk is not None:
+            return Carried(self.net)
+        return nn.Recomputed(self.net, self.recompute) if self.recompute else self.net  # type: ignore[arg-type]
+
+    def _settings(self) -> dict[str, Any]:
+        return super()._settings() | {
+            "steps": self.steps,
+            "encoding": self.encoding,
+            "chunk": self.chunk,
+            "readout_steps": self.readout_steps,
+        }
+
+    def _shown(self) -> dict[str, str]:
+        rows = {"steps": f"{self.steps}, encoding {self.encoding}"}
+        parts = {"recompute": self.recompute, "chunk": self.chunk, "readout_steps": self.readout_steps}
+        return rows | {name: str(value) for name, value in parts.items() if value}

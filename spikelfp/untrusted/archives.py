@@ -6,7 +6,7 @@ import zipfile
 import zlib
 
 from spikelfp.errors import DataError
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 from spikelfp.untrusted.bounds import check_size
 
 MOST_ENTRIES = 1 << 20

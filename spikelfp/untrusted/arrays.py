@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.errors import DataError
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import open_regular
 

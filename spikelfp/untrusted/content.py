@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
-from spikelfp.printable import brief, first_line, plain
+from spikelfp.terminal import brief, first_line, plain
 from spikelfp.untrusted.bounds import most
 from spikelfp.untrusted.tensors import load_tensors
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import CheckpointError, UserError
-from spikelfp.printable import brief, plain
+from spikelfp.terminal import brief, plain
 
 MOST = 2**53
 """Largest number of anything that is counted."""

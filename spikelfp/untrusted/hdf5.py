@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from spikelfp.errors import DataError, UserError
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 from spikelfp.untrusted.bounds import ALWAYS, check_size, most, open_regular, read_regular
 
 DEEPEST = 32

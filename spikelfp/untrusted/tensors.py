@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from spikelfp.errors import DataError
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import check_size, open_regular
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from spikelfp.errors import DataError
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 from spikelfp.untrusted.bounds import read_regular
 
 LONGEST = 1 << 20

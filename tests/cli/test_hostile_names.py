@@ -25,10 +25,9 @@ from spikelfp import nn
 from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.errors import UserError
-from spikelfp.printable import plain
 from spikelfp.report import html, plots
 from spikelfp.report.theme import png
-from spikelfp.terminal import Terminal, forgive_encoding, progress, say, words
+from spikelfp.terminal import Terminal, forgive_encoding, plain, progress, say, words
 from spikelfp.training import TemporalTrainer
 
 HOSTILE = [

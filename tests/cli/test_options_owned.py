@@ -23,9 +23,8 @@ from spikelfp.rewards import Reward, rewards
 from spikelfp.tasks import tasks
 from spikelfp.training.config import OPTIONS, RunConfig, from_mapping
 from spikelfp.training.folder import Folder, read_config
-from spikelfp.training.optimizer import optimizers
+from spikelfp.training.optim import optimizers, schedules
 from spikelfp.training.run import train
-from spikelfp.training.schedule import schedules
 
 EVERY_RUN = {
     "data", "task", "validation", "model", "weight_bits", "method", "reduction", "epochs", "batch_size", "accumulate",
@@ -58,6 +57,7 @@ CHOICES = [
     *({"rule": name} for name in rules.rules),
     {"data": "csv:table.csv"},
     *({"task": name} for name in tasks),
+    {"task": "regression", "error": "huber"},
     *({"encoding": name} for name in encodings),
     *({"reward": name} for name in rewards),
     *({"optimizer": name} for name in optimizers),
@@ -486,3 +486,31 @@ def test_absurd_values_are_one_line(options, named):
 def test_parts_as_long_as_the_whole_are_refused(options, named):
     with pytest.raises(UserError, match=re.escape(named)):
         RunConfig(epochs=3, **options).resolved(1437)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"learn-beta": True, "learn_beta": False}, "'learn_beta' stands in a file twice, with - and with _"),
+        ({"neuron": {"learn-beta": True, "learn_beta": True}}, "'learn_beta' stands in a file twice"),
+        ({"seed": 2**63}, "64 bits"),
+        ({"epochs": 2**70}, "epochs takes a whole number of at most 64 bits"),
+        ({"steps": "9" * 30}, "steps takes a whole number of at most 64 bits"),
+        ({"data": "wine-quality", "delta": 2.0}, r"--delta 2.0 belongs to --error huber, but this run has --error mse"),
+        ({"rule": {"name": "gamma", "gama": 0.5}}, "unknown option of method.rule in a file 'gama'"),
+    ],
+)
+def test_values_that_a_record_could_not_hold_and_keys_that_stand_twice(values, named):
+    with pytest.raises(UserError, match=named):
+        from_mapping(values, "a file", given=values)
+
+
+def test_whole_numbers_are_compared_as_such():
+    assert RunConfig(seed=2**63 - 1).run.seed == 2**63 - 1
+    with pytest.raises(UserError, match=r"at least|lie in|64 bits"):
+        RunConfig(seed=2**63)
+
+
+def test_a_choice_is_taken_with_its_options_also_outside_of_its_section():
+    config = from_mapping({"rule": {"name": "gamma", "gamma": 0.5}}, "a file")
+    assert config == RunConfig(rule="gamma", gamma=0.5)

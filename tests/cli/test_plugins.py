@@ -14,7 +14,7 @@ from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.errors import PluginError
 from spikelfp.registry import Registry
-from spikelfp.training.config import RunConfig
+from spikelfp.training.config import RunConfig, settled
 from spikelfp.training.run import load_run
 
 RULE = '''
@@ -46,6 +46,7 @@ def forget():
     for source in list(plugins._loaded):
         plugins._forget(source)
         del plugins._loaded[source]
+    plugins._looked_at.clear()
 
 
 @pytest.fixture
@@ -197,3 +198,101 @@ def test_everything_knows_where_it_comes_from(mine):
     assert rules.rules.source("gamma") is None
     assert RunConfig(rule="mine", kappa=0.125).method.rule.options["kappa"] == 0.125
     assert all(registry.source(name) in (None, str(mine)) for registry in Registry.known for name in registry)
+
+
+RULE_WITH = """
+from dataclasses import dataclass
+from spikelfp import rewards, rules
+
+@rules.rules.register({name!r})
+@dataclass(frozen=True, kw_only=True)
+class Own(rules.Feedback):
+    {option}
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("out: str = 'x'", "the option out of own would be --out, a flag with another meaning"),
+        ("as_json: bool = False", "would be --as-json"),
+        ("json: bool = False", "would be --json"),
+        ("no_report: int = 3", "would be --no-report"),
+        ("no_wake: int = 3", "would be --no-wake"),
+        ("help: str = 'x'", "would be --help"),
+        ("plugin: str = 'x'", "would be --plugin"),
+        ("name: str = 'x'", "the option name of own has a name with another meaning in a file of options"),
+        ("options: int = 3", "has a name with another meaning"),
+        ("data: float = 0.5", "has a name with another meaning"),
+        ("reward: str = 'x'", "has a name with another meaning"),
+        ("events: int = 3", "has a name with another meaning"),
+        ("seed: str = 'x'", "the option seed of own takes text, and that in run a whole number"),
+        ("momentum: int = 3", "the option momentum of own takes a whole number, and that of momentum and sgd a finite"),
+        ("gamma: int = 3", "the option gamma takes a finite number with the rule gamma and something else with own"),
+        ("kappa: float", "the rule own takes kappa, which has no default: give it one"),
+        (
+            "kappa: int = 0.5",
+            "rule own does not take its own default of kappa: kappa takes a whole number, got 0.5",
+        ),
+        ("kappa: float = float('nan')", "does not take its own default of kappa"),
+        ("kappa: int = 2**63", "kappa takes a whole number of at most 64 bits"),
+    ],
+)
+def test_options_that_do_not_fit_beside_the_others_are_refused_with_their_plug_in(mine, command, option, told):
+    """By name it is an error; one that is installed is left out, with a warning, and the command goes on."""
+    mine.write_text(RULE_WITH.format(name="own", option=option))
+    code, out, err = command("train", "--plugin", "mine.py", "--help")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("spikelfp: the plug-in mine.py cannot be used: ")
+    assert told in err
+    assert "own" not in rules.rules
+    assert "--gamma" in command("train", "--help")[1]  # nothing of it stays
+
+
+def test_an_installed_plug_in_that_does_not_fit_is_left_out(mine, command, monkeypatch, tmp_path):
+    (tmp_path / "misfit_of_mine.py").write_text(RULE_WITH.format(name="own", option="out: str = 'x'"))
+    monkeypatch.syspath_prepend(tmp_path)
+    points = [
+        EntryPoint("a", "mine:Mine", plugins.GROUP),
+        EntryPoint("b", "mine:nothing", plugins.GROUP),
+        EntryPoint("c", "misfit_of_mine", plugins.GROUP),
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == plugins.GROUP else [])
+    with pytest.warns(plugins.PluginWarning) as told:
+        plugins.load_all([])
+    first, second = (str(each.message) for each in told)
+    assert first.startswith("the installed plug-in b (mine:nothing) cannot be imported: AttributeError: ")
+    assert second.startswith("the installed plug-in c (misfit_of_mine) cannot be used: the option out of own would be ")
+    assert "mine" in json.loads(command("info", "--json")[1].splitlines()[-1])["rules"]
+    assert rules.rules.source("mine") == "mine"  # which is what --plugin takes where it is not installed
+    sys.modules.pop("mine")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "a:b", "a,b", "a=b", "a\n", 3, None])
+def test_names_that_no_command_line_can_say_are_not_registered(name):
+    with pytest.raises(ValueError, match="is registered under a word without spaces"):
+        rules.rules.register(name)
+
+
+def test_an_option_of_ones_own_keeps_its_value_where_the_run_has_one_of_that_name(mine):
+    """What a run settles by itself is the run's, not that of a rule whose option has the same name."""
+    own = "steps: int = 3; lr: float = 0.25; epochs: int = 4; device: str = 'own'; data_dir: str = 'own'"
+    mine.write_text(RULE_WITH.format(name="own", option=own))
+    plugins.load(str(mine))
+    config = settled(RunConfig(rule="own", weight_bits=4).resolved(1000)).in_floats()
+    assert (config.data.steps, config.training.lr) == (25, 3e-3)
+    assert dict(config.method.rule.options) == {
+        "eps": 1e-6, "steps": 3, "lr": 0.25, "epochs": 4, "device": "own", "data_dir": "own"
+    }  # fmt: skip
+
+
+def test_none_as_a_default_and_private_parameters(mine):
+    mine.write_text(RULE_WITH.format(name="own", option="kappa: float = None; _hidden: int = 3"))
+    plugins.load(str(mine))
+    assert RunConfig(rule="own").method.rule.options == {"eps": 1e-6, "kappa": None}
+    assert RunConfig(rule="own", kappa=0.5).method.rule.options["kappa"] == 0.5
+
+
+def test_plug_ins_that_are_named_by_nothing(mine, command):
+    for words in (["--plugin", ""], ["--plugin="]):
+        assert command("info", *words)[2].startswith("spikelfp: --plugin is empty: name a module")

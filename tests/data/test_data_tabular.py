@@ -10,6 +10,7 @@ import torch
 from spikelfp import data
 from spikelfp.data import tabular
 from spikelfp.errors import DataError, UnknownNameError, UserError
+from spikelfp.training.config import RunConfig
 
 
 def table_of(rows, columns=4, seed=0):
@@ -43,7 +44,7 @@ def test_cells_are_parted_as_the_first_line_has_it(separator, end):
         ("a,b\n1,2\nnan,2\n", "row 2 has no finite number in column 'a'"),
         ("a,b\n1,1e999\n", "row 1 has no finite number"),
         ("a,b\n1,2\n2,3\n3,x\n", "row 3 holds 'x' in the column of numbers 'b'"),
-        ("a;b\n1,5;2\n", "decimal comma"),
+        ("a;b\n1,5;2\n", "decimal point"),
     ],
 )
 def test_damage_is_named_with_its_row_and_column(text, said):
@@ -190,3 +191,105 @@ def test_a_zip_that_is_none(tmp_path):
     path.write_bytes(b"PK nothing")
     with pytest.raises(DataError, match="no zip archive"):
         data.load("sgemm", tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["1,100", "1,234,100", "1 234", "1'234.5", "$12", "12 %", "-€3.50", "1\u202f234"])
+def test_numbers_written_for_people_are_no_words(tmp_path, cell):
+    rows = "".join(f"{row};{cell}\n" for row in range(30))
+    (tmp_path / "t.csv").write_text("a;y\n" + rows)
+    with pytest.raises(DataError, match=r"row 1 holds .* in column 'y': write numbers with a decimal point"):
+        data.load(f"csv:{tmp_path}/t.csv")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([f"2020-01-{day:02d}" for day in range(1, 31)], "30 rows have 30 different words in 'y'"),
+        (["same"] * 30, "all rows have 'same' in 'y'"),
+    ],
+)
+def test_words_that_tell_no_classes_apart_are_refused(tmp_path, words, said):
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{row},{word}\n" for row, word in enumerate(words)))
+    with pytest.raises(DataError, match=said):
+        data.load(f"csv:{tmp_path}/t.csv")
+
+
+def test_names_of_classes_that_are_numbers_are_sorted_by_number(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{row},{(2, 10, -1)[row % 3]}\n" for row in range(30)))
+    splits = data.load(f"csv:{tmp_path}/t.csv", target_classes=True)
+    assert splits.names == ("-1", "2", "10")
+    rows = (splits.train.images[:, 0] % 3).long()
+    torch.testing.assert_close(splits.train.labels, torch.tensor([1, 2, 0])[rows])
+
+
+@pytest.mark.parametrize("offset", [0, 1_600_000_000, 2**24, -(2**40)])
+def test_inputs_far_from_zero_keep_what_tells_them_apart(tmp_path, offset):
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{offset + row},{row}.5\n" for row in range(40)))
+    splits = data.load(f"csv:{tmp_path}/t.csv")
+    x, y = splits.train.__getitems__(range(32))
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)  # both are the number of the row, standardised
+
+
+@pytest.mark.parametrize(
+    ("scale", "column", "said"),
+    [(1e200, "a", "more than 1e"), (1e200, "y", "more than 1e"), (1e-200, "a", "smaller"), (1e-200, "y", "smaller")],
+)
+def test_numbers_out_of_range_are_named_by_their_column(tmp_path, scale, column, said):
+    rows = "".join(
+        f"{row * (scale if column == 'a' else 1)},{row * (scale if column == 'y' else 1)}\n" for row in range(9)
+    )
+    (tmp_path / "t.csv").write_text("a,y\n" + rows)
+    with pytest.raises(DataError, match=f"'{column}'.*{said}"):
+        data.load(f"csv:{tmp_path}/t.csv")
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b123", b"PK\x03\x04123", "a,y\n1,2\n".encode("utf-16")])
+def test_packed_files_are_named(content):
+    with pytest.raises(DataError, match="save it as one"):
+        tabular.read_table(content, "f.csv")
+
+
+def test_lines_may_end_as_on_old_machines():
+    assert tabular.read_table(b"a,y\r1,2\r3,4\r", "f.csv").values.tolist() == [[1, 2], [3, 4]]
+
+
+def test_true_and_false_are_inputs_and_a_name_may_hold_a_comma(tmp_path):
+    rows = "".join(f"{row % 2 == 0},{row}\n" for row in range(10))
+    (tmp_path / "t.csv").write_text('a,"y, kg"\n' + rows)
+    splits = data.load(f"csv:{tmp_path}/t.csv", target="y, kg")
+    assert splits.names == ("y, kg",)
+    assert set(splits.train.images.flatten().tolist()) == {0.0, 1.0}
+    with pytest.raises(UserError, match="named twice"):
+        data.load(f"csv:{tmp_path}/t.csv", target="a,a")
+
+
+def test_a_class_number_beyond_what_floats_tell_apart_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{row},{10**17 + row % 3}\n" for row in range(30)))
+    with pytest.raises(DataError, match="no class number"):
+        data.load(f"csv:{tmp_path}/t.csv", target_classes=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "task"),
+    [
+        ("a,y\n1,2\n", {}, "regression"),
+        ("a,y\r1,no\r", {}, "classification"),
+        ("a,y\n1,no\n", {"target": "a"}, "regression"),
+        ("a,y\n1,2\n", {"target_classes": True}, "classification"),
+        ('\ufeffa;"y, kg"\nno;1\n', {"target": "y, kg"}, "regression"),
+        ("a,y\n", {}, "regression"),
+    ],
+)
+def test_the_task_is_that_of_the_target(tmp_path, text, options, task):
+    (tmp_path / "train.csv").write_text(text, encoding="utf-8")
+    for path in (tmp_path, tmp_path / "train.csv"):
+        assert RunConfig(data=f"csv:{path}", **options).task.name == task
+    assert RunConfig(data=f"csv:{tmp_path}/none.csv", **options).task.name in (task, "regression")
+
+
+def test_a_file_without_its_kind_is_told_how_it_is_named(tmp_path):
+    (tmp_path / "train.csv").write_text("a,y\n1,2\n")
+    for path in (tmp_path, tmp_path / "train.csv"):
+        with pytest.raises(UnknownNameError, match=f"write csv:{path}"):
+            data.load(str(path))

@@ -301,7 +301,7 @@ def _guard() -> None:
     socket.getaddrinfo = refuse
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from spikelfp.training.run import Interrupted
-    from spikelfp.training.temporal import TemporalTrainer
+    from spikelfp.training.trainer import TemporalTrainer
 
     fit = TemporalTrainer.fit
 

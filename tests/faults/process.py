@@ -29,8 +29,8 @@ from hw_export.cli import app as export_app
 from spikelfp.cli import app as train_app
 from spikelfp.command import run_app
 from spikelfp.data import ArrayDataset, DataSplits
+from spikelfp.data.dataset import datasets
 from spikelfp.data.digits import digits
-from spikelfp.data.registry import datasets
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -15,7 +15,7 @@ from hw_export.quantize.scale import free_scales
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import UnknownNameError, UserError
-from spikelfp.quantized.grid import Grid, largest
+from spikelfp.functional.grid import Grid, largest
 
 
 def integer_reference(net, x, thresholds: dict[str, int]) -> dict[str, np.ndarray]:

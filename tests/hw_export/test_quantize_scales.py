@@ -23,7 +23,7 @@ from hw_export.verify import verify
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import UserError
-from spikelfp.quantized.grid import largest
+from spikelfp.functional.grid import largest
 
 
 def heavy(*shape: int, seed: int = 0) -> torch.Tensor:

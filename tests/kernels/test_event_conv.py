@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikelfp.kernels.events import choice, conv_dense, conv_shape, convolve
+from spikelfp.kernels import choice
+from spikelfp.kernels.events import conv_dense, conv_shape, convolve
 from spikelfp.kernels.events.conv_events import image_events
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice
@@ -74,7 +75,7 @@ def check(x, kernel, outputs, steps=Steps(), pool=1, active_only=False, node=Non
     ],
 )
 def test_with_pooling(monkeypatch, shape, kernel, outputs, steps, pool, layout, density, active_only, way):
-    monkeypatch.setenv(choice.VARIABLE, way)
+    monkeypatch.setenv(choice.EVENTS, way)
     x = sparse(shape, density).contiguous(memory_format=layout)
     check(x, kernel, outputs, steps, pool, active_only, WAYS[way])
 
@@ -89,7 +90,7 @@ def test_by_events_of_any_shape(data):
     shape = (number(1, 4), number(1, 6), number(kernel[0], 14), number(kernel[1], 14))
     steps = Steps((number(1, 3), number(1, 3)), (number(0, 2), number(0, 2)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(choice.VARIABLE, "always")
+        patch.setenv(choice.EVENTS, "always")
         patch.setattr(convolve, "_SMALLEST", 0)
         x = sparse(shape, data.draw(st.floats(0, 1)))
         fits = min(F.conv2d(x, x.new_zeros(1, shape[1], *kernel), None, *steps).shape[2:])
@@ -102,21 +103,21 @@ def test_by_events_of_any_shape(data):
 @pytest.mark.parametrize("active_only", [False, True])
 @pytest.mark.parametrize("density", [0.0, 0.05, 1.0])
 def test_without_pooling(monkeypatch, density, active_only):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     x = sparse((6, 7, 10, 9), density)
     check(x, (3, 3), 80, Steps(padding=(1, 1)), 1, active_only, "EventConvolutionBackward")
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_in_float32(monkeypatch, way):
-    monkeypatch.setenv(choice.VARIABLE, way)
+    monkeypatch.setenv(choice.EVENTS, way)
     x = sparse((70, 12, 12, 12), 0.1, torch.float32)
     check(x, (5, 5), 50, Steps(), 2, True, WAYS[way], tolerance=1e-5)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_any_number_of_threads(monkeypatch, threads):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -126,7 +127,7 @@ def test_any_number_of_threads(monkeypatch, threads):
 
 
 def test_the_same_threads_give_the_same_to_the_last_bit(monkeypatch):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     x = sparse((300, 4, 12, 12), 0.2, torch.float32).requires_grad_()
     weight = torch.randn(20, 4, 3, 3, requires_grad=True)
 
@@ -138,7 +139,7 @@ def test_the_same_threads_give_the_same_to_the_last_bit(monkeypatch):
 
 
 def test_the_dense_blocks_take_groups_and_dilation(monkeypatch):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     monkeypatch.setattr(conv_dense, "_BLOCK", 10_000)
     x = sparse((9, 4, 15, 14), 0.5)
     check(x, (3, 3), 16, Steps((1, 2), (2, 1), (2, 1), 2), 2, False, "BlockedConvolutionBackward")
@@ -149,7 +150,7 @@ def test_only_what_is_asked_for(monkeypatch):
     """Gradients to the input alone, to the weights alone, and none."""
     x, weight = sparse((5, 3, 8, 8), 0.3), torch.randn(6, 3, 3, 3).double()
     for way in WAYS:
-        monkeypatch.setenv(choice.VARIABLE, way)
+        monkeypatch.setenv(choice.EVENTS, way)
         for wanted in ([True, False], [False, True]):
             leaves = [leaf.clone().requires_grad_(on) for leaf, on in zip((x, weight), wanted, strict=True)]
             asked = [leaf for leaf in leaves if leaf.requires_grad]
@@ -164,7 +165,7 @@ def test_only_what_is_asked_for(monkeypatch):
 @pytest.mark.parametrize("special", [0.0, float("nan"), float("-inf"), float("inf")])
 def test_the_winner_is_torchs(monkeypatch, special, way):
     """Ties, which spikes make all the time, go to the first; NaN wins."""
-    monkeypatch.setenv(choice.VARIABLE, way)
+    monkeypatch.setenv(choice.EVENTS, way)
     x = torch.randint(0, 2, (30, 1, 8, 8)).double()
     x[:, :, ::3, ::2] = special
     weight = torch.ones(3, 1, 1, 1).double() if special else torch.randint(-1, 2, (3, 1, 2, 2)).double()
@@ -179,7 +180,7 @@ def test_the_winner_is_torchs(monkeypatch, special, way):
 
 def test_messages_of_zero_are_passed_over_rightly(monkeypatch):
     """Positions without a message are skipped, also where the one before had some."""
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     x, weight = sparse((20, 4, 10, 10), 0.4).requires_grad_(), torch.randn(20, 4, 3, 3).double().requires_grad_()
     for pool in (1, 2):
         expected = slow(x, weight, None, Steps(), pool)
@@ -208,7 +209,7 @@ def test_events_are_the_entries_in_order(shape, layout):
 
 
 def test_density_decides_with_hysteresis(monkeypatch):
-    monkeypatch.setenv(choice.VARIABLE, "auto")
+    monkeypatch.setenv(choice.EVENTS, "auto")
     used, weight = choice.Choice(enter=0.2, leave=0.4), torch.randn(8, 4, 3, 3)
 
     def by_events(count):
@@ -224,7 +225,7 @@ def test_density_decides_with_hysteresis(monkeypatch):
 
 
 def test_what_it_does_not_run_is_left_to_torch(monkeypatch):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     weight = torch.randn(4, 3, 3, 3, requires_grad=True)
     for x in (torch.zeros(0, 3, 8, 8), torch.randn(2, 3, 2, 8, requires_grad=True)):
         used = conv_choice()
@@ -247,7 +248,7 @@ def test_what_it_does_not_run_is_left_to_torch(monkeypatch):
 
 
 def test_neither_the_input_nor_an_unpooled_output_is_kept(monkeypatch):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     x, weight = sparse((50, 8, 12, 12), 0.02), torch.randn(16, 8, 3, 3).double().requires_grad_()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):

@@ -11,10 +11,10 @@ from spikelfp.errors import UserError
 from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.propagation import propagate
 from spikelfp.functional.sequence import constant
-from spikelfp.kernels.events import choice as choices
+from spikelfp.kernels import choice as choices
+from spikelfp.kernels.choice import Choice
 from spikelfp.kernels.events import linear, products
-from spikelfp.kernels.events.choice import Choice
-from spikelfp.kernels.events.rows import events_of
+from spikelfp.kernels.events.linear import events_of
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ RULES = [
 
 @pytest.fixture
 def always(monkeypatch):
-    monkeypatch.setenv(choices.VARIABLE, "always")
+    monkeypatch.setenv(choices.EVENTS, "always")
 
 
 def sparse(*shape, density=0.1, dtype=torch.float64):
@@ -128,13 +128,13 @@ def test_small_products_stay_dense():
 
 def test_the_environment_decides(monkeypatch):
     x, layer = sparse(20, 50, 200, dtype=torch.float32), nn.Linear(200, 100)
-    monkeypatch.setenv(choices.VARIABLE, "never")
+    monkeypatch.setenv(choices.EVENTS, "never")
     layer(x)
     assert not layer.choice.events
-    monkeypatch.setenv(choices.VARIABLE, "allways")
+    monkeypatch.setenv(choices.EVENTS, "allways")
     with pytest.raises(UserError, match="did you mean 'always'"):
         layer(x)
-    monkeypatch.setenv(choices.VARIABLE, "always")
+    monkeypatch.setenv(choices.EVENTS, "always")
     monkeypatch.setenv("SPIKELFP_KERNELS", "torch")
     layer(x)
     assert not layer.choice.events
@@ -160,7 +160,7 @@ def test_training_is_the_same_under_every_rule(monkeypatch, rule):
     images, labels = torch.rand(40, 30, dtype=dtype), torch.randint(10, (40,))
     results = []
     for value in ("never", "always"):
-        monkeypatch.setenv(choices.VARIABLE, value)
+        monkeypatch.setenv(choices.EVENTS, value)
         results.append(updates(net, images, labels, rule, 9))
     (spikes, dense), (same_spikes, fast) = results
     assert torch.equal(spikes, same_spikes)
@@ -172,7 +172,7 @@ def test_training_is_the_same_under_every_rule(monkeypatch, rule):
 
 
 def test_a_surrogate_needs_the_message_at_silent_neurons(monkeypatch):
-    monkeypatch.setenv(choices.VARIABLE, "always")
+    monkeypatch.setenv(choices.EVENTS, "always")
     layer, neurons = nn.Linear(30, 20), nn.LIF()
     spikes = neurons(torch.randn(5, 8, 30).requires_grad_())
     for rule, silent in ((rules.Epsilon(), False), (rules.Surrogate(), True), (rules.Gamma(), True)):
@@ -185,7 +185,7 @@ def test_a_surrogate_needs_the_message_at_silent_neurons(monkeypatch):
 
 
 def test_an_input_that_is_no_neuron_gets_all_messages(monkeypatch):
-    monkeypatch.setenv(choices.VARIABLE, "always")
+    monkeypatch.setenv(choices.EVENTS, "always")
     x = sparse(3, 40, 30, dtype=torch.float32).requires_grad_()
     layer = nn.Linear(30, 20)
     with backward_pass():

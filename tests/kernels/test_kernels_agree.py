@@ -7,10 +7,10 @@ import pytest
 import torch
 from reference import DENOMINATORS, RESETS
 
-from spikelfp import kernels, nn
+from spikelfp import kernels, machine, nn
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import LIFParameters
-from spikelfp.kernels import numba_scan, threads, torch_scan
+from spikelfp.kernels import numba_scan, torch_scan
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -78,18 +78,18 @@ def test_silent_neurons_take_no_message():
 
 def test_the_environment_chooses(monkeypatch):
     x = torch.zeros(1)
-    monkeypatch.setenv(kernels.VARIABLE, "torch")
+    monkeypatch.setenv(kernels.KERNELS, "torch")
     assert kernels.scan_for(x) is torch_scan
-    monkeypatch.setenv(kernels.VARIABLE, "numba")
+    monkeypatch.setenv(kernels.KERNELS, "numba")
     assert kernels.scan_for(x) is numba_scan
     with pytest.raises(UserError, match="float16"):
         kernels.scan_for(x.half())
-    monkeypatch.setenv(kernels.VARIABLE, "auto")
+    monkeypatch.setenv(kernels.KERNELS, "auto")
     assert kernels.scan_for(x) is numba_scan
     assert kernels.scan_for(x.half()) is torch_scan
     on_another_device = x.to("meta")
     assert kernels.scan_for(on_another_device) is torch_scan
-    monkeypatch.setenv(kernels.VARIABLE, "triton")
+    monkeypatch.setenv(kernels.KERNELS, "triton")
     with pytest.raises(UserError, match=r"float16|not installed"):
         kernels.scan_for(x.half())
     if not kernels.triton_installed():
@@ -100,7 +100,7 @@ def test_the_environment_chooses(monkeypatch):
     else:
         with pytest.raises(UserError, match="runs on CUDA, and the tensor is on cpu"):
             kernels.scan_for(x)
-    monkeypatch.setenv(kernels.VARIABLE, "nunba")
+    monkeypatch.setenv(kernels.KERNELS, "nunba")
     with pytest.raises(UserError, match="did you mean 'numba'"):
         kernels.scan_for(x)
 
@@ -112,7 +112,7 @@ def test_split_covers_everything_once(count):
     def run(low, high):
         seen[low:high] += 1
 
-    threads.split(run, count, 100)
+    machine.split(run, count, 100)
     assert (seen == 1).all()
 
 
@@ -121,15 +121,15 @@ def test_split_passes_errors_on():
         raise ArithmeticError("in a thread")
 
     with pytest.raises(ArithmeticError):
-        threads.split(run, 10_000, 100)
+        machine.split(run, 10_000, 100)
 
 
 def test_split_does_not_wait_for_a_thread_that_comes_late(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     hold, seen = threading.Event(), []
-    threads.split(lambda low, high: None, 10, 1)  # the worker exists
-    threads._workers[0].calls.put(Held(hold))
-    threads.split(lambda low, high: seen.append((low, high)), 10, 1)
+    machine.split(lambda low, high: None, 10, 1)  # the worker exists
+    machine._workers[0].calls.put(Held(hold))
+    machine.split(lambda low, high: seen.append((low, high)), 10, 1)
     assert [low for low, _ in seen] + [10] == [0] + [high for _, high in seen]
     hold.set()
 
@@ -152,7 +152,7 @@ def test_pieces_are_shared_and_each_is_done_once(monkeypatch):
             if len(who) <= 2:
                 both.wait()  # two threads are in it at the same time
 
-    threads.split(run, 100, 5)
+    machine.split(run, 100, 5)
     assert (seen == 1).all()
     assert len(who) >= 2
 
@@ -162,7 +162,7 @@ def test_a_kernel_within_a_kernel_stays_on_its_thread(monkeypatch):
     seen = torch.zeros(8, 8)
 
     def inner(row):
-        threads.split(lambda low, high: seen[row, low:high].add_(1), 8, 1)
+        machine.split(lambda low, high: seen[row, low:high].add_(1), 8, 1)
 
-    threads.split(lambda low, high: [inner(row) for row in range(low, high)], 8, 1)
+    machine.split(lambda low, high: [inner(row) for row in range(low, high)], 8, 1)
     assert (seen == 1).all()

@@ -54,7 +54,7 @@ def test_integration_of_currents_that_do_not_lie_in_a_row(scan):
 @pytest.mark.parametrize("kernel", ["numba", "torch"])
 @pytest.mark.parametrize("constant", [False, True])
 def test_messages_of_an_integration_are_autograds(kernel, constant, monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, kernel)
+    monkeypatch.setenv(kernels.KERNELS, kernel)
     images, varying = torch.randn(3, 5).double(), torch.randn(8, 3, 5).double()
     starts = [torch.randn(3, 5).double().requires_grad_()]
     starts.append(starts[0].detach().clone().requires_grad_())

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikelfp.errors import ShapeError
-from spikelfp.functional.sparse import chosen, compact, merged, sample_slice, time_slice
-from spikelfp.kernels.events import choice, products
+from spikelfp.functional.sequence import chosen, compact, merged, sample_slice, time_slice
+from spikelfp.kernels import choice
+from spikelfp.kernels.events import products
 from spikelfp.kernels.events.conv_events import image_events
 from spikelfp.kernels.events.conv_shape import Steps
 from spikelfp.kernels.events.convolve import conv_choice, convolve
-from spikelfp.kernels.events.rows import events_of
+from spikelfp.kernels.events.linear import events_of
 from spikelfp.kernels.events.sparse_images import sparse_images
 from spikelfp.kernels.events.sparse_index import merge, sparse_rows
 from spikelfp.kernels.events.sparse_pool import sparse_average
@@ -182,7 +183,7 @@ def both_ways(product, x, leaves, message):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (13, 10, 9, 10), (7, 100, 33, 520), (5, 13, 300, 257)])
 def test_dense_layers_give_the_same_bits(monkeypatch, shape, bias, density):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     steps, batch, inputs, outputs = shape
     x = random((steps, batch, inputs), density, torch.float32)
     weight, offsets = torch.randn(outputs, inputs, requires_grad=True), torch.randn(outputs, requires_grad=True)
@@ -207,7 +208,7 @@ def test_dense_layers_give_the_same_bits(monkeypatch, shape, bias, density):
     ],
 )
 def test_convolutions_give_the_same_bits(monkeypatch, shape, kernel, outputs, steps, pool, density):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     x = random(shape, density, torch.float32)
     weight = torch.randn(outputs, shape[1], *kernel, requires_grad=True)
     bias = torch.randn(outputs, requires_grad=True)
@@ -233,11 +234,11 @@ def test_small_and_dense_inputs_are_not_made_dense_either(monkeypatch):
 
 
 WITHOUT_EVENTS = {
-    "never": ((choice.VARIABLE, "never"), Steps(), 1),
-    "never, pooled": ((choice.VARIABLE, "never"), Steps(), 2),
+    "never": ((choice.EVENTS, "never"), Steps(), 1),
+    "never, pooled": ((choice.EVENTS, "never"), Steps(), 2),
     "torch": (("SPIKELFP_KERNELS", "torch"), Steps(), 2),
-    "dilated": ((choice.VARIABLE, "auto"), Steps(dilation=(2, 2)), 1),
-    "grouped": ((choice.VARIABLE, "auto"), Steps(groups=2), 2),
+    "dilated": ((choice.EVENTS, "auto"), Steps(dilation=(2, 2)), 1),
+    "grouped": ((choice.EVENTS, "auto"), Steps(groups=2), 2),
 }
 
 

@@ -12,6 +12,7 @@ from reference import RESETS
 
 from spikelfp import kernels
 from spikelfp.errors import UserError
+from spikelfp.kernels import choice
 
 triton = pytest.importorskip("triton")
 HERE = Path(__file__).parent
@@ -49,20 +50,20 @@ def test_importing_the_package_imports_neither_triton_nor_the_compiler():
 
 @not_interpreted
 def test_tensors_on_the_cpu_are_refused_without_the_interpreter(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "triton")
+    monkeypatch.setenv(kernels.KERNELS, "triton")
     with pytest.raises(UserError, match=r"on cpu.*TRITON_INTERPRET=1"):
         kernels.scan_for(torch.zeros(1))
 
 
 def test_other_dtypes_are_refused(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "triton")
+    monkeypatch.setenv(kernels.KERNELS, "triton")
     with pytest.raises(UserError, match="float16"):
         kernels.scan_for(torch.zeros(1).half())
 
 
 def test_without_triton_installed(monkeypatch):
-    monkeypatch.setattr(kernels, "triton_installed", lambda: False)
-    monkeypatch.setenv(kernels.VARIABLE, "triton")
+    monkeypatch.setattr(choice, "triton_installed", lambda: False)
+    monkeypatch.setenv(kernels.KERNELS, "triton")
     with pytest.raises(UserError, match="not installed"):
         kernels.scan_for(torch.zeros(1))
 

@@ -34,7 +34,7 @@ def compare(layer, x, device, monkeypatch, states=None, ends=False, dtype=torch.
     """Spikes and updates by the loop on the CPU, and by Triton on ``device``."""
     found, reward = [], torch.randn(x.shape, dtype=dtype)
     for name, where in (("torch", "cpu"), ("triton", device)):
-        monkeypatch.setenv(kernels.VARIABLE, name)
+        monkeypatch.setenv(kernels.KERNELS, name)
         layer.to(where).zero_grad()
         moved = x[0].to(where).expand(x.shape) if x.stride(0) == 0 else x.to(where)
         given = moved.detach().requires_grad_()
@@ -92,7 +92,7 @@ def test_hidden_neurons_and_gradients(device, monkeypatch):
     net, x, labels = net.double(), torch.rand(6, 4, 9).double() * 2, torch.randint(3, (4,))
     found = []
     for name, where in (("torch", "cpu"), ("triton", device)):
-        monkeypatch.setenv(kernels.VARIABLE, name)
+        monkeypatch.setenv(kernels.KERNELS, name)
         net.to(where).zero_grad()
         spikes = net(x.to(where))
         propagate(spikes, rewards.SpikeSequence()(spikes, labels.to(where)))

@@ -225,7 +225,7 @@ def test_a_network_learns_the_same(layer, device, monkeypatch):
     images, labels = torch.rand(6, 20).double() * 2, torch.randint(4, (6,))
     found = []
     for kernel, where in (("torch", "cpu"), ("triton", device)):
-        monkeypatch.setenv(kernels.VARIABLE, kernel)
+        monkeypatch.setenv(kernels.KERNELS, kernel)
         net.to(where).zero_grad()
         spikes = net(nn.constant(images.to(where), 10))
         propagate(spikes, rewards.SpikeSequence()(spikes, labels.to(where)))
@@ -238,7 +238,7 @@ def test_a_network_learns_the_same(layer, device, monkeypatch):
 
 @pytest.mark.gpu
 def test_auto_takes_it_on_cuda(scan, device, monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "auto")
+    monkeypatch.setenv(kernels.KERNELS, "auto")
     if device == "cuda":
         assert kernels.scan_for(torch.zeros(1, device=device)) is scan
         assert kernels.scan_for(torch.zeros(1, device=device, dtype=torch.float16)) is torch_scan

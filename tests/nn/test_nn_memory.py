@@ -22,7 +22,7 @@ def reset_of(name):
 @pytest.mark.parametrize("kernel", ["numba", "torch"])
 @pytest.mark.parametrize("reset", SNNTORCH_RESETS)
 def test_synaptic_gives_snntorchs_spikes(reset, kernel, monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, kernel)
+    monkeypatch.setenv(kernels.KERNELS, kernel)
     layer = nn.Synaptic(0.75, 0.9, 1.0, reset)
     theirs = snntorch.Synaptic(alpha=0.75, beta=0.9, threshold=1.0, **reset_of(reset))
     x = torch.rand(25, 4, 50) * 0.6

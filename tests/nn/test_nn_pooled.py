@@ -7,7 +7,8 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from spikelfp import models, nn, propagate, rules
 from spikelfp.functional.credit import backward_pass
-from spikelfp.kernels.events import choice, convolve
+from spikelfp.kernels import choice
+from spikelfp.kernels.events import convolve
 
 
 @pytest.fixture(autouse=True)
@@ -74,12 +75,12 @@ ALL_RULES = {**RULES, "gradient": rules.Gradient(), "surrogate": rules.Surrogate
 def test_every_rule_gives_the_same(monkeypatch, rule, way):
     net = network(ALL_RULES[rule])
     x, tolerance = images(net), 1e-4 if rule == "surrogate" else 1e-10
-    monkeypatch.setenv(choice.VARIABLE, "never")
+    monkeypatch.setenv(choice.EVENTS, "never")
     monkeypatch.setattr(convolve, "_SMALLEST", 10**9)  # all torch's own
     expected = one_by_one(net, x)
     assert expected[0].any()
     assert rule == "gradient" or all(update.any() for update in expected[2:])
-    monkeypatch.setenv(choice.VARIABLE, way)
+    monkeypatch.setenv(choice.EVENTS, way)
     monkeypatch.setattr(convolve, "_SMALLEST", 0)
     assert_same(passed(net, x), expected, tolerance)
     assert_same(one_by_one(net, x), expected, tolerance)
@@ -186,7 +187,7 @@ def test_borders_that_are_not_as_many_zeros_on_either_side(options):
 
 def test_messages_to_silent_neurons_are_left_out_where_they_earn_nothing(monkeypatch):
     """Only of neurons under an LFP rule; an input of the network, or a surrogate's spike, gets all of them."""
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     net = network(rules.Epsilon())
     first, rest = net[:3], net[3:]
 
@@ -214,7 +215,7 @@ def test_a_spiking_lenet_learns_the_same_with_and_without_events(monkeypatch):
     x = nn.constant(torch.rand(3, 1, 28, 28, dtype=torch.float64), 5)
 
     def trained(way):
-        monkeypatch.setenv(choice.VARIABLE, way)
+        monkeypatch.setenv(choice.EVENTS, way)
         torch.manual_seed(1)
         net = models.lif_lenet(threshold=0.4).double()
         optimiser = torch.optim.SGD(net.parameters(), 0.05)

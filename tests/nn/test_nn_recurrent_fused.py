@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from spikelfp import data, nn, propagate, rules
 from spikelfp.errors import UserError
 from spikelfp.functional import recurrent as fused
-from spikelfp.kernels import VARIABLE, recurrent_numba
-from spikelfp.kernels.events import choice
+from spikelfp.kernels import KERNELS, choice, recurrent_numba
 from spikelfp.training import TemporalTrainer
 
 RESETS = ("subtract", "immediate", "zero")
@@ -106,7 +105,7 @@ def test_spikes_and_updates_are_those_of_the_loop(kind, reset, denominator, mess
 @pytest.mark.parametrize("drive", [0.0, 0.3, 1.0, 3.0])
 @pytest.mark.parametrize("kind", ["lif", "synaptic"])
 def test_at_any_density_by_events_and_dense(kind, drive, events, ways, monkeypatch):
-    monkeypatch.setenv(choice.VARIABLE, events)
+    monkeypatch.setenv(choice.EVENTS, events)
     layer = layer_of(kind, 37, torch.float64, bias=drive > 0)
     x, reward = torch.randn(2, 29, 5, 37).double()
     found = ways(lambda: credit_of(layer, x * drive + drive / 3, reward))
@@ -191,7 +190,7 @@ def test_any_shape(steps, batch, n, reset, synaptic, bias, drive, seed):
 
 
 def test_numbers_do_not_depend_on_the_threads(monkeypatch):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     monkeypatch.setattr(recurrent_numba, "_WORK", 64)  # so that threads get parts of this little work
     layer = layer_of("synaptic", 70, torch.float32, learn_beta=True, threshold=0.4)
     x, reward = torch.randn(2, 30, 13, 70) * 0.5
@@ -258,7 +257,7 @@ def test_what_cannot_be_fused_takes_its_steps_one_by_one(monkeypatch):
     assert found(hooked) is None
     with torch.autocast("cpu", torch.bfloat16):
         assert found() is None
-    monkeypatch.setenv(VARIABLE, "torch")
+    monkeypatch.setenv(KERNELS, "torch")
     assert found() is None
 
 

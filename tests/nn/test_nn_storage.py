@@ -113,7 +113,7 @@ def test_compiled_networks_give_the_same_updates(end, monkeypatch):
 
     With the kernels that a GPU uses: nothing in them keeps the compiler out.
     """
-    monkeypatch.setenv(kernels.VARIABLE, "torch")
+    monkeypatch.setenv(kernels.KERNELS, "torch")
     torch.compiler.reset()
     net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 5), ENDS[end]())
     rules.attach(net, rules.Composite([(0, rules.AlphaBeta()), (2, rules.ZPlusMinus())]))

@@ -11,8 +11,8 @@ from sparse_networks import NETWORKS, convolutional, dense, events, exact, poole
 from spikelfp import analysis, nn, propagate, rewards, rules
 from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.sequence import is_constant
-from spikelfp.kernels.events import choice
-from spikelfp.memory import pool
+from spikelfp.kernels import choice
+from spikelfp.machine import pool
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.training.update import check_gradients
 from spikelfp.training.wake import wake
@@ -58,7 +58,7 @@ def update(net, x, rule, seed=0):
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_same_bits_under_every_rule(monkeypatch, kind, rule):
     """Where the dense input goes by events too, and nothing but the way to them differs."""
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     net, shape = NETWORKS[kind]()
     x = events(7, 4, *shape, levels=4)
     if isinstance(rule, rules.AlphaBeta):
@@ -85,7 +85,7 @@ def test_equal_to_dense_products_up_to_rounding(monkeypatch, kind):
     exact(net)
     x = events(7, 4, *shape, levels=2)
     sparse = update(net, x.to_sparse(), rules.Gradient())
-    monkeypatch.setenv(choice.VARIABLE, "never")
+    monkeypatch.setenv(choice.EVENTS, "never")
     for a, b in zip(update(net, x, rules.Gradient()), sparse, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
 
@@ -163,7 +163,7 @@ def test_pooling_runs_as_one_with_the_convolution():
 
 @pytest.mark.parametrize("way", ["masters", "stochastic"])
 def test_quantised_weights(monkeypatch, way):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     net, shape = convolutional()
     WeightGrids(net, Quantization(bits=4, update=way), seed=0)
     x = events(5, 3, *shape)
@@ -173,7 +173,7 @@ def test_quantised_weights(monkeypatch, way):
 
 
 def test_state_is_carried_over_slices_of_time(monkeypatch):
-    monkeypatch.setenv(choice.VARIABLE, "always")
+    monkeypatch.setenv(choice.EVENTS, "always")
     net, shape = convolutional()
     x = events(9, 3, *shape)
     whole, last = net.run(x)

@@ -6,7 +6,7 @@ from sparse_networks import events
 
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.kernels.events import choice
+from spikelfp.kernels import choice
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def without_kernels(kind, net, x):
 @pytest.mark.parametrize("kind", ["never", "autocast", "half"])
 def test_where_no_event_driven_product_runs(monkeypatch, kind):
     if kind == "never":
-        monkeypatch.setenv(choice.VARIABLE, "never")
+        monkeypatch.setenv(choice.EVENTS, "never")
     net = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(100, 5))
     x = events(4, 3, 2, 10, 10)
     a, b = (without_kernels(kind, net, given) for given in (x, x.to_sparse()))

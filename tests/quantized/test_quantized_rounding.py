@@ -2,8 +2,8 @@
 
 import torch
 
-from spikelfp.data.seeding import generator
-from spikelfp.quantized.grid import Grid, Represented, Rounded, round_by_chance
+from spikelfp.data.loader import generator
+from spikelfp.functional.grid import Grid, Represented, Rounded, round_by_chance
 
 GRID = Grid.symmetric(torch.tensor(0.3), 4)
 

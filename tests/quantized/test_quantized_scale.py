@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spikelfp.errors import UnknownNameError, UserError
+from spikelfp.functional.grid import largest
 from spikelfp.quantized import CLIPS, choose_scale
-from spikelfp.quantized.grid import largest
 from spikelfp.quantized.scale import FINE_MARGIN, MEAN_MULTIPLES, PERCENTILE, check_weights, threshold_scale
 
 

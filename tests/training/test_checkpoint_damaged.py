@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LinearLR, MultiStepLR, ReduceLROnPlateau, S
 
 from spikelfp import data, nn
 from spikelfp.errors import CheckpointError, RunFolderError, UserError
-from spikelfp.kernels.events.choice import choices
+from spikelfp.kernels.choice import choices
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer, checkpoint
 from spikelfp.training.schema import check_found

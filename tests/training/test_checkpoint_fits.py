@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spikelfp import data, methods, nn, rewards, rules
+from spikelfp.described import described
 from spikelfp.errors import CheckpointError
 from spikelfp.training import TemporalTrainer, Trainer, checkpoint
 from spikelfp.training.config import RunConfig
@@ -152,6 +153,20 @@ def test_older_checkpoints_still_load(saved, tmp_path):
     assert trainer.position.epoch == 2
 
 
+def test_checkpoints_that_counted_right_classes_still_load(saved, tmp_path):
+    """Those of the end of an epoch have seen no samples of the next one, those within it have."""
+    content = torch.load(saved, weights_only=True)
+    assert not content["tally"]["samples"]
+    kept = ("samples", "batches", "sums", "counts", "density", "density_looks")
+    known = {name: content["tally"][name] for name in kept}
+    for samples, score in ((0, {}), (8, {"samples": 8, "correct": 3})):
+        content["tally"] = {**known, "samples": samples, "correct": 3 if samples else 0, "classified": True}
+        torch.save(content, tmp_path / "old.pt")
+        trainer = make()
+        trainer.load(tmp_path / "old.pt")
+        assert trainer.tally.score == score
+
+
 def test_weights_alone_are_no_state_of_training(tmp_path):
     checkpoint.write(tmp_path / "w.pt", {"weights": network().state_dict()})
     assert_refused(make(), tmp_path / "w.pt", "weights alone")
@@ -219,3 +234,10 @@ def test_a_refused_extension_leaves_the_folder_as_it_was(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be stretched"):
         train(RunConfig(**CONFIG | {"epochs": 4}), tmp_path / "run", resume=True, progress=False)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_warm_up_is_told_as_in_earlier_versions():
+    """Checkpoints compare it: it was plain gradient descent by a surrogate then, which is the same."""
+    first = RunConfig(warm_up_steps=2).resolved(1000).make_method().first
+    assert described(first) == described(methods.GradientDescent(rules.Surrogate()))
+    assert described(first) == "GradientDescent(rule=Surrogate())"

@@ -7,7 +7,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, StepLR
 from spikelfp import data, models
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.schedule import schedules
+from spikelfp.training.optim import schedules
 
 TRAIN = data.load("digits").train.subset(torch.arange(120))
 STEPS = 4  # of an epoch

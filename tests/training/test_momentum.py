@@ -6,8 +6,7 @@ import torch
 from spikelfp import data, models
 from spikelfp.errors import UserError
 from spikelfp.training import Momentum, TemporalTrainer
-from spikelfp.training.optimizer import optimizers
-from spikelfp.training.schedule import schedules
+from spikelfp.training.optim import optimizers, schedules
 
 UPDATES = [[0.5, -1.0], [2.0, 0.25], [0.0, 3.0], [-1.5, 0.0]]
 

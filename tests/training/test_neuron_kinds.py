@@ -5,7 +5,7 @@ import torch
 
 from spikelfp import TemporalTrainer, data, nn, rewards
 from spikelfp.tasks import Classification
-from spikelfp.training.defaults import ends_in_spikes
+from spikelfp.training.chosen import ends_in_spikes
 from spikelfp.training.wake import wake
 
 NEURONS = {

@@ -46,7 +46,7 @@ def test_a_step_reads_no_number_on_the_host(make, method, monkeypatch):
     pytest.importorskip("triton")
     from spikelfp.kernels import triton_scan
 
-    monkeypatch.setenv(kernels.VARIABLE, "triton")
+    monkeypatch.setenv(kernels.KERNELS, "triton")
     monkeypatch.setattr(triton_scan, "INTERPRETED", True)
     monkeypatch.setattr(FakeTensor, "is_cuda", True)
     with FakeTensorMode():

@@ -7,8 +7,7 @@ from spikelfp import TemporalTrainer, analysis, data, methods, nn, rewards, rule
 from spikelfp.errors import UserError
 from spikelfp.nn import graph
 from spikelfp.quantized import Quantization
-from spikelfp.training.combinations import learning_complaints, outputs_of
-from spikelfp.training.defaults import ends_in_spikes
+from spikelfp.training.chosen import ends_in_spikes, learning_complaints, outputs_of
 from spikelfp.training.footprint import _outputs
 from spikelfp.training.wake import AWAKE, wake
 

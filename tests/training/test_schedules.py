@@ -8,7 +8,7 @@ import torch
 from spikelfp import data, models
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.schedule import schedules
+from spikelfp.training.optim import schedules
 
 TOTAL, LR = 100, 0.2
 

@@ -12,8 +12,7 @@ import spikelfp
 from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.errors import CheckpointError, NonFiniteError, SaveError, ShapeError, UserError
 from spikelfp.training import TemporalTrainer, Trainer, checkpoint
-from spikelfp.training.state import predict
-from spikelfp.training.update import clip_adaptive_
+from spikelfp.training.update import clip_adaptive_, predict
 
 
 def digits(count=300):

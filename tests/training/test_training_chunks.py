@@ -13,7 +13,7 @@ from spikelfp.training.chunks import alone as own_memory
 from spikelfp.training.chunks import check_carries, outputs_of
 from spikelfp.training.evaluation import evaluate
 from spikelfp.training.parallel import ALONE
-from spikelfp.training.state import predict
+from spikelfp.training.update import predict
 
 
 def kind_of(method):

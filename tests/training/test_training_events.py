@@ -4,7 +4,7 @@ import torch
 
 import spikelfp
 from spikelfp import models
-from spikelfp.kernels.events.choice import choices
+from spikelfp.kernels.choice import choices
 
 
 def trainer():

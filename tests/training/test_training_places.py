@@ -7,7 +7,7 @@ import pytest
 import yaml
 from cli.bars import write_bars
 
-from spikelfp.data.names import without_folder
+from spikelfp.data.load import without_folder
 from spikelfp.errors import DataError, RunFolderError
 from spikelfp.training.config import RunConfig, settled
 from spikelfp.training.folder import Folder, read_options

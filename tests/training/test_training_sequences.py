@@ -9,11 +9,10 @@ from spikelfp.data import batches
 from spikelfp.data.sequences import Sequences
 from spikelfp.errors import CheckpointError, NonFiniteError, UserError
 from spikelfp.functional.propagation import propagate
-from spikelfp.methods.batch import Batch, counting_steps
+from spikelfp.methods.base import Batch, counting_steps
 from spikelfp.training import TemporalTrainer, Trainer
 from spikelfp.training.parallel import ALONE
-from spikelfp.training.state import predict
-from spikelfp.training.update import fill_gradients
+from spikelfp.training.update import fill_gradients, predict
 from spikelfp.training.wake import wake
 
 

@@ -12,7 +12,7 @@ from spikelfp import data, methods, models, nn, rewards
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.tasks import Classification
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.schedule import ran_out
+from spikelfp.training.optim import ran_out
 
 SPLITS = data.load("digits")
 X, Y = SPLITS.train.values(SPLITS.train.images[:90]).flatten(1), SPLITS.train.labels[:90]
@@ -368,7 +368,7 @@ def test_a_plateau_looks_at_each_epoch(tmp_path):
 
 
 def test_a_plateau_minimises_losses_and_errors_and_maximises_accuracies():
-    from spikelfp.training.schedule import plateau_metric
+    from spikelfp.training.optim import plateau_metric
 
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
     falls, rises = ReduceLROnPlateau(optimizer), ReduceLROnPlateau(optimizer, mode="max")

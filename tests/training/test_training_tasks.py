@@ -26,9 +26,9 @@ from spikelfp.report import write_report
 from spikelfp.training import TemporalTrainer, Trainer, early
 from spikelfp.training.config import RunConfig
 from spikelfp.training.folder import Folder
+from spikelfp.training.optim import is_best, plateau_metric, ran_out
 from spikelfp.training.run import load_run, read_metrics, train
-from spikelfp.training.schedule import is_best, plateau_metric, ran_out
-from spikelfp.training.state import Tally
+from spikelfp.training.update import Tally
 
 
 def typed(*words):

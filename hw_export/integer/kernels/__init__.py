@@ -13,4 +13,4 @@ from spikelfp import kernels
 
 def compiled(device: torch.device) -> bool:
     """Whether the compiled kernels run on ``device``."""
-    return device.type == "cpu" and kernels.chosen() in ("auto", "numba")
+    return device.type == "cpu" and kernels.chosen_kernels() in ("auto", "numba")

@@ -22,7 +22,7 @@ from hw_export.integer.arithmetic import Arithmetic, Constants
 from hw_export.integer.kernels.torch_kernels import EventLists
 from spikelfp.kernels.events.conv_lanes import lowest_bit
 from spikelfp.kernels.events.conv_vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow
-from spikelfp.kernels.threads import split
+from spikelfp.machine import split
 
 BLOCK = 512  # neurons taken through all of time at once: their rows stay in the L1 cache
 GRAIN = 8_192  # neurons below which another thread costs more than it saves

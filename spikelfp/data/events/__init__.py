@@ -13,7 +13,7 @@ from spikelfp.data.events.recordings import EventSplits, Recordings, load_record
 
 from spikelfp.data.events import sources  # isort: skip  (they register themselves)
 from spikelfp.data.events.sources import from_arrays  # isort: skip
-from spikelfp.suggest import public_names
+from spikelfp.registry import public_names
 
 __all__ = [
     "EVENT",

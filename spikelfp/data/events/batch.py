@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikelfp import memory
-from spikelfp.data.collate import whole_batches
+from spikelfp import machine
 from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse
 from spikelfp.data.events.cache.store import ones
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Sequences, whole_batches
 from spikelfp.errors import DataError
-from spikelfp.memory import available, gigabytes
+from spikelfp.machine import available, gigabytes
 
 _SMALL = 1 << 28  # bytes of a batch whose room is not asked for
 
@@ -48,7 +47,7 @@ def write_out(frames: PackedFrames, rows: NDArray[np.int64], how: Written) -> Se
         values = torch.sparse_coo_tensor(*parts, shape, is_coalesced=True, check_invariants=False)
     else:
         try:
-            room = memory.empty(shape, torch.empty(0))
+            room = machine.empty(shape, torch.empty(0))
         except MemoryError:  # a limit that is not told in advance
             raise _too_large(length, len(rows), how, None) from None
         values = batch_dense(*frames, rows, how.sensor.size, how.levels, room)

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spikelfp import machine
 from spikelfp.data.events.batching_kernels import count_steps, fill, list_entries
 from spikelfp.data.events.binning import SparseFrames
 from spikelfp.errors import DataError, ShapeError
-from spikelfp.kernels import threads
 
 _GRAIN = 1 << 16  # elements or entries below which another thread costs more than it saves
 
@@ -69,7 +69,7 @@ def batch_dense(
     """Write the sequences ``rows`` (int64 ``[B]``) of :class:`PackedFrames` into ``out``, and return it.
 
     Sample ``b`` is sequence ``rows[b]``; values are ``count / levels``, and 0 behind its ``steps``. Every element is
-    written, so that ``out`` may hold anything before (take it from :func:`spikelfp.memory.empty`).
+    written, so that ``out`` may hold anything before (take it from :func:`spikelfp.machine.empty`).
 
     size: elements of one step. out: contiguous float32 ``[T, B, size]`` or ``[T, B, *shape]``, ``T`` at least the steps
     of each.
@@ -85,7 +85,7 @@ def batch_dense(
     values, wrong = out.view(len(out), samples, size).numpy(), np.zeros(1, np.uint8)
     data = np.asarray(places), np.asarray(counts), np.asarray(offsets), np.asarray(rows)
     grain = max(1, _GRAIN // (len(out) * size))
-    threads.split(lambda low, high: fill(*data, size, levels, values, wrong, low, high), samples, grain)
+    machine.split(lambda low, high: fill(*data, size, levels, values, wrong, low, high), samples, grain)
     if wrong[0]:
         raise damaged()
     return out
@@ -127,7 +127,7 @@ def batch_sparse(
     def count(low: int, high: int) -> None:
         count_steps(data[0], *data[2:], size, entries, wrong, low, high)
 
-    threads.split(count, samples, grain)
+    machine.split(count, samples, grain)
     if wrong[0]:
         raise damaged()
     begin = entries.cumsum().reshape(entries.shape) - entries
@@ -138,7 +138,7 @@ def batch_sparse(
     def write(low: int, high: int) -> None:
         list_entries(*data, lines, levels, begin, indices.numpy(), values.numpy(), low, high)
 
-    threads.split(write, samples, grain)
+    machine.split(write, samples, grain)
     return indices, values
 
 

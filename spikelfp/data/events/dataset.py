@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from spikelfp.data.collate import Frames, fetched
 from spikelfp.data.dataset import check_labels
 from spikelfp.data.events.augmentation import Augmentation, augmented, check_augmentations
 from spikelfp.data.events.batch import Parcel, Written, write_out
@@ -20,7 +19,7 @@ from spikelfp.data.events.batching import PackedFrames
 from spikelfp.data.events.cache.files import checksum
 from spikelfp.data.events.cache.store import Store
 from spikelfp.data.samples import Samples, hash_tensors
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.sequences import Frames, Sequences, fetched
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from spikelfp.data.dataset import DataSplits, datasets
 from spikelfp.data.events import sources  # noqa: F401  (they register themselves)
 from spikelfp.data.events.augmentation import Augmentation, check_augmentations
-from spikelfp.data.events.cache import binned
+from spikelfp.data.events.cache.binned import binned
 from spikelfp.data.events.dataset import EventDataset
 from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
-from spikelfp.data.registry import datasets
-from spikelfp.data.splits import DataSplits
 
 ChoosePipeline = Callable[[Pipeline], Pipeline]
 """From the pipeline of a data set to the one that is wanted."""

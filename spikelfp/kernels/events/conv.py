@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from torch import Tensor
 
-from spikelfp.kernels import threads
+from spikelfp import machine
 from spikelfp.kernels.events.conv_events import ImageEvents
 from spikelfp.kernels.events.conv_lanes import move
 from spikelfp.kernels.events.conv_pool import pool_rows
@@ -100,4 +100,4 @@ def forward(
     def run(first: int, last: int) -> None:
         _forward(*fixed, room(g, weight), room(g, weight), *targets, first, last)
 
-    threads.split(run, len(out), grain(g))
+    machine.split(run, len(out), grain(g))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.kernels import threads
+from spikelfp import machine
 from spikelfp.kernels.events.conv import array, by_row, grain, room
 from spikelfp.kernels.events.conv_events import ImageEvents
 from spikelfp.kernels.events.conv_lanes import clear, lane_sum
@@ -32,7 +32,7 @@ from spikelfp.kernels.events.conv_vectors import (
     spread_row,
     spread_row_narrow,
 )
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -123,7 +123,7 @@ def backward(
         shares[first] = torch.zeros_like(rows) if to_weight else rows.new_empty(0)
         _backward(*fixed, room(g, weight), room(g, weight), live, sums, target, array(shares[first]), first, last)
 
-    threads.split(run, len(message), grain(g))
+    machine.split(run, len(message), grain(g))
     if not to_weight:
         return out, None
     total = sum((shares[first] for first in sorted(shares)), torch.zeros_like(rows))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikelfp.kernels.events.conv_pool import pool, unpool
 from spikelfp.kernels.events.conv_shape import Geometry, Steps
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 _BLOCK = 2**21  # bytes of output made at once
 

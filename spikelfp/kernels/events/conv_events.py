@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.kernels import threads
+from spikelfp import machine
 from spikelfp.kernels.events.conv_lanes import lowest_bit, nonzero_bits, nonzero_count
 from spikelfp.kernels.events.conv_vectors import VECTOR
 
@@ -137,7 +137,7 @@ def image_events(x: Tensor, limit: float) -> ImageEvents | None:
     size = channels * height * width
     grain = max(1, _GRAIN // max(size, 1))
     counts = np.empty(count, np.int64)
-    threads.split(lambda low, high: _count(entries, size, counts, low, high), count, grain)
+    machine.split(lambda low, high: _count(entries, size, counts, low, high), count, grain)
     total = int(counts.sum())
     if total > limit * x.numel():
         return None
@@ -148,7 +148,7 @@ def image_events(x: Tensor, limit: float) -> ImageEvents | None:
     )
     starts = np.cumsum(counts) - counts
     fill = _rows if by_position else _planes
-    threads.split(
+    machine.split(
         lambda low, high: fill(entries, channels, height, width, starts, *events.numpy(), low, high), count, grain
     )
     return events

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from torch import Tensor
 
-from spikelfp.kernels import threads
+from spikelfp import machine
 from spikelfp.kernels.events.conv_lanes import clear, move, nonzero_bits, pool_window, transpose_square, unpool_window
 from spikelfp.kernels.events.conv_shape import Geometry
 from spikelfp.kernels.events.conv_vectors import VECTOR
@@ -134,7 +134,7 @@ def pool(source: Tensor, g: Geometry, out: Tensor, winners: Tensor) -> None:
         rows = np.empty(math.prod(g.pooled) * g.padded, arrays[0].dtype)
         _pool(arrays[0], g, rows, *arrays[1:], first, last)
 
-    threads.split(run, len(source), _grain(g))
+    machine.split(run, len(source), _grain(g))
 
 
 def unpool(message: Tensor, winners: Tensor, g: Geometry, target: Tensor) -> None:
@@ -146,4 +146,4 @@ def unpool(message: Tensor, winners: Tensor, g: Geometry, target: Tensor) -> Non
         live = np.empty(g.used_height * g.used_width, np.bool_)
         _unpool(arrays[0], arrays[1], g, arrays[2], rows, live, first, last)
 
-    threads.split(run, len(target), _grain(g))
+    machine.split(run, len(target), _grain(g))

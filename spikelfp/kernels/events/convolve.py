@@ -15,13 +15,13 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
+from spikelfp.kernels.choice import Choice, can_run
 from spikelfp.kernels.events import conv, conv_backward, conv_dense
-from spikelfp.kernels.events.choice import Choice, can_run
 from spikelfp.kernels.events.conv_events import MOST_KEYS, ImageEvents, image_events
 from spikelfp.kernels.events.conv_pool import LARGEST
 from spikelfp.kernels.events.conv_shape import Geometry, Steps, geometry
 from spikelfp.kernels.events.sparse_images import sparse_images
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 ENTER, LEAVE = 0.3, 0.35
 """Densities below which a convolution takes to events, and above which it goes back: measured, docs/performance.md."""

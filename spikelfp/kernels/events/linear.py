@@ -1,4 +1,4 @@
-r"""The three products of a dense layer whose input ``X [R, K]`` is given by its events; ``W [N, K]``, ``M [R, N]``::
+"""The three products of a dense layer whose input ``X [R, K]`` is given by its events; ``W [N, K]``, ``M [R, N]``::
 
     Y[r, :]  = b + Σ_e value[e] W[:, index[e]]             forward: gather the weights of active inputs
     m[r, i]  = Σ_j M[r, j] W[j, i]   where X[r, i] ≠ 0      message to the active inputs
@@ -8,17 +8,158 @@ The first two read the weights of an input side by side, from a transposed copy 
 
 Sums run over tiles of columns that stay in the L2 cache, and stay in registers while their events go by
 (:mod:`~spikelfp.kernels.events.row_vectors`). For the update the events of a block of rows are put in the order of
-their columns first.
+their columns first. They run over, and keep, the entries of a matrix that are not zero, row by row (:class:`Events`).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
+import torch
+from torch import Tensor
 
-from spikelfp.kernels import threads
+from spikelfp import machine
+from spikelfp.kernels.events.conv_lanes import lowest_bit, nonzero_bits
 from spikelfp.kernels.events.conv_vectors import VECTOR
 from spikelfp.kernels.events.row_vectors import aligned, row_sum
+from spikelfp.machine import empty
+
+_FINDING = 262_144  # entries below which another thread costs more than it saves
+_SAMPLE = 65_536  # entries that tell roughly how dense a matrix is
+_COLUMN = torch.empty(0, dtype=torch.int32)
+
+
+class Events(NamedTuple):
+    """Row ``r`` of a matrix ``[R, K]`` holds ``value[e]`` in column ``column[e]`` for ``begin[r] ≤ e < end[r]``.
+
+    begin, end: int64 ``[R]``; column: int32, rising within a row; value: the dtype of the matrix. Gaps between rows
+    are allowed: what lies in them means nothing.
+    """
+
+    begin: Tensor
+    end: Tensor
+    column: Tensor
+    value: Tensor
+
+    def numpy(self) -> tuple[np.ndarray, ...]:
+        """The same as arrays, without a copy."""
+        return tuple(part.numpy() for part in self)
+
+    @property
+    def total(self) -> int:
+        """How many entries there are."""
+        return int((self.end - self.begin).sum())
+
+
+def remember(x: Tensor, events: Events | None) -> None:
+    """Leave the events of ``x`` ``[…, K]``, rows in their order, with it: whoever multiplies it need not look for them.
+
+    They are those of this very tensor, and are forgotten as soon as it is changed in place.
+    """
+    if events is not None and not x.is_inference():
+        x._listed_events = (x._version, events)  # type: ignore[attr-defined]
+
+
+def remembered(x: Tensor, limit: float) -> Events | None:
+    """The events that were left with ``x``, unless there are more of them than ``limit`` of its entries."""
+    version, events = getattr(x, "_listed_events", (None, None))
+    if events is None or version != x._version or len(events.column) > limit * x.numel():
+        return None
+    return events
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def listed(flat, at, columns, index, e):
+    """Write the columns of what is not zero in ``flat[at : at + columns]`` to ``index[e:]``, and return their end."""
+    lanes = VECTOR // flat.itemsize
+    j = 0
+    while j + lanes <= columns:
+        bits, start = np.uint64(0), j
+        # Several vectors at once: where a loop over bits ends, a processor guesses wrong.
+        while j + lanes <= columns and j < start + 4 * lanes:
+            bits |= nonzero_bits(flat, at + j) << np.uint64(j - start)
+            j += lanes
+        while bits:
+            index[e] = start + lowest_bit(bits)
+            e += 1
+            bits &= bits - np.uint64(1)
+    while j < columns:
+        if flat[at + j] != 0:
+            index[e] = j
+            e += 1
+        j += 1
+    return e
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _compact(matrix, begin, end, index, value, limit, first, last):
+    """Rows ``first…last``, from entry ``first · limit`` on; the first row that does not fit any more, else ``last``."""
+    columns, flat = matrix.shape[1], matrix.reshape(-1)
+    e = int(first * limit)
+    stop = int(last * limit)
+    for r in range(first, last):
+        begin[r] = e
+        row = matrix[r]
+        needed = 0
+        if e + columns > stop:  # near the end of the room: count first, so that nothing is written behind it
+            for j in range(columns):
+                needed += row[j] != 0
+            if e + needed >= stop:
+                return r
+        e = listed(flat, r * columns, columns, index, e)
+        for place in range(begin[r], e):
+            value[place] = row[index[place]]
+        end[r] = e
+    return last
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _count(matrix, every):
+    """Entries that are not zero in each ``every``-th row, and all entries of those rows."""
+    found, seen = 0, 0
+    for r in range(0, matrix.shape[0], every):
+        row = matrix[r]
+        for j in range(len(row)):
+            found += row[j] != 0
+        seen += len(row)
+    return found, seen
+
+
+def _looks_denser(matrix: np.ndarray, limit: float) -> bool:
+    """Whether a sample of the rows is clearly denser than ``limit``, so that looking for events is in vain."""
+    found, seen = _count(matrix, max(1, matrix.size // _SAMPLE))
+    return found > (1.25 * limit) * seen
+
+
+def events_of(matrix: Tensor, limit: float) -> Events | None:
+    """Events of ``matrix`` ``[R, K]`` (float32 or float64, on the CPU); ``None`` at a higher density than ``limit``.
+
+    The density that counts is that of the rows each thread looks at.
+    """
+    if limit < 0:
+        return None
+    rows, columns = matrix.shape
+    values = matrix.detach().contiguous().numpy()
+    if limit < 1 and _looks_denser(values, limit):
+        return None
+    room = limit * columns + 1 if rows else 0.0  # entries a row has room for, on average
+    size = int(rows * room) + columns
+    column = empty((size,), _COLUMN)
+    value = empty((size,), matrix)
+    begin, end = torch.empty(2, rows, dtype=torch.int64)
+    places = [part.numpy() for part in (begin, end, column, value)]
+    full = False
+
+    def run(first: int, last: int) -> None:
+        nonlocal full
+        if _compact(values, *places, room, first, last) < last:
+            full = True
+
+    machine.split(run, rows, max(1, _FINDING // max(columns, 1)), pieces=1)
+    return None if full else Events(begin, end, column, value)
+
 
 _TILE = 256  # columns; 1000 rows of them are 1 MB
 _GRAIN = 64  # rows below which another thread costs more than it saves
@@ -221,15 +362,15 @@ def _scatter(begin, end, index, value, message, total, top, bottom):
 def _over(run, rows: int, columns: int) -> None:
     """``run(top, bottom, left, right)`` over a matrix, in parts: of its columns where that leaves whole tiles."""
     if columns >= 2 * _TILE:
-        threads.split(lambda left, right: run(0, rows, left, right), columns, _TILE)
+        machine.split(lambda left, right: run(0, rows, left, right), columns, _TILE)
     else:
-        threads.split(lambda top, bottom: run(top, bottom, 0, columns), rows, _GRAIN)
+        machine.split(lambda top, bottom: run(top, bottom, 0, columns), rows, _GRAIN)
 
 
 def transposed(matrix: np.ndarray, out: np.ndarray) -> None:
     """``out [K, N]`` of ``matrix [N, K]``."""
     grain = max(_LINE, _ENTRIES // max(len(matrix), 1))
-    threads.split(lambda first, last: _transpose(matrix, out, first, last), len(out), grain)
+    machine.split(lambda first, last: _transpose(matrix, out, first, last), len(out), grain)
 
 
 def forward(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
@@ -241,7 +382,7 @@ def forward(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray
 def message(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
     """``out [R, K] = M W`` where ``X`` is not zero, and 0 elsewhere; weight: ``Wᵀ [K, N]``."""
     begin, end, index, _ = events
-    threads.split(lambda top, bottom: _message(begin, end, index, weight, messages, out, top, bottom), len(out), _GRAIN)
+    machine.split(lambda top, bottom: _message(begin, end, index, weight, messages, out, top, bottom), len(out), _GRAIN)
 
 
 def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
@@ -255,16 +396,16 @@ def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray
     counts = [int((end[low : low + _BLOCK] - begin[low : low + _BLOCK]).sum()) for low in range(0, len(begin), _BLOCK)]
     blocks, total = len(counts), sum(counts)
     if total < _FEW * blocks * columns:
-        threads.split(lambda left, right: _spread(*events, messages, out, width, left, right), len(out), _LEAST)
+        machine.split(lambda left, right: _spread(*events, messages, out, width, left, right), len(out), _LEAST)
         return
     places = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
     ordered = np.empty((blocks, columns + 1), np.int64), np.empty(total, np.int32), np.empty(total, value.dtype)
-    threads.split(lambda first, last: _by_column(*events, places, *ordered, first, last), blocks, 1)
+    machine.split(lambda first, last: _by_column(*events, places, *ordered, first, last), blocks, 1)
 
     def run(first: int, last: int) -> None:  # parts begin at whole vectors: the sums do not depend on the threads
         _update(*ordered, messages, out, width, first * lanes, min(last * lanes, len(out)))
 
-    threads.split(run, -(-len(out) // lanes), _LEAST // lanes)
+    machine.split(run, -(-len(out) // lanes), _LEAST // lanes)
 
 
 def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
@@ -277,5 +418,5 @@ def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np
         for part in range(first, last):
             _scatter(*events, messages, shares[part], rows * part // parts, rows * (part + 1) // parts)
 
-    threads.split(run, parts, 1, pieces=_PARTS)
+    machine.split(run, parts, 1, pieces=_PARTS)
     np.copyto(out, shares.sum(0).T)

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from spikelfp.kernels.choice import Choice, can_run
 from spikelfp.kernels.events import linear as kernels
-from spikelfp.kernels.events.choice import Choice, can_run
-from spikelfp.kernels.events.rows import Events, events_of, remembered
+from spikelfp.kernels.events.linear import Events, events_of, remembered
 from spikelfp.kernels.events.sparse_index import sparse_rows
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 ENTER, LEAVE = 0.22, 0.26
 """Densities below which a wide layer takes to events, and above which it goes back: measured, docs/performance.md."""
@@ -35,7 +35,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: Choice, activ
     ``Wᵀ m``; allowed where the input is the output of neurons under an LFP rule, which take no message when silent.
 
     A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are taken as they are, whatever
-    their density. Where the kernels do not run (:func:`~spikelfp.kernels.events.choice.can_run`, or
+    their density. Where the kernels do not run (:func:`~spikelfp.kernels.choice.can_run`, or
     ``SPIKELFP_EVENTS=never``) there is no event-driven product, and it is made dense.
     """
     limit = choice.limit()

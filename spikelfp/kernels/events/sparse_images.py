@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.kernels import threads
+from spikelfp import machine
 from spikelfp.kernels.events.conv_events import ImageEvents
 
 _GRAIN = 65_536  # positions and entries below which another thread costs more than it saves
@@ -52,5 +52,5 @@ def sparse_images(x: Tensor) -> ImageEvents:
     starts = torch.searchsorted(indices[0], torch.arange(count + 1))
     fixed = (indices.numpy(), entries.numpy(), starts.numpy(), channels, height, width, *events.numpy())
     grain = max(1, _GRAIN * max(count, 1) // (count * plane + total + 1))
-    threads.split(lambda low, high: _sort(*fixed, low, high), count, grain)
+    machine.split(lambda low, high: _sort(*fixed, low, high), count, grain)
     return events

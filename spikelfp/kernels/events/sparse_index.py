@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from spikelfp import kernels
-from spikelfp.functional.sparse import check_places, merged, replaced
-from spikelfp.kernels.events.rows import Events
-from spikelfp.memory import empty
+from spikelfp.functional.sequence import check_places, merged, replaced
+from spikelfp.kernels.events.linear import Events
+from spikelfp.machine import empty
 
 _BLOCK = 2048  # entries worked on at once: their places stay in the L1 cache
 
@@ -86,12 +86,12 @@ def _flat(x: Tensor) -> tuple[np.ndarray, int, np.ndarray]:
 
 
 def merge(x: Tensor, start: int, end: int) -> Tensor:
-    """Axes ``start`` to ``end`` of a coalesced COO tensor as one: :func:`~spikelfp.functional.sparse.merged`.
+    """Axes ``start`` to ``end`` of a coalesced COO tensor as one: :func:`~spikelfp.functional.sequence.merged`.
 
     Where compiled kernels run (on the CPU) it raises :class:`~spikelfp.errors.ShapeError` for an index outside of the
     shape; elsewhere torch does the arithmetic, and what it checks is checked.
     """
-    if x.device.type != "cpu" or kernels.chosen() not in ("auto", "numba"):
+    if x.device.type != "cpu" or kernels.chosen_kernels() not in ("auto", "numba"):
         return merged(x, start, end)
     shape = x.shape
     joined = empty((len(shape) - (end - start), x._nnz()), x.indices())
@@ -103,7 +103,7 @@ def merge(x: Tensor, start: int, end: int) -> Tensor:
 def sparse_rows(x: Tensor) -> Events:
     """Events of ``x [..., K]``, a coalesced COO tensor on the CPU, whose leading axes are the rows.
 
-    The same as :func:`~spikelfp.kernels.events.rows.events_of` gives for the dense matrix of the same entries, which
+    The same as :func:`~spikelfp.kernels.events.linear.events_of` gives for the dense matrix of the same entries, which
     are all events, whatever their density. Raises :class:`~spikelfp.errors.ShapeError` for an index outside of the
     shape.
     """

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.functional.sparse import check_places, merged, replaced
+from spikelfp.functional.sequence import check_places, merged, replaced
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from keyword import iskeyword
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
@@ -22,7 +23,8 @@ from spikelfp.functional.lif import (
     check_threshold,
     fit_constant,
 )  # fmt: skip
-from spikelfp.nn.layer import Layer, as_given, check_current
+from spikelfp.functional.neuron import Enter
+from spikelfp.nn.layer import Layer, as_given, check_current, plain_attributes
 from spikelfp.rules import Rule
 
 LEAST_DECAY = 1e-3
@@ -89,7 +91,10 @@ class NeuronConstant:
         version = None if value.is_inference() else value._version
         kept = layer.__dict__.setdefault("_copies", {})
         source, before, copy = kept.get(self.name, (None, None, None))
-        if source is not value or version is None or version != before:
+        same = source is value and version is not None and version == before
+        if same and value.device.type == "cpu":  # what is written through .data counts no version
+            same = copy.dtype == value.dtype and torch.equal(copy, value)
+        if not same:
             copy = self.check(self.name, value)
             kept[self.name] = (value, version, copy)
         return cast(Tensor, copy)
@@ -109,6 +114,40 @@ class Threshold(NeuronConstant):
         super().__init__(lambda name, value: check_threshold(value))
 
 
+_STEP = ("step", "states", "integrate", "fire", "values")
+"""What a run over time is made of: a kind that has one of its own is run by its steps."""
+_GIVEN = ("given", "reset", "denominator")
+"""Names that the constants of a step have beside those of :class:`NeuronConstant`."""
+
+
+class Values(SimpleNamespace):
+    """Constants of a step by name."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        known = ", ".join(f"p.{each}" for each in vars(self) if each[:1] != "_")
+        raise AttributeError(
+            f"a step of {vars(self).get('_kind')} has {known}, and no p.{name}: state {name} = nn.Decay() or "
+            f"{name} = nn.NeuronConstant(check) in the class, or take self.{name}"
+        )
+
+
+def _check_names(kind: str, states: Any, constants: Iterable[str]) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` for states and constants that cannot be told apart by name."""
+    if not isinstance(states, tuple | list) or not all(isinstance(name, str) for name in states):
+        raise UserError(f'{kind}.states is a tuple of names, such as ("membrane",), got {states!r}')
+    for number, name in enumerate(states):
+        if not name.isidentifier() or iskeyword(name) or name[0] == "_":
+            raise UserError(f"{kind}.states has a name that Python cannot take for an attribute: {name!r}")
+        if name in states[:number]:
+            raise UserError(f"{kind}.states has {name!r} twice")
+    for name in constants:
+        if name in _GIVEN:
+            raise UserError(f"{kind} calls a constant {name!r}, which is what p.{name} is already: choose another name")
+
+
 class ConstantLayer(Layer):
     """Base of layers with a memory: constants of neurons, states by name, and a ``step`` written once.
 
@@ -122,14 +161,25 @@ class ConstantLayer(Layer):
 
     states: ClassVar[tuple[str, ...]] = ("membrane",)
     State: ClassVar[Any]
+    _constants_of_kind: ClassVar[dict[str, NeuronConstant]] = {}
     has_membrane = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        constants: dict[str, NeuronConstant] = {}
+        for base in cls.__mro__:
+            for name, each in vars(base).items():
+                if isinstance(each, NeuronConstant):
+                    constants.setdefault(name, each)
+        cls._constants_of_kind = constants
+        _check_names(cls.__qualname__, cls.states, constants)
         made: Any = namedtuple
         kind = made("State", cls.states, module=cls.__module__)
         kind.__qualname__ = f"{cls.__qualname__}.State"  # where pickle finds it
         cls.State = kind
+        own = vars(cls)
+        if "run" not in own and any(name in own for name in _STEP):
+            cls.run = ConstantLayer.run  # type: ignore[method-assign]  # a scan that is inherited knows nothing of them
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
         """Run one step of the neurons.
@@ -167,18 +217,48 @@ class ConstantLayer(Layer):
         state, p = self._start(current, state), self.values(current[0], x)
         outputs, states = [], []
         for now in current.unbind():
+            before = _versions(now, *state)
             out, after = self._checked(now, self.step(now, state, p))
+            if before != _versions(now, *state):
+                raise UserError(
+                    f"{type(self).__name__}.step changes its current or its state in place, which are those of the "
+                    "caller: write membrane = membrane * x in place of membrane *= x"
+                )
             state = self.State(*after)
             outputs.append(out)
             if trace:
                 states.append([each.detach() for each in state])
         sequence = self.rule.steps(outputs) if self.fires else self.rule.outgoing(torch.stack(outputs))
         sequence = as_given(sequence, x)
+        if current.requires_grad and torch.is_grad_enabled() and not sequence.requires_grad:
+            raise UserError(
+                f"the outputs of {type(self).__name__}.step come without a graph, so that no credit would reach what "
+                "is in front: spikes are made by self.fire(membrane, threshold)"
+            )
         if not trace:
             return sequence, state
         first = "spikes" if self.fires else "outputs"
         rows = {name: torch.stack(row) for name, row in zip(self.states, zip(*states, strict=True), strict=True)}
+        if first in rows and not torch.equal(rows[first], sequence.detach().to(rows[first].dtype)):
+            raise UserError(
+                f"a trace calls what {type(self).__name__} puts out {first!r}, and its state of that name is something "
+                "else: choose another name for the state"
+            )
         return Trace(**{first: sequence} | rows | {first: sequence}), state
+
+    def traced(self, x: Tensor, state: Any) -> tuple[Any, Any]:
+        """Return the trace of a layer whose other runs are fused, and its last state.
+
+        Membranes at both ends get messages then, as those of fused runs do, so that runs of both kinds may follow each
+        other.
+        """
+        if isinstance(state, tuple | list) and len(state) == len(self.states):
+            state = self.State(*state)
+            start = state.membrane
+            if isinstance(start, Tensor) and start.requires_grad and torch.is_grad_enabled():
+                state = state._replace(membrane=Enter.apply(start))
+        whole, after = self.by_steps(x, state, True)
+        return whole, after._replace(membrane=self.rule.carry(after.membrane))
 
     def values(self, step: Tensor, x: Tensor) -> SimpleNamespace:
         """Return the constants by name as a step uses them: those that learn with their way back to the parameter.
@@ -187,7 +267,8 @@ class ConstantLayer(Layer):
             step: ``[B, …]`` of the current.
             x: the input; ``given`` brings spikes to its kind of floats, which layers inside have.
         """
-        found = SimpleNamespace(given=lambda spikes: as_given(spikes, x))
+        found = Values(type(self).__name__)
+        found.given = lambda spikes: as_given(spikes, x)
         for name, each in self.neuron_constants().items():
             value, parameter = self.constant(name, step), each.parameter(self)
             if parameter is not None and parameter.requires_grad and torch.is_grad_enabled():
@@ -198,13 +279,23 @@ class ConstantLayer(Layer):
     def _start(self, current: Tensor, state: Any) -> Any:
         if state is None:
             return self.State(*(current.new_zeros(current.shape[1:]) for _ in self.states))
+        return self.State(*(check_current(self, current, each)[1] for each in self.parts_of(state)))
+
+    def parts_of(self, state: Any) -> Any:
+        """Return the parts of a state that a run was given, each ``None`` at rest.
+
+        Raises:
+            ShapeError: for what is not a tuple of :attr:`states`.
+        """
+        if state is None:
+            return self.State(*(None for _ in self.states))
         if not isinstance(state, tuple | list) or len(state) != len(self.states):
             raise ShapeError(
                 f"{type(self).__name__} starts from the state that run returned, a tuple of {', '.join(self.states)}, "
                 f"or None for rest, got {type(state).__name__}"
                 + (f" of {len(state)}" if isinstance(state, tuple | list) else "")
             )
-        return self.State(*(check_current(self, current, each)[1] for each in state))
+        return self.State(*state)
 
     def _checked(self, now: Tensor, found: Any) -> tuple[Tensor, Any]:
         out, after = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
@@ -228,12 +319,7 @@ class ConstantLayer(Layer):
     @classmethod
     def neuron_constants(cls) -> dict[str, NeuronConstant]:
         """Find the constants of this kind of neurons by name, its own before those of its bases."""
-        found: dict[str, NeuronConstant] = {}
-        for kind in cls.__mro__:
-            for name, each in vars(kind).items():
-                if isinstance(each, NeuronConstant):
-                    found.setdefault(name, each)
-        return found
+        return cls._constants_of_kind
 
     def constant(self, name: str, step: Tensor) -> Constant:
         """Return a constant as it is now, in the dtype and on the device of ``step`` ``[B, …]``.
@@ -244,12 +330,30 @@ class ConstantLayer(Layer):
         """
         return fit_constant(name, self.neuron_constants()[name].checked(self), step)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        for constant, each in self.neuron_constants().items():
+            if name in (constant, each.buffer):  # also a Parameter, which torch would register in its place
+                each.__set__(self, value)
+                return
+            if name == each.learned:
+                if value is None and each.parameter(self) is not None:  # no longer: it stays what was learned
+                    value = getattr(self, constant)
+                    super().__setattr__(name, None)
+                    each.__set__(self, value)
+                    return
+                if isinstance(value, torch.nn.Parameter):
+                    self._buffers.pop(each.buffer, None)
+                    self.__dict__.pop(constant, None)
+        super().__setattr__(name, value)
+
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.run(x)[0]
         return out
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={brief_constant(getattr(self, name))}" for name in self.neuron_constants())
+        told = {name: brief_constant(getattr(self, name)) for name in self.neuron_constants()}
+        own = {name: text for name, text in plain_attributes(self).items() if name in vars(self) and name not in told}
+        return ", ".join(f"{name}={text}" for name, text in {**own, **told}.items())
 
     def saved_repr(self) -> str:
         found = []
@@ -442,6 +546,11 @@ class Neurons(ConstantLayer):
     def saved_repr(self) -> str:
         learns = ", learn_beta=True" if self.decay is not None else ""
         return f"{super().saved_repr()}, reset={self.reset!r}, denominator={self.denominator!r}{learns}"
+
+
+def _versions(*given: Tensor) -> list[int | None]:
+    """How often tensors were changed in place; ``None`` where torch does not count."""
+    return [None if each.is_inference() else each._version for each in given]
 
 
 def _learned_number(parameter: torch.nn.Parameter) -> float:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import Constant, Trace
+from spikelfp.functional.lif import Constant
+from spikelfp.functional.sequence import Trace
 from spikelfp.nn.layer import as_given, check_current
 from spikelfp.nn.neurons.base import ConstantLayer, Decay, Threshold
 

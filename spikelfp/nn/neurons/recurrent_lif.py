@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Constant, Denominator, LIFParameters, Reset
@@ -14,6 +16,7 @@ from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.base import Neurons
 from spikelfp.rules import Rule
+from spikelfp.terminal import brief
 
 
 class RecurrentLIF(Neurons):
@@ -52,10 +55,24 @@ class RecurrentLIF(Neurons):
         super().__init__(
             beta, threshold, reset, denominator, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule
         )
-        self.recurrent = Linear(recurrent, recurrent) if isinstance(recurrent, int) else recurrent
+        self.recurrent = _connections(recurrent)
+
+    def fed_back(self, spikes: Tensor, like: Tensor) -> Tensor:
+        """Return what ``recurrent`` makes of spikes ``[1, B, …]``, a current ``like`` that of a step, ``[1, B, …]``.
+
+        Raises:
+            ShapeError: for connections that lead elsewhere.
+        """
+        current: Tensor = self.recurrent(spikes)
+        if current.shape != like.shape:
+            raise ShapeError(
+                f"{type(self).__name__} has connections from its neurons to themselves, and its recurrent layer makes "
+                f"{list(current.shape)} of spikes {list(spikes.shape)}: it must return the shape that it is given"
+            )
+        return current
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
-        fed_back = self.recurrent(p.given(state.spikes).unsqueeze(0))[0]
+        fed_back = self.fed_back(p.given(state.spikes).unsqueeze(0), current.unsqueeze(0))[0]
         membrane = self.integrate(state.membrane, p, current + fed_back)
         spikes = self.fire(membrane, p.threshold)
         return spikes, (spikes, membrane)
@@ -65,8 +82,8 @@ class RecurrentLIF(Neurons):
     ) -> tuple[Any, tuple[Tensor, Tensor]]:
         """Spikes ``[T, B, …]`` (or their trace), and the spikes and the membrane ``[B, …]`` of the last step."""
         if trace:
-            return self.by_steps(x, state, True)
-        fired, membrane = state or (None, None)
+            return self.traced(x, state)
+        fired, membrane = self.parts_of(state)
         current, start = check_current(self, x, membrane)
         constants = self.constants.fitted(start)
         kernel = fused.kernel_for(current, self.recurrent, self.rule, fired, constants.beta, constants.threshold)
@@ -83,9 +100,21 @@ class RecurrentLIF(Neurons):
         last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
         spikes = []
         for step in current.split(1):
-            last, start = self.rule.lif(step + self.recurrent(as_given(last, x)), start, constants, self.decay)
+            last, start = self.rule.lif(step + self.fed_back(as_given(last, x), step), start, constants, self.decay)
             spikes.append(last)
         sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
         return as_given(self.rule.neurons(sequence), x), (last[0], start)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+def _connections(recurrent: Any) -> Layer:
+    """A layer, or the dense one that a number of neurons stands for."""
+    if isinstance(recurrent, torch.nn.Module):
+        return recurrent  # type: ignore[return-value]
+    if isinstance(recurrent, bool) or not isinstance(recurrent, numbers.Integral) or recurrent < 1:
+        raise UserError(
+            "recurrent is a layer from spikes to a current of the same shape, or a number of neurons, got "
+            f"{brief(recurrent)}"
+        )
+    return Linear(int(recurrent), int(recurrent))

@@ -65,7 +65,7 @@ class RecurrentSynaptic(RecurrentLIF):
         self.alpha = alpha
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
-        fed_back = self.recurrent(p.given(state.spikes).unsqueeze(0))[0]
+        fed_back = self.fed_back(p.given(state.spikes).unsqueeze(0), current.unsqueeze(0))[0]
         synapse = p.alpha * state.synapse + (current + fed_back)
         membrane = self.integrate(state.membrane, p, synapse)
         spikes = self.fire(membrane, p.threshold)
@@ -76,8 +76,8 @@ class RecurrentSynaptic(RecurrentLIF):
     ) -> tuple[Any, tuple[Tensor, Tensor, Tensor]]:
         """Spikes ``[T, B, …]`` (or their trace); spikes, synaptic current and membrane ``[B, …]`` of the last step."""
         if trace:
-            return self.by_steps(x, state, True)
-        fired, current, membrane = state or (None, None, None)
+            return self.traced(x, state)
+        fired, current, membrane = self.parts_of(state)
         given, current = check_current(self, x, current)
         given, membrane = check_current(self, given, membrane)
         p, alpha = self.constants.fitted(membrane), self.constant("alpha", current)
@@ -97,7 +97,7 @@ class RecurrentSynaptic(RecurrentLIF):
         constants, spikes = self.constants.fitted(membrane), []
         alpha = self.constant("alpha", current)
         for step in given.split(1):
-            currents = LeakyIntegration.apply(step + self.recurrent(as_given(last, x)), current, alpha)
+            currents = LeakyIntegration.apply(step + self.fed_back(as_given(last, x), step), current, alpha)
             last, membrane = self.rule.lif(currents, membrane, constants, self.decay)
             current = currents[0]
             spikes.append(last)

@@ -61,8 +61,8 @@ class Synaptic(Neurons):
     def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, trace: bool = False) -> tuple[Any, Any]:
         """Spikes ``[T, B, …]`` (or their trace), and synaptic current and membrane ``[B, …]`` of the last step."""
         if trace:
-            return self.by_steps(x, state, True)
-        current, membrane = state or (None, None)
+            return self.traced(x, state)
+        current, membrane = self.parts_of(state)
         given, start = check_current(self, x, current)
         currents = LeakyIntegration.apply(given, start, self.constant("alpha", start))
         currents, start = check_current(self, currents, membrane)

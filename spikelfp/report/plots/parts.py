@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from spikelfp.printable import plain
 from spikelfp.report.theme import SMALL, Theme
+from spikelfp.terminal import plain
 
 Array = NDArray[Any]
 

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spikelfp import machine
 from spikelfp.data.events.augmentation.base import CHANGE, Augmentation, Changes
 from spikelfp.data.events.augmentation.kernels import change, close_gaps, measure
 from spikelfp.data.events.augmentation.random import Draws
 from spikelfp.data.events.batching import PackedFrames, damaged
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import UserError
-from spikelfp.kernels import threads
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 _GRAIN = 1 << 14  # entries below which another thread costs more than it saves
 _ROOM = 1 << 18  # entries by which their room is rounded up
@@ -104,12 +104,12 @@ def changed(
     def write(low: int, high: int) -> None:
         change(places, counts, offsets, steps, rows, shape, levels, changes, keys, begin, *wide, found, low, high)
 
-    threads.split(write, samples, grain)
+    machine.split(write, samples, grain)
     if samples and found.min() < 0:
         raise damaged()
     ends = np.concatenate([np.zeros(1, np.int64), found.cumsum()])
     close = _arrays(int(ends[-1]))
-    threads.split(lambda low, high: close_gaps(*wide, begin, ends, *close, low, high), samples, grain)
+    machine.split(lambda low, high: close_gaps(*wide, begin, ends, *close, low, high), samples, grain)
     return PackedFrames(*close, ends, steps[rows])
 
 

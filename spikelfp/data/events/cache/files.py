@@ -19,7 +19,7 @@ from spikelfp.data.events.cache.store import Array, Store, ones
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
-from spikelfp.printable import plain
+from spikelfp.terminal import plain
 from spikelfp.untrusted import read_json
 from spikelfp.untrusted.fields import Field
 

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from spikelfp.printable import plain
-from spikelfp.terminal import progress, words
+from spikelfp.terminal import plain, progress, words
 
 
 @contextmanager

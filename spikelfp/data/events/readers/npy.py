@@ -25,7 +25,7 @@ from spikelfp.data.events.readers.recording import Place, Recording, numbered
 from spikelfp.data.events.readers.source import Source
 from spikelfp.data.events.readers.table import suffixes
 from spikelfp.errors import DataError
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 from spikelfp.untrusted import array_header, check_size, check_zip, read_entry
 
 _KNOWN = frozenset(name for names in NAMES.values() for name in names)

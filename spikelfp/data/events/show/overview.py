@@ -13,7 +13,7 @@ from spikelfp.data.events.event import Events
 from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.recordings import EventSplits, Recordings
 from spikelfp.errors import DataError, UserError
-from spikelfp.printable import plain
+from spikelfp.terminal import plain
 
 NAMED_CLASSES = 40
 """Up to so many classes have a line each."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from spikelfp.data.events.sources.once import Version, once, version_of
 from spikelfp.data.events.sources.remember import facts_of_files
 from spikelfp.errors import DataError
-from spikelfp.printable import first_line
+from spikelfp.terminal import first_line
 from spikelfp.untrusted import check_zip, open_regular, read_entry, unpack_stream
 
 TAR = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikelfp.data.events.sources.hashing import hash_of
-from spikelfp.data.seeding import generator
+from spikelfp.data.loader import generator
 from spikelfp.errors import DataError
 
 Indices = NDArray[np.int64]

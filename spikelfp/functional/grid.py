@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp.errors import UserError
-from spikelfp.memory import empty
+from spikelfp.machine import empty
 
 
 def largest(bits: int) -> int:

@@ -5,7 +5,7 @@ import threading
 
 import torch
 
-from spikelfp.memory import Pool, empty, pool
+from spikelfp.machine import Pool, empty, pool
 
 
 def test_memory_comes_back_when_nobody_uses_it():

@@ -1,0 +1,128 @@
+"""Which kernels run: the time scan of a tensor, and whether a product is made event by event.
+
+``SPIKELFP_KERNELS`` chooses the scan: ``torch`` (readable, any device and dtype), ``numba`` (CPU, float32 and float64,
+one fused pass over memory), ``triton`` (the same on CUDA) or ``auto`` (numba on the CPU, triton on CUDA where it is
+installed, torch elsewhere; the default). Triton is imported when a scan first asks for it.
+
+``SPIKELFP_EVENTS`` chooses the products: ``auto`` makes them event by event at low density, measured for each input of
+each layer; ``always`` wherever a kernel exists; ``never``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from spikelfp.errors import UserError
+from spikelfp.kernels import numba_scan, torch_scan
+from spikelfp.registry import unknown_name
+
+KERNELS, KERNEL_CHOICES = "SPIKELFP_KERNELS", ("auto", "torch", "numba", "triton")
+EVENTS, EVENT_CHOICES = "SPIKELFP_EVENTS", ("auto", "always", "never")
+_FUSED = (torch.float32, torch.float64)
+
+
+def _chosen(variable: str, choices: tuple[str, ...]) -> str:
+    value = os.environ.get(variable, "auto")
+    if value not in choices:
+        raise unknown_name(f"value of {variable}", value, choices)
+    return value
+
+
+def chosen_kernels() -> str:
+    """The value of ``SPIKELFP_KERNELS``: ``auto``, ``torch``, ``numba`` or ``triton``."""
+    return _chosen(KERNELS, KERNEL_CHOICES)
+
+
+def scan_for(tensor: Tensor) -> ModuleType:
+    """The module whose scans run on ``tensor``.
+
+    Raises :class:`~spikelfp.errors.UserError` where ``SPIKELFP_KERNELS`` insists on one that cannot.
+    """
+    name = chosen_kernels()
+    fused, device = tensor.dtype in _FUSED, tensor.device.type
+    if name == "auto":
+        if fused and device == "cpu":
+            return numba_scan
+        return _triton_scan() if fused and device == "cuda" and triton_installed() else torch_scan
+    if name == "numba" and not (fused and device == "cpu"):
+        raise UserError(
+            f"{KERNELS}=numba runs float32 and float64 on the CPU, not {tensor.dtype} on {tensor.device}; "
+            "set it to auto or torch"
+        )
+    if name == "triton":
+        _check_triton(tensor)
+        return _triton_scan()
+    return numba_scan if name == "numba" else torch_scan
+
+
+@cache
+def triton_installed() -> bool:
+    """Whether Triton can be imported; it is not imported to find out."""
+    return find_spec("triton") is not None
+
+
+def _triton_scan() -> ModuleType:
+    return import_module("spikelfp.kernels.triton_scan")
+
+
+def _check_triton(tensor: Tensor) -> None:
+    if not triton_installed():
+        raise UserError(f"{KERNELS}=triton, but triton is not installed: pip install triton, or set it to auto")
+    if tensor.dtype not in _FUSED:
+        raise UserError(f"{KERNELS}=triton runs float32 and float64, not {tensor.dtype}; set it to auto or torch")
+    if tensor.device.type != "cuda" and not _triton_scan().INTERPRETED:
+        raise UserError(
+            f"{KERNELS}=triton runs on CUDA, and the tensor is on {tensor.device}; set it to auto, or start Python "
+            "with TRITON_INTERPRET=1 to run its kernels, slowly, in Triton's interpreter"
+        )
+
+
+def chosen_events() -> str:
+    """The value of ``SPIKELFP_EVENTS``: ``auto``, ``always`` (wherever a kernel exists) or ``never``."""
+    return _chosen(EVENTS, EVENT_CHOICES)
+
+
+@dataclass
+class Choice:
+    """What one layer did last, and from which density on it does something else.
+
+    enter: density (share of inputs that are not zero) below which a layer that made dense products takes to events.
+    leave: density above which one that took events goes back; a little higher, so that a density near the border does
+    not change the order of summation from batch to batch.
+    """
+
+    enter: float
+    leave: float
+    events: bool = False
+
+    def limit(self) -> float:
+        """The highest density at which events are taken now; negative for none."""
+        name = chosen_events()
+        if name == "auto":
+            return self.leave if self.events else self.enter
+        return 1.0 if name == "always" else -1.0
+
+
+def choices(net: torch.nn.Module) -> dict[str, Choice]:
+    """The choice of each layer of ``net`` that has one, by the layer's name."""
+    found = {name: getattr(layer, "choice", None) for name, layer in net.named_modules()}
+    return {name: choice for name, choice in found.items() if isinstance(choice, Choice)}
+
+
+def can_run(x: Tensor, weight: Tensor) -> bool:
+    """Whether the event-driven kernels take these: float32 or float64 on the CPU, compiled by numba.
+
+    Not inside of what torch's compiler traces, and not under autocast, which wants products of another dtype.
+    """
+    fits = all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) for t in (x, weight))
+    if not fits or x.dtype != weight.dtype or chosen_kernels() not in ("auto", "numba"):
+        return False
+    return not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
