@@ -36,7 +36,7 @@ from spikelfp.functional.lif import Constant, LIFParameters
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
 from spikelfp.kernels.events.linear import remember
-from spikelfp.kernels.recurrent_numba import Constants, Credit
+from spikelfp.kernels.recurrent_numba import Constants, Credit, Wanted
 from spikelfp.machine import empty
 from spikelfp.rules import Epsilon, Gradient, Rule, Surrogate, Zero, surrogates
 
@@ -185,14 +185,14 @@ def _gradients(
         to_weight = to_weight.addmm_(first.t(), fired)
     to_fired = torch.mm(first, weight) if needs[3] else None
     to_current = credit.to_current
-    if ctx.constant:  # the mean: a sum over the steps is then that of the messages
+    if ctx.constant and credit.sums is not None:  # the mean: a sum over the steps is then that of the messages
         to_current = (credit.sums / steps).expand(to_current.shape)
     to_decay = None
-    if needs[6]:
+    if needs[6] and credit.to_decay is not None:
         to_decay = signed * credit.to_decay.sum(0)
         to_decay = to_decay.sum().reshape(ctx.decay_shape) if ctx.decay_shape.numel() == 1 else to_decay
         to_decay = to_decay.reshape(ctx.decay_shape)
-    to_bias = credit.sums.sum(0) if needs[2] else None
+    to_bias = credit.sums.sum(0) if needs[2] and credit.sums is not None else None
     found = (to_current, to_weight, to_bias, to_fired, credit.to_start, credit.to_synapse, to_decay)
     return (*(own if need else None for own, need in zip(found, needs, strict=False)), *(None,) * rest)
 
@@ -222,8 +222,10 @@ class RecurrentScan(Function, NeuronNode):
         message, reward = NeuronNode.received(ctx, message)
         if all(t is None for t in (message, reward, final, synapse)):
             return (None,) * 12
+        needs = ctx.needs_input_grad
+        wanted = Wanted(update=needs[1], decay=needs[6], sums=needs[2] or ctx.constant)
         credit = ctx.kernel.reverse(
-            message, reward, final, synapse, membrane, ctx.events, weight, start, p, ctx.eps, ctx.needs_input_grad[1]
+            message, reward, final, synapse, membrane, ctx.events, weight, start, p, ctx.eps, wanted
         )
         return _gradients(ctx, credit, weight, fired, -p.beta, 5)
 

@@ -20,7 +20,7 @@ class Announcer(event.Listener):
     def on_start(self, event: Any) -> None:
         """Numba begins to compile."""
         function = event.data["dispatcher"].py_func
-        if not self.told and function.__module__.startswith(_PACKAGES):
+        if not self.told and (function.__module__ or "").startswith(_PACKAGES):
             self.told = True
             say(
                 "spikelfp: compiling kernels for this machine (seconds each, once; later runs find them on disk)",

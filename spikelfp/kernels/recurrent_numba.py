@@ -31,14 +31,17 @@ from torch import Tensor
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.choice import chosen_events
 from spikelfp.kernels.events import linear
-from spikelfp.kernels.events.linear import Events
+from spikelfp.kernels.events.conv_vectors import VECTOR
+from spikelfp.kernels.events.linear import Events, listed
+from spikelfp.kernels.events.row_vectors import aligned, padded, row_sum
 from spikelfp.machine import empty, split
 
-DENSE = 0.25
+DENSE = 0.33
 """Share of neurons that fire in a step above which dense products are made of it: measured, docs/performance.md."""
 STEPS = 8
 """Steps between two looks at how many neurons fire."""
 _WORK = 65_536  # membranes below which another thread costs more than it saves
+_SAMPLES = 4  # that take their steps together
 _COLUMN = torch.empty(0, dtype=torch.int32)
 _IMMEDIATE, _ZERO = 1, 2
 _CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
@@ -71,56 +74,30 @@ class Run(NamedTuple):
     events: Events | None
 
 
+class Wanted(NamedTuple):
+    """Parts of a :class:`Credit` that are asked for: ``to_weight``, ``to_decay``, ``sums``."""
+
+    update: bool
+    decay: bool
+    sums: bool
+
+
 class Credit(NamedTuple):
     """What a run back over time leaves.
 
     to_current: messages ``M`` to the currents, ``[T, B, N]``; to_start, to_synapse: to the membrane and the synaptic
     current (``None`` without one) before the first step, ``[B, N]``; to_decay: ``Σ_t V[t] n[t]`` of each membrane and
     sample (:func:`~spikelfp.functional.lif.carried`), ``[B, N]``; sums: ``Σ_t M[t]``, ``[B, N]``; to_weight:
-    ``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, or ``None`` where it is not asked for.
+    ``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``. The last three may be ``None`` where they are not asked
+    for.
     """
 
     to_current: Tensor
     to_start: Tensor
     to_synapse: Tensor | None
-    to_decay: Tensor
-    sums: Tensor
+    to_decay: Tensor | None
+    sums: Tensor | None
     to_weight: Tensor | None
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _fire(membrane, threshold, fires, which):
-    """How many fire, and which: the first entries of ``which``. Groups of eight in which none does are passed over.
-
-    fires: room for a byte each, up to the next multiple of eight, the last ones 0.
-    """
-    for i in range(len(membrane)):
-        fires[i] = membrane[i] > threshold[i]
-    count = 0
-    groups = fires.view(np.uint64)
-    for g in range(len(groups)):
-        if groups[g] != 0:
-            for i in range(8 * g, 8 * g + 8):
-                which[count] = i
-                count += fires[i]
-    return count
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _gather(total, rows, which, count):
-    """``total += Σ rows[which[e]]``, in order."""
-    width = len(total)
-    e = 0
-    while e + 4 <= count:
-        r0, r1, r2, r3 = rows[which[e]], rows[which[e + 1]], rows[which[e + 2]], rows[which[e + 3]]
-        for j in range(width):
-            total[j] = total[j] + r0[j] + r1[j] + r2[j] + r3[j]
-        e += 4
-    while e < count:
-        r0 = rows[which[e]]
-        for j in range(width):
-            total[j] += r0[j]
-        e += 1
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -146,44 +123,44 @@ def _forward(
     """Steps ``begin … end`` of samples ``first … last``; given: ``V S + c`` of the first of them, or no rows.
 
     index, place: the neurons of sample ``b`` that fire, ``index[b]``, and where those of each step end, ``place[b]``.
+    A few samples at a time, which lie side by side in memory, take their steps together.
     """
-    width = spikes.shape[2]
+    batch, width = spikes.shape[1:]
     varying, has_given, synaptic = current.shape[0] > 1, given.shape[0] > 0, synapse.shape[0] > 0
     one, nil = spikes.dtype.type(1), spikes.dtype.type(0)
-    fires, which = np.zeros((width + 7) // 8 * 8, np.uint8), np.empty(width + 8, np.int32)
-    total = np.empty(width, spikes.dtype)
-    for b in range(first, last):
-        before = start[b]
-        count, e = 0, 0
-        if begin > 0:
-            before = membrane[begin - 1, b]
-            if not has_given:
-                count = _fire(before, threshold, fires, which)
+    fires, vectors, pitch = spikes.reshape(-1), rows.reshape(-1), rows.shape[1]
+    ones, listing = np.ones(width, spikes.dtype), np.empty(width, np.int32)
+    lanes = VECTOR // spikes.itemsize
+    room, base, sums = np.empty(lanes, spikes.dtype), np.zeros(width + lanes, spikes.dtype), aligned(spikes, width)
+    base[:width] = offsets
+    for low in range(first, last, _SAMPLES):
         for t in range(begin, end):
-            if has_given and t == begin:
-                total[:] = given[b if given.shape[0] > 1 else 0]
-            else:
-                total[:] = offsets
-                _gather(total, rows, which, count)
-            source = current[t if varying else 0, b]
-            for i in range(width):
-                total[i] = source[i] + total[i]
-            if synaptic:
-                y = synapse[b]
+            for b in range(low, min(low + _SAMPLES, last)):
+                at = (t * batch + b) * width
+                if has_given and t == begin:
+                    sums[:] = given[b if given.shape[0] > 1 else 0]
+                elif t == begin:
+                    count = listed(fires, at - batch * width, width, listing, 0)
+                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, listing, ones, 0, count, room)
+                else:
+                    which = index[b, (place[b, t - begin - 2] if t > begin + 1 else 0) : place[b, t - begin - 1]]
+                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, which, ones, 0, len(which), room)
+                source = current[t if varying else 0, b]
                 for i in range(width):
-                    y[i] = alpha[i] * y[i] + total[i]
-                    total[i] = y[i]
-            now = membrane[t, b]
-            _step(total, before, now, beta, threshold, reset)
-            fired = spikes[t, b]
-            for i in range(width):
-                fired[i] = one if now[i] > threshold[i] else nil
-            if place.shape[1] > 0:
-                count = _fire(now, threshold, fires, which)
-                index[b, e : e + count] = which[:count]
-                e += count
-                place[b, t - begin] = e
-            before = now
+                    sums[i] = source[i] + sums[i]
+                if synaptic:
+                    y = synapse[b]
+                    for i in range(width):
+                        y[i] = alpha[i] * y[i] + sums[i]
+                        sums[i] = y[i]
+                now = membrane[t, b]
+                _step(sums, membrane[t - 1, b] if t > 0 else start[b], now, beta, threshold, reset)
+                fired = spikes[t, b]
+                for i in range(width):
+                    fired[i] = one if now[i] > threshold[i] else nil
+                if place.shape[1] > 0:
+                    e = place[b, t - begin - 1] if t > begin else 0
+                    place[b, t - begin] = listed(fires, at, width, index[b], e)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -237,21 +214,24 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message, 
         decayed = beta[i] * b
         fired_before = b > threshold[i]
         # The current is not kept: what the membrane gained is, to rounding, what flowed in.
-        kept = b
         if reset == _ZERO:
-            kept = nil if fired_before else b
             flow = now[i] if fired_before else now[i] - decayed
         elif reset == _IMMEDIATE:
-            kept = b - (threshold[i] if fired_before else nil)
-            flow = now[i] - beta[i] * kept
+            flow = now[i] - beta[i] * (b - (threshold[i] if fired_before else nil))
         else:
             flow = now[i] - decayed + (threshold[i] if fired_before else nil)
         scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
         n = total[i] / scale
         n = n if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
         total[i] = decayed * n
-        to_decay[i] += kept * n
         message[i] = n
+    for i in range(len(to_decay)):
+        kept = before[i]
+        if reset == _ZERO:
+            kept = nil if kept > threshold[i] else kept
+        elif reset == _IMMEDIATE:
+            kept -= threshold[i] if kept > threshold[i] else nil
+        to_decay[i] += kept * message[i]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -263,47 +243,56 @@ def _reverse(
     steps, batch, width = out.shape
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
     has_given, synaptic, has_synapse = given.shape[0] > 0, alpha.shape[0] > 0, final_synapse.shape[0] > 0
+    has_decay, has_sums, nothing = to_decay.shape[0] > 0, sums.shape[0] > 0, np.empty(0, out.dtype)
+    by_events = starts.shape[0] > 0
     nil = out.dtype.type(0)
-    for b in range(first, last):
-        total, decays, summed = internal[b], to_decay[b], sums[b]
+    for low in range(first, last, _SAMPLES):
         for t in range(end - 1, begin - 1, -1):
-            now = membrane[t, b]
-            before = membrane[t - 1, b] if t > 0 else start[b]
-            if has_final and t == steps - 1:
-                own = final[b]
-                for i in range(width):
-                    total[i] += own[i] * now[i]
-            if has_message:
-                m = message[t, b]
-                for i in range(width):
-                    total[i] += m[i] if now[i] > threshold[i] else nil
-            if has_reward:
-                r = reward[t, b]
-                for i in range(width):
-                    total[i] += r[i]
-            if has_given and t == end - 1:
-                back = given[b]
-                for i in range(width):
-                    total[i] += back[i] if now[i] > threshold[i] else nil
-            elif t + 1 < steps:
+            for b in range(low, min(low + _SAMPLES, last)):
+                total, decays = internal[b], to_decay[b] if has_decay else nothing
                 row = t * batch + b
-                _dots(total, rows, index, starts[row], stops[row], out[t + 1, b])
-            n = out[t, b]
-            _share(total, before, now, beta, threshold, eps, reset, increment, n, decays)
-            if t == 0:
-                to_first = to_start[b]
-                for i in range(width):
-                    to_first[i] = beta[i] * n[i]
-            if synaptic and t + 1 < steps:
-                later = out[t + 1, b]
-                for i in range(width):
-                    n[i] += alpha[i] * later[i]
-            elif has_synapse and t + 1 == steps:
-                own = final_synapse[b]
-                for i in range(width):
-                    n[i] += own[i]
-            for i in range(width):
-                summed[i] += n[i]
+                now = membrane[t, b]
+                before = membrane[t - 1, b] if t > 0 else start[b]
+                if has_final and t == steps - 1:
+                    own = final[b]
+                    for i in range(width):
+                        total[i] += own[i] * now[i]
+                if has_message and by_events:
+                    m = message[t, b]
+                    for e in range(starts[row], stops[row]):
+                        total[index[e]] += m[index[e]]
+                elif has_message:
+                    m = message[t, b]
+                    for i in range(width):
+                        total[i] += m[i] if now[i] > threshold[i] else nil
+                if has_reward:
+                    r = reward[t, b]
+                    for i in range(width):
+                        total[i] += r[i]
+                if has_given and t == end - 1:
+                    back = given[b]
+                    for i in range(width):
+                        total[i] += back[i] if now[i] > threshold[i] else nil
+                elif t + 1 < steps:
+                    _dots(total, rows, index, starts[row], stops[row], out[t + 1, b])
+                n = out[t, b]
+                _share(total, before, now, beta, threshold, eps, reset, increment, n, decays)
+                if t == 0:
+                    to_first = to_start[b]
+                    for i in range(width):
+                        to_first[i] = beta[i] * n[i]
+                if synaptic and t + 1 < steps:
+                    later = out[t + 1, b]
+                    for i in range(width):
+                        n[i] += alpha[i] * later[i]
+                elif has_synapse and t + 1 == steps:
+                    own = final_synapse[b]
+                    for i in range(width):
+                        n[i] += own[i]
+                if has_sums:
+                    summed = sums[b]
+                    for i in range(width):
+                        summed[i] += n[i]
 
 
 def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
@@ -314,9 +303,11 @@ def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
 
 
 def _rows(weight: Tensor) -> np.ndarray:
-    """``Vᵀ``: the weights that a neuron drives side by side."""
-    by_input = empty(weight.shape[::-1], weight).numpy()
+    """``Vᵀ``: the weights that a neuron drives side by side, up to whole vectors."""
+    outputs, inputs = weight.shape
+    by_input = empty((inputs, padded(outputs, weight.element_size())), weight).numpy()
     linear.transposed(weight.detach().contiguous().numpy(), by_input)
+    by_input[:, outputs:] = 0
     return by_input
 
 
@@ -360,10 +351,11 @@ def forward(
     inputs, given, written = _array(source, 3, current), _array(first, 2, current), (spikes.numpy(), membrane.numpy())
     sums, places = empty((batch, width), current), np.empty((2, steps, batch), np.int64)
     record = np.empty((batch, 0 if limit < 0 else min(STEPS, steps) * width), np.int32)
-    found, dense, begin, total = list[np.ndarray](), limit < 0, 0, 0
+    found, dense, begin, total, rate = list[np.ndarray](), limit < 0, 0, 0, 0.0
     while begin < steps:
-        if begin % STEPS == 0 and begin and limit < 1:
-            dense = spikes[begin - STEPS : begin].mean().item() > limit
+        if begin % STEPS == 0 and begin and 0 <= limit < 1:
+            rate = spikes[begin - STEPS : begin].mean().item() if dense else rate
+            dense = rate > limit
         if dense and begin:
             torch.addmm(offsets, spikes[begin - 1], weight.detach().t(), out=sums)
             given = sums.numpy()
@@ -374,7 +366,9 @@ def forward(
         arguments = (inputs, given, rows, *known, _CODES[p.reset], *written, record, place, begin, end)
         split(lambda low, high: _forward(*arguments, low, high), batch, _grain(end - begin, width))  # noqa: B023
         if not dense:
-            found.append(np.empty(place[:, -1].sum(), np.int32))
+            count = int(place[:, -1].sum())
+            rate = count / (batch * width * (end - begin))
+            found.append(np.empty(count, np.int32))
             total = _pack(record, place, found[-1], *places, begin, total)
         given, begin = none, end
     whole = len(found) == -(-steps // STEPS)  # else some steps were dense, whose spikes are not in the list
@@ -398,7 +392,7 @@ def reverse(
     start: Tensor,
     p: Constants,
     eps: float,
-    update: bool,
+    wanted: Wanted,
 ) -> Credit:
     """Run a reward back over all steps.
 
@@ -407,11 +401,12 @@ def reverse(
         final, final_synapse: messages to the membrane and the synaptic current after the last step, ``[B, N]``.
         membrane, events: of the forward run; weight, start, p: what it was given.
         eps: ε of the neurons' rule.
-        update: whether the update of ``V`` is asked for.
+        wanted: what is asked for beside the messages.
     """
     steps, batch, width = membrane.shape
     out = empty(membrane.shape, membrane)
-    internal, to_decay, sums = membrane.new_zeros(3, batch, width)
+    internal = membrane.new_zeros(batch, width)
+    to_decay, sums = (membrane.new_zeros(batch if asked else 0, width) for asked in (wanted.decay, wanted.sums))
     to_start = membrane.new_empty(batch, width)
     none = _array(None, 2, membrane)
     rows = none if events is None else _rows(weight)
@@ -437,8 +432,9 @@ def reverse(
             arguments = (*received, given, *known, *written, t, t + 1)
             split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(1, width))  # noqa: B023
     return Credit(
-        out, to_start, None if p.alpha is None else p.alpha * out[0], to_decay, sums,
-        to_weight(out, membrane, events, p) if update else None,
+        out, to_start, None if p.alpha is None else p.alpha * out[0],
+        to_decay if wanted.decay else None, sums if wanted.sums else None,
+        to_weight(out, membrane, events, p) if wanted.update else None,
     )  # fmt: skip
 
 

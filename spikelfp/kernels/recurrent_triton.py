@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikelfp.kernels.recurrent_numba import Constants, Credit, Run
+from spikelfp.kernels.recurrent_numba import Constants, Credit, Run, Wanted
 from spikelfp.kernels.triton_programs import _share, _step
 
 WIDEST = 4096
@@ -200,7 +200,7 @@ def reverse(
     start: Tensor,
     p: Constants,
     eps: float,
-    update: bool,
+    wanted: Wanted,
 ) -> Credit:
     """Run a reward back over all steps; see :func:`spikelfp.kernels.recurrent_numba.reverse`."""
     out, back = torch.empty_like(membrane), torch.empty_like(membrane[0])
@@ -213,7 +213,7 @@ def reverse(
         to_decay, sums, eps, RESET=p.reset, INCREMENT=p.denominator == "increment",
     )  # fmt: skip
     return Credit(
-        out, to_start, to_synapse, to_decay, sums, to_weight(out, membrane, None, p) if update else None
+        out, to_start, to_synapse, to_decay, sums, to_weight(out, membrane, None, p) if wanted.update else None
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from spikelfp.functional.propagation import propagate
 from spikelfp.functional.sequence import constant
 from spikelfp.kernels import choice as choices
 from spikelfp.kernels.choice import Choice
-from spikelfp.kernels.events import products
+from spikelfp.kernels.events import linear, products
 from spikelfp.kernels.events.linear import events_of
 
 
@@ -213,3 +213,26 @@ def test_dense_products_in_memory_that_is_used_again():
         torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
         for a, b in zip(*(torch.autograd.grad(y, wanted, message) for y in results), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("density", [0.004, 0.05, 0.4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("outputs", [256, 333])
+def test_updates_of_many_weights_in_any_number_of_threads(outputs, dtype, density):
+    x = (torch.rand(1100, 300) < density).to(dtype) * torch.randint(1, 4, (1100, 300))
+    whole = torch.randint(-8, 9, (1100, outputs)).to(dtype)  # sums are exact in any order
+    messages = torch.randn(1100, outputs, dtype=dtype)
+    events, before, found = events_of(x, 1.0).numpy(), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            exact, out = torch.empty(2, outputs, 300, dtype=dtype)
+            linear.update(events, whole.numpy(), exact.numpy())
+            linear.update(events, messages.numpy(), out.numpy())
+            assert torch.equal(exact, whole.t() @ x)
+            found.append(out)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(found[0], messages.t() @ x, rtol=tolerance, atol=30 * tolerance)

@@ -6,9 +6,9 @@
 
 The first two read the weights of an input side by side, from a transposed copy ``[K, N]`` that a step makes once.
 
-All run over tiles of columns that stay in the L2 cache, four events at a time, so that an accumulator is loaded
-and stored once for four of them. They run over, and keep, the entries of a matrix that are not zero, row by row
-(:class:`Events`).
+Sums run over tiles of columns that stay in the L2 cache, and stay in registers while their events go by
+(:mod:`~spikelfp.kernels.events.row_vectors`). For the update the events of a block of rows are put in the order of
+their columns first. They run over, and keep, the entries of a matrix that are not zero, row by row (:class:`Events`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 from spikelfp import machine
+from spikelfp.kernels.events.conv_lanes import lowest_bit, nonzero_bits
+from spikelfp.kernels.events.conv_vectors import VECTOR
+from spikelfp.kernels.events.row_vectors import aligned, row_sum
 from spikelfp.machine import empty
 
 _FINDING = 262_144  # entries below which another thread costs more than it saves
 _SAMPLE = 65_536  # entries that tell roughly how dense a matrix is
 _COLUMN = torch.empty(0, dtype=torch.int32)
-_GROUP = 8  # entries looked at in one go: most groups of a sparse row are empty
 
 
 class Events(NamedTuple):
@@ -69,30 +71,46 @@ def remembered(x: Tensor, limit: float) -> Events | None:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
+def listed(flat, at, columns, index, e):
+    """Write the columns of what is not zero in ``flat[at : at + columns]`` to ``index[e:]``, and return their end."""
+    lanes = VECTOR // flat.itemsize
+    j = 0
+    while j + lanes <= columns:
+        bits, start = np.uint64(0), j
+        # Several vectors at once: where a loop over bits ends, a processor guesses wrong.
+        while j + lanes <= columns and j < start + 4 * lanes:
+            bits |= nonzero_bits(flat, at + j) << np.uint64(j - start)
+            j += lanes
+        while bits:
+            index[e] = start + lowest_bit(bits)
+            e += 1
+            bits &= bits - np.uint64(1)
+    while j < columns:
+        if flat[at + j] != 0:
+            index[e] = j
+            e += 1
+        j += 1
+    return e
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _compact(matrix, begin, end, index, value, limit, first, last):
     """Rows ``first…last``, from entry ``first · limit`` on; the first row that does not fit any more, else ``last``."""
-    columns = matrix.shape[1]
-    active = np.zeros((columns + _GROUP - 1) // _GROUP * _GROUP, np.uint8)
-    groups = active.view(np.uint64)
+    columns, flat = matrix.shape[1], matrix.reshape(-1)
     e = int(first * limit)
     stop = int(last * limit)
     for r in range(first, last):
         begin[r] = e
         row = matrix[r]
         needed = 0
-        for j in range(columns):
-            active[j] = row[j] != 0
         if e + columns > stop:  # near the end of the room: count first, so that nothing is written behind it
             for j in range(columns):
-                needed += active[j]
+                needed += row[j] != 0
             if e + needed >= stop:
                 return r
-        for g in range(len(groups)):
-            if groups[g] != 0:
-                for j in range(g * _GROUP, min((g + 1) * _GROUP, columns)):
-                    index[e] = j
-                    value[e] = row[j]
-                    e += active[j]
+        e = listed(flat, r * columns, columns, index, e)
+        for place in range(begin[r], e):
+            value[place] = row[index[place]]
         end[r] = e
     return last
 
@@ -127,7 +145,7 @@ def events_of(matrix: Tensor, limit: float) -> Events | None:
     if limit < 1 and _looks_denser(values, limit):
         return None
     room = limit * columns + 1 if rows else 0.0  # entries a row has room for, on average
-    size = int(rows * room) + columns + _GROUP
+    size = int(rows * room) + columns
     column = empty((size,), _COLUMN)
     value = empty((size,), matrix)
     begin, end = torch.empty(2, rows, dtype=torch.int64)
@@ -150,20 +168,13 @@ _LINE = 16  # rows or columns transposed together: a cache line of float32
 _SMALL = 65_536  # weights that stay in the cache with their updates
 _CACHE = 1 << 20  # bytes of a tile of updates, at most
 _LEAST = 64  # columns of a tile, at least
+_BLOCK = 512  # rows whose messages are read from the cache, column after column
+_FEW = 5  # events of a column in a block for which their order pays
 _PARTS = 4  # parts of the rows whose updates are added up at the end
 _REUSE = 2  # copies of a tile pay when each of its rows is read this often
 
 # Sums in another order, as vector units and the dense products make them; infinities and NaN as they are.
 _SUMS = {"contract", "reassoc", "nsz"}
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _tile(matrix, low, high):
-    copy = np.empty((matrix.shape[0], high - low), matrix.dtype)
-    for r in range(matrix.shape[0]):
-        for j in range(high - low):
-            copy[r, j] = matrix[r, low + j]
-    return copy
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -200,14 +211,30 @@ def _gather(total, rows, low, which, value, e, stop):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _forward(begin, end, index, value, weight, bias, out, copy, top, bottom, left, right):
-    for low in range(left, right, _TILE):
-        high = min(low + _TILE, right)
-        tile = _tile(weight, low, high) if copy else weight
+    if not copy:
         for r in range(top, bottom):
-            total = out[r, low:high]
-            for j in range(high - low):
-                total[j] = bias[low + j]
-            _gather(total, tile, 0 if copy else low, index, value, begin[r], end[r])
+            total = out[r, left:right]
+            for j in range(right - left):
+                total[j] = bias[left + j]
+            _gather(total, weight, left, index, value, begin[r], end[r])
+        return
+    columns, flat = out.shape[1], out.reshape(-1)
+    lanes = VECTOR // out.itemsize
+    room = np.empty(lanes, out.dtype)
+    for low in range(left, right, _TILE):
+        width = min(_TILE, right - low)
+        pitch = (width + lanes - 1) // lanes * lanes
+        rows, start = aligned(out, len(weight) * pitch), np.zeros(pitch, out.dtype)
+        tile = rows.reshape(len(weight), pitch)
+        tile[:, width:] = out.dtype.type(0)
+        for k in range(len(weight)):
+            row = weight[k, low : low + width]
+            for j in range(width):
+                tile[k, j] = row[j]
+        for j in range(width):
+            start[j] = bias[low + j]
+        for r in range(top, bottom):
+            row_sum(start, 0, flat, r * columns + low, width, rows, 0, pitch, index, value, begin[r], end[r], room)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
@@ -238,8 +265,8 @@ def _message(begin, end, index, weight, message, out, top, bottom):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
-def _update(begin, end, index, value, message, out, width, left, right):
-    """Rows ``left … right`` of ``Mᵀ X``, ``width`` at a time: a tile of ``Xᵀ M`` that stays in the L2 cache."""
+def _spread(begin, end, index, value, message, out, width, left, right):
+    """:func:`_update` without an order of columns, for columns with hardly an event in a block of rows."""
     columns = out.shape[1]
     tile = np.empty((columns, width), out.dtype)
     for low in range(left, right, width):
@@ -251,12 +278,74 @@ def _update(begin, end, index, value, message, out, width, left, right):
                 target, v = tile[index[e], : high - low], value[e]
                 for j in range(high - low):
                     target[j] += v * m[j]
-        for line in range(0, columns, _LINE):
-            height = min(_LINE, columns - line)
-            for j in range(high - low):
-                target = out[low + j, line : line + height]
-                for i in range(height):
-                    target[i] = tile[line + i, j]
+        _write(tile, out, low, high)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _write(tile, out, low, high):
+    """``out[low : high]`` of its transposed tile."""
+    columns = out.shape[1]
+    for line in range(0, columns, _LINE):
+        height = min(_LINE, columns - line)
+        for j in range(high - low):
+            target = out[low + j, line : line + height]
+            for i in range(height):
+                target[i] = tile[line + i, j]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _by_column(begin, end, index, value, places, edges, rows, values, first, last):
+    """The events of blocks ``first … last`` of rows, ordered by their columns.
+
+    Those of block ``p`` come from ``places[p]`` on: of column ``k`` they end at ``edges[p, k + 1]``, where those of the
+    next one begin. rows: within the block.
+    """
+    for p in range(first, last):
+        edge, top, bottom = edges[p], p * _BLOCK, min((p + 1) * _BLOCK, len(begin))
+        edge[:] = 0
+        for r in range(top, bottom):
+            for e in range(begin[r], end[r]):
+                edge[index[e] + 1] += 1
+        edge[0] = places[p]
+        for k in range(1, len(edge)):
+            edge[k] += edge[k - 1]
+        for r in range(top, bottom):
+            for e in range(begin[r], end[r]):
+                k = index[e]
+                rows[edge[k]], values[edge[k]] = r - top, value[e]
+                edge[k] += 1
+        for k in range(len(edge) - 1, 0, -1):
+            edge[k] = edge[k - 1]
+        edge[0] = places[p]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _update(edges, rows, values, message, out, width, left, right):
+    """Rows ``left … right`` of ``Mᵀ X``, ``width`` at a time: a tile of ``Xᵀ M``, one block of rows after the other.
+
+    Both begin at whole vectors. What is left of the last one is taken element by element, since behind the last row of
+    the messages there is nothing to read.
+    """
+    columns, total, lanes = out.shape[1], message.shape[1], VECTOR // out.itemsize
+    flat, room = message.reshape(-1), np.empty(lanes, out.dtype)
+    sums = aligned(out, columns * width)
+    tile = sums.reshape(columns, width)
+    for low in range(left, right, width):
+        high = min(low + width, right)
+        whole = (high - low) // lanes * lanes
+        tile[:] = out.dtype.type(0)
+        for p in range(len(edges)):
+            top = p * _BLOCK
+            for k in range(columns):
+                first, last = edges[p, k], edges[p, k + 1]
+                if first == last:
+                    continue
+                at = k * width
+                row_sum(sums, at, sums, at, whole, flat, top * total + low, total, rows, values, first, last, room)
+                for e in range(first, last):
+                    for j in range(whole, high - low):
+                        tile[k, j] += values[e] * message[top + rows[e], low + j]
+        _write(tile, out, low, high)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
@@ -301,8 +390,22 @@ def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray
     if out.size <= _SMALL:
         _narrow_update(events, messages, out)
         return
-    width = max(_LEAST, min(_TILE, _CACHE // max(out.shape[1] * out.itemsize, 1) // _LINE * _LINE))
-    machine.split(lambda left, right: _update(*events, messages, out, width, left, right), len(out), _LEAST)
+    begin, end, _, value = events
+    lanes, columns = VECTOR // out.itemsize, out.shape[1]
+    width = max(_LEAST, min(_TILE, _CACHE // max(columns * out.itemsize, 1) // lanes * lanes))
+    counts = [int((end[low : low + _BLOCK] - begin[low : low + _BLOCK]).sum()) for low in range(0, len(begin), _BLOCK)]
+    blocks, total = len(counts), sum(counts)
+    if total < _FEW * blocks * columns:
+        machine.split(lambda left, right: _spread(*events, messages, out, width, left, right), len(out), _LEAST)
+        return
+    places = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+    ordered = np.empty((blocks, columns + 1), np.int64), np.empty(total, np.int32), np.empty(total, value.dtype)
+    machine.split(lambda first, last: _by_column(*events, places, *ordered, first, last), blocks, 1)
+
+    def run(first: int, last: int) -> None:  # parts begin at whole vectors: the sums do not depend on the threads
+        _update(*ordered, messages, out, width, first * lanes, min(last * lanes, len(out)))
+
+    machine.split(run, -(-len(out) // lanes), _LEAST // lanes)
 
 
 def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
