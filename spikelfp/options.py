@@ -369,7 +369,7 @@ def _number(kind: type[int] | type[float], value: Any) -> int | float:
     number = kind(value)
     if not math.isfinite(number):
         raise ValueError
-    if kind is int and abs(number) >= 1 << 63:  # files are read with numbers of 64 bits
+    if isinstance(number, int) and abs(number) >> 63:  # files are read with numbers of 64 bits
         raise OverflowError
     return number
 

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from spikelfp import TemporalTrainer, methods, nn, rewards
+from spikelfp.errors import UserError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_method.py"
 
@@ -64,3 +68,40 @@ def test_it_is_told_of_as_what_it_is(runs):
     assert "trained with direct feedback alignment" in page
     assert "--strength 0.5" in page
     assert "LFP-ε" not in page
+
+
+class Counting(methods.LFP):
+    """Keeps what it is told beside the network's weights."""
+
+    def __init__(self, kept, change):
+        super().__init__(rewards.SpikeSequence())
+        self._change, self.own = change, kept()
+
+    def learn(self, net, batch):
+        self.own = self._change(self.own)
+        self.part = net[1:3]
+        return super().learn(net, batch)
+
+
+KEPT = {
+    "number": (lambda: 0, lambda s: s + 1, False), "list": (list, lambda s: [*s, 1.0], False),
+    "array": (lambda: np.zeros(2), lambda s: s + 1, False),
+    "nested": (lambda: [torch.zeros(2)], lambda s: [s[0] + 1], False),
+    "generator": (lambda: np.random.default_rng(0), lambda s: (s.random(), s)[1], False),
+    "tensor": (lambda: torch.zeros(2), lambda s: s + 1, True), "what stays": (lambda: [1, "a"], lambda s: s, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_what_a_checkpoint_would_lose_is_refused(case, tmp_path):
+    kept, change, saved = KEPT[case]
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.LIF())
+    method = Counting(kept, change)
+    method.part = net[1:3]  # of the network, whose checkpoint has it
+    trainer = TemporalTrainer(net, method=method, steps=2)
+    trainer.train_step(torch.rand(6, 4), torch.arange(6) % 3)
+    if saved:
+        trainer.save(tmp_path / "last.pt")
+    else:
+        with pytest.raises(UserError, match="own of Counting has changed since training began"):
+            trainer.save(tmp_path / "last.pt")

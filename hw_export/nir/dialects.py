@@ -241,14 +241,21 @@ class Parameters:
         return compact(beta)
 
 
-def constants(name: str, node: nir.NIRNode, step: Step) -> Constants:
-    """A spiking node (LIF, IF, CubaLIF) in the units of our neurons.
+def constants(name: str, node: nir.NIRNode, step: Step, dialect: Dialect | None = None) -> Constants:
+    """Read a spiking node (LIF, IF, CubaLIF) in the units of our neurons.
+
+    Args:
+        name: of the node.
+        node: with its parameters.
+        step: how time is cut.
+        dialect: of a file of ours. Its currents have the unit of our membranes, however small or large thresholds are,
+            and some dialects do not count with ``r``.
 
     Raises:
         DataError: naming node, parameter and value, for what a layer here cannot hold: thresholds at or below
             ``v_reset``, and a CubaLIF that rests elsewhere than it resets.
     """
-    p = Parameters(name, node)
+    p, ours = Parameters(name, node), dialect is not None
     with np.errstate(over="ignore"):
         height = p["v_threshold"] - p["v_reset"]
     if not np.isfinite(height).all():
@@ -260,11 +267,12 @@ def constants(name: str, node: nir.NIRNode, step: Step) -> Constants:
             f"{p['v_reset'][where]:g}: a threshold must lie above the reset"
         )
     if isinstance(node, nir.IF):
-        return _in_own_units(1.0, 0.0, step.integrator_gain * p["r"], height, np.zeros(()))
+        return _in_own_units(1.0, 0.0, step.integrator_gain * p["r"], height, np.zeros(()), ours)
     rest = p["v_leak"] - p["v_reset"]
     if isinstance(node, nir.LIF):
         beta = p.decay("tau", step)
-        return _in_own_units(beta, 0.0, (1.0 - beta) * p["r"], height, (1.0 - beta) * rest)
+        gain = (1.0 - beta) * p["r"] if dialect is None or dialect.heeds_r else np.ones(())
+        return _in_own_units(beta, 0.0, gain, height, (1.0 - beta) * rest, ours)
     if rest.any():
         raise DataError(
             f"the neurons {name!r} rest at another membrane (v_leak from {p['v_leak'].min():g} to "
@@ -272,14 +280,17 @@ def constants(name: str, node: nir.NIRNode, step: Step) -> Constants:
             "both must be the same here"
         )
     alpha, beta = p.decay("tau_syn", step, may_vanish=True), p.decay("tau_mem", step)
-    return _in_own_units(beta, alpha, (1.0 - alpha) * p["w_in"] * (1.0 - beta) * p["r"], height, rest)
+    return _in_own_units(beta, alpha, (1.0 - alpha) * p["w_in"] * (1.0 - beta) * p["r"], height, rest, ours)
 
 
-def _in_own_units(beta: Numbers, alpha: Numbers, gain: np.ndarray, height: np.ndarray, drift: np.ndarray) -> Constants:
+def _in_own_units(
+    beta: Numbers, alpha: Numbers, gain: np.ndarray, height: np.ndarray, drift: np.ndarray, ours: bool
+) -> Constants:
     """``w[t] = β w[t−1] + gain I[t] + drift``, fires above ``height``. What overflows is refused as it is rounded."""
+    least, most = (0.0, math.inf) if ours else (TINY, HUGE)
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         threshold = height / gain
-        if bool(((gain > 0) & (threshold > TINY) & (threshold < HUGE)).all()):
+        if bool(((gain > 0) & (threshold > least) & (threshold < most)).all()):
             return Constants(beta, compact(threshold), alpha, 1.0, drift / gain if drift.any() else 0.0)
         return Constants(beta, 1.0, alpha, gain / height, drift / height if drift.any() else 0.0)
 

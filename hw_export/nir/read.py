@@ -264,7 +264,7 @@ class Assembly:
     def _spiking(self, stop: Stop, metadata: dict[str, Any]) -> None:
         node, name = stop.node, stop.name
         step = self.reading.step(name, metadata, node)
-        found = constants(name, node, step)
+        found = constants(name, node, step, self.reading.dialect)
         if self.reading.dialect is not None:
             found = as_written(name, node, found, step, metadata, self.reading.dialect, self.gain)
         else:

@@ -32,12 +32,17 @@ class SpikingJelly(Simulator):
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         from spikingjelly.activation_based.nir_exchange import import_from_nir
 
+        dt = float(chain.metadata.get("dt", DT))
         for neuron in chain.neurons:
             if is_vector(neuron.beta) or is_vector(neuron.threshold):
                 raise UnsupportedError(
                     f"its neurons of a layer have one decay and one threshold, those of {neuron.name!r} differ"
                 )
-        net = import_from_nir(chain.graph, dt=float(chain.metadata.get("dt", DT)))
+            if (shortest := float(np.min(chain.graph.nodes[neuron.name].tau))) <= dt:
+                raise UnsupportedError(
+                    f"its time constants are longer than a step of {dt:g}, those of {neuron.name!r} are {shortest:g}"
+                )
+        net = import_from_nir(chain.graph, dt=dt)
         for neuron in chain.neurons:
             imported = net.get_submodule(f"{neuron.name}.module")
             if neuron.reset == "subtract":

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer, Pool
-from spikelfp.errors import DataError
+from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.functional.lif import Reset
 from spikelfp.terminal import first_line, plain
 from spikelfp.untrusted import load_arrays, read_yaml
 from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import LONGEST
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -58,8 +59,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Plain data as YAML."""
-    write_text(path, yaml_text(dict(facts)))
+    """Write plain data as YAML.
+
+    Raises:
+        UserError: for more than is read again.
+    """
+    text = yaml_text(dict(facts))
+    if len(text) > LONGEST:
+        raise UserError(
+            f"{path.name} would take {len(text):,} bytes, and {LONGEST:,} are read: too many neurons have a beta of "
+            "their own. Let neurons of a layer share one, or export to nir"
+        )
+    write_text(path, text)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

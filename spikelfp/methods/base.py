@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import io
+import pickle
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -283,8 +287,9 @@ class Method:
         """Copy what a checkpoint keeps of the method: tensors, numbers, texts, and dicts and lists of them.
 
         By default that are its attributes that are tensors, random generators, or dicts of tensors, without the
-        arguments of its constructor, which a checkpoint compares. Numbers that change need an own ``state_dict`` and
-        :meth:`load_state_dict`.
+        arguments of its constructor, which a checkpoint compares. Others that change, such as numbers that are counted
+        or lists that grow, need an own ``state_dict`` and :meth:`load_state_dict`: trainers refuse to save them
+        without. Names that begin with ``_`` are the method's own affair.
         """
         return {name: _kept(value) for name, value in self._state().items()}
 
@@ -308,6 +313,10 @@ class Method:
             else:
                 setattr(self, name, {key: each.to(current[key].device, copy=True) for key, each in value.items()})
 
+    def parts(self) -> list[Method]:
+        """List the methods that this one is made of, by default itself."""
+        return [self]
+
     def _state(self) -> dict[str, Any]:
         made_with = inspect.signature(type(self).__init__).parameters
         return {name: value for name, value in vars(self).items() if name not in made_with and _is_state(value)}
@@ -321,6 +330,51 @@ def _is_state(value: Any) -> bool:
     if isinstance(value, dict) and value:
         return all(isinstance(key, str) and isinstance(each, Tensor) for key, each in value.items())
     return isinstance(value, (Tensor, torch.Generator))
+
+
+class _Pickler(pickle.Pickler):
+    """Writes values down to compare them; what is of the network stands for itself, whatever it has learned."""
+
+    def __init__(self, file: io.BytesIO, net: Module) -> None:
+        super().__init__(file)
+        self.ours = {*map(id, net.modules()), *map(id, net.parameters()), *map(id, net.buffers())}
+
+    def persistent_id(self, value: Any) -> str | None:
+        return "of the network" if isinstance(value, (Module, Tensor)) and id(value) in self.ours else None
+
+
+def unkept(method: Method, net: Module) -> dict[str, bytes]:
+    """Write down the attributes of a method that no checkpoint would keep, by name; to be compared later.
+
+    Args:
+        method: the method; one with a ``state_dict`` of its own looks after itself.
+        net: the network that it trains.
+    """
+    found = {}
+    for part in method.parts():
+        if type(part).state_dict is not Method.state_dict:
+            continue
+        made_with = inspect.signature(type(part).__init__).parameters
+        for name, value in vars(part).items():
+            cached = isinstance(getattr(type(part), name, None), cached_property)
+            if name[0] == "_" or name in made_with or cached or _is_state(value):
+                continue
+            file = io.BytesIO()
+            with suppress(Exception):  # what cannot be written, such as a function made on the spot
+                _Pickler(file, net).dump(value)
+                found[f"{name} of {type(part).__name__}"] = hashlib.sha256(file.getvalue()).digest()
+    return found
+
+
+def check_kept(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` for an attribute of a method that has changed and would be lost."""
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise UserError(
+                f"{name} has changed since training began, and a checkpoint would not keep it, so that training would "
+                "go on from it otherwise: make it a tensor, a torch.Generator or a dict of tensors, give the method "
+                "state_dict and load_state_dict, or let its name begin with _"
+            )
 
 
 def _kept(value: Any) -> Any:

@@ -33,6 +33,9 @@ class WarmUp(Method):
         self.first.prepare(net)
         self.then.prepare(net)
 
+    def parts(self) -> list[Method]:
+        return [*self.first.parts(), *self.then.parts()]
+
     def state_dict(self) -> dict[str, Any]:
         """States of the two methods, of those that have one."""
         both = {"first": self.first.state_dict(), "then": self.then.state_dict()}

@@ -23,6 +23,9 @@ RASTER_LAYERS = 5
 WORST = 8
 """Samples furthest off that are listed."""
 
+APART = 4
+"""Outputs whose values spread so many times more than those of others have no axis in common."""
+
 CLOSE = 0.01
 """Accuracies that differ by no more, 1 percentage point, are as good as the same."""
 
@@ -94,7 +97,7 @@ def sample(facts: Facts) -> list[Picture]:
         pictures.append(_picture("Step by step", _raster_caption(facts, layers), title, draw, wide=True))
     if sample.label is None:
         caption = (
-            "Lines are outputs, step by step; dashed, what was wanted."
+            "Lines are outputs, step by step, in the units of training; dashed, what was wanted."
             if facts.task.kind == "values"
             else ("Lines are outputs, step by step.")
         )
@@ -193,23 +196,29 @@ def fitted(facts: Facts) -> list[Picture]:
         )
         caption = f"{count}: labels that were found, missed, and named without being there"
         return [_picture("Label by label", caption, caption, draw)]
-    error = fitted.predicted - fitted.wanted
+    wanted, predicted = fitted.wanted, fitted.predicted
+    error = predicted - wanted
     rmse = ", ".join(
         f"{plots.short(name)} {words.small(float(value))}"
         for name, value in zip(names, np.sqrt((error**2).mean(0)), strict=True)
     )
-    text = f"Predicted against true values of {count}; RMSE: {rmse}"
+    spread = wanted.std(0)
+    unit, told = "", f"; RMSE: {rmse}" if len(names) > 1 else ""
+    if len(names) > 1 and spread.min() > 0 and spread.max() > APART * spread.min():
+        unit = ", each output by its mean and deviation over them"
+        middle = wanted.mean(0)
+        wanted, predicted, error = (wanted - middle) / spread, (predicted - middle) / spread, error / spread
     return [
         _picture(
             "Predicted against true",
-            f"{count}; on the line a prediction is exact",
-            text,
-            partial(plots.against, fitted.wanted, fitted.predicted, names),
+            f"{count}; on the line a prediction is exact{unit}{told}",
+            f"Predicted against true values of {count}{unit}; RMSE: {rmse}",
+            partial(plots.against, wanted, predicted, names),
         ),
         _picture(
             "How far off",
-            "predicted minus true value",
-            f"Histogram of errors of {count}; RMSE: {rmse}",
+            "predicted minus true value" + (", in deviations of each output" if unit else ""),
+            f"Histogram of errors of {count}{unit}; RMSE: {rmse}",
             partial(plots.residuals, error, names),
         ),
     ]

@@ -65,7 +65,7 @@ class Regression(ReadOut):
             raise UserError(f"the delta of a Huber loss is a finite number above 0, got {delta!r}")
         if delta != 1 and loss != "huber":
             raise UserError(f'delta={delta} belongs to loss="huber", and the loss is {loss}')
-        self.delta = float(delta)
+        self.delta: float = float(delta)
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), "loss": self.loss_name}

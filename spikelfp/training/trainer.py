@@ -22,7 +22,7 @@ from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat, sample_slice
 from spikelfp.kernels.choice import choices
 from spikelfp.methods import Batch, Method
-from spikelfp.methods.base import counting_steps, some
+from spikelfp.methods.base import check_kept, counting_steps, some, unkept
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
@@ -417,6 +417,7 @@ class Trainer:
         if self._prepared is not self.method:
             prepare(self.method, self.net, self.seed, self.device)
             self._prepared = self.method
+            self._unkept = unkept(self.method, self.net)
 
     def _settle(self) -> None:
         """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
@@ -500,6 +501,7 @@ class Trainer:
         if not self.world.leads:
             return
         self._prepare_method()
+        check_kept(self._unkept, unkept(self.method, self.net))
         checkpoint.write(
             path,
             {

@@ -241,7 +241,7 @@ def _checked(method: Method, batch: Batch, result: Any) -> tuple[Tensor, dict[st
     if not isinstance(watched, dict):
         raise UserError(f"{said} as a dict of scalar tensors, got {type(watched).__name__}")
     for name, value in watched.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.dim():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.dim() or value.is_complex():
             raise UserError(f"{said} as a dict of scalar tensors, got {name!r}: {value!r:.60}")
     return outputs, watched
 

@@ -183,3 +183,19 @@ def test_several_spikes_a_step_are_for_neurons_alike():
     made = graph((5,), (4,), *chain(nir.Linear(dyadic(4, 5)), lif(4, v_threshold=[0.1, 0.2, 0.1, 0.1])))
     with pytest.raises(DataError, match="differ in decay or threshold"):
         from_nir(made, reset="immediate", spikes="multiple")
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+@pytest.mark.parametrize("each", [True, False], ids=["each", "one"])
+@pytest.mark.parametrize(("beta", "threshold"), [(0.2, 1.0), (1e-6, 1.0), (0.9, 1e-40), (0.9, 1e-30), (0.9, 1e30)])
+def test_the_smallest_and_the_largest_constants_come_back(tmp_path, dialect, each, beta, threshold):
+    betas, thresholds = torch.tensor([0.5, beta, 0.9]), torch.tensor([1.0, threshold, 2.0])
+    neurons = nn.LIF(betas, thresholds) if each else nn.LIF(beta, threshold)
+    net = nn.Sequential(nn.Linear(4, 3), neurons).eval()
+    to_nir(net, tmp_path / "net.nir", dialect, input_shape=(4,))
+    again = from_nir(tmp_path / "net.nir")
+    layer = list(again)[-1]
+    assert torch.equal(torch.as_tensor(layer.beta), torch.as_tensor(neurons.beta))
+    assert torch.equal(torch.as_tensor(layer.threshold), torch.as_tensor(neurons.threshold))
+    x = (torch.rand(12, 2, 4) < 0.5).float()
+    assert torch.equal(again(x), net(x))

@@ -130,3 +130,13 @@ def test_many_thresholds_are_told_in_a_few_words(tmp_path):
     manifest = write_export(net, shown, tmp_path / "export")
     (thresholds,) = (layer.threshold for layer in quantize(net, 8, input_scale=1).report)
     assert manifest["quantization"][0]["threshold"] == {"from": min(thresholds), "to": max(thresholds)}
+
+
+@pytest.mark.parametrize("name", ["out", "json", "plugin", "help", "overwrite"])
+def test_an_option_with_the_name_of_another_is_told(tmp_path, command, monkeypatch, registered, name):
+    monkeypatch.chdir(tmp_path)
+    init = f"    def __init__(self, {name}: int = 4) -> None:\n        self.{name} = {name}\n"
+    (tmp_path / "mine.py").write_text(CHIP.format(name=f"mine-{name}") + "\n" + init)
+    code, _, err = command("targets", "--plugin", "mine.py")
+    assert code == 2
+    assert f"the option {name} of mine-{name} would be --{name}, a flag with another meaning" in err

@@ -221,3 +221,76 @@ def test_checkpoints_carry_them(tmp_path):
     checkpoint.write(path, {"weights": weights, "network": checkpoint.constants(first)})
     with pytest.raises(CheckpointError, match=r"1.betas.*must lie in \(0, 1\], got 1.62 at \[1\]"):
         checkpoint.load_weights(path, network(BETA))
+
+
+def test_a_value_written_past_the_counter_of_torch_is_seen():
+    layer, x = nn.LIF(BETA), 3 * currents(5, 2, 4)
+    layer(x)
+    layer.betas.data[0] = 0.9
+    assert torch.equal(layer(x), nn.LIF(layer.betas)(x))
+    layer.betas.data[1] = 2.0
+    with pytest.raises(UserError, match=r"got 2.0 at \[1\]"):
+        layer(x)
+
+
+def test_the_tensor_behind_a_constant_is_the_constant():
+    layer = nn.LIF(0.5)
+    layer.betas = BETA
+    assert torch.equal(layer.beta, BETA)
+    for wrong in (None, torch.full((4,), 2.0), "fast"):
+        with pytest.raises(UserError, match="beta"):
+            layer.betas = wrong
+    assert torch.equal(layer.beta, BETA)
+
+
+@pytest.mark.parametrize("beta", [0.5, BETA])
+def test_a_decay_can_stop_learning_and_begin_to(beta):
+    layer = nn.LIF(beta, learn_beta=True)
+    layer.decay = None
+    assert not layer.learn_beta
+    assert layer.constants == LIFParameters(beta)
+    layer.decay = torch.nn.Parameter(BETA.clone())
+    assert set(layer.state_dict()) == {"decay"}
+    assert torch.equal(layer.beta, BETA)
+
+
+@pytest.mark.parametrize("make", [nn.LIF, nn.LI, nn.Synaptic, nn.ALIF, nn.Alpha])
+def test_one_number_that_requires_grad_is_refused_as_a_vector_is(make):
+    with pytest.raises(UserError, match="requires grad"):
+        make(torch.nn.Parameter(torch.tensor(0.5)))
+
+
+@pytest.mark.parametrize("kind", [nn.RecurrentLIF, nn.RecurrentSynaptic])
+def test_connections_that_are_none_or_lead_elsewhere(kind):
+    for wrong in (True, 0, -1, 4.0, None, torch.eye(4)):
+        with pytest.raises(UserError, match="recurrent is a layer"):
+            kind(wrong)
+    for trace in (False, True):
+        with pytest.raises(ShapeError, match=r"makes \[1, 2, 1\] of spikes \[1, 2, 4\]"):
+            kind(nn.Linear(4, 1)).run(torch.rand(3, 2, 4), trace=trace)
+    for state in (torch.zeros(2, 4), (torch.zeros(2, 4),), "rest", 0):
+        with pytest.raises(ShapeError, match="a tuple of spikes"):
+            kind(4).run(torch.rand(3, 2, 4), state)
+
+
+class Plain(nn.Neurons):
+    gain = 2
+
+    def __init__(self, kappa=0.1, mode="soft"):
+        super().__init__()
+        self.kappa, self.mode, self._calls, self.act = kappa, mode, 0, torch.tanh
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"kappa": 0.2}, "kappa of layer 1 is 0.1 in the checkpoint, 0.2 here"),
+    ({"mode": "hard"}, "mode of layer 1 is 'soft' in the checkpoint, 'hard' here"),
+])  # fmt: skip
+def test_plain_attributes_of_own_layers_are_compared(change, said, tmp_path):
+    path, first = tmp_path / "checkpoint.pt", nn.Sequential(nn.Linear(3, 4), Plain())
+    assert checkpoint.attributes(first) == {"1.gain": "2", "1.kappa": "0.1", "1.mode": "'soft'"}
+    assert "kappa=0.1, mode='soft', beta=0.9" in repr(first)
+    checkpoint.write(path, {"weights": first.state_dict(), **checkpoint.of_network(first)})
+    first[1]._calls = 7
+    checkpoint.load_weights(path, first)
+    with pytest.raises(CheckpointError, match=said):
+        checkpoint.load_weights(path, nn.Sequential(nn.Linear(3, 4), Plain(**change)))

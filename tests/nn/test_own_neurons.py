@@ -248,3 +248,72 @@ def test_states_that_are_refused():
     for state in (torch.zeros(2, 4), (torch.zeros(2, 4),), (torch.zeros(2, 4), torch.zeros(3, 4))):
         with pytest.raises(ShapeError, match="state"):
             layer.run(x, state)
+
+
+CARELESS = {
+    "changes its state": (lambda n, i, s, p: (n.fire(s.membrane.add_(i), p.threshold), (s.membrane,)), "in place"),
+    "spikes without a graph": (lambda n, i, s, p: ((i > 0).to(i.dtype), (i,)), "without a graph"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CARELESS)
+def test_steps_that_would_go_wrong_in_silence_are_refused(case):
+    step, words = CARELESS[case]
+    with pytest.raises(UserError, match=words):
+        Wrong(step)(torch.randn(3, 2, 4, requires_grad=True))
+
+
+@pytest.mark.parametrize("kind", [nn.LIF, nn.Synaptic, nn.LI, nn.Lapicque, nn.RecurrentLIF, nn.RecurrentSynaptic])
+def test_a_step_of_a_derived_kind_is_run_in_place_of_the_scan(kind):
+    made = {nn.Lapicque: {"beta": 0.9}, nn.RecurrentLIF: {"recurrent": 4}, nn.RecurrentSynaptic: {"recurrent": 4}}
+
+    class Turned(kind):
+        def step(self, current, state, p):
+            return super().step(-current, state, p)
+
+    torch.manual_seed(0)
+    own, x = Turned(**made.get(kind, {})), 5 * torch.randn(7, 2, 4)
+    plain = kind(**made.get(kind, {}))
+    plain.load_state_dict(own.state_dict())
+    torch.testing.assert_close(own(x), plain.by_steps(-x)[0])
+    assert not torch.equal(own(x), plain(x))
+
+
+@pytest.mark.parametrize("names", ["membrane", ("a", "a"), ("_a",), ("a b",), ("class",), (1,), None])
+def test_names_of_states_that_are_none(names):
+    with pytest.raises(UserError, match="states"):
+        type("Named", (nn.Neurons,), {"states": names})
+
+
+def test_a_constant_that_was_not_declared_is_told_how():
+    with pytest.raises(AttributeError, match=r"p\.beta, .*no p\.kappa.*kappa = nn\.Decay\(\)"):
+        Wrong(lambda n, i, s, p: (p.kappa * i, (i,)))(torch.randn(3, 2, 4))
+
+
+MIXED = [
+    lambda: nn.LIF(0.9, 0.5), lambda: nn.Synaptic(0.7, 0.9, 0.5), lambda: nn.Lapicque(0.9, threshold=0.5),
+    lambda: nn.RecurrentLIF(4, threshold=0.5), lambda: nn.RecurrentSynaptic(4, threshold=0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", MIXED)
+@pytest.mark.parametrize("rule", [rules.Epsilon(), rules.Surrogate()], ids=repr)
+@pytest.mark.parametrize("first", [False, True])
+def test_traced_and_fused_parts_of_a_sequence_are_the_whole(make, rule, first):
+    torch.manual_seed(0)
+    layer, x = make().double(), torch.randn(9, 3, 4).double().requires_grad_()
+    rules.attach(layer, rule)
+    reward, found = torch.randn(9, 3, 4).double(), []
+    for parts in (False, True):
+        if parts:
+            one, state = layer.run(x[:4], trace=first)
+            other, _ = layer.run(x[4:], state, trace=not first)
+            out = torch.cat([one.spikes, other] if first else [one, other.spikes])
+        else:
+            out = layer(x)
+        out.backward(reward) if isinstance(rule, rules.Gradient) else propagate(out, reward)
+        found.append([out.detach(), x.grad, *(p.grad for p in layer.parameters())])
+        layer.zero_grad()
+        x.grad = None
+    for whole, pieces in zip(*found, strict=True):
+        torch.testing.assert_close(pieces, whole, rtol=1e-10, atol=1e-10)

@@ -279,13 +279,23 @@ class ConstantLayer(Layer):
     def _start(self, current: Tensor, state: Any) -> Any:
         if state is None:
             return self.State(*(current.new_zeros(current.shape[1:]) for _ in self.states))
+        return self.State(*(check_current(self, current, each)[1] for each in self.parts_of(state)))
+
+    def parts_of(self, state: Any) -> Any:
+        """Return the parts of a state that a run was given, each ``None`` at rest.
+
+        Raises:
+            ShapeError: for what is not a tuple of :attr:`states`.
+        """
+        if state is None:
+            return self.State(*(None for _ in self.states))
         if not isinstance(state, tuple | list) or len(state) != len(self.states):
             raise ShapeError(
                 f"{type(self).__name__} starts from the state that run returned, a tuple of {', '.join(self.states)}, "
                 f"or None for rest, got {type(state).__name__}"
                 + (f" of {len(state)}" if isinstance(state, tuple | list) else "")
             )
-        return self.State(*(check_current(self, current, each)[1] for each in state))
+        return self.State(*state)
 
     def _checked(self, now: Tensor, found: Any) -> tuple[Tensor, Any]:
         out, after = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
@@ -322,7 +332,7 @@ class ConstantLayer(Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         for constant, each in self.neuron_constants().items():
-            if name == each.buffer:  # the tensor behind the constant: the constant itself, whichever it was before
+            if name in (constant, each.buffer):  # also a Parameter, which torch would register in its place
                 each.__set__(self, value)
                 return
             if name == each.learned:

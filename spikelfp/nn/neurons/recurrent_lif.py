@@ -83,7 +83,7 @@ class RecurrentLIF(Neurons):
         """Spikes ``[T, B, …]`` (or their trace), and the spikes and the membrane ``[B, …]`` of the last step."""
         if trace:
             return self.traced(x, state)
-        fired, membrane = state or (None, None)
+        fired, membrane = self.parts_of(state)
         current, start = check_current(self, x, membrane)
         constants = self.constants.fitted(start)
         kernel = fused.kernel_for(current, self.recurrent, self.rule, fired, constants.beta, constants.threshold)

@@ -77,7 +77,7 @@ class RecurrentSynaptic(RecurrentLIF):
         """Spikes ``[T, B, …]`` (or their trace); spikes, synaptic current and membrane ``[B, …]`` of the last step."""
         if trace:
             return self.traced(x, state)
-        fired, current, membrane = state or (None, None, None)
+        fired, current, membrane = self.parts_of(state)
         given, current = check_current(self, x, current)
         given, membrane = check_current(self, given, membrane)
         p, alpha = self.constants.fitted(membrane), self.constant("alpha", current)

@@ -62,7 +62,7 @@ class Synaptic(Neurons):
         """Spikes ``[T, B, …]`` (or their trace), and synaptic current and membrane ``[B, …]`` of the last step."""
         if trace:
             return self.traced(x, state)
-        current, membrane = state or (None, None)
+        current, membrane = self.parts_of(state)
         given, start = check_current(self, x, current)
         currents = LeakyIntegration.apply(given, start, self.constant("alpha", start))
         currents, start = check_current(self, currents, membrane)

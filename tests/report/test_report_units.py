@@ -1,0 +1,33 @@
+"""Pictures of outputs in units of their own."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from spikelfp import tasks
+from spikelfp.report import plots, sections
+from spikelfp.report.facts import Fitted
+
+
+@pytest.mark.parametrize(("scale", "own"), [(1.0, False), (100.0, True)])
+def test_outputs_that_spread_differently_are_drawn_by_their_deviation(monkeypatch, scale, own):
+    wanted = np.random.default_rng(0).normal(size=(50, 2)) * (1, scale) + (0, 5 * scale)
+    drawn, real = {}, plots.against
+    monkeypatch.setattr(
+        plots,
+        "against",
+        lambda wanted, predicted, names, **k: (
+            drawn.update(x=wanted, y=predicted) or real(wanted, predicted, names, **k)
+        ),
+    )
+    fitted = Fitted(wanted, wanted + np.array([0.5, 0.5 * scale]), 50)
+    facts = SimpleNamespace(fitted=fitted, class_names=("a", "b"), task=tasks.Regression())
+    first, second = sections.fitted(facts)
+    assert "a 0.5" in first.caption
+    assert ("each output by its mean and deviation" in first.caption) is own
+    assert ("deviations of each output" in second.caption) is own
+    spread = wanted.std(0) if own else 1
+    np.testing.assert_allclose(
+        drawn["y"] - drawn["x"], np.broadcast_to([0.5, 0.5 * scale] / np.asarray(spread), (50, 2))
+    )
