@@ -21,7 +21,7 @@ from spikelfp.methods import LFP, losses, methods
 from spikelfp.options import flag, options_in
 from spikelfp.rewards import Reward, rewards
 from spikelfp.tasks import tasks
-from spikelfp.training.config import OPTIONS, RunConfig, from_mapping
+from spikelfp.training.config import OPTIONS, RunConfig, from_mapping, task_of
 from spikelfp.training.folder import Folder, read_config
 from spikelfp.training.optim import optimizers, schedules
 from spikelfp.training.run import train
@@ -39,7 +39,8 @@ OWNED = {name: option for name, option in ALL.items() if option.owner is not Non
 
 def view(choice):
     """Options by their names, whether or not they belong to anything."""
-    return OPTIONS.view(OPTIONS.stated(choice, "RunConfig"))
+    task = {"task": task_of(choice.get("data", "digits"), {})}  # as a run has it where nothing is said
+    return OPTIONS.view(OPTIONS.stated({**task, **choice}, "RunConfig"))
 
 
 CHOICES = [
@@ -352,7 +353,7 @@ def test_what_ones_own_brings_along(registry, entry, choice, options, tmp_path, 
             "rule": lambda: made.make_method().rule,
             "reward": lambda: made.make_method().reward,
             "method": lambda: made.make_method(),
-            "loss": lambda: SimpleNamespace(**made.make_method().loss.keywords),
+            "loss of classes": lambda: SimpleNamespace(**made.make_method().loss.keywords),
             "schedule": lambda: SimpleNamespace(**made.make_schedule().keywords),
             "optimizer": lambda: SimpleNamespace(**made.make_optimizer().keywords),
             "data set": lambda: SimpleNamespace(**made.data.options),
