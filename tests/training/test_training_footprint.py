@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from spikelfp import memory, models
+from spikelfp import models
 from spikelfp.errors import UserError
 from spikelfp.models import ModelSpec
 from spikelfp.training import TemporalTrainer, footprint
@@ -107,7 +107,7 @@ def test_the_machine_and_its_groups_tell_what_is_left(tmp_path, monkeypatch):
         "/sys/fs/cgroup/a/memory.current": "3000000\n",
         "/sys/fs/cgroup/a/memory.stat": "anon 5\ninactive_file 200000\n",
     }
-    monkeypatch.setattr(memory, "_text", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(machine, "_text", lambda path: files.get(str(path), ""))
     assert footprint.available(torch.device("cpu")) == 4_000_000 - 3_000_000 + 200_000
     files["/sys/fs/cgroup/a/memory.max"] = "max\n"
     assert footprint.available(torch.device("cpu")) == 6000 * 1024
