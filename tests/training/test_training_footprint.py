@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from spikelfp import models
+from spikelfp import machine, models
 from spikelfp.errors import UserError
 from spikelfp.models import ModelSpec
 from spikelfp.training import TemporalTrainer, footprint
