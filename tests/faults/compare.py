@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +105,22 @@ def _values(path: Path) -> Any:
     if path.suffix == ".html":
         return "a page"  # it tells seconds
     if path.name == "config.yaml":
-        values = yaml.safe_load(path.read_text())
-        return (
-            {key: value for key, value in values.items() if key not in PLACES} if isinstance(values, dict) else values
-        )
+        return _without(yaml.safe_load(path.read_text()), PLACES)
     if path.name == "manifest.yaml":
         return _timeless(yaml.safe_load(path.read_text()))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _timeless(value: Any) -> Any:
+    return _without(value, TIMES)
+
+
+def _without(value: Any, names: Collection[str]) -> Any:
+    """A value without the entries of those names, at whatever depth."""
     if isinstance(value, dict):
-        return {key: _timeless(inner) for key, inner in value.items() if key not in TIMES}
+        return {key: _without(inner, names) for key, inner in value.items() if key not in names}
     if isinstance(value, (list, tuple)):
-        return [_timeless(each) for each in value]
+        return [_without(each, names) for each in value]
     return value
 
 
