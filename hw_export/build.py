@@ -62,7 +62,7 @@ class TargetOptions(Choice):
 
 @dataclass(frozen=True)
 class TrainedOptions:
-    """What of a trained run is exported, and where its data lie."""
+    """Part of a trained run that is exported, and where its data lie."""
 
     weights: str = setting("last", "checkpoint of the run", names=("last", "best"))
     data_dir: str | None = setting(None, "folder of the data sets", automatic="the run's")

@@ -109,7 +109,7 @@ class Option:
 
 
 class _About(dict[str, Any]):
-    """What is said about an option beside its name, type and default."""
+    """Facts about an option beside its name, type and default."""
 
 
 def option(
@@ -232,7 +232,7 @@ def options_in(registry: Registry[Any], name: str) -> dict[str, Option]:
 
 
 def said(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What was said about an option, without what was left open."""
+    """Facts about an option, without what was left open."""
     return {key: value for key, value in about.items() if value is not None and value != ""}
 
 

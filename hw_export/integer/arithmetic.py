@@ -207,7 +207,7 @@ class Constants:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the state: int32 where its bits allow, else int64; float32 for a float decay."""
+        """Dtype of the state: int32 where its bits allow, else int64; float32 for a float decay."""
         if self.arithmetic.decay == "float":
             return torch.float32
         return torch.int32 if self.arithmetic.state_bits <= 32 else torch.int64

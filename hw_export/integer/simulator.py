@@ -107,7 +107,7 @@ class Run:
         return self.classes_at(None)
 
     def classes_at(self, mask: Tensor | None) -> Tensor:
-        """The same from the steps that the boolean ``mask`` ``[T, B]`` is true for; ``None``: all steps."""
+        """Counts from the steps that the boolean ``mask`` ``[T, B]`` is true for; ``None``: all steps."""
         spikes = self.outputs.flatten(2)
         if mask is not None:
             spikes = spikes.masked_fill(~mask.to(spikes.device).unsqueeze(-1), 0)
@@ -168,7 +168,7 @@ def _at_once(stage: Stage, samples: int) -> int:
 def by_event(
     stage: Stage, events: EventLists, idle: int, state: Tensor, seen: Totals
 ) -> tuple[EventLists, Tensor, int]:
-    """What the neurons emit, how often each fires, int32 ``[idle + T, B, N]``, and how often a register was left."""
+    """Events that neurons emit, how often each fires, int32 ``[idle + T, B, N]``, and how often a register was left."""
     advance = (numba_kernels if compiled(state.device) else torch_kernels).by_event
     inputs = math.prod(stage.in_shape)
     seen[stage.name] = torch.bincount(events.source, minlength=inputs)

@@ -356,7 +356,7 @@ def fields(node: Any) -> Document:
 
 
 def output_shape(name: str, node: Document, shape: Shape) -> Shape:
-    """What ``node`` makes of an input of ``shape``; :class:`~spikelfp.errors.DataError` if it does not take it."""
+    """Shape that ``node`` makes of an input of ``shape``; :class:`~spikelfp.errors.DataError` where it takes none."""
     kind = str(node["type"])
     if kind in NEURONS or kind in ("Input", "Output"):
         return shape

@@ -318,7 +318,7 @@ LONGEST = 1e4
 
 @dataclass
 class Reading:
-    """What a file leaves open, and how it is decided: the time step, the reset, what integrators gain.
+    """Choices that a file leaves open, and how they are decided: the time step, the reset, what integrators gain.
 
     The arguments of :func:`~hw_export.nir.from_nir`, and the notes they lead to; ``dialect``: of a file of ours.
     """

@@ -175,7 +175,7 @@ class ImportedNetwork(nn.Sequential):
 
     @property
     def scales(self) -> dict[str, Any]:
-        """What an integer weight stands for, by layer: a number, or an array with one for each channel."""
+        """Value of one step of an integer weight, by layer: a number, or an array with one for each channel."""
         return {name: facts["scale"] for name, facts in self.node_metadata.items() if "scale" in facts}
 
     @property

@@ -229,7 +229,7 @@ def kept_names(net: torch.nn.Module) -> bool:
 
 
 def kept_metadata(net: torch.nn.Module, layer: str | None = None) -> dict[str, Any]:
-    """What a file of ours said of the graph, or of a layer; nothing for other networks."""
+    """Metadata that a file of ours has of the graph, or of a layer; nothing for other networks."""
     if not isinstance(net, ImportedNetwork) or not kept_names(net):
         return {}
     kept = plain(net.metadata if layer is None else net.node_metadata.get(layer, {}))

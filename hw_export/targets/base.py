@@ -27,7 +27,7 @@ from spikelfp.untrusted.fields import Field
 
 
 def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
-    """The same network in the chip's terms.
+    """Brings a network into the chip's terms.
 
     A threshold ``k`` that sums must exceed is ``k + 1`` where the chip fires at ``>=``, which is the same for whole
     numbers. Without leak (β = 1) θ taken off at the spike and one step later are the same: whichever the chip has.

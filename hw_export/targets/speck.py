@@ -29,7 +29,7 @@ NEURON = tuple(KI * size for size in (64, 64, 64, 32, 32, 16, 16, 16, 16))
 
 @dataclass(frozen=True, eq=False)
 class CoreLayer:
-    """What one core runs: a convolution, its neurons, and sums of windows of their spikes.
+    """Work of one core: a convolution, its neurons, and sums of windows of their spikes.
 
     weight: ``[out, in, height, width]``; a dense layer is a convolution with a kernel as large as its input.
     shape_in, shape_out: channels, height, width; of the neurons, without the pooling.

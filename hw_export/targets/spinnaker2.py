@@ -25,7 +25,7 @@ MOST = 2**26
 
 
 def unrolled(network: IntegerNetwork) -> IntegerNetwork:
-    """The same network of dense layers and neurons: what lies between two layers of neurons becomes one matrix.
+    """Makes a network of dense layers and neurons: what lies between two layers of neurons becomes one matrix.
 
     Sums of windows are part of the matrix; per-channel thresholds become one for each neuron. Returned as it is: a
     network with other layers (max-pooling, two layers of weights in a row), or whose matrices would be too large.
@@ -75,7 +75,7 @@ def _matrix(product: Dense | Conv, between: list[Layer], shape: tuple[int, ...])
 
 
 def _run(layers: list[Layer], values: Tensor, biased: bool) -> Tensor:
-    """What ``layers`` make of ``values`` in float64, which is exact below 2^53, flattened; with or without biases."""
+    """Runs ``layers`` on ``values`` in float64, which is exact below 2^53, flattened; with or without biases."""
     values = values.double()
     for layer in layers:
         if isinstance(layer, Flatten):

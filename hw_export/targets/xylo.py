@@ -86,7 +86,7 @@ LIMITS: tuple[Limit, ...] = (
     Inputs(16),
     Events(15),
 )
-"""Of every Xylo."""
+"""Limits of every Xylo."""
 
 
 @TARGETS.register("xylo")

@@ -67,7 +67,7 @@ class IntegerOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What of the training the stream holds."""
+    """Part of the training that the stream holds."""
 
     every: int = setting(1, "steps between two looks at the weights", within="[1, ∞)")
     embed: bool = setting(True, "keep the base image in the stream")

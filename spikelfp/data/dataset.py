@@ -401,7 +401,7 @@ class DataSplits:
         return "\n".join(lines) + ")"
 
     def with_validation(self, fraction: float, seed: int) -> DataSplits:
-        """The same data with a part of the training samples held out for validation, of classes a stratified one.
+        """Holds out a part of the training samples for validation, of classes a stratified one.
 
         Of each class with ``n`` training samples, ``round(fraction * n)`` are held out, never all of them; of all
         samples together where they have no class.
@@ -440,7 +440,7 @@ class DataSplits:
         )
 
     def standardized(self, by: Standardization | None = None) -> DataSplits:
-        """The same data, each channel as ``(x - mean) / std``, in every part; ``by=None`` takes :attr:`statistics`.
+        """Standardises each channel as ``(x - mean) / std``, in every part; ``by=None`` takes :attr:`statistics`.
 
         Encodings of values in [0, 1] (rate, latency) do not take such inputs.
 

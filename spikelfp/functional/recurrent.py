@@ -174,7 +174,7 @@ def _forward(
 def _gradients(
     ctx: Any, credit: Credit, weight: Tensor, fired: Tensor | None, signed: float | Tensor, rest: int
 ) -> tuple[Tensor | None, ...]:
-    """What the inputs get: current, weight, bias, spikes, membrane and synaptic current of the start, decay.
+    """Messages to the inputs: current, weight, bias, spikes, membrane and synaptic current of the start, decay.
 
     signed: what ``Σ_t V[t] n[t]`` of each neuron is multiplied by, for the decay.
     """

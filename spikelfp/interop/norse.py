@@ -50,7 +50,7 @@ from spikelfp.registry import check_name
 def from_norse(
     model: torch.nn.Module | Sequence[torch.nn.Module], *, denominator: Denominator = "inflow"
 ) -> nn.Sequential:
-    """The same network as an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
+    """Converts a network to an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
 
     Its parameters are **copies**: norse multiplies the input of its neurons by ``Δt/τ``, and that factor moves into
     the weights in front of them. To go back, use :func:`to_norse`.
@@ -348,7 +348,7 @@ def dense(weights: torch.Tensor) -> nn.Linear:
 
 
 def to_norse(net: torch.nn.Module, *, dt: float = 0.001) -> Any:
-    """The same network as a ``norse.torch.SequentialState`` of torch's layers and norse's cells, with the same spikes.
+    """Converts a network to a ``norse.torch.SequentialState`` of torch's layers and norse's cells with equal spikes.
 
     Call it once a step with ``[B, …]``::
 

@@ -1,4 +1,4 @@
-"""What the conversions share: refusals, constants of neurons, layers without memory, and chains of layers.
+"""Parts that the conversions share: refusals, constants of neurons, layers without memory, and chains of layers.
 
 Layers without memory are torch's own and those of this package, which are twins of the same name. A twin has the same
 arguments, and the same ``Parameter`` objects unless copies are asked for, so that an optimiser that changes one changes

@@ -59,7 +59,7 @@ def from_snntorch(
     denominator: Denominator = "inflow",
     membrane_output: bool = False,
 ) -> nn.Sequential:
-    """The same network as an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
+    """Converts a network to an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
 
     It **shares its parameters** with ``model``: training it trains ``model`` in place (so does moving it to another
     device, which leaves snnTorch's own constants behind: move ``model`` first). ``copy=True`` clones them.
@@ -152,7 +152,7 @@ def _check_same(before: Seen, after: nn.Layer) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller of the conversion has chosen."""
+    """Choices of the caller of a conversion."""
 
     tensors: Tensors
     denominator: Denominator
@@ -350,7 +350,7 @@ def _alpha(name: str, neuron: Any, options: Options) -> nn.Layer:
 
 
 def to_snntorch(net: torch.nn.Module, *, copy: bool = False, output: bool = False) -> torch.nn.Sequential:
-    """The same network as a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons, with the same spikes.
+    """Converts a network to a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons, with the same spikes.
 
     Its neurons have ``init_hidden=True``, as in ``snntorch.backprop``: reset them before a sequence, then call the
     model once a step with ``[B, …]``::

@@ -92,7 +92,7 @@ def chosen_events() -> str:
 
 @dataclass
 class Choice:
-    """What one layer did last, and from which density on it does something else.
+    """Way that one layer went last, and from which density on it does something else.
 
     enter: density (share of inputs that are not zero) below which a layer that made dense products takes to events.
     leave: density above which one that took events goes back; a little higher, so that a density near the border does

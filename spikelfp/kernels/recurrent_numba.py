@@ -62,7 +62,7 @@ class Constants(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a run over time leaves.
+    """Results of a run over time.
 
     spikes, membrane: ``[T, B, N]``; synapse: the synaptic current after the last step, ``[B, N]``, or ``None``;
     events: the spikes, of rows ``[T · B, N]``, where they were few enough to be listed.
@@ -83,7 +83,7 @@ class Wanted(NamedTuple):
 
 
 class Credit(NamedTuple):
-    """What a run back over time leaves.
+    """Results of a run back over time.
 
     to_current: messages ``M`` to the currents, ``[T, B, N]``; to_start, to_synapse: to the membrane and the synaptic
     current (``None`` without one) before the first step, ``[B, N]``; to_decay: ``Σ_t V[t] n[t]`` of each membrane and

@@ -134,14 +134,14 @@ class Quantizable(Layer):
 
     @property
     def grid(self) -> Grid | None:
-        """Of the weights: ``grid.to_integers(weight)`` are those of the forward pass; ``None`` for floats."""
+        """Grid of the weights: ``grid.to_integers(weight)`` are those of the forward pass; ``None`` for floats."""
         if self.quantization is None:
             return None
         return Grid.symmetric(self.weight_scale.item(), self.quantization.bits)
 
     @property
     def bias_grid(self) -> Grid | None:
-        """Of the bias, whose step is ``grid.scale / bias_steps``; ``None`` for a float."""
+        """Grid of the bias, whose step is ``grid.scale / bias_steps``; ``None`` for a float."""
         if self.quantization is None or not self.bias_on_grid:
             return None
         return Grid((self.weight_scale / self.bias_steps).item(), -LARGEST_BIAS, LARGEST_BIAS)

@@ -69,7 +69,7 @@ def _sample(trainer: TemporalTrainer, test: Samples) -> tuple[Sample, dict[str, 
 
 
 def _reading(trainer: TemporalTrainer, batch: Batch, outputs: Tensor) -> Array:
-    """What is read of the outputs of the first sample."""
+    """Reading of the outputs of the first sample."""
     judge = trainer.task.judge(None, batch.mask, len(outputs), outputs.shape[1])
     judge.add(outputs, 0)
     reading: Array = judge.reading()[0].cpu().numpy()
@@ -163,7 +163,7 @@ def _errors(trainer: TemporalTrainer, test: Samples, classes: int) -> Errors:
 
 
 def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Fitted:
-    """What the network predicts of test samples that have no single class, as many as there is time for."""
+    """Predictions for test samples that have no single class, as many as there is time for."""
     started, test, wanted, found = time.perf_counter(), splits.test, list[Tensor](), list[Tensor]()
     for x, y in batches(test, trainer.batch_size, seed=0, epoch=0, shuffle=False):
         batch = trainer.batch(x.to(trainer.device), y.to(trainer.device))

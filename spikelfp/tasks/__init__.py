@@ -1,4 +1,4 @@
-"""What networks are trained to do, by name in :data:`tasks`.
+"""Tasks that networks are trained for, by name in :data:`tasks`.
 
 ===================  ==================================  ==========================================================
 ``classification``   :class:`Classification`             one class for each sample ``[B]``; accuracy

@@ -1,4 +1,4 @@
-r"""What a network is to do: the targets, how its outputs are read, the loss, the score, and the words for them.
+r"""Tasks: the targets, how its outputs are read, the loss, the score, and the words for them.
 
 A task reads outputs ``o`` ``[T, B, C]`` of the steps that count, compares the reading with the targets, and adds up
 over batches and workers what its score is made of. For LFP it makes the reward that descends its own loss ``L``::
@@ -42,7 +42,7 @@ READ = {
 """Readouts in words."""
 
 FORGETS = 0.9
-"""What the weight of a step falls by with every step that comes after it, for the readout ``decay``."""
+"""Factor by which the weight of a step falls with every step that comes after it, for the readout ``decay``."""
 
 
 class Judge(ABC):
@@ -75,15 +75,15 @@ class Judge(ABC):
 
     @abstractmethod
     def reading(self) -> Tensor:
-        """What was read, samples first: ``[B, C]``, or ``[B, T, C]`` of a task that reads every step."""
+        """Reading, samples first: ``[B, C]``, or ``[B, T, C]`` of a task that reads every step."""
 
     @abstractmethod
     def predictions(self) -> Tensor:
-        """What the reading stands for, samples first: classes, values, sets of labels."""
+        """Predictions by the reading, samples first: classes, values, sets of labels."""
 
     @abstractmethod
     def sums(self) -> dict[str, Tensor]:
-        """What the samples add to the score, as tensors that add up over batches and workers.
+        """Sums that the samples add to the score, as tensors that add up over batches and workers.
 
         ``loss``, if asked for, is the sum of the loss over the samples, of which ``samples`` says how many they are.
         Empty for targets that cannot be judged.
@@ -305,11 +305,11 @@ class ReadOut(Task):
 
     @abstractmethod
     def decided(self, reading: Tensor) -> Tensor:
-        """What a reading ``[B, C]`` stands for."""
+        """Predictions by a reading ``[B, C]``."""
 
     @abstractmethod
     def sums_of(self, reading: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """What samples add to the score, from their readings ``[B, C]``."""
+        """Sums that samples add to the score, from their readings ``[B, C]``."""
 
     @abstractmethod
     def fitted(self, targets: Tensor, outputs: Tensor) -> Tensor:
@@ -326,7 +326,7 @@ class ReadOut(Task):
         return _ReadOutJudge(self, targets, mask, steps, samples, loss)
 
     def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:
-        """Of each sequence its last step alone where that is read out."""
+        """Picks the last step alone of each sequence where that is read out."""
         if self.reads != "last":
             return mask
         mask = torch.ones(steps, samples, dtype=torch.bool, device=device) if mask is None else mask

@@ -59,7 +59,7 @@ class SequenceLabels(Task):
             raise ShapeError(f"label {high} is outside 0 to {classes - 1}: the network has {classes} outputs")
 
     def during(self, targets: Tensor, start: int, steps: int) -> Tensor:
-        """Those of these steps."""
+        """Picks those of these steps."""
         return targets[:, start : start + steps]
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a trainer was asked for: the method that is meant, what the network decides, and what is refused.
+"""Choices that a trainer was asked for: the method that is meant, what the network decides, and what is refused.
 
 Numbers and names out of range, and networks, methods and steps that do not go together, are refused, or warned about,
 where a trainer is made.

@@ -222,7 +222,7 @@ class ModelOptions(Choice):
 
 @dataclass(frozen=True)
 class TaskOptions(Choice):
-    """What the network is to do."""
+    """Task of the network."""
 
     name: str = choice("classification", "what the network is to do", tasks, automatic="that of the data set")
 

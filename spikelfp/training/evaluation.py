@@ -25,7 +25,7 @@ from spikelfp.training.update import added
 
 
 class Evaluation(NamedTuple):
-    """What a network is worth over a data set.
+    """Worth of a network over a data set.
 
     Attributes:
         score: of its task: the accuracy, between 0 and 1, for classes.
@@ -164,7 +164,7 @@ def outputs_over(
     chunk: int | None = None,
     scores: bool = True,
 ) -> Tensor:
-    """What is read of the outputs for all samples, on the CPU; targets are left out of account.
+    """Reads the outputs for all samples, on the CPU; targets are left out of account.
 
     The arguments are those of :func:`evaluate`; the ``loader`` may hand out inputs alone.
 

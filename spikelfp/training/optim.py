@@ -250,7 +250,7 @@ def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
 
 @schedules.register("constant")
 def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """The same learning rate throughout."""
+    """Keeps the learning rate throughout."""
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 

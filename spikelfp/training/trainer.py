@@ -448,7 +448,7 @@ class Trainer:
         )  # fmt: skip
 
     def predict(self, data: Any, *, scores: bool = False, sequences: bool | None = None) -> Tensor:
-        """What the network finds, on the CPU, in the order of the data.
+        """Predictions of the network, on the CPU, in the order of the data.
 
         Classes int64 ``[N]``; real values ``[N, K]`` in the units of the targets it was trained on
         (``splits.target_scale.values(…)`` brings those of a :class:`~spikelfp.data.DataSplits` into their own); sets of

@@ -41,7 +41,7 @@ class Position:
 
 @dataclass
 class Seen:
-    """What one batch showed. The numbers may be tensors: reading one waits for the device.
+    """Numbers that one batch showed; they may be tensors: reading one waits for the device.
 
     Attributes:
         samples: of the batch, those of all workers.
@@ -104,7 +104,7 @@ class Tally:
             self.density_looks += 1
 
     def means(self, task: Task, scale: TargetScale | None = None) -> dict[str, float]:
-        """What the epoch adds up to, as a row of ``metrics.csv``; ``scale``: that of the targets."""
+        """Sums up the epoch as a row of ``metrics.csv``; ``scale``: that of the targets."""
         row = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
         row |= self.judgement(task, scale)
         if self.density_looks:
@@ -230,7 +230,7 @@ def _made_up(part: Batch, chunk: int | None) -> Batch:
 
 
 def _checked(method: Method, batch: Batch, result: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """What a method returned, or :class:`~spikelfp.errors.UserError` where that is not what trainers take."""
+    """Checks the outputs and the watched values that a method returned; raises UserError for what trainers do not take."""
     said = f"{type(method).__name__}.learn returns (outputs [T, B, …], what to watch)"
     if not isinstance(result, tuple) or len(result) != 2:
         raise UserError(f"{said}, got {type(result).__name__}")

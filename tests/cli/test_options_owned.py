@@ -189,7 +189,7 @@ def test_models_are_what_they_say(name):
     "registry", [models.models, rules.rules, rewards, losses, methods, tasks, optimizers, schedules]
 )
 def test_every_built_in_thing_can_be_made_with_its_options(registry):
-    """What is no option of it is what it is called with."""
+    """Parameters that are no options are what it is called with."""
     for name in registry:
         entry, own = registry[name], options_in(registry, name)
         needed = {

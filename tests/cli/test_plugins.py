@@ -275,7 +275,7 @@ def test_names_that_no_command_line_can_say_are_not_registered(name):
 
 
 def test_an_option_of_ones_own_keeps_its_value_where_the_run_has_one_of_that_name(mine):
-    """What a run settles by itself is the run's, not that of a rule whose option has the same name."""
+    """A value that a run settles by itself is the run's, not that of a rule whose option has the same name."""
     own = "steps: int = 3; lr: float = 0.25; epochs: int = 4; device: str = 'own'; data_dir: str = 'own'"
     mine.write_text(RULE_WITH.format(name="own", option=own))
     plugins.load(str(mine))

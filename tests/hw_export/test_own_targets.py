@@ -28,7 +28,7 @@ from spikelfp.training.run import train
 
 @pytest.fixture
 def registered(monkeypatch):
-    """What a test registers is forgotten behind it."""
+    """Forgets what a test registers behind it."""
     for registry in (TARGETS, SIMULATORS):
         for inside in ("_entries", "_facts", "_sources"):
             monkeypatch.setattr(registry, inside, dict(getattr(registry, inside)))

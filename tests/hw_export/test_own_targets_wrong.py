@@ -43,7 +43,7 @@ class Mine(Chip):
 
 @pytest.fixture
 def registered(monkeypatch):
-    """What a test registers is forgotten behind it."""
+    """Forgets what a test registers behind it."""
     for inside in ("_entries", "_facts", "_sources"):
         monkeypatch.setattr(TARGETS, inside, dict(getattr(TARGETS, inside)))
 

@@ -11,7 +11,7 @@ FORGETS = 0.9
 
 
 def shares(readout: str, mask: Tensor) -> list[list[float]]:
-    """What each step ``[T][B]`` weighs in the reading of its sample."""
+    """Weights of the steps ``[T][B]`` in the reading of its sample."""
     steps, samples = mask.shape
     found = [[0.0] * samples for _ in range(steps)]
     for b in range(samples):

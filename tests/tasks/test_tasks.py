@@ -81,7 +81,7 @@ def test_loss_and_reward_are_those_of_the_formula(name, mask):
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 @pytest.mark.parametrize("name", CASES)
 def test_the_reward_is_minus_the_output_times_the_gradient(name, mask):
-    """Of the whole loss, by torch: Theorem 1 of LFP v3 through the readout."""
+    """Gradient of the whole loss, by torch: Theorem 1 of LFP v3 through the readout."""
     task, outputs, y, _ = case(name)
     free = outputs.clone().requires_grad_()
     task.loss(free, y, weights_of(mask)).backward()

@@ -154,7 +154,7 @@ def test_older_checkpoints_still_load(saved, tmp_path):
 
 
 def test_checkpoints_that_counted_right_classes_still_load(saved, tmp_path):
-    """Those of the end of an epoch have seen no samples of the next one, those within it have."""
+    """Checkpoints of the end of an epoch have seen no samples of the next one, those within it have."""
     content = torch.load(saved, weights_only=True)
     assert not content["tally"]["samples"]
     kept = ("samples", "batches", "sums", "counts", "density", "density_looks")

@@ -350,7 +350,7 @@ class ByInput(NamedTuple):
 
     @staticmethod
     def of(weight: Tensor) -> ByInput:
-        """Those of ``weight [N, K]`` of whole numbers."""
+        """Makes the parts of a ``weight [N, K]`` of whole numbers."""
         outputs, inputs = weight.shape
         padded = -(-outputs // _LANES) * _LANES
         by_input = torch.zeros(inputs, padded)

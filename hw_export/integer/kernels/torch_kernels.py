@@ -24,7 +24,7 @@ class EventLists(NamedTuple):
 
     @staticmethod
     def of_counts(x: Tensor) -> EventLists:
-        """Those of whole numbers ``x [T, B, K]`` from 0: an ``n`` is ``n`` events one after another."""
+        """Lists the events of whole numbers ``x [T, B, K]`` from 0: an ``n`` is ``n`` events one after another."""
         counts = x.transpose(0, 1).to(torch.int64)
         place = counts.nonzero()
         source = place[:, 2].repeat_interleave(counts[place.unbind(1)])
@@ -151,7 +151,7 @@ def _floats(sums: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tens
 
 
 def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[Tensor, int]:
-    """What synapses make of ``sums`` ``[T, B, N]`` (without biases; ``[1, B, N]`` for the same at every step).
+    """Currents that synapses make of ``sums`` ``[T, B, N]`` (without biases; ``[1, B, N]`` for the same at every step).
 
     current: ``[B, N]``, changed in place. Returns the current of each of the ``steps``, ``[T, B, N]`` in its dtype and
     in units of the state, and how often one went beyond its bits.
@@ -213,7 +213,7 @@ def _event(v: Tensor, added: Tensor, there: Tensor, c: Constants) -> tuple[Tenso
 
 
 def _lists(emitted: list[Tensor], state: Tensor) -> EventLists:
-    """Of how often each neuron fired at each event of a step, ``[E, B, N]`` a step."""
+    """Lists events from how often each neuron fired at each event of a step, ``[E, B, N]`` a step."""
     lengths = torch.stack([step.sum((0, 2)) for step in emitted], 1) if emitted else state.new_zeros(len(state), 0)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for t, step in enumerate(emitted):

@@ -30,7 +30,7 @@ class ImageEvents(NamedTuple):
     columns: Tensor
 
     def numpy(self) -> tuple[np.ndarray, ...]:
-        """The same as arrays, without a copy."""
+        """Hands the tensors out as arrays, without a copy."""
         return tuple(part.numpy() for part in self)
 
 

@@ -115,7 +115,7 @@ class Threshold(NeuronConstant):
 
 
 _STEP = ("step", "states", "integrate", "fire", "values")
-"""What a run over time is made of: a kind that has one of its own is run by its steps."""
+"""Methods that a run over time is made of: a kind that has one of its own is run by its steps."""
 _GIVEN = ("given", "reset", "denominator")
 """Names that the constants of a step have beside those of :class:`NeuronConstant`."""
 
@@ -469,7 +469,7 @@ class Neurons(ConstantLayer):
 
     @property
     def reset(self) -> Reset:
-        """What a spike does to the membrane."""
+        """Reset of the membrane at a spike: subtract, immediate or zero."""
         return self.__dict__["_options"][0]
 
     @reset.setter
