@@ -230,7 +230,7 @@ def _made_up(part: Batch, chunk: int | None) -> Batch:
 
 
 def _checked(method: Method, batch: Batch, result: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """Checks the outputs and the watched values that a method returned; raises UserError for what trainers do not take."""
+    """Checks the outputs and values that a method returned; raises UserError for what trainers do not take."""
     said = f"{type(method).__name__}.learn returns (outputs [T, B, …], what to watch)"
     if not isinstance(result, tuple) or len(result) != 2:
         raise UserError(f"{said}, got {type(result).__name__}")
