@@ -263,6 +263,8 @@ def test_other_samples_are_refused_and_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_saves_and_the_run_goes_on(tmp_path, monkeypatch, capsys, whole, sent, code):
     number, real, steps = getattr(signal, sent), Trainer.train_step, 0
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip(f"{sent} is ignored here, as behind nohup, and so it is by a run")
 
     def step(self, *arguments):
         nonlocal steps
