@@ -22,9 +22,8 @@ from hw_export.integer.arithmetic import Arithmetic, Constants
 from hw_export.integer.kernels import compiled, numba_kernels
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Pair, Pool
 from spikelfp.errors import UserError
-from spikelfp.kernels.events import conv as event_convolution
-from spikelfp.kernels.events.conv_events import MOST_KEYS, image_events
-from spikelfp.kernels.events.conv_shape import Steps, geometry
+from spikelfp.kernels.events import conv_kernels as event_convolution
+from spikelfp.kernels.events.conv_kernels import MOST_KEYS, Steps, geometry, image_events
 
 LIMIT = 2**62
 """Bound on all sums: int64 holds them, and what is added to them."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_sparse, over_time
-from spikelfp.kernels.events.conv_shape import Steps
-from spikelfp.kernels.events.convolve import conv_choice, convolve
-from spikelfp.kernels.events.sparse_index import merge
+from spikelfp.kernels.events.conv import conv_choice, convolve
+from spikelfp.kernels.events.conv_kernels import Steps
+from spikelfp.kernels.events.sparse import merge
 from spikelfp.nn.layer import Quantizable, check_kind, spares_silent, sparse_input
 from spikelfp.rules import Rule
 

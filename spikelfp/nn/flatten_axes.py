@@ -6,7 +6,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_sparse, over_time
-from spikelfp.kernels.events.sparse_index import merge
+from spikelfp.kernels.events.sparse import merge
 from spikelfp.nn.layer import Layer, sparse_input
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import is_constant, is_sparse, repeat
-from spikelfp.kernels.events import products
+from spikelfp.kernels.events import linear as products
 from spikelfp.nn.layer import Quantizable, check_kind, spares_silent, sparse_input
 from spikelfp.rules import Rule
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import compact, is_constant, is_sparse, over_time, repeat, replaced
 from spikelfp.kernels.choice import can_run, chosen_events
-from spikelfp.kernels.events.sparse_index import merge
-from spikelfp.kernels.events.sparse_pool import sparse_average
+from spikelfp.kernels.events.sparse import merge, sparse_average
 from spikelfp.nn.layer import Layer, check_dense, check_kind, sparse_input
 
 

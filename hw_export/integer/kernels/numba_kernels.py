@@ -20,8 +20,7 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, Constants
 from hw_export.integer.kernels.torch_kernels import EventLists
-from spikelfp.kernels.events.conv_lanes import lowest_bit
-from spikelfp.kernels.events.conv_vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow
+from spikelfp.kernels.events.vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow, lowest_bit
 from spikelfp.machine import split
 
 BLOCK = 512  # neurons taken through all of time at once: their rows stay in the L1 cache
