@@ -18,7 +18,7 @@ from spikelfp.errors import UserError
 from spikelfp.methods.base import Batch
 from spikelfp.nn import Layer
 from spikelfp.nn.layer import State, has_run, remembers
-from spikelfp.nn.parts import filled, tensors_of
+from spikelfp.nn.recompute import filled, tensors_of
 
 
 class Carried(torch.nn.Module):
