@@ -26,7 +26,7 @@ from hw_export.quantize import (
     rate_notes,
     refuse_silenced,
 )
-from hw_export.quantize.trained import is_trained
+from hw_export.quantize.prepare import is_trained
 from hw_export.samples import SampleOptions, Samples, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip, Target, make_target
 from spikelfp import nn, plugins

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer, Pool, spread
-from hw_export.quantize.bounds import largest_sum
+from hw_export.quantize.scales import largest_sum
 
 
 @dataclass(frozen=True)

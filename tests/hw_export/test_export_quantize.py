@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_export import quantize
-from hw_export.quantize.error import Error
-from hw_export.quantize.scale import free_scales
+from hw_export.quantize.scales import Error, free_scales
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import UnknownNameError, UserError

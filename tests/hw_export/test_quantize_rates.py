@@ -10,7 +10,8 @@ from export_nets import STEPS, convolutional, dense, pixels
 
 from hw_export import quantize
 from hw_export.build import build, read_export, write_export
-from hw_export.quantize import accuracy_by_layer, compare, rates
+from hw_export.quantize import accuracy_by_layer, compare
+from hw_export.quantize import report as rates
 from hw_export.samples import Samples
 from spikelfp import nn
 from spikelfp.analysis import record

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 from hw_export import quantize
 from hw_export.build import read_export, write_export
 from hw_export.quantize import mantissas
-from hw_export.quantize.channels import LARGEST_SHIFT, shifts_of
-from hw_export.quantize.error import Error, second_moment
-from hw_export.quantize.scale import CLIPS, free_scales
+from hw_export.quantize.scales import CLIPS, LARGEST_SHIFT, Error, free_scales, second_moment, shifts_of
 from hw_export.samples import Samples
 from hw_export.verify import verify
 from spikelfp import nn

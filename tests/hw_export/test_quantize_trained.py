@@ -10,7 +10,7 @@ from hw_export import quantize
 from hw_export.build import read_export, write_export
 from hw_export.model_file import load_network, save_network
 from hw_export.quantize import compare, mantissas
-from hw_export.quantize.threshold import Step, kept_step
+from hw_export.quantize.scales import Step, kept_step
 from hw_export.samples import Samples
 from hw_export.verify import verify
 from spikelfp import TemporalTrainer, nn
