@@ -13,10 +13,9 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import GENERIC, Arithmetic
 from hw_export.integer.energy import Counts, Crossbar, count
-from hw_export.integer.kernels import compiled, numba_kernels, torch_kernels
-from hw_export.integer.kernels.torch_kernels import EventLists
 from hw_export.integer.network import IntegerNetwork
 from hw_export.integer.stage import Stage, Totals, stages, totals, unrounded
+from hw_export.integer.torch_kernels import EventLists
 from hw_export.quantize import QuantizedNetwork, quantize
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
@@ -148,16 +147,21 @@ def in_steps(
 def _neurons(stage: Stage, sums: Tensor, states: Sequence[Tensor], out: Tensor) -> int:
     """Run ``sums`` through the neurons; where they have synapses, through those first."""
     device, c, offset = states[0].device, stage.constants, stage.offset()
-    advance = (numba_kernels if compiled(device) else torch_kernels).in_steps
+    advance = _kernels(device).in_steps
     if c.arithmetic.synapse is None:
         return advance(sums, offset, states[0], c, out)
-    currents = (numba_kernels if compiled(device) else torch_kernels).currents
+    currents = _kernels(device).currents
     membrane, current = states
     fed, beyond = c.unshifted(), 0
     for part in out.split(_at_once(stage, len(current))):  # one part, unless the sums are those of every step
         arriving, hit = currents(sums, current, c.arithmetic, len(part))
         beyond += hit + advance(arriving, offset << c.arithmetic.shift, membrane, fed, part)
     return beyond
+
+
+def _kernels(device: torch.device) -> Any:
+    """The module of kernels that runs on ``device``; both give the same whole numbers."""
+    return numba_kernels if numba_kernels.compiled(device) else torch_kernels
 
 
 def _at_once(stage: Stage, samples: int) -> int:
@@ -169,7 +173,7 @@ def by_event(
     stage: Stage, events: EventLists, idle: int, state: Tensor, seen: Totals
 ) -> tuple[EventLists, Tensor, int]:
     """Events that neurons emit, how often each fires, int32 ``[idle + T, B, N]``, and how often a register was left."""
-    advance = (numba_kernels if compiled(state.device) else torch_kernels).by_event
+    advance = _kernels(state.device).by_event
     inputs = math.prod(stage.in_shape)
     seen[stage.name] = torch.bincount(events.source, minlength=inputs)
     given = events.after(idle)

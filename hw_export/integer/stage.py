@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hw_export.integer import numba_kernels
 from hw_export.integer.arithmetic import Arithmetic, Constants
-from hw_export.integer.kernels import compiled, numba_kernels
 from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Pair, Pool
 from spikelfp.errors import UserError
 from spikelfp.kernels.events import conv as event_convolution
@@ -130,7 +130,7 @@ class Product:
 
     def sums(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Sums without biases of whole numbers ``x [R, …]`` of any dtype: ``[R, …]`` in ``dtype``, which holds them."""
-        if compiled(x.device) and dtype == torch.float32:
+        if numba_kernels.compiled(x.device) and dtype == torch.float32:
             by_events = self._dense_events(x) if isinstance(self.layer, Dense) else self._conv_events(x)
             if by_events is not None:
                 return by_events
@@ -215,7 +215,7 @@ class Product:
 
 def totals(x: Tensor) -> Tensor:
     """``Σ |x|`` over the rows of whole numbers ``x [R, …]``, int64 ``[…]``."""
-    if compiled(x.device) and not x.is_floating_point():
+    if numba_kernels.compiled(x.device) and not x.is_floating_point():
         return numba_kernels.totals(x.flatten(1)).view(x.shape[1:])
     whole = x.abs() if x.is_floating_point() else x.to(torch.int64).abs()
     return whole.sum(0, dtype=torch.float64 if x.is_floating_point() else torch.int64).to(torch.int64)

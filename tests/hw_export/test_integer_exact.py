@@ -8,8 +8,8 @@ from references import integer_chip
 from references.integer_nets import dense, inputs, weights
 
 from hw_export.integer import Arithmetic, IntegerSimulator
+from hw_export.integer import numba_kernels as numba_rows
 from hw_export.integer import stage as exact
-from hw_export.integer.kernels import numba_kernels as numba_rows
 from hw_export.integer.network import Conv, Dense, Pool
 from hw_export.integer.stage import Product, totals
 from spikelfp.errors import UserError
