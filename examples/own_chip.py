@@ -21,9 +21,9 @@ import torch
 
 from hw_export.build import build, read_export
 from hw_export.integer import Arithmetic, Dense, EnergyModel, IntegerNetwork, code_of, spread
-from hw_export.on_chip import verify_chip
 from hw_export.targets import TARGETS, Chip, Limit, Violation, check_codes, rebuild
 from hw_export.targets.limits import Biases, Blocks, Events, Kinds, Thresholds, Weights, above
+from hw_export.verify import verify_chip
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
 from spikelfp.training.config import RunConfig

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from hw_export.model_file import load_network, save_network
-from hw_export.on_chip import SPIKES, facts_of, run_on_chip, save_spikes
 from hw_export.quantize import (
     QuantizedNetwork,
     QuantizeOptions,
@@ -29,6 +28,7 @@ from hw_export.quantize import (
 from hw_export.quantize.prepare import is_trained
 from hw_export.samples import SampleOptions, Samples, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip, Target, make_target
+from hw_export.verify import SPIKES, facts_of, run_on_chip, save_spikes
 from spikelfp import nn, plugins
 from spikelfp.configuration import Schema
 from spikelfp.data import encode

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves, window
+from hw_export.layers import leaves, window
 from hw_export.neurons import export_of
 from hw_export.quantize import QuantizedNetwork
 from spikelfp import nn

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw_export.integer import numba_kernels, torch_kernels
 from hw_export.integer.arithmetic import GENERIC, Arithmetic
 from hw_export.integer.energy import Counts, Crossbar, count
 from hw_export.integer.network import IntegerNetwork

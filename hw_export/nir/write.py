@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves, window
+from hw_export.layers import leaves, window
 from hw_export.neurons import Arriving, NeuronExport, export_of, lowered
 from hw_export.nir.chain import Shape, pair
 from hw_export.nir.dialects import DIALECTS, Dialect, dialect_of

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves
+from hw_export.layers import leaves
 from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.nn import graph

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves, window
+from hw_export.layers import leaves, window
 from hw_export.neurons import lowered
 from hw_export.quantize.prepare import (
     as_floats,

@@ -13,9 +13,9 @@ import yaml
 from target_nets import chip_of, trained
 
 from hw_export.build import read_export, sha256, write_export
-from hw_export.event_log import verify_log
 from hw_export.samples import Samples
 from hw_export.targets.tinyodin import FILE
+from hw_export.verify import verify_log
 from spikelfp import nn
 from spikelfp.errors import DataError, UserError
 

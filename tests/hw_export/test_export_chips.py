@@ -12,9 +12,9 @@ from export_nets import BATCH, STEPS, bernoulli, convolutional, dense
 
 from hw_export.build import build, read_export, write_export
 from hw_export.integer import IntegerSimulator
-from hw_export.on_chip import verify_chip
 from hw_export.samples import Samples
 from hw_export.targets import TARGETS, Chip
+from hw_export.verify import verify_chip
 from spikelfp import nn
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.training.config import RunConfig

@@ -13,13 +13,12 @@ from export_nets import BATCH, STEPS, bernoulli, dense
 from hw_export.build import build, read_export, write_export
 from hw_export.integer import Arithmetic, Dense
 from hw_export.nir import from_nir
-from hw_export.on_chip import verify_chip
 from hw_export.samples import Samples
 from hw_export.simulators import SIMULATORS, Simulator
 from hw_export.targets import TARGETS, Chip, Target
 from hw_export.targets.generic import Generic
 from hw_export.targets.limits import Kinds
-from hw_export.verify import verify
+from hw_export.verify import verify, verify_chip
 from spikelfp import plugins
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.config import RunConfig

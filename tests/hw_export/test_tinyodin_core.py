@@ -13,10 +13,10 @@ from references.tinyodin_core import POP_NEUR, Core, Host, spi_file
 from target_nets import chip_of, trained
 
 from hw_export.build import read_export, write_export
-from hw_export.event_log import verify_log
 from hw_export.samples import Samples
 from hw_export.targets import tinyodin_events, tinyodin_map
 from hw_export.targets.tinyodin import CLEAR_FILE, EVENTS_FILE, FILE
+from hw_export.verify import verify_log
 from spikelfp import nn
 from spikelfp.errors import UserError
 
