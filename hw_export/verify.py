@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hw_export.integer import Counts, IntegerNetwork, IntegerSimulator, Run
+from hw_export.integer import Counts, IntegerNetwork, IntegerRun, IntegerSimulator
 from hw_export.integer.energy import estimate
 from hw_export.layers import leaves
 from hw_export.nir import read_chain
-from hw_export.samples import Samples
+from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
 from hw_export.targets import Chip
 from hw_export.targets.files import read_arrays, write_arrays
@@ -175,12 +175,14 @@ SPIKES = "spikes.npz"
 uint16 or uint32 for a layer that fires more than 255 times in a step."""
 
 
-def run_on_chip(chip: Chip, network: IntegerNetwork, samples: Samples) -> Run:
+def run_on_chip(chip: Chip, network: IntegerNetwork, samples: ExportSamples) -> IntegerRun:
     """The whole-numbered ``samples`` through a network as the chip holds it (read from its files, or adapted)."""
     return IntegerSimulator(network, chip.arithmetic).run(samples.sequence())
 
 
-def facts_of(chip: Chip, network: IntegerNetwork, run: Run, samples: Samples, classes: Tensor) -> dict[str, Any]:
+def facts_of(
+    chip: Chip, network: IntegerNetwork, run: IntegerRun, samples: ExportSamples, classes: Tensor
+) -> dict[str, Any]:
     """Collect for the manifest: accuracy, the part of the samples that get the same class as in ``classes``, and
     spikes, operations, bytes and estimated energy of a sample."""
     counts = run.counts
@@ -206,7 +208,7 @@ def _numbers(counts: Counts) -> dict[str, float]:
     return {name: value for name, value in asdict(counts).items() if name != "layers"}
 
 
-def save_spikes(path: Path, run: Run) -> None:
+def save_spikes(path: Path, run: IntegerRun) -> None:
     """Write the spikes of a run, for :func:`verify_chip` and for the tests of a firmware."""
     write_arrays(path, {name: _narrow(spikes.numpy()) for name, spikes in run.spikes.items()})
 
@@ -216,7 +218,7 @@ def _narrow(counts: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
     return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
-def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: Samples) -> Result:
+def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: ExportSamples) -> Result:
     """Read the chip's files of an export back, run them in its arithmetic, and compare every spike with those that were
     recorded when the export was made.
 
@@ -238,7 +240,7 @@ def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: 
     )
 
 
-def recorded_spikes(path: Path, names: list[str], samples: Samples) -> dict[str, Tensor]:
+def recorded_spikes(path: Path, names: list[str], samples: ExportSamples) -> dict[str, Tensor]:
     """Read what :func:`save_spikes` has written, for ``samples`` or the first of those it was made for.
 
     Returns:
@@ -308,7 +310,7 @@ class _Log:
 
 
 def verify_log(
-    path: str | Path, chip: Chip, folder: Path, samples: Samples, recorded_samples: int | None = None
+    path: str | Path, chip: Chip, folder: Path, samples: ExportSamples, recorded_samples: int | None = None
 ) -> Result:
     """Compare a log with the spikes that were recorded when the export was made.
 
@@ -378,7 +380,7 @@ def _described(layer: LayerResult, chip: Chip, network: IntegerNetwork) -> str:
     )
 
 
-def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: Samples, all_samples: int) -> _Log:
+def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: ExportSamples, all_samples: int) -> _Log:
     sizes = {layer.name: math.prod(network.shape_of(layer)) for layer in network.neurons}
     shape = (samples.steps, len(samples))
     inputs = math.prod(network.input_shape)

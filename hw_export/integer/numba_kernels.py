@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from hw_export.integer.arithmetic import Arithmetic, Constants
+from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 from hw_export.integer.torch_kernels import EventLists
 from spikelfp.kernels import chosen_kernels
 from spikelfp.kernels.events.conv_lanes import lowest_bit
@@ -202,13 +202,13 @@ def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric
     return beyond
 
 
-def codes(c: Constants) -> tuple[int, np.ndarray, int, int, int]:
+def codes(c: IntegerConstants) -> tuple[int, np.ndarray, int, int, int]:
     """How the compiled code is told of the decay, the spikes and the reset: kind, code, bits; ties; reset."""
     a = c.arithmetic
     return _DECAYS[a.decay], c.code.numpy(), a.decay_bits, int(a.fires == ">="), _RESETS[c.reset]
 
 
-def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor) -> int:
+def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
     """As :func:`hw_export.integer.torch_kernels.in_steps`, for contiguous tensors on the CPU."""
     a = c.arithmetic
     sums, shifted, states, fired = current.numpy(), (offset << a.shift).numpy(), state.numpy(), out.numpy()
@@ -309,7 +309,7 @@ def _sample(
 
 
 def by_event(
-    events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor
+    events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor
 ) -> tuple[EventLists, int]:
     """As :func:`hw_export.integer.torch_kernels.by_event`, on the CPU."""
     a = c.arithmetic

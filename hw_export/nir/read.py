@@ -13,16 +13,16 @@ import numpy as np
 import torch
 
 from hw_export.layers import window
-from hw_export.neurons import Arriving, Constants, Numbers, constant, export_named, standard
+from hw_export.neurons import LIFConstants, NodeContext, Numbers, constant, export_named, standard
 from hw_export.neurons.base import ARGUMENT
-from hw_export.nir.chain import SPIKING, WEIGHTS, Shape, Stop, fields, output_shape, pair, passed, walk
+from hw_export.nir.chain import SPIKING, WEIGHTS, ChainNode, Shape, fields, output_shape, pair, passed, walk
 from hw_export.nir.dialects import (
     DIALECTS,
     Dialect,
     Integrators,
-    Reading,
+    NeuronReading,
     Scheme,
-    Step,
+    TimeStep,
     constants,
     dialect_of,
     readouts,
@@ -246,21 +246,21 @@ def from_nir(
     try:
         metadata = plain(document["metadata"])
         check_name("spikes", spikes, get_args(Spikes))
-        reading = Reading(dialect_of(metadata), metadata, dt, reset, scheme, integrators)
+        reading = NeuronReading(dialect_of(metadata), metadata, dt, reset, scheme, integrators)
         return _network(build_graph(document, name), name, reading, spikes)
     except DataError as error:
         hint = "" if migrate else _hint(copied(untouched), name)
         raise DataError(f"{error}{hint}") from None
 
 
-def _network(graph: nir.NIRGraph, source: str, reading: Reading, spikes: Spikes) -> ImportedNetwork:
+def _network(graph: nir.NIRGraph, source: str, reading: NeuronReading, spikes: Spikes) -> ImportedNetwork:
     chain = walk(graph, source)
     if reading.dialect is not None:
         check_integers(reading.metadata, f"{source}: ", "the graph")
     assembly = Assembly(reading, spikes)
     with torch.random.fork_rng(devices=[]):  # layers are made with random weights first
-        for stop in chain.stops:
-            assembly.add(stop)
+        for place in chain.path:
+            assembly.add(place)
     net = ImportedNetwork(assembly.made)
     net.notes = (*reading.notes, *_migrated(reading))
     net.dt, net.scheme = reading.step_length({}), reading.used_scheme
@@ -268,7 +268,7 @@ def _network(graph: nir.NIRGraph, source: str, reading: Reading, spikes: Spikes)
     return net.eval().requires_grad_(False)
 
 
-def _migrated(reading: Reading) -> list[str]:
+def _migrated(reading: NeuronReading) -> list[str]:
     done = reading.metadata.get("migrated")
     return [] if done is None else [f"migrated: {done}"]
 
@@ -346,36 +346,36 @@ class Assembly:
         node_metadata: of the nodes they were read from.
     """
 
-    reading: Reading
+    reading: NeuronReading
     spikes: Spikes = "single"
     gain: int = 1
     made: OrderedDict[str, torch.nn.Module] = field(default_factory=OrderedDict)
     node_metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, stop: Stop) -> None:
+    def add(self, place: ChainNode) -> None:
         """Add the layers of one node; :class:`~spikelfp.errors.DataError` naming it if there are none for it."""
-        node, name = stop.node, stop.name
+        node, name = place.node, place.name
         metadata = plain(node.metadata)
         if self.reading.dialect is not None:
             check_integers(metadata, "", f"the {type(node).__name__} {name!r}")
         if self.reading.dialect is not None and "neuron" in metadata:
-            self._own(stop, metadata)
+            self._own(place, metadata)
         elif isinstance(node, WEIGHTS):
             self._append(name, node, weights(name, node, self.gain))
         elif isinstance(node, (nir.SumPool2d, nir.AvgPool2d)):
             self._pool(name, node)
         elif isinstance(node, nir.Flatten):
-            flat = flatten(name, node, stop.shape)
+            flat = flatten(name, node, place.input_shape)
             if flat is not None:
                 self._append(name, node, flat)
         elif isinstance(node, SPIKING):
-            self._spiking(stop, metadata)
+            self._spiking(place, metadata)
         elif isinstance(node, READOUTS):
-            self._readout(stop, metadata)
+            self._readout(place, metadata)
         elif isinstance(node, nir.Scale):
             self._append(name, node, nn.Scale(float32(name, "scale", node.scale)))
         elif isinstance(node, nir.Threshold):
-            self._drive(stop, 1.0, -np.asarray(node.threshold, np.float64) / self.gain)
+            self._drive(place, 1.0, -np.asarray(node.threshold, np.float64) / self.gain)
             self._append(name, node, nn.Heaviside())
             self.gain = 1
         else:
@@ -394,20 +394,20 @@ class Assembly:
         if ours and isinstance(node, nir.SumPool2d):
             self.gain *= window(pool)
 
-    def _drive(self, stop: Stop, scale: Any, shift: Any) -> None:
+    def _drive(self, place: ChainNode, scale: Any, shift: Any) -> None:
         """``scale ⊙ x + shift`` in front of neurons: by the weights there, else by a layer of its own."""
         if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
-            raise DataError(f"the parameters of the neurons {stop.name!r} are too far apart: their quotients overflow")
-        layer = elementwise(stop.name, scale, shift, stop.shape)
+            raise DataError(f"the parameters of the neurons {place.name!r} are too far apart: their quotients overflow")
+        layer = elementwise(place.name, scale, shift, place.input_shape)
         if layer is None:
             return
         last = next(reversed(self.made.values()), None)
         apart = self.reading.dialect is not None  # what to_nir found apart stays apart: sums round as they did
-        if apart or last is None or not folded(stop.name, last, scale, shift, stop.shape):
-            self._append(f"{stop.name}_drive", None, layer)
+        if apart or last is None or not folded(place.name, last, scale, shift, place.input_shape):
+            self._append(f"{place.name}_drive", None, layer)
 
-    def _spiking(self, stop: Stop, metadata: dict[str, Any]) -> None:
-        node, name = stop.node, stop.name
+    def _spiking(self, place: ChainNode, metadata: dict[str, Any]) -> None:
+        node, name = place.node, place.name
         step = self.reading.step(name, metadata, node)
         found = constants(name, node, step, self.reading.dialect)
         if self.reading.dialect is not None:
@@ -415,8 +415,8 @@ class Assembly:
         else:
             found = replace(found, threshold=found.threshold / self.gain, shift=found.shift / self.gain)
         reset = self.reading.reset(name, node, metadata)
-        feedback = self._feedback(stop, found.scale)
-        self._drive(stop, found.scale, found.shift)
+        feedback = self._feedback(place, found.scale)
+        self._drive(place, found.scale, found.shift)
         if self.spikes == "multiple":
             layer: torch.nn.Module = _multi_spike(name, found, reset, feedback)
         else:
@@ -424,33 +424,33 @@ class Assembly:
         self._append(name, node, layer)
         self.gain = 1
 
-    def _feedback(self, stop: Stop, scale: Any = 1.0) -> Weights | None:
+    def _feedback(self, place: ChainNode, scale: Any = 1.0) -> Weights | None:
         """The weights by which spikes return to the neurons, times ``scale``."""
-        if stop.feedback is None:
+        if place.feedback is None:
             return None
-        back, node = stop.feedback
+        back, node = place.feedback
         layer = weights(back, node, self.gain, self.gain)
-        if np.any(np.asarray(scale) != 1.0) and not folded(back, layer, scale, 0.0, stop.shape):
-            raise DataError(f"the neurons {stop.name!r} differ within the channels of their feedback {back!r}")
+        if np.any(np.asarray(scale) != 1.0) and not folded(back, layer, scale, 0.0, place.input_shape):
+            raise DataError(f"the neurons {place.name!r} differ within the channels of their feedback {back!r}")
         return layer
 
-    def _readout(self, stop: Stop, metadata: dict[str, Any]) -> None:
-        node, name = stop.node, stop.name
+    def _readout(self, place: ChainNode, metadata: dict[str, Any]) -> None:
+        node, name = place.node, place.name
         stages = readouts(name, node, self.reading.step(name, metadata, node))
         for index, stage in enumerate(stages):
             last = index == len(stages) - 1
             beta = stage.beta
             if self.reading.dialect is not None and "beta" in metadata:
-                beta = agreed(name, "beta", metadata["beta"], beta, stop.shape)
-            self._drive(stop, stage.scale * self.gain, stage.shift)
+                beta = agreed(name, "beta", metadata["beta"], beta, place.input_shape)
+            self._drive(place, stage.scale * self.gain, stage.shift)
             self.gain = 1
             if np.any(np.asarray(beta)):
                 self._append(name if last else f"{name}_synapse", node if last else None, nn.LI(constant(beta)))
 
-    def _own(self, stop: Stop, metadata: dict[str, Any]) -> None:
+    def _own(self, place: ChainNode, metadata: dict[str, Any]) -> None:
         """Neurons of a kind that a user registered: made of the arguments in the metadata, and compared with the
         node."""
-        node, name, said = stop.node, stop.name, metadata["neuron"]
+        node, name, said = place.node, place.name, metadata["neuron"]
         export = export_named(said) if isinstance(said, str) else None
         if export is None:
             raise DataError(
@@ -475,10 +475,10 @@ class Assembly:
             if key.startswith(ARGUMENT)
         }
         try:
-            layer = export.make(given, self._feedback(stop))
+            layer = export.make(given, self._feedback(place))
         except (UserError, TypeError, ValueError) as error:
             raise DataError(f"the neurons {name!r} cannot be made from what their metadata say: {error}") from None
-        at = Arriving(name, stop.shape, (dialect_name, dialect), self.gain)
+        at = NodeContext(name, place.input_shape, (dialect_name, dialect), self.gain)
         again = fields(export.write(layer, at))
         mine = fields(node)
         for key in again.keys() - {"metadata", "input_type", "output_type"}:
@@ -499,7 +499,7 @@ def _close(found: Any, made: Any) -> bool:
     return np.allclose(np.asarray(found, np.float64), np.asarray(made, np.float64), rtol=1e-6, atol=0)
 
 
-def _multi_spike(name: str, p: Constants, reset: Reset, feedback: torch.nn.Module | None) -> nn.MultiSpikeLIF:
+def _multi_spike(name: str, p: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> nn.MultiSpikeLIF:
     if feedback is not None or np.any(np.asarray(p.alpha)):
         raise UserError(f"spikes='multiple' is for LIF and IF neurons without feedback, {name!r} are others")
     if reset != "immediate" and not (reset == "subtract" and np.all(np.asarray(p.beta) == 1.0)):
@@ -516,8 +516,14 @@ def _multi_spike(name: str, p: Constants, reset: Reset, feedback: torch.nn.Modul
 
 
 def as_written(
-    name: str, node: nir.NIRNode, found: Constants, step: Step, metadata: dict[str, Any], dialect: Dialect, gain: int
-) -> Constants:
+    name: str,
+    node: nir.NIRNode,
+    found: LIFConstants,
+    step: TimeStep,
+    metadata: dict[str, Any],
+    dialect: Dialect,
+    gain: int,
+) -> LIFConstants:
     """The constants that a file of ours states exactly in its metadata, after a check against the node itself."""
     threshold = np.asarray(found.threshold, np.float64)
     if isinstance(node, nir.LIF):
@@ -528,7 +534,7 @@ def as_written(
     if np.any(np.asarray(found.scale) != 1.0) or (np.any(found.shift) and metadata.get("offset") != "v_leak"):
         raise DataError(f"the parameters of the neurons {name!r} were changed after the file was written")
     shape = tuple(np.shape(node.v_threshold))
-    return Constants(
+    return LIFConstants(
         beta=agreed(name, "beta", metadata["beta"], found.beta, shape),
         threshold=agreed(name, "threshold", metadata["threshold"], threshold / gain, shape),
         alpha=agreed(name, "alpha", metadata["alpha"], found.alpha, shape) if "alpha" in metadata else found.alpha,

@@ -41,7 +41,7 @@ _AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Error:
+class SquaredError:
     """Squared error of the weights ``[C, …]`` on a grid of ``bits``, for each output channel.
 
     moment: ``E[x xᵀ]`` of the inputs of one sum, ``[groups, K, K]`` (:func:`second_moment`): the error is then that
@@ -102,12 +102,12 @@ _FINE = [2 ** (step / 32) for step in range(-3, 4)]
 
 
 def free_scales(
-    weight: Tensor, error: Error, clip: str, *, per_channel: bool, power_of_two: bool, what: str = "weights"
+    weight: Tensor, error: SquaredError, clip: str, *, per_channel: bool, power_of_two: bool, what: str = "weights"
 ) -> Tensor:
     """The scales that nothing else constrains, float64 ``[1]``, or ``[C]``, one for each output channel.
 
     A channel that is all zero gets the largest scale of the others. power_of_two: rounded to ``2^e``.
-    Raises :class:`~spikelfp.errors.UserError`, naming ``what``, for weights that are all zero or not finite.
+    Raises :class:`~spikelfp.errors.UserSquaredError`, naming ``what``, for weights that are all zero or not finite.
     """
     if clip != "output":
         chosen = choose_scale(weight, error.bits, clip, per_channel, power_of_two, what)
@@ -120,7 +120,7 @@ def free_scales(
     return scales
 
 
-def _least_error(weight: Tensor, error: Error, per_channel: bool) -> Tensor:
+def _least_error(weight: Tensor, error: SquaredError, per_channel: bool) -> Tensor:
     """By search over factors of the scale that clips nothing: steps of 2^⅛ first, then of 2^(1/32) around the best.
 
     The error of a few weights has several valleys, so the search goes on around the three best.
@@ -147,7 +147,7 @@ _PHASES = 8
 """Units tried within a factor of two."""
 
 
-def shifts_of(scales: Tensor, error: Error, clip: str, *, power_of_two: bool) -> tuple[float, Tensor]:
+def shifts_of(scales: Tensor, error: SquaredError, clip: str, *, power_of_two: bool) -> tuple[float, Tensor]:
     """``(unit, e)``: the finest step, and the shift of each channel, int64 ``[C]`` from 0 to :data:`LARGEST_SHIFT`.
 
     scales: those the channels would have each by itself, ``[C]``. Of the two shifts next to a channel's own scale it
@@ -163,7 +163,7 @@ def shifts_of(scales: Tensor, error: Error, clip: str, *, power_of_two: bool) ->
     return unit * 2**least, shifts.long() - least
 
 
-def _shifts(scales: Tensor, unit: float, error: Error, clip: str) -> Tensor:
+def _shifts(scales: Tensor, unit: float, error: SquaredError, clip: str) -> Tensor:
     wanted = (scales / unit).log2()
     if clip == "max":
         chosen = (wanted - 1e-9).ceil()  # a scale that is a power of two already is one despite rounding
@@ -179,7 +179,7 @@ def mantissas(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Integer weights ``[C, …]`` as ``m · 2^e``: mantissas of ``bits`` signed bits, in the dtype of ``weight``, and the
     shift of each output channel, int64 ``[C]``, the least that does.
 
-    Raises :class:`~spikelfp.errors.UserError` for weights that are not whole numbers, or have no such mantissas.
+    Raises :class:`~spikelfp.errors.UserSquaredError` for weights that are not whole numbers, or have no such mantissas.
     """
     limit = largest(check_bits(bits))
     rows = weight.detach().flatten(1)
@@ -195,7 +195,7 @@ def mantissas(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return rows.reshape(weight.shape), shifts
 
 
-__all__ = ["TIE_MARGIN", "Real", "Step", "exact_step", "kept_step", "nearest_step", "one_if_uniform"]
+__all__ = ["TIE_MARGIN", "Real", "ThresholdStep", "exact_step", "kept_step", "nearest_step", "one_if_uniform"]
 
 _ROUNDED = 2**-22
 """By what part a quotient of two numbers that are rounded to float32 may be off."""
@@ -206,7 +206,7 @@ Real = float | Tensor
 
 
 @dataclass(frozen=True)
-class Step:
+class ThresholdStep:
     """One step of a weight, and the thresholds in steps of the sums.
 
     Attributes:
@@ -236,7 +236,7 @@ def one_if_uniform(threshold: Real) -> Real:
 
 def exact_step(
     scale: float, threshold: float, factor: int, margin: float, error: Callable[[float], float] | None
-) -> Step:
+) -> ThresholdStep:
     """The step near ``scale`` of which the threshold is a whole number, times ``factor``, and the margin.
 
     Of the two whole numbers next to ``threshold / scale`` the one of less ``error(scale)``, or, without such a
@@ -245,16 +245,16 @@ def exact_step(
     """
     wanted = threshold / scale
     if wanted < 0.5:
-        return Step(scale, 0, 0.0)
+        return ThresholdStep(scale, 0, 0.0)
     steps = max(1, int(wanted))
     if error is not None and steps <= wanted:
         steps = min((steps, steps + 1), key=lambda n: error(threshold / n))
     whole = steps * factor
     compared = float(np.float32(whole + margin))
-    return Step(threshold * factor / compared, whole, compared)
+    return ThresholdStep(threshold * factor / compared, whole, compared)
 
 
-def nearest_step(scale: float, threshold: Real, factor: int, margin: float) -> Step:
+def nearest_step(scale: float, threshold: Real, factor: int, margin: float) -> ThresholdStep:
     """``scale`` as it is, and the whole thresholds next to it: the real ones change by the relative ``error``."""
     wanted = _wanted(scale, threshold, factor)
     whole = (wanted - margin).round().clamp(min=1)
@@ -262,7 +262,7 @@ def nearest_step(scale: float, threshold: Real, factor: int, margin: float) -> S
     return _step(scale, whole, whole + margin, wanted, threshold)
 
 
-def kept_step(scale: float, threshold: Real, factor: int, margin: float) -> Step:
+def kept_step(scale: float, threshold: Real, factor: int, margin: float) -> ThresholdStep:
     """``scale`` and thresholds as they are: the neurons compare with ``threshold / scale`` and whatever part of a step
     that has, which for sums of integers is the same as with the whole number below. A threshold that is whole by
     itself, as far as the float32 of a scale can tell, gets the margin."""
@@ -277,10 +277,10 @@ def _wanted(scale: float, threshold: Real, factor: int) -> Tensor:
     return torch.as_tensor(threshold, dtype=torch.float64).cpu() * factor / scale
 
 
-def _step(scale: float, whole: Tensor, compared: Tensor, wanted: Tensor, threshold: Real) -> Step:
+def _step(scale: float, whole: Tensor, compared: Tensor, wanted: Tensor, threshold: Real) -> ThresholdStep:
     compared = compared.float()
     error = (compared.double() / wanted - 1).flatten()
     worst = error[error.abs().argmax()].item()
     if isinstance(threshold, Tensor):
-        return Step(scale, whole.long(), compared, worst)
-    return Step(scale, int(whole), compared.item(), worst)
+        return ThresholdStep(scale, whole.long(), compared, worst)
+    return ThresholdStep(scale, int(whole), compared.item(), worst)

@@ -29,9 +29,9 @@ from hw_export.quantize.scales import (
     CLIPS,
     EXACT,
     TIE_MARGIN,
-    Error,
     Real,
-    Step,
+    SquaredError,
+    ThresholdStep,
     adds_exactly,
     exact_step,
     free_scales,
@@ -82,7 +82,7 @@ class _Chosen:
     """A layer's integers, in steps of ``step.scale``; the largest of their shifts."""
 
     integers: Tensor
-    step: Step
+    step: ThresholdStep
     bits: int
     max_shift: int = 0
 
@@ -186,7 +186,7 @@ class Walk:
         scheme = self.scheme
         assert scheme.bits is not None
         moment = second_moment(layer, self.inputs) if scheme.clip == "output" and self.inputs is not None else None
-        error = Error(layer.weight, scheme.bits, moment)
+        error = SquaredError(layer.weight, scheme.bits, moment)
         scales = free_scales(
             layer.weight,
             error,
@@ -205,7 +205,7 @@ class Walk:
             return error(scale * times).sum().item()
 
         if real is None:
-            step = Step(scale, 0, 0.0)
+            step = ThresholdStep(scale, 0, 0.0)
         elif scheme.power_of_two or isinstance(real, Tensor):
             step = nearest_step(scale, real, factor, scheme.tie_margin)
         else:
@@ -228,7 +228,7 @@ class Walk:
             )
         integers, scale = grid.to_integers(layer.weight) * 2**shift, grid.scale / 2**shift
         take_off_grid(layer)
-        step = Step(scale, 0, 0.0) if real is None else kept_step(scale, real, factor, self.scheme.tie_margin)
+        step = ThresholdStep(scale, 0, 0.0) if real is None else kept_step(scale, real, factor, self.scheme.tie_margin)
         return _Chosen(integers, step, bits_of(grid), shift)
 
     def _neurons_behind(self, index: int) -> tuple[str, nn.LIF] | None:
@@ -359,7 +359,7 @@ def quantize(
     fine_biases: biases trained in steps finer than those of weights stay exact; the integers of such a layer are then
     multiplied by a power of two, 64 as a rule. ``False`` rounds the biases instead, for chips without that width.
 
-    Raises :class:`~spikelfp.errors.UserError` naming the layer whose weights are all zero or not finite, whose
+    Raises :class:`~spikelfp.errors.UserSquaredError` naming the layer whose weights are all zero or not finite, whose
     threshold would round to 0, or whose neurons fire in ``net`` but not in the copy; for a BatchNorm that cannot be
     folded; and for options out of range.
     """
