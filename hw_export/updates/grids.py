@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves, pooled_areas
+from hw_export.layers import leaves, pooled_areas
 from hw_export.quantize import TIE_MARGIN, LayerReport, QuantizedNetwork, quantize
-from hw_export.quantize.trained import is_trained
+from hw_export.quantize.prepare import is_trained
 from hw_export.updates.image import LIMIT
 from spikelfp import nn
 from spikelfp.errors import UserError

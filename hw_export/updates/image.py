@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hw_export.quantize.trained import as_floats
+from hw_export.quantize.prepare import as_floats
 from hw_export.updates.packing import FLOAT64, TAGS, VALUE_BITS, typed
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.quantized import Grid

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hw_export.integer.arithmetic import Arithmetic, Constants
+from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 
 
 class EventLists(NamedTuple):
@@ -57,7 +57,7 @@ def shifted(state: Tensor, bits: int | Tensor) -> Tensor:
     return torch.where(lost == 0, state - state.sign(), state - lost)
 
 
-def decay(state: Tensor, c: Constants) -> Tensor:
+def decay(state: Tensor, c: IntegerConstants) -> Tensor:
     """int64 ``state`` one step later, without input."""
     kind = c.arithmetic.decay
     if kind == "multiply":
@@ -77,7 +77,7 @@ def limit(value: Tensor, a: Arithmetic) -> tuple[Tensor, Tensor]:
     return held.clamp(a.low, a.high), beyond
 
 
-def fire(membrane: Tensor, c: Constants, threshold: Tensor) -> Tensor:
+def fire(membrane: Tensor, c: IntegerConstants, threshold: Tensor) -> Tensor:
     """How often each neuron fires, in the dtype of ``membrane``; ``threshold`` in the same dtype."""
     strict = c.arithmetic.fires == ">"
     if c.most == 1:
@@ -86,14 +86,14 @@ def fire(membrane: Tensor, c: Constants, threshold: Tensor) -> Tensor:
     return ((membrane - int(strict)).div(threshold, rounding_mode="floor")).clamp(0, c.most)
 
 
-def reset(membrane: Tensor, spikes: Tensor, c: Constants, threshold: Tensor) -> Tensor:
+def reset(membrane: Tensor, spikes: Tensor, c: IntegerConstants, threshold: Tensor) -> Tensor:
     """The state that is left behind a step, or an event."""
     if c.reset == "zero":
         return membrane * (spikes == 0)
     return membrane - threshold * spikes if c.reset == "immediate" else membrane
 
 
-def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor) -> int:
+def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
     """Run ``current`` ``[T, B, N]`` (sums without biases; ``[1, B, N]`` for the same at every step) through neurons.
 
     offset: biases, int64 ``[N]``. state: ``[B, N]``, changed in place. out: spikes, int8 ``[T, B, N]``, are written to
@@ -112,7 +112,7 @@ def _current(step: Tensor, a: Arithmetic) -> tuple[Tensor, Tensor | None]:
     return wrapped, wrapped != current
 
 
-def _integers(sums: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor) -> int:
+def _integers(sums: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
     v = state.to(torch.int64)
     beyond = torch.zeros((), dtype=torch.int64, device=state.device)
     for t in range(len(out)):
@@ -131,7 +131,7 @@ def _integers(sums: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Te
     return int(beyond)
 
 
-def _floats(sums: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor) -> int:
+def _floats(sums: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
     threshold, offset = c.threshold.to(torch.float32), offset.to(torch.float32)
     beyond = torch.zeros((), dtype=torch.int64, device=state.device)
     v = state.clone()
@@ -171,7 +171,7 @@ def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[
 
 
 def by_event(
-    events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor
+    events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor
 ) -> tuple[EventLists, int]:
     """Run ``events`` through ``N`` neurons.
 
@@ -205,7 +205,7 @@ def by_event(
     return _lists(emitted, state), int(beyond)
 
 
-def _event(v: Tensor, added: Tensor, there: Tensor, c: Constants) -> tuple[Tensor, Tensor, Tensor]:
+def _event(v: Tensor, added: Tensor, there: Tensor, c: IntegerConstants) -> tuple[Tensor, Tensor, Tensor]:
     """State and spikes after one event of each sample where it is ``there``, and which membranes were limited."""
     u, hit = limit(v + added, c.arithmetic)
     spikes = fire(u, c, c.threshold) * there

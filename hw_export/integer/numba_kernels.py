@@ -1,5 +1,5 @@
 """Steps of neurons and their events, and sums of events, on the CPU, compiled: the whole numbers of
-:mod:`hw_export.integer.kernels.torch_kernels`.
+:mod:`hw_export.integer.torch_kernels`.
 
 In steps it is one pass over the sums, some neurons through all of time at once: each row of a block goes through short
 loops, one for each term of the equations, over 64-bit numbers that stay in the L1 cache, and all of them become vector
@@ -19,8 +19,10 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, Constants
-from hw_export.integer.kernels.torch_kernels import EventLists
 from spikelfp.kernels.events.vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow, lowest_bit
+from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
+from hw_export.integer.torch_kernels import EventLists
+from spikelfp.kernels import chosen_kernels
 from spikelfp.machine import split
 
 BLOCK = 512  # neurons taken through all of time at once: their rows stay in the L1 cache
@@ -29,6 +31,11 @@ _MULTIPLY, SHIFT, _LINEAR, _NONE = 0, 1, 2, 3  # constants of the compiled code,
 _DECAYS = {"multiply": _MULTIPLY, "shift": SHIFT, "linear": _LINEAR, "none": _NONE, "float": -1}
 _SUBTRACT, _ZERO, _IMMEDIATE = 0, 1, 2
 _RESETS = {"subtract": _SUBTRACT, "zero": _ZERO, "immediate": _IMMEDIATE}
+
+
+def compiled(device: torch.device) -> bool:
+    """Whether these kernels run on ``device``: on the CPU, unless ``SPIKELFP_KERNELS`` asks for ``torch``."""
+    return device.type == "cpu" and chosen_kernels() in ("auto", "numba")
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -195,14 +202,14 @@ def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric
     return beyond
 
 
-def codes(c: Constants) -> tuple[int, np.ndarray, int, int, int]:
+def codes(c: IntegerConstants) -> tuple[int, np.ndarray, int, int, int]:
     """How the compiled code is told of the decay, the spikes and the reset: kind, code, bits; ties; reset."""
     a = c.arithmetic
     return _DECAYS[a.decay], c.code.numpy(), a.decay_bits, int(a.fires == ">="), _RESETS[c.reset]
 
 
-def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor) -> int:
-    """As :func:`hw_export.integer.kernels.torch_kernels.in_steps`, for contiguous tensors on the CPU."""
+def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
+    """As :func:`hw_export.integer.torch_kernels.in_steps`, for contiguous tensors on the CPU."""
     a = c.arithmetic
     sums, shifted, states, fired = current.numpy(), (offset << a.shift).numpy(), state.numpy(), out.numpy()
     threshold, wrapped = c.threshold.numpy(), a.current_bits or 0
@@ -247,7 +254,7 @@ def _currents(sums, current, synapse, shift, bits, bottom, high, wraps, out, fir
 
 
 def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[Tensor, int]:
-    """As :func:`hw_export.integer.kernels.torch_kernels.currents`, for contiguous tensors on the CPU."""
+    """As :func:`hw_export.integer.torch_kernels.currents`, for contiguous tensors on the CPU."""
     out = current.new_empty(steps, *current.shape)
     numbers = np.array([a.synapse]), a.shift, a.state_bits, a.bottom, a.high, a.overflow == "wrap"
     arrays = sums.numpy(), current.numpy(), *numbers, out.numpy()
@@ -302,9 +309,9 @@ def _sample(
 
 
 def by_event(
-    events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: Constants, out: Tensor
+    events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor
 ) -> tuple[EventLists, int]:
-    """As :func:`hw_export.integer.kernels.torch_kernels.by_event`, on the CPU."""
+    """As :func:`hw_export.integer.torch_kernels.by_event`, on the CPU."""
     a = c.arithmetic
     kind, code, decay_bits, ties, reset = codes(c)
     rows, first = (weight << a.shift).contiguous().numpy(), (offset << a.shift).numpy()
