@@ -1,34 +1,199 @@
-"""What the bodies of records say: a header, frames of changes, and marks.
-
-Bodies are CBOR arrays that begin with their kind (docs/update-stream.md). They are encoded in one way only: the
-shortest heads, definite lengths, 64-bit floats; a body in any other encoding is refused.
-"""
+"""The weights of a network as the whole numbers a chip holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import copy
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import cbor2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from hw_export.updates.image import IntegerImage, Parameter
-from hw_export.updates.items import check_items
-from hw_export.updates.packing import (
+from hw_export.quantize.trained import as_floats
+from hw_export.updates.format import (
     FLOAT64,
     TAGS,
+    VALUE_BITS,
     Ints,
+    Link,
+    Record,
+    check_items,
     pack_indices,
     pack_values,
+    read_record,
+    typed,
     unpack_indices,
     unpack_values,
     untyped,
 )
-from spikelfp.errors import DataError, UserError
+from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.quantized import Grid
+from spikelfp.untrusted import open_regular
+
+LIMIT = 2**24
+"""Largest magnitude of an integer: float32, in which live parameters are rounded, holds every whole number up to it."""
+
+MOST_ELEMENTS = 2**31 - 1
+"""Of one parameter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """One parameter: its name in the network, its shape, and the grid its integers lie on."""
+
+    name: str
+    shape: tuple[int, ...]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        low, high, scale = self.grid.low, self.grid.high, self.grid.scale
+        if not self.name.isprintable() and any("\ud800" <= char <= "\udfff" for char in self.name):
+            raise UserError(f"streams and images name parameters in UTF-8, and {self.name!r} is no text: rename it")
+        if not -LIMIT <= low <= high <= LIMIT:
+            raise UserError(f"{self.name}: a grid from {low} to {high} is not within ±2^24")
+        if self.size > MOST_ELEMENTS:
+            raise UserError(f"{self.name}: {self.size} elements are more than the {MOST_ELEMENTS} a stream can hold")
+        if isinstance(scale, Tensor):
+            per_channel = (self.shape[0], *[1] * (len(self.shape) - 1)) if self.shape else ()
+            if tuple(scale.shape) != per_channel:
+                raise ShapeError(f"{self.name}: scales of shape {tuple(scale.shape)}, expected {per_channel}")
+        if not all(math.isfinite(value) and value > 0 for value in self.scales):
+            raise UserError(f"{self.name}: a scale must be finite and above 0, got {self.scales[:3]}")
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def scales(self) -> list[float]:
+        """The scale, or one for each output channel."""
+        scale = self.grid.scale
+        return scale.double().flatten().tolist() if isinstance(scale, Tensor) else [float(scale)]
+
+    @property
+    def bits(self) -> int:
+        """Least of 2, 4, 8, 16 and 32 bits, in two's complement, that hold the grid."""
+        low, high = self.grid.low, self.grid.high
+        return next(bits for bits in VALUE_BITS if -(1 << bits - 1) <= low and high < 1 << bits - 1)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """int8, int16 or int32: what an element is kept in."""
+        return np.dtype(f"<i{max(self.bits, 8) // 8}")
+
+    def entry(self) -> list[Any]:
+        """As in the header of a stream: name, shape, bits, lowest and highest integer, scale or scales."""
+        grid = self.grid
+        per_channel = isinstance(grid.scale, Tensor)
+        scale = typed(np.array(self.scales), FLOAT64) if per_channel else self.scales[0]
+        return [self.name, list(self.shape), self.bits, grid.low, grid.high, scale]
+
+    def integers(self, live: Tensor) -> NDArray[Any]:
+        """``live`` on the grid, in :attr:`dtype`; NaN and infinity are refused."""
+        if tuple(live.shape) != self.shape:
+            raise ShapeError(f"{self.name} has shape {tuple(live.shape)}, the grid was chosen for {self.shape}")
+        if not torch.isfinite(live).all():
+            raise UserError(f"{self.name} holds NaN or infinity, which no integer stands for")
+        return self.grid.to_integers(live.detach()).to("cpu", torch.int32).numpy().astype(self.dtype)
+
+
+class IntegerImage:
+    """Whole numbers for every parameter of a network: what a chip holds, and what a stream of updates changes.
+
+    parameters: in the order of the stream. arrays: one for each, int8, int16 or int32, of the parameter's shape.
+    step: after how many steps of training. notes: what whoever uses it should know, such as a stream that was cut.
+    """
+
+    def __init__(
+        self,
+        parameters: tuple[Parameter, ...],
+        arrays: Mapping[str, NDArray[Any]],
+        step: int = 0,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.parameters, self.step, self.notes = parameters, step, notes
+        self.arrays = {p.name: np.ascontiguousarray(arrays[p.name], p.dtype).reshape(p.shape) for p in parameters}
+
+    @staticmethod
+    def of(net: torch.nn.Module, grids: Mapping[str, Grid], step: int = 0) -> IntegerImage:
+        """The live parameters of ``net`` on ``grids``, ``round(w / scale)`` limited to the grid.
+
+        Raises :class:`~spikelfp.errors.UserError` for a grid without a parameter, a parameter without a grid, and for
+        values that are not finite.
+        """
+        live = dict(net.named_parameters())
+        for name in [*grids, *live]:
+            if name not in live or name not in grids:
+                raise UserError(f"{name}: {'a grid without a parameter' if name in grids else 'no grid is given'}")
+        parameters = tuple(Parameter(name, tuple(live[name].shape), grids[name]) for name in live)
+        return IntegerImage(parameters, {p.name: p.integers(live[p.name]) for p in parameters}, step)
+
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """The grid of every parameter."""
+        return {p.name: p.grid for p in self.parameters}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all integers: what sending the whole image takes."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def write(self, parameter: str, indices: NDArray[np.int64], values: NDArray[np.int32]) -> None:
+        """Set elements, counted in row-major order, to absolute values."""
+        self.arrays[parameter].reshape(-1)[indices] = values
+
+    def copy(self) -> IntegerImage:
+        """One that can be changed by itself."""
+        return IntegerImage(
+            self.parameters, {name: array.copy() for name, array in self.arrays.items()}, self.step, self.notes
+        )
+
+    def digest(self) -> bytes:
+        """SHA-256 over every parameter's header entry, as in a stream, followed by its integers, little endian."""
+        total = hashlib.sha256()
+        for p in self.parameters:
+            total.update(cbor2.dumps(p.entry()))
+            total.update(self.arrays[p.name].astype(p.dtype, copy=False).data)
+        return total.digest()
+
+    def typed_arrays(self) -> list[cbor2.CBORTag]:
+        """The integers as CBOR typed arrays, in the order of the parameters."""
+        return [typed(self.arrays[p.name].reshape(-1), TAGS[p.dtype.itemsize]) for p in self.parameters]
+
+    def saturated(self) -> dict[str, int]:
+        """How many elements of each parameter lie at an end of its grid, where they cannot grow any more."""
+        return {
+            p.name: int(((self.arrays[p.name] <= p.grid.low) | (self.arrays[p.name] >= p.grid.high)).sum())
+            for p in self.parameters
+        }
+
+    def to_net(self, net: torch.nn.Module) -> torch.nn.Module:
+        """A copy of ``net`` whose parameters are ``scale · q``: what the integers stand for. It computes with them as
+        they are, also where ``net`` is trained with quantised weights."""
+        made = copy.deepcopy(net)
+        as_floats(made)
+        live = dict(made.named_parameters())
+        for p in self.parameters:
+            if p.name not in live or tuple(live[p.name].shape) != p.shape:
+                raise ShapeError(f"the network has no parameter {p.name} of shape {p.shape}")
+            integers = torch.from_numpy(self.arrays[p.name].astype(np.int32)).to(live[p.name])
+            live[p.name].data.copy_(p.grid.to_real(integers))
+        return made
+
+    def at(self, step: int, notes: tuple[str, ...] = ()) -> IntegerImage:
+        """The same integers, at another step."""
+        made = copy.copy(self)
+        made.step, made.notes = step, notes
+        return made
+
 
 FORMAT, VERSION = "sparse-updates", 1
 HEADER, FRAME, MARK = 0, 1, 2
@@ -239,3 +404,100 @@ def _base(arrays: Any, parameters: tuple[Parameter, ...], step: int, digest: byt
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+Stream = str | Path | bytes
+"""A file, or the bytes of one."""
+
+_CHUNK = 1 << 20
+
+Event = Header | Frame | Mark
+
+
+class Decoder:
+    """Reads a stream in pieces and keeps its place.
+
+    name: of the stream, for errors. header: once it was read. step: of the last record. closed: whether that was a
+    mark. link: its place; ``link.offset`` bytes were read. Memory grows with the bytes handed in, not with what they
+    claim.
+    """
+
+    def __init__(self, name: str = "the stream") -> None:
+        self.name, self.link = name, Link()
+        self.header: Header | None = None
+        self.step, self.closed = 0, False
+
+    def take(self, data: bytes | bytearray | memoryview) -> Iterator[Event]:
+        """Everything complete in ``data``, which begins at byte ``link.offset`` of the stream; ``link`` moves along.
+
+        Raises :class:`~spikelfp.errors.DataError` at the first byte that is wrong; what came before is good.
+        """
+        view, start = memoryview(data), self.link.offset
+        while self.link.offset - start < len(view):
+            try:
+                record = read_record(view[self.link.offset - start :], self.link)
+                if record is None:
+                    return
+                event = self._event(record)
+            except DataError as error:
+                raise DataError(f"{self.name}: {error}") from None
+            self.link = record.after
+            yield event
+
+    def _event(self, record: Record) -> Event:
+        try:
+            item = decode(record.body)
+            if self.header is None:
+                self.header = decode_header(item)
+                self.step = self.header.step
+                return self.header
+            return self._later(item, record)
+        except DataError as error:
+            if self.header is None:
+                raise
+            raise DataError(f"frame {record.sequence} at byte {record.offset} cannot be used: {error}") from None
+
+    def _later(self, item: list, record: Record) -> Frame | Mark:
+        assert self.header is not None
+        if item[0] == FRAME:
+            frame = decode_frame(item, self.header.parameters)
+            if frame.step <= self.step:
+                raise DataError(f"it is of step {frame.step}, the one before of {self.step}")
+            self.step, self.closed = frame.step, False
+            return replace(frame, sequence=record.sequence, size=record.size)
+        if item[0] == MARK:
+            mark = decode_mark(item)
+            if mark.step < self.step:
+                raise DataError(f"it is of step {mark.step}, the one before of {self.step}")
+            self.step, self.closed = mark.step, True
+            return mark
+        raise DataError(f"its kind {item[0]} is not known")
+
+
+def name_of(stream: Stream) -> str:
+    """How errors call it."""
+    return "the stream" if isinstance(stream, bytes) else str(stream)
+
+
+def read_events(stream: Stream, decoder: Decoder) -> Iterator[Event]:
+    """All complete records of ``stream``, from the place of ``decoder`` on; see :func:`left_over` for the rest."""
+    if isinstance(stream, bytes):
+        yield from decoder.take(memoryview(stream)[decoder.link.offset :])
+        return
+    try:
+        with open_regular(stream) as file:
+            file.seek(decoder.link.offset)
+            waiting = bytearray()
+            while chunk := file.read(max(_CHUNK, len(waiting))):  # doubles, for a record longer than a chunk
+                waiting += chunk
+                before = decoder.link.offset
+                yield from decoder.take(bytes(waiting))
+                del waiting[: decoder.link.offset - before]
+    except OSError as error:
+        raise DataError(f"cannot read {stream}: {error.strerror or error}") from None
+
+
+def left_over(stream: Stream, decoder: Decoder) -> int:
+    """Bytes behind the last complete record."""
+    size = len(stream) if isinstance(stream, bytes) else Path(stream).stat().st_size
+    return max(size - decoder.link.offset, 0)

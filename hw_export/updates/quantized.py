@@ -1,4 +1,4 @@
-"""An image as a network that runs: for simulators and exports that start from a recording."""
+"""The grids that a recording keeps from its first step to its last."""
 
 from __future__ import annotations
 
@@ -8,11 +8,112 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_export.chain import pooled_areas
+from hw_export.chain import leaves, pooled_areas
 from hw_export.quantize import TIE_MARGIN, LayerReport, QuantizedNetwork, quantize
-from hw_export.updates.image import IntegerImage
+from hw_export.quantize.trained import is_trained
+from hw_export.updates.content import LIMIT, IntegerImage
 from spikelfp import nn
 from spikelfp.errors import UserError
+from spikelfp.quantized import CLIPS, Grid
+from spikelfp.registry import check_name
+
+BITS = 8
+"""Of a weight, where nothing is asked for and the network was trained in floats."""
+
+
+def grids_of(
+    net: torch.nn.Module,
+    bits: int | None = None,
+    clip: str = "mse",
+    *,
+    headroom: float = 1.0,
+    input_scale: int | None = None,
+) -> dict[str, Grid]:
+    """A grid for every parameter of the chain ``net``, as :func:`hw_export.quantize` would choose it now.
+
+    Weights have ``bits`` bits (by default those ``net`` was trained with, else :data:`BITS`), range
+    ``−(2^(bits−1) − 1) … 2^(bits−1) − 1``. Biases are counted in the unit of the sums of their layer, up to
+    ±(2²⁴ − 1), kept in int32; behind average pooling, which chips and :class:`~hw_export.IntegerSimulator` make a sum,
+    in that of the sum. With ``headroom=1`` the integers are those of
+    ``quantize(net, bits, clip=clip, input_scale=input_scale, fine_biases=False)``, thresholds included. A network that
+    was trained with quantised weights begins with the integers it computes with; its biases, which may have been
+    trained in finer steps, are rounded to whole steps of the sums (and may differ by one from ``quantize``'s, which
+    rounds them twice).
+
+    input_scale: ``σ`` where the receiver's inputs are the whole numbers ``x · σ`` (255 for 8-bit pixels): the first
+    layer's biases are then in units of its weights' scale divided by σ.
+
+    headroom: ``h ≥ 1``. Weights grow in training and stop at the ends of a grid, which stays as it is; scales ``h``
+    times as long leave them room, at the price of coarser steps. Where neurons with a threshold of ``k`` steps follow,
+    the scale becomes ``s (k + m) / (k' + m)`` with ``k' = round((k + m) / h − m)``, at least 1, and the margin ``m``
+    of :func:`~hw_export.quantize`, so that the threshold stays a whole number of steps.
+
+    Raises :class:`~spikelfp.errors.UserError` for what cannot be quantised, and for parameters other than weights and
+    biases of ``Linear`` and ``Conv2d``.
+    """
+    return grids_like(net, integers_of(net, bits, clip, input_scale), headroom)
+
+
+def integers_of(net: torch.nn.Module, bits: int | None, clip: str, input_scale: int | None) -> QuantizedNetwork:
+    """``net`` in the integers that :func:`grids_of` starts from; ``input_scale`` of the result is ``None`` where the
+    sums of inputs that large would not be exact, as in :func:`~hw_export.quantize`."""
+    check_name("clip", clip, CLIPS)
+    if bits is None and not is_trained(net):
+        bits = BITS
+    made = quantize(net, bits, clip=clip, input_scale=input_scale, fine_biases=False)
+    if made.bits is None:
+        raise UserError(f"a stream of updates holds integers of 2 to 16 bits, not {bits}")
+    return made
+
+
+def grids_like(net: torch.nn.Module, made: QuantizedNetwork, headroom: float = 1.0) -> dict[str, Grid]:
+    """The grids on which ``net`` has the integers of ``made``, or longer ones; see :func:`grids_of`."""
+    assert made.bits is not None
+    if not 1 <= headroom < float("inf"):
+        raise UserError(f"headroom is a factor of at least 1, got {headroom}")
+    factor = made.input_scale or 1
+    reports = {report.layer: report for report in made.report}
+    grids: dict[str, Grid] = {}
+    unit: float | Tensor = 1 / factor
+    areas = pooled_areas(net)
+    for name, layer in leaves(net):
+        if name in reports:
+            scale = _with_headroom(made, reports[name], headroom, factor)
+            unit = unit * scale
+            grids[f"{name}.weight"] = Grid.symmetric(scale, made.bits)
+            if getattr(layer, "bias", None) is not None:
+                flat = (unit.flatten() if isinstance(unit, Tensor) else unit) / areas[name]
+                grids[f"{name}.bias"] = Grid(flat, 1 - LIMIT, LIMIT - 1)
+            if reports[name].neurons is not None:
+                factor = 1
+        elif isinstance(layer, (nn.LIF, nn.Heaviside)):
+            unit = 1.0
+    for name, _ in net.named_parameters():
+        if name not in grids:
+            raise UserError(
+                f"{name} has no form in integers: only weights and biases of Linear and Conv2d can be streamed"
+            )
+    return grids
+
+
+def _with_headroom(made: QuantizedNetwork, report: LayerReport, headroom: float, factor: int) -> float | Tensor:
+    """The scale of a layer, ``headroom`` times as long as far as its threshold allows."""
+    if headroom == 1:
+        return report.scale
+    if report.threshold is None or report.neurons is None:
+        return report.scale * headroom
+    if not isinstance(report.threshold, int):
+        raise UserError(
+            f"the neurons {report.neurons!r} have thresholds of their own, and headroom makes one longer step for all: "
+            "leave headroom at 1"
+        )
+    steps = report.threshold // factor
+    neurons = made.get_submodule(report.neurons)
+    assert isinstance(neurons, nn.LIF)
+    compared = neurons.threshold
+    fewer = max(1, round(compared / factor / headroom - TIE_MARGIN / factor))
+    return report.scale * compared / (fewer * factor + TIE_MARGIN) if fewer < steps else report.scale
+
 
 _OFF = 1e-3
 """Steps by which a threshold may miss a whole number of them."""

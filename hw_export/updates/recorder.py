@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from hw_export.updates.appending import StreamFile
 from hw_export.updates.content import (
+    Change,
+    Decoder,
     Frame,
     Header,
+    IntegerImage,
     Mark,
+    Parameter,
     Plain,
     encode_frame,
     encode_header,
     encode_mark,
+    read_events,
 )
-from hw_export.updates.decoder import Decoder, read_events
-from hw_export.updates.framing import MAGIC
-from hw_export.updates.grids import grids_of
-from hw_export.updates.image import IntegerImage
-from hw_export.updates.live import LiveParameter
+from hw_export.updates.format import MAGIC, Link, write_record
+from hw_export.updates.quantized import grids_of
 from hw_export.updates.replay import apply, base_of
-from spikelfp.errors import DataError, UserError
-from spikelfp.files import check_replaceable
+from spikelfp.errors import DataError, NonFiniteError, SaveError, ShapeError, UserError
+from spikelfp.files import check_replaceable, write_whole
 from spikelfp.quantized import Grid
 
 
@@ -174,3 +182,162 @@ class UpdateRecorder:
             )
         self.base = image
         return StreamFile(self.path, decoder.link, durable=durable)
+
+
+_WORD = 8
+"""Bytes of an int64."""
+
+
+class LiveParameter:
+    """One parameter in training, and the integers that were recorded of it.
+
+    Buffers are made once: on a small network, making them takes longer than filling them.
+    """
+
+    def __init__(self, parameter: Parameter, integers: NDArray[np.generic], device: torch.device) -> None:
+        self.parameter = parameter
+        self.integers = torch.from_numpy(np.array(integers)).to(device)
+        self.rounded = torch.empty_like(self.integers)
+        self.differs = torch.zeros(-(-parameter.size // _WORD) * _WORD, dtype=torch.bool, device=device)
+        self.scaled = torch.empty(0)
+
+    @torch.no_grad()
+    def change(self, live: Tensor, step: int) -> Change | None:
+        """What differs from :attr:`integers`; ``None`` where nothing does. :meth:`keep` makes it their new state.
+
+        The integers are ``grid.to_integers(live)``, the same operations into buffers of their own. Raises
+        :class:`~spikelfp.errors.NonFiniteError` for NaN or infinity.
+        """
+        p = self.parameter
+        if tuple(live.shape) != p.shape:
+            raise ShapeError(f"{p.name} has shape {tuple(live.shape)}, the recording began with {p.shape}")
+        if not math.isfinite(live.sum(dtype=None if live.dtype == torch.float64 else torch.float32).item()):
+            raise NonFiniteError(f"{p.name} holds NaN or infinity after step {step}: this step is not recorded")
+        self._move(live)
+        scale = p.grid.scale.to(live) if isinstance(p.grid.scale, Tensor) else p.grid.scale
+        torch.div(live, scale, out=self.scaled).round_().clamp_(p.grid.low, p.grid.high)
+        self.rounded.copy_(self.scaled)
+        torch.ne(self.rounded.view(-1), self.integers.view(-1), out=self.differs[: p.size])
+        indices = _places(self.differs)
+        if not len(indices):
+            return None
+        values = self.rounded.view(-1)[indices]
+        return Change(p.name, indices.cpu().numpy(), values.to("cpu", torch.int32).numpy())
+
+    def keep(self) -> None:
+        """The last :meth:`change` is recorded: what comes next is compared with it."""
+        self.integers, self.rounded = self.rounded, self.integers
+
+    def image(self) -> NDArray[np.generic]:
+        """The integers as recorded."""
+        return self.integers.cpu().numpy()
+
+    def _move(self, live: Tensor) -> None:
+        """Buffers for a parameter on this device and of this type."""
+        if self.integers.device != live.device:
+            self.integers, self.rounded = self.integers.to(live.device), self.rounded.to(live.device)
+            self.differs = self.differs.to(live.device)
+        if self.scaled.shape != live.shape or self.scaled.dtype != live.dtype or self.scaled.device != live.device:
+            self.scaled = torch.empty_like(live, memory_format=torch.contiguous_format)
+
+
+def _places(differs: Tensor) -> Tensor:
+    """Where the bytes ``differs`` are true, rising, int64; eight are looked at in one go, as most are false."""
+    words = differs.view(torch.int64).nonzero()
+    candidates = (words * _WORD + torch.arange(_WORD, device=differs.device)).flatten()
+    return candidates[differs[candidates]]
+
+
+class StreamFile:
+    """Appends records to a file, each by one write that the system has when it returns.
+
+    A program that is killed leaves the record it was writing cut off and all earlier ones whole; ``durable`` has every
+    record brought to disk, which a machine that loses power needs. A write that fails is taken back. The file is locked
+    while it is open: a second writer is refused, a reader is not.
+    """
+
+    def __init__(self, path: str | Path, link: Link, *, durable: bool = False) -> None:
+        self.path, self.link, self.durable = Path(path), link, durable
+        try:
+            self._file = open(self.path, "r+b", buffering=0)  # noqa: SIM115  (closed by close)
+            _lock(self._file, self.path)
+            if self.path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+                raise _in_use(self.path)  # another writer has just replaced it
+            self._to_end()
+        except OSError as error:
+            raise SaveError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be appended any more."""
+        return self._file.closed
+
+    @staticmethod
+    def create(path: str | Path, body: bytes, *, durable: bool = False) -> StreamFile:
+        """Make a new file with its first record, which is there whole or not at all.
+
+        Raises:
+            UserError: for a file there that is being written.
+        """
+        data, link = write_record(body, Link())
+        with ExitStack() as held:
+            with suppress(OSError):  # there is none, or writing will tell why
+                before = held.enter_context(open(path, "rb"))
+                _lock(before, Path(path))
+            write_whole(path, lambda file: file.write(data))
+        return StreamFile(path, link, durable=durable)
+
+    def append(self, body: bytes) -> int:
+        """Write the next record; returns its size in bytes."""
+        data, link = write_record(body, self.link)
+        try:
+            self._to_end()
+            written = 0
+            while written < len(data):
+                written += self._file.write(data[written:])
+            if self.durable:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):  # where even this fails, readers tell a cut record from a whole one
+                self._to_end()
+            raise SaveError(
+                f"cannot write {self.path}: {error.strerror or error}; the frames before are unchanged"
+            ) from error
+        self.link = link
+        return len(data)
+
+    def close(self) -> None:
+        """Bring the file to disk and close it."""
+        if self._file.closed:
+            return
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise SaveError(f"cannot write {self.path}: {error.strerror or error}") from error
+        finally:
+            self._file.close()
+
+    def _to_end(self) -> None:
+        """Behind the last whole record; what a failed write left there is removed."""
+        if self._file.seek(0, os.SEEK_END) != self.link.offset:
+            self._file.truncate(self.link.offset)
+            self._file.seek(self.link.offset)
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """Lock an open file until it is closed; where there are no locks, go on without.
+
+    Raises:
+        UserError: for one that is locked.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise _in_use(path) from None
+    except OSError:
+        pass
+
+
+def _in_use(path: Path) -> UserError:
+    return UserError(f"{path} is being written by another recorder: wait until that is closed, or name another file")

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +31,10 @@ from hw_export.targets.tinyodin_map import (
     synapse_address,
     synapse_bits,
 )
-from hw_export.updates.content import Change, changes_of
-from hw_export.updates.image import IntegerImage, Parameter
-from spikelfp.errors import UserError
+from hw_export.updates.content import Change, Decoder, Frame, Header, IntegerImage, Parameter, changes_of, read_events
+from hw_export.updates.replay import apply, base_of, tail_notes
+from spikelfp.errors import DataError, UserError
+from spikelfp.files import write_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +143,7 @@ class SpiLayout:
 
 
 class SpiWriter:
-    """A target of :func:`~hw_export.updates.follow` that sends each frame to a tinyODIN, opening its memories once.
+    """A target of :func:`~hw_export.updates.replay` that sends each frame to a tinyODIN, opening its memories once.
 
     Only weights are sent: thresholds, leaks and registers are those of ``tinyodin.spi``, sent before. A frame that
     changes no weight of the chip sends nothing.
@@ -179,3 +182,114 @@ def _merged(pre: NDArray[np.int64], post: NDArray[np.int64], value: NDArray[np.i
     np.bitwise_and.at(mask, place, ~(0xF << shift))
     np.bitwise_or.at(data, place, (value.astype(np.int64) & 0xF) << shift)
     return SpiWrites(address, mask.astype(np.uint8), data.astype(np.uint8))
+
+
+SPI_TITLE = "# SPI writes of a stream of updates for tinyODIN"
+"""Begins such a file."""
+IDLE = "idle"
+_TRANSACTION = 5
+
+
+@dataclass(frozen=True)
+class SpiFile:
+    """Figures of a file that was written. frames: of the stream, the base image among them. openings: of the
+    memories. writes: of weights. step: of the stream, at its end."""
+
+    frames: int
+    openings: int
+    writes: int
+    step: int
+    notes: tuple[str, ...]
+
+
+class _Text:
+    """Lines of what a writer sends, as it sends it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.openings = self.writes = 0
+
+    def line(self, text: str) -> None:
+        self._file.write(f"{text}\n".encode())
+
+    def idle(self) -> None:
+        self.openings += 1
+        self.line(IDLE)
+
+    def send(self, wire: bytes) -> None:
+        self.writes += len(wire) // _TRANSACTION - 2  # without the gate, opened and closed
+        digits = wire.hex()
+        size = 2 * _TRANSACTION
+        for place in range(0, len(digits), size):
+            self.line(f"{digits[place : place + 5]} {digits[place + 5 : place + size]}")
+
+
+def write_spi(
+    stream: str | Path,
+    out: str | Path,
+    base: IntegerImage | None = None,
+    upto: int | None = None,
+    *,
+    whole: bool = True,
+    strict: bool = False,
+) -> SpiFile:
+    """Write the frames of ``stream`` as SPI writes to the file ``out``, whole or not at all.
+
+    Args:
+        stream: file of a stream.
+        out: file to write.
+        base: the base image, where the stream does not hold it.
+        upto: the last step; by default that of the end.
+        whole: begin with all weights of the base image; without, the chip must hold them.
+        strict: refuse a stream that was cut, or not closed.
+
+    Raises:
+        UserError: for a network that is none for tinyODIN, a step that is not in the stream, no base image.
+        DataError: for a damaged stream or another base image.
+        SaveError: when ``out`` cannot be written.
+    """
+    done: list[SpiFile] = []
+    write_whole(out, lambda file: done.append(_write(str(stream), file, base, upto, whole, strict)))
+    return done[0]
+
+
+def _write(
+    stream: str, file: BinaryIO, base: IntegerImage | None, upto: int | None, whole: bool, strict: bool
+) -> SpiFile:
+    text, decoder = _Text(file), Decoder(stream)
+    writer = SpiWriter(text.send, text.idle)
+    image: IntegerImage | None = None
+    frames, step, stopped = 0, 0, False
+    notes: tuple[str, ...] = ()
+    text.line(f"{SPI_TITLE}: address and data")
+    text.line(f"# '{IDLE}': go on when the core is idle, or its neurons are corrupted")
+    for event in read_events(stream, decoder):
+        if isinstance(event, Header):
+            if upto is not None and upto < event.step:
+                raise UserError(f"{stream} begins at step {event.step}: there is no step {upto} in it")
+            writer.begin(event.parameters)
+            step = event.step
+            if whole or base is not None or event.base is not None:
+                image = base_of(event, base, stream)
+            if whole and image is not None:
+                text.line(f"# step {step}: the base image")
+                writer.write_frame(step, changes_of(image))
+                frames += 1
+            continue
+        if upto is not None and event.step > upto:
+            stopped = True
+            break
+        if image is not None:
+            apply(image, event, stream)
+        if isinstance(event, Frame):
+            text.line(f"# step {event.step}")
+            writer.write_frame(event.step, event.changes)
+            frames += 1
+        step = event.step
+    if not stopped:
+        notes = tail_notes(stream, decoder)
+        if decoder.header is None or (strict and notes):
+            raise DataError(f"{stream}: {notes[0]}")
+        if upto is not None and upto > decoder.step:
+            raise UserError(f"{stream} ends at step {decoder.step}: there is no step {upto} in it")
+    return SpiFile(frames, text.openings, text.writes, step, notes)

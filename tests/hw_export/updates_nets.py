@@ -9,7 +9,7 @@ import torch
 
 from hw_export.updates import Change, Frame, Header, IntegerImage, Mark, Parameter, UpdateRecorder
 from hw_export.updates.content import encode_frame, encode_header, encode_mark
-from hw_export.updates.framing import Link, write_record
+from hw_export.updates.format import Link, write_record
 from spikelfp import models, nn
 from spikelfp.quantized import Grid
 
