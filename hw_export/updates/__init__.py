@@ -3,14 +3,14 @@
 The format is specified in docs/update-stream.md.
 """
 
-from hw_export.updates.content import Change, Frame, Header, IntegerImage, Mark, Parameter
+from hw_export.updates.content import Change, Frame, IntegerImage, Mark, Parameter, StreamHeader
 from hw_export.updates.quantized import grids_of, quantized
 from hw_export.updates.recorder import UpdateRecorder
 from hw_export.updates.replay import (
     Follower,
     FrameTarget,
     Summary,
-    Target,
+    UpdateTarget,
     follow,
     inspect,
     load_image,
@@ -24,16 +24,16 @@ __all__ = [
     "Follower",
     "Frame",
     "FrameTarget",
-    "Header",
     "IntegerImage",
     "Mark",
     "Parameter",
     "SpiLayout",
     "SpiWriter",
     "SpiWrites",
+    "StreamHeader",
     "Summary",
-    "Target",
     "UpdateRecorder",
+    "UpdateTarget",
     "follow",
     "grids_of",
     "inspect",

@@ -1,6 +1,6 @@
-"""Records: what a stream consists of, each with its length, its place in the stream, and checks of both.
+"""Bytes of a stream of updates: records with checksums, checks of a CBOR body, and arrays of whole numbers.
 
-A record is one CBOR item, the array ``[head, body, check]``::
+docs/update-stream.md specifies the format. A record is one CBOR item, the array ``[head, body, check]``::
 
     83                                   array of 3
     D8 46 50  <16 bytes>                 head: typed array (tag 70) of four uint32, little endian: bytes of the body,
@@ -8,9 +8,12 @@ A record is one CBOR item, the array ``[head, body, check]``::
     <body>                               one CBOR item
     D8 46 44  <4 bytes>                  check: typed array of one uint32
 
-The check of a record is the CRC-32 (polynomial 0x04C11DB7 reflected, as in zlib) of all its bytes before those of the
-check itself; that of the head, of the head's first twelve bytes. The first record has the number 0 and 0 for the check
-of the one before, and three bytes stand in front of it, ``D9 D9 F7``, CBOR's own mark of a CBOR file.
+Checks are CRC-32 (polynomial 0x04C11DB7 reflected, as in zlib). The check of the head covers its first twelve bytes,
+the check of the record all bytes of the record before it. The first record has the number 0, and 0 as the check of the
+record before; three bytes precede it, ``D9 D9 F7``, CBOR's own mark of a CBOR file.
+
+cbor2 encodes and decodes the bodies. :func:`check_items` looks at a body first, because a decoder reserves what a
+body claims to hold.
 """
 
 from __future__ import annotations
@@ -26,21 +29,29 @@ from numpy.typing import NDArray
 
 from spikelfp.errors import DataError
 
+# Records
+
 MAGIC = b"\xd9\xd9\xf7"
 PREFIX, SUFFIX = b"\x83\xd8\x46\x50", b"\xd8\x46\x44"
 _HEAD = struct.Struct("<IIII")
 OPENING = len(PREFIX) + _HEAD.size
 CLOSING = len(SUFFIX) + 4
 OVERHEAD = OPENING + CLOSING
-"""Bytes of a record beside its body."""
+"""Bytes of a record without its body."""
 
 LONGEST = 2**32 - 1
-"""Bytes of a body."""
+"""Most bytes of a body."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What the next record must follow: its number, the check of the one before, and where it begins in the stream."""
+    """Place between two records, which ties the next record to the one before.
+
+    Attributes:
+        sequence: number of the next record, from 0.
+        previous: check of the record before, 0 for the first record.
+        offset: byte of the stream at which the next record begins.
+    """
 
     sequence: int = 0
     previous: int = 0
@@ -49,7 +60,15 @@ class Link:
 
 @dataclass(frozen=True)
 class Record:
-    """One record, its checks passed. size: in bytes, all included. after: what the next one must follow."""
+    """Record whose checks have passed.
+
+    Attributes:
+        sequence: number of the record, from 0.
+        offset: byte of the stream at which it begins.
+        size: all its bytes.
+        body: its content, one CBOR item.
+        after: place of the next record.
+    """
 
     sequence: int
     offset: int
@@ -59,7 +78,18 @@ class Record:
 
 
 def write_record(body: bytes, link: Link) -> tuple[bytes, Link]:
-    """The bytes of the record that follows ``link``, and what the next one must follow."""
+    """Encode the record at the place ``link``.
+
+    Args:
+        body: one CBOR item.
+        link: place of the record.
+
+    Returns:
+        Bytes of the record, and the place of the next one.
+
+    Raises:
+        DataError: for a body of more than :data:`LONGEST` bytes.
+    """
     if len(body) > LONGEST:
         raise DataError(f"a record of {len(body)} bytes is longer than the {LONGEST} that a stream can hold")
     begin = struct.pack("<III", len(body), link.sequence, link.previous)
@@ -70,9 +100,17 @@ def write_record(body: bytes, link: Link) -> tuple[bytes, Link]:
 
 
 def read_record(data: memoryview, link: Link) -> Record | None:
-    """The record at the beginning of ``data`` that follows ``link``; ``None`` where ``data`` ends before it does.
+    """Read the record with which ``data`` begins.
 
-    Raises :class:`~spikelfp.errors.DataError` as soon as a byte of it is wrong, whether or not all of it is there.
+    Args:
+        data: bytes of the stream from ``link.offset`` on.
+        link: place of the record.
+
+    Returns:
+        The record, or ``None`` while some of its bytes are missing.
+
+    Raises:
+        DataError: at the first wrong byte, also of a record that is not complete.
     """
     magic = MAGIC if link.sequence == 0 else b""
     _expect(data, magic + PREFIX, link)
@@ -82,7 +120,15 @@ def read_record(data: memoryview, link: Link) -> Record | None:
     length, sequence, previous, check = _HEAD.unpack_from(data, start + len(PREFIX))
     if zlib.crc32(data[start + len(PREFIX) : start + len(PREFIX) + 12]) != check:
         raise DataError(f"{_where(link)} is damaged: its head does not match its checksum")
-    _check_place(sequence, previous, link)
+    if sequence < link.sequence:
+        raise DataError(
+            f"frame {sequence} stands at byte {link.offset} where {link.sequence} belongs: twice, or out of order"
+        )
+    if sequence > link.sequence:
+        last = f"to {sequence - 1} are" if sequence - 1 > link.sequence else "is"
+        raise DataError(f"frame {link.sequence} {last} missing: {sequence} stands at byte {link.offset}")
+    if previous != link.previous:
+        raise DataError(f"{_where(link)} belongs to another stream: it does not follow the record before it")
     end = start + OPENING + length
     if len(data) < end + CLOSING:
         return None
@@ -103,37 +149,34 @@ def _expect(data: memoryview, wanted: bytes, link: Link) -> None:
     raise DataError(f"{_where(link)} is damaged, or something else follows the stream: it begins with {have.hex(' ')}")
 
 
-def _check_place(sequence: int, previous: int, link: Link) -> None:
-    if sequence < link.sequence:
-        raise DataError(
-            f"frame {sequence} stands at byte {link.offset} where {link.sequence} belongs: twice, or out of order"
-        )
-    if sequence > link.sequence:
-        last = f"to {sequence - 1} are" if sequence - 1 > link.sequence else "is"
-        raise DataError(f"frame {link.sequence} {last} missing: {sequence} stands at byte {link.offset}")
-    if previous != link.previous:
-        raise DataError(f"{_where(link)} belongs to another stream: it does not follow the record before it")
-
-
 def _where(link: Link) -> str:
     return f"frame {link.sequence} at byte {link.offset}" if link.sequence else "the header of the stream"
 
 
+# Checks of a body before it is decoded
+
 DEEPEST = 8
-"""Arrays and maps within each other; a header has four."""
+"""Most arrays and maps within each other; a header has four."""
 
 MOST_ITEMS = 1 << 20
-"""Items of a body; an array of numbers is one."""
+"""Most items of a body; an array of numbers is one."""
 
 _WIDTHS = {24: 1, 25: 2, 26: 4, 27: 8}
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 
 
 def check_items(body: bytes) -> None:
-    """Check that every item lies within the body, and is of a kind that streams have (RFC 8949, section 3).
+    """Check that every item lies within the body and has a type that streams use (RFC 8949, section 3).
+
+    A decoder takes what the heads of items claim: an array of 2⁶⁰ elements, a text that is referred to a thousand times
+    (tags 25 and 29), a fraction with an exponent of a million digits. Streams have none of these.
+
+    Args:
+        body: one CBOR item.
 
     Raises:
-        DataError: for items that claim more than is there, are of other tags, lie deep or are too many.
+        DataError: for an item that claims more bytes than follow, has another tag or no definite length, for more than
+            :data:`DEEPEST` levels and for more than :data:`MOST_ITEMS` items.
     """
     at, left = 0, [1]
     for number in range(MOST_ITEMS):
@@ -167,29 +210,44 @@ def check_items(body: bytes) -> None:
     raise DataError(f"its content has more than {MOST_ITEMS} items: made to fill the memory")
 
 
+# Arrays of whole numbers: typed arrays of RFC 8746, little endian, where the tag of a byte string tells the type of the
+# elements. Gaps as LEB128 numbers and values of 2 or 4 bits have no tag and are plain byte strings.
+
 Ints = NDArray[np.int64]
 
 UINT8, UINT16, UINT32, SINT8, SINT16, SINT32, FLOAT64 = 64, 69, 70, 72, 77, 78, 86
-"""Tags of RFC 8746."""
+"""Tags of typed arrays (RFC 8746, section 2.1)."""
 
 TYPES = {UINT8: "u1", UINT16: "<u2", UINT32: "<u4", SINT8: "i1", SINT16: "<i2", SINT32: "<i4", FLOAT64: "<f8"}
 TAGS = {1: SINT8, 2: SINT16, 4: SINT32}
-"""Of signed integers, by their bytes."""
+"""Tag of an array of signed integers, by the bytes of an element."""
 
 _SEVENS = 1 << np.arange(7, 35, 7)
-"""From each of these on, a LEB128 number takes a byte more."""
+"""Smallest number that takes 2, 3, 4 and 5 bytes as LEB128."""
 
 VALUE_BITS = (2, 4, 8, 16, 32)
-"""Widths a value may be stored in."""
+"""Bits in which a value may be stored."""
 
 
 def typed(array: NDArray[Any], tag: int) -> cbor2.CBORTag:
-    """``array`` as the typed array of ``tag``."""
+    """Encode an array as the typed array of ``tag``."""
     return cbor2.CBORTag(tag, np.ascontiguousarray(array, TYPES[tag]).tobytes())
 
 
 def untyped(item: Any, tags: tuple[int, ...], what: str) -> NDArray[Any]:
-    """The elements of a typed array with one of ``tags``, as a view of its bytes; ``what`` names it in errors."""
+    """Decode a typed array.
+
+    Args:
+        item: decoded CBOR item.
+        tags: those that are allowed here.
+        what: name of the array in errors.
+
+    Returns:
+        The elements, a view of the bytes.
+
+    Raises:
+        DataError: for anything but a typed array of one of ``tags``.
+    """
     if not isinstance(item, cbor2.CBORTag) or item.tag not in tags or not isinstance(item.value, bytes):
         raise DataError(f"{what} is no typed array of the tags {', '.join(map(str, tags))}")
     kind = np.dtype(TYPES[item.tag])
@@ -199,10 +257,19 @@ def untyped(item: Any, tags: tuple[int, ...], what: str) -> NDArray[Any]:
 
 
 def pack_indices(indices: Ints) -> cbor2.CBORTag | bytes:
-    """Rising ``indices`` as gaps ``i₀, i₁ − i₀ − 1, i₂ − i₁ − 1, …``, in the shortest of four forms.
+    """Encode rising indices as gaps ``i₀, i₁ − i₀ − 1, i₂ − i₁ − 1, …``, in the shortest of four forms.
 
-    LEB128 (seven bits a byte, the lowest first, bit 7 set in all but the last byte of a number), or a typed array of
-    uint8, uint16 or uint32; of two equally short ones the first in this order.
+    The forms are LEB128 (seven bits a byte, the lowest first, bit 7 set in all but the last byte of a number) and typed
+    arrays of uint8, uint16 and uint32. Of two forms of one length the first in this order is taken.
+
+    Args:
+        indices: int64 ``[N]``, strictly rising, from 0.
+
+    Returns:
+        A byte string of LEB128 numbers, or a typed array.
+
+    Raises:
+        DataError: for a gap of 2³² or more.
     """
     gaps = np.diff(indices, prepend=-1) - 1
     lengths = 1 + (gaps[:, None] >= _SEVENS).sum(1)
@@ -217,7 +284,19 @@ def pack_indices(indices: Ints) -> cbor2.CBORTag | bytes:
 
 
 def unpack_indices(item: Any, size: int, what: str) -> Ints:
-    """The indices of :func:`pack_indices`, rising, all below ``size``; at least one."""
+    """Decode the indices of :func:`pack_indices`.
+
+    Args:
+        item: decoded CBOR item.
+        size: elements of the parameter.
+        what: name of the indices in errors.
+
+    Returns:
+        int64 ``[N]``, strictly rising, all below ``size``, ``N ≥ 1``.
+
+    Raises:
+        DataError: for another form, no indices, and an index of ``size`` or more.
+    """
     gaps = _from_leb128(item, what) if isinstance(item, bytes) else untyped(item, (UINT8, UINT16, UINT32), what)
     if not len(gaps):
         raise DataError(f"{what} are empty")
@@ -230,9 +309,14 @@ def unpack_indices(item: Any, size: int, what: str) -> Ints:
 
 
 def pack_values(values: NDArray[Any], bits: int) -> cbor2.CBORTag | bytes:
-    """``values`` in two's complement: a typed array for 8, 16 and 32 bits, else ``8 / bits`` of them in a byte.
+    """Encode values in two's complement.
 
-    The first of these is in the lowest bits; what is left of the last byte is 0.
+    Values of 8, 16 and 32 bits become a typed array. Of values of 2 and 4 bits, ``8 / bits`` share a byte: the first in
+    the lowest bits, unused bits of the last byte 0.
+
+    Args:
+        values: whole numbers ``[N]`` that fit in ``bits``.
+        bits: one of :data:`VALUE_BITS`.
     """
     if bits >= 8:
         return typed(values, TAGS[bits // 8])
@@ -244,7 +328,20 @@ def pack_values(values: NDArray[Any], bits: int) -> cbor2.CBORTag | bytes:
 
 
 def unpack_values(item: Any, bits: int, count: int, what: str) -> NDArray[np.int32]:
-    """The ``count`` values of :func:`pack_values`."""
+    """Decode the values of :func:`pack_values`.
+
+    Args:
+        item: decoded CBOR item.
+        bits: of a value.
+        count: values expected.
+        what: name of the values in errors.
+
+    Returns:
+        int32 ``[count]``.
+
+    Raises:
+        DataError: for another form and another number of values.
+    """
     if bits >= 8:
         values = untyped(item, (TAGS[bits // 8],), what).astype(np.int32)
     else:
@@ -277,7 +374,7 @@ def _leb128(gaps: Ints, lengths: Ints) -> bytes:
 
 
 def _from_leb128(data: bytes, what: str) -> Ints:
-    """Numbers of at most five bytes, each in its shortest form."""
+    """Decode numbers of at most five bytes, each in its shortest form."""
     raw = np.frombuffer(data, np.uint8)
     if not len(raw):
         return np.zeros(0, np.int64)

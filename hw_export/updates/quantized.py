@@ -1,4 +1,4 @@
-"""The grids that a recording keeps from its first step to its last."""
+"""Grids that a recording keeps from its first step to its last, and an image as a quantised network that runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spikelfp.quantized import CLIPS, Grid
 from spikelfp.registry import check_name
 
 BITS = 8
-"""Of a weight, where nothing is asked for and the network was trained in floats."""
+"""Bits of a weight by default, for a network that was trained in floats."""
 
 
 def grids_of(
@@ -29,34 +29,54 @@ def grids_of(
     headroom: float = 1.0,
     input_scale: int | None = None,
 ) -> dict[str, Grid]:
-    """A grid for every parameter of the chain ``net``, as :func:`hw_export.quantize` would choose it now.
+    """Choose a grid for every parameter of a chain of layers, as :func:`hw_export.quantize` would choose it now.
 
-    Weights have ``bits`` bits (by default those ``net`` was trained with, else :data:`BITS`), range
-    ``−(2^(bits−1) − 1) … 2^(bits−1) − 1``. Biases are counted in the unit of the sums of their layer, up to
-    ±(2²⁴ − 1), kept in int32; behind average pooling, which chips and :class:`~hw_export.IntegerSimulator` make a sum,
-    in that of the sum. With ``headroom=1`` the integers are those of
-    ``quantize(net, bits, clip=clip, input_scale=input_scale, fine_biases=False)``, thresholds included. A network that
-    was trained with quantised weights begins with the integers it computes with; its biases, which may have been
-    trained in finer steps, are rounded to whole steps of the sums (and may differ by one from ``quantize``'s, which
-    rounds them twice).
+    Weights range over ``−(2^(bits−1) − 1) … 2^(bits−1) − 1``. Biases are counted in the unit of the sums of their
+    layer, up to ±(2²⁴ − 1), and kept in int32. Average pooling becomes a sum on chips and in
+    :class:`~hw_export.IntegerSimulator`; biases after it are counted in the unit of that sum.
 
-    input_scale: ``σ`` where the receiver's inputs are the whole numbers ``x · σ`` (255 for 8-bit pixels): the first
-    layer's biases are then in units of its weights' scale divided by σ.
+    With ``headroom=1`` integers and thresholds are those of
+    ``quantize(net, bits, clip=clip, input_scale=input_scale, fine_biases=False)``. A network that was trained with
+    quantised weights begins with the integers that it computes with. Its biases may have been trained in finer steps:
+    they are rounded to whole steps of the sums, and may differ by one from those of ``quantize``, which rounds twice.
 
-    headroom: ``h ≥ 1``. Weights grow in training and stop at the ends of a grid, which stays as it is; scales ``h``
-    times as long leave them room, at the price of coarser steps. Where neurons with a threshold of ``k`` steps follow,
-    the scale becomes ``s (k + m) / (k' + m)`` with ``k' = round((k + m) / h − m)``, at least 1, and the margin ``m``
-    of :func:`~hw_export.quantize`, so that the threshold stays a whole number of steps.
+    Args:
+        net: chain of ``Linear``, ``Conv2d``, pooling and neurons.
+        bits: of a weight, 2 to 16; by default those of the training, else :data:`BITS`.
+        clip: how scales are chosen, one of :data:`spikelfp.quantized.CLIPS`.
+        headroom: factor ``h ≥ 1`` on the scales. Weights that grow in training stop at the ends of their grid, which
+            stays as it is; longer scales leave them room, and make the steps coarser. Where neurons with a threshold of
+            ``k`` steps follow, the scale ``s`` becomes ``s (k + m) / (k' + m)`` with
+            ``k' = max(1, round((k + m) / h − m))`` and the margin ``m`` of :func:`~hw_export.quantize`, so that the
+            threshold stays a whole number of steps.
+        input_scale: ``σ`` where the receiver's inputs are the whole numbers ``x · σ`` (255 for 8-bit pixels). Biases of
+            the first layer are then in units of the scale of its weights divided by σ.
 
-    Raises :class:`~spikelfp.errors.UserError` for what cannot be quantised, and for parameters other than weights and
-    biases of ``Linear`` and ``Conv2d``.
+    Returns:
+        Grids by name of the parameter.
+
+    Raises:
+        UserError: for a network that cannot be quantised, options out of range, and parameters other than weights and
+            biases of ``Linear`` and ``Conv2d``.
     """
     return grids_like(net, integers_of(net, bits, clip, input_scale), headroom)
 
 
 def integers_of(net: torch.nn.Module, bits: int | None, clip: str, input_scale: int | None) -> QuantizedNetwork:
-    """``net`` in the integers that :func:`grids_of` starts from; ``input_scale`` of the result is ``None`` where the
-    sums of inputs that large would not be exact, as in :func:`~hw_export.quantize`."""
+    """Quantise a network to the integers from which :func:`grids_of` starts.
+
+    Args:
+        net: as for :func:`grids_of`.
+        bits: as for :func:`grids_of`.
+        clip: as for :func:`grids_of`.
+        input_scale: as for :func:`grids_of`.
+
+    Returns:
+        The quantised network; its ``input_scale`` is ``None`` where sums of such large inputs would not be exact.
+
+    Raises:
+        UserError: for a network that cannot be quantised, and options out of range.
+    """
     check_name("clip", clip, CLIPS)
     if bits is None and not is_trained(net):
         bits = BITS
@@ -67,7 +87,19 @@ def integers_of(net: torch.nn.Module, bits: int | None, clip: str, input_scale: 
 
 
 def grids_like(net: torch.nn.Module, made: QuantizedNetwork, headroom: float = 1.0) -> dict[str, Grid]:
-    """The grids on which ``net`` has the integers of ``made``, or longer ones; see :func:`grids_of`."""
+    """Choose the grids on which a network has the integers of a quantised one.
+
+    Args:
+        net: the network.
+        made: its quantised form, of :func:`integers_of`.
+        headroom: factor on the scales, as for :func:`grids_of`.
+
+    Returns:
+        Grids by name of the parameter.
+
+    Raises:
+        UserError: for a headroom below 1, and parameters that have no form in integers.
+    """
     assert made.bits is not None
     if not 1 <= headroom < float("inf"):
         raise UserError(f"headroom is a factor of at least 1, got {headroom}")
@@ -97,7 +129,7 @@ def grids_like(net: torch.nn.Module, made: QuantizedNetwork, headroom: float = 1
 
 
 def _with_headroom(made: QuantizedNetwork, report: LayerReport, headroom: float, factor: int) -> float | Tensor:
-    """The scale of a layer, ``headroom`` times as long as far as its threshold allows."""
+    """Scale of a layer, ``headroom`` times as long as far as the threshold stays a whole number of steps."""
     if headroom == 1:
         return report.scale
     if report.threshold is None or report.neurons is None:
@@ -116,21 +148,30 @@ def _with_headroom(made: QuantizedNetwork, report: LayerReport, headroom: float,
 
 
 _OFF = 1e-3
-"""Steps by which a threshold may miss a whole number of them."""
+"""Steps by which a threshold may differ from a whole number of steps."""
 
 
 @torch.no_grad()
 def quantized(net: torch.nn.Module, image: IntegerImage, *, input_scale: int | None = None) -> QuantizedNetwork:
-    """``net`` with the integers of ``image`` and the whole thresholds that go with its grids.
+    """Build the quantised network with the integers of an image and the whole thresholds that go with its grids.
 
-    With grids of :func:`grids_of` at ``headroom=1`` and the weights it saw, this is
-    ``quantize(net, bits, input_scale=input_scale, fine_biases=False)``; with headroom, its scales and thresholds are
-    the recording's. What follows a stream must start from here: the integers mean something with these thresholds
-    alone. input_scale: the one the grids were chosen for (``about["input_scale"]`` of a stream of ``hw-export updates
-    record``). The report has no bound on sums, because the weights are going to change.
+    A target that follows a stream must start from this network, because the integers need these thresholds. With the
+    grids of :func:`grids_of` at ``headroom=1``, and the weights from which they were chosen, it is
+    ``quantize(net, bits, input_scale=input_scale, fine_biases=False)``. With headroom it has the longer scales of the
+    recording and thresholds that match.
 
-    Raises :class:`~spikelfp.errors.UserError` for an image of another network or other bits, with a scale for each
-    channel, or with grids on which a threshold is no whole number of steps.
+    Args:
+        net: the network that was recorded.
+        image: integers of one of its steps.
+        input_scale: the one for which the grids were chosen; ``about["input_scale"]`` in the header of a stream of
+            ``hw-export updates record``.
+
+    Returns:
+        The network. Its report has no bound on sums, because the weights are going to change.
+
+    Raises:
+        UserError: for an image of another network or of other bits, with a scale for each channel, or with grids on
+            which a threshold is no whole number of steps.
     """
     tops = {p.grid.high for p in image.parameters if p.name.endswith(".weight")}
     bits = next(iter(tops)).bit_length() + 1 if len(tops) == 1 else 0
@@ -148,7 +189,7 @@ def quantized(net: torch.nn.Module, image: IntegerImage, *, input_scale: int | N
 
 
 def _report(made: QuantizedNetwork, net: torch.nn.Module, report: LayerReport, image: IntegerImage) -> LayerReport:
-    """Make the report of a layer with the grid of the image; the threshold behind it is set to match."""
+    """Make the report of a layer with the grid of the image, and set the threshold of its neurons to match."""
     layer = net.get_submodule(report.layer)
     assert isinstance(layer, (nn.Linear, nn.Conv2d))
     live = layer.weight
@@ -164,10 +205,10 @@ def _report(made: QuantizedNetwork, net: torch.nn.Module, report: LayerReport, i
         assert isinstance(lif, nn.LIF)
         compared = lif.threshold * report.scale / grid.scale
         threshold = int(compared)
-        if layer.grid is None:  # one that was trained on a grid keeps the part of a step that its threshold has
+        if layer.grid is None:  # a layer that was trained on a grid keeps a threshold between two steps
             wanted, compared = compared - TIE_MARGIN, threshold + TIE_MARGIN
             if threshold < 1 or abs(wanted - threshold) > _OFF:
-                raise UserError(f"the threshold behind {name} is {wanted:.3f} of its steps: choose grids with grids_of")
+                raise UserError(f"the threshold after {name} is {wanted:.3f} of its steps: choose grids with grids_of")
         lif.constants = replace(lif.constants, threshold=float(np.float32(compared)))
     weight, bias = image.arrays[name], image.arrays.get(f"{report.layer}.bias")
     error = (live - grid.to_real(torch.from_numpy(weight.astype(np.int32)).to(live))).square().sum(dtype=torch.float64)

@@ -1,4 +1,7 @@
-"""From a stream back to the integers of any step."""
+"""Reading streams of updates: integers of any step, image files, running targets that follow, and figures.
+
+docs/update-stream.md specifies the format of the stream.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from hw_export.updates.content import (
     Change,
     Decoder,
     Frame,
-    Header,
     IntegerImage,
     Mark,
     Parameter,
     Plain,
     Stream,
+    StreamHeader,
     changes_of,
     encode_header,
     left_over,
@@ -36,23 +39,30 @@ from spikelfp.untrusted import check_size
 def replay(
     stream: Stream, base: IntegerImage | None = None, upto: int | None = None, *, strict: bool = False
 ) -> IntegerImage:
-    """The image after step ``upto`` (default: at the end), by writing the frames over the base image.
+    """Restore the integers after a step of training by writing the frames over the base image.
 
-    It is bit for bit what rounding the live weights at that step gives, for every step the recording looked at; between
-    two of these, the image of the earlier. ``step`` of the result says which step it is of.
+    For every step that was compared, the result is bit for bit what rounding the live weights at that step gives. For a
+    step between two comparisons it is the image of the earlier one.
 
-    base: where the stream does not hold its own; the one it was recorded from, which its digest tells.
-    A stream whose last frame was cut off, or that was not closed, gives the image up to there, with a note in ``notes``
-    (``strict``: an error).
+    Args:
+        stream: path of the stream, or its bytes.
+        base: base image, where the stream does not hold it; it must have the digest in the header.
+        upto: step of training, by default the last one.
+        strict: refuse a stream that was cut, or not closed. Otherwise the image of its last whole frame is given, with
+            a note in ``notes``.
 
-    Raises :class:`~spikelfp.errors.DataError` for another base image, a damaged, repeated, misplaced or missing frame,
-    an unknown version, or bytes that are no frame, and :class:`~spikelfp.errors.UserError` for a step that the stream
-    does not reach, or no base image.
+    Returns:
+        The image; its ``step`` is that of its last frame.
+
+    Raises:
+        DataError: for another base image, a damaged, repeated, misplaced or missing frame, an unknown version, and
+            bytes that are no frame.
+        UserError: for a step that is not in the stream, and a missing base image.
     """
     decoder = Decoder(name_of(stream))
     image: IntegerImage | None = None
     for event in read_events(stream, decoder):
-        if isinstance(event, Header):
+        if isinstance(event, StreamHeader):
             image = base_of(event, base, decoder.name)
             if upto is not None and upto < event.step:
                 raise UserError(f"{decoder.name} begins at step {event.step}: there is no step {upto} in it")
@@ -69,22 +79,38 @@ def replay(
     return image
 
 
-def base_of(header: Header, given: IntegerImage | None, name: str) -> IntegerImage:
-    """A copy of the base image, the one handed in or the stream's own; an error if it is not the one recorded from."""
+def base_of(header: StreamHeader, given: IntegerImage | None, name: str) -> IntegerImage:
+    """Copy the base image of a stream, the given one or that of its header.
+
+    Args:
+        header: of the stream.
+        given: base image, or ``None`` for that of the header.
+        name: name of the stream in errors.
+
+    Raises:
+        DataError: for a given image without the digest of the header.
+        UserError: where there is no image at all.
+    """
     if given is not None:
         if given.digest() != header.digest:
             raise DataError(
                 f"{name} was recorded from another base image: it wants {header.digest.hex()[:12]}…, "
                 f"this one is {given.digest().hex()[:12]}…"
             )
-        return given.copy().at(header.step)
+        image = given.copy()
+        image.step, image.notes = header.step, ()
+        return image
     if header.base is None:
         raise UserError(f"{name} does not hold its base image: hand in the one it was recorded from")
     return header.base.copy()
 
 
-def apply(image: IntegerImage, event: Frame | Mark | Header, name: str = "the stream") -> None:
-    """Write a frame over ``image``; a mark is compared with it."""
+def apply(image: IntegerImage, event: Frame | Mark | StreamHeader, name: str = "the stream") -> None:
+    """Write a frame over an image, or compare the image with a mark.
+
+    Raises:
+        DataError: for a mark with another digest.
+    """
     if isinstance(event, Frame):
         for change in event.changes:
             image.write(change.parameter, change.indices, change.values)
@@ -96,7 +122,7 @@ def apply(image: IntegerImage, event: Frame | Mark | Header, name: str = "the st
 
 
 def tail_notes(stream: Stream, decoder: Decoder) -> tuple[str, ...]:
-    """What is to be said about the end of a stream that was read as far as it goes."""
+    """Tell how a stream ends that was read as far as it goes: cut, not closed, or (no notes) as it should."""
     rest = left_over(stream, decoder)
     if decoder.header is None:
         return (f"it ends inside its header, after {rest} bytes: nothing can be restored",)
@@ -110,23 +136,38 @@ def tail_notes(stream: Stream, decoder: Decoder) -> tuple[str, ...]:
     return tuple(notes)
 
 
+# Image files
+
+
 def save_image(path: str | Path, image: IntegerImage) -> None:
-    """Write ``image`` to ``path``, whole or not at all."""
-    data, _ = write_record(encode_header(Header(image.parameters, image.step, 1, image.digest(), image)), Link())
+    """Write an image to a file, whole or not at all: a stream whose header holds the image, without frames.
+
+    Args:
+        path: file to write.
+        image: its integers; notes are not kept.
+
+    Raises:
+        SaveError: when the file cannot be written.
+    """
+    data, _ = write_record(encode_header(StreamHeader(image.parameters, image.step, 1, image.digest(), image)), Link())
     write_whole(path, lambda file: file.write(data))
 
 
 def load_image(path: str | Path) -> IntegerImage:
-    """The image of a file of :func:`save_image`.
+    """Read an image from a file of :func:`save_image`.
 
-    Raises :class:`~spikelfp.errors.DataError` for a file that is missing, cut or damaged, and for a stream with frames.
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: for a file that is missing, cut or damaged, and for a stream with frames.
     """
     decoder = Decoder(str(path))
     events = list(read_events(path, decoder))
     if not events or left_over(path, decoder):
         raise DataError(f"{path} is cut off: it holds no whole image")
     header = events[0]
-    assert isinstance(header, Header)
+    assert isinstance(header, StreamHeader)
     if len(events) > 1:
         raise DataError(f"{path} is a stream with frames, no image: make one of it with `hw-export updates replay`")
     if header.base is None:
@@ -134,38 +175,63 @@ def load_image(path: str | Path) -> IntegerImage:
     return header.base
 
 
-class Target(Protocol):
-    """What holds integers and takes new ones: a simulator, a chip, an :class:`~hw_export.updates.IntegerImage`."""
+# Streams that grow, written into running targets
+
+
+class UpdateTarget(Protocol):
+    """Holder of integers that takes new ones: a simulator, a chip, an :class:`~hw_export.updates.IntegerImage`."""
 
     def write(self, parameter: str, indices: NDArray[np.int64], values: NDArray[np.int32]) -> object:
-        """Set elements of ``parameter``, counted in row-major order, to ``values``."""
+        """Set elements of a parameter.
+
+        Args:
+            parameter: name of the parameter.
+            indices: int64 ``[N]``, places of the elements in row-major order.
+            values: int32 ``[N]``, their new integers.
+        """
 
 
 @runtime_checkable
 class FrameTarget(Protocol):
-    """A target of whole frames, like a chip that must be stopped for each (:class:`~hw_export.updates.SpiWriter`)."""
+    """Target of whole frames, such as a chip that must be stopped for each (:class:`~hw_export.updates.SpiWriter`)."""
 
     def begin(self, parameters: Sequence[Parameter]) -> object:
-        """Get ready for frames of these parameters; called once, when the header of the stream was read."""
+        """Prepare for frames of these parameters; called once, after the header of the stream was read."""
 
     def write_frame(self, step: int, changes: Sequence[Change]) -> object:
-        """Set the elements of ``changes``, those of ``step``: of all parameters the base image, then frame by frame."""
+        """Write the changes of a frame; the first ones are the base image, all elements of all parameters.
+
+        Args:
+            step: steps of training after which the network had these integers.
+            changes: of each parameter that changed.
+        """
 
 
 class Follower:
-    """Brings ``target`` up to the end of the stream file ``path``, again and again.
+    """Writes a growing stream into a running target, at each :meth:`poll` up to the end of the file.
 
-    The base image, the stream's or the one handed in, is written first, all of it; ``write_base=False`` leaves it out,
-    for a target that holds it already. A frame is written when all of it is there and its checks have passed; one that
-    is half written yet, and a file that does not exist yet, are waited for.
+    The base image is written first. A frame is written once all of it is in the file and its checks have passed. A
+    frame that is not complete yet is left for a later poll, and so is a file that does not exist yet.
 
-    step: of what the target holds. closed: whether the recording has ended there.
+    Args:
+        path: file of the stream.
+        target: takes the integers, single changes or whole frames.
+        base: base image, where the stream does not hold it.
+        write_base: whether to write the base image; ``False`` for a target that holds it already.
+
+    Attributes:
+        path: as given.
+        target: as given.
+        base: as given.
+        write_base: as given.
+        step: steps of training after which the network had the integers of the target.
+        closed: whether the recording has ended there.
     """
 
     def __init__(
         self,
         path: str | Path,
-        target: Target | FrameTarget,
+        target: UpdateTarget | FrameTarget,
         *,
         base: IntegerImage | None = None,
         write_base: bool = True,
@@ -175,24 +241,34 @@ class Follower:
 
     @property
     def step(self) -> int:
+        """Steps of training after which the network had the integers of the target."""
         return self._decoder.step
 
     @property
     def closed(self) -> bool:
+        """Whether the recording has ended."""
         return self._decoder.closed
 
     def poll(self) -> Iterator[Frame]:
-        """The frames that arrived since, each when the target has it; raises what :func:`replay` would."""
+        """Write the frames that were appended since the last poll.
+
+        Yields:
+            Each frame after it was written.
+
+        Raises:
+            DataError: for another base image, and a damaged, repeated, misplaced or missing frame.
+            UserError: for a missing base image.
+        """
         if self._decoder.header is None and not self.path.exists():
             return
         for event in read_events(self.path, self._decoder):
-            if isinstance(event, Header):
+            if isinstance(event, StreamHeader):
                 self._begin(event)
             elif isinstance(event, Frame):
                 self._write(event.step, event.changes)
                 yield event
 
-    def _begin(self, header: Header) -> None:
+    def _begin(self, header: StreamHeader) -> None:
         if isinstance(self.target, FrameTarget):
             self.target.begin(header.parameters)
         if not self.write_base and self.base is None:
@@ -211,17 +287,29 @@ class Follower:
 
 def follow(
     path: str | Path,
-    target: Target | FrameTarget,
+    target: UpdateTarget | FrameTarget,
     *,
     base: IntegerImage | None = None,
     write_base: bool = True,
     interval: float = 0.05,
     patience: float | None = None,
 ) -> Iterator[Frame]:
-    """Write the frames of ``path`` into ``target`` as they are appended; gives each frame when the target has it.
+    """Write the frames of a stream into a target as they are appended, until the recording is closed.
 
-    Ends when the recording is closed, or when nothing has come for ``patience`` seconds (``None``: waits for ever). The
-    file is looked at every ``interval`` seconds. The other arguments are those of :class:`Follower`.
+    Args:
+        path: file of the stream, which need not exist yet.
+        target: takes the integers, single changes or whole frames.
+        base: base image, where the stream does not hold it.
+        write_base: whether to write the base image; ``False`` for a target that holds it already.
+        interval: seconds between two polls of the file.
+        patience: seconds without a new frame after which to end; ``None`` waits for ever.
+
+    Yields:
+        Each frame after it was written.
+
+    Raises:
+        UserError: for an interval or patience out of range, and a missing base image.
+        DataError: for another base image, and a damaged, repeated, misplaced or missing frame.
     """
     if interval <= 0 or (patience is not None and patience < 0):
         raise UserError(f"interval must be above 0 and patience at least 0 seconds, got {interval} and {patience}")
@@ -236,16 +324,24 @@ def follow(
         time.sleep(interval)
 
 
+# Figures of a stream
+
 MANY_SATURATED = 0.01
-"""Share of a layer's weights at the ends of their grid from which on a note says so."""
+"""Share of a layer's weights at the ends of their grid above which a note says so."""
 
 
 @dataclass(frozen=True)
 class ParameterSummary:
-    """One parameter over the stream.
+    """Figures of one parameter over the stream.
 
-    changes: elements written, over all frames. density: changes for each element and look. saturated_first,
-    saturated_last: elements at an end of the grid in the base image and in the last; ``None`` without a base image.
+    Attributes:
+        name: of the parameter.
+        elements: number of its elements.
+        bits: of an integer.
+        changes: elements written, over all frames.
+        density: changes for each element and comparison.
+        saturated_first: elements at an end of the grid in the base image; ``None`` without a base image.
+        saturated_last: elements at an end of the grid in the last image; ``None`` without a base image.
     """
 
     name: str
@@ -259,8 +355,15 @@ class ParameterSummary:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One value for each frame, ``F`` of them. step: int64 ``[F]``; size: bytes, int64 ``[F]``; changes, saturated: by
-    parameter, int64 ``[F]`` each (saturated: empty without a base image)."""
+    """Figures of each of the ``F`` frames of a stream.
+
+    Attributes:
+        step: steps of training, int64 ``[F]``.
+        size: bytes of the record, int64 ``[F]``.
+        changes: changed elements by name of the parameter, int64 ``[F]`` each.
+        saturated: elements at an end of the grid by name of the parameter, int64 ``[F]`` each; empty without a base
+            image.
+    """
 
     step: NDArray[np.int64]
     size: NDArray[np.int64]
@@ -270,12 +373,29 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A stream in numbers.
+    """Figures of a stream.
 
-    steps: of training it covers, from ``first_step``; looks: at the weights, one in ``every`` steps. frames: looks that
-    found a change. bytes: of the whole file, ``header_bytes`` of them its header. dense_bytes: of one dense image for
-    each look, each ``image_bytes``; share_of_dense: ``bytes / dense_bytes``, ``None`` without a look. density: changed
-    elements of all, mean over the looks; largest_density: in one frame. closed: the recording ended there.
+    Attributes:
+        first_step: steps of training before the base image.
+        steps: steps of training that the stream covers.
+        every: steps between two comparisons of the weights.
+        looks: number of comparisons.
+        frames: number of comparisons that found a change.
+        bytes: of the whole stream.
+        header_bytes: of the header.
+        mean_frame_bytes: mean bytes of a frame.
+        image_bytes: of one dense image.
+        dense_bytes: of one dense image for each comparison.
+        share_of_dense: ``bytes / dense_bytes``; ``None`` without a comparison.
+        density: share of elements that changed, mean over the comparisons.
+        largest_density: share of elements that changed in one frame, at most.
+        base_digest: digest of the base image, hexadecimal.
+        embedded: whether the stream holds the base image.
+        closed: whether the recording has ended.
+        parameters: figures of each parameter.
+        about: notes of the header.
+        notes: remarks, such as a stream that was cut or weights at the ends of their grid.
+        series: figures of each frame.
     """
 
     first_step: int
@@ -300,7 +420,7 @@ class Summary:
     series: Series = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the series, as plain values."""
+        """Return everything but the series as plain values."""
         return {
             **{name: value for name, value in vars(self).items() if name not in ("parameters", "series")},
             "about": dict(self.about),
@@ -309,16 +429,23 @@ class Summary:
 
 
 def inspect(stream: Stream, base: IntegerImage | None = None) -> Summary:
-    """Read the whole ``stream`` and sum it up; ``base`` as for :func:`replay`, needed only to count saturated weights.
+    """Read a whole stream and sum it up; a stream that was cut is summed up as far as it goes, with a note.
 
-    A stream that was cut is summed up as far as it goes, with a note; a damaged one is an error, as in :func:`replay`,
-    and so is one of so many parameters and frames that a number for each of both takes more memory than
-    :func:`~spikelfp.untrusted.most`.
+    Args:
+        stream: path of the stream, or its bytes.
+        base: base image, where the stream does not hold it; only needed to count saturated weights.
+
+    Returns:
+        Figures of the stream.
+
+    Raises:
+        DataError: for a damaged stream, another base image, and so many parameters and frames that one number for each
+            of both takes more memory than :func:`~spikelfp.untrusted.most`.
     """
     decoder = Decoder(name_of(stream))
     count: _Count | None = None
     for event in read_events(stream, decoder):
-        if isinstance(event, Header):
+        if isinstance(event, StreamHeader):
             has_base = base is not None or event.base is not None
             count = _Count(event, base_of(event, base, decoder.name) if has_base else None, decoder.link.offset)
         elif count is not None:
@@ -330,16 +457,16 @@ def inspect(stream: Stream, base: IntegerImage | None = None) -> Summary:
 
 
 class _Count:
-    """The sums over the frames so far."""
+    """Sums over the frames so far."""
 
-    def __init__(self, header: Header, image: IntegerImage | None, header_bytes: int) -> None:
+    def __init__(self, header: StreamHeader, image: IntegerImage | None, header_bytes: int) -> None:
         self.header, self.image, self.header_bytes = header, image, header_bytes
         self.first = image.saturated() if image is not None else {}
         self.parameters = {p.name: p for p in header.parameters}
         self.rows: list[tuple[int, int]] = []
         """Step and bytes of each frame."""
         self.changes: list[tuple[int, str, int, int]] = []
-        """The frame's number, the parameter, elements changed, and how many more of them are at an end."""
+        """Number of the frame, name of the parameter, changed elements, and by how many more of them are at an end."""
 
     def add(self, event: Any, name: str) -> None:
         if isinstance(event, Frame):
@@ -396,7 +523,7 @@ class _Count:
         )
 
     def _series(self) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
-        """Elements changed, and elements at an end, of each parameter in each frame."""
+        """Count elements that changed, and elements at an end of the grid, by parameter, one number a frame."""
         changed = {name: np.zeros(len(self.rows), np.int64) for name in self.parameters}
         at_ends = {name: np.zeros(len(self.rows), np.int64) for name in self.first}
         for frame, name, count, more in self.changes:
