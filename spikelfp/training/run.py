@@ -19,8 +19,7 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
-from spikelfp.data.events.cache import recorded_cache
-from spikelfp.data.events.cache.place import cache_dir
+from spikelfp.data.events.cache import cache_folder, recorded_cache
 from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.data.samples import Samples
 from spikelfp.errors import (
@@ -446,7 +445,7 @@ def _not_inside(config: RunConfig) -> dict[str, Path]:
         return {}
     kind, _, where = config.data.name.partition(":")
     recordings = {"the recordings": Path(where)} if kind == "folder" and where else {}
-    return {**recordings, "the cache": cache_dir(config.events.cache_dir)}
+    return {**recordings, "the cache": cache_folder(config.events.cache_dir)}
 
 
 def _repair(run: _Run) -> None:

@@ -15,7 +15,7 @@ from source_files import bin_bytes, digits, random_events, shared_data, write_fi
 from spikelfp.data.events import sources  # noqa: F401
 from spikelfp.data.events.event import EVENT, Sensor
 from spikelfp.data.events.recordings import load_recordings
-from spikelfp.data.events.sources.tonic_classes import NO_CLASSES
+from spikelfp.data.events.sources.tonic import NO_CLASSES
 from spikelfp.errors import DataError, UnknownNameError
 
 datasets = pytest.importorskip("tonic").datasets

@@ -7,7 +7,7 @@ import math
 import numba
 import numpy as np
 
-from spikelfp.data.events.step_kernels import add, collect
+from spikelfp.data.events.binning import add, collect
 
 _WEYL, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _DROP, _JITTER, _NOISE = (np.uint64(n) for n in (0xA5A5B7C1D3E5F701, 0x3C6EF372FE94F82B, 0xDAA66D2C7DDF743F))

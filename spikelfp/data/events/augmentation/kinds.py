@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from spikelfp.data.events.augmentation.base import Augmentation, Changes
 from spikelfp.data.events.augmentation.random import Draws
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.parameters import check_probability, check_whole
+from spikelfp.data.events.settings import check_probability, check_whole
 from spikelfp.errors import UserError
 
 

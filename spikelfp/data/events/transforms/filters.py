@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.parameters import check_positive, check_whole
+from spikelfp.data.events.settings import check_positive, check_whole
 from spikelfp.data.events.transforms.base import Transform
 from spikelfp.data.events.transforms.filter_kernels import every, rested, with_neighbours
 from spikelfp.data.events.transforms.selection import select

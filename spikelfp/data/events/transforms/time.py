@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.parameters import check_whole
+from spikelfp.data.events.settings import check_whole
 from spikelfp.data.events.transforms.base import Transform
 from spikelfp.data.events.transforms.selection import select
 from spikelfp.errors import UserError
