@@ -21,7 +21,7 @@ from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
 from spikelfp.terminal import plain
 from spikelfp.untrusted import read_json
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
 
 META = "meta.json"
 _BLOCK = 1 << 16

@@ -20,10 +20,18 @@ All of them give the same: times in µs as in the file, rows from above, polarit
 :data:`~.order.SLACK` of their order are sorted, equal times as they come; those further off are refused.
 """
 
-from spikelfp.data.events.readers.entry import can_read, read, read_bin, read_bytes
-from spikelfp.data.events.readers.recording import Recording, finish, pack
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import Reader, suffixes
+from spikelfp.data.events.readers.base import (
+    Reader,
+    Recording,
+    Source,
+    can_read,
+    finish,
+    pack,
+    read,
+    read_bin,
+    read_bytes,
+    suffixes,
+)
 
 # isort: split
 # Each of these registers its reader.

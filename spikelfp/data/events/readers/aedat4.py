@@ -1,42 +1,67 @@
-"""``.aedat4``: what DV and dv-processing write.
+"""The streams of an AEDAT 4 file, from the XML in its header.
 
-The line ``#!AER-DAT4.0``; 32 bits with the size of a FlatBuffers table, the header: how packets are packed, where
-their index begins (-1: none, the recording was broken off) and, in XML, what the streams are. Then packets, each the
-number of its stream and its size (32 bits, little-endian) and a frame of LZ4 or Zstandard, or nothing, around 32 bits
-with the size of a FlatBuffers table. That of events has one vector of 16 bytes each:
-
-====== =========================
-bytes  meaning
-====== =========================
-0-7    time in µs
-8-9    x
-10-11  y
-12     polarity, 1 of ON
-====== =========================
-
-Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html. LZ4, which DV uses
-unless told otherwise, is unpacked here; Zstandard through faery.
+A node ``outInfo`` holds a node for each stream, called by its number, with an attribute ``typeIdentifier`` (EVTS of
+events, FRME of images, IMUS, TRIG) and a node ``info`` with the attributes ``sizeX`` and ``sizeY``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import EVENT, Events, Sensor
 from spikelfp.data.events.readers import lz4, zstandard
-from spikelfp.data.events.readers.columns import LATEST
-from spikelfp.data.events.readers.dv_streams import Stream, streams
+from spikelfp.data.events.readers.base import LATEST, Recording, Source, finish, suffixes
 from spikelfp.data.events.readers.faery_process import unpack_with_faery
 from spikelfp.data.events.readers.flatbuffers import Table
-from spikelfp.data.events.readers.recording import Recording, finish
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
 from spikelfp.errors import DataError
 from spikelfp.untrusted import check_size
+
+
+class Stream(NamedTuple):
+    """kind: four letters. sensor: of events and images, if it is told."""
+
+    kind: str
+    sensor: Sensor | None
+
+
+def streams(text: bytes) -> dict[int, Stream]:
+    """The streams by their number.
+
+    Raises:
+        ValueError: for text that is no such XML, or defines entities.
+    """
+    if b"<!" in text:
+        raise ValueError("its XML has definitions")
+    try:
+        root = ElementTree.fromstring(text.rstrip(b"\0"))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise ValueError(f"no XML: {error}") from error
+    found = {}
+    for node in root.iterfind("./node[@name='outInfo']/node"):
+        name = node.get("name", "")
+        if name.isascii() and name.isdigit() and len(name) < 10:
+            info = node.find("./node[@name='info']")
+            sizes = [_attribute(info, key) for key in ("sizeX", "sizeY")] if info is not None else []
+            found[int(name)] = Stream(_attribute(node, "typeIdentifier"), _sensor(sizes))
+    return found
+
+
+def _attribute(node: ElementTree.Element, key: str) -> str:
+    return next((each.text or "" for each in node.iterfind("./attr") if each.get("key") == key), "").strip()
+
+
+def _sensor(sizes: list[str]) -> Sensor | None:
+    if len(sizes) == 2 and all(size.isascii() and size.isdigit() and len(size) < 6 for size in sizes):
+        width, height = map(int, sizes)
+        if 1 <= width <= 1 << 16 and 1 <= height <= 1 << 16:
+            return Sensor(width, height, 2)
+    return None
+
 
 _MARK = b"#!AER-DAT4.0\r\n"
 _USED = 13

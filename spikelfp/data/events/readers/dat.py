@@ -21,11 +21,17 @@ from __future__ import annotations
 import numpy as np
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.header import read_header, size_in
-from spikelfp.data.events.readers.order import unwrap
-from spikelfp.data.events.readers.recording import Recording, finish, pack, places
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import (
+    Recording,
+    Source,
+    finish,
+    pack,
+    places,
+    read_header,
+    size_in,
+    suffixes,
+    unwrap,
+)
 from spikelfp.errors import DataError
 
 _KINDS = {0: "2d", 12: "CD"}

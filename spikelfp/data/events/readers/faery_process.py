@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 from spikelfp.data.events.event import Events
-from spikelfp.data.events.readers.columns import LATEST
+from spikelfp.data.events.readers.base import LATEST, pack
 from spikelfp.data.events.readers.npy import parse
-from spikelfp.data.events.readers.recording import pack
 from spikelfp.errors import DataError
 
 _PROGRAM = Path(__file__).with_name("faery_child.py")
