@@ -7,7 +7,7 @@ suffix                       module                 what
 ``.dat``                     :mod:`.dat`            Prophesee DAT 1 and 2
 ``.raw``                     :mod:`.raw`            Prophesee EVT 2, 2.1 and 3
 ``.aedat``                   :mod:`.aedat`          AEDAT 1.0, 2.0 (jAER), 3.0 and 3.1 (cAER, DVS128 Gesture)
-``.aedat4``                  :mod:`.aedat4`         AEDAT 4 (DV); packed with Zstandard: through faery
+``.aedat4``                  :mod:`.aedat4`         AEDAT 4 (DV)
 ``.es``                      :mod:`.event_stream`   Event Stream 2.0
 ``.npy``, ``.npz``           :mod:`.npy`            arrays of NumPy
 ``.h5``, ``.hdf5``           :mod:`.hdf5`           columns in an HDF5 file, as DSEC and Metavision

@@ -49,12 +49,6 @@ class Source:
             raise DataError(f"{self.where}: has changed from {self.size} to {len(data)} bytes while it was read")
         return data
 
-    def file(self, kind: str) -> Path:
-        """The file itself, for readers that open it on their own."""
-        if self.path is None:
-            raise DataError(f"{self.where}: {kind} is read from files only; unpack it first")
-        return self.path
-
 
 def _size(path: Path) -> int:
     with open_regular(path) as file:  # a permission is missing here rather than in another library
@@ -381,7 +375,7 @@ def read_bytes(data: bytes, suffix: str, where: str, *, sensor: Sensor | None = 
     """The recording in ``data``, the content of a file of this ``suffix``; ``where`` opens the messages.
 
     Raises:
-        DataError: as :func:`read`, and for ``.aedat4`` packed with Zstandard, which is read from files only.
+        DataError: as :func:`read`.
     """
     return _read(Source(where, data=bytes(data)), suffix, sensor)
 

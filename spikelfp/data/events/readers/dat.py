@@ -49,7 +49,7 @@ def read_dat(source: Source, sensor: Sensor | None) -> Recording:
     where, data = source.where, source.data
     header = read_header(data, b"%")
     if not header.lines:
-        raise DataError(f"{where}: expected a Prophesee DAT with lines of '%' in front, found {data[:8]!r}")
+        raise DataError(f"{where}: expected a Prophesee DAT, which begins with lines of '%', found {data[:8]!r}")
     values = header.facts()
     version = values.get("Version", "1")
     if version not in ("0", "1", "2"):
