@@ -18,7 +18,7 @@ from spikelfp.training.folder import RUN, Folder, check_data, other_samples, rea
 from spikelfp.training.footprint import without_memory
 from spikelfp.training.run import check_room_to_show, load_splits
 from spikelfp.untrusted import read_json
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
 
 MOST_RESULTS = 100
 """Simulators that a network was compared in."""

@@ -28,8 +28,8 @@ from spikelfp.rules import Composite, Rule, lending
 from spikelfp.terminal import brief, first_line, plain
 from spikelfp.training.fits import check_schedule, without_functions
 from spikelfp.training.schema import check_content, check_place
-from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
-from spikelfp.untrusted.fields import is_finite
+from spikelfp.untrusted.tensors import NotPlainError, canonical, load_plain
+from spikelfp.untrusted.text import is_finite
 
 FORMAT = 1
 """Version of the layout below."""

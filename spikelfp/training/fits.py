@@ -16,7 +16,7 @@ from spikelfp.errors import CheckpointError
 from spikelfp.terminal import brief
 from spikelfp.training.optim import Momentum, Planned, Schedule
 from spikelfp.training.standin import HOW, schedule_of, states_of
-from spikelfp.untrusted.fields import MOST, Field
+from spikelfp.untrusted.text import MOST, Field
 
 _POSITIVE = frozenset(
     (

@@ -60,7 +60,7 @@ from spikelfp.training.optim import is_best
 from spikelfp.training.parallel import World, choose_device, joined
 from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.trainer import TemporalTrainer
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
 
 __all__ = [
     "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "check_room_to_show", "load_run", "load_splits",
