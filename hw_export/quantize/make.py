@@ -79,7 +79,7 @@ def quantize(
     they were trained with, whatever is said below; other ``bits`` than theirs are refused.
 
     clip: ``mse``, the scale of least squared error, ``max``, the finest that clips no weight, ``mean`` and
-    ``percentile`` (:mod:`spikelfp.quantized.scale`), or ``output``, the scale of least squared error of the sums,
+    ``percentile`` (:mod:`spikelfp.quantized`), or ``output``, the scale of least squared error of the sums,
     ``E|(W − Ŵ) x|²``, on the ``calibration`` inputs as they arrive through the quantised layers in front.
     per_channel: a scale ``s · 2^e`` for each output channel, ``e`` from 0 to 7. Its integers are mantissas of ``bits``
     bits times ``2^e``: the sums of all channels have one unit, and the threshold stays one number.

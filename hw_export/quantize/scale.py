@@ -1,6 +1,6 @@
 """How long one integer step of a weight is.
 
-Scales are chosen as for training with quantised weights (:mod:`spikelfp.quantized.scale`), and, where inputs are at
+Scales are chosen as for training with quantised weights (:mod:`spikelfp.quantized`), and, where inputs are at
 hand, also by what the error of the weights does to the sums: ``output``.
 """
 
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from hw_export.quantize.error import Error
 from spikelfp.functional.grid import largest
-from spikelfp.quantized.scale import CLIPS as OF_WEIGHTS
-from spikelfp.quantized.scale import check_weights, choose_scale
+from spikelfp.quantized import CLIPS as OF_WEIGHTS
+from spikelfp.quantized import check_weights, choose_scale
 
 CLIPS = (*OF_WEIGHTS, "output")
-"""Ways to choose a scale: those of :data:`spikelfp.quantized.scale.CLIPS` look at the weights alone; ``output`` takes
+"""Ways to choose a scale: those of :data:`spikelfp.quantized.CLIPS` look at the weights alone; ``output`` takes
 the scale of least squared error of the sums on given inputs."""
 
 _COARSE = [2 ** (-step / 8) for step in range(81)]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp.quantized.scale import TIE_MARGIN
+from spikelfp.quantized import TIE_MARGIN
 
 __all__ = ["TIE_MARGIN", "Real", "Step", "exact_step", "kept_step", "nearest_step", "one_if_uniform"]
 

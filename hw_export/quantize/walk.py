@@ -19,7 +19,7 @@ from hw_export.quantize.trained import bias_shift, bits_of, take_off_grid, train
 from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.functional.grid import Grid
-from spikelfp.quantized.scale import check_weights
+from spikelfp.quantized import check_weights
 
 
 @dataclass(frozen=True)
