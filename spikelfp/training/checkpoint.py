@@ -66,19 +66,12 @@ def save(path: str | Path, trainer: Trainer) -> None:
     net, method, source = trainer.net, trainer.method, trainer._source_now
     trainer._prepare_method()
     check_kept(trainer._unkept, unkept(method, net))
-    if trainer._restored is not None:  # loaded, and not gone on since
-        schedule = {name: trainer._restored[name] for name in ("schedule", "schedule_kind")}
-    elif trainer.scheduler is None:
-        schedule = {"schedule": None, "schedule_kind": None}
-    else:
-        state = without_functions(trainer.scheduler.state_dict())
-        schedule = {"schedule": state, "schedule_kind": type(trainer.scheduler).__name__}
     write(
         path,
         {
             "weights": net.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
-            **schedule,
+            **schedule_state(trainer),
             **trainer._settings(),
             **of_network(net),
             "rules": layer_rules(net, method.rule),
@@ -92,6 +85,16 @@ def save(path: str | Path, trainer: Trainer) -> None:
             "events": {name: choice.events for name, choice in choices(net).items()},
         },
     )
+
+
+def schedule_state(trainer: Trainer) -> dict[str, Any]:
+    """Return state and kind of a trainer's schedule, as ``schedule`` and ``schedule_kind``; both may be ``None``."""
+    if trainer._restored is not None:  # loaded, and not gone on since
+        return {name: trainer._restored[name] for name in ("schedule", "schedule_kind")}
+    if trainer.scheduler is None:
+        return {"schedule": None, "schedule_kind": None}
+    state = without_functions(trainer.scheduler.state_dict())
+    return {"schedule": state, "schedule_kind": type(trainer.scheduler).__name__}
 
 
 def load(path: str | Path, trainer: Trainer) -> None:

@@ -54,7 +54,7 @@ def content_of(one):
         "planned": vars(one.planned),
         "random": checkpoint.random_states(),
         "events": {name: choice.events for name, choice in choices(one.net).items()},
-        "schedule": one._scheduled(),
+        "schedule": checkpoint.schedule_state(one),
     }
 
 
