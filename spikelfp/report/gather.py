@@ -15,7 +15,7 @@ from spikelfp.report.facts import Facts, Weights
 from spikelfp.report.look import look
 from spikelfp.training import checkpoint
 from spikelfp.training.folder import RUN, Folder, check_data, other_samples, read_config, read_metrics, samples_of
-from spikelfp.training.footprint import without_memory
+from spikelfp.training.memory import without_memory
 from spikelfp.training.run import check_room_to_show, load_splits
 from spikelfp.untrusted import read_json
 from spikelfp.untrusted.text import Field

@@ -17,10 +17,9 @@ from spikelfp.report.facts import Activity, Array, Errors, Facts, Fitted, Sample
 from spikelfp.rewards.mask import masked
 from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.chunks import outputs_of
-from spikelfp.training.early import so_far
-from spikelfp.training.evaluation import evaluating
+from spikelfp.training.evaluation import evaluating, so_far
 from spikelfp.training.run import RATE_SAMPLES, make_evaluator
+from spikelfp.training.update import outputs_of
 
 SECONDS_FOR_RATES, SECONDS_FOR_ERRORS = 2.5, 5.0
 """Time after which spike rates and errors make do with the test samples seen so far."""
