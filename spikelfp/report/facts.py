@@ -2,56 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import field
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from spikelfp import models
-from spikelfp.tasks import Classification
-from spikelfp.tasks import Task
-from spikelfp.training.config import RunConfig
-from spikelfp.training.folder import Folder
 import time
-import torch
-from torch import Tensor
-from spikelfp import analysis
-from spikelfp.data import DataSplits
-from spikelfp.data import batches
-from spikelfp.data.samples import Samples
-from spikelfp.data.samples import representative
-from spikelfp.data.sequences import Sequences
-from spikelfp.data.sequences import mask_of
-from spikelfp.methods import Batch
-from spikelfp.rewards.mask import masked
-from spikelfp.tasks.sequence_labels import NONE
-from spikelfp.training import TemporalTrainer
-from spikelfp.training.chunks import outputs_of
-from spikelfp.training.early import so_far
-from spikelfp.training.evaluation import evaluating
-from spikelfp.training.run import RATE_SAMPLES
-from spikelfp.training.run import make_evaluator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikelfp import analysis, models
+from spikelfp.data import DataSplits, batches
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.load import without_folder
-from spikelfp.errors import CheckpointError
-from spikelfp.errors import DataError
-from spikelfp.errors import RunFolderError
-from spikelfp.errors import UserError
+from spikelfp.data.samples import Samples, representative
+from spikelfp.data.sequences import Sequences, mask_of
+from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
 from spikelfp.files import settle
-from spikelfp.training import checkpoint
-from spikelfp.training.folder import RUN
-from spikelfp.training.folder import check_data
-from spikelfp.training.folder import other_samples
-from spikelfp.training.folder import read_config
-from spikelfp.training.folder import read_metrics
-from spikelfp.training.folder import samples_of
+from spikelfp.methods import Batch
+from spikelfp.rewards.mask import masked
+from spikelfp.tasks import Classification, Task
+from spikelfp.tasks.sequence_labels import NONE
+from spikelfp.training import TemporalTrainer, checkpoint
+from spikelfp.training.chunks import outputs_of
+from spikelfp.training.config import RunConfig
+from spikelfp.training.early import so_far
+from spikelfp.training.evaluation import evaluating
+from spikelfp.training.folder import RUN, Folder, check_data, other_samples, read_config, read_metrics, samples_of
 from spikelfp.training.footprint import without_memory
-from spikelfp.training.run import check_room_to_show
-from spikelfp.training.run import load_splits
+from spikelfp.training.run import RATE_SAMPLES, check_room_to_show, load_splits, make_evaluator
 from spikelfp.untrusted import read_json
 from spikelfp.untrusted.fields import Field
-
 
 Array = NDArray[Any]
 

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
-from matplotlib.ticker import FuncFormatter
-from matplotlib.ticker import MaxNLocator
-from spikelfp.report import words
-from spikelfp.report.theme import HALF
-from spikelfp.report.theme import WIDE
-from spikelfp.report.theme import Array
-from spikelfp.report.theme import legend
-from spikelfp.report.theme import short
-from spikelfp.report.theme import LIGHT
-from spikelfp.report.theme import MEDIUM
-from spikelfp.report.theme import SMALL
-from spikelfp.report.theme import Theme
-from spikelfp.report.theme import clean
-from spikelfp.report.theme import new_figure
-from spikelfp.report.theme import place
-from matplotlib.ticker import NullLocator
-from spikelfp.report.theme import name_classes
-from spikelfp.report.theme import bare
-from spikelfp.report.theme import powers_of_ten
-from matplotlib.colors import to_rgba
-from spikelfp.report.rasters import channel_raster
-from spikelfp.report.rasters import draw_image
-from spikelfp.report.rasters import frame
-from spikelfp.report.theme import NAMED_CLASSES
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from spikelfp.report import wording
+from spikelfp.report.theme import (
+    HALF,
+    LIGHT,
+    MEDIUM,
+    NAMED_CLASSES,
+    SMALL,
+    WIDE,
+    Array,
+    Theme,
+    bare,
+    clean,
+    legend,
+    name_classes,
+    new_figure,
+    place,
+    powers_of_ten,
+    short,
+)
 
 MARKED_EPOCHS = 25
 """Up to so many epochs every one has a marker."""
@@ -56,7 +52,7 @@ def curves(
         if not points:
             continue
         across, up = zip(*points, strict=True)
-        last = words.percent(up[-1], 2) if share else words.small(up[-1])
+        last = wording.percent(up[-1], 2) if share else wording.small(up[-1])
         axes.plot(
             across, up, color=colours[index % 3], linewidth=1.8, marker=marker, markersize=4.5, label=f"{label} {last}"
         )
@@ -135,8 +131,8 @@ def rates(values: Array, *, width: float = HALF, theme: Theme = LIGHT) -> Figure
     share.set_xlim(0, 1)
     share.margins(y=0)
     if silent:
-        share.set_title(f"{words.percent(silent)} silent", loc="left", fontsize=SMALL, color=theme.ink, pad=4)
-    share.set_title(f"{words.percent(1 - silent)} spike", loc="right", fontsize=SMALL, color=theme.ink, pad=4)
+        share.set_title(f"{wording.percent(silent)} silent", loc="left", fontsize=SMALL, color=theme.ink, pad=4)
+    share.set_title(f"{wording.percent(1 - silent)} spike", loc="right", fontsize=SMALL, color=theme.ink, pad=4)
     axes = place(figure, 50, 42, width - 62, 115)
     clean(axes, theme)
     if active.size:
@@ -223,32 +219,6 @@ def confusion(counts: Array, class_names: Sequence[str], *, theme: Theme = LIGHT
     name_classes(axes.yaxis, class_names)
     axes.set_xlabel("predicted", fontsize=SMALL, color=theme.muted)
     axes.set_ylabel("true", fontsize=SMALL, color=theme.muted)
-    return figure
-
-
-def misread(
-    wrong: Sequence[tuple[Array, int, int, float]],
-    class_names: Sequence[str],
-    *,
-    line: bool = False,
-    theme: Theme = LIGHT,
-) -> Figure:
-    """Samples that were taken for another class, up to nine: ``(image, label, predicted, gap)``.
-
-    line: the images are rasters ``[N, T]`` of a line of channels.
-    """
-    figure = new_figure(HALF, 400)
-    for index, (image, label, predicted, _) in enumerate(wrong[:9]):
-        row, column = divmod(index, 3)
-        axes = place(figure, 22 + 136 * column, 24 + 131 * row, 100, 100)
-        if line:
-            bare(axes)
-            channel_raster(axes, image.T, theme)
-            frame(axes, theme)
-        else:
-            draw_image(axes, image, theme)
-        text = f"{short(class_names[label], 9)} → {short(class_names[predicted], 9)}"
-        axes.set_title(text, fontsize=MEDIUM, color=theme.ink, pad=5)
     return figure
 
 

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.colors import to_rgb
-from matplotlib.patches import Rectangle
-from spikelfp.report.theme import Array
-from spikelfp.report.theme import DARK
-from spikelfp.report.theme import Theme
-from spikelfp.report.theme import bare
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
-from matplotlib.ticker import MaxNLocator
-from matplotlib.ticker import NullLocator
-from spikelfp.report.theme import MEDIUM
-from spikelfp.report.theme import SMALL
-from spikelfp.report.theme import place
 from collections.abc import Sequence
 from typing import Any
-from spikelfp.report.theme import NAMED_CLASSES
-from spikelfp.report.theme import WIDE
-from spikelfp.report.theme import class_colours
-from spikelfp.report.theme import name_classes
-from spikelfp.report.theme import short
-from spikelfp.report.theme import LIGHT
-from spikelfp.report.theme import clean
-from spikelfp.report.theme import new_figure
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgb, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from spikelfp.report.theme import (
+    DARK,
+    HALF,
+    LIGHT,
+    MEDIUM,
+    NAMED_CLASSES,
+    SMALL,
+    WIDE,
+    Array,
+    Theme,
+    bare,
+    class_colours,
+    clean,
+    name_classes,
+    new_figure,
+    place,
+    short,
+)
 
 NIGHT, OFF, ON = "#0d1116", DARK.accent, DARK.main
 """Pictures of events are dark on a light page too: no event, and one of each polarity."""
@@ -416,3 +416,29 @@ def _bare_side(axes: Axes, theme: Theme) -> None:
     axes.spines["left"].set_linewidth(0.7)
     axes.yaxis.set_major_locator(NullLocator())
     axes.tick_params(axis="x", length=0, pad=5, labelsize=SMALL, labelcolor=theme.muted)
+
+
+def misread(
+    wrong: Sequence[tuple[Array, int, int, float]],
+    class_names: Sequence[str],
+    *,
+    line: bool = False,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """Samples that were taken for another class, up to nine: ``(image, label, predicted, gap)``.
+
+    line: the images are rasters ``[N, T]`` of a line of channels.
+    """
+    figure = new_figure(HALF, 400)
+    for index, (image, label, predicted, _) in enumerate(wrong[:9]):
+        row, column = divmod(index, 3)
+        axes = place(figure, 22 + 136 * column, 24 + 131 * row, 100, 100)
+        if line:
+            bare(axes)
+            channel_raster(axes, image.T, theme)
+            frame(axes, theme)
+        else:
+            draw_image(axes, image, theme)
+        text = f"{short(class_names[label], 9)} → {short(class_names[predicted], 9)}"
+        axes.set_title(text, fontsize=MEDIUM, color=theme.ink, pad=5)
+    return figure

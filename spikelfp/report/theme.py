@@ -5,24 +5,22 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter
-from collections.abc import Sequence
-import numpy as np
-from matplotlib.ticker import FixedLocator
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
-from spikelfp.terminal import plain
 
+from spikelfp.terminal import plain
 
 PIXELS_PER_INCH = 100
 """Page pixels per inch of a figure."""
