@@ -29,7 +29,7 @@ from spikelfp.nn.graph import biases_in_front, decays
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
-from spikelfp.tasks import Classification, Task, check_task, chosen_task
+from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.terminal import first_line
 from spikelfp.training import checkpoint
@@ -40,9 +40,11 @@ from spikelfp.training.chosen import (
     check_options,
     check_setting,
     check_targets,
+    check_task,
     check_trainer,
     check_whole,
     chosen_method,
+    chosen_task,
     judged_by,
     outputs_of,
     own_loss,
