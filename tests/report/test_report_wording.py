@@ -13,7 +13,7 @@ from spikelfp import cli, rules
 from spikelfp.data import encodings
 from spikelfp.methods import methods
 from spikelfp.models import models
-from spikelfp.report import words
+from spikelfp.report import wording
 from spikelfp.rewards import rewards
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import Interrupted
@@ -40,7 +40,7 @@ def test_command_line_means_the_same_run(name: str, monkeypatch: pytest.MonkeyPa
         raise Interrupted("enough")
 
     monkeypatch.setattr(cli, "train", train)
-    line = " ".join(words.command(config, "my run"))
+    line = " ".join(wording.command(config, "my run"))
     assert "/private" not in line
     program, verb, *options = shlex.split(line)
     assert (program, verb) == ("spikelfp", "train")
@@ -51,20 +51,20 @@ def test_command_line_means_the_same_run(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_defaults_are_left_out() -> None:
-    line = " ".join(words.command(RunConfig(), "a"))
+    line = " ".join(wording.command(RunConfig(), "a"))
     assert line == "spikelfp train --data digits --model lif-mlp --method lfp --out runs/a"
 
 
 def test_every_registered_name_has_words_or_itself() -> None:
     base = RunConfig().resolved(1000)
     for name in models:
-        assert words.title(RunConfig(model=name).resolved(1000)).startswith("A ")
+        assert wording.title(RunConfig(model=name).resolved(1000)).startswith("A ")
     for method in methods:
-        assert words.title(RunConfig(method=method).resolved(1000))
+        assert wording.title(RunConfig(method=method).resolved(1000))
     for field, names in (("rule", rules.rules), ("reward", rewards), ("encoding", encodings)):
         for name in names:
-            text = " ".join(part for pair in words.lead(replace(base, **{field: name}), True) for part in pair)
-            known = getattr(words, {"rule": "RULES", "reward": "REWARDS", "encoding": "ENCODINGS"}[field])
+            text = " ".join(part for pair in wording.lead(replace(base, **{field: name}), True) for part in pair)
+            known = getattr(wording, {"rule": "RULES", "reward": "REWARDS", "encoding": "ENCODINGS"}[field])
             assert known.get(name, name).format(steps=base.steps) in text
 
 
@@ -72,7 +72,7 @@ def test_every_registered_name_has_words_or_itself() -> None:
     ("value", "text"), [(0.5, "0.5 s"), (9.94, "9.9 s"), (42.4, "42 s"), (150, "2.5 min"), (9000, "2.5 h")]
 )
 def test_seconds(value: float, text: str) -> None:
-    assert words.seconds(value) == text
+    assert wording.seconds(value) == text
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_seconds(value: float, text: str) -> None:
     [(0.00156, "0.0016"), (-6e-6, "0.0000"), (-0.0459, "−0.0459"), (0.1809, "0.181"), (12.34, "12.3")],
 )
 def test_small_numbers(value: float, text: str) -> None:
-    assert words.small(value) == text
+    assert wording.small(value) == text
 
 
 def test_percent_and_plural() -> None:
-    assert words.percent(0.980555, 2) == "98.06 %"
-    assert words.percent(1.0) == "100.0 %"
-    assert words.plural(1, "epoch") == "1 epoch"
-    assert words.plural(2000, "epoch") == "2,000 epochs"
+    assert wording.percent(0.980555, 2) == "98.06 %"
+    assert wording.percent(1.0) == "100.0 %"
+    assert wording.plural(1, "epoch") == "1 epoch"
+    assert wording.plural(2000, "epoch") == "2,000 epochs"

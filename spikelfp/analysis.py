@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from spikelfp.nn import graph
+from spikelfp.registry import public_names
+
+__all__ = ["record", "spike_rates"]
 
 
 def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -27,3 +30,6 @@ def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
 def spike_rates(net: torch.nn.Module, x: Tensor) -> dict[str, float]:
     """Measures the mean spikes per neuron and step of each layer that fires, between 0 and 1."""
     return {name: spikes.mean().item() for name, spikes in record(net, x).items()}
+
+
+public_names(globals())
