@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from hw_export.integer.arithmetic import Arithmetic, Constants
+from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 from spikelfp.kernels.events.vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow, lowest_bit
 from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 from hw_export.integer.torch_kernels import EventLists

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hw_export.layers import pooled_areas
 from hw_export.quantize import TIE_MARGIN, LayerReport, QuantizedNetwork, quantize
-from hw_export.quantize.trained import is_trained
+from hw_export.quantize.prepare import is_trained
 from hw_export.updates.content import LIMIT, IntegerImage
 from spikelfp import nn
 from spikelfp.errors import UserError
