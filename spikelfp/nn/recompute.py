@@ -137,7 +137,7 @@ class Recomputation(Function):
 
 
 class NeuronRecomputation(Recomputation, NeuronNode):
-    """A :class:`Recomputation` of a network that ends in neurons: their reward is handed to the neurons of each part."""
+    """A :class:`Recomputation` of a network that ends in neurons; the neurons of each part get their reward."""
 
 
 class _Graph(NamedTuple):
@@ -180,7 +180,7 @@ class Parts:
         return frontier.kinds[0]
 
     def forward(self, x: Tensor, state: State, learns: bool) -> tuple[Tensor, State, list[list[Tensor]]]:
-        """Return output, last state and the states between the parts; keep a graph of the last part if it ``learns``."""
+        """Return output, last state and states between the parts; keep a graph of the last part if it ``learns``."""
         out, borders = torch.empty(0), list[list[Tensor]]()
         for number, steps in enumerate(self.slices):
             self.settings.append(Setting.now(self.net, x.device))
