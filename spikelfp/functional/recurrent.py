@@ -102,7 +102,7 @@ def run(
     alpha: Constant | None,
     decay: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """RecurrentRun neurons by a kernel that :func:`kernel_for` found.
+    """Run neurons by a kernel that :func:`kernel_for` found.
 
     Args:
         kernel: the module of the kernels.

@@ -49,7 +49,7 @@ _SUMS = {"contract", "reassoc", "nsz"}  # dot products in another order, as vect
 
 
 class RecurrentConstants(NamedTuple):
-    """RecurrentConstants of recurrent neurons, one number for each of the ``N`` neurons of the layer: tensors ``[N]``.
+    """Constants of recurrent neurons, one number for each of the ``N`` neurons of the layer: tensors ``[N]``.
 
     Attributes:
         alpha: decay of the synaptic current, or ``None`` for neurons without one.
@@ -339,7 +339,7 @@ def forward(
     synapse: Tensor | None,
     p: RecurrentConstants,
 ) -> RecurrentRun:
-    """RecurrentRun over all steps, float32 or float64.
+    """Run over all steps, float32 or float64.
 
     Args:
         current: input ``X`` of every step, ``[T, B, N]``, or ``[1, B, N]`` with the other steps by ``expand``.
@@ -404,7 +404,7 @@ def reverse(
     eps: float,
     wanted: Wanted,
 ) -> RecurrentCredit:
-    """RecurrentRun a reward back over all steps.
+    """Run a reward back over all steps.
 
     Args:
         message: to the spikes, ``[T, B, N]``: silent neurons earn nothing of it; reward: of the spikes, spike or not.

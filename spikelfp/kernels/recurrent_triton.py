@@ -158,7 +158,7 @@ def launch_sizes(width: int) -> dict[str, int]:
 
 
 def _launch(program: Any, shape: torch.Size, device: torch.device, *arguments: Any, **constants: bool | str) -> None:
-    """RecurrentRun ``program`` over the samples of ``shape`` ``[T, B, N]``; ``T``, ``B · N``, ``N`` are its last arguments."""
+    """Run ``program`` over the samples of ``shape`` ``[T, B, N]``; ``T``, ``B · N``, ``N`` are its last arguments."""
     steps, batch, width = shape
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         program[(batch,)](
@@ -175,7 +175,7 @@ def forward(
     synapse: Tensor | None,
     p: RecurrentConstants,
 ) -> RecurrentRun:
-    """RecurrentRun over all steps; see :func:`spikelfp.kernels.recurrent_numba.forward`."""
+    """Run over all steps; see :func:`spikelfp.kernels.recurrent_numba.forward`."""
     varying = current.stride(0) != 0 or len(current) == 1
     spikes, membrane = (torch.empty(current.shape, dtype=current.dtype, device=current.device) for _ in range(2))
     after = None if synapse is None else torch.empty_like(synapse, memory_format=torch.contiguous_format)
@@ -202,7 +202,7 @@ def reverse(
     eps: float,
     wanted: Wanted,
 ) -> RecurrentCredit:
-    """RecurrentRun a reward back over all steps; see :func:`spikelfp.kernels.recurrent_numba.reverse`."""
+    """Run a reward back over all steps; see :func:`spikelfp.kernels.recurrent_numba.reverse`."""
     out, back = torch.empty_like(membrane), torch.empty_like(membrane[0])
     to_start, to_decay, sums = torch.empty_like(back), torch.empty_like(back), torch.empty_like(back)
     to_synapse = None if p.alpha is None else torch.empty_like(back)
