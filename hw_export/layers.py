@@ -60,8 +60,8 @@ def pooled_areas(net: torch.nn.Module) -> dict[str, int]:
     for name, layer in leaves(net):
         if isinstance(layer, nn.AvgPool2d):
             area *= 1 if layer.divisor_override == 1 else window(layer)
-        elif isinstance(layer, (nn.Linear, nn.Conv2d)):
+        elif graph.has_trait(layer, "has_weights"):
             areas[name] = area
-        elif isinstance(layer, (nn.LIF, nn.Heaviside)):
+        elif graph.has_trait(layer, "fires"):
             area = 1
     return areas

@@ -23,10 +23,10 @@ from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
 from hw_export.targets import Chip
 from hw_export.targets.files import read_arrays, write_arrays
+from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import lif_scan
-from spikelfp.nn import LIF
 from spikelfp.untrusted import open_regular
 
 Status = Literal["identical", "different", "not installed", "unsupported", "failed"]
@@ -97,7 +97,7 @@ def verify(
     cannot be read or that is of another network.
     """
     chosen = [SIMULATORS[s] if isinstance(s, str) else s for s in (SIMULATORS if simulators is None else simulators)]
-    names = [name for name, layer in leaves(net) if isinstance(layer, LIF)]
+    names = [name for name, layer in leaves(net) if isinstance(layer, nn.LIF)]
     neurons = read_chain(nir_path).neurons
     if len(neurons) != len(names):
         raise DataError(f"{nir_path} has {len(neurons)} layers of neurons, the network {len(names)}")
@@ -155,7 +155,7 @@ def _layer(net: torch.nn.Module, inputs: Tensor, name: str, ours: Tensor, theirs
 def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int, ...]) -> tuple[float, float]:
     """``U`` at the last step of ``inputs`` ``[T, 1, …]``, and ``θ``, of one neuron of our network."""
     layer = net.get_submodule(name)
-    assert isinstance(layer, LIF)
+    assert isinstance(layer, nn.LIF)
     currents: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _, arguments: currents.append(arguments[0].detach()))
     try:
@@ -393,18 +393,18 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: ExportSample
         for index, address in enumerate(addresses)
     }
     sample = step = -1
-    for where, words in _lines(path):
-        word, rest = words[0], words[1:]
-        if word in ("sample", "step"):
-            number = _number(rest, where, word)
-            begins = word == "sample"
+    for where, fields in _lines(path):
+        keyword, rest = fields[0], fields[1:]
+        if keyword in ("sample", "step"):
+            number = _number(rest, where, keyword)
+            begins = keyword == "sample"
             if not begins and sample < 0:
                 raise DataError(f"{where}: a step before the first sample: write 'sample 0' in front of it")
             if begins and sample >= 0 and step != samples.steps - 1:
                 raise DataError(f"{where}: sample {sample} has {step + 1} steps, the export {samples.steps}")
             expected = (sample if begins else step) + 1
             if number != expected:
-                raise DataError(f"{where}: {word} {number}, expected {word} {expected}")
+                raise DataError(f"{where}: {keyword} {number}, expected {keyword} {expected}")
             if begins and number >= all_samples:
                 raise DataError(f"{where}: sample {number}, but samples 0 to {all_samples - 1} are to be compared")
             if begins and number == len(samples):
@@ -412,23 +412,23 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: ExportSample
             if not begins and number >= samples.steps:
                 raise DataError(f"{where}: step {number}, but a sample has the steps 0 to {samples.steps - 1}")
             sample, step = (number, -1) if begins else (sample, number)
-        elif word == INPUT:
+        elif keyword == INPUT:
             log.has_inputs = True
-            index = _number(rest, where, word)
+            index = _number(rest, where, keyword)
             if step < 0 or index >= inputs:
                 log.is_stray(f"{where}: an event of input {index}{_when(sample, step, index < inputs)}")
             else:
                 log.inputs[step, sample, index] += 1
-        elif word == "spike":
+        elif keyword == "spike":
             name, index = _neuron(rest, where, places, sizes)
             if step < 0 or name is None:
                 who = f"address {index}" if name is None else f"layer {name!r}, neuron {index}"
                 log.is_stray(f"{where}: a spike of {who}{_when(sample, step, name is not None)}")
             else:
                 log.layers[name][step, sample, index] += 1
-        elif word not in _ECHOES:
+        elif keyword not in _ECHOES:
             raise DataError(
-                f"{where}: {_shown(' '.join(words))} is no line of a log: expected sample, step, spike or input and a "
+                f"{where}: {_shown(' '.join(fields))} is no line of a log: expected sample, step, spike or input and a "
                 "number"
             )
     if (sample, step) != (len(samples) - 1, samples.steps - 1):
@@ -440,41 +440,41 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: ExportSample
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Where each line is that says something, and its words."""
+    """Where each line is that says something, and its fields."""
     try:
         # editors of Windows begin a file with a mark
         with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), ""), 1):
                 if len(line) > _LONGEST:
                     raise DataError(f"{path}, line {number} has more than {_LONGEST} characters: this is no log")
-                words = line.partition("#")[0].split()
-                if words:
-                    yield f"{path}, line {number}", words
+                fields = line.partition("#")[0].split()
+                if fields:
+                    yield f"{path}, line {number}", fields
     except UnicodeDecodeError:
         raise DataError(f"{path} is no text: a log is lines like 'step 0' and 'spike 70'") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _number(words: list[str], where: str, what: str) -> int:
+def _number(fields: list[str], where: str, what: str) -> int:
     """The one whole number behind ``what``, of up to nine digits."""
-    if len(words) == 1 and words[0].isascii() and words[0].isdigit() and len(words[0]) <= 9:
-        return int(words[0])
-    raise DataError(f"{where}: {what!r} takes one whole number from 0, got {_shown(' '.join(words))}")
+    if len(fields) == 1 and fields[0].isascii() and fields[0].isdigit() and len(fields[0]) <= 9:
+        return int(fields[0])
+    raise DataError(f"{where}: {what!r} takes one whole number from 0, got {_shown(' '.join(fields))}")
 
 
 def _neuron(
-    words: list[str], where: str, places: Mapping[int, tuple[str, int]], sizes: Mapping[str, int]
+    fields: list[str], where: str, places: Mapping[int, tuple[str, int]], sizes: Mapping[str, int]
 ) -> tuple[str | None, int]:
     """The layer and index of a neuron; no layer, and the address, where there is no such neuron."""
-    if len(words) == 2:
-        name, index = words[0], _number(words[1:], where, f"spike {words[0]}"[:_SHOWN])
+    if len(fields) == 2:
+        name, index = fields[0], _number(fields[1:], where, f"spike {fields[0]}"[:_SHOWN])
         if name not in sizes:
             raise DataError(f"{where}: there is no layer {_shown(name)}: the export has {', '.join(sizes)}")
         if index >= sizes[name]:
             raise DataError(f"{where}: neuron {index} of layer {name!r}, which has {sizes[name]}")
         return name, index
-    address = _number(words, where, "spike")
+    address = _number(fields, where, "spike")
     if not places:
         raise DataError(f"{where}: neurons of this chip have no addresses: write 'spike LAYER NEURON'")
     return places.get(address, (None, address))

@@ -175,11 +175,11 @@ class NeuronExport:
     def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
         """Say what the node's metadata shall hold, numbers, texts and arrays; for neurons that are not standard, the
         arguments of the layer."""
-        said = {"layer": at.name, "dt": at.dialect[1].dt}
+        found = {"layer": at.name, "dt": at.dialect[1].dt}
         if self.standard:
-            return said
+            return found
         given = {f"{ARGUMENT}{key}": stored(key, value) for key, value in graph.arguments(layer).items()}
-        return said | {"neuron": self.name} | given
+        return found | {"neuron": self.name} | given
 
     def make(self, arguments: dict[str, Any], feedback: torch.nn.Module | None) -> torch.nn.Module:
         """Make the layer of a node that is not standard, from the arguments that are in its metadata.

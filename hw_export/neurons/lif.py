@@ -49,8 +49,8 @@ class LIFExport(NeuronExport):
 
     def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
         p: LIFParameters = layer.constants
-        said = {"beta": numbers(p.beta), "threshold": numbers(p.threshold), "threshold_op": ">", "reset": p.reset}
-        return super().facts(layer, at) | said
+        found = {"beta": numbers(p.beta), "threshold": numbers(p.threshold), "threshold_op": ">", "reset": p.reset}
+        return super().facts(layer, at) | found
 
     def read(self, constants: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         return nn.LIF(constant(constants.beta), constant(constants.threshold), reset)

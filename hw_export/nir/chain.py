@@ -169,7 +169,8 @@ def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
     for place in chain.path:
         if place.feedback is not None:
             raise DataError(
-                f"{source} feeds back between {place.name!r} and {place.feedback[0]!r}: simulators are given chains only"
+                f"{source} feeds back between {place.name!r} and {place.feedback[0]!r}: "
+                "simulators are given chains only"
             )
         place.node.input_type = {"input": np.array(place.input_shape)}
         place.node.output_type = {"output": np.array(place.output_shape)}
@@ -334,13 +335,15 @@ def passed(name: str, node: Document, shape: Shape) -> Shape:
                 f"the parameters of the {kind} {name!r} have shape {list(own)}, an input of {list(shape)} arrives "
                 f"there ({', '.join(NEURONS[kind])})"
             )
-    said, arrives = {
+    stated, arrives = {
         "Conv1d": (node.get("input_shape"), shape[1:]),
         "Conv2d": (node.get("input_shape"), shape[1:]),
         "Flatten": (node.get("input_type"), shape),
     }.get(kind, (None, shape))
-    if said is not None and not np.array_equal(np.atleast_1d(said), arrives):
-        raise DataError(f"{name!r} is made for an input of {np.asarray(said).tolist()}, {list(arrives)} arrives there")
+    if stated is not None and not np.array_equal(np.atleast_1d(stated), arrives):
+        raise DataError(
+            f"{name!r} is made for an input of {np.asarray(stated).tolist()}, {list(arrives)} arrives there"
+        )
     made = output_shape(name, node, shape)
     if math.prod(made) > MOST:
         raise DataError(f"the {kind} {name!r} gives {list(made)} values a step, more than is read here")

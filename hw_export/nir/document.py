@@ -58,13 +58,13 @@ def sizes(least: int, count: int | None = None) -> Check:
     return check
 
 
-def whole(count: int, least: int, words: tuple[str, ...] = ()) -> Check:
-    """Make the check for ``count`` whole numbers from ``least`` upwards (given once or each), or one of ``words``."""
+def whole(count: int, least: int, names: tuple[str, ...] = ()) -> Check:
+    """Make the check for ``count`` whole numbers from ``least`` upwards (given once or each), or one of ``names``."""
 
     def check(value: Any) -> Any:
-        if isinstance(value, str) and words:
-            if value not in words:
-                raise ValueError(f"is {value!r}, expected numbers or one of {', '.join(map(repr, words))}")
+        if isinstance(value, str) and names:
+            if value not in names:
+                raise ValueError(f"is {value!r}, expected numbers or one of {', '.join(map(repr, names))}")
             return value
         array = _whole(value)
         if array.size not in (1, count) or array.ndim > 1:
@@ -192,8 +192,8 @@ def _node(name: str, node: Any, source: str, version: str) -> Document:
         raise DataError(f"{source}: the node {name!r} is no group of fields")
     kind = plain_text(node.get("type"))
     if kind is None:
-        said = "has no type" if node.get("type") is None else "has a type that is no text"
-        raise DataError(f"{source}: the node {name!r} {said}")
+        problem = "has no type" if node.get("type") is None else "has a type that is no text"
+        raise DataError(f"{source}: the node {name!r} {problem}")
     if kind == "NIRGraph":
         return _graph(dict(node), source, f"the graph {name!r}", version)
     label = f"the {kind} {name!r}"
@@ -316,8 +316,8 @@ def read_document(source: str | Path | nir.NIRGraph) -> Document:
         raise DataError(f"{path} is not a readable NIR file: {reason(error)}") from None
     kind = document.get("type")
     if kind not in (b"NIRGraph", "NIRGraph"):
-        said = "has no type" if kind is None else f"holds a {kind.decode() if isinstance(kind, bytes) else kind}"
-        raise DataError(f"{path} is not a readable NIR file: it {said}, no graph")
+        problem = "has no type" if kind is None else f"holds a {kind.decode() if isinstance(kind, bytes) else kind}"
+        raise DataError(f"{path} is not a readable NIR file: it {problem}, no graph")
     return checked(document, str(path), version)
 
 

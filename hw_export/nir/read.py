@@ -173,11 +173,11 @@ def _complete(name: str, node: Document, shape: Shape, changes: list[str]) -> No
         node["input_type"] = np.array(shape)
         changes.append(f"input_type of {name!r} set to {list(shape)}")
     elif kind in NEURONS:
-        once = [key for key in NEURONS[kind] if node[key].shape in ((), (1,)) and node[key].shape != shape]
-        for key in once:
+        scalars = [key for key in NEURONS[kind] if node[key].shape in ((), (1,)) and node[key].shape != shape]
+        for key in scalars:
             node[key] = np.array(np.broadcast_to(node[key].reshape(()), shape))
-        if once:
-            what = "parameters" if len(once) == len(NEURONS[kind]) else ", ".join(once)
+        if scalars:
+            what = "parameters" if len(scalars) == len(NEURONS[kind]) else ", ".join(scalars)
             changes.append(f"{what} of {name!r} repeated to {list(shape)}")
     elif kind in ("Input", "Output") and not np.array_equal(node["shape"], shape):
         if np.prod(node["shape"]) != np.prod(shape):
@@ -450,11 +450,11 @@ class Assembly:
     def _own(self, place: ChainNode, metadata: dict[str, Any]) -> None:
         """Neurons of a kind that a user registered: made of the arguments in the metadata, and compared with the
         node."""
-        node, name, said = place.node, place.name, metadata["neuron"]
-        export = export_named(said) if isinstance(said, str) else None
+        node, name, kind = place.node, place.name, metadata["neuron"]
+        export = export_named(kind) if isinstance(kind, str) else None
         if export is None:
             raise DataError(
-                f"the neurons {name!r} were written from a layer {short(said)}, whose export is not registered here: "
+                f"the neurons {name!r} were written from a layer {short(kind)}, whose export is not registered here: "
                 "import the module that does so (hw_export.neurons.exports)"
             )
         if self.reading.chosen_reset is not None or self.spikes == "multiple":
@@ -504,7 +504,7 @@ def _multi_spike(name: str, p: LIFConstants, reset: Reset, feedback: torch.nn.Mo
         raise UserError(f"spikes='multiple' is for LIF and IF neurons without feedback, {name!r} are others")
     if reset != "immediate" and not (reset == "subtract" and np.all(np.asarray(p.beta) == 1.0)):
         raise UserError(
-            f"neurons that fire several times in a step subtract at once, {name!r} reset by {reset!r}: pass "
+            f"neurons that fire several times in a step subtract at scalars, {name!r} reset by {reset!r}: pass "
             "reset='immediate' with spikes='multiple'"
         )
     if not (isinstance(p.beta, float) and isinstance(p.threshold, float)):
@@ -554,11 +554,11 @@ def agreed(name: str, key: str, stated: Any, computed: Numbers, shape: Shape) ->
             raise DataError(f"{label} is {short(stated)}, expected numbers that fit neurons of shape {list(shape)}")
     elif not is_number(stated):
         raise DataError(f"{label} is {short(stated)}, expected a number")
-    said, found = (np.broadcast_to(np.asarray(value, np.float64), shape) for value in (stated, computed))
-    wrong = ~np.isclose(said, found, rtol=1e-6, atol=0)
+    claimed, found = (np.broadcast_to(np.asarray(value, np.float64), shape) for value in (stated, computed))
+    wrong = ~np.isclose(claimed, found, rtol=1e-6, atol=0)
     if wrong.any():
         raise DataError(
-            f"the metadata of the neurons {name!r} say {key} = {said[wrong][0]:g}, their parameters "
+            f"the metadata of the neurons {name!r} say {key} = {claimed[wrong][0]:g}, their parameters "
             f"{found[wrong][0]:g}: the file was changed after it was written"
         )
     return stated.astype(np.float64) if isinstance(stated, np.ndarray) else float(stated)

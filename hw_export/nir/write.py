@@ -137,9 +137,9 @@ def _type(node: nir.NIRNode, shape: tuple[int, ...], behind: tuple[int, ...]) ->
     theirs = node.input_type, node.output_type
     node.input_type, node.output_type = ours
     return any(
-        value is not None and not np.array_equal(value, mine[key])
-        for said, mine in zip(theirs, ours, strict=True)
-        for key, value in said.items()
+        value is not None and not np.array_equal(value, own[key])
+        for types, own in zip(theirs, ours, strict=True)
+        for key, value in types.items()
     )
 
 
@@ -176,7 +176,7 @@ def _numbers(value: Any) -> Any:
 def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:
     facts: dict[str, Any] = {"dialect": maker.dialect_name, "dt": maker.dialect.dt, "threshold_op": ">"}
     for key in ("beta", "reset"):
-        values = [said[key] for said in maker.said if "reset" in said and key in said]
+        values = [each[key] for each in maker.neuron_facts if "reset" in each and key in each]
         if values:
             single = not any(isinstance(value, np.ndarray) for value in values) and len(set(values)) == 1
             facts[key] = values[0] if single else "see nodes"
@@ -262,7 +262,7 @@ class Maker:
     dialect_name: str
     write_if: bool = False
     gain: int = 1
-    said: list[dict[str, Any]] = field(default_factory=list)
+    neuron_facts: list[dict[str, Any]] = field(default_factory=list)
     offset: np.ndarray | None = None
     adder: str = ""
     ahead: bool = True
@@ -311,12 +311,12 @@ class Maker:
         if not export.takes_offset:
             at.no_offset(f"and {export.name} neurons have no place for it: put it into the bias of a layer of weights")
         node = export.write(layer, at)
-        said = export.facts(layer, at)
-        own = {"layer": said.pop("layer")} if "layer" in said else {}
-        if np.any(np.asarray(offset)) and "reset" in said:
-            said["offset"] = "v_leak"
-        node.metadata = in_order(own, facts, said)
-        self.said.append(said)
+        found = export.facts(layer, at)
+        own = {"layer": found.pop("layer")} if "layer" in found else {}
+        if np.any(np.asarray(offset)) and "reset" in found:
+            found["offset"] = "v_leak"
+        node.metadata = in_order(own, facts, found)
+        self.neuron_facts.append(found)
         return node
 
     def flatten(self, name: str, layer: nn.Flatten, shape: Shape, facts: dict[str, Any]) -> nir.Flatten:
