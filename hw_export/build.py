@@ -44,7 +44,7 @@ from spikelfp.training.config import RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
 from spikelfp.training.update import predict
 from spikelfp.untrusted import most, open_regular, read_yaml
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
 
 FORMAT = 1
 MANIFEST, MODEL, SAMPLES = "manifest.yaml", "model.pt", "samples.npz"

@@ -18,7 +18,7 @@ from spikelfp.files import write_whole
 from spikelfp.options import setting
 from spikelfp.terminal import first_line
 from spikelfp.untrusted import load_arrays
-from spikelfp.untrusted.fields import MOST, Field
+from spikelfp.untrusted.text import MOST, Field
 
 _LONGEST = 1 << 20  # steps that inputs without a mask may be shown for
 

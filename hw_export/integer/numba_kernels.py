@@ -20,8 +20,7 @@ from torch import Tensor
 from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 from hw_export.integer.torch_kernels import EventLists
 from spikelfp.kernels import chosen_kernels
-from spikelfp.kernels.events.conv_lanes import lowest_bit
-from spikelfp.kernels.events.conv_vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow
+from spikelfp.kernels.events.vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow, lowest_bit
 from spikelfp.machine import split
 
 BLOCK = 512  # neurons taken through all of time at once: their rows stay in the L1 cache
@@ -272,7 +271,7 @@ def _sample(
     index, lengths, weight, offset, biased, v, threshold, kind, code, decay_bits, bits, bottom, low, high, wraps, most,
     ties, reset, out,
 ):  # fmt: skip
-    """Runs all events of one sample; returns those emitted, how many in each step, and how often a register was left."""
+    """Runs all events of one sample; returns those emitted, how many in each step, and how often a state overran."""
     neurons, steps = len(v), len(lengths)
     u, spikes = np.empty(neurons, np.int64), np.empty(neurons, np.int64)
     left = np.zeros(neurons, np.bool_)

@@ -30,9 +30,8 @@ from hw_export.integer.network import (
     Pair,
 )
 from spikelfp.errors import UserError
-from spikelfp.kernels.events import conv as event_convolution
-from spikelfp.kernels.events.conv_events import MOST_KEYS, image_events
-from spikelfp.kernels.events.conv_shape import Steps, geometry
+from spikelfp.kernels.events import conv_kernels as event_convolution
+from spikelfp.kernels.events.conv_kernels import MOST_KEYS, Steps, geometry, image_events
 
 LIMIT = 2**62
 """Bound on all sums, so that int64 holds them and what is added to them."""
@@ -193,7 +192,7 @@ class Product:
         target = self.weight if kind == "weight" else self.bias
         if indices.shape != values.shape or indices.ndim != 1:
             raise UserError(
-                f"{name}: {indices.shape} indices for {values.shape} values; pass one-dimensional arrays of the same length"
+                f"{name}: {indices.shape} indices for {values.shape} values; pass flat arrays of one length"
             )
         for what, array in (("indices", indices), ("values", values)):
             if not np.issubdtype(array.dtype, np.integer):

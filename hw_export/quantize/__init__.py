@@ -12,7 +12,7 @@ from hw_export.quantize.report import (
 )
 from hw_export.quantize.scales import mantissas
 from hw_export.quantize.walk import QuantizeOptions, accuracy_by_layer, quantize
-from spikelfp.quantized.scale import TIE_MARGIN
+from spikelfp.quantized import TIE_MARGIN
 
 __all__ = [
     "TIE_MARGIN", "Comparison", "LayerReport", "QuantizeOptions", "QuantizedNetwork", "RateReport", "accuracy_by_layer",

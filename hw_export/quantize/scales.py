@@ -18,8 +18,8 @@ from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.functional.grid import Grid, check_bits, largest
 from spikelfp.functional.sequence import is_constant
-from spikelfp.quantized.scale import CLIPS as OF_WEIGHTS
-from spikelfp.quantized.scale import check_weights, choose_scale
+from spikelfp.quantized import CLIPS as OF_WEIGHTS
+from spikelfp.quantized import check_weights, choose_scale
 
 EXACT = 2**24
 """float32 holds every integer below this."""

@@ -46,7 +46,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.grid import Grid, check_bits
 from spikelfp.nn.graph import has_trait
 from spikelfp.options import one_of, other_than, setting
-from spikelfp.quantized.scale import TIE_MARGIN, check_weights
+from spikelfp.quantized import TIE_MARGIN, check_weights
 from spikelfp.registry import check_name
 
 

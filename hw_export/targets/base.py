@@ -22,8 +22,8 @@ from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import flag, options_of
 from spikelfp.registry import Registry
-from spikelfp.untrusted.content import brief
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.tensors import brief
+from spikelfp.untrusted.text import Field
 
 
 def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:

@@ -33,8 +33,7 @@ from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.functional.lif import Reset
 from spikelfp.terminal import first_line, plain
 from spikelfp.untrusted import load_arrays, read_yaml
-from spikelfp.untrusted.fields import Field
-from spikelfp.untrusted.text import LONGEST
+from spikelfp.untrusted.text import LONGEST, Field
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
