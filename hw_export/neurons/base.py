@@ -28,7 +28,11 @@ Numbers = float | np.ndarray
 
 
 def numbers(value: float | Tensor | np.ndarray) -> Numbers:
-    """Converts constants of a layer to float64."""
+    """Converts constants of a layer to float64.
+
+    Args:
+        value: a number, a tensor or an array.
+    """
     if isinstance(value, Tensor):
         value = value.detach().cpu().double().numpy()
     return value.astype(np.float64) if isinstance(value, np.ndarray) else float(value)
@@ -51,7 +55,11 @@ def stored(name: str, value: Any) -> Any:
 
 
 def constant(value: Numbers) -> float | Tensor:
-    """Converts constants to those of a layer, float32 where they are a vector."""
+    """Converts constants to those of a layer, float32 where they are a vector.
+
+    Args:
+        value: a number or an array.
+    """
     return torch.from_numpy(value.astype(np.float32)) if isinstance(value, np.ndarray) else value
 
 
@@ -266,17 +274,36 @@ def exports(kind: type[torch.nn.Module]) -> Callable[[type[NeuronExport]], type[
 
 
 def export_of(layer: torch.nn.Module) -> NeuronExport | None:
-    """Finds the export of ``layer`` by its exact class: one derived from it may compute something else."""
+    """Finds the export of a layer by its exact class, since one derived from it may compute something else.
+
+    Args:
+        layer: of any kind.
+
+    Returns:
+        The export; ``None`` for a class without one.
+    """
     return _KINDS.get(type(layer))
 
 
 def export_named(name: str) -> NeuronExport | None:
-    """Finds the export of a kind by the name of its class."""
+    """Finds the export of a kind.
+
+    Args:
+        name: of its class.
+
+    Returns:
+        The export; ``None`` for an unknown name.
+    """
     return next((export for kind, export in _KINDS.items() if kind.__name__ == name), None)
 
 
 def standard(synapse: bool, feeds_back: bool) -> NeuronExport:
-    """Finds the export of LIF neurons with or without synapses, and feedback."""
+    """Finds the export of LIF neurons.
+
+    Args:
+        synapse: whether they have synaptic currents.
+        feeds_back: whether their spikes return to them.
+    """
     return next(export for export in _KINDS.values() if export.form == (synapse, feeds_back))
 
 

@@ -294,6 +294,9 @@ def _hint(document: Document, source: str) -> str:
 class ImportedNetwork(nn.Sequential):
     """A network read from a NIR graph: it runs, trains, quantises and exports as any other.
 
+    Args:
+        layers: in the order they run, by name.
+
     Attributes:
         notes: assumptions that the file does not state, and what was done, a line each.
         dt: time step, in the unit of the file's time constants.

@@ -244,6 +244,9 @@ def rate_notes(rates: Sequence[RateReport]) -> tuple[str, ...]:
 
     These are layers that fire less than half or more than twice as often as before, and those in which a tenth of the
     neurons that fired never fires any more.
+
+    Args:
+        rates: of :func:`compare`.
     """
     return tuple(
         f"the neurons {rate.layer!r} fire at a rate of {rate.quantized_rate:.3g}, in floats at {rate.float_rate:.3g}; "
