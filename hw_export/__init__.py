@@ -1,5 +1,8 @@
-"""Take trained spiking networks out: quantise, simulate in whole numbers, write NIR and the formats of chips, stream
-updates, and check every spike in other simulators."""
+"""Export of trained spiking networks.
+
+Quantise them, simulate them in whole numbers, write NIR and the formats of chips, stream updates, and check every spike
+in other simulators.
+"""
 
 import spikelfp  # noqa: F401  (first: it handles Ctrl-C while all the rest is imported)
 from hw_export.build import build
