@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spikelfp.data import DataSplits
+from spikelfp.data import DataSplits, load_events
 from spikelfp.data.events import Binning, Pipeline, load_recordings
 from spikelfp.data.events.augmentation import parse_augmentations
-from spikelfp.data.events.dataset import make_sequences
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
 from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
@@ -23,11 +22,11 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
 
     Raises:
         UserError: for what cannot be read or written
-            (:func:`~spikelfp.data.events.dataset.make_sequences`).
+            (:func:`~spikelfp.data.load_events`).
     """
     parts = load_recordings(config.data.name, config.run.data_dir, skip_bad=config.events.skip_bad)
     pipeline = pipeline_of(config, parts.pipeline)
-    splits = make_sequences(
+    splits = load_events(
         parts,
         pipeline=pipeline,
         skip_bad=config.events.skip_bad,
