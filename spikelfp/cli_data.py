@@ -21,7 +21,7 @@ from spikelfp.errors import DataError, UserError
 from spikelfp.report import show_file, show_recording
 from spikelfp.terminal import Terminal, say
 from spikelfp.training.config import RunConfig
-from spikelfp.training.event_options import pipeline_of
+from spikelfp.training.run import pipeline_of
 
 app = new_app("Look at recordings of events, and at the cache of binned ones.")
 

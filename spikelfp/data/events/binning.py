@@ -214,7 +214,7 @@ def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames
 
 
 def _division(events: Events, binning: Binning, begin: int) -> tuple[int, int, int]:
-    """``(parts, length, steps)``: an event ``k`` µs after ``begin``, or number ``k``, has step ``k · parts // length``."""
+    """``(parts, length, steps)``: event number ``k``, or ``k`` µs after ``begin``, has step ``k · parts // length``."""
     if len(events) == 0:
         return 1, 1, binning.bins or 1
     last = max(len(events) - 1 if binning.count is not None else int(events["t"][-1]) - begin, 0)

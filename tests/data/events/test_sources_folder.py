@@ -316,7 +316,6 @@ def test_thousands_of_files(tmp_path):
 
 
 def test_real_recordings_of_different_cameras(tmp_path):
-    pytest.importorskip("faery")
     names = ("sample_evt3.raw", "sample_davis346.aedat4")
     samples = shared_data(f"event_samples/{names[1]}") / "event_samples"
     for name in names:

@@ -35,7 +35,7 @@ from spikelfp.files import write_text
 from spikelfp.registry import unknown_name
 from spikelfp.terminal import plain
 from spikelfp.untrusted import read_json
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
 
 Array = NDArray[Any]
 
