@@ -214,7 +214,9 @@ def _packets(data: bytes, header: PacketHeader, stream: int, where: str) -> list
     while at < stop:
         end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
         if end > min(stop, len(data)):
-            index = "" if header.packets_end == -1 else f"; its header puts the end of the packets at {header.packets_end}"
+            index = (
+                "" if header.packets_end == -1 else f"; its header puts the end of the packets at {header.packets_end}"
+            )
             raise DataError(
                 f"{where}: is truncated: its last whole packet, of {count}, ends at byte {at} of {len(data)}{index}"
             )
