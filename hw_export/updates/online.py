@@ -9,7 +9,7 @@ from typing import Any
 
 from hw_export.build import TrainedOptions, shown_samples
 from hw_export.updates.content import Plain
-from hw_export.updates.grids import BITS, grids_like, integers_of
+from hw_export.updates.quantized import BITS, grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
 from spikelfp.configuration import Schema
 from spikelfp.errors import UserError

@@ -40,8 +40,8 @@ from spikelfp.training.schema import (
     without_functions,
 )
 from spikelfp.training.update import MEASURED, Position, Tally
-from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
-from spikelfp.untrusted.fields import is_finite
+from spikelfp.untrusted.tensors import NotPlainError, canonical, load_plain
+from spikelfp.untrusted.text import is_finite
 
 if TYPE_CHECKING:
     from spikelfp.training.trainer import Trainer

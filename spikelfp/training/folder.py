@@ -29,7 +29,7 @@ from spikelfp.terminal import plain
 from spikelfp.training.config import OPTIONS, REWARDED, RULED, RunConfig, from_mapping, is_record, read_mapping
 from spikelfp.training.trainer import TemporalTrainer
 from spikelfp.untrusted import read_csv
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
 
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""

@@ -21,9 +21,8 @@ from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
 from spikelfp.data.events import Binning, Pipeline, load_recordings
 from spikelfp.data.events.augmentation import parse_augmentations
-from spikelfp.data.events.cache import recorded_cache
-from spikelfp.data.events.cache.place import cache_dir
-from spikelfp.data.events.load import make_sequences
+from spikelfp.data.events.cache import cache_folder, recorded_cache
+from spikelfp.data.events.dataset import make_sequences
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
 from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.data.samples import Samples
@@ -65,7 +64,7 @@ from spikelfp.training.memory import STATES, check_room, check_room_to_run, esti
 from spikelfp.training.optim import is_best
 from spikelfp.training.parallel import World, choose_device, joined
 from spikelfp.training.trainer import TemporalTrainer
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
 
 NONE = "none"
 """What ``--transforms`` says to leave out those that a data set has by itself."""
@@ -518,7 +517,7 @@ def _not_inside(config: RunConfig) -> dict[str, Path]:
         return {}
     kind, _, where = config.data.name.partition(":")
     recordings = {"the recordings": Path(where)} if kind == "folder" and where else {}
-    return {**recordings, "the cache": cache_dir(config.events.cache_dir)}
+    return {**recordings, "the cache": cache_folder(config.events.cache_dir)}
 
 
 def _repair(run: _Run) -> None:

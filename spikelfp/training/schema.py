@@ -23,7 +23,7 @@ from spikelfp.tasks import tasks
 from spikelfp.terminal import brief
 from spikelfp.training.optim import Momentum, Planned, Schedule
 from spikelfp.training.update import Position
-from spikelfp.untrusted.fields import MOST, Field
+from spikelfp.untrusted.text import MOST, Field
 
 _WORD = 2**32
 _TWISTER = 624  # words of a Mersenne twister
@@ -54,7 +54,7 @@ def check_content(path: str | Path, content: dict[str, Any]) -> None:
 
     Args:
         path: of the checkpoint, named in errors.
-        content: canonical (:func:`spikelfp.untrusted.content.canonical`); a checkpoint of weights alone lacks the rest.
+        content: canonical (:func:`spikelfp.untrusted.tensors.canonical`); a checkpoint of weights alone lacks the rest.
 
     Raises:
         CheckpointError: naming the first value that is none.

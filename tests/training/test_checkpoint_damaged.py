@@ -14,7 +14,7 @@ from spikelfp.kernels.choice import choices
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer, checkpoint
 from spikelfp.training.folder import check_found
-from spikelfp.untrusted.content import canonical
+from spikelfp.untrusted.tensors import canonical
 
 TRAIN = data.load("digits").train.subset(torch.arange(64))
 
