@@ -325,8 +325,8 @@ def _check_no_current(name: str, cell: Any, what: str) -> None:
     alpha = 1 - _rate(name, cell, "tau_syn_inv")
     if not _all(torch.as_tensor(alpha).abs() < _GONE):
         raise refusal(
-            name, cell, f"its synaptic current outlasts a step (a share of 1 - dt/tau_syn = {_shown(alpha)} stays), and "
-            f"{what} here have none",
+            name, cell, f"its synaptic current outlasts a step (a share of 1 - dt/tau_syn = {_shown(alpha)} stays), "
+            f"and {what} here have none",
             "use tau_syn_inv = 1/dt",
         )  # fmt: skip
 
