@@ -16,12 +16,12 @@ from spikelfp import analysis, models
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.load import without_folder
+from spikelfp.data.loader import Sequences, mask_of
 from spikelfp.data.samples import Samples, representative
-from spikelfp.data.sequences import Sequences, mask_of
 from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
 from spikelfp.files import settle
 from spikelfp.methods import Batch
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import masked
 from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer, checkpoint

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError
 from spikelfp.rewards.base import prediction
-from spikelfp.rewards.convergence import Convergence
-from spikelfp.rewards.initial import GlobalReward
+from spikelfp.rewards.global_reward import Convergence, GlobalReward
 
 
 class FromCallback(GlobalReward):

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.rewards.convergence import Convergence
-from spikelfp.rewards.difference import Metric, evaluate, total
-from spikelfp.rewards.initial import GlobalReward, initial_reward
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import masked
+from spikelfp.rewards.global_reward import Convergence, GlobalReward, initial_reward
+from spikelfp.rewards.metric import Metric, evaluate, total
 
 
 class Perturbation(GlobalReward):

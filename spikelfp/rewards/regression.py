@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.rewards.base import Reward, no_classes
-from spikelfp.rewards.mask import counted
+from spikelfp.rewards.base import Reward, counted, no_classes
 
 
 class Regression(Reward):

@@ -8,8 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
-from spikelfp.rewards.base import Reward
-from spikelfp.rewards.mask import counted, masked
+from spikelfp.rewards.base import Reward, counted, masked
 
 
 class SpikeSequence(Reward):

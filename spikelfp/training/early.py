@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.loader import Sequences
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.methods.base import Batch, counting_steps
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import masked
 from spikelfp.tasks.classification import are_classes
 from spikelfp.training.chunks import outputs_of
 from spikelfp.training.evaluation import evaluating
@@ -68,7 +68,7 @@ def early_readout(
     every batch.
 
     trained: a trainer, which says how samples become sequences, how many steps are read out and how many run at a
-    time; or a network, for a data set of :class:`~spikelfp.data.sequences.Sequences`. batch_size, chunk: by default
+    time; or a network, for a data set of :class:`~spikelfp.data.loader.Sequences`. batch_size, chunk: by default
     those of the trainer, else 128 and whole sequences. The network's mode and the random state are kept.
 
     Raises:

@@ -14,7 +14,7 @@ from spikelfp.data.samples import TargetScale
 from spikelfp.errors import UserError
 from spikelfp.methods import Batch
 from spikelfp.methods.base import mean_over_steps, step_weights
-from spikelfp.rewards.mask import takes
+from spikelfp.rewards.base import takes
 from spikelfp.tasks import Judge, Task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.tasks.sequence_labels import NONE

@@ -13,8 +13,8 @@ import torch
 
 from spikelfp import analysis
 from spikelfp.data import DataSplits, batches
+from spikelfp.data.loader import mask_of
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import mask_of
 from spikelfp.methods.base import some
 from spikelfp.training.config import REWARDED, RULED, RunConfig
 from spikelfp.training.trainer import TemporalTrainer

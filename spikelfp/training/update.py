@@ -19,7 +19,7 @@ from spikelfp.data.samples import TargetScale
 from spikelfp.errors import NonFiniteError, UserError
 from spikelfp.methods import Batch, Method
 from spikelfp.nn.graph import Call, watching
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import masked
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
 from spikelfp.training.chosen import reward_of

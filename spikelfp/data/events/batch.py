@@ -12,7 +12,7 @@ from spikelfp import machine
 from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse
 from spikelfp.data.events.cache.store import ones
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.sequences import Sequences, whole_batches
+from spikelfp.data.loader import Sequences, whole_batches
 from spikelfp.errors import DataError
 from spikelfp.machine import available, gigabytes
 

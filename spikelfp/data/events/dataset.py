@@ -18,8 +18,8 @@ from spikelfp.data.events.batch import Parcel, Written, write_out
 from spikelfp.data.events.batching import PackedFrames
 from spikelfp.data.events.cache.files import checksum
 from spikelfp.data.events.cache.store import Store
+from spikelfp.data.loader import Frames, Sequences, fetched
 from spikelfp.data.samples import Samples, hash_tensors
-from spikelfp.data.sequences import Frames, Sequences, fetched
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from spikelfp.data.folder import data_dir as data_folder
+from spikelfp.data.download import data_dir as data_folder
 from spikelfp.errors import DataError
 
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spikelfp.data.download import data_dir as data_folder
 from spikelfp.data.events.sources.tonic_classes import Options
-from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.errors import DataError
 
 _ARCHIVES = (".zip", ".tar.gz", ".tar", ".tgz", ".tar.xz")

@@ -1,16 +1,88 @@
-"""From the global reward of an outcome to the initial reward of an output neuron (LFP v3, section 3.2)."""
+"""Rewards with one value for all outputs: initial reward, schedules of convergence."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikelfp.errors import NonFiniteError, ShapeError
-from spikelfp.rewards.base import Reward
-from spikelfp.rewards.convergence import Convergence, factor, find
+from spikelfp.errors import NonFiniteError, ShapeError, UserError
+from spikelfp.registry import check_name
+from spikelfp.rewards.base import Reward, counted
+
+Convergence = Callable[[Tensor, Tensor], Tensor]
+
+
+def none(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """1: the reward never fades, and training needs another way to end (v3, footnote 5)."""
+    return torch.ones_like(outputs)
+
+
+def softmax(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """Row 3 of Table 2: the softmax over the outputs of a step."""
+    share = outputs.softmax(-1)
+    return (1 - share).where(wanted, share)
+
+
+def sigmoid(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """Row 4 of Table 2: the sigmoid of each output."""
+    on = outputs.sigmoid()
+    return (1 - on).where(wanted, on)
+
+
+def spike_count(outputs: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
+    """A.4, for spikes ``[…, T, B, C]``: wanted outputs should spike in half the steps, the others be silent in half.
+
+    With a global reward of 1 for the right class and −1 for the others, eq. 13 is then A.4 itself.
+    """
+    steps: int | Tensor = outputs.shape[-3] if outputs.dim() > 2 else 1
+    if mask is not None:
+        steps = counted(mask, outputs)
+    count = outputs.sum(-3, keepdim=True) if outputs.dim() > 2 else outputs
+    on = (count - steps / 2).sigmoid().expand_as(outputs)
+    return (1 - on).where(wanted, on)
+
+
+CONVERGENCES: dict[str, Convergence] = {
+    "none": none,
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "spike-count": spike_count,
+}
+
+
+def find(convergence: str | Convergence) -> Convergence:
+    """The factor of that name, or the function itself; ``UnknownNameError`` for a name that is none of them."""
+    if isinstance(convergence, str):
+        return CONVERGENCES[check_name("convergence", convergence, CONVERGENCES)]
+    return convergence
+
+
+def factor(convergence: str | Convergence, outputs: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``ρ(f(x))``; raises :class:`~spikelfp.errors.UserError` for a user's function that leaves [0, 1].
+
+    A user's function may return any shape that broadcasts to the outputs' (one factor for each sample, say).
+    mask: of the steps that count; a user's function is told by outputs of 0 alone.
+    """
+    chosen = find(convergence)
+    rho = spike_count(outputs, wanted, mask) if chosen is spike_count else chosen(outputs, wanted)
+    if isinstance(convergence, str):
+        return rho
+    rho = torch.as_tensor(rho, dtype=outputs.dtype, device=outputs.device)
+    try:
+        rho = rho.expand_as(outputs)
+    except RuntimeError:
+        raise ShapeError(
+            f"the convergence factor has shape {tuple(rho.shape)}, which does not broadcast to the outputs' "
+            f"{tuple(outputs.shape)}"
+        ) from None
+    outside = rho[~((rho >= 0) & (rho <= 1))]
+    if len(outside):
+        raise UserError(f"a convergence factor lies in [0, 1] (eq. 13), got {float(outside[0])}")
+    return rho
 
 
 def initial_reward(
@@ -25,7 +97,7 @@ def initial_reward(
     outputs: ``[…, B, C]``, one neuron for each outcome; global_reward: ``R_c`` of any shape that broadcasts to it.
     With a single neuron (``C = 1``), whose sign decides between two outcomes, ``R`` belongs to the outcome that was
     chosen and ``r = ρ · R`` (section 3.2): the activation behind that outcome is ``|o|``, of which ``ρ`` is taken.
-    convergence: ``none``, ``softmax``, ``sigmoid``, ``spike-count`` (:mod:`spikelfp.rewards.convergence`) or a
+    convergence: ``none``, ``softmax``, ``sigmoid``, ``spike-count`` (:mod:`spikelfp.rewards.global_reward`) or a
     function ``(outputs, wanted) → factors in [0, 1]``, where ``wanted`` is ``R_c > 0``.
     magnitude: multiply ``R_c`` by ``|o_c|``, as rows 3 and 4 of Table 2 do (rows 1 and 2 do not). The message that
     starts at a linear output is then ``ρ R_c``, without it ``ρ R_c / |o_c|``, which grows without bound near 0.
