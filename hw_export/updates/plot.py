@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from hw_export.updates.summary import Summary
+from hw_export.updates.replay import Summary
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
 from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, clean, new_figure, place, png, short

@@ -12,7 +12,7 @@ from spikelfp.described import described
 from spikelfp.errors import ShapeError, UnknownNameError, UserError
 from spikelfp.methods import LFP, GradientDescent
 from spikelfp.tasks.base import step_weights
-from spikelfp.training.chosen import check_task, chosen_task
+from spikelfp.training.arguments import check_task, chosen_task
 from spikelfp.training.update import added
 
 STEPS, SAMPLES = 6, 5
