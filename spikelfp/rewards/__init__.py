@@ -16,12 +16,10 @@ from collections.abc import Callable
 
 from spikelfp.registry import Registry, check_constructors, public_names
 from spikelfp.rewards.base import Reward
-from spikelfp.rewards.callback import FromCallback
 from spikelfp.rewards.classification import Binary, CorrectClass, FalsePositive, Sigmoid, Sign, Softmax
 from spikelfp.rewards.edit_distance import Levenshtein
-from spikelfp.rewards.global_reward import CONVERGENCES, GlobalReward, initial_reward
-from spikelfp.rewards.metric import F1, FromMetric
-from spikelfp.rewards.perturbation import Perturbation
+from spikelfp.rewards.global_reward import CONVERGENCES, FromCallback, GlobalReward, initial_reward
+from spikelfp.rewards.metric import F1, FromMetric, Perturbation
 from spikelfp.rewards.regression import AbsoluteError, Huber, SpikeRate, SquaredError
 from spikelfp.rewards.sequence import CountSoftmax, SpikeSequence, SpikeSequenceV1
 

@@ -13,7 +13,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.rewards.base import Reward, counted, no_classes
 
 
-class Regression(Reward):
+class ErrorReward(Reward):
     """``r_c = o_c · (−dL/do_c)`` for a loss of the error ``y_c − o_c``: LFP takes the step of that loss, times ``|w|``.
 
     Called with outputs ``[…, B, C]`` and targets of the same shape or ``[B, C]``, which then hold at every step;
@@ -40,21 +40,21 @@ class Regression(Reward):
         """``−dL/do`` for the errors ``y − o``."""
 
 
-class SquaredError(Regression):
+class SquaredError(ErrorReward):
     """``r_c = o_c (y_c − o_c)``, the step of the squared error ``L = Σ (y_c − o_c)² / 2``."""
 
     def step(self, error: Tensor) -> Tensor:
         return error
 
 
-class AbsoluteError(Regression):
+class AbsoluteError(ErrorReward):
     """``r_c = o_c · sgn(y_c − o_c)``, the step of ``L = Σ |y_c − o_c|`` (``sgn(0) = 0``); tends to the median."""
 
     def step(self, error: Tensor) -> Tensor:
         return error.sign()
 
 
-class Huber(Regression):
+class Huber(ErrorReward):
     """``r_c = o_c · clip(y_c − o_c, −δ, δ)``, the step of the Huber loss: squared within δ, absolute beyond.
 
     delta: δ > 0, in units of the targets.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spikelfp.report.page import Animation, Header, Picture, Section, render
+from spikelfp.report.page import Headline, MovingPicture, Picture, Section, render
 from spikelfp.report.recording import panels, units
 from spikelfp.report.recording.animation import animate
 from spikelfp.report.recording.facts import Recording
@@ -29,7 +29,7 @@ def page(recording: Recording) -> str:
     events, duration = f"{numbers.events:,}", f"events in {units.duration(numbers.duration)}"
     return render(
         headline(recording),
-        Header(file_of(recording), label, recording.name, events, duration),
+        Headline(file_of(recording), label, recording.name, events, duration),
         facts=[pair for pair in in_numbers(recording) if pair[0] not in ("events", "long")],
         sections=sections,
     )
@@ -40,14 +40,14 @@ def _picture(panel: Panel) -> Picture:
     return Picture(panel.title, panel.caption, panel.text, light, dark, panel.wide)
 
 
-def _moving(recording: Recording) -> Animation:
+def _moving(recording: Recording) -> MovingPicture:
     shown = animate(recording)
     speed = "as fast as it was"
     if shown.slower > 1.05:
         speed = f"{shown.slower:.2g} times slower than it was"
     elif shown.slower < 0.95:
         speed = f"{1 / shown.slower:.2g} times faster than it was"
-    return Animation(
+    return MovingPicture(
         "The recording",
         f"{shown.frames} pictures, {speed}",
         f"Animated picture of the events, {speed}",
