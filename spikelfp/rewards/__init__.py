@@ -1,4 +1,4 @@
-"""From outputs and labels to rewards, by name in :data:`rewards`.
+"""Rewards of outputs for labels, by name in :data:`rewards`.
 
 ==================  ===================================================================================================
 classes             :class:`Softmax`, :class:`Sigmoid`, :class:`CorrectClass`, :class:`FalsePositive` (v3, Table 2),

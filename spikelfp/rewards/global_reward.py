@@ -1,4 +1,16 @@
-"""Rewards of what was chosen, made initial rewards by how close the outputs have come: LFP v3, eq. 12-13."""
+"""Global rewards of outcomes, and the initial rewards of output neurons made of them: LFP v3, eq. 12 and 13.
+
+Convergence factors ``ρ(f(x))`` tell how much is left of a reward once the outputs are right. Each takes outputs ``o``
+``[…, B, C]`` and ``wanted``, boolean of the same shape: where the global reward is positive. It returns factors in
+[0, 1]::
+
+    none           1                                                    Table 2, rows 1 and 2
+    softmax        1 − SM(o)_c where wanted, else SM(o)_c               Table 2, row 3
+    sigmoid        1 − σ(o_c) where wanted, else σ(o_c)                 Table 2, row 4
+    spike-count    1 − σ(n_c − T/2) where wanted, else σ(n_c − T/2)     A.4, with n_c = Σ_t o_c[t]
+
+The table writes ``y_c = 1`` for "wanted", which is equal for classes.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +29,31 @@ Convergence = Callable[[Tensor, Tensor], Tensor]
 
 
 def none(outputs: Tensor, wanted: Tensor) -> Tensor:
-    """1: the reward never fades, and training needs another way to end (v3, footnote 5)."""
+    """Factor 1: the reward never fades, and training needs another way to end (LFP v3, footnote 5)."""
     return torch.ones_like(outputs)
 
 
 def softmax(outputs: Tensor, wanted: Tensor) -> Tensor:
-    """Row 3 of Table 2: the softmax over the outputs of a step."""
+    """Factor of Table 2, row 3: the softmax over the outputs of a step."""
     share = outputs.softmax(-1)
     return (1 - share).where(wanted, share)
 
 
 def sigmoid(outputs: Tensor, wanted: Tensor) -> Tensor:
-    """Row 4 of Table 2: the sigmoid of each output."""
+    """Factor of Table 2, row 4: the sigmoid of each output."""
     on = outputs.sigmoid()
     return (1 - on).where(wanted, on)
 
 
 def spike_count(outputs: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
-    """A.4, for spikes ``[…, T, B, C]``: wanted outputs should spike in half the steps, the others be silent in half.
+    """Factor of A.4: wanted outputs should spike in half of the steps, the others be silent in half of them.
 
-    With a global reward of 1 for the right class and −1 for the others, eq. 13 is then A.4 itself.
+    With a global reward of 1 for the right class and −1 for the others, eq. 13 becomes A.4 itself.
+
+    Args:
+        outputs: spikes ``[…, T, B, C]``.
+        wanted: boolean, of the same shape.
+        mask: of the steps that count, boolean ``[T, B]``; ``T`` is then their number for each sample.
     """
     steps: int | Tensor = outputs.shape[-3] if outputs.dim() > 2 else 1
     if mask is not None:
@@ -55,17 +72,29 @@ CONVERGENCES: dict[str, Convergence] = {
 
 
 def find(convergence: str | Convergence) -> Convergence:
-    """The factor of that name, or the function itself; ``UnknownNameError`` for a name that is none of them."""
+    """Find a factor by its name; a function is returned as it is.
+
+    Raises:
+        UnknownNameError: for a name that is not in :data:`CONVERGENCES`.
+    """
     if isinstance(convergence, str):
         return CONVERGENCES[check_name("convergence", convergence, CONVERGENCES)]
     return convergence
 
 
 def factor(convergence: str | Convergence, outputs: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``ρ(f(x))``; raises :class:`~spikelfp.errors.UserError` for a user's function that leaves [0, 1].
+    """Compute ``ρ(f(x))``.
 
-    A user's function may return any shape that broadcasts to the outputs' (one factor for each sample, say).
-    mask: of the steps that count; a user's function is told by outputs of 0 alone.
+    Args:
+        convergence: a name of :data:`CONVERGENCES`, or a function ``(outputs, wanted)`` that returns factors of any
+            shape that broadcasts to the outputs', one for each sample for example.
+        outputs: ``[…, B, C]``.
+        wanted: boolean, of the same shape.
+        mask: of the steps that count, for ``spike-count``; a function is given outputs of 0 at the other steps.
+
+    Raises:
+        ShapeError: for factors of a function that do not broadcast to the outputs.
+        UserError: for factors of a function outside [0, 1].
     """
     chosen = find(convergence)
     rho = spike_count(outputs, wanted, mask) if chosen is spike_count else chosen(outputs, wanted)
@@ -92,25 +121,34 @@ def initial_reward(
     magnitude: bool | None = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""``r_c = sign(o_c) · ρ(f(x)) · R_c`` with ``sign(0) = 1`` (v3, eq. 13; eq. 12 for ``convergence="none"``).
+    """Make the initial reward of each output neuron from the global reward of its outcome (LFP v3, eq. 13)::
 
-    outputs: ``[…, B, C]``, one neuron for each outcome; global_reward: ``R_c`` of any shape that broadcasts to it.
-    With a single neuron (``C = 1``), whose sign decides between two outcomes, ``R`` belongs to the outcome that was
-    chosen and ``r = ρ · R`` (section 3.2): the activation behind that outcome is ``|o|``, of which ``ρ`` is taken.
-    convergence: ``none``, ``softmax``, ``sigmoid``, ``spike-count`` (:mod:`spikelfp.rewards.global_reward`) or a
-    function ``(outputs, wanted) → factors in [0, 1]``, where ``wanted`` is ``R_c > 0``.
-    magnitude: multiply ``R_c`` by ``|o_c|``, as rows 3 and 4 of Table 2 do (rows 1 and 2 do not). The message that
-    starts at a linear output is then ``ρ R_c``, without it ``ρ R_c / |o_c|``, which grows without bound near 0.
+        r_c = sign(o_c) · ρ(f(x)) · R_c          sign(0) = 1
 
-    ``None`` for either chooses by the outputs: ``spike-count`` without magnitude for spikes (all 0 or 1; ``sign`` is
-    always 1 there, and a reward reaches a neuron that stayed silent too), ``softmax`` with magnitude for real values.
+    With ``convergence="none"`` this is eq. 12. A single neuron (``C = 1``) decides by its sign between two outcomes:
+    ``R`` belongs to the outcome that was chosen, ``r = ρ · R``, and ``ρ`` is taken of ``|o|`` (v3, section 3.2).
 
-    mask: boolean ``[T, B]``, the steps of outputs ``[…, T, B, C]`` that count, outputs being 0 at the others: ``T`` of
-    ``spike-count`` is then their number.
+    ``None`` for ``convergence`` or ``magnitude`` chooses by the outputs. For spikes (all outputs 0 or 1) it means
+    ``spike-count`` without magnitude: ``sign`` is always 1 there, and a neuron that stayed silent gets its reward too.
+    For real values it means ``softmax`` with magnitude.
 
-    Returns ``r`` of the outputs' shape and dtype. Raises :class:`~spikelfp.errors.ShapeError` for an ``R`` that does
-    not broadcast, :class:`~spikelfp.errors.NonFiniteError` for one that holds NaN or infinity, and
-    :class:`~spikelfp.errors.UserError` for a factor outside [0, 1].
+    Args:
+        outputs: ``[…, B, C]``, one neuron for each outcome.
+        global_reward: ``R_c``, of any shape that broadcasts to the outputs'.
+        convergence: ``none``, ``softmax``, ``sigmoid``, ``spike-count`` (:data:`CONVERGENCES`), or a function
+            ``(outputs, wanted) → factors in [0, 1]``, where ``wanted`` is ``R_c > 0``.
+        magnitude: multiply ``R_c`` by ``|o_c|``, as rows 3 and 4 of Table 2 do (rows 1 and 2 do not). The message that
+            starts at a linear output is then ``ρ R_c``; without it ``ρ R_c / |o_c|``, which grows without bound near 0.
+        mask: of the steps that count, boolean ``[T, B]`` for outputs ``[T, B, C]``, which are 0 at the others; ``T`` of
+            ``spike-count`` is then the number of these steps.
+
+    Returns:
+        ``r``, of the shape and dtype of the outputs.
+
+    Raises:
+        ShapeError: for an ``R`` that does not broadcast to the outputs.
+        NonFiniteError: for an ``R`` that holds NaN or infinity.
+        UserError: for a convergence factor outside [0, 1].
     """
     if convergence is None or magnitude is None:
         spikes = are_spikes(outputs)
@@ -133,7 +171,7 @@ def initial_reward(
 
 
 def sign(values: Tensor) -> Tensor:
-    """1 for 0 and above, −1 below (v3, section 3.1.2)."""
+    """Compute 1 for 0 and above, −1 below (LFP v3, section 3.1.2)."""
     return torch.where(values >= 0, 1.0, -1.0).to(values.dtype)
 
 
@@ -143,9 +181,16 @@ def are_spikes(outputs: Tensor) -> bool:
 
 
 class GlobalReward(Reward):
-    """A reward that judges outcomes; eq. 13 turns its verdict into the rewards of the output neurons.
+    """Base class of rewards that judge outcomes; eq. 13 makes them rewards of output neurons.
 
-    Subclasses write :meth:`global_reward`; ``convergence`` and ``magnitude`` are those of :func:`initial_reward`.
+    Subclasses write :meth:`global_reward`.
+
+    Args:
+        convergence: factor that ends the reward, as in :func:`initial_reward`; ``None`` chooses by the outputs.
+        magnitude: multiply the reward by the magnitude of the output; ``None`` chooses by the outputs.
+
+    Raises:
+        UnknownNameError: for a convergence factor that is not known.
     """
 
     def __init__(self, convergence: str | Convergence | None = None, magnitude: bool | None = None) -> None:
@@ -155,28 +200,40 @@ class GlobalReward(Reward):
 
     @abstractmethod
     def global_reward(self, outputs: Tensor, target: Any) -> Tensor:
-        """``R_c``, of a shape that broadcasts to the outputs' ``[…, B, C]``."""
+        """Compute the global reward ``R_c`` of each outcome.
+
+        Args:
+            outputs: ``[…, B, C]``.
+            target: of :meth:`~spikelfp.rewards.Reward.target`.
+
+        Returns:
+            ``R_c``, of a shape that broadcasts to the outputs'.
+        """
 
     def reward(self, outputs: Tensor, target: Any, mask: Tensor | None = None) -> Tensor:
         return initial_reward(outputs, self.global_reward(outputs, target), self.convergence, self.magnitude, mask)
 
 
 class FromCallback(GlobalReward):
-    """Global rewards from a function, made initial rewards by eq. 12-13 of LFP v3.
+    """Global rewards from a function: a person, a simulator, an environment (LFP v3, eq. 12 and 13).
 
-    callback: ``(outputs, context)`` to global rewards, asked once for every batch. ``outputs`` are ``[…, B, C]``
-    without a graph, ``context`` is whatever was handed in as labels (classes, states of an environment, nothing at
-    all). It returns, as a tensor, array or list of numbers, either
+    The function is asked once for every batch, ``callback(outputs, context)``: outputs are ``[…, B, C]`` without a
+    graph, and ``context`` is whatever was passed as labels (classes, states of an environment, nothing at all). It
+    returns, as a tensor, an array or a list of numbers, either
 
     * ``[B]``: the reward of the outcome that was chosen (the largest output summed over the steps; the sign of a single
-      output); the outcomes that were not chosen get nothing, as in reinforcement learning; or
+      output). The other outcomes get nothing, as in reinforcement learning. Or
     * ``[B, C]`` or ``[…, B, C]``: the reward of every outcome.
 
-    convergence, magnitude: those of :func:`~spikelfp.rewards.initial_reward`; by default chosen by the outputs, so that
-    a reward fades as the outcome becomes as likely (or unlikely) as it should be.
+    Args:
+        callback: the function.
+        convergence: factor that ends the reward, as in :func:`initial_reward`. ``None`` chooses by the outputs, so that
+            a reward fades as its outcome becomes as likely, or as unlikely, as it should be.
+        magnitude: multiply the reward by the magnitude of the output; ``None`` chooses by the outputs.
 
-    Raises :class:`~spikelfp.errors.ShapeError` for any other shape, and
-    :class:`~spikelfp.errors.NonFiniteError` for NaN or infinity.
+    Raises:
+        ShapeError: when the function returns another shape.
+        NonFiniteError: when the function returns NaN or infinity.
     """
 
     def __init__(
@@ -190,7 +247,7 @@ class FromCallback(GlobalReward):
         self.callback = callback
 
     def target(self, outputs: Tensor, labels: Any) -> Any:
-        """The context as it is."""
+        """Return the context as it is."""
         if outputs.dim() < 2:
             raise ShapeError(f"FromCallback takes outputs [..., B, C], got {tuple(outputs.shape)}")
         return labels

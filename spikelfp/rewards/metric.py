@@ -1,4 +1,4 @@
-"""Rewards from any metric: by difference (how much worse it is without an output), and by perturbation."""
+"""Rewards from any metric: difference rewards of discrete outcomes, the F1 score, and perturbation of the outputs."""
 
 from __future__ import annotations
 
@@ -22,22 +22,33 @@ Reference = Literal["best", "mean"]
 
 @runtime_checkable
 class Counterfactual(Protocol):
-    """A metric that knows a fast way to all its counterfactual values."""
+    """Metric that computes all its counterfactual values in a fast way of its own."""
 
     def counterfactuals(self, predictions: Tensor, labels: Any, classes: int) -> Tensor:
-        """What :func:`counterfactuals` returns."""
+        """Compute ``B · M`` with one prediction changed, as the function :func:`counterfactuals` returns it."""
 
 
 def counterfactuals(metric: Metric | Counterfactual, predictions: Tensor, labels: Any, classes: int) -> Tensor:
-    """``B · M`` with one prediction changed, for every prediction and class: ``[…, B, classes]``, float64.
+    """Compute ``B · M`` with one prediction changed, for every prediction and class.
 
-    predictions: ``[B]`` or ``[S, B]``, integers; −1 behind the last symbol of a shorter sequence, which stays (the
-    values there mean nothing). A metric with a method ``counterfactuals`` answers by itself. One that
-    returns a score for each sample ``[B]`` (their mean is ``M``) is called once for every class and step, one that
-    returns a single number once for every prediction and class: ``S · B · C`` calls.
+    A metric with a method ``counterfactuals`` computes this itself. One that returns a score for each sample ``[B]``
+    (their mean is ``M``) is called once for every class and step, one that returns a single number once for every
+    prediction and class: ``S · B · C`` calls. Where there are scores, those of other samples are left out: they do not
+    depend on the class, and cancel in :func:`difference_reward`.
 
-    Where scores are given, those of other samples are left out: they do not depend on the class, and cancel in
-    :func:`difference_reward`.
+    Args:
+        metric: ``M``.
+        predictions: integers ``[B]`` or ``[S, B]``; −1 after the last symbol of a shorter sequence is not changed (the
+            values there mean nothing).
+        labels: passed on to the metric.
+        classes: number of classes, ``C``.
+
+    Returns:
+        float64 ``[…, B, C]``.
+
+    Raises:
+        UserError: for a metric that fails, or returns NaN or infinity.
+        ShapeError: for a metric that returns neither a number nor a score for each sample.
     """
     if isinstance(metric, Counterfactual):
         return metric.counterfactuals(predictions, labels, classes)
@@ -63,9 +74,33 @@ def counterfactuals(metric: Metric | Counterfactual, predictions: Tensor, labels
 
 
 def difference_reward(values: Tensor, reference: Reference = "best") -> Tensor:
-    """The ``R_c`` above, of the values ``M_c`` along the last dimension, ``[…, C]`` with ``C ≥ 2``.
+    """Compute the difference reward ``R_c`` of every outcome: what a prediction is worth to the metric of the batch.
 
-    Values that differ by no more than rounding (1e-9 of the largest) are equally good.
+    For a metric ``M(predictions, labels)``, larger is better, the global reward of outcome ``c`` for sample ``b``
+    compares the metric with that one prediction set to ``c``, and all else kept, with the value for a reference
+    (difference rewards: Wolpert and Tumer, "Optimal payoff functions for members of collectives", 2002)::
+
+        M_c = B · M(p with p_b := c)          g_c = max_k M_k − M_c          m outcomes are best (g_c = 0)
+
+        reference "best" (default)      R_c = −g_c                                    what c loses to the best
+                                        R_c = (mean of g over the others) / m         for the best themselves
+        reference "mean"                R_c = M_c − mean of M over the alternatives
+
+    One prediction of ``B`` moves a mean by about ``1/B``; the factor ``B`` makes the reward independent of the batch
+    size. Nothing is differentiated or sampled: the values are exact, given the other predictions.
+
+    For the accuracy "best" gives 1 for the right class and −1 for the others, so that eq. 13 of LFP v3 becomes rows 3
+    and 4 of Table 2 and the sequence reward A.4 *exactly*. What is taken from worse outcomes is given to the best,
+    shared where there are several: without that balance all outputs drift in one direction. "mean" gives the others
+    ``−1/(C−1)``; it keeps its balance only without a convergence factor.
+
+    Args:
+        values: ``M_c`` along the last dimension, ``[…, C]`` with ``C ≥ 2``. Values that differ by no more than rounding
+            (1e-9 of the largest) are equally good.
+        reference: ``best`` or ``mean``.
+
+    Returns:
+        ``R_c``, ``[…, C]``.
     """
     classes = values.shape[-1]
     if reference == "mean":
@@ -79,7 +114,21 @@ def difference_reward(values: Tensor, reference: Reference = "best") -> Tensor:
 
 
 def evaluate(metric: Callable[[Tensor, Any], Any], predictions: Tensor, labels: Any, batch: int) -> Tensor:
-    """What the metric says, in float64: a scalar or ``[B]``; an error for anything else, or NaN or infinity."""
+    """Ask a metric, and check its answer.
+
+    Args:
+        metric: the metric.
+        predictions: passed on to it.
+        labels: passed on to it.
+        batch: number of samples, ``B``.
+
+    Returns:
+        float64: a scalar, or a score for each sample ``[B]``.
+
+    Raises:
+        UserError: for a metric that fails, or returns NaN or infinity.
+        ShapeError: for a metric that returns neither a number nor a score for each sample.
+    """
     try:
         value = torch.as_tensor(metric(predictions, labels), dtype=torch.float64, device=predictions.device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -102,33 +151,40 @@ def _name(metric: object) -> str:
 
 
 def total(value: Tensor, batch: int) -> Tensor:
-    """``B · M`` from what a metric returned: the scores as they are, or ``B`` times the number."""
+    """Compute ``B · M`` from what a metric returned: its scores unchanged, or ``B`` times its number."""
     return value if value.dim() else batch * value
 
 
 class FromMetric(GlobalReward):
-    """A metric of the predictions, larger is better, as a reward for every output.
+    """Reward for every output from a metric of the predictions; the metric need not be differentiable.
 
-    metric: ``(predictions, labels)`` to a number for the whole batch, or to a score for each sample ``[B]``, whose mean
-    is then the metric (this takes ``B`` times fewer calls). The labels are handed on as they come; a metric with a
-    method ``counterfactuals`` (:class:`~spikelfp.rewards.metric.Counterfactual`) is asked once.
-    window: how outcomes come from outputs ``[T, B, C]`` (or ``[B, C]``, as one step). ``None``: one prediction for each
-    sample, ``[B]``, the largest output summed over all steps. A number ``W``: the sequence ``[T/W, B]`` of the largest
-    outputs summed over windows of ``W`` steps, so that 1 makes every step emit a symbol.
-    reference: what an outcome is compared with: the ``best`` outcome, or the ``mean`` of the alternatives.
-    convergence, magnitude: those of :func:`~spikelfp.rewards.initial_reward`; by default chosen by the outputs.
+    The global reward ``R_c`` of each outcome is its difference reward
+    (:func:`~spikelfp.rewards.metric.difference_reward`), and LFP v3, eq. 13 makes it ``r_c = sign(o_c) ρ R_c``. All
+    steps that belong to one outcome get its ``R_c``. For real-valued outputs the default is ``r_c = o_c ρ R_c`` with
+    the softmax ``ρ`` of each step. For spikes it is ``r_c[t] = ρ R_c`` at every step, spike or no spike, with the ``ρ``
+    of A.4 from the spikes of the window. A.4 has 1 and −1 for right and wrong classes; here each class has what the
+    metric says it is worth.
 
-    The global reward ``R_c`` of each outcome is its difference reward (:mod:`spikelfp.rewards.metric`), and eq. 13
-    makes it ``r_c = sign(o_c) ρ R_c``. All steps behind one outcome get the same ``R_c``. For real-valued outputs the
-    default is ``r_c = o_c ρ R_c`` with the softmax ``ρ`` of each step. For spikes it is ``r_c[t] = ρ R_c`` at every
-    step, spike or no spike, with the ``ρ`` of A.4 from the spikes of the window: where A.4 has 1 and −1 for right and
-    wrong classes, there stands what the metric says each class is worth.
-
-    With a mask windows are made of the steps that count alone, and the metric finds −1 behind the last symbol of a
+    With a mask, windows are made of the steps that count only, and the metric finds −1 after the last symbol of a
     shorter sequence.
 
-    Raises :class:`~spikelfp.errors.ShapeError` for outputs of another shape, fewer than two classes, ``T`` that is not
-    a multiple of ``W``, or labels of another length.
+    Args:
+        metric: ``(predictions, labels)`` to a number for the whole batch, or to a score for each sample ``[B]``, whose
+            mean is then the metric (this takes ``B`` times fewer calls); larger is better. Labels are passed on as they
+            come. A metric with a method ``counterfactuals`` (:class:`~spikelfp.rewards.metric.Counterfactual`) is asked
+            once.
+        window: steps of outputs ``[T, B, C]`` that make one outcome. ``None``: one prediction for each sample, ``[B]``,
+            the largest output summed over all steps. A number ``W``: the sequence ``[T/W, B]`` of the largest outputs
+            summed over windows of ``W`` steps; with 1 every step emits a symbol. Outputs ``[B, C]`` are one step.
+        reference: outcome that others are compared with: the ``best`` one, or the ``mean`` of the alternatives.
+        convergence: factor that ends the reward, as in :func:`~spikelfp.rewards.initial_reward`; ``None`` chooses by
+            the outputs.
+        magnitude: multiply the reward by the magnitude of the output; ``None`` chooses by the outputs.
+
+    Raises:
+        UserError: for a window below 1.
+        ShapeError: when it is called with outputs of another shape, fewer than two classes, ``T`` that is not a
+            multiple of ``W``, or labels of another length.
     """
 
     def __init__(
@@ -147,7 +203,7 @@ class FromMetric(GlobalReward):
         self.metric, self.window, self.reference = metric, window, reference
 
     def target(self, outputs: Tensor, labels: Any) -> Any:
-        """The labels as they are, one for each sample."""
+        """Return the labels as they are, checked to be one for each sample."""
         name = type(self).__name__
         if outputs.dim() not in (2, 3) or outputs.shape[-1] < 2:
             raise ShapeError(f"{name} takes outputs [T, B, C] or [B, C] of two or more classes, got {_shape(outputs)}")
@@ -162,11 +218,19 @@ class FromMetric(GlobalReward):
         return super().classes(scores)
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """Outputs summed over each window, ``[S, B, C]``; their largest is the outcome."""
+        """Sum the outputs over each window, ``[S, B, C]``; the largest sum is the outcome."""
         return self._windows(outputs).sum(1)
 
     def predictions(self, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What the metric is asked about: ``[B]``, or ``[T/W, B]`` with a window; mask: of the steps that count."""
+        """Predict the outcomes that the metric is asked about.
+
+        Args:
+            outputs: ``[T, B, C]`` or ``[B, C]``.
+            mask: of the steps that count, boolean ``[T, B]``.
+
+        Returns:
+            int64 ``[B]``, or ``[T/W, B]`` with a window.
+        """
         if mask is None or self.window is None:
             symbols = self.scores(outputs if mask is None else masked(outputs, mask)).argmax(-1)
             return symbols if self.window else symbols[0]
@@ -174,7 +238,7 @@ class FromMetric(GlobalReward):
         return windows.sum(1).argmax(-1).masked_fill(~exist, -1)
 
     def global_reward(self, outputs: Tensor, target: Any) -> Tensor:
-        """The difference rewards, ``[B, C]`` or ``[T/W, B, C]``."""
+        """Compute the difference rewards, ``[B, C]`` or ``[T/W, B, C]``."""
         return self._judge(self.predictions(outputs), target, outputs.shape[-1])
 
     def reward(self, outputs: Tensor, target: Any, mask: Tensor | None = None) -> Tensor:
@@ -185,7 +249,7 @@ class FromMetric(GlobalReward):
         return initial_reward(windows, judged, self.convergence, self.magnitude, mask).reshape(outputs.shape)
 
     def _of_windows(self, outputs: Tensor, target: Any, mask: Tensor) -> Tensor:
-        """The reward of sequences of unequal lengths, each in windows of its own steps."""
+        """Reward of sequences of unequal lengths, each in windows of its own steps."""
         windows, origin, _ = self._counting_windows(outputs, mask)
         judged = self._judge(self.predictions(outputs, mask), target, outputs.shape[-1])
         rewards = initial_reward(windows, judged.unsqueeze(1), self.convergence, self.magnitude)
@@ -220,26 +284,27 @@ def _shape(outputs: Tensor) -> tuple[int, ...]:
 
 
 class F1Score:
-    """``F1_k = 2 TP_k / (P_k + L_k)`` of predictions and labels ``[B]``, averaged over all classes (macro).
+    """Macro F1 score of predictions and labels ``[B]``: the mean over classes of ``F1_k = 2 TP_k / (P_k + L_k)``.
 
-    ``P_k`` and ``L_k`` count how often class ``k`` is predicted and is the label; a class that is neither counts 0
-    (scikit-learn's ``f1_score(labels=range(C), average="macro", zero_division=0)``).
+    ``P_k`` and ``L_k`` count how often class ``k`` is predicted and is the label. A class that is neither counts 0, as
+    in scikit-learn's ``f1_score(labels=range(C), average="macro", zero_division=0)``.
 
-    positive: the F1 score of this class alone, instead.
+    Args:
+        positive: class whose F1 score is taken instead of the mean.
     """
 
     def __init__(self, positive: int | None = None) -> None:
         self.positive = positive
 
     def __call__(self, predictions: Tensor, labels: Tensor, classes: int | None = None) -> Tensor:
-        """The score, float64, over ``classes`` classes (default: up to the largest that occurs)."""
+        """Compute the score, float64, over ``classes`` classes (default: up to the largest that occurs)."""
         labels = whole_numbers(labels)
         count = classes or 1 + max(int(predictions.max()), int(labels.max()), self.positive or 0)
         hits, sizes = _counts(predictions, labels, count)
         return self._average(2 * hits / sizes.clamp(min=1))
 
     def counterfactuals(self, predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """``B ·`` the score with one prediction changed, ``[B, classes]``, from one count of the batch."""
+        """Compute ``B`` times the score with one prediction changed, ``[B, classes]``, from one count of the batch."""
         batch, labels = len(labels), whole_numbers(labels)
         hits, sizes = _counts(predictions, labels, classes)
         predicted = _one_hot(predictions, classes)
@@ -259,12 +324,21 @@ class F1Score:
 
 
 class F1(FromMetric):
-    """The macro F1 score of the batch as a reward (:class:`FromMetric`), for classes ``[B]``.
+    """Reward from the macro F1 score of the batch (:class:`FromMetric`), for classes ``[B]``.
 
     A sample is worth about ``B / (C L_k)`` where ``L_k`` samples of the batch have its class: the rarer a class, the
     more each of its samples counts. Larger batches estimate the score of the data set better.
 
-    positive: train for the F1 score of this class alone. The options are those of :class:`FromMetric`.
+    Args:
+        positive: class whose F1 score alone is trained for.
+        reference: outcome that others are compared with: the ``best`` one, or the ``mean`` of the alternatives.
+        convergence: factor that ends the reward, as in :func:`~spikelfp.rewards.initial_reward`; ``None`` chooses by
+            the outputs.
+        magnitude: multiply the reward by the magnitude of the output; ``None`` chooses by the outputs.
+
+    Raises:
+        UserError: for a positive class below 0.
+        ShapeError: when it is called with labels that are no classes, or with fewer classes than the positive one.
     """
 
     def __init__(
@@ -300,28 +374,33 @@ def _one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 class Perturbation(GlobalReward):
-    r"""A metric of raw outputs, larger is better, that needs no discrete outcomes and no derivative.
+    """Reward from a metric of the raw outputs, larger is better; it needs no discrete outcomes and no derivative.
 
-    The outputs, not the weights, are shaken by pairs of opposite Gaussian noise (evolution strategies with antithetic
+    The outputs, not the weights, are moved by pairs of opposite Gaussian noise (evolution strategies with antithetic
     sampling: Salimans et al., "Evolution strategies as a scalable alternative to reinforcement learning", 2017)::
 
         ĝ = 1 / (2 n σ) · Σ_i ( M(o + σ ε_i) − M(o − σ ε_i) ) ε_i          ε_i ~ N(0, 1), as many as outputs
-        r = o · ĝ                                                          (Theorem 1, with ĝ for −dL/do)
+        r = o · ĝ                                                          (LFP v3, Theorem 1, with ĝ for −dL/do)
 
     ``ĝ`` estimates the gradient of the metric smoothed over ``σ``, without bias. The network itself runs once.
 
-    metric: ``(outputs [T, B, C], labels)`` to a number for the batch, whose change is multiplied by ``B``, or to a
-    score for each sample ``[B]``, whose mean is the metric. Use scores wherever a metric is a mean: the noise of the
-    other samples is then no noise of this one.
-    sigma: ``σ`` in units of the outputs: large enough to change the metric, small beside the outputs.
-    pairs: ``n``; the metric is called ``2 n`` times. The variance of ``ĝ`` falls as ``1/n``.
-    generator: of the noise; ``None`` is torch's own, which a trainer's checkpoints keep, so that a resumed run goes on
-    bit for bit.
-    convergence, magnitude: those of :func:`~spikelfp.rewards.initial_reward` for the global reward ``R = ĝ``. The
-    default magnitude gives the ``r`` above for real-valued outputs and ``r = ĝ`` for spikes, silent ones too.
+    Args:
+        metric: ``(outputs [T, B, C], labels)`` to a number for the batch, whose change is multiplied by ``B``, or to a
+            score for each sample ``[B]``, whose mean is the metric. Use scores wherever a metric is a mean: noise of
+            other samples then does not disturb the estimate of this one.
+        sigma: ``σ``, in units of the outputs: large enough to change the metric, small beside the outputs.
+        pairs: ``n``; the metric is called ``2 n`` times. The variance of ``ĝ`` falls as ``1/n``.
+        generator: random generator of the noise; ``None`` is torch's own, which a trainer's checkpoints keep, so that a
+            resumed run continues bit for bit.
+        convergence: factor that ends the reward, as in :func:`~spikelfp.rewards.initial_reward` for the global reward
+            ``R = ĝ``.
+        magnitude: multiply the reward by the magnitude of the output. ``None`` gives the ``r`` above for real-valued
+            outputs, and ``r = ĝ`` for spikes, silent neurons included.
 
-    Raises :class:`~spikelfp.errors.UserError` for ``sigma`` or ``pairs`` out of range, and for a metric that returns
-    anything but finite numbers.
+    Raises:
+        UserError: for ``sigma`` or ``pairs`` out of range, and when it is called with a metric that returns NaN or
+            infinity.
+        ShapeError: when it is called with labels of another length, or a metric that returns another shape.
     """
 
     def __init__(
@@ -342,7 +421,7 @@ class Perturbation(GlobalReward):
         self.metric, self.sigma, self.pairs, self.generator = metric, sigma, pairs, generator
 
     def target(self, outputs: Tensor, labels: Any) -> Any:
-        """The labels as they are, one for each sample."""
+        """Return the labels as they are, checked to be one for each sample."""
         if outputs.dim() < 2 or len(labels) != outputs.shape[-2]:
             raise ShapeError(
                 f"Perturbation takes outputs [..., B, C] and labels for B samples, got {tuple(outputs.shape)} and "
@@ -355,7 +434,7 @@ class Perturbation(GlobalReward):
         return initial_reward(outputs, estimate, self.convergence, self.magnitude, mask)
 
     def global_reward(self, outputs: Tensor, target: Any, mask: Tensor | None = None) -> Tensor:
-        """``ĝ``, of the outputs' shape; the noise is 0 at the steps that do not count."""
+        """Estimate ``ĝ``, of the shape of the outputs; the noise is 0 at the steps that do not count."""
         batch = outputs.shape[-2]
         device = outputs.device if self.generator is None else self.generator.device
         estimate = torch.zeros_like(outputs)
