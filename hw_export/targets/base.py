@@ -16,6 +16,7 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
+from hw_export.integer.network import IntegerLayer, IntegerLIF, IntegerNetwork
 from hw_export.integer.simulator import IntegerRun
 from hw_export.quantize import QuantizedNetwork
 from hw_export.quantize.report import span
@@ -39,7 +40,7 @@ def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
         network: in the terms of ``nn.LIF``.
         arithmetic: of the chip.
     """
-    layers: list[Layer] = []
+    layers: list[IntegerLayer] = []
     for layer in network.layers:
         if isinstance(layer, IntegerLIF):
             reset = layer.reset
