@@ -9,12 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hw_export.updates.framing import MAGIC, PREFIX
-from hw_export.updates.image_file import load_image, save_image
+from hw_export.updates.format import MAGIC, PREFIX
 from hw_export.updates.online import OPTIONS, record_run
-from hw_export.updates.replay import replay
-from hw_export.updates.spi_file import SPI_TITLE, write_spi
-from hw_export.updates.summary import Summary, inspect
+from hw_export.updates.replay import Summary, inspect, load_image, replay, save_image
+from hw_export.updates.spi import SPI_TITLE, write_spi
 from spikelfp.command import OK, GroupedCommand, new_app, options_from, print_json
 from spikelfp.errors import UserError
 from spikelfp.files import begins_with, check_replaceable
