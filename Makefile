@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint format bench gpu faults clean
+.PHONY: help setup demo test test-all lint format options bench gpu faults clean
 
 help:
 	@echo "make demo      train a spiking network on digits with LFP, export it, check it in simulators (minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make gpu       what needs a CUDA device, tests and benchmarks, in ten minutes; without one it says so"
 	@echo "make faults    kills, full disks, damaged and hostile files: an hour on two cores (FAULTS=--quick: two minutes)"
 	@echo "make lint      ruff and mypy;  make format  rewrites the layout of the code"
+	@echo "make options   records the options of the commands anew, from which --help answers at once"
 
 setup: $(READY)
 
@@ -46,6 +47,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+options: $(READY)
+	$(BIN)/python -m tests.cli.option_records
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)
