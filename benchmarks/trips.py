@@ -13,7 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    import hw_export
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (str(ROOT / "spikelfp"), str(ROOT / "hw_export"))
@@ -95,10 +100,57 @@ def from_nir() -> set[str]:
     return found
 
 
+def _recorded(path: Path) -> tuple[torch.nn.Module, hw_export.UpdateRecorder]:
+    """A dense network, and a recorder that has written its header to ``path``."""
+    import hw_export
+    import spikelfp
+
+    net = spikelfp.models.lif_mlp([16, 8, 4])
+    return net, hw_export.UpdateRecorder(net, path, bits=8)
+
+
+def _change(net: torch.nn.Module) -> None:
+    """Move the first weights by many steps of their grids."""
+    for parameter in net.parameters():
+        parameter.data.flatten()[0].neg_().add_(0.1)
+
+
+def recorder_poll() -> set[str]:
+    """One poll of a followed stream that holds a new frame, written into an image."""
+    from hw_export.updates import Follower
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "updates.cbor"
+        net, recorder = _recorded(path)
+        with recorder:
+            follower = Follower(path, recorder.image())
+            list(follower.poll())
+            _change(net)
+            recorder.step()
+            with entered() as found:
+                frames = list(follower.poll())
+    assert len(frames) == 1, "the stream holds no new frame"
+    return found
+
+
+def record_update() -> set[str]:
+    """One step of a recorder that finds changed integers and writes a frame."""
+    with tempfile.TemporaryDirectory() as folder:
+        net, recorder = _recorded(Path(folder) / "updates.cbor")
+        with recorder:
+            _change(net)
+            with entered() as found:
+                frame = recorder.step()
+    assert frame is not None, "the recorder wrote no frame"
+    return found
+
+
 TRIPS: dict[str, Callable[[], set[str]]] = {
     "one train_step": train_step,
     "command line to first step": first_step,
     "from_nir": from_nir,
+    "recorder poll": recorder_poll,
+    "record one update": record_update,
 }
 
 

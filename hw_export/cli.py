@@ -19,7 +19,7 @@ from spikelfp.terminal import Terminal, say
 
 if TYPE_CHECKING:
     from hw_export.targets import Chip
-    from hw_export.updates.summary import Summary
+    from hw_export.updates.replay import Summary
     from hw_export.verify import Result
     from spikelfp.configuration import Schema
 
@@ -120,11 +120,9 @@ def verify_command(
     asked for by name is not installed or cannot run the file, or if nothing could be compared.
     """
     from hw_export.build import VERIFIED, changed_files, read_export, target_of
-    from hw_export.event_log import verify_log
-    from hw_export.on_chip import verify_chip
     from hw_export.simulators import SIMULATORS
     from hw_export.targets import Chip
-    from hw_export.verify import verify
+    from hw_export.verify import verify, verify_chip, verify_log
 
     asked = None if simulators is None else [name.strip() for name in simulators.split(",") if name.strip()]
     if asked == []:
@@ -343,9 +341,9 @@ def record_command(
     as_json: Json = False,
 ) -> int:
     """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
-    from hw_export.updates.framing import MAGIC, PREFIX
+    from hw_export.updates.format import MAGIC, PREFIX
     from hw_export.updates.online import record_run
-    from hw_export.updates.summary import inspect
+    from hw_export.updates.replay import inspect
     from spikelfp.files import check_replaceable
 
     check_replaceable(out, overwrite, begins=MAGIC + PREFIX, what=FOREIGN)
@@ -375,8 +373,7 @@ def inspect_command(
     as_json: Json = False,
 ) -> int:
     """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
-    from hw_export.updates.image_file import load_image
-    from hw_export.updates.summary import inspect
+    from hw_export.updates.replay import inspect, load_image
     from spikelfp.files import begins_with
 
     if plot is not None and Path(plot).exists() and not begins_with(plot, PNG):
@@ -404,9 +401,8 @@ def replay_command(
     as_json: Json = False,
 ) -> int:
     """Write the integers of a step of training, or of the last, as an image."""
-    from hw_export.updates.framing import MAGIC, PREFIX
-    from hw_export.updates.image_file import load_image, save_image
-    from hw_export.updates.replay import replay
+    from hw_export.updates.format import MAGIC, PREFIX
+    from hw_export.updates.replay import load_image, replay, save_image
     from spikelfp.files import check_replaceable
 
     read = [stream] if base is None else [stream, base]
@@ -436,8 +432,8 @@ def spi_command(
     as_json: Json = False,
 ) -> int:
     """Write a stream as the SPI writes that bring its frames into a tinyODIN chip."""
-    from hw_export.updates.image_file import load_image
-    from hw_export.updates.spi_file import SPI_TITLE, write_spi
+    from hw_export.updates.replay import load_image
+    from hw_export.updates.spi import SPI_TITLE, write_spi
     from spikelfp.files import check_replaceable
 
     kept = [stream] if base is None else [stream, base]

@@ -18,8 +18,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from spikelfp import analysis, data, errors, interop, methods, models, nn, quantized, rewards, rules
-    from spikelfp.convert import convert
     from spikelfp.functional.propagation import propagate
+    from spikelfp.interop import convert
     from spikelfp.training import TemporalTrainer, Trainer
 
 __version__ = "0.1.0"
@@ -35,7 +35,7 @@ public_names(
     homes={
         "TemporalTrainer": "spikelfp.training",
         "Trainer": "spikelfp.training",
-        "convert": "spikelfp.convert",
+        "convert": "spikelfp.interop",
         "propagate": "spikelfp.functional.propagation",
     },
 )

@@ -32,8 +32,8 @@ from spikelfp.terminal import Terminal, say
 if TYPE_CHECKING:
     from spikelfp.configuration import Schema
     from spikelfp.data.events import EventSplits
-    from spikelfp.data.events.cache import Entry
-    from spikelfp.training.early import EarlyReadout
+    from spikelfp.data.events.cache import CacheEntry
+    from spikelfp.training.evaluation import EarlyReadout
     from spikelfp.training.folder import Folder
 
 app = new_app("Train spiking neural networks without surrogate gradients.", "spikelfp")
@@ -140,7 +140,7 @@ def eval_command(
     as_json: Json = False,
 ) -> int:
     """Test score of a trained run: the accuracy for classes."""
-    from spikelfp.training.early import early_readout
+    from spikelfp.training.evaluation import early_readout
     from spikelfp.training.run import load_run
 
     if weights not in ("last", "best"):
@@ -187,7 +187,7 @@ def info_command(as_json: Json = False) -> int:
     from spikelfp.data import data_dir as data_folder
     from spikelfp.data import datasets
     from spikelfp.tasks import tasks
-    from spikelfp.training.summary import PACKAGES
+    from spikelfp.training.folder import PACKAGES
 
     facts = {
         "versions": {name: version(name) for name in PACKAGES},
@@ -280,10 +280,10 @@ def show_command(
     as_json: Json = False,
 ) -> int:
     """Draw a recording: its events, their rate over time, and what a network gets to see of them."""
-    from spikelfp.data.events.pipeline import USUAL
+    from spikelfp.data.events.binning import USUAL
     from spikelfp.report import show_file, show_recording
     from spikelfp.training.config import RunConfig
-    from spikelfp.training.event_options import pipeline_of
+    from spikelfp.training.run import pipeline_of
 
     wanted = RunConfig(data=f"folder:{what}", steps=steps, window=window, transforms=transforms)
     if Path(what).is_file():
@@ -332,14 +332,13 @@ def cache_command(
 
     The largest size of all together is $SPIKELFP_CACHE_LIMIT (20GB); what was used longest ago goes first.
     """
-    from spikelfp.data.events.cache import cache_dir as place_of
-    from spikelfp.data.events.cache import clear_caches, limit_bytes, list_caches
+    from spikelfp.data.events.cache import cache_folder, clear_caches, limit_bytes, list_caches
 
     if clear and listed:
         raise UserError("--list and --clear exclude each other")
     if entries and not clear:
         raise UserError(f"--clear removes {', '.join(entries)}; the list is of everything")
-    folder, limit = place_of(cache_dir), limit_bytes()
+    folder, limit = cache_folder(cache_dir), limit_bytes()
     if clear:
         done = clear_caches(entries or None, folder)
         say(f"removed {len(done.removed)} from {folder}: {_size(done.bytes)}")
@@ -379,7 +378,7 @@ def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
     return load_recordings(name, data_dir, skip_bad=skip_bad)
 
 
-def _show_entries(entries: list[Entry], folder: Path, limit: int) -> None:
+def _show_entries(entries: list[CacheEntry], folder: Path, limit: int) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("part", "key", "recordings", "steps", "size", "last used"):
         table.add_column(column, justify="right" if column in ("recordings", "steps", "size") else "left")

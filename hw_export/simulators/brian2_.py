@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import SIMULATORS, Simulator
-from hw_export.simulators.dense import Stage, stages
+from hw_export.simulators.base import SIMULATORS, Simulator, Stage, stages
 
 RESETS = {"zero": "v = 0", "subtract": "fired = 1", "immediate": "v -= theta"}
 """What happens at a spike; a neuron that ``fired`` pays θ one step later."""

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import SIMULATORS, Simulator
-from hw_export.simulators.dense import stages
+from hw_export.simulators.base import SIMULATORS, Simulator, stages
 
 
 @SIMULATORS.register("nengo")

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from hw_export.nir import Chain
 from hw_export.simulators import nest_program
-from hw_export.simulators.base import SIMULATORS, Simulator, UnsupportedError
-from hw_export.simulators.dense import Stage, decays, stages
+from hw_export.simulators.base import SIMULATORS, Simulator, Stage, UnsupportedError, decays, stages
 
 LARGEST = 2**22
 """Synapses that are still built: each takes about 50 bytes and a microsecond."""

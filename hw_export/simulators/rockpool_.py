@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import SIMULATORS, Simulator, Watch
-from hw_export.simulators.dense import Stage, decays, stages
-from hw_export.simulators.quiet import without
+from hw_export.simulators.base import SIMULATORS, Simulator, Stage, Watch, decays, stages, without
 
 
 @SIMULATORS.register("rockpool")

@@ -14,7 +14,7 @@ import torch
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerLIF, IntegerNetwork
-from hw_export.integer.simulator import Run
+from hw_export.integer.simulator import IntegerRun
 from hw_export.quantize import QuantizedNetwork
 from hw_export.quantize.report import span
 from hw_export.targets.files import check_outline, outline, read_facts, write_facts
@@ -22,8 +22,8 @@ from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import flag, options_of
 from spikelfp.registry import Registry
-from spikelfp.untrusted.content import brief
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.tensors import brief
+from spikelfp.untrusted.text import Field
 
 
 def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
@@ -178,7 +178,9 @@ class Chip(Target):
         """Why the files in ``folder``, though their numbers are right, should be written again; empty: no reason."""
         return ""
 
-    def write_samples(self, network: IntegerNetwork, inputs: torch.Tensor, run: Run, folder: Path) -> dict[str, Any]:
+    def write_samples(
+        self, network: IntegerNetwork, inputs: torch.Tensor, run: IntegerRun, folder: Path
+    ) -> dict[str, Any]:
         """Write what a board needs, beyond the chip's files in ``folder``, to be sent samples; by default nothing.
 
         Args:

@@ -1,36 +1,327 @@
-"""tinyODIN: a crossbar of 256 neurons, programmed over SPI."""
+"""Where things lie in tinyODIN's memories, and how a write to them looks on its SPI bus.
+
+From the chip's documentation (sections 2.1, 3 and 4). A write sends 20 bits of address, then 20 bits of data::
+
+    address = 0 1 cmd[1:0] addr[15:0]          cmd 1 neuron memory, 2 synapse memory; 0 configuration, without the 1
+    data    = 0000 mask[7:0] byte[7:0]         a bit of the mask that is 1 keeps what was there
+    addr    = 0 byte[1:0] word[12:0]           of a byte in the synapse memory
+
+Neuron ``n`` is word ``n`` of 32 bits: membrane 11…0, threshold 23…12, leak 30…24, disabled 31. The synapse from
+neuron ``pre`` to ``post`` is four bits, two's complement, of byte ``post[2:1]`` of word ``{pre, post[7:3]}``: the low
+half for an even ``post``.
+
+What its Verilog adds to that (``controller.v``, ``neuron_core.v``, ``scheduler.v``):
+
+* The memories are open while SPI_GATE_ACTIVITY is 1. The gate does not wait for an event that is being worked on: until
+  that one ends, what would be written to a neuron is replaced by what SPI wrote last. It may be opened **only while the
+  core is idle**: no event in the queue or at work, no time reference, no output waiting for its acknowledge.
+* A write to a neuron also compares: the word that was there fires if its membrane has reached its threshold (zeros
+  do), and its event goes into the queue unless SPI_OPEN_LOOP is 1.
+* A reset empties the queue. It leaves the memories as they are, and the configuration registers too.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Dense, IntegerNetwork, spread
+from hw_export.integer.network import IntegerDense, IntegerNetwork, spread
+from hw_export.integer.simulator import IntegerRun
+from hw_export.integer.network import IntegerNetwork, spread
 from hw_export.integer.simulator import Run
-from hw_export.targets import tinyodin_map as chip
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import check_codes, rebuild
 from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, Violation, Weights, above
-from hw_export.targets.tinyodin_events import INPUTS, Core, facts_of, text_of
-from spikelfp.errors import DataError
+from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
 from spikelfp.terminal import brief
 from spikelfp.untrusted import read_regular
+
+Numbers = TypeVar("Numbers", int, NDArray[np.int64])
+NEURONS = 256
+LOWEST, HIGHEST = -8, 7
+WRITE, NEURON_MEMORY, SYNAPSE_MEMORY = 1 << 18, 1 << 16, 2 << 16
+GATE_ACTIVITY, OPEN_LOOP, AER_SOURCE, MAX_NEURON = 0, 1, 2, 3
+"""Configuration registers: 1 opens the memories and stops the network; 1 keeps spikes from the network; source of
+output events; the last neuron that is processed."""
+TIME_REFERENCE = 0x1FF
+"""Address on the input bus of the time reference of all neurons, their leak; an input event has its row for address."""
+QUEUE = 128
+"""Events that the queue holds, the one that is being worked on among them; what a neuron emits beyond is lost."""
+
+
+class Write(NamedTuple):
+    """One write: a 20-bit address, a mask of the bits to keep, and the byte (a register's value)."""
+
+    address: int
+    mask: int
+    byte: int
+
+    @property
+    def data(self) -> int:
+        """The 20 bits after the address."""
+        return self.mask << 8 | self.byte
+
+
+def register_write(register: int, value: int) -> Write:
+    """Set a configuration register."""
+    return Write(register, 0, value)
+
+
+def open_memories() -> list[Write]:
+    """Stop the network, open the memories, and keep what writes to neurons emit out of the queue; only when idle."""
+    return [register_write(GATE_ACTIVITY, 1), register_write(OPEN_LOOP, 1)]
+
+
+def close_memories() -> list[Write]:
+    """Let spikes go round in the network again, then close the memories and let it run."""
+    return [register_write(OPEN_LOOP, 0), register_write(GATE_ACTIVITY, 0)]
+
+
+def clear_membranes(neurons: Iterable[int]) -> list[Write]:
+    """Set the membranes of ``neurons`` to 0, and nothing else of their words; for open memories."""
+    return [
+        write
+        for neuron in neurons
+        for write in (Write(neuron_address(neuron, 0), 0x00, 0), Write(neuron_address(neuron, 1), 0xF0, 0))
+    ]
+
+
+def spi_line(write: Write) -> str:
+    """A write as it stands in a file: address and data in hexadecimal."""
+    return f"{write.address:05x} {write.data:05x}"
+
+
+def spi_lines(comment: str, writes: Sequence[Write]) -> list[str]:
+    """A comment, and ``writes`` below it."""
+    return [f"# {comment}", *(spi_line(write) for write in writes)]
+
+
+def neuron_address(neuron: int, byte: int) -> int:
+    """Address of a byte, 0 to 3 from the lowest, of a neuron's word."""
+    return WRITE | NEURON_MEMORY | byte << 8 | neuron
+
+
+def neuron_word(threshold: int, leak: int, *, membrane: int = 0, disabled: bool = False) -> int:
+    """The word of a neuron."""
+    return int(disabled) << 31 | (leak & 0x7F) << 24 | (threshold & 0xFFF) << 12 | membrane & 0xFFF
+
+
+def neuron_fields(word: int) -> tuple[int, int, bool]:
+    """Threshold, leak, and whether a neuron is disabled, of its word."""
+    return word >> 12 & 0xFFF, word >> 24 & 0x7F, bool(word >> 31)
+
+
+def synapse_address(pre: Numbers, post: Numbers) -> Numbers:
+    """Address of the byte that holds the synapse from ``pre`` to ``post``, one number or many."""
+    return WRITE | SYNAPSE_MEMORY | (post >> 1 & 3) << 13 | pre << 5 | post >> 3
+
+
+def synapse_bits(post: Numbers) -> Numbers:
+    """The lowest bit, in its byte, of a synapse to ``post``: 0 or 4."""
+    return (post & 1) * 4
+
+
+def synapse_write(pre: int, post: int, weight: int) -> Write:
+    """Set one synapse to a weight of −8 to 7 and keep its neighbour in the byte."""
+    if not LOWEST <= weight <= HIGHEST:
+        raise ValueError(f"a weight of tinyODIN lies in {LOWEST} to {HIGHEST}, got {weight}")
+    bits = synapse_bits(post)
+    return Write(synapse_address(pre, post), 0xFF & ~(0xF << bits), (weight & 0xF) << bits)
+
+
+def synapse_bytes(pre: int, weights: list[int]) -> list[Write]:
+    """All synapses of a row, whole bytes; an odd number of ``weights`` is filled up with 0."""
+    full = [*weights, 0] if len(weights) % 2 else weights
+    return [
+        Write(synapse_address(pre, post), 0, (full[post] & 0xF) | (full[post + 1] & 0xF) << 4)
+        for post in range(0, len(full), 2)
+    ]
+
+
+INPUTS = "input"
+"""Name of the rows of the inputs."""
+INPUT, OUTPUT, RECEIVER = 5, 6, 16
+"""Cycles: for the way of an input into the queue, of a spike out of the core, and allowed to its receiver for that."""
+
+
+class Part(NamedTuple):
+    """Inputs that are sent one after another into an empty queue. spikes: all that follow from them, in order.
+
+    fill: of the queue, at most.
+    """
+
+    inputs: NDArray[np.int64]
+    spikes: NDArray[np.int64]
+    fill: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """One sample. counts: how often each row in use spikes at each step, ``[T, rows]``. steps: the parts of each."""
+
+    counts: NDArray[np.int64]
+    steps: Sequence[Sequence[Part]]
+
+
+class Core:
+    """The core with its memories programmed: words of its neurons, uint32, and weights ``[pre, post]``; rows in use."""
+
+    def __init__(self, neurons: NDArray[np.uint32], synapses: NDArray[np.int8], rows: int) -> None:
+        fields = np.array([neuron_fields(int(word)) for word in neurons[:rows]], dtype=np.int64)
+        self.rows = rows
+        self._weights = synapses[:rows, :rows].astype(np.int64)
+        self._threshold, self._leak, self._disabled = (np.ascontiguousarray(column) for column in fields.T)
+
+    def play(self, sample: NDArray[np.int64]) -> Played:
+        """Send a ``sample [T, inputs]`` of counts through the core, from membranes of 0."""
+        given = [np.repeat(np.arange(len(row)), row) for row in sample]
+        inputs, lengths = np.concatenate(given), np.array([len(one) for one in given])
+        spikes, many, fills = _settle(inputs, lengths, self._weights, self._threshold, self._leak, self._disabled)
+        ends = np.concatenate([[0], np.cumsum(many)])
+        counts = np.zeros((len(sample), self.rows), dtype=np.int64)
+        steps, first = [], 0
+        for step, row in enumerate(given):
+            own = slice(first, first + len(row))
+            counts[step] = np.bincount(spikes[ends[own.start] : ends[own.stop]], minlength=self.rows)
+            steps.append(list(_parts(row, spikes, ends[own.start : own.stop + 1], fills[own])))
+            first = own.stop
+        return Played(counts, steps)
+
+
+def _parts(
+    inputs: NDArray[np.int64], spikes: NDArray[np.int64], ends: NDArray[np.int64], fills: NDArray[np.int64]
+) -> Iterator[Part]:
+    """The inputs of a step in as few parts as go without overflow, whenever they are sent."""
+    first = 0
+    while first < len(inputs):
+        last = first + 1
+        fill = int(fills[first])  # alone in the queue it has no sender to depend on
+        while last < len(inputs) and 1 + ends[last + 1] - ends[first] <= QUEUE:
+            last += 1
+        if last > first + 1:
+            fill = int(1 + ends[last] - ends[first])
+        yield Part(inputs[first:last], spikes[ends[first] : ends[last]], fill)
+        first = last
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _settle(inputs, lengths, weights, threshold, leak, disabled):
+    """Each input alone, until the queue is empty: the spikes in order, how many of each input, and how full it got."""
+    rows = len(threshold)
+    state = np.zeros(rows, np.int64)
+    many, fills = np.zeros(len(inputs), np.int64), np.zeros(len(inputs), np.int64)
+    queue = np.empty(1024, np.int64)
+    spikes, count = np.empty(1024, np.int64), 0
+    place = 0
+    for step in range(len(lengths)):
+        for _ in range(lengths[step]):
+            queue[0] = inputs[place]
+            head, end, most = 0, 1, 1
+            while head < end:
+                row = weights[queue[head]]
+                for post in range(rows):
+                    u = min(max(state[post] + row[post], -2048), 2047)
+                    if u >= threshold[post]:
+                        u = 0
+                        if disabled[post] == 0:
+                            if end == len(queue):
+                                queue = np.append(queue, queue)
+                            queue[end] = post
+                            end += 1
+                            most = max(most, end - head)
+                    state[post] = u
+                head += 1
+            if count + end > len(spikes):
+                spikes = np.append(spikes, np.empty(count + end, np.int64))
+            spikes[count : count + end - 1] = queue[1:end]
+            count += end - 1
+            many[place], fills[place] = end - 1, most
+            place += 1
+        for post in range(rows):
+            if state[post] > 0:
+                state[post] = max(state[post] - leak[post], 0)
+            else:
+                state[post] = min(state[post] + leak[post], 0)
+    return spikes[:count], many, fills
+
+
+def drain_cycles(spikes: int, rows: int) -> int:
+    """Cycles, at most, from the acknowledge of the last input until it and all ``spikes`` are worked off."""
+    return (1 + spikes) * (2 * rows + 2) + spikes * (OUTPUT + RECEIVER)
+
+
+def text_of(samples: Sequence[Played], rows: Mapping[str, range]) -> str:
+    """``samples.events``."""
+    last = max(place[-1] for place in rows.values())
+    lines = [
+        "# the samples of this export for a tinyODIN programmed with tinyodin.spi: a word and a number a line",
+        *(f"# rows {place[0]} to {place[-1]}: {name}" for name, place in rows.items()),
+    ]
+    for index, sample in enumerate(samples):
+        lines += [f"sample {index}", "clear 0"]
+        for step, parts in enumerate(sample.steps):
+            lines.append(f"step {step}")
+            for part in parts:
+                lines += [f"input {row}" for row in part.inputs.tolist()]
+                lines.append(f"drain {drain_cycles(len(part.spikes), last + 1)}")
+            lines += [f"expect {row}" for part in parts for row in part.spikes.tolist()]
+            lines.append(f"tref {TIME_REFERENCE}")
+    return "\n".join(lines) + "\n"
+
+
+def facts_of(samples: Sequence[Played], rows: Mapping[str, range]) -> dict[str, Any]:
+    """Collect rows, queue and cycles for the manifest.
+
+    Raises:
+        UserError: if the queue overflows however slowly the inputs are sent.
+    """
+    used = 1 + max(place[-1] for place in rows.values())
+    each, out, leak = 2 * used + 2, OUTPUT + RECEIVER, 2 * used + INPUT
+    largest = most = pauses = longest = 0
+    for index, sample in enumerate(samples):
+        for step, parts in enumerate(sample.steps):
+            inputs, spikes = sum(len(part.inputs) for part in parts), sum(len(part.spikes) for part in parts)
+            for part in parts:
+                if part.fill > QUEUE:
+                    raise UserError(
+                        f"tinyodin loses spikes of these samples: in sample {index}, step {step}, one input event, of "
+                        f"row {part.inputs[0]}, puts {part.fill} events into its queue of {QUEUE}: take fewer neurons "
+                        "in a layer, or train with a higher threshold"
+                    )
+                largest = max(largest, part.fill)
+            most, pauses = max(most, spikes), pauses + max(len(parts) - 1, 0)
+            longest = max(longest, inputs * (each + INPUT) + spikes * (each + out) + leak)
+    return {
+        "rows": {name: [place[0], place[-1]] for name, place in rows.items()},
+        "queue": {"entries": QUEUE, "largest": largest, "most_spikes": most, "pauses": pauses},
+        "cycles": {
+            "event": each,
+            "input": each + INPUT,
+            "spike": each + out,
+            "time_reference": leak,
+            "step": f"{each + INPUT} inputs + {each + out} spikes + {leak}",
+            "longest_step": longest,
+        },
+    }
+
 
 FILE, CLEAR_FILE, EVENTS_FILE = "tinyodin.spi", "clear.spi", "samples.events"
 SPI_SIZE = 1 << 22
 """Bytes that ``tinyodin.spi`` may have (4 MiB): all memories of the chip take a tenth of that."""
 
-START = chip.register_write(chip.GATE_ACTIVITY, 0)
+START = register_write(GATE_ACTIVITY, 0)
 _WORD = re.compile("[0-9a-fA-F]{1,5}")  # 20 bits
 
 OPEN = "while the core is idle: stop the network and open the memories"
@@ -53,9 +344,9 @@ class Rows(Limit):
 @TARGETS.register("tinyodin")
 class TinyOdin(Chip):
     """``tinyodin.spi``: one SPI write a line, in the order to be sent, ``AAAAA DDDDD`` in hexadecimal: 20 bits of
-    address and 20 of data (:mod:`hw_export.targets.tinyodin_map`); ``#`` starts a comment. ``clear.spi``: the
+    address and 20 of data (:mod:`hw_export.targets.tinyodin`); ``#`` starts a comment. ``clear.spi``: the
     writes that set all membranes to 0, for a reset leaves them. ``samples.events``: the samples as they are sent, with
-    the spikes that come back (:mod:`hw_export.targets.tinyodin_events`).
+    the spikes that come back (:mod:`hw_export.targets.tinyodin`).
 
     Rows 0 … are the inputs, then the neurons layer by layer. An input is a row of the crossbar whose neuron is
     disabled: its events are sent to the chip as those of that neuron. When the queue has drained after the events of a
@@ -85,19 +376,19 @@ class TinyOdin(Chip):
         12, decay="linear", decay_bits=7, fires=">=", resets=frozenset({"zero"}), by_event=True, crossbar=True
     )
     limits = (
-        Kinds((Dense,)),
+        Kinds((IntegerDense,)),
         Blocks(),
         Weights(-8, 7),
         Biases(0, 0),
         Thresholds(2**11 - 1),
-        Rows(chip.NEURONS),
+        Rows(NEURONS),
     )
 
     def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
         """``neurons``: uint32 words; ``synapses``: ``[pre, post]`` int8, over all rows in use."""
         inputs = math.prod(network.input_shape)
         rows = inputs + sum(layer.weight.shape[0] for layer in network.products)
-        neurons = np.full(rows, chip.neuron_word(2**11 - 1, 0, disabled=True), dtype=np.uint32)
+        neurons = np.full(rows, neuron_word(2**11 - 1, 0, disabled=True), dtype=np.uint32)
         synapses = np.zeros((rows, rows), dtype=np.int8)
         first, size = 0, inputs
         for product, layer in zip(network.products, network.neurons, strict=True):
@@ -105,7 +396,7 @@ class TinyOdin(Chip):
             synapses[first:start, start : start + outputs] = product.weight.numpy().T
             thresholds = spread(layer.threshold, (outputs,)).tolist()
             leaks = spread(code_of(layer, self.arithmetic, (outputs,)), (outputs,)).tolist()
-            neurons[start : start + outputs] = list(map(chip.neuron_word, thresholds, leaks))
+            neurons[start : start + outputs] = list(map(neuron_word, thresholds, leaks))
             first, size = start, outputs
         return {"neurons": neurons, "synapses": synapses}
 
@@ -113,27 +404,25 @@ class TinyOdin(Chip):
         codes = self.prepare(network)
         last = len(codes["neurons"]) - 1
         words = [
-            chip.Write(chip.neuron_address(neuron, byte), 0, word >> 8 * byte & 0xFF)
+            Write(neuron_address(neuron, byte), 0, word >> 8 * byte & 0xFF)
             for neuron, word in enumerate(codes["neurons"].tolist())
             for byte in range(4)
         ]
-        synapses = [
-            write for pre, row in enumerate(codes["synapses"].tolist()) for write in chip.synapse_bytes(pre, row)
-        ]
-        registers = [chip.register_write(chip.AER_SOURCE, 0), chip.register_write(chip.MAX_NEURON, last)]
+        synapses = [write for pre, row in enumerate(codes["synapses"].tolist()) for write in synapse_bytes(pre, row)]
+        registers = [register_write(AER_SOURCE, 0), register_write(MAX_NEURON, last)]
         lines = [
-            *chip.spi_lines(f"{OPEN}; spikes of writes stay out of the queue", chip.open_memories()),
-            *chip.spi_lines("spikes leave as they are made; the last row in use", registers),
-            *chip.spi_lines("neurons", words),
-            *chip.spi_lines("synapses, row by row", synapses),
-            *chip.spi_lines("spikes go round in the network; close the memories and start", chip.close_memories()),
+            *spi_lines(f"{OPEN}; spikes of writes stay out of the queue", open_memories()),
+            *spi_lines("spikes leave as they are made; the last row in use", registers),
+            *spi_lines("neurons", words),
+            *spi_lines("synapses, row by row", synapses),
+            *spi_lines("spikes go round in the network; close the memories and start", close_memories()),
         ]
         write_text(folder / FILE, "\n".join(lines) + "\n")
-        membranes = chip.clear_membranes(range(math.prod(network.input_shape), last + 1))
+        membranes = clear_membranes(range(math.prod(network.input_shape), last + 1))
         lines = [
-            *chip.spi_lines(f"before each sample, {OPEN}", chip.open_memories()),
-            *chip.spi_lines("membranes to 0: byte 0, and half of byte 1", membranes),
-            *chip.spi_lines("close the memories and go on", chip.close_memories()),
+            *spi_lines(f"before each sample, {OPEN}", open_memories()),
+            *spi_lines("membranes to 0: byte 0, and half of byte 1", membranes),
+            *spi_lines("close the memories and go on", close_memories()),
         ]
         write_text(folder / CLEAR_FILE, "\n".join(lines) + "\n")
 
@@ -151,7 +440,7 @@ class TinyOdin(Chip):
                 )
                 tensors[f"{layer['name']}.bias"] = torch.zeros(outputs, dtype=torch.int64)
             elif layer["kind"] == "neurons":
-                words = [chip.neuron_fields(word) for word in neurons[start : start + layer["shape"][0]].tolist()]
+                words = [neuron_fields(word) for word in neurons[start : start + layer["shape"][0]].tolist()]
                 if any(disabled for _, _, disabled in words):
                     raise DataError(f"layer {layer['name']!r} has disabled neurons")
                 tensors[f"{layer['name']}.threshold"] = torch.tensor([threshold for threshold, _, _ in words])
@@ -181,13 +470,15 @@ class TinyOdin(Chip):
     def outdated(self, folder: Path) -> str:
         open_loop = 0
         for address, _, byte in _writes(folder / FILE):
-            if address == chip.OPEN_LOOP:
+            if address == OPEN_LOOP:
                 open_loop = byte & 1
-            elif address & ~0xFFFF == chip.WRITE | chip.NEURON_MEMORY and not open_loop:
+            elif address & ~0xFFFF == WRITE | NEURON_MEMORY and not open_loop:
                 return f"{FILE} writes neurons in closed loop, which makes a core send false events: build it again"
         return ""
 
-    def write_samples(self, network: IntegerNetwork, inputs: torch.Tensor, run: Run, folder: Path) -> dict[str, Any]:
+    def write_samples(
+        self, network: IntegerNetwork, inputs: torch.Tensor, run: IntegerRun, folder: Path
+    ) -> dict[str, Any]:
         """``samples.events``, and what it says of queue and time.
 
         Raises:
@@ -212,25 +503,25 @@ class TinyOdin(Chip):
         ]
 
 
-def memories(writes: Sequence[chip.Write]) -> tuple[np.ndarray, np.ndarray]:
+def memories(writes: Sequence[Write]) -> tuple[np.ndarray, np.ndarray]:
     """What a chip holds after ``writes``: the words of its neurons, uint32 ``[256]``, and its weights, int8
     ``[pre, post]``; 0 where nothing was written."""
-    neurons = np.zeros((chip.NEURONS, 4), dtype=np.uint8)
-    synapses = np.zeros((chip.NEURONS, chip.NEURONS // 2), dtype=np.uint8)
+    neurons = np.zeros((NEURONS, 4), dtype=np.uint8)
+    synapses = np.zeros((NEURONS, NEURONS // 2), dtype=np.uint8)
     for address, mask, byte in writes:
         memory = address & ~0xFFFF
-        if memory == chip.WRITE | chip.NEURON_MEMORY:
+        if memory == WRITE | NEURON_MEMORY:
             cells, place = neurons, (address & 0xFF, address >> 8 & 3)
-        elif memory == chip.WRITE | chip.SYNAPSE_MEMORY:
+        elif memory == WRITE | SYNAPSE_MEMORY:
             cells, place = synapses, (address >> 5 & 0xFF, (address & 0x1F) << 2 | address >> 13 & 3)
         else:
             continue
         cells[place] = cells[place] & mask | byte & ~mask & 0xFF
-    halves = np.stack([synapses & 0xF, synapses >> 4], -1).reshape(chip.NEURONS, chip.NEURONS).astype(np.int8)
+    halves = np.stack([synapses & 0xF, synapses >> 4], -1).reshape(NEURONS, NEURONS).astype(np.int8)
     return neurons.view("<u4")[:, 0], np.where(halves > 7, halves - 16, halves).astype(np.int8)
 
 
-def _writes(path: Path) -> list[chip.Write]:
+def _writes(path: Path) -> list[Write]:
     if not path.exists():
         raise DataError(f"there is no {path}")
     try:
@@ -245,7 +536,7 @@ def _writes(path: Path) -> list[chip.Write]:
         if len(words) != 2 or not all(_WORD.fullmatch(word) for word in words):
             raise DataError(f"{path}, line {number}: {brief(line)} is no address and data in hexadecimal")
         address, data = (int(word, 16) for word in words)
-        writes.append(chip.Write(address, data >> 8 & 0xFF, data & 0xFF))
+        writes.append(Write(address, data >> 8 & 0xFF, data & 0xFF))
     if not writes or writes[-1] != START:
         raise DataError(f"{path} does not end by starting the chip: it is not whole")
     return writes

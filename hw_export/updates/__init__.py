@@ -3,32 +3,37 @@
 The format is specified in docs/update-stream.md.
 """
 
-from hw_export.updates.content import Change, Frame, Header, Mark
-from hw_export.updates.follow import Follower, FrameTarget, Target, follow
-from hw_export.updates.grids import grids_of
-from hw_export.updates.image import IntegerImage, Parameter
-from hw_export.updates.image_file import load_image, save_image
-from hw_export.updates.quantized import quantized
+from hw_export.updates.content import Change, Frame, IntegerImage, Mark, Parameter, StreamHeader
+from hw_export.updates.quantized import grids_of, quantized
 from hw_export.updates.recorder import UpdateRecorder
-from hw_export.updates.replay import replay
+from hw_export.updates.replay import (
+    Follower,
+    FrameTarget,
+    Summary,
+    UpdateTarget,
+    follow,
+    inspect,
+    load_image,
+    replay,
+    save_image,
+)
 from hw_export.updates.spi import SpiLayout, SpiWriter, SpiWrites
-from hw_export.updates.summary import Summary, inspect
 
 __all__ = [
     "Change",
     "Follower",
     "Frame",
     "FrameTarget",
-    "Header",
     "IntegerImage",
     "Mark",
     "Parameter",
     "SpiLayout",
     "SpiWriter",
     "SpiWrites",
+    "StreamHeader",
     "Summary",
-    "Target",
     "UpdateRecorder",
+    "UpdateTarget",
     "follow",
     "grids_of",
     "inspect",

@@ -1,50 +1,278 @@
-"""What the bodies of records say: a header, frames of changes, and marks.
+"""Content of a stream of updates: parameters and their integers, the header, frames of changes, marks, and a decoder.
 
-Bodies are CBOR arrays that begin with their kind (docs/update-stream.md). They are encoded in one way only: the
-shortest heads, definite lengths, 64-bit floats; a body in any other encoding is refused.
+docs/update-stream.md specifies the format. Bodies of records are CBOR arrays that begin with their kind. They are
+encoded in one way only: the shortest heads, definite lengths, 64-bit floats; a body in any other encoding is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import copy
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import cbor2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from hw_export.updates.image import IntegerImage, Parameter
-from hw_export.updates.items import check_items
-from hw_export.updates.packing import (
+from hw_export.quantize.prepare import as_floats
+from hw_export.updates.format import (
+    DEEPEST,
     FLOAT64,
     TAGS,
+    VALUE_BITS,
     Ints,
+    Link,
+    Record,
+    check_items,
     pack_indices,
     pack_values,
+    read_record,
+    typed,
     unpack_indices,
     unpack_values,
     untyped,
 )
-from spikelfp.errors import DataError, UserError
+from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.quantized import Grid
+from spikelfp.untrusted import open_regular
 
-FORMAT, VERSION = "sparse-updates", 1
-HEADER, FRAME, MARK = 0, 1, 2
-_DEPTH = 8
-"""Containers inside containers; the header needs four."""
+# Parameters and their integers
 
-Plain = str | int | float | bool | None
+LIMIT = 2**24
+"""Largest magnitude of an integer. Live parameters are rounded in float32, which holds every whole number up to it."""
+
+MOST_ELEMENTS = 2**31 - 1
+"""Most elements of one parameter."""
 
 
 @dataclass(frozen=True, eq=False)
-class Header:
-    """What a stream is about.
+class Parameter:
+    """Parameter of a network, whose integers ``q`` stand for ``scale · q``.
 
-    parameters: in the order frames count them. step: steps of training behind the base image. every: steps between two
-    looks at the weights. digest: of the base image, :meth:`IntegerImage.digest`. base: the image itself, if the stream
-    has it. about: names and plain values for the reader.
+    Attributes:
+        name: as in ``net.named_parameters()``.
+        shape: of the parameter.
+        grid: scale, lowest and highest integer. The scale is one number, or a tensor ``[out, 1, …]`` with one for each
+            output channel.
+
+    Raises:
+        UserError: for a name that is no text, more than 2³¹ − 1 elements, integers beyond ±2²⁴, and scales that are not
+            finite and above 0.
+        ShapeError: for scales of another shape.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        low, high, scale = self.grid.low, self.grid.high, self.grid.scale
+        if not self.name.isprintable() and any("\ud800" <= char <= "\udfff" for char in self.name):
+            raise UserError(f"streams and images name parameters in UTF-8, and {self.name!r} is no text: rename it")
+        if not -LIMIT <= low <= high <= LIMIT:
+            raise UserError(f"{self.name}: a grid from {low} to {high} is not within ±2^24")
+        if self.size > MOST_ELEMENTS:
+            raise UserError(f"{self.name}: {self.size} elements are more than the {MOST_ELEMENTS} a stream can hold")
+        if isinstance(scale, Tensor):
+            per_channel = (self.shape[0], *[1] * (len(self.shape) - 1)) if self.shape else ()
+            if tuple(scale.shape) != per_channel:
+                raise ShapeError(f"{self.name}: scales of shape {tuple(scale.shape)}, expected {per_channel}")
+        if not all(math.isfinite(value) and value > 0 for value in self.scales):
+            raise UserError(f"{self.name}: a scale must be finite and above 0, got {self.scales[:3]}")
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def scales(self) -> list[float]:
+        """Scale, or scales of the output channels, as a list."""
+        scale = self.grid.scale
+        return scale.double().flatten().tolist() if isinstance(scale, Tensor) else [float(scale)]
+
+    @property
+    def bits(self) -> int:
+        """Bits of an integer: the least of 2, 4, 8, 16 and 32 that hold the grid in two's complement."""
+        low, high = self.grid.low, self.grid.high
+        return next(bits for bits in VALUE_BITS if -(1 << bits - 1) <= low and high < 1 << bits - 1)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type in which an integer is kept: int8, int16 or int32, little endian."""
+        return np.dtype(f"<i{max(self.bits, 8) // 8}")
+
+    def entry(self) -> list[Any]:
+        """Make the entry of a header: name, shape, bits, lowest and highest integer, scale or scales."""
+        grid = self.grid
+        per_channel = isinstance(grid.scale, Tensor)
+        scale = typed(np.array(self.scales), FLOAT64) if per_channel else self.scales[0]
+        return [self.name, list(self.shape), self.bits, grid.low, grid.high, scale]
+
+    def integers(self, live: Tensor) -> NDArray[Any]:
+        """Round a live parameter to the grid.
+
+        Args:
+            live: float tensor of the shape of the parameter.
+
+        Returns:
+            ``round(live / scale)``, limited to the grid, in :attr:`dtype`.
+
+        Raises:
+            ShapeError: for another shape.
+            UserError: for NaN and infinity.
+        """
+        if tuple(live.shape) != self.shape:
+            raise ShapeError(f"{self.name} has shape {tuple(live.shape)}, the grid was chosen for {self.shape}")
+        if not torch.isfinite(live).all():
+            raise UserError(f"{self.name} holds NaN or infinity, which no integer stands for")
+        return self.grid.to_integers(live.detach()).to("cpu", torch.int32).numpy().astype(self.dtype)
+
+
+class IntegerImage:
+    """Integers of every parameter of a network, as a chip holds them and a stream of updates changes them.
+
+    Args:
+        parameters: in the order of the stream.
+        arrays: integers by name of the parameter, of its shape; kept as int8, int16 or int32.
+        step: steps of training after which the network had these integers.
+        notes: remarks for users, such as a stream that was cut.
+
+    Attributes:
+        parameters: as given.
+        arrays: integers by name of the parameter.
+        step: as given.
+        notes: as given.
+    """
+
+    def __init__(
+        self,
+        parameters: tuple[Parameter, ...],
+        arrays: Mapping[str, NDArray[Any]],
+        step: int = 0,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.parameters, self.step, self.notes = parameters, step, notes
+        self.arrays = {p.name: np.ascontiguousarray(arrays[p.name], p.dtype).reshape(p.shape) for p in parameters}
+
+    @staticmethod
+    def of(net: torch.nn.Module, grids: Mapping[str, Grid], step: int = 0) -> IntegerImage:
+        """Round the live parameters ``w`` of a network to grids: ``round(w / scale)``, limited to the grid.
+
+        Args:
+            net: the network.
+            grids: by name of the parameter, one for each.
+            step: steps of training so far.
+
+        Raises:
+            UserError: for a grid without a parameter, a parameter without a grid, and values that are not finite.
+            ShapeError: for scales that do not fit a parameter.
+        """
+        live = dict(net.named_parameters())
+        for name in [*grids, *live]:
+            if name not in live or name not in grids:
+                raise UserError(f"{name}: {'a grid without a parameter' if name in grids else 'no grid is given'}")
+        parameters = tuple(Parameter(name, tuple(live[name].shape), grids[name]) for name in live)
+        return IntegerImage(parameters, {p.name: p.integers(live[p.name]) for p in parameters}, step)
+
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """Grids by name of the parameter."""
+        return {p.name: p.grid for p in self.parameters}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all integers, which sending the whole image takes."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def write(self, parameter: str, indices: NDArray[np.int64], values: NDArray[np.int32]) -> None:
+        """Set elements of a parameter.
+
+        Args:
+            parameter: name of the parameter.
+            indices: int64 ``[N]``, places of the elements in row-major order.
+            values: int32 ``[N]``, their new integers.
+        """
+        self.arrays[parameter].reshape(-1)[indices] = values
+
+    def copy(self) -> IntegerImage:
+        """Make a copy that shares no integers with this image."""
+        return IntegerImage(
+            self.parameters, {name: array.copy() for name, array in self.arrays.items()}, self.step, self.notes
+        )
+
+    def digest(self) -> bytes:
+        """Compute the SHA-256 over each parameter's header entry followed by its integers, little endian.
+
+        Returns:
+            32 bytes.
+        """
+        total = hashlib.sha256()
+        for p in self.parameters:
+            total.update(cbor2.dumps(p.entry()))
+            total.update(self.arrays[p.name].astype(p.dtype, copy=False).data)
+        return total.digest()
+
+    def typed_arrays(self) -> list[cbor2.CBORTag]:
+        """Encode the integers as CBOR typed arrays, in the order of the parameters."""
+        return [typed(self.arrays[p.name].reshape(-1), TAGS[p.dtype.itemsize]) for p in self.parameters]
+
+    def saturated(self) -> dict[str, int]:
+        """Count the elements of each parameter at an end of its grid, where they cannot grow any more."""
+        return {
+            p.name: int(((self.arrays[p.name] <= p.grid.low) | (self.arrays[p.name] >= p.grid.high)).sum())
+            for p in self.parameters
+        }
+
+    def to_net(self, net: torch.nn.Module) -> torch.nn.Module:
+        """Copy a network with the values of the integers, ``scale · q``, as its parameters.
+
+        The copy computes with these values as they are, also where ``net`` is trained with quantised weights.
+
+        Args:
+            net: network with the parameters of the image.
+
+        Raises:
+            ShapeError: for a parameter of the image that ``net`` does not have in this shape.
+        """
+        made = copy.deepcopy(net)
+        as_floats(made)
+        live = dict(made.named_parameters())
+        for p in self.parameters:
+            if p.name not in live or tuple(live[p.name].shape) != p.shape:
+                raise ShapeError(f"the network has no parameter {p.name} of shape {p.shape}")
+            integers = torch.from_numpy(self.arrays[p.name].astype(np.int32)).to(live[p.name])
+            live[p.name].data.copy_(p.grid.to_real(integers))
+        return made
+
+
+# Header, frames and marks
+
+FORMAT, VERSION = "sparse-updates", 1
+HEADER, FRAME, MARK = 0, 1, 2
+"""Kinds of bodies."""
+
+Plain = str | int | float | bool | None
+"""Values of a header's notes for people."""
+
+
+@dataclass(frozen=True, eq=False)
+class StreamHeader:
+    """Header of a stream.
+
+    Attributes:
+        parameters: in the order in which frames count them.
+        step: steps of training before the base image.
+        every: steps of training between two comparisons of the weights.
+        digest: :meth:`IntegerImage.digest` of the base image, 32 bytes.
+        base: the base image, where the stream holds it.
+        about: names and plain values for people.
     """
 
     parameters: tuple[Parameter, ...]
@@ -57,9 +285,12 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """New values of some elements of one parameter.
+    """New values of elements of one parameter.
 
-    parameter: its name. indices: int64, rising, row-major. values: int32, the whole integers, not differences.
+    Attributes:
+        parameter: name of the parameter.
+        indices: int64 ``[N]``, strictly rising places in row-major order.
+        values: int32 ``[N]``, the new integers, not differences.
     """
 
     parameter: str
@@ -68,7 +299,7 @@ class Change:
 
 
 def changes_of(image: IntegerImage) -> tuple[Change, ...]:
-    """A whole image as the changes that write it."""
+    """Express a whole image as the changes that write it."""
     return tuple(
         Change(p.name, np.arange(p.size, dtype=np.int64), image.arrays[p.name].reshape(-1).astype(np.int32))
         for p in image.parameters
@@ -77,7 +308,14 @@ def changes_of(image: IntegerImage) -> tuple[Change, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """All changes since the frame before. step: steps of training behind them. sequence, size: set when it is read."""
+    """All changes since the frame before.
+
+    Attributes:
+        step: steps of training after which the network had these values.
+        changes: of each parameter that changed.
+        sequence: number of the record, set when a frame is read or recorded.
+        size: bytes of the record, set when a frame is read or recorded.
+    """
 
     step: int
     changes: tuple[Change, ...]
@@ -86,20 +324,25 @@ class Frame:
 
     @property
     def changed(self) -> int:
-        """Number of elements."""
+        """Number of changed elements."""
         return sum(len(change.indices) for change in self.changes)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """The image after ``step`` steps has this digest: written when a recording ends, or is taken up again."""
+    """Digest of the image after some steps, written when a recording ends.
+
+    Attributes:
+        step: steps of training.
+        digest: :meth:`IntegerImage.digest` of the image, 32 bytes.
+    """
 
     step: int
     digest: bytes
 
 
-def encode_header(header: Header) -> bytes:
-    """The body of a header."""
+def encode_header(header: StreamHeader) -> bytes:
+    """Encode a header as the body of a record."""
     return cbor2.dumps(
         [
             HEADER,
@@ -118,25 +361,29 @@ def encode_header(header: Header) -> bytes:
 
 
 def encode_frame(frame: Frame, parameters: Sequence[Parameter]) -> bytes:
-    """The body of a frame: kind, step, and ``[parameter, gaps, values]`` for each change, in the order of the table."""
+    """Encode a frame as ``[kind, step, [parameter, gaps, values], …]``, parameters in the order of the header."""
     place = {p.name: index for index, p in enumerate(parameters)}
-    parts = [
+    changes = [
         [place[c.parameter], pack_indices(c.indices), pack_values(c.values, parameters[place[c.parameter]].bits)]
         for c in frame.changes
     ]
-    return cbor2.dumps([FRAME, frame.step, *sorted(parts, key=lambda part: part[0])])
+    return cbor2.dumps([FRAME, frame.step, *sorted(changes, key=lambda change: change[0])])
 
 
 def encode_mark(mark: Mark) -> bytes:
-    """The body of a mark."""
+    """Encode a mark as the body of a record."""
     return cbor2.dumps([MARK, mark.step, mark.digest])
 
 
 def decode(body: bytes) -> list[Any]:
-    """The array of a body, whose first element is its kind."""
+    """Decode a body to an array whose first element is its kind.
+
+    Raises:
+        DataError: for a body that is no such array, or is encoded in another way.
+    """
     check_items(body)
     try:
-        item = cbor2.loads(body, max_depth=_DEPTH, allow_indefinite=False)
+        item = cbor2.loads(body, max_depth=DEEPEST, allow_indefinite=False)
         same = cbor2.dumps(item) == body
     except (cbor2.CBORError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
         raise DataError(
@@ -147,8 +394,12 @@ def decode(body: bytes) -> list[Any]:
     return item
 
 
-def decode_header(item: list[Any]) -> Header:
-    """The header of a decoded body; the base image, where there is one, matches the digest."""
+def decode_header(item: list[Any]) -> StreamHeader:
+    """Make the header of a decoded body.
+
+    Raises:
+        DataError: for another kind or version, values of other types, and a base image without the digest.
+    """
     content = item[1] if len(item) == 2 and item[0] == HEADER else None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError("the stream does not begin with a header of this format")
@@ -168,23 +419,27 @@ def decode_header(item: list[Any]) -> Header:
     if len({p.name for p in parameters}) != len(parameters):
         raise DataError("two parameters of the header have the same name")
     base = None if content.get("base") is None else _base(content["base"], parameters, step, digest)
-    return Header(parameters, step, every, digest, base, about)
+    return StreamHeader(parameters, step, every, digest, base, about)
 
 
 def decode_frame(item: list[Any], parameters: Sequence[Parameter]) -> Frame:
-    """The frame of a decoded body, every index and value within its parameter."""
+    """Make the frame of a decoded body.
+
+    Raises:
+        DataError: for another form, and an index or value outside of its parameter.
+    """
     if len(item) < 2 or not _whole(item[1]):
         raise DataError("it has no step")
     changes, least = [], 0
-    for part in item[2:]:
-        if not isinstance(part, list) or len(part) != 3 or not _whole(part[0]):
+    for entry in item[2:]:
+        if not isinstance(entry, list) or len(entry) != 3 or not _whole(entry[0]):
             raise DataError("a change is no array of parameter, gaps and values")
-        index = part[0]
+        index = entry[0]
         if not least <= index < len(parameters):
             raise DataError(f"it changes parameter {index}, expected one from {least} to {len(parameters) - 1}")
         p, least = parameters[index], index + 1
-        indices = unpack_indices(part[1], p.size, f"the indices of {p.name}")
-        values = unpack_values(part[2], p.bits, len(indices), f"the values of {p.name}")
+        indices = unpack_indices(entry[1], p.size, f"the indices of {p.name}")
+        values = unpack_values(entry[2], p.bits, len(indices), f"the values of {p.name}")
         if int(values.min()) < p.grid.low or int(values.max()) > p.grid.high:
             raise DataError(f"a value of {p.name} is outside of its grid, {p.grid.low} to {p.grid.high}")
         changes.append(Change(p.name, indices, values))
@@ -192,7 +447,11 @@ def decode_frame(item: list[Any], parameters: Sequence[Parameter]) -> Frame:
 
 
 def decode_mark(item: list[Any]) -> Mark:
-    """The mark of a decoded body."""
+    """Make the mark of a decoded body.
+
+    Raises:
+        DataError: for another form.
+    """
     if len(item) != 3 or not _whole(item[1]) or not isinstance(item[2], bytes) or len(item[2]) != 32:
         raise DataError("a mark is no array of kind, step and digest")
     return Mark(item[1], item[2])
@@ -239,3 +498,129 @@ def _base(arrays: Any, parameters: tuple[Parameter, ...], step: int, digest: byt
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# Decoding a stream as it arrives
+
+Stream = str | Path | bytes
+"""Path of a stream, or its bytes."""
+
+_CHUNK = 1 << 20
+"""Bytes that are read from a file in one go."""
+
+Event = StreamHeader | Frame | Mark
+"""Decoded record."""
+
+
+class Decoder:
+    """Reads a stream in pieces and keeps its place. Memory grows with the bytes given, not with what they claim.
+
+    Args:
+        name: name of the stream in errors.
+
+    Attributes:
+        name: as given.
+        link: place in the stream; ``link.offset`` bytes were read.
+        header: of the stream, ``None`` before it was read.
+        step: step of the last record.
+        closed: whether the last record was a mark.
+    """
+
+    def __init__(self, name: str = "the stream") -> None:
+        self.name, self.link = name, Link()
+        self.header: StreamHeader | None = None
+        self.step, self.closed = 0, False
+
+    def take(self, data: bytes | bytearray | memoryview) -> Iterator[Event]:
+        """Decode all complete records of ``data`` and move :attr:`link` to the end of each.
+
+        Args:
+            data: bytes of the stream from ``link.offset`` on.
+
+        Yields:
+            The header, frames and marks, in order.
+
+        Raises:
+            DataError: at the first wrong byte; the records that were given before are good.
+        """
+        view, start = memoryview(data), self.link.offset
+        while self.link.offset - start < len(view):
+            try:
+                record = read_record(view[self.link.offset - start :], self.link)
+                if record is None:
+                    return
+                event = self._event(record)
+            except DataError as error:
+                raise DataError(f"{self.name}: {error}") from None
+            self.link = record.after
+            yield event
+
+    def _event(self, record: Record) -> Event:
+        try:
+            item = decode(record.body)
+            if self.header is None:
+                self.header = decode_header(item)
+                self.step = self.header.step
+                return self.header
+            return self._later(item, record)
+        except DataError as error:
+            if self.header is None:
+                raise
+            raise DataError(f"frame {record.sequence} at byte {record.offset} cannot be used: {error}") from None
+
+    def _later(self, item: list, record: Record) -> Frame | Mark:
+        assert self.header is not None
+        if item[0] == FRAME:
+            frame = decode_frame(item, self.header.parameters)
+            if frame.step <= self.step:
+                raise DataError(f"it is of step {frame.step}, the one before of {self.step}")
+            self.step, self.closed = frame.step, False
+            return replace(frame, sequence=record.sequence, size=record.size)
+        if item[0] == MARK:
+            mark = decode_mark(item)
+            if mark.step < self.step:
+                raise DataError(f"it is of step {mark.step}, the one before of {self.step}")
+            self.step, self.closed = mark.step, True
+            return mark
+        raise DataError(f"its kind {item[0]} is not known")
+
+
+def name_of(stream: Stream) -> str:
+    """Name of a stream in errors."""
+    return "the stream" if isinstance(stream, bytes) else str(stream)
+
+
+def read_events(stream: Stream, decoder: Decoder) -> Iterator[Event]:
+    """Decode all complete records of a stream from the place of a decoder on.
+
+    Args:
+        stream: path, or bytes from the beginning of the stream.
+        decoder: moves to the end of the last complete record; :func:`left_over` counts the bytes after it.
+
+    Yields:
+        The header, frames and marks, in order.
+
+    Raises:
+        DataError: for a file that cannot be read, and at the first wrong byte.
+    """
+    if isinstance(stream, bytes):
+        yield from decoder.take(memoryview(stream)[decoder.link.offset :])
+        return
+    try:
+        with open_regular(stream) as file:
+            file.seek(decoder.link.offset)
+            waiting = bytearray()
+            # reading as much again keeps the cost of a record longer than a chunk linear
+            while chunk := file.read(max(_CHUNK, len(waiting))):
+                waiting += chunk
+                before = decoder.link.offset
+                yield from decoder.take(bytes(waiting))
+                del waiting[: decoder.link.offset - before]
+    except OSError as error:
+        raise DataError(f"cannot read {stream}: {error.strerror or error}") from None
+
+
+def left_over(stream: Stream, decoder: Decoder) -> int:
+    """Count the bytes after the last complete record that ``decoder`` has read."""
+    size = len(stream) if isinstance(stream, bytes) else Path(stream).stat().st_size
+    return max(size - decoder.link.offset, 0)

@@ -9,13 +9,13 @@ from typing import Any
 
 from hw_export.build import TrainedOptions, shown_samples
 from hw_export.updates.content import Plain
-from hw_export.updates.grids import BITS, grids_like, integers_of
+from hw_export.updates.quantized import BITS, grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
 from spikelfp.configuration import Schema
 from spikelfp.errors import UserError
 from spikelfp.files import put_back
 from spikelfp.options import section, setting
-from spikelfp.quantized.scale import CLIPS
+from spikelfp.quantized import CLIPS
 from spikelfp.terminal import plain
 from spikelfp.training.optim import optimizers
 from spikelfp.training.run import (

@@ -1,61 +1,95 @@
-"""Recording training as a stream of changed integers."""
+"""Recorder of training: finds the integers that a step changed and appends them to a stream.
+
+docs/update-stream.md specifies the format of the stream.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from hw_export.updates.appending import StreamFile
 from hw_export.updates.content import (
+    Change,
+    Decoder,
     Frame,
-    Header,
+    IntegerImage,
     Mark,
+    Parameter,
     Plain,
+    StreamHeader,
     encode_frame,
     encode_header,
     encode_mark,
+    read_events,
 )
-from hw_export.updates.decoder import Decoder, read_events
-from hw_export.updates.framing import MAGIC
-from hw_export.updates.grids import grids_of
-from hw_export.updates.image import IntegerImage
-from hw_export.updates.live import LiveParameter
+from hw_export.updates.format import MAGIC, Link, write_record
+from hw_export.updates.quantized import grids_of
 from hw_export.updates.replay import apply, base_of
-from spikelfp.errors import DataError, UserError
-from spikelfp.files import check_replaceable
+from spikelfp.errors import DataError, NonFiniteError, SaveError, ShapeError, UserError
+from spikelfp.files import check_replaceable, write_whole
 from spikelfp.quantized import Grid
 
 
 class UpdateRecorder:
-    """Writes a frame to the stream ``path`` whenever a step of training has changed an integer of ``net``.
+    """Records training as a stream: a frame for each step that changes an integer of the network.
 
     ::
 
         with UpdateRecorder(net, "updates.cbor") as recorder:
             trainer.fit(digits.train, epochs=1, after_step=recorder.after_step)
 
-    or :meth:`step` behind every step of an optimiser. The integers are those of ``grids``, by default of
-    :func:`grids_of` with ``bits``, ``clip``, ``headroom`` and ``input_scale``; they are chosen once, from the weights
-    the recorder finds, so wake silent layers before. A frame has only what changed since the frame before, as whole new
-    values; a step that changes no integer writes nothing.
+    In a loop of your own call :meth:`step` after every step of the optimiser. A weight ``w`` has the integer
+    ``round(w / scale)``, limited to its grid. The grids are chosen once, from the weights that the recorder finds: wake
+    silent layers before. A frame holds the elements that changed since the frame before, as whole new values. A step
+    that changes no integer writes nothing.
 
-    every: look at the weights after every so many steps only. embed: keep the base image in the stream; without it,
-    :attr:`base` must reach the receiver by another way. about: names and plain values for the header. durable: bring
-    every frame to disk, not only to the system. An existing ``path`` is refused unless ``overwrite``, or ``resume``:
-    then the recording goes on with the grids and the ``every`` of the stream, if the live weights have the integers it
-    ends with; what a crash left of its last frame is removed. base: for a stream to be resumed that has none itself.
+    Leaving the ``with`` block writes a last frame, and a mark with the digest of the image. Leaving it by an exception
+    does not, so that readers know that the stream was cut.
 
-    steps: since the base image, whatever the trainer counts. frames, bytes: written so far, the header aside. base: the
-    image it began with. Leaving the ``with`` block writes a last frame and a mark with the digest of the image; leaving
-    it by an exception does not, so that the stream says it was cut.
+    Args:
+        net: network in training.
+        path: stream to write. A file that exists is refused unless ``overwrite`` or ``resume`` is set.
+        bits: of a weight, for :func:`grids_of`.
+        grids: by name of the parameter; by default those of :func:`grids_of` with ``bits``, ``clip``, ``headroom`` and
+            ``input_scale``.
+        every: steps of training between two comparisons of the weights.
+        clip: how scales are chosen, for :func:`grids_of`.
+        headroom: factor on the scales, for :func:`grids_of`.
+        input_scale: steps of the receiver's inputs to 1, for :func:`grids_of`.
+        embed: keep the base image in the stream. Without it the receiver must get :attr:`base` by another way.
+        about: names and plain values for the header, for people.
+        durable: bring every frame to disk, not only to the operating system.
+        overwrite: replace a stream.
+        resume: go on with the stream at ``path``, with its grids and its ``every``, if the network has the integers
+            with which it ends. A last frame that a crash cut off is removed.
+        base: base image of a stream to be resumed that does not hold it.
 
-    Raises :class:`~spikelfp.errors.UserError` for what cannot be recorded, :class:`~spikelfp.errors.SaveError` when the
-    file cannot be written, and :class:`~spikelfp.errors.NonFiniteError` at the first NaN or infinity.
+    Attributes:
+        net: as given.
+        path: of the stream.
+        every: as given, or of the stream that is resumed.
+        steps: steps of training since the base image.
+        frames: number of frames written by this recorder.
+        bytes: bytes written by this recorder, without the header.
+        base: image with which the recording began.
+
+    Raises:
+        UserError: for options that exclude each other, a file that exists, a network that cannot be quantised, and a
+            stream to be resumed that ends with other weights.
+        DataError: for a damaged stream to be resumed.
+        SaveError: when the file cannot be written.
     """
 
     def __init__(
@@ -92,37 +126,47 @@ class UpdateRecorder:
             if grids is None:
                 grids = grids_of(net, bits, clip, headroom=headroom, input_scale=input_scale)
             self.base = IntegerImage.of(net, grids)
-            header = Header(
+            header = StreamHeader(
                 self.base.parameters, 0, every, self.base.digest(), self.base if embed else None, dict(about or {})
             )
             self._file = StreamFile.create(self.path, encode_header(header), durable=durable)
-        self.steps, self._looked = self.base.step, self.base.step
+        self.steps, self._compared = self.base.step, self.base.step
         device = next(net.parameters()).device
         self._live = [LiveParameter(p, self.base.arrays[p.name], device) for p in self.base.parameters]
 
     def step(self) -> Frame | None:
-        """To be called after every step; the frame it wrote, ``None`` if it was not due or nothing had changed."""
+        """Count a step of training and record what it changed; to be called after every step.
+
+        Returns:
+            The frame that was written; ``None`` where nothing changed, or no comparison is due.
+
+        Raises:
+            UserError: after the recorder was closed.
+            NonFiniteError: for NaN or infinity in a parameter.
+            ShapeError: for a parameter whose shape has changed.
+            SaveError: when the file cannot be written.
+        """
         if self._file.closed:
             raise UserError(f"the recording of {self.path} is closed: make another recorder, with resume=True to go on")
         self.steps += 1
-        return self._look() if self.steps % self.every == 0 else None
+        return self._record() if self.steps % self.every == 0 else None
 
     def after_step(self, position: object = None) -> None:
-        """:meth:`step`, for ``trainer.fit(…, after_step=recorder.after_step)``."""
+        """Call :meth:`step`, for ``trainer.fit(…, after_step=recorder.after_step)``."""
         self.step()
 
     def image(self) -> IntegerImage:
-        """The integers as last recorded."""
+        """Return a copy of the integers as last recorded."""
         arrays = {live.parameter.name: live.image().copy() for live in self._live}
-        return IntegerImage(self.base.parameters, arrays, self._looked)
+        return IntegerImage(self.base.parameters, arrays, self._compared)
 
     def close(self) -> None:
-        """Record what changed since the last look, write a mark, and close the file."""
+        """Record what changed since the last comparison, write a mark, and close the file."""
         if self._file.closed:
             return
         try:
-            self._look()
-            self.bytes += self._file.append(encode_mark(Mark(self._looked, self.image().digest())))
+            self._record()
+            self.bytes += self._file.append(encode_mark(Mark(self._compared, self.image().digest())))
         finally:
             self._file.close()
 
@@ -137,29 +181,29 @@ class UpdateRecorder:
         else:
             self._file.close()
 
-    def _look(self) -> Frame | None:
-        if self.steps == self._looked:
+    def _record(self) -> Frame | None:
+        if self.steps == self._compared:
             return None
         live = dict(self.net.named_parameters())
         found = [(entry, entry.change(live[entry.parameter.name], self.steps)) for entry in self._live]
         changed = [(entry, change) for entry, change in found if change is not None]
         if not changed:
-            self._looked = self.steps
+            self._compared = self.steps
             return None
         frame = Frame(self.steps, tuple(change for _, change in changed), self._file.link.sequence)
         size = self._file.append(encode_frame(frame, self.base.parameters))
         for entry, _ in changed:
             entry.keep()
-        self._looked = self.steps
+        self._compared = self.steps
         self.frames, self.bytes = self.frames + 1, self.bytes + size
         return replace(frame, size=size)
 
     def _resume(self, base: IntegerImage | None, durable: bool) -> StreamFile:
-        """Bring :attr:`base` to the end of the stream, and open it behind its last whole record."""
+        """Bring :attr:`base` to the end of the stream, and open the file after its last whole record."""
         decoder = Decoder(str(self.path))
         image: IntegerImage | None = None
         for event in read_events(self.path, decoder):
-            if isinstance(event, Header):
+            if isinstance(event, StreamHeader):
                 self.every = event.every
                 image = base_of(event, base, decoder.name)
             elif image is not None:
@@ -174,3 +218,197 @@ class UpdateRecorder:
             )
         self.base = image
         return StreamFile(self.path, decoder.link, durable=durable)
+
+
+_WORD = 8
+"""Bytes of an int64."""
+
+
+class LiveParameter:
+    """Parameter in training with the integers that were recorded last.
+
+    Its buffers are made once, because making them takes longer than filling them on a small network.
+
+    Args:
+        parameter: name, shape and grid.
+        integers: integers that were recorded last, of the parameter's shape.
+        device: of the live parameter.
+    """
+
+    def __init__(self, parameter: Parameter, integers: NDArray[np.generic], device: torch.device) -> None:
+        self.parameter = parameter
+        self.integers = torch.from_numpy(np.array(integers)).to(device)
+        self.rounded = torch.empty_like(self.integers)
+        self.differs = torch.zeros(-(-parameter.size // _WORD) * _WORD, dtype=torch.bool, device=device)
+        self.scaled = torch.empty(0)
+
+    @torch.no_grad()
+    def change(self, live: Tensor, step: int) -> Change | None:
+        """Find the elements whose integers differ from the recorded ones; :meth:`keep` then takes them over.
+
+        The integers are those of ``grid.to_integers(live)``, computed by the same operations into the buffers.
+
+        Args:
+            live: parameter of the network.
+            step: steps of training, for errors.
+
+        Returns:
+            The new values, ``None`` where nothing differs.
+
+        Raises:
+            ShapeError: for another shape than the recording began with.
+            NonFiniteError: for NaN and infinity.
+        """
+        p = self.parameter
+        if tuple(live.shape) != p.shape:
+            raise ShapeError(f"{p.name} has shape {tuple(live.shape)}, the recording began with {p.shape}")
+        if not math.isfinite(live.sum(dtype=None if live.dtype == torch.float64 else torch.float32).item()):
+            raise NonFiniteError(f"{p.name} holds NaN or infinity after step {step}: this step is not recorded")
+        if self.integers.device != live.device:
+            self.integers, self.rounded = self.integers.to(live.device), self.rounded.to(live.device)
+            self.differs = self.differs.to(live.device)
+        if self.scaled.shape != live.shape or self.scaled.dtype != live.dtype or self.scaled.device != live.device:
+            self.scaled = torch.empty_like(live, memory_format=torch.contiguous_format)
+        scale = p.grid.scale.to(live) if isinstance(p.grid.scale, Tensor) else p.grid.scale
+        torch.div(live, scale, out=self.scaled).round_().clamp_(p.grid.low, p.grid.high)
+        self.rounded.copy_(self.scaled)
+        torch.ne(self.rounded.view(-1), self.integers.view(-1), out=self.differs[: p.size])
+        indices = _true_places(self.differs)
+        if not len(indices):
+            return None
+        values = self.rounded.view(-1)[indices]
+        return Change(p.name, indices.cpu().numpy(), values.to("cpu", torch.int32).numpy())
+
+    def keep(self) -> None:
+        """Take over the integers of the last :meth:`change` as recorded."""
+        self.integers, self.rounded = self.rounded, self.integers
+
+    def image(self) -> NDArray[np.generic]:
+        """Return the recorded integers; on the CPU they share their memory."""
+        return self.integers.cpu().numpy()
+
+
+def _true_places(differs: Tensor) -> Tensor:
+    """Find where bytes are true, int64, rising; tests eight at once (an int64), because most are false."""
+    any_true = differs.view(torch.int64).nonzero()
+    candidates = (any_true * _WORD + torch.arange(_WORD, device=differs.device)).flatten()
+    return candidates[differs[candidates]]
+
+
+class StreamFile:
+    """Stream file that grows by whole records.
+
+    When :meth:`append` returns, the operating system has the record. A program that is killed leaves the record that it
+    was writing cut off, and all earlier ones whole. A write that fails is taken back. The file is locked while it is
+    open: a second writer is refused, a reader is not.
+
+    Args:
+        path: file that exists.
+        link: place after its last whole record; what follows there is removed.
+        durable: bring every record to disk, which also protects it from a loss of power.
+
+    Raises:
+        UserError: for a file that is being written.
+        SaveError: for a file that cannot be written.
+    """
+
+    def __init__(self, path: str | Path, link: Link, *, durable: bool = False) -> None:
+        self.path, self.link, self.durable = Path(path), link, durable
+        try:
+            self._file = open(self.path, "r+b", buffering=0)  # noqa: SIM115  (closed by close)
+            _lock(self._file, self.path)
+            if self.path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+                raise _in_use(self.path)  # another writer has just replaced it
+            self._to_end()
+        except OSError as error:
+            raise SaveError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be appended any more."""
+        return self._file.closed
+
+    @staticmethod
+    def create(path: str | Path, body: bytes, *, durable: bool = False) -> StreamFile:
+        """Make a new file with its first record, whole or not at all; a file that is there is replaced.
+
+        Args:
+            path: of the file.
+            body: of the first record.
+            durable: as above.
+
+        Raises:
+            UserError: for a file there that is being written.
+            SaveError: when the file cannot be written.
+        """
+        data, link = write_record(body, Link())
+        with ExitStack() as held:
+            with suppress(OSError):  # there is no file, or write_whole says why it cannot be opened
+                before = held.enter_context(open(path, "rb"))
+                _lock(before, Path(path))
+            write_whole(path, lambda file: file.write(data))
+        return StreamFile(path, link, durable=durable)
+
+    def append(self, body: bytes) -> int:
+        """Write the next record.
+
+        Returns:
+            Its size in bytes.
+
+        Raises:
+            SaveError: when it cannot be written; the records before are unchanged.
+        """
+        data, link = write_record(body, self.link)
+        try:
+            self._to_end()
+            written = 0
+            while written < len(data):
+                written += self._file.write(data[written:])
+            if self.durable:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):  # readers can tell a cut record from a whole one
+                self._to_end()
+            raise SaveError(
+                f"cannot write {self.path}: {error.strerror or error}; the frames before are unchanged"
+            ) from error
+        self.link = link
+        return len(data)
+
+    def close(self) -> None:
+        """Bring the file to disk and close it."""
+        if self._file.closed:
+            return
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise SaveError(f"cannot write {self.path}: {error.strerror or error}") from error
+        finally:
+            self._file.close()
+
+    def _to_end(self) -> None:
+        """Move to the end of the last whole record and remove what a failed write left after it."""
+        if self._file.seek(0, os.SEEK_END) != self.link.offset:
+            self._file.truncate(self.link.offset)
+            self._file.seek(self.link.offset)
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """Lock an open file until it is closed; go on without a lock on file systems that have none.
+
+    flock rather than filelock, which locks another file beside the one that is written.
+
+    Raises:
+        UserError: for a file that is locked.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise _in_use(path) from None
+    except OSError:
+        pass
+
+
+def _in_use(path: Path) -> UserError:
+    return UserError(f"{path} is being written by another recorder: wait until that is closed, or name another file")

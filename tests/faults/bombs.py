@@ -273,7 +273,7 @@ def bombs() -> list[Attack]:
 def _long_stream() -> bytes:
     import zlib
 
-    from hw_export.updates.framing import MAGIC, PREFIX
+    from hw_export.updates.format import MAGIC, PREFIX
 
     begin = struct.pack("<III", (1 << 32) - 1, 0, 0)
     return MAGIC + PREFIX + begin + struct.pack("<I", zlib.crc32(begin)) + b"\xbf" * 1000

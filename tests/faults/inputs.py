@@ -79,7 +79,7 @@ RESUME = [*TRAIN[:-3], "3", "--out", "run", "--resume"]
 def report() -> int:
     """Read a run as its report does, without drawing it."""
     from spikelfp.errors import UserError
-    from spikelfp.report.gather import gather
+    from spikelfp.report.facts import gather
 
     try:
         gather("run")
@@ -240,7 +240,7 @@ def cbor_values(data: bytes, chance: Any) -> bytes:
     """Other values in the records of a stream, with its checksums made anew."""
     import cbor2
 
-    from hw_export.updates.framing import Link, write_record
+    from hw_export.updates.format import Link, write_record
 
     bodies = list(bodies_of(data))
     number = chance.randrange(len(bodies))
@@ -263,7 +263,7 @@ def cbor_values(data: bytes, chance: Any) -> bytes:
 
 def bodies_of(data: bytes) -> list[bytes]:
     """The bodies of the records of a whole stream."""
-    from hw_export.updates.framing import Link, read_record
+    from hw_export.updates.format import Link, read_record
 
     found, link = list[bytes](), Link()
     while (record := read_record(memoryview(data)[link.offset :], link)) is not None:

@@ -50,7 +50,7 @@ def texts() -> list[Attack]:
         def about(folder: Path, outside: Path, text: str = text) -> None:
             import cbor2
 
-            from hw_export.updates.framing import Link, write_record
+            from hw_export.updates.format import Link, write_record
 
             made, link = b"", Link()
             for body in bodies_of((folder / "stream.cbor").read_bytes()):

@@ -17,8 +17,7 @@ from export_nets import BATCH, STEPS, bernoulli, convolutional, dense, pixels, t
 from hw_export import quantize, to_nir, verify
 from hw_export.nir import read_chain
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
-from hw_export.simulators.base import Watch
-from hw_export.simulators.dense import stages
+from hw_export.simulators.base import Watch, stages
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import ShapeError
@@ -238,7 +237,7 @@ def test_the_matrices_of_a_convolutional_file_are_its_layers(tmp_path):
 
 
 def test_a_matrix_that_would_be_too_large_is_unsupported(tmp_path, monkeypatch):
-    monkeypatch.setattr("hw_export.simulators.dense.LARGEST", 1000)
+    monkeypatch.setattr("hw_export.simulators.base.LARGEST", 1000)
     to_nir(dense("zero"), tmp_path / "network.nir")
     assert len(stages(read_chain(tmp_path / "network.nir"))) == 2
     to_nir(convolutional("zero"), tmp_path / "conv.nir", input_shape=(1, 8, 8))

@@ -11,7 +11,7 @@ from nir_graphs import chain, graph
 from hw_export import from_nir, to_nir
 from hw_export.nir import read_chain
 from hw_export.nir.chain import output_shape
-from hw_export.simulators.dense import stages
+from hw_export.simulators.base import stages
 from spikelfp.errors import UserError
 
 

@@ -11,7 +11,7 @@ from export_nets import bernoulli, dense
 
 from hw_export import to_nir
 from hw_export.simulators import SIMULATORS
-from hw_export.simulators.quiet import without
+from hw_export.simulators.base import without
 from hw_export.simulators.rockpool_ import time_constants
 
 

@@ -12,43 +12,43 @@ from target_nets import chip_of, dense, trained
 from hw_export.integer import IntegerNetwork
 from hw_export.integer.simulator import IntegerSimulator
 from hw_export.quantize import quantize
-from hw_export.targets import tinyodin_map as chip_map
+from hw_export.targets import tinyodin
 from hw_export.targets.tinyodin import FILE, memories
 from spikelfp.errors import DataError
 
 
-def written(folder) -> list[chip_map.Write]:
+def written(folder) -> list[tinyodin.Write]:
     lines = [line.partition("#")[0].split() for line in (folder / FILE).read_text().splitlines()]
     pairs = [(int(a, 16), int(d, 16)) for a, d in (line for line in lines if line)]
-    return [chip_map.Write(address, data >> 8 & 0xFF, data & 0xFF) for address, data in pairs]
+    return [tinyodin.Write(address, data >> 8 & 0xFF, data & 0xFF) for address, data in pairs]
 
 
 def test_addresses_and_data():
     # {R, W, cmd, addr}: 0 1 01 | byte 2 of neuron 5;  0 1 10 | byte post[2:1] of word {pre, post[7:3]}
-    assert chip_map.neuron_address(5, 2) == 0b01_01_0000001000000101
-    assert chip_map.synapse_address(3, 0b10110_10_1) == 0b01_10_0_10_00000011_10110
-    assert chip_map.register_write(chip_map.MAX_NEURON, 200) == (3, 0, 200)
-    low, high = chip_map.synapse_write(3, 4, -8), chip_map.synapse_write(3, 5, 7)
+    assert tinyodin.neuron_address(5, 2) == 0b01_01_0000001000000101
+    assert tinyodin.synapse_address(3, 0b10110_10_1) == 0b01_10_0_10_00000011_10110
+    assert tinyodin.register_write(tinyodin.MAX_NEURON, 200) == (3, 0, 200)
+    low, high = tinyodin.synapse_write(3, 4, -8), tinyodin.synapse_write(3, 5, 7)
     assert low.address == high.address
     assert (low.mask, low.byte, low.data) == (0xF0, 0x08, 0xF008)
     assert (high.mask, high.byte, high.data) == (0x0F, 0x70, 0x0F70)
-    assert chip_map.synapse_bytes(3, [1, -2, 3]) == [
-        (chip_map.synapse_address(3, 0), 0, 0xE1),
-        (chip_map.synapse_address(3, 2), 0, 0x03),
+    assert tinyodin.synapse_bytes(3, [1, -2, 3]) == [
+        (tinyodin.synapse_address(3, 0), 0, 0xE1),
+        (tinyodin.synapse_address(3, 2), 0, 0x03),
     ]
-    assert chip_map.neuron_word(0x123, 0x45) == 0x45123000
-    assert chip_map.neuron_word(0x123, 0x45, membrane=-1, disabled=True) == 0xC5123FFF
-    assert chip_map.neuron_fields(0xC5123FFF) == (0x123, 0x45, True)
+    assert tinyodin.neuron_word(0x123, 0x45) == 0x45123000
+    assert tinyodin.neuron_word(0x123, 0x45, membrane=-1, disabled=True) == 0xC5123FFF
+    assert tinyodin.neuron_fields(0xC5123FFF) == (0x123, 0x45, True)
     with pytest.raises(ValueError, match="lies in -8 to 7, got 8"):
-        chip_map.synapse_write(0, 0, 8)
+        tinyodin.synapse_write(0, 0, 8)
 
 
 def test_masked_writes_keep_their_neighbours():
     _, synapses = memories(
         [
-            *chip_map.synapse_bytes(7, [1, 2, 3, 4]),
-            chip_map.synapse_write(7, 2, -5),
-            chip_map.synapse_write(255, 255, 6),
+            *tinyodin.synapse_bytes(7, [1, 2, 3, 4]),
+            tinyodin.synapse_write(7, 2, -5),
+            tinyodin.synapse_write(255, 255, 6),
         ]
     )
     assert synapses[7, :5].tolist() == [1, 2, -5, 4, 0]
@@ -63,7 +63,7 @@ def circuit(neurons: np.ndarray, synapses: np.ndarray, last: int, events: np.nda
     up to ``last`` one after another, and every step ends with a time reference of all of them.
     """
     state = [0] * 256
-    threshold, leak, disabled = zip(*(chip_map.neuron_fields(int(word)) for word in neurons), strict=True)
+    threshold, leak, disabled = zip(*(tinyodin.neuron_fields(int(word)) for word in neurons), strict=True)
     counts = np.zeros((len(events), 256), dtype=int)
     for step, row in enumerate(events):
         queue = deque(np.repeat(np.arange(len(row)), row.astype(int)).tolist())
@@ -113,7 +113,7 @@ def test_the_order_of_the_writes(tmp_path):
 def test_unused_rows_do_not_spike(tmp_path):
     chip_of("tinyodin").write(quantize(trained(bias=False), 4, input_scale=1), tmp_path, (12,))
     neurons, synapses = memories(written(tmp_path))
-    fields = [chip_map.neuron_fields(int(word)) for word in neurons[:48]]
+    fields = [tinyodin.neuron_fields(int(word)) for word in neurons[:48]]
     assert [disabled for _, _, disabled in fields] == [True] * 12 + [False] * 36
     assert not synapses[:12, :12].any()  # inputs do not reach inputs
     assert not synapses[42:].any()  # the last layer reaches none
@@ -134,4 +134,4 @@ def test_a_line_that_is_none(tmp_path):
 def test_the_leak_is_made_of_the_threshold_of_the_chip():
     chip = chip_of("tinyodin")
     codes = chip.prepare(chip.adapt(dense(threshold=40, beta=0.7)))
-    assert chip_map.neuron_fields(int(codes["neurons"][4])) == (41, 6, False)  # round(0.3 · 41 / 2)
+    assert tinyodin.neuron_fields(int(codes["neurons"][4])) == (41, 6, False)  # round(0.3 · 41 / 2)

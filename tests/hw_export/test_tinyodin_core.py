@@ -13,10 +13,10 @@ from references.tinyodin_core import POP_NEUR, Core, Host, spi_file
 from target_nets import chip_of, trained
 
 from hw_export.build import read_export, write_export
-from hw_export.event_log import verify_log
-from hw_export.samples import Samples
-from hw_export.targets import tinyodin_events, tinyodin_map
+from hw_export.samples import ExportSamples
+from hw_export.targets import tinyodin
 from hw_export.targets.tinyodin import CLEAR_FILE, EVENTS_FILE, FILE
+from hw_export.verify import verify_log
 from spikelfp import nn
 from spikelfp.errors import UserError
 
@@ -32,10 +32,10 @@ def network(sizes: tuple[int, ...], weight: float | None = None) -> nn.Sequentia
     return net
 
 
-def given(inputs: int, classes: int, samples: int = 2, steps: int = 4, rate: float = 0.4) -> Samples:
+def given(inputs: int, classes: int, samples: int = 2, steps: int = 4, rate: float = 0.4) -> ExportSamples:
     generator = torch.Generator().manual_seed(1)
     x = (torch.rand(steps, samples, inputs, generator=generator) < rate).float()
-    return Samples(x, torch.arange(samples) % classes, steps, static=False, scale=1)
+    return ExportSamples(x, torch.arange(samples) % classes, steps, static=False, scale=1)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_programming_makes_no_event(export, fill):
     assert core.last == rows["6"][1] == 55
     assert (core.gate, core.open_loop) == (0, 0)
     for name, (first, last) in rows.items():
-        fields = [tinyodin_map.neuron_fields(word) for word in core.neurons[first : last + 1]]
+        fields = [tinyodin.neuron_fields(word) for word in core.neurons[first : last + 1]]
         assert {disabled for _, _, disabled in fields} == {name == "input"}
         assert not any(word & 0xFFF for word in core.neurons[first : last + 1])
     host.wait(10_000)
@@ -218,13 +218,13 @@ class TestQueue:
         synapses = np.zeros((256, 256), np.int8)
         synapses[:5, 5:35] = random.integers(-2, 8, (5, 30))
         synapses[5:35, 35:50] = random.integers(-2, 8, (30, 15))
-        words = [tinyodin_map.neuron_word(2047, 0, disabled=True)] * 5 + [tinyodin_map.neuron_word(5, 1)] * 45
+        words = [tinyodin.neuron_word(2047, 0, disabled=True)] * 5 + [tinyodin.neuron_word(5, 1)] * 45
         sample = random.integers(0, 2, (6, 5))
-        played = tinyodin_events.Core(np.array(words, np.uint32), synapses, 50).play(sample)
+        played = tinyodin.Core(np.array(words, np.uint32), synapses, 50).play(sample)
         core = Core(0)
         core.last, core.neurons[:50] = 49, words
         for pre in range(50):
-            for write in tinyodin_map.synapse_bytes(pre, synapses[pre].tolist()):
+            for write in tinyodin.synapse_bytes(pre, synapses[pre].tolist()):
                 core.synapses[write.address & 0x1FFF] |= write.byte << 8 * (write.address >> 13 & 3)
         host = Host(core)
         for step, row in enumerate(sample):
@@ -236,7 +236,7 @@ class TestQueue:
                 host.wait(10**6)
                 if len(alone) == 1:
                     assert core.fullest == parts[0].fill
-            host.send(tinyodin_map.TIME_REFERENCE)
+            host.send(tinyodin.TIME_REFERENCE)
             host.wait(10**6)
             assert host.spikes[first:] == np.concatenate([p.spikes for p in parts] or [[]]).tolist()
         assert len(host.spikes) > 50

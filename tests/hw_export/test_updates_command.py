@@ -140,7 +140,7 @@ def test_a_recording_that_fails_puts_the_stream_back_that_it_was_to_replace(comm
     def full(self, body):
         raise SaveError("no space left")
 
-    monkeypatch.setattr("hw_export.updates.appending.StreamFile.append", full)
+    monkeypatch.setattr("hw_export.updates.recorder.StreamFile.append", full)
     code, _, err = command("record", run, "--out", stream, "--steps", 4, "--overwrite")
     assert (code, err) == (2, "hw-export: no space left\n")
     assert stream.read_bytes() == before

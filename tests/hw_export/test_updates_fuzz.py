@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from updates_nets import frame, image_of, same, write
 
 from hw_export.updates import inspect, replay
-from hw_export.updates.framing import Link, write_record
+from hw_export.updates.format import Link, write_record
 from spikelfp.errors import DataError, UserError
 
 IMAGE = image_of((4, 6), (3, 4), bits=8)

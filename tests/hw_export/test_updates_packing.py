@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw_export.updates.packing import (
+from hw_export.updates.format import (
     SINT8,
     UINT8,
     UINT16,

@@ -11,7 +11,7 @@ from updates_nets import nudge, recorded, same, small
 
 from hw_export import quantize
 from hw_export.updates import IntegerImage, UpdateRecorder, grids_of, inspect, replay
-from hw_export.updates.appending import StreamFile
+from hw_export.updates.recorder import StreamFile
 from spikelfp import TemporalTrainer, data, models, nn
 from spikelfp.errors import NonFiniteError, SaveError, ShapeError, UserError
 from spikelfp.quantized import Grid

@@ -133,7 +133,7 @@ def test_an_unknown_version(records):
     with pytest.raises(DataError, match="does not match its checksum"):
         replay(header)
     body = header[3 + 20 : -7]
-    from hw_export.updates.framing import Link, write_record
+    from hw_export.updates.format import Link, write_record
 
     with pytest.raises(DataError, match="has version 2, this program reads version 1"):
         replay(write_record(body, Link())[0])
@@ -200,7 +200,7 @@ def test_images_that_are_no_images(tmp_path, records):
 
 def _ends(data: bytes) -> tuple[list[int], list[int]]:
     """Where every record ends, and the step behind it."""
-    from hw_export.updates.decoder import Decoder
+    from hw_export.updates.content import Decoder
 
     decoder, ends, steps = Decoder(), [], []
     for _ in decoder.take(data):

@@ -20,8 +20,7 @@ from hw_export.updates import (
     follow,
     replay,
 )
-from hw_export.updates.spi import SpiWrites, gate
-from hw_export.updates.spi_file import write_spi
+from hw_export.updates.spi import SpiWrites, gate, write_spi
 from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.quantized import Grid

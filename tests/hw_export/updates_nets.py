@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hw_export.updates import Change, Frame, Header, IntegerImage, Mark, Parameter, UpdateRecorder
+from hw_export.updates import Change, Frame, IntegerImage, Mark, Parameter, StreamHeader, UpdateRecorder
 from hw_export.updates.content import encode_frame, encode_header, encode_mark
-from hw_export.updates.framing import Link, write_record
+from hw_export.updates.format import Link, write_record
 from spikelfp import models, nn
 from spikelfp.quantized import Grid
 
@@ -56,7 +56,7 @@ def image_of(*shapes: tuple[int, ...], bits: int = 4, seed: int = 0) -> IntegerI
 def write(image: IntegerImage, events: list[Frame | Mark], embed: bool = True, step: int = 0) -> list[bytes]:
     """The records of a stream with any frames, right or wrong."""
     link, records = Link(), []
-    header = Header(image.parameters, step, 1, image.digest(), image if embed else None)
+    header = StreamHeader(image.parameters, step, 1, image.digest(), image if embed else None)
     bodies = [encode_header(header)]
     bodies += [encode_frame(e, image.parameters) if isinstance(e, Frame) else encode_mark(e) for e in events]
     for body in bodies:

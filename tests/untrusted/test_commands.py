@@ -18,7 +18,7 @@ import yaml
 from attacks import ATTACKS
 
 from hw_export.cli import app as export_app
-from hw_export.updates.framing import Link, write_record
+from hw_export.updates.format import Link, write_record
 from spikelfp.cli import app
 from spikelfp.command import run_app
 
