@@ -19,10 +19,9 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
-from spikelfp.kernels.events.vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow, lowest_bit
-from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 from hw_export.integer.torch_kernels import EventLists
 from spikelfp.kernels import chosen_kernels
+from spikelfp.kernels.events.vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow, lowest_bit
 from spikelfp.machine import split
 
 BLOCK = 512  # neurons taken through all of time at once: their rows stay in the L1 cache

@@ -169,7 +169,7 @@ def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
     for place in chain.path:
         if place.feedback is not None:
             raise DataError(
-                f"{source} feeds back between {place.name!r} and {place.feedback[0]!r}: simulators are given chains only"
+                f"{source} feeds back between {place.name!r} and {place.feedback[0]!r}: simulators take chains only"
             )
         place.node.input_type = {"input": np.array(place.input_shape)}
         place.node.output_type = {"output": np.array(place.output_shape)}

@@ -46,10 +46,8 @@ from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.grid import Grid, check_bits
 from spikelfp.options import one_of, other_than, setting
-from spikelfp.registry import check_name
-from spikelfp.errors import UserError
-from spikelfp.functional.grid import Grid
 from spikelfp.quantized import check_weights
+from spikelfp.registry import check_name
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,6 @@ from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerDense, IntegerNetwork, spread
 from hw_export.integer.simulator import IntegerRun
-from hw_export.integer.network import IntegerNetwork, spread
-from hw_export.integer.simulator import Run
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import check_codes, rebuild
 from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, Violation, Weights, above

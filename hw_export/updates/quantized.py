@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_export.layers import pooled_areas
+from hw_export.layers import leaves, pooled_areas
 from hw_export.quantize import TIE_MARGIN, LayerReport, QuantizedNetwork, quantize
 from hw_export.quantize.prepare import is_trained
 from hw_export.updates.content import LIMIT, IntegerImage

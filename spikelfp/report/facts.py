@@ -25,13 +25,12 @@ from spikelfp.rewards.mask import masked
 from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer, checkpoint
-from spikelfp.training.update import outputs_of
 from spikelfp.training.config import RunConfig
-from spikelfp.training.evaluation import so_far
-from spikelfp.training.evaluation import evaluating
+from spikelfp.training.evaluation import evaluating, so_far
 from spikelfp.training.folder import RUN, Folder, check_data, other_samples, read_config, read_metrics, samples_of
 from spikelfp.training.memory import without_memory
 from spikelfp.training.run import RATE_SAMPLES, check_room_to_show, load_splits, make_evaluator
+from spikelfp.training.update import outputs_of
 from spikelfp.untrusted import read_json
 from spikelfp.untrusted.text import Field
 

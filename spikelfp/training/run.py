@@ -19,10 +19,10 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
-from spikelfp.data.events.cache import cache_folder, recorded_cache
 from spikelfp.data.events import Binning, Pipeline, load_recordings
 from spikelfp.data.events.augmentation import parse_augmentations
-from spikelfp.data.events.cache import recorded_cache
+from spikelfp.data.events.cache import cache_folder, recorded_cache
+from spikelfp.data.events.dataset import make_sequences
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
 from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.data.samples import Samples

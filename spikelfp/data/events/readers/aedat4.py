@@ -95,13 +95,13 @@ class PacketHeader(NamedTuple):
 
     Attributes:
         compression: of the packets: none, LZ4 or Zstandard.
-        index: first byte after the packets, or -1.
+        table: first byte after the packets, or -1.
         streams: by their number.
         end: byte at which the packets begin.
     """
 
     compression: str
-    index: int
+    table: int
     streams: dict[int, Stream]
     end: int
 
@@ -201,20 +201,20 @@ def _streams(text: bytes) -> dict[int, Stream]:
     for node in root.iterfind("./node[@name='outInfo']/node"):
         if (stream := number(node.get("name", ""))) >= 0:
             info = node.find("./node[@name='info']")
-            sizes = [number(attribute(info, key)) for key in ("sizeX", "sizeY")] if info is not None else [0]
-            fits = all(1 <= size <= 1 << 16 for size in sizes)
-            found[stream] = Stream(attribute(node, "typeIdentifier"), Sensor(*sizes, 2) if fits else None)
+            width, height = (number(attribute(info, key)) for key in ("sizeX", "sizeY")) if info is not None else (0, 0)
+            fits = all(1 <= size <= 1 << 16 for size in (width, height))
+            found[stream] = Stream(attribute(node, "typeIdentifier"), Sensor(width, height, 2) if fits else None)
     return found
 
 
 def _packets(data: bytes, header: PacketHeader, stream: int, where: str) -> list[tuple[int, int]]:
     """The first byte of each packet of ``stream`` and the one after it, without the 8 bytes before its content."""
     found, count, at = [], 0, header.end
-    stop = len(data) if header.index == -1 else header.index
+    stop = len(data) if header.table == -1 else header.table
     while at < stop:
         end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
         if end > min(stop, len(data)):
-            index = "" if header.index == -1 else f"; its header puts the end of the packets at {header.index}"
+            index = "" if header.table == -1 else f"; its header puts the end of the packets at {header.table}"
             raise DataError(
                 f"{where}: is truncated: its last whole packet, of {count}, ends at byte {at} of {len(data)}{index}"
             )

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.settings import check_positive, check_whole
-from spikelfp.data.events.transforms.base import Transform
 from spikelfp.data.events.transforms.base import Transform, select, transforms
 from spikelfp.errors import UserError
 

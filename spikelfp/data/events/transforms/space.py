@@ -8,7 +8,6 @@ import numpy as np
 
 from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.settings import check_whole
-from spikelfp.data.events.transforms.base import Transform
 from spikelfp.data.events.transforms.base import Transform, select, transforms
 from spikelfp.errors import UserError
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.settings import check_whole
-from spikelfp.data.events.transforms.base import Transform
 from spikelfp.data.events.transforms.base import Transform, select, transforms
 from spikelfp.errors import UserError
 
