@@ -267,7 +267,7 @@ class Canvas(NamedTuple):
         """Add axes at a place in page pixels from the top left corner of the part."""
         return place(self.figure, self.left + left, self.top + top, width, height)
 
-    def text(self, left: float, top: float, text: str, **options: object) -> None:
+    def text(self, left: float, top: float, text: str, **options: Any) -> None:
         """Write text under a place in page pixels."""
         across, down = self.figure.get_size_inches() * 100
         self.figure.text((self.left + left) / across, 1 - (self.top + top) / down, text, va="top", **options)
