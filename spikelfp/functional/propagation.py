@@ -210,8 +210,8 @@ _OF_LAYERS = _names(
 )  # fmt: skip
 
 
-class Kind(Enum):
-    """Kind of a node of a graph, for a reward on its way back."""
+class NodeKind(Enum):
+    """NodeKind of a node of a graph, for a reward on its way back."""
 
     NEURONS = "neurons"
     PARAMETER = "a parameter behind |w|"
@@ -224,10 +224,10 @@ class Kind(Enum):
     HIDES = "has no rule, or cannot be looked into"
 
 
-_kinds: dict[type, Kind] = {}
+_kinds: dict[type, NodeKind] = {}
 
 
-def _kind(node: Node) -> Kind:
+def _kind(node: Node) -> NodeKind:
     """The kind of a node, which is that of its type."""
     found = _kinds.get(type(node))
     if found is None:
@@ -235,32 +235,32 @@ def _kind(node: Node) -> Kind:
     return found
 
 
-def _kind_of_type(node: Node) -> Kind:
+def _kind_of_type(node: Node) -> NodeKind:
     cls, name = forward_class(node), node.name().rpartition("::")[2]
     if issubclass(cls, NeuronNode):
-        return Kind.NEURONS
+        return NodeKind.NEURONS
     if cls is MagnitudeStep:
-        return Kind.PARAMETER
+        return NodeKind.PARAMETER
     if cls is not object:
         package = cls.__module__.partition(".")[0]
         if package == "torch" and cls.__qualname__.endswith(("CompiledFunction", "ApplyTemplate")):
-            return Kind.COMPILED
+            return NodeKind.COMPILED
         if cls.__name__ in ("BackwardHookFunction", "_DDPSink") and package == "torch":
-            return Kind.THROUGH
+            return NodeKind.THROUGH
         if getattr(cls, "spreads_over_time", False):
-            return Kind.THROUGH
+            return NodeKind.THROUGH
         if getattr(cls, "of_gradients", False):
-            return Kind.HIDES
-        return Kind.OWN if package == "spikelfp" or getattr(cls, "passes_messages", False) else Kind.HIDES
+            return NodeKind.HIDES
+        return NodeKind.OWN if package == "spikelfp" or getattr(cls, "passes_messages", False) else NodeKind.HIDES
     if "AccumulateGrad" in name:
-        return Kind.LEAF
+        return NodeKind.LEAF
     if name.startswith("CompiledFunction"):
-        return Kind.COMPILED
+        return NodeKind.COMPILED
     if name in _PRODUCTS:
-        return Kind.PRODUCT
+        return NodeKind.PRODUCT
     if name in _LINEAR or name in _CHOICES:
-        return Kind.THROUGH
-    return Kind.LAYER if name in _OF_LAYERS else Kind.HIDES
+        return NodeKind.THROUGH
+    return NodeKind.LAYER if name in _OF_LAYERS else NodeKind.HIDES
 
 
 @dataclass
@@ -354,19 +354,19 @@ def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
         seen.add((node, place))
         kind = _kind(node)
         _check_inside(node, kind)
-        if kind == Kind.PRODUCT:
+        if kind == NodeKind.PRODUCT:
             kind = _product(node)
-        if kind == Kind.NEURONS and place == 0:
+        if kind == NodeKind.NEURONS and place == 0:
             neurons[node] = None
-        elif kind == Kind.COMPILED and not _has_leaf(node):
+        elif kind == NodeKind.COMPILED and not _has_leaf(node):
             raise _refusal(node, "hides how its inputs became the outputs: call it outside of torch.compile")
-        elif kind == Kind.HIDES:
+        elif kind == NodeKind.HIDES:
             raise _refusal(node, _why(node))
-        elif kind == Kind.LAYER and node.name().startswith(("Relu", "LeakyRelu", "Threshold", "Softmax")):
+        elif kind == NodeKind.LAYER and node.name().startswith(("Relu", "LeakyRelu", "Threshold", "Softmax")):
             raise _refusal(
                 node, "is not linear: reward what the network returned, and put activations into the network"
             )
-        elif kind == Kind.THROUGH:
+        elif kind == NodeKind.THROUGH:
             passed.add(node)
             ways = node.next_functions
             if forward_class(node) is not object and len(ways) > 1:  # an identity of several tensors, each in its place
@@ -377,7 +377,7 @@ def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
     return list(neurons), list(layers)
 
 
-def _product(node: Node) -> Kind:
+def _product(node: Node) -> NodeKind:
     """The kind of a product by its factors: a layer, or a linear map with constants.
 
     Raises:
@@ -388,38 +388,38 @@ def _product(node: Node) -> Kind:
     if name.startswith("Div"):
         if len(children) > 1 and children[1] is not None:
             raise _refusal(node, "divides by a signal, for which there is no rule")
-        return Kind.THROUGH
+        return NodeKind.THROUGH
     factors = (
         children[1:3] if name.startswith(("Addmm", "Addmv", "Addbmm", "Baddbmm", "Addr", "Addcmul")) else children[:2]
     )
     sides = [_side(child) for child in factors]
-    if Kind.PARAMETER in sides or any(_side(child) == Kind.PARAMETER for child in children):
-        return Kind.LAYER
+    if NodeKind.PARAMETER in sides or any(_side(child) == NodeKind.PARAMETER for child in children):
+        return NodeKind.LAYER
     given = [side for side in sides if side is not None]
     if len(given) == 2:
-        if all(side == Kind.OWN for side in given):
-            return Kind.LAYER  # attention: half of the credit to each factor
+        if all(side == NodeKind.OWN for side in given):
+            return NodeKind.LAYER  # attention: half of the credit to each factor
         raise _refusal(
             node,
             "multiplies two signals, for which there is no rule: give each factor half of the credit by rule.factor(x)",
         )
-    return Kind.THROUGH
+    return NodeKind.THROUGH
 
 
-def _side(node: Node | None) -> Kind | None:
+def _side(node: Node | None) -> NodeKind | None:
     """Tell a factor's kind: a parameter behind ``|w|``, a factor with half credit, another signal, or a constant."""
     while node is not None:
         kind = _kind(node)
-        if kind == Kind.PARAMETER or (kind == Kind.COMPILED and _has_leaf(node)):
-            return Kind.PARAMETER
+        if kind == NodeKind.PARAMETER or (kind == NodeKind.COMPILED and _has_leaf(node)):
+            return NodeKind.PARAMETER
         cls = forward_class(node)
         if cls is HalfCredit:
-            return Kind.OWN
-        if kind == Kind.LEAF and isinstance(getattr(node, "variable", None), torch.nn.Parameter):
+            return NodeKind.OWN
+        if kind == NodeKind.LEAF and isinstance(getattr(node, "variable", None), torch.nn.Parameter):
             raise _foreign(node)
         moved = node.name() in MOVES or node.name().startswith(("Expand", "ToCopy"))
         if not moved and not getattr(cls, "of_parameters", False):
-            return Kind.PARAMETER if _is_of_parameters(node) else Kind.LEAF
+            return NodeKind.PARAMETER if _is_of_parameters(node) else NodeKind.LEAF
         node = node.next_functions[0][0]
     return None
 
@@ -431,9 +431,9 @@ def _is_of_parameters(node: Node) -> bool:
         node = waiting.pop()
         kind = _kind(node)
         below = [child for child, _ in node.next_functions if child is not None]
-        if kind == Kind.PARAMETER:
+        if kind == NodeKind.PARAMETER:
             found = True
-        elif (kind == Kind.PRODUCT and len(below) == 1) or kind == Kind.THROUGH:
+        elif (kind == NodeKind.PRODUCT and len(below) == 1) or kind == NodeKind.THROUGH:
             waiting += below
         else:
             return False
@@ -449,9 +449,9 @@ def _look_behind(starts: list[Node], neurons: set[Node], weights: list[Tensor]) 
     nested = False
     waiting = [(child, place, start) for start in starts for child, place in start.next_functions if child is not None]
     for start in starts:
-        if _kind(start) == Kind.PRODUCT:
+        if _kind(start) == NodeKind.PRODUCT:
             _product(start)
-        elif _kind(start) == Kind.LEAF:
+        elif _kind(start) == NodeKind.LEAF:
             _check_leaf(start, start)
     seen: set[Node] = set(starts)
     while waiting:
@@ -463,23 +463,23 @@ def _look_behind(starts: list[Node], neurons: set[Node], weights: list[Tensor]) 
         seen.add(node)
         kind = _kind(node)
         _check_inside(node, kind)
-        if kind == Kind.HIDES:
+        if kind == NodeKind.HIDES:
             raise _refusal(node, _why(node))
-        if kind == Kind.PRODUCT:
+        if kind == NodeKind.PRODUCT:
             _product(node)
-        elif kind == Kind.PARAMETER:
+        elif kind == NodeKind.PARAMETER:
             weights += _checked_weight(node)
             continue
-        elif kind == Kind.LEAF:
+        elif kind == NodeKind.LEAF:
             _check_leaf(node, parent)
             continue
         waiting += [(child, number, node) for child, number in node.next_functions if child is not None]
     return nested
 
 
-def _check_inside(node: Node, kind: Kind) -> None:
+def _check_inside(node: Node, kind: NodeKind) -> None:
     """Refuse what an operation that stands for a whole network has found in it."""
-    refusal = getattr(node, "refusal", None) if kind in (Kind.OWN, Kind.NEURONS) else None
+    refusal = getattr(node, "refusal", None) if kind in (NodeKind.OWN, NodeKind.NEURONS) else None
     if refusal is not None:
         raise UserError(refusal)
 
@@ -487,7 +487,7 @@ def _check_inside(node: Node, kind: Kind) -> None:
 def _check_leaf(leaf: Node, parent: Node) -> None:
     """Refuse a parameter that is used by an operation which follows no rule."""
     if isinstance(getattr(leaf, "variable", None), torch.nn.Parameter) and _kind(parent) not in (
-        Kind.NEURONS, Kind.PARAMETER, Kind.OWN, Kind.COMPILED,
+        NodeKind.NEURONS, NodeKind.PARAMETER, NodeKind.OWN, NodeKind.COMPILED,
     ):  # fmt: skip
         raise _foreign(leaf)
 
@@ -495,8 +495,8 @@ def _check_leaf(leaf: Node, parent: Node) -> None:
 def _checked_weight(node: Node) -> list[Tensor]:
     """The weight behind a node; one that is computed from other parameters is refused: LFP has no rule for those."""
     below: Node | None = node.next_functions[0][0]
-    while below is not None and _kind(below) != Kind.LEAF:
-        if below.name() not in MOVES and _kind(below) != Kind.OWN:
+    while below is not None and _kind(below) != NodeKind.LEAF:
+        if below.name() not in MOVES and _kind(below) != NodeKind.OWN:
             raise _refusal(
                 below,
                 "computes a weight from other parameters (weight or spectral normalisation, adapters), for which LFP "
@@ -509,7 +509,7 @@ def _checked_weight(node: Node) -> list[Tensor]:
 
 
 def _has_leaf(node: Node) -> bool:
-    return any(child is not None and _kind(child) == Kind.LEAF for child, _ in node.next_functions)
+    return any(child is not None and _kind(child) == NodeKind.LEAF for child, _ in node.next_functions)
 
 
 def _eps_of(layers: list[Node]) -> float | None:
@@ -525,7 +525,7 @@ def _first_weights(layers: list[Node]) -> list[Node]:
         node = waiting.pop(0)
         if getattr(node, "output_eps", None) is not None:
             found.append(node)
-        elif _kind(node) != Kind.NEURONS or node in layers:
+        elif _kind(node) != NodeKind.NEURONS or node in layers:
             new = [child for child, _ in node.next_functions if child is not None and child not in seen]
             seen.update(new)
             waiting += new
