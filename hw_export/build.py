@@ -33,9 +33,9 @@ from hw_export.verify import SPIKES, run_on_chip, save_spikes
 from spikelfp import nn, plugins
 from spikelfp.configuration import Schema
 from spikelfp.data import encode
+from spikelfp.data.loader import Sequences
 from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import Kind, check_path, content_of, owned, saving, settle, write_text, yaml_text
 from spikelfp.methods.base import counting_steps
