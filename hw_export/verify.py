@@ -87,7 +87,7 @@ class Result:
         simulator: its name.
         version: of the simulator, ``None`` where it has none.
         status: ``identical``, ``different``, ``not installed``, ``unsupported`` or ``failed``.
-        reason: why there is no comparison, or what else to know; else empty.
+        reason: why there is no comparison, or a remark; else empty.
         latency: steps by which the spikes of each further layer lag, removed before the comparison.
         layers: comparison of each layer.
         seconds: time of the run.
