@@ -5,16 +5,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint format bench gpu faults clean
+.PHONY: help setup demo test test-all lint format docs wheel bench gpu faults clean
 
 help:
 	@echo "make demo      train a spiking network on digits with LFP, export it, check it in simulators (minutes)"
 	@echo "make test      the test suite"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make docs      the site, into site/index.html; warnings and dead links are errors"
+	@echo "make wheel     the wheel and the source archive, into dist/, and a test of the wheel installed alone"
 	@echo "make bench     benchmarks, side by side with the peers that are installed (BENCH=--quick: a smoke run)"
 	@echo "make gpu       what needs a CUDA device, tests and benchmarks, in ten minutes; without one it says so"
 	@echo "make faults    kills, full disks, damaged and hostile files: an hour on two cores (FAULTS=--quick: two minutes)"
-	@echo "make lint      ruff and mypy;  make format  rewrites the layout of the code"
+	@echo "make lint      ruff and mypy;  make format  rewrites the layout of the code, and lines named in docs/method.md"
 
 setup: $(READY)
 
@@ -46,6 +48,19 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python docs/hooks.py
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+wheel: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python tests/wheel.py dist
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -57,4 +72,4 @@ faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis runs exports
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis runs exports

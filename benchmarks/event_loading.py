@@ -29,7 +29,7 @@ from benchmarks.turns import medians
 from spikelfp import nn, propagate, rewards
 from spikelfp.data import batches, load_events
 from spikelfp.data.events import Pipeline, Recordings, load_recordings
-from spikelfp.data.events.cache.reading import cores, read_all
+from spikelfp.data.events.cache.builder import cores, read_all
 from spikelfp.errors import DataError
 
 BATCH = 32

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from hw_export.model_file import load_network, save_network
-from hw_export.on_chip import SPIKES, facts_of, run_on_chip, save_spikes
 from hw_export.quantize import (
     QuantizedNetwork,
     QuantizeOptions,
@@ -26,9 +25,10 @@ from hw_export.quantize import (
     rate_notes,
     refuse_silenced,
 )
-from hw_export.quantize.trained import is_trained
-from hw_export.samples import SampleOptions, Samples, load_samples, save_samples
+from hw_export.quantize.prepare import is_trained
+from hw_export.samples import ExportSamples, SampleOptions, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip, Target, make_target
+from hw_export.verify import SPIKES, facts_of, run_on_chip, save_spikes
 from spikelfp import nn, plugins
 from spikelfp.configuration import Schema
 from spikelfp.data import encode
@@ -44,7 +44,7 @@ from spikelfp.training.config import RunConfig
 from spikelfp.training.run import check_room_to_show, load_run
 from spikelfp.training.update import predict
 from spikelfp.untrusted import most, open_regular, read_yaml
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
 
 FORMAT = 1
 MANIFEST, MODEL, SAMPLES = "manifest.yaml", "model.pt", "samples.npz"
@@ -141,7 +141,7 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
     )
 
 
-def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale: int | None = None) -> Samples:
+def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale: int | None = None) -> ExportSamples:
     """The first ``count`` samples of ``data``, or evenly chosen ones where these lack a class, encoded as the run
     ``config`` was trained; rounded to ``input_scale`` levels, if that is given."""
     x, labels = data.__getitems__(representative(data, count).tolist())
@@ -151,7 +151,7 @@ def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale:
     scale = data.levels if config.data.encoding == "constant" else 1
     lengths = x.lengths if isinstance(x, Sequences) else None
     read_out = counting_steps(nn.constant(labels, steps), lengths, config.training.readout_steps)
-    shown = Samples(inputs, labels, steps, static, scale, read_out)
+    shown = ExportSamples(inputs, labels, steps, static, scale, read_out)
     return shown if input_scale is None else shown.rounded(input_scale)
 
 
@@ -171,7 +171,7 @@ def _encoded(config: RunConfig, images: Tensor) -> Tensor:
 
 def write_export(
     net: torch.nn.Module,
-    samples: Samples,
+    samples: ExportSamples,
     out: str | Path,
     *,
     target: str | Target = "nir",
@@ -271,7 +271,7 @@ def write_export(
     return manifest
 
 
-def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential, Samples]:
+def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential, ExportSamples]:
     """Manifest, network and samples of an export folder; :class:`~spikelfp.errors.UserError` for any other
     folder."""
     folder = Path(folder)
@@ -354,7 +354,7 @@ def _is_unchanged(path: Path, expected: Any) -> bool:
     return about.st_size <= most(on_disk) and sha256(path) == expected
 
 
-def _notes(exported: QuantizedNetwork, whole: Samples | None) -> list[str]:
+def _notes(exported: QuantizedNetwork, whole: ExportSamples | None) -> list[str]:
     notes = list(exported.notes)
     if exported.bits is not None and whole is None:
         notes.append("the inputs are no integers, so float32 may round the sums of the first layer")
@@ -363,7 +363,7 @@ def _notes(exported: QuantizedNetwork, whole: Samples | None) -> list[str]:
     return notes
 
 
-def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: Samples) -> dict[str, Any]:
+def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: ExportSamples) -> dict[str, Any]:
     """Run the files that were just written as the chip would, keep the spikes, and say what they cost."""
     network = chip.read(folder)
     run = run_on_chip(chip, network, shown)

@@ -11,12 +11,10 @@ import typer
 from rich.table import Table
 
 from hw_export.build import OPTIONS, VERIFIED, build, changed_files, read_export, target_of
-from hw_export.event_log import verify_log
-from hw_export.on_chip import verify_chip
 from hw_export.simulators import SIMULATORS
 from hw_export.targets import TARGETS, Chip, make_target
 from hw_export.updates.command import updates_app
-from hw_export.verify import Result, verify
+from hw_export.verify import Result, verify, verify_chip, verify_log
 from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.files import check_named, write_text

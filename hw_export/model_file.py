@@ -18,8 +18,8 @@ from spikelfp.files import write_tensors
 from spikelfp.nn import graph
 from spikelfp.nn.neurons.base import ConstantLayer
 from spikelfp.terminal import brief, first_line
-from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.tensors import NotPlainError, canonical, load_plain
+from spikelfp.untrusted.text import Field
 
 FORMAT = 1
 

@@ -18,7 +18,7 @@ from spikelfp.files import write_whole
 from spikelfp.options import setting
 from spikelfp.terminal import first_line
 from spikelfp.untrusted import load_arrays
-from spikelfp.untrusted.fields import MOST, Field
+from spikelfp.untrusted.text import MOST, Field
 
 _LONGEST = 1 << 20  # steps that inputs without a mask may be shown for
 
@@ -34,7 +34,7 @@ class SampleOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class ExportSamples:
     """``B`` labelled inputs, float32, of one sequence length.
 
     inputs: ``[B, …]`` shown at each of ``steps`` steps, or, when not ``static``, ``[T, B, …]``.
@@ -78,7 +78,7 @@ class Samples:
         """``[T, B, …]``, as a network takes it."""
         return nn.constant(self.inputs, self.steps) if self.static else self.inputs
 
-    def first(self, count: int) -> Samples:
+    def first(self, count: int) -> ExportSamples:
         """The first ``count`` samples, or all."""
         if count < 1:
             raise UserError(f"the number of samples must be at least 1, got {count}")
@@ -86,13 +86,13 @@ class Samples:
         mask = None if self.mask is None else self.mask[:, :count]
         return replace(self, inputs=inputs, labels=self.labels[:count], mask=mask)
 
-    def rounded(self, scale: int) -> Samples:
+    def rounded(self, scale: int) -> ExportSamples:
         """The inputs rounded to multiples of ``1 / scale``."""
         if scale < 1:
             raise UserError(f"the scale of the inputs must be a whole number of at least 1, got {scale}")
         return replace(self, inputs=(self.inputs * scale).round() / scale, scale=scale)
 
-    def integers(self) -> Samples | None:
+    def integers(self) -> ExportSamples | None:
         """The inputs times ``scale``, rounded; ``None`` where they are no integers, to within rounding, or lie outside
         [0, 1], for which the bounds on integer sums are made.
         """
@@ -105,7 +105,7 @@ class Samples:
         return replace(self, inputs=whole)
 
 
-def save_samples(path: str | Path, samples: Samples) -> None:
+def save_samples(path: str | Path, samples: ExportSamples) -> None:
     """Write ``samples`` to an ``.npz`` file; inputs that are small integers take a byte each."""
     inputs = samples.inputs.numpy()
     for kind in (np.uint8, np.int8, np.int16):
@@ -121,7 +121,7 @@ def save_samples(path: str | Path, samples: Samples) -> None:
     write_whole(path, lambda file: file.write(buffer.getvalue()))
 
 
-def load_samples(path: str | Path) -> Samples:
+def load_samples(path: str | Path) -> ExportSamples:
     """Read a file of :func:`save_samples`.
 
     Raises:
@@ -145,7 +145,7 @@ def load_samples(path: str | Path) -> Samples:
     if static and mask is None and steps > _LONGEST:
         field.at("steps").refuse(f"at most {_LONGEST} steps")
     try:
-        return Samples(
+        return ExportSamples(
             torch.from_numpy(inputs).float(), torch.from_numpy(labels.astype(np.int64)), steps, static, mask=mask
         )
     except UserError as error:

@@ -15,8 +15,8 @@ signals.begin()
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from spikelfp import analysis, data, errors, interop, methods, models, nn, quantized, rewards, rules
-from spikelfp.convert import convert
 from spikelfp.functional.propagation import propagate
+from spikelfp.interop import convert
 from spikelfp.registry import public_names
 from spikelfp.training import TemporalTrainer, Trainer
 

@@ -36,11 +36,10 @@ from spikelfp.report import write_report
 from spikelfp.tasks import tasks
 from spikelfp.terminal import Terminal, say
 from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
-from spikelfp.training.early import EarlyReadout, early_readout
-from spikelfp.training.folder import RUN, Folder, read_config, read_options
+from spikelfp.training.evaluation import EarlyReadout, early_readout
+from spikelfp.training.folder import PACKAGES, RUN, Folder, read_config, read_options
 from spikelfp.training.parallel import WorkerLost, World
 from spikelfp.training.run import Interrupted, load_run, train
-from spikelfp.training.summary import PACKAGES
 
 app = new_app("Train spiking neural networks without surrogate gradients.", "spikelfp")
 app.add_typer(cli_data.app, name="data")

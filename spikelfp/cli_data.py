@@ -12,9 +12,8 @@ from rich.table import Table
 
 from spikelfp.command import OK, new_app, print_json
 from spikelfp.data.events import EventSplits, load_recordings
-from spikelfp.data.events.cache import Entry, clear_caches, limit_bytes, list_caches
-from spikelfp.data.events.cache import cache_dir as place_of
-from spikelfp.data.events.pipeline import USUAL
+from spikelfp.data.events.binning import USUAL
+from spikelfp.data.events.cache import CacheEntry, cache_folder, clear_caches, limit_bytes, list_caches
 from spikelfp.data.events.readers import can_read
 from spikelfp.data.events.show import overview, overview_text
 from spikelfp.data.load import check_data_name, is_event_data
@@ -22,7 +21,7 @@ from spikelfp.errors import DataError, UserError
 from spikelfp.report import show_file, show_recording
 from spikelfp.terminal import Terminal, say
 from spikelfp.training.config import RunConfig
-from spikelfp.training.event_options import pipeline_of
+from spikelfp.training.run import pipeline_of
 
 app = new_app("Look at recordings of events, and at the cache of binned ones.")
 
@@ -107,7 +106,7 @@ def cache_command(
         raise UserError("--list and --clear exclude each other")
     if entries and not clear:
         raise UserError(f"--clear removes {', '.join(entries)}; the list is of everything")
-    folder, limit = place_of(cache_dir), limit_bytes()
+    folder, limit = cache_folder(cache_dir), limit_bytes()
     if clear:
         done = clear_caches(entries or None, folder)
         say(f"removed {len(done.removed)} from {folder}: {_size(done.bytes)}")
@@ -143,7 +142,7 @@ def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
     return load_recordings(name, data_dir, skip_bad=skip_bad)
 
 
-def _show_entries(entries: list[Entry], folder: Path, limit: int) -> None:
+def _show_entries(entries: list[CacheEntry], folder: Path, limit: int) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("part", "key", "recordings", "steps", "size", "last used"):
         table.add_column(column, justify="right" if column in ("recordings", "steps", "size") else "left")

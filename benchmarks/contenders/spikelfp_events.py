@@ -3,7 +3,7 @@
 from shared import adam, of_kind, spike_rates
 
 from spikelfp import nn, propagate, rewards
-from spikelfp.training.wake import wake
+from spikelfp.training.update import wake
 
 PACKAGES = ("spikelfp", "torch", "numba")
 

@@ -10,8 +10,7 @@ import torch
 from benchmarks.events.tasks import Options
 from spikelfp.data import DataSplits
 from spikelfp.training.config import RunConfig
-from spikelfp.training.event_options import load_sequences
-from spikelfp.training.run import make_trainer
+from spikelfp.training.run import load_sequences, make_trainer
 
 VALIDATION = 0.2
 """Share of the training recordings that options are chosen by."""

@@ -2,10 +2,30 @@
 
 from hw_export.integer.arithmetic import GENERIC, Arithmetic, code_of
 from hw_export.integer.energy import Counts, EnergyModel
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Pool, spread
-from hw_export.integer.simulator import IntegerSimulator, Run
+from hw_export.integer.network import (
+    IntegerConv,
+    IntegerDense,
+    IntegerFlatten,
+    IntegerLIF,
+    IntegerNetwork,
+    IntegerPool,
+    spread,
+)
+from hw_export.integer.simulator import IntegerRun, IntegerSimulator
 
 __all__ = [
-    "GENERIC", "Arithmetic", "Conv", "Counts", "Dense", "EnergyModel", "Flatten", "IntegerLIF", "IntegerNetwork",
-    "IntegerSimulator", "Pool", "Run", "code_of", "spread",
+    "GENERIC",
+    "Arithmetic",
+    "Counts",
+    "EnergyModel",
+    "IntegerConv",
+    "IntegerDense",
+    "IntegerFlatten",
+    "IntegerLIF",
+    "IntegerNetwork",
+    "IntegerPool",
+    "IntegerRun",
+    "IntegerSimulator",
+    "code_of",
+    "spread",
 ]  # fmt: skip

@@ -186,7 +186,7 @@ _SHIFT = 62  # shifting 64 bits by more gives the same
 
 
 @dataclass(frozen=True, eq=False)
-class Constants:
+class IntegerConstants:
     """Constants of ``N`` neurons, in units of the state.
 
     Args:
@@ -213,7 +213,7 @@ class Constants:
         return torch.int32 if self.arithmetic.state_bits <= 32 else torch.int64
 
     @staticmethod
-    def of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...], last: bool) -> Constants:
+    def of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...], last: bool) -> IntegerConstants:
         """Find those of ``layer``, whose output has ``shape``; ``last``: it is the last of the network.
 
         Raises:
@@ -240,7 +240,7 @@ class Constants:
         most = arithmetic.most_spikes
         if last and arithmetic.last_spikes is not None:
             most = arithmetic.last_spikes
-        return Constants(
+        return IntegerConstants(
             arithmetic=arithmetic,
             reset=layer.reset,
             beta=_few(layer.betas, shape).to(torch.float32),
@@ -249,12 +249,12 @@ class Constants:
             threshold=(spread(layer.threshold, shape).to(torch.int64) << arithmetic.shift).contiguous(),
         )
 
-    def to(self, device: torch.device) -> Constants:
+    def to(self, device: torch.device) -> IntegerConstants:
         """Move them to ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("beta", "code", "threshold")}
         return replace(self, **moved)
 
-    def unshifted(self) -> Constants:
+    def unshifted(self) -> IntegerConstants:
         """Return those for sums and biases that are in units of the state already."""
         return replace(self, arithmetic=replace(self.arithmetic, shift=0))
 

@@ -40,7 +40,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from hw_export.integer.stage import Stage, Totals
+from hw_export.integer.stage import NeuronStage, Totals
 from spikelfp.errors import UserError
 
 
@@ -79,7 +79,7 @@ class Crossbar:
 
 
 def count(
-    stage: Stage, seen: Totals, spikes: int, steps: int, samples: int, crossbar: Crossbar | None = None
+    stage: NeuronStage, seen: Totals, spikes: int, steps: int, samples: int, crossbar: Crossbar | None = None
 ) -> Counts:
     """Count what one stage did in ``steps`` steps of ``samples`` samples, to which came what was ``seen``."""
     arithmetic = stage.constants.arithmetic

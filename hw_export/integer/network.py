@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves, window
+from hw_export.layers import leaves, window
 from hw_export.neurons import export_of
 from hw_export.quantize import QuantizedNetwork
 from spikelfp import nn
@@ -23,7 +23,7 @@ _OFF = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
+class IntegerDense:
     """``a = W s + b``: weight int32 ``[out, in]``, bias int64 ``[out]``."""
 
     name: str
@@ -32,7 +32,7 @@ class Dense:
 
 
 @dataclass(frozen=True, eq=False)
-class Conv:
+class IntegerConv:
     """Convolution with zeros around: weight int32 ``[out, in / groups, height, width]``, bias int64 ``[out]``."""
 
     name: str
@@ -45,7 +45,7 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class Pool:
+class IntegerPool:
     """Sums, or the largest value, of windows that do not reach over the border."""
 
     name: str
@@ -55,7 +55,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Flatten:
+class IntegerFlatten:
     """``[channels, height, width]`` as one row."""
 
     name: str
@@ -107,7 +107,7 @@ def aligned(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     return values.reshape(-1, *[1] * (len(shape) - 1)) if values.dim() == 1 else values
 
 
-Layer = Dense | Conv | Pool | Flatten | IntegerLIF
+IntegerLayer = IntegerDense | IntegerConv | IntegerPool | IntegerFlatten | IntegerLIF
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ class IntegerNetwork:
     input_shape: of one sample at one step. shapes: of what each layer gives out, one for each of ``layers``.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[IntegerLayer, ...]
     bits: int
     input_scale: int
     input_shape: tuple[int, ...]
@@ -148,16 +148,16 @@ class IntegerNetwork:
         return IntegerNetwork(layers, net.bits, net.input_scale or 1, shape, shapes)
 
     @property
-    def products(self) -> tuple[Dense | Conv, ...]:
+    def products(self) -> tuple[IntegerDense | IntegerConv, ...]:
         """The layers of weights."""
-        return tuple(layer for layer in self.layers if isinstance(layer, (Dense, Conv)))
+        return tuple(layer for layer in self.layers if isinstance(layer, (IntegerDense, IntegerConv)))
 
     @property
     def neurons(self) -> tuple[IntegerLIF, ...]:
         """The layers of neurons."""
         return tuple(layer for layer in self.layers if isinstance(layer, IntegerLIF))
 
-    def shape_of(self, layer: Layer) -> tuple[int, ...]:
+    def shape_of(self, layer: IntegerLayer) -> tuple[int, ...]:
         """Shape of what ``layer`` gives out for one sample at one step."""
         return self.shapes[next(index for index, own in enumerate(self.layers) if own is layer)]
 
@@ -182,24 +182,24 @@ class IntegerNetwork:
                     weight=made[f"{layer.name}.weight"].to(torch.int32),
                     bias=made[f"{layer.name}.bias"].to(torch.int64),
                 )
-                if isinstance(layer, (Dense, Conv))
+                if isinstance(layer, (IntegerDense, IntegerConv))
                 else layer
                 for layer in self.layers
             ),
         )
 
 
-def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
+def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
     """The layers of ``net`` in whole numbers; ``gain``: how many times too large are the sums that flow."""
     thresholds = {layer.neurons: layer for layer in net.report if layer.neurons is not None}
     gain = 1
     for name, layer in leaves(net):
         if isinstance(layer, nn.Linear):
-            yield Dense(name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name, gain))
+            yield IntegerDense(name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name, gain))
         elif isinstance(layer, nn.Conv2d):
             if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
                 raise UserError(f"layer {name!r} must pad with numbers of zeros, got padding={layer.padding!r}")
-            yield Conv(
+            yield IntegerConv(
                 name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name, gain),
                 _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation), layer.groups,
             )  # fmt: skip
@@ -208,7 +208,7 @@ def _integers(net: QuantizedNetwork) -> Iterator[Layer]:
             if isinstance(layer, nn.AvgPool2d) and layer.divisor_override is None:
                 gain *= window(layer)
         elif isinstance(layer, nn.Flatten):
-            yield Flatten(name)
+            yield IntegerFlatten(name)
         elif (export := export_of(layer)) is not None:
             constants = export.integer(name, layer)
             if name not in thresholds or thresholds[name].threshold is None:
@@ -224,7 +224,7 @@ def _decays(beta: float | Tensor) -> float | Tensor:
     return beta.detach().to("cpu", torch.float64) if isinstance(beta, Tensor) else beta
 
 
-def _compact(layer: Layer, shape: tuple[int, ...]) -> Layer:
+def _compact(layer: IntegerLayer, shape: tuple[int, ...]) -> IntegerLayer:
     """Write constants of neurons as one number, or one for each channel, where they are no more."""
     if not isinstance(layer, IntegerLIF):
         return layer
@@ -255,17 +255,17 @@ def _whole(values: Tensor, name: str, gain: int = 1) -> Tensor:
     return whole.to(torch.int64)
 
 
-def _pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> Pool:
+def _pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> IntegerPool:
     if any(_pair(layer.padding)) or layer.ceil_mode or getattr(layer, "divisor_override", None) not in (None, 1):
         raise UserError(f"layer {name!r} pools over the border or with another divisor, which no chip does")
     kind = "sum" if isinstance(layer, nn.AvgPool2d) else "max"
     stride = layer.kernel_size if layer.stride is None else layer.stride
-    return Pool(name, kind, _pair(layer.kernel_size), _pair(stride))
+    return IntegerPool(name, kind, _pair(layer.kernel_size), _pair(stride))
 
 
-def _input_shape(layers: Sequence[Layer], given: Sequence[int] | None) -> tuple[int, ...]:
-    first = next(layer for layer in layers if not isinstance(layer, Flatten))
-    if isinstance(first, Dense) and (given is None or isinstance(layers[0], Dense)):
+def _input_shape(layers: Sequence[IntegerLayer], given: Sequence[int] | None) -> tuple[int, ...]:
+    first = next(layer for layer in layers if not isinstance(layer, IntegerFlatten))
+    if isinstance(first, IntegerDense) and (given is None or isinstance(layers[0], IntegerDense)):
         features = first.weight.shape[1]
         if given is not None and math.prod(given) != features:
             raise ShapeError(f"the network takes {features} inputs, input_shape {tuple(given)} has {math.prod(given)}")
@@ -275,7 +275,7 @@ def _input_shape(layers: Sequence[Layer], given: Sequence[int] | None) -> tuple[
     return tuple(int(size) for size in given)
 
 
-def _shapes(layers: Sequence[Layer], shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _shapes(layers: Sequence[IntegerLayer], shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     shapes = []
     for layer in layers:
         shape = _shape_behind(layer, shape)
@@ -283,19 +283,19 @@ def _shapes(layers: Sequence[Layer], shape: tuple[int, ...]) -> tuple[tuple[int,
     return tuple(shapes)
 
 
-def _shape_behind(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _shape_behind(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(layer, IntegerLIF):
         return shape
-    if isinstance(layer, Flatten):
+    if isinstance(layer, IntegerFlatten):
         return (math.prod(shape),)
-    if isinstance(layer, Dense):
+    if isinstance(layer, IntegerDense):
         if shape != (layer.weight.shape[1],):
             raise ShapeError(f"layer {layer.name!r} takes {layer.weight.shape[1]} inputs, it would get {shape}")
         return (layer.weight.shape[0],)
     if len(shape) != 3:
         raise ShapeError(f"layer {layer.name!r} takes [channels, height, width], it would get {shape}")
     channels, *sides = shape
-    if isinstance(layer, Pool):
+    if isinstance(layer, IntegerPool):
         spans, padding = layer.kernel, (0, 0)
     else:
         if channels != layer.weight.shape[1] * layer.groups:

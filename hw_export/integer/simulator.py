@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw_export.integer import numba_kernels, torch_kernels
 from hw_export.integer.arithmetic import GENERIC, Arithmetic
 from hw_export.integer.energy import Counts, Crossbar, count
-from hw_export.integer.kernels import compiled, numba_kernels, torch_kernels
-from hw_export.integer.kernels.torch_kernels import EventLists
 from hw_export.integer.network import IntegerNetwork
-from hw_export.integer.stage import Stage, Totals, stages, totals, unrounded
+from hw_export.integer.stage import NeuronStage, Totals, stages, totals, unrounded
+from hw_export.integer.torch_kernels import EventLists
 from hw_export.quantize import QuantizedNetwork, quantize
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
@@ -26,7 +26,7 @@ from spikelfp.registry import unknown_name
 _EXACT = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.float64: 2**53}
 
 
-class Inputs(NamedTuple):
+class IntegerInputs(NamedTuple):
     """``steps`` steps of whole numbers of magnitude up to ``peak``.
 
     values: ``[T, B, *shape]``, or ``[1, B, *shape]`` where all steps are the same; int8, or int32 or int64 where that
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
     lowest: int
 
 
-def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> Inputs:
+def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> IntegerInputs:
     """``inputs`` ``[T, B, …]`` of any dtype, for a network that takes ``shape`` at each step, on ``device``.
 
     Raises :class:`~spikelfp.errors.ShapeError` for another shape, and :class:`~spikelfp.errors.UserError` for numbers
@@ -71,7 +71,7 @@ def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> Input
             "pixels times the input_scale that the network was quantised with"
         )
     kept = values.to(torch.int8 if low >= -128 and high <= 127 else torch.int32 if peak < 2**31 else torch.int64)
-    return Inputs(kept.reshape(*values.shape[:2], *shape).contiguous(), steps, peak, int(low))
+    return IntegerInputs(kept.reshape(*values.shape[:2], *shape).contiguous(), steps, peak, int(low))
 
 
 States = dict[str, Tensor]
@@ -82,7 +82,7 @@ On a chip with a synapse also its currents, by the name with ``.current`` behind
 
 
 @dataclass(frozen=True)
-class Run:
+class IntegerRun:
     """One run.
 
     spikes: of each layer of neurons by name, how often each fired, int8 ``[T, B, …]`` (int32 event by event).
@@ -120,7 +120,7 @@ _BYTES = torch.empty(0, dtype=torch.int8)
 
 
 def in_steps(
-    stage: Stage, x: Tensor, steps: int, idle: int, peak: int, states: Sequence[Tensor], seen: Totals
+    stage: NeuronStage, x: Tensor, steps: int, idle: int, peak: int, states: Sequence[Tensor], seen: Totals
 ) -> tuple[Tensor, int]:
     """Spikes int8 ``[idle + steps, B, N]`` of whole numbers ``x [T, B, …]``, and how often a register was left.
 
@@ -145,13 +145,13 @@ def in_steps(
     return out, beyond
 
 
-def _neurons(stage: Stage, sums: Tensor, states: Sequence[Tensor], out: Tensor) -> int:
+def _neurons(stage: NeuronStage, sums: Tensor, states: Sequence[Tensor], out: Tensor) -> int:
     """Run ``sums`` through the neurons; where they have synapses, through those first."""
     device, c, offset = states[0].device, stage.constants, stage.offset()
-    advance = (numba_kernels if compiled(device) else torch_kernels).in_steps
+    advance = _kernels(device).in_steps
     if c.arithmetic.synapse is None:
         return advance(sums, offset, states[0], c, out)
-    currents = (numba_kernels if compiled(device) else torch_kernels).currents
+    currents = _kernels(device).currents
     membrane, current = states
     fed, beyond = c.unshifted(), 0
     for part in out.split(_at_once(stage, len(current))):  # one part, unless the sums are those of every step
@@ -160,16 +160,21 @@ def _neurons(stage: Stage, sums: Tensor, states: Sequence[Tensor], out: Tensor) 
     return beyond
 
 
-def _at_once(stage: Stage, samples: int) -> int:
+def _kernels(device: torch.device) -> Any:
+    """The module of kernels that runs on ``device``; both give the same whole numbers."""
+    return numba_kernels if numba_kernels.compiled(device) else torch_kernels
+
+
+def _at_once(stage: NeuronStage, samples: int) -> int:
     """Steps of which sums are held at once."""
     return max(1, _SUMS // (samples * stage.size))
 
 
 def by_event(
-    stage: Stage, events: EventLists, idle: int, state: Tensor, seen: Totals
+    stage: NeuronStage, events: EventLists, idle: int, state: Tensor, seen: Totals
 ) -> tuple[EventLists, Tensor, int]:
     """Events that neurons emit, how often each fires, int32 ``[idle + T, B, N]``, and how often a register was left."""
-    advance = (numba_kernels if compiled(state.device) else torch_kernels).by_event
+    advance = _kernels(state.device).by_event
     inputs = math.prod(stage.in_shape)
     seen[stage.name] = torch.bincount(events.source, minlength=inputs)
     given = events.after(idle)
@@ -220,7 +225,7 @@ class IntegerSimulator:
         self._registers = {name: stage for stage in self._stages for name in stage.registers}
         self._owners = {p.name: (stage, p) for stage in self._stages for p in stage.products}
 
-    def run(self, inputs: Tensor, states: States | None = None, *, aligned: bool = True) -> Run:
+    def run(self, inputs: Tensor, states: States | None = None, *, aligned: bool = True) -> IntegerRun:
         """Spikes, counts and final membranes for ``inputs`` ``[T, B, …]`` of whole numbers.
 
         An input that is the same at every step (:func:`spikelfp.nn.constant`) is multiplied with the weights once.
@@ -284,7 +289,7 @@ class IntegerSimulator:
             found[name] = own.to(self.device).reshape(samples, -1).clone()
         return found
 
-    def _run(self, given: Inputs, states: States, from_rest: bool, aligned: bool) -> Run:
+    def _run(self, given: IntegerInputs, states: States, from_rest: bool, aligned: bool) -> IntegerRun:
         event_driven = self.arithmetic.by_event
         samples, x, steps, peak = given.values.shape[1], given.values, given.steps, given.peak
         if event_driven:
@@ -311,7 +316,7 @@ class IntegerSimulator:
             spikes[stage.name] = x[-given.steps :] if aligned else x
             saturated[stage.name] = beyond
         states = {name: states[name].unflatten(1, stage.shape) for name, stage in self._registers.items()}
-        return Run(spikes, states, Counts.sum(layers), saturated)
+        return IntegerRun(spikes, states, Counts.sum(layers), saturated)
 
 
 class _Plain(NamedTuple):

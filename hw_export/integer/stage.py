@@ -18,13 +18,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hw_export.integer.arithmetic import Arithmetic, Constants
-from hw_export.integer.kernels import compiled, numba_kernels
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Pair, Pool
+from hw_export.integer import numba_kernels
+from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
+from hw_export.integer.network import (
+    IntegerConv,
+    IntegerDense,
+    IntegerFlatten,
+    IntegerLIF,
+    IntegerNetwork,
+    IntegerPool,
+    Pair,
+)
 from spikelfp.errors import UserError
-from spikelfp.kernels.events import conv as event_convolution
-from spikelfp.kernels.events.conv_events import MOST_KEYS, image_events
-from spikelfp.kernels.events.conv_shape import Steps, geometry
+from spikelfp.kernels.events import conv_kernels as event_convolution
+from spikelfp.kernels.events.conv_kernels import MOST_KEYS, Steps, geometry, image_events
 
 LIMIT = 2**62
 """Bound on all sums: int64 holds them, and what is added to them."""
@@ -79,7 +86,7 @@ def windows(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> T
     )
 
 
-def convolution(x: Tensor, weight: Tensor, layer: Conv) -> Tensor:
+def convolution(x: Tensor, weight: Tensor, layer: IntegerConv) -> Tensor:
     """``x [R, C, H, W]`` with ``weight [O, C / groups, height, width]`` of one dtype: ``[R, O, rows, columns]``."""
     kernel = (weight.shape[2], weight.shape[3])
     down, across = layer.padding
@@ -92,7 +99,7 @@ def convolution(x: Tensor, weight: Tensor, layer: Conv) -> Tensor:
     return torch.cat(parts, 3).permute(0, 3, 1, 2).contiguous()
 
 
-def pooled(x: Tensor, layer: Pool) -> Tensor:
+def pooled(x: Tensor, layer: IntegerPool) -> Tensor:
     """Sums, or the largest values, of the windows of ``x [R, C, H, W]``, in its dtype."""
     (down, across), (height, width) = layer.stride, layer.kernel
     rows, columns = ((size - k) // s + 1 for size, k, s in zip(x.shape[2:], layer.kernel, layer.stride, strict=True))
@@ -118,7 +125,12 @@ class Product:
     """
 
     def __init__(
-        self, layer: Dense | Conv, in_shape: tuple[int, ...], shape: tuple[int, ...], bits: int, device: torch.device
+        self,
+        layer: IntegerDense | IntegerConv,
+        in_shape: tuple[int, ...],
+        shape: tuple[int, ...],
+        bits: int,
+        device: torch.device,
     ) -> None:
         self.layer, self.name, self.in_shape = layer, layer.name, in_shape
         self.weight = layer.weight.to(device, torch.int32, copy=True).contiguous()
@@ -130,11 +142,11 @@ class Product:
 
     def sums(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Sums without biases of whole numbers ``x [R, …]`` of any dtype: ``[R, …]`` in ``dtype``, which holds them."""
-        if compiled(x.device) and dtype == torch.float32:
-            by_events = self._dense_events(x) if isinstance(self.layer, Dense) else self._conv_events(x)
+        if numba_kernels.compiled(x.device) and dtype == torch.float32:
+            by_events = self._dense_events(x) if isinstance(self.layer, IntegerDense) else self._conv_events(x)
             if by_events is not None:
                 return by_events
-        if isinstance(self.layer, Dense):
+        if isinstance(self.layer, IntegerDense):
             return product(x.to(dtype), self._as(dtype))
         return convolution(x.to(dtype), self._as(dtype), self.layer)
 
@@ -148,7 +160,9 @@ class Product:
         """How many weights that are not zero an event at each input reaches, int64 of the shape of the input."""
         if "reached" not in self._made:
             there = (self.weight != 0).to(torch.float64)
-            reached = there.sum(0) if isinstance(self.layer, Dense) else _spread(there, self.layer, self.in_shape)
+            reached = (
+                there.sum(0) if isinstance(self.layer, IntegerDense) else _spread(there, self.layer, self.in_shape)
+            )
             self._made["reached"] = reached.to(torch.int64)
         return self._made["reached"]
 
@@ -197,7 +211,7 @@ class Product:
 
     def _conv_events(self, x: Tensor) -> Tensor | None:
         layer, weight = self.layer, self._as(torch.float32)
-        assert isinstance(layer, Conv)
+        assert isinstance(layer, IntegerConv)
         steps = Steps(layer.stride, layer.padding, layer.dilation, layer.groups)
         if steps.dilation != (1, 1) or steps.groups != 1 or x.shape[1] * x.shape[3] > MOST_KEYS:
             return None
@@ -215,7 +229,7 @@ class Product:
 
 def totals(x: Tensor) -> Tensor:
     """``Σ |x|`` over the rows of whole numbers ``x [R, …]``, int64 ``[…]``."""
-    if compiled(x.device) and not x.is_floating_point():
+    if numba_kernels.compiled(x.device) and not x.is_floating_point():
         return numba_kernels.totals(x.flatten(1)).view(x.shape[1:])
     whole = x.abs() if x.is_floating_point() else x.to(torch.int64).abs()
     return whole.sum(0, dtype=torch.float64 if x.is_floating_point() else torch.int64).to(torch.int64)
@@ -227,7 +241,7 @@ def _density(x: Tensor) -> float:
     return int(torch.count_nonzero(sample)) / max(sample.numel(), 1)
 
 
-def _spread(there: Tensor, layer: Conv, shape: tuple[int, ...]) -> Tensor:
+def _spread(there: Tensor, layer: IntegerConv, shape: tuple[int, ...]) -> Tensor:
     """For each input how many of the weights ``there`` look at it from a place of the output."""
     kernel = there.shape[2:]
     sizes = [
@@ -255,7 +269,7 @@ CURRENT = ".current"
 MOST_MATRIX = 2**27  # weights that a stage may have as one matrix
 
 
-class Stage:
+class NeuronStage:
     """What stands between the spikes of one layer of neurons and those of the next.
 
     name: of the neurons. shape: of their output for a sample and step. in_shape: of the input. bits: of a weight.
@@ -264,8 +278,8 @@ class Stage:
 
     def __init__(
         self,
-        layers: tuple[Product | Pool | Flatten, ...],
-        constants: Constants,
+        layers: tuple[Product | IntegerPool | IntegerFlatten, ...],
+        constants: IntegerConstants,
         name: str,
         in_shape: tuple[int, ...],
         shape: tuple[int, ...],
@@ -295,7 +309,7 @@ class Stage:
                     seen[layer.name] = seen.get(layer.name, 0) + times * totals(x)
                 peak *= layer.gain()
                 x = layer.sums(x, dtype_for(peak, layer.name))
-            elif isinstance(layer, Pool):
+            elif isinstance(layer, IntegerPool):
                 peak *= math.prod(layer.kernel) if layer.kind == "sum" else 1
                 x = pooled(x.to(dtype_for(peak, layer.name)), layer)
             else:
@@ -313,7 +327,7 @@ class Stage:
                     x = layer.sums(x, torch.int64)
                     x = x + layer.bias.view(-1, *[1] * (x.dim() - 2))
                 else:
-                    x = pooled(x, layer) if isinstance(layer, Pool) else x.flatten(1)
+                    x = pooled(x, layer) if isinstance(layer, IntegerPool) else x.flatten(1)
             self._offset = x.flatten()
         return self._offset
 
@@ -325,7 +339,7 @@ class Stage:
         if self._matrix is None:
             inputs = math.prod(self.in_shape)
             for layer in self.layers:
-                if isinstance(layer, Pool) and layer.kind != "sum":
+                if isinstance(layer, IntegerPool) and layer.kind != "sum":
                     raise UserError(f"layer {layer.name!r} takes the largest of its inputs, but events are added")
             if inputs * self.size > MOST_MATRIX:
                 raise UserError(
@@ -347,20 +361,20 @@ class Stage:
         self._offset = self._matrix = None
 
 
-def stages(network: IntegerNetwork, arithmetic: Arithmetic, device: torch.device) -> Iterator[Stage]:
+def stages(network: IntegerNetwork, arithmetic: Arithmetic, device: torch.device) -> Iterator[NeuronStage]:
     """The stages of ``network`` in the order they run, with copies of its weights on ``device``.
 
     Raises :class:`~spikelfp.errors.UserError` for neurons that the ``arithmetic`` cannot be.
     """
-    before: list[Product | Pool | Flatten] = []
+    before: list[Product | IntegerPool | IntegerFlatten] = []
     came = in_shape = network.input_shape
     last = network.neurons[-1]
     for layer, shape in zip(network.layers, network.shapes, strict=True):
         if isinstance(layer, IntegerLIF):
-            constants = Constants.of(layer, arithmetic, shape, layer is last).to(device)
-            yield Stage(tuple(before), constants, layer.name, in_shape, shape, network.bits)
+            constants = IntegerConstants.of(layer, arithmetic, shape, layer is last).to(device)
+            yield NeuronStage(tuple(before), constants, layer.name, in_shape, shape, network.bits)
             before, in_shape = [], shape
-        elif isinstance(layer, (Pool, Flatten)):
+        elif isinstance(layer, (IntegerPool, IntegerFlatten)):
             before.append(layer)
         else:
             before.append(Product(layer, came, shape, network.bits, device))

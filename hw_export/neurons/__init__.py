@@ -2,9 +2,9 @@
 
 from hw_export.neurons import integrator, lapicque, lif, synaptic  # noqa: F401  (they register themselves)
 from hw_export.neurons.base import (
-    Arriving,
-    Constants,
+    LIFConstants,
     NeuronExport,
+    NodeContext,
     Numbers,
     constant,
     export_named,
@@ -16,6 +16,15 @@ from hw_export.neurons.base import (
 )
 
 __all__ = [
-    "Arriving", "Constants", "NeuronExport", "Numbers", "constant", "export_named", "export_of", "exports", "lowered",
-    "numbers", "standard",
+    "LIFConstants",
+    "NeuronExport",
+    "NodeContext",
+    "Numbers",
+    "constant",
+    "export_named",
+    "export_of",
+    "exports",
+    "lowered",
+    "numbers",
+    "standard",
 ]  # fmt: skip

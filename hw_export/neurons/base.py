@@ -78,7 +78,7 @@ def compact(values: Any) -> Numbers:
 
 
 @dataclass(frozen=True)
-class Constants:
+class LIFConstants:
     """A layer of neurons: ``U[t] = β U[t−1] + Y[t]``, ``Y[t] = α Y[t−1] + scale ⊙ I[t] + shift``; fires at
     ``U > threshold``.
 
@@ -98,7 +98,7 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Arriving:
+class NodeContext:
     """Tells where in a graph the neurons stand that are to become a node.
 
     Attributes:
@@ -164,15 +164,15 @@ class NeuronExport:
         """Rewrite ``layer`` as other layers, one after the other, with the same spikes; ``None``: it stays."""
         return None
 
-    def write(self, layer: Any, at: Arriving) -> nir.NIRNode:
-        """Make the node of ``layer``, every parameter a full float64 array (:meth:`Arriving.full`).
+    def write(self, layer: Any, at: NodeContext) -> nir.NIRNode:
+        """Make the node of ``layer``, every parameter a full float64 array (:meth:`NodeContext.full`).
 
         Raises:
             UserError: where NIR has no word for it.
         """
         raise UserError(f"layer {at.name!r} is a {self.name}, which NIR has no node for: leave it out or replace it")
 
-    def facts(self, layer: Any, at: Arriving) -> dict[str, Any]:
+    def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
         """Say what the node's metadata shall hold, numbers, texts and arrays; for neurons that are not standard, the
         arguments of the layer."""
         said = {"layer": at.name, "dt": at.dialect[1].dt}
@@ -199,7 +199,7 @@ class NeuronExport:
         """Find the weights by which spikes of ``layer`` return to it one step later."""
         return None
 
-    def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
+    def read(self, constants: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         """Make the layer of a standard node with these constants."""
         raise NotImplementedError  # is called for kinds with a form alone
 

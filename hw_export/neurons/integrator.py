@@ -6,7 +6,7 @@ from typing import Any
 
 import nir
 
-from hw_export.neurons.base import Arriving, NeuronExport, exports, least, most, numbers
+from hw_export.neurons.base import NeuronExport, NodeContext, exports, least, most, numbers
 from spikelfp import nn
 from spikelfp.errors import UserError
 
@@ -19,7 +19,7 @@ class LIExport(NeuronExport):
     takes_gain = True
     takes_offset = True
 
-    def write(self, layer: Any, at: Arriving) -> nir.NIRNode:
+    def write(self, layer: Any, at: NodeContext) -> nir.NIRNode:
         beta = numbers(layer.beta)
         if least(layer.beta) == 1.0:
             at.no_offset("which do not leak (beta=1): NIR's I has no v_leak for it")
@@ -33,5 +33,5 @@ class LIExport(NeuronExport):
         tau = at.full(at.dialect[1].tau(beta))
         return nir.LI(tau=tau, r=at.full(1.0) / ((1.0 - beta) * at.gain), v_leak=v_leak, metadata={})
 
-    def facts(self, layer: Any, at: Arriving) -> dict[str, Any]:
+    def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
         return {"beta": numbers(layer.beta), "dt": at.dialect[1].dt}

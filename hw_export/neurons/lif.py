@@ -7,7 +7,7 @@ from typing import Any
 import nir
 import torch
 
-from hw_export.neurons.base import Arriving, Constants, NeuronExport, constant, exports, least, most, numbers
+from hw_export.neurons.base import LIFConstants, NeuronExport, NodeContext, constant, exports, least, most, numbers
 from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import LIFParameters, Reset
@@ -22,7 +22,7 @@ class LIFExport(NeuronExport):
     takes_offset = True
     form = (False, False)
 
-    def write(self, layer: Any, at: Arriving) -> nir.NIRNode:
+    def write(self, layer: Any, at: NodeContext) -> nir.NIRNode:
         p: LIFParameters = layer.constants
         name, dialect = at.dialect
         if most(p.beta) < 1.0:
@@ -47,12 +47,12 @@ class LIFExport(NeuronExport):
             r=at.full(1.0), v_threshold=at.full(numbers(p.threshold)) * at.gain, v_reset=at.full(0.0), metadata={}
         )
 
-    def facts(self, layer: Any, at: Arriving) -> dict[str, Any]:
+    def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
         p: LIFParameters = layer.constants
         said = {"beta": numbers(p.beta), "threshold": numbers(p.threshold), "threshold_op": ">", "reset": p.reset}
         return super().facts(layer, at) | said
 
-    def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
+    def read(self, constants: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         return nn.LIF(constant(constants.beta), constant(constants.threshold), reset)
 
     def integer(self, name: str, layer: Any) -> LIFParameters:
@@ -68,5 +68,5 @@ class RecurrentLIFExport(LIFExport):
     def feedback(self, layer: Any) -> torch.nn.Module | None:
         return layer.recurrent
 
-    def read(self, constants: Constants, reset: Reset, feedback: Any) -> torch.nn.Module:
+    def read(self, constants: LIFConstants, reset: Reset, feedback: Any) -> torch.nn.Module:
         return nn.RecurrentLIF(feedback, constant(constants.beta), constant(constants.threshold), reset)

@@ -7,7 +7,7 @@ from typing import Any
 import nir
 import torch
 
-from hw_export.neurons.base import Arriving, Constants, constant, exports, most, numbers
+from hw_export.neurons.base import LIFConstants, NodeContext, constant, exports, most, numbers
 from hw_export.neurons.lif import LIFExport
 from spikelfp import nn
 from spikelfp.errors import UserError
@@ -20,7 +20,7 @@ class SynapticExport(LIFExport):
 
     form = (True, False)
 
-    def write(self, layer: Any, at: Arriving) -> nir.NIRNode:
+    def write(self, layer: Any, at: NodeContext) -> nir.NIRNode:
         p: LIFParameters = layer.constants
         name, dialect = at.dialect
         at.no_offset("whose synapses sum it up; v_leak of NIR's CubaLIF acts on the membrane alone")
@@ -36,10 +36,10 @@ class SynapticExport(LIFExport):
             )
         return dialect.cuba(p, layer.alpha, at.shape, at.gain, {})
 
-    def facts(self, layer: Any, at: Arriving) -> dict[str, Any]:
+    def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
         return super().facts(layer, at) | {"alpha": numbers(layer.alpha)}
 
-    def read(self, constants: Constants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
+    def read(self, constants: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         alpha, beta, threshold = map(constant, (constants.alpha, constants.beta, constants.threshold))
         return nn.Synaptic(alpha, beta, threshold, reset)
 
@@ -53,6 +53,6 @@ class RecurrentSynapticExport(SynapticExport):
     def feedback(self, layer: Any) -> torch.nn.Module | None:
         return layer.recurrent
 
-    def read(self, constants: Constants, reset: Reset, feedback: Any) -> torch.nn.Module:
+    def read(self, constants: LIFConstants, reset: Reset, feedback: Any) -> torch.nn.Module:
         alpha, beta, threshold = map(constant, (constants.alpha, constants.beta, constants.threshold))
         return nn.RecurrentSynaptic(feedback, alpha, beta, threshold, reset)

@@ -2,8 +2,7 @@
 
 from hw_export.nir.chain import Chain, Neuron, as_chain, read_chain
 from hw_export.nir.dialects import DIALECTS
-from hw_export.nir.migration import migrate
-from hw_export.nir.read import ImportedNetwork, from_nir
+from hw_export.nir.read import ImportedNetwork, from_nir, migrate
 from hw_export.nir.write import to_nir
 
 __all__ = [

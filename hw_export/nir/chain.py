@@ -12,7 +12,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from hw_export.nir.dialects import DIALECTS, Reading, dialect_of
+from hw_export.nir.dialects import DIALECTS, NeuronReading, dialect_of
 from hw_export.nir.document import (
     NEURONS,
     Document,
@@ -40,7 +40,7 @@ NO_LAYER = {
 
 
 @dataclass(frozen=True)
-class Stop:
+class ChainNode:
     """A node on the way through a graph.
 
     Attributes:
@@ -53,8 +53,8 @@ class Stop:
 
     name: str
     node: nir.NIRNode
-    shape: Shape
-    behind: Shape
+    input_shape: Shape
+    output_shape: Shape
     feedback: tuple[str, nir.NIRNode] | None = None
 
 
@@ -64,18 +64,18 @@ class Chain:
 
     Attributes:
         graph: as it was read.
-        stops: its nodes from behind the input to before the output, in the order they run.
+        path: its nodes from behind the input to before the output, in the order they run.
         input_shape: of one sample at one step.
     """
 
     graph: nir.NIRGraph
-    stops: tuple[Stop, ...]
+    path: tuple[ChainNode, ...]
     input_shape: Shape
 
     @property
     def nodes(self) -> tuple[tuple[str, nir.NIRNode], ...]:
         """Names and nodes, in the order they run."""
-        return tuple((stop.name, stop.node) for stop in self.stops)
+        return tuple((place.name, place.node) for place in self.path)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -120,7 +120,7 @@ class Neuron:
 
 
 def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuron:
-    """Read ``node`` in our units, time step and reset by the rules of :class:`~hw_export.nir.dialects.Reading`.
+    """Read ``node`` in our units, time step and reset by the rules of :class:`~hw_export.nir.dialects.NeuronReading`.
 
     Raises:
         DataError: where it is another neuron than ours.
@@ -129,7 +129,7 @@ def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuro
         raise DataError(f"the neurons {name!r} rest or reset at another membrane than 0, ours do not")
     metadata = plain(node.metadata)
     check_metadata(metadata, "", f"the neurons {name!r}")
-    reading = Reading(dialect_of(graph_metadata), dict(graph_metadata))
+    reading = NeuronReading(dialect_of(graph_metadata), dict(graph_metadata))
     step = reading.step(name, metadata, node)
     beta, threshold = (reading.dialect or DIALECTS["default"]).constants(node, step.dt)
     if not np.all(threshold > 0):
@@ -166,13 +166,13 @@ def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
         if isinstance(node, nir.NIRGraph):
             raise DataError(f"{source} holds the nested graph {name!r}: simulators are given chains of nodes only")
     chain = walk(graph, source)
-    for stop in chain.stops:
-        if stop.feedback is not None:
+    for place in chain.path:
+        if place.feedback is not None:
             raise DataError(
-                f"{source} feeds back between {stop.name!r} and {stop.feedback[0]!r}: simulators are given chains only"
+                f"{source} feeds back between {place.name!r} and {place.feedback[0]!r}: simulators take chains only"
             )
-        stop.node.input_type = {"input": np.array(stop.shape)}
-        stop.node.output_type = {"output": np.array(stop.behind)}
+        place.node.input_type = {"input": np.array(place.input_shape)}
+        place.node.output_type = {"output": np.array(place.output_shape)}
     return chain
 
 
@@ -215,25 +215,25 @@ def walk(graph: nir.NIRGraph, source: str) -> Chain:
     )
     if math.prod(first) > MOST:
         raise DataError(f"{source} takes an input of {list(first)}, more values a step than are read here")
-    stops: list[Stop] = []
+    path: list[ChainNode] = []
     shape = first
     for name in order:
         weights = (feedback[name], nodes[feedback[name]]) if name in feedback else None
-        stops.append(_stop(name, nodes[name], shape, weights))
-        shape = stops[-1].behind
+        path.append(_placed(name, nodes[name], shape, weights))
+        shape = path[-1].output_shape
     if shape != last:
         raise DataError(f"{source} promises an output of {list(last)}, {list(shape)} arrives there")
-    return Chain(graph, tuple(stops), first)
+    return Chain(graph, tuple(path), first)
 
 
-def _stop(name: str, node: nir.NIRNode, shape: Shape, feedback: tuple[str, nir.NIRNode] | None) -> Stop:
+def _placed(name: str, node: nir.NIRNode, shape: Shape, feedback: tuple[str, nir.NIRNode] | None) -> ChainNode:
     behind = passed(name, fields(node), shape)
     if feedback is not None:
         back, weights = feedback
         returned = passed(back, fields(weights), behind)
         if returned != shape:
             raise DataError(f"the feedback {back!r} gives {list(returned)}, the neurons {name!r} take {list(shape)}")
-    return Stop(name, node, shape, behind, feedback)
+    return ChainNode(name, node, shape, behind, feedback)
 
 
 def opened(graph: nir.NIRGraph, source: str) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:

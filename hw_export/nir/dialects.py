@@ -32,7 +32,7 @@ import nir
 import numpy as np
 from torch import Tensor
 
-from hw_export.neurons.base import Constants, Numbers, compact, numbers
+from hw_export.neurons.base import LIFConstants, Numbers, compact, numbers
 from hw_export.nir.document import check_dt, plain, short
 from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import LIFParameters, Reset
@@ -183,7 +183,7 @@ TINY, HUGE = 1e-30, 1e30
 
 
 @dataclass(frozen=True)
-class Step:
+class TimeStep:
     """How time is cut.
 
     Attributes:
@@ -216,7 +216,7 @@ class Parameters:
     def __getitem__(self, key: str) -> np.ndarray:
         return np.asarray(getattr(self.node, key), np.float64)
 
-    def decay(self, key: str, step: Step, *, may_vanish: bool = False) -> Numbers:
+    def decay(self, key: str, step: TimeStep, *, may_vanish: bool = False) -> Numbers:
         """Decays per step from the time constants ``key``; 0 only where all of them may be (``may_vanish``)."""
         tau = self[key]
         beta = 1.0 - leak(tau, step.dt, step.scheme)
@@ -241,7 +241,7 @@ class Parameters:
         return compact(beta)
 
 
-def constants(name: str, node: nir.NIRNode, step: Step, dialect: Dialect | None = None) -> Constants:
+def constants(name: str, node: nir.NIRNode, step: TimeStep, dialect: Dialect | None = None) -> LIFConstants:
     """Read a spiking node (LIF, IF, CubaLIF) in the units of our neurons.
 
     Args:
@@ -285,17 +285,17 @@ def constants(name: str, node: nir.NIRNode, step: Step, dialect: Dialect | None 
 
 def _in_own_units(
     beta: Numbers, alpha: Numbers, gain: np.ndarray, height: np.ndarray, drift: np.ndarray, ours: bool
-) -> Constants:
+) -> LIFConstants:
     """``w[t] = β w[t−1] + gain I[t] + drift``, fires above ``height``. What overflows is refused as it is rounded."""
     least, most = (0.0, math.inf) if ours else (TINY, HUGE)
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         threshold = height / gain
         if bool(((gain > 0) & (threshold > least) & (threshold < most)).all()):
-            return Constants(beta, compact(threshold), alpha, 1.0, drift / gain if drift.any() else 0.0)
-        return Constants(beta, 1.0, alpha, gain / height, drift / height if drift.any() else 0.0)
+            return LIFConstants(beta, compact(threshold), alpha, 1.0, drift / gain if drift.any() else 0.0)
+        return LIFConstants(beta, 1.0, alpha, gain / height, drift / height if drift.any() else 0.0)
 
 
-def readouts(name: str, node: nir.NIRNode, step: Step) -> list[Readout]:
+def readouts(name: str, node: nir.NIRNode, step: TimeStep) -> list[Readout]:
     """A node that never fires (LI, I, CubaLI) as leaky integrators in a row, membranes in the file's units; without
     time constants to speak of a decay is 0."""
     p = Parameters(name, node)
@@ -307,7 +307,7 @@ def readouts(name: str, node: nir.NIRNode, step: Step) -> list[Readout]:
     return [synapse, _leaky(p, "tau_mem", p["r"], p["v_leak"], step)]
 
 
-def _leaky(p: Parameters, tau: str, factor: np.ndarray, rest: np.ndarray, step: Step) -> Readout:
+def _leaky(p: Parameters, tau: str, factor: np.ndarray, rest: np.ndarray, step: TimeStep) -> Readout:
     beta = p.decay(tau, step, may_vanish=True)
     return Readout(beta, (1.0 - beta) * factor, (1.0 - beta) * rest)
 
@@ -317,7 +317,7 @@ LONGEST = 1e4
 
 
 @dataclass
-class Reading:
+class NeuronReading:
     """Choices that a file leaves open, and how they are decided: the time step, the reset, what integrators gain.
 
     The arguments of :func:`~hw_export.nir.from_nir`, and the notes they lead to; ``dialect``: of a file of ours.
@@ -366,7 +366,7 @@ class Reading:
             raise UserError(f"dt={self.dt:g} was asked for, but the file states dt = {stated:g}: leave dt out")
         return float(stated)
 
-    def step(self, name: str, metadata: dict[str, Any], node: nir.NIRNode) -> Step:
+    def step(self, name: str, metadata: dict[str, Any], node: nir.NIRNode) -> TimeStep:
         """How time is cut for the neurons ``name``."""
         dt = self.step_length(metadata)
         taus = [np.asarray(getattr(node, key)) for key in ("tau", "tau_syn", "tau_mem") if hasattr(node, key)]
@@ -379,7 +379,7 @@ class Reading:
                     "and the file names no time step: pass dt (dt=1 if they count steps)"
                 )
             self.note(f"the file names no time step: dt = {dt:g} s, as most NIR files are made for (argument dt)")
-        return Step(dt, self.used_scheme, 1.0 if taus else self._integrated(name, node, dt))
+        return TimeStep(dt, self.used_scheme, 1.0 if taus else self._integrated(name, node, dt))
 
     def _integrated(self, name: str, node: nir.NIRNode, dt: float) -> float:
         """Find the gain of ``v' = r I`` in a step, in units of ``r I``: 1, or ``dt``."""

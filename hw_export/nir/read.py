@@ -1,4 +1,4 @@
-"""From a NIR file to a network."""
+"""From NIR files to networks: reading, and mending what older versions wrote."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import nir
 import numpy as np
 import torch
 
-from hw_export.chain import window
-from hw_export.neurons import Arriving, Constants, Numbers, constant, export_named, standard
+from hw_export.layers import window
+from hw_export.neurons import LIFConstants, NodeContext, Numbers, constant, export_named, standard
 from hw_export.neurons.base import ARGUMENT
-from hw_export.nir.chain import SPIKING, WEIGHTS, Shape, Stop, fields, pair, walk
+from hw_export.nir.chain import SPIKING, WEIGHTS, ChainNode, Shape, fields, output_shape, pair, passed, walk
 from hw_export.nir.dialects import (
     DIALECTS,
     Dialect,
     Integrators,
-    Reading,
+    NeuronReading,
     Scheme,
-    Step,
+    TimeStep,
     constants,
     dialect_of,
     readouts,
 )
 from hw_export.nir.document import (
+    NEURONS,
     Document,
     build_graph,
     check_integers,
@@ -39,11 +40,155 @@ from hw_export.nir.document import (
     read_document,
     short,
 )
-from hw_export.nir.migration import mend
 from spikelfp import nn
 from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import Reset
 from spikelfp.registry import check_name
+
+
+def migrate(source: str | Path | nir.NIRGraph) -> nir.NIRGraph:
+    """The graph of a file that current nir rejects, mended where only one thing can be meant; ``nir.write`` stores it.
+
+    * An edge to a node that does not exist means the one node of that graph that no edge names.
+    * Shapes that count a batch of one sample (``[1, C, H, W]``) lose that axis, and a Flatten counts one less.
+    * Parameters of neurons given once, shape ``[]`` or ``[1]``, are repeated to the shape of the layer.
+    * A missing ``input_shape`` of a convolution or ``input_type`` of a Flatten is what arrives there.
+    * An Output, or the Input of a nested graph, of another shape with as many elements takes the shape that arrives.
+
+    What was done is listed in the metadata of the graph, ``migrated``. Values are left as they are: whether time
+    constants are in seconds is for the reader to know. A graph that needs nothing comes back as it was. Raises
+    :class:`~spikelfp.errors.DataError` where more than one thing could be meant.
+    """
+    source_name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)
+    document = read_document(source)
+    changes = mend(document, source_name)
+    if changes:
+        document["metadata"] = in_order(document["metadata"], {"migrated": "; ".join(changes)})
+    return build_graph(document, source_name)
+
+
+def mend(document: Document, source: str) -> list[str]:
+    """Mend ``document`` in place; what was done, a line each."""
+    changes: list[str] = []
+    _edges(document, source, "", changes)
+    inputs = [(name, node) for name, node in document["nodes"].items() if node["type"] == "Input"]
+    if len(inputs) != 1:
+        raise DataError(f"{source} has {len(inputs)} inputs, expected one")
+    name, node = inputs[0]
+    shape = tuple(int(size) for size in node["shape"])
+    if len(shape) > 1 and shape[0] == 1 and not _takes(document, name, shape) and _takes(document, name, shape[1:]):
+        shape = shape[1:]
+        _without_batch(document)
+        changes.append("a batch axis of 1 taken off all shapes")
+    _shapes(document, name, shape, source, changes)
+    return changes
+
+
+def _edges(graph: Document, source: str, where: str, changes: list[str]) -> None:
+    nodes, edges = graph["nodes"], graph["edges"]
+    named = {name for edge in edges for name in edge}
+    missing, idle = sorted(named - set(nodes)), sorted(set(nodes) - named)
+    if missing:
+        if len(missing) > 1 or len(idle) != 1:
+            raise DataError(
+                f"{source}: edges{where} name {missing[0]!r}, which does not exist, and "
+                f"{len(idle)} nodes could be meant"
+            )
+        graph["edges"] = [tuple(idle[0] if name == missing[0] else name for name in edge) for edge in edges]
+        changes.append(f"edges{where} to {missing[0]!r} lead to {idle[0]!r}")
+    for name, node in nodes.items():
+        if node["type"] == "NIRGraph":
+            _edges(node, source, f" in {name!r}", changes)
+
+
+def _takes(graph: Document, name: str, shape: Shape) -> bool:
+    """Whether the nodes behind ``name``, up to the first layer of weights, take ``shape``."""
+    for start, end in graph["edges"]:
+        if start != name or end == name:
+            continue
+        node = graph["nodes"][end]
+        if node["type"] in ("Affine", "Linear") and len(shape) != 1:
+            return False
+        if node["type"] in NEURONS:
+            return all(own in ((), (1,), shape) for own in _parameter_shapes(node))
+        try:
+            output_shape(end, node, shape)
+        except DataError:
+            return False
+    return True
+
+
+def _without_batch(graph: Document) -> None:
+    for node in graph["nodes"].values():
+        kind = node["type"]
+        if kind in ("Input", "Output") and len(node["shape"]) > 1 and node["shape"][0] == 1:
+            node["shape"] = node["shape"][1:]
+        elif kind == "Flatten":
+            for key in ("start_dim", "end_dim"):
+                node[key] -= node[key] > 0
+        elif kind in NEURONS:
+            for key in NEURONS[kind]:
+                value = node[key]
+                if value.ndim > 1 and value.shape[0] == 1:
+                    node[key] = value[0]
+        elif kind == "NIRGraph":
+            _without_batch(node)
+
+
+def _shapes(graph: Document, start: str, shape: Shape, source: str, changes: list[str]) -> Shape | None:
+    """Carry ``shape`` from the node ``start`` along the edges and complete what does not say it; returns what arrives
+    at the Output."""
+    nodes, found = graph["nodes"], {start: shape}
+    _complete(start, nodes[start], shape, changes)
+    waiting, arrived = [start], None
+    while waiting:
+        before = waiting.pop(0)
+        for a, b in graph["edges"]:
+            if a != before or b in found:
+                continue
+            node, shape = nodes[b], found[before]
+            if node["type"] == "NIRGraph":
+                inner = [name for name, part in node["nodes"].items() if part["type"] == "Input"]
+                if len(inner) != 1:
+                    raise DataError(f"{source}: the subgraph {b!r} has {len(inner)} inputs, expected one")
+                out = _shapes(node, inner[0], shape, source, changes)
+                if out is None:
+                    raise DataError(f"{source}: nothing arrives at an output of the subgraph {b!r}")
+                found[b] = out
+            else:
+                _complete(b, node, shape, changes)
+                found[b] = passed(b, node, shape)
+            if node["type"] == "Output":
+                arrived = shape
+            waiting.append(b)
+    return arrived
+
+
+def _complete(name: str, node: Document, shape: Shape, changes: list[str]) -> None:
+    kind = node["type"]
+    if kind in ("Conv1d", "Conv2d") and node.get("input_shape") is None:
+        node["input_shape"] = shape[1] if kind == "Conv1d" else np.array(shape[1:])
+        changes.append(f"input_shape of {name!r} set to {list(shape[1:])}")
+    elif kind == "Flatten" and not np.array_equal(node.get("input_type", ()), shape):
+        node["input_type"] = np.array(shape)
+        changes.append(f"input_type of {name!r} set to {list(shape)}")
+    elif kind in NEURONS:
+        once = [key for key in NEURONS[kind] if node[key].shape in ((), (1,)) and node[key].shape != shape]
+        for key in once:
+            node[key] = np.array(np.broadcast_to(node[key].reshape(()), shape))
+        if once:
+            what = "parameters" if len(once) == len(NEURONS[kind]) else ", ".join(once)
+            changes.append(f"{what} of {name!r} repeated to {list(shape)}")
+    elif kind in ("Input", "Output") and not np.array_equal(node["shape"], shape):
+        if np.prod(node["shape"]) != np.prod(shape):
+            raise DataError(f"the {kind} {name!r} is {np.asarray(node['shape']).tolist()}, {list(shape)} arrives there")
+        node["shape"] = np.array(shape)
+        changes.append(f"shape of {name!r} set to {list(shape)}")
+
+
+def _parameter_shapes(node: Document) -> list[Shape]:
+    return [node[key].shape for key in NEURONS[node["type"]]]
+
 
 Spikes = Literal["single", "multiple"]
 
@@ -101,21 +246,21 @@ def from_nir(
     try:
         metadata = plain(document["metadata"])
         check_name("spikes", spikes, get_args(Spikes))
-        reading = Reading(dialect_of(metadata), metadata, dt, reset, scheme, integrators)
+        reading = NeuronReading(dialect_of(metadata), metadata, dt, reset, scheme, integrators)
         return _network(build_graph(document, name), name, reading, spikes)
     except DataError as error:
         hint = "" if migrate else _hint(copied(untouched), name)
         raise DataError(f"{error}{hint}") from None
 
 
-def _network(graph: nir.NIRGraph, source: str, reading: Reading, spikes: Spikes) -> ImportedNetwork:
+def _network(graph: nir.NIRGraph, source: str, reading: NeuronReading, spikes: Spikes) -> ImportedNetwork:
     chain = walk(graph, source)
     if reading.dialect is not None:
         check_integers(reading.metadata, f"{source}: ", "the graph")
     assembly = Assembly(reading, spikes)
     with torch.random.fork_rng(devices=[]):  # layers are made with random weights first
-        for stop in chain.stops:
-            assembly.add(stop)
+        for place in chain.path:
+            assembly.add(place)
     net = ImportedNetwork(assembly.made)
     net.notes = (*reading.notes, *_migrated(reading))
     net.dt, net.scheme = reading.step_length({}), reading.used_scheme
@@ -123,7 +268,7 @@ def _network(graph: nir.NIRGraph, source: str, reading: Reading, spikes: Spikes)
     return net.eval().requires_grad_(False)
 
 
-def _migrated(reading: Reading) -> list[str]:
+def _migrated(reading: NeuronReading) -> list[str]:
     done = reading.metadata.get("migrated")
     return [] if done is None else [f"migrated: {done}"]
 
@@ -201,36 +346,36 @@ class Assembly:
         node_metadata: of the nodes they were read from.
     """
 
-    reading: Reading
+    reading: NeuronReading
     spikes: Spikes = "single"
     gain: int = 1
     made: OrderedDict[str, torch.nn.Module] = field(default_factory=OrderedDict)
     node_metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, stop: Stop) -> None:
+    def add(self, place: ChainNode) -> None:
         """Add the layers of one node; :class:`~spikelfp.errors.DataError` naming it if there are none for it."""
-        node, name = stop.node, stop.name
+        node, name = place.node, place.name
         metadata = plain(node.metadata)
         if self.reading.dialect is not None:
             check_integers(metadata, "", f"the {type(node).__name__} {name!r}")
         if self.reading.dialect is not None and "neuron" in metadata:
-            self._own(stop, metadata)
+            self._own(place, metadata)
         elif isinstance(node, WEIGHTS):
             self._append(name, node, weights(name, node, self.gain))
         elif isinstance(node, (nir.SumPool2d, nir.AvgPool2d)):
             self._pool(name, node)
         elif isinstance(node, nir.Flatten):
-            flat = flatten(name, node, stop.shape)
+            flat = flatten(name, node, place.input_shape)
             if flat is not None:
                 self._append(name, node, flat)
         elif isinstance(node, SPIKING):
-            self._spiking(stop, metadata)
+            self._spiking(place, metadata)
         elif isinstance(node, READOUTS):
-            self._readout(stop, metadata)
+            self._readout(place, metadata)
         elif isinstance(node, nir.Scale):
             self._append(name, node, nn.Scale(float32(name, "scale", node.scale)))
         elif isinstance(node, nir.Threshold):
-            self._drive(stop, 1.0, -np.asarray(node.threshold, np.float64) / self.gain)
+            self._drive(place, 1.0, -np.asarray(node.threshold, np.float64) / self.gain)
             self._append(name, node, nn.Heaviside())
             self.gain = 1
         else:
@@ -249,20 +394,20 @@ class Assembly:
         if ours and isinstance(node, nir.SumPool2d):
             self.gain *= window(pool)
 
-    def _drive(self, stop: Stop, scale: Any, shift: Any) -> None:
+    def _drive(self, place: ChainNode, scale: Any, shift: Any) -> None:
         """``scale ⊙ x + shift`` in front of neurons: by the weights there, else by a layer of its own."""
         if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
-            raise DataError(f"the parameters of the neurons {stop.name!r} are too far apart: their quotients overflow")
-        layer = elementwise(stop.name, scale, shift, stop.shape)
+            raise DataError(f"the parameters of the neurons {place.name!r} are too far apart: their quotients overflow")
+        layer = elementwise(place.name, scale, shift, place.input_shape)
         if layer is None:
             return
         last = next(reversed(self.made.values()), None)
         apart = self.reading.dialect is not None  # what to_nir found apart stays apart: sums round as they did
-        if apart or last is None or not folded(stop.name, last, scale, shift, stop.shape):
-            self._append(f"{stop.name}_drive", None, layer)
+        if apart or last is None or not folded(place.name, last, scale, shift, place.input_shape):
+            self._append(f"{place.name}_drive", None, layer)
 
-    def _spiking(self, stop: Stop, metadata: dict[str, Any]) -> None:
-        node, name = stop.node, stop.name
+    def _spiking(self, place: ChainNode, metadata: dict[str, Any]) -> None:
+        node, name = place.node, place.name
         step = self.reading.step(name, metadata, node)
         found = constants(name, node, step, self.reading.dialect)
         if self.reading.dialect is not None:
@@ -270,8 +415,8 @@ class Assembly:
         else:
             found = replace(found, threshold=found.threshold / self.gain, shift=found.shift / self.gain)
         reset = self.reading.reset(name, node, metadata)
-        feedback = self._feedback(stop, found.scale)
-        self._drive(stop, found.scale, found.shift)
+        feedback = self._feedback(place, found.scale)
+        self._drive(place, found.scale, found.shift)
         if self.spikes == "multiple":
             layer: torch.nn.Module = _multi_spike(name, found, reset, feedback)
         else:
@@ -279,33 +424,33 @@ class Assembly:
         self._append(name, node, layer)
         self.gain = 1
 
-    def _feedback(self, stop: Stop, scale: Any = 1.0) -> Weights | None:
+    def _feedback(self, place: ChainNode, scale: Any = 1.0) -> Weights | None:
         """The weights by which spikes return to the neurons, times ``scale``."""
-        if stop.feedback is None:
+        if place.feedback is None:
             return None
-        back, node = stop.feedback
+        back, node = place.feedback
         layer = weights(back, node, self.gain, self.gain)
-        if np.any(np.asarray(scale) != 1.0) and not folded(back, layer, scale, 0.0, stop.shape):
-            raise DataError(f"the neurons {stop.name!r} differ within the channels of their feedback {back!r}")
+        if np.any(np.asarray(scale) != 1.0) and not folded(back, layer, scale, 0.0, place.input_shape):
+            raise DataError(f"the neurons {place.name!r} differ within the channels of their feedback {back!r}")
         return layer
 
-    def _readout(self, stop: Stop, metadata: dict[str, Any]) -> None:
-        node, name = stop.node, stop.name
+    def _readout(self, place: ChainNode, metadata: dict[str, Any]) -> None:
+        node, name = place.node, place.name
         stages = readouts(name, node, self.reading.step(name, metadata, node))
         for index, stage in enumerate(stages):
             last = index == len(stages) - 1
             beta = stage.beta
             if self.reading.dialect is not None and "beta" in metadata:
-                beta = agreed(name, "beta", metadata["beta"], beta, stop.shape)
-            self._drive(stop, stage.scale * self.gain, stage.shift)
+                beta = agreed(name, "beta", metadata["beta"], beta, place.input_shape)
+            self._drive(place, stage.scale * self.gain, stage.shift)
             self.gain = 1
             if np.any(np.asarray(beta)):
                 self._append(name if last else f"{name}_synapse", node if last else None, nn.LI(constant(beta)))
 
-    def _own(self, stop: Stop, metadata: dict[str, Any]) -> None:
+    def _own(self, place: ChainNode, metadata: dict[str, Any]) -> None:
         """Neurons of a kind that a user registered: made of the arguments in the metadata, and compared with the
         node."""
-        node, name, said = stop.node, stop.name, metadata["neuron"]
+        node, name, said = place.node, place.name, metadata["neuron"]
         export = export_named(said) if isinstance(said, str) else None
         if export is None:
             raise DataError(
@@ -330,10 +475,10 @@ class Assembly:
             if key.startswith(ARGUMENT)
         }
         try:
-            layer = export.make(given, self._feedback(stop))
+            layer = export.make(given, self._feedback(place))
         except (UserError, TypeError, ValueError) as error:
             raise DataError(f"the neurons {name!r} cannot be made from what their metadata say: {error}") from None
-        at = Arriving(name, stop.shape, (dialect_name, dialect), self.gain)
+        at = NodeContext(name, place.input_shape, (dialect_name, dialect), self.gain)
         again = fields(export.write(layer, at))
         mine = fields(node)
         for key in again.keys() - {"metadata", "input_type", "output_type"}:
@@ -354,7 +499,7 @@ def _close(found: Any, made: Any) -> bool:
     return np.allclose(np.asarray(found, np.float64), np.asarray(made, np.float64), rtol=1e-6, atol=0)
 
 
-def _multi_spike(name: str, p: Constants, reset: Reset, feedback: torch.nn.Module | None) -> nn.MultiSpikeLIF:
+def _multi_spike(name: str, p: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> nn.MultiSpikeLIF:
     if feedback is not None or np.any(np.asarray(p.alpha)):
         raise UserError(f"spikes='multiple' is for LIF and IF neurons without feedback, {name!r} are others")
     if reset != "immediate" and not (reset == "subtract" and np.all(np.asarray(p.beta) == 1.0)):
@@ -371,8 +516,14 @@ def _multi_spike(name: str, p: Constants, reset: Reset, feedback: torch.nn.Modul
 
 
 def as_written(
-    name: str, node: nir.NIRNode, found: Constants, step: Step, metadata: dict[str, Any], dialect: Dialect, gain: int
-) -> Constants:
+    name: str,
+    node: nir.NIRNode,
+    found: LIFConstants,
+    step: TimeStep,
+    metadata: dict[str, Any],
+    dialect: Dialect,
+    gain: int,
+) -> LIFConstants:
     """The constants that a file of ours states exactly in its metadata, after a check against the node itself."""
     threshold = np.asarray(found.threshold, np.float64)
     if isinstance(node, nir.LIF):
@@ -383,7 +534,7 @@ def as_written(
     if np.any(np.asarray(found.scale) != 1.0) or (np.any(found.shift) and metadata.get("offset") != "v_leak"):
         raise DataError(f"the parameters of the neurons {name!r} were changed after the file was written")
     shape = tuple(np.shape(node.v_threshold))
-    return Constants(
+    return LIFConstants(
         beta=agreed(name, "beta", metadata["beta"], found.beta, shape),
         threshold=agreed(name, "threshold", metadata["threshold"], threshold / gain, shape),
         alpha=agreed(name, "alpha", metadata["alpha"], found.alpha, shape) if "alpha" in metadata else found.alpha,

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves, window
-from hw_export.neurons import Arriving, NeuronExport, export_of, lowered
+from hw_export.layers import leaves, window
+from hw_export.neurons import NeuronExport, NodeContext, export_of, lowered
 from hw_export.nir.chain import Shape, pair
 from hw_export.nir.dialects import DIALECTS, Dialect, dialect_of
 from hw_export.nir.document import in_order, plain, reason
@@ -307,7 +307,7 @@ class Maker:
         """The node of a kind of neurons, as its file in :mod:`hw_export.neurons` makes it."""
         offset, gain = self.taken(shape), self.gain
         self.gain = 1
-        at = Arriving(name, shape, (self.dialect_name, self.dialect), gain, offset, self.adder, self.write_if)
+        at = NodeContext(name, shape, (self.dialect_name, self.dialect), gain, offset, self.adder, self.write_if)
         if not export.takes_offset:
             at.no_offset(f"and {export.name} neurons have no place for it: put it into the bias of a layer of weights")
         node = export.write(layer, at)

@@ -1,11 +1,20 @@
-"""What quantisation did to each layer of weights."""
+"""The quantised network, the report on each of its layers, and its spikes compared with those of the original."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from spikelfp import nn
+from spikelfp.analysis import record
+from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.sequence import is_constant, repeat
+from spikelfp.training.update import predict
 
 
 @dataclass(frozen=True)
@@ -60,3 +69,188 @@ def span(values: Any) -> Any:
     array = np.asarray(values)
     low, high = array.min().item(), array.max().item()
     return low if low == high else {"from": low, "to": high}
+
+
+class QuantizedNetwork(nn.Sequential):
+    """What :func:`quantize` returns: a network that runs and exports as any other (for inference: no
+    gradients).
+
+    Attributes:
+        bits: of a weight, ``None`` for a network left in floats.
+        clip: how the scales were chosen; ``trained`` where all were taken over from training.
+        input_scale: inputs are the integers ``x · input_scale``; ``None``: the inputs ``x`` themselves.
+        report: a :class:`~hw_export.quantize.LayerReport` for each layer of weights.
+        notes: what the user should know.
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__(*layers)
+        self.bits: int | None = None
+        self.clip: str | None = None
+        self.input_scale: int | None = None
+        self.report: tuple[LayerReport, ...] = ()
+        self.notes: tuple[str, ...] = ()
+
+    def scaled(self, inputs: Tensor) -> Tensor:
+        """The inputs of this network that the inputs ``x`` of the original stand for: the integers ``x · input_scale``
+        in float32, or ``x``.
+
+        Raises :class:`~spikelfp.errors.UserError` where ``x · input_scale`` are no integers from 0 to ``input_scale``.
+        """
+        inputs = inputs.detach().to("cpu", torch.float32)
+        if self.input_scale is None:
+            return inputs
+        if is_constant(inputs):
+            return repeat(self._integers(inputs[0]), len(inputs))
+        return self._integers(inputs)
+
+    def _integers(self, inputs: Tensor) -> Tensor:
+        assert self.input_scale is not None
+        scaled = inputs * self.input_scale
+        whole = scaled.round()
+        if not (scaled - whole).abs().max() <= 1e-6 * self.input_scale or whole.min() < 0:
+            raise UserError(
+                f"the inputs are no whole numbers over {self.input_scale}, from 0: leave input_scale out, and the "
+                "network takes them as they are"
+            )
+        if whole.max() > self.input_scale:
+            raise UserError(
+                f"the inputs go up to {inputs.max().item():.3g}, and the sums of the network are bounded for inputs up "
+                "to 1: scale them to [0, 1], or leave input_scale out"
+            )
+        return whole
+
+
+_AT_ONCE = 256
+"""Samples that run at the same time."""
+
+
+@dataclass(frozen=True)
+class RateReport:
+    """One layer of neurons in the float network and in the quantised one, on the same inputs.
+
+    Attributes:
+        layer: its name.
+        neurons: how many.
+        float_rate, quantized_rate: spikes per neuron and step.
+        silenced: of the neurons that fire in the float network, the part that never does in the quantised one.
+        agreement: part of all neurons and steps with a spike in both or in neither.
+        overlap: ``2 |both| / (|float| + |quantised|)`` of the spikes, 1 where neither fires. It does not count the
+            silence on which sparse layers agree anyway.
+    """
+
+    layer: str
+    neurons: int
+    float_rate: float
+    quantized_rate: float
+    silenced: float
+    agreement: float
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A network and its quantised copy on the same inputs.
+
+    rates: of each layer of neurons. float_accuracy, quantized_accuracy: ``None`` without labels. agreement: part of
+    the samples to which both give the same class.
+    """
+
+    samples: int
+    rates: tuple[RateReport, ...]
+    float_accuracy: float | None
+    quantized_accuracy: float | None
+    agreement: float
+
+
+def compare(
+    net: torch.nn.Module,
+    quantized: QuantizedNetwork,
+    inputs: Tensor,
+    labels: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Comparison:
+    """Run ``inputs`` ``[T, B, …]`` of ``net`` through both networks, from rest and in evaluation mode.
+
+    ``quantized`` gets the integers it takes in their place. labels: int64 ``[B]``. mask: boolean ``[T, B]``, the steps
+    whose outputs tell the class; by default all.
+    """
+    count = inputs.shape[1]
+    if labels is not None and len(labels) != count:
+        raise ShapeError(f"{len(labels)} labels do not fit inputs of shape {tuple(inputs.shape)}")
+    like = next(net.parameters(), inputs)
+    tallies: dict[str, _Tally] = {}
+    classes = []
+    for start in range(0, count, _AT_ONCE):
+        part = inputs[:, start : start + _AT_ONCE]
+        read_out = None if mask is None else mask[:, start : start + _AT_ONCE]
+        before, spikes = _run(net, part.to(like), read_out)
+        after, others = _run(quantized, quantized.scaled(part), read_out)
+        for name, own in spikes.items():
+            tallies.setdefault(name, _Tally(own)).add(own, others[name])
+        classes.append(torch.stack([before, after]))
+    both = torch.cat(classes, 1)
+    right = [None, None] if labels is None else [(own == labels.cpu()).double().mean().item() for own in both]
+    rates = tuple(tally.report(name) for name, tally in tallies.items())
+    return Comparison(count, rates, right[0], right[1], (both[0] == both[1]).double().mean().item())
+
+
+def refuse_silenced(rates: Sequence[RateReport], bits: int | None, clip: str | None) -> None:
+    """:class:`~spikelfp.errors.UserError`, naming the layer, where one fires in the float network and not at all in
+    the quantised one. bits, clip: how it was quantised."""
+    for rate in rates:
+        if rate.float_rate > 0 and rate.quantized_rate == 0:
+            raise UserError(
+                f"quantisation silenced the neurons {rate.layer!r}: {rate.float_rate:.3g} spikes per neuron and step "
+                f"in floats, {rate.quantized_rate:g} with {bits} bits and clip={clip!r}: use more bits, another clip, "
+                "or a scale for each channel"
+            )
+
+
+def rate_notes(rates: Sequence[RateReport]) -> tuple[str, ...]:
+    """A line for each layer that fires less than half or more than twice as often as before, or of whose neurons a
+    tenth never fires any more."""
+    return tuple(
+        f"the neurons {rate.layer!r} fire at a rate of {rate.quantized_rate:.3g}, in floats at {rate.float_rate:.3g}; "
+        f"{rate.silenced:.1%} of them never do any more"
+        for rate in rates
+        if not rate.float_rate / 2 <= rate.quantized_rate <= rate.float_rate * 2 or rate.silenced >= 0.1
+    )
+
+
+class _Tally:
+    """Counts of one layer of neurons over parts of the samples."""
+
+    def __init__(self, spikes: Tensor) -> None:
+        self.fired = torch.zeros(2, *spikes.shape[2:], dtype=torch.bool)
+        self.counts = torch.zeros(4, dtype=torch.int64)  # compared, float spikes, quantised spikes, both
+
+    def add(self, ours: Tensor, theirs: Tensor) -> None:
+        one, other = ours.cpu().bool(), theirs.bool()
+        self.fired |= torch.stack([one.flatten(0, 1).any(0), other.flatten(0, 1).any(0)])
+        self.counts += torch.tensor([one.numel(), int(one.sum()), int(other.sum()), int((one & other).sum())])
+
+    def report(self, name: str) -> RateReport:
+        compared, ours, theirs, both = self.counts.tolist()
+        before, after = self.fired
+        firing = int(before.sum())
+        return RateReport(
+            layer=name,
+            neurons=before.numel(),
+            float_rate=ours / compared,
+            quantized_rate=theirs / compared,
+            silenced=int((before & ~after).sum()) / firing if firing else 0.0,
+            agreement=1 - (ours + theirs - 2 * both) / compared,
+            overlap=2 * both / (ours + theirs) if ours + theirs else 1.0,
+        )
+
+
+def _run(net: torch.nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Classes ``[B]``, and the spikes of each layer of neurons."""
+    outputs: list[Tensor] = []
+    handle = net.register_forward_hook(lambda _, arguments, output: outputs.append(output.detach()))
+    try:
+        spikes = record(net, inputs)
+    finally:
+        handle.remove()
+    return predict(outputs[0], mask).cpu(), spikes

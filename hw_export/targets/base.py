@@ -16,8 +16,8 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import IntegerLIF, IntegerNetwork, Layer
-from hw_export.integer.simulator import Run
+from hw_export.integer.network import IntegerLayer, IntegerLIF, IntegerNetwork
+from hw_export.integer.simulator import IntegerRun
 from hw_export.quantize import QuantizedNetwork
 from hw_export.quantize.report import span
 from hw_export.targets.files import check_outline, outline, read_facts, write_facts
@@ -25,8 +25,8 @@ from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import flag, options_of
 from spikelfp.registry import Registry
-from spikelfp.untrusted.content import brief
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.tensors import brief
+from spikelfp.untrusted.text import Field
 
 
 def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
@@ -40,7 +40,7 @@ def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
         network: in the terms of ``nn.LIF``.
         arithmetic: of the chip.
     """
-    layers: list[Layer] = []
+    layers: list[IntegerLayer] = []
     for layer in network.layers:
         if isinstance(layer, IntegerLIF):
             reset = layer.reset
@@ -221,7 +221,9 @@ class Chip(Target):
         """Tell why the files of an export should be written again although their numbers are right; empty if not."""
         return ""
 
-    def write_samples(self, network: IntegerNetwork, inputs: torch.Tensor, run: Run, folder: Path) -> dict[str, Any]:
+    def write_samples(
+        self, network: IntegerNetwork, inputs: torch.Tensor, run: IntegerRun, folder: Path
+    ) -> dict[str, Any]:
         """Write the files by which samples are sent to a board; by default none.
 
         Args:

@@ -20,14 +20,21 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer, Pool
+from hw_export.integer.network import (
+    IntegerConv,
+    IntegerDense,
+    IntegerFlatten,
+    IntegerLayer,
+    IntegerLIF,
+    IntegerNetwork,
+    IntegerPool,
+)
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.functional.lif import Reset
 from spikelfp.terminal import first_line, plain
 from spikelfp.untrusted import load_arrays, read_yaml
-from spikelfp.untrusted.fields import Field
-from spikelfp.untrusted.text import LONGEST
+from spikelfp.untrusted.text import LONGEST, Field
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -209,31 +216,31 @@ def check_codes(network: IntegerNetwork, arithmetic: Arithmetic, codes: Mapping[
             raise DataError(f"the decay of layer {layer.name!r} is not the code of {betas}")
 
 
-def _check_shapes(layer: Layer, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
+def _check_shapes(layer: IntegerLayer, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
     """Refuse a layer (DataError) whose numbers do not lead from the shape it is given to its own."""
-    if isinstance(layer, Dense):
+    if isinstance(layer, IntegerDense):
         fits = tuple(layer.weight.shape) == (*shape, *given) and layer.bias.shape == shape
-    elif isinstance(layer, Conv):
+    elif isinstance(layer, IntegerConv):
         channels = layer.weight.shape[1] * layer.groups
         fits = layer.weight.shape[0] == shape[0] == len(layer.bias) and channels == given[0]
     elif isinstance(layer, IntegerLIF):
         sizes = {tuple(layer.threshold.shape), tuple(layer.betas.shape)}
         fits = given == shape and sizes <= {(), shape[:1], shape}
     else:
-        fits = math.prod(given) == math.prod(shape) if isinstance(layer, Flatten) else given[0] == shape[0]
+        fits = math.prod(given) == math.prod(shape) if isinstance(layer, IntegerFlatten) else given[0] == shape[0]
     if not fits:
         raise DataError(f"the numbers of layer {layer.name!r} do not lead from {given} to {shape}")
 
 
-def _facts(layer: Layer, arithmetic: Arithmetic, shape: tuple[int, ...]) -> dict[str, Any]:
-    if isinstance(layer, Dense):
+def _facts(layer: IntegerLayer, arithmetic: Arithmetic, shape: tuple[int, ...]) -> dict[str, Any]:
+    if isinstance(layer, IntegerDense):
         return {"kind": "dense"}
-    if isinstance(layer, Conv):
+    if isinstance(layer, IntegerConv):
         sizes = {name: list(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
         return {"kind": "conv", **sizes, "groups": layer.groups}
-    if isinstance(layer, Pool):
+    if isinstance(layer, IntegerPool):
         return {"kind": f"{layer.kind}-pool", "kernel": list(layer.kernel), "stride": list(layer.stride)}
-    if isinstance(layer, Flatten):
+    if isinstance(layer, IntegerFlatten):
         return {"kind": "flatten"}
     each = isinstance(layer.beta, Tensor)
     as_run: dict[str, float | None] = {}
@@ -250,12 +257,12 @@ def _facts(layer: Layer, arithmetic: Arithmetic, shape: tuple[int, ...]) -> dict
     }
 
 
-def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Layer:
+def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> IntegerLayer:
     name, kind = facts["name"], facts["kind"]
     if kind == "flatten":
-        return Flatten(name)
+        return IntegerFlatten(name)
     if kind.endswith("-pool"):
-        return Pool(name, kind.removesuffix("-pool"), tuple(facts["kernel"]), tuple(facts["stride"]))
+        return IntegerPool(name, kind.removesuffix("-pool"), tuple(facts["kernel"]), tuple(facts["stride"]))
     if kind == "neurons":
         threshold = tensors[f"{name}.threshold"].to(torch.int64)
         if facts["thresholds"] == "one" and threshold.dim():
@@ -270,11 +277,11 @@ def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Layer:
         return IntegerLIF(name, beta if isinstance(beta, Tensor) else float(beta), threshold, facts["reset"])
     weight, bias = tensors[f"{name}.weight"].to(torch.int32), tensors[f"{name}.bias"].to(torch.int64)
     if kind == "dense":
-        return Dense(name, weight, bias)
+        return IntegerDense(name, weight, bias)
     if kind != "conv":
         raise DataError(f"layer {name!r} is of kind {kind!r}, which no network has")
     stride, padding, dilation = (tuple(facts[size]) for size in ("stride", "padding", "dilation"))
-    return Conv(name, weight, bias, stride, padding, dilation, int(facts["groups"]))
+    return IntegerConv(name, weight, bias, stride, padding, dilation, int(facts["groups"]))
 
 
 def differences(one: IntegerNetwork, other: IntegerNetwork) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, IntegerNetwork, Pool
+from hw_export.integer.network import IntegerConv, IntegerDense, IntegerNetwork, IntegerPool
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import check_codes, read_arrays, rebuild, write_arrays
 from hw_export.targets.limits import Kinds, Limit, OneDecay, Thresholds
@@ -58,7 +58,7 @@ class Generic(Chip):
         self.state_bits, self.shift, self.one_decay = state_bits, shift, one_decay
         self.arithmetic = Arithmetic(state_bits, shift=shift, resets=frozenset({"zero", "subtract", "immediate"}))
         self.limits: tuple[Limit, ...] = (
-            Kinds((Dense, Conv, Pool), maximum=True),
+            Kinds((IntegerDense, IntegerConv, IntegerPool), maximum=True),
             Thresholds(self.arithmetic.high >> shift),
         )
         if one_decay:

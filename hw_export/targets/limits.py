@@ -15,8 +15,17 @@ from typing import Literal
 from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer, Pool, spread
-from hw_export.quantize.bounds import largest_sum
+from hw_export.integer.network import (
+    IntegerConv,
+    IntegerDense,
+    IntegerFlatten,
+    IntegerLayer,
+    IntegerLIF,
+    IntegerNetwork,
+    IntegerPool,
+    spread,
+)
+from hw_export.quantize.scales import largest_sum
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,10 @@ def _number(value: object) -> str:
 
 
 KINDS: dict[type, str] = {
-    Dense: "dense",
-    Conv: "convolution",
-    Pool: "pooling",
-    Flatten: "flatten",
+    IntegerDense: "dense",
+    IntegerConv: "convolution",
+    IntegerPool: "pooling",
+    IntegerFlatten: "flatten",
     IntegerLIF: "neurons",
 }
 
@@ -102,8 +111,8 @@ class Kinds(Limit):
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         for layer in network.layers:
-            if not isinstance(layer, (*self.kinds, Flatten, IntegerLIF)):
-                kind = f"max-{KINDS[Pool]}" if _is_max_pool(layer) else KINDS[type(layer)]
+            if not isinstance(layer, (*self.kinds, IntegerFlatten, IntegerLIF)):
+                kind = f"max-{KINDS[IntegerPool]}" if _is_max_pool(layer) else KINDS[type(layer)]
                 yield Violation(layer.name, "it is", kind, f"{self} only", advice=self.advice)
             elif _is_max_pool(layer) and not self.maximum:
                 yield Violation(layer.name, "it is", "max-pooling", "sums only", advice="train with --pool avg")
@@ -123,16 +132,16 @@ class Blocks(Limit):
     pool: Literal["nowhere", "behind", "anywhere"] = "nowhere"
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
-        before: Layer | None = None
+        before: IntegerLayer | None = None
         for layer in network.layers:
-            if self.pool == "anywhere" and isinstance(layer, (Pool, Flatten)):
+            if self.pool == "anywhere" and isinstance(layer, (IntegerPool, IntegerFlatten)):
                 continue
             found = "the inputs" if before is None else f"{before.name!r}"
-            if isinstance(layer, IntegerLIF) and not isinstance(before, (Dense, Conv)):
+            if isinstance(layer, IntegerLIF) and not isinstance(before, (IntegerDense, IntegerConv)):
                 yield Violation(layer.name, "its neurons follow", found, "directly after weights only")
-            elif isinstance(before, (Dense, Conv)) and not isinstance(layer, IntegerLIF):
+            elif isinstance(before, (IntegerDense, IntegerConv)) and not isinstance(layer, IntegerLIF):
                 yield Violation(before.name, "its weights are followed by", f"{layer.name!r}", "by neurons only")
-            elif self.pool == "behind" and isinstance(layer, Pool) and not isinstance(before, IntegerLIF):
+            elif self.pool == "behind" and isinstance(layer, IntegerPool) and not isinstance(before, IntegerLIF):
                 yield Violation(layer.name, "its pooling follows", found, "directly after neurons only")
             before = layer
 
@@ -330,8 +339,8 @@ def _smaller(network: IntegerNetwork) -> str:
     return "use fewer --bits" + (", or inputs of fewer levels (--input-scale)" if network.input_scale > 1 else "")
 
 
-def _is_max_pool(layer: Layer) -> bool:
-    return isinstance(layer, Pool) and layer.kind == "max"
+def _is_max_pool(layer: IntegerLayer) -> bool:
+    return isinstance(layer, IntegerPool) and layer.kind == "max"
 
 
 def notes_of(network: IntegerNetwork, arithmetic: Arithmetic) -> list[str]:
@@ -397,11 +406,11 @@ def _overflows(network: IntegerNetwork, arithmetic: Arithmetic) -> Iterator[str]
     current = None if arithmetic.current_bits is None else (2 ** (arithmetic.current_bits - 1) - 1) >> arithmetic.shift
     peak = network.input_scale
     for layer in network.layers:
-        if isinstance(layer, Pool):
+        if isinstance(layer, IntegerPool):
             peak *= math.prod(layer.kernel) if layer.kind == "sum" else 1
         elif isinstance(layer, IntegerLIF):
             peak = 1
-        elif isinstance(layer, (Dense, Conv)):
+        elif isinstance(layer, (IntegerDense, IntegerConv)):
             most = int(largest_sum(layer.weight, layer.bias, peak, signed=False))
             if current is not None and most > current:
                 yield f"layer {layer.name!r}: a sum can reach {most:,}, and beyond {current:,} its current wraps around"

@@ -29,7 +29,14 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer
+from hw_export.integer.network import (
+    IntegerConv,
+    IntegerDense,
+    IntegerFlatten,
+    IntegerLayer,
+    IntegerLIF,
+    IntegerNetwork,
+)
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import check_codes, rebuild
 from hw_export.targets.limits import BiasRange, Blocks, EventsPerStep, Kinds, Limit, Thresholds, Violation, above, below
@@ -165,7 +172,7 @@ class Loihi(Chip):
         input_latency=1,
     )
     limits = (
-        Kinds((Dense, Conv), advice="netx reads no pooling, use strided convolutions"),
+        Kinds((IntegerDense, IntegerConv), advice="netx reads no pooling, use strided convolutions"),
         Blocks(),
         LoihiWeights(),
         BiasRange(-(2**12), 2**12 - 1),
@@ -175,10 +182,10 @@ class Loihi(Chip):
 
     def adapt(self, network: IntegerNetwork) -> IntegerNetwork:
         chip = super().adapt(network)
-        layers: list[Layer] = []
+        layers: list[IntegerLayer] = []
         gain = 1
         for layer in chip.layers:
-            if isinstance(layer, Conv):
+            if isinstance(layer, IntegerConv):
                 gain = 2 if _needs_doubling(layer) else 1
                 layers.append(replace(layer, weight=layer.weight * gain, bias=layer.bias * gain))
             elif isinstance(layer, IntegerLIF):
@@ -192,15 +199,15 @@ class Loihi(Chip):
         blocks: list[dict[str, Any]] = [{"type": "input", "shape": np.array(network.input_shape)}]
         following = iter(network.neurons)
         for layer in network.layers:
-            if isinstance(layer, Flatten):
+            if isinstance(layer, IntegerFlatten):
                 blocks.append({"type": "flatten", "shape": np.array(network.shape_of(layer))})
-            elif isinstance(layer, (Dense, Conv)):
+            elif isinstance(layer, (IntegerDense, IntegerConv)):
                 blocks.append(self._block(layer, next(following), network.shape_of(layer)))
         return {"blocks": blocks}
 
-    def _block(self, layer: Dense | Conv, neurons: IntegerLIF, shape: tuple[int, ...]) -> dict[str, Any]:
+    def _block(self, layer: IntegerDense | IntegerConv, neurons: IntegerLIF, shape: tuple[int, ...]) -> dict[str, Any]:
         block = {
-            "type": "dense" if isinstance(layer, Dense) else "conv",
+            "type": "dense" if isinstance(layer, IntegerDense) else "conv",
             "shape": np.array(shape),
             "weight": layer.weight.numpy(),
             "neuron": {
@@ -214,7 +221,7 @@ class Loihi(Chip):
         }
         if bool(layer.bias.any()):
             block["bias"] = layer.bias.numpy()
-        if isinstance(layer, Dense):
+        if isinstance(layer, IntegerDense):
             outputs, inputs = layer.weight.shape
             return {**block, "inFeatures": inputs, "outFeatures": outputs}
         sizes = {name: np.array(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
@@ -245,7 +252,7 @@ class Loihi(Chip):
         return network
 
     def notes(self, network: IntegerNetwork) -> list[str]:
-        doubled = [layer.name for layer in network.layers if isinstance(layer, Conv) and _needs_doubling(layer)]
+        doubled = [layer.name for layer in network.layers if isinstance(layer, IntegerConv) and _needs_doubling(layer)]
         notes = [f"layer {name!r}: weights, bias and threshold are doubled, to be even" for name in doubled]
         if network.input_scale > 1:
             bits = network.input_scale.bit_length()
@@ -253,7 +260,7 @@ class Loihi(Chip):
         return [*super().notes(network), *notes]
 
 
-def _needs_doubling(layer: Conv) -> bool:
+def _needs_doubling(layer: IntegerConv) -> bool:
     low, high = int(layer.weight.min()), int(layer.weight.max())
     return low < 0 < high and low >= -128 and high <= 127 and bool((layer.weight % 2 != 0).any())
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, IntegerLIF, IntegerNetwork, Pair, Pool
+from hw_export.integer.network import IntegerConv, IntegerDense, IntegerLIF, IntegerNetwork, IntegerPool, Pair
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import rebuild
 from hw_export.targets.limits import BiasRange, Blocks, Kinds, Limit, Thresholds, Violation, WeightRange, above
@@ -54,7 +54,7 @@ class CoreLayer:
     shape_in: tuple[int, ...]
     shape_out: tuple[int, ...]
     neurons: IntegerLIF
-    pool: Pool | None
+    pool: IntegerPool | None
 
     @property
     def kernel_memory(self) -> int:
@@ -80,15 +80,15 @@ def core_layers(network: IntegerNetwork) -> list[CoreLayer]:
         network.input_shape if len(network.input_shape) == 3 else (math.prod(network.input_shape), 1, 1)
     )
     for index, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
-        if isinstance(layer, Pool):
+        if isinstance(layer, IntegerPool):
             maps = shape
-        if not isinstance(layer, (Dense, Conv)):
+        if not isinstance(layer, (IntegerDense, IntegerConv)):
             continue
         neurons, following = network.layers[index + 1], [*network.layers[index + 2 : index + 3]]
         assert isinstance(neurons, IntegerLIF)
-        pool = following[0] if following and isinstance(following[0], Pool) else None
+        pool = following[0] if following and isinstance(following[0], IntegerPool) else None
         out: tuple[int, ...] = shape
-        if isinstance(layer, Dense):
+        if isinstance(layer, IntegerDense):
             out = (layer.weight.shape[0], 1, 1)
             weight = layer.weight.reshape(out[0], *maps)
             made.append(CoreLayer(layer.name, weight, layer.bias, (1, 1), (0, 0), maps, out, neurons, pool))
@@ -184,11 +184,11 @@ class Shapes(Limit):
         if not _regular(network):
             return
         for layer in network.layers:
-            if isinstance(layer, Conv):
+            if isinstance(layer, IntegerConv):
                 yield from self._one_of(layer.name, "stride", layer.stride, self.strides)
                 yield from self._one_of(layer.name, "dilation", layer.dilation, (1,))
                 yield from above(layer.name, "groups", layer.groups, 1)
-            elif isinstance(layer, Pool):
+            elif isinstance(layer, IntegerPool):
                 yield from self._one_of(layer.name, "window", layer.kernel, self.pools)
                 if layer.kernel[0] != layer.kernel[1] or layer.stride != layer.kernel:
                     found = f"{layer.kernel} every {layer.stride}"
@@ -219,7 +219,7 @@ def _regular(network: IntegerNetwork) -> bool:
     return all(
         isinstance(after, IntegerLIF)
         for layer, after in zip(network.layers, (*network.layers[1:], None), strict=True)
-        if isinstance(layer, (Dense, Conv))
+        if isinstance(layer, (IntegerDense, IntegerConv))
     )
 
 
@@ -257,7 +257,7 @@ class Speck(Chip):
     )
     arithmetic = Arithmetic(16, decay="none", fires=">=", resets=frozenset({"zero", "immediate"}), by_event=True)
     limits = (
-        Kinds((Dense, Conv, Pool)),
+        Kinds((IntegerDense, IntegerConv, IntegerPool)),
         Blocks(pool="behind"),
         WeightRange(-128, 127),
         BiasRange(-128, 127),

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Layer, Pool, spread
+from hw_export.integer.network import (
+    IntegerConv,
+    IntegerDense,
+    IntegerFlatten,
+    IntegerLayer,
+    IntegerLIF,
+    IntegerNetwork,
+    IntegerPool,
+    spread,
+)
 from hw_export.targets.base import TARGETS, Chip, adapted
 from hw_export.targets.files import read_arrays, read_facts, rebuild, write_arrays, write_facts
 from hw_export.targets.limits import Blocks, EventsPerStep, Kinds, Limit, Thresholds, Violation, WeightRange, above
@@ -36,17 +45,21 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
         A network of dense layers and neurons; ``network`` itself where it has max-pooling or two layers of weights in a
         row, or where a matrix would have more than :data:`MOST` entries.
     """
-    layers: list[Layer] = []
-    waiting: list[Layer] = []
+    layers: list[IntegerLayer] = []
+    waiting: list[IntegerLayer] = []
     features = math.prod(network.input_shape)
     shape = network.input_shape
     for layer, out in zip(network.layers, network.shapes, strict=True):
         if not isinstance(layer, IntegerLIF):
             waiting.append(layer)
             continue
-        products = [each for each in waiting if isinstance(each, (Dense, Conv))]
+        products = [each for each in waiting if isinstance(each, (IntegerDense, IntegerConv))]
         most = features * math.prod(out)
-        if len(products) != 1 or most > MOST or any(isinstance(each, Pool) and each.kind == "max" for each in waiting):
+        if (
+            len(products) != 1
+            or most > MOST
+            or any(isinstance(each, IntegerPool) and each.kind == "max" for each in waiting)
+        ):
             return network
         beta = spread(layer.beta, out) if isinstance(layer.beta, Tensor) else layer.beta
         threshold = spread(layer.threshold, out) if layer.threshold.dim() else layer.threshold
@@ -54,14 +67,16 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
         waiting, features, shape = [], math.prod(out), out
     if waiting:
         return network
-    shapes = tuple((int(layer.weight.shape[0]),) for layer in layers[::2] if isinstance(layer, Dense) for _ in range(2))
+    shapes = tuple(
+        (int(layer.weight.shape[0]),) for layer in layers[::2] if isinstance(layer, IntegerDense) for _ in range(2)
+    )
     flat = (math.prod(network.input_shape),)
     return IntegerNetwork(tuple(layers), network.bits, network.input_scale, flat, shapes)
 
 
-def _matrix(product: Dense | Conv, between: list[Layer], shape: tuple[int, ...]) -> Dense:
-    """Make one dense layer of the layers ``between``: the only one as it is, others by running them on unit inputs."""
-    if isinstance(product, Dense) and not any(isinstance(layer, Pool) for layer in between):
+def _matrix(product: IntegerDense | IntegerConv, between: list[IntegerLayer], shape: tuple[int, ...]) -> IntegerDense:
+    """Make one dense layer of the layers ``between``: a single one as it is, others by running them on unit inputs."""
+    if isinstance(product, IntegerDense) and not any(isinstance(layer, IntegerPool) for layer in between):
         return product
     features = math.prod(shape)
     columns = []
@@ -71,21 +86,21 @@ def _matrix(product: Dense | Conv, between: list[Layer], shape: tuple[int, ...])
         single[torch.arange(count), first + torch.arange(count)] = 1
         columns.append(_run(between, single.reshape(count, *shape), False))
     bias = _run(between, torch.zeros(1, *shape), True)[0]
-    return Dense(product.name, torch.cat(columns).T.contiguous().to(torch.int32), bias.to(torch.int64))
+    return IntegerDense(product.name, torch.cat(columns).T.contiguous().to(torch.int32), bias.to(torch.int64))
 
 
-def _run(layers: list[Layer], values: Tensor, biased: bool) -> Tensor:
+def _run(layers: list[IntegerLayer], values: Tensor, biased: bool) -> Tensor:
     """Run layers with or without their biases, in float64, which is exact below 2⁵³; returns the result flattened."""
     values = values.double()
     for layer in layers:
-        if isinstance(layer, Flatten):
+        if isinstance(layer, IntegerFlatten):
             values = values.flatten(1)
-        elif isinstance(layer, Pool):
+        elif isinstance(layer, IntegerPool):
             values = torch.nn.functional.avg_pool2d(values, layer.kernel, layer.stride, divisor_override=1)
-        elif isinstance(layer, Dense):
+        elif isinstance(layer, IntegerDense):
             bias = layer.bias.double() if biased else None
             values = torch.nn.functional.linear(values, layer.weight.double(), bias)
-        elif isinstance(layer, Conv):
+        elif isinstance(layer, IntegerConv):
             bias = layer.bias.double() if biased else None
             values = torch.nn.functional.conv2d(
                 values, layer.weight.double(), bias, layer.stride, layer.padding, layer.dilation, layer.groups
@@ -176,7 +191,7 @@ class SpiNNaker2(Chip):
         32, decay="float", fires=">", resets=frozenset({"zero", "immediate"}), latency=1, input_latency=1
     )
     limits = (
-        Kinds((Dense, Conv, Pool)),
+        Kinds((IntegerDense, IntegerConv, IntegerPool)),
         Blocks(pool="anywhere"),
         WeightRange(-15, 15),
         Thresholds(2**24 - 1),

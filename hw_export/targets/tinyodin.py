@@ -37,8 +37,8 @@ from numpy.typing import NDArray
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Dense, IntegerNetwork, spread
-from hw_export.integer.simulator import Run
+from hw_export.integer.network import IntegerDense, IntegerNetwork, spread
+from hw_export.integer.simulator import IntegerRun
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import check_codes, rebuild
 from hw_export.targets.limits import BiasRange, Blocks, Kinds, Limit, Thresholds, Violation, WeightRange, above
@@ -458,7 +458,7 @@ class TinyOdin(Chip):
         12, decay="linear", decay_bits=7, fires=">=", resets=frozenset({"zero"}), by_event=True, crossbar=True
     )
     limits = (
-        Kinds((Dense,)),
+        Kinds((IntegerDense,)),
         Blocks(),
         WeightRange(-8, 7),
         BiasRange(0, 0),
@@ -558,7 +558,9 @@ class TinyOdin(Chip):
                 return f"{FILE} writes neurons in closed loop, which makes a core send false events: build it again"
         return ""
 
-    def write_samples(self, network: IntegerNetwork, inputs: torch.Tensor, run: Run, folder: Path) -> dict[str, Any]:
+    def write_samples(
+        self, network: IntegerNetwork, inputs: torch.Tensor, run: IntegerRun, folder: Path
+    ) -> dict[str, Any]:
         """Write ``samples.events``, and collect facts of queue and time.
 
         Raises:

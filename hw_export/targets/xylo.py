@@ -14,7 +14,7 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import Dense, IntegerNetwork, spread
+from hw_export.integer.network import IntegerDense, IntegerNetwork, spread
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.files import check_codes, read_arrays, rebuild, write_arrays
 from hw_export.targets.limits import (
@@ -59,7 +59,7 @@ class Sizes(Limit):
     all: int
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
-        dense = [layer for layer in network.products if isinstance(layer, Dense)]
+        dense = [layer for layer in network.products if isinstance(layer, IntegerDense)]
         yield from below(None, "layers of weights", len(dense), 2, "one of them to the readout")
         if len(dense) < 2 or len(dense) != len(network.products):
             return
@@ -83,7 +83,7 @@ class Sizes(Limit):
 
 
 LIMITS: tuple[Limit, ...] = (
-    Kinds((Dense,)),
+    Kinds((IntegerDense,)),
     Blocks(),
     WeightRange(-128, 127),
     BiasRange(-(2**15), 2**15 - 1),

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hw_export.quantize.trained import as_floats
+from hw_export.quantize.prepare import as_floats
 from hw_export.updates.format import (
     DEEPEST,
     FLOAT64,

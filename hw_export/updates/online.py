@@ -15,7 +15,7 @@ from spikelfp.configuration import Schema
 from spikelfp.errors import UserError
 from spikelfp.files import put_back
 from spikelfp.options import section, setting
-from spikelfp.quantized.scale import CLIPS
+from spikelfp.quantized import CLIPS
 from spikelfp.terminal import plain
 from spikelfp.training.optim import optimizers
 from spikelfp.training.run import (

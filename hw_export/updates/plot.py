@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from hw_export.updates.replay import Summary
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
-from spikelfp.report.plots.parts import short
-from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, clean, new_figure, place, png
+from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, clean, new_figure, place, png, short
 
 WIDTH, PANEL, GAP, TOP, LEFT, RIGHT = 900, 180, 66, 40, 76, 170
 LONGEST = 24

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_export.chain import leaves, pooled_areas
+from hw_export.layers import leaves, pooled_areas
 from hw_export.quantize import TIE_MARGIN, LayerReport, QuantizedNetwork, quantize
-from hw_export.quantize.trained import is_trained
+from hw_export.quantize.prepare import is_trained
 from hw_export.updates.content import LIMIT, IntegerImage
 from spikelfp import nn
 from spikelfp.errors import UserError

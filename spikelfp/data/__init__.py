@@ -4,7 +4,7 @@ from spikelfp.data import cifar, digits, mnist, tabular  # noqa: F401  (their lo
 from spikelfp.data.arrays import SequenceArrays, arrays
 from spikelfp.data.dataset import ArrayDataset, Augmented, DataSplits, Standardization, datasets
 from spikelfp.data.encoding import constant, delta, delta_series, encode, encodings, latency, rate
-from spikelfp.data.events.load import load_events  # registers the data sets of events, too
+from spikelfp.data.events.dataset import load_events  # registers the data sets of events, too
 from spikelfp.data.folder import data_dir
 from spikelfp.data.load import load
 from spikelfp.data.loader import EpochDataset, EpochSampler, batches

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spikelfp.data.dataset import DataSplits, datasets
-from spikelfp.data.events.load import load_events
+from spikelfp.data.events.dataset import load_events
 from spikelfp.data.events.recordings import prefixes, recordings
 from spikelfp.errors import UnknownNameError
 from spikelfp.options import Choice

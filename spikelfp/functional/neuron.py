@@ -1,4 +1,4 @@
-r"""Credit through one step of a neuron, written as a step of values: what rules make of the helpers of a layer.
+"""Credit through one step of a neuron, written as a step of values: what rules make of the helpers of a layer.
 
 A neuron with memory is a function ``(I[t], state) → (S[t], state)``. Written by the four operations here, autograd's
 walk back through its steps *is* LFP (v3, A.2-A.3; the equations of :mod:`spikelfp.functional.lif`)::
@@ -24,6 +24,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp.functional.credit import NeuronNode, check_pass, hand_to_steps, keep_node, leave_normalising
+from spikelfp.functional.lif import Constant
+from spikelfp.kernels import scan_for
 
 
 class Inflow(Function):
@@ -133,3 +135,18 @@ class StackedSteps(Function, NeuronNode):
     @once_differentiable
     def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:
         return None, *hand_to_steps(ctx, arrived, Tensor.unbind)
+
+
+class LeakyIntegration(Function):
+    """``(I [T, …], U before the first step […], β) → U [T, …]``."""
+
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, start: Tensor, beta: Constant) -> Tensor:
+        ctx.beta = beta
+        return scan_for(current).integrate(current, start, beta, False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, Tensor, None]:
+        messages = scan_for(message).integrate(message, message.new_zeros(message.shape[1:]), ctx.beta, True)
+        return messages, ctx.beta * messages[0], None

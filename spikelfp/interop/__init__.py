@@ -11,11 +11,15 @@ What has no exact counterpart is refused, with the name of the layer, the reason
 imported by the function that needs it, so this one imports without it.
 """
 
+from spikelfp.interop.base import ConversionError
 from spikelfp.interop.norse import DelayedSubtract, from_norse, to_norse
-from spikelfp.interop.shared import ConversionError
 from spikelfp.interop.snntorch import from_snntorch, to_snntorch
+from spikelfp.interop.torch import ConvertedNetwork, convert
 from spikelfp.registry import public_names
 
-__all__ = ["ConversionError", "DelayedSubtract", "from_norse", "from_snntorch", "to_norse", "to_snntorch"]
+__all__ = [
+    "ConversionError", "ConvertedNetwork", "DelayedSubtract", "convert", "from_norse", "from_snntorch", "to_norse",
+    "to_snntorch",
+]  # fmt: skip
 
 public_names(globals())

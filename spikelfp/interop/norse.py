@@ -28,7 +28,7 @@ from torch import Tensor
 from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Constant, Denominator, Reset, brief_constant
-from spikelfp.interop.shared import (
+from spikelfp.interop.base import (
     Chain,
     ConversionError,
     Tensors,
@@ -178,7 +178,7 @@ _GONE = 1e-9
 """An α below this leaves nothing of a current after one step."""
 
 
-class Converted(NamedTuple):
+class ConvertedNeuron(NamedTuple):
     """Neurons here, the dense layer in front of them that norse has inside, and the factor on their input."""
 
     neurons: nn.Layer
@@ -191,10 +191,10 @@ def is_norse(layer: torch.nn.Module) -> bool:
     return type(layer).__module__.startswith("norse.")
 
 
-def from_neuron(name: str, cell: Any, denominator: Denominator) -> Converted:
+def from_neuron(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
     """The layer here that fires as ``cell`` does; refused, by name, where there is none."""
     norse = peer("norse.torch")
-    converters: dict[str, Callable[[str, Any, Denominator], Converted]] = {
+    converters: dict[str, Callable[[str, Any, Denominator], ConvertedNeuron]] = {
         "LIFBoxCell": _box, "IAFCell": _integrate_and_fire, "IAF": _integrate_and_fire, "LIFCell": _current_based,
         "LIF": _current_based, "LIFRecurrentCell": _recurrent, "LIFRecurrent": _recurrent, "LIBoxCell": _integrator,
         "LICell": _integrator, "LI": _integrator, "LILinearCell": _integrator,
@@ -263,7 +263,7 @@ def _check_restart(name: str, cell: Any, rest: Constant) -> None:
         )  # fmt: skip
 
 
-def _box(name: str, cell: Any, denominator: Denominator) -> Converted:
+def _box(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
     norse = peer("norse.torch")
     gain, rest = _rate(name, cell, "tau_mem_inv"), _value(name, cell, "v_leak")
     method = cell.p.reset_method
@@ -288,23 +288,23 @@ def _box(name: str, cell: Any, denominator: Denominator) -> Converted:
             )  # fmt: skip
     else:
         raise refusal(name, cell, f"its reset_method {method!r} is not known here", "use norse.torch.reset_value")
-    return Converted(nn.LIF(_decay(gain), _theta(name, cell, rest), reset, denominator), gain)
+    return ConvertedNeuron(nn.LIF(_decay(gain), _theta(name, cell, rest), reset, denominator), gain)
 
 
-def _integrate_and_fire(name: str, cell: Any, denominator: Denominator) -> Converted:
+def _integrate_and_fire(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
     # norse turns on requires_grad of v_reset itself when it makes a first state of it
     rest = constant_of(name, cell, "p.v_reset", cell.p.v_reset.detach())
-    return Converted(nn.LIF(1.0, _theta(name, cell, rest), "zero", denominator), 1.0)
+    return ConvertedNeuron(nn.LIF(1.0, _theta(name, cell, rest), "zero", denominator), 1.0)
 
 
-def _current_based(name: str, cell: Any, denominator: Denominator) -> Converted:
+def _current_based(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
     gain, alpha = _rate(name, cell, "tau_mem_inv"), _decay(_rate(name, cell, "tau_syn_inv"))
     rest = _value(name, cell, "v_leak")
     _check_restart(name, cell, rest)
     theta = _theta(name, cell, rest)
     if _all(torch.as_tensor(alpha).abs() < _GONE):
-        return Converted(nn.LIF(_decay(gain), theta, "zero", denominator), gain)
-    return Converted(nn.Synaptic(alpha, _decay(gain), theta, "zero", denominator), gain)
+        return ConvertedNeuron(nn.LIF(_decay(gain), theta, "zero", denominator), gain)
+    return ConvertedNeuron(nn.Synaptic(alpha, _decay(gain), theta, "zero", denominator), gain)
 
 
 def _check_no_current(name: str, cell: Any, what: str) -> None:
@@ -317,7 +317,7 @@ def _check_no_current(name: str, cell: Any, what: str) -> None:
         )  # fmt: skip
 
 
-def _recurrent(name: str, cell: Any, denominator: Denominator) -> Converted:
+def _recurrent(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
     _check_no_current(name, cell, "recurrent neurons")
     gain, rest = _rate(name, cell, "tau_mem_inv"), _value(name, cell, "v_leak")
     _check_restart(name, cell, rest)
@@ -326,18 +326,18 @@ def _recurrent(name: str, cell: Any, denominator: Denominator) -> Converted:
     neurons = nn.RecurrentLIF(connections, _decay(gain), _theta(name, cell, rest), "zero", denominator)
     inputs = cell.input_weights.detach()
     if inputs.shape[0] == inputs.shape[1] and torch.equal(inputs, torch.eye(len(inputs)).to(inputs)):
-        return Converted(neurons, gain)
-    return Converted(neurons, gain, dense(inputs))
+        return ConvertedNeuron(neurons, gain)
+    return ConvertedNeuron(neurons, gain, dense(inputs))
 
 
-def _integrator(name: str, cell: Any, denominator: Denominator) -> Converted:
+def _integrator(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
     if type(cell).__name__ != "LIBoxCell":
         _check_no_current(name, cell, "leaky integrators")
     if not _all((rest := _value(name, cell, "v_leak")) == 0):
         raise refusal(name, cell, f"its membrane rests at v_leak = {_said(rest)}, that of nn.LI at 0", "use v_leak = 0")
     gain = _rate(name, cell, "tau_mem_inv")
     inside = dense(cell.input_weights) if type(cell).__name__ == "LILinearCell" else None
-    return Converted(nn.LI(_decay(gain)), gain, inside)
+    return ConvertedNeuron(nn.LI(_decay(gain)), gain, inside)
 
 
 def dense(weights: torch.Tensor) -> nn.Linear:

@@ -29,9 +29,11 @@ from torch import Tensor
 from spikelfp import nn
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Constant, Denominator, Reset
-from spikelfp.interop.shared import (
+from spikelfp.interop.base import (
+    AS_LIST,
     Chain,
     ConversionError,
+    Seen,
     Tensors,
     check_no_hooks,
     check_once,
@@ -44,8 +46,8 @@ from spikelfp.interop.shared import (
     refusal,
     renamed,
     to_torch,
+    trace,
 )
-from spikelfp.interop.trace import AS_LIST, Seen, trace
 from spikelfp.nn import graph
 from spikelfp.nn.neurons.base import LEAST_DECAY
 from spikelfp.registry import check_name

@@ -4,9 +4,8 @@ All give the same spikes to the last one; :mod:`spikelfp.functional.lif` is the 
 :mod:`spikelfp.kernels.choice` says which one runs.
 """
 
-from spikelfp.kernels import compiling
-from spikelfp.kernels.choice import KERNELS, chosen_kernels, scan_for, triton_installed
+from spikelfp.kernels.choice import KERNELS, announce, chosen_kernels, scan_for, triton_installed
 
 __all__ = ["KERNELS", "chosen_kernels", "scan_for", "triton_installed"]
 
-compiling.announce()
+announce()

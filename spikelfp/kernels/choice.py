@@ -16,13 +16,16 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
+from numba.core import event
 from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.kernels import numba_scan, torch_scan
 from spikelfp.registry import unknown_name
+from spikelfp.terminal import say
 
 KERNELS, KERNEL_CHOICES = "SPIKELFP_KERNELS", ("auto", "torch", "numba", "triton")
 EVENTS, EVENT_CHOICES = "SPIKELFP_EVENTS", ("auto", "always", "never")
@@ -126,3 +129,31 @@ def can_run(x: Tensor, weight: Tensor) -> bool:
     if not fits or x.dtype != weight.dtype or chosen_kernels() not in ("auto", "numba"):
         return False
     return not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
+
+
+_PACKAGES = ("spikelfp.", "hw_export.")
+
+
+class Announcer(event.Listener):
+    """One line on stderr before the first kernel of these packages that is not found compiled on disk."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def on_start(self, event: Any) -> None:
+        """Numba begins to compile."""
+        function = event.data["dispatcher"].py_func
+        if not self.told and (function.__module__ or "").startswith(_PACKAGES):
+            self.told = True
+            say(
+                "spikelfp: compiling kernels for this machine (seconds each, once; later runs find them on disk)",
+                error=True,
+            )
+
+    def on_end(self, event: Any) -> None:
+        """Numba is done."""
+
+
+def announce() -> None:
+    """Have compilations of these packages announced, once per process."""
+    event.register("numba:compile", Announcer())

@@ -31,9 +31,9 @@ from torch import Tensor
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.choice import chosen_events
 from spikelfp.kernels.events import linear
-from spikelfp.kernels.events.conv_vectors import VECTOR
-from spikelfp.kernels.events.linear import Events, listed
-from spikelfp.kernels.events.row_vectors import aligned, padded, row_sum
+from spikelfp.kernels.events.linear import listed
+from spikelfp.kernels.events.sparse import EventRows
+from spikelfp.kernels.events.vectors import VECTOR, aligned, padded, row_sum
 from spikelfp.machine import empty, split
 
 DENSE = 0.33
@@ -71,7 +71,7 @@ class Run(NamedTuple):
     spikes: Tensor
     membrane: Tensor
     synapse: Tensor | None
-    events: Events | None
+    events: EventRows | None
 
 
 class Wanted(NamedTuple):
@@ -375,10 +375,10 @@ def forward(
     return Run(spikes, membrane, y, _events(found, places, spikes) if whole else None)
 
 
-def _events(found: list[np.ndarray], places: np.ndarray, spikes: Tensor) -> Events:
+def _events(found: list[np.ndarray], places: np.ndarray, spikes: Tensor) -> EventRows:
     """The spikes of a run, all of whose blocks were taken event by event."""
     column, (begin, end) = torch.from_numpy(np.concatenate(found)), torch.from_numpy(places).flatten(1)
-    return Events(begin, end, column, spikes.new_ones(len(column)))
+    return EventRows(begin, end, column, spikes.new_ones(len(column)))
 
 
 def reverse(
@@ -387,7 +387,7 @@ def reverse(
     final: Tensor | None,
     final_synapse: Tensor | None,
     membrane: Tensor,
-    events: Events | None,
+    events: EventRows | None,
     weight: Tensor,
     start: Tensor,
     p: Constants,
@@ -411,7 +411,7 @@ def reverse(
     none = _array(None, 2, membrane)
     rows = none if events is None else _rows(weight)
     nobody = torch.empty(0, dtype=torch.int64)
-    listed = Events(nobody, nobody, _COLUMN, start[:0]) if events is None else events
+    listed = EventRows(nobody, nobody, _COLUMN, start[:0]) if events is None else events
     starts, stops, index, _ = listed.numpy()
     received = (
         _array(message, 3, membrane), _array(reward, 3, membrane),
@@ -438,7 +438,7 @@ def reverse(
     )  # fmt: skip
 
 
-def to_weight(messages: Tensor, membrane: Tensor, events: Events | None, p: Constants) -> Tensor:
+def to_weight(messages: Tensor, membrane: Tensor, events: EventRows | None, p: Constants) -> Tensor:
     """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``.
 
     Event by event, or dense, a block of steps at a time.
@@ -449,7 +449,7 @@ def to_weight(messages: Tensor, membrane: Tensor, events: Events | None, p: Cons
         starts, stops, index, ones = events.numpy()
         rows = (steps - 1) * batch
         given = (starts[:rows], stops[:rows], index, ones)
-        linear.update(given, messages.view(-1, width)[batch:].numpy(), result.numpy())
+        linear.event_update(given, messages.view(-1, width)[batch:].numpy(), result.numpy())
         return result
     result.zero_()
     for low in range(0, steps - 1, STEPS):

@@ -1,8 +1,9 @@
-"""Models: what a network is made from, what its options are, and checks and parts that the models share."""
+"""Models by name: their registry, options and descriptions, and the layers and checks that they share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -10,7 +11,8 @@ import torch
 
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.options import option
+from spikelfp.nn import graph
+from spikelfp.options import option, options_in, takes_any
 from spikelfp.registry import Registry, check_name
 
 Hidden = Annotated[tuple[int, ...], option("neurons of the hidden layers, such as 1000,1000", within="[1, ∞)")]
@@ -77,6 +79,47 @@ class ModelSpec:
             object.__setattr__(self, attribute, value)
         object.__setattr__(self, "options", {**(options or {}), **more})
         object.__setattr__(self, "neuron", dict(neuron or {}))
+
+
+def build(spec: ModelSpec) -> nn.Sequential:
+    """Make the network that ``spec`` describes, with fresh weights from torch's random state."""
+    own = options_in(models, spec.name)
+    options = {own[name].parameter: value for name, value in spec.options.items() if name in own}
+    neuron = spec.neuron if takes_any(models[spec.name]) else {}
+    return models[spec.name](spec.shape, spec.classes, **options, **neuron)
+
+
+def takes_neuron(name: str) -> bool:
+    """Whether the network of that ``name`` takes options of its neurons."""
+    return takes_any(models[name])
+
+
+def is_spiking(name: str) -> bool:
+    """Whether the network of that ``name`` has neurons that fire."""
+    told = models.fact(name, "spiking") if name in models else False
+    return any(graph.has_trait(each, "fires") for each in _example(models[name]).modules()) if told is None else told
+
+
+def normalizes(name: str) -> bool:
+    """Whether the network of that ``name`` has normalisation layers."""
+    told = models.fact(name, "normalizes")
+    return any("Norm" in type(each).__name__ for each in _example(models[name]).modules()) if told is None else told
+
+
+@functools.cache
+def _example(builder: Callable[..., torch.nn.Module]) -> torch.nn.Module:
+    """A network of a function that does not say what is in it, without memory for its weights."""
+    for shape in ((1, 32, 32), (3, 224, 224), (2, 128, 128), (64,), (8, 8)):
+        try:
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+                return builder(shape, 2)
+        except (UserError, RuntimeError, ValueError, TypeError):
+            continue
+    name = next(each for each in models if models[each] is builder)
+    raise UserError(
+        f"the model {name} cannot be built for images to see whether it has spiking neurons: say so where it is "
+        f'registered, models.register("{name}", spiking=True, normalizes=False)'
+    )
 
 
 Weighted = TypeVar("Weighted", nn.Conv2d, nn.Linear)

@@ -1,16 +1,25 @@
-"""Residual networks (He et al. 2016, arXiv:1512.03385)."""
+"""Residual networks, with activations and with LIF neurons."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 
 from spikelfp import nn
-from spikelfp.models.activations import Activation, maker
-from spikelfp.models.base import Noise, Width, check_shape, check_width, he_convolutions_, noisy
+from spikelfp.models.ann import Activation, maker
+from spikelfp.models.base import (
+    Noise,
+    Width,
+    check_shape,
+    check_width,
+    he,
+    he_convolutions_,
+    models,
+    noisy,
+)
 from spikelfp.options import option
 from spikelfp.registry import check_name, checked_keywords
 
@@ -22,6 +31,7 @@ RESNET34 = (3, 4, 6, 3)
 """Blocks of each of the four stages."""
 
 
+@models.register("resnet18", spiking=False, normalizes=True)
 @checked_keywords()
 def resnet18(
     shape: Sequence[int] = (3, 224, 224),
@@ -39,12 +49,13 @@ def resnet18(
 
     stem: ``7x7``, a 7×7 convolution of stride 2 and 3×3 max-pooling of stride 2; ``3x3``, a 3×3 convolution
     of stride 1 and no pooling, as is usual for CIFAR; or ``auto`` (:data:`STEMS`). activation: a name or a function
-    (:mod:`spikelfp.models.activations`). noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of
+    (:mod:`spikelfp.models.ann`). noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of
     every convolution and dense layer, 0 for none. Convolutions start as in torchvision (He et al. 2015).
     """
     return _resnet(RESNET18, shape, classes, activation, noise, stem, width)
 
 
+@models.register("resnet34", spiking=False, normalizes=True)
 @checked_keywords()
 def resnet34(
     shape: Sequence[int] = (3, 224, 224),
@@ -117,3 +128,50 @@ def shortcut(inputs: int, outputs: int, stride: int, noise: float = 0.0) -> nn.L
     if inputs == outputs and stride == 1:
         return nn.Identity()
     return nn.Sequential(*convolution(inputs, outputs, 1, stride, noise))
+
+
+@models.register("lif-resnet18", spiking=True, normalizes=False)
+@checked_keywords(nn.LIF)
+def lif_resnet18(
+    shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, stem: Stem = "auto", width: Width = 64, **neuron: Any
+) -> nn.Sequential:
+    """ResNet-18 of LIF neurons with membrane shortcuts (MS-ResNet, Hu et al. 2021, arXiv:2112.08954).
+
+    A block adds currents, ``I + conv(LIF(conv(LIF(I))))``, with a 1×1 convolution in the shortcut where the shape
+    changes: convolutions of a block see spikes, and the trunk from stem to output is linear, so a reward reaches
+    every block without passing through neurons. Then ``LIF``, average over space, ``Linear, LIF``. Unlike the
+    paper's it has no BatchNorm; convolutions start as in He et al. 2015.
+
+    Measured (digits of 16×16, width 8, 8 steps, 4 epochs, held-out accuracy at learning rates 2e-3 and 5e-3, one
+    seed): 0.85 and 0.90; with BatchNorm, its statistics constant, 0.39 and 0.78 (0.78 at 5e-3 with messages passing
+    through them); adding spikes instead of currents (SEW, Fang et al. 2021), without BatchNorm, 0.69 and 0.80.
+
+    shape, stem, width: as in :func:`spikelfp.models.resnet18`. neuron: arguments of :class:`spikelfp.nn.LIF`, the
+    same for every layer. Takes ``[T, B, *shape]``.
+    """
+    channels, height, side = check_shape(shape)
+    check_width(width)
+
+    def block(inputs: int, outputs: int, stride: int) -> nn.Layer:
+        inner = nn.Sequential(
+            nn.LIF(**neuron),
+            he(nn.Conv2d(inputs, outputs, 3, stride, 1)),
+            nn.LIF(**neuron),
+            he(nn.Conv2d(outputs, outputs, 3, 1, 1)),
+        )
+        same = inputs == outputs and stride == 1
+        return nn.Sum(inner, nn.Identity() if same else he(nn.Conv2d(inputs, outputs, 1, stride)))
+
+    layers = OrderedDict[str, torch.nn.Module]()
+    if is_large(stem, height, side):
+        layers["conv1"] = he(nn.Conv2d(channels, width, 7, 2, 3))
+        layers["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    else:
+        layers["conv1"] = he(nn.Conv2d(channels, width, 3, 1, 1))
+    layers |= stages(block, RESNET18, width)
+    layers["lif"] = nn.LIF(**neuron)
+    layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["fc"] = nn.Linear(8 * width, classes)
+    layers["out"] = nn.LIF(**neuron)
+    return nn.Sequential(layers)

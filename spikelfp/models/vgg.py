@@ -1,12 +1,28 @@
-"""Convolutional networks in the manner of VGG (Simonyan & Zisserman 2014, arXiv:1409.1556)."""
+"""Networks in the manner of VGG, with activations and with LIF neurons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from spikelfp import nn
-from spikelfp.models.activations import Activation, maker
-from spikelfp.models.base import Dropout, Noise, Width, check_image, check_width, he_convolutions_, noisy
+from spikelfp.models.ann import Activation, maker
+from spikelfp.models.base import (
+    Dropout,
+    Noise,
+    Pool,
+    Readout,
+    Width,
+    check_image,
+    check_width,
+    he,
+    he_convolutions_,
+    last_layer,
+    models,
+    noisy,
+    pooling,
+)
 from spikelfp.registry import checked_keywords
 
 VGG_LIKE = ((1, 2), (4, 4), (8, 8))
@@ -15,6 +31,7 @@ VGG16 = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
 """Channels of each block of VGG-16, in units of its width."""
 
 
+@models.register("vgg-like", spiking=False, normalizes=False)
 @checked_keywords()
 def vgg_like(
     shape: Sequence[int] = (3, 32, 32),
@@ -31,7 +48,7 @@ def vgg_like(
     layers of 1024, 512 and ``classes`` neurons with dropout between them. Takes ``[T, B, *shape]``, sides of at
     least 8; linear outputs.
 
-    activation: a name or a function (:mod:`spikelfp.models.activations`). noise: standard deviation of the
+    activation: a name or a function (:mod:`spikelfp.models.ann`). noise: standard deviation of the
     :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none. width: channels of the first
     convolution; the other layers grow and shrink with it. Convolutions start as in He et al. 2015; from torch's own
     start neither LFP nor gradient descent left chance in an epoch of CIFAR-10.
@@ -73,6 +90,10 @@ def vgg16(
     return he_convolutions_(nn.Sequential(*layers))
 
 
+models.register("vgg16", spiking=False, normalizes=False)(partial(vgg16, batch_norm=False))
+models.register("vgg16-bn", spiking=False, normalizes=True)(partial(vgg16, batch_norm=True))
+
+
 def _convolutions(
     channels: int,
     blocks: Sequence[Sequence[int]],
@@ -107,3 +128,51 @@ def _classifier(
         nn.Dropout(dropout),
         *noisy(nn.Linear(second, classes), noise),
     ]
+
+
+@models.register("lif-vgg-like", spiking=True, normalizes=False)
+@checked_keywords(nn.LIF)
+def lif_vgg_like(
+    shape: Sequence[int] = (3, 32, 32),
+    classes: int = 10,
+    *,
+    pool: Pool = "max",
+    width: Width = 32,
+    readout: Readout = None,
+    **neuron: Any,
+) -> nn.Sequential:
+    """The convolutions and dense layers of :func:`spikelfp.models.vgg_like` with LIF neurons.
+
+    ``Conv2d, LIF`` six times, 2×2 pooling in front of every second LIF; then ``Linear, LIF`` three times. No
+    dropout and no BatchNorm: hidden weights start as in He et al. 2015, which keeps every layer firing. (Digits
+    of 16×16, width 8, 8 steps, 4 epochs, held-out accuracy at learning rates 5e-3 and 1e-2: 0.70 and 0.77; with
+    BatchNorm in front of every hidden LIF 0.16 and 0.29 with its statistics constant, 0.75 at 5e-3 with
+    messages passing through them; one seed.)
+
+    Takes ``[T, B, *shape]``.
+
+    Args:
+        shape: ``(channels, height, width)`` of the images, sides of at least 8.
+        classes: number of outputs.
+        pool: ``max`` or ``avg``.
+        width: channels of the first convolution; the other layers grow and shrink with it.
+        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+    """
+    channels, height, side = check_image(shape, 8, "lif-vgg-like")
+    check_width(width)
+    layers: list[nn.Layer] = []
+    for first, second in VGG_LIKE:
+        layers += [he(nn.Conv2d(channels, first * width, 3, padding=1)), nn.LIF(**neuron)]
+        layers += [he(nn.Conv2d(first * width, second * width, 3, padding=1)), pooling(pool), nn.LIF(**neuron)]
+        channels = second * width
+    return nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        he(nn.Linear(channels * (height // 8) * (side // 8), 32 * width)),
+        nn.LIF(**neuron),
+        he(nn.Linear(32 * width, 16 * width)),
+        nn.LIF(**neuron),
+        nn.Linear(16 * width, classes),
+        last_layer(readout, neuron),
+    )

@@ -13,13 +13,21 @@ from spikelfp.nn.activation import (
     Tanh,
     sign_complaints,
 )  # fmt: skip
-from spikelfp.nn.attention import SelfAttention, SpikingSelfAttention, TokenNorm
-from spikelfp.nn.container import Sequential
-from spikelfp.nn.conv import Conv2d
-from spikelfp.nn.flatten_axes import FlattenAxes
+from spikelfp.nn.attention import (
+    ClassToken,
+    FirstToken,
+    MeanToken,
+    PositionEmbedding,
+    SelfAttention,
+    SpikingSelfAttention,
+    TokenNorm,
+    ToTokens,
+)
+from spikelfp.nn.container import Concat, Identity, Sequential, Sum
+from spikelfp.nn.elementwise import Noise, Scale
 from spikelfp.nn.graph import leaves
 from spikelfp.nn.layer import Layer
-from spikelfp.nn.linear import Linear
+from spikelfp.nn.linear import Conv2d, Linear
 from spikelfp.nn.neurons.alif import ALIF
 from spikelfp.nn.neurons.alpha import Alpha
 from spikelfp.nn.neurons.base import Decay, NeuronConstant, Neurons, Threshold
@@ -30,13 +38,9 @@ from spikelfp.nn.neurons.multi_spike import MultiSpikeLIF
 from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
 from spikelfp.nn.neurons.recurrent_synaptic import RecurrentSynaptic
 from spikelfp.nn.neurons.synaptic import Synaptic
-from spikelfp.nn.noise import Noise
 from spikelfp.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
 from spikelfp.nn.recompute import Recomputed, check_recomputable, recomputed
-from spikelfp.nn.scale import Scale
-from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, MaxPool2d
-from spikelfp.nn.skip import Concat, Identity, Sum
-from spikelfp.nn.tokens import ClassToken, FirstToken, MeanToken, PositionEmbedding, ToTokens
+from spikelfp.nn.shape import AdaptiveAvgPool2d, AvgPool2d, Dropout, Flatten, FlattenAxes, MaxPool2d
 from spikelfp.registry import check_constructors, public_names
 
 __all__ = [

@@ -1,13 +1,10 @@
-r"""Self-attention, with reward passed as in AttnLRP (Achtibat et al. 2024, arXiv:2402.05602).
-
-A product of two signals, ``Q Kᵀ`` or ``A V``, needs both factors for all of it, so each is credited one half of
-the reward. In messages the softmax is its own backward pass: ``m_x = s (m_s − Σ s m_s)``.
-"""
+"""SETME"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from spikelfp.errors import UserError
@@ -17,6 +14,78 @@ from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.norm import BatchNorm1d
 from spikelfp.rules import Rule
+
+
+class ToTokens(Layer):
+    """Feature maps ``[T, B, D, H, W]`` as tokens ``[T, B, H·W, D]``."""
+
+    passes_scale = True
+    passes_spikes = True
+    arguments = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
+        self._expect(x, 5, "[T, B, channels, height, width]")
+        return x.flatten(3).transpose(2, 3)
+
+
+class ClassToken(Layer):
+    """Puts a learned token in front of ``[T, B, N, D]``: its weights are contributions with ``a = 1`` (eq. 7)."""
+
+    arguments = ("dim",)
+
+    def __init__(self, dim: int, *, rule: Rule | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+        self.token = torch.nn.Parameter(torch.empty(dim))
+        torch.nn.init.trunc_normal_(self.token, std=0.02)
+        self.rule = rule
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
+        token = self.rule.parameter(self.token).to(x.dtype)
+        return torch.cat([token.expand(*x.shape[:2], 1, -1), x], 2)
+
+
+class PositionEmbedding(Layer):
+    """Adds a learned vector to each of ``tokens`` tokens ``[T, B, N, D]``: contributions with ``a = 1`` (eq. 7)."""
+
+    arguments = ("tokens", "dim")
+
+    def __init__(self, tokens: int, dim: int, *, rule: Rule | None = None) -> None:
+        super().__init__()
+        self.tokens, self.dim = tokens, dim
+        self.positions = torch.nn.Parameter(torch.empty(tokens, dim))
+        torch.nn.init.trunc_normal_(self.positions, std=0.02)
+        self.rule = rule
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
+        return x + self.rule.parameter(self.positions)
+
+
+class FirstToken(Layer):
+    """The first token of ``[T, B, N, D]``, ``[T, B, D]``."""
+
+    passes_scale = True
+    passes_spikes = True
+    arguments = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
+        return x[:, :, 0]
+
+
+class MeanToken(Layer):
+    """The mean of all tokens of ``[T, B, N, D]``, ``[T, B, D]``."""
+
+    passes_scale = True
+    arguments = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_dense(self, x)
+        return x.mean(2)
+
 
 if TYPE_CHECKING:
     from spikelfp.nn.graph import Flow, Sources

@@ -1,4 +1,4 @@
-"""Dense layer."""
+"""Layers with weights: dense products and convolutions, event by event where that pays."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
-from spikelfp.functional.sequence import is_constant, is_sparse, repeat
-from spikelfp.kernels.events import products
+from spikelfp.functional.sequence import is_constant, is_sparse, over_time, repeat
+from spikelfp.kernels.events import linear as products
+from spikelfp.kernels.events.conv import conv_choice, convolve
+from spikelfp.kernels.events.conv_kernels import Steps
+from spikelfp.kernels.events.sparse import merge
 from spikelfp.nn.layer import Quantizable, check_kind, spares_silent, sparse_input
 from spikelfp.rules import Rule
 
@@ -57,3 +61,71 @@ class Linear(torch.nn.Linear, Quantizable):
     def _product(self, x: Tensor, active_only: bool) -> Tensor:
         op = partial(products.linear, choice=self.choice, active_only=active_only)
         return self.product(op, x)
+
+
+class Conv2d(torch.nn.Conv2d, Quantizable):
+    """Convolution of every step, ``[T, B, C, H, W]``; arguments and parameters of ``torch.nn.Conv2d``.
+
+    Sparse inputs, such as spikes, are convolved event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
+    message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
+
+    A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is convolved by its entries alone, and no dense one is
+    made of it, nor a message to it. Where event-driven convolutions do not run (as for :class:`~spikelfp.nn.Linear`,
+    and those that are dilated, grouped or padded with other than zeros) it is made dense for the dense one.
+    """
+
+    fires = False
+    has_weights = True
+    arguments = (
+        "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
+    )  # fmt: skip
+
+    def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.rule = rule
+        self.choice = conv_choice()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(x, 1)
+
+    def pooled(self, x: Tensor, side: int) -> Tensor:
+        """Convolution, then max-pooling in squares of ``side``, as one operation that keeps no unpooled output.
+
+        For rules that make one product (:attr:`~spikelfp.rules.Rule.one_product`), or ``side`` 1, which is no pooling.
+        """
+        check_kind(self, x, self.weight)
+        self._expect(x, 5, "[T, B, channels, height, width]")
+        if x.shape[2] != self.in_channels:
+            raise ShapeError(
+                f"Conv2d was built for {self.in_channels} input channels, got {x.shape[2]} (shape {tuple(x.shape)})"
+            )
+        if is_sparse(x):
+            x = sparse_input(self, x)
+        rule, steps, active_only = self.rule, self._steps(), spares_silent(self.rule, x)
+        x = rule.incoming(x)
+        if steps is None:
+            op = partial(self._as_torch, side=side)
+        else:
+            op = partial(convolve, choice=self.choice, steps=steps, pool=side, active_only=active_only)
+        if x.is_sparse:
+            return rule.outgoing(self.product(op, merge(x, 0, 1)).unflatten(0, x.shape[:2]))
+        return rule.outgoing(over_time(lambda step: self.product(op, step), x))
+
+    def _as_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None, side: int) -> Tensor:
+        out = self._conv_forward(x.to_dense() if x.is_sparse else x, weight, bias)
+        return F.max_pool2d(out, side) if side > 1 else out
+
+    def _steps(self) -> Steps | None:
+        """How it goes over its input; ``None`` for a border other than of as many zeros on either side."""
+        if self.padding_mode != "zeros":
+            return None
+        padding = self.padding
+        if isinstance(padding, str):
+            whole = [
+                0 if padding == "valid" else dilation * (kernel - 1)
+                for dilation, kernel in zip(self.dilation, self.kernel_size, strict=True)
+            ]
+            if any(total % 2 for total in whole):
+                return None
+            padding = tuple(total // 2 for total in whole)
+        return Steps(self.stride, padding, self.dilation, self.groups)  # type: ignore[arg-type]

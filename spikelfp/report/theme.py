@@ -1,21 +1,26 @@
-"""Colours, fonts and paper of the figures, for a light and a dark page."""
+"""Common parts of all figures: colours for a light and a dark page, fonts, axes at a place, legends."""
 
 from __future__ import annotations
 
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from spikelfp.terminal import plain
 
 PIXELS_PER_INCH = 100
 """Page pixels per inch of a figure."""
@@ -122,3 +127,49 @@ def powers_of_ten(axis: Axis) -> None:
 def _family() -> list[str]:
     installed = {font.name for font in fontManager.ttflist}
     return [*[name for name in FONTS if name in installed][:1], "DejaVu Sans"]
+
+
+Array = NDArray[Any]
+
+HALF, WIDE, THIRD = 430.0, 900.0, 330.0
+"""Page pixels of a figure's width."""
+
+NAMED_CLASSES = 30
+"""Up to so many classes are named one by one."""
+
+
+def class_colours(values: Array, label: int, theme: Theme) -> list[str]:
+    """The right class in the main colour, a wrong winner in the accent."""
+    winner = int(np.argmax(values))
+    return [theme.main if c == label else theme.accent if c == winner else theme.quiet for c in range(len(values))]
+
+
+def name_classes(axis: Any, class_names: Sequence[str], slant: bool = False) -> None:
+    """Class names along an axis, or plain numbers where they would not fit."""
+    if len(class_names) > NAMED_CLASSES:
+        axis.set_major_locator(MaxNLocator(8, integer=True))
+        return
+    axis.set_major_locator(FixedLocator(range(len(class_names))))
+    names = [short(name) for name in class_names]
+    axis.set_ticklabels(names, **({"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if slant else {}))
+
+
+def short(name: str, most: int = 12) -> str:
+    """Write a name of a user in one line of at most so many characters, all of which can be seen."""
+    name = plain(name)
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def legend(axes: Axes, theme: Theme, columns: int = 2, size: float = SMALL) -> None:
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=size,
+        labelcolor=theme.ink,
+        handlelength=1.0,
+        handleheight=0.8,
+        handletextpad=0.5,
+        borderaxespad=0.1,
+    )

@@ -3,12 +3,10 @@
 from spikelfp.registry import check_constructors, public_names
 from spikelfp.rules.alphabeta import AlphaBeta
 from spikelfp.rules.base import Feedback, HasRule, Rule, attach, lending, restore, rules_in, rules_of, using
-from spikelfp.rules.composite import Composite, epsilon_alphabeta, epsilon_zplusminus
+from spikelfp.rules.composite import Composite, epsilon_alphabeta, epsilon_zplusminus, make_rule, rules, rules_taking
 from spikelfp.rules.epsilon import Epsilon
 from spikelfp.rules.gamma import Gamma
-from spikelfp.rules.gradient import Gradient
-from spikelfp.rules.named import make_rule, rules, rules_taking
-from spikelfp.rules.surrogate import Surrogate, surrogates
+from spikelfp.rules.gradient import Gradient, Surrogate, surrogates
 from spikelfp.rules.zero import Zero
 from spikelfp.rules.zplusminus import ZPlusMinus
 

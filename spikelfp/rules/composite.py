@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
 from spikelfp.errors import UserError
+from spikelfp.options import NOT_AN_OPTION, option
+from spikelfp.registry import Registry
 from spikelfp.rules.alphabeta import AlphaBeta
 from spikelfp.rules.base import Assigning, Rule, layers_with_rules
 from spikelfp.rules.epsilon import Epsilon
+from spikelfp.rules.gamma import Gamma
+from spikelfp.rules.zero import Zero
 from spikelfp.rules.zplusminus import ZPlusMinus
 
 Selector = type[nn.Module] | tuple[type[nn.Module], ...] | str | int
@@ -106,3 +111,57 @@ def epsilon_alphabeta(eps: float = 1e-6, alpha: float = 2.0, beta: float = 1.0, 
     """LFP-ε-αβ, by default ε-α2β1 (v1, A.6.2): αβ in convolutions, ε in dense layers. shared: options of both rules."""
     alphabeta = AlphaBeta(eps=eps, alpha=alpha, beta=beta, **shared)
     return Composite([(CONVOLUTIONS, alphabeta)], default=Epsilon(eps, **shared))
+
+
+rules: Registry[Callable[..., Rule | Composite]] = Registry("rule")
+"""Classes of rules, or functions that make them; their arguments are their options (:mod:`spikelfp.options`).
+
+A rule that takes ``normalize`` follows ``--normalize-reward``, one that takes ``constant_statistics`` ``--statistics``.
+"""
+
+Eps = Annotated[float, option("stabiliser ε of the rule", within="(0, ∞)")]
+Alpha = Annotated[float, option("α of LFP-αβ; its β is α − 1", within="[1, ∞)")]
+Statistics = Annotated[bool, NOT_AN_OPTION]
+
+rules.register("zero")(Zero)
+rules.register("epsilon")(Epsilon)
+rules.register("zplusminus")(ZPlusMinus)
+rules.register("gamma")(Gamma)
+
+
+@rules.register("alphabeta")
+def _alphabeta(
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, alpha: Alpha = 2.0
+) -> AlphaBeta:
+    return AlphaBeta(eps=eps, normalize=normalize, constant_statistics=constant_statistics, alpha=alpha, beta=alpha - 1)
+
+
+@rules.register("epsilon-zplusminus")
+def _epsilon_zplusminus(
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True
+) -> Composite:
+    return epsilon_zplusminus(eps, normalize=normalize, constant_statistics=constant_statistics)
+
+
+@rules.register("epsilon-alphabeta")
+def _epsilon_alphabeta(
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, alpha: Alpha = 2.0
+) -> Composite:
+    return epsilon_alphabeta(eps, alpha, alpha - 1, normalize=normalize, constant_statistics=constant_statistics)
+
+
+def make_rule(name: str, **arguments: Any) -> Rule | Composite:
+    """Make the rule of a name.
+
+    Args:
+        name: in :data:`rules`.
+        **arguments: for its constructor; ``normalize`` and ``constant_statistics`` are left out if it has none.
+    """
+    taken = inspect.signature(rules[name]).parameters
+    shared = ("normalize", "constant_statistics")
+    return rules[name](**{each: value for each, value in arguments.items() if each in taken or each not in shared})
+
+
+def rules_taking(argument: str) -> list[str]:
+    """Names of the rules that have an argument."""
+    return [name for name in rules if argument in inspect.signature(rules[name]).parameters]

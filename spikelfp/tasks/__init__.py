@@ -11,7 +11,6 @@ one's own            :class:`Task`, or :class:`ReadOut`  registered under a name
 
 from spikelfp.registry import check_constructors, public_names
 from spikelfp.tasks.base import FORGETS, READOUTS, Judge, ReadOut, Task, TaskReward, tasks
-from spikelfp.tasks.chosen import check_task, chosen_task
 from spikelfp.tasks.classification import Classification
 from spikelfp.tasks.multi_label import MultiLabel
 from spikelfp.tasks.regression import Regression
@@ -28,8 +27,6 @@ __all__ = [
     "SequenceLabels",
     "Task",
     "TaskReward",
-    "check_task",
-    "chosen_task",
     "tasks",
 ]
 

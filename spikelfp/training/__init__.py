@@ -1,7 +1,7 @@
 """Training loops, optimisers, schedules, checkpoints and run folders."""
 
 from spikelfp.registry import check_constructors, public_names
-from spikelfp.training.early import Decisions, EarlyReadout, early_readout
+from spikelfp.training.evaluation import Decisions, EarlyReadout, early_readout
 from spikelfp.training.optim import Momentum
 from spikelfp.training.parallel import WorkerLost, World, choose_device, joined
 from spikelfp.training.trainer import Evaluation, TemporalTrainer, Trainer

@@ -17,7 +17,7 @@ from spikelfp.nn import graph
 from spikelfp.nn.layer import Quantizable
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
-from spikelfp.training.chosen import prepare
+from spikelfp.training.arguments import prepare
 from spikelfp.training.update import Seen
 
 WARM_UP = 3

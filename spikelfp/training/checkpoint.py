@@ -11,7 +11,7 @@ import hashlib
 import random
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,20 +21,138 @@ from torch.optim import Optimizer
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
+from spikelfp.kernels.choice import choices
+from spikelfp.methods import Method
+from spikelfp.methods.base import check_kept, unkept
 from spikelfp.nn import Recomputed
 from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.terminal import brief, first_line, plain
-from spikelfp.training.fits import check_schedule, without_functions
-from spikelfp.training.schema import check_content, check_place
-from spikelfp.untrusted.content import NotPlainError, canonical, load_plain
-from spikelfp.untrusted.fields import is_finite
+from spikelfp.training.optim import Planned
+from spikelfp.training.schema import (
+    check_content,
+    check_layers,
+    check_place,
+    check_schedule,
+    fitted_optimizer,
+    fitted_schedule,
+    without_functions,
+)
+from spikelfp.training.update import MEASURED, Position, Tally
+from spikelfp.untrusted.tensors import NotPlainError, canonical, load_plain
+from spikelfp.untrusted.text import is_finite
+
+if TYPE_CHECKING:
+    from spikelfp.training.trainer import Trainer
 
 FORMAT = 1
 """Version of the layout below."""
 
 _LONGEST = 300  # characters of a setting in an error
+
+
+def save(path: str | Path, trainer: Trainer) -> None:
+    """Write everything that :func:`load` needs to go on bit for bit, whole or not at all.
+
+    Args:
+        path: of the checkpoint.
+        trainer: between two steps or two epochs.
+
+    Raises:
+        UserError: for a method whose state is not all kept, naming what is missing.
+        SaveError: when the file cannot be written.
+    """
+    net, method, source = trainer.net, trainer.method, trainer._source_now
+    trainer._prepare_method()
+    check_kept(trainer._unkept, unkept(method, net))
+    write(
+        path,
+        {
+            "weights": net.state_dict(),
+            "optimizer": trainer.optimizer.state_dict(),
+            **schedule_state(trainer),
+            **trainer._settings(),
+            **of_network(net),
+            "rules": layer_rules(net, method.rule),
+            "method_state": method.state_dict(),
+            **vars(trainer.planned),
+            "position": vars(trainer.position),
+            "tally": vars(trainer.tally),
+            "history": [{name: row[name] for name in row if name not in MEASURED} for row in trainer.history],
+            "random": random_states(),
+            "samples": trainer._samples if source is None else source.fingerprint(),
+            "events": {name: choice.events for name, choice in choices(net).items()},
+        },
+    )
+
+
+def schedule_state(trainer: Trainer) -> dict[str, Any]:
+    """Return state and kind of a trainer's schedule, as ``schedule`` and ``schedule_kind``; both may be ``None``."""
+    if trainer._restored is not None:  # loaded, and not gone on since
+        return {name: trainer._restored[name] for name in ("schedule", "schedule_kind")}
+    if trainer.scheduler is None:
+        return {"schedule": None, "schedule_kind": None}
+    state = without_functions(trainer.scheduler.state_dict())
+    return {"schedule": state, "schedule_kind": type(trainer.scheduler).__name__}
+
+
+def load(path: str | Path, trainer: Trainer) -> None:
+    """Bring a trainer to where a checkpoint left another of the same network and settings.
+
+    Everything is checked first; nothing changes when it does not fit.
+
+    Args:
+        path: of the checkpoint. Those of the first version lack ``method_state``, ``samples`` and ``events``.
+        trainer: of the same network, rules and settings.
+
+    Raises:
+        CheckpointError: for a file that is no checkpoint, and for the first parameter, constant of a layer, rule or
+            setting that differs, with both values.
+    """
+    net, method, content = trainer.net, trainer.method, read(path)
+    check_weights(path, net, content)
+    check_constants(path, net, content)
+    check_complete(path, content)
+    check_settings(path, content, trainer._settings())
+    check_rules(path, layer_rules(net, method.rule), content)
+    groups = fitted_schedule(path, content, trainer.optimizer, trainer._groups, trainer.schedule)
+    state = fitted_optimizer(path, content, trainer.optimizer, groups)
+    check_layers(path, content, choices(net))
+    tally = Tally.of(content["tally"])
+    try:
+        tally.judgement(trainer.task)
+    except (KeyError, RuntimeError, ZeroDivisionError):
+        raise CheckpointError(
+            f"{path} holds sums {', '.join(tally.score)}, which are none of {trainer.task!r}"
+        ) from None
+    trainer._prepare_method()
+    before = method.state_dict()
+    _load_state(path, "method", method, content.get("method_state", {}))
+    try:
+        _load_state(path, "optimiser", trainer.optimizer, state)
+        put_weights(path, net, content)
+    except CheckpointError:
+        method.load_state_dict(before)
+        raise
+    trainer._restored = {name: content.get(name) for name in ("schedule", "schedule_kind")}
+    trainer._restored |= {"optimizer": state, "path": path}
+    trainer.position, trainer.tally = Position(**content["position"]), tally
+    trainer.history, trainer.planned = content["history"], Planned.of(content)
+    trainer._source_now, trainer._samples = None, str(content.get("samples", ""))
+    restore_random(content["random"])
+    for name, choice in choices(net).items():
+        choice.events = content.get("events", {}).get(name, choice.events)
+
+
+def _load_state(path: str | Path, what: str, owner: Method | Optimizer, state: dict[str, Any]) -> None:
+    """Load the state of a method or an optimiser, all of it or nothing."""
+    before = owner.state_dict()
+    try:
+        owner.load_state_dict(state)
+    except Exception as error:  # of one that somebody else made
+        owner.load_state_dict(before)
+        raise CheckpointError(f"{path} holds the state of another {what}: {first_line(error)}") from None
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:

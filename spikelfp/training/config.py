@@ -35,7 +35,7 @@ from spikelfp.options import Choice, Condition, View, choice, one_of, other_than
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
-from spikelfp.training.footprint import check_room_to_build
+from spikelfp.training.memory import check_room_to_build
 from spikelfp.training.optim import MakeOptimizer, MakeSchedule, optimizers, schedules
 from spikelfp.untrusted import read_yaml
 

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
+import platform
+import resource
+import sys
+from collections import defaultdict
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spikelfp import plugins
+import torch
+
+from spikelfp import analysis, plugins
 from spikelfp.configuration import by_name
-from spikelfp.data import DataSplits
+from spikelfp.data import DataSplits, batches
+from spikelfp.data.samples import representative
+from spikelfp.data.sequences import mask_of
 from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import Kind, check_path, content_of, settle, write_text, yaml_text
+from spikelfp.methods.base import some
 from spikelfp.terminal import plain
-from spikelfp.training.config import OPTIONS, RunConfig, from_mapping, is_record, read_mapping
-from spikelfp.training.schema import check_found
+from spikelfp.training.config import OPTIONS, REWARDED, RULED, RunConfig, from_mapping, is_record, read_mapping
+from spikelfp.training.trainer import TemporalTrainer
 from spikelfp.untrusted import read_csv
+from spikelfp.untrusted.text import Field
 
 FREE = {"data_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute", "cache_dir", "sparse"}
 """Options that may change when a run goes on: they say where and how, not what comes out."""
+
+_MOST_ELEMENTS, _MOST_CLASSES = 1 << 26, 1 << 20  # of a sample
+_MOST_AXES = 8
 
 MOST_EPOCHS = 1 << 31
 """Epochs are numbered below."""
@@ -73,6 +88,37 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
         raise RunFolderError(f"{folder.config} does not say the shape and the classes of the data")
     shape, classes = check_found(folder.config, values)
     return from_mapping(_options(values, folder.config), str(folder.config), recorded=True), shape, classes
+
+
+def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ...], int]:
+    """Read what ``config.yaml`` of a run says of its data, and check what it says of layers that were woken.
+
+    Returns:
+        Shape of a sample, and number of classes or other outputs.
+
+    Raises:
+        RunFolderError: naming the first value that is none.
+    """
+    found = Field(path, "", values, RunFolderError)
+    outputs = "classes" if "classes" in values else "outputs"
+    found.mapping(("shape", outputs))
+    axes = found.at("shape").sequence()
+    if not 1 <= len(axes) <= _MOST_AXES:
+        found.at("shape").refuse(f"a list of 1 to {_MOST_AXES} sizes")
+    shape = tuple(each.whole(1, _MOST_ELEMENTS) for each in axes)
+    if not 1 <= math.prod(shape) <= _MOST_ELEMENTS:
+        found.at("shape").refuse(f"a sample of at most {_MOST_ELEMENTS} elements")
+    if values.get("woken") is not None:
+        for _, factor in found.at("woken").items():
+            factor.number(5e-324)
+    for names in ("class_names", "names"):
+        for name in found.at(names).sequence() if values.get(names) is not None else ():
+            if not isinstance(name.value, str | int | float):
+                name.refuse("text")
+    if values.get("samples") is not None:
+        for _, each in found.at("samples").items():
+            each.text()
+    return shape, found.at(outputs).whole(1, _MOST_CLASSES)
 
 
 def read_options(path: str | Path) -> dict[str, Any]:
@@ -324,3 +370,80 @@ def _check_same(folder: Folder, config: RunConfig) -> None:
         changed.pop(("training", "epochs"), None)  # a run may be extended
     if changed:
         raise RunFolderError(f"{folder.path} was started with other options: {', '.join(changed.values())}")
+
+
+PACKAGES = ("spikelfp", "torch", "numpy", "snntorch", "nir", "numba", "scikit-learn")
+RATE_SAMPLES = 256
+"""Test samples over which the spike rates of a summary are taken."""
+
+
+def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -> dict[str, Any]:
+    """Scores (those of the last weights), rates, costs and versions; time and memory are those of this worker.
+
+    ``test_accuracy`` is there where samples have classes, ``rmse`` (in the units of the data) for real values.
+
+    ``wake`` holds the layers whose initial weights were scaled up, each with its factor; ``None`` for ``--no-wake``.
+    """
+    history = trainer.history
+    net = trainer.net
+    task, tested = trainer.task, trainer.evaluate(splits.test)
+    summary: dict[str, Any] = {
+        "data": config.data.name,
+        "model": config.model.name,
+        "method": config.method.name,
+        "rule": config.method.rule.name if RULED.holds(config.flat) else None,
+        "reward": config.method.reward.name if REWARDED.holds(config.flat) else None,
+        "seed": config.run.seed,
+        "epochs": config.training.epochs,
+        "steps": config.data.steps,
+        "task": task.name,
+        **({"test_accuracy": tested.accuracy} if task.has_classes else tested.metrics),
+        "score": {"name": task.score, "value": tested.score},
+        "test_loss": tested.loss,
+        f"train_{task.score}": history[-1][f"train_{task.score}"],
+        "wake": trainer.woken if config.method.wake else None,
+        "spike_rates": spike_rates(trainer, splits, config.run.seed),
+        "update_density": history[-1].get("update_density"),
+        "seconds_per_epoch": _mean([row["seconds"] for row in history if "seconds" in row]),
+        "peak_memory_mb": peak_memory_mb(trainer.device),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "device": str(trainer.device),
+        "processes": trainer.world.size,
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+    }
+    if splits.validation:
+        for name in (f"validation_{task.score}", "validation_loss"):
+            if name in history[-1]:
+                summary[name] = history[-1][name]
+    return summary
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict[str, float]:
+    """Mean spikes per neuron and step of each layer over some test samples, without the padding of sequences.
+
+    They run in batches of training, or as many of each as have the steps of one chunk: it takes no more memory.
+    """
+    chosen = splits.test.subset(representative(splits.test, RATE_SAMPLES))
+    spikes, places = defaultdict[str, float](float), defaultdict[str, int](int)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of a random encoding
+        for x, _ in batches(chosen, trainer.batch_size, seed=0, epoch=0, shuffle=False):
+            shown = x.to(trainer.device)
+            sequence, mask = some(trainer.present(shown), mask_of(shown), trainer.chunk)
+            for name, own in analysis.record(trainer.net, sequence).items():
+                counting = own if mask is None else own[mask]
+                spikes[name] += counting.sum(dtype=torch.float64).item()
+                places[name] += counting.numel()
+    return {name: count / places[name] for name, count in spikes.items()}
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory this process has held, in MB: on the GPU if that is where it trained, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

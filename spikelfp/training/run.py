@@ -1,4 +1,4 @@
-"""A training run in a folder: ``config.yaml``, ``metrics.csv``, ``summary.json``, ``checkpoints/``, ``report.html``."""
+"""The options of a run that are about event data: from a :class:`RunConfig` to its sequences, and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits
 from spikelfp.data import load as load_data
-from spikelfp.data.events.cache import recorded_cache
-from spikelfp.data.events.cache.place import cache_dir
+from spikelfp.data.events import Binning, Pipeline, load_recordings
+from spikelfp.data.events.augmentation import parse_augmentations
+from spikelfp.data.events.cache import cache_folder, recorded_cache
+from spikelfp.data.events.dataset import make_sequences
+from spikelfp.data.events.transforms import parse_transforms, transforms_text
 from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.data.samples import Samples
 from spikelfp.errors import (
@@ -39,10 +42,10 @@ from spikelfp.models import ModelSpec
 from spikelfp.signals import Stop, stop_on_interrupt
 from spikelfp.tasks import tasks
 from spikelfp.training import checkpoint
-from spikelfp.training.chosen import learning_complaints, only_evaluating
+from spikelfp.training.arguments import learning_complaints, only_evaluating
 from spikelfp.training.config import RunConfig, read_mapping
-from spikelfp.training.event_options import load_sequences
 from spikelfp.training.folder import (
+    RATE_SAMPLES,
     RUN,
     Folder,
     check_data,
@@ -53,15 +56,83 @@ from spikelfp.training.folder import (
     read_config,
     read_metrics,
     samples_of,
+    summarise,
     write_config,
     write_metrics,
 )
-from spikelfp.training.footprint import STATES, check_room, check_room_to_run, estimate, without_memory
+from spikelfp.training.memory import STATES, check_room, check_room_to_run, estimate, without_memory
 from spikelfp.training.optim import is_best
 from spikelfp.training.parallel import World, choose_device, joined
-from spikelfp.training.summary import RATE_SAMPLES, summarise
 from spikelfp.training.trainer import TemporalTrainer
-from spikelfp.untrusted.fields import Field
+from spikelfp.untrusted.text import Field
+
+NONE = "none"
+"""What ``--transforms`` says to leave out those that a data set has by itself."""
+
+
+def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplits, RunConfig]:
+    """The event data of a configuration, and the configuration with all that the data set chose written out.
+
+    progress: show a bar while recordings that are not in the cache are binned.
+
+    Raises:
+        UserError: for what cannot be read or written
+            (:func:`~spikelfp.data.events.load.make_sequences`).
+    """
+    parts = load_recordings(config.data.name, config.run.data_dir, skip_bad=config.events.skip_bad)
+    pipeline = pipeline_of(config, parts.pipeline)
+    splits = make_sequences(
+        parts,
+        pipeline=pipeline,
+        skip_bad=config.events.skip_bad,
+        sparse=config.events.sparse,
+        augmentations=parse_augmentations(config.events.augmentations),
+        cache_dir=config.events.cache_dir,
+        progress=progress,
+    )
+    return splits, described(config, pipeline)
+
+
+def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
+    """How recordings become sequences as ``config`` says; what it leaves open is as the data set's ``own``.
+
+    ``window`` and ``events_per_step`` make steps of that many ms or events, at most ``steps`` of them; ``steps`` alone
+    makes as many equal parts of each recording.
+
+    Raises:
+        UserError: for both a window and a number of events, or one out of range.
+    """
+    binning = own.binning
+    if config.events.window is not None and config.events.events_per_step is not None:
+        raise UserError("a step of event data has a --window or a number of --events-per-step, not both")
+    if config.events.window is not None:
+        if not 1e-3 <= config.events.window <= 1e9:
+            raise UserError(f"window must be at least 0.001 ms and at most 1e9 ms, got {config.events.window}")
+        binning = Binning(window=round(config.events.window * 1000), most=config.data.steps, origin=own.binning.origin)
+    elif config.events.events_per_step is not None:
+        binning = Binning(count=config.events.events_per_step, most=config.data.steps)
+    elif config.data.steps is not None:
+        binning = Binning(bins=config.data.steps, origin=own.binning.origin)
+    binning = replace(binning, levels=config.events.levels or own.binning.levels)
+    chosen = own.transforms
+    if config.events.transforms is not None:
+        chosen = () if config.events.transforms == NONE else parse_transforms(config.events.transforms)
+    return Pipeline(binning, chosen)
+
+
+def described(config: RunConfig, pipeline: Pipeline) -> RunConfig:
+    """``config`` with the ``pipeline`` written out, so that :func:`pipeline_of` gives just that again."""
+    binning = pipeline.binning
+    return config.placed(
+        {
+            ("data", "steps"): binning.bins or binning.most,
+            ("events", "window"): None if binning.window is None else binning.window / 1000,
+            ("events", "events_per_step"): binning.count,
+            ("events", "levels"): binning.levels,
+            ("events", "transforms"): transforms_text(pipeline.transforms) or NONE,
+        }
+    )
+
 
 __all__ = [
     "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "check_room_to_show", "load_run", "load_splits",
@@ -446,7 +517,7 @@ def _not_inside(config: RunConfig) -> dict[str, Path]:
         return {}
     kind, _, where = config.data.name.partition(":")
     recordings = {"the recordings": Path(where)} if kind == "folder" and where else {}
-    return {**recordings, "the cache": cache_dir(config.events.cache_dir)}
+    return {**recordings, "the cache": cache_folder(config.events.cache_dir)}
 
 
 def _repair(run: _Run) -> None:

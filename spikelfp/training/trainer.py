@@ -22,27 +22,28 @@ from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat, sample_slice
 from spikelfp.kernels.choice import choices
 from spikelfp.methods import Batch, Method
-from spikelfp.methods.base import check_kept, counting_steps, some, unkept
+from spikelfp.methods.base import counting_steps, some, unkept
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
-from spikelfp.tasks import Classification, Task, check_task, chosen_task
+from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.classification import are_classes
-from spikelfp.terminal import first_line
 from spikelfp.training import checkpoint
-from spikelfp.training.chosen import (
+from spikelfp.training.arguments import (
     check_choices,
     check_loss,
     check_numbers,
     check_options,
     check_setting,
     check_targets,
+    check_task,
     check_trainer,
     check_whole,
     chosen_method,
+    chosen_task,
     judged_by,
     outputs_of,
     own_loss,
@@ -50,9 +51,7 @@ from spikelfp.training.chosen import (
     settings_of,
     single_step_complaints,
 )
-from spikelfp.training.chunks import Carried, check_carries
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
-from spikelfp.training.fits import check_layers, fitted_optimizer, fitted_schedule, without_functions
 from spikelfp.training.optim import (
     MakeOptimizer,
     MakeSchedule,
@@ -71,20 +70,21 @@ from spikelfp.training.optim import (
     reset_groups,
 )
 from spikelfp.training.parallel import ALONE, World, choose_device
-from spikelfp.training.progress import EpochBar
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
 from spikelfp.training.update import (
-    MEASURED,
+    Carried,
+    EpochBar,
     Position,
     Seen,
     Tally,
     add_up,
+    check_carries,
     check_gradients,
     clip_adaptive_,
     density,
     fill_gradients,
+    wake,
 )
-from spikelfp.training.wake import wake
 
 DENSITY_EVERY = 20
 """Steps between two looks at how many weights an update touches."""
@@ -128,7 +128,7 @@ class Trainer:
         workers: processes that load data.
         quantization: weights of a few bits in every forward pass (:class:`~spikelfp.quantized.WeightGrids`).
         wake: before the first step, scale up the weights of hidden layers that never fire
-            (:mod:`spikelfp.training.wake`).
+            (:mod:`spikelfp.training.update`).
         progress: show a bar.
         should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
         world: the workers that train together (:func:`spikelfp.training.joined`).
@@ -498,29 +498,8 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Everything :meth:`load` needs to go on bit for bit, whole or not at all; several workers leave it to one."""
-        if not self.world.leads:
-            return
-        self._prepare_method()
-        check_kept(self._unkept, unkept(self.method, self.net))
-        checkpoint.write(
-            path,
-            {
-                "weights": self.net.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                **self._scheduled(),
-                **self._settings(),
-                **checkpoint.of_network(self.net),
-                "rules": self._rules(),
-                "method_state": self.method.state_dict(),
-                **vars(self.planned),
-                "position": vars(self.position),
-                "tally": vars(self.tally),
-                "history": [{name: row[name] for name in row if name not in MEASURED} for row in self.history],
-                "random": checkpoint.random_states(),
-                "samples": self._source_now.fingerprint() if self._source_now is not None else self._samples,
-                "events": {name: choice.events for name, choice in choices(self.net).items()},
-            },
-        )
+        if self.world.leads:
+            checkpoint.save(path, self)
 
     def load(self, path: str | Path) -> None:
         """Go on from a checkpoint of the same network and settings; nothing changes when it does not fit.
@@ -529,70 +508,7 @@ class Trainer:
             CheckpointError: for a file that is no checkpoint, and for the first parameter, constant of a layer, rule or
                 setting that differs, with both values.
         """
-        content = checkpoint.read(path)
-        checkpoint.check_weights(path, self.net, content)
-        checkpoint.check_constants(path, self.net, content)
-        checkpoint.check_complete(path, content)
-        checkpoint.check_settings(path, content, self._settings())
-        checkpoint.check_rules(path, self._rules(), content)
-        groups = fitted_schedule(path, content, self.optimizer, self._groups, self.schedule)
-        state = fitted_optimizer(path, content, self.optimizer, groups)
-        check_layers(path, content, choices(self.net))
-        self._check_tally(path, Tally.of(content["tally"]))
-        self._prepare_method()
-        methodical = self.method.state_dict()
-        self._load_method(path, content.get("method_state", {}))  # the first version did not write it
-        try:
-            self._load_state(path, state)
-            checkpoint.put_weights(path, self.net, content)
-        except CheckpointError:
-            self.method.load_state_dict(methodical)
-            raise
-        self._restored = {name: content.get(name) for name in ("schedule", "schedule_kind")}
-        self._restored |= {"optimizer": state, "path": path}
-        self.position, self.tally = Position(**content["position"]), Tally.of(content["tally"])
-        self.history, self.planned = content["history"], Planned.of(content)
-        self._source_now, self._samples = None, str(content.get("samples", ""))  # the first version did not write it
-        checkpoint.restore_random(content["random"])
-        for name, choice in choices(self.net).items():
-            choice.events = content.get("events", {}).get(name, choice.events)  # the first version did not write them
-
-    def _check_tally(self, path: str | Path, tally: Tally) -> None:
-        """Refuse sums of an epoch that its task cannot read."""
-        try:
-            tally.judgement(self.task)
-        except (KeyError, RuntimeError, ZeroDivisionError):
-            names = ", ".join(tally.score)
-            raise CheckpointError(f"{path} holds sums {names}, which are none of {self.task!r}") from None
-
-    def _load_method(self, path: str | Path, state: dict[str, Any]) -> None:
-        """Load the state of the method, all of it or nothing."""
-        before = self.method.state_dict()
-        try:
-            self.method.load_state_dict(state)
-        except Exception as error:  # of a method that somebody else made
-            self.method.load_state_dict(before)
-            raise CheckpointError(f"{path} holds the state of another method: {first_line(error)}") from None
-
-    def _load_state(self, path: str | Path, state: dict[str, Any]) -> None:
-        """Load the state of the optimiser, all of it or nothing."""
-        before = self.optimizer.state_dict()
-        try:
-            self.optimizer.load_state_dict(state)
-        except Exception as error:  # of an optimiser that somebody else made
-            self.optimizer.load_state_dict(before)
-            raise CheckpointError(f"{path} holds the state of another optimiser: {first_line(error)}") from None
-
-    def _scheduled(self) -> dict[str, Any]:
-        """State and kind of the schedule: after :meth:`load`, until training goes on, those that were loaded."""
-        if self._restored is not None:
-            return {name: self._restored[name] for name in ("schedule", "schedule_kind")}
-        if self.scheduler is None:
-            return {"schedule": None, "schedule_kind": None}
-        return {
-            "schedule": without_functions(self.scheduler.state_dict()),
-            "schedule_kind": type(self.scheduler).__name__,
-        }
+        checkpoint.load(path, self)
 
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it must share."""
@@ -610,9 +526,6 @@ class Trainer:
             "batch_size": self.batch_size,
             "quantization": None if self.grids is None else asdict(self.grids.options),
         }
-
-    def _rules(self) -> dict[str, str]:
-        return checkpoint.layer_rules(self.net, self.method.rule)
 
     def _source(self, data: Any, part: str = "train") -> Source:
         return source_of(data, self.batch_size, self.seed, self.workers, part)
@@ -696,7 +609,7 @@ class TemporalTrainer(Trainer):
             (:func:`spikelfp.nn.recomputed`), 0 for the whole sequence at once. Parts of about √T steps need the least
             memory.
         chunk: train and evaluate so many steps at a time, each chunk from the state that the one before left, in memory
-            of one chunk (:mod:`spikelfp.training.chunks`); ``None`` for whole sequences. Credit stays within a chunk,
+            of one chunk (:mod:`spikelfp.training.update`); ``None`` for whole sequences. Credit stays within a chunk,
             and dropout and batch statistics are those of a chunk. Evaluation is that of whole sequences.
         readout_steps: reward and read out only so many steps at the end of each sequence; ``None`` for all.
         options: those of :class:`~spikelfp.training.Trainer`.

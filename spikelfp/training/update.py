@@ -1,29 +1,37 @@
-"""One update, from a batch to ``p.grad`` as an optimiser may step from it, and where a training run stands.
+"""Long sequences a chunk at a time: the state is carried on, credit is not.
 
-A batch goes through the network in parts and over several workers; what comes back is checked and clipped. What the
-batches showed adds up over the epoch.
+Truncated backpropagation through time without overlap (Williams & Peng 1990), for LFP as for gradients: chunk ``i`` of
+``k`` steps starts from the state that chunk ``i − 1`` left, through which nothing passes back. Each chunk is rewarded
+for its own steps as if it were a sequence of its own, so the ``T`` of a sequence reward is the number of its steps that
+count. The updates of the chunks add up as those of steps do: LFP sums rewards over steps, and a loss, the mean over all
+steps of a sequence, weighs each chunk by its steps that count. Memory is that of one chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import Module
 
 from spikelfp.data.samples import TargetScale
 from spikelfp.errors import NonFiniteError, UserError
 from spikelfp.methods import Batch, Method
+from spikelfp.nn import Layer, graph
 from spikelfp.nn.graph import Call, watching
+from spikelfp.nn.layer import State, has_run, remembers
+from spikelfp.nn.recompute import filled, tensors_of
 from spikelfp.rewards.mask import masked
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
-from spikelfp.training.chosen import reward_of
-from spikelfp.training.chunks import Carried
+from spikelfp.terminal import plain, progress, words
+from spikelfp.training.arguments import reward_of
 from spikelfp.training.parallel import ALONE, World, unsynchronised
 
 MEASURED = ("seconds",)
@@ -167,8 +175,8 @@ def fill_gradients(
             many. A part without samples takes part with a made-up one of share 0, in evaluation mode: it changes
             nothing.
         world: the workers.
-        chunk: steps that run at a time, their updates adding up (:mod:`spikelfp.training.chunks`); ``replica`` is then
-            one of :class:`~spikelfp.training.chunks.Carried`.
+        chunk: steps that run at a time, their updates adding up (:mod:`spikelfp.training.update`); ``replica`` is then
+            one of :class:`~spikelfp.training.update.Carried`.
         task: that reads and judges the outputs; ``None``: classes.
 
     Returns:
@@ -341,3 +349,202 @@ def clip_adaptive_(parameters: Iterable[torch.nn.Parameter], factor: float, eps:
         largest = unit_norm(p).clamp_min(eps).mul_(factor)
         norm = unit_norm(p.grad)
         p.grad.mul_(torch.where(norm > largest, largest / norm.clamp_min(1e-12), torch.ones_like(norm)))
+
+
+class Carried(torch.nn.Module):
+    """A network that goes on from chunk to chunk: called with a chunk, it starts from the states behind the last one.
+
+    :meth:`advance` ends a chunk; until then every call starts from the same states. :meth:`rest` begins a sequence.
+    """
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        check_carries(net)
+        self.net = net
+        self._state: State = None
+        self._next: State = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, state = self.net.run(x, self._state)  # type: ignore[operator]
+        self._next = alone(state)
+        result: Tensor = outputs
+        return result
+
+    def advance(self) -> None:
+        """Let the next chunk start from the states that this one has left."""
+        self._state, self._next = self._next, None
+
+    def rest(self) -> None:
+        """Let the next chunk start from rest."""
+        self._state, self._next = None, None
+
+
+def outputs_of(net: torch.nn.Module, batch: Batch, chunk: int | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Outputs ``[k, B, C]`` of a batch from rest, ``chunk`` steps at a time (``None``: all), each with its mask.
+
+    They are those of the whole sequence, of which only ``chunk`` steps are held at a time.
+    """
+    if chunk is None:
+        yield net(batch.sequence), batch.mask
+        return
+    carried = Carried(net)
+    for piece in batch.chunks(chunk):
+        yield carried(piece.batch.sequence), piece.batch.mask
+        carried.advance()
+
+
+def alone(state: State) -> State:
+    """A state without a graph, in memory of its own: a view would keep the steps that led to it."""
+    return filled(state, (t.detach().clone() for t in tensors_of(state)))
+
+
+def check_carries(net: torch.nn.Module) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` for a network that would forget the states of its layers at a chunk's
+    end: one that has no ``run``, or a module with layers that keep a state inside, but no ``run`` of its own."""
+    if not isinstance(net, Layer):
+        raise UserError(
+            f"only layers of this package carry their state from chunk to chunk, got {type(net).__name__}: put "
+            "nn.Sequential around torch's own layers, spikelfp.convert the network, or derive your own module from "
+            "nn.Layer and give it a run(x, state) that returns (outputs, next state)"
+        )
+    for name, module in net.named_modules():
+        inside = [own for own in module.modules() if own is not module and remembers(own)]
+        if inside and _is_called(module) and not has_run(module):
+            raise UserError(
+                f"layer {name or '(the network itself)'} ({type(module).__name__}) has a {type(inside[0]).__name__} "
+                "inside, whose state it cannot carry from chunk to chunk: give it a run(x, state), or train without "
+                "chunks"
+            )
+
+
+def _is_called(module: torch.nn.Module) -> bool:
+    """Whether it can be called at all; lists of layers and the like only hold them."""
+    return type(module).forward is not torch.nn.Module.forward
+
+
+SILENT = 0.005
+"""Spikes per neuron and step below which a layer counts as silent."""
+
+
+AWAKE = 0.05
+"""Spikes per neuron and step it is brought to."""
+
+
+_GAIN, _ROUNDS = 1.25, 60
+
+
+@torch.no_grad()
+def wake(net: torch.nn.Module, x: Tensor, mask: Tensor | None = None) -> dict[str, float]:
+    """Scale up the weights and biases in front of every hidden layer that hardly fires on ``x`` ``[T, B, …]``.
+
+    Sparse input (latency code, events) under a usual initialisation can leave the membranes far below their
+    threshold. From the input on, the weights of a layer that fires less than once in two hundred steps are
+    multiplied until it fires in one of twenty. The output layer is left alone: its silence is rewarded or
+    punished as it is. (Digits in latency code, 64-32-10 LIF neurons, 20 epochs: 0.32 without, 0.78 with it.)
+    mask: boolean ``[T, B]``, the steps of the sequences, without their padding; by default all.
+    Returns the factor of each layer it changed, by the name of its parameters' layer.
+    """
+    order, edges = _run_order(net, x), graph.neighbours(net)
+    if any(graph.UNKNOWN in given for given in edges.before.values()):
+        edges = graph.neighbours(net, x)
+    spiking = [name for name in order if graph.has_trait(edges.layers[name], "fires")]
+    factors: dict[str, float] = {}
+    for name in spiking[:-1]:
+        weighted = [edges.layers[each] for each in _weights_in_front(edges, name)]
+        if not weighted or _rate(net, name, x, mask) >= SILENT:
+            continue
+        factor = 1.0
+        for _ in range(_ROUNDS):
+            for layer in weighted:
+                for p in layer.parameters(recurse=False):
+                    p.mul_(_GAIN)
+            factor *= _GAIN
+            if _rate(net, name, x, mask) >= AWAKE:
+                break
+        factors.update((each, factors.get(each, 1.0) * factor) for each in _weights_in_front(edges, name))
+    return factors
+
+
+def _weights_in_front(edges: graph.Neighbours, name: str) -> list[str]:
+    """Find the layers with a weight, normalisations too, that a layer's currents come from: nearer than any neurons,
+    or, behind neurons that are not weighted, in front of those."""
+
+    def weighted(layer: torch.nn.Module | None) -> bool:
+        return getattr(layer, "weight", None) is not None
+
+    def no_source(layer: torch.nn.Module | None) -> bool:
+        return not weighted(layer) and (layer is None or not graph.is_neuron(layer))
+
+    for past in (no_source, lambda layer: not weighted(layer)):
+        near = edges.nearest(name, past)
+        found = [each for each, layer in edges.layers.items() if each in near and weighted(layer)]
+        if found:
+            return found
+    return []
+
+
+def _run_order(net: torch.nn.Module, x: Tensor) -> list[str]:
+    """Find the layers in the order they first run."""
+    order: list[str] = []
+    with graph.watching(net, lambda call: order.append(call.name)):
+        net(x)
+    return list(dict.fromkeys(order))
+
+
+def _rate(net: torch.nn.Module, name: str, x: Tensor, mask: Tensor | None) -> float:
+    """Measure the mean output of a layer over the steps that count when ``net`` runs on ``x``."""
+    rates: list[float] = []
+    own = graph.leaves(net)[name]
+    with graph.watching(
+        net,
+        lambda call: rates.append((call.outputs if mask is None else call.outputs[mask]).mean().item()),
+        lambda layer: layer is own,
+    ):
+        net(x)
+    return rates[0]
+
+
+REFRESH_EVERY = 20
+"""Steps between two updates of the text: reading a metric waits for the device."""
+
+
+class EpochBar:
+    """Progress through one epoch; silent unless ``shown``, and transient: a finished epoch leaves its own line."""
+
+    def __init__(self, position: Position, total: int, epochs: int, shown: bool, judge: Task) -> None:
+        self._progress = progress(
+            words("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            words("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            shown=shown,
+        )
+        self._task = self._progress.add_task(
+            "", total=total, completed=position.batch, epoch=position.epoch + 1, epochs=epochs, text=""
+        )
+        self._count, self._judge = 0, judge
+
+    def __enter__(self) -> EpochBar:
+        with suppress(OSError):  # the terminal is gone: training goes on without it
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._progress.stop()
+
+    def advance(self, tally: Tally, seen: Seen) -> None:
+        """One step further, of which this was seen."""
+        if self._progress.disable:
+            return
+        if self._count % REFRESH_EVERY == 0:
+            shown = {n: float(v) for n, v in seen.watched.items()}
+            shown = {name.removeprefix("train_"): v for name, v in tally.judgement(self._judge).items()} | shown
+            line = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
+            self._progress.update(self._task, text=plain(line))
+        self._count += 1
+        with suppress(OSError):
+            self._progress.advance(self._task)

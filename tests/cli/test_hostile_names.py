@@ -25,7 +25,8 @@ from spikelfp import nn
 from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.errors import UserError
-from spikelfp.report import html, plots
+from spikelfp.report import figures, rasters
+from spikelfp.report.page import Animation, Footer, Header, Picture, Section, render
 from spikelfp.report.theme import png
 from spikelfp.terminal import Terminal, forgive_encoding, plain, progress, say, words
 from spikelfp.training import TemporalTrainer
@@ -217,10 +218,10 @@ def test_figures_draw_names_and_no_formulas(name):
     spikes = (np.random.default_rng(0).random((5, 2)) < 0.5).astype(np.float32)
     image = np.zeros((1, 4, 4), np.float32)
     for figure in (
-        plots.confusion(np.array([[3, 1], [0, 2]]), names),
-        plots.misread([(image, 0, 1, 1.0)], names),
-        plots.outputs(image, np.array([0.2, 0.1]), 0, names),
-        plots.class_rates(np.array([0.1, 0.2]), np.array([0.3, 0.1]), names),
+        figures.confusion(np.array([[3, 1], [0, 2]]), names),
+        rasters.misread([(image, 0, 1, 1.0)], names),
+        rasters.outputs(image, np.array([0.2, 0.1]), 0, names),
+        figures.class_rates(np.array([0.1, 0.2]), np.array([0.3, 0.1]), names),
     ):
         png(figure, sharpness=0.5)
         texts = figure.findobj(Text)
@@ -228,28 +229,33 @@ def test_figures_draw_names_and_no_formulas(name):
         shown = [text.get_text() for text in texts]
         assert any(plain(name)[:7] in text for text in shown)
         assert_harmless("".join(shown))
-    raster = plots.raster(image, [("A", spikes)], 0, names)
+    raster = rasters.raster(image, [("A", spikes)], 0, names)
     png(raster, sharpness=0.5)
     assert_harmless("".join(text.get_text() for text in raster.findobj(Text)))
 
 
 def test_powers_of_ten_are_drawn_without_formulas():
-    figure = plots.weights(None, np.random.default_rng(0).normal(size=5000))
+    figure = figures.weights(None, np.random.default_rng(0).normal(size=5000))
     png(figure, sharpness=0.5)
     assert {"10⁰", "10¹", "10²"} <= {text.get_text() for text in figure.findobj(Text)}
 
 
 @pytest.mark.parametrize("name", WORSE, ids=range(len(WORSE)))
 def test_pages_hold_names_and_no_markup(name):
-    cell = html.table(name, name, [name], [[(name, "good")]])
-    page = html.page(
+    dot = png(figures.weights(None, np.ones(2)), sharpness=0.1)
+    page = render(
         name,
-        [
-            html.header(name, name, name, name, name), html.terms([(name, name)]), html.facts([(name, name)]),
-            html.notes([name]), cell, html.footer([name], name, f"{name}\n{name}"),
-            html.section(name, name, [html.Moving(name, name, name, b"", b"", 1, 1)]),
+        Header(name, name, name, name, name),
+        terms=[(name, name)],
+        facts=[(name, name)],
+        notes=[name],
+        sections=[
+            Section(name, name, [Animation(name, name, name, b"", b"", 1, 1), Picture(name, name, name, dot, dot)]),
+            Section(name, name, [Picture(name, name, name, dot, dot, wide=True)]),
+            Section(name, name, head=[name], rows=[[(name, "good"), (name, "")]]),
         ],
-    )  # fmt: skip
+        footer=Footer([name, name], f"{name}\n{name}", name),
+    )
     assert_no_markup_of_others(page)
 
 

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from plain_nets import VGG, Functional, mlp, resnet18, resnet34
 
-from spikelfp import nn, propagate, rewards, rules
+from spikelfp import convert, nn, propagate, rewards, rules
 from spikelfp.analysis import record
-from spikelfp.convert import convert
 from spikelfp.errors import ShapeError, SignWarning, UserError
 
 NETS = {

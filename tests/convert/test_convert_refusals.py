@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn as torch_nn
 
-from spikelfp.convert import convert, entry
-from spikelfp.convert.build import build
+from spikelfp import convert
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.interop import torch as entry
+from spikelfp.interop.torch import build
 
 
 class Net(torch_nn.Module):

@@ -79,7 +79,7 @@ RESUME = [*TRAIN[:-3], "3", "--out", "run", "--resume"]
 def report() -> int:
     """Read a run as its report does, without drawing it."""
     from spikelfp.errors import UserError
-    from spikelfp.report.gather import gather
+    from spikelfp.report.facts import gather
 
     try:
         gather("run")

@@ -215,7 +215,7 @@ def _seal_cache(path: Path, data: bytes) -> None:
 
     import numpy as np
 
-    from spikelfp.data.events.cache.files import META, checksum
+    from spikelfp.data.events.cache.store import META, checksum
 
     meta = json.loads((path.parent / META).read_text())
     about = meta["arrays"][path.stem]

@@ -7,7 +7,7 @@ import torch
 from export_nets import BATCH, STEPS, pixels
 
 from hw_export.cli import app
-from hw_export.samples import Samples
+from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS
 from spikelfp.command import run_app
 
@@ -34,8 +34,8 @@ def simulator(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def samples() -> Samples:
-    return Samples(pixels(24), torch.arange(BATCH) % 10, STEPS, scale=16)
+def samples() -> ExportSamples:
+    return ExportSamples(pixels(24), torch.arange(BATCH) % 10, STEPS, scale=16)
 
 
 @pytest.fixture

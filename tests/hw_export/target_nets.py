@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 
 from hw_export.integer import IntegerNetwork
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, Layer, Pool
+from hw_export.integer.network import IntegerConv, IntegerDense, IntegerFlatten, IntegerLayer, IntegerLIF, IntegerPool
 from hw_export.quantize import QuantizedNetwork, quantize
 from hw_export.targets import TARGETS, Chip
 from spikelfp import models, nn
@@ -79,7 +79,7 @@ def dense(
 
     threshold and beta: one for all layers, or one for each.
     """
-    layers: list[Layer] = []
+    layers: list[IntegerLayer] = []
     shapes = []
     for index, (inputs, outputs) in enumerate(pairwise(sizes)):
         weights = torch.ones(outputs, inputs, dtype=torch.int32)
@@ -88,7 +88,10 @@ def dense(
         biases[0] = bias
         own = threshold[index] if isinstance(threshold, (list, tuple)) else threshold
         decay = beta[index] if isinstance(beta, (list, tuple)) else beta
-        layers += [Dense(f"fc{index}", weights, biases), IntegerLIF(f"lif{index}", decay, torch.as_tensor(own), reset)]
+        layers += [
+            IntegerDense(f"fc{index}", weights, biases),
+            IntegerLIF(f"lif{index}", decay, torch.as_tensor(own), reset),
+        ]
         shapes += [(outputs,), (outputs,)]
     return IntegerNetwork(tuple(layers), bits, input_scale, (sizes[0],), tuple(shapes))
 
@@ -112,20 +115,20 @@ def conv(
     weights.view(-1)[0] = weight
     rows, columns = ((s - d * (k - 1) - 1) // t + 1 for s, k, t, d in zip(size, kernel, stride, dilation, strict=True))
     threshold = torch.tensor(20)
-    layers: list[Layer] = [
-        Conv("conv", weights, torch.zeros(maps, dtype=torch.int64), stride, (0, 0), dilation, groups),
+    layers: list[IntegerLayer] = [
+        IntegerConv("conv", weights, torch.zeros(maps, dtype=torch.int64), stride, (0, 0), dilation, groups),
         IntegerLIF("lif0", beta, threshold, reset),
     ]
     shapes: list[tuple[int, ...]] = [(maps, rows, columns)] * 2
     if pool is not None:
         window, step = pool
-        layers.append(Pool("pool", "sum", window, step))
+        layers.append(IntegerPool("pool", "sum", window, step))
         rows, columns = ((s - w) // t + 1 for s, w, t in zip((rows, columns), window, step, strict=True))
         shapes.append((maps, rows, columns))
     flat = maps * rows * columns
     layers += [
-        Flatten("flat"),
-        Dense("fc", torch.ones(outputs, flat, dtype=torch.int32), torch.zeros(outputs, dtype=torch.int64)),
+        IntegerFlatten("flat"),
+        IntegerDense("fc", torch.ones(outputs, flat, dtype=torch.int32), torch.zeros(outputs, dtype=torch.int64)),
         IntegerLIF("lif1", beta, threshold, reset),
     ]
     shapes += [(flat,), (outputs,), (outputs,)]

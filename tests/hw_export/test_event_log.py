@@ -13,9 +13,9 @@ import yaml
 from target_nets import chip_of, trained
 
 from hw_export.build import read_export, sha256, write_export
-from hw_export.event_log import verify_log
-from hw_export.samples import Samples
+from hw_export.samples import ExportSamples
 from hw_export.targets.tinyodin import FILE
+from hw_export.verify import verify_log
 from spikelfp import nn
 from spikelfp.errors import DataError, UserError
 
@@ -28,7 +28,7 @@ def made(folder: Path, target: str, bits: int) -> Path:
         if isinstance(layer, nn.Linear):
             layer.register_parameter("bias", None)
     x = (torch.rand(STEPS, SAMPLES, 8, generator=torch.Generator().manual_seed(1)) < 0.6).float()
-    write_export(net, Samples(x, torch.arange(3), STEPS, static=False, scale=1), folder, target=target, bits=bits)
+    write_export(net, ExportSamples(x, torch.arange(3), STEPS, static=False, scale=1), folder, target=target, bits=bits)
     return folder
 
 

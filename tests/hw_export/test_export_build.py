@@ -14,7 +14,7 @@ from export_nets import BATCH, STEPS, bernoulli, convolutional, dense, pixels
 
 from hw_export.build import build, changed_files, read_export, write_export
 from hw_export.model_file import load_network, save_network
-from hw_export.samples import Samples, load_samples, save_samples
+from hw_export.samples import ExportSamples, load_samples, save_samples
 from hw_export.verify import verify
 from spikelfp import models, nn
 from spikelfp.errors import (
@@ -63,7 +63,7 @@ def test_accuracies_are_those_of_the_networks(tmp_path):
     inputs = pixels(24, count=40)
     labels = net(nn.constant(inputs, STEPS)).sum(0).argmax(-1)
     labels[:10] = (labels[:10] + 1) % 10
-    manifest = write_export(net, Samples(inputs, labels, STEPS, scale=16), tmp_path / "e", bits=3)
+    manifest = write_export(net, ExportSamples(inputs, labels, STEPS, scale=16), tmp_path / "e", bits=3)
     _, exported, shown = read_export(tmp_path / "e")
     after = exported(shown.sequence()).sum(0).argmax(-1)
     assert manifest["accuracy"]["float"] == 0.75
@@ -72,12 +72,12 @@ def test_accuracies_are_those_of_the_networks(tmp_path):
 
 
 def test_spike_sequences_and_floats(tmp_path):
-    spikes = Samples(bernoulli(24), torch.zeros(BATCH, dtype=torch.int64), STEPS, static=False, scale=1)
+    spikes = ExportSamples(bernoulli(24), torch.zeros(BATCH, dtype=torch.int64), STEPS, static=False, scale=1)
     assert write_export(dense("zero"), spikes, tmp_path / "spikes")["input_scale"] == 1
     assert torch.equal(read_export(tmp_path / "spikes")[2].sequence(), spikes.inputs)
-    both = Samples(bernoulli(24) * 2 - 1, spikes.labels, STEPS, static=False, scale=1)
+    both = ExportSamples(bernoulli(24) * 2 - 1, spikes.labels, STEPS, static=False, scale=1)
     assert write_export(dense("zero"), both, tmp_path / "both")["input_scale"] is None
-    analog = Samples(torch.rand(BATCH, 24), torch.zeros(BATCH, dtype=torch.int64), STEPS, scale=255)
+    analog = ExportSamples(torch.rand(BATCH, 24), torch.zeros(BATCH, dtype=torch.int64), STEPS, scale=255)
     manifest = write_export(dense("zero"), analog, tmp_path / "analog")
     assert manifest["input_scale"] is None
     assert "no integers" in manifest["notes"][0]
@@ -88,7 +88,7 @@ def test_spike_sequences_and_floats(tmp_path):
 
 
 def test_where_integers_would_be_too_large_the_samples_stay_floats(tmp_path):
-    shown = Samples(pixels(24), torch.zeros(BATCH, dtype=torch.int64), STEPS, scale=16 * 255)
+    shown = ExportSamples(pixels(24), torch.zeros(BATCH, dtype=torch.int64), STEPS, scale=16 * 255)
     manifest = write_export(dense("zero"), shown, tmp_path / "e", bits=16)
     assert manifest["input_scale"] is None
     assert "could reach" in manifest["notes"][0]
@@ -96,7 +96,7 @@ def test_where_integers_would_be_too_large_the_samples_stay_floats(tmp_path):
 
 
 def test_images_go_to_convolutions_as_images(tmp_path):
-    shown = Samples(pixels(1, 8, 8), torch.zeros(BATCH, dtype=torch.int64), STEPS, scale=16)
+    shown = ExportSamples(pixels(1, 8, 8), torch.zeros(BATCH, dtype=torch.int64), STEPS, scale=16)
     manifest = write_export(convolutional("zero"), shown, tmp_path / "e")
     assert manifest["input_shape"] == [1, 8, 8]
     assert nir.read(tmp_path / "e" / "network.nir").input_type["input"].tolist() == [1, 8, 8]
@@ -322,7 +322,7 @@ def test_samples_come_back_from_their_file(tmp_path):
         (torch.rand(BATCH, 5) * 1000, True),
         (pixels(4) * 16000, True),
     ):
-        save_samples(tmp_path / "samples.npz", Samples(inputs, labels, STEPS, static))
+        save_samples(tmp_path / "samples.npz", ExportSamples(inputs, labels, STEPS, static))
         back = load_samples(tmp_path / "samples.npz")
         assert torch.equal(back.inputs, inputs)
         assert torch.equal(back.sequence(), inputs if not static else nn.constant(inputs, STEPS))
@@ -333,16 +333,16 @@ def test_samples_come_back_from_their_file(tmp_path):
 def test_samples_that_do_not_fit_are_refused(tmp_path):
     labels = torch.zeros(BATCH, dtype=torch.int64)
     with pytest.raises(ShapeError, match="labels do not fit"):
-        Samples(pixels(4), labels[:2], STEPS)
+        ExportSamples(pixels(4), labels[:2], STEPS)
     with pytest.raises(ShapeError, match="expected 7"):
-        Samples(bernoulli(4), labels, 7, static=False)
+        ExportSamples(bernoulli(4), labels, 7, static=False)
     for mask in (torch.ones(BATCH, STEPS) > 0, torch.ones(STEPS, BATCH)):
         with pytest.raises(ShapeError, match=r"the mask of .* is torch"):
-            Samples(pixels(4), labels, STEPS, mask=mask)
+            ExportSamples(pixels(4), labels, STEPS, mask=mask)
     with pytest.raises(UserError, match="at least one sample"):
-        Samples(torch.zeros(0, 4), labels[:0], STEPS)
+        ExportSamples(torch.zeros(0, 4), labels[:0], STEPS)
     with pytest.raises(UserError, match="NaN"):
-        Samples(torch.full((BATCH, 4), float("nan")), labels, STEPS)
+        ExportSamples(torch.full((BATCH, 4), float("nan")), labels, STEPS)
     with pytest.raises(DataError, match="no samples at"):
         load_samples(tmp_path / "missing.npz")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04broken")
@@ -353,12 +353,12 @@ def test_samples_that_do_not_fit_are_refused(tmp_path):
 def test_only_integers_in_the_unit_range_are_scaled():
     labels = torch.zeros(BATCH, dtype=torch.int64)
     eight_bit = torch.from_numpy(np.arange(BATCH * 4).reshape(BATCH, 4)).float() * (1 / 255)
-    whole = Samples(eight_bit, labels, STEPS, scale=255).integers()
+    whole = ExportSamples(eight_bit, labels, STEPS, scale=255).integers()
     assert whole is not None
     assert torch.equal(whole.inputs, torch.arange(BATCH * 4.0).reshape(BATCH, 4))
-    assert Samples(eight_bit, labels, STEPS).integers() is None
-    assert Samples(eight_bit, labels, STEPS, scale=16).integers() is None
-    assert Samples(eight_bit * 255, labels, STEPS, scale=1).integers() is None
+    assert ExportSamples(eight_bit, labels, STEPS).integers() is None
+    assert ExportSamples(eight_bit, labels, STEPS, scale=16).integers() is None
+    assert ExportSamples(eight_bit * 255, labels, STEPS, scale=1).integers() is None
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_layers_that_exports_do_not_hold_are_one_clear_error(tmp_path, samples, 
 
 
 def test_max_pooling_is_refused_before_anything_is_written(tmp_path):
-    shown = Samples(torch.zeros(BATCH, 1, 28, 28), torch.zeros(BATCH, dtype=torch.int64), 2, scale=255)
+    shown = ExportSamples(torch.zeros(BATCH, 1, 28, 28), torch.zeros(BATCH, dtype=torch.int64), 2, scale=255)
     with pytest.raises(UserError, match="--pool avg"):
         write_export(models.lif_lenet(pool="max"), shown, tmp_path / "e")
     assert list(tmp_path.iterdir()) == []

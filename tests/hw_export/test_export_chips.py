@@ -12,9 +12,9 @@ from export_nets import BATCH, STEPS, bernoulli, convolutional, dense
 
 from hw_export.build import build, read_export, write_export
 from hw_export.integer import IntegerSimulator
-from hw_export.on_chip import verify_chip
-from hw_export.samples import Samples
+from hw_export.samples import ExportSamples
 from hw_export.targets import TARGETS, Chip
+from hw_export.verify import verify_chip
 from spikelfp import nn
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.training.config import RunConfig
@@ -35,8 +35,8 @@ def fitting(name: str) -> nn.Sequential:
 
 
 @pytest.fixture
-def spikes() -> Samples:
-    return Samples(bernoulli(16), torch.arange(BATCH) % 6, STEPS, static=False, scale=1)
+def spikes() -> ExportSamples:
+    return ExportSamples(bernoulli(16), torch.arange(BATCH) % 6, STEPS, static=False, scale=1)
 
 
 @pytest.mark.parametrize("name", CHIPS)
@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, sampl
 
 
 def test_inputs_that_are_not_whole_are_refused_with_what_to_do(tmp_path):
-    given = Samples(torch.rand(3, 24), torch.zeros(3, dtype=torch.int64), STEPS)
+    given = ExportSamples(torch.rand(3, 24), torch.zeros(3, dtype=torch.int64), STEPS)
     with pytest.raises(UserError, match=r"loihi takes inputs of whole numbers: .*--input-scale"):
         write_export(dense("zero"), given, tmp_path / "export", target="loihi")
     manifest = write_export(dense("zero"), given.rounded(15), tmp_path / "export", target="loihi")
@@ -111,7 +111,7 @@ def test_a_read_only_place_is_left_as_it_was(tmp_path, spikes, monkeypatch):
 
 def test_convolutions_on_loihi_and_in_arrays(tmp_path):
     shape = (1, 10, 10)
-    given = Samples(bernoulli(*shape), torch.zeros(BATCH, dtype=torch.int64), STEPS, static=False, scale=1)
+    given = ExportSamples(bernoulli(*shape), torch.zeros(BATCH, dtype=torch.int64), STEPS, static=False, scale=1)
     manifest = write_export(convolutional("zero"), given, tmp_path / "export", target="generic")
     assert verify_chip(TARGETS["generic"](), tmp_path / "export", manifest, read_export(tmp_path / "export")[2]).layers
     with pytest.raises(UserError, match=r"loihi cannot hold .*[Pp]ool"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hw_export.model_file import load_network, save_network
-from hw_export.samples import Samples, load_samples, save_samples
+from hw_export.samples import ExportSamples, load_samples, save_samples
 from hw_export.targets.files import read_arrays, read_facts, write_arrays
 from spikelfp import nn
 from spikelfp.errors import CheckpointError, DataError
@@ -120,7 +120,7 @@ def test_samples_that_claim_to_be_huge_are_refused(tmp_path):
 
 
 def test_samples_come_back_as_they_were(tmp_path):
-    samples = Samples(torch.rand(4, 5), torch.arange(4), 3, mask=torch.ones(3, 4, dtype=torch.bool))
+    samples = ExportSamples(torch.rand(4, 5), torch.arange(4), 3, mask=torch.ones(3, 4, dtype=torch.bool))
     save_samples(tmp_path / "samples.npz", samples)
     again = load_samples(tmp_path / "samples.npz")
     assert torch.equal(again.inputs, samples.inputs)

@@ -12,7 +12,7 @@ from references.integer_nets import convolutional, dense, inputs
 
 from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
 from hw_export.integer import simulator as simulator_module
-from hw_export.integer.network import Dense, IntegerLIF
+from hw_export.integer.network import IntegerDense, IntegerLIF
 from spikelfp import nn
 
 KERNELS = ("torch", "numba")
@@ -208,9 +208,9 @@ def test_threads_share_the_samples(chip, monkeypatch):
     a = CHIPS[chip]
     g = torch.Generator().manual_seed(3)
     layers = (
-        Dense("w0", integer_nets.weights(150, 40, largest=9, generator=g), integer_nets.biases(150, g)),
+        IntegerDense("w0", integer_nets.weights(150, 40, largest=9, generator=g), integer_nets.biases(150, g)),
         IntegerLIF("n0", 0.9, torch.tensor(30), "immediate"),
-        Dense("w1", integer_nets.weights(70, 150, largest=9, generator=g), integer_nets.biases(70, g)),
+        IntegerDense("w1", integer_nets.weights(70, 150, largest=9, generator=g), integer_nets.biases(70, g)),
         IntegerLIF("n1", 0.9, torch.tensor(50), "immediate"),
     )
     network = IntegerNetwork(layers, 8, 1, (40,), ((150,), (150,), (70,), (70,)))

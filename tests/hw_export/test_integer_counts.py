@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, Pool
+from hw_export.integer.network import IntegerConv, IntegerDense, IntegerFlatten, IntegerLIF, IntegerPool
 from spikelfp.errors import UserError
 
 NONE = torch.zeros(1, dtype=torch.int64)
@@ -19,9 +19,9 @@ def chain(*layers, shape, shapes) -> IntegerNetwork:
 def relay() -> IntegerNetwork:
     """Two inputs, two neurons that hand them on, one neuron behind: a 1 goes through in the step it comes."""
     return chain(
-        Dense("a", torch.tensor([[5, 0], [-1, 5]]), torch.zeros(2, dtype=torch.int64)),
+        IntegerDense("a", torch.tensor([[5, 0], [-1, 5]]), torch.zeros(2, dtype=torch.int64)),
         IntegerLIF("first", 1.0, torch.tensor(4), "zero"),
-        Dense("b", torch.tensor([[0, 5]]), NONE),
+        IntegerDense("b", torch.tensor([[0, 5]]), NONE),
         IntegerLIF("second", 1.0, torch.tensor(4), "zero"),
         shape=(2,),
         shapes=((2,), (2,), (1,), (1,)),
@@ -82,7 +82,7 @@ def test_a_neuron_that_leaves_its_range_at_several_events_of_a_step_counts_once(
     """Range −8 to 7; the first neuron loses 5 an event, the second 1, in steps of 4, 0 and 10 events."""
     monkeypatch.setenv("SPIKELFP_KERNELS", kernels)
     network = chain(
-        Dense("a", torch.tensor([[-5], [-1]]), torch.zeros(2, dtype=torch.int64)),
+        IntegerDense("a", torch.tensor([[-5], [-1]]), torch.zeros(2, dtype=torch.int64)),
         IntegerLIF("n", 1.0, torch.tensor(6), "zero"),
         shape=(1,),
         shapes=((2,), (2,)),
@@ -116,7 +116,7 @@ def test_the_current_of_a_synapse_is_read_and_written():
 def test_the_border_of_a_convolution(place, reached):
     """A 3 × 3 kernel with a border of one: a corner is seen from four places, an edge from six, the rest from nine."""
     network = chain(
-        Conv("c", torch.ones(1, 1, 3, 3, dtype=torch.int32), NONE, (1, 1), (1, 1), (1, 1), 1),
+        IntegerConv("c", torch.ones(1, 1, 3, 3, dtype=torch.int32), NONE, (1, 1), (1, 1), (1, 1), 1),
         IntegerLIF("n", 1.0, torch.tensor(1), "zero"),
         shape=(1, 4, 4),
         shapes=((1, 4, 4), (1, 4, 4)),
@@ -132,9 +132,9 @@ def test_the_border_of_a_convolution(place, reached):
 def test_behind_a_pool_its_value_counts(kind, passed):
     """Three spikes in one window: their sum reaches the weights three times, their largest once."""
     network = chain(
-        Pool("p", kind, (2, 2), (2, 2)),
-        Flatten("f"),
-        Dense("w", torch.tensor([[2, 2], [1, 1], [0, 1]]), torch.zeros(3, dtype=torch.int64)),
+        IntegerPool("p", kind, (2, 2), (2, 2)),
+        IntegerFlatten("f"),
+        IntegerDense("w", torch.tensor([[2, 2], [1, 1], [0, 1]]), torch.zeros(3, dtype=torch.int64)),
         IntegerLIF("n", 1.0, torch.tensor(9), "zero"),
         shape=(1, 2, 4),
         shapes=((1, 1, 2), (2,), (3,), (3,)),

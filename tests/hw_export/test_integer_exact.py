@@ -8,9 +8,9 @@ from references import integer_chip
 from references.integer_nets import dense, inputs, weights
 
 from hw_export.integer import Arithmetic, IntegerSimulator
+from hw_export.integer import numba_kernels as numba_rows
 from hw_export.integer import stage as exact
-from hw_export.integer.kernels import numba_kernels as numba_rows
-from hw_export.integer.network import Conv, Dense, Pool
+from hw_export.integer.network import IntegerConv, IntegerDense, IntegerPool
 from hw_export.integer.stage import Product, totals
 from spikelfp.errors import UserError
 
@@ -37,7 +37,7 @@ def drawn(*shape: int, low: int, high: int, density: float, seed: int = 0) -> to
 def test_dense_sums(density, outputs, inputs, dtype):
     g = torch.Generator().manual_seed(1)
     weight = weights(outputs, inputs, largest=127, generator=g)
-    layer = Dense("w", weight, torch.zeros(outputs, dtype=torch.int64))
+    layer = IntegerDense("w", weight, torch.zeros(outputs, dtype=torch.int64))
     product = Product(layer, (inputs,), (outputs,), 8, CPU)
     x = drawn(37, inputs, low=-3, high=9, density=density)
     expected = x @ weight.long().t()
@@ -69,7 +69,7 @@ def test_events_of_many_rows_go_by_blocks():
 def test_convolutions(density, stride, padding, dilation, groups):
     g = torch.Generator().manual_seed(2)
     weight = weights(18, 4 // groups, 3, 2, largest=31, generator=g)
-    layer = Conv("c", weight, torch.zeros(18, dtype=torch.int64), stride, padding, dilation, groups)
+    layer = IntegerConv("c", weight, torch.zeros(18, dtype=torch.int64), stride, padding, dilation, groups)
     x = drawn(3, 4, 9, 8, low=-2, high=3, density=density)
     sizes = torch.nn.functional.conv2d(x.float(), weight.float(), None, stride, padding, dilation, groups).shape[2:]
     to = (18, *sizes)
@@ -86,7 +86,7 @@ def test_convolutions(density, stride, padding, dilation, groups):
 @pytest.mark.parametrize("kind", ["sum", "max"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pools(kind, dtype):
-    layer = Pool("p", kind, (2, 3), (1, 2))
+    layer = IntegerPool("p", kind, (2, 3), (1, 2))
     x = drawn(2, 3, 6, 8, low=-5, high=5, density=0.7)
     expected = [integer_chip.summed(layer, row, (3, 6, 8), (3, 5, 3)) for row in x.flatten(1).tolist()]
     assert exact.pooled(x.to(dtype), layer).flatten(1).long().tolist() == expected

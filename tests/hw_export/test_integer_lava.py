@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from hw_export.integer import Arithmetic, IntegerNetwork, IntegerSimulator
-from hw_export.integer.network import Dense, IntegerLIF
+from hw_export.integer.network import IntegerDense, IntegerLIF
 
 LOIHI = Arithmetic(
     24, symmetric=True, current_bits=24, shift=6, decay="multiply", decay_bits=12, latency=1, input_latency=1
@@ -40,7 +40,7 @@ def network(layers: list[Layer]) -> IntegerNetwork:
     made, shapes = [], []
     for k, own in enumerate(layers):
         weight = torch.from_numpy(own.weight.astype(np.int32) << own.exponent)
-        made.append(Dense(f"dense{k}", weight, torch.from_numpy(own.bias.astype(np.int64))))
+        made.append(IntegerDense(f"dense{k}", weight, torch.from_numpy(own.bias.astype(np.int64))))
         made.append(IntegerLIF(f"lif{k}", 1 - own.dv / 4096, torch.tensor(own.vth), "zero"))
         shapes += 2 * [(len(weight),)]
     return IntegerNetwork(tuple(made), 8, 1, (layers[0].weight.shape[1],), tuple(shapes))

@@ -16,7 +16,7 @@ from hw_export.build import read_export, write_export
 from hw_export.model_file import load_network, save_network
 from hw_export.neurons import NeuronExport, base, exports, lowered
 from hw_export.nir import read_chain
-from hw_export.samples import Samples
+from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS
 from spikelfp import nn
 from spikelfp.errors import CheckpointError, DataError, UserError
@@ -153,7 +153,7 @@ def test_a_factor_that_cannot_be_part_of_weights_is_refused_by_name():
 
 @pytest.mark.parametrize("bits", [8, 32])
 def test_an_export_of_lowered_neurons_verifies(tmp_path, bits):
-    shown = Samples(pixels(24), torch.arange(6) % 6, STEPS, scale=16)
+    shown = ExportSamples(pixels(24), torch.arange(6) % 6, STEPS, scale=16)
     write_export(physical(), shown, tmp_path / "made", target="nir", bits=bits)
     _, found, samples = read_export(tmp_path / "made")
     assert [type(layer) for layer in found].count(nn.LIF) == 2

@@ -11,15 +11,14 @@ import yaml
 from export_nets import BATCH, STEPS, bernoulli, dense
 
 from hw_export.build import build, read_export, write_export
-from hw_export.integer import Arithmetic, Dense
+from hw_export.integer import Arithmetic, IntegerDense
 from hw_export.nir import from_nir
-from hw_export.on_chip import verify_chip
-from hw_export.samples import Samples
+from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS, Simulator
 from hw_export.targets import TARGETS, Chip, Target
 from hw_export.targets.generic import Generic
 from hw_export.targets.limits import Kinds
-from hw_export.verify import verify
+from hw_export.verify import verify, verify_chip
 from spikelfp import plugins
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.config import RunConfig
@@ -53,7 +52,7 @@ def own(registered) -> type[Chip]:
             super().__init__()
             self.width = width
             self.arithmetic = Arithmetic(width, resets=frozenset({"zero"}))
-            self.limits = (Kinds((Dense,)),)
+            self.limits = (Kinds((IntegerDense,)),)
 
         def write_samples(self, network, inputs, run, folder):
             return {"queue": len(inputs)}
@@ -65,8 +64,8 @@ def own(registered) -> type[Chip]:
 
 
 @pytest.fixture
-def spikes() -> Samples:
-    return Samples(bernoulli(16), torch.arange(BATCH) % 6, STEPS, static=False, scale=1)
+def spikes() -> ExportSamples:
+    return ExportSamples(bernoulli(16), torch.arange(BATCH) % 6, STEPS, static=False, scale=1)
 
 
 def test_an_own_chip_exports_verifies_and_is_shown(own, tmp_path, command, monkeypatch):

@@ -11,7 +11,7 @@ from export_nets import BATCH, STEPS, bernoulli
 from hw_export import quantize
 from hw_export.build import write_export
 from hw_export.integer import Arithmetic, IntegerSimulator
-from hw_export.samples import Samples
+from hw_export.samples import ExportSamples
 from hw_export.targets import TARGETS, make_target
 from hw_export.targets.generic import Generic
 from spikelfp import nn
@@ -126,7 +126,7 @@ def test_many_thresholds_are_told_in_a_few_words(tmp_path):
     torch.manual_seed(0)
     neurons = nn.LIF(torch.rand(6) * 0.5 + 0.4, torch.rand(6) + 0.5, "zero")
     net = nn.Sequential(nn.Linear(16, 6), neurons).eval()
-    shown = Samples(bernoulli(16), torch.arange(BATCH) % 6, STEPS, static=False, scale=1)
+    shown = ExportSamples(bernoulli(16), torch.arange(BATCH) % 6, STEPS, static=False, scale=1)
     manifest = write_export(net, shown, tmp_path / "export")
     (thresholds,) = (layer.threshold for layer in quantize(net, 8, input_scale=1).report)
     assert manifest["quantization"][0]["threshold"] == {"from": min(thresholds), "to": max(thresholds)}

@@ -10,8 +10,9 @@ from export_nets import STEPS, convolutional, dense, pixels
 
 from hw_export import quantize
 from hw_export.build import build, read_export, write_export
-from hw_export.quantize import accuracy_by_layer, compare, rates
-from hw_export.samples import Samples
+from hw_export.quantize import accuracy_by_layer, compare
+from hw_export.quantize import report as rates
+from hw_export.samples import ExportSamples
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import ShapeError, UserError
@@ -135,7 +136,7 @@ def test_a_layer_that_fires_much_less_is_noted():
 
 
 def test_an_export_with_a_silenced_layer_is_not_written(tmp_path):
-    shown = Samples(without_first(), torch.arange(40) % 10, STEPS, scale=16)
+    shown = ExportSamples(without_first(), torch.arange(40) % 10, STEPS, scale=16)
     with pytest.raises(UserError, match="silenced the neurons '2'"):
         write_export(silenced(), shown, tmp_path / "e", bits=4, clip="max")
     assert list(tmp_path.iterdir()) == []

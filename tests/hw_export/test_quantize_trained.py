@@ -10,8 +10,8 @@ from hw_export import quantize
 from hw_export.build import read_export, write_export
 from hw_export.model_file import load_network, save_network
 from hw_export.quantize import compare, mantissas
-from hw_export.quantize.threshold import Step, kept_step
-from hw_export.samples import Samples
+from hw_export.quantize.scales import ThresholdStep, kept_step
+from hw_export.samples import ExportSamples
 from hw_export.verify import verify
 from spikelfp import TemporalTrainer, nn
 from spikelfp.analysis import record
@@ -138,7 +138,7 @@ def test_a_threshold_that_is_whole_but_for_rounding_gets_the_margin(factor):
             expected = (128 * whole + 49) * factor // 128
             assert step.whole == expected
             assert expected < step.compared < expected + 1
-    assert kept_step(1.0, 7.25, 2, 0.25) == Step(1.0, 14, 14.5, 0.0), "not whole: left as it is"
+    assert kept_step(1.0, 7.25, 2, 0.25) == ThresholdStep(1.0, 14, 14.5, 0.0), "not whole: left as it is"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -208,7 +208,7 @@ def test_weights_that_are_not_finite_are_refused():
 
 def test_it_is_exported_whole(tmp_path, reset):
     net = on_grids(dense(reset), 4)
-    shown = Samples(pixels(24, count=20), torch.arange(20) % 10, STEPS, scale=16)
+    shown = ExportSamples(pixels(24, count=20), torch.arange(20) % 10, STEPS, scale=16)
     manifest = write_export(net, shown, tmp_path / "e", bits=None)
     assert (manifest["bits"], manifest["clip"]) == (4, "trained")
     _, exported, samples = read_export(tmp_path / "e")

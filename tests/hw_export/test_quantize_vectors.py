@@ -9,7 +9,7 @@ from export_nets import bernoulli
 from hw_export import IntegerNetwork, IntegerSimulator, from_nir, quantize, to_nir
 from hw_export.integer import spread
 from hw_export.quantize import TIE_MARGIN
-from hw_export.quantize.threshold import kept_step, nearest_step, one_if_uniform
+from hw_export.quantize.scales import kept_step, nearest_step, one_if_uniform
 from spikelfp import nn
 from spikelfp.errors import UserError
 

@@ -7,7 +7,7 @@ import torch
 from target_nets import CHIPS, chip_of, conv, dense, trained, whole
 
 from hw_export.integer import IntegerNetwork
-from hw_export.integer.network import IntegerLIF, Pool
+from hw_export.integer.network import IntegerLIF, IntegerPool
 from hw_export.quantize import quantize
 from hw_export.targets import TARGETS
 from hw_export.targets.generic import Generic
@@ -168,8 +168,8 @@ FIT = {"loihi": (0.9, "zero"), "tinyodin": (0.9, "zero"), "xylo": (0.9, "immedia
 def test_max_pooling_is_refused(name):
     network = conv(pool=((2, 2), (2, 2)))
     pool = network.layers[2]
-    assert isinstance(pool, Pool)
-    layers = (*network.layers[:2], Pool(pool.name, "max", pool.kernel, pool.stride), *network.layers[3:])
+    assert isinstance(pool, IntegerPool)
+    layers = (*network.layers[:2], IntegerPool(pool.name, "max", pool.kernel, pool.stride), *network.layers[3:])
     network = IntegerNetwork(layers, 8, 1, network.input_shape, network.shapes)
     assert any(
         "layer 'pool': it is max-pooling, sums only: train with --pool avg" in one for one in found(name, network)

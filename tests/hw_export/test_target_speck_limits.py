@@ -6,7 +6,7 @@ import pytest
 from target_nets import chip_of, conv, dense
 
 from hw_export.integer import IntegerNetwork
-from hw_export.integer.network import Pool
+from hw_export.integer.network import IntegerPool
 
 
 def found(name: str, network: IntegerNetwork) -> list[str]:
@@ -68,6 +68,6 @@ def test_layers_that_need_the_same_cores():
 
 def test_pooling_of_inputs_on_speck():
     network = conv(size=(4, 4), kernel=(2, 2))
-    layers = (Pool("first", "sum", (2, 2), (2, 2)), *network.layers)
+    layers = (IntegerPool("first", "sum", (2, 2), (2, 2)), *network.layers)
     network = IntegerNetwork(layers, 8, 1, (2, 8, 8), ((2, 4, 4), *network.shapes))
     assert found("speck", network) == ["layer 'first': its pooling follows the inputs, directly after neurons only"]

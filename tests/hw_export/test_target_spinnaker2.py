@@ -11,7 +11,7 @@ import yaml
 from target_nets import chip_of, conv, images, spikes, trained
 
 from hw_export.integer import IntegerNetwork
-from hw_export.integer.network import Dense, IntegerLIF
+from hw_export.integer.network import IntegerDense, IntegerLIF
 from hw_export.integer.simulator import IntegerSimulator
 from hw_export.quantize import quantize
 from hw_export.targets.spinnaker2 import FILE, MOST, POPULATIONS, unrolled
@@ -85,7 +85,7 @@ def test_unrolled_layers_add_up_to_the_same():
     net = quantize(images(), 5, input_scale=1)
     network = IntegerNetwork.of(net, (2, 8, 6))
     flat = unrolled(network)
-    assert [type(layer) for layer in flat.layers] == [Dense, IntegerLIF] * 3
+    assert [type(layer) for layer in flat.layers] == [IntegerDense, IntegerLIF] * 3
     chip = chip_of("spinnaker2")
     given = spikes(2, 8, 6, steps=25)
     own = IntegerSimulator(network, chip.arithmetic)

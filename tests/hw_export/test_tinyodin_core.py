@@ -13,10 +13,10 @@ from references.tinyodin_core import POP_NEUR, Core, Host, spi_file
 from target_nets import chip_of, trained
 
 from hw_export.build import read_export, write_export
-from hw_export.event_log import verify_log
-from hw_export.samples import Samples
+from hw_export.samples import ExportSamples
 from hw_export.targets import tinyodin
 from hw_export.targets.tinyodin import CLEAR_FILE, EVENTS_FILE, FILE
+from hw_export.verify import verify_log
 from spikelfp import nn
 from spikelfp.errors import UserError
 
@@ -32,10 +32,10 @@ def network(sizes: tuple[int, ...], weight: float | None = None) -> nn.Sequentia
     return net
 
 
-def given(inputs: int, classes: int, samples: int = 2, steps: int = 4, rate: float = 0.4) -> Samples:
+def given(inputs: int, classes: int, samples: int = 2, steps: int = 4, rate: float = 0.4) -> ExportSamples:
     generator = torch.Generator().manual_seed(1)
     x = (torch.rand(steps, samples, inputs, generator=generator) < rate).float()
-    return Samples(x, torch.arange(samples) % classes, steps, static=False, scale=1)
+    return ExportSamples(x, torch.arange(samples) % classes, steps, static=False, scale=1)
 
 
 @pytest.fixture(scope="module")

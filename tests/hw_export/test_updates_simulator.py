@@ -14,7 +14,7 @@ from hw_export.updates import Follower, IntegerImage, UpdateRecorder, grids_of, 
 from spikelfp import TemporalTrainer, data, models, nn
 from spikelfp.errors import UserError
 from spikelfp.quantized import Grid
-from spikelfp.training.wake import wake
+from spikelfp.training.update import wake
 
 
 @pytest.mark.parametrize("reset", ["subtract", "zero"])

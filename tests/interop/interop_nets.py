@@ -11,7 +11,7 @@ from reference import RESETS
 from torch import Tensor
 
 from spikelfp import nn
-from spikelfp.interop import shared
+from spikelfp.interop import base as shared
 
 STEPS = {0.5: 10, 0.75: 6, 0.875: 4}
 """Decays, and for how many steps float32 holds their membranes exactly when weights are quarters."""

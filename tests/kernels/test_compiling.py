@@ -6,7 +6,7 @@ import sys
 
 import numba
 
-from spikelfp.kernels.compiling import Announcer
+from spikelfp.kernels.choice import Announcer
 
 SCRIPT = """
 import torch

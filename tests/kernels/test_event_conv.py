@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikelfp.kernels import choice
-from spikelfp.kernels.events import conv_dense, conv_shape, convolve
-from spikelfp.kernels.events.conv_events import image_events
-from spikelfp.kernels.events.conv_shape import Steps
-from spikelfp.kernels.events.convolve import conv_choice
+from spikelfp.kernels.events import conv as conv_dense
+from spikelfp.kernels.events import conv as convolve
+from spikelfp.kernels.events import conv_kernels as conv_shape
+from spikelfp.kernels.events.conv import conv_choice
+from spikelfp.kernels.events.conv_kernels import Steps, image_events
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from spikelfp.functional.propagation import propagate
 from spikelfp.functional.sequence import constant
 from spikelfp.kernels import choice as choices
 from spikelfp.kernels.choice import Choice
-from spikelfp.kernels.events import linear, products
+from spikelfp.kernels.events import linear
+from spikelfp.kernels.events import linear as products
 from spikelfp.kernels.events.linear import events_of
 
 
@@ -227,8 +228,8 @@ def test_updates_of_many_weights_in_any_number_of_threads(outputs, dtype, densit
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             exact, out = torch.empty(2, outputs, 300, dtype=dtype)
-            linear.update(events, whole.numpy(), exact.numpy())
-            linear.update(events, messages.numpy(), out.numpy())
+            linear.event_update(events, whole.numpy(), exact.numpy())
+            linear.event_update(events, messages.numpy(), out.numpy())
             assert torch.equal(exact, whole.t() @ x)
             found.append(out)
     finally:

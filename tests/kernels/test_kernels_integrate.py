@@ -5,8 +5,9 @@ import torch
 from reference import DENOMINATORS, RESETS, lif_reward, lif_run
 
 from spikelfp import kernels, nn
+from spikelfp.functional import neuron
 from spikelfp.functional.lif import LIFParameters
-from spikelfp.kernels import leaky, numba_scan, torch_scan
+from spikelfp.kernels import numba_scan, torch_scan
 
 SCANS = [numba_scan, torch_scan]
 
@@ -60,7 +61,7 @@ def test_messages_of_an_integration_are_autograds(kernel, constant, monkeypatch)
     starts.append(starts[0].detach().clone().requires_grad_())
     leaves = [(images if constant else varying).clone().requires_grad_() for _ in range(2)]
     a, b = (nn.constant(leaf, 8) if constant else leaf for leaf in leaves)
-    fast = leaky.LeakyIntegration.apply(a, starts[0], 0.8)
+    fast = neuron.LeakyIntegration.apply(a, starts[0], 0.8)
     membrane, record = starts[1], []
     for step in b:
         membrane = 0.8 * membrane + step

@@ -9,14 +9,11 @@ from hypothesis import strategies as st
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import chosen, compact, merged, sample_slice, time_slice
 from spikelfp.kernels import choice
-from spikelfp.kernels.events import products
-from spikelfp.kernels.events.conv_events import image_events
-from spikelfp.kernels.events.conv_shape import Steps
-from spikelfp.kernels.events.convolve import conv_choice, convolve
+from spikelfp.kernels.events import linear as products
+from spikelfp.kernels.events.conv import conv_choice, convolve
+from spikelfp.kernels.events.conv_kernels import Steps, image_events
 from spikelfp.kernels.events.linear import events_of
-from spikelfp.kernels.events.sparse_images import sparse_images
-from spikelfp.kernels.events.sparse_index import merge, sparse_rows
-from spikelfp.kernels.events.sparse_pool import sparse_average
+from spikelfp.kernels.events.sparse import merge, sparse_average, sparse_images, sparse_rows
 
 
 @pytest.fixture(autouse=True)

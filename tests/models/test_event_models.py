@@ -10,7 +10,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.models import ModelSpec, build, is_spiking
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_splits, make_trainer
-from spikelfp.training.wake import SILENT, wake
+from spikelfp.training.update import SILENT, wake
 
 NEURON = {"beta": 0.7, "threshold": 0.8, "reset": "zero", "denominator": "increment"}
 

@@ -5,7 +5,7 @@ import torch
 
 from spikelfp import models, nn, propagate, rewards
 from spikelfp.models import ModelSpec, build
-from spikelfp.training.wake import SILENT, wake
+from spikelfp.training.update import SILENT, wake
 
 SPIKING = [name for name in models.models if models.is_spiking(name)]
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from spikelfp import models, nn, propagate, rewards
 from spikelfp.models import ModelSpec, build
-from spikelfp.training.wake import wake
+from spikelfp.training.update import wake
 
 CLASSES = 3
 

@@ -8,7 +8,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from spikelfp import models, nn, propagate, rules
 from spikelfp.functional.credit import backward_pass
 from spikelfp.kernels import choice
-from spikelfp.kernels.events import convolve
+from spikelfp.kernels.events import conv as convolve
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from plain_run import assert_same, plain, updates
 from spikelfp import nn, propagate, rules
 from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.sequence import is_constant
-from spikelfp.nn.setting import Setting
+from spikelfp.nn.recompute import Setting
 
 
 @pytest.mark.parametrize("noise", [nn.Noise(0.5), torch.nn.Dropout(0.3)], ids=["noise", "torch dropout"])

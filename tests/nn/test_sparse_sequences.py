@@ -14,8 +14,7 @@ from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import choice
 from spikelfp.machine import pool
 from spikelfp.quantized import Quantization, WeightGrids
-from spikelfp.training.update import check_gradients
-from spikelfp.training.wake import wake
+from spikelfp.training.update import check_gradients, wake
 
 
 @pytest.fixture(autouse=True)

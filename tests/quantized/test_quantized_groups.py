@@ -5,9 +5,7 @@ import torch
 
 from spikelfp import models, nn
 from spikelfp.errors import UnknownNameError, UserError
-from spikelfp.quantized import Quantization, WeightGrids, choose_scale
-from spikelfp.quantized.network import bias_steps, groups
-from spikelfp.quantized.scale import FINE_MARGIN
+from spikelfp.quantized import FINE_MARGIN, Quantization, WeightGrids, bias_steps, choose_scale, groups
 
 
 def described(net):

@@ -7,8 +7,15 @@ import torch
 
 from spikelfp.errors import UnknownNameError, UserError
 from spikelfp.functional.grid import largest
-from spikelfp.quantized import CLIPS, choose_scale
-from spikelfp.quantized.scale import FINE_MARGIN, MEAN_MULTIPLES, PERCENTILE, check_weights, threshold_scale
+from spikelfp.quantized import (
+    CLIPS,
+    FINE_MARGIN,
+    MEAN_MULTIPLES,
+    PERCENTILE,
+    check_weights,
+    choose_scale,
+    threshold_scale,
+)
 
 
 def squared_error(weight: torch.Tensor, scale: float, bits: int) -> float:

@@ -6,8 +6,7 @@ import torch
 
 from spikelfp import TemporalTrainer, Trainer, data, methods, models, nn, rewards, rules
 from spikelfp.errors import CheckpointError, UserError
-from spikelfp.quantized import Quantization, WeightGrids
-from spikelfp.quantized.scale import FINE_MARGIN
+from spikelfp.quantized import FINE_MARGIN, Quantization, WeightGrids
 from spikelfp.signals import Stop
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import Interrupted, load_run, train

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from hw_export.integer.network import Conv, Dense, Flatten, Pool
+from hw_export.integer.network import IntegerConv, IntegerDense, IntegerFlatten, IntegerPool
 
 
 def wrapped(x: int, bits: int, symmetric: bool = False) -> int:
@@ -118,32 +118,36 @@ class Neuron:
 
 def summed(layer, x: list[int], shape: tuple[int, ...], to: tuple[int, ...], biases: bool = True) -> list[int]:
     """What ``layer`` makes of ``x``, with or without its ``biases``."""
-    if isinstance(layer, Flatten):
+    if isinstance(layer, IntegerFlatten):
         return list(x)
     seen = connections(layer, shape, to)
-    if isinstance(layer, Pool):
+    if isinstance(layer, IntegerPool):
         return [(sum if layer.kind == "sum" else max)(x[place] for place, _ in own) for own in seen]
     channel = math.prod(to[1:])
     own_bias = [int(b) * biases for b in layer.bias for _ in range(channel)]
     return [sum(x[place] * w for place, w in own) + b for own, b in zip(seen, own_bias, strict=True)]
 
 
-def reached(layer: Dense | Conv, x: list[int], shape: tuple[int, ...], to: tuple[int, ...]) -> int:
+def reached(layer: IntegerDense | IntegerConv, x: list[int], shape: tuple[int, ...], to: tuple[int, ...]) -> int:
     """Synaptic operations of ``x``: one for each unit of it and each weight, not zero, that it meets."""
     return sum(abs(x[place]) for own in connections(layer, shape, to) for place, w in own if w != 0)
 
 
 @cache
-def connections(layer: Dense | Conv | Pool, shape: tuple[int, ...], to: tuple[int, ...]) -> list[list[tuple[int, int]]]:
+def connections(
+    layer: IntegerDense | IntegerConv | IntegerPool, shape: tuple[int, ...], to: tuple[int, ...]
+) -> list[list[tuple[int, int]]]:
     """For each output the places in the flattened input that it looks at, with the weight there."""
-    if isinstance(layer, Dense):
+    if isinstance(layer, IntegerDense):
         return [list(enumerate(row)) for row in layer.weight.tolist()]
     return [list(_window(layer, *place, shape)) for place in itertools.product(*map(range, to))]
 
 
-def _window(layer: Conv | Pool, o: int, row: int, column: int, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def _window(
+    layer: IntegerConv | IntegerPool, o: int, row: int, column: int, shape: tuple[int, ...]
+) -> Iterator[tuple[int, int]]:
     _, height, width = shape
-    if isinstance(layer, Pool):
+    if isinstance(layer, IntegerPool):
         for ky, kx in itertools.product(*map(range, layer.kernel)):
             yield (o * height + row * layer.stride[0] + ky) * width + column * layer.stride[1] + kx, 1
         return

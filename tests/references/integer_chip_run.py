@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from references.integer_chip import Neuron, reached, summed
 
-from hw_export.integer.network import Conv, Dense, IntegerLIF, IntegerNetwork
+from hw_export.integer.network import IntegerConv, IntegerDense, IntegerLIF, IntegerNetwork
 
 
 @dataclass
@@ -52,7 +52,7 @@ def run(network: IntegerNetwork, a, sample: list[list[int]]) -> Found:
         found.dense[layer.name] = sum(
             math.prod(out) * own.weight[0].numel() * len(counts)
             for own, _, out in before
-            if isinstance(own, (Dense, Conv))
+            if isinstance(own, (IntegerDense, IntegerConv))
         )
         before, in_shape, shape, index = [], to, to, index + 1
     return found
@@ -76,7 +76,7 @@ def _each(values: torch.Tensor, shape, size: int) -> list:
 def _through(before, x: list[int], biases: bool) -> tuple[list[int], int]:
     operations = 0
     for layer, shape, to in before:
-        if isinstance(layer, (Dense, Conv)):
+        if isinstance(layer, (IntegerDense, IntegerConv)):
             operations += reached(layer, x, shape, to)
         x = summed(layer, x, shape, to, biases)
     return x, operations

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import torch
 
-from hw_export.integer.network import Conv, Dense, Flatten, IntegerLIF, IntegerNetwork, Pool
+from hw_export.integer.network import IntegerConv, IntegerDense, IntegerFlatten, IntegerLIF, IntegerNetwork, IntegerPool
 
 
 def weights(*shape: int, largest: int, generator: torch.Generator) -> torch.Tensor:
@@ -27,7 +27,7 @@ def dense(
     g = torch.Generator().manual_seed(seed)
     sizes, layers = (9, 11, 6, 3), []
     for k, (inner, outer) in enumerate(pairwise(sizes)):
-        layers.append(Dense(f"w{k}", weights(outer, inner, largest=largest, generator=g), biases(outer, g)))
+        layers.append(IntegerDense(f"w{k}", weights(outer, inner, largest=largest, generator=g), biases(outer, g)))
         thetas = torch.arange(outer) % 5 + threshold if own else torch.tensor(threshold + k)
         layers.append(IntegerLIF(f"n{k}", decays(beta, outer) if own else beta, thetas, reset))
     shapes = tuple((size,) for size in sizes[1:] for _ in range(2))
@@ -48,14 +48,14 @@ def convolutional(reset: str, beta: float, pool: str, own: bool = False, seed: i
     """
     g = torch.Generator().manual_seed(seed)
     layers = (
-        Conv("c0", weights(4, 2, 3, 3, largest=5, generator=g), biases(4, g), (1, 1), (1, 1), (1, 1), 1),
-        Pool("p0", pool, (2, 2), (1, 2)),
+        IntegerConv("c0", weights(4, 2, 3, 3, largest=5, generator=g), biases(4, g), (1, 1), (1, 1), (1, 1), 1),
+        IntegerPool("p0", pool, (2, 2), (1, 2)),
         IntegerLIF("n0", decays(beta, 4, 6, 3) if own else beta, torch.tensor([9, 5, 12, 7] if own else 9), reset),
-        Pool("p1", pool, (2, 1), (1, 1)),
-        Conv("c1", weights(6, 2, 2, 2, largest=5, generator=g), biases(6, g), (2, 1), (0, 1), (2, 1), 2),
+        IntegerPool("p1", pool, (2, 1), (1, 1)),
+        IntegerConv("c1", weights(6, 2, 2, 2, largest=5, generator=g), biases(6, g), (2, 1), (0, 1), (2, 1), 2),
         IntegerLIF("n1", decays(beta, 6) if own else beta, torch.tensor(6), reset),
-        Flatten("f"),
-        Dense("w", weights(5, 6 * 2 * 4, largest=5, generator=g), biases(5, g)),
+        IntegerFlatten("f"),
+        IntegerDense("w", weights(5, 6 * 2 * 4, largest=5, generator=g), biases(5, g)),
         IntegerLIF("n2", beta, torch.tensor(8), reset),
     )
     shapes = ((4, 7, 6), (4, 6, 3), (4, 6, 3), (4, 5, 3), (6, 2, 4), (6, 2, 4), (48,), (5,), (5,))

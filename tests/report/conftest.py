@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from report_pages import KINDS
 
-from spikelfp.report import html, sections
+from spikelfp.report import write
+from spikelfp.report.page import Picture
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import train
 
@@ -71,7 +72,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGBA", (1, 1)).save(out, "png")
     dot = out.getvalue()
     monkeypatch.setattr(
-        sections,
+        write,
         "_picture",
-        lambda title, caption, text, draw, wide=False: html.Picture(title, caption, text, dot, dot, wide),
+        lambda title, caption, text, draw, wide=False: Picture(title, caption, text, dot, dot, wide),
     )

@@ -10,10 +10,19 @@ from report_events import CAMERA, LINE, Kept, kept
 from spikelfp import TemporalTrainer, analysis, models, nn
 from spikelfp.data.events import Sensor
 from spikelfp.data.samples import representative
-from spikelfp.report import look as module
+from spikelfp.report import facts as module
 from spikelfp.training import early_readout
 
 LENGTHS = [6, 9, 4, 9, 7, 5, 8, 3]
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a slow machine, and the first call of a compiled kernel, take all samples."""
+    monkeypatch.setattr(module, "SECONDS_FOR_RATES", 600.0)
+    monkeypatch.setattr(module, "SECONDS_FOR_ERRORS", 600.0)
+
+
 SENSORS = pytest.mark.parametrize("sensor", [CAMERA, LINE], ids=str)
 
 

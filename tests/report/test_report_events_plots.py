@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from report_events import CAMERA, LINE, kept, recorded
 
-from spikelfp.report import plots
-from spikelfp.report.plots.image import FAINTEST, NIGHT, OFF, ON, brightness, event_colours, full_scale
+from spikelfp.report import rasters
+from spikelfp.report.figures import early
+from spikelfp.report.rasters import FAINTEST, NIGHT, OFF, ON, brightness, event_colours, full_scale
 from spikelfp.report.recording import figures, pictures
 from spikelfp.report.theme import DARK, LIGHT, Theme, png
 
@@ -32,18 +33,22 @@ def _counts(planes: int, height: int, width: int, number: int) -> list[np.ndarra
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "camera": lambda: plots.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES, step="step of 10 ms"),
-    "one polarity": lambda: plots.raster(FRAMES[:, 0].sum(0), _layers(14), 1, NAMES, events=FRAMES[:, :1], theme=DARK),
-    "three steps": lambda: plots.raster(FRAMES[0], _layers(3), 1, NAMES, events=FRAMES[:3]),
-    "wide camera": lambda: plots.raster(np.ones((2, 3, 40)), _layers(9), 1, NAMES, events=np.ones((9, 2, 3, 40))),
-    "line": lambda: plots.raster(None, _layers(30), 1, NAMES, events=CHANNELS, scores=np.array([1.0, 2, 3])),
-    "many channels": lambda: plots.raster(None, _layers(600), 1, NAMES, events=(RANDOM.random((600, 700)) < 0.02) / 4),
-    "silent line": lambda: plots.raster(None, _layers(5), 1, NAMES, events=np.zeros((5, 4)), output=False),
-    "outputs of a line": lambda: plots.outputs(None, RANDOM.normal(size=3), 1, NAMES),
-    "misread lines": lambda: plots.misread([(CHANNELS.T, 0, 1, 2.0)] * 9, NAMES, line=True),
-    "misread pictures": lambda: plots.misread([(FRAMES.sum(0), 0, 1, 2.0)] * 4, NAMES, theme=DARK),
-    "early": lambda: plots.early(np.array([np.nan, 0.1, 0.6, 0.7]), 3),
-    "early of many steps": lambda: plots.early(np.linspace(0, 0.05, 300), 240, "step of 1 ms", theme=DARK),
+    "camera": lambda: rasters.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES, step="step of 10 ms"),
+    "one polarity": lambda: rasters.raster(
+        FRAMES[:, 0].sum(0), _layers(14), 1, NAMES, events=FRAMES[:, :1], theme=DARK
+    ),
+    "three steps": lambda: rasters.raster(FRAMES[0], _layers(3), 1, NAMES, events=FRAMES[:3]),
+    "wide camera": lambda: rasters.raster(np.ones((2, 3, 40)), _layers(9), 1, NAMES, events=np.ones((9, 2, 3, 40))),
+    "line": lambda: rasters.raster(None, _layers(30), 1, NAMES, events=CHANNELS, scores=np.array([1.0, 2, 3])),
+    "many channels": lambda: rasters.raster(
+        None, _layers(600), 1, NAMES, events=(RANDOM.random((600, 700)) < 0.02) / 4
+    ),
+    "silent line": lambda: rasters.raster(None, _layers(5), 1, NAMES, events=np.zeros((5, 4)), output=False),
+    "outputs of a line": lambda: rasters.outputs(None, RANDOM.normal(size=3), 1, NAMES),
+    "misread lines": lambda: rasters.misread([(CHANNELS.T, 0, 1, 2.0)] * 9, NAMES, line=True),
+    "misread pictures": lambda: rasters.misread([(FRAMES.sum(0), 0, 1, 2.0)] * 4, NAMES, theme=DARK),
+    "early": lambda: early(np.array([np.nan, 0.1, 0.6, 0.7]), 3),
+    "early of many steps": lambda: early(np.linspace(0, 0.05, 300), 240, "step of 1 ms", theme=DARK),
     "frames": lambda: pictures.frames(_counts(2, 34, 34, 12), [f"{n}–{n + 1} ms" for n in range(12)]),
     "wide frames": lambda: pictures.frames(_counts(1, 30, 90, 7), ["0.0–6.7 ms"] * 7, theme=DARK),
     "tall frames": lambda: pictures.frames(_counts(2, 90, 12, 2), ["0–6 ms"] * 2),
@@ -75,7 +80,7 @@ def test_draws(name: str) -> None:
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_bars_of_the_input_count_what_is_not_zero(theme: Theme) -> None:
-    figure = plots.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES, theme=theme)
+    figure = rasters.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES, theme=theme)
     (bars,) = [axes for axes in figure.axes if len(axes.patches) == 28]
     heights = [bar.get_height() for bar in bars.patches]
     assert heights[:14] == [(step[1] > 0).sum() for step in FRAMES]
@@ -88,7 +93,7 @@ def test_bars_of_the_input_count_what_is_not_zero(theme: Theme) -> None:
 
 def test_input_and_layers_have_the_same_time_axis() -> None:
     for events in (FRAMES, CHANNELS[:14]):
-        figure = plots.raster(None, _layers(14), 1, NAMES, events=events)
+        figure = rasters.raster(None, _layers(14), 1, NAMES, events=events)
         over_time = [axes for axes in figure.axes if axes.get_xlim() == (0.4, 14.6)]
         assert len(over_time) == 3
         assert len({(axes.get_position().x0, axes.get_position().x1) for axes in over_time}) == 1
@@ -96,7 +101,7 @@ def test_input_and_layers_have_the_same_time_axis() -> None:
 
 
 def test_pictures_of_the_input_are_of_the_steps_under_them() -> None:
-    figure = plots.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES)
+    figure = rasters.raster(FRAMES.sum(0), _layers(14), 1, NAMES, events=FRAMES)
     rows = next(axes for axes in figure.axes if axes.get_xlim() == (0.4, 14.6)).get_position()
     shown = [axes for axes in figure.axes if axes.images][1:]  # the first is the sample
     groups = np.array_split(np.arange(14), 6)
@@ -110,7 +115,7 @@ def test_pictures_of_the_input_are_of_the_steps_under_them() -> None:
 
 
 def test_channels_are_in_their_order() -> None:
-    figure = plots.raster(None, _layers(30), 1, NAMES, events=CHANNELS)
+    figure = rasters.raster(None, _layers(30), 1, NAMES, events=CHANNELS)
     (axes,) = [axes for axes in figure.axes if axes.images]
     np.testing.assert_array_equal(axes.images[0].get_array(), CHANNELS.T)
     assert axes.images[0].origin == "lower"
@@ -119,7 +124,7 @@ def test_channels_are_in_their_order() -> None:
 def test_many_channels_are_drawn_together_and_none_is_lost() -> None:
     values = np.zeros((4, 700))
     values[2, 699] = 1
-    figure = plots.raster(None, _layers(4), 1, NAMES, events=values)
+    figure = rasters.raster(None, _layers(4), 1, NAMES, events=values)
     (axes,) = [axes for axes in figure.axes if axes.images]
     drawn = np.asarray(axes.images[0].get_array())
     assert drawn.shape == (-(-700 // 3), 4)

@@ -13,8 +13,8 @@ import pytest
 from report_events import CAMERA, LINE, folder_of
 from report_pages import Page
 
-from spikelfp.report import words, write_report
-from spikelfp.report.gather import gather
+from spikelfp.report import wording, write_report
+from spikelfp.report.facts import gather
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train
 
@@ -127,14 +127,14 @@ def test_lost_recordings_are_named_without_their_folder(
 )
 def test_words_for_events(options: dict[str, object], text: str) -> None:
     config = replace(RunConfig(data="nmnist").resolved(1000), steps=None)
-    terms = dict(words.lead(replace(config, **options), True))  # type: ignore[arg-type]
+    terms = dict(wording.lead(replace(config, **options), True))  # type: ignore[arg-type]
     assert text in terms["Events"]
     assert terms["Neurons"].endswith("one step later.")
 
 
 def test_words_for_the_read_out() -> None:
     config = replace(RunConfig(data="nmnist").resolved(1000), readout_steps=5)
-    assert dict(words.lead(config, True))["Answer"] == "from the outputs of the last 5 steps."
+    assert dict(wording.lead(config, True))["Answer"] == "from the outputs of the last 5 steps."
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_words_for_the_read_out() -> None:
     ],
 )
 def test_names_of_data_sets(name: str, text: str) -> None:
-    assert words.data_name(name) == text
+    assert wording.data_name(name) == text
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_names_of_data_sets(name: str, text: str) -> None:
     [({}, "step"), ({"window": 10.0}, "step of 10 ms"), ({"events_per_step": 1000}, "step of 1,000 events")],
 )
 def test_what_a_step_is(options: dict[str, object], text: str) -> None:
-    assert words.step(RunConfig(data="nmnist", **options)) == text  # type: ignore[arg-type]
+    assert wording.step(RunConfig(data="nmnist", **options)) == text  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from spikelfp import analysis
-from spikelfp.report import look as module
-from spikelfp.report.gather import gather
+from spikelfp.report import facts as module
+from spikelfp.report.facts import gather
 from spikelfp.training.run import load_run
 
 Trained = Callable[[str], Path]

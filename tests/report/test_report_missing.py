@@ -12,7 +12,7 @@ from report_pages import Page
 
 from spikelfp.errors import RunFolderError, SaveError, UserError
 from spikelfp.report import write_report
-from spikelfp.report.gather import gather
+from spikelfp.report.facts import gather
 
 Run = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("undrawn")

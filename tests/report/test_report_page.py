@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from report_pages import KINDS, Page
 
-from spikelfp.report import plots, sections, write_report
-from spikelfp.report.gather import gather
+from spikelfp.report import rasters, theme, write, write_report
+from spikelfp.report.facts import gather
 from spikelfp.training.run import Folder, read_metrics
 
 Trained = Callable[[str], Path]
@@ -140,13 +140,13 @@ def test_input_spikes_have_their_own_raster(trained: Trained, monkeypatch: pytes
 
     def raster(image: object, layers: list[tuple[str, object]], *rest: object, **options: object) -> Figure:
         drawn.extend(title for title, _ in layers)
-        return plots.new_figure(10, 10)
+        return theme.new_figure(10, 10)
 
-    monkeypatch.setattr(plots, "raster", raster)
-    sections.sample(gather(trained("one-epoch")))
+    monkeypatch.setattr(rasters, "raster", raster)
+    write.sample(gather(trained("one-epoch")))
     assert drawn == ["Input", "Hidden layer 1", "Output layer"] * 2
     drawn.clear()
-    sections.sample(gather(trained("spiking-mlp")))
+    write.sample(gather(trained("spiking-mlp")))
     assert drawn == ["Hidden layer 1", "Hidden layer 2", "Output layer"] * 2
 
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from spikelfp.report import plots
+from spikelfp.report import figures, rasters, theme
 from spikelfp.report.theme import DARK, LIGHT, SHARPNESS, png
 
 NAMES = tuple("0123456789")
@@ -28,29 +28,33 @@ def _image(*shape: int) -> np.ndarray:
 
 IMAGE = _image(1, 8, 8)
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "one epoch": lambda: plots.curves([1], {"train": [0.5], "test": [0.4]}, "accuracy", share=True),
-    "many epochs": lambda: plots.curves(range(1, 80), {"loss": np.geomspace(2, 0.01, 79).tolist()}, "loss"),
-    "gap in a curve": lambda: plots.curves([1, 2, 3], {"a": [None, 2.0, 1.0], "b": [None] * 3}, "loss"),
-    "flat curve": lambda: plots.curves([1, 2], {"a": [0.0, 0.0]}, "reward"),
-    "raster": lambda: plots.raster(IMAGE, [("A", _spikes(15, 9)), ("B", _spikes(15, 10))], 3, NAMES, theme=DARK),
-    "large layer": lambda: plots.raster(_image(3, 9, 7), [("A", _spikes(25, 999)), ("B", _spikes(25, 10))], 3, NAMES),
-    "silent": lambda: plots.raster(_image(2, 8, 8), [("A", _spikes(5, 300, 0)), ("B", _spikes(5, 10, 0))], 9, NAMES),
-    "hidden only": lambda: plots.raster(_image(8, 8), [("A", _spikes(200, 40))], 3, NAMES, output=False),
-    "one step": lambda: plots.raster(_image(70), [("A", _spikes(1, 4, 1)), ("B", _spikes(1, 2, 1))], 0, NAMES[:2]),
-    "forty classes": lambda: plots.raster(_image(5, 8, 8), [("B", _spikes(9, 40))], 3, [f"no. {i}" for i in range(40)]),
-    "outputs": lambda: plots.outputs(_image(1, 4, 5), RANDOM.normal(size=10), 3, NAMES),
-    "two outputs": lambda: plots.outputs(np.zeros((1, 4, 5)), np.zeros(2), 1, ["no", "yes"], theme=DARK),
-    "rates": lambda: plots.rates(np.array([0, 0, 0.1, 0.5, 1.0])),
-    "all silent": lambda: plots.rates(np.zeros(9)),
-    "none silent": lambda: plots.rates(np.full(9, 0.4), width=plots.THIRD),
-    "class rates": lambda: plots.class_rates(np.array([0.9, np.nan]), np.array([0.1, 0]), ["cat", "a longer name"]),
-    "weights": lambda: plots.weights(RANDOM.uniform(-1, 1, 50), RANDOM.normal(size=50)),
-    "zero weights": lambda: plots.weights(None, np.zeros(6)),
-    "confusion": lambda: plots.confusion(np.diag(range(10)) + 1, NAMES),
-    "named confusion": lambda: plots.confusion(np.eye(3, dtype=int), ["Ankle boot", "T-shirt/top", "Embroidered bag"]),
-    "one class": lambda: plots.confusion(np.array([[4]]), ["only"]),
-    "fifty classes": lambda: plots.confusion(np.eye(50, dtype=int) * 3, [str(i) for i in range(50)]),
-    "misread": lambda: plots.misread([(IMAGE, 1, 2, 3.0)] * 12, NAMES),
+    "one epoch": lambda: figures.curves([1], {"train": [0.5], "test": [0.4]}, "accuracy", share=True),
+    "many epochs": lambda: figures.curves(range(1, 80), {"loss": np.geomspace(2, 0.01, 79).tolist()}, "loss"),
+    "gap in a curve": lambda: figures.curves([1, 2, 3], {"a": [None, 2.0, 1.0], "b": [None] * 3}, "loss"),
+    "flat curve": lambda: figures.curves([1, 2], {"a": [0.0, 0.0]}, "reward"),
+    "raster": lambda: rasters.raster(IMAGE, [("A", _spikes(15, 9)), ("B", _spikes(15, 10))], 3, NAMES, theme=DARK),
+    "large layer": lambda: rasters.raster(_image(3, 9, 7), [("A", _spikes(25, 999)), ("B", _spikes(25, 10))], 3, NAMES),
+    "silent": lambda: rasters.raster(_image(2, 8, 8), [("A", _spikes(5, 300, 0)), ("B", _spikes(5, 10, 0))], 9, NAMES),
+    "hidden only": lambda: rasters.raster(_image(8, 8), [("A", _spikes(200, 40))], 3, NAMES, output=False),
+    "one step": lambda: rasters.raster(_image(70), [("A", _spikes(1, 4, 1)), ("B", _spikes(1, 2, 1))], 0, NAMES[:2]),
+    "forty classes": lambda: rasters.raster(
+        _image(5, 8, 8), [("B", _spikes(9, 40))], 3, [f"no. {i}" for i in range(40)]
+    ),
+    "outputs": lambda: rasters.outputs(_image(1, 4, 5), RANDOM.normal(size=10), 3, NAMES),
+    "two outputs": lambda: rasters.outputs(np.zeros((1, 4, 5)), np.zeros(2), 1, ["no", "yes"], theme=DARK),
+    "rates": lambda: figures.rates(np.array([0, 0, 0.1, 0.5, 1.0])),
+    "all silent": lambda: figures.rates(np.zeros(9)),
+    "none silent": lambda: figures.rates(np.full(9, 0.4), width=theme.THIRD),
+    "class rates": lambda: figures.class_rates(np.array([0.9, np.nan]), np.array([0.1, 0]), ["cat", "a longer name"]),
+    "weights": lambda: figures.weights(RANDOM.uniform(-1, 1, 50), RANDOM.normal(size=50)),
+    "zero weights": lambda: figures.weights(None, np.zeros(6)),
+    "confusion": lambda: figures.confusion(np.diag(range(10)) + 1, NAMES),
+    "named confusion": lambda: figures.confusion(
+        np.eye(3, dtype=int), ["Ankle boot", "T-shirt/top", "Embroidered bag"]
+    ),
+    "one class": lambda: figures.confusion(np.array([[4]]), ["only"]),
+    "fifty classes": lambda: figures.confusion(np.eye(50, dtype=int) * 3, [str(i) for i in range(50)]),
+    "misread": lambda: rasters.misread([(IMAGE, 1, 2, 3.0)] * 12, NAMES),
 }
 
 
@@ -79,7 +83,7 @@ def test_no_figure_stays_in_a_global_state() -> None:
 
 def test_raster_has_a_tick_for_every_spike() -> None:
     hidden, output = _spikes(12, 7), _spikes(12, 10)
-    figure = plots.raster(_image(1, 8, 8), [("Hidden", hidden), ("Output", output)], 4, NAMES)
+    figure = rasters.raster(_image(1, 8, 8), [("Hidden", hidden), ("Output", output)], 4, NAMES)
     titles = {axes.get_title(loc="left"): axes for axes in figure.axes}
     drawn = [segment for c in titles["Hidden · all 7 neurons"].collections for segment in c.get_segments()]
     order = sorted(range(7), key=lambda n: (-hidden[:, n].sum(), hidden[:, n].argmax()))
@@ -95,22 +99,22 @@ def test_raster_has_a_tick_for_every_spike() -> None:
 def test_raster_of_a_large_layer_says_which_neurons_it_shows() -> None:
     spikes = _spikes(10, 1000, 0.05)
     active = int((spikes.sum(0) > 0).sum())
-    figure = plots.raster(_image(1, 8, 8), [("Hidden", spikes), ("Output", _spikes(10, 10))], 0, NAMES)
+    figure = rasters.raster(_image(1, 8, 8), [("Hidden", spikes), ("Output", _spikes(10, 10))], 0, NAMES)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert f"Hidden · 120 of {active} spiking neurons (1,000 in all)" in titles
 
 
 def test_right_class_and_wrong_winner_stand_out() -> None:
-    colours = plots.class_colours(np.array([1.0, 5.0, 3.0]), 2, LIGHT)
+    colours = theme.class_colours(np.array([1.0, 5.0, 3.0]), 2, LIGHT)
     assert colours == [LIGHT.quiet, LIGHT.accent, LIGHT.main]
-    assert plots.class_colours(np.array([1.0, 5.0]), 1, LIGHT) == [LIGHT.quiet, LIGHT.main]
+    assert theme.class_colours(np.array([1.0, 5.0]), 1, LIGHT) == [LIGHT.quiet, LIGHT.main]
 
 
 @pytest.mark.parametrize(
     ("shape", "picture"), [((1, 8, 8), True), ((8, 8), True), ((3, 8, 8), True), ((70,), False), ((70, 1), False)]
 )
 def test_what_counts_as_a_picture(shape: tuple[int, ...], picture: bool) -> None:
-    assert plots.is_image(np.zeros(shape)) is picture
+    assert rasters.is_image(np.zeros(shape)) is picture
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])

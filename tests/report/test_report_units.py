@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from spikelfp import tasks
-from spikelfp.report import plots, sections
+from spikelfp.report import figures, write
 from spikelfp.report.facts import Fitted
 
 
 @pytest.mark.parametrize(("scale", "own"), [(1.0, False), (100.0, True)])
 def test_outputs_that_spread_differently_are_drawn_by_their_deviation(monkeypatch, scale, own):
     wanted = np.random.default_rng(0).normal(size=(50, 2)) * (1, scale) + (0, 5 * scale)
-    drawn, real = {}, plots.against
+    drawn, real = {}, figures.against
     monkeypatch.setattr(
-        plots,
+        figures,
         "against",
         lambda wanted, predicted, names, **k: (
             drawn.update(x=wanted, y=predicted) or real(wanted, predicted, names, **k)
@@ -23,7 +23,7 @@ def test_outputs_that_spread_differently_are_drawn_by_their_deviation(monkeypatc
     )
     fitted = Fitted(wanted, wanted + np.array([0.5, 0.5 * scale]), 50)
     facts = SimpleNamespace(fitted=fitted, class_names=("a", "b"), task=tasks.Regression())
-    first, second = sections.fitted(facts)
+    first, second = write.fitted(facts)
     assert "a 0.5" in first.caption
     assert ("each output by its mean and deviation" in first.caption) is own
     assert ("deviations of each output" in second.caption) is own

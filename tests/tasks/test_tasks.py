@@ -12,6 +12,7 @@ from spikelfp.described import described
 from spikelfp.errors import ShapeError, UnknownNameError, UserError
 from spikelfp.methods import LFP, GradientDescent
 from spikelfp.tasks.base import step_weights
+from spikelfp.training.arguments import check_task, chosen_task
 from spikelfp.training.update import added
 
 STEPS, SAMPLES = 6, 5
@@ -269,7 +270,7 @@ class TestChosen:
         ],
     )
     def test_by_name_by_object_or_by_what_it_is_for(self, given, text):
-        assert described(tasks.chosen_task(**{"task": None, **given})) == text
+        assert described(chosen_task(**{"task": None, **given})) == text
 
     @pytest.mark.parametrize(
         ("given", "error", "named"),
@@ -283,7 +284,7 @@ class TestChosen:
     )
     def test_what_is_none(self, given, error, named):
         with pytest.raises(error, match=named):
-            tasks.chosen_task(**{"task": None, **given})
+            chosen_task(**{"task": None, **given})
 
     def test_methods_for_another_task(self):
         for method, named in (
@@ -293,8 +294,8 @@ class TestChosen:
             (GradientDescent(loss=tasks.Regression("last").loss), "say one of them"),
         ):
             with pytest.raises(UserError, match=named):
-                tasks.check_task(tasks.Regression(), method)
-        tasks.check_task(tasks.Regression(), LFP(rewards.FromCallback(print)))  # does not say what it takes
+                check_task(tasks.Regression(), method)
+        check_task(tasks.Regression(), LFP(rewards.FromCallback(print)))  # does not say what it takes
 
     def test_a_network_of_lif_and_li_takes_the_gradient_step_times_the_weight(self):
         """LFP by the reward of a task is |w| times its gradient in the last, linear layers."""

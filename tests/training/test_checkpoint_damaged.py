@@ -13,8 +13,8 @@ from spikelfp.errors import CheckpointError, RunFolderError, UserError
 from spikelfp.kernels.choice import choices
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer, checkpoint
-from spikelfp.training.schema import check_found
-from spikelfp.untrusted.content import canonical
+from spikelfp.training.folder import check_found
+from spikelfp.untrusted.tensors import canonical
 
 TRAIN = data.load("digits").train.subset(torch.arange(64))
 
@@ -54,7 +54,7 @@ def content_of(one):
         "planned": vars(one.planned),
         "random": checkpoint.random_states(),
         "events": {name: choice.events for name, choice in choices(one.net).items()},
-        "schedule": one._scheduled(),
+        "schedule": checkpoint.schedule_state(one),
     }
 
 

@@ -12,7 +12,7 @@ from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.errors import LearningWarning, UserError
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.chosen import learning_complaints, outputs_of
+from spikelfp.training.arguments import learning_complaints, outputs_of
 from spikelfp.training.config import RunConfig
 from spikelfp.training.folder import Folder
 from spikelfp.training.run import load_run, train

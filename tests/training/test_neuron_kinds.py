@@ -5,8 +5,8 @@ import torch
 
 from spikelfp import TemporalTrainer, data, nn, rewards
 from spikelfp.tasks import Classification
-from spikelfp.training.chosen import ends_in_spikes
-from spikelfp.training.wake import wake
+from spikelfp.training.arguments import ends_in_spikes
+from spikelfp.training.update import wake
 
 NEURONS = {
     "lif": nn.LIF,

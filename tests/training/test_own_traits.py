@@ -7,9 +7,9 @@ from spikelfp import TemporalTrainer, analysis, data, methods, nn, rewards, rule
 from spikelfp.errors import UserError
 from spikelfp.nn import graph
 from spikelfp.quantized import Quantization
-from spikelfp.training.chosen import ends_in_spikes, learning_complaints, outputs_of
-from spikelfp.training.footprint import _outputs
-from spikelfp.training.wake import AWAKE, wake
+from spikelfp.training.arguments import ends_in_spikes, learning_complaints, outputs_of
+from spikelfp.training.memory import _outputs
+from spikelfp.training.update import AWAKE, wake
 
 
 class Leaky(nn.Layer):

@@ -9,11 +9,10 @@ from spikelfp.errors import CheckpointError, UserError
 from spikelfp.methods import Batch
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.chunks import alone as own_memory
-from spikelfp.training.chunks import check_carries, outputs_of
 from spikelfp.training.evaluation import evaluate
 from spikelfp.training.parallel import ALONE
-from spikelfp.training.update import predict
+from spikelfp.training.update import alone as own_memory
+from spikelfp.training.update import check_carries, outputs_of, predict
 
 
 def kind_of(method):

@@ -9,7 +9,8 @@ import torch
 from spikelfp import machine, models
 from spikelfp.errors import UserError
 from spikelfp.models import ModelSpec
-from spikelfp.training import TemporalTrainer, footprint
+from spikelfp.training import TemporalTrainer
+from spikelfp.training import memory as footprint
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import train
 

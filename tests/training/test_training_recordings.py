@@ -10,10 +10,10 @@ from spikelfp.data.events import EVENT, Binning, Pipeline, Sensor
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.cache import binned
 from spikelfp.data.events.dataset import EventDataset
-from spikelfp.data.events.sources.arrays import from_arrays
+from spikelfp.data.events.sources.base import from_arrays
 from spikelfp.data.samples import unaugmented
 from spikelfp.training import TemporalTrainer, early_readout
-from spikelfp.training.summary import spike_rates
+from spikelfp.training.folder import spike_rates
 
 SAMPLES, CHANNELS = 40, 8
 

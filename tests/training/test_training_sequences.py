@@ -12,8 +12,7 @@ from spikelfp.functional.propagation import propagate
 from spikelfp.methods.base import Batch, counting_steps
 from spikelfp.training import TemporalTrainer, Trainer
 from spikelfp.training.parallel import ALONE
-from spikelfp.training.update import fill_gradients, predict
-from spikelfp.training.wake import wake
+from spikelfp.training.update import fill_gradients, predict, wake
 
 
 def alone(net, method, x, labels, readout=None):

@@ -23,7 +23,8 @@ from spikelfp.data import TargetScale, datasets
 from spikelfp.errors import CheckpointError, ShapeError, UserError
 from spikelfp.methods import GradientDescent
 from spikelfp.report import write_report
-from spikelfp.training import TemporalTrainer, Trainer, early
+from spikelfp.training import TemporalTrainer, Trainer
+from spikelfp.training import evaluation as early
 from spikelfp.training.config import RunConfig
 from spikelfp.training.folder import Folder
 from spikelfp.training.optim import is_best, plateau_metric, ran_out

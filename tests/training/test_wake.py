@@ -5,7 +5,7 @@ import torch
 
 from spikelfp import analysis, models, nn
 from spikelfp.training import TemporalTrainer
-from spikelfp.training.wake import AWAKE, wake
+from spikelfp.training.update import AWAKE, wake
 
 
 def test_silent_hidden_layers_fire_afterwards():

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 
 from spikelfp.data.events.readers import read
-from spikelfp.data.events.sources.archive import members
+from spikelfp.data.events.sources.files import members
 from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
-from spikelfp.training.footprint import check_room_to_run
+from spikelfp.training.memory import check_room_to_run
 from spikelfp.untrusted import (
     load_arrays,
     load_tensors,

@@ -16,7 +16,7 @@ from spikelfp.command import run_app
 from spikelfp.data import batches
 from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
-from spikelfp.training.event_options import load_sequences
+from spikelfp.training.run import load_sequences
 
 APART = 50 * 60 * 10**6
 """µs between the two events: at 1 ms a step, three million steps."""
@@ -144,7 +144,7 @@ def test_all_channels_of_a_line(tmp_path):
             (tmp_path / "data" / label / f"{number}.bs1").write_bytes(bytes(spikes))
     program = (
         "import resource, sys; from pathlib import Path; from spikelfp.data import load;"
-        "from spikelfp.training.event_options import load_sequences; from spikelfp.training.config import RunConfig;"
+        "from spikelfp.training.run import load_sequences; from spikelfp.training.config import RunConfig;"
         "from spikelfp.errors import UserError;"
         f"config = RunConfig(data='folder:{tmp_path}/data', window=1, cache_dir='{tmp_path}/cache');"
         "data = load_sequences(config, progress=False)[0].train;"

@@ -6,9 +6,8 @@ The way of a recording: a file is decoded by its reader (:mod:`~spikelfp.data.ev
 kept sparse on disk (:mod:`~spikelfp.data.events.cache`), and a data set hands them out as batches ``[T, B, …]``.
 """
 
-from spikelfp.data.events.binning import Binning, SparseFrames, bin_events
+from spikelfp.data.events.binning import Binning, Pipeline, SparseFrames, bin_events
 from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
-from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
 
 from spikelfp.data.events import sources  # isort: skip  (they register themselves)

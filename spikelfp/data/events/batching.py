@@ -1,20 +1,112 @@
-"""Sparse sequences side by side: batches ``[T, B, …]``, dense or as a sparse COO tensor, without a loop in Python."""
+"""Batches ``[T, B, …]`` of sparse sequences, dense or as a sparse COO tensor, written by compiled loops."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from spikelfp import machine
-from spikelfp.data.events.batching_kernels import count_steps, fill, list_entries
 from spikelfp.data.events.binning import SparseFrames
+from spikelfp.data.events.event import Sensor
+from spikelfp.data.sequences import Sequences, whole_batches
 from spikelfp.errors import DataError, ShapeError
+from spikelfp.machine import available, gigabytes
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def fill(places, counts, offsets, rows, size, levels, out, wrong, low, high):
+    """Write the samples ``low…high`` of a dense batch ``out`` float32 ``[T, B, size]``, zeros included.
+
+    Sample ``b`` is sequence ``rows[b]``. Step by step for all of them, since those stand side by side in memory. Places
+    that do not rise, or lie behind ``T``, are left out and set ``wrong[0]``.
+    """
+    unit = np.float32(levels)
+    next_entry = np.empty(high - low, np.int64)
+    for b in range(low, high):
+        next_entry[b - low] = offsets[rows[b]]
+    for t in range(out.shape[0]):
+        first = np.int64(t) * size
+        for b in range(low, high):
+            line = out[t, b]
+            for e in range(size):
+                line[e] = 0
+            entry, end = next_entry[b - low], offsets[rows[b] + 1]
+            while entry < end:
+                element = np.int64(places[entry]) - first
+                if element >= size:
+                    break
+                if element < 0:
+                    wrong[0] = 1
+                    break
+                line[element] = np.float32(counts[entry]) / unit
+                entry += 1
+            next_entry[b - low] = entry
+    for b in range(low, high):
+        if next_entry[b - low] < offsets[rows[b] + 1]:
+            wrong[0] = 1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def count_steps(places, offsets, rows, size, entries, wrong, low, high):
+    """Count the entries of each step of the samples ``low…high`` in ``entries`` int64 ``[T, B]``, all zero before."""
+    steps = entries.shape[0]
+    for b in range(low, high):
+        t, first, before = 0, np.int64(0), np.int64(-1)
+        for entry in range(offsets[rows[b]], offsets[rows[b] + 1]):
+            place = np.int64(places[entry])
+            if place >= first + size:
+                t = place // size
+                first = t * size
+            if place <= before or t >= steps:
+                wrong[0] = 1
+                break
+            before = place
+            entries[t, b] += 1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def list_entries(places, counts, offsets, rows, shape, levels, begin, indices, values, low, high):
+    """Write the samples ``low…high`` of a sparse batch: entries of step ``t`` of sample ``b`` from ``begin[t, b]`` on.
+
+    shape: int64 ``[3]``, polarities, rows and columns. indices: int64 ``[5, nnz]`` or, of a line, ``[3, nnz]``.
+    """
+    unit = np.float32(levels)
+    height, width = shape[1], shape[2]
+    size = shape[0] * height * width
+    line = len(indices) == 3
+    for b in range(low, high):
+        t, first, to = np.int64(-1), np.int64(0), np.int64(0)
+        row, edge, p, y = np.int64(0), np.int64(-1), np.int64(0), np.int64(0)  # ``edge``: first element behind the row
+        for entry in range(offsets[rows[b]], offsets[rows[b] + 1]):
+            place = np.int64(places[entry])
+            if t < 0 or place >= first + size:
+                t = place // size
+                first = t * size
+                to = begin[t, b]
+                edge = -1
+            element = place - first
+            if element >= edge:
+                row = element // width
+                edge = (row + 1) * width
+                p, y = row // height, row % height
+            indices[0, to] = t
+            indices[1, to] = b
+            if line:
+                indices[2, to] = element
+            else:
+                indices[2, to] = p
+                indices[3, to] = y
+                indices[4, to] = element - row * width
+            values[to] = np.float32(counts[entry]) / unit
+            to += 1
+
 
 _GRAIN = 1 << 16  # elements or entries below which another thread costs more than it saves
 
@@ -142,6 +234,11 @@ def batch_sparse(
     return indices, values
 
 
+def ones(length: int) -> NDArray[Any]:
+    """The counts of a store whose counts are all 1, one of them in memory."""
+    return np.broadcast_to(np.ones(1, np.uint8), length)
+
+
 def damaged() -> DataError:
     """The error for sequences that cannot have come from :func:`~spikelfp.data.events.bin_events`."""
     return DataError("binned events: places do not rise, or lie behind the last step; the cache may be damaged")
@@ -162,3 +259,100 @@ def _check_steps(steps: NDArray[np.int64], rows: NDArray[np.int64], length: int)
     longest = int(np.asarray(steps)[rows].max())
     if longest > length:
         raise ShapeError(f"a batch of {length} steps is too short for a sequence of {longest}")
+
+
+_SMALL = 1 << 28  # bytes of a batch whose room is not asked for
+
+
+class Written(NamedTuple):
+    """How sequences are written out.
+
+    sensor: that they come from. levels: value of an element with count ``n`` is ``n / levels``. sparse: as a sparse COO
+    tensor.
+    """
+
+    sensor: Sensor
+    levels: int
+    sparse: bool
+
+
+def write_out(frames: PackedFrames, rows: NDArray[np.int64], how: Written) -> Sequences:
+    """The sequences ``rows`` (int64 ``[B]``, ``B`` may be 0) of ``frames``, float32 ``[T, B, …]``, ``T`` the steps of
+    the longest of them.
+
+    Raises:
+        DataError: for places that do not rise or lie behind the steps, and batches that do not fit into memory.
+    """
+    steps = np.asarray(frames.steps[rows], np.int64)
+    length = int(steps.max()) if len(rows) else 1
+    shape = (length, len(rows), *how.sensor.shape)
+    _check_room(length, len(rows), how)
+    if how.sparse:
+        parts = batch_sparse(*frames, rows, how.sensor.shape, how.levels, length)
+        values = torch.sparse_coo_tensor(*parts, shape, is_coalesced=True, check_invariants=False)
+    else:
+        try:
+            room = machine.empty(shape, torch.empty(0))
+        except MemoryError:  # a limit that is not told in advance
+            raise _too_large(length, len(rows), how, None) from None
+        values = batch_dense(*frames, rows, how.sensor.size, how.levels, room)
+    return Sequences(values, None if bool((steps == length).all()) else torch.from_numpy(steps))
+
+
+def _check_room(length: int, samples: int, how: Written) -> None:
+    """Refuse a batch that does not fit into memory: two events far apart in time make many steps."""
+    needed = _needed(length, samples, how)
+    if needed <= _SMALL:
+        return
+    there = available(torch.device("cpu"))
+    if there is not None and needed > there:
+        raise _too_large(length, samples, how, there)
+
+
+def _needed(length: int, samples: int, how: Written) -> int:
+    """Bytes of a batch: three counts of a step, or its elements."""
+    return length * samples * (24 if how.sparse else 4 * how.sensor.size)
+
+
+def _too_large(length: int, samples: int, how: Written, there: int | None) -> DataError:
+    sparse = "" if how.sparse else ", sparse batches (--sparse)"
+    left = "that much is not left" if there is None else f"{gigabytes(there)} are left"
+    return DataError(
+        f"a batch of {samples} sequences of up to {length} steps of {how.sensor} would need about "
+        f"{gigabytes(_needed(length, samples, how))}, and {left}: bin by a longer window, limit the steps (most, "
+        f"--steps), or take smaller batches{sparse}"
+    )
+
+
+class Parcel:
+    """A batch on its way out of a worker process: only what is not zero is sent, and is written out on arrival.
+
+    A dense batch is many times as large, and to bring it through shared memory takes longer than to write it.
+    """
+
+    def __init__(self, frames: PackedFrames, rows: NDArray[np.int64], how: Written) -> None:
+        self.frames, self.rows, self.how = frames, rows, how
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        (places, counts, offsets, steps), rows = self.frames, self.rows
+        parts = [slice(offsets[row], offsets[row + 1]) for row in rows]
+        sent = [
+            np.concatenate([each[part] for part in parts]) if parts else each[:0]
+            for each in (places, counts)[: 1 if self.how.levels == 1 else 2]
+        ]
+        return _arrived, (self.how, steps[rows], offsets[rows + 1] - offsets[rows], *sent)
+
+
+whole_batches(Parcel)
+
+
+def _arrived(
+    how: Written,
+    steps: NDArray[Any],
+    lengths: NDArray[np.int64],
+    places: NDArray[Any],
+    counts: NDArray[Any] | None = None,
+) -> Sequences:
+    offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
+    frames = PackedFrames(places, ones(len(places)) if counts is None else counts, offsets, steps)
+    return write_out(frames, np.arange(len(steps)), how)

@@ -1,17 +1,105 @@
-"""From events to the steps of a sequence."""
+"""Steps of sequences made of events: transforms, then bins (:class:`Pipeline`), and their compiled loops."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from spikelfp.data.events.binning_kernels import bin_sorted
 from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
-from spikelfp.data.events.step_kernels import new_step
+from spikelfp.data.events.transforms.base import Transform
 from spikelfp.errors import DataError, UserError
+
+Step = tuple[NDArray[np.uint16], NDArray[np.uint64], NDArray[np.uint64]]
+
+_ZERO, _ONE, _SIX, _TWELVE, _LOW = (np.uint64(number) for number in (0, 1, 6, 12, 63))
+
+
+def new_step(size: int) -> Step:
+    """An empty step of ``size`` elements. Its pages are the system's zeros until they are written."""
+    words = -(-size // 64)
+    return np.zeros(size, np.uint16), np.zeros(words, np.uint64), np.zeros(-(-words // 64), np.uint64)
+
+
+@intrinsic
+def _trailing_zeros(typing_context: Any, word: Any) -> Any:
+    """Position of the lowest bit of a uint64 that is not zero: one instruction."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zero_may_be_anything = context.get_constant(types.boolean, True)
+        return builder.cttz(arguments[0], zero_may_be_anything)
+
+    return types.uint64(types.uint64), code
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def add(step, element, count, levels):
+    """Add ``count`` events to ``element`` (uint64), which holds no more than ``levels``."""
+    held, bits, groups = step
+    held[element] = min(np.int64(held[element]) + count, levels)
+    bits[element >> _SIX] |= _ONE << (element & _LOW)
+    groups[element >> _TWELVE] |= _ONE << ((element >> _SIX) & _LOW)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def collect(step, first, places, counts, end):
+    """Write what the step holds from entry ``end`` on, elements as ``first + element``, and empty it; the new end."""
+    held, bits, groups = step
+    first = np.uint64(first)
+    for g in range(len(groups)):
+        group = groups[g]
+        while group != _ZERO:
+            word = (np.uint64(g) << _SIX) + _trailing_zeros(group)
+            group &= group - _ONE
+            left = bits[word]
+            while left != _ZERO:
+                element = (word << _SIX) + _trailing_zeros(left)
+                left &= left - _ONE
+                places[end] = first + element
+                counts[end] = held[element]
+                held[element] = 0
+                end += 1
+            bits[word] = _ZERO
+        groups[g] = _ZERO
+    return end
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def bin_sorted(events, width, height, polarities, by_number, begin, parts, length, steps, limited, levels,
+               step, places, counts):  # fmt: skip
+    """Write the sequence of ``events``, sorted by time, into ``places`` and ``counts`` ``[M]``; the entries it has.
+
+    Event ``i`` at ``k = t[i] − begin``, or ``k = i`` if ``by_number``, is of step ``k · parts // length``; there are
+    none of ``steps`` or more or, if ``limited``, they are left out. ``k · parts + length · (steps + 1)`` must fit
+    int64. Divisions are made only where a step begins. −1 for an event before its forerunner or outside the sensor.
+    """
+    columns, rows, signs = np.uint64(width), np.uint64(height), np.uint64(polarities)
+    size = polarities * height * width
+    now, until, end = np.int64(0), np.int64(0), 0  # events with k < until are of step ``now``
+    before = events[0].t
+    for i in range(len(events)):
+        event = events[i]
+        t, x, y, p = event.t, np.uint64(event.x), np.uint64(event.y), np.uint64(event.p)
+        if t < before or x >= columns or y >= rows or p >= signs:
+            return -1
+        before = t
+        k = i if by_number else t - begin
+        if k >= until:
+            if i > 0:
+                end = collect(step, now * size, places, counts, end)
+            now = k * parts // length
+            if now >= steps:
+                return end if limited else -1
+            until = ((now + 1) * length + parts - 1) // parts
+        add(step, (p * rows + y) * columns + x, 1, levels)
+    return collect(step, now * size, places, counts, end)
+
 
 _SMALL = 1 << 24  # elements of a step up to which one is held as an array; larger ones are sorted
 
@@ -158,3 +246,36 @@ def _sorted(events: Events, sensor: Sensor, binning: Binning, parts: int, length
     places = step * sensor.size + (p * sensor.height + y) * sensor.width + x
     places, counts = np.unique(places[step < steps], return_counts=True)
     return SparseFrames(places.astype(np.uint32), np.minimum(counts, binning.levels).astype(np.uint16), steps)
+
+
+FORMAT = 1
+"""Raised whenever the same settings begin to give other sequences, so that no cache of before is used."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """``transforms`` one after the other, then ``binning``; the same for every recording, without chance."""
+
+    binning: Binning
+    transforms: tuple[Transform, ...] = ()
+
+    def sensor(self, sensor: Sensor) -> Sensor:
+        """The sensor as it is behind the transforms."""
+        for transform in self.transforms:
+            sensor = transform.sensor(sensor)
+        return sensor
+
+    def __call__(self, events: Events, sensor: Sensor) -> SparseFrames:
+        """The sequence of one recording, only what is not zero. A recording without events left has zeros."""
+        for transform in self.transforms:
+            events, sensor = transform(events, sensor), transform.sensor(sensor)
+        return bin_events(events, sensor, self.binning)
+
+    def describe(self) -> str:
+        """All that the result depends on besides the events, as text: equal texts, equal sequences."""
+        steps: list[dict[str, Any]] = [{"kind": type(each).__name__, **each.parameters()} for each in self.transforms]
+        return json.dumps({"format": FORMAT, "transforms": steps, "binning": asdict(self.binning)}, sort_keys=True)
+
+
+USUAL = Pipeline(Binning(bins=20))
+"""How recordings become sequences where neither a data set nor the user says otherwise."""

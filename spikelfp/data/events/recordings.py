@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spikelfp.data.events.binning import Pipeline
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.errors import DataError
 from spikelfp.registry import Registry
 

@@ -1,103 +1,222 @@
-r"""A convolution whose input is given by its events, with the max-pooling behind it, event by event::
-
-    z[i, j, :] = b + Σ_e x W[y + p − s i, u + p − s j, c, :]     x: the event in row y, column u, channel c
-
-A position of the output at a time, one row of the kernel after the other: the events that it sees there are a range,
-and the weights that are read, ``W [kernel row, kernel column · C, O]``, stay in the L1 cache. The output of an image,
-or a band of its rows, lives in the L2 cache until it is pooled; :mod:`spikelfp.kernels.events.conv_backward` is the way
-back.
-"""
+"""conv"""
 
 from __future__ import annotations
 
-import numba
-import numpy as np
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
 
-from spikelfp import machine
-from spikelfp.kernels.events.conv_events import ImageEvents
-from spikelfp.kernels.events.conv_lanes import move
-from spikelfp.kernels.events.conv_pool import pool_rows
-from spikelfp.kernels.events.conv_shape import Geometry
-from spikelfp.kernels.events.conv_vectors import VECTOR, WIDE, add_rows, add_rows_narrow
+from spikelfp.kernels.choice import Choice, can_run
+from spikelfp.kernels.events import conv_kernels as conv
+from spikelfp.kernels.events import conv_kernels as conv_backward
+from spikelfp.kernels.events.conv_kernels import (
+    LARGEST,
+    MOST_KEYS,
+    Geometry,
+    ImageEvents,
+    Steps,
+    geometry,
+    image_events,
+    pool,
+    unpool,
+)
+from spikelfp.kernels.events.sparse import sparse_images
+from spikelfp.machine import empty
 
-_GRAIN = 65_536  # elements of input and output below which another thread costs more than it saves
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _gather(keys, values, columns, weight, g, tile, width, wide, top, bottom, out):
-    """Add to rows ``top … bottom`` of the output of one image, ``out [positions, width]``."""
-    for ky in range(g.kernel_height):
-        for oy in range(top, bottom):
-            y = oy * g.stride_height + ky - g.pad_height
-            if y < 0 or y >= g.height:
-                continue
-            for ox in range(g.used_width):
-                left = ox * g.stride_width - g.pad_width
-                begin, end = max(left, 0), min(left + g.kernel_width, g.width)
-                if begin >= end:
-                    continue
-                low, high = np.int64(columns[y * g.width + begin]), np.int64(columns[y * g.width + end])
-                if low < high:
-                    at = ((oy - top) * g.used_width + ox) * width
-                    rows = (ky * g.kernel_width - left) * g.channels * g.padded + tile
-                    if wide:
-                        add_rows(out, at, weight, rows, g.padded, keys, values, low, high)
-                    else:
-                        add_rows_narrow(out, at, weight, rows, g.padded, keys, values, low, high)
+_BLOCK = 2**21  # bytes of output made at once
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _forward(keys, values, columns, weight, bias, g, scratch, rows, out, winners, first, last):
-    lanes = VECTOR // weight.itemsize
-    for n in range(first, last):
-        for top in range(0, g.used_height, g.band):
-            bottom = min(top + g.band, g.used_height)
-            tile = 0
-            while tile < g.padded:
-                wide = tile + WIDE * lanes <= g.padded
-                width = WIDE * lanes if wide else lanes
-                for at in range(0, (bottom - top) * g.used_width * width, width):
-                    for j in range(0, width, lanes):
-                        move(bias, tile + j, scratch, at + j)
-                _gather(keys, values, columns[n], weight, g, tile, width, wide, top, bottom, scratch)
-                line = g.used_width * width
-                pool_rows(scratch, 0, width, line, width, top, bottom, g, rows, out, winners, n, tile)
-                tile += width
+def _blocks(count: int, g: Geometry, like: Tensor) -> Iterator[slice]:
+    size = max(1, _BLOCK // (g.padded * g.out_height * g.out_width * like.element_size()))
+    return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
 
 
-def grain(g: Geometry) -> int:
-    return max(1, _GRAIN // (g.channels * g.height * g.width + g.outputs * g.out_height * g.out_width))
+def _filled(values: Tensor, g: Geometry) -> Tensor:
+    """Weights or biases, the outputs filled up with zeros to whole vectors."""
+    if g.padded == g.outputs:
+        return values.detach()
+    return torch.cat([values.detach(), values.new_zeros(g.padded - g.outputs, *values.shape[1:])])
 
 
-def by_row(weight: Tensor, g: Geometry) -> Tensor:
-    """``weight [O, C, kernel height, kernel width]`` as ``[kernel height · kernel width · C, padded]``."""
-    rows = weight.new_zeros(g.kernel_height, g.kernel_width, g.channels, g.padded)
-    rows[..., : g.outputs] = weight.detach().permute(2, 3, 1, 0)
-    return rows.flatten(0, 2)
+def can_block(weight: Tensor, g: Geometry, steps: Steps) -> bool:
+    """Whether outputs can be filled up to whole vectors: not where groups share them."""
+    return steps.groups == 1 or g.padded == g.outputs
 
 
-def array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().reshape(-1).numpy()
-
-
-def room(g: Geometry, like: Tensor) -> np.ndarray:
-    """For the output of a band of rows; torch's memory, unlike numpy's, begins where a vector may."""
-    rows = min(g.band, g.used_height)
-    return array(like.new_empty(rows * g.used_width * WIDE * VECTOR // like.element_size()))
-
-
-def forward(
-    events: ImageEvents, weight: Tensor, bias: Tensor | None, g: Geometry, out: Tensor, winners: Tensor
+def blocked_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, steps: Steps, g: Geometry, out: Tensor, winners: Tensor
 ) -> None:
-    """``out [N, O, height, width]``, pooled, and the ``winners [N, height · width, padded]`` (empty without)."""
-    offsets = weight.new_zeros(g.padded)
-    if bias is not None:
-        offsets[: g.outputs] = bias.detach()
-    fixed = (*events.numpy(), array(by_row(weight, g)), offsets.numpy(), g)
-    targets = array(out), array(winners)
+    """As :func:`spikelfp.kernels.events.conv_kernels.forward`, of images ``x [N, C, H, W]``."""
+    kernel = _filled(weight, g).contiguous(memory_format=torch.channels_last)
+    offsets = None if bias is None else _filled(bias, g)
+    for block in _blocks(len(x), g, x):
+        images = x.detach()[block].contiguous(memory_format=torch.channels_last)
+        unpooled = F.conv2d(images, kernel, offsets, *steps).permute(0, 2, 3, 1).contiguous()
+        pool(unpooled, g, out[block], winners[block])
 
-    def run(first: int, last: int) -> None:
-        _forward(*fixed, room(g, weight), room(g, weight), *targets, first, last)
 
-    machine.split(run, len(out), grain(g))
+def blocked_backward(
+    x: Tensor, weight: Tensor, steps: Steps, g: Geometry, message: Tensor, winners: Tensor, to_x: bool, to_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Message to ``x`` and weight update, each if wanted, from the ``message`` to the pooled output.
+
+    For the message alone, ``x`` may be any tensor of its shape.
+    """
+    kernel = _filled(weight, g).contiguous(memory_format=torch.channels_last)
+    out = empty(x.shape, message) if to_x else None
+    update = torch.zeros_like(kernel) if to_weight else None
+    target = message.new_empty(0)
+    for block in _blocks(len(x), g, x):
+        images = x.detach()[block]
+        if to_weight:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if len(target) != len(images):
+            target = message.new_empty(len(images), g.out_height, g.out_width, g.padded)
+        unpool(message[block], winners[block], g, target)
+        to_images, to_kernel, _ = torch.ops.aten.convolution_backward(
+            target.permute(0, 3, 1, 2), images, kernel, None, *steps[:3], False, (0, 0), steps.groups,
+            (to_x, to_weight, False),
+        )  # fmt: skip
+        if out is not None:
+            out[block] = to_images
+        if update is not None:
+            update += to_kernel
+    return out, None if update is None else update[: g.outputs].contiguous()
+
+
+ENTER, LEAVE = 0.3, 0.35
+"""Densities below which a convolution takes to events, and above which it goes back: measured, docs/performance.md."""
+_SMALLEST = 1_000_000  # multiplications of a dense convolution below which it is as good as free
+
+
+def conv_choice() -> Choice:
+    """The choice of a convolution that has not seen an input yet."""
+    return Choice(ENTER, LEAVE)
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    choice: Choice,
+    steps: Steps = Steps(),  # noqa: B008  (a tuple)
+    pool: int = 1,
+    active_only: bool = False,
+) -> Tensor:
+    """Convolution of ``x [N, C, H, W]`` with ``weight [O, C / groups, kernel height, kernel width]``, then max-pooling.
+
+    The same, forward and backward, as ``torch.nn.functional.conv2d`` and then ``max_pool2d`` of squares of ``pool``, up
+    to the order of summation. choice: of this layer; it is told what was done. active_only: the message to an input
+    of 0 may be left out, and is then 0; allowed where the input is the output of neurons under an LFP rule, which take
+    no message when silent.
+
+    By events or in blocks it runs float32 and float64 on the CPU; all else, and what is small, is left to torch.
+
+    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are taken as they are, whatever
+    their density. Where there is no event-driven way (other devices and dtypes, autocast, dilated or grouped kernels,
+    ``SPIKELFP_EVENTS=never``) it is made dense.
+    """
+    if can_run(x, weight) and pool <= LARGEST:
+        g = geometry(x, weight, steps, pool)
+        work = len(x) * g.out_height * g.out_width * weight.numel()
+        if min(g.used_height, g.used_width, len(x)) > 0:
+            limit = choice.limit()
+            events = _events(x, steps, limit) if x.is_sparse or work >= _SMALLEST or limit >= 1 else None
+            choice.events = events is not None
+            if events is not None:
+                return EventConvolution.apply(x, weight, bias, events, g, steps, active_only)
+            x = x.to_dense() if x.is_sparse else x
+            if pool > 1 and work >= _SMALLEST and can_block(weight, g, steps):
+                return BlockedConvolution.apply(x, weight, bias, g, steps)
+    out = F.conv2d(x.to_dense() if x.is_sparse else x, weight, bias, *steps)
+    return F.max_pool2d(out, pool) if pool > 1 else out
+
+
+def _events(x: Tensor, steps: Steps, limit: float) -> ImageEvents | None:
+    if limit < 0 or steps.dilation != (1, 1) or steps.groups != 1 or x.shape[1] * x.shape[3] > MOST_KEYS:
+        return None
+    return sparse_images(x) if x.is_sparse else image_events(x, limit)
+
+
+def _outputs(count: int, weight: Tensor, g: Geometry) -> tuple[Tensor, Tensor]:
+    """Room for the pooled output of ``count`` images and, with pooling, for its winners."""
+    height, width = g.pooled
+    byte = torch.empty(0, dtype=torch.uint8)
+    winners = empty((count, height * width, g.padded), byte) if g.pool > 1 else byte
+    return empty((count, g.outputs, height, width), weight), winners
+
+
+def _bias(ctx: Any, message: Tensor) -> Tensor | None:
+    """Of every message its winner's only: the sum before the pooling is that behind it."""
+    if not ctx.needs_input_grad[2]:
+        return None
+    return message.flatten(1).sum(0).view(message.shape[1], -1).sum(1)  # in two steps: fast along memory
+
+
+class EventConvolution(Function):
+    """:func:`convolve` of an input whose events are known. Keeps the events and the weights, not the input."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        events: ImageEvents,
+        g: Geometry,
+        steps: Steps,
+        active_only: bool,
+    ) -> Tensor:
+        out, winners = _outputs(len(x), weight, g)
+        conv.forward(events, weight, bias, g, out, winners)
+        ctx.save_for_backward(weight, winners, *events)
+        ctx.geometry, ctx.steps, ctx.active_only, ctx.shape = g, steps, active_only, x.shape
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
+        weight, winners, *events = ctx.saved_tensors
+        g, message = ctx.geometry, message.contiguous()
+        wanted, to_weight = ctx.needs_input_grad[:2]
+        to_x, update = conv_backward.backward(
+            ImageEvents(*events), weight, g, message, winners, wanted and ctx.active_only, to_weight
+        )
+        if wanted and not ctx.active_only:
+            to_x = _dense_message(ctx.shape, weight, ctx.steps, g, message, winners)
+        return to_x, update, _bias(ctx, message), None, None, None, None
+
+
+def _dense_message(
+    shape: torch.Size, weight: Tensor, steps: Steps, g: Geometry, message: Tensor, winners: Tensor
+) -> Tensor | None:
+    """``Wᵀ m`` at every input."""
+    if g.pool == 1:
+        return conv2d_input(shape, weight.detach(), message, *steps)
+    return blocked_backward(message.new_empty(1).expand(shape), weight, steps, g, message, winners, True, False)[0]
+
+
+class BlockedConvolution(Function):
+    """:func:`convolve` of a dense input, with pooling: blocks of images, one after the other."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, steps: Steps) -> Tensor:
+        out, winners = _outputs(len(x), weight, g)
+        blocked_forward(x, weight, bias, steps, g, out, winners)
+        ctx.save_for_backward(x, weight, winners)
+        ctx.geometry, ctx.steps = g, steps
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, winners = ctx.saved_tensors
+        message = message.contiguous()
+        to_x, update = blocked_backward(x, weight, ctx.steps, ctx.geometry, message, winners, *ctx.needs_input_grad[:2])
+        return to_x, update, _bias(ctx, message), None, None

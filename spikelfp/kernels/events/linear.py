@@ -1,29 +1,21 @@
-"""The three products of a dense layer whose input ``X [R, K]`` is given by its events; ``W [N, K]``, ``M [R, N]``::
-
-    Y[r, :]  = b + Σ_e value[e] W[:, index[e]]             forward: gather the weights of active inputs
-    m[r, i]  = Σ_j M[r, j] W[j, i]   where X[r, i] ≠ 0      message to the active inputs
-    dW[:, i] = Σ_r X[r, i] M[r, :]                         weight update: gather the messages of active rows
-
-The first two read the weights of an input side by side, from a transposed copy ``[K, N]`` that a step makes once.
-
-Sums run over tiles of columns that stay in the L2 cache, and stay in registers while their events go by
-(:mod:`~spikelfp.kernels.events.row_vectors`). For the update the events of a block of rows are put in the order of
-their columns first. They run over, and keep, the entries of a matrix that are not zero, row by row (:class:`Events`).
-"""
+"""linear"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from spikelfp import machine
-from spikelfp.kernels.events.conv_lanes import lowest_bit, nonzero_bits
-from spikelfp.kernels.events.conv_vectors import VECTOR
-from spikelfp.kernels.events.row_vectors import aligned, row_sum
+from spikelfp.kernels.choice import Choice, can_run
+from spikelfp.kernels.events.sparse import EventRows, sparse_rows
+from spikelfp.kernels.events.vectors import VECTOR, aligned, lowest_bit, nonzero_bits, row_sum
 from spikelfp.machine import empty
 
 _FINDING = 262_144  # entries below which another thread costs more than it saves
@@ -31,29 +23,7 @@ _SAMPLE = 65_536  # entries that tell roughly how dense a matrix is
 _COLUMN = torch.empty(0, dtype=torch.int32)
 
 
-class Events(NamedTuple):
-    """Row ``r`` of a matrix ``[R, K]`` holds ``value[e]`` in column ``column[e]`` for ``begin[r] ≤ e < end[r]``.
-
-    begin, end: int64 ``[R]``; column: int32, rising within a row; value: the dtype of the matrix. Gaps between rows
-    are allowed: what lies in them means nothing.
-    """
-
-    begin: Tensor
-    end: Tensor
-    column: Tensor
-    value: Tensor
-
-    def numpy(self) -> tuple[np.ndarray, ...]:
-        """Hands the tensors out as arrays, without a copy."""
-        return tuple(part.numpy() for part in self)
-
-    @property
-    def total(self) -> int:
-        """How many entries there are."""
-        return int((self.end - self.begin).sum())
-
-
-def remember(x: Tensor, events: Events | None) -> None:
+def remember(x: Tensor, events: EventRows | None) -> None:
     """Leave the events of ``x`` ``[…, K]``, rows in their order, with it: whoever multiplies it need not look for them.
 
     They are those of this very tensor, and are forgotten as soon as it is changed in place.
@@ -62,7 +32,7 @@ def remember(x: Tensor, events: Events | None) -> None:
         x._listed_events = (x._version, events)  # type: ignore[attr-defined]
 
 
-def remembered(x: Tensor, limit: float) -> Events | None:
+def remembered(x: Tensor, limit: float) -> EventRows | None:
     """The events that were left with ``x``, unless there are more of them than ``limit`` of its entries."""
     version, events = getattr(x, "_listed_events", (None, None))
     if events is None or version != x._version or len(events.column) > limit * x.numel():
@@ -133,8 +103,8 @@ def _looks_denser(matrix: np.ndarray, limit: float) -> bool:
     return found > (1.25 * limit) * seen
 
 
-def events_of(matrix: Tensor, limit: float) -> Events | None:
-    """Events of ``matrix`` ``[R, K]`` (float32 or float64, on the CPU); ``None`` at a higher density than ``limit``.
+def events_of(matrix: Tensor, limit: float) -> EventRows | None:
+    """EventRows of ``matrix`` ``[R, K]`` (float32 or float64, on the CPU); ``None`` at a higher density than ``limit``.
 
     The density that counts is that of the rows each thread looks at.
     """
@@ -158,7 +128,7 @@ def events_of(matrix: Tensor, limit: float) -> Events | None:
             full = True
 
     machine.split(run, rows, max(1, _FINDING // max(columns, 1)), pieces=1)
-    return None if full else Events(begin, end, column, value)
+    return None if full else EventRows(begin, end, column, value)
 
 
 _TILE = 256  # columns; 1000 rows of them are 1 MB
@@ -373,19 +343,19 @@ def transposed(matrix: np.ndarray, out: np.ndarray) -> None:
     machine.split(lambda first, last: _transpose(matrix, out, first, last), len(out), grain)
 
 
-def forward(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+def event_products(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """``out [R, N] = X Wᵀ + b``; weight: ``Wᵀ [K, N]``."""
     copy = len(out) >= _REUSE * len(weight)
     _over(lambda *part: _forward(*events, weight, bias, out, copy, *part), *out.shape)
 
 
-def message(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
+def event_messages(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
     """``out [R, K] = M W`` where ``X`` is not zero, and 0 elsewhere; weight: ``Wᵀ [K, N]``."""
     begin, end, index, _ = events
     machine.split(lambda top, bottom: _message(begin, end, index, weight, messages, out, top, bottom), len(out), _GRAIN)
 
 
-def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
+def event_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
     """``out [N, K] = Mᵀ X``."""
     if out.size <= _SMALL:
         _narrow_update(events, messages, out)
@@ -409,7 +379,7 @@ def update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray
 
 
 def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
-    """:func:`update` of few weights: they stay in the cache. The parts are the same for any number of threads."""
+    """:func:`event_update` of few weights: they stay in the cache. The parts are the same for any number of threads."""
     rows = len(messages)
     parts = max(1, min(_PARTS, rows // _GRAIN))
     shares = np.zeros((parts, *out.shape[::-1]), out.dtype)
@@ -420,3 +390,112 @@ def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np
 
     machine.split(run, parts, 1, pieces=_PARTS)
     np.copyto(out, shares.sum(0).T)
+
+
+ENTER, LEAVE = 0.22, 0.26
+"""Densities below which a wide layer takes to events, and above which it goes back: measured, docs/performance.md."""
+_HANDLING = 20  # outputs whose products cost as much as finding, keeping and sorting an event
+_TRANSPOSITION = 10  # rows whose dense products cost as much as the transposed copy of the weights
+_SMALLEST = 1_000_000  # multiplications of a dense product below which it is as good as free
+
+
+def linear_choice() -> Choice:
+    """The choice of a dense layer that has not seen an input yet."""
+    return Choice(ENTER, LEAVE)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: Choice, active_only: bool = False) -> Tensor:
+    """``x Wᵀ + b``, ``[…, K]`` with ``W [N, K]`` to ``[…, N]``, and its backward pass; as torch's ``F.linear``.
+
+    choice: of this layer; it is told what was done. active_only: the message to an input of 0 is 0 instead of
+    ``Wᵀ m``; allowed where the input is the output of neurons under an LFP rule, which take no message when silent.
+
+    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are taken as they are, whatever
+    their density. Where the kernels do not run (:func:`~spikelfp.kernels.choice.can_run`, or
+    ``SPIKELFP_EVENTS=never``) there is no event-driven product, and it is made dense.
+    """
+    limit = choice.limit()
+    fits = can_run(x, weight) and (x.is_sparse or limit >= 1 or x.numel() * len(weight) >= _SMALLEST)
+    events = _events(x, len(weight), limit) if fits else None
+    choice.events = events is not None
+    if events is not None:
+        return EventLinear.apply(x, weight, bias, events, active_only)
+    if x.is_sparse:
+        x = x.to_dense()
+    return DenseLinear.apply(x, weight, bias) if fits else F.linear(x, weight, bias)
+
+
+def _events(x: Tensor, outputs: int, limit: float) -> EventRows | None:
+    if x.is_sparse:
+        return None if limit < 0 else sparse_rows(x)
+    if limit < 1:
+        limit = limit * outputs / (outputs + _HANDLING) - _TRANSPOSITION * x.shape[-1] / x.numel()
+    return remembered(x, limit) or events_of(x.reshape(-1, x.shape[-1]), limit)
+
+
+class DenseLinear(Function):
+    """``F.linear`` of a large input on the CPU, in memory that is used again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        ctx.save_for_backward(rows, weight)
+        ctx.shape = x.shape
+        out = empty((len(rows), len(weight)), x)
+        if bias is None:
+            torch.mm(rows, weight.t(), out=out)
+        else:
+            torch.addmm(bias, rows, weight.t(), out=out)
+        return out.view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        to_x = to_weight = to_bias = None
+        messages = message.reshape(-1, len(weight))
+        if ctx.needs_input_grad[0]:
+            to_x = torch.mm(messages, weight, out=empty(rows.shape, messages)).view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            to_weight = torch.mm(messages.t(), rows, out=empty(weight.shape, messages))
+        if ctx.needs_input_grad[2]:
+            to_bias = messages.sum(0)
+        return to_x, to_weight, to_bias
+
+
+class EventLinear(Function):
+    """:func:`linear` of an input whose events are known. Keeps the events and the weights, not the input."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, events: EventRows, active_only: bool
+    ) -> Tensor:
+        by_input = empty(weight.shape[::-1], weight)
+        transposed(weight.detach().contiguous().numpy(), by_input.numpy())
+        out = empty((len(events.begin), len(weight)), weight)
+        offsets = weight.new_zeros(len(weight)) if bias is None else bias.detach().contiguous()
+        event_products(events.numpy(), by_input.numpy(), offsets.numpy(), out.numpy())
+        sparse = active_only and ctx.needs_input_grad[0]
+        ctx.save_for_backward(by_input if sparse else None, weight, *events)
+        ctx.shape = x.shape
+        return out.unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
+        by_input, weight, *parts = ctx.saved_tensors
+        events = EventRows(*parts).numpy()
+        to_x = to_weight = to_bias = None
+        messages = message.reshape(-1, len(weight)).contiguous()
+        if by_input is not None:
+            to_x = empty((len(messages), len(by_input)), messages)
+            event_messages(events, by_input.numpy(), messages.numpy(), to_x.numpy())
+            to_x = to_x.view(ctx.shape)
+        elif ctx.needs_input_grad[0]:
+            to_x = torch.mm(messages, weight, out=empty((len(messages), weight.shape[1]), messages)).view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            to_weight = empty(weight.shape, messages)
+            event_update(events, messages.numpy(), to_weight.numpy())
+        if ctx.needs_input_grad[2]:
+            to_bias = messages.sum(0)
+        return to_x, to_weight, to_bias, None, None

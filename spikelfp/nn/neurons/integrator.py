@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from spikelfp.functional.lif import Constant
-from spikelfp.kernels.leaky import LeakyIntegration
+from spikelfp.functional.neuron import LeakyIntegration
 from spikelfp.nn.layer import as_given, check_current
 from spikelfp.nn.neurons.base import ConstantLayer, Decay
 from spikelfp.rules import Rule

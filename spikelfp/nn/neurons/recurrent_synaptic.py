@@ -10,7 +10,7 @@ from torch import Tensor
 from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Constant, Denominator, Reset
-from spikelfp.kernels.leaky import LeakyIntegration
+from spikelfp.functional.neuron import LeakyIntegration
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.neurons.base import Decay, Neurons
 from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from spikelfp.data.events.show import time_edges
-from spikelfp.report.plots.image import FAINTEST, NIGHT, brightness, event_colours, full_scale
+from spikelfp.report.rasters import FAINTEST, NIGHT, brightness, event_colours, full_scale
 from spikelfp.report.recording import units
 from spikelfp.report.recording.facts import Array, Recording
 

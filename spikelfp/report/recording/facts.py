@@ -13,7 +13,7 @@ from spikelfp.data.events import Events, EventSplits, Pipeline, Recordings, Sens
 from spikelfp.data.events.show import RecordingNumbers, count, cut, elements, numbers_of, shrink, step_edges, time_edges
 from spikelfp.errors import UserError
 from spikelfp.registry import check_name, unknown_name
-from spikelfp.report import words
+from spikelfp.report import wording
 
 Array = NDArray[Any]
 
@@ -126,7 +126,7 @@ def of_data_set(
         raise UserError(f"there is no recording {number} in {splits.name} {part}: it has {has}")
     chosen = int(among[number])
     return Recording(
-        name=f"{words.data_name(splits.name)} · {part} · recording {chosen}",
+        name=f"{wording.data_name(splits.name)} · {part} · recording {chosen}",
         where=recordings.where(chosen),
         events=recordings.read(chosen),
         sensor=recordings.sensor,

@@ -8,9 +8,8 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from spikelfp.report.plots.parts import HALF, WIDE, Array, legend
 from spikelfp.report.recording.units import short_number
-from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, Theme, clean, new_figure, place
+from spikelfp.report.theme import HALF, LIGHT, MEDIUM, SMALL, WIDE, Array, Theme, clean, legend, new_figure, place
 
 ALL_EVENTS = 20_000
 """Up to so many events each has a tick in a raster; more are drawn as their density."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from spikelfp.report import html
-from spikelfp.report.html import Moving, Picture
+from spikelfp.report.page import Animation, Header, Picture, Section, render
 from spikelfp.report.recording import panels, units
 from spikelfp.report.recording.animation import animate
 from spikelfp.report.recording.facts import Recording
@@ -18,26 +17,22 @@ def page(recording: Recording) -> str:
     label = "" if recording.label is None else f"class {recording.label}"
     rate = [_picture(panels.rate(recording))]
     where = [_picture(panel) for panel in panels.where(recording)]
-    parts = [
-        html.header(
-            file_of(recording),
-            label,
-            recording.name,
-            f"{numbers.events:,}",
-            f"events in {units.duration(numbers.duration)}",
-        ),
-        html.facts([pair for pair in in_numbers(recording) if pair[0] not in ("events", "long")]),
-        html.section("What was recorded", "", [_picture(panels.over_time(recording))]),
-    ]
+    sections = [Section("What was recorded", pictures=[_picture(panels.over_time(recording))])]
     if recording.is_camera:
-        parts += [
-            html.section("In motion", "", [_moving(recording), *rate], pair=True),
-            html.section("Pixels", "", where, pair=True),
+        sections += [
+            Section("In motion", pictures=[_moving(recording), *rate], pair=True),
+            Section("Pixels", pictures=where, pair=True),
         ]
     else:
-        parts.append(html.section("How many", "", [*rate, *where], pair=True))
-    parts.append(html.section("As a sequence", "", [_picture(panels.seen(recording))]))
-    return html.page(headline(recording), parts)
+        sections.append(Section("How many", pictures=[*rate, *where], pair=True))
+    sections.append(Section("As a sequence", pictures=[_picture(panels.seen(recording))]))
+    events, duration = f"{numbers.events:,}", f"events in {units.duration(numbers.duration)}"
+    return render(
+        headline(recording),
+        Header(file_of(recording), label, recording.name, events, duration),
+        facts=[pair for pair in in_numbers(recording) if pair[0] not in ("events", "long")],
+        sections=sections,
+    )
 
 
 def _picture(panel: Panel) -> Picture:
@@ -45,14 +40,14 @@ def _picture(panel: Panel) -> Picture:
     return Picture(panel.title, panel.caption, panel.text, light, dark, panel.wide)
 
 
-def _moving(recording: Recording) -> Moving:
+def _moving(recording: Recording) -> Animation:
     shown = animate(recording)
     speed = "as fast as it was"
     if shown.slower > 1.05:
         speed = f"{shown.slower:.2g} times slower than it was"
     elif shown.slower < 0.95:
         speed = f"{1 / shown.slower:.2g} times faster than it was"
-    return Moving(
+    return Animation(
         "The recording",
         f"{shown.frames} pictures, {speed}",
         f"Animated picture of the events, {speed}",

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from spikelfp.data.events.binning import SparseFrames
 from spikelfp.data.events.show import per_pixel, rates, some_steps, time_edges
-from spikelfp.report import words
-from spikelfp.report.plots.parts import HALF, WIDE
+from spikelfp.report import wording
 from spikelfp.report.recording import figures, pictures, units
 from spikelfp.report.recording.facts import Recording, is_camera
+from spikelfp.report.theme import HALF, WIDE
 
 Array = np.ndarray[Any, Any]
 
@@ -100,9 +100,9 @@ def where(recording: Recording) -> list[Panel]:
         return [Panel("How many events in which channel", caption, text, partial(figures.per_channel, counts))]
     counts = per_pixel(recording.events, recording.sensor)
     column, row = numbers.hottest
-    most = words.plural(numbers.hottest_events, "event")
+    most = wording.plural(numbers.hottest_events, "event")
     place = f"the ring is around the one with the most: {most} at column {column}, row {row}"
-    share = f"{words.percent(numbers.active)} of the pixels have an event"
+    share = f"{wording.percent(numbers.active)} of the pixels have an event"
     return [
         Panel(
             "Where the events are",
@@ -125,7 +125,7 @@ def seen(recording: Recording) -> Panel:
     edges, zero = recording.step_edges, recording.events["t"][0]
     filled = len(sequence.places) / (sequence.steps * sensor.size)
     shape = " × ".join(map(str, sensor.shape))
-    caption = f"{units.binned(binning, sequence.steps)}. A step is {shape}; {words.percent(filled)} of it is not 0."
+    caption = f"{units.binned(binning, sequence.steps)}. A step is {shape}; {wording.percent(filled)} of it is not 0."
     text = f"The sequence that a network gets: {caption}"
     span = recording.numbers.duration + 1
     if recording.is_camera and is_camera(sensor):

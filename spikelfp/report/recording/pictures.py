@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from spikelfp.data.events.show import shrink
-from spikelfp.report.plots.image import NIGHT, OFF, ON, brightness, event_colours, frame, full_scale
-from spikelfp.report.plots.parts import HALF, WIDE, Array
+from spikelfp.report.rasters import NIGHT, OFF, ON, brightness, event_colours, frame, full_scale
 from spikelfp.report.recording.units import short_number
-from spikelfp.report.theme import LIGHT, MEDIUM, SHARPNESS, SMALL, Theme, bare, new_figure, place
+from spikelfp.report.theme import HALF, LIGHT, MEDIUM, SHARPNESS, SMALL, WIDE, Array, Theme, bare, new_figure, place
 
 COLUMNS = 6
 """Pictures in a row, of a sensor that is about as wide as high."""

@@ -8,12 +8,11 @@ import textwrap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from spikelfp.report.plots.parts import HALF, WIDE, short
 from spikelfp.report.recording import panels
 from spikelfp.report.recording.facts import Recording
 from spikelfp.report.recording.panels import Panel
 from spikelfp.report.recording.summary import headline, in_numbers
-from spikelfp.report.theme import LIGHT, MEDIUM, SHARPNESS, SMALL, Theme, new_figure, png
+from spikelfp.report.theme import HALF, LIGHT, MEDIUM, SHARPNESS, SMALL, WIDE, Theme, new_figure, png, short
 
 MARGIN, BETWEEN = 34.0, 40.0
 """Page pixels around the sheet, and between two figures side by side."""

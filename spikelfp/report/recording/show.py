@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spikelfp.data.events import Events, EventSplits, Pipeline, Sensor
-from spikelfp.data.events.pipeline import USUAL
+from spikelfp.data.events.binning import USUAL
 from spikelfp.data.events.readers import read
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole

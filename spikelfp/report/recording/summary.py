@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spikelfp.report import words
+from spikelfp.report import wording
 from spikelfp.report.recording import units
 from spikelfp.report.recording.facts import Recording
 from spikelfp.report.recording.units import short_number
@@ -28,9 +28,9 @@ def in_numbers(recording: Recording) -> list[tuple[str, str]]:
     if numbers.rate is not None:
         pairs.append(("events per second", short_number(numbers.rate)))
     if numbers.on_share is not None:
-        pairs.append(("ON", words.percent(numbers.on_share)))
+        pairs.append(("ON", wording.percent(numbers.on_share)))
     what = "channels" if recording.sensor.is_line else "pixels"
-    pairs.append((f"of the {what} have events", words.percent(numbers.active)))
+    pairs.append((f"of the {what} have events", wording.percent(numbers.active)))
     size = (
         f"{recording.sensor.width}"
         if recording.sensor.is_line

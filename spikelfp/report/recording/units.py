@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spikelfp.data.events.binning import Binning
-from spikelfp.report import words
+from spikelfp.report import wording
 
 
 def scale_of(span: float) -> tuple[float, str]:
@@ -42,10 +42,10 @@ def short_number(value: float) -> str:
 def binned(binning: Binning, steps: int) -> str:
     """How a recording was cut into that many steps."""
     if binning.count is not None:
-        how = f"of {words.plural(binning.count, 'event')} each"
+        how = f"of {wording.plural(binning.count, 'event')} each"
     elif binning.window is not None:
         how = f"of {duration(binning.window)} each"
     else:
         how = "of equal length"
     value = "an input spikes if it has an event" if binning.levels == 1 else f"up to {binning.levels} events count"
-    return f"{words.plural(steps, 'step')} {how}; {value}"
+    return f"{wording.plural(steps, 'step')} {how}; {value}"

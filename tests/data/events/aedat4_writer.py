@@ -1,10 +1,12 @@
-"""Tiny writers of AEDAT 4 and of the frames in it."""
+"""Tiny writers of AEDAT 4 and its frames."""
 
 from __future__ import annotations
 
 import struct
 
-LZ4, ZSTANDARD = b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
+import lz4.frame
+import zstandard
+
 DESCRIPTION = """<dv version="2.0"><node name="outInfo" path="/mainloop/Recorder/outInfo/">
 <node name="0" path="/mainloop/Recorder/outInfo/0/"><attr key="compression" type="string">NONE</attr>
 <attr key="originalModuleName" type="string">capture</attr><attr key="originalOutputName" type="string">events</attr>
@@ -29,27 +31,23 @@ def packet(events):
     return struct.pack("<I", len(table)) + table
 
 
-def file(packets, compression=0, index=-1, stream=0):
+def file(packets, compression=0, index=-1, stream=0, size=(64, 48)):
     body = b"".join(struct.pack("<II", stream, len(packet)) + packet for packet in packets)
-    return b"#!AER-DAT4.0\r\n" + header(compression, index) + body
+    text = DESCRIPTION.replace(">64<", f">{size[0]}<").replace(">48<", f">{size[1]}<")
+    return b"#!AER-DAT4.0\r\n" + header(compression, index, text) + body
 
 
-def lz4_frame(content, sizes=(), largest=4, packed=True):
-    """Blocks of one sequence without a match each, so nothing is packed really; or blocks that say so."""
-    blocks, at = b"", 0
-    for size in [*sizes, len(content) - sum(sizes)]:
-        piece, at = content[at : at + size], at + size
-        count = min(15, size) << 4
-        more = b"" if size < 15 else b"\xff" * ((size - 15) // 255) + bytes([(size - 15) % 255])
-        block = bytes([count]) + more + piece if packed else piece
-        blocks += struct.pack("<I", len(block) | (0 if packed else 1 << 31)) + block
-    return LZ4 + bytes([0x60, largest << 4, 0]) + blocks + bytes(4)
+def lz4_frame(content, **options):
+    """One frame of LZ4."""
+    return lz4.frame.compress(content, **options)
 
 
-def zstandard(*blocks):
-    """Blocks as kind (0: raw, 1: one byte over and over, 2: compressed) and size."""
-    content = b""
-    for i, (kind, size) in enumerate(blocks):
-        content += (size << 3 | kind << 1 | (i == len(blocks) - 1)).to_bytes(3, "little")
-        content += bytes(1 if kind == 1 else size)
-    return ZSTANDARD + bytes([0x00, 0x00]) + content
+def zstandard_frame(content, **options):
+    """One frame of Zstandard."""
+    return zstandard.ZstdCompressor(**options).compress(content)
+
+
+def zstandard_zeros(mebibytes):
+    """A frame of zeros that does not say its size."""
+    compressor = zstandard.ZstdCompressor().compressobj()
+    return b"".join(compressor.compress(bytes(1 << 20)) for _ in range(mebibytes)) + compressor.flush()

@@ -14,7 +14,7 @@ from references import slow_events
 from spikelfp.data.events import Sensor, SparseFrames
 from spikelfp.data.events import augmentation as a
 from spikelfp.data.events.augmentation.apply import changed, draw_changes
-from spikelfp.data.events.augmentation.random import mix
+from spikelfp.data.events.augmentation.base import mix
 from spikelfp.data.events.batching import PackedFrames, pack
 from spikelfp.errors import DataError, UserError
 

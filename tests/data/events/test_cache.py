@@ -8,10 +8,8 @@ import pytest
 from toy_recordings import BINS, COUNT, PIPELINES, WINDOW, Toy, frames_of
 
 from spikelfp.data.events import Binning, Pipeline, Sensor
-from spikelfp.data.events.cache import binned, cache_dir, list_caches
-from spikelfp.data.events.cache.build import place_type
-from spikelfp.data.events.cache.key import entry_name
-from spikelfp.data.events.cache.reading import read_all
+from spikelfp.data.events.cache import binned, cache_folder, list_caches
+from spikelfp.data.events.cache.builder import entry_name, place_type, read_all
 from spikelfp.data.events.transforms.base import Transform
 from spikelfp.errors import DataError, UserError
 
@@ -68,7 +66,7 @@ def test_small_recordings_are_read_by_one_thread(monkeypatch):
             return super().read(index)
 
     for seconds, small, several in ((0.001, 0.1, False), (0.001, 0.0005, True)):
-        monkeypatch.setattr("spikelfp.data.events.cache.reading._SMALL", small)
+        monkeypatch.setattr("spikelfp.data.events.cache.builder._QUICK", small)
         threads = set()
         assert len(list(read_all(Watched(60, seconds=seconds), BINS, workers=3))) == 60
         assert (len(threads) > 1) == several
@@ -118,7 +116,7 @@ def test_the_name_changes_with_all_that_the_content_depends_on():
 
 def test_another_format_has_another_name(monkeypatch):
     before = entry_name(Toy(), BINS)
-    monkeypatch.setattr("spikelfp.data.events.cache.key.FORMAT", 2)
+    monkeypatch.setattr("spikelfp.data.events.cache.store.FORMAT", 2)
     assert entry_name(Toy(), BINS) != before
 
 
@@ -211,12 +209,12 @@ def test_pickled_it_is_its_folder(tmp_path):
 
 def test_the_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("SPIKELFP_CACHE", str(tmp_path / "variable"))
-    assert cache_dir(tmp_path / "given") == tmp_path / "given"
-    assert cache_dir() == tmp_path / "variable"
+    assert cache_folder(tmp_path / "given") == tmp_path / "given"
+    assert cache_folder() == tmp_path / "variable"
     assert binned(Toy(), BINS).folder.parent == tmp_path / "variable"
     monkeypatch.delenv("SPIKELFP_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / ".cache" / "spikelfp" / "events"
+    assert cache_folder() == tmp_path / ".cache" / "spikelfp" / "events"
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file is a file: choose a folder with --cache-dir or \$SPIKELFP_CACHE"):
         binned(Toy(), BINS, cache_dir=tmp_path / "file")

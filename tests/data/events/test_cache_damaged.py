@@ -9,7 +9,7 @@ from toy_recordings import Toy
 
 from spikelfp.data.events import Binning, Pipeline
 from spikelfp.data.events.cache import binned, list_caches
-from spikelfp.data.events.cache.files import DamagedError, checksum, open_store, path_of
+from spikelfp.data.events.cache.store import DamagedError, array_path, checksum, open_store
 from spikelfp.errors import DataError
 
 HOW = Pipeline(Binning(bins=4, levels=3))
@@ -32,14 +32,14 @@ def write(folder, meta):
 
 def put(folder, name, array):
     """Replace an array, its length and its checksum."""
-    path_of(folder, name).write_bytes(array.tobytes())
+    array_path(folder, name).write_bytes(array.tobytes())
     meta = meta_of(folder)
     meta["arrays"][name] = {"dtype": array.dtype.str, "length": len(array), "checksum": checksum(array)}
     write(folder, meta)
 
 
 def array_of(folder, name):
-    return np.fromfile(path_of(folder, name), meta_of(folder)["arrays"][name]["dtype"])
+    return np.fromfile(array_path(folder, name), meta_of(folder)["arrays"][name]["dtype"])
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from toy_recordings import BINS, WINDOW, Toy
 
 from spikelfp.data.events import Binning, Pipeline
 from spikelfp.data.events.cache import binned, list_caches
-from spikelfp.data.events.cache.entries import remove_stale
-from spikelfp.data.events.cache.lock import FILLING, USED
+from spikelfp.data.events.cache.store import FILLING, USED, remove_stale
 from spikelfp.errors import DataError, SaveError, UserError
 
 
@@ -231,9 +230,9 @@ def test_a_damaged_entry_that_another_has_open_is_made_anew_beside_it(tmp_path):
 
 
 def test_large_arrays_are_checked_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("spikelfp.data.events.cache.files._WHOLE", 100)
-    monkeypatch.setattr("spikelfp.data.events.cache.files._BLOCK", 64)
-    monkeypatch.setattr("spikelfp.data.events.cache.files._BLOCKS", 3)
+    monkeypatch.setattr("spikelfp.data.events.cache.store._WHOLE", 100)
+    monkeypatch.setattr("spikelfp.data.events.cache.store._BLOCK", 64)
+    monkeypatch.setattr("spikelfp.data.events.cache.store._BLOCKS", 3)
     store = binned(Toy(100), WINDOW, cache_dir=tmp_path)
     folder, size = store.folder, store.places.nbytes
     assert size > 1000
@@ -273,10 +272,10 @@ def test_a_full_disk(tmp_path, monkeypatch, full):
         def refuse(path, text):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("spikelfp.data.events.cache.files.write_text", refuse)
+        monkeypatch.setattr("spikelfp.data.events.cache.store.write_text", refuse)
     else:
         monkeypatch.setattr(
-            f"spikelfp.data.events.cache.{'files' if full == 'labels' else 'build'}.path_of",
+            "spikelfp.data.events.cache.store.array_path",
             lambda folder, name: Path("/dev/full") if name == full else folder / f"{name}.bin",
         )
     for _ in range(2):

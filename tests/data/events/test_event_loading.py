@@ -12,8 +12,7 @@ from spikelfp.data import Augmented, DataSplits, Samples, Standardization, batch
 from spikelfp.data.events import Binning, EventSplits, Pipeline, recordings
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.cache import list_caches
-from spikelfp.data.events.dataset import EventDataset
-from spikelfp.data.events.load import make_sequences
+from spikelfp.data.events.dataset import EventDataset, make_sequences
 from spikelfp.errors import DataError, SaveError, UnknownNameError, UserError
 
 

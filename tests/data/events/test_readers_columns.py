@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from spikelfp.data.events import EVENT, Sensor
 from spikelfp.data.events.readers import read, read_bytes
-from spikelfp.data.events.readers.matlab import variables
+from spikelfp.data.events.readers.mat import variables
 from spikelfp.errors import DataError
 from spikelfp.untrusted import bounds
 

@@ -62,7 +62,8 @@ SEEDS = {
     ],
     ".aedat4": [
         aedat4_writer.file([aedat4_writer.packet(EVENTS)]),
-        aedat4_writer.file([aedat4_writer.lz4_frame(aedat4_writer.packet(EVENTS), (50, 900))], 1),
+        aedat4_writer.file([aedat4_writer.lz4_frame(aedat4_writer.packet(EVENTS))], 1),
+        aedat4_writer.file([aedat4_writer.zstandard_frame(aedat4_writer.packet(EVENTS))], 3),
     ],
     ".es": [write.event_stream(EVENTS, 64, 48)],
     ".npy": [saved(np.save, FLAT), saved(np.save, TABLE)],

@@ -166,14 +166,14 @@ def test_no_events():
 
 def test_headers():
     words = write.evt3_words(EVENTS)
-    refused(GOOD[".bin"], ".dat", "expected a Prophesee DAT with lines of '%' in front, found")
+    refused(GOOD[".bin"], ".dat", "expected a Prophesee DAT, which begins with lines of '%', found")
     refused(write.dat(EVENTS, kind=14), ".dat", "byte 12 says events of kind 14 and 8 bytes; kinds 0")
     refused(
         GOOD[".dat"].replace(b"Version 2", b"Version 7"),
         ".dat",
         "expected a DAT of version 1 or 2, its header says '7'",
     )
-    refused(GOOD[".bin"], ".raw", "expected a Prophesee RAW with lines of '% ' in front")
+    refused(GOOD[".bin"], ".raw", "expected a Prophesee RAW, which begins with lines of '% '")
     refused(write.raw(words, "3", ""), ".raw", "its header does not say how it is encoded; EVT 2, 2.1 and 3 are read")
     refused(write.raw(words, "3", "% evt 4.0\n"), ".raw", "its header says '4.0'")
     refused(write.raw(words, "3", "% format AER;width=3\n"), ".raw", "its header says 'AER;width=3'")

@@ -13,7 +13,7 @@ from references import event_files as slow
 
 from spikelfp.data.events import EVENT, Sensor
 from spikelfp.data.events.readers import read_bin, read_bytes
-from spikelfp.data.events.readers.evt3 import decode_evt3
+from spikelfp.data.events.readers.raw import decode_evt3
 from spikelfp.errors import DataError
 
 CAMERA = Sensor(1280, 720, 2)

@@ -9,7 +9,7 @@ from source_files import shared_data
 
 from spikelfp.data.events import Sensor, check_events
 from spikelfp.data.events.readers import read, read_bin, read_bytes
-from spikelfp.data.events.readers.evt3 import decode_evt3
+from spikelfp.data.events.readers.raw import decode_evt3
 from spikelfp.errors import DataError
 
 FOLDER = "event_samples"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from spikelfp.data.events.event import EVENT
-from spikelfp.data.events.sources.convert import by_time, spike_events, to_events
+from spikelfp.data.events.sources.base import by_time, spike_events, to_events
 from spikelfp.errors import DataError
 
 

@@ -10,7 +10,7 @@ from source_files import bin_bytes, random_events, shared_data, write_files
 from spikelfp.data.events import sources  # noqa: F401
 from spikelfp.data.events.event import EVENT, Sensor
 from spikelfp.data.events.recordings import load_recordings
-from spikelfp.data.events.sources import remember
+from spikelfp.data.events.sources import files as remember
 from spikelfp.data.events.sources.folder import folder as load_folder
 from spikelfp.errors import DataError
 
@@ -279,7 +279,7 @@ def test_the_fingerprint_depends_on_names_classes_and_content_alone(tmp_path):
 def test_files_are_read_once_to_know_their_sensor(tmp_path, monkeypatch):
     root = write_files(tmp_path / "mine", classes())
     first = load_recordings(f"folder:{root}")
-    monkeypatch.setattr("spikelfp.data.events.sources.folder_sensor.read", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr("spikelfp.data.events.sources.folder.read", lambda path: pytest.fail(f"read {path}"))
     assert load_recordings(f"folder:{root}").train.sensor == first.train.sensor
 
 
@@ -316,7 +316,6 @@ def test_thousands_of_files(tmp_path):
 
 
 def test_real_recordings_of_different_cameras(tmp_path):
-    pytest.importorskip("faery")
     names = ("sample_evt3.raw", "sample_davis346.aedat4")
     samples = shared_data(f"event_samples/{names[1]}") / "event_samples"
     for name in names:

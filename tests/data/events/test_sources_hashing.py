@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
-from spikelfp.data.events.sources import remember
-from spikelfp.data.events.sources.hashing import content_hashes, hash_of
+from spikelfp.data.events.sources import files as remember
+from spikelfp.data.events.sources.files import content_hashes, hash_of
 from spikelfp.errors import DataError
 
 

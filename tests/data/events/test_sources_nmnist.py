@@ -10,8 +10,8 @@ from source_files import bin_bytes, digits, shared_data, write_files, write_tar,
 from spikelfp.data.events import sources  # noqa: F401
 from spikelfp.data.events.event import Sensor
 from spikelfp.data.events.recordings import load_recordings
-from spikelfp.data.events.sources import archive
-from spikelfp.data.events.sources.archive import members, read_member
+from spikelfp.data.events.sources import files as archive
+from spikelfp.data.events.sources.files import members, read_member
 from spikelfp.errors import DataError
 
 DIGITS = digits()
@@ -102,7 +102,7 @@ def test_a_tar_archive_is_decompressed_once_and_not_for_its_list(tmp_path, monke
     opened = []
     real = archive.tarfile.open
     monkeypatch.setattr(archive.tarfile, "open", lambda **args: opened.append(args) or real(**args))
-    monkeypatch.setattr("spikelfp.data.events.sources.remember._SETTLED", 0.0)
+    monkeypatch.setattr("spikelfp.data.events.sources.files._SETTLED", 0.0)
     splits = load_recordings("nmnist", tmp_path)
     _read_all(splits.train)
     _read_all(splits.test)

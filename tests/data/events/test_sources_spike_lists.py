@@ -11,7 +11,8 @@ from source_files import shared_data, write_spike_lists
 
 from spikelfp.data.events import sources  # noqa: F401
 from spikelfp.data.events.recordings import load_recordings
-from spikelfp.data.events.sources import SpikeLists, heidelberg, spike_lists
+from spikelfp.data.events.sources import SpikeLists, heidelberg
+from spikelfp.data.events.sources import heidelberg as spike_lists
 from spikelfp.errors import DataError
 
 

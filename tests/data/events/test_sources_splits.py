@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from spikelfp.data.events.sources.splits import by_name, stratified
+from spikelfp.data.events.sources.base import stratified
+from spikelfp.data.events.sources.folder import by_name
 from spikelfp.errors import DataError
 
 CLASSES = ("a", "b", "c")

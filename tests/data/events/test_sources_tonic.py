@@ -7,6 +7,7 @@ import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import aedat4_writer
 import h5py
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from source_files import bin_bytes, digits, random_events, shared_data, write_fi
 from spikelfp.data.events import sources  # noqa: F401
 from spikelfp.data.events.event import EVENT, Sensor
 from spikelfp.data.events.recordings import load_recordings
-from spikelfp.data.events.sources.tonic_classes import NO_CLASSES
+from spikelfp.data.events.sources.tonic import NO_CLASSES
 from spikelfp.errors import DataError, UnknownNameError
 
 datasets = pytest.importorskip("tonic").datasets
@@ -113,17 +114,14 @@ def ncaltech101(folder):
 
 
 def cifar10dvs(folder):
-    faery = pytest.importorskip("faery")
     expected = {}
     for label, name in ((0, "airplane"), (9, "truck")):
         for number in range(2):
             events = random_events(label + number, width=128, height=128)
-            written = np.zeros(len(events), faery.EVENTS_DTYPE)
-            for field in "txyp":
-                written[field] = events[field]
             path = folder / name / f"{number}.aedat4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            faery.events_stream_from_array(written, dimensions=(128, 128)).to_file(str(path))
+            packet = aedat4_writer.packet(events[["t", "x", "y", "p"]].tolist())
+            path.write_bytes(aedat4_writer.file([aedat4_writer.lz4_frame(packet)], 1, size=(128, 128)))
             expected[f"{name}/{number}"] = (label, events)
     return expected
 

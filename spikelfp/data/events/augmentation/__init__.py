@@ -11,7 +11,15 @@ It works on what is not zero, so nothing is decoded or binned again. What happen
 """
 
 from spikelfp.data.events.augmentation.apply import augmented, check_augmentations
-from spikelfp.data.events.augmentation.base import CHANGE, Augmentation, Changes
+from spikelfp.data.events.augmentation.base import (
+    CHANGE,
+    Augmentation,
+    Changes,
+    Draws,
+    augmentations,
+    augmentations_text,
+    parse_augmentations,
+)
 from spikelfp.data.events.augmentation.kinds import (
     Drop,
     Jitter,
@@ -23,8 +31,6 @@ from spikelfp.data.events.augmentation.kinds import (
     Shift,
     ShiftTime,
 )
-from spikelfp.data.events.augmentation.named import augmentations, augmentations_text, parse_augmentations
-from spikelfp.data.events.augmentation.random import Draws
 
 __all__ = [
     "CHANGE",

@@ -1,21 +1,190 @@
-"""Augmenting a batch of sparse sequences."""
+"""Compiled loop of :func:`~spikelfp.data.events.augmentation.augmented`: all changes of a sample in one pass."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from spikelfp import machine
-from spikelfp.data.events.augmentation.base import CHANGE, Augmentation, Changes
-from spikelfp.data.events.augmentation.kernels import change, close_gaps, measure
-from spikelfp.data.events.augmentation.random import Draws
+from spikelfp.data.events.augmentation.base import CHANGE, Augmentation, Changes, Draws
 from spikelfp.data.events.batching import PackedFrames, damaged
+from spikelfp.data.events.binning import add, collect
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import UserError
 from spikelfp.machine import empty
+
+_WEYL, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_DROP, _JITTER, _NOISE = (np.uint64(n) for n in (0xA5A5B7C1D3E5F701, 0x3C6EF372FE94F82B, 0xDAA66D2C7DDF743F))
+_11, _27, _30, _31, _32, _LOW = (np.uint64(n) for n in (11, 27, 30, 31, 32, 2**32 - 1))
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _mix(z):
+    """The finaliser of SplitMix64, as in :mod:`~spikelfp.data.events.augmentation.base`."""
+    z = (z ^ (z >> _30)) * _FIRST
+    z = (z ^ (z >> _27)) * _SECOND
+    return z ^ (z >> _31)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _gap(state, log_rest):
+    """Failures before the first success of trials, geometric, from a random state; a float, for it may be huge."""
+    uniform = (np.float64(_mix(state) >> _11) + 0.5) * 2.0**-53
+    return math.floor(math.log(uniform) / log_rest)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def measure(counts, offsets, steps, rows, size, changes, keys, most, low, high):
+    """Enter into ``most`` int64 ``[B]`` how many entries each of the samples ``low…high`` can have at most."""
+    for b in range(low, high):
+        first, end = offsets[rows[b]], offsets[rows[b] + 1]
+        total = end - first
+        if changes[b].jitter > 0:
+            total = np.int64(0)
+            for entry in range(first, end):
+                total += counts[entry]
+        if changes[b].noise > 0:
+            log_rest, behind = math.log1p(-changes[b].noise), float(steps[rows[b]] * size)
+            state = _mix(keys[b] ^ _NOISE)
+            place = _gap(state, log_rest)
+            while place < behind:
+                total += 1
+                state += _WEYL
+                place += 1.0 + _gap(state, log_rest)
+        most[b] = min(total, steps[rows[b]] * size)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _row_targets(shape, this, targets):
+    """For each row of elements, polarities times rows of them, the first element of the row it goes to; −1 if lost."""
+    polarities, height, width = shape[0], shape[1], shape[2]
+    down = this.dy if height > 1 else 0
+    for p in range(polarities):
+        to_p = 1 - p if this.swap else p
+        for y in range(height):
+            to_y = (height - 1 - y if this.upside_down else y) + down
+            targets[p * height + y] = (to_p * height + to_y) * width if 0 <= to_y < height else -1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _first_entry(places, first, end, place):
+    """The first of the entries ``first…end`` at ``place`` or behind."""
+    while first < end:
+        middle = (first + end) // 2
+        if np.int64(places[middle]) < place:
+            first = middle + 1
+        else:
+            end = middle
+    return first
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _move(step, places, counts, entry, end, base, shape, levels, this, targets, states):
+    """Add the entries of the step at ``base`` to ``step`` where they go to; the first entry behind them.
+
+    −1 for an entry of a step before.
+
+    states: uint64 ``[2]``, of the random sequences for drop and for jitter.
+    """
+    height, width = shape[1], shape[2]
+    size = shape[0] * height * width
+    columns, edge = np.uint32(width), np.uint64(width)
+    sign, shift = (np.int64(-1), this.dx + width - 1) if this.mirror else (np.int64(1), this.dx)
+    share, reach, spread = np.uint64((1.0 - this.drop) * 2.0**32), this.jitter, np.uint64(2 * this.jitter + 1)
+    dropping, drop, jitter = this.drop > 0, states[0], states[1]
+    while entry < end:
+        element = np.int64(places[entry]) - base
+        if element >= size:
+            break
+        if element < 0:
+            entry = -1
+            break
+        count = np.int64(counts[entry])
+        entry += 1
+        if dropping:
+            kept = np.int64(0)
+            for _ in range(count):
+                drop += _WEYL
+                kept += (_mix(drop) >> _32) < share
+            count = kept
+        line = np.int64(np.uint32(element) // columns)  # of 32 bits: twice as fast as of 64
+        x = element - line * width
+        if reach == 0:
+            to_x, target = sign * x + shift, targets[line]
+            if (np.uint64(to_x) < edge) & (target >= 0) & (count > 0):
+                add(step, np.uint64(target + to_x), count, levels)
+            continue
+        y = line % height
+        for _ in range(count):
+            jitter += _WEYL
+            bits = _mix(jitter)
+            old_x = x + np.int64(((bits & _LOW) * spread) >> _32) - reach
+            old_y = y if height == 1 else y + np.int64(((bits >> _32) * spread) >> _32) - reach
+            to_x = sign * old_x + shift
+            if 0 <= old_x < width and 0 <= to_x < width and 0 <= old_y < height:
+                target = targets[line - y + old_y]
+                if target >= 0:
+                    add(step, np.uint64(target + to_x), 1, levels)
+    states[0], states[1] = drop, jitter
+    return entry
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def change(places, counts, offsets, steps, rows, shape, levels, changes, keys, begin, new_places, new_counts, found,
+           low, high):  # fmt: skip
+    """Write the changed samples ``low…high``, from entry ``begin[b]`` on, and enter into ``found`` how many entries.
+
+    It is −1 for places that do not rise or lie behind the steps, and the loop ends there. shape: int64 ``[3]``,
+    polarities, rows and columns. changes: ``[B]``, see :data:`CHANGE`. keys: uint64 ``[B]``.
+    """
+    size = shape[0] * shape[1] * shape[2]
+    words = (size + 63) // 64
+    step = np.zeros(size, np.uint16), np.zeros(words, np.uint64), np.zeros((words + 63) // 64, np.uint64)
+    targets, states = np.empty(shape[0] * shape[1], np.int64), np.empty(2, np.uint64)
+    for b in range(low, high):
+        this = changes[b]
+        start, end, length = offsets[rows[b]], offsets[rows[b] + 1], steps[rows[b]]
+        _row_targets(shape, this, targets)
+        states[0], states[1] = _mix(keys[b] ^ _DROP), _mix(keys[b] ^ _JITTER)
+        noise, log_rest = _mix(keys[b] ^ _NOISE), math.log1p(-this.noise)
+        noise_place = _gap(noise, log_rest) if this.noise > 0 else math.inf
+        found[b] = -1
+        if start < end and places[end - 1] >= length * size:
+            return
+        to, entry, following = begin[b], start, np.int64(0)  # ``entry``: the first of step ``following``
+        for t in range(length):
+            source = (t - this.dt) % length if this.wrap else t - this.dt
+            if 0 <= source < length:
+                if source != following:
+                    entry = _first_entry(places, start, end, source * size)
+                entry = _move(
+                    step, places, counts, entry, end, source * size, shape, levels, this, targets, states
+                )  # fmt: skip
+                if entry < 0:
+                    return
+                following = source + 1
+            while noise_place < (t + 1) * size:
+                add(step, np.uint64(np.int64(noise_place) - t * size), 1, levels)
+                noise += _WEYL
+                noise_place += 1.0 + _gap(noise, log_rest)
+            to = collect(step, t * size, new_places, new_counts, to)
+        found[b] = to - begin[b]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def close_gaps(places, counts, begin, offsets, new_places, new_counts, low, high):
+    """Move what is at ``begin[b]`` to ``offsets[b]…offsets[b + 1]``, for the samples ``low…high``."""
+    for b in range(low, high):
+        shift = begin[b] - offsets[b]
+        for entry in range(offsets[b], offsets[b + 1]):
+            new_places[entry] = places[entry + shift]
+            new_counts[entry] = counts[entry + shift]
+
 
 _GRAIN = 1 << 14  # entries below which another thread costs more than it saves
 _ROOM = 1 << 18  # entries by which their room is rounded up

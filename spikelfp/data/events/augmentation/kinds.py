@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikelfp.data.events.augmentation.base import Augmentation, Changes
-from spikelfp.data.events.augmentation.random import Draws
+from spikelfp.data.events.augmentation.base import Augmentation, Changes, Draws, augmentations
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.parameters import check_probability, check_whole
+from spikelfp.data.events.settings import check_probability, check_whole
 from spikelfp.errors import UserError
 
 
+@augmentations.register("shift")
 @dataclass(frozen=True)
 class Shift(Augmentation):
     """Moved by up to ``pixels`` columns and rows, with equal chance; on a line by up to as many channels.
@@ -37,6 +37,7 @@ class Shift(Augmentation):
         changes["dy"] = draws.integers("dy", -self.pixels, self.pixels)
 
 
+@augmentations.register("flip-x")
 @dataclass(frozen=True)
 class RandomFlipX(Augmentation):
     """Mirrored left to right with probability 1/2 (digits and letters are not the same mirrored)."""
@@ -48,6 +49,7 @@ class RandomFlipX(Augmentation):
         changes["mirror"] = draws.coins("mirror")
 
 
+@augmentations.register("flip-y")
 @dataclass(frozen=True)
 class RandomFlipY(Augmentation):
     """Turned upside down with probability 1/2, on a camera.
@@ -68,6 +70,7 @@ class RandomFlipY(Augmentation):
         changes["upside_down"] = draws.coins("upside-down")
 
 
+@augmentations.register("polarity")
 @dataclass(frozen=True)
 class RandomPolarity(Augmentation):
     """ON for OFF and OFF for ON in the whole sample with probability 1/2.
@@ -88,6 +91,7 @@ class RandomPolarity(Augmentation):
         changes["swap"] = draws.coins("swap")
 
 
+@augmentations.register("shift-time")
 @dataclass(frozen=True)
 class ShiftTime(Augmentation):
     """Moved by up to ``steps`` earlier or later, with equal chance; what leaves the sequence is lost.
@@ -107,6 +111,7 @@ class ShiftTime(Augmentation):
         changes["dt"] = draws.integers("dt", -self.steps, self.steps)
 
 
+@augmentations.register("roll-time")
 @dataclass(frozen=True)
 class RollTime(ShiftTime):
     """As :class:`ShiftTime`, but what leaves the sequence at one end comes in at the other."""
@@ -120,6 +125,7 @@ class RollTime(ShiftTime):
         changes["wrap"] = 1
 
 
+@augmentations.register("drop")
 @dataclass(frozen=True)
 class Drop(Augmentation):
     """Each event is lost with ``probability``; the count of an element becomes binomial.
@@ -142,6 +148,7 @@ class Drop(Augmentation):
         changes["drop"] = self.probability
 
 
+@augmentations.register("noise")
 @dataclass(frozen=True)
 class Noise(Augmentation):
     """Each element of each step gets an event more with ``probability``.
@@ -161,6 +168,7 @@ class Noise(Augmentation):
         changes["noise"] = self.probability
 
 
+@augmentations.register("jitter")
 @dataclass(frozen=True)
 class Jitter(Augmentation):
     """Each event moves by up to ``pixels`` columns and rows, with equal chance for every place; on a line by channels.

@@ -7,7 +7,7 @@ suffix                       module                 what
 ``.dat``                     :mod:`.dat`            Prophesee DAT 1 and 2
 ``.raw``                     :mod:`.raw`            Prophesee EVT 2, 2.1 and 3
 ``.aedat``                   :mod:`.aedat`          AEDAT 1.0, 2.0 (jAER), 3.0 and 3.1 (cAER, DVS128 Gesture)
-``.aedat4``                  :mod:`.aedat4`         AEDAT 4 (DV); packed with Zstandard: through faery
+``.aedat4``                  :mod:`.aedat4`         AEDAT 4 (DV)
 ``.es``                      :mod:`.event_stream`   Event Stream 2.0
 ``.npy``, ``.npz``           :mod:`.npy`            arrays of NumPy
 ``.h5``, ``.hdf5``           :mod:`.hdf5`           columns in an HDF5 file, as DSEC and Metavision
@@ -20,10 +20,18 @@ All of them give the same: times in µs as in the file, rows from above, polarit
 :data:`~.order.SLACK` of their order are sorted, equal times as they come; those further off are refused.
 """
 
-from spikelfp.data.events.readers.entry import can_read, read, read_bin, read_bytes
-from spikelfp.data.events.readers.recording import Recording, finish, pack
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import Reader, suffixes
+from spikelfp.data.events.readers.base import (
+    Reader,
+    Recording,
+    Source,
+    can_read,
+    finish,
+    pack,
+    read,
+    read_bin,
+    read_bytes,
+    suffixes,
+)
 
 # isort: split
 # Each of these registers its reader.

@@ -1,9 +1,10 @@
-"""``.aedat4``: what DV and dv-processing write.
+"""``.aedat4``: the recordings of DV and dv-processing.
 
-The line ``#!AER-DAT4.0``; 32 bits with the size of a FlatBuffers table, the header: how packets are packed, where
-their index begins (-1: none, the recording was broken off) and, in XML, what the streams are. Then packets, each the
-number of its stream and its size (32 bits, little-endian) and a frame of LZ4 or Zstandard, or nothing, around 32 bits
-with the size of a FlatBuffers table. That of events has one vector of 16 bytes each:
+The line ``#!AER-DAT4.0``; 32 bits with the size of a FlatBuffers table, the header: how packets are compressed, the
+byte at which their index begins (-1: none, the recording was broken off) and, in XML, which streams there are. Packets
+follow: the number of the stream and the size (32 bits each, little-endian), then a frame of LZ4 or Zstandard, or plain
+bytes. Their content is the size of a FlatBuffers table (32 bits) and the table. That of an event packet has one vector,
+16 bytes an event:
 
 ====== =========================
 bytes  meaning
@@ -14,53 +15,104 @@ bytes  meaning
 12     polarity, 1 of ON
 ====== =========================
 
-Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html. LZ4, which DV uses
-unless told otherwise, is unpacked here; Zstandard through faery.
+Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html. Frames are decompressed
+by the packages ``lz4`` and ``zstandard``, a few bytes at a time, so that one made to fill the memory is refused.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
+import lz4.frame
 import numpy as np
-from numpy.typing import NDArray
+import zstandard
+from flatbuffers import encode, number_types, packer
+from flatbuffers.table import Table
 
 from spikelfp.data.events.event import EVENT, Events, Sensor
-from spikelfp.data.events.readers import lz4, zstandard
-from spikelfp.data.events.readers.columns import LATEST
-from spikelfp.data.events.readers.dv_streams import Stream, streams
-from spikelfp.data.events.readers.faery_process import unpack_with_faery
-from spikelfp.data.events.readers.flatbuffers import Table
-from spikelfp.data.events.readers.recording import Recording, finish
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import LATEST, Recording, Source, finish, suffixes
 from spikelfp.errors import DataError
-from spikelfp.untrusted import check_size
+from spikelfp.terminal import first_line
+from spikelfp.untrusted import check_size, most
 
 _MARK = b"#!AER-DAT4.0\r\n"
 _USED = 13
 """Bytes of an event that mean something; what the file has in the rest is not kept."""
-_PLAIN, _LZ4, _ZSTANDARD = "none", "LZ4", "Zstandard"
-_COMPRESSIONS = (_PLAIN, _LZ4, _LZ4, _ZSTANDARD, _ZSTANDARD)
+
+_COMPRESSIONS = ("none", "LZ4", "LZ4", "Zstandard", "Zstandard")
+_DAMAGE = (ValueError, TypeError, struct.error)  # flatbuffers answers a place before the content with a TypeError
 
 
-class Header(NamedTuple):
-    """compression: of the packets. behind: first byte behind them, or -1. streams: by number. end: first packet."""
+class Codec(NamedTuple):
+    """A way to decompress packets.
+
+    Attributes:
+        decompressor: makes an object for one frame, with ``decompress(bytes)`` and ``eof``.
+        claimed: bytes that a frame says it decompresses to, at most 0 if it does not say it.
+        step: bytes to decompress at a time; they become at most 16 MiB.
+        error: raised for damaged frames.
+    """
+
+    decompressor: Callable[[], Any]
+    claimed: Callable[[memoryview], int]
+    step: int
+    error: type[Exception]
+
+
+_CODECS = {
+    "LZ4": Codec(
+        lz4.frame.LZ4FrameDecompressor,
+        lambda frame: int(lz4.frame.get_frame_info(frame)["content_size"]),
+        1 << 16,
+        RuntimeError,
+    ),
+    "Zstandard": Codec(
+        lambda: zstandard.ZstdDecompressor().decompressobj(),
+        zstandard.frame_content_size,
+        1 << 9,
+        zstandard.ZstdError,
+    ),
+}
+
+
+class Stream(NamedTuple):
+    """A stream of an AEDAT 4 file.
+
+    Attributes:
+        kind: four letters, such as EVTS of events, FRME of images.
+        sensor: of events and images, if the file says it.
+    """
+
+    kind: str
+    sensor: Sensor | None
+
+
+class PacketHeader(NamedTuple):
+    """The header of an AEDAT 4 file.
+
+    Attributes:
+        compression: of the packets: none, LZ4 or Zstandard.
+        table: first byte after the packets, or -1.
+        streams: by their number.
+        end: byte at which the packets begin.
+    """
 
     compression: str
-    behind: int
+    table: int
     streams: dict[int, Stream]
     end: int
 
 
 @suffixes.register(".aedat4")
 def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
-    """The events of the stream of events with the lowest number; ``facts["streams"]`` says what all streams are.
+    """Read the event stream with the lowest number; ``facts["streams"]`` lists the kinds of all streams.
 
     Raises:
-        DataError: for a truncated or damaged file, one without a stream of events, one packed with Zstandard when faery
-            is not there, and as :func:`~.recording.finish`.
+        DataError: for a truncated or damaged file, one without a stream of events, one that decompresses to too much,
+            and as :func:`~.base.finish`.
     """
     where, data = source.where, source.data
     header = read_header(data, where)
@@ -68,38 +120,46 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
     if chosen is None:
         kinds = ", ".join(each.kind for each in header.streams.values()) or "none"
         raise DataError(f"{where}: has no stream of events (EVTS); its streams: {kinds}")
-    packets = walk(data, header, chosen, where)
+    packets = _packets(data, header, chosen, where)
+    parts, left, codec = [], most(len(data)), _CODECS.get(header.compression)
+    for start, end in packets:
+        content = memoryview(data)[start:end]
+        try:
+            if codec is not None:
+                content = memoryview(_decompressed(content, codec, left, len(data), where))
+                left -= len(content)
+            parts.append(np.frombuffer(_vector(_table(content[4:]), 0, EVENT.itemsize), EVENT))
+        except DataError:
+            raise
+        except _DAMAGE as error:
+            raise DataError(f"{where}: the packet at byte {start - 8} is damaged ({first_line(error)})") from error
+    first = np.cumsum([0, *map(len, parts)])
+
+    def place(event: int) -> str:
+        packet = packets[int(np.searchsorted(first, event, "right")) - 1]
+        return f"event {event}, in the packet at byte {packet[0] - 8},"
+
+    events: Events = np.concatenate([np.empty(0, np.uint8), *(part.view(np.uint8) for part in parts)]).view(EVENT)
+    events.view(np.uint8).reshape(-1, EVENT.itemsize)[:, _USED:] = 0
+    strange = (events["t"] > LATEST) | (events["t"] < -LATEST)
+    if strange.any():
+        number = int(np.argmax(strange))
+        raise DataError(f"{where}: {place(number)} is of {events['t'][number]} µs: damaged")
     facts: dict[str, Any] = {
         "format": "AEDAT 4.0",
         "compression": header.compression,
         "stream": chosen,
         "streams": {number: each.kind for number, each in header.streams.items()},
     }
-    if header.compression == _ZSTANDARD:
-        path = source.file("AEDAT 4 packed with Zstandard")
-        parts = [unpack_with_faery(Path(path), chosen, where)]
-    else:
-        parts = [_events(data, start, end, header.compression, where) for start, end in packets]
-    first = np.cumsum([0, *map(len, parts)])
-
-    def place(event: int) -> str:
-        if header.compression == _ZSTANDARD:
-            return f"event {event}"
-        return (
-            f"event {event}, in the packet at byte {packets[int(np.searchsorted(first, event, 'right')) - 1][0] - 8},"
-        )
-
-    events = np.concatenate([np.empty(0, np.uint8), *(part.view(np.uint8) for part in parts)]).view(EVENT)
-    events.view(np.uint8).reshape(-1, EVENT.itemsize)[:, _USED:] = 0
-    strange = (events["t"] > LATEST) | (events["t"] < -LATEST)
-    if strange.any():
-        number = int(np.argmax(strange))
-        raise DataError(f"{where}: {place(number)} is of {events['t'][number]} µs: damaged")
     return finish(where, events, header.streams[chosen].sensor or sensor, facts, place=place)
 
 
-def read_header(data: bytes, where: str) -> Header:
-    """What stands in front of the packets."""
+def read_header(data: bytes, where: str) -> PacketHeader:
+    """Read what stands before the packets.
+
+    Raises:
+        DataError: for another format, and a truncated or damaged header.
+    """
     if not data.startswith(_MARK):
         raise DataError(f"{where}: expected AEDAT 4, which begins with {_MARK!r}, found {data[:14]!r}")
     at = len(_MARK) + 4
@@ -107,57 +167,90 @@ def read_header(data: bytes, where: str) -> Header:
     if len(data) < end:
         raise DataError(f"{where}: is truncated in its header, which ends at byte {end} of {len(data)}")
     try:
-        table = Table(memoryview(data)[at:end])
-        compression, index = table.number(0, "<i", 0), table.number(1, "<q", -1)
-        described = streams(bytes(table.vector(2, 1)))
-    except ValueError as error:
-        raise DataError(f"{where}: its header is damaged ({' '.join(str(error).split())[:200]})") from error
+        table = _table(memoryview(data)[at:end])
+        compression = table.GetSlot(4, 0, number_types.Int32Flags)
+        index = table.GetSlot(6, -1, number_types.Int64Flags)
+        streams = _streams(bytes(_vector(table, 2, 1)))
+    except _DAMAGE as error:
+        raise DataError(f"{where}: its header is damaged ({first_line(error)})") from error
     if not 0 <= compression < len(_COMPRESSIONS) or not (index == -1 or index >= end):
         raise DataError(f"{where}: its header is damaged: compression {compression}, index of packets at byte {index}")
-    return Header(_COMPRESSIONS[compression], index, described, end)
+    return PacketHeader(_COMPRESSIONS[compression], index, streams, end)
 
 
-def walk(data: bytes, header: Header, stream: int, where: str) -> list[tuple[int, int]]:
-    """Where the packets of ``stream`` begin and end, without their 8 bytes in front.
+def _streams(text: bytes) -> dict[int, Stream]:
+    """The streams by their number, from the XML in the header.
 
-    Raises:
-        DataError: for a file that ends within a packet, with the byte at which the last whole one ends.
+    A node ``outInfo`` holds a node for each stream, named by its number, with an attribute ``typeIdentifier`` and a
+    node ``info`` with the attributes ``sizeX`` and ``sizeY``.
     """
+    if b"<!" in text:
+        raise ValueError("its XML has definitions")  # of entities, which can grow without end
+    try:
+        root = ElementTree.fromstring(text.rstrip(b"\0"))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise ValueError(f"no XML: {error}") from error
+
+    def attribute(node: ElementTree.Element, key: str) -> str:
+        return next((each.text or "" for each in node.iterfind("./attr") if each.get("key") == key), "").strip()
+
+    def number(text: str) -> int:
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+
+    found = {}
+    for node in root.iterfind("./node[@name='outInfo']/node"):
+        if (stream := number(node.get("name", ""))) >= 0:
+            info = node.find("./node[@name='info']")
+            width, height = (number(attribute(info, key)) for key in ("sizeX", "sizeY")) if info is not None else (0, 0)
+            fits = all(1 <= size <= 1 << 16 for size in (width, height))
+            found[stream] = Stream(attribute(node, "typeIdentifier"), Sensor(width, height, 2) if fits else None)
+    return found
+
+
+def _packets(data: bytes, header: PacketHeader, stream: int, where: str) -> list[tuple[int, int]]:
+    """The first byte of each packet of ``stream`` and the one after it, without the 8 bytes before its content."""
     found, count, at = [], 0, header.end
-    stop = len(data) if header.behind == -1 else header.behind
-    unpacked = 0
+    stop = len(data) if header.table == -1 else header.table
     while at < stop:
         end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
         if end > min(stop, len(data)):
-            index = "" if header.behind == -1 else f"; its header puts the end of the packets at {header.behind}"
+            index = "" if header.table == -1 else f"; its header puts the end of the packets at {header.table}"
             raise DataError(
                 f"{where}: is truncated: its last whole packet, of {count}, ends at byte {at} of {len(data)}{index}"
             )
         if int.from_bytes(data[at : at + 4], "little") == stream:
             found.append((at + 8, end))
-        if header.compression == _ZSTANDARD:  # faery unpacks those of all streams
-            most = zstandard.bound(data[at + 8 : end])
-            if most is None:
-                raise DataError(f"{where}: the packet at byte {at} is damaged: no whole frame of Zstandard")
-            unpacked += most
-            check_size(unpacked, len(data), where)
         count, at = count + 1, end
     return found
 
 
-def _events(data: bytes, start: int, end: int, compression: str, where: str) -> Events:
-    """The events of the packet from ``start`` to ``end``."""
-    content: NDArray[np.uint8] | None = np.frombuffer(data, np.uint8, end - start, start)
-    if compression == _LZ4:
-        assert content is not None
-        parts = lz4.blocks(content)
-        if parts is not None:
-            check_size(sum(most for _, _, most, _ in parts), len(data), where)
-        content = None if parts is None else lz4.unpack(content, parts)
+def _decompressed(frame: memoryview, codec: Codec, left: int, packed: int, where: str) -> bytearray:
+    """The content of a frame in a file of ``packed`` bytes, of which ``left`` bytes more may be decompressed."""
+    content, decompressor = bytearray(), codec.decompressor()
     try:
-        if content is None:
-            raise ValueError("no whole frame of LZ4")
-        vector = Table(content.data[4:]).vector(0, EVENT.itemsize)
-    except ValueError as error:
-        raise DataError(f"{where}: the packet at byte {start - 8} is damaged ({error})") from error
-    return np.frombuffer(vector, EVENT)
+        check_size(most(packed) - left + max(0, codec.claimed(frame)), packed, where)
+        for at in range(0, len(frame), codec.step):
+            content += decompressor.decompress(frame[at : at + codec.step])
+            check_size(most(packed) - left + len(content), packed, where)
+            if decompressor.eof:
+                return content
+    except codec.error as error:
+        raise ValueError(first_line(error)) from None
+    raise ValueError("its frame is truncated")
+
+
+def _table(content: memoryview) -> Table:
+    """The root table of FlatBuffers ``content``; reading outside of it raises one of :data:`_DAMAGE`."""
+    return Table(content, encode.Get(packer.uoffset, content, 0))
+
+
+def _vector(table: Table, slot: int, size: int) -> memoryview:
+    """The bytes of the vector in field ``slot``, of elements of ``size`` bytes; none if the field is left out."""
+    offset = table.Offset(4 + 2 * slot)
+    if not offset:
+        return table.Bytes[:0]
+    start = table.Vector(offset)
+    end = start + table.VectorLen(offset) * size
+    if end > len(table.Bytes):
+        raise ValueError(f"a vector ends at byte {end} of {len(table.Bytes)}")
+    return table.Bytes[start:end]

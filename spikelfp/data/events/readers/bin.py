@@ -21,9 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.recording import Place, Recording, finish, pack, places
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import Place, Recording, Source, finish, pack, places, suffixes
 from spikelfp.errors import DataError
 
 OVERFLOW_ROW = 240

@@ -19,9 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.recording import Recording, finish, pack, places
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import Recording, Source, finish, pack, places, suffixes
 from spikelfp.errors import DataError
 
 _SIZE = 5

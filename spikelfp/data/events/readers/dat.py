@@ -21,11 +21,17 @@ from __future__ import annotations
 import numpy as np
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.header import read_header, size_in
-from spikelfp.data.events.readers.order import unwrap
-from spikelfp.data.events.readers.recording import Recording, finish, pack, places
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import (
+    Recording,
+    Source,
+    finish,
+    pack,
+    places,
+    read_header,
+    size_in,
+    suffixes,
+    unwrap,
+)
 from spikelfp.errors import DataError
 
 _KINDS = {0: "2d", 12: "CD"}
@@ -43,7 +49,7 @@ def read_dat(source: Source, sensor: Sensor | None) -> Recording:
     where, data = source.where, source.data
     header = read_header(data, b"%")
     if not header.lines:
-        raise DataError(f"{where}: expected a Prophesee DAT with lines of '%' in front, found {data[:8]!r}")
+        raise DataError(f"{where}: expected a Prophesee DAT, which begins with lines of '%', found {data[:8]!r}")
     values = header.facts()
     version = values.get("Version", "1")
     if version not in ("0", "1", "2"):

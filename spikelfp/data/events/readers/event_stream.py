@@ -24,9 +24,7 @@ import numba
 import numpy as np
 
 from spikelfp.data.events.event import EVENT, Sensor
-from spikelfp.data.events.readers.recording import Recording, finish
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import Recording, Source, finish, suffixes
 from spikelfp.errors import DataError
 
 _MARK = b"Event Stream"

@@ -23,11 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.columns import LATEST, choose, from_columns, is_events
-from spikelfp.data.events.readers.header import size_in
-from spikelfp.data.events.readers.recording import Recording
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import (
+    LATEST,
+    Recording,
+    Source,
+    choose,
+    from_columns,
+    is_events,
+    size_in,
+    suffixes,
+)
 from spikelfp.errors import DataError
 from spikelfp.untrusted import check_attributes, check_dataset, check_size, member, open_hdf5
 

@@ -1,33 +1,147 @@
-"""``.mat``: files of MATLAB 5; those of version 7.3 are HDF5 and read as such.
+"""Variables of a file of MATLAB 5: vectors and matrices of numbers, and structs of these.
 
-Two layouts:
+128 bytes of header, the last four the version 0x0100 and ``IM`` (little-endian). Then elements: kind and size (32 bits
+each; if the size fits into 4 bytes, 16 bits each and the content behind), the content, and zeros up to a multiple of 8
+(not behind a packed one). Kinds 1 to 7, 9, 12 and 13 are numbers; 15 is another element packed by zlib; 14 a variable:
+elements with flags (8 bits of class), its shape (32 bits each), its name, and for a class of numbers its values column
+by column, which may be of a smaller kind; for a struct (class 2) the length of field names, the names, and a variable
+for each field. Source: MathWorks, MAT-File Format, 2019 (``matfile_format.pdf``).
 
-* a struct, such as ``TD``, or the file itself, with vectors t (or ts), x and perhaps y, p (or pol) as in
-  :data:`~.columns.NAMES`, in µs (ASL-DVS; N-MNIST and N-Caltech101 as ``Read_Ndataset.m`` returns them);
-* ``spiketrain`` ``[C + 1, M]`` (ST-MNIST): a row of 1, -1 and 0 for each of ``C`` taxels and a last row of times in
-  seconds. If ``C`` is a square, taxel ``i`` of a pad of that size is ``x = i mod √C``, ``y = i div √C``, else
-  ``x = i``; 1 is ON and -1 is OFF. Times are rounded to µs.
-
-MATLAB counts from 1: if ``p`` is 1 and 2 (1 of OFF), 1 is taken off x, y and p. Sources:
-https://github.com/gorchard/Matlab_AER_vision_functions, H. H. See et al., ST-MNIST, 2020.
+Written out here because SciPy's reader can end the process on a damaged file.
 """
 
 from __future__ import annotations
 
 import math
+import struct
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.columns import choose, from_columns, is_events, polarity
+from spikelfp.data.events.readers.base import (
+    Recording,
+    Source,
+    choose,
+    finish,
+    from_columns,
+    is_events,
+    pack,
+    polarity,
+    suffixes,
+)
 from spikelfp.data.events.readers.hdf5 import read_hdf5
-from spikelfp.data.events.readers.matlab import Value, variables
-from spikelfp.data.events.readers.recording import Recording, finish, pack
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
 from spikelfp.errors import DataError
+from spikelfp.untrusted import most
+
+Value = NDArray[Any] | dict[str, Any] | None
+"""A matrix of numbers; the fields of a struct of one element; ``None`` for anything else."""
+
+_HEADER = 128
+_NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
+_CLASSES = range(6, 16)  # double, single, and integers of 8 to 64 bits
+_STRUCT, _VARIABLE, _PACKED = 2, 14, 15
+_COMPLEX = 0x08
+_DEEPEST = 4
+
+
+def variables(data: bytes, where: str) -> dict[str, Value]:
+    """The variables by name.
+
+    Raises:
+        DataError: for another format, a truncated or damaged file, and content that would unpack to too much.
+    """
+    if data[124:128] != b"\x00\x01IM":
+        raise DataError(f"{where}: expected a file of MATLAB 5 (little-endian), found {data[:16]!r}")
+    found: dict[str, Value] = {}
+    at, room = _HEADER, most(len(data))
+    while at < len(data):
+        if at + 8 > len(data):
+            raise DataError(f"{where}: is truncated: the last whole variable ends at byte {at} of {len(data)}")
+        kind, size = struct.unpack_from("<II", data, at)
+        end = at + 8 + size
+        if end > len(data):
+            raise DataError(
+                f"{where}: is truncated: the last whole variable ends at byte {at} of {len(data)}, the next needs {end}"
+            )
+        try:
+            content = memoryview(data)[at + 8 : end]
+            if kind == _PACKED:
+                unpacked = _unpack(content, room)
+                room -= len(unpacked)
+                kind, size = struct.unpack_from("<II", unpacked)
+                content = memoryview(unpacked)[8 : 8 + size]
+            if kind == _VARIABLE:
+                name, value = _variable(content, 0)
+                found[name] = value
+        except (ValueError, struct.error, zlib.error) as error:
+            raise DataError(f"{where}: the variable at byte {at} is damaged ({error})") from error
+        at = end
+    return found
+
+
+def _unpack(content: memoryview, room: int) -> bytes:
+    stream = zlib.decompressobj()
+    unpacked = stream.decompress(content, room + 1)
+    if len(unpacked) > room:
+        raise ValueError(f"made to fill the memory: {len(content)} bytes become more than {room}")
+    if not stream.eof:
+        raise ValueError("its zlib stream does not end")
+    return unpacked
+
+
+def _elements(content: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Kind and content of each element."""
+    at = 0
+    while at + 8 <= len(content):
+        kind, size = struct.unpack_from("<II", content, at)
+        start, next_at = at + 8, at + 8 + -(-size // 8) * 8
+        if kind >> 16:
+            kind, size, start, next_at = kind & 0xFFFF, kind >> 16, at + 4, at + 8
+        if start + size > len(content) or start + size > next_at:
+            raise ValueError(f"an element of {size} bytes in {len(content) - start}")
+        yield kind, content[start : start + size]
+        at = next_at
+
+
+def _variable(content: memoryview, depth: int) -> tuple[str, Value]:
+    parts = list(_elements(content))
+    if len(parts) < 3 or len(parts[0][1]) != 8:
+        raise ValueError("no flags, shape and name")
+    flags = int.from_bytes(parts[0][1][:4], "little")
+    shape = tuple(int(each) for each in np.frombuffer(parts[1][1], "<i4"))
+    name = bytes(parts[2][1]).decode("latin-1")
+    kind = flags & 0xFF
+    if not 2 <= len(shape) <= 32 or min(shape) < 0:
+        raise ValueError(f"its shape, of {len(shape)} axes, begins with {shape[:4]}")
+    if kind in _CLASSES and not (flags >> 8) & _COMPLEX and len(parts) == 4:
+        return name, _numbers(parts[3], shape)
+    if kind == _STRUCT and math.prod(shape) == 1 and depth < _DEEPEST and len(parts) >= 5:
+        return name, _fields(parts[3:], depth)
+    return name, None
+
+
+def _numbers(part: tuple[int, memoryview], shape: tuple[int, ...]) -> NDArray[Any]:
+    kind, values = part
+    if kind not in _NUMBERS:
+        raise ValueError(f"numbers of the unknown kind {kind}")
+    dtype = np.dtype(_NUMBERS[kind])
+    if math.prod(shape) * dtype.itemsize != len(values):
+        raise ValueError(f"{len(values)} bytes for shape {shape} of {dtype}")
+    return np.frombuffer(values, dtype).reshape(shape, order="F")
+
+
+def _fields(parts: list[tuple[int, memoryview]], depth: int) -> dict[str, Value]:
+    length = int.from_bytes(parts[0][1], "little")
+    text = bytes(parts[1][1])
+    if not length or len(text) % length or len(text) // length != len(parts) - 2:
+        raise ValueError(f"{len(parts) - 2} fields with names of {len(text)} bytes, {length} each")
+    names = [text[i : i + length].split(b"\0")[0].decode("latin-1") for i in range(0, len(text), length)]
+    values = [_variable(content, depth + 1)[1] if kind == _VARIABLE else None for kind, content in parts[2:]]
+    return dict(zip(names, values, strict=True))
 
 
 @suffixes.register(".mat")

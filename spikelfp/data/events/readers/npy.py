@@ -20,10 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.columns import NAMES, ORDER, choose, from_columns, is_events
-from spikelfp.data.events.readers.recording import Place, Recording, numbered
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import (
+    NAMES,
+    ORDER,
+    Place,
+    Recording,
+    Source,
+    choose,
+    from_columns,
+    is_events,
+    numbered,
+    suffixes,
+)
 from spikelfp.errors import DataError
 from spikelfp.terminal import first_line
 from spikelfp.untrusted import array_header, check_size, check_zip, read_entry

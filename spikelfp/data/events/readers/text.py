@@ -15,10 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.columns import ORDER, choose, from_columns
-from spikelfp.data.events.readers.recording import Recording
-from spikelfp.data.events.readers.source import Source
-from spikelfp.data.events.readers.table import suffixes
+from spikelfp.data.events.readers.base import ORDER, Recording, Source, choose, from_columns, suffixes
 from spikelfp.errors import DataError
 
 _SEPARATORS = re.compile(r"[,;\s]+")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from rich.cells import cell_len
 
+from spikelfp.data.events.binning import Pipeline
 from spikelfp.data.events.event import Events
-from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.recordings import EventSplits, Recordings
 from spikelfp.errors import DataError, UserError
 from spikelfp.terminal import plain

@@ -9,17 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from spikelfp.data.events.binning import Binning
+from spikelfp.data.events.binning import Binning, Pipeline
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.readers import read
 from spikelfp.data.events.readers.npy import parse
 from spikelfp.data.events.recordings import EventSplits, recordings
-from spikelfp.data.events.sources.convert import to_events
-from spikelfp.data.events.sources.files import Decode, Entry, FileRecordings
-from spikelfp.data.events.sources.once import Version, once, version_of
-from spikelfp.data.events.sources.place import dataset_folder
-from spikelfp.data.events.sources.walk import read_file, walk
+from spikelfp.data.events.sources.base import Decode, FileEntry, FileRecordings, to_events
+from spikelfp.data.events.sources.files import Version, dataset_folder, once, read_file, version_of, walk
 from spikelfp.data.events.transforms import Downsample
 from spikelfp.errors import DataError
 from spikelfp.untrusted import read_regular
@@ -44,7 +40,7 @@ _CUT = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
 _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 _PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 
-Listed = tuple[list[Entry], list[int]]
+Listed = tuple[list[FileEntry], list[int]]
 
 
 @recordings.register("dvs-gesture")
@@ -88,7 +84,7 @@ def _original(folder: Path, listing: str) -> Listed:
         if not os.path.isfile(path):
             raise DataError(f"{folder / listing}: names {name}, which is not in {folder}")
         for label, start, end in _gestures(path.with_name(f"{path.stem}_labels.csv")):
-            entries.append(Entry(str(path), name, f"{start} to {end} µs"))
+            entries.append(FileEntry(str(path), name, f"{start} to {end} µs"))
             labels.append(label)
     return entries, labels
 
@@ -115,10 +111,10 @@ def _cut(folder: Path) -> Listed:
         if not (label.isdigit() and int(label) < len(CLASSES)):
             raise DataError(f"{folder / name}: expected a class of 0 to {len(CLASSES) - 1} as its name")
         labels.append(int(label))
-    return [Entry(str(folder / name), name) for name in names], labels
+    return [FileEntry(str(folder / name), name) for name in names], labels
 
 
-def _decode_aedat(entry: Entry, sensor: Sensor) -> Events:
+def _decode_aedat(entry: FileEntry, sensor: Sensor) -> Events:
     events = _person(version_of(entry.path))
     start, end = (int(word) for word in entry.part.split() if word.isdigit())
     first, last = np.searchsorted(events["t"], (start, end))
@@ -131,7 +127,7 @@ def _person(file: Version) -> Events:
     return read(file.path, sensor=SENSOR).events
 
 
-def _decode_npy(entry: Entry, sensor: Sensor) -> Events:
+def _decode_npy(entry: FileEntry, sensor: Sensor) -> Events:
     """Rows x, y, polarity, time in ms."""
     rows, _ = parse(read_file(entry.path), entry.path)
     if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iuf":

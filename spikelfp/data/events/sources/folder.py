@@ -1,21 +1,216 @@
-"""Recordings of one's own: a folder with a folder of files for each class."""
+"""Which recordings are held out for the test where a data set does not say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from spikelfp.data.events.binning import USUAL, Pipeline
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.pipeline import USUAL, Pipeline
-from spikelfp.data.events.readers import read
+from spikelfp.data.events.readers import can_read, read
 from spikelfp.data.events.recordings import EventSplits, Recordings, prefixes
-from spikelfp.data.events.sources.compose import Subset
-from spikelfp.data.events.sources.files import Entry, FileRecordings
-from spikelfp.data.events.sources.folder_files import Listing, list_recordings
-from spikelfp.data.events.sources.folder_sensor import Extent, common_sensor, extents_of
-from spikelfp.data.events.sources.place import user_path
-from spikelfp.data.events.sources.splits import by_name
+from spikelfp.data.events.sources.base import (
+    FRACTION,
+    FileEntry,
+    FileRecordings,
+    Indices,
+    Subset,
+    _at_least_two,
+)
+from spikelfp.data.events.sources.files import facts_of_files, hash_of, user_path, walk
 from spikelfp.errors import DataError
+
+
+def by_name(names: Sequence[str], labels: NDArray[np.int64], class_names: Sequence[str]) -> tuple[Indices, Indices]:
+    """(train, test), each rising: a recording is for the test when the hash of its class and of its name is a multiple
+    of 5, so that files that are added or removed move no other.
+
+    Every class has at least one recording in either part: in a class whose hashes leave a part empty, the recording of
+    the smallest hash is for the test, or the one of the largest for the training.
+
+    Raises:
+        DataError: for a class with a single recording, which it names.
+    """
+    test = np.zeros(len(labels), bool)
+    for label, name in enumerate(class_names):
+        members = np.flatnonzero(labels == label)
+        if len(members) == 0:
+            continue
+        _at_least_two(len(members), name)
+        hashes = [int(hash_of(_normal(name), _normal(names[member])), 16) for member in members]
+        chosen = np.array([number % FRACTION == 0 for number in hashes])
+        chosen[int(np.argmin(_ranks(hashes)))] |= not chosen.any()
+        chosen[int(np.argmax(_ranks(hashes)))] &= not chosen.all()
+        test[members[chosen]] = True
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def _ranks(hashes: list[int]) -> list[int]:
+    """The place of each hash, which is too long for numpy, among all."""
+    order = {number: place for place, number in enumerate(sorted(hashes))}
+    return [order[number] for number in hashes]
+
+
+def _normal(name: str) -> str:
+    """``name`` in one of the ways in which file systems write accents."""
+    return unicodedata.normalize("NFC", name)
+
+
+PARTS = {"train": "train", "val": "train", "valid": "train", "validation": "train", "test": "test"}
+"""The part that a folder of this name, in lower case, belongs to."""
+
+
+@dataclass
+class Listing:
+    """What lies in a folder.
+
+    Attributes:
+        parts: ``"train"`` and ``"test"``, or ``""`` alone where the folder is not divided; of each the recordings by
+            class. Entries are named by their paths within the folder.
+        ignored: files that are no recordings, each with the reason.
+        broken: links that lead nowhere.
+    """
+
+    parts: dict[str, dict[str, list[FileEntry]]] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def divided(self) -> bool:
+        """Whether the folder says which recordings are for the test."""
+        return "" not in self.parts
+
+    def files(self) -> list[str]:
+        """The paths of all recordings."""
+        return [entry.path for part in self.parts.values() for entries in part.values() for entry in entries]
+
+    def remove(self, bad: set[str]) -> None:
+        """Take the recordings at these paths out."""
+        for part in self.parts.values():
+            for name, entries in part.items():
+                part[name] = [entry for entry in entries if entry.path not in bad]
+
+
+def list_recordings(root: Path) -> Listing:
+    """The recordings in the folder ``root``, none of them opened.
+
+    Raises:
+        DataError: for a folder that is divided but lacks a part, or holds other folders beside the parts.
+    """
+    listing = Listing()
+    for inside, part in _divisions(root).items():
+        classes = listing.parts.setdefault(part, {})
+        prefix = f"{inside}/" if inside else ""
+        found = walk(root / inside)
+        listing.broken += [f"{root / inside / name}: a link that leads nowhere" for name in found.broken]
+        for name in found.folders:
+            classes.setdefault(name, [])
+        for name in found.files:
+            path = root / inside / name
+            if "/" not in name:
+                listing.ignored.append(f"{path}: in no folder of a class")
+            elif not can_read(path):
+                listing.ignored.append(f"{path}: no reader for files that end in {path.suffix!r}")
+            else:
+                classes[name.split("/", 1)[0]].append(FileEntry(str(path), prefix + name))
+    return listing
+
+
+def _divisions(root: Path) -> dict[str, str]:
+    """The folders that hold the folders of the classes, each with its part: ``root`` itself, or its parts."""
+    folders = walk(root, deep=False).folders
+    parts = {name: PARTS[name.lower()] for name in folders if name.lower() in PARTS}
+    if not any(walk(root / name, deep=False).folders for name in parts):
+        return {"": ""}  # no folders within: these are classes of such a name, or there are none
+    others = [name for name in folders if name not in parts]
+    if others:
+        raise DataError(
+            f"{root}: holds {', '.join(parts)} and beside that {others[0]}: neither parts nor classes alone"
+        )
+    missing = {"train", "test"} - {name.lower() for name in parts}
+    if missing:
+        raise DataError(f"{root}: holds {', '.join(parts)}, but no folder {missing.pop()}")
+    return parts
+
+
+_KIND = "extent 1"  # the number is raised when readers find another sensor in the same file
+_LARGEST = Sensor(2**16, 2**16, 2)
+
+
+class Extent(NamedTuple):
+    """What one file tells about its sensor.
+
+    said: whether its header or its format says it; otherwise it is the smallest that holds the events.
+    """
+
+    sensor: Sensor
+    said: bool
+
+
+def extents_of(paths: Sequence[str]) -> dict[str, Extent | DataError]:
+    """The extent of each file, or why it cannot be read. Each is read whole for it, but only once until it changes:
+    see :func:`~spikelfp.data.events.sources.files.facts_of_files`."""
+    found: dict[str, Extent | DataError] = {}
+
+    def find_out(path: str) -> str:
+        try:
+            sensor, said = _extent(path)
+        except DataError as error:
+            found[path] = error
+            return ""
+        return json.dumps([sensor.width, sensor.height, sensor.polarities, said])
+
+    for path, fact in zip(paths, facts_of_files(paths, _KIND, find_out), strict=True):
+        if fact:
+            width, height, polarities, said = json.loads(fact)
+            found[path] = Extent(Sensor(width, height, polarities), said)
+    return found
+
+
+def _extent(path: str) -> Extent:
+    events, sensor, _ = read(path)
+    smallest = (int(events["x"].max()) + 1, int(events["y"].max()) + 1)
+    # a reader takes the sensor that it is handed where the file does not say one
+    said = smallest != (sensor.width, sensor.height) or read(path, sensor=_LARGEST).sensor != _LARGEST
+    return Extent(sensor, said)
+
+
+def common_sensor(extents: Mapping[str, Extent], given: Sensor | None = None) -> Sensor:
+    """The sensor of all files: the ``given`` one, else the one that files say, else the smallest that holds the events
+    of all.
+
+    Raises:
+        DataError: for a file of another sensor, or with events outside it; it names two files.
+    """
+    said = {extent.sensor: path for path, extent in extents.items() if extent.said}
+    if given is not None:
+        sensor, origin = given, "the one asked for"
+    elif said:
+        sensor, origin = next(iter(said.items()))
+    else:
+        sizes = [extent.sensor for extent in extents.values()]
+        sensor = Sensor(*(max(getattr(size, name) for size in sizes) for name in ("width", "height", "polarities")))
+        origin = next(path for path, extent in extents.items() if extent.sensor.is_line == sensor.is_line)
+    for path, extent in extents.items():
+        if not (extent.sensor == sensor if extent.said else _fits(extent.sensor, sensor)):
+            raise DataError(
+                f"recordings of different sensors: {origin} is of {sensor}, {path} of {extent.sensor}; a network has "
+                "one input, so keep one of them"
+            )
+    return sensor
+
+
+def _fits(small: Sensor, large: Sensor) -> bool:
+    fits = all(getattr(small, name) <= getattr(large, name) for name in ("width", "height", "polarities"))
+    return fits and small.is_line == large.is_line
+
 
 Complain = Callable[[str], None]
 """Takes what is bad about a file or a class: raises it, or lists it where bad ones are skipped."""
@@ -37,7 +232,7 @@ def folder(
     folders below. Classes are sorted by name, or by number where all names are numbers. Or it holds ``train`` and
     ``test`` (in any case), each with the folders of the classes; what is in ``val``, ``valid`` or ``validation`` beside
     them is added to the training part, out of which a validation part is held when one is asked for. Without them a
-    fifth of each class is for the test, always the same: :func:`~spikelfp.data.events.sources.splits.by_name`.
+    fifth of each class is for the test, always the same: :func:`~spikelfp.data.events.sources.folder.by_name`.
 
     Files whose names begin with a dot do not count. Files that no reader knows, or that lie in no class, are left out
     and listed in ``skipped``. All others are read once, which is remembered until they change, to know that they are
@@ -105,7 +300,9 @@ def _classes(root: Path, listing: Listing, complain: Complain) -> tuple[str, ...
     return tuple(sorted(learnt, key=int if all(name.isdecimal() for name in learnt) else str))
 
 
-def _recordings(name: str, found: dict[str, list[Entry]], classes: tuple[str, ...], sensor: Sensor) -> FileRecordings:
+def _recordings(
+    name: str, found: dict[str, list[FileEntry]], classes: tuple[str, ...], sensor: Sensor
+) -> FileRecordings:
     entries = [entry for kind in classes for entry in found.get(kind, [])]
     labels = [label for label, kind in enumerate(classes) for _ in found.get(kind, [])]
     return FileRecordings(name, entries, labels, classes, sensor, _decode, "readers 1")
@@ -118,7 +315,7 @@ def _divided(name: str, everything: FileRecordings) -> Iterable[Recordings]:
     return [Subset(everything, part, f"{name} {word}") for part, word in zip(parts, ("train", "test"), strict=True)]
 
 
-def _decode(entry: Entry, sensor: Sensor) -> Events:
+def _decode(entry: FileEntry, sensor: Sensor) -> Events:
     recording = read(entry.path, sensor=sensor)
     if recording.sensor != sensor:
         raise DataError(f"{entry.path}: is of a sensor of {recording.sensor}, expected {sensor}")

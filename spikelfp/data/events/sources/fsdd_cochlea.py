@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikelfp.data.events.binning import Binning
+from spikelfp.data.events.binning import Binning, Pipeline
 from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
-from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.readers.npy import parse
 from spikelfp.data.events.recordings import EventSplits, Recordings, recordings
-from spikelfp.data.events.sources.archive import read_member
-from spikelfp.data.events.sources.compose import Subset
-from spikelfp.data.events.sources.hashing import content_hashes, hash_of
-from spikelfp.data.events.sources.labels import check_labels
-from spikelfp.data.events.sources.once import Version, once, version_of
-from spikelfp.data.events.sources.place import dataset_folder
+from spikelfp.data.events.sources.base import Subset, check_labels
+from spikelfp.data.events.sources.files import (
+    Version,
+    content_hashes,
+    dataset_folder,
+    hash_of,
+    once,
+    read_member,
+    version_of,
+)
 from spikelfp.errors import DataError
 
 FILE = "fsdd_cochlea_spikes.npz"

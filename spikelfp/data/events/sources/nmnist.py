@@ -7,15 +7,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from spikelfp.data.events.binning import Binning
+from spikelfp.data.events.binning import Binning, Pipeline
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.pipeline import Pipeline
 from spikelfp.data.events.readers import read_bin
 from spikelfp.data.events.recordings import EventSplits, recordings
-from spikelfp.data.events.sources.archive import is_archive, members, read_member
-from spikelfp.data.events.sources.files import Entry, FileRecordings
-from spikelfp.data.events.sources.place import dataset_folder
-from spikelfp.data.events.sources.walk import read_file, walk
+from spikelfp.data.events.sources.base import FileEntry, FileRecordings
+from spikelfp.data.events.sources.files import dataset_folder, is_archive, members, read_file, read_member, walk
 from spikelfp.errors import DataError
 
 SENSOR = Sensor(34, 34, 2)
@@ -47,7 +44,7 @@ def nmnist(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSpli
     return EventSplits("nmnist", train, test, PIPELINE)
 
 
-def _recordings(part: str, entries: list[Entry], folder: Path) -> FileRecordings:
+def _recordings(part: str, entries: list[FileEntry], folder: Path) -> FileRecordings:
     if not entries:
         raise DataError(f"nmnist: there is no recording {part.title()}/<digit>/*.bin in {folder}")
     entries = sorted(entries, key=lambda entry: entry.name)
@@ -55,19 +52,19 @@ def _recordings(part: str, entries: list[Entry], folder: Path) -> FileRecordings
     return FileRecordings(f"nmnist {part}", entries, labels, _CLASSES, SENSOR, _decode, "atis bin 1")
 
 
-def _decode(entry: Entry, sensor: Sensor) -> Events:
+def _decode(entry: FileEntry, sensor: Sensor) -> Events:
     data = read_member(entry.path, entry.part) if entry.part else read_file(entry.path)
     return read_bin(data, entry.where, sensor=sensor).events
 
 
-def _unpacked(folder: Path) -> dict[str, list[Entry]] | None:
+def _unpacked(folder: Path) -> dict[str, list[FileEntry]] | None:
     """The entries of the first place where both parts are folders."""
     for inside in _UNPACKED:
         place = folder / inside
         if os.path.isdir(place / "Train") and os.path.isdir(place / "Test"):
             return {
                 part.lower(): [
-                    Entry(str(place / part / file), f"{part.lower()}/{file}")
+                    FileEntry(str(place / part / file), f"{part.lower()}/{file}")
                     for file in walk(place / part).files
                     if _MEMBER.search(f"{part}/{file}")
                 ]
@@ -76,7 +73,7 @@ def _unpacked(folder: Path) -> dict[str, list[Entry]] | None:
     return None
 
 
-def _packed(folder: Path) -> dict[str, list[Entry]]:
+def _packed(folder: Path) -> dict[str, list[FileEntry]]:
     """The entries of the two original archives, or else of the one that is there."""
     listed = walk(folder, deep=False).files if os.path.isdir(folder) else []
     archives = [file for file in listed if is_archive(file)]
@@ -92,8 +89,8 @@ def _packed(folder: Path) -> dict[str, list[Entry]]:
     return {part: [entry for entry in entries if entry.name.startswith(part)] for part in ("train", "test")}
 
 
-def _entries(archive: Path) -> Iterator[Entry]:
+def _entries(archive: Path) -> Iterator[FileEntry]:
     for member in members(archive):
         if match := _MEMBER.search(member):
             part, digit, file = match.groups()
-            yield Entry(str(archive), f"{part.lower()}/{digit}/{file}", member)
+            yield FileEntry(str(archive), f"{part.lower()}/{digit}/{file}", member)

@@ -5,12 +5,18 @@ Each is a frozen dataclass whose fields are its parameters, the same for every r
 is an augmentation (:mod:`spikelfp.data.events.augmentation`).
 """
 
-from spikelfp.data.events.transforms.base import Transform
+from spikelfp.data.events.transforms.base import Transform, parse_transforms, transforms, transforms_text
 from spikelfp.data.events.transforms.filters import Decimate, Denoise, HotPixels, Refractory
 from spikelfp.data.events.transforms.from_tonic import Tonic
-from spikelfp.data.events.transforms.named import parse_transforms, transforms, transforms_text
-from spikelfp.data.events.transforms.polarity import FlipPolarity, MergePolarities
-from spikelfp.data.events.transforms.space import CenterCrop, Crop, Downsample, FlipX, FlipY
+from spikelfp.data.events.transforms.space import (
+    CenterCrop,
+    Crop,
+    Downsample,
+    FlipPolarity,
+    FlipX,
+    FlipY,
+    MergePolarities,
+)
 from spikelfp.data.events.transforms.time import AlignTime, DownsampleTime, TimeCrop
 
 __all__ = [

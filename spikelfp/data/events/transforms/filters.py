@@ -1,23 +1,76 @@
-"""Transforms that leave out events by what else happened at their pixel or beside it. Polarities are one."""
+"""Compiled loops that say which events are kept: boolean ``[M]``.
+
+width, height: of the smallest sensor that holds all events, so that every event lies on it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.parameters import check_positive, check_whole
-from spikelfp.data.events.transforms.base import Transform
-from spikelfp.data.events.transforms.filter_kernels import every, rested, with_neighbours
-from spikelfp.data.events.transforms.selection import select
+from spikelfp.data.events.settings import check_positive, check_whole
+from spikelfp.data.events.transforms.base import Transform, select, transforms
 from spikelfp.errors import UserError
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def with_neighbours(events, width, height, window):
+    """Events of which one of the four pixels beside was last active less than ``window`` before, at first at 0."""
+    last = np.zeros(width * height, np.int64)
+    kept = np.zeros(len(events), np.bool_)
+    for i in range(len(events)):
+        event = events[i]
+        t, x, y = event.t, np.int64(event.x), np.int64(event.y)
+        here = y * width + x
+        last[here] = t
+        kept[i] = (
+            (x > 0 and t - last[here - 1] < window)
+            or (x < width - 1 and t - last[here + 1] < window)
+            or (y > 0 and t - last[here - width] < window)
+            or (y < height - 1 and t - last[here + width] < window)
+        )
+    return kept
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def rested(events, width, height, period):
+    """Events more than ``period`` behind the last one of their pixel, and the first of each."""
+    last = np.zeros(width * height, np.int64)
+    active = np.zeros(width * height, np.bool_)
+    kept = np.zeros(len(events), np.bool_)
+    for i in range(len(events)):
+        event = events[i]
+        here = np.int64(event.y) * width + np.int64(event.x)
+        kept[i] = not active[here] or event.t - last[here] > period
+        active[here] = True
+        last[here] = event.t
+    return kept
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def every(events, width, height, number):
+    """The ``number``-th event of each pixel, that number behind it, and so on."""
+    seen = np.zeros(width * height, np.int64)
+    kept = np.zeros(len(events), np.bool_)
+    for i in range(len(events)):
+        event = events[i]
+        here = np.int64(event.y) * width + np.int64(event.x)
+        seen[here] += 1
+        if seen[here] == number:
+            seen[here] = 0
+            kept[i] = True
+    return kept
+
 
 _MOST_PIXELS = 1 << 27
 
 
+@transforms.register("denoise")
 @dataclass(frozen=True)
 class Denoise(Transform):
     """Events with company: one of the four pixels beside was active less than ``window_us`` before (two of a line).
@@ -40,6 +93,7 @@ class Denoise(Transform):
         return _filtered("denoise", events, with_neighbours, self.window_us)
 
 
+@transforms.register("refractory")
 @dataclass(frozen=True)
 class Refractory(Transform):
     """Events more than ``us`` behind the one before at the same pixel, ``t[n] − t[n−1] > us``, which may be left out
@@ -61,6 +115,7 @@ class Refractory(Transform):
         return _filtered("refractory", events, rested, self.us)
 
 
+@transforms.register("decimate")
 @dataclass(frozen=True)
 class Decimate(Transform):
     """Every ``number``-th event of each pixel; tonic's ``Decimation``.
@@ -79,6 +134,7 @@ class Decimate(Transform):
         return _filtered("decimate", events, every, self.number)
 
 
+@transforms.register("hot-pixels")
 @dataclass(frozen=True)
 class HotPixels(Transform):
     """Leaves out all events of pixels that fire at more than ``rate`` Hz, from the first to the last event of the

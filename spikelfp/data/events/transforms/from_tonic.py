@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
-from spikelfp.data.events.transforms.base import Transform
+from spikelfp.data.events.transforms.base import Transform, transforms
 from spikelfp.errors import UserError
 from spikelfp.registry import check_name
 
@@ -68,6 +68,7 @@ SENSORS: dict[str, Callable[[Sensor, dict[str, Any]], Sensor]] = {
 """The classes of tonic that map events to events without chance, and the sensor behind them."""
 
 
+@transforms.register("tonic")
 @dataclass(frozen=True, init=False)
 class Tonic(Transform):
     """The class ``tonic.transforms.<name>`` with ``options`` by name: ``Tonic("Downsample", spatial_factor=0.5)``.

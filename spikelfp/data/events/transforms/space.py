@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.parameters import check_whole
-from spikelfp.data.events.transforms.base import Transform
-from spikelfp.data.events.transforms.selection import select
+from spikelfp.data.events.settings import check_whole
+from spikelfp.data.events.transforms.base import Transform, select, transforms
 from spikelfp.errors import UserError
 
 
+@transforms.register("crop")
 @dataclass(frozen=True)
 class Crop(Transform):
     """The rectangle of ``width`` columns from ``x`` on and ``height`` rows from ``y`` on; what lies outside is lost.
@@ -52,6 +52,7 @@ class Crop(Transform):
         return kept
 
 
+@transforms.register("center-crop")
 @dataclass(frozen=True)
 class CenterCrop(Transform):
     """The ``size`` columns and rows in the middle; of a line the channels in the middle. tonic's ``CenterCrop``.
@@ -82,6 +83,7 @@ class CenterCrop(Transform):
         return self._crop(sensor)(events, sensor)
 
 
+@transforms.register("flip-x")
 @dataclass(frozen=True)
 class FlipX(Transform):
     """Columns from right to left, ``x' = W − 1 − x``; tonic's ``RandomFlipLR(p=1)``."""
@@ -93,6 +95,7 @@ class FlipX(Transform):
         return flipped
 
 
+@transforms.register("flip-y")
 @dataclass(frozen=True)
 class FlipY(Transform):
     """Rows upside down, ``y' = H − 1 − y``; tonic's ``RandomFlipUD(p=1)``."""
@@ -104,6 +107,7 @@ class FlipY(Transform):
         return flipped
 
 
+@transforms.register("downsample")
 @dataclass(frozen=True)
 class Downsample(Transform):
     """Squares of ``factor`` by ``factor`` pixels, or ``factor`` channels of a line, become one: ``x' = ⌊x / factor⌋``.
@@ -130,3 +134,42 @@ class Downsample(Transform):
         for field in "xy":
             smaller[field] = smaller[field].astype(np.int64) // self.factor
         return smaller
+
+
+@transforms.register("flip-polarity")
+@dataclass(frozen=True)
+class FlipPolarity(Transform):
+    """ON for OFF and OFF for ON; tonic's ``RandomFlipPolarity(p=1)``.
+
+    Raises:
+        UserError: on a sensor of one polarity.
+    """
+
+    def sensor(self, sensor: Sensor) -> Sensor:
+        """The same, if it has two polarities."""
+        if sensor.polarities != 2:
+            raise UserError(f"flip-polarity needs a sensor of two polarities, this one has {sensor}")
+        return sensor
+
+    def __call__(self, events: Events, sensor: Sensor) -> Events:
+        """``p' = 1 − p``."""
+        self.sensor(sensor)
+        flipped = events.copy()
+        flipped["p"] = 1 - flipped["p"]
+        return flipped
+
+
+@transforms.register("merge-polarities")
+@dataclass(frozen=True)
+class MergePolarities(Transform):
+    """One polarity for both; tonic's ``MergePolarities``."""
+
+    def sensor(self, sensor: Sensor) -> Sensor:
+        """The same with one polarity."""
+        return replace(sensor, polarities=1)
+
+    def __call__(self, events: Events, sensor: Sensor) -> Events:
+        """``p' = 0``."""
+        merged = events.copy()
+        merged["p"] = 0
+        return merged

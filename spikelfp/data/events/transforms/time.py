@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.parameters import check_whole
-from spikelfp.data.events.transforms.base import Transform
-from spikelfp.data.events.transforms.selection import select
+from spikelfp.data.events.settings import check_whole
+from spikelfp.data.events.transforms.base import Transform, select, transforms
 from spikelfp.errors import UserError
 
 
+@transforms.register("time-crop")
 @dataclass(frozen=True)
 class TimeCrop(Transform):
     """The events of ``start_us ≤ t ≤ end_us``, both by the clock of the recording; tonic's ``CropTime``.
@@ -36,6 +36,7 @@ class TimeCrop(Transform):
         return select(events, (times >= self.start_us) & (times <= self.end_us))
 
 
+@transforms.register("downsample-time")
 @dataclass(frozen=True)
 class DownsampleTime(Transform):
     """Times in steps of ``us``, rounded down, still in µs: ``t' = ⌊t / us⌋ · us``.
@@ -58,6 +59,7 @@ class DownsampleTime(Transform):
         return coarse
 
 
+@transforms.register("align-time")
 @dataclass(frozen=True)
 class AlignTime(Transform):
     """Times from the first event on, ``t' = t − t[0]``; tonic's ``TimeAlignment``."""

@@ -1,0 +1,35 @@
+"""Spikes of the neurons of a network, layer by layer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from spikelfp.nn import graph
+from spikelfp.registry import public_names
+
+__all__ = ["record", "spike_rates"]
+
+
+def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Runs a network and returns the spikes of every layer that fires. The network is left as it was.
+
+    Args:
+        net: the network; a layer of one's own counts if it states ``fires = True``.
+        x: its input ``[T, B, …]``.
+
+    Returns:
+        spikes ``[T, B, …]`` of 0 and 1 by name of the layer, in the order the layers ran
+        (:func:`spikelfp.nn.graph.record`).
+    """
+    return graph.record(net, x, partial(graph.has_trait, trait="fires"))
+
+
+def spike_rates(net: torch.nn.Module, x: Tensor) -> dict[str, float]:
+    """Measures the mean spikes per neuron and step of each layer that fires, between 0 and 1."""
+    return {name: spikes.mean().item() for name, spikes in record(net, x).items()}
+
+
+public_names(globals())

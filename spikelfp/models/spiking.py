@@ -1,0 +1,195 @@
+"""Dense, convolutional and recurrent networks of LIF neurons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from spikelfp import nn
+from spikelfp.models.base import (
+    Bias,
+    Hidden,
+    Pool,
+    Readout,
+    Width,
+    check_shape,
+    check_sizes,
+    check_width,
+    he,
+    last_layer,
+    models,
+    pooling,
+    spatial,
+)
+from spikelfp.registry import checked_keywords
+
+
+@checked_keywords(nn.LIF)
+def lif_mlp(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
+    """Dense layers, each followed by LIF neurons: ``Linear, LIF, Linear, LIF, …`` (A.6.4).
+
+    Takes ``[T, B, sizes[0]]``, or images ``[T, B, C, H, W]`` of as many pixels.
+
+    Args:
+        sizes: neurons from input to output, such as ``[784, 1000, 10]``.
+        bias: of the dense layers.
+        readout: the last layer: ``lif`` (``None``), neurons that fire, or ``li``, leaky integrators, whose membranes
+            are real values.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+    """
+    check_sizes(sizes)
+    layers: list[nn.Layer] = [nn.Flatten()]
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs, bias), nn.LIF(**neuron)]
+    return nn.Sequential(*layers[:-1], last_layer(readout, neuron))
+
+
+@models.register("lif-mlp", spiking=True, normalizes=False)
+def _lif_mlp(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    hidden: Hidden = (1000,),
+    bias: Bias = True,
+    readout: Readout = None,
+    **neuron: Any,
+) -> nn.Sequential:
+    return lif_mlp([math.prod(shape), *hidden, classes], bias=bias, readout=readout, **neuron)
+
+
+@models.register("lif-lenet", spiking=True, normalizes=False)
+@checked_keywords(nn.LIF)
+def lif_lenet(
+    shape: Sequence[int] = (1, 28, 28),
+    classes: int = 10,
+    *,
+    pool: Pool = "max",
+    bias: Bias = True,
+    readout: Readout = None,
+    **neuron: Any,
+) -> nn.Sequential:
+    """Spiking LeNet (A.6.4): twice 5×5 convolution (12 and 64 channels), 2×2 pooling, LIF; dense 1024 LIF; dense LIF.
+
+    Takes ``[T, B, *shape]``.
+
+    Args:
+        shape: ``(channels, height, width)`` of the images, at least 16×16.
+        classes: number of outputs.
+        pool: ``max`` as in the paper, or ``avg``, which every simulator can run.
+        bias: of layers with weights.
+        readout: the last layer, as in :func:`lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+    """
+    channels, height, width = check_shape(shape)
+    features = 64 * spatial(height, "lif-lenet") * spatial(width, "lif-lenet")
+    return nn.Sequential(
+        nn.Conv2d(channels, 12, 5, bias=bias),
+        pooling(pool),
+        nn.LIF(**neuron),
+        nn.Conv2d(12, 64, 5, bias=bias),
+        pooling(pool),
+        nn.LIF(**neuron),
+        nn.Flatten(),
+        nn.Linear(features, 1024, bias),
+        nn.LIF(**neuron),
+        nn.Linear(1024, classes, bias),
+        last_layer(readout, neuron),
+    )
+
+
+@models.register("lif-conv", spiking=True, normalizes=False)
+@checked_keywords(nn.LIF)
+def lif_conv(
+    shape: Sequence[int] = (2, 34, 34),
+    classes: int = 10,
+    *,
+    width: Width = 12,
+    pool: Pool = "max",
+    bias: Bias = True,
+    readout: Readout = None,
+    **neuron: Any,
+) -> nn.Sequential:
+    """Twice ``Conv2d 5×5, 2×2 pooling, LIF``, with ``width`` and ``⌈8/3 width⌉`` channels; then ``Linear, LIF``.
+
+    The convolutions of :func:`spikelfp.models.lif_lenet` at half its second width and without its large dense layer,
+    which a thousand recordings do not fill. Weights of the convolutions start as in He et al. 2015, so that layers fire
+    although most pixels of a step are 0.
+
+    Takes ``[T, B, *shape]``, returns spikes ``[T, B, classes]``.
+
+    Args:
+        shape: ``(polarities, height, width)`` of the camera, sides of at least 16.
+        classes: number of outputs.
+        width: channels of the first convolution.
+        pool: ``max``, or ``avg``, which every simulator can run.
+        bias: of layers with weights.
+        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+
+    Raises:
+        ShapeError: for a shape that is no image, or too small.
+        UserError: for a width below 1.
+    """
+    channels, height, side = check_shape(shape)
+    first, second = check_width(width), -(-8 * width // 3)
+    features = second * spatial(height, "lif-conv") * spatial(side, "lif-conv")
+    return nn.Sequential(
+        he(nn.Conv2d(channels, first, 5, bias=bias)),
+        pooling(pool),
+        nn.LIF(**neuron),
+        he(nn.Conv2d(first, second, 5, bias=bias)),
+        pooling(pool),
+        nn.LIF(**neuron),
+        nn.Flatten(),
+        nn.Linear(features, classes, bias),
+        last_layer(readout, neuron),
+    )
+
+
+GAIN = 3.0
+"""Times the initial weights of He et al. 2015 in front of hidden neurons."""
+
+
+@checked_keywords(nn.LIF)
+def lif_rnn(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
+    """Hidden layers whose spikes return to them one step later, and a dense output: ``Linear, RecurrentLIF, …, Linear,
+    LIF``.
+
+    Takes ``[T, B, sizes[0]]``, or images ``[T, B, C, H, W]`` of as many pixels, and returns spikes
+    ``[T, B, sizes[-1]]``.
+
+    Args:
+        sizes: neurons from input to output, such as ``[77, 256, 10]``.
+        bias: of the dense layers; the recurrent connections, ``Linear(n, n)`` of each hidden layer, have none, since it
+            would be added to the same current.
+        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+
+    Raises:
+        UserError: for fewer than two sizes, or one below 1.
+    """
+    check_sizes(sizes)
+    layers: list[nn.Layer] = [nn.Flatten()]
+    for inputs, outputs in pairwise(sizes[:-1]):
+        dense = he(nn.Linear(inputs, outputs, bias))
+        with torch.no_grad():
+            dense.weight.mul_(GAIN)
+        layers += [dense, nn.RecurrentLIF(nn.Linear(outputs, outputs, bias=False), **neuron)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias), last_layer(readout, neuron))
+
+
+@models.register("lif-rnn", spiking=True, normalizes=False)
+def _lif_rnn(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    hidden: Hidden = (1000,),
+    bias: Bias = True,
+    readout: Readout = None,
+    **neuron: Any,
+) -> nn.Sequential:
+    return lif_rnn([math.prod(shape), *hidden, classes], bias=bias, readout=readout, **neuron)

@@ -1,0 +1,384 @@
+"""Weights of a few bits in training: scales, groups of layers on one grid, and how updates reach them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikelfp.data.loader import generator
+from spikelfp.errors import UserError
+from spikelfp.functional.grid import Grid, check_bits, largest, round_by_chance
+from spikelfp.nn import graph
+from spikelfp.nn.layer import Quantizable
+from spikelfp.registry import check_constructors, check_name, public_names
+
+CLIPS = ("mse", "max", "mean", "percentile")
+"""Ways to choose a scale: least squared error, the finest that clips no weight, a multiple of ``mean|w|``
+(:data:`MEAN_MULTIPLES`), and the finest that clips no more than one weight in a thousand (:data:`PERCENTILE`)."""
+
+PERCENTILE = 99.9
+"""Part of the weights, in percent, that ``percentile`` does not clip."""
+
+MEAN_MULTIPLES = {
+    2: 1.5, 3: 0.8156, 4: 0.4429, 5: 0.2422, 6: 0.1322, 7: 0.07177, 8: 0.03869, 9: 0.02072, 10: 0.01102,
+    11: 5.830e-3, 12: 3.069e-3, 13: 1.609e-3, 14: 8.404e-4, 15: 4.375e-4, 16: 2.272e-4,
+}  # fmt: skip
+"""Scale by bits in units of ``mean|w|``: that of least squared error for normally distributed weights (Max 1960), to
+four digits; for ternary weights rounded to 1.5."""
+
+TIE_MARGIN = 49 / 128
+"""How far a threshold lies above a whole number of steps, so that sums of steps, and membranes that decay towards one,
+do not *equal* the threshold: there the last bit of ``βU`` would decide, which differs between simulators. For whole
+numbers ``U > k + 49/128`` is the same as ``U > k``."""
+
+FINE_MARGIN = (24 + TIE_MARGIN) / 64
+"""The same in training (:func:`threshold_scale`), where sums with biases are whole 64ths of a step: in these the margin
+is ``24 + 49/128``. The plain 49/128 would be 24½ of them, which ``0.9 U + I`` does meet."""
+
+_COARSE = [2 ** (-step / 4) for step in range(41)]
+_FINE = [2 ** (step / 32) for step in range(-4, 5)]
+
+
+def check_weights(weight: Tensor, what: str = "weights") -> None:
+    """Refuse, by :class:`~spikelfp.errors.UserError`, weights that are not finite or all zero; ``what`` names them."""
+    if not torch.isfinite(weight).all():
+        raise UserError(f"the {what} are not finite")
+    if not weight.any():
+        raise UserError(f"the {what} are all zero: there is nothing to quantise")
+
+
+@torch.no_grad()
+def choose_scale(
+    weight: Tensor,
+    bits: int,
+    clip: str = "mse",
+    per_channel: bool = False,
+    power_of_two: bool = False,
+    what: str = "weights",
+) -> float | Tensor:
+    """The scale of ``weight`` in ``bits`` signed bits, range ``−largest(bits) … largest(bits)``.
+
+    clip: one of :data:`CLIPS`. per_channel: one scale for each output channel (the first axis of the weight), returned
+    as a tensor ``[C, 1, …]`` that broadcasts against it; a channel that is all zero gets the largest scale of the
+    others. power_of_two: rounded to ``2^e``: of the two next to it the one of less squared error for ``mse``, the
+    larger for ``max``, the nearer in ``log₂`` for the others. what: the name of the weights in errors.
+
+    Raises :class:`~spikelfp.errors.UserError` for weights that are all zero or not finite, ``bits`` outside of 2 to 16
+    and an unknown ``clip``.
+    """
+    bits, rows = check_bits(bits), weight.detach()
+    check_name("clip", clip, CLIPS)
+    check_weights(rows, what)
+    rows = rows.flatten(1) if per_channel else rows.reshape(1, -1)
+    silent = ~rows.any(1)
+    scales = _CHOICES[clip](rows, bits)
+    if power_of_two:
+        scales = _to_power_of_two(rows, scales, bits, clip)
+    scales = torch.where(silent, scales.masked_fill(silent, 0).max(), scales)
+    return scales.to(weight.dtype).reshape(-1, *[1] * (weight.dim() - 1)) if per_channel else scales.item()
+
+
+def _clips_nothing(rows: Tensor, bits: int) -> Tensor:
+    return rows.abs().amax(1).double() / largest(bits)
+
+
+def _mean(rows: Tensor, bits: int) -> Tensor:
+    return rows.abs().mean(1, dtype=torch.float64) * MEAN_MULTIPLES[bits]
+
+
+def _percentile(rows: Tensor, bits: int) -> Tensor:
+    kept = math.ceil(rows.shape[1] * PERCENTILE / 100)
+    found = rows.abs().kthvalue(kept, 1).values.double() / largest(bits)
+    return torch.where(found > 0, found, _clips_nothing(rows, bits))  # of sparse weights all large ones may be clipped
+
+
+def _least_error(rows: Tensor, bits: int) -> Tensor:
+    """By search over factors of the scale that clips nothing: steps of 2^¼ first, then of 2^(1/32) around the best."""
+    top = _clips_nothing(rows, bits)
+    around = _best(rows, [top * factor for factor in _COARSE], bits)
+    return _best(rows, [torch.minimum(around * factor, top) for factor in _FINE], bits)
+
+
+_CHOICES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "mse": _least_error,
+    "max": _clips_nothing,
+    "mean": _mean,
+    "percentile": _percentile,
+}
+
+
+def _best(rows: Tensor, candidates: list[Tensor], bits: int) -> Tensor:
+    """Of each row the candidate of least squared error."""
+    errors = torch.stack([_errors(rows, scales, bits) for scales in candidates])
+    return torch.stack(candidates).gather(0, errors.argmin(0, keepdim=True))[0]
+
+
+def _errors(rows: Tensor, scales: Tensor, bits: int) -> Tensor:
+    """``Σ (w − s q)²`` of each row."""
+    grid = Grid.symmetric(scales.clamp(min=torch.finfo(rows.dtype).tiny).to(rows).unsqueeze(1), bits)
+    return (rows - grid.to_real(grid.to_integers(rows))).square_().sum(1, dtype=torch.float64)
+
+
+def _to_power_of_two(rows: Tensor, scales: Tensor, bits: int, clip: str) -> Tensor:
+    exponents = scales.clamp(min=torch.finfo(torch.float64).tiny).log2()
+    if clip == "mse":
+        return _best(rows, [exponents.floor().exp2(), exponents.ceil().exp2()], bits)
+    return (exponents.ceil() if clip == "max" else exponents.round()).exp2()
+
+
+def threshold_scale(scale: float, threshold: float) -> tuple[int, float]:
+    """``(k, s)``: the scale next to ``scale`` of which the ``threshold`` is ``k + FINE_MARGIN`` steps, ``k ≥ 1``.
+
+    The number of steps is the nearest to ``threshold / scale − FINE_MARGIN``; the real threshold stays what it was.
+    """
+    steps = max(1, round(threshold / scale - FINE_MARGIN))
+    return steps, threshold / (steps + FINE_MARGIN)
+
+
+LEAST_STEPS = 64
+"""Steps of a bias in one step of a weight, at least (:func:`bias_steps`). A bias comes at every step of time, and a
+membrane adds up ``1 / (1 − β)`` of them, so that whole steps of a weight are far too coarse."""
+HEADROOM = 4.0
+"""Scale of weights that are rounded by chance, in units of the best one for the weights at the start: LFP makes large
+ones larger, and there are no float weights to choose another scale by."""
+_SAMPLE = 2**16  # weights of which a scale is chosen, at least, where there are as many
+
+
+UPDATES = ("masters", "stochastic")
+"""Where updates go: to float copies of the weights, or by stochastic rounding onto the grid itself."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Weights of ``bits`` bits in every forward pass.
+
+    update: one of :data:`UPDATES`. clip: how scales are chosen, one of :data:`~spikelfp.quantized.CLIPS`.
+    every: steps of training between two choices of the scales of ``masters``, at least 1. input_levels: inputs of the
+    network are multiples of one over it, 255 for 8-bit pixels in [0, 1], 1 for spikes: the steps of a bias behind them
+    divide those of the sums.
+
+    Raises :class:`~spikelfp.errors.UserError` for ``bits`` outside of 2 to 16, unknown names, and ``every`` or
+    ``input_levels`` below 1.
+    """
+
+    bits: int
+    update: str = "masters"
+    clip: str = "mse"
+    every: int = 20
+    input_levels: int = 255
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", check_bits(self.bits))
+        check_name("update", self.update, UPDATES)
+        check_name("clip", self.clip, CLIPS)
+        if self.every < 1:
+            raise UserError(f"scales are chosen every so many steps, at least 1, got every={self.every}")
+        if self.input_levels < 1:
+            raise UserError(f"inputs have a whole number of levels, at least 1, got input_levels={self.input_levels}")
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A layer of weights, its name, and whether spikes flow into it rather than real values."""
+
+    name: str
+    layer: Quantizable
+    takes_spikes: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Layers whose sums flow into one layer of neurons: one unit for all of them.
+
+    threshold: of the neurons; ``None`` for those without one, and where there are no neurons right behind.
+    into_neurons: whether sums flow into neurons, so that a bias has to be a whole number of their unit.
+    """
+
+    members: tuple[Weights, ...]
+    threshold: float | None
+    into_neurons: bool
+
+
+def groups(net: torch.nn.Module) -> list[Group]:
+    """Finds the layers of weights of a network that share a scale, because they drive the same neurons.
+
+    Neurons are looked for past what passes a scale on, such as pooling; behind anything else, such as a normalisation
+    or a sum of branches, weights have a unit of their own, and so have those that drive several layers. The connections
+    of recurrent neurons are grouped with the layer in front of them.
+
+    Args:
+        net: the network.
+
+    Returns:
+        groups in the order of ``net.modules()``; each layer of weights is in one of them.
+
+    Raises:
+        UserError: for thresholds that differ between the neurons of a layer, since a layer of weights has one scale.
+    """
+    known = graph.neighbours(net)
+    inner = {getattr(layer, "recurrent", None): name for name, layer in known.layers.items() if graph.is_neuron(layer)}
+    found: dict[str, list[Weights]] = {}
+    for name, layer in net.named_modules():
+        if isinstance(layer, Quantizable):
+            key = inner.get(layer) or (_driven(known, name) if name in known.layers else name)
+            found.setdefault(key, []).append(Weights(name, layer, layer in inner or _takes_spikes(known, name)))
+    return [
+        Group(tuple(members), _threshold(key, known.layers.get(key)), key not in {each.name for each in members})
+        for key, members in found.items()
+    ]
+
+
+def _keeps_unit(layer: torch.nn.Module | None) -> bool:
+    return layer is not None and graph.has_trait(layer, "passes_scale")
+
+
+def _driven(known: graph.Neighbours, name: str) -> str:
+    """The neurons that a layer of weights alone drives, else itself."""
+    near = known.nearest(name, _keeps_unit, behind=True)
+    each = next(iter(near)) if len(near) == 1 else ""
+    alone = each in known.layers and graph.has_trait(known.layers[each], "has_membrane")
+    return each if alone and known.nearest(each, _keeps_unit) == {name} else name
+
+
+def _takes_spikes(known: graph.Neighbours, name: str) -> bool:
+    near = [known.layers.get(each) for each in known.nearest(name, _keeps_unit)]
+    return bool(near) and all(each is not None and graph.has_trait(each, "fires") for each in near)
+
+
+def _threshold(name: str, layer: torch.nn.Module | None) -> float | None:
+    """The threshold of the neurons of a group; ``None`` for what has none."""
+    if layer is None or not graph.has_trait(layer, "has_threshold"):
+        return None
+    values = torch.as_tensor(layer.threshold)
+    if not bool((values == values.flatten()[0]).all()):
+        raise UserError(
+            f"the neurons of layer {name!r} have thresholds of their own, and the weights in front of them one scale "
+            "for all: give them one threshold to train with quantised weights"
+        )
+    return layer.threshold if isinstance(layer.threshold, float) else values.flatten()[0].item()
+
+
+class WeightGrids:
+    """Puts the weights of ``net`` on grids, in place, and keeps them there while it trains::
+
+        grids = WeightGrids(net, Quantization(bits=4))
+        for step in range(1, steps + 1):
+            …                                # forward pass, reward, backward pass
+            optimizer.step()
+            grids.settle(step)
+
+    Every layer of weights has one scale ``s``, and computes with ``s · q``, ``q`` integers of few bits. A backward
+    pass by an LFP rule needs no derivative of the rounding: contributions ``z_ij = s q_ij a_i`` and messages are those
+    of the quantised network, and the step of a weight is ``|w|`` times its sum (v3, eq. 7). Under ``Surrogate`` or
+    ``Gradient`` the very same network is trained by a straight-through estimator.
+
+    With ``masters`` the parameters are float weights that are rounded in each forward pass, to nearest; their scales
+    are chosen anew every few steps. With ``stochastic`` there is no float weight: parameters are ``s · q``, and
+    :meth:`settle` rounds what the optimiser made of them by chance, so that a change much smaller than ``s`` counts on
+    average. Scales stay what they were at the start, with room to grow.
+
+    Where neurons of threshold θ stand behind a layer, ``θ = (k + 3121/8192) s``, ``k`` whole, so that integer
+    neurons that fire above ``k`` make the same spikes (:data:`~spikelfp.quantized.FINE_MARGIN`); for that there
+    is one scale for all channels. The bias in front of neurons is a whole number of ``s / 64``, or for inputs that are
+    not spikes of ``s / bias_steps(input_levels)``; other biases are floats. Normalisation layers stay in floats.
+
+    net: already with grids of these options, it is left as it is. seed: of the rounding by chance, which is a function
+    of seed and step, so that training can go on anywhere and all workers round alike.
+    Raises :class:`~spikelfp.errors.UserError` for a network without layers of weights, or with a layer whose weights
+    are all zero or not finite, or floats of 16 bits, which do not hold the integers.
+    """
+
+    def __init__(self, net: torch.nn.Module, options: Quantization, seed: int = 0) -> None:
+        self.options, self.seed, self.groups = options, seed, groups(net)
+        members = [member for group in self.groups for member in group.members]
+        if not members:
+            raise UserError("the network has no layer whose weights can be quantised: nn.Linear or nn.Conv2d")
+        for member in members:
+            check_weights(member.layer.weight, f"weights of layer {member.name!r}")
+            kind = member.layer.weight.dtype
+            if kind in (torch.float16, torch.bfloat16):
+                raise UserError(f"the weights of layer {member.name!r} are {kind}: train quantised weights in float32")
+        if all(member.layer.quantization == options for member in members):
+            return
+        for group in self.groups:
+            for member in group.members:
+                steps = bias_steps(1 if member.takes_spikes else options.input_levels)
+                member.layer.put_on_grid(options, steps if group.into_neurons else None)
+        stochastic = options.update == "stochastic"
+        with torch.no_grad():
+            for group in self.groups:
+                self._choose(group, HEADROOM if stochastic else 1.0)
+            if stochastic:
+                self._round(0)
+
+    @torch.no_grad()
+    def follow(self, factors: dict[str, float]) -> None:
+        """Scales for layers, by name, whose weights were multiplied by ``factors`` before the first step."""
+        for group in self.groups:
+            factor = max(factors.get(member.name, 1.0) for member in group.members)
+            if factor != 1:
+                self._fit(group, group.members[0].layer.weight_scale.item() * factor)
+        if factors and self.options.update == "stochastic":
+            self._round(0)
+
+    @torch.no_grad()
+    def settle(self, step: int) -> None:
+        """Bring the weights back to their grids, or the grids to their weights, after update number ``step``."""
+        if self.options.update == "stochastic":
+            self._round(step)
+        elif step % self.options.every == 0:
+            for group in self.groups:
+                self._choose(group)
+
+    def _choose(self, group: Group, headroom: float = 1.0) -> None:
+        weights = torch.cat([_sample(member.layer.weight, self.options.clip) for member in group.members])
+        what = f"weights of layer {group.members[0].name!r}"
+        scale = choose_scale(weights, self.options.bits, self.options.clip, what=what)
+        assert isinstance(scale, float)
+        self._fit(group, scale * headroom)
+
+    def _fit(self, group: Group, scale: float) -> None:
+        """Give all layers of a group the scale next to ``scale`` that suits their threshold."""
+        if group.threshold is not None:
+            _, scale = threshold_scale(scale, group.threshold)
+        for member in group.members:
+            member.layer.weight_scale.fill_(scale)
+
+    def _round(self, step: int) -> None:
+        random = generator("rounding", self.seed, step)
+        for group in self.groups:
+            for member in group.members:
+                grid, wide = member.layer.live_grids()
+                member.layer.weight.copy_(round_by_chance(member.layer.weight, grid, random))
+                if member.layer.bias is not None and wide is not None:
+                    member.layer.bias.copy_(round_by_chance(member.layer.bias, wide, random))
+
+
+def bias_steps(levels: int) -> int:
+    """Steps of a bias in one step of a weight, for inputs that are multiples of ``1 / levels``: ``levels · 2^e``, at
+    least :data:`LEAST_STEPS`, so that sums of weights are whole numbers of them, and a shift away."""
+    steps = levels
+    while steps < LEAST_STEPS:
+        steps *= 2
+    return steps
+
+
+def _sample(weight: Tensor, clip: str) -> Tensor:
+    """All weights, or as many as tell their distribution, evenly spaced over rows and columns."""
+    every = weight.numel() // _SAMPLE
+    if clip == "max" or every < 2:
+        return weight.flatten()
+    while math.gcd(every, weight[0].numel()) > 1:
+        every += 1
+    some = weight.flatten()[::every]
+    return some if some.any() else weight.flatten()
+
+
+__all__ = ["CLIPS", "UPDATES", "Grid", "Quantization", "WeightGrids", "choose_scale"]
+
+check_constructors(Grid, Quantization, WeightGrids)
+public_names(globals())
