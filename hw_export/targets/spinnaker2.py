@@ -25,8 +25,8 @@ from hw_export.integer.network import (
     spread,
 )
 from hw_export.targets.base import TARGETS, Chip, adapted
-from hw_export.targets.files import read_arrays, read_facts, rebuild, write_arrays, write_facts
 from hw_export.targets.limits import Blocks, EventsPerStep, Kinds, Limit, Thresholds, Violation, WeightRange, above
+from hw_export.targets.outline import read_arrays, read_facts, rebuild, write_arrays, write_facts
 from spikelfp.errors import DataError
 
 MOST = 2**26
