@@ -37,9 +37,9 @@ from spikelfp.tasks import tasks
 from spikelfp.terminal import Terminal, say
 from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
 from spikelfp.training.evaluation import EarlyReadout, early_readout
-from spikelfp.training.folder import PACKAGES, RUN, Folder, read_config, read_options
 from spikelfp.training.parallel import WorkerLost, World
 from spikelfp.training.run import Interrupted, load_run, train
+from spikelfp.training.run_folder import PACKAGES, RUN, RunFolder, read_config, read_options
 
 app = new_app("Train spiking neural networks without surrogate gradients.", "spikelfp")
 app.add_typer(cli_data.app, name="data")
@@ -78,13 +78,13 @@ def train_command(
     values, recorded = (read_options(config), is_record(read_mapping(config))) if config else ({}, False)
     if resume and out and not config:
         settle(Path(out), RUN)  # where a kill has left two runs, the one that goes on is known only then
-        if Folder(Path(out)).config.is_file():
+        if RunFolder(Path(out)).config.is_file():
             # An option that is not given again is the one the run was started with.
-            values, recorded = OPTIONS.nested(read_config(Folder(Path(out)))[0]), True
+            values, recorded = OPTIONS.nested(read_config(RunFolder(Path(out)))[0]), True
     given = () if recorded else values.keys()
     chosen = settled(from_mapping(values, config or "the command line", options, given=given, recorded=recorded))
     name = without_folder(chosen.data.name).replace(":", "-")
-    folder = Folder(Path(out or f"runs/{name}-{chosen.model.name}-{chosen.method.name}"))
+    folder = RunFolder(Path(out or f"runs/{name}-{chosen.model.name}-{chosen.method.name}"))
     echo = Voice(silent=quiet or not world.leads)
     try:
         summary = train(
@@ -192,7 +192,7 @@ def info_command(as_json: Json = False) -> int:
     return OK
 
 
-def _show(summary: dict[str, Any], folder: Folder) -> None:
+def _show(summary: dict[str, Any], folder: RunFolder) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     task, score = tasks[summary["task"]], summary["score"]["value"]
     table.add_row(f"test {task.title}", f"{score:.4f}")
