@@ -307,7 +307,7 @@ def _errors(trainer: TemporalTrainer, test: Samples, classes: int) -> Errors:
     predicted = summed.argmax(-1)
     confusion = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(confusion, (truth.numpy(), predicted.numpy()), 1)
-    gap = (summed.collect_facts(1, predicted[:, None]) - summed.collect_facts(1, truth[:, None]))[:, 0]
+    gap = (summed.gather(1, predicted[:, None]) - summed.gather(1, truth[:, None]))[:, 0]
     worst = sorted((predicted != truth).nonzero()[:, 0].tolist(), key=lambda i: (-float(gap[i]), i))[:WRONG]
     wrong = [(_picture_of(test, i), int(truth[i]), int(predicted[i]), float(gap[i])) for i in worst]
     return Errors(confusion, len(truth), len(test), wrong, _early(right, len(truth), first or 0))
