@@ -1,5 +1,8 @@
-"""Take trained spiking networks out: quantise, simulate in whole numbers, write NIR and the formats of chips, stream
-updates, and check every spike in other simulators."""
+"""Export of trained spiking networks.
+
+Quantise them, simulate them in whole numbers, write NIR and the formats of chips, stream updates, and check every spike
+in other simulators.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -251,7 +251,7 @@ def _show_chip(target: Chip, chip: dict[str, Any]) -> None:
     for layer, count in chip["saturated"].items():
         if count:
             say(f"note: membranes of layer {layer} left the range of the state at {count} neuron-steps")
-    for line in target.words(chip):
+    for line in target.describe_samples(chip):
         say(line)
 
 

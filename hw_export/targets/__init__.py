@@ -1,4 +1,4 @@
-"""What a network can be exported to, one module each; found by name in :data:`TARGETS`."""
+"""Targets of an export, chips and tools, one module each; found by name in :data:`TARGETS`."""
 
 from hw_export.targets import generic, loihi, nir_file, speck, spinnaker2, tinyodin, xylo  # noqa: F401  (register)
 from hw_export.targets.base import TARGETS, Chip, Target, make_target
