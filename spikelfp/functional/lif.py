@@ -49,7 +49,7 @@ Denominator = Literal["inflow", "increment"]
 
 Constant = float | Tensor
 """A constant of neurons: one number for all of them, or a tensor with the axes of a step of one sample, each of its
-size or 1 (``[features]``; ``[C, 1, 1]`` or ``[C, H, W]`` behind a convolution)."""
+size or 1 (``[features]``; ``[C, 1, 1]`` or ``[C, H, W]`` after a convolution)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
