@@ -21,7 +21,7 @@ from hw_export.nir import read_chain
 from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
 from hw_export.targets import Chip
-from hw_export.targets.files import read_arrays, write_arrays
+from hw_export.targets.outline import read_arrays, write_arrays
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import DataError, UserError
