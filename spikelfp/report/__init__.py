@@ -51,7 +51,7 @@ def show_recording(
         DataError: for a recording that cannot be read.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording.show import show_recording as show
+    from spikelfp.report.recording import show_recording as show
 
     return show(splits, out, part=part, index=index, label=label, pipeline=pipeline)
 
@@ -69,7 +69,7 @@ def show_file(
         DataError: for a recording that cannot be read, or of a format without a reader.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording.show import show_file as show
+    from spikelfp.report.recording import show_file as show
 
     return show(path, out, sensor=sensor, pipeline=pipeline)
 
@@ -87,7 +87,7 @@ def show_events(
         DataError: for events that do not lie on the sensor or are not sorted by time, or for none.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording.show import show_events as show
+    from spikelfp.report.recording import show_events as show
 
     return show(events, sensor, out, name=name, where=where, pipeline=pipeline)
 
