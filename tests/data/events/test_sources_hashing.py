@@ -95,10 +95,10 @@ def test_without_a_memory_all_is_found_out_each_time(tmp_path, monkeypatch, cach
         (tmp_path / "taken").write_text("")
         monkeypatch.setenv("SPIKELFP_CACHE", str(tmp_path / "taken" / "cache"))
     elif harm == "not a database":
-        (cache / remember.FILE).write_bytes(b"nonsense" * 1000)
+        (cache / remember.FACTS_FILE).write_bytes(b"nonsense" * 1000)
     asked, facts = counted(monkeypatch)
     if harm == "locked":
-        with sqlite3.connect(cache / remember.FILE) as other:
+        with sqlite3.connect(cache / remember.FACTS_FILE) as other:
             other.execute("begin exclusive")
             assert facts([file]) == facts([file]) == ["fact of file"]
         other.close()
@@ -112,7 +112,7 @@ def test_a_cache_folder_that_is_read_only(tmp_path, monkeypatch, cache):
     file.write_bytes(b"one")
     content_hashes([file])
     cache.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    (cache / remember.FILE).chmod(stat.S_IRUSR)
+    (cache / remember.FACTS_FILE).chmod(stat.S_IRUSR)
     try:
         assert content_hashes([file]) == [blake(b"one")]
     finally:

@@ -24,8 +24,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
 from spikelfp import terminal
-from spikelfp.data.events.batching import ones
-from spikelfp.data.events.binning import Binning, Pipeline, SparseFrames
+from spikelfp.data.events.binning import Binning, Pipeline, SparseFrames, ones
 from spikelfp.data.events.cache import store as files
 from spikelfp.data.events.cache.store import FILLING, PART, USED, Array, Lock, Store, save_errors
 from spikelfp.data.events.recordings import Recordings

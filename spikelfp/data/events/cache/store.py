@@ -27,8 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spikelfp.data.events.batching import damaged, ones
-from spikelfp.data.events.binning import SparseFrames
+from spikelfp.data.events.binning import SparseFrames, damaged, ones
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.files import write_text

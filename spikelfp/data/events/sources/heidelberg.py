@@ -1,8 +1,8 @@
-"""Recordings in an HDF5 file in the layout of the Spiking Heidelberg Digits.
+"""Data sets in the layout of the Spiking Heidelberg Digits: these, their commands, Braille, and any other HDF5 file.
 
 The layout (B. Cramer et al. 2020, doi 10.1109/TNNLS.2020.3044364): ``spikes/times`` (s) and ``spikes/units``, a list of
-numbers for each recording, ``labels``, and optionally ``extra/keys``, the names of the classes, with more about the
-recordings beside it, such as ``extra/repetition``.
+numbers for each recording, ``labels``, and optionally ``extra/keys``, the names of the classes, and other facts about
+the recordings, such as ``extra/repetition``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from spikelfp.data.events.event import Events, Sensor, check_events
 from spikelfp.data.events.recordings import EventSplits, Recordings, prefixes, recordings
 from spikelfp.data.events.sources.base import FRACTION, Indices, Joined, Subset, check_labels, spike_events, stratified
 from spikelfp.data.events.sources.files import (
-    Version,
+    FileVersion,
     content_hashes,
     dataset_folder,
     hash_of,
+    kept_in_memory,
     members,
-    once,
     read_member,
     user_path,
     version_of,
@@ -45,10 +45,12 @@ _TOGETHER = 64  # recordings read at once
 
 
 class SpikeLists(Recordings):
-    """The recordings of one file; a packed one (``.gz``, ``.zip``) is unpacked in memory, once a process.
+    """Recordings of one file. A packed one (``.gz``, ``.zip``) is unpacked into the memory of each process.
 
     Args:
-        channels: of the line they come from; ``None``: one more than the largest unit, for which all units are read.
+        name: of the data set and the part.
+        path: of the file.
+        channels: of the line; ``None``: one more than the largest unit, for which all units are read.
 
     Raises:
         DataError: for a file that is damaged or of another layout, and labels that do not fit.
@@ -81,7 +83,7 @@ class SpikeLists(Recordings):
         return hash_of("spike lists 1", str(self.sensor), *content_hashes([self.path]))
 
     def extra(self, key: str) -> Array | None:
-        """``extra/<key>``, one value a recording; ``None`` where the file has none."""
+        """Values of ``extra/<key>``, one a recording; ``None`` if the file has none."""
         with _layout(self.path) as file:
             values = self._whole(file, f"extra/{key}") if member(file, f"extra/{key}", self.path) is not None else None
         return values if values is not None and np.shape(values) == self.labels.shape else None
@@ -98,7 +100,7 @@ class SpikeLists(Recordings):
             raise DataError(f"{self.path}: of different lengths: {counts}")
 
     def _whole(self, file: h5py.File, key: str) -> Any:
-        """Read all of a data set, which can claim more than its file holds."""
+        """Read all of a data set, whose header can claim more than its file holds."""
         found = member(file, key, self.path)
         check_dataset(found, _size(file), self.path)
         return found[()]
@@ -133,25 +135,27 @@ def _largest_unit(file: h5py.File, path: str) -> int:
 
 @contextmanager
 def _layout(path: str) -> Iterator[h5py.File]:
-    """The file, open for as long as it is needed: open ones do not survive a fork, and keep others from writing them.
-    What goes wrong in it is raised as one line."""
+    """Open the file only as long as it is needed: an open one does not survive a fork, and keeps others from writing.
+
+    Whatever goes wrong is raised as a ``DataError`` of one line.
+    """
     content = _unpacked(version_of(path))
     with open_hdf5(path if content is None else io.BytesIO(content), path, whole=False) as file:
         yield file
 
 
-@once(most=4)
-def _block(version: Version, number: int) -> list[tuple[Array, Array]]:
-    """Times and units of the recordings from ``number · 64`` on: single ones take h5py four times as long."""
+@kept_in_memory(most=4)
+def _block(version: FileVersion, number: int) -> list[tuple[Array, Array]]:
+    """Times and units of 64 recordings from ``number · 64`` on; one by one they take h5py four times as long."""
     part = slice(number * _TOGETHER, (number + 1) * _TOGETHER)
     with _layout(version.path) as file:
         times, units = (_lists(file, key, version.path) for key in ("spikes/times", "spikes/units"))
         return list(zip(times[part], units[part], strict=True))
 
 
-@once(most=4)
-def _unpacked(version: Version) -> bytes | None:
-    """The content of a packed file; ``None`` of one that is not packed."""
+@kept_in_memory(most=4)
+def _unpacked(version: FileVersion) -> bytes | None:
+    """Content of a packed file; ``None`` for a file that is not packed."""
     path = version.path
     if path.lower().endswith(".zip"):
         inside = [name for name in members(path) if name.lower().endswith((".h5", ".hdf5"))]
@@ -175,9 +179,9 @@ _PAGE = "https://zenkelab.org/datasets/"
 
 @recordings.register("shd")
 def shd(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """8,156 + 2,264 spoken digits, German and English, 20 classes, 700 channels of an artificial cochlea.
+    """List 8,156 + 2,264 spoken digits, German and English, 20 classes, 700 channels of an artificial cochlea.
 
-    Reads ``<data_dir>/shd/shd_{train,test}.h5[.gz|.zip]``; packed files are unpacked in memory, in every process.
+    Reads ``<data_dir>/shd/shd_{train,test}.h5[.gz|.zip]``; packed files are unpacked into the memory of each process.
 
     Source: B. Cramer et al. 2020, doi 10.1109/TNNLS.2020.3044364.
 
@@ -189,10 +193,10 @@ def shd(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
 
 @recordings.register("ssc")
 def ssc(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """85,447 + 20,382 spoken commands, 35 classes, 700 channels of the same cochlea as :func:`shd`.
+    """List 85,447 + 20,382 spoken commands, 35 classes, 700 channels of the same cochlea as :func:`shd`.
 
-    Reads ``<data_dir>/ssc/ssc_{train,valid,test}.h5[.gz|.zip]``. The recordings of ``valid``, which the authors chose
-    their settings by, are the last of the training part, out of which a validation part is held when one is asked for.
+    Reads ``<data_dir>/ssc/ssc_{train,valid,test}.h5[.gz|.zip]``. The recordings of ``valid``, by which the authors
+    chose their settings, are the last of the training part, out of which a validation part is held when asked for.
 
     Raises:
         DataError: for files that are missing or damaged.
@@ -202,7 +206,7 @@ def ssc(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
 
 @recordings.register("braille")
 def braille(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """4,320 + 1,080 recordings of a fingertip sliding over Braille letters, 27 classes, 24 channels.
+    """List 4,320 + 1,080 recordings of a fingertip sliding over Braille letters, 27 classes, 24 channels.
 
     Reads ``<data_dir>/braille/braille_spikes_th10.h5``: of each letter the repetitions 0 to 159 are for training, 160
     to 199 for the test.
@@ -228,13 +232,21 @@ def hdf5(
     channels: int | None = None,
     pipeline: Pipeline = OTHER,
 ) -> EventSplits:
-    """Any file in the layout of the Spiking Heidelberg Digits, or a folder with such files for ``train`` and ``test``.
+    """List the recordings of any file in the layout of the Spiking Heidelberg Digits, or of a folder of such files.
 
-    rest: the path, from ``data_dir``, if it is given, or from the folder one is in, or from the usual data folder. In a
-    folder, the name of one file holds ``test``, that of another ``train``; one with ``valid`` becomes the last of the
-    training part. A single file is split by ``extra/repetition``, if it has it: the last fifth of the repetitions is
-    the test; else by chance, but always the same way, a fifth of each class.
-    channels: of the line; one more than the largest unit of all files unless it is said.
+    In a folder, the name of one file holds ``test``, that of another ``train``; one with ``valid`` becomes the last of
+    the training part. A single file is split by ``extra/repetition``, if it has that: the last fifth of the repetitions
+    is the test part; else by chance, but always in the same way, a fifth of each class.
+
+    Args:
+        rest: path, from ``data_dir``, if it is given, or from the working directory, or from the usual data folder.
+        data_dir: folder of the data sets.
+        skip_bad: of all sources; these files are good or not as a whole.
+        channels: of the line; ``None``: one more than the largest unit of all files.
+        pipeline: from events to sequences.
+
+    Returns:
+        The training and test parts.
 
     Raises:
         DataError: for a path that is missing, a folder whose files do not tell their parts, and damaged files.
@@ -293,13 +305,12 @@ def _split(everything: SpikeLists) -> tuple[Indices, Indices]:
 
 
 def _find(folder: Path, stem: str) -> Path | None:
-    """The file ``stem`` with the first of the known endings."""
+    """File ``stem`` with the first known ending that there is."""
     return next((path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
 def _parts(folder: Path) -> dict[str, list[Path]]:
-    """The files of a folder for ``train``, ``valid`` and ``test``; of a file that is there packed and unpacked, the
-    latter."""
+    """Files of a folder for ``train``, ``valid`` and ``test``; a file that is there twice counts unpacked."""
     found: dict[str, dict[str, Path]] = {"train": {}, "valid": {}, "test": {}}
     for suffix in SUFFIXES:
         for path in sorted(folder.glob(f"*{suffix}")):
