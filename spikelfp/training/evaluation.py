@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from spikelfp.data.loader import Sequences
 from spikelfp.data.samples import TargetScale
-from spikelfp.data.sequences import Sequences
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.methods.base import Batch, counting_steps, mean_over_steps, step_weights
-from spikelfp.rewards.mask import masked, takes
+from spikelfp.rewards.base import masked, takes
 from spikelfp.tasks import Judge, Task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.tasks.sequence_labels import NONE
@@ -268,7 +268,7 @@ def early_readout(
     every batch.
 
     trained: a trainer, which says how samples become sequences, how many steps are read out and how many run at a
-    time; or a network, for a data set of :class:`~spikelfp.data.sequences.Sequences`. batch_size, chunk: by default
+    time; or a network, for a data set of :class:`~spikelfp.data.loader.Sequences`. batch_size, chunk: by default
     those of the trainer, else 128 and whole sequences. The network's mode and the random state are kept.
 
     Raises:

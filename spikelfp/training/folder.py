@@ -20,11 +20,11 @@ import torch
 from spikelfp import analysis, plugins
 from spikelfp.configuration import by_name
 from spikelfp.data import DataSplits, batches
+from spikelfp.data.loader import mask_of
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import mask_of
 from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import Kind, check_path, content_of, settle, write_text, yaml_text
-from spikelfp.methods.base import some
+from spikelfp.methods.base import within_chunk
 from spikelfp.terminal import plain
 from spikelfp.training.config import OPTIONS, REWARDED, RULED, RunConfig, from_mapping, is_record, read_mapping
 from spikelfp.training.trainer import TemporalTrainer
@@ -433,7 +433,7 @@ def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict
         torch.manual_seed(seed)  # of a random encoding
         for x, _ in batches(chosen, trainer.batch_size, seed=0, epoch=0, shuffle=False):
             shown = x.to(trainer.device)
-            sequence, mask = some(trainer.present(shown), mask_of(shown), trainer.chunk)
+            sequence, mask = within_chunk(trainer.present(shown), mask_of(shown), trainer.chunk)
             for name, own in analysis.record(trainer.net, sequence).items():
                 counting = own if mask is None else own[mask]
                 spikes[name] += counting.sum(dtype=torch.float64).item()

@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from spikelfp import nn
 from spikelfp.data import DataSplits, arrays, encodings
-from spikelfp.data.sequences import Sequences, mask_of
+from spikelfp.data.loader import Sequences, mask_of
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat, sample_slice
 from spikelfp.kernels.choice import choices
 from spikelfp.methods import Batch, Method
-from spikelfp.methods.base import counting_steps, some, unkept
+from spikelfp.methods.base import counting_steps, unkept, within_chunk
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
@@ -582,7 +582,7 @@ class Trainer:
         if self.wake and self.position.step == 0 and self.world.leads:
             with torch.random.fork_rng(devices=forked):
                 self.net.train()
-                self.woken = wake(self.net, *some(self.batch(x, labels).sequence, mask_of(x), self.chunk))
+                self.woken = wake(self.net, *within_chunk(self.batch(x, labels).sequence, mask_of(x), self.chunk))
             if self.grids is not None:
                 self.grids.follow(self.woken)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from spikelfp import machine
 from spikelfp.data.events.binning import damaged, ones
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.sequences import Sequences, whole_batches
+from spikelfp.data.loader import Sequences, whole_batches
 from spikelfp.errors import DataError, ShapeError
 from spikelfp.machine import available, gigabytes
 

@@ -21,8 +21,8 @@ from spikelfp.data.events.binning import Pipeline
 from spikelfp.data.events.cache import Store, binned
 from spikelfp.data.events.cache.store import checksum
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
+from spikelfp.data.loader import Frames, Sequences, fetched
 from spikelfp.data.samples import Samples, hash_tensors
-from spikelfp.data.sequences import Frames, Sequences, fetched
 
 
 @dataclass(frozen=True, eq=False)
