@@ -205,9 +205,11 @@ def open_copy(kind: type, place: Path, options: Options) -> Any:
     except DataError:
         raise
     except (Exception, SystemExit) as error:  # what tonic raises differs from class to class
-        raise DataError(
-            f"tonic:{name}: cannot be opened ({_reason(error)}): {_expected(kind, place, options)}"
-        ) from error
+        lines = str(getattr(error, "reason", None) or error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        if isinstance(error, SystemExit):
+            reason = "it must be downloaded by hand"
+        raise DataError(f"tonic:{name}: cannot be opened ({reason}): {_expected(kind, place, options)}") from error
 
 
 class _Copy:
@@ -255,23 +257,18 @@ def _staged(dataset: Any) -> Iterator[None]:
             os.symlink(place / archive, stage / archive)
         dataset.location_on_system = str(stage)
         yield
-        _move(stage, place)
+        place.mkdir(parents=True, exist_ok=True)
+        for found in sorted(stage.iterdir()):  # without what is there already
+            with contextlib.suppress(OSError):
+                os.rmdir(place / found.name)  # an empty folder
+            if not found.is_symlink() and not os.path.exists(place / found.name):
+                os.replace(found, place / found.name)
     finally:
         dataset.location_on_system = str(place)
         shutil.rmtree(stage, ignore_errors=True)
         for folder in missing:  # those that were made for nothing
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
-
-
-def _move(stage: Path, place: Path) -> None:
-    """Move the content of ``stage`` to ``place``, except for what is there already."""
-    place.mkdir(parents=True, exist_ok=True)
-    for found in sorted(stage.iterdir()):
-        with contextlib.suppress(OSError):
-            os.rmdir(place / found.name)  # an empty folder
-        if not found.is_symlink() and not os.path.exists(place / found.name):
-            os.replace(found, place / found.name)
 
 
 def _expected(kind: Any, place: Path, options: Options) -> str:
@@ -281,14 +278,6 @@ def _expected(kind: Any, place: Path, options: Options) -> str:
     folder = place / ("smnist" if kind.__name__ == "SMNIST" else kind.__name__)
     what = f"put {files[0]}, or what is in it," if files else "put its files"
     return f"{what} into {folder} or choose a folder with --data-dir"
-
-
-def _reason(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or error
-    lines = str(reason).strip().splitlines()
-    if isinstance(error, SystemExit):
-        return "it must be downloaded by hand"
-    return lines[0] if lines else type(error).__name__
 
 
 class TonicRecordings(Recordings):
