@@ -21,8 +21,8 @@ from hw_export.nir import read_chain
 from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
 from hw_export.targets import Chip
-from spikelfp import nn
 from hw_export.targets.outline import read_arrays, write_arrays
+from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import lif_scan
