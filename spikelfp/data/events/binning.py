@@ -159,7 +159,7 @@ def ones(length: int) -> NDArray[Any]:
 
 def damaged() -> DataError:
     """Make the error for sequences that :func:`~spikelfp.data.events.bin_events` cannot have made."""
-    return DataError("binned events: places do not rise, or lie behind the last step; the cache may be damaged")
+    return DataError("binned events: places do not rise, or lie after the last step; the cache may be damaged")
 
 
 def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames:

@@ -93,15 +93,7 @@ class FileRecordings(Recordings):
 
 
 class ArrayRecordings(Recordings):
-    """Recordings in memory, made by :func:`from_arrays`.
-
-    Args:
-        name: of the data set, for messages.
-        arrays: events of each recording.
-        labels: int64 ``[N]``.
-        sensor: of all recordings.
-        class_names: one for each label.
-    """
+    """Recordings in memory, made by :func:`from_arrays`."""
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ def user_path(text: str, data_dir: Path | None) -> Path:
         DataError: when there is nothing.
     """
     if not text:
-        raise DataError("the name of a file or folder is missing behind the colon")
+        raise DataError("the name of a file or folder is missing after the colon")
     named = Path(text).expanduser()
     if named.is_absolute():
         candidates = [named]

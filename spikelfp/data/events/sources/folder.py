@@ -61,9 +61,6 @@ def folder(
         sensor: of the files that do not name theirs.
         pipeline: from events to sequences.
 
-    Returns:
-        The training and test parts.
-
     Raises:
         DataError: for fewer than two classes; files of different sensors, of which it names two; and, unless
             ``skip_bad``, for the first file that cannot be read and for a class without recordings.

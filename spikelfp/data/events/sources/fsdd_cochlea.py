@@ -77,15 +77,9 @@ class PackedRasters(Recordings):
 
 
 def raster_events(raster: NDArray[np.uint8], steps: int, step_us: int) -> Events:
-    """Make events of a bit-packed raster: one at ``step · step_us`` for each bit that is set.
+    """Make events, sorted by time, then by channel, of a bit-packed ``raster`` uint8 ``[channels, bytes]``.
 
-    Args:
-        raster: uint8 ``[channels, bytes]``.
-        steps: of the raster.
-        step_us: µs of a step.
-
-    Returns:
-        Events sorted by time, then by channel.
+    Each bit that is set is an event at ``step · step_us`` µs; there are ``steps`` steps.
     """
     bits = np.unpackbits(raster, axis=1, count=steps)
     places = np.flatnonzero(np.ascontiguousarray(bits.T).view(bool))

@@ -120,9 +120,6 @@ def hdf5(
         channels: of the line; ``None``: one more than the largest unit of all files.
         pipeline: from events to sequences.
 
-    Returns:
-        The training and test parts.
-
     Raises:
         DataError: for a path that is missing, a folder whose files do not tell their parts, and damaged files.
     """

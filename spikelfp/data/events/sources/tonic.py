@@ -37,7 +37,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +53,8 @@ from spikelfp.registry import check_name
 from spikelfp.untrusted import check_dataset, member, open_hdf5
 
 Options = Mapping[str, Any]
+
+_ARCHIVES = (".zip", ".tar.gz", ".tar", ".tgz", ".tar.xz")
 
 NO_CLASSES: dict[str, str] = {
     "DAVISDATA": "poses of a moving camera",
@@ -73,18 +75,6 @@ OPTIONS: dict[str, Options] = {"NTIDIGITS18": {"single_digits": True}}
 """Options of classes that have no classes without them."""
 
 
-class PartOptions(NamedTuple):
-    """Options of a class of tonic for its parts.
-
-    Attributes:
-        train: for the training part, which may be several.
-        test: for the test part; ``None``: the class has a single part.
-    """
-
-    train: tuple[Options, ...]
-    test: Options | None
-
-
 def class_of(name: str) -> type:
     """Import the data set class ``name`` of tonic.
 
@@ -99,96 +89,39 @@ def class_of(name: str) -> type:
     return getattr(datasets, check_name("data set of tonic", name, datasets.__all__))
 
 
-def parts_of(kind: type) -> PartOptions:
-    """Find the parts of a data set class by its argument ``train``, or ``split`` (``valid`` is added to the training).
-
-    Raises:
-        DataError: for a class whose targets are no classes.
-    """
-    name = kind.__name__
-    if name in NO_CLASSES:
-        raise DataError(f"tonic:{name}: its targets are no classes but {NO_CLASSES[name]}, so it cannot be learnt here")
-    extra = OPTIONS.get(name, {})
-    arguments = inspect.signature(kind).parameters
-    if "train" in arguments:
-        return PartOptions(({"train": True, **extra},), {"train": False, **extra})
-    if "split" in arguments:
-        return PartOptions(({"split": "train", **extra}, {"split": "valid", **extra}), {"split": "test", **extra})
-    return PartOptions((extra,), None)
-
-
-def sensor_of(dataset: Any) -> Sensor:
-    """Find the sensor of all recordings of ``dataset``.
-
-    Raises:
-        DataError: when they differ in size.
-    """
-    name, size = type(dataset).__name__, dataset.sensor_size
-    if name in SENSORS:
-        return SENSORS[name]
-    if size is None:
-        raise DataError(f"tonic:{name}: its recordings are of different sizes, but a network has one input")
-    return Sensor(*size)
-
-
 def targets_of(dataset: Any) -> tuple[list[int], list[str] | None]:
-    """Find labels and class names without reading a recording.
-
-    Returns:
-        The label of each recording, and the names of the classes; ``None`` where they have none.
+    """Find the label of each recording, and the names of the classes where they have any, without reading a recording.
 
     Raises:
         DataError: for targets that are no classes.
     """
-    targets = _targets(dataset)
-    if targets and all(isinstance(target, str) for target in targets):
-        names = sorted(set(targets))
-        return [names.index(target) for target in targets], names
-    try:
-        return [int(target) for target in targets], _class_names(dataset)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"tonic:{type(dataset).__name__}: its targets are no classes ({error})") from error
-
-
-def _targets(dataset: Any) -> list[Any]:
     name = type(dataset).__name__
     if name in ("SHD", "SSC"):
         path = os.path.join(dataset.location_on_system, dataset.data_filename)
         with open_hdf5(path, whole=False) as file:
             labels = member(file, "labels", path)
             check_dataset(labels, os.path.getsize(path), path)
-            return list(labels[()])
-    if name == "NTIDIGITS18":
-        return [dataset.class_map[sample.split("-")[-1]] for sample in dataset._samples]
-    if name == "SMNIST":
-        return list(dataset.label_data)
-    return list(dataset.targets)
-
-
-def _class_names(dataset: Any) -> list[str] | None:
+            targets = list(labels[()])
+    elif name == "NTIDIGITS18":
+        targets = [dataset.class_map[sample.split("-")[-1]] for sample in dataset._samples]
+    else:
+        targets = list(dataset.label_data if name == "SMNIST" else dataset.targets)
+    if targets and all(isinstance(target, str) for target in targets):
+        names = sorted(set(targets))
+        return [names.index(target) for target in targets], names
+    try:
+        whole = [int(target) for target in targets]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"tonic:{name}: its targets are no classes ({error})") from error
     classes = getattr(dataset, "classes", getattr(dataset, "class_map", None))
     if classes is None:
-        return None
-    names = sorted(classes, key=classes.__getitem__) if isinstance(classes, Mapping) else classes
-    return [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in names]
-
-
-_ARCHIVES = (".zip", ".tar.gz", ".tar", ".tgz", ".tar.xz")
-
-
-def parent_folder(name: str, data_dir: Path | None) -> Path:
-    """Folder in which tonic looks for the folder ``name``: the data folder if it is there, else ``tonic`` in that."""
-    root = data_folder(data_dir)
-    return root if os.path.isdir(root / name) else root / "tonic"
+        return whole, None
+    ordered = sorted(classes, key=classes.__getitem__) if isinstance(classes, Mapping) else classes
+    return whole, [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in ordered]
 
 
 def open_copy(kind: type, place: Path, options: Options) -> Any:
-    """Make an object of a data set class for the files in a folder.
-
-    Args:
-        kind: class of tonic.
-        place: folder that holds the folder of the class.
-        options: of the class.
+    """Make an object of a data set class of tonic for the files in ``place``, which holds the folder of the class.
 
     Raises:
         DataError: for files that are missing and cannot be downloaded, and for those that tonic cannot open; it says
@@ -300,7 +233,9 @@ class TonicRecordings(Recordings):
         dataset, order = self._opened()
         labels, names = targets_of(dataset)
         self.labels, self.class_names = check_labels(np.asarray(labels)[order], len(order), names, name)
-        self.sensor = sensor_of(dataset)
+        if dataset.sensor_size is None and self._kind not in SENSORS:
+            raise DataError(f"tonic:{self._kind}: its recordings are of different sizes, but a network has one input")
+        self.sensor = SENSORS.get(self._kind) or Sensor(*dataset.sensor_size)
 
     def read(self, index: int) -> Events:
         dataset, order = self._opened()
@@ -370,19 +305,25 @@ def tonic(rest: str, data_dir: Path | None = None, *, skip_bad: bool = False) ->
         data_dir: folder of the data sets.
         skip_bad: of all sources; tonic does not skip.
 
-    Returns:
-        The training and test parts.
-
     Raises:
         DataError: for a missing tonic or copy, and a class whose targets are no classes.
         UnknownNameError: for a class that tonic does not have.
     """
-    kind = class_of(rest)
-    parts, place, name = parts_of(kind), parent_folder(rest, data_dir), f"tonic:{rest}"
-    learnt = [TonicRecordings(f"{name} train", kind, place, options) for options in parts.train]
-    if parts.test is not None:
-        train: Recordings = learnt[0] if len(learnt) == 1 else Joined(learnt, f"{name} train")
-        return EventSplits(name, train, TonicRecordings(f"{name} test", kind, place, parts.test), USUAL)
+    kind, root, name = class_of(rest), data_folder(data_dir), f"tonic:{rest}"
+    if rest in NO_CLASSES:
+        raise DataError(f"{name}: its targets are no classes but {NO_CLASSES[rest]}, so it cannot be learnt here")
+    place = root if os.path.isdir(root / rest) else root / "tonic"
+    extra, arguments = OPTIONS.get(rest, {}), inspect.signature(kind).parameters
+    train: list[Options] = [extra]
+    test: Options | None = None
+    if "train" in arguments:
+        train, test = [{"train": True, **extra}], {"train": False, **extra}
+    elif "split" in arguments:
+        train, test = [{"split": "train", **extra}, {"split": "valid", **extra}], {"split": "test", **extra}
+    learnt = [TonicRecordings(f"{name} train", kind, place, options) for options in train]
+    if test is not None:
+        joined: Recordings = learnt[0] if len(learnt) == 1 else Joined(learnt, f"{name} train")
+        return EventSplits(name, joined, TonicRecordings(f"{name} test", kind, place, test), USUAL)
     (everything,) = learnt
     everything.name = name
     first, second = stratified(everything.labels, everything.class_names, "tonic")
