@@ -13,9 +13,13 @@ from spikelfp.errors import UserError
 @transforms.register("time-crop")
 @dataclass(frozen=True)
 class TimeCrop(Transform):
-    """The events of ``start_us ≤ t ≤ end_us``, both by the clock of the recording; tonic's ``CropTime``.
+    """Keeps the events of ``start_us ≤ t ≤ end_us``, as tonic's ``CropTime``.
 
-    Times stay as they are. :class:`AlignTime` before it makes them count from the first event.
+    Times do not change. With :class:`AlignTime` before it, they count from the first event.
+
+    Attributes:
+        start_us: µs by the clock of the recording.
+        end_us: µs by the clock of the recording.
 
     Raises:
         UserError: for an end before the start.
@@ -31,7 +35,7 @@ class TimeCrop(Transform):
             raise UserError(f"time-crop ends at {self.end_us} µs, before its start at {self.start_us} µs")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The events in between."""
+        """Keep the events in between."""
         times = events["t"]
         return select(events, (times >= self.start_us) & (times <= self.end_us))
 
@@ -39,9 +43,12 @@ class TimeCrop(Transform):
 @transforms.register("downsample-time")
 @dataclass(frozen=True)
 class DownsampleTime(Transform):
-    """Times in steps of ``us``, rounded down, still in µs: ``t' = ⌊t / us⌋ · us``.
+    """Rounds times down to steps: ``t' = ⌊t / us⌋ · us``, still in µs.
 
     tonic's ``Downsample(time_factor=1/us)`` gives ``t' / us``, up to its rounding of ``1/us``.
+
+    Attributes:
+        us: µs of a step.
 
     Raises:
         UserError: for less than 1.
@@ -53,7 +60,7 @@ class DownsampleTime(Transform):
         check_whole("us of downsample-time", self.us, 1, " µs")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The same events, many at the same time."""
+        """Round the times down."""
         coarse = events.copy()
         coarse["t"] -= coarse["t"] % self.us
         return coarse
@@ -62,10 +69,10 @@ class DownsampleTime(Transform):
 @transforms.register("align-time")
 @dataclass(frozen=True)
 class AlignTime(Transform):
-    """Times from the first event on, ``t' = t − t[0]``; tonic's ``TimeAlignment``."""
+    """Counts times from the first event: ``t' = t − t[0]``, as tonic's ``TimeAlignment``."""
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The same events, the first at 0."""
+        """Move the first event to time 0."""
         aligned = events.copy()
         aligned["t"] -= aligned["t"][:1]
         return aligned
