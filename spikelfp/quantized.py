@@ -1,4 +1,9 @@
-"""Weights of a few bits in training: scales, groups of layers on one grid, and how updates reach them."""
+"""Weights of a few bits in training: the grids that they lie on, and updates of weights that lie on a grid.
+
+The scale ``s`` of ``w ≈ s · q`` is the length of one integer step. A bound on ``|q|`` makes it a compromise between two
+errors: a small scale clips large weights, a large one rounds small weights coarsely. Weights trained by LFP have heavy
+tails, few large and many near 0, so the scale that clips nothing (``max``) wastes most of the range below 8 bits.
+"""
 
 from __future__ import annotations
 
@@ -17,34 +22,50 @@ from spikelfp.nn.layer import Quantizable
 from spikelfp.registry import check_constructors, check_name, public_names
 
 CLIPS = ("mse", "max", "mean", "percentile")
-"""Ways to choose a scale: least squared error, the finest that clips no weight, a multiple of ``mean|w|``
-(:data:`MEAN_MULTIPLES`), and the finest that clips no more than one weight in a thousand (:data:`PERCENTILE`)."""
+"""Ways to choose a scale.
+
+``mse``: of least squared error. ``max``: the finest that clips no weight. ``mean``: a multiple of ``mean|w|``
+(:data:`MEAN_MULTIPLES`). ``percentile``: the finest that clips at most one weight in a thousand (:data:`PERCENTILE`).
+"""
 
 PERCENTILE = 99.9
-"""Part of the weights, in percent, that ``percentile`` does not clip."""
+"""Percentage of the weights that ``percentile`` does not clip."""
 
 MEAN_MULTIPLES = {
     2: 1.5, 3: 0.8156, 4: 0.4429, 5: 0.2422, 6: 0.1322, 7: 0.07177, 8: 0.03869, 9: 0.02072, 10: 0.01102,
     11: 5.830e-3, 12: 3.069e-3, 13: 1.609e-3, 14: 8.404e-4, 15: 4.375e-4, 16: 2.272e-4,
 }  # fmt: skip
-"""Scale by bits in units of ``mean|w|``: that of least squared error for normally distributed weights (Max 1960), to
-four digits; for ternary weights rounded to 1.5."""
+"""Scale by bits in units of ``mean|w|``, of least squared error for normally distributed weights (Max 1960; 4 digits);
+for ternary weights rounded to 1.5.
+"""
 
 TIE_MARGIN = 49 / 128
-"""How far a threshold lies above a whole number of steps, so that sums of steps, and membranes that decay towards one,
-do not *equal* the threshold: there the last bit of ``βU`` would decide, which differs between simulators. For whole
-numbers ``U > k + 49/128`` is the same as ``U > k``."""
+"""Distance of a threshold above a whole number of steps, in steps.
+
+Sums of steps, and membranes that decay towards one, must not *equal* the threshold: there the last bit of ``βU`` would
+decide, which differs between simulators. For whole numbers ``U > k + 49/128`` is the same as ``U > k``.
+"""
 
 FINE_MARGIN = (24 + TIE_MARGIN) / 64
-"""The same in training (:func:`threshold_scale`), where sums with biases are whole 64ths of a step: in these the margin
-is ``24 + 49/128``. The plain 49/128 would be 24½ of them, which ``0.9 U + I`` does meet."""
+""":data:`TIE_MARGIN` for training (:func:`threshold_scale`), where sums with biases are whole 64ths of a step.
+
+In 64ths the margin is ``24 + 49/128``. The plain 49/128 would be 24½ of them, which ``0.9 U + I`` does meet.
+"""
 
 _COARSE = [2 ** (-step / 4) for step in range(41)]
 _FINE = [2 ** (step / 32) for step in range(-4, 5)]
 
 
 def check_weights(weight: Tensor, what: str = "weights") -> None:
-    """Refuse, by :class:`~spikelfp.errors.UserError`, weights that are not finite or all zero; ``what`` names them."""
+    """Refuse weights that cannot be quantised.
+
+    Args:
+        weight: the weights.
+        what: their name in errors.
+
+    Raises:
+        UserError: for weights that are not finite, or all zero.
+    """
     if not torch.isfinite(weight).all():
         raise UserError(f"the {what} are not finite")
     if not weight.any():
@@ -60,15 +81,23 @@ def choose_scale(
     power_of_two: bool = False,
     what: str = "weights",
 ) -> float | Tensor:
-    """The scale of ``weight`` in ``bits`` signed bits, range ``−largest(bits) … largest(bits)``.
+    """Choose the scale of weights in ``bits`` signed bits, of the range ``−largest(bits) … largest(bits)``.
 
-    clip: one of :data:`CLIPS`. per_channel: one scale for each output channel (the first axis of the weight), returned
-    as a tensor ``[C, 1, …]`` that broadcasts against it; a channel that is all zero gets the largest scale of the
-    others. power_of_two: rounded to ``2^e``: of the two next to it the one of less squared error for ``mse``, the
-    larger for ``max``, the nearer in ``log₂`` for the others. what: the name of the weights in errors.
+    Args:
+        weight: the weights, output channels first.
+        bits: 2 to 16.
+        clip: one of :data:`CLIPS`.
+        per_channel: whether each output channel has its own scale. A channel that is all zero gets the largest scale of
+            the others.
+        power_of_two: whether the scale is rounded to ``2^e``: of the two next to it to the one of less squared error
+            for ``mse``, the larger for ``max``, the nearer in ``log₂`` for the others.
+        what: name of the weights in errors.
 
-    Raises :class:`~spikelfp.errors.UserError` for weights that are all zero or not finite, ``bits`` outside of 2 to 16
-    and an unknown ``clip``.
+    Returns:
+        The scale, or with ``per_channel`` a tensor ``[C, 1, …]`` that broadcasts against the weights.
+
+    Raises:
+        UserError: for weights that are all zero or not finite, ``bits`` outside of 2 to 16, and an unknown ``clip``.
     """
     bits, rows = check_bits(bits), weight.detach()
     check_name("clip", clip, CLIPS)
@@ -97,7 +126,7 @@ def _percentile(rows: Tensor, bits: int) -> Tensor:
 
 
 def _least_error(rows: Tensor, bits: int) -> Tensor:
-    """By search over factors of the scale that clips nothing: steps of 2^¼ first, then of 2^(1/32) around the best."""
+    """Search factors of the scale that clips nothing: steps of 2^¼ first, then of 2^(1/32) around the best."""
     top = _clips_nothing(rows, bits)
     around = _best(rows, [top * factor for factor in _COARSE], bits)
     return _best(rows, [torch.minimum(around * factor, top) for factor in _FINE], bits)
@@ -112,13 +141,13 @@ _CHOICES: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def _best(rows: Tensor, candidates: list[Tensor], bits: int) -> Tensor:
-    """Of each row the candidate of least squared error."""
+    """Return the candidate of least squared error, for each row."""
     errors = torch.stack([_errors(rows, scales, bits) for scales in candidates])
     return torch.stack(candidates).gather(0, errors.argmin(0, keepdim=True))[0]
 
 
 def _errors(rows: Tensor, scales: Tensor, bits: int) -> Tensor:
-    """``Σ (w − s q)²`` of each row."""
+    """Return ``Σ (w − s q)²`` of each row."""
     grid = Grid.symmetric(scales.clamp(min=torch.finfo(rows.dtype).tiny).to(rows).unsqueeze(1), bits)
     return (rows - grid.to_real(grid.to_integers(rows))).square_().sum(1, dtype=torch.float64)
 
@@ -131,38 +160,53 @@ def _to_power_of_two(rows: Tensor, scales: Tensor, bits: int, clip: str) -> Tens
 
 
 def threshold_scale(scale: float, threshold: float) -> tuple[int, float]:
-    """``(k, s)``: the scale next to ``scale`` of which the ``threshold`` is ``k + FINE_MARGIN`` steps, ``k ≥ 1``.
+    """Fit a scale to a threshold, so that the threshold is ``k + FINE_MARGIN`` steps of it.
 
-    The number of steps is the nearest to ``threshold / scale − FINE_MARGIN``; the real threshold stays what it was.
+    ``k`` is the whole number nearest to ``threshold / scale − FINE_MARGIN``, at least 1; the threshold stays as it is.
+
+    Args:
+        scale: length of a step, above 0.
+        threshold: θ, in units of the membrane.
+
+    Returns:
+        ``k``, and the scale next to ``scale`` that fits.
     """
     steps = max(1, round(threshold / scale - FINE_MARGIN))
     return steps, threshold / (steps + FINE_MARGIN)
 
 
 LEAST_STEPS = 64
-"""Steps of a bias in one step of a weight, at least (:func:`bias_steps`). A bias comes at every step of time, and a
-membrane adds up ``1 / (1 − β)`` of them, so that whole steps of a weight are far too coarse."""
+"""Least number of steps of a bias in one step of a weight (:func:`bias_steps`).
+
+A bias comes at every step of time, and a membrane adds up ``1 / (1 − β)`` of them, so that whole steps of a weight are
+far too coarse.
+"""
 HEADROOM = 4.0
-"""Scale of weights that are rounded by chance, in units of the best one for the weights at the start: LFP makes large
-ones larger, and there are no float weights to choose another scale by."""
+"""Scale of weights that are rounded by chance, in units of the best one for the weights at the start.
+
+LFP makes large weights larger, and there are no float weights by which another scale could be chosen.
+"""
 _SAMPLE = 2**16  # weights of which a scale is chosen, at least, where there are as many
 
 
 UPDATES = ("masters", "stochastic")
-"""Where updates go: to float copies of the weights, or by stochastic rounding onto the grid itself."""
+"""Targets of updates: float copies of the weights, or the grid itself by stochastic rounding."""
 
 
 @dataclass(frozen=True)
 class Quantization:
     """Weights of ``bits`` bits in every forward pass.
 
-    update: one of :data:`UPDATES`. clip: how scales are chosen, one of :data:`~spikelfp.quantized.CLIPS`.
-    every: steps of training between two choices of the scales of ``masters``, at least 1. input_levels: inputs of the
-    network are multiples of one over it, 255 for 8-bit pixels in [0, 1], 1 for spikes: the steps of a bias behind them
-    divide those of the sums.
+    Args:
+        bits: bits of a weight, 2 (ternary) to 16.
+        update: one of :data:`UPDATES`.
+        clip: how scales are chosen, one of :data:`~spikelfp.quantized.CLIPS`.
+        every: steps of training between two choices of the scales of ``masters``, at least 1.
+        input_levels: inputs of the network are multiples of one over it: 255 for 8-bit pixels in [0, 1], 1 for spikes.
+            The steps of the biases that they meet divide those of the sums.
 
-    Raises :class:`~spikelfp.errors.UserError` for ``bits`` outside of 2 to 16, unknown names, and ``every`` or
-    ``input_levels`` below 1.
+    Raises:
+        UserError: for ``bits`` outside of 2 to 16, unknown names, and ``every`` or ``input_levels`` below 1.
     """
 
     bits: int
@@ -182,8 +226,14 @@ class Quantization:
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
-    """A layer of weights, its name, and whether spikes flow into it rather than real values."""
+class WeightLayer:
+    """Layer of weights on a grid.
+
+    Attributes:
+        name: of the layer in the network.
+        layer: the layer.
+        takes_spikes: whether spikes flow into it, and not real values.
+    """
 
     name: str
     layer: Quantizable
@@ -192,40 +242,42 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Layers whose sums flow into one layer of neurons: one unit for all of them.
+    """Layers whose sums flow into one layer of neurons, so that all of them share one scale.
 
-    threshold: of the neurons; ``None`` for those without one, and where there are no neurons right behind.
-    into_neurons: whether sums flow into neurons, so that a bias has to be a whole number of their unit.
+    Attributes:
+        members: the layers of weights.
+        threshold: threshold of the neurons; ``None`` where there are none, or they have none.
+        into_neurons: whether the sums flow into neurons, so that a bias has to be a whole number of their steps.
     """
 
-    members: tuple[Weights, ...]
+    members: tuple[WeightLayer, ...]
     threshold: float | None
     into_neurons: bool
 
 
 def groups(net: torch.nn.Module) -> list[Group]:
-    """Finds the layers of weights of a network that share a scale, because they drive the same neurons.
+    """Find the layers of weights that share a scale because they drive the same neurons.
 
-    Neurons are looked for past what passes a scale on, such as pooling; behind anything else, such as a normalisation
-    or a sum of branches, weights have a unit of their own, and so have those that drive several layers. The connections
-    of recurrent neurons are grouped with the layer in front of them.
+    Layers that pass a scale on, such as pooling, may lie between. Weights before anything else, such as a normalisation
+    or a sum of branches, have their own scale, and so have weights that drive several layers. The connections of
+    recurrent neurons are grouped with the layer before them.
 
     Args:
         net: the network.
 
     Returns:
-        groups in the order of ``net.modules()``; each layer of weights is in one of them.
+        Groups in the order of ``net.modules()``; each layer of weights is in one of them.
 
     Raises:
         UserError: for thresholds that differ between the neurons of a layer, since a layer of weights has one scale.
     """
     known = graph.neighbours(net)
     inner = {getattr(layer, "recurrent", None): name for name, layer in known.layers.items() if graph.is_neuron(layer)}
-    found: dict[str, list[Weights]] = {}
+    found: dict[str, list[WeightLayer]] = {}
     for name, layer in net.named_modules():
         if isinstance(layer, Quantizable):
             key = inner.get(layer) or (_driven(known, name) if name in known.layers else name)
-            found.setdefault(key, []).append(Weights(name, layer, layer in inner or _takes_spikes(known, name)))
+            found.setdefault(key, []).append(WeightLayer(name, layer, layer in inner or _takes_spikes(known, name)))
     return [
         Group(tuple(members), _threshold(key, known.layers.get(key)), key not in {each.name for each in members})
         for key, members in found.items()
@@ -237,7 +289,7 @@ def _keeps_unit(layer: torch.nn.Module | None) -> bool:
 
 
 def _driven(known: graph.Neighbours, name: str) -> str:
-    """The neurons that a layer of weights alone drives, else itself."""
+    """Return the neurons that this layer of weights alone drives, else the layer itself."""
     near = known.nearest(name, _keeps_unit, behind=True)
     each = next(iter(near)) if len(near) == 1 else ""
     alone = each in known.layers and graph.has_trait(known.layers[each], "has_membrane")
@@ -250,7 +302,7 @@ def _takes_spikes(known: graph.Neighbours, name: str) -> bool:
 
 
 def _threshold(name: str, layer: torch.nn.Module | None) -> float | None:
-    """The threshold of the neurons of a group; ``None`` for what has none."""
+    """Return the threshold of the neurons of a group; ``None`` for layers without one."""
     if layer is None or not graph.has_trait(layer, "has_threshold"):
         return None
     values = torch.as_tensor(layer.threshold)
@@ -263,7 +315,7 @@ def _threshold(name: str, layer: torch.nn.Module | None) -> float | None:
 
 
 class WeightGrids:
-    """Puts the weights of ``net`` on grids, in place, and keeps them there while it trains::
+    """Grids of the weights of ``net``, which are put onto them in place and kept there while it trains::
 
         grids = WeightGrids(net, Quantization(bits=4))
         for step in range(1, steps + 1):
@@ -271,25 +323,30 @@ class WeightGrids:
             optimizer.step()
             grids.settle(step)
 
-    Every layer of weights has one scale ``s``, and computes with ``s · q``, ``q`` integers of few bits. A backward
-    pass by an LFP rule needs no derivative of the rounding: contributions ``z_ij = s q_ij a_i`` and messages are those
-    of the quantised network, and the step of a weight is ``|w|`` times its sum (v3, eq. 7). Under ``Surrogate`` or
-    ``Gradient`` the very same network is trained by a straight-through estimator.
+    Every layer of weights has one scale ``s``, and computes with ``s · q``, ``q`` integers of few bits. A backward pass
+    by an LFP rule needs no derivative of the rounding: contributions ``z_ij = s q_ij a_i`` and messages are those of
+    the quantised network, and the step of a weight is ``|w|`` times its sum (v3, eq. 7). Under ``Surrogate`` or
+    ``Gradient`` the same network is trained by a straight-through estimator.
 
-    With ``masters`` the parameters are float weights that are rounded in each forward pass, to nearest; their scales
-    are chosen anew every few steps. With ``stochastic`` there is no float weight: parameters are ``s · q``, and
-    :meth:`settle` rounds what the optimiser made of them by chance, so that a change much smaller than ``s`` counts on
-    average. Scales stay what they were at the start, with room to grow.
+    With ``masters`` the parameters are float weights, rounded to nearest in each forward pass; their scales are chosen
+    anew every few steps. With ``stochastic`` there are no float weights: parameters are ``s · q``, and :meth:`settle`
+    rounds the result of the optimiser's step by chance, so that a change much smaller than ``s`` counts on average.
+    Scales stay those of the start, with room to grow.
 
-    Where neurons of threshold θ stand behind a layer, ``θ = (k + 3121/8192) s``, ``k`` whole, so that integer
-    neurons that fire above ``k`` make the same spikes (:data:`~spikelfp.quantized.FINE_MARGIN`); for that there
-    is one scale for all channels. The bias in front of neurons is a whole number of ``s / 64``, or for inputs that are
-    not spikes of ``s / bias_steps(input_levels)``; other biases are floats. Normalisation layers stay in floats.
+    For a layer that drives neurons of threshold θ, ``θ = (k + 3121/8192) s`` with ``k`` whole, so that integer neurons
+    that fire above ``k`` make the same spikes (:data:`~spikelfp.quantized.FINE_MARGIN`). This is why all channels share
+    one scale. A bias that flows into neurons is a whole number of ``s / 64``, or of ``s / bias_steps(input_levels)``
+    for inputs that are not spikes; other biases are floats. Normalisation layers stay in floats.
 
-    net: already with grids of these options, it is left as it is. seed: of the rounding by chance, which is a function
-    of seed and step, so that training can go on anywhere and all workers round alike.
-    Raises :class:`~spikelfp.errors.UserError` for a network without layers of weights, or with a layer whose weights
-    are all zero or not finite, or floats of 16 bits, which do not hold the integers.
+    Args:
+        net: the network; one that has grids of these options is left as it is.
+        options: bits, updates and scales.
+        seed: seed of the rounding by chance, which is a function of seed and step, so that training can go on anywhere
+            and all workers round alike.
+
+    Raises:
+        UserError: for a network without layers of weights, or with a layer whose weights are all zero, not finite, or
+            floats of 16 bits, which do not hold the integers.
     """
 
     def __init__(self, net: torch.nn.Module, options: Quantization, seed: int = 0) -> None:
@@ -317,7 +374,11 @@ class WeightGrids:
 
     @torch.no_grad()
     def follow(self, factors: dict[str, float]) -> None:
-        """Scales for layers, by name, whose weights were multiplied by ``factors`` before the first step."""
+        """Scale the grids of layers whose weights were multiplied before the first step.
+
+        Args:
+            factors: factor of each layer, by name.
+        """
         for group in self.groups:
             factor = max(factors.get(member.name, 1.0) for member in group.members)
             if factor != 1:
@@ -359,8 +420,13 @@ class WeightGrids:
 
 
 def bias_steps(levels: int) -> int:
-    """Steps of a bias in one step of a weight, for inputs that are multiples of ``1 / levels``: ``levels · 2^e``, at
-    least :data:`LEAST_STEPS`, so that sums of weights are whole numbers of them, and a shift away."""
+    """Return the steps of a bias in one step of a weight: ``levels · 2^e``, at least :data:`LEAST_STEPS`.
+
+    So sums of weights are whole numbers of them, a shift away.
+
+    Args:
+        levels: inputs are multiples of ``1 / levels``.
+    """
     steps = levels
     while steps < LEAST_STEPS:
         steps *= 2
@@ -374,8 +440,8 @@ def _sample(weight: Tensor, clip: str) -> Tensor:
         return weight.flatten()
     while math.gcd(every, weight[0].numel()) > 1:
         every += 1
-    some = weight.flatten()[::every]
-    return some if some.any() else weight.flatten()
+    sample = weight.flatten()[::every]
+    return sample if sample.any() else weight.flatten()
 
 
 __all__ = ["CLIPS", "UPDATES", "Grid", "Quantization", "WeightGrids", "choose_scale"]

@@ -1,13 +1,14 @@
-"""Networks from and to snnTorch and norse, with identical spikes.
+"""Networks from torch, and from and to snnTorch and norse, with identical outputs.
 
 ==================================  =============================================================================
+:func:`convert`                     a plain ``torch.nn`` network on sequences; shares its parameters with the module
 :func:`from_snntorch`               shares its parameters with the model: training it trains the user's model
 :func:`to_snntorch`                 shares them too; both copy with ``copy=True``
 :func:`from_norse`                  copies: norse's factor ``Δt/τ`` on the input moves into the weights
 :func:`to_norse`                    copies likewise
 ==================================  =============================================================================
 
-What has no exact counterpart is refused, with the name of the layer, the reason, and what to do. The other package is
+A layer without an exact counterpart is refused, with its name, the reason, and what to do. The other package is
 imported by the function that needs it, so this one imports without it.
 """
 

@@ -20,15 +20,16 @@ from spikelfp.nn import graph
 from spikelfp.nn.layer import Quantizable
 
 Chain = list[tuple[str, torch.nn.Module]]
-"""Layers in the order they run, with the names they have in the model; a layer that runs twice is in it twice."""
+"""Layers in the order they run, with their names in the model; a layer that runs twice is in it twice."""
 
 _NAMESPACES = {"torch": "torch.nn", "spikelfp": "spikelfp.nn", "norse": "norse.torch"}
 
 
 class ConversionError(UserError):
-    """A layer that has no exact counterpart; the text names it, says why, and what to do.
+    """Error for a layer that has no exact counterpart; the text names it, says why, and what to do.
 
-    reason: why, and what to do, without the name.
+    Attributes:
+        reason: why, and what to do, without the name.
     """
 
     def __init__(self, layer: str, reason: str) -> None:
@@ -37,13 +38,13 @@ class ConversionError(UserError):
 
 
 def kind(layer: torch.nn.Module) -> str:
-    """Package and class of a layer, ``snntorch.Leaky``."""
+    """Return package and class of a layer, such as ``snntorch.Leaky``."""
     package = type(layer).__module__.split(".")[0]
     return f"{_NAMESPACES.get(package, package)}.{type(layer).__name__}"
 
 
 def refusal(name: str, layer: torch.nn.Module, why: str, instead: str) -> ConversionError:
-    """The error for the layer of that name."""
+    """Make the error for the layer ``name``: ``why`` it cannot be converted, and what to do ``instead``."""
     return ConversionError(f"{name!r} ({kind(layer)})", f"{why}; {instead}")
 
 
@@ -54,7 +55,11 @@ def check_no_hooks(name: str, layer: torch.nn.Module) -> None:
 
 
 def peer(module: str) -> ModuleType:
-    """The module of that name, ``snntorch`` or ``norse.torch``; a ``UserError`` that says how to get it."""
+    """Import ``module``, such as ``snntorch`` or ``norse.torch``.
+
+    Raises:
+        UserError: with the command that installs it.
+    """
     package = module.split(".")[0]
     try:
         return importlib.import_module(module)
@@ -69,17 +74,17 @@ def peer(module: str) -> ModuleType:
 
 
 def constant_of(name: str, layer: torch.nn.Module, what: str, value: Any) -> Constant:
-    """Reads a constant of neurons: a number, or a tensor with one for each.
+    """Read a constant of neurons: a number, or a tensor with one for each neuron.
 
     Args:
-        name: of the layer.
+        name: name of the layer.
         layer: the neurons.
-        what: the constant is called.
-        value: of it. Where all entries are equal, it is one number.
+        what: name of the constant.
+        value: the constant. Where all entries are equal, it becomes one number.
 
     Returns:
-        a number as the shortest decimal that its dtype stores as this number (snnTorch keeps a decay of 0.9 as the
-        float32 0.89999998; in a float32 network both are the same number), or a tensor of its own.
+        A number, as the shortest decimal that its dtype stores as this number (snnTorch keeps a decay of 0.9 as the
+        float32 0.89999998; in a float32 network both are the same number), or a new tensor.
 
     Raises:
         ConversionError: for a parameter that is to be trained, for which LFP has no rule.
@@ -97,7 +102,7 @@ def constant_of(name: str, layer: torch.nn.Module, what: str, value: Any) -> Con
 
 
 def number_of(name: str, layer: torch.nn.Module, what: str, value: Any) -> float:
-    """Reads a constant that has to be one number for all neurons of a layer.
+    """Read a constant that has to be one number for all neurons of a layer.
 
     Raises:
         ConversionError: where it differs from neuron to neuron, or is to be trained.
@@ -112,7 +117,7 @@ def number_of(name: str, layer: torch.nn.Module, what: str, value: Any) -> float
 
 
 def shortest(value: Tensor) -> float:
-    """Finds the shortest decimal that rounds to ``value`` in its dtype."""
+    """Return the shortest decimal that rounds to ``value`` in its dtype."""
     if value.dtype == torch.float32:
         return float(str(value.cpu().numpy()))
     return float(value)
@@ -122,7 +127,7 @@ def shortest(value: Tensor) -> float:
 
 
 class Tensors:
-    """Parameters and buffers on their way from a layer to its twin: shared, or cloned once each with ``copy``."""
+    """Parameters and buffers on their way from a layer to its twin: shared, or with ``copy`` cloned once each."""
 
     def __init__(self, copy: bool) -> None:
         self.copy = copy
@@ -137,7 +142,7 @@ class Tensors:
             target._buffers[name] = self.own(buffer)
 
     def own(self, tensor: Any) -> Any:
-        """The tensor itself, or its one clone."""
+        """Return the tensor itself, or with ``copy`` its one clone."""
         if not self.copy or tensor is None:
             return tensor
         if id(tensor) not in self._clones:
@@ -150,16 +155,16 @@ class Tensors:
 
 
 def from_torch(name: str, layer: torch.nn.Module, tensors: Tensors, batch_axis: int = 0) -> nn.Layer:
-    """Makes the twin here of a layer of torch's.
+    """Make this package's twin of one of torch's layers.
 
     Args:
-        name: of the layer, for refusals.
-        layer: torch's.
-        tensors: which hand its parameters over.
-        batch_axis: where its input has the batch (1 behind time).
+        name: name of the layer, for errors.
+        layer: torch's layer.
+        tensors: hand its parameters over.
+        batch_axis: axis of samples in its input: 1 where time is the first axis.
 
     Raises:
-        ConversionError: for a layer without a twin, or one that does something else.
+        ConversionError: for a layer without a twin, or with options that its twin has not.
     """
     twin = graph.twin_of(layer)
     if twin is None:
@@ -174,7 +179,7 @@ def from_torch(name: str, layer: torch.nn.Module, tensors: Tensors, batch_axis: 
 
 
 def to_torch(name: str, layer: torch.nn.Module, tensors: Tensors, package: str) -> torch.nn.Module:
-    """Makes torch's twin of a layer of ours, for a model of ``package``.
+    """Make torch's twin of a layer of this package, for a model of ``package``.
 
     Raises:
         ConversionError: for a layer without a twin, and one with quantised weights.
@@ -212,7 +217,7 @@ def _check_flatten(name: str, layer: torch.nn.Module, batch_axis: int) -> None:
     if isinstance(layer, torch.nn.Flatten) and (layer.start_dim, layer.end_dim) != (batch_axis + 1, -1):
         raise refusal(
             name, layer, f"it flattens axes {layer.start_dim} to {layer.end_dim}",
-            f"flatten all axes behind the batch, torch.nn.Flatten({batch_axis + 1})",
+            f"flatten all axes after the batch, torch.nn.Flatten({batch_axis + 1})",
         )  # fmt: skip
 
 
@@ -220,10 +225,10 @@ def _check_flatten(name: str, layer: torch.nn.Module, batch_axis: int) -> None:
 
 
 def opened(model: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = graph.in_order) -> Chain:
-    """Lists the layers of a ``Sequential`` in order (:func:`spikelfp.nn.graph.chain`).
+    """List the layers of a ``Sequential`` in order (:func:`spikelfp.nn.graph.chain`).
 
     Raises:
-        UserError: for hooks on it or a container inside, and where the order is not known.
+        UserError: for hooks on it or on a container inside, and where the order is not known.
     """
     for name, module in model.named_modules():
         if opens(module):
@@ -232,13 +237,12 @@ def opened(model: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = gr
 
 
 def listed(layers: Sequence[torch.nn.Module]) -> Chain:
-    """Layers that were handed in as a list, named by their places."""
+    """Name layers that were handed in as a list by their places."""
     return opened(torch.nn.Sequential(*layers))
 
 
 def renamed(layers: Iterable[tuple[str, torch.nn.Module]]) -> OrderedDict[str, torch.nn.Module]:
-    """The layers by names that a flat Sequential can have: dots become underscores, a name that comes again is
-    numbered."""
+    """Name layers as a flat ``Sequential`` can: dots become underscores, and a name that comes again is numbered."""
     named: OrderedDict[str, torch.nn.Module] = OrderedDict()
     for dotted, layer in layers:
         name = base = dotted.replace(".", "_")
@@ -251,7 +255,7 @@ def renamed(layers: Iterable[tuple[str, torch.nn.Module]]) -> OrderedDict[str, t
 
 
 def check_once(chain: Chain, is_neuron: Callable[[torch.nn.Module], bool] = graph.is_neuron) -> None:
-    """Refuse neurons that stand in the chain twice: their two places would share one membrane."""
+    """Refuse neurons that come twice in the chain: their two places would share one membrane."""
     times = Counter(id(layer) for _, layer in chain)
     for name, layer in chain:
         if times[id(layer)] > 1 and is_neuron(layer):
@@ -266,9 +270,18 @@ IsNeuron = Callable[[torch.nn.Module], bool]
 
 
 @dataclass
-class Call:
-    """One call of a layer. ``given`` and ``returned`` are the tensors themselves, kept to know them again; values
-    are copies, since a layer may work in place. membrane: of neurons, after the call."""
+class LayerCall:
+    """One call of a layer.
+
+    Attributes:
+        name: name of the layer.
+        layer: the layer.
+        given: its input, the tensor itself, by whose memory it is known again.
+        given_value: copy of the input, since a layer may work in place.
+        returned: its output, the tensor itself.
+        returned_value: copy of the output.
+        membrane: membrane of neurons after the call.
+    """
 
     name: str
     layer: torch.nn.Module
@@ -280,8 +293,16 @@ class Call:
 
 
 @dataclass
-class Seen:
-    """A layer of the chain, and what it took and returned at each step of the example, all ``[T, B, …]``."""
+class TracedLayer:
+    """Layer of the chain, with its inputs and outputs at the steps of the example.
+
+    Attributes:
+        name: name of the layer.
+        layer: the layer.
+        given: inputs ``[T, B, …]``.
+        returned: outputs ``[T, B, …]``.
+        membrane: membranes ``[T, B, …]`` of neurons.
+    """
 
     name: str
     layer: torch.nn.Module
@@ -290,16 +311,24 @@ class Seen:
     membrane: Tensor | None = None
 
 
-def trace(model: torch.nn.Module, example: Any, is_neuron: IsNeuron) -> list[Seen]:
-    """Run ``model`` on ``example``, its input or the tuple of all its arguments, and return its chain of layers.
+def trace(model: torch.nn.Module, example: Any, is_neuron: IsNeuron) -> list[TracedLayer]:
+    """Run a model on an example, and return its chain of layers.
 
-    A flattening between two layers becomes a ``torch.nn.Flatten`` of the chain. ``model`` is run in evaluation mode
-    and from rest, and left as it was. Raises :class:`~spikelfp.errors.UserError` where the calls are no chain.
+    A flattening between two layers becomes a ``torch.nn.Flatten`` of the chain. The model runs in evaluation mode and
+    from rest, and is left as it was.
+
+    Args:
+        model: the model.
+        example: its input, or the tuple of all its arguments.
+        is_neuron: whether a layer is one of neurons.
+
+    Raises:
+        UserError: where the calls form no chain.
     """
     arguments = example if isinstance(example, tuple) else (example,)
     calls = _watch(model, arguments, is_neuron)
     order, steps = _order(calls, is_neuron)
-    found: list[Seen] = []
+    found: list[TracedLayer] = []
     text, sources = "the example", _readings(arguments, steps)
     for k, (name, layer) in enumerate(order):
         row = calls[k :: len(order)]
@@ -312,20 +341,20 @@ def trace(model: torch.nn.Module, example: Any, is_neuron: IsNeuron) -> list[See
                 f"is not a layer, or the example is silent there; make it a layer, or {AS_LIST}"
             )
         if source.shape != given.shape:
-            found.append(Seen(f"flatten_{name}", torch.nn.Flatten(), source, given))
+            found.append(TracedLayer(f"flatten_{name}", torch.nn.Flatten(), source, given))
         returned = torch.stack([call.returned_value for call in row])
         membranes = [call.membrane for call in row if call.membrane is not None]
-        found.append(Seen(name, layer, given, returned, torch.stack(membranes) if membranes else None))
+        found.append(TracedLayer(name, layer, given, returned, torch.stack(membranes) if membranes else None))
         text, sources = f"the output of {name!r}", [(returned, [call.returned for call in row])]
     return found
 
 
 Source = tuple[Tensor, "list[Tensor] | None"]
-"""Values ``[T, B, …]`` that may be what the next layer takes, and the tensors they stood in, one a step."""
+"""Values ``[T, B, …]`` that may be the next layer's input, and the tensors that they came in, one a step."""
 
 
 def _readings(arguments: Sequence[Any], steps: int) -> list[Source]:
-    """The example as a sequence: the same at each step, or with time as its first or second axis."""
+    """Read the example as a sequence: the same at each step, or with time as its first or second axis."""
     x = next((argument.detach() for argument in arguments if isinstance(argument, Tensor)), None)
     if x is None:
         return []
@@ -334,8 +363,7 @@ def _readings(arguments: Sequence[Any], steps: int) -> list[Source]:
 
 
 def _leads_to(values: Tensor, given: Tensor, own: list[Tensor] | None, memory: list[Tensor]) -> bool:
-    """Whether ``values`` are ``given``, as they are or flattened. Zeros that are equal prove nothing, unless they
-    stand in the same memory."""
+    """Whether ``values`` are ``given``, as they are or flattened; equal zeros count only in the same memory."""
     if values.dim() < 2 or values.shape[:2] != given.shape[:2]:
         return False
     flat = values.flatten(2)
@@ -349,8 +377,8 @@ def _start(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _order(calls: Sequence[Call], is_neuron: IsNeuron) -> tuple[Chain, int]:
-    """The layers of one step in the order they are called, and the number of steps."""
+def _order(calls: Sequence[LayerCall], is_neuron: IsNeuron) -> tuple[Chain, int]:
+    """Find the layers of one step in the order they are called, and the number of steps."""
     times = Counter(call.name for call in calls)
     steps = next((times[call.name] for call in calls if is_neuron(call.layer)), 0)
     if steps == 0:
@@ -365,9 +393,9 @@ def _order(calls: Sequence[Call], is_neuron: IsNeuron) -> tuple[Chain, int]:
     return [(call.name, call.layer) for call in calls[:period]], steps
 
 
-def _watch(model: torch.nn.Module, arguments: tuple[Any, ...], is_neuron: IsNeuron) -> list[Call]:
-    """Every call of a layer while ``model`` runs."""
-    calls: list[Call] = []
+def _watch(model: torch.nn.Module, arguments: tuple[Any, ...], is_neuron: IsNeuron) -> list[LayerCall]:
+    """Record every call of a layer while ``model`` runs."""
+    calls: list[LayerCall] = []
     taken: list[tuple[Tensor, Tensor]] = []
 
     def before(name: str, given: Any) -> None:
@@ -379,7 +407,7 @@ def _watch(model: torch.nn.Module, arguments: tuple[Any, ...], is_neuron: IsNeur
         out = call.outputs[0] if isinstance(call.outputs, tuple) else call.outputs
         membrane = getattr(call.layer, "mem", None) if is_neuron(call.layer) else None
         kept = None if membrane is None else membrane.detach().clone()
-        calls.append(Call(call.name, call.layer, *taken[-1], out, out.detach().clone(), kept))
+        calls.append(LayerCall(call.name, call.layer, *taken[-1], out, out.detach().clone(), kept))
 
     devices = list(range(torch.cuda.device_count()))
     watched = graph.watching(model, after, before=before, whole=is_neuron)
@@ -390,7 +418,7 @@ def _watch(model: torch.nn.Module, arguments: tuple[Any, ...], is_neuron: IsNeur
 
 @contextmanager
 def _at_rest(model: torch.nn.Module, is_neuron: IsNeuron) -> Iterator[None]:
-    """Within the block ``model`` is in evaluation mode and its neurons are at rest; then all is as before."""
+    """Put ``model`` into evaluation mode and its neurons to rest within the block; then all is as before."""
     training = {module: module.training for module in model.modules()}
     states = [(neuron, dict(neuron._buffers)) for neuron in model.modules() if is_neuron(neuron)]
     model.eval()

@@ -50,25 +50,24 @@ from spikelfp.registry import check_name
 def from_norse(
     model: torch.nn.Module | Sequence[torch.nn.Module], *, denominator: Denominator = "inflow"
 ) -> nn.Sequential:
-    """Converts a network to an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
+    """Convert a norse network to an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
 
-    Its parameters are **copies**: norse multiplies the input of its neurons by ``Δt/τ``, and that factor moves into
-    the weights in front of them. To go back, use :func:`to_norse`.
-
-    model: a ``norse.torch.SequentialState`` of torch's layers and norse's neurons
-    (:mod:`spikelfp.interop.norse_neurons`), called step by step or, with ``Lift``, over time; one inside a ``Lift``;
-    or a list of layers in the order they run.
-    denominator: how the reward on a membrane is normalised (:class:`spikelfp.nn.LIF`).
+    Its parameters are **copies**: norse multiplies the input of its neurons by ``Δt/τ``, and that factor moves into the
+    weights that feed them. To go back, use :func:`to_norse`. Layers keep their names, with dots as underscores.
 
     Spikes are equal up to rounding: norse sums in another order, so a membrane that comes within a few units in the
-    last place of its threshold may fire in one and not in the other (of ``v_leak``, where that is far from 0). Layers
-    keep their names, with dots as underscores.
+    last place of its threshold (or of ``v_leak``, where that is far from 0) may fire in one and not in the other.
 
     The weights shrink by ``Δt/τ``, a tenth by norse's defaults, and steps of LFP are scaled by ``|w|``: learning rates
     that suit other networks are then too small.
 
-    Raises :class:`~spikelfp.errors.UserError`, with the name of the layer and the reason, for what cannot be
-    converted.
+    Args:
+        model: a ``norse.torch.SequentialState`` of torch's layers and norse's neurons, called step by step or, with
+            ``Lift``, over time; one inside a ``Lift``; or a list of layers in the order they run.
+        denominator: how the reward on a membrane is normalised (:class:`spikelfp.nn.LIF`).
+
+    Raises:
+        UserError: with the name of the layer and the reason, for a layer that cannot be converted.
     """
     check_name("denominator", denominator, get_args(Denominator))
     placed = norse_chain(model)
@@ -95,7 +94,7 @@ def from_norse(
 
 
 def _narrow(net: nn.Sequential) -> None:
-    """Bring constants of each neuron, computed in float64, to the kind of floats of the weights."""
+    """Cast constants of each neuron, computed in float64, to the dtype of the weights."""
     kind = next((p.dtype for p in net.parameters()), torch.get_default_dtype())
     for layer in net:
         if isinstance(layer, ConstantLayer):
@@ -106,13 +105,13 @@ def _narrow(net: nn.Sequential) -> None:
 
 
 Placed = list[tuple[str, torch.nn.Module, bool]]
-"""Layers with their names, and whether they are handed ``[T, B, …]`` (else a step, ``[B, …]``)."""
+"""Layers with their names, and whether each takes ``[T, B, …]`` (else a step, ``[B, …]``)."""
 
 _STEP_ONLY = ("Conv2d", "BatchNorm1d", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d")
 
 
 def norse_chain(model: torch.nn.Module | Sequence[torch.nn.Module]) -> Placed:
-    """The layers of a ``SequentialState``, of one inside a ``Lift``, or of a list, in the order they run."""
+    """List the layers of a ``SequentialState``, of one inside a ``Lift``, or of a list, in the order they run."""
     norse = peer("norse.torch")
     whole: Any = model if isinstance(model, torch.nn.Module) else norse.SequentialState(*model)
     if type(whole) is norse.Lift:
@@ -163,7 +162,7 @@ def _check_place(name: str, layer: torch.nn.Module, timed: bool) -> None:
         )  # fmt: skip
     if timed and type(layer).__name__ in _STEP_ONLY:
         raise refusal(
-            name, layer, "behind or before layers that run over time it takes the steps for something else",
+            name, layer, "next to layers that run over time it takes the steps for another axis",
             "lift it, norse.torch.Lift(layer)",
         )  # fmt: skip
 
@@ -175,11 +174,17 @@ def _runs_over_time(model: torch.nn.Module) -> bool:
 
 _STEP_FUNCTIONS = ("heaviside", "super", "triangle", "tanh", "circ", "heavi_erfc")
 _GONE = 1e-9
-"""An α below this leaves nothing of a current after one step."""
+"""Value of α below which nothing of a current is left after one step."""
 
 
 class ConvertedNeuron(NamedTuple):
-    """Neurons here, the dense layer in front of them that norse has inside, and the factor on their input."""
+    """Neurons of this package that stand for a cell of norse's.
+
+    Attributes:
+        neurons: the neurons.
+        gain: factor by which norse multiplies their input, a number or one for each neuron.
+        inside: dense layer of the cell that comes before the neurons, if it has one.
+    """
 
     neurons: nn.Layer
     gain: Constant
@@ -192,7 +197,16 @@ def is_norse(layer: torch.nn.Module) -> bool:
 
 
 def from_neuron(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
-    """The layer here that fires as ``cell`` does; refused, by name, where there is none."""
+    """Make the neurons that fire as ``cell`` does.
+
+    Args:
+        name: name of the layer, for errors.
+        cell: norse's neurons.
+        denominator: how the reward on a membrane is normalised.
+
+    Raises:
+        ConversionError: where this package has none.
+    """
     norse = peer("norse.torch")
     converters: dict[str, Callable[[str, Any, Denominator], ConvertedNeuron]] = {
         "LIFBoxCell": _box, "IAFCell": _integrate_and_fire, "IAF": _integrate_and_fire, "LIFCell": _current_based,
@@ -230,7 +244,7 @@ def _value(name: str, cell: Any, what: str) -> Constant:
 
 
 def _rate(name: str, cell: Any, what: str) -> Constant:
-    """``Δt/τ``."""
+    """Return ``Δt/τ``."""
     return float(cell.dt) * _value(name, cell, what)
 
 
@@ -244,12 +258,12 @@ def _all(condition: Any) -> bool:
 
 
 def _decay(rate: Constant) -> Constant:
-    """``1 − Δt/τ``."""
+    """Return ``1 − Δt/τ``."""
     return 1 - rate
 
 
-def _said(value: Constant) -> str:
-    """A constant in a refusal."""
+def _shown(value: Constant) -> str:
+    """Write a constant for an error."""
     return brief_constant(value) if isinstance(value, Tensor) else str(round(value, 6))
 
 
@@ -258,7 +272,7 @@ def _check_restart(name: str, cell: Any, rest: Constant) -> None:
     reset = _value(name, cell, "v_reset")
     if not _all(torch.as_tensor(reset) == torch.as_tensor(rest)):
         raise refusal(
-            name, cell, f"a spike resets its membrane to {_said(reset)}, not to v_leak = {_said(rest)}",
+            name, cell, f"a spike resets its membrane to {_shown(reset)}, not to v_leak = {_shown(rest)}",
             "use v_reset = v_leak",
         )  # fmt: skip
 
@@ -272,8 +286,8 @@ def _box(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
         reset = "subtract"
         if not _all(rest == 0) or not _all(torch.as_tensor(method.beta - (1 - gain)).abs() <= 1e-6):
             raise refusal(
-                name, cell, f"DelayedSubtract(beta={_said(method.beta)}) needs v_leak = 0 and beta = 1 - dt/tau = "
-                f"{_said(1 - gain)}",
+                name, cell, f"DelayedSubtract(beta={_shown(method.beta)}) needs v_leak = 0 and beta = 1 - dt/tau = "
+                f"{_shown(1 - gain)}",
                 "build it with these values",
             )  # fmt: skip
     elif method is norse.reset_value:
@@ -282,7 +296,7 @@ def _box(name: str, cell: Any, denominator: Denominator) -> ConvertedNeuron:
         reset = "immediate"
         if not _all(rest == 0):
             raise refusal(
-                name, cell, f"reset_subtract takes v_th off a membrane that rests at v_leak = {_said(rest)}, and the "
+                name, cell, f"reset_subtract takes v_th off a membrane that rests at v_leak = {_shown(rest)}, and the "
                 "threshold here is what lies between the two",
                 "use v_leak = 0, or reset_value",
             )  # fmt: skip
@@ -311,8 +325,8 @@ def _check_no_current(name: str, cell: Any, what: str) -> None:
     alpha = 1 - _rate(name, cell, "tau_syn_inv")
     if not _all(torch.as_tensor(alpha).abs() < _GONE):
         raise refusal(
-            name, cell, f"its synaptic current outlasts a step (a share of 1 - dt/tau_syn = {_said(alpha)} stays), and "
-            f"{what} here have none",
+            name, cell, f"its synaptic current outlasts a step (a share of 1 - dt/tau_syn = {_shown(alpha)} stays), "
+            f"and {what} here have none",
             "use tau_syn_inv = 1/dt",
         )  # fmt: skip
 
@@ -334,21 +348,23 @@ def _integrator(name: str, cell: Any, denominator: Denominator) -> ConvertedNeur
     if type(cell).__name__ != "LIBoxCell":
         _check_no_current(name, cell, "leaky integrators")
     if not _all((rest := _value(name, cell, "v_leak")) == 0):
-        raise refusal(name, cell, f"its membrane rests at v_leak = {_said(rest)}, that of nn.LI at 0", "use v_leak = 0")
+        raise refusal(
+            name, cell, f"its membrane rests at v_leak = {_shown(rest)}, that of nn.LI at 0", "use v_leak = 0"
+        )
     gain = _rate(name, cell, "tau_mem_inv")
     inside = dense(cell.input_weights) if type(cell).__name__ == "LILinearCell" else None
     return ConvertedNeuron(nn.LI(_decay(gain)), gain, inside)
 
 
 def dense(weights: torch.Tensor) -> nn.Linear:
-    """A dense layer without bias with a copy of ``weights`` ``[out, in]``."""
+    """Make a dense layer without bias with a copy of ``weights`` ``[out, in]``."""
     layer = nn.Linear(weights.shape[1], weights.shape[0], bias=False, device="meta")
     layer.weight = torch.nn.Parameter(weights.detach().clone())
     return layer
 
 
 def to_norse(net: torch.nn.Module, *, dt: float = 0.001) -> Any:
-    """Converts a network to a ``norse.torch.SequentialState`` of torch's layers and norse's cells with equal spikes.
+    """Convert a network to a ``norse.torch.SequentialState`` of torch's layers and norse's cells, with equal spikes.
 
     Call it once a step with ``[B, …]``::
 
@@ -358,11 +374,15 @@ def to_norse(net: torch.nn.Module, *, dt: float = 0.001) -> Any:
             spikes.append(out)
 
     Its parameters are **copies**, divided by ``Δt/τ = 1 − β``, by which norse multiplies the input of its neurons.
-    dt: the time step in seconds, which fixes ``τ = dt / (1 − β)``; the spikes do not depend on it. Spikes are equal up
-    to rounding (:func:`from_norse`). A decay that learns stays at its value. Rules and denominators belong to training
-    and stay behind; nested containers are opened.
+    Spikes are equal up to rounding (:func:`from_norse`). A decay that learns stays at its value. Rules and denominators
+    belong to training and are left out; nested containers are opened.
 
-    Raises :class:`~spikelfp.errors.UserError`, with the name of the layer and the reason, for what norse does not have.
+    Args:
+        net: the network.
+        dt: time step in seconds, which fixes ``τ = dt / (1 − β)``; the spikes do not depend on it.
+
+    Raises:
+        UserError: with the name of the layer and the reason, for a layer that norse does not have.
     """
     if not isinstance(dt, Real) or isinstance(dt, bool) or not 0 < dt < float("inf"):
         raise UserError(f"dt must be a finite number of seconds above 0, got {dt!r}")
@@ -384,13 +404,15 @@ def to_norse(net: torch.nn.Module, *, dt: float = 0.001) -> Any:
 
 
 def _number(value: Constant) -> Tensor:
-    """A constant of norse's: one number in float64, which is rounded once, to the dtype of the membrane it meets; those
-    of each neuron in float32, since they would make membranes wider."""
+    """Return a constant for norse: one number in float64, constants of each neuron in float32.
+
+    One number is rounded once, to the dtype of the membrane that it meets; float64 tensors would make membranes wider.
+    """
     return value.to(torch.float32) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 def _cell(name: str, layer: torch.nn.Module, dt: float, before: Chain) -> tuple[torch.nn.Module, Constant]:
-    """norse's cell for ``layer``, and the factor by which it multiplies its input."""
+    """Make norse's cell for ``layer``; returned with the factor by which it multiplies its input."""
     norse = peer("norse.torch")
     if type(layer) is nn.Heaviside:
         raise refusal(name, layer, "norse has no neurons without memory", "use LIF neurons")
@@ -437,7 +459,7 @@ def _wide(value: Constant) -> Any:
 def _recurrent_cell(
     name: str, layer: nn.RecurrentLIF, p: Any, dt: float, gain: Constant, before: Chain
 ) -> torch.nn.Module:
-    """norse's cell holds input weights too, and no bias: these become the identity, the bias goes in front."""
+    """Make a recurrent cell; its input weights become the identity, and a bias moves into the layer before it."""
     connections = layer.recurrent
     if type(connections) is not nn.Linear:
         raise refusal(
@@ -464,38 +486,47 @@ def _recurrent_cell(
 
 @dataclass(frozen=True, eq=False)
 class DelayedSubtract:
-    """A ``reset_method`` for norse: subtract ``θ/β`` at once, of which the decay leaves ``θ`` one step later.
+    """Reset method for norse: it subtracts ``θ/β`` at once, of which the decay leaves ``θ`` one step later.
 
-    So the membrane follows ``U[t] = β U[t−1] + I[t] − θ S[t−1]``, as :class:`spikelfp.nn.LIF` and snnTorch have it;
-    norse's own ``reset_subtract``, our ``immediate``, takes off ``θ`` at once, which is ``β θ`` a step later.
-    beta: the neurons' decay, ``1 − Δt/τ``, one number or one for each.
+    So the membrane follows ``U[t] = β U[t−1] + I[t] − θ S[t−1]``, as in :class:`spikelfp.nn.LIF` and snnTorch. norse's
+    own ``reset_subtract``, ``immediate`` here, takes off ``θ`` at once, which is ``β θ`` a step later.
+
+    Args:
+        beta: decay of the neurons, ``1 − Δt/τ``, one number or one for each.
     """
 
     beta: Constant
 
     def __call__(self, z: Tensor, v: Tensor, reset: Tensor, th: Tensor) -> Tensor:
-        """Membrane after the reset, from spikes ``z``, membrane ``v``, reset value and threshold."""
+        """Return the membrane after the reset.
+
+        Args:
+            z: spikes.
+            v: membrane.
+            reset: value that norse would reset to; not used.
+            th: threshold θ.
+        """
         return v - z * (th / self.beta)
 
 
 @torch.no_grad()
 def scale_input(chain: Chain, gain: Constant, name: str, neurons: torch.nn.Module) -> None:
-    """Multiply what a chain returns, the input of neurons, by a factor, in its last layer with weights.
+    """Multiply the output of a chain, the input of neurons, by a factor, in its last layer with weights.
 
-    norse multiplies the input of its neurons by ``g = Δt/τ``; ours take it as it is. For ``g > 0``, ``g · (W x + b)``
-    is ``(g W) x + g b``, and ``g`` passes through every layer with ``φ(g z) = g φ(z)``
-    (``passes_scale``): pooling, ReLU, dropout, flattening. Factors of each neuron scale the rows of ``W`` and ``b``;
-    behind a convolution those of a channel have to be equal, and flattening would mix them up.
+    norse multiplies the input of its neurons by ``g = Δt/τ``; neurons here take it as it is. For ``g > 0``, ``g (W x +
+    b)`` is ``(g W) x + g b``, and ``g`` passes through every layer with ``φ(g z) = g φ(z)`` (``passes_scale``):
+    pooling, ReLU, dropout, flattening. Factors of each neuron scale the rows of ``W`` and ``b``. After a convolution
+    those of a channel have to be equal, and flattening would mix them up.
 
     Args:
-        chain: the layers in front of the neurons.
-        gain: the factor, a number or a tensor of the axes of a step of one sample.
-        name: of the neurons.
-        neurons: themselves.
+        chain: layers before the neurons.
+        gain: the factor, a number or a tensor with the axes of a step of one sample.
+        name: name of the neurons.
+        neurons: the neurons.
 
     Raises:
-        ConversionError: where no layer with weights is there, or something between it and the neurons would not pass
-            the factor on.
+        ConversionError: where there is no layer with weights, or a layer between it and the neurons would not pass the
+            factor on.
     """
     single = not isinstance(gain, Tensor)
     for _, layer in reversed(chain):
@@ -523,7 +554,7 @@ _WEIGHTED = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.BatchNorm1d, torch.nn.Ba
 
 
 def _rows(layer: Any, gain: Constant) -> Tensor | None:
-    """Factors of the outputs of a layer of weights, one a row of its weight or one for all; ``None`` for others."""
+    """Return factors of the outputs of a layer, one for each row of its weight or one for all; ``None`` if none fit."""
     factors = torch.as_tensor(gain, dtype=torch.float64)
     if not factors.dim():
         return factors
@@ -539,7 +570,7 @@ def _keeps_channels(layer: torch.nn.Module) -> bool:
 
 
 def check_unshared(chain: Chain) -> None:
-    """Refuse weights that two layers share: each place would have to scale them by a factor of its own."""
+    """Refuse weights that two layers share: each place would have to scale them by another factor."""
     owners: dict[int, str] = {}
     for name, layer in chain:
         for parameter in layer.parameters():

@@ -33,8 +33,8 @@ from spikelfp.interop.base import (
     AS_LIST,
     Chain,
     ConversionError,
-    Seen,
     Tensors,
+    TracedLayer,
     check_no_hooks,
     check_once,
     constant_of,
@@ -61,28 +61,32 @@ def from_snntorch(
     denominator: Denominator = "inflow",
     membrane_output: bool = False,
 ) -> nn.Sequential:
-    """Converts a network to an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
+    """Convert a snnTorch network to an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
 
-    It **shares its parameters** with ``model``: training it trains ``model`` in place (so does moving it to another
-    device, which leaves snnTorch's own constants behind: move ``model`` first). ``copy=True`` clones them.
-
-    model: a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons (with ``init_hidden`` or without);
-    a list of layers in the order they run; or any module with a forward of its own, together with
-    ``example``: an input of that forward, or the tuple of all its arguments. The forward is then run once on it, in
-    evaluation mode and from rest, to see which layers it calls and that they form a chain; every layer that was
-    converted is compared with what it returned. Layers that the forward never calls are left out, and so is what it
-    does with the spikes of the last one.
-    denominator: how the reward on a membrane is normalised (:class:`spikelfp.nn.LIF`); snnTorch has none.
-    membrane_output: the last neurons, with ``reset_mechanism="none"``, are read by their membrane: an
-    :class:`spikelfp.nn.LI`.
+    It **shares its parameters** with ``model``: training it trains ``model`` in place. So does moving it to another
+    device, which leaves snnTorch's own constants where they are: move ``model`` first. ``copy=True`` clones the
+    parameters.
 
     Decays and thresholds of each neuron are copied; a decay that learns (``learn_beta``) is shared like a weight.
-    Layers keep their names, with dots as underscores.
-    Surrogate gradients are left behind: LFP has none. Two layers train differently, though they agree in evaluation
-    mode: Dropout draws one mask a sequence, not a step, and batch norm takes its statistics over the sequence.
+    Layers keep their names, with dots as underscores. Surrogate gradients are left out: LFP has none. Two layers train
+    differently, though they agree in evaluation mode: Dropout draws one mask a sequence, not a step, and batch norm
+    takes its statistics over the sequence.
 
-    Raises :class:`~spikelfp.errors.UserError`, with the name of the layer and the reason, for what cannot be
-    converted, and for a forward that is no chain of layers.
+    Args:
+        model: a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons (with ``init_hidden`` or without), a
+            list of layers in the order they run, or any module with its own forward, together with ``example``.
+        example: an input of that forward, or the tuple of all its arguments. The forward is run once on it, in
+            evaluation mode and from rest, to find its layers and check that they form a chain; the output of every
+            converted layer is compared. Layers that the forward never calls are left out, and so is what it does with
+            the last spikes.
+        copy: whether parameters are cloned.
+        denominator: how the reward on a membrane is normalised (:class:`spikelfp.nn.LIF`); snnTorch has none.
+        membrane_output: whether the last neurons, with ``reset_mechanism="none"``, are read by their membrane: they
+            become an :class:`spikelfp.nn.LI`.
+
+    Raises:
+        UserError: with the name of the layer and the reason, for a layer that cannot be converted, and for a forward
+            that is no chain of layers.
     """
     check_name("denominator", denominator, get_args(Denominator))
     neurons = neuron_classes()
@@ -90,7 +94,7 @@ def from_snntorch(
     def is_theirs(module: torch.nn.Module) -> bool:
         return isinstance(module, neurons)
 
-    seen: list[Seen] = []
+    seen: list[TracedLayer] = []
     if example is not None and isinstance(model, torch.nn.Module):
         seen = trace(model, example, is_theirs)
         chain: Chain = [(layer.name, layer.layer) for layer in seen]
@@ -117,7 +121,7 @@ def from_snntorch(
 
 
 def _stated(model: torch.nn.Module | Sequence[torch.nn.Module]) -> Chain:
-    """The chain of a model whose order of layers is known."""
+    """Return the chain of a model whose order of layers is known."""
     if not isinstance(model, torch.nn.Module):
         return listed(model)
     if not graph.in_order(model):
@@ -129,8 +133,8 @@ def _stated(model: torch.nn.Module | Sequence[torch.nn.Module]) -> Chain:
 
 
 @torch.no_grad()
-def _check_same(before: Seen, after: nn.Layer) -> None:
-    """Refuse a layer that does not return what the user's did, given what that was given."""
+def _check_same(before: TracedLayer, after: nn.Layer) -> None:
+    """Refuse a layer whose output differs from that of the user's layer, on the same input."""
     training = after.training
     result = after.eval()(before.given)
     after.train(training)
@@ -154,7 +158,13 @@ def _check_same(before: Seen, after: nn.Layer) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """Choices of the caller of a conversion."""
+    """Choices of the caller of a conversion, for one layer.
+
+    Attributes:
+        tensors: hand parameters over.
+        denominator: how the reward on a membrane is normalised.
+        membrane: whether this layer is read by its membrane.
+    """
 
     tensors: Tensors
     denominator: Denominator
@@ -162,13 +172,22 @@ class Options:
 
 
 def neuron_classes() -> tuple[type[torch.nn.Module], ...]:
-    """All of snnTorch's neurons, also those that do not convert."""
+    """Return the base classes of snnTorch's neurons, also of those that do not convert."""
     snn = peer("snntorch")
     return (snn.SpikingNeuron, snn.LeakyParallel)
 
 
 def from_neuron(name: str, neuron: Any, options: Options) -> nn.Layer:
-    """The layer here that fires as ``neuron`` does; refused, by name, where there is none."""
+    """Make the neurons that fire as ``neuron`` does.
+
+    Args:
+        name: name of the layer, for errors.
+        neuron: snnTorch's neurons.
+        options: choices of the caller.
+
+    Raises:
+        ConversionError: where this package has none.
+    """
     converters = {
         "Leaky": _leaky, "Synaptic": _synaptic, "RLeaky": _rleaky, "Lapicque": _lapicque, "Alpha": _alpha,
     }  # fmt: skip
@@ -188,7 +207,7 @@ def from_neuron(name: str, neuron: Any, options: Options) -> nn.Layer:
 
 
 def _check_plain(name: str, neuron: Any) -> None:
-    """Refuse what changes the spikes and has no counterpart here."""
+    """Refuse options that change the spikes and have no counterpart here."""
     if neuron.inhibition:
         raise refusal(name, neuron, "inhibition lets only the strongest neuron fire", "use inhibition=False")
     if neuron.state_quant:
@@ -199,7 +218,7 @@ def _check_plain(name: str, neuron: Any) -> None:
     if number_of(name, neuron, "graded_spikes_factor", neuron.graded_spikes_factor) != 1.0:
         raise refusal(
             name, neuron, "graded_spikes_factor scales its spikes",
-            "use a factor of 1 and scale the weights behind it",
+            "use a factor of 1 and scale the weights after it",
         )  # fmt: skip
     check_no_hooks(name, neuron)
     with torch.no_grad():
@@ -212,13 +231,19 @@ def _check_plain(name: str, neuron: Any) -> None:
 
 
 def _does(neuron: Any) -> str:
-    """Its reset. snnTorch fixes it in the state function when a neuron is built; the attributes only say so."""
+    """Return its reset, which snnTorch fixes in the state function when it builds a neuron; attributes may differ."""
     step = neuron.state_function.__name__
     return {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}.get(step, step)
 
 
 def _reset(name: str, neuron: Any, zero_with_delay: bool) -> Reset:
-    """Its reset here; ``zero_with_delay``: whether its delayed ``zero`` is ours."""
+    """Return its reset here.
+
+    Args:
+        name: name of the layer.
+        neuron: snnTorch's neurons.
+        zero_with_delay: whether its delayed ``zero`` is the ``zero`` of this package.
+    """
     does, says = _does(neuron), neuron.reset_mechanism
     if not does == says == list(neuron.reset_dict)[int(neuron.reset_mechanism_val)]:
         raise refusal(
@@ -248,7 +273,7 @@ def _reset(name: str, neuron: Any, zero_with_delay: bool) -> Reset:
 
 
 def _beta(name: str, neuron: Any) -> tuple[Constant, torch.nn.Parameter | None]:
-    """Its decay as snnTorch clamps it, and the parameter where it learns."""
+    """Return its decay as snnTorch clamps it, and the parameter where it learns."""
     beta = neuron.beta
     if not beta.requires_grad:
         return _clamped(name, neuron, "beta"), None
@@ -318,7 +343,7 @@ def _rleaky(name: str, neuron: Any, options: Options) -> nn.Layer:
 
 
 def _lapicque(name: str, neuron: Any, options: Options) -> nn.Layer:
-    """Its circuit; β stands in it for R and C only when it is made, and is not looked at again."""
+    """Convert its circuit; β only sets R and C when the neuron is made, and is not read again."""
     if neuron.beta.requires_grad:
         raise refusal(
             name, neuron, "its beta is trainable, but snnTorch takes R and C from it where it is made and never again",
@@ -352,7 +377,7 @@ def _alpha(name: str, neuron: Any, options: Options) -> nn.Layer:
 
 
 def to_snntorch(net: torch.nn.Module, *, copy: bool = False, output: bool = False) -> torch.nn.Sequential:
-    """Converts a network to a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons, with the same spikes.
+    """Convert a network to a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons, with the same spikes.
 
     Its neurons have ``init_hidden=True``, as in ``snntorch.backprop``: reset them before a sequence, then call the
     model once a step with ``[B, …]``::
@@ -360,13 +385,18 @@ def to_snntorch(net: torch.nn.Module, *, copy: bool = False, output: bool = Fals
         snntorch.utils.reset(model)
         spikes = torch.stack([model(step) for step in x])
 
-    It **shares its parameters** with ``net``; ``copy=True`` clones them. output: the last neurons also return their
-    membrane (snnTorch's ``output=True``). A last :class:`~spikelfp.nn.LI` becomes ``Leaky(reset_mechanism="none",
-    output=True)``, whose second output is the membrane. Rules and denominators belong to training and stay behind.
-    Nested containers are opened, since ``utils.reset`` does not look into them: ``0.1`` becomes ``0_1``.
+    It **shares its parameters** with ``net``. Rules and denominators belong to training and are left out. Nested
+    containers are opened, since ``utils.reset`` does not look into them: ``0.1`` becomes ``0_1``. A last
+    :class:`~spikelfp.nn.LI` becomes ``Leaky(reset_mechanism="none", output=True)``, whose second output is the
+    membrane.
 
-    Raises :class:`~spikelfp.errors.UserError`, with the name of the layer and the reason, for what snnTorch does not
-    have.
+    Args:
+        net: the network.
+        copy: whether parameters are cloned.
+        output: whether the last neurons also return their membrane (snnTorch's ``output=True``).
+
+    Raises:
+        UserError: with the name of the layer and the reason, for a layer that snnTorch does not have.
     """
     chain = graph.chain(net)
     check_once(chain)
@@ -384,7 +414,7 @@ def to_snntorch(net: torch.nn.Module, *, copy: bool = False, output: bool = Fals
 def _neuron(
     name: str, layer: torch.nn.Module, tensors: Tensors, like: torch.Tensor, last: bool, output: bool
 ) -> torch.nn.Module:
-    """snnTorch's neurons for ``layer``, their constants on the device of ``like``."""
+    """Make snnTorch's neurons for ``layer``, their constants on the device of ``like``."""
     snn = peer("snntorch")
     if type(layer) not in _EXPORTS:
         raise refusal(
@@ -439,7 +469,7 @@ _EXPORTS = (nn.LIF, nn.Synaptic, nn.RecurrentLIF, nn.Alpha, nn.Lapicque, nn.Heav
 
 
 def _circuit(name: str, layer: nn.Lapicque, constant: Any, options: dict[str, Any]) -> Any:
-    """snnTorch's Lapicque, whose circuit is put in by hand: it makes none with one for each neuron."""
+    """Make snnTorch's Lapicque; the circuit is set by hand, since its constructor takes one number for all neurons."""
     if layer.decay is not None:
         raise refusal(
             name, layer, "snnTorch's Lapicque takes its decay from R and C where it is made, so that none learns",
@@ -478,7 +508,7 @@ def _recurrent(name: str, layer: nn.RecurrentLIF, tensors: Tensors, options: dic
 
 
 def _like(net: torch.nn.Module) -> torch.Tensor:
-    """A float32 tensor on the device of the parameters of ``net``; refused for parameters of another dtype."""
+    """Return a float32 tensor on the device of the parameters; refuse parameters of another dtype."""
     for name, parameter in net.named_parameters():
         if parameter.dtype != torch.float32:
             raise UserError(

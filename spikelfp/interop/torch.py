@@ -1,4 +1,4 @@
-"""A network as a list of steps, each a layer or a map of values that were computed before."""
+"""Plain ``torch.nn`` networks as networks on sequences: :func:`convert`, and the network that it makes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,22 @@ INPUT = ""
 
 @dataclass(frozen=True)
 class Value:
-    """Stands in the arguments of a step for what the step of that name returned."""
+    """Placeholder in the arguments of a step for the value that the step ``name`` returned."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class NetworkStep:
-    """One call: of the layer of that path, or of ``function`` on values whose steps are folded into the batch.
+    """One call: of a layer, or of a function on values whose steps are folded into the batch.
 
-    name: of the value it makes; last: values that no later step takes.
+    Attributes:
+        name: name of the value that it returns.
+        layer: path of the layer, empty for a function.
+        function: the function.
+        arguments: its arguments, with :class:`Value` for values of earlier steps.
+        options: its arguments by name.
+        last: values that no later step takes.
     """
 
     name: str
@@ -50,10 +56,13 @@ class NetworkStep:
 
 
 class ConvertedNetwork(Layer):
-    """What :func:`spikelfp.convert` returns: a network ``[T, B, …]`` to ``[T, B, …]``.
+    """Network ``[T, B, …]`` to ``[T, B, …]`` that :func:`spikelfp.convert` returns.
 
-    layers: by their paths, as in the network it was made from; steps: in the order they run; memoryless: whether no
-    layer keeps a state, so that an input constant in time is computed once.
+    Args:
+        layers: layers by their paths in the network that it was made from.
+        steps: calls in the order they run.
+        source: class of that network.
+        memoryless: whether no layer keeps a state, so that an input constant in time is computed once.
     """
 
     def __init__(self, layers: dict[str, Layer], steps: Iterable[NetworkStep], source: str, memoryless: bool) -> None:
@@ -66,7 +75,7 @@ class ConvertedNetwork(Layer):
         return self._go(x, None, lambda layer, given, before: (layer(given), None))[0]
 
     def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Output, and the states to go on from, one entry a step of the computation."""
+        """Return the output ``[T, B, …]`` and the states to go on from, one entry for each step of the computation."""
         return self._go(x, state, run_layer)
 
     def _go(self, x: Tensor, state: Any, call: Callable[[Any, Tensor, Any], tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
@@ -91,7 +100,7 @@ class ConvertedNetwork(Layer):
         return out, tuple(states)
 
     def flow_inside(self, flow: Flow, given: Sources) -> Sources:
-        """Tells which step takes the values of which."""
+        """Tell which step takes the values of which."""
         values = {INPUT: given}
         for step in self._steps:
             parts = tree_leaves((step.arguments, dict(step.options)))
@@ -110,7 +119,7 @@ class ConvertedNetwork(Layer):
 
 
 def _folded(step: NetworkStep, values: dict[str, Any], lead: torch.Size) -> Any:
-    """The function of ``step`` on its values, the steps ``[T, B, …]`` of each folded into the batch ``[T·B, …]``."""
+    """Call the function of ``step`` on its values, with steps folded into the batch: ``[T, B, …]`` as ``[T·B, …]``."""
 
     def take(part: Any) -> Any:
         value = values[part.name] if isinstance(part, Value) else part
@@ -142,9 +151,14 @@ FUNCTIONS = (*torch_graph.MAPS, *torch_graph.ACTIVATIONS, "dropout")
 
 
 def build(network: torch.nn.Module, graph: fx.Graph) -> ConvertedNetwork:
-    """The network of the ``graph`` that :func:`~spikelfp.interop.torch_graph.trace` made of ``network``.
+    """Build the network of a graph.
 
-    Raises :class:`~spikelfp.errors.UserError` that names everything that cannot be converted.
+    Args:
+        network: the network that was traced.
+        graph: its graph, from :func:`~spikelfp.interop.torch_graph.trace`.
+
+    Raises:
+        UserError: naming everything that cannot be converted.
     """
     builder = _Builder(network)
     steps = builder.steps(graph)
@@ -161,7 +175,7 @@ def build(network: torch.nn.Module, graph: fx.Graph) -> ConvertedNetwork:
 
 
 def share(layer: torch.nn.Module) -> Layer:
-    """The layer of this package that has the parameters and buffers of ``layer``: the same tables of them.
+    """Make this package's twin of a layer, with the same tables of parameters and buffers.
 
     ``.to(device)`` and ``.double()`` put new tensors into the table of buffers, so it is not enough to share tensors.
     """
@@ -171,11 +185,11 @@ def share(layer: torch.nn.Module) -> Layer:
 
 
 class _Refused(Exception):
-    """A node that cannot be converted; the text says why, if there is more to say than what it is."""
+    """Refusal of a node; the text says why, if there is more to say than its name."""
 
 
 class _Builder:
-    """Turns one node after the other into a step; collects the layers, and what cannot be converted."""
+    """Turns one node after the other into a step; collects the layers, and the nodes that cannot be converted."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.modules = dict(network.named_modules(prefix=ROOT, remove_duplicate=False))
@@ -185,7 +199,7 @@ class _Builder:
         self._taken, self._training = {name for name, _ in network.named_children()}, network.training
 
     def steps(self, graph: fx.Graph) -> list[NetworkStep]:
-        """The steps of the nodes that are calls; what is wrong with the others is in ``problems``."""
+        """Return the steps of the nodes that are calls; ``problems`` then names the nodes that cannot be converted."""
         aliased = resolve_changes_in_place(graph, self.modules)
         last, found = _last_uses(graph), list[NetworkStep]()
         for node in graph.nodes:
@@ -201,7 +215,7 @@ class _Builder:
         return found
 
     def _call(self, node: fx.Node) -> dict[str, Any] | None:
-        """The call of a step; nothing for input and output."""
+        """Return the call of a step; ``None`` for input and output."""
         if node.op == "placeholder":
             return None
         if node.op == "output":
@@ -253,7 +267,7 @@ class _Builder:
         return self._own_layer(node, nn.Dropout(p))
 
     def _own_layer(self, node: fx.Node, layer: torch.nn.Module) -> dict[str, Any]:
-        """A layer in place of a function, in the mode of the network and under a name that no part of it has."""
+        """Put a layer in place of a function, in the mode of the network and under a name that no part of it has."""
         name = node.name
         while name in self._taken:
             name += "_"
@@ -267,7 +281,7 @@ class _Builder:
         return name in torch_graph.ON_SIZES and all(source in self._sizes for source in node.all_input_nodes)
 
     def _described(self, node: fx.Node) -> str:
-        """What a node is, in the user's terms: its name, and what it calls."""
+        """Describe a node in the user's terms: its name, and what it calls."""
         if node.op == "output":
             return "its output"
         path = str(node.target).removeprefix(f"{ROOT}.")
@@ -284,7 +298,7 @@ def _map(node: fx.Node) -> dict[str, Any]:
 
 
 def _values(arguments: Any) -> Any:
-    """``arguments`` with nodes replaced by the names of their values."""
+    """Replace nodes in ``arguments`` by the names of their values."""
 
     def named(part: Any) -> Any:
         if not isinstance(part, fx.Node):
@@ -295,7 +309,7 @@ def _values(arguments: Any) -> Any:
 
 
 def _last_uses(graph: fx.Graph) -> dict[fx.Node, tuple[str, ...]]:
-    """For each node the values that nothing behind it takes; its own, if nothing does."""
+    """List for each node the values that no later node takes; its own, if nothing takes it."""
     found: dict[fx.Node, tuple[str, ...]] = {node: () for node in graph.nodes}
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in graph.nodes:
@@ -306,7 +320,7 @@ def _last_uses(graph: fx.Graph) -> dict[fx.Node, tuple[str, ...]]:
 
 
 def _function(target: Any) -> str:
-    """A function as a user writes it."""
+    """Name a function as a user writes it."""
     if isinstance(target, str):
         return f"Tensor.{target}"
     space = (getattr(target, "__module__", None) or "torch").replace("_operator", "operator")
@@ -314,23 +328,25 @@ def _function(target: Any) -> str:
 
 
 def convert(module: torch.nn.Module, example: Tensor | None = None) -> Layer:
-    """A network that computes at every step of ``[T, B, …]`` what ``module`` computes of a batch ``[B, …]``.
+    """Make a network on sequences: it computes at every step of ``[T, B, …]`` what ``module`` computes of ``[B, …]``.
 
-    The network is read by symbolic tracing (``torch.fx``): layers of ``torch.nn`` become those of
-    :mod:`spikelfp.nn`, and functions between them (``+``, ``cat``, ``flatten``, ``view``, pooling, activations, …)
-    their equals, so that a reward takes the way of the forward pass. Layers of :mod:`spikelfp.nn` inside ``module``
-    are taken as they are, and their states carried; in an ``nn.Sequential`` of this package the other layers are
-    converted.
+    The network is read by symbolic tracing (``torch.fx``). Layers of ``torch.nn`` become those of :mod:`spikelfp.nn`,
+    and functions between them (``+``, ``cat``, ``flatten``, ``view``, pooling, activations, …) their counterparts, so
+    that a reward takes the path of the forward pass backwards. Layers of :mod:`spikelfp.nn` inside ``module`` are taken
+    as they are, and their states carried; in an ``nn.Sequential`` of this package the other layers are converted.
 
     **Parameters and buffers are shared**: to train the network is to train ``module``, to move one to a device is to
-    move the other, and the names in ``state_dict`` are the same (what the forward pass does not use is left out).
-    Convert ``copy.deepcopy(module)`` for a copy. Training or evaluation mode starts as it is in ``module``; after
+    move the other, and the names in ``state_dict`` are the same (parameters that the forward pass does not use are left
+    out). Convert ``copy.deepcopy(module)`` for a copy. Training or evaluation mode starts as it is in ``module``; after
     that each has its own.
 
-    example: a batch ``[B, …]``; with it the outputs of both are compared in evaluation mode.
+    Args:
+        module: a network of layers that run in an order that does not depend on the data, with one input.
+        example: a batch ``[B, …]`` on which the outputs of both are compared in evaluation mode.
 
-    Raises :class:`~spikelfp.errors.UserError` that names every layer and function that cannot be converted, or the
-    reason why the forward pass cannot be traced (control flow that depends on data, say), or that the outputs differ.
+    Raises:
+        UserError: naming every layer and function that cannot be converted, the reason why the forward pass cannot be
+            traced (control flow that depends on data, say), or that the outputs for the example differ.
     """
     if isinstance(module, Sequential) and next(foreign_parts(module), None) is not None:
         parts = Sequential(OrderedDict((name, convert(layer)) for name, layer in module.named_children()))
@@ -346,7 +362,7 @@ def convert(module: torch.nn.Module, example: Tensor | None = None) -> Layer:
 
 @torch.no_grad()
 def _compare(module: torch.nn.Module, converted: Layer, example: Tensor) -> None:
-    """Raise unless both give the same for ``example``, shown for one step and for two."""
+    """Refuse a network that differs from ``module`` on ``example``, shown for one step and for two."""
     modes = {part: part.training for net in (module, converted) for part in net.modules()}
     try:
         expected, found = module.eval()(example), converted.eval()(constant(example, 2))

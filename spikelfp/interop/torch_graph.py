@@ -25,12 +25,12 @@ AXES: dict[str, tuple[tuple[str, int | None], ...]] = {
     "concat": (("dim", 0),),
     "transpose": (("dim0", None), ("dim1", None)),
 }
-"""Maps that work along axes: the arguments that name them, and their defaults."""
+"""Functions that work along axes: the arguments that name these, and their defaults."""
 POOLS = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
 ARITHMETIC = ("add", "sub", "neg", "mul", "div", "truediv")
 MAPS = (*AXES, *POOLS, *ARITHMETIC, "view", "reshape", "permute", "contiguous", "clone", "getitem")
 VIEWS = ("flatten", "squeeze", "unsqueeze", "transpose", "view", "reshape", "permute", "contiguous", "getitem")
-"""Maps whose result may share memory with what they are given."""
+"""Functions whose result may share memory with their argument."""
 
 ACTIVATIONS: dict[str, tuple[type[torch.nn.Module], tuple[str, ...]]] = {
     "relu": (torch.nn.ReLU, ()),
@@ -41,17 +41,17 @@ ACTIVATIONS: dict[str, tuple[type[torch.nn.Module], tuple[str, ...]]] = {
     "tanh": (torch.nn.Tanh, ()),
     "sigmoid": (torch.nn.Sigmoid, ()),
 }
-"""Activations as functions: the layers that do the same, and the arguments behind the input."""
+"""Activations as functions: the layers that do the same, and the arguments after the input."""
 
 SIZES = ("size", "dim")
-"""Methods that ask a tensor for its shape; arithmetic with what they return is done as it stands."""
+"""Methods that ask a tensor for its shape; arithmetic with the result stays as it is."""
 ON_SIZES = ("getitem", "add", "sub", "mul", "floordiv")
 
 _IN_PLACE = {operator.iadd: "add", operator.isub: "sub", operator.imul: "mul", operator.itruediv: "truediv"}
 
 
 def _by_function() -> dict[Any, str]:
-    """The names of functions of torch and Python; those that change their argument go by the name without ``_``."""
+    """Name the functions of torch and Python; those that change their argument go by the name without ``_``."""
     found: dict[Any, str] = dict(_IN_PLACE)
     for name in (*MAPS, *ACTIVATIONS, "dropout", "floordiv"):
         for space in (torch, F, operator):
@@ -65,12 +65,12 @@ _NAMES = _by_function()
 
 
 def max_pool2d(*arguments: Any, **options: Any) -> torch.Tensor:
-    """torch's own, which has no name that pickle could find."""
+    """Call torch's ``max_pool2d``, which itself has no name that pickle could find."""
     return F.max_pool2d(*arguments, **options)
 
 
 def name_of(node: Node) -> str:
-    """The name of a function or method, the same for ``torch.relu``, ``F.relu``, ``x.relu()`` and ``x.relu_()``."""
+    """Name a function or method, alike for ``torch.relu``, ``F.relu``, ``x.relu()`` and ``x.relu_()``."""
     if node.op == "call_method":
         return str(node.target).rstrip("_")
     return _NAMES.get(node.target, "")
@@ -85,7 +85,7 @@ def in_place(node: Node) -> bool:
 
 
 def function_of(node: Node) -> Callable[..., Any]:
-    """What to call for a map: the function itself, or its like that leaves the argument as it was."""
+    """Return the function to call for a node: its own, or the one that leaves the argument as it was."""
     name = name_of(node)
     if name == "max_pool2d":
         return max_pool2d
@@ -95,14 +95,20 @@ def function_of(node: Node) -> Callable[..., Any]:
 
 
 def options_of(node: Node, names: tuple[str, ...]) -> dict[str, Any]:
-    """The arguments behind the input, by name."""
+    """Return the arguments after the input by name."""
     given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
     return {name: given[name] for name in names if name in given}
 
 
 def objection(node: Node, name: str, sizes: set[Node]) -> str:
-    """Why the map must not be applied to steps folded into the batch; empty if it may. sizes: nodes that are shapes."""
-    if name in AXES and not _behind_batch(_axes(node, name)):
+    """Say why a function must not be applied to steps folded into the batch; empty if it may.
+
+    Args:
+        node: the call.
+        name: name of the function.
+        sizes: nodes that are shapes.
+    """
+    if name in AXES and not _after_batch(_axes(node, name)):
         return "it works across samples, or along all axes"
     if name == "permute" and _tuple(node.args[1:])[:1] != (0,):
         return "it moves the axis of samples"
@@ -127,7 +133,7 @@ def _axes(node: Node, name: str) -> tuple[Any, ...]:
     return found
 
 
-def _behind_batch(axes: tuple[Any, ...]) -> bool:
+def _after_batch(axes: tuple[Any, ...]) -> bool:
     return bool(axes) and all(isinstance(axis, int) and axis != 0 for axis in axes)
 
 
@@ -145,19 +151,21 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 
 
 ROOT = "network"
-"""Under which name the traced network lies; paths of its layers begin with it."""
+"""Name of the traced network; paths of its layers begin with it."""
 
 
 def is_one_layer(module: torch.nn.Module) -> bool:
-    """Whether ``module`` is not a network but one layer of torch's."""
+    """Whether ``module`` is one of torch's layers, and not a network."""
     return _Tracer().is_leaf_module(module, "")
 
 
 def trace(network: torch.nn.Module) -> fx.Graph:
-    """The graph of ``network`` called with one input.
+    """Trace ``network``, called with one input, without changes in place.
 
-    Its ``dropout`` functions have ``training`` ``"mode"`` if they follow the mode of the network. Raises
-    :class:`~spikelfp.errors.UserError` if it cannot be traced, or does otherwise different things when training.
+    The ``dropout`` functions of the graph have ``training="mode"`` if they follow the mode of the network.
+
+    Raises:
+        UserError: if it cannot be traced, or takes another path in training than in evaluation.
     """
     with _mode(network, False):
         evaluation = _trace(network)
@@ -198,7 +206,7 @@ class _Root(torch.nn.Module):
 
 
 class _Proxy(fx.Proxy):
-    """A stand-in for a tensor that also records that it was changed in place; fx takes ``x += y`` for ``x + y``."""
+    """Stand-in for a tensor that also records changes in place; fx takes ``x += y`` for ``x + y``."""
 
     def __iadd__(self, other: Any) -> Any:
         return self._in_place(operator.iadd, other)
@@ -252,8 +260,12 @@ _SAME_MEMORY = (torch.nn.Flatten, torch.nn.Identity, torch.nn.Dropout)
 def resolve_changes_in_place(graph: fx.Graph, modules: dict[str, torch.nn.Module]) -> set[fx.Node]:
     """Make every later use of a value that a node changes in place a use of that node.
 
-    modules: the layers by path. Returns the nodes for which that cannot be done: they change memory that another
-    value, used later, is a view of.
+    Args:
+        graph: the graph, which is changed.
+        modules: layers by path.
+
+    Returns:
+        Nodes for which that cannot be done: they change memory that a value used later is a view of.
     """
     order = {node: place for place, node in enumerate(graph.nodes)}
     aliased = set()
@@ -285,7 +297,7 @@ def _is_view(node: fx.Node, modules: dict[str, torch.nn.Module]) -> bool:
 
 
 def _relatives(value: fx.Node, modules: dict[str, torch.nn.Module]) -> set[fx.Node]:
-    """Other values that may share memory with ``value``."""
+    """List other values that may share memory with ``value``."""
     found, waiting = {value}, [value]
     while waiting:
         node = waiting.pop()

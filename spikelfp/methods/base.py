@@ -29,15 +29,15 @@ class Batch:
     """Samples that the network is shown, and what is wanted of it.
 
     Attributes:
-        sequence: ``[T, B, …]``, dense or as a coalesced sparse COO tensor.
-        targets: of the samples, ``[B, …]``.
-        mask: boolean ``[T, B]``, the steps that are rewarded and read out; ``None``: all of them. The others change
-            nothing, as if they were not there: means are over a sample's own steps, then over the batch.
-        share: what the mean over these samples counts. It is the part of a larger batch that they are, so that updates
-            add up to that of the whole; for ``reduction="sum"`` it is multiplied by the size of the whole.
-        steps: of a chunk, the steps of the whole sequences that count, ``[B]`` or one number for all; ``None`` for
+        sequence: inputs ``[T, B, …]``, dense or a coalesced sparse COO tensor.
+        targets: targets of the samples, ``[B, …]``.
+        mask: boolean ``[T, B]``, the steps that are rewarded and read out; ``None``: all of them. The others count for
+            nothing: means are over a sample's own steps, then over the batch.
+        share: factor of the mean over these samples: the part of a larger batch that they are, so that updates add up
+            to that of the whole. For ``reduction="sum"`` it is multiplied by the size of the whole.
+        steps: for a chunk, how many steps of the whole sequences count: ``[B]``, or one number for all; ``None`` for
             whole sequences. Updates of the chunks add up, and so do the means that are watched.
-        indices: int64 ``[B]``, numbers of the samples in the data set that the training set was taken of; ``None``
+        indices: int64 ``[B]``, numbers of the samples in the data set that the training set was taken from; ``None``
             where they are not known, as for a ``DataLoader``.
     """
 
@@ -50,7 +50,7 @@ class Batch:
 
     @property
     def counted(self) -> Tensor | int:
-        """How many of the steps here count: of each sample ``[B]``, or one number without a mask."""
+        """Number of steps here that count: ``[B]``, or one number without a mask."""
         return len(self.sequence) if self.mask is None else self.mask.sum(0)
 
     @cached_property
@@ -64,7 +64,7 @@ class Batch:
         return counting
 
     def parts(self, count: int) -> list[Batch]:
-        """So many parts, some of which may have no samples; each ends with the last step that counts in it."""
+        """Split the samples into ``count`` parts, some perhaps empty, each up to the last step that counts in it."""
         if count == 1:
             return [self]
         size, more = divmod(len(self.targets), count)
@@ -76,7 +76,7 @@ class Batch:
         return parts
 
     def samples(self, start: int, end: int) -> Batch:
-        """The samples ``start`` to ``end - 1``."""
+        """Return the samples ``start`` to ``end - 1``."""
         return replace(
             self,
             sequence=sample_slice(self.sequence, start, end),
@@ -87,9 +87,10 @@ class Batch:
         )
 
     def chunks(self, steps: int | None) -> Iterator[Chunk]:
-        """So many steps after the other, the last chunk what is left; the last step that counts ends it.
+        """Split the steps into chunks of ``steps``; the last is what is left, up to the last step that counts.
 
-        ``None``, and a number that all steps fit in: the batch as it is.
+        Args:
+            steps: of a chunk; ``None``, or a number that all steps fit in, gives the batch as one chunk.
         """
         if steps is None or len(self._counting) <= steps:
             yield Chunk(self if steps is None else self._trimmed(), counts=True, start=0, last=True)
@@ -110,13 +111,13 @@ class Batch:
 
 
 class Chunk(NamedTuple):
-    """Some steps of a batch.
+    """Consecutive steps of a batch.
 
     Attributes:
-        batch: of these steps.
-        counts: whether any of them counts.
-        start: the step of the batch that is the first one here.
-        last: whether the batch ends here.
+        batch: batch of these steps alone.
+        counts: whether any of the steps counts.
+        start: number of the first of them in the whole batch.
+        last: whether the batch ends with them.
     """
 
     batch: Batch
@@ -125,10 +126,18 @@ class Chunk(NamedTuple):
     last: bool
 
 
-def some(sequence: Tensor, mask: Tensor | None, chunk: int | None) -> tuple[Tensor, Tensor | None]:
-    """The first samples of ``[T, B, …]``, as many as have together the steps of one chunk of all; with their mask.
+def within_chunk(sequence: Tensor, mask: Tensor | None, chunk: int | None) -> tuple[Tensor, Tensor | None]:
+    """Take as many samples of a whole batch as need the memory of one chunk of it.
 
-    What is only looked at needs no more memory than what is trained then. Without chunks: all samples.
+    This keeps what is only looked at (spike rates, silent layers) within the memory of training.
+
+    Args:
+        sequence: ``[T, B, …]``.
+        mask: boolean ``[T, B]``, or ``None``.
+        chunk: steps of a chunk; ``None``: all samples are taken.
+
+    Returns:
+        The first samples, at least one, and their mask.
     """
     if chunk is None:
         return sequence, mask
@@ -137,9 +146,15 @@ def some(sequence: Tensor, mask: Tensor | None, chunk: int | None) -> tuple[Tens
 
 
 def counting_steps(sequence: Tensor, lengths: Tensor | None, last: int | None) -> Tensor | None:
-    """Boolean ``[T, B]``, the ``last`` steps (``None``: all) of each sequence of ``lengths`` ``[B]`` (``None``: ``T``).
+    """Mark the steps of sequences that count.
 
-    ``None`` where all steps count.
+    Args:
+        sequence: ``[T, B, …]``.
+        lengths: of the sequences, ``[B]``; ``None``: ``T`` for all.
+        last: how many steps at the end of each sequence count; ``None``: all.
+
+    Returns:
+        Boolean ``[T, B]``, or ``None`` where all steps count.
     """
     steps, samples = sequence.shape[:2]
     if lengths is None:
@@ -152,28 +167,35 @@ def counting_steps(sequence: Tensor, lengths: Tensor | None, last: int | None) -
 
 
 def step_weights(mask: Tensor, steps: Tensor | int | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Weigh steps ``[T, B]`` for a mean over each sample's own steps, then over the samples.
+    """Weigh steps for a mean over each sample's own steps, then over the samples::
 
-    The weights are ``mask[t, b] / (steps[b] · B)``; those of all chunks add up to 1.
+        weight[t, b] = mask[t, b] / (steps[b] · B)
+
+    The weights of all chunks of a batch add up to 1.
 
     Args:
         mask: boolean ``[T, B]``, the steps that count.
-        steps: ``[B]`` (or one number), how many of them the whole sequences have of which these steps are a part;
-            ``None``: they are the whole.
+        steps: how many steps of the whole sequences count, ``[B]`` or one number; ``None``: these steps are the whole.
         dtype: of the weights.
+
+    Returns:
+        Weights ``[T, B]``.
     """
     own = mask.sum(0) if steps is None else steps
     return mask.to(dtype) / (own * mask.shape[1])
 
 
 def mean_over_steps(values: Tensor, mask: Tensor | None = None, steps: Tensor | int | None = None) -> Tensor:
-    """Take the mean of ``values`` ``[T, B, …]`` over a sample's own steps, then over the samples, as a scalar.
+    """Take the mean over each sample's own steps, then over the samples.
 
     Args:
-        values: of each step and sample.
+        values: ``[T, B, …]``.
         mask: boolean ``[T, B]``, the steps that count; ``None``: all.
-        steps: of whole sequences of which these steps are a part: the share of these steps in the mean over the whole
-            is taken, so that those of all chunks add up to it.
+        steps: how many steps of the whole sequences count, where these steps are a chunk; the means of all chunks then
+            add up to that of the whole.
+
+    Returns:
+        The mean, a scalar tensor.
     """
     if mask is not None:
         return (values.flatten(2).mean(-1) * step_weights(mask, steps, values.dtype)).sum()
@@ -182,28 +204,28 @@ def mean_over_steps(values: Tensor, mask: Tensor | None = None, steps: Tensor | 
 
 
 REDUCTIONS = ("mean", "sum")
-"""How updates of the samples of a batch become one."""
+"""Ways to make one update of those of all samples of a batch."""
 
 Reduction = Annotated[str, option("updates of the samples of a batch: their mean, or their sum", names=REDUCTIONS)]
 
 
 class Method:
-    """Fills ``p.grad`` of every parameter from one batch, for an optimiser that descends it.
+    """Base of the methods: fills ``p.grad`` of every parameter from one batch, for an optimiser that descends it.
 
-    A method of one's own derives from this class and says one of two things: :meth:`backward`, from the outputs of the
-    network to the updates, where the network runs forward as a whole and back as a whole; or :meth:`learn`, which owns
-    both ways. Attributes that are tensors or random generators are its state: checkpoints keep them.
+    A method of your own derives from this class and overrides one of two functions: :meth:`backward`, from the outputs
+    of the network to the updates, where the network runs forward and back as a whole; or :meth:`learn`, which owns both
+    directions. Attributes that are tensors or random generators are its state, which checkpoints keep.
 
-    What is said here about a class can also be said where it is registered, ``@methods.register(name, …)``.
+    The attributes of a class may also be given where it is registered, ``@methods.register(name, …)``.
 
     Attributes:
-        name: of the method, in checkpoints and tables; by default that of its class.
-        rule: how the layers without a rule of their own send credit back while this method trains them; by default
-            LFP-ε with messages that pass through the statistics of normalisation layers.
-        reduction: updates of the samples of a batch are averaged, ``"mean"``, or added up, ``"sum"``.
+        name: name in checkpoints and tables; by default that of the class.
+        rule: rule of the layers that have none of their own, while this method trains them; by default LFP-ε with
+            messages that pass through the statistics of normalisation layers.
+        reduction: whether the updates of a batch are averaged, ``"mean"``, or added up, ``"sum"``.
         objective: whether the method ascends a ``"reward"`` or descends a ``"loss"`` of the outputs.
         gradient: whether the update is the derivative of a loss, sent back through the whole network.
-        surrogate: whether spikes have a surrogate derivative in it.
+        surrogate: whether spikes have a surrogate derivative.
         default_lr: learning rate on the command line, with an optimiser that adapts its steps.
         words: the method in plain words, for reports.
     """
@@ -227,31 +249,31 @@ class Method:
         return call_of(self)
 
     def prepare(self, net: Module) -> None:
-        """Make what the method keeps beside the network, such as feedback weights: once, before the first step.
+        """Make what the method keeps beside the network, such as feedback weights; called once, before the first step.
 
-        The network is on its device. Random numbers that are drawn here are a function of the trainer's seed, and
-        change no others. By default nothing is made.
+        Random numbers drawn here are a function of the trainer's seed and change no others. By default nothing is made.
+
+        Args:
+            net: the network, on its device.
         """
 
     def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the network on a batch and add ``batch.share`` times the mean over it to ``p.grad`` of its parameters.
+        """Run the network on a batch and add ``batch.share`` times the mean update over it to ``p.grad``.
 
-        While it is called, the layers that have no rule of their own follow :attr:`rule`: trainers see to that
-        (:func:`spikelfp.rules.lending`). By default the network runs as a whole, and :meth:`backward` starts from its
-        outputs.
+        Trainers call it within :func:`spikelfp.rules.lending`, so that layers without a rule of their own follow
+        :attr:`rule`. By default the network runs as a whole, and :meth:`backward` starts from its outputs. With several
+        workers each has a slice of the batch; a method with its own ``learn`` is given the network alone, and its
+        updates are averaged afterwards.
 
         Args:
-            net: from the sequence to outputs ``[T, B, …]``: the network, or, where a step runs it by parts (``chunk``,
-                ``recompute``), a module around it that has it as ``net.net``. Each chunk starts from the states that
-                the chunk before has left, however often it runs.
-            batch: the samples of one pass: a batch, a part of it by samples, or a chunk of it by steps.
+            net: function of the sequence to outputs ``[T, B, …]``: the network, or, with ``chunk`` or ``recompute``, a
+                module around it, which has the network as ``net.net``. Every call on a chunk starts from the states
+                that the chunk before has left.
+            batch: a batch, a part of its samples, or a chunk of its steps.
 
         Returns:
-            The outputs ``[T, B, …]``, and what to watch, as scalar tensors: means over these samples, whatever their
+            The outputs ``[T, B, …]``, and values to watch as scalar tensors: means over these samples, whatever their
             share.
-
-        With several workers each has its slice of a batch. A method with its own ``learn`` is given the network alone,
-        and the updates are averaged over the workers after it.
         """
         outputs = net(batch.sequence)
         told: dict[str, Any] = {"mask": batch.mask, "steps": batch.steps}
@@ -266,13 +288,20 @@ class Method:
         mask: Tensor | None = None,
         steps: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """Add ``share`` times the mean over the batch to ``p.grad``, from the outputs ``[T, B, C]`` backwards.
+        """Add ``share`` times the mean update over the batch to ``p.grad``, from the outputs backwards.
 
-        The arguments are those of a :class:`~spikelfp.methods.Batch`; ``mask`` and ``steps`` are handed in only where
-        they are needed.
+        Args:
+            outputs: ``[T, B, C]``, with their graph.
+            labels: targets of the samples, ``[B, …]``.
+            share: factor of the mean (:class:`Batch`).
+            mask: boolean ``[T, B]``, the steps that count; handed in only where not all do.
+            steps: how many steps of the whole sequences count; handed in only for a chunk.
 
         Returns:
-            What to watch, as :meth:`learn` does.
+            Values to watch, as :meth:`learn` returns them.
+
+        Raises:
+            UserError: in a class that overrides neither this nor :meth:`learn`.
         """
         raise UserError(
             f"{type(self).__name__} does not say how it learns: give it learn(net, batch), or backward(outputs, "
@@ -280,21 +309,24 @@ class Method:
         )
 
     def at(self, step: int) -> Method:
-        """The method of step ``step`` of a run, counted from 0; the same one unless a method says otherwise."""
+        """Return the method of step ``step`` of a run, counted from 0; by default this one."""
         return self
 
     def state_dict(self) -> dict[str, Any]:
         """Copy what a checkpoint keeps of the method: tensors, numbers, texts, and dicts and lists of them.
 
-        By default that are its attributes that are tensors, random generators, or dicts of tensors, without the
-        arguments of its constructor, which a checkpoint compares. Others that change, such as numbers that are counted
-        or lists that grow, need an own ``state_dict`` and :meth:`load_state_dict`: trainers refuse to save them
-        without. Names that begin with ``_`` are the method's own affair.
+        By default these are its attributes that are tensors, random generators or dicts of tensors, but for arguments
+        of its constructor, which a checkpoint compares. A method with other attributes that change, such as counters or
+        lists, needs its own ``state_dict`` and :meth:`load_state_dict`; without, trainers refuse to save it. Names that
+        begin with ``_`` are left out.
         """
         return {name: _kept(value) for name, value in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that :meth:`state_dict` gave; what does not fit is refused, and nothing changes then.
+        """Go on from a state that :meth:`state_dict` returned; nothing changes where it does not fit.
+
+        Args:
+            state: the state.
 
         Raises:
             UserError: naming the first entry that is missing, or of another kind, shape or dtype.
@@ -314,7 +346,7 @@ class Method:
                 setattr(self, name, {key: each.to(current[key].device, copy=True) for key, each in value.items()})
 
     def parts(self) -> list[Method]:
-        """List the methods that this one is made of, by default itself."""
+        """List the methods that this one is made of; by default itself."""
         return [self]
 
     def _state(self) -> dict[str, Any]:
@@ -343,12 +375,15 @@ class _Pickler(pickle.Pickler):
         return "of the network" if isinstance(value, (Module, Tensor)) and id(value) in self.ours else None
 
 
-def unkept(method: Method, net: Module) -> dict[str, bytes]:
-    """Write down the attributes of a method that no checkpoint would keep, by name; to be compared later.
+def unsaved_attributes(method: Method, net: Module) -> dict[str, bytes]:
+    """Digest the attributes of a method that no checkpoint would keep, to find out later whether they have changed.
 
     Args:
-        method: the method; one with a ``state_dict`` of its own looks after itself.
+        method: the method; one with its own ``state_dict`` is left out.
         net: the network that it trains.
+
+    Returns:
+        Digests by attribute.
     """
     found = {}
     for part in method.parts():
@@ -366,8 +401,16 @@ def unkept(method: Method, net: Module) -> dict[str, bytes]:
     return found
 
 
-def check_kept(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` for an attribute of a method that has changed and would be lost."""
+def check_unsaved(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
+    """Refuse to save a method with an attribute that has changed and would be lost.
+
+    Args:
+        before: digests from :func:`unsaved_attributes` before training.
+        now: those of now.
+
+    Raises:
+        UserError: naming the attribute.
+    """
     for name, value in now.items():
         if before.get(name) != value:
             raise UserError(

@@ -9,27 +9,32 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods, step_weights
 from spikelfp.registry import check_name
-from spikelfp.rewards.mask import takes
+from spikelfp.rewards.base import takes
 from spikelfp.rules import Gradient, Rule, Surrogate
 from spikelfp.tasks.classification import rate_cross_entropy
 
 Loss = Callable[..., Tensor]
-"""``loss(outputs [T, B, C], labels)``, a mean over steps and batch; one that also takes ``weights``, ``[T, B]``, is
-called with them for sequences of unequal lengths and is then the sum weighted by them."""
+"""Function ``loss(outputs [T, B, C], labels [B, …])``, the mean over steps and batch.
+
+A loss that also takes ``weights`` ``[T, B]`` is called with them for sequences of unequal lengths, and is then the sum
+weighted by them.
+"""
 
 
 @methods.register("gradient")
 class GradientDescent(Method):
     """Backpropagation (through time) of ``loss(outputs, labels)``; with ``rules.Surrogate`` for spiking networks.
 
-    With a mask the loss is that of each sample's own steps, averaged over them and then over the batch; it must take
-    ``weights`` then (:data:`Loss`), else :class:`~spikelfp.errors.UserError` is raised.
+    With a mask, the loss is averaged over each sample's own steps, then over the batch.
 
     Args:
-        rule: of the layers that have none of their own: :class:`~spikelfp.rules.Gradient` (default), or one derived
-            from it.
-        loss: of outputs and labels, :data:`Loss`.
-        reduction: the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
+        rule: rule of the layers that have none of their own: :class:`~spikelfp.rules.Gradient` (default), or one
+            derived from it.
+        loss: loss of outputs and labels (:data:`Loss`).
+        reduction: whether the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
+
+    Raises:
+        UserError: for an unknown reduction; in training, for a loss without ``weights`` where not all steps count.
     """
 
     objective = "loss"
@@ -74,12 +79,15 @@ class GradientDescent(Method):
 
 @methods.register("surrogate")
 class SurrogateGradient(GradientDescent):
-    """Backpropagation through time in which spikes have a surrogate derivative (A.6.4; Neftci et al. 2019).
+    """Backpropagation through time in which spikes have a surrogate derivative (v3, A.6.4; Neftci et al. 2019).
 
     Args:
-        rule: the derivative, by default that of a fast sigmoid with slope 25.
-        loss: of outputs and labels, :data:`Loss`.
-        reduction: the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
+        rule: the derivative; by default that of a fast sigmoid with slope 25.
+        loss: loss of outputs and labels (:data:`Loss`).
+        reduction: whether the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
+
+    Raises:
+        UserError: as :class:`GradientDescent` does.
     """
 
     described_as = "GradientDescent"  # as checkpoints of earlier versions have it

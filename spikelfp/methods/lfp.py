@@ -17,20 +17,23 @@ from spikelfp.rules import Composite, Epsilon, Rule
 
 @methods.register("lfp")
 class LFP(Method):
-    """Train by a reward, split by a rule; LFP v3, section 3.
+    """Training by a reward that is split over neurons and connections by a rule (LFP v3, section 3).
 
-    The rewards of all steps add up. A part of a sequence is rewarded for its own steps.
+    The rewards of all steps add up. A chunk of a sequence is rewarded for its own steps.
 
     Args:
-        reward: from outputs and labels to a reward for each output (:mod:`spikelfp.rewards`).
-        rule: of the layers that have none of their own (:mod:`spikelfp.rules`); by default LFP-ε with messages passing
-            through the statistics of normalisation layers (``constant_statistics=False``), which networks with
-            BatchNorm need to learn from scratch (docs/rules.md). ``propagate`` on a network that no trainer runs
-            follows ``rules.Epsilon()``, in which mean and variance are constants (eq. 8-10).
-        reduction: updates of the samples of a batch are averaged, ``"mean"``, or added up, ``"sum"``, as in the paper
-            and its published code: learning rates are then smaller by the size of the batch.
-        cap_rewards: cut rewards above 0 to 0, so that only mistakes are punished: a stabiliser of rewards that do not
-            converge (v3, footnote 5).
+        reward: function of outputs and labels to a reward for each output (:mod:`spikelfp.rewards`).
+        rule: rule of the layers that have none of their own (:mod:`spikelfp.rules`); by default LFP-ε with messages
+            that pass through the statistics of normalisation layers (``constant_statistics=False``), which networks
+            with BatchNorm need to learn from scratch (docs/rules.md). ``propagate`` without a trainer follows
+            ``rules.Epsilon()``, in which mean and variance are constants (eq. 8-10).
+        reduction: whether the updates of a batch are averaged, ``"mean"``, or added up, ``"sum"``, as in the paper and
+            its published code, where learning rates are smaller by the size of the batch.
+        cap_rewards: whether rewards above 0 are cut to 0, so that only mistakes are punished: this stabilises rewards
+            that do not converge (v3, footnote 5).
+
+    Raises:
+        UserError: for an unknown reduction; in training, for a reward of whole sequences with chunks.
     """
 
     name = "lfp"

@@ -13,13 +13,21 @@ from spikelfp.methods.base import Batch, Method
 
 
 class WarmUp(Method):
-    """``first`` for the first ``steps`` updates, ``then`` for all others.
+    """Method ``first`` for the first ``steps`` updates, ``then`` for all others (v1, section 3.2; A.6.4).
 
-    The combined training of v1 (section 3.2; A.6.4) is ``WarmUp(GradientDescent(), LFP(reward), steps=100)``. A
-    spiking network has no gradient to begin with: there the first method is ``GradientDescent(Surrogate())``.
+    The combined training of v1 is ``WarmUp(GradientDescent(), LFP(reward), steps=100)``. A spiking network has no
+    gradient to begin with: there the first method is ``GradientDescent(Surrogate())``.
 
-    Which method it is follows from the number of the step alone, so training can stop and go on anywhere. Asked
-    without a step (``rule``, ``learn``, ``backward``), it is ``then``.
+    The number of the step alone decides between them, so training can stop and go on anywhere. Asked without a step
+    (``rule``, ``learn``, ``backward``), it is ``then``.
+
+    Args:
+        first: method of the first steps.
+        then: method of the steps after them.
+        steps: number of the first steps, at least 1.
+
+    Raises:
+        UserError: for fewer steps than 1.
     """
 
     def __init__(self, first: Method, then: Method, steps: int) -> None:
@@ -37,7 +45,7 @@ class WarmUp(Method):
         return [*self.first.parts(), *self.then.parts()]
 
     def state_dict(self) -> dict[str, Any]:
-        """States of the two methods, of those that have one."""
+        """Return the states of both methods, where they have one."""
         both = {"first": self.first.state_dict(), "then": self.then.state_dict()}
         return {name: state for name, state in both.items() if state}
 

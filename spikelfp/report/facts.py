@@ -16,21 +16,29 @@ from spikelfp import analysis, models
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.load import without_folder
+from spikelfp.data.loader import Sequences, mask_of
 from spikelfp.data.samples import Samples, representative
-from spikelfp.data.sequences import Sequences, mask_of
 from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
 from spikelfp.files import settle
 from spikelfp.methods import Batch
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import masked
 from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer, checkpoint
 from spikelfp.training.config import RunConfig
 from spikelfp.training.evaluation import evaluating, so_far
-from spikelfp.training.folder import RUN, Folder, check_data, other_samples, read_config, read_metrics, samples_of
 from spikelfp.training.memory import without_memory
-from spikelfp.training.run import RATE_SAMPLES, check_room_to_show, load_splits, make_evaluator
-from spikelfp.training.update import outputs_of
+from spikelfp.training.run import RATE_SAMPLES, check_show_memory, load_splits, make_evaluator
+from spikelfp.training.run_folder import (
+    RUN,
+    RunFolder,
+    check_data,
+    other_samples,
+    read_config,
+    read_metrics,
+    samples_of,
+)
+from spikelfp.training.update import outputs_in_chunks
 from spikelfp.untrusted import read_json
 from spikelfp.untrusted.text import Field
 
@@ -82,7 +90,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Weights:
+class LayerWeights:
     """The weights of one layer before (if known) and after training."""
 
     title: str
@@ -109,7 +117,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Predictions:
     """Test samples without one class: what was wanted and what was predicted.
 
     wanted, predicted: ``[n, K]``, of real values in their own units; of steps ``[n, 1]``, one row for each that counts.
@@ -125,7 +133,7 @@ class Fitted:
 class Facts:
     """All that the page shows. What is missing is ``None`` or empty, and ``notes`` say why."""
 
-    folder: Folder
+    folder: RunFolder
     config: RunConfig
     shape: tuple[int, ...]
     classes: int
@@ -138,9 +146,9 @@ class Facts:
     sample: Sample | None = None
     activity: list[Activity] = field(default_factory=list)
     rate_samples: int = 0
-    weights: list[Weights] = field(default_factory=list)
+    weights: list[LayerWeights] = field(default_factory=list)
     errors: Errors | None = None
-    fitted: Fitted | None = None
+    fitted: Predictions | None = None
     task: Task = field(default_factory=Classification)
     notes: list[str] = field(default_factory=list)
 
@@ -183,7 +191,7 @@ WRONG = 9
 """Misread test samples that are shown."""
 
 
-def look(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
+def observe(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
     """Show the network test samples and add what it does to the ``facts``."""
     trainer = make_evaluator(net, facts.config.placed({("run", "device"): "auto"}))
     facts.class_names, facts.test_samples = splits.names, len(splits.test)
@@ -313,13 +321,13 @@ def _errors(trainer: TemporalTrainer, test: Samples, classes: int) -> Errors:
     return Errors(confusion, len(truth), len(test), wrong, _early(right, len(truth), first or 0))
 
 
-def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Fitted:
+def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Predictions:
     """Predictions for test samples that have no single class, as many as there is time for."""
     started, test, wanted, found = time.perf_counter(), splits.test, list[Tensor](), list[Tensor]()
     for x, y in batches(test, trainer.batch_size, seed=0, epoch=0, shuffle=False):
         batch = trainer.batch(x.to(trainer.device), y.to(trainer.device))
         judge, start = trainer.task.judge(None, batch.mask, *batch.sequence.shape[:2]), 0
-        for outputs, _ in outputs_of(trainer.net, batch, trainer.chunk):
+        for outputs, _ in outputs_in_chunks(trainer.net, batch, trainer.chunk):
             judge.add(outputs, start)
             start += len(outputs)
         predicted = judge.predictions().cpu()
@@ -334,7 +342,7 @@ def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Fitted:
     if splits.target_scale is not None:
         values = [splits.target_scale.values(part) for part in values]
     wanted_values, predicted_values = (part.numpy() for part in values)
-    return Fitted(wanted_values, predicted_values, len(test))
+    return Predictions(wanted_values, predicted_values, len(test))
 
 
 def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
@@ -383,15 +391,15 @@ MOST_RESULTS = 100
 """Simulators that a network was compared in."""
 
 
-def _newest_verification(folder: Folder) -> Path:
+def _newest_verification(folder: RunFolder) -> Path:
     """What ``hw-export verify`` found, in the run folder or in an export inside it."""
     found = [*folder.path.glob("verify.json"), *folder.path.glob("*/verify.json")]
     return max(found, key=lambda path: path.stat().st_mtime, default=folder.path / "verify.json")
 
 
-def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Facts:
+def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Facts:
     """Read the run and look at what its network does; see :func:`spikelfp.report.write_report` for errors."""
-    folder = Folder(Path(run))
+    folder = RunFolder(Path(run))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = config.elsewhere(data_dir or config.run.data_dir, cache_dir or recorded_cache(config.events.cache_dir))
@@ -442,15 +450,15 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     if other:
         facts.notes.append(f"Not the data of the run: {_without_folder(UserError(other), folder)}.")
     try:
-        check_room_to_show(config, spec, splits.test)
+        check_show_memory(config, spec, splits.test)
     except UserError as error:
         facts.notes.append(f"No test samples are shown: {error}.")
         return facts
-    look(facts, net, splits)
+    observe(facts, net, splits)
     return facts
 
 
-def _weights(net: torch.nn.Module, folder: Folder) -> list[Weights]:
+def _weights(net: torch.nn.Module, folder: RunFolder) -> list[LayerWeights]:
     """The weights of every dense and convolutional layer."""
     try:
         content = checkpoint.read(folder.initial)
@@ -458,7 +466,7 @@ def _weights(net: torch.nn.Module, folder: Folder) -> list[Weights]:
         before = content["weights"]
     except CheckpointError:
         before = {}
-    found: list[Weights] = []
+    found: list[LayerWeights] = []
     for name, module in net.named_modules():
         weight = getattr(module, "weight", None)
         if not isinstance(weight, torch.nn.Parameter) or weight.dim() < 2:
@@ -470,7 +478,7 @@ def _weights(net: torch.nn.Module, folder: Folder) -> list[Weights]:
         kind = f"{inputs:,} → {outputs:,} " + (f"channels, {' × '.join(map(str, kernel))}" if kernel else "neurons")
         after = weight.detach().flatten().float().numpy()
         title = f"Layer {len(found) + 1} · " + ("convolution" if kernel else "dense")
-        found.append(Weights(title, kind, None if first is None else first.flatten().float().numpy(), after))
+        found.append(LayerWeights(title, kind, None if first is None else first.flatten().float().numpy(), after))
     return found
 
 
@@ -515,6 +523,6 @@ def _verified(path: Path) -> list[dict[str, Any]]:
     return [entry for entry in content if isinstance(entry, dict)]
 
 
-def _without_folder(error: Exception, folder: Folder) -> str:
+def _without_folder(error: Exception, folder: RunFolder) -> str:
     """The text of an error without the machine's paths: a report is passed on."""
     return str(error).replace(f"{folder.path}/", "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ from spikelfp.errors import UserError
 from spikelfp.files import write_whole
 from spikelfp.registry import check_name, unknown_name
 from spikelfp.report import wording
-from spikelfp.report.page import Animation, Header, Picture, Section, render
+from spikelfp.report.page import Headline, MovingPicture, Picture, Section, render
 from spikelfp.report.rasters import FAINTEST, NIGHT, OFF, ON, brightness, event_colours, frame, full_scale
 from spikelfp.report.theme import (
     DARK,
@@ -265,7 +265,7 @@ class Canvas(NamedTuple):
         """Add axes at a place in page pixels from the top left corner of the part."""
         return place(self.figure, self.left + left, self.top + top, width, height)
 
-    def text(self, left: float, top: float, text: str, **options: object) -> None:
+    def text(self, left: float, top: float, text: str, **options: Any) -> None:
         """Write text under a place in page pixels."""
         across, down = self.figure.get_size_inches() * 100
         self.figure.text((self.left + left) / across, 1 - (self.top + top) / down, text, va="top", **options)
@@ -849,7 +849,7 @@ def page(recording: ShownRecording) -> str:
     else:
         sections.append(Section("How many", pictures=[*rest[0], *rest[1]], pair=True))
     sections.append(Section("As a sequence", pictures=[network_input(recording).picture()]))
-    header = Header(
+    header = Headline(
         name=Path(file).name + colon + inside,  # without the folders of this machine: a page is passed on
         state="" if recording.label is None else f"class {recording.label}",
         title=recording.name,
@@ -859,7 +859,7 @@ def page(recording: ShownRecording) -> str:
     return render(recording.title, header, facts=recording.facts()[2:], sections=sections)
 
 
-def _page_animation(recording: ShownRecording) -> Animation:
+def _page_animation(recording: ShownRecording) -> MovingPicture:
     shown = animate(recording)
     speed = "as fast as it was"
     if shown.slower > 1.05:
@@ -867,7 +867,7 @@ def _page_animation(recording: ShownRecording) -> Animation:
     elif shown.slower < 0.95:
         speed = f"{1 / shown.slower:.2g} times faster than it was"
     caption, alt = f"{shown.frames} pictures, {speed}", f"Animated picture of the events, {speed}"
-    return Animation("The recording", caption, alt, shown.gif, shown.still, shown.width, shown.height)
+    return MovingPicture("The recording", caption, alt, shown.gif, shown.still, shown.width, shown.height)
 
 
 # Files

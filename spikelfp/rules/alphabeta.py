@@ -1,10 +1,10 @@
-r"""LFP-αβ (v1, eq. 10-11): positive and negative contributions, each in proportion to their own sum::
+"""LFP-αβ (v1, eq. 10-11): positive and negative contributions, each in proportion to their own sum::
 
     r_ij = α z_ij / z_j⁺ · sign(z_j) r_j   if z_ij ≥ 0,      −β z_ij / z_j⁻ · sign(z_j) r_j   else
-    d_w_ij: the same with |w_ij| a_i for z_ij,               subject to α − β = 1
+    d_w_ij = r_ij with |w_ij| a_i in place of z_ij,          α − β = 1
 
 ε is added to the magnitudes of both sums (v1, section 2.5). No contribution earns more than max(α, β) times the
-neuron's reward (v1, A.3), and for ``z_j > 0`` the rewards of all of them add up to ``r_j``.
+neuron's reward (v1, A.3). For ``z_j > 0`` the rewards of all contributions add up to ``r_j``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,19 @@ from spikelfp.rules.base import Feedback, check_real
 
 @dataclass(frozen=True)
 class AlphaBeta(Feedback):
-    """LFP-αβ; LFP-α2β1 by default.
+    """LFP-αβ (v1, eq. 10-11); LFP-α2β1 by default.
 
-    alpha, beta: weights of the positive and the negative contributions, ``α − β = 1``, ``β ≥ 0``.
-    eps, normalize: as in :class:`~spikelfp.rules.Epsilon`. Raises :class:`~spikelfp.errors.UserError` otherwise.
+    All arguments are given by name, since ``AlphaBeta(2, 1)`` could mean α and β, or ε.
 
-    All of them are given by name: ``AlphaBeta(2, 1)`` could mean α and β, or ε.
+    Args:
+        eps: ε, added to the magnitudes of both sums, in units of the pre-activation.
+        normalize: as in :class:`~spikelfp.rules.Epsilon`.
+        alpha: weight α of the positive contributions.
+        beta: weight β of the negative contributions; ``α − β = 1``, ``β ≥ 0``.
+        constant_statistics: as in :class:`~spikelfp.rules.Epsilon`.
+
+    Raises:
+        UserError: for other values of α and β, and as :class:`~spikelfp.rules.Epsilon` does.
     """
 
     eps: float = field(default=1e-6, kw_only=True)
@@ -48,6 +55,13 @@ class AlphaBeta(Feedback):
         return SplitLinear.apply(x, weight, bias, op, self.shares, self.eps)
 
     def shares(self, r: Tensor, z: Tensor, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
-        """``p = α sign(z) r / (z⁺ + ε)`` and ``q = β sign(z) r / (|z⁻| + ε)``, with ``sign(0) = 1``."""
+        """Return ``p = α sign(z) r / (z⁺ + ε)`` and ``q = β sign(z) r / (|z⁻| + ε)``, with ``sign(0) = 1``.
+
+        Args:
+            r: rewards of the neurons.
+            z: their pre-activations, of the same shape.
+            plus: sums ``z⁺`` of their positive contributions.
+            minus: sums ``z⁻`` of their negative contributions, 0 or less.
+        """
         signed = torch.where(z >= 0, r, -r)
         return self.alpha * signed / (plus + self.eps), self.beta * signed / (self.eps - minus)

@@ -1,7 +1,7 @@
-r"""Rules: what one decides, what all LFP rules share, and which rule a layer follows.
+"""What a rule decides, what all LFP rules share, and which rule a layer follows.
 
-A :class:`Rule` says how each kind of layer sends credit back. :class:`Feedback` is all of an LFP rule but how a linear
-layer splits the reward of its neurons:
+A :class:`Rule` says how each kind of layer sends credit back. :class:`Feedback` is the part that all LFP rules share:
+everything but how a linear layer splits the reward of its neurons, which is the rule's file.
 
 ========================  ====================================================================================
 output neuron             ``m_c = r_c / (o_c + sign(o_c) ε)``                      (:func:`spikelfp.propagate`)
@@ -13,12 +13,13 @@ softmax                   autograd's own backward                               
 LIF through time          :mod:`spikelfp.functional.lif`                           v3, eq. A.2-A.3
 ========================  ====================================================================================
 
-A neuron is what ends in an activation (or at the output): its ε enters once, there. Linear maps in a row, such
-as convolution, BatchNorm and pooling, pass the message on. The rules αβ, z⁺z⁻ and γ divide by sums of their own; they
-take the reward of the neuron, not what its division left, so that ε enters once with them too
+A neuron ends in an activation or at the output, and its ε enters once, there. Linear maps in a row, such as
+convolution, BatchNorm and pooling, pass the message on. The rules αβ, z⁺z⁻ and γ divide by sums of their own. They
+take the reward of the neuron before that division, so that ε enters once with them too
 (:func:`spikelfp.functional.split.divided_by`).
 
-Layers follow their own rule, that which a trainer lends them (:func:`lending`), or the default (:class:`HasRule`).
+A layer follows its own rule, else the one that a trainer lends it (:func:`lending`), else the default
+(:class:`HasRule`).
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ from spikelfp.functional.split import LinearMap, divided_by
 from spikelfp.options import NOT_AN_OPTION, setting
 
 Activation = Callable[[Tensor], Tensor]
-"""An element-wise function ``z → φ(z)``."""
+"""Element-wise function ``z → φ(z)``."""
 
 
 class Assigning(ABC):
-    """Says which layer of a network follows which rule."""
+    """Base of rules and composites: says which layer of a network follows which rule."""
 
     @abstractmethod
     def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
@@ -69,10 +70,10 @@ class Assigning(ABC):
 
 
 class Rule(Assigning):
-    """Forward passes are the same under every rule; the backward pass is the rule's.
+    """Backward pass of each kind of layer; the forward pass is the same under every rule.
 
-    A layer calls the method of its kind in ``forward``. Rules hold options only, never tensors of a pass, so
-    one rule serves many layers.
+    A layer calls the method of its kind in ``forward``. Rules hold options only, never tensors of a pass, so one rule
+    serves many layers.
     """
 
     constant_statistics: bool
@@ -88,71 +89,103 @@ class Rule(Assigning):
 
     @abstractmethod
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Output of a linear layer: ``op(x, weight, bias)``."""
+        """Return the output of a linear layer, ``op(x, weight, bias)``.
+
+        Args:
+            op: the linear map, such as a matrix product or a convolution.
+            x: its input ``[T, B, …]``.
+            weight: its weights.
+            bias: its bias, or ``None``.
+        """
 
     @abstractmethod
     def affine(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Output of an element-wise affine map, ``γ ã + β`` of a normalisation layer: ``op(x, weight, bias)``."""
+        """Return an element-wise affine map, ``γ ã + β`` of a normalisation layer: ``op(x, weight, bias)``.
+
+        Args:
+            op: the map.
+            x: normalised input ``ã``.
+            weight: γ.
+            bias: β, or ``None``.
+        """
 
     @abstractmethod
     def parameter(self, weight: Tensor) -> Tensor:
-        """A parameter that is itself a contribution (an embedding, a class token), to be added to a signal."""
+        """Return a parameter that is itself a contribution (an embedding, a class token), to be added to a signal."""
 
     @abstractmethod
     def factor(self, x: Tensor) -> Tensor:
-        """A factor of a product of two signals (attention), to be multiplied with the other one."""
+        """Return one factor of a product of two signals (attention), to be multiplied with the other."""
 
     @abstractmethod
     def activation(self, phi: Activation, z: Tensor, opposite_sign: bool = False) -> Tensor:
-        """Output of an activation function: ``phi(z)``. opposite_sign: v3, footnote 12."""
+        """Return the output of an activation function, ``phi(z)``.
+
+        Args:
+            phi: element-wise function.
+            z: pre-activations.
+            opposite_sign: whether ``phi`` has the sign opposite to ``z`` (v3, footnote 12).
+        """
 
     @abstractmethod
     def relu(self, z: Tensor) -> Tensor:
-        """``max(z, 0)``."""
+        """Return ``max(z, 0)``."""
 
     @abstractmethod
     def spike(self, z: Tensor) -> Tensor:
-        """Heaviside step: 1 where ``z > 0``, else 0."""
+        """Return the Heaviside step: 1 where ``z > 0``, else 0."""
 
     @abstractmethod
     def lif(
         self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """LIF neurons: ``current`` ``[T, …]`` from membrane ``start`` ``[…]`` to spikes and last membrane.
+        """Run LIF neurons over time (v3, eq. A.2-A.3).
 
-        decay: β as a scalar tensor that learns, of the value ``p.beta``.
+        Args:
+            current: ``I``, ``[T, …]``.
+            start: membrane before the first step, ``[…]``.
+            p: constants of the neurons.
+            decay: β as a scalar tensor that learns, of the value ``p.beta``; ``None`` if it does not.
+
+        Returns:
+            Spikes ``[T, …]`` and the last membrane ``[…]``.
         """
 
     @abstractmethod
     def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
-        """Sum of ``parts`` ``[B, …]``, all that flows into a membrane in a step; its credit is shared by ``sizes``."""
+        """Return the sum of all that flows into a membrane in a step.
+
+        Args:
+            parts: the terms, ``[B, …]`` each.
+            sizes: magnitudes in proportion to which the terms share the credit, ``[B, …]`` each.
+        """
 
     @abstractmethod
     def carry(self, membrane: Tensor) -> Tensor:
-        """A membrane ``[B, …]`` as the next step reads it."""
+        """Return a membrane ``[B, …]`` as the next step reads it."""
 
     @abstractmethod
     def survive(self, before: Tensor, after: Tensor) -> Tensor:
-        """``after``, which a reset has left of ``before``, both ``[B, …]``."""
+        """Return ``after``, the membrane that a reset has left of ``before``, both ``[B, …]``."""
 
     @abstractmethod
     def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
-        """Spikes ``[B, …]`` of a step: 1 where ``membrane > threshold``, else 0."""
+        """Return the spikes ``[B, …]`` of a step: 1 where ``membrane > threshold``, else 0."""
 
     @abstractmethod
     def steps(self, spikes: Sequence[Tensor]) -> Tensor:
-        """Spikes ``[B, …]`` of consecutive steps, each from :meth:`fire`, as one sequence ``[T, B, …]``."""
+        """Stack the spikes ``[B, …]`` of consecutive steps, each from :meth:`fire`, into one sequence ``[T, B, …]``."""
 
     def incoming(self, x: Tensor) -> Tensor:
-        """``x`` ``[T, B, …]`` on its way into a layer with weights; a rule may see the reward of ``x`` here."""
+        """Return the input ``[T, B, …]`` of a layer with weights; a rule may see its reward here."""
         return x
 
     def outgoing(self, z: Tensor) -> Tensor:
-        """``z`` ``[T, B, …]`` as a layer with weights returns it; a rule may see the reward of ``z`` here."""
+        """Return the output ``[T, B, …]`` of a layer with weights; a rule may see its reward here."""
         return z
 
     def neurons(self, outputs: Tensor) -> Tensor:
-        """``outputs`` ``[T, B, …]`` of neurons, whose autograd node a rule may tell how to treat an initial reward."""
+        """Return outputs ``[T, B, …]`` of neurons; a rule may mark their autograd node, at which a reward may start."""
         return outputs
 
     def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
@@ -161,12 +194,12 @@ class Rule(Assigning):
 
 
 def layers_with_rules(net: nn.Module) -> list[nn.Module]:
-    """The layers of ``net`` that follow a rule, in the order of ``net.modules()``."""
+    """List the layers of ``net`` that follow a rule, in the order of ``net.modules()``."""
     return [layer for layer in net.modules() if isinstance(getattr(layer, "rule", None), Rule)]
 
 
 def heaviside(z: Tensor) -> Tensor:
-    """1 where ``z > 0``, else 0, in the dtype of ``z`` (A.2)."""
+    """Return 1 where ``z > 0``, else 0, in the dtype of ``z`` (v3, A.2)."""
     return (z > 0).to(z.dtype)
 
 
@@ -183,14 +216,20 @@ def check_real(name: str, value: object) -> float:
 
 @dataclass(frozen=True)
 class Feedback(Rule):
-    """Base of the LFP rules.
+    """Base of the LFP rules: all but how a linear layer splits the reward of its neurons (:meth:`split`).
 
-    eps: the stabiliser ε, in units of the pre-activation.
-    normalize: divide the reward of each layer, the output included, by its largest magnitude on its way back (A.6.4):
-    by that of each sample over all steps (``"sample"``, or ``True``) or of each sample and step (``"step"``). Updates
-    of the samples add up afterwards, so they are those of any batch size and any number of workers.
-    constant_statistics: pass rewards through normalisation layers by eq. 8-10, mean and variance constant (default);
-    ``False`` lets messages pass through the statistics too, as gradients do, which deep networks learn better from.
+    Args:
+        eps: stabiliser ε, in units of the pre-activation.
+        normalize: divides the reward of each layer, the output included, by its largest magnitude on its way back
+            (A.6.4): by that of each sample over all steps (``"sample"``, or ``True``) or of each sample and step
+            (``"step"``). Updates of the samples add up afterwards, so they do not depend on the batch size or the
+            number of workers.
+        constant_statistics: whether rewards pass normalisation layers by eq. 8-10, with mean and variance constant.
+            ``False`` lets messages pass through the statistics too, as gradients do; deep networks learn better that
+            way.
+
+    Raises:
+        UserError: for an ``eps`` that is no finite number above 0, and an unknown ``normalize``.
     """
 
     eps: float = setting(1e-6, "stabiliser ε of the rule", within="(0, ∞)")
@@ -223,7 +262,10 @@ class Feedback(Rule):
         return LayerOutput.apply(z, self.eps, None) if frozen else z
 
     def split(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """``op(x, weight, bias)``, its reward in proportion to contribution (v3, eq. 2-4, 6-7); rules differ here."""
+        """Return ``op(x, weight, bias)``, whose reward is split in proportion to contribution (v3, eq. 2-4, 6-7).
+
+        This is where LFP rules differ; the arguments are those of :meth:`linear`.
+        """
         return self.affine(op, x, weight, bias)
 
     def affine(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -290,9 +332,12 @@ class Feedback(Rule):
 class LIFScan(Function, NeuronNode):
     """LIF neurons over time, and the reward back through them; the arithmetic is in :mod:`spikelfp.kernels`.
 
-    A decay that learns is a weight on the connection of a membrane to itself, so eq. 7 is its rule:
-    ``d_β = |β| Σ V[t] n[t]``, where ``V[t]`` is what it multiplied and ``n[t]`` the message to the membrane; the sum is
-    over steps, samples and the neurons that share the β.
+    A decay that learns is a weight on the connection of a membrane to itself, so eq. 7 is its rule::
+
+        d_β = |β| Σ V[t] n[t]
+
+    ``V[t]`` is the membrane that β multiplied and ``n[t]`` the message to the membrane. The sum is over steps, samples
+    and the neurons that share the β.
     """
 
     @staticmethod
@@ -338,11 +383,11 @@ class HasRule:
     """
 
     fallback: ClassVar[Rule]
-    """The rule of layers that nobody has given one: :class:`~spikelfp.rules.Epsilon`."""
+    """Rule of layers that nobody has given one: :class:`~spikelfp.rules.Epsilon`."""
 
     @property
     def rule(self) -> Rule:
-        """The rule that the next forward pass follows."""
+        """Rule that the next forward pass follows."""
         try:
             own = self.__dict__["_own_rule"]
         except KeyError:
@@ -374,6 +419,9 @@ def attach(net: nn.Module, rule: Assigning) -> None:
     Args:
         net: layers of :mod:`spikelfp.nn`, in a module of any kind.
         rule: a rule for all, or a :class:`~spikelfp.rules.Composite`, which says which layer follows which.
+
+    Raises:
+        UserError: for a network without layers that follow a rule, and what is no rule.
     """
     assigned = _assigned(net, rule)
     if not assigned:
@@ -387,9 +435,16 @@ def attach(net: nn.Module, rule: Assigning) -> None:
 
 @contextmanager
 def using(net: nn.Module, rule: Assigning) -> Iterator[None]:
-    """Within the block every layer of ``net`` follows ``rule``, whatever its own; after it each has its own back.
+    """Let every layer of ``net`` follow ``rule`` within the block; afterwards each has its own rule back.
 
     The rule of a forward pass decides its backward pass, wherever that is called.
+
+    Args:
+        net: layers of :mod:`spikelfp.nn`, in a module of any kind.
+        rule: a rule for all, or a :class:`~spikelfp.rules.Composite`.
+
+    Raises:
+        UserError: for what is no network and what is no rule.
     """
     assigned, before = _assigned(net, rule), rules_of(net.modules())
     if assigned:
@@ -402,7 +457,11 @@ def using(net: nn.Module, rule: Assigning) -> Iterator[None]:
 
 @contextmanager
 def lending(net: nn.Module, rule: Assigning) -> Iterator[None]:
-    """Within the block the layers of ``net`` that have no rule of their own follow ``rule``: trainers run in it.
+    """Let the layers of ``net`` that have no rule of their own follow ``rule`` within the block: trainers run in it.
+
+    Args:
+        net: layers of :mod:`spikelfp.nn`, in a module of any kind.
+        rule: a rule for all, or a :class:`~spikelfp.rules.Composite`.
 
     Raises:
         UserError: where rewards and losses would meet: a layer has an LFP rule of its own and ``rule`` is that of a
@@ -428,13 +487,13 @@ def lending(net: nn.Module, rule: Assigning) -> Iterator[None]:
 
 
 def rules_in(net: nn.Module) -> dict[nn.Module, Rule]:
-    """Find the rule that each layer of ``net`` follows now; layers that follow none are left out."""
+    """Return the rule that each layer of ``net`` follows now; layers that follow none are left out."""
     found = {layer: getattr(layer, "rule", None) for layer in net.modules()}
     return {layer: rule for layer, rule in found.items() if isinstance(rule, Rule)}
 
 
 def rules_of(layers: Iterable[nn.Module]) -> dict[nn.Module, Any]:
-    """Find the rules of those of ``layers`` that follow one, own and lent, for :func:`restore`."""
+    """Return the own and the lent rule of each of ``layers`` that follows one, for :func:`restore`."""
     return {
         layer: (layer.__dict__["_own_rule"], layer.__dict__.get("_lent_rule"))
         if isinstance(layer, HasRule)
@@ -445,7 +504,7 @@ def rules_of(layers: Iterable[nn.Module]) -> dict[nn.Module, Any]:
 
 
 def restore(before: dict[nn.Module, Any]) -> None:
-    """Give layers the rules back that :func:`rules_of` found."""
+    """Give layers back the rules that :func:`rules_of` found."""
     for layer, own in before.items():
         if isinstance(layer, HasRule):
             layer.__dict__["_own_rule"], layer.__dict__["_lent_rule"] = own

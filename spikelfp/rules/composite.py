@@ -1,4 +1,4 @@
-"""Different rules for different layers (v1, sections 2.5 and A.6.2)."""
+"""Rules by name, and different rules for different layers (v1, sections 2.5 and A.6.2)."""
 
 from __future__ import annotations
 
@@ -21,24 +21,32 @@ from spikelfp.rules.zero import Zero
 from spikelfp.rules.zplusminus import ZPlusMinus
 
 Selector = type[nn.Module] | tuple[type[nn.Module], ...] | str | int
-"""Layers of a type; layers whose name matches a pattern (``features.*``); the n-th layer with weights (−1 the last)."""
+"""Class of layers, or several; pattern of names (``features.*``); position among layers with weights (−1 the last)."""
 
 NORMS = (torch.nn.modules.batchnorm._NormBase, torch.nn.LayerNorm, torch.nn.GroupNorm)
 CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 class Composite(Assigning):
-    """A rule for each layer: that of the first selector that fits it.
-
-    A layer without products of its own (neurons, activations, normalisation) that no selector fits follows the layer
-    with products in front of it, in the order of ``net.modules()``: its ε is that of the neurons which the layer
-    drives, and the last layer's is that of the outputs. All others follow ``default``.
+    """Rule for each layer: that of the first selector that fits it (v1, sections 2.5 and A.6.2).
 
     >>> Composite([(torch.nn.Conv2d, ZPlusMinus()), ("classifier.*", Epsilon(1e-3)), (-1, Epsilon())])
 
-    Goes wherever a rule goes: to :func:`spikelfp.rules.using`, :func:`spikelfp.rules.attach` and
-    :class:`spikelfp.methods.LFP`. A pattern or a position that fits no layer is a
-    :class:`~spikelfp.errors.UserError` when the composite meets the network; a type may be absent.
+    A layer without a product of its own (neurons, activations, normalisation) that no selector fits takes the rule of
+    the nearest layer with a product before it, in the order of ``net.modules()``. So neurons have the ε of the layer
+    that drives them, and the last layer's ε is that of the outputs. All other layers follow ``default``.
+
+    A composite goes wherever a rule goes: to :func:`spikelfp.rules.using`, :func:`spikelfp.rules.attach` and
+    :class:`spikelfp.methods.LFP`.
+
+    Args:
+        parts: pairs of a selector and a rule. A selector is a class of layers (or several), a pattern of their names,
+            or the position of a layer among those with weights (:data:`Selector`).
+        default: rule of the layers that no selector fits; by default :class:`~spikelfp.rules.Epsilon`.
+
+    Raises:
+        UserError: for what is no pair of a selector and a rule; and when the composite meets a network, for a pattern
+            or a position that fits no layer. A class may be absent.
     """
 
     def __init__(self, parts: Iterable[tuple[Selector, Rule]], default: Rule | None = None) -> None:
@@ -46,7 +54,11 @@ class Composite(Assigning):
         self.default = Epsilon() if default is None else _rule(default)
 
     def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
-        """The rule of each layer of ``net`` that has one."""
+        """Choose the rule of each layer of ``net`` that follows one.
+
+        Raises:
+            UserError: for a pattern or a position that fits no layer.
+        """
         names = {module: name for name, module in net.named_modules()}
         layers = layers_with_rules(net)
         weighted = [layer for layer in layers if isinstance(getattr(layer, "weight", None), torch.Tensor)]
@@ -103,12 +115,24 @@ def _fitting(
 
 
 def epsilon_zplusminus(eps: float = 1e-6, **shared: Any) -> Composite:
-    """LFP-ε-z⁺z⁻ (v1, A.6.2): z⁺z⁻ in convolutions, ε in dense layers. shared: options of both rules."""
+    """LFP-ε-z⁺z⁻ (v1, A.6.2): z⁺z⁻ in convolutions, ε in dense layers.
+
+    Args:
+        eps: ε of both rules.
+        **shared: other options of both rules, ``normalize`` and ``constant_statistics``.
+    """
     return Composite([(CONVOLUTIONS, ZPlusMinus(eps, **shared))], default=Epsilon(eps, **shared))
 
 
 def epsilon_alphabeta(eps: float = 1e-6, alpha: float = 2.0, beta: float = 1.0, **shared: Any) -> Composite:
-    """LFP-ε-αβ, by default ε-α2β1 (v1, A.6.2): αβ in convolutions, ε in dense layers. shared: options of both rules."""
+    """LFP-ε-αβ, by default ε-α2β1 (v1, A.6.2): αβ in convolutions, ε in dense layers.
+
+    Args:
+        eps: ε of both rules.
+        alpha: α of the convolutions.
+        beta: their β, ``α − 1``.
+        **shared: other options of both rules, ``normalize`` and ``constant_statistics``.
+    """
     alphabeta = AlphaBeta(eps=eps, alpha=alpha, beta=beta, **shared)
     return Composite([(CONVOLUTIONS, alphabeta)], default=Epsilon(eps, **shared))
 
@@ -151,11 +175,14 @@ def _epsilon_alphabeta(
 
 
 def make_rule(name: str, **arguments: Any) -> Rule | Composite:
-    """Make the rule of a name.
+    """Make a rule by its name.
 
     Args:
         name: in :data:`rules`.
-        **arguments: for its constructor; ``normalize`` and ``constant_statistics`` are left out if it has none.
+        **arguments: of its constructor. ``normalize`` and ``constant_statistics`` are left out where it has none.
+
+    Raises:
+        UserError: for an unknown name, and values that the rule refuses.
     """
     taken = inspect.signature(rules[name]).parameters
     shared = ("normalize", "constant_statistics")
@@ -163,5 +190,5 @@ def make_rule(name: str, **arguments: Any) -> Rule | Composite:
 
 
 def rules_taking(argument: str) -> list[str]:
-    """Names of the rules that have an argument."""
+    """Names of the rules whose constructor takes ``argument``."""
     return [name for name in rules if argument in inspect.signature(rules[name]).parameters]

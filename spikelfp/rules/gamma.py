@@ -1,11 +1,11 @@
-r"""LFP-γ: LRP-γ (Montavon et al. 2019, section 10.2.2) carried over; it favours contributions of the neuron's sign::
+"""LFP-γ: LRP-γ (Montavon et al. 2019, section 10.2.2) carried over; it favours contributions of the neuron's sign::
 
     z̃_ij = z_ij (1 + γ [sign(z_ij) = sign(z_j)])        z̃_j = Σ_i z̃_ij = z_j + γ z_j^{sign(z_j)}
     r_ij = z̃_ij / (z̃_j + sign(z_j) ε) · r_j             d_w_ij = |w_ij| a_i (1 + γ […]) / (z̃_j + sign(z_j) ε) · r_j
 
-γ = 0 is LFP-ε; for γ → ∞ only contributions of the neuron's own sign count. Rewards are
-conserved, and the denominator is never smaller than that of LFP-ε: |z̃_j| ≥ |z_j|. LRP states the rule for neurons
-with ``z_j > 0``; for the others it is mirrored, as LRP implementations do.
+γ = 0 is LFP-ε; for γ → ∞ only contributions of the neuron's own sign count. Rewards are conserved, and the denominator
+is never smaller than that of LFP-ε: |z̃_j| ≥ |z_j|. LRP states the rule for neurons with ``z_j > 0``; for the others it
+is mirrored, as LRP implementations do.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ from spikelfp.rules.base import Feedback, check_real
 
 @dataclass(frozen=True)
 class Gamma(Feedback):
-    """LFP-γ.
+    """LFP-γ: contributions of the neuron's own sign count ``1 + γ`` times (Montavon et al. 2019, section 10.2.2).
 
-    gamma: how much contributions of the neuron's sign are favoured, 0 or more.
-    eps, normalize: as in :class:`~spikelfp.rules.Epsilon`. Raises :class:`~spikelfp.errors.UserError` otherwise.
+    All arguments are given by name, since ``Gamma(0.25)`` could mean γ or ε.
 
-    All of them are given by name: ``Gamma(0.25)`` could mean γ or ε.
+    Args:
+        eps: ε of the denominator, in units of the pre-activation.
+        normalize: as in :class:`~spikelfp.rules.Epsilon`.
+        gamma: γ, 0 or more.
+        constant_statistics: as in :class:`~spikelfp.rules.Epsilon`.
+
+    Raises:
+        UserError: for a γ that is negative or not finite, and as :class:`~spikelfp.rules.Epsilon` does.
     """
 
     eps: float = setting(1e-6, "stabiliser ε of the rule", within="(0, ∞)", kw_only=True)
@@ -45,7 +51,17 @@ class Gamma(Feedback):
         return SplitLinear.apply(x, weight, bias, op, self.shares, self.eps)
 
     def shares(self, r: Tensor, z: Tensor, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
-        """``(1 + γ) r / (z̃ + sign(z) ε)`` to contributions of the neuron's sign, without ``1 + γ`` to the others."""
+        """Return ``(1 + γ) r / (z̃ + sign(z) ε)`` for contributions of the neuron's sign, without ``1 + γ`` for others.
+
+        Args:
+            r: rewards of the neurons.
+            z: their pre-activations, of the same shape.
+            plus: sums of their positive contributions.
+            minus: sums of their negative contributions, 0 or less.
+
+        Returns:
+            Factors of the positive and of the negative contributions.
+        """
         upward = z >= 0
         share = to_message(r, z + self.gamma * torch.where(upward, plus, minus), self.eps)
         favoured = (1 + self.gamma) * share

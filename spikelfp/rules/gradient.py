@@ -1,4 +1,4 @@
-"""Plain gradients, for comparison: derivatives where LFP has secant slopes; a spike has derivative zero."""
+"""Derivatives in place of LFP's secant slopes, for comparison: exact ones, and surrogate shapes for spikes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
 
 @dataclass(frozen=True)
 class Gradient(Rule):
-    """Backpropagation (through time) of a loss. Networks of spikes do not learn under it (v3, Fig. 7)."""
+    """Backpropagation (through time) of a loss, in which a spike has the derivative 0.
+
+    Networks of spikes do not learn under it (v3, Fig. 7); :class:`Surrogate` is made for them.
+    """
 
     constant_statistics = False
     needs_sign = False
@@ -76,7 +79,7 @@ class Gradient(Rule):
 
 
 class ZeroDerivative(Function):
-    """Heaviside step with the derivative it has: zero."""
+    """Heaviside step with the derivative that it has almost everywhere: zero."""
 
     of_gradients = True
 
@@ -91,7 +94,7 @@ class ZeroDerivative(Function):
 
 
 class MembraneScan(Function):
-    """Membranes ``[T, …]`` of LIF neurons; backward through the leak, the reset detached (as in snnTorch)::
+    """Membranes ``[T, …]`` of LIF neurons; backward through the leak, with the reset detached as in snnTorch::
 
     dL/dI[t] = dL/dU[t] + g[t+1] dL/dI[t+1],   g = β, or β (1 − S[t]) with reset to zero
     dL/dβ    = Σ V[t] dL/dI[t],                V the membrane that β multiplied; over all that share the β
@@ -126,10 +129,10 @@ class MembraneScan(Function):
 
 
 Derivative = Callable[[Tensor, float], Tensor]
-"""From the distance ``z`` of membranes to their threshold and a slope ``k`` to a stand-in for ``dS/dz``."""
+"""Function of ``z``, membrane less threshold, and a slope ``k``, that stands in for ``dS/dz``."""
 
 surrogates: Registry[Derivative] = Registry("surrogate")
-"""Shapes by name; one of your own is a function ``(z, k) → dS/dz``."""
+"""Shapes by name; a shape of your own is a function ``(z, k) → dS/dz``, of the shape of ``z``."""
 
 
 @surrogates.register("fast-sigmoid")
@@ -152,13 +155,15 @@ def sigmoid(z: Tensor, slope: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Surrogate(Gradient):
-    """Backpropagation through time, in which a spike has the derivative of a smooth function.
+    """Backpropagation through time; a spike has the derivative of a smooth function (v3, A.6.4; Neftci et al. 2019).
 
-    shape: ``fast-sigmoid``, ``z / (1 + k |z|)`` (A.6.4); ``atan`` or ``sigmoid``.
-    slope: its steepness ``k``; 25 in the paper.
+    Args:
+        shape: ``"fast-sigmoid"``, the derivative of ``z / (1 + k |z|)`` (A.6.4), ``"atan"``, ``"sigmoid"``, or another
+            name in :data:`surrogates`. ``z`` is the membrane less its threshold.
+        slope: steepness ``k``, above 0; 25 in the paper.
 
-    Raises :class:`~spikelfp.errors.UserError` for a shape that there is not, and a slope that is no finite number above
-    0.
+    Raises:
+        UserError: for an unknown shape, and a slope that is no finite number above 0.
     """
 
     shape: str = "fast-sigmoid"
@@ -178,7 +183,7 @@ class Surrogate(Gradient):
 class SmoothSpike(Function):
     """Heaviside step in the dtype of ``z``; backward ``dL/dz = dL/dS · derivative(z, slope)``.
 
-    The derivative of 16-bit values is found in float32, whose range its parts need.
+    The derivative of 16-bit values is computed in float32, since its terms overflow their range.
     """
 
     of_gradients = True

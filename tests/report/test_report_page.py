@@ -14,8 +14,8 @@ from PIL import Image
 from report_pages import KINDS, Page
 
 from spikelfp.report import rasters, theme, write, write_report
-from spikelfp.report.facts import gather
-from spikelfp.training.run import Folder, read_metrics
+from spikelfp.report.facts import collect_facts
+from spikelfp.training.run import RunFolder, read_metrics
 
 Trained = Callable[[str], Path]
 DRAWN = [kind for kind in KINDS if kind != "relu-lenet"]
@@ -103,7 +103,7 @@ def test_numbers_are_those_of_the_summary(page: Callable[[str], Page], kind: str
         assert f"weights touched per update{100 * summary['update_density']:.0f}" in shown
     for name, version in summary["versions"].items():
         assert f"{name} {version}" in shown
-    last = read_metrics(Folder(folder))[-1]
+    last = read_metrics(RunFolder(folder))[-1]
     curve = page(kind).picture("Accuracy over epochs")
     for name in ("train", "test", "validation"):
         if f"{name}_accuracy" in last:
@@ -143,10 +143,10 @@ def test_input_spikes_have_their_own_raster(trained: Trained, monkeypatch: pytes
         return theme.new_figure(10, 10)
 
     monkeypatch.setattr(rasters, "raster", raster)
-    write.sample(gather(trained("one-epoch")))
+    write.sample(collect_facts(trained("one-epoch")))
     assert drawn == ["Input", "Hidden layer 1", "Output layer"] * 2
     drawn.clear()
-    write.sample(gather(trained("spiking-mlp")))
+    write.sample(collect_facts(trained("spiking-mlp")))
     assert drawn == ["Hidden layer 1", "Hidden layer 2", "Output layer"] * 2
 
 

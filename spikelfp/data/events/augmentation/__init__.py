@@ -7,7 +7,7 @@ It works on sparse sequences, so nothing is decoded or binned again. The changes
 >>> frames = augmented(                                                                           # for each batch
 ...     *packed, rows, sensor=sensor, levels=levels, augmentations=augmentations, seed=seed, epoch=epoch, indices=rows
 ... )
->>> batch_dense(*frames, np.arange(len(rows)), sensor.size, levels, out)
+>>> batch_dense(frames, np.arange(len(rows)), sensor.size, levels, out)
 """
 
 from spikelfp.data.events.augmentation.apply import augmented, check_augmentations
