@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from spikelfp.terminal import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import open_regular
 
+_FORMAT: Any = np.lib.format  # its types leave out the largest size of a header
 _LONGEST_HEADER = 1 << 14
 _MOST_AXES = 32
 
@@ -114,22 +114,20 @@ def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
 
 def _header(content: bytes) -> ArrayHeader:
     file = io.BytesIO(content[:_LONGEST_HEADER])
-    version = np.lib.format.read_magic(file)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
-        if version == (1, 0):
-            shape, fortran, kind = np.lib.format.read_array_header_1_0(file, max_header_size=_LONGEST_HEADER)
-        elif version == (2, 0):
-            shape, fortran, kind = np.lib.format.read_array_header_2_0(file, max_header_size=_LONGEST_HEADER)
-        elif version == (3, 0):  # differs by names in UTF-8, which are written here as escapes of a Python literal
-            length = int.from_bytes(file.read(4), "little")
-            text = file.read(length).decode("utf-8").encode("ascii", "backslashreplace")
-            if len(text) < length:
-                raise ValueError(f"a header of {length} bytes in {len(content)}")
-            escaped = io.BytesIO(len(text).to_bytes(4, "little") + text)
-            shape, fortran, kind = np.lib.format.read_array_header_2_0(escaped, max_header_size=6 * _LONGEST_HEADER)
-        else:
-            raise ValueError(f"version {version[0]}.{version[1]}")
+    version = _FORMAT.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, kind = _FORMAT.read_array_header_1_0(file, max_header_size=_LONGEST_HEADER)
+    elif version == (2, 0):
+        shape, fortran, kind = _FORMAT.read_array_header_2_0(file, max_header_size=_LONGEST_HEADER)
+    elif version == (3, 0):  # differs by names in UTF-8, which are written here as escapes of a Python literal
+        length = int.from_bytes(file.read(4), "little")
+        text = file.read(length).decode("utf-8").encode("ascii", "backslashreplace")
+        if len(text) < length:
+            raise ValueError(f"a header of {length} bytes in {len(content)}")
+        escaped = io.BytesIO(len(text).to_bytes(4, "little") + text)
+        shape, fortran, kind = _FORMAT.read_array_header_2_0(escaped, max_header_size=6 * _LONGEST_HEADER)
+    else:
+        raise ValueError(f"version {version[0]}.{version[1]}")
     if len(shape) > _MOST_AXES or not all(type(each) is int and each >= 0 for each in shape):
         raise ValueError(f"shape {shape[:8]!r} of {len(shape)} axes")
     return ArrayHeader(kind, fortran, shape, file.tell())
