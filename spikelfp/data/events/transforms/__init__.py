@@ -6,18 +6,20 @@ augmentations (:mod:`spikelfp.data.events.augmentation`).
 """
 
 from spikelfp.data.events.transforms.base import Transform, parse_transforms, transforms, transforms_text
-from spikelfp.data.events.transforms.filters import Decimate, Denoise, HotPixels, Refractory
-from spikelfp.data.events.transforms.from_tonic import Tonic
-from spikelfp.data.events.transforms.space import (
+from spikelfp.data.events.transforms.coordinates import (
+    AlignTime,
     CenterCrop,
     Crop,
     Downsample,
+    DownsampleTime,
     FlipPolarity,
     FlipX,
     FlipY,
     MergePolarities,
+    TimeCrop,
 )
-from spikelfp.data.events.transforms.time import AlignTime, DownsampleTime, TimeCrop
+from spikelfp.data.events.transforms.filters import Decimate, Denoise, HotPixels, Refractory
+from spikelfp.data.events.transforms.from_tonic import Tonic
 
 __all__ = [
     "AlignTime",
