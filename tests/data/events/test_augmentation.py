@@ -186,7 +186,14 @@ def test_noise_has_its_rate_everywhere():
     sensor, rows = Sensor(10, 10, 2), np.zeros(40, np.int64)
     empty = pack([SparseFrames(np.empty(0, np.uint32), np.empty(0, np.uint16), 50)])
     made = a.augmented(
-        *empty, rows, sensor=sensor, levels=3, augmentations=(a.Noise(0.01),), seed=0, epoch=0, indices=np.arange(40)
+        *empty,
+        rows,
+        sensor=sensor,
+        levels=3,
+        augmentations=(a.EventNoise(0.01),),
+        seed=0,
+        epoch=0,
+        indices=np.arange(40),
     )
     assert set(made.counts.tolist()) == {1}
     assert abs(len(made.places) / (40 * 50 * 200) - 0.01) < 0.0008
