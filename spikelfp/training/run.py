@@ -631,7 +631,7 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
 
     samples = Augmented(splits.train) if config.data.augment else splits.train
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SignWarning)  # said already
+        warnings.simplefilter("ignore", SignWarning)  # warned about already
         trainer.fit(samples, epochs, patience=config.training.patience, after_epoch=after_epoch, after_step=after_step)
     if trainer.position.epoch < epochs and not trainer.stopped_early:
         run.save()
