@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint format docs wheel bench gpu faults clean
+.PHONY: help setup demo test test-all lint format options docs wheel bench gpu faults clean
 
 help:
 	@echo "make demo      train a spiking network on digits with LFP, export it, check it in simulators (minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make gpu       what needs a CUDA device, tests and benchmarks, in ten minutes; without one it says so"
 	@echo "make faults    kills, full disks, damaged and hostile files: an hour on two cores (FAULTS=--quick: two minutes)"
 	@echo "make lint      ruff and mypy;  make format  rewrites the layout of the code, and lines named in docs/method.md"
+	@echo "make options   records the options of the commands anew, from which --help answers at once"
 
 setup: $(READY)
 
@@ -61,6 +62,9 @@ wheel: $(READY)
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python tests/wheel.py dist
+
+options: $(READY)
+	$(BIN)/python -m tests.cli.option_records
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)

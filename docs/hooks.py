@@ -352,11 +352,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
     markdown = "\n".join(map(cells, LINK.sub(moved, markdown).split("\n")))
     if uri in ("glossary.md", "method.md"):
-        names = {
-            f"{module}.{name}" for each in PACKAGES for module in modules_of(each) for name in public_names(module)
-        }
-        known = names | {*PACKAGES, *modules_of("spikelfp.functional")}
-        markdown = CODE.sub(lambda code: f"[{code[0]}][{code[1]}]" if code[1] in known else code[0], markdown)
+        homes = {module: f"(api/{package}.md#{module})" for package in PACKAGES for module in modules_of(package)}
+        homes |= {f"{module}.{name}": f"[{module}.{name}]" for module in homes for name in public_names(module)}
+        homes |= {package: f"(api/{package}.md)" for package in PACKAGES}
+        markdown = CODE.sub(lambda code: f"[{code[0]}]{homes[code[1]]}" if code[1] in homes else code[0], markdown)
     return markdown
 
 

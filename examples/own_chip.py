@@ -22,7 +22,7 @@ import torch
 from hw_export.build import build, read_export
 from hw_export.integer import Arithmetic, EnergyModel, IntegerDense, IntegerNetwork, code_of, spread
 from hw_export.targets import TARGETS, Chip, Limit, Violation, check_codes, rebuild
-from hw_export.targets.limits import Biases, Blocks, Events, Kinds, Thresholds, Weights, above
+from hw_export.targets.limits import BiasRange, Blocks, EventsPerStep, Kinds, Thresholds, WeightRange, above
 from hw_export.verify import verify_chip
 from spikelfp.errors import DataError
 from spikelfp.files import write_text
@@ -67,8 +67,8 @@ class Abacus(Chip):
     def __init__(self, cores: int = 16) -> None:
         self.cores = cores
         self.limits = (
-            Kinds((IntegerDense,)), Blocks(), Weights(-32, 31), Biases(-2048, 2047), Thresholds(2**15 - 1), Events(16),
-            Cores(cores),
+            Kinds((IntegerDense,)), Blocks(), WeightRange(-32, 31), BiasRange(-2048, 2047), Thresholds(2**15 - 1),
+            EventsPerStep(16), Cores(cores),
         )  # fmt: skip
 
     def prepare(self, network: IntegerNetwork) -> dict[str, Any]:

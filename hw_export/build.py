@@ -1,5 +1,4 @@
-"""From a trained run to a folder that can be handed on: the network, how it was made, and inputs to check it
-with."""
+"""Exports of trained runs: a folder with the network, how it was made, and inputs to check it with."""
 
 from __future__ import annotations
 
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_export.integer import Counts, IntegerNetwork, IntegerRun
+from hw_export.integer.energy import estimate
 from hw_export.model_file import load_network, save_network
 from hw_export.quantize import (
     QuantizedNetwork,
@@ -28,13 +29,13 @@ from hw_export.quantize import (
 from hw_export.quantize.prepare import is_trained
 from hw_export.samples import ExportSamples, SampleOptions, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip, Target, make_target
-from hw_export.verify import SPIKES, facts_of, run_on_chip, save_spikes
+from hw_export.verify import SPIKES, run_on_chip, save_spikes
 from spikelfp import nn, plugins
 from spikelfp.configuration import Schema
 from spikelfp.data import encode
+from spikelfp.data.loader import Sequences
 from spikelfp.data.samples import Samples as DataSamples
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import Kind, check_path, content_of, owned, saving, settle, write_text, yaml_text
 from spikelfp.methods.base import counting_steps
@@ -55,14 +56,14 @@ PACKAGES = ("spikelfp", "torch", "numpy", "nir")
 
 @dataclass(frozen=True)
 class TargetOptions(Choice):
-    """The target, with the options that it has."""
+    """Target, with the options that it has."""
 
     name: str = choice("nir", "what to export to", TARGETS)
 
 
 @dataclass(frozen=True)
 class TrainedOptions:
-    """Part of a trained run that is exported, and where its data lie."""
+    """Part of a trained run that is exported, and the folders of its data."""
 
     weights: str = setting("last", "checkpoint of the run", names=("last", "best"))
     data_dir: str | None = setting(None, "folder of the data sets", automatic="the run's")
@@ -84,7 +85,7 @@ OPTIONS = Schema(BuildConfig)
 
 
 def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **options: Any) -> dict[str, Any]:
-    """Export a trained run.
+    """Exports a trained run.
 
     Args:
         run: folder of ``spikelfp train``.
@@ -92,15 +93,15 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
         overwrite: replace an export that is there.
         **options: those of :class:`BuildConfig`, flat: ``target``, its own options by their names, ``bits`` (by default
             those the network was trained with, else those of the target), ``clip``, ``per_channel``, ``power_of_two``,
-            ``calibration``, ``samples``, ``input_scale`` (inputs become the whole numbers ``round(x · input_scale)``,
-            fewer levels than the data have where a chip has no room for all), ``weights``, ``data_dir``, ``cache_dir``.
+            ``calibration``, ``samples``, ``input_scale`` (inputs become the whole numbers ``round(x · input_scale)``:
+            fewer levels than the data have, for chips that cannot hold all), ``weights``, ``data_dir``, ``cache_dir``.
 
     Returns:
-        The manifest. :func:`write_export` says what the folder holds.
+        The manifest. :func:`write_export` lists the files of the folder.
 
     Raises:
-        UserError: for options that there are not, values that they do not take, options that belong to what was not
-            chosen, and networks that the target cannot hold.
+        UserError: for unknown options, values out of range, options that belong to what was not chosen, and networks
+            that the target cannot hold.
     """
     stated = OPTIONS.stated(options, "build")
     config = BuildConfig(**OPTIONS.made(OPTIONS.settled(stated, stated)))
@@ -142,8 +143,14 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
 
 
 def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale: int | None = None) -> ExportSamples:
-    """The first ``count`` samples of ``data``, or evenly chosen ones where these lack a class, encoded as the run
-    ``config`` was trained; rounded to ``input_scale`` levels, if that is given."""
+    """Chooses samples of ``data`` and encodes them as the run was trained.
+
+    Args:
+        config: of the run.
+        data: to choose from: the first ``count`` samples, or evenly spaced ones where these lack a class.
+        count: number of samples.
+        input_scale: number of levels that inputs are rounded to, if given.
+    """
     x, labels = data.__getitems__(representative(data, count).tolist())
     static = config.data.encoding == "constant" and not isinstance(x, Sequences)
     inputs = x if static else _sequence(config, x)
@@ -156,14 +163,14 @@ def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale:
 
 
 def _sequence(config: RunConfig, x: Tensor | Sequences) -> Tensor:
-    """``[T, B, …]`` as the network sees it, the same ones every time."""
+    """Encodes ``x`` as the network takes it, ``[T, B, …]``, equally every time."""
     if isinstance(x, Sequences):
         return x.values.to_dense()
     return _encoded(config, x)
 
 
 def _encoded(config: RunConfig, images: Tensor) -> Tensor:
-    """Static samples as sequences ``[T, B, …]``."""
+    """Encodes static samples as sequences ``[T, B, …]``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
         return encode(config.data.encoding, images, config.data.steps or 1)
@@ -183,20 +190,39 @@ def write_export(
     overwrite: bool = False,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Quantise ``net`` and write the export folder ``out``, whole or not at all; returns the manifest.
+    """Quantises a network and writes the export folder, as a whole or not at all.
 
-    The folder holds the files of the ``target`` (``network.nir``); ``manifest.yaml``: the network, the
-    scales, spike rates and accuracy before and after, the conventions, versions and checksums; ``model.pt``: the
-    exported network as ours, to compare with; and ``samples.npz``: inputs as the exported network takes them, and
-    labels. Where the samples are integers over a common scale (8-bit pixels, spikes), the exported network
-    takes the integers. For a chip there is also ``spikes.npz``, the spikes of every neuron for the samples in the
-    chip's own arithmetic, and the manifest tells what they cost; a network that the chip cannot hold is refused
-    (:class:`~spikelfp.errors.UserError`, with every limit it breaks) before anything is written.
+    The folder holds
 
-    A folder that exists is refused unless ``overwrite`` is given and it is an export. bits, per_channel, power_of_two,
-    calibration (inputs ``[T, B, …]``, in the range of the samples, needed for ``clip="output"``): of
-    :func:`~hw_export.quantize`. facts: more for the manifest. A network with neurons that fire on the samples before
-    quantisation and no more after it is refused (:class:`~spikelfp.errors.UserError`).
+    * the files of the ``target`` (``network.nir``);
+    * ``manifest.yaml``: the network, the scales, spike rates and accuracy before and after, the conventions, versions
+      and checksums;
+    * ``model.pt``: the exported network as one of :mod:`spikelfp.nn`, to compare with;
+    * ``samples.npz``: inputs as the exported network takes them, and labels. Where the samples are integers over a
+      common scale (8-bit pixels, spikes), the exported network takes the integers;
+    * for a chip ``spikes.npz``: the spikes of every neuron for the samples, in the chip's own arithmetic. The manifest
+      then tells their cost.
+
+    Args:
+        net: a chain of layers.
+        samples: inputs to check the export with.
+        out: folder to write.
+        target: name of a target, or a target.
+        bits: of :func:`~hw_export.quantize`, as the next four.
+        clip: how scales are chosen.
+        per_channel: whether each output channel has a scale.
+        power_of_two: whether scales are powers of two.
+        calibration: inputs ``[T, B, …]``, in the range of the samples, needed for ``clip="output"``.
+        overwrite: replace an export that is there; any other folder is refused.
+        facts: more entries for the manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: for a folder that exists (without ``overwrite``) or is no export; for a network with neurons that
+            fire on the samples before quantisation and never after it; and for one that a chip cannot hold, with every
+            limit it breaks, before anything is written.
     """
     out = Path(out)
     chosen = make_target(target) if isinstance(target, str) else target
@@ -272,8 +298,12 @@ def write_export(
 
 
 def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential, ExportSamples]:
-    """Manifest, network and samples of an export folder; :class:`~spikelfp.errors.UserError` for any other
-    folder."""
+    """Reads manifest, network and samples of an export folder.
+
+    Raises:
+        UserError: for any other folder.
+        DataError: for an export whose files are damaged or do not fit each other.
+    """
     folder = Path(folder)
     settle(folder, EXPORT)
     manifest = read_manifest(folder)
@@ -287,10 +317,11 @@ def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read ``manifest.yaml`` of an export folder.
+    """Reads ``manifest.yaml`` of an export folder.
 
     Raises:
         UserError: for any other folder.
+        DataError: for a manifest that is damaged or of another format.
     """
     if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} is no export: it has no {MANIFEST} (make one with `hw-export build`)")
@@ -316,7 +347,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def target_of(manifest: Mapping[str, Any]) -> Target:
-    """Make the target that an export was built for, with the options it was built with.
+    """Makes the target that an export was built for, with the options it was built with.
 
     Raises:
         UserError: for a target, or options of it, that are not known here; of a plug-in, with how to name it.
@@ -326,7 +357,7 @@ def target_of(manifest: Mapping[str, Any]) -> Target:
 
 
 def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files of the export that are not as they were written; a name that leads out of the folder is none of its."""
+    """Lists the files of an export that are not as they were written, and names that lead out of the folder."""
     files = {name: Path(folder) / name for name in manifest["sha256"]}
     return [
         name for name, path in files.items() if path.name != name or not _is_unchanged(path, manifest["sha256"][name])
@@ -334,7 +365,7 @@ def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file of any size, in hexadecimal."""
+    """Computes the checksum of a file of any size, in hexadecimal."""
     found = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(1 << 20):
@@ -343,9 +374,10 @@ def sha256(path: Path) -> str:
 
 
 def _is_unchanged(path: Path, expected: Any) -> bool:
-    """Tell whether a file has the checksum ``expected``.
+    """Whether a file has the checksum ``expected``.
 
-    One that is nearly all holes has none: no export has such files, and a few bytes on disk could take hours to read.
+    A file that is nearly all holes has none: no export has such files, and a few bytes on disk could take hours to
+    read.
     """
     if not path.is_file():
         return False
@@ -364,18 +396,53 @@ def _notes(exported: QuantizedNetwork, whole: ExportSamples | None) -> list[str]
 
 
 def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: ExportSamples) -> dict[str, Any]:
-    """Run the files that were just written as the chip would, keep the spikes, and say what they cost."""
+    """Runs the files that were just written as the chip would, and saves the spikes; returns their cost."""
     network = chip.read(folder)
     run = run_on_chip(chip, network, shown)
     save_spikes(folder / SPIKES, run)
     with torch.no_grad():
         classes = predict(exported(shown.sequence()), shown.mask)
     more = chip.write_samples(network, shown.sequence(), run, folder)
-    return {"chip": {**facts_of(chip, network, run, shown, classes), **more}}
+    return {"chip": {**_chip_facts(chip, network, run, shown, classes), **more}}
+
+
+def _chip_facts(
+    chip: Chip, network: IntegerNetwork, run: IntegerRun, samples: ExportSamples, classes: Tensor
+) -> dict[str, Any]:
+    """Collects the results of a run for the manifest: accuracy, agreement of the classes, and costs of a sample.
+
+    Args:
+        chip: that was simulated.
+        network: as the chip holds it.
+        run: of the ``samples``.
+        samples: with labels.
+        classes: of the exported network, int64 ``[B]``.
+    """
+    counts = run.counts
+    energy = estimate(counts, chip.energy)
+    found = run.classes_at(samples.mask)
+    return {
+        "accuracy": (found == samples.labels).double().mean().item(),
+        "agreement": (found == classes).double().mean().item(),
+        "rates": {name: spikes.sum(dtype=torch.int64).item() / spikes.numel() for name, spikes in run.spikes.items()},
+        "saturated": dict(run.saturated),
+        "per_sample": {**_counted(counts), "layers": {name: _counted(part) for name, part in counts.layers.items()}},
+        "energy": {
+            "nanojoule": energy.total_nj,
+            "parts": dict(energy.parts_nj),
+            "not_published": list(energy.missing),
+            "source": None if chip.energy is None else chip.energy.source,
+        },
+        "weights": sum(layer.weight.numel() for layer in network.products),
+    }
+
+
+def _counted(counts: Counts) -> dict[str, float]:
+    return {name: value for name, value in asdict(counts).items() if name != "layers"}
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that no export can be written to, or none without ``overwrite``."""
+    """Refuses a folder that is no export, or an export without ``overwrite``."""
     check_path(out)
     settle(out, EXPORT)
     if content_of(out):
@@ -387,10 +454,13 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def export_files(path: Path, trusted: bool) -> list[str]:
-    """List the files of an export that are in the folder ``path``, its manifest last.
+    """Lists the files of an export that are in the folder ``path``, its manifest last.
 
-    They are those that the manifest tells, with the checksums that it tells; ``trusted`` looks at names alone
-    (:class:`~spikelfp.files.Kind`).
+    They are those that the manifest names, with the checksums that it has.
+
+    Args:
+        path: of the folder.
+        trusted: compare names only (:class:`~spikelfp.files.Kind`).
 
     Raises:
         UserError: for a manifest that is none, and a file that was changed.

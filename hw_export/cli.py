@@ -1,30 +1,34 @@
-"""The command ``hw-export``."""
+"""The command ``hw-export``.
+
+Commands import what they run themselves: torch takes seconds, and ``--help`` needs none of it.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from hw_export.build import OPTIONS, VERIFIED, build, changed_files, read_export, target_of
-from hw_export.simulators import SIMULATORS
-from hw_export.targets import TARGETS, Chip, make_target
-from hw_export.updates.command import updates_app
-from hw_export.verify import Result, verify, verify_chip, verify_log
 from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
 from spikelfp.errors import SaveError, UserError
-from spikelfp.files import check_named, write_text
 from spikelfp.terminal import Terminal, say
+
+if TYPE_CHECKING:
+    from hw_export.targets import Chip
+    from hw_export.updates.replay import Summary
+    from hw_export.verify import Result
+    from spikelfp.configuration import Schema
 
 app = new_app("Take trained spiking networks to other simulators and to chips.", "hw-export")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 
 
+updates_app = new_app("Record training as a stream of changed integers, look into it, and bring it back.")
 app.add_typer(updates_app, name="updates")
 
 
@@ -34,6 +38,9 @@ def targets_command(
     as_json: Json = False,
 ) -> int:
     """List what a network can be exported to, and the simulators that can check it."""
+    from hw_export.simulators import SIMULATORS
+    from hw_export.targets import TARGETS, make_target
+
     targets = {each: make_target(each).describe() for each in (TARGETS if name is None else [name])}
     simulators = {each: SIMULATORS[each].version() for each in SIMULATORS}
     table = Table("target", "bits", "what it is", box=None, pad_edge=False)
@@ -64,8 +71,14 @@ Examples:
 """
 
 
+def _options() -> Schema[Any]:
+    from hw_export.build import OPTIONS
+
+    return OPTIONS
+
+
 @app.command("build", cls=GroupedCommand, epilog=EXAMPLES)
-@options_from(OPTIONS)
+@options_from(_options)
 def build_command(
     options: dict[str, Any],
     run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
@@ -74,6 +87,9 @@ def build_command(
     as_json: Json = False,
 ) -> int:
     """Quantise a trained run and write it, with samples to check it, to an export folder."""
+    from hw_export.build import build
+    from spikelfp.files import check_named
+
     check_named("--out", out)
     folder = Path(out or f"exports/{Path(run).resolve().name}-{options.get('target', 'nir')}")
     manifest = build(run, folder, overwrite=overwrite, **options)
@@ -103,6 +119,11 @@ def verify_command(
     Exit status 1 if any spike differs or a simulator fails, if a file of the export was changed, if a simulator
     asked for by name is not installed or cannot run the file, or if nothing could be compared.
     """
+    from hw_export.build import VERIFIED, changed_files, read_export, target_of
+    from hw_export.simulators import SIMULATORS
+    from hw_export.targets import Chip
+    from hw_export.verify import verify, verify_chip, verify_log
+
     asked = None if simulators is None else [name.strip() for name in simulators.split(",") if name.strip()]
     if asked == []:
         raise UserError(f"--in names no simulator: choose from {', '.join(SIMULATORS)}")
@@ -147,6 +168,8 @@ def verify_command(
 
 def _keep(path: Path, results: list[Result]) -> None:
     """Write the results for the report of the run; an export on a read-only disk can be verified all the same."""
+    from spikelfp.files import write_text
+
     try:
         write_text(path, json.dumps([asdict(result) for result in results], indent=2) + "\n")
     except SaveError as error:
@@ -162,6 +185,9 @@ def _passed(results: list[Result], all_must: bool) -> bool:
 
 
 def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
+    from hw_export.build import target_of
+    from hw_export.targets import Chip
+
     table = Table(
         "layer",
         "weights",
@@ -225,7 +251,7 @@ def _show_chip(target: Chip, chip: dict[str, Any]) -> None:
     for layer, count in chip["saturated"].items():
         if count:
             say(f"note: membranes of layer {layer} left the range of the state at {count} neuron-steps")
-    for line in target.words(chip):
+    for line in target.describe_samples(chip):
         say(line)
 
 
@@ -283,6 +309,162 @@ def _show_results(results: list[Result], samples: int, steps: int) -> None:
         for layer in result.layers:
             if layer.first:
                 say(f"{result.simulator}, layer {layer.layer}: first difference at {layer.first}")
+
+
+# --- streams of updates: hw-export updates -------------------------------------------------------------------------
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""First bytes of every PNG file."""
+
+FOREIGN = "no stream and no image"
+"""Kind of a file that is not replaced, as in "is no …"."""
+
+Stream = Annotated[str, typer.Argument(metavar="FILE", help="stream of updates")]
+Base = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="file of the base image", show_default="the one in the stream")
+]
+
+
+def _record_options() -> Schema[Any]:
+    from hw_export.updates.online import OPTIONS
+
+    return OPTIONS
+
+
+@updates_app.command("record", cls=GroupedCommand)
+@options_from(_record_options)
+def record_command(
+    options: dict[str, Any],
+    run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="stream to write")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the stream")] = False,
+    as_json: Json = False,
+) -> int:
+    """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
+    from hw_export.updates.format import MAGIC, PREFIX
+    from hw_export.updates.online import record_run
+    from hw_export.updates.replay import inspect
+    from spikelfp.files import check_replaceable
+
+    check_replaceable(out, overwrite, begins=MAGIC + PREFIX, what=FOREIGN)
+    done = record_run(run, out, overwrite=overwrite, **options)
+    say(
+        f"accuracy {done['accuracy_before']:.4f} before, {done['accuracy_after']:.4f} after {done['steps']} steps, "
+        f"{done['accuracy_of_integers']:.4f} with the integers that were streamed"
+    )
+    each = 1e3 / done["steps"]
+    say(
+        f"a step: {done['seconds_training'] * each:.2f} ms of training, "
+        f"{done['seconds_recording'] * each:.2f} ms of recording"
+    )
+    summary = inspect(out)
+    _show_stream(summary)
+    say(f"stream: {out}")
+    if as_json:
+        print_json({**summary.as_dict(), **done})
+    return OK
+
+
+@updates_app.command("inspect")
+def inspect_command(
+    stream: Stream,
+    base: Base = None,
+    plot: Annotated[str | None, typer.Option(metavar="PNG", help="draw it over time, into this file")] = None,
+    as_json: Json = False,
+) -> int:
+    """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
+    from hw_export.updates.replay import inspect, load_image
+    from spikelfp.files import begins_with
+
+    if plot is not None and Path(plot).exists() and not begins_with(plot, PNG):
+        raise UserError(f"{plot} is no PNG file, so it is not replaced: name another --plot")
+    summary = inspect(stream, None if base is None else load_image(base))
+    _show_stream(summary)
+    if plot is not None:
+        from hw_export.updates.plot import save_plot  # matplotlib takes longer to import than most streams to read
+
+        save_plot(summary, plot)
+        say(f"plot: {plot}")
+    if as_json:
+        print_json({**summary.as_dict(), "stream": stream, "plot": plot})
+    return OK
+
+
+@updates_app.command("replay")
+def replay_command(
+    stream: Stream,
+    out: Annotated[str, typer.Option(metavar="IMAGE", help="file to write the image to")],
+    base: Base = None,
+    upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="refuse a stream that was cut or not closed")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the image")] = False,
+    as_json: Json = False,
+) -> int:
+    """Write the integers of a step of training, or of the last, as an image."""
+    from hw_export.updates.format import MAGIC, PREFIX
+    from hw_export.updates.replay import load_image, replay, save_image
+    from spikelfp.files import check_replaceable
+
+    read = [stream] if base is None else [stream, base]
+    check_replaceable(out, overwrite, begins=MAGIC + PREFIX, what=FOREIGN, keep=read)
+    image = replay(stream, None if base is None else load_image(base), upto, strict=strict)
+    save_image(out, image)
+    digest = image.digest().hex()
+    for note in image.notes:
+        say(f"note: {note}")
+    say(f"image of step {image.step}, {image.nbytes:,} bytes, digest {digest[:16]}…: {out}")
+    if as_json:
+        print_json(
+            {"out": out, "step": image.step, "bytes": image.nbytes, "digest": digest, "notes": list(image.notes)}
+        )
+    return OK
+
+
+@updates_app.command("spi")
+def spi_command(
+    stream: Stream,
+    out: Annotated[str, typer.Option(metavar="FILE", help="file to write the SPI writes to")],
+    base: Base = None,
+    whole: Annotated[bool, typer.Option("--image/--frames", help="begin with all weights of the base image")] = True,
+    upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="refuse a stream that was cut or not closed")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file of SPI writes")] = False,
+    as_json: Json = False,
+) -> int:
+    """Write a stream as the SPI writes that bring its frames into a tinyODIN chip."""
+    from hw_export.updates.replay import load_image
+    from hw_export.updates.spi import SPI_TITLE, write_spi
+    from spikelfp.files import check_replaceable
+
+    kept = [stream] if base is None else [stream, base]
+    check_replaceable(out, overwrite, keep=kept, begins=SPI_TITLE.encode(), what="no file of SPI writes")
+    done = write_spi(stream, out, None if base is None else load_image(base), upto, whole=whole, strict=strict)
+    for note in done.notes:
+        say(f"note: {note}")
+    say(f"{done.frames} frames up to step {done.step}, {done.writes} weight writes in {done.openings} openings: {out}")
+    if as_json:
+        print_json({"out": out, **asdict(done)})
+    return OK
+
+
+def _show_stream(summary: Summary) -> None:
+    table = Table("parameter", "elements", "bits", "changes", "density", "at the ends", box=None, pad_edge=False)
+    for p in summary.parameters:
+        ends = "-" if p.saturated_last is None else f"{p.saturated_first} → {p.saturated_last}"
+        table.add_row(p.name, str(p.elements), str(p.bits), str(p.changes), f"{p.density:.4%}", ends)
+    Terminal().print(table)
+    say(
+        f"steps {summary.first_step} to {summary.first_step + summary.steps}, {summary.frames} frames of "
+        f"{summary.mean_frame_bytes:,.0f} bytes on average; density {summary.density:.4%}, at most "
+        f"{summary.largest_density:.4%}"
+    )
+    if summary.share_of_dense is not None:
+        say(
+            f"{summary.bytes:,} bytes, {summary.header_bytes:,} of them the header: {summary.share_of_dense:.3%} of "
+            f"{summary.looks} dense images ({summary.dense_bytes:,} bytes)"
+        )
+    for note in summary.notes:
+        say(f"note: {note}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A network as the chain of layers that is exported, by name."""
+"""Layers of the network that is exported, in order and by name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from spikelfp.nn import graph
 
 
 def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """List the layers of ``net`` in the order they run, with their dotted names; nested containers are opened.
+    """Lists the layers of a network in the order they run, with their dotted names; nested containers are opened.
+
+    Args:
+        net: a chain of layers.
 
     Raises:
         UserError: for a network whose order is not known (:func:`spikelfp.nn.graph.chain`), for a layer that stands in
-            two places, and for one derived from a layer of :mod:`spikelfp.nn` that computes something else: it would
-            be taken for what it derives from.
+            two places, and for a class derived from a layer of :mod:`spikelfp.nn` that computes something else: it
+            would be taken for the layer it derives from.
     """
     found = graph.chain(net)
     seen: dict[torch.nn.Module, str] = {}
@@ -45,23 +48,23 @@ def _check_own(name: str, layer: torch.nn.Module) -> None:
 
 
 def window(pool: nn.AvgPool2d) -> int:
-    """How many values a window of ``pool`` covers."""
+    """Counts the values that a window of ``pool`` covers."""
     kernel = pool.kernel_size
     return kernel**2 if isinstance(kernel, int) else math.prod(kernel)
 
 
 def pooled_areas(net: torch.nn.Module) -> dict[str, int]:
-    """How many values are averaged into each input of a layer of weights, by name of the layer; pooling that sums
-    (``divisor_override=1``) does not count.
+    """Counts the values that are averaged into each input of a layer of weights, by name of the layer.
 
-    Where a chip sums instead, its bias and the threshold behind it are so many times as large.
+    Pooling that sums (``divisor_override=1``) does not count. Where a chip sums instead of averaging, the bias and the
+    threshold after it are so many times as large.
     """
     areas, area = {}, 1
     for name, layer in leaves(net):
         if isinstance(layer, nn.AvgPool2d):
             area *= 1 if layer.divisor_override == 1 else window(layer)
-        elif isinstance(layer, (nn.Linear, nn.Conv2d)):
+        elif graph.has_trait(layer, "has_weights"):
             areas[name] = area
-        elif isinstance(layer, (nn.LIF, nn.Heaviside)):
+        elif graph.has_trait(layer, "fires"):
             area = 1
     return areas

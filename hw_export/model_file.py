@@ -1,4 +1,4 @@
-"""A network in a file of plain data and tensors: it loads with ``torch.load(weights_only=True)``."""
+"""Networks in files of plain data and tensors, which load with ``torch.load(weights_only=True)``."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from spikelfp.untrusted.text import Field
 FORMAT = 1
 
 Check = Callable[[Field], object]
-"""Refuses an argument that a layer does not take; what it returns is not used."""
+"""Function that refuses an argument which a layer does not take; its result is not used."""
 
 
 def _sizes(least: int) -> Check:
-    """Make the check for a number of pixels, or two, of the rows and of the columns."""
+    """Makes the check for a number of pixels, or two, of the rows and of the columns."""
 
     def check(field: Field) -> None:
         for each in field.sequence(2, tuple) if isinstance(field.value, tuple) else [field]:
@@ -64,7 +64,7 @@ def _constant(low: float, high: float) -> Check:
 
 
 def _any(field: Field) -> None:
-    """Check an argument of neurons of a user's own: a number, a word, a flag or a tensor of finite numbers."""
+    """Checks an argument of a registered kind of neurons: a number, a text, a flag or a tensor of finite numbers."""
     if isinstance(field.value, Tensor):
         field.tensor()
     elif not isinstance(field.value, (bool, str, type(None))):
@@ -90,13 +90,14 @@ _KINDS: dict[type[torch.nn.Module], Mapping[str, Check]] = {
     nn.ReLU: {},
     nn.Heaviside: {},
 }  # fmt: skip
-"""By kind of layer, its arguments (:func:`spikelfp.nn.graph.arguments`) and what each may be. Decays that learn are
-kept at the value they have."""
+"""Arguments (:func:`spikelfp.nn.graph.arguments`) of each kind of layer, and their checks.
+
+Decays that learn are kept at the value they have."""
 _LEARNS = "learn_beta"
 
 
 def _checks(kind: type[torch.nn.Module]) -> Mapping[str, Check] | None:
-    """The arguments of a kind of layers and their checks; ``None`` for one that files do not hold."""
+    """Lists the arguments of a kind of layers with their checks; ``None`` for a kind that files do not hold."""
     if kind in _KINDS:
         return _KINDS[kind]
     export = export_named(kind.__name__)
@@ -106,7 +107,7 @@ def _checks(kind: type[torch.nn.Module]) -> Mapping[str, Check] | None:
 
 
 def _kind(name: str) -> type[torch.nn.Module] | None:
-    """The class of layers called ``name`` that files hold."""
+    """Finds the class of layers called ``name`` that files hold."""
     own = next((kind for kind in _KINDS if kind.__name__ == name), None)
     export = export_named(name)
     found = own or (None if export is None else export.kind)
@@ -114,7 +115,7 @@ def _kind(name: str) -> type[torch.nn.Module] | None:
 
 
 def save_network(path: str | Path, net: torch.nn.Sequential) -> None:
-    """Write the layers of ``net`` and their weights to ``path``, whole or not at all.
+    """Writes the layers of ``net`` and their weights to ``path``, as a whole or not at all.
 
     Raises:
         UserError: for a layer that files do not hold, or one with tensors beside its weights.
@@ -130,13 +131,13 @@ def save_network(path: str | Path, net: torch.nn.Sequential) -> None:
 
 
 def load_network(path: str | Path) -> nn.Sequential:
-    """Read the network of a file of :func:`save_network`, for inference (rules are not kept).
+    """Reads the network of a file of :func:`save_network`, for inference (rules are not kept).
 
     All of the file is checked before a layer is made: records against their checksums, arguments of layers, and weights
     against the arguments, so that the network takes no more memory than they do.
 
     Raises:
-        CheckpointError: for a file that is missing, damaged or another's, naming what is wrong.
+        CheckpointError: for a file that is missing, damaged or another program's, naming the fault.
     """
     path = Path(path)
     if not path.is_file():
@@ -171,24 +172,24 @@ def load_network(path: str | Path) -> nn.Sequential:
 
 
 def _check_layers(field: Field, inside: str, wanted: dict[str, tuple[int, ...]]) -> None:
-    """Check descriptions of layers, and add the shapes of their weights to ``wanted``, by name."""
+    """Checks descriptions of layers, and adds the shapes of their weights to ``wanted``, by name."""
     names: set[str] = set()
     for layer in field.sequence():
-        parts = layer.sequence(3, tuple) if isinstance(layer.value, tuple) else layer.sequence(3)
-        name, kind = parts[0].text(), parts[1].text()
+        entries = layer.sequence(3, tuple) if isinstance(layer.value, tuple) else layer.sequence(3)
+        name, kind = entries[0].text(), entries[1].text()
         if not name or "." in name or name in names:
-            parts[0].refuse("a name of its own, without a dot")
+            entries[0].refuse("a name of its own, without a dot")
         names.add(name)
         if kind == "Sequential":
-            _check_layers(parts[2], f"{inside}{name}.", wanted)
+            _check_layers(entries[2], f"{inside}{name}.", wanted)
         elif _kind(kind) is not None:
-            wanted.update({f"{inside}{name}.{own}": shape for own, shape in _check_arguments(parts[2], kind).items()})
+            wanted.update({f"{inside}{name}.{own}": shape for own, shape in _check_arguments(entries[2], kind).items()})
         else:
             raise CheckpointError(f"{brief(kind)} is no layer of this version")
 
 
 def _check_arguments(field: Field, name: str) -> dict[str, tuple[int, ...]]:
-    """Check the arguments of a layer; returns the shapes of its weights."""
+    """Checks the arguments of a layer; returns the shapes of its weights."""
     kind = _kind(name)
     assert kind is not None
     checks = _checks(kind)
@@ -213,7 +214,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _constants(net: torch.nn.Module) -> set[str]:
-    """Names of the tensors of neurons that stand in the file as arguments."""
+    """Lists the names of tensors of neurons that stand in the file as arguments."""
     return {
         f"{name}.{own}"
         for name, layer in net.named_modules()
@@ -238,7 +239,7 @@ def _describe(net: torch.nn.Sequential, inside: str) -> list[tuple[str, str, Any
 
 
 def _whole(value: Any) -> Any:
-    """A tensor by itself, without the rest of what it may be a part of."""
+    """Copies a tensor, without the rest of the storage it may be a part of."""
     return value.detach().cpu().clone() if isinstance(value, Tensor) else value
 
 

@@ -1,4 +1,4 @@
-"""The inputs an export is checked with."""
+"""Labelled inputs that an export is checked with, and their file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONGEST = 1 << 20  # steps that inputs without a mask may be shown for
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Which samples go with an export, and how fine their inputs are."""
+    """Options of the samples that go with an export, and of the resolution of their inputs."""
 
     samples: int = setting(100, "test samples that go with it", within="[1, ∞)")
     input_scale: int | None = setting(
@@ -35,12 +35,20 @@ class SampleOptions:
 
 @dataclass(frozen=True, eq=False)
 class ExportSamples:
-    """``B`` labelled inputs, float32, of one sequence length.
+    """Labelled inputs of one sequence length.
 
-    inputs: ``[B, …]`` shown at each of ``steps`` steps, or, when not ``static``, ``[T, B, …]``.
-    labels: int64 ``[B]``. scale: σ such that ``inputs · σ`` should be integers, as far as the source tells;
-    ``None``: unknown. mask: boolean ``[T, B]``, the steps whose outputs tell the class (not the padding of shorter
-    sequences, say); ``None``: all of them.
+    Attributes:
+        inputs: float32, ``[B, …]`` shown at each of ``steps`` steps, or, when not ``static``, ``[T, B, …]``.
+        labels: classes, int64 ``[B]``.
+        steps: number of steps ``T``.
+        static: whether inputs are the same at every step.
+        scale: ``σ`` such that ``inputs · σ`` should be integers, as far as the source tells; ``None`` where unknown.
+        mask: boolean ``[T, B]``, the steps whose outputs tell the class (not the padding of shorter sequences, for
+            instance); ``None`` for all of them.
+
+    Raises:
+        ShapeError: where the parts do not fit each other.
+        UserError: for no sample, and inputs that are not finite.
     """
 
     inputs: Tensor
@@ -68,18 +76,18 @@ class ExportSamples:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one sample at one step."""
+        """Shape of one sample at one step."""
         return tuple(self.inputs.shape[1 if self.static else 2 :])
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def sequence(self) -> Tensor:
-        """``[T, B, …]``, as a network takes it."""
+        """Returns the inputs as a network takes them, ``[T, B, …]``."""
         return nn.constant(self.inputs, self.steps) if self.static else self.inputs
 
     def first(self, count: int) -> ExportSamples:
-        """The first ``count`` samples, or all."""
+        """Returns the first ``count`` samples, or all where there are fewer."""
         if count < 1:
             raise UserError(f"the number of samples must be at least 1, got {count}")
         inputs = self.inputs[:count] if self.static else self.inputs[:, :count]
@@ -87,14 +95,17 @@ class ExportSamples:
         return replace(self, inputs=inputs, labels=self.labels[:count], mask=mask)
 
     def rounded(self, scale: int) -> ExportSamples:
-        """The inputs rounded to multiples of ``1 / scale``."""
+        """Rounds the inputs to multiples of ``1 / scale``."""
         if scale < 1:
             raise UserError(f"the scale of the inputs must be a whole number of at least 1, got {scale}")
         return replace(self, inputs=(self.inputs * scale).round() / scale, scale=scale)
 
     def integers(self) -> ExportSamples | None:
-        """The inputs times ``scale``, rounded; ``None`` where they are no integers, to within rounding, or lie outside
-        [0, 1], for which the bounds on integer sums are made.
+        """Multiplies the inputs by ``scale``, as whole numbers.
+
+        Returns:
+            The samples, or ``None`` where the products are no integers (to within rounding), or where inputs lie
+            outside [0, 1], for which the bounds on integer sums are made.
         """
         if self.scale is None or self.inputs.min() < 0 or self.inputs.max() > 1:
             return None
@@ -106,7 +117,7 @@ class ExportSamples:
 
 
 def save_samples(path: str | Path, samples: ExportSamples) -> None:
-    """Write ``samples`` to an ``.npz`` file; inputs that are small integers take a byte each."""
+    """Writes ``samples`` to an ``.npz`` file; inputs that are small integers take a byte each."""
     inputs = samples.inputs.numpy()
     for kind in (np.uint8, np.int8, np.int16):
         if np.array_equal(inputs, inputs.astype(kind)):
@@ -122,10 +133,10 @@ def save_samples(path: str | Path, samples: ExportSamples) -> None:
 
 
 def load_samples(path: str | Path) -> ExportSamples:
-    """Read a file of :func:`save_samples`.
+    """Reads a file of :func:`save_samples`.
 
     Raises:
-        DataError: for a file that is missing or damaged, or arrays that are no samples, naming what is wrong.
+        DataError: for a file that is missing or damaged, or arrays that are no samples, naming the fault.
     """
     if not Path(path).is_file():
         raise DataError(f"there are no samples at {path}")
@@ -153,7 +164,7 @@ def load_samples(path: str | Path) -> ExportSamples:
 
 
 def _array(field: Field, axes: tuple[int, int], kinds: str) -> NDArray[Any]:
-    """Check an array to have so many axes (the fewest and the most), and numbers of these kinds."""
+    """Checks the dtype and the number of axes (fewest and most) of an array."""
     value = field.value
     if value.dtype.kind not in kinds or not value.dtype.isnative or not axes[0] <= value.ndim <= axes[1]:
         field.refuse(

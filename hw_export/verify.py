@@ -6,7 +6,7 @@ import io
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hw_export.integer import Counts, IntegerNetwork, IntegerRun, IntegerSimulator
-from hw_export.integer.energy import estimate
+from hw_export.integer import IntegerNetwork, IntegerRun, IntegerSimulator
 from hw_export.layers import leaves
 from hw_export.nir import read_chain
 from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
 from hw_export.targets import Chip
-from hw_export.targets.files import read_arrays, write_arrays
+from hw_export.targets.outline import read_arrays, write_arrays
+from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import lif_scan
-from spikelfp.nn import LIF
 from spikelfp.untrusted import open_regular
 
 Status = Literal["identical", "different", "not installed", "unsupported", "failed"]
@@ -34,10 +33,16 @@ Status = Literal["identical", "different", "not installed", "unsupported", "fail
 
 @dataclass(frozen=True)
 class Difference:
-    """The first spike (earliest step) that differs in a layer.
+    """First spike of a layer that differs, at the earliest step.
 
-    neuron: its index in the layer. ours, theirs: how often it fires there. membrane, threshold: ``U`` and ``θ`` of our
-    network, where they are known; where they are equal to seven digits, rounding decided and not the file.
+    Attributes:
+        sample: index in the batch.
+        step: from 0.
+        neuron: index in the layer.
+        ours: how often it fires in the export.
+        theirs: how often it fires in the simulator, chip or log.
+        membrane: ``U`` in the exported network, where it is known.
+        threshold: ``θ`` likewise. Where the two agree to seven digits, rounding decided and not the file.
     """
 
     sample: int
@@ -57,8 +62,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One layer of neurons: how many spikes-or-not were ``compared``, ``spikes`` of our network among them,
-    and how many differ.
+    """Comparison of one layer of neurons.
+
+    Attributes:
+        layer: name of the layer.
+        compared: number of neurons times steps times samples.
+        spikes: number of spikes of the exported network.
+        differences: number of those compared that differ.
+        first: the first difference, ``None`` without any.
     """
 
     layer: str
@@ -70,8 +81,16 @@ class LayerResult:
 
 @dataclass(frozen=True)
 class Result:
-    """What one simulator made of the file. reason: why it is not compared, else empty. latency: steps that
-    the spikes of each further layer lag in it, removed before the comparison.
+    """Comparison with one simulator, chip or log.
+
+    Attributes:
+        simulator: its name.
+        version: of the simulator, ``None`` where it has none.
+        status: ``identical``, ``different``, ``not installed``, ``unsupported`` or ``failed``.
+        reason: why there is no comparison, or a remark; else empty.
+        latency: steps by which the spikes of each further layer lag, removed before the comparison.
+        layers: comparison of each layer.
+        seconds: time of the run.
     """
 
     simulator: str
@@ -89,15 +108,26 @@ def verify(
     inputs: Tensor,
     simulators: Iterable[str | Simulator] | None = None,
 ) -> list[Result]:
-    """Run ``inputs`` ``[T, B, …]`` through ``net`` and, from the NIR file, through each of the ``simulators``
-    (names, or objects of one's own; default: all registered), and compare every spike of every LIF layer.
+    """Compares every spike of every LIF layer with other simulators that read the NIR file.
 
     A simulator that is not installed, cannot run the file, or fails, gets a :class:`Result` that says so; it never
-    counts as identical. Raises :class:`~spikelfp.errors.UserError` for an unknown simulator, a file that
-    cannot be read or that is of another network.
+    counts as identical.
+
+    Args:
+        net: the exported network.
+        nir_path: file of the network.
+        inputs: ``[T, B, …]``.
+        simulators: names, or objects of one's own; by default all registered ones.
+
+    Returns:
+        A result for each simulator.
+
+    Raises:
+        UserError: for an unknown simulator.
+        DataError: for a file that cannot be read or that is of another network.
     """
     chosen = [SIMULATORS[s] if isinstance(s, str) else s for s in (SIMULATORS if simulators is None else simulators)]
-    names = [name for name, layer in leaves(net) if isinstance(layer, LIF)]
+    names = [name for name, layer in leaves(net) if isinstance(layer, nn.LIF)]
     neurons = read_chain(nir_path).neurons
     if len(neurons) != len(names):
         raise DataError(f"{nir_path} has {len(neurons)} layers of neurons, the network {len(names)}")
@@ -131,7 +161,7 @@ def _compare(
         return Result(simulator.name, version, "unsupported", str(error))
     except UserError:
         raise
-    except Exception as error:  # whatever the other program does, it is reported as its own
+    except Exception as error:  # any error of the other program is reported as its own
         lines = str(error).splitlines() or [""]
         return Result(simulator.name, version, "failed", f"{type(error).__name__}: {lines[0]}")
     seconds = time.perf_counter() - began
@@ -153,9 +183,9 @@ def _layer(net: torch.nn.Module, inputs: Tensor, name: str, ours: Tensor, theirs
 
 
 def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int, ...]) -> tuple[float, float]:
-    """``U`` at the last step of ``inputs`` ``[T, 1, …]``, and ``θ``, of one neuron of our network."""
+    """Computes ``U`` at the last step of ``inputs`` ``[T, 1, …]``, and ``θ``, of one neuron of ``net``."""
     layer = net.get_submodule(name)
-    assert isinstance(layer, LIF)
+    assert isinstance(layer, nn.LIF)
     currents: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _, arguments: currents.append(arguments[0].detach()))
     try:
@@ -170,59 +200,40 @@ def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int
     return trace.membrane[-1][place].item(), threshold[place].item()
 
 
+# --- chips: the spikes recorded at the export, and those of the files in the chip's arithmetic ---
+
 SPIKES = "spikes.npz"
-"""How often every neuron fires at every step for the samples of an export, uint8 ``[T, B, …]`` by name of the layer;
-uint16 or uint32 for a layer that fires more than 255 times in a step."""
+"""File of the spikes of every neuron at every step for the samples of an export, by name of the layer.
+
+Counts are uint8 ``[T, B, …]``; uint16 or uint32 for a layer that fires more than 255 times in a step."""
 
 
 def run_on_chip(chip: Chip, network: IntegerNetwork, samples: ExportSamples) -> IntegerRun:
-    """The whole-numbered ``samples`` through a network as the chip holds it (read from its files, or adapted)."""
+    """Runs whole-numbered ``samples`` through a network as the chip holds it (read from its files, or adapted)."""
     return IntegerSimulator(network, chip.arithmetic).run(samples.sequence())
 
 
-def facts_of(
-    chip: Chip, network: IntegerNetwork, run: IntegerRun, samples: ExportSamples, classes: Tensor
-) -> dict[str, Any]:
-    """Collect for the manifest: accuracy, the part of the samples that get the same class as in ``classes``, and
-    spikes, operations, bytes and estimated energy of a sample."""
-    counts = run.counts
-    energy = estimate(counts, chip.energy)
-    found = run.classes_at(samples.mask)
-    return {
-        "accuracy": (found == samples.labels).double().mean().item(),
-        "agreement": (found == classes).double().mean().item(),
-        "rates": {name: spikes.sum(dtype=torch.int64).item() / spikes.numel() for name, spikes in run.spikes.items()},
-        "saturated": dict(run.saturated),
-        "per_sample": {**_numbers(counts), "layers": {name: _numbers(part) for name, part in counts.layers.items()}},
-        "energy": {
-            "nanojoule": energy.total_nj,
-            "parts": dict(energy.parts_nj),
-            "not_published": list(energy.missing),
-            "source": None if chip.energy is None else chip.energy.source,
-        },
-        "weights": sum(layer.weight.numel() for layer in network.products),
-    }
-
-
-def _numbers(counts: Counts) -> dict[str, float]:
-    return {name: value for name, value in asdict(counts).items() if name != "layers"}
-
-
 def save_spikes(path: Path, run: IntegerRun) -> None:
-    """Write the spikes of a run, for :func:`verify_chip` and for the tests of a firmware."""
+    """Writes the spikes of a run, for :func:`verify_chip` and for the tests of a firmware."""
     write_arrays(path, {name: _narrow(spikes.numpy()) for name, spikes in run.spikes.items()})
 
 
 def _narrow(counts: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
-    """``counts``, none below 0, in the smallest type that holds them."""
+    """Converts ``counts``, none below 0, to the smallest type that holds them."""
     return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
 def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: ExportSamples) -> Result:
-    """Read the chip's files of an export back, run them in its arithmetic, and compare every spike with those that were
-    recorded when the export was made.
+    """Runs the chip's files of an export in its arithmetic, and compares every spike with those recorded at the export.
 
-    Raises :class:`~spikelfp.errors.DataError` for files that are missing or damaged.
+    Args:
+        chip: that the export is for.
+        folder: of the export.
+        manifest: of the export.
+        samples: of the export, or the first of them.
+
+    Raises:
+        DataError: for files that are missing or damaged.
     """
     began = time.perf_counter()
     run = run_on_chip(chip, chip.read(folder), samples)
@@ -241,7 +252,7 @@ def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: 
 
 
 def recorded_spikes(path: Path, names: list[str], samples: ExportSamples) -> dict[str, Tensor]:
-    """Read what :func:`save_spikes` has written, for ``samples`` or the first of those it was made for.
+    """Reads a file of :func:`save_spikes`, for ``samples`` or the first of those it was made for.
 
     Returns:
         int64 ``[T, B, …]`` by layer.
@@ -267,8 +278,17 @@ def recorded_spikes(path: Path, names: list[str], samples: ExportSamples) -> dic
 
 
 def compare_layer(name: str, recorded: Tensor, found: Tensor, *, by_sample: bool = False) -> LayerResult:
-    """Compare the spikes of a layer, ``[T, B, …]``; the first difference is of the earliest step, or of the first
-    sample (``by_sample``)."""
+    """Compares the spikes of a layer, ``[T, B, …]``.
+
+    Args:
+        name: of the layer.
+        recorded: spikes of the export.
+        found: spikes to compare with them.
+        by_sample: take the first difference of the first sample, in place of the earliest step of all.
+
+    Raises:
+        DataError: for other shapes.
+    """
     if recorded.shape != found.shape:
         raise DataError(f"layer {name!r} was recorded as {tuple(recorded.shape)}, it gives {tuple(found.shape)}")
     wrong = recorded != found
@@ -283,18 +303,25 @@ def compare_layer(name: str, recorded: Tensor, found: Tensor, *, by_sample: bool
     return LayerResult(name, recorded.numel(), int(recorded.sum(dtype=torch.int64)), int(wrong.sum()), first)
 
 
+# --- logs of boards ---
+
 INPUT = "input"
 _ECHOES = ("clear", "drain", "expect", "tref")
 _SHOWN = 60
 _LONGEST = 10_000
-"""Characters of a line: no file makes this program hold more of it."""
+"""Most characters of a line that are read into memory."""
 
 
 @dataclass
 class _Log:
-    """How often each neuron, and each input, fires at each step, flattened ``[T, B, N]``.
+    """Counts of spikes of each neuron, and of events of each input, at each step, ``[T, B, N]``.
 
-    stray: the first spike that is of no neuron or no step, and strays: how many there are.
+    Attributes:
+        layers: by name.
+        inputs: of the inputs.
+        has_inputs: whether the log has any events of inputs.
+        stray: description of the first spike that is of no neuron or no step.
+        strays: number of such spikes.
     """
 
     layers: Mapping[str, NDArray[np.int64]]
@@ -304,7 +331,7 @@ class _Log:
     strays: int = 0
 
     def is_stray(self, text: str) -> None:
-        """Take note of a spike that belongs nowhere."""
+        """Counts a spike that belongs nowhere."""
         self.strays += 1
         self.stray = self.stray or text
 
@@ -312,22 +339,34 @@ class _Log:
 def verify_log(
     path: str | Path, chip: Chip, folder: Path, samples: ExportSamples, recorded_samples: int | None = None
 ) -> Result:
-    """Compare a log with the spikes that were recorded when the export was made.
+    """Compares the log of a board, or of any simulator of one, with the spikes that were recorded at the export.
+
+    A log is text, one thing a line, in the order it happened; ``#`` starts a comment::
+
+        sample S            the next sample begins, from 0
+        step T              its next step begins, from 0
+        spike A             a neuron fired: its address on the output bus of the chip
+        spike LAYER N       the same by the name of its layer in the manifest and its index there, from 0, row-major
+
+    A neuron that fires twice has two lines. The order of spikes within a step is free. ``input A`` says that an event
+    of input ``A`` was sent: where a log has any of these lines, they are compared with the samples. ``clear``,
+    ``drain``, ``expect`` and ``tref`` (the other commands of ``samples.events``) may stand in a log and are skipped, so
+    a host can write down all it does.
 
     Args:
         path: of the log.
         chip: that the export is for.
         folder: of the export.
         samples: of the export, or the first of them: those to be compared.
-        recorded_samples: of the export altogether. Where they are more, the log may go on with the others, which are
-            not read; by default those to be compared.
+        recorded_samples: number of samples of the whole export. Where they are more, the log may go on with the others,
+            which are not read; by default those to be compared.
 
     Returns:
         A result like that of a simulator; spikes that are of no neuron or no step are in its ``reason``.
 
     Raises:
-        DataError: for a log that is no such text or does not have all steps of all samples, and for files of the
-            export that are missing or damaged.
+        DataError: for a log that is no such text or does not have all steps of all samples, and for files of the export
+            that are missing or damaged.
     """
     began = time.perf_counter()
     network = chip.read(folder)
@@ -363,7 +402,7 @@ def _when_first(layer: LayerResult) -> tuple[int, int]:
 
 
 def _described(layer: LayerResult, chip: Chip, network: IntegerNetwork) -> str:
-    """The first difference of a layer, with the address of its neuron."""
+    """Describes the first difference of a layer, with the address of its neuron."""
     first = layer.first
     assert first is not None
     addresses = {INPUT: range(math.prod(network.input_shape)), **chip.addresses(network)}.get(layer.layer)
@@ -393,18 +432,18 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: ExportSample
         for index, address in enumerate(addresses)
     }
     sample = step = -1
-    for where, words in _lines(path):
-        word, rest = words[0], words[1:]
-        if word in ("sample", "step"):
-            number = _number(rest, where, word)
-            begins = word == "sample"
+    for where, fields in _lines(path):
+        keyword, rest = fields[0], fields[1:]
+        if keyword in ("sample", "step"):
+            number = _number(rest, where, keyword)
+            begins = keyword == "sample"
             if not begins and sample < 0:
                 raise DataError(f"{where}: a step before the first sample: write 'sample 0' in front of it")
             if begins and sample >= 0 and step != samples.steps - 1:
                 raise DataError(f"{where}: sample {sample} has {step + 1} steps, the export {samples.steps}")
             expected = (sample if begins else step) + 1
             if number != expected:
-                raise DataError(f"{where}: {word} {number}, expected {word} {expected}")
+                raise DataError(f"{where}: {keyword} {number}, expected {keyword} {expected}")
             if begins and number >= all_samples:
                 raise DataError(f"{where}: sample {number}, but samples 0 to {all_samples - 1} are to be compared")
             if begins and number == len(samples):
@@ -412,23 +451,23 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: ExportSample
             if not begins and number >= samples.steps:
                 raise DataError(f"{where}: step {number}, but a sample has the steps 0 to {samples.steps - 1}")
             sample, step = (number, -1) if begins else (sample, number)
-        elif word == INPUT:
+        elif keyword == INPUT:
             log.has_inputs = True
-            index = _number(rest, where, word)
+            index = _number(rest, where, keyword)
             if step < 0 or index >= inputs:
                 log.is_stray(f"{where}: an event of input {index}{_when(sample, step, index < inputs)}")
             else:
                 log.inputs[step, sample, index] += 1
-        elif word == "spike":
+        elif keyword == "spike":
             name, index = _neuron(rest, where, places, sizes)
             if step < 0 or name is None:
                 who = f"address {index}" if name is None else f"layer {name!r}, neuron {index}"
                 log.is_stray(f"{where}: a spike of {who}{_when(sample, step, name is not None)}")
             else:
                 log.layers[name][step, sample, index] += 1
-        elif word not in _ECHOES:
+        elif keyword not in _ECHOES:
             raise DataError(
-                f"{where}: {_shown(' '.join(words))} is no line of a log: expected sample, step, spike or input and a "
+                f"{where}: {_shown(' '.join(fields))} is no line of a log: expected sample, step, spike or input and a "
                 "number"
             )
     if (sample, step) != (len(samples) - 1, samples.steps - 1):
@@ -440,41 +479,41 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: ExportSample
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Where each line is that says something, and its words."""
+    """Yields the place and the fields of each line that is not empty."""
     try:
         # editors of Windows begin a file with a mark
         with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), ""), 1):
                 if len(line) > _LONGEST:
                     raise DataError(f"{path}, line {number} has more than {_LONGEST} characters: this is no log")
-                words = line.partition("#")[0].split()
-                if words:
-                    yield f"{path}, line {number}", words
+                fields = line.partition("#")[0].split()
+                if fields:
+                    yield f"{path}, line {number}", fields
     except UnicodeDecodeError:
         raise DataError(f"{path} is no text: a log is lines like 'step 0' and 'spike 70'") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _number(words: list[str], where: str, what: str) -> int:
-    """The one whole number behind ``what``, of up to nine digits."""
-    if len(words) == 1 and words[0].isascii() and words[0].isdigit() and len(words[0]) <= 9:
-        return int(words[0])
-    raise DataError(f"{where}: {what!r} takes one whole number from 0, got {_shown(' '.join(words))}")
+def _number(fields: list[str], where: str, what: str) -> int:
+    """Reads the only field after ``what``, a whole number of up to nine digits."""
+    if len(fields) == 1 and fields[0].isascii() and fields[0].isdigit() and len(fields[0]) <= 9:
+        return int(fields[0])
+    raise DataError(f"{where}: {what!r} takes one whole number from 0, got {_shown(' '.join(fields))}")
 
 
 def _neuron(
-    words: list[str], where: str, places: Mapping[int, tuple[str, int]], sizes: Mapping[str, int]
+    fields: list[str], where: str, places: Mapping[int, tuple[str, int]], sizes: Mapping[str, int]
 ) -> tuple[str | None, int]:
-    """The layer and index of a neuron; no layer, and the address, where there is no such neuron."""
-    if len(words) == 2:
-        name, index = words[0], _number(words[1:], where, f"spike {words[0]}"[:_SHOWN])
+    """Finds the layer and index of a neuron; no layer, and the address, where there is no such neuron."""
+    if len(fields) == 2:
+        name, index = fields[0], _number(fields[1:], where, f"spike {fields[0]}"[:_SHOWN])
         if name not in sizes:
             raise DataError(f"{where}: there is no layer {_shown(name)}: the export has {', '.join(sizes)}")
         if index >= sizes[name]:
             raise DataError(f"{where}: neuron {index} of layer {name!r}, which has {sizes[name]}")
         return name, index
-    address = _number(words, where, "spike")
+    address = _number(fields, where, "spike")
     if not places:
         raise DataError(f"{where}: neurons of this chip have no addresses: write 'spike LAYER NEURON'")
     return places.get(address, (None, address))

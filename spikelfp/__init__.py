@@ -5,8 +5,10 @@
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from spikelfp import signals
+from spikelfp.registry import public_names
 
 signals.begin()
 
@@ -14,11 +16,11 @@ signals.begin()
 # (docs/performance.md). OpenMP reads this once, when torch is loaded; a value of the user's own stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from spikelfp import analysis, data, errors, interop, methods, models, nn, quantized, rewards, rules
-from spikelfp.functional.propagation import propagate
-from spikelfp.interop import convert
-from spikelfp.registry import public_names
-from spikelfp.training import TemporalTrainer, Trainer
+if TYPE_CHECKING:
+    from spikelfp import analysis, data, errors, interop, methods, models, nn, quantized, rewards, rules
+    from spikelfp.functional.propagation import propagate
+    from spikelfp.interop import convert
+    from spikelfp.training import TemporalTrainer, Trainer
 
 __version__ = "0.1.0"
 
@@ -27,4 +29,13 @@ __all__ = [
     "models", "nn", "propagate", "quantized", "rewards", "rules",
 ]  # fmt: skip
 
-public_names(globals())
+# Names are loaded when they are asked for, so that a command answers --help without torch.
+public_names(
+    globals(),
+    homes={
+        "TemporalTrainer": "spikelfp.training",
+        "Trainer": "spikelfp.training",
+        "convert": "spikelfp.interop",
+        "propagate": "spikelfp.functional.propagation",
+    },
+)

@@ -1,4 +1,7 @@
-"""The command ``spikelfp``."""
+"""The command ``spikelfp``.
+
+Commands import what they run themselves: torch takes seconds, and ``--help`` needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,11 @@ import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-import spikelfp
-from spikelfp import cli_data, kernels
 from spikelfp.command import (
     FAILED,
     OK,
@@ -25,24 +26,19 @@ from spikelfp.command import (
     print_json,
     run_app,
 )
-from spikelfp.data import data_dir as data_folder
-from spikelfp.data import datasets
-from spikelfp.data.load import without_folder
-from spikelfp.errors import MachineError, NonFiniteError, UserError
-from spikelfp.files import check_named, settle
-from spikelfp.methods import methods
-from spikelfp.models import models
-from spikelfp.report import write_report
-from spikelfp.tasks import tasks
+from spikelfp.errors import DataError, MachineError, NonFiniteError, UserError
 from spikelfp.terminal import Terminal, say
-from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
-from spikelfp.training.evaluation import EarlyReadout, early_readout
-from spikelfp.training.parallel import WorkerLost, World
-from spikelfp.training.run import Interrupted, load_run, train
-from spikelfp.training.run_folder import PACKAGES, RUN, RunFolder, read_config, read_options
+
+if TYPE_CHECKING:
+    from spikelfp.configuration import Schema
+    from spikelfp.data.events import EventSplits
+    from spikelfp.data.events.cache import CacheEntry
+    from spikelfp.training.evaluation import EarlyReadout
+    from spikelfp.training.run_folder import RunFolder
 
 app = new_app("Train spiking neural networks without surrogate gradients.", "spikelfp")
-app.add_typer(cli_data.app, name="data")
+data_app = new_app("Look at recordings of events, and at the cache of binned ones.")
+app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")]
@@ -59,8 +55,14 @@ Examples:
 """
 
 
+def _options() -> Schema[Any]:
+    from spikelfp.training.config import OPTIONS
+
+    return OPTIONS
+
+
 @app.command("train", cls=GroupedCommand, epilog=EXAMPLES)
-@options_from(OPTIONS)
+@options_from(_options)
 def train_command(
     options: dict[str, Any],
     out: Annotated[str | None, typer.Option(help="run folder", show_default="runs/<data>-<model>-<method>")] = None,
@@ -72,6 +74,14 @@ def train_command(
     as_json: Json = False,
 ) -> int:
     """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
+    from spikelfp.data.load import without_folder
+    from spikelfp.files import check_named, settle
+    from spikelfp.report import write_report
+    from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
+    from spikelfp.training.parallel import WorkerLost, World
+    from spikelfp.training.run import Interrupted, train
+    from spikelfp.training.run_folder import RUN, RunFolder, read_config, read_options
+
     check_named("--out", out)
     check_named("--config", config)
     world = World.of_environment()
@@ -130,6 +140,9 @@ def eval_command(
     as_json: Json = False,
 ) -> int:
     """Test score of a trained run: the accuracy for classes."""
+    from spikelfp.training.evaluation import early_readout
+    from spikelfp.training.run import load_run
+
     if weights not in ("last", "best"):
         raise UserError(f"--weights is last or best, got {weights!r}")
     loaded = load_run(run, weights, data_dir, cache_dir)
@@ -159,6 +172,8 @@ def report_command(
     run: Annotated[str, typer.Argument(help="run folder")], data_dir: DataDir = None, cache_dir: CacheDir = None
 ) -> int:
     """Write report.html of a run again."""
+    from spikelfp.report import write_report
+
     say(write_report(run, data_dir, cache_dir))
     return OK
 
@@ -168,6 +183,12 @@ def info_command(as_json: Json = False) -> int:
     """Versions, devices, kernels, and the names that options take."""
     import torch
 
+    from spikelfp import kernels, methods, models, rewards, rules
+    from spikelfp.data import data_dir as data_folder
+    from spikelfp.data import datasets
+    from spikelfp.tasks import tasks
+    from spikelfp.training.run_folder import PACKAGES
+
     facts = {
         "versions": {name: version(name) for name in PACKAGES},
         "devices": ["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))],
@@ -175,10 +196,10 @@ def info_command(as_json: Json = False) -> int:
         "kernels": kernels.chosen_kernels(),
         "data folder": str(data_folder(None)),
         "data": list(datasets),
-        "models": list(models),
-        "methods": list(methods),
-        "rules": list(spikelfp.rules.rules),
-        "rewards": list(spikelfp.rewards.rewards),
+        "models": list(models.models),
+        "methods": list(methods.methods),
+        "rules": list(rules.rules),
+        "rewards": list(rewards.rewards),
         "tasks": list(tasks),
     }
     if as_json:
@@ -193,6 +214,8 @@ def info_command(as_json: Json = False) -> int:
 
 
 def _show(summary: dict[str, Any], folder: RunFolder) -> None:
+    from spikelfp.tasks import tasks
+
     table = Table(show_header=False, box=None, pad_edge=False)
     task, score = tasks[summary["task"]], summary["score"]["value"]
     table.add_row(f"test {task.title}", f"{score:.4f}")
@@ -222,6 +245,160 @@ def _show_early(found: EarlyReadout) -> None:
             f"ahead by {each.margin:g}", f"{each.accuracy:.4f}", f"{each.mean_step:.1f}", f"{each.decided:.1%}"
         )
     Terminal().print(table)
+
+
+# --- recordings of events: spikelfp data ---------------------------------------------------------------------------
+
+OwnDataDir = Annotated[
+    str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="$SPIKELFP_DATA")
+]
+OwnCacheDir = Annotated[
+    str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="$SPIKELFP_CACHE")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out files that cannot be read, and list them")]
+Steps = Annotated[int | None, typer.Option(help="steps of the sequence", show_default="the data set's")]
+Window = Annotated[float | None, typer.Option(help="ms of a step", show_default="the data set's")]
+Transforms = Annotated[
+    str | None, typer.Option(help="what is done to events, such as denoise=10000", show_default="the data set's")
+]
+
+
+@data_app.command("show")
+def show_command(
+    what: Annotated[str, typer.Argument(help="data set of events, folder:PATH, or the file of a recording")],
+    out: Annotated[str, typer.Option(help="picture to write: .png, .gif (cameras) or .html")] = "recording.png",
+    part: Annotated[str, typer.Option(help="train or test")] = "train",
+    index: Annotated[int | None, typer.Option(help="number of the recording", show_default="the first")] = None,
+    label: Annotated[
+        str | None, typer.Option("--class", help="first recording of that class", show_default="any")
+    ] = None,
+    steps: Steps = None,
+    window: Window = None,
+    transforms: Transforms = None,
+    data_dir: OwnDataDir = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> int:
+    """Draw a recording: its events, their rate over time, and what a network gets to see of them."""
+    from spikelfp.data.events.binning import USUAL
+    from spikelfp.report import show_file, show_recording
+    from spikelfp.training.config import RunConfig
+    from spikelfp.training.run import pipeline_of
+
+    wanted = RunConfig(data=f"folder:{what}", steps=steps, window=window, transforms=transforms)
+    if Path(what).is_file():
+        if index is not None or label is not None:
+            raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
+        show_file(what, out, pipeline=pipeline_of(wanted, USUAL))
+    else:
+        splits = _recordings(what, data_dir, skip_bad)
+        pipeline = pipeline_of(wanted, splits.pipeline)
+        show_recording(splits, out, part=part, index=index, label=label, pipeline=pipeline)
+    say(out)
+    if as_json:
+        print_json({"picture": out, "of": what})
+    return OK
+
+
+@data_app.command("info")
+def data_info_command(
+    what: Annotated[str, typer.Argument(help="data set of events, or folder:PATH")],
+    most: Annotated[int, typer.Option(help="read at most so many recordings")] = 200,
+    data_dir: OwnDataDir = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> int:
+    """What is in a data set of events: its sensor, parts and classes, and how long its recordings are."""
+    from spikelfp.data.events.show import overview, overview_text
+
+    found = overview(_recordings(what, data_dir, skip_bad), most, skip_bad)
+    say(*overview_text(found).split("\n"))
+    if as_json:
+        print_json(asdict(found))
+    return OK
+
+
+@data_app.command("cache")
+def cache_command(
+    entries: Annotated[
+        list[str] | None, typer.Argument(help="with --clear: names of data sets, or keys", show_default="all")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="remove them")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="list them (also the default)")] = False,
+    cache_dir: OwnCacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Binned recordings that are kept on disk: what is there, and removing it.
+
+    The largest size of all together is $SPIKELFP_CACHE_LIMIT (20GB); what was used longest ago goes first.
+    """
+    from spikelfp.data.events.cache import cache_folder, clear_caches, limit_bytes, list_caches
+
+    if clear and listed:
+        raise UserError("--list and --clear exclude each other")
+    if entries and not clear:
+        raise UserError(f"--clear removes {', '.join(entries)}; the list is of everything")
+    folder, limit = cache_folder(cache_dir), limit_bytes()
+    if clear:
+        done = clear_caches(entries or None, folder)
+        say(f"removed {len(done.removed)} from {folder}: {_size(done.bytes)}")
+        for entry in done.in_use:
+            say(f"in use, left there: {entry.name} {entry.key[:12]}")
+        if as_json:
+            print_json({"removed": len(done.removed), "bytes": done.bytes, "in_use": len(done.in_use)})
+        return OK
+    found = list_caches(folder)
+    _show_entries(found, folder, limit)
+    if as_json:
+        print_json(
+            {
+                "folder": str(folder),
+                "limit": limit,
+                "entries": [
+                    {"name": each.name, "key": each.key, "bytes": each.bytes, "used": each.used, **each.about}
+                    for each in found
+                ],
+            }
+        )
+    return OK
+
+
+def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
+    """The data set of that name, or in the folder of that path."""
+    from spikelfp.data.events import load_recordings
+    from spikelfp.data.events.readers import can_read
+    from spikelfp.data.load import check_data_name, is_event_data
+
+    name = f"folder:{what}" if Path(what).is_dir() else what
+    if ":" not in name and (can_read(name) or os.sep in name):
+        raise DataError(f"there is no file or folder {what}")
+    check_data_name(name)
+    if not is_event_data(name):
+        raise UserError(f"{name} holds no recordings of events")
+    return load_recordings(name, data_dir, skip_bad=skip_bad)
+
+
+def _show_entries(entries: list[CacheEntry], folder: Path, limit: int) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("part", "key", "recordings", "steps", "size", "last used"):
+        table.add_column(column, justify="right" if column in ("recordings", "steps", "size") else "left")
+    for entry in entries:
+        about = entry.about
+        steps = " to ".join(map(str, dict.fromkeys(about["steps"]))) if about else "damaged, or of another version"
+        count = f"{about['recordings']:,}" if about else ""
+        used = entry.used.astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(entry.name, entry.key[:12], count, steps, _size(entry.bytes), used)
+    if entries:
+        Terminal().print(table)
+    total = sum(entry.bytes for entry in entries)
+    say(f"{len(entries)} in {folder}: {_size(total)} of at most {_size(limit)}")
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
 
 
 def main() -> None:

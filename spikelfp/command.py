@@ -1,16 +1,20 @@
-"""What the commands share: exit codes, one-line errors, and options made from a dataclass."""
+"""What the commands share: exit codes, one-line errors, and options that stand in configurations."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import hashlib
 import inspect
 import json
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 
 import typer
@@ -27,8 +31,8 @@ from spikelfp.errors import (
     UserError,
     failure,
 )
-from spikelfp.options import Option, flag
-from spikelfp.registry import nearest
+from spikelfp.options import Condition, Option, flag
+from spikelfp.registry import Registry, nearest
 from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2
@@ -99,17 +103,19 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
                 say(f"{prog}: {one_line(text)}", error=True)
         sys.exit(code)
 
-    signals.done()
     forgive_encoding()
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)
     try:
         words = sys.argv[1:] if arguments is None else list(arguments)
+        _answer_at_once(app, prog, words)
+        for each in optioned:
+            each.schema()  # imports what is to run, for seconds
+        signals.done()
         plugins.load_all(words)
-        for state in _STATED:
-            state()
-        command = typer.main.get_command(app)  # not its main(), which would handle Ctrl-C itself
-        _take_plugins(command)
+        for each in optioned:
+            each.declare()
+        command = _command(app)
         with command.make_context(prog, words) as context:
             code = command.invoke(context)
         sys.stdout.flush()
@@ -144,6 +150,47 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
     sys.exit(code if isinstance(code, int) else OK)
 
 
+class _Runs(Exception):
+    """A command line is one that runs something."""
+
+
+def _answer_at_once(app: typer.Typer, prog: str, words: list[str]) -> None:
+    """Answer ``--help``, ``--version`` and mistakes from the options that are recorded, as long as they are all.
+
+    They are not where plug-ins are named or installed, where the record is out of date, and in a process in which
+    something may have been registered already.
+    """
+    if Registry.known or plugins.any_named(words) or not all(each.declare_recorded() for each in optioned):
+        return
+    command = _command(app)
+    for leaf in _all_commands(command):
+        if not getattr(leaf, "commands", None):
+            leaf.callback = functools.partial(_refuse_or_run, getattr(leaf.callback, "read_options", None))
+    with suppress(_Runs), command.make_context(prog, words) as context:
+        command.invoke(context)
+
+
+def _refuse_or_run(read_options: Callable[[Mapping[str, Any]], object] | None, **values: Any) -> NoReturn:
+    """Stand in for a command: refuse values that its options do not take, else say that it runs."""
+    if read_options is not None:
+        read_options(values)
+    raise _Runs
+
+
+def _command(app: typer.Typer) -> Any:
+    """The command line of click, to be called by :func:`run_app`: its own ``main`` would handle Ctrl-C itself."""
+    command = typer.main.get_command(app)
+    _take_plugins(command)
+    return command
+
+
+def _all_commands(command: Any) -> Iterator[Any]:
+    """A command and those in it."""
+    yield command
+    for each in getattr(command, "commands", {}).values():
+        yield from _all_commands(each)
+
+
 _Plugins = Annotated[
     list[str] | None,
     typer.Option(
@@ -165,11 +212,8 @@ def _take_plugins(command: Any) -> None:
     def take(plugin: _Plugins = None) -> None: ...
 
     (option,) = (each for each in typer.main.get_command(donor).params if each.name == "plugin")
-    commands = [command]
-    while commands:
-        each = commands.pop()
+    for each in _all_commands(command):
         each.params.append(option)
-        commands += getattr(each, "commands", {}).values()
 
 
 class Voice:
@@ -219,45 +263,183 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, default=str).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201
 
 
-def options_from(schema: Schema[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: add every option of a configuration to a typer command.
+# --- options of a configuration ------------------------------------------------------------------------------------
 
-    The command takes a keyword ``options``, a dict of the values the user gave, by their names. Help texts, defaults,
-    valid names, sections and owners are those of the options, as they are when the command line runs: those of plug-ins
-    are among them.
+
+class OptionedCommand:
+    """A command that takes the options of a configuration beside its own parameters.
+
+    Which options there are is known in two ways. The configuration tells, which imports torch and every rule, model
+    and data set; or the record of it that lies in the package, ``options.json``, as long as the files that it was made
+    from have not changed. The record serves to answer ``--help`` and mistakes at once; what runs is never read by it.
+
+    Attributes:
+        called: the function that typer makes the command of.
+        options: by their names, as they were declared last, each with the section of the help text.
     """
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def __init__(self, command: Callable[..., Any], configuration: Callable[[], Schema[Any]]) -> None:
         hints = get_type_hints(command, include_extras=True)
-        own = [
+        self._command, self._configuration = command, configuration
+        self._own = [
             p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name])
             for p in inspect.signature(command).parameters.values()
             if p.name != "options"
         ]
+        self.options: dict[str, tuple[Option, str]] = {}
+        self.called = self._function()
+        self._declare([])
 
-        schema.taken |= {"help", "plugin", "version", *(name for p in own for name in _own_names(p))}
+    @property
+    def name(self) -> str:
+        """Name in the record."""
+        return self._command.__name__
 
-        def wrapper(**values: Any) -> Any:
-            given = {name: values.pop(name) for name in schema.named()}
-            return command(**values, options={name: v for name, v in given.items() if v is not None})
+    @property
+    def package(self) -> Path:
+        """Folder of the command's module, which holds the record."""
+        return Path(inspect.getfile(self._command)).resolve().parent
 
-        def state() -> None:
-            extra = [
-                inspect.Parameter(
-                    each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(each, group)
-                )
-                for each, group in schema.options()
-            ]
-            wrapper.__signature__ = inspect.Signature([*extra, *own])  # type: ignore[attr-defined]
-            wrapper.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
+    def schema(self) -> Schema[Any]:
+        """The configuration, loaded; no option brought along may have a name of the command's own parameters."""
+        schema = self._configuration()
+        schema.taken |= {"help", "plugin", "version", *(name for p in self._own for name in _own_names(p))}
+        return schema
 
-        wrapper.__doc__ = command.__doc__
-        wrapper.__name__ = command.__name__
-        state()
-        _STATED.append(state)
-        return wrapper
+    def declare(self) -> None:
+        """Take the options that the configuration has now, those of plug-ins among them."""
+        self._declare(self.schema().options())
+
+    def declare_recorded(self) -> bool:
+        """Take the options that are recorded; ``False`` if there is no record, or its files have changed since."""
+        record = _record(self.package)
+        if self.name not in record:
+            return False
+        self._declare([_option_of(row) for row in record[self.name]])
+        return True
+
+    def _declare(self, options: list[tuple[Option, str]]) -> None:
+        self.options = {option.name: (option, section) for option, section in options}
+        all_parameters = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(option, section))
+            for name, (option, section) in self.options.items()
+        ] + self._own
+        self.called.__signature__ = inspect.Signature(all_parameters)
+        self.called.__annotations__ = {p.name: p.annotation for p in all_parameters}
+
+    def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that the user gave, by name.
+
+        Raises:
+            UserError: for the first with a value that it does not take.
+        """
+        given = {name: values[name] for name in self.options if values[name] is not None}
+        for name, value in given.items():
+            option = self.options[name][0]
+            if option.check is None:
+                option.read(value)
+        return given
+
+    def _function(self) -> Any:
+        """The function that typer makes the command of, whose signature follows the options."""
+
+        def called(**values: Any) -> Any:
+            own = {name: value for name, value in values.items() if name not in self.options}
+            return self._command(**own, options=self._given(values))
+
+        called.__name__, called.__doc__ = self._command.__name__, self._command.__doc__
+        called.read_options = self._given  # type: ignore[attr-defined]
+        return called
+
+
+optioned: list[OptionedCommand] = []
+"""The commands of this process that take the options of a configuration."""
+
+
+def options_from(configuration: Callable[[], Schema[Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: add every option of a configuration to a typer command.
+
+    The command takes a keyword ``options``, a dict of the values the user gave, by their names. Help texts, defaults,
+    valid names, sections and owners are those of the options, as they are when the command line runs.
+
+    Args:
+        configuration: imports the configuration and returns it; called when a command is to be run.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        optioned.append(OptionedCommand(command, configuration))
+        return optioned[-1].called
 
     return decorate
+
+
+RECORD = "options.json"
+"""File of a package with the options of its commands, and digests of the files they stand in."""
+
+
+def _record(package: Path) -> dict[str, Any]:
+    """The options that are recorded in a package, by command; none if a file that they stand in has changed since."""
+    try:
+        record = json.loads((package / RECORD).read_bytes())
+        if all(_holds(package.parent / name, *digests) for name, digests in record["files"].items()):
+            return record["commands"]
+    except (OSError, ValueError):
+        pass
+    return {}
+
+
+def _holds(path: Path, whole: str, outline: str | None = None) -> bool:
+    """Whether a file has not changed; where only its outline is recorded to matter, outside of its functions."""
+    text = path.read_text(encoding="utf-8")
+    return digest(text) == whole or (outline is not None and digest(outline_of(text)) == outline)
+
+
+def digest(text: str) -> str:
+    """Make a short digest of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def outline_of(source: str) -> str:
+    """Write a module without comments and without what its functions do; their docstrings stay."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.body = [ast.Expr(ast.Constant(ast.get_docstring(node)))]
+    return ast.unparse(tree)
+
+
+def option_row(option: Option, section: str) -> dict[str, Any]:
+    """What a command line needs to know about an option, as plain data."""
+    row = {
+        "name": option.name,
+        "kind": option.kind,
+        "section": section,
+        "help": option.help,
+        "default": option.shown_default,
+        "names": None if option.names is None else list(option.names),
+        "within": option.within,
+        "optional": option.optional,
+        "owner": None if option.owner is None else option.owner.name,
+        "checked": option.check is not None,
+    }
+    return {key: value for key, value in row.items() if value is not None and value is not False and value != ""}
+
+
+def _option_of(row: Mapping[str, Any]) -> tuple[Option, str]:
+    """The option of a row, and its section; what it belongs to is known in words only."""
+    owner, names = row.get("owner"), row.get("names")
+    option = Option(
+        row["name"],
+        row["kind"],
+        row.get("default", ""),
+        help=row.get("help", ""),
+        optional=row.get("optional", False),
+        names=names,
+        within=row.get("within"),
+        owner=None if owner is None else Condition(owner, lambda view: True, ()),
+        check=(lambda value: None) if row.get("checked") else None,
+    )
+    return option, row["section"]
 
 
 def _own_names(parameter: inspect.Parameter) -> list[str]:
@@ -271,10 +453,6 @@ def _own_names(parameter: inspect.Parameter) -> list[str]:
         for word in flags.split("/")
     ]
     return [parameter.name, *declared]
-
-
-_STATED: list[Callable[[], None]] = []
-"""For each command with the options of a configuration, what gives it those that there are now."""
 
 
 def _flag(option: Option, group: str) -> Any:

@@ -121,6 +121,11 @@ def load_all(arguments: Sequence[str]) -> None:
         load(name)
 
 
+def any_named(arguments: Sequence[str]) -> bool:
+    """Whether a plug-in is installed, named by the environment, or by the words of a command line."""
+    return bool(entry_points(group=GROUP) or os.environ.get(VARIABLE) or named_in(arguments))
+
+
 def blamed(error: BaseException) -> str | None:
     """Tell in one line of an error that the code of a plug-in raised, or what it called; ``None`` for any other."""
     files = {str(path): name for name in _loaded if (path := _file_of(name)) is not None}

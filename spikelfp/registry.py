@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib
+import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from spikelfp.errors import KeywordError, UnknownNameError
@@ -132,22 +136,43 @@ def check_keywords(name: str, given: Iterable[str], valid: Iterable[str]) -> Non
             raise KeywordError(f"{name} has no argument {keyword!r}: {hint}")
 
 
-def public_names(module: dict[str, Any]) -> None:
-    """Let a misspelt attribute of a module name the nearest one, and ``dir`` show what is in its ``__all__``.
+def public_names(module: dict[str, Any], homes: Mapping[str, str] | None = None) -> None:
+    """Let ``dir`` of a package tell its public names, and a wrong one be answered with the nearest of them.
 
-    Both are put into the module from here, so that type checkers still know which attributes there are.
+    A package with ``homes`` loads its names when they are asked for (PEP 562).
 
     Args:
-        module: its ``globals()``.
+        module: its ``globals()``, ``__all__`` included.
+        homes: for a package that loads lazily, the modules that define its names; a name that has none is that of a
+            submodule.
     """
     name, public = module["__name__"], sorted(module["__all__"])
 
     def get(attribute: str) -> Any:
+        if homes is not None and not attribute.startswith("__"):
+            home = homes.get(attribute, f"{name}.{attribute}")
+            if attribute in homes or importlib.util.find_spec(home) is not None:
+                found = importlib.import_module(home)
+                module[attribute] = getattr(found, attribute) if attribute in homes else found
+                return module[attribute]
         near = None if attribute.startswith("__") else nearest(attribute, public, cutoff=0.6)
         hint = "" if near is None else f": did you mean {near!r}?"
         raise AttributeError(f"module {name!r} has no attribute {attribute!r}{hint}", name=attribute)
 
     module["__getattr__"], module["__dir__"] = get, lambda: public
+    if homes:
+        sys.modules[name].__class__ = type("Package", (_Package,), {"homes": homes})
+
+
+class _Package(ModuleType):
+    """A package in which a function may have the name of the submodule that defines it."""
+
+    homes: Mapping[str, str]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import system files each submodule that it loads in its package, over a function of that name.
+        if not (name in self.homes and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
 
 
 T = TypeVar("T")

@@ -16,7 +16,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, TextColumn
 from rich.text import Text
-from torch import Tensor
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 """Categories of Unicode that are not seen: controls, marks of direction, halves of pairs, what is not assigned."""
@@ -49,7 +48,8 @@ def first_line(error: BaseException, longest: int = 200) -> str:
 
 def brief(value: Any) -> str:
     """Describe a value of a file in a few printable characters, on one line."""
-    if isinstance(value, Tensor):
+    torch = sys.modules.get("torch")  # where it is not loaded, nothing is a tensor of it
+    if torch is not None and isinstance(value, torch.Tensor):
         text = f"a tensor of {value.dtype} and shape {list(value.shape)}"
     elif isinstance(value, dict | list | tuple):
         text = f"{type(value).__name__} of {len(value)}"

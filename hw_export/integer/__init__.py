@@ -1,4 +1,4 @@
-"""Networks of whole numbers, as chips hold them, and their exact simulation."""
+"""Simulation of networks in whole numbers, bit for bit as chips compute, and the energy of that."""
 
 from hw_export.integer.arithmetic import GENERIC, Arithmetic, code_of
 from hw_export.integer.energy import Counts, EnergyModel

@@ -1,4 +1,4 @@
-r"""How a chip computes one step of its neurons in whole numbers.
+r"""One step of a chip's neurons in whole numbers.
 
 One step of a layer, from its state ``V`` (after the reset of the step before) and the sum ``a`` of its weights::
 
@@ -16,13 +16,13 @@ A chip with a ``synapse`` keeps a current ``Y`` of its own for each neuron, whic
     X = limit(Y + a · 2^shift)                 in ``state_bits``, as the membrane but for its ``lowest``
     Y = X − (X >> synapse)                     by 1 towards 0 where that changes nothing
 
-and ``c = Y`` in the equations above: of an input, ``synapse`` 1 lets a half through in its step, a quarter in the next.
+and ``c = Y`` in the equations above. A ``synapse`` of 1 passes half of an input in its step and a quarter in the next.
 
 A chip that treats its inputs event by event (``by_event``) does this in a step: for each event in turn, of input
-``i``, all neurons at once compute ``U = limit(V + w[:, i] · 2^shift)``, compare and reset; after the last event
+``i``, all neurons together compute ``U = limit(V + w[:, i] · 2^shift)``, compare and reset; after the last event
 ``V = decay(V)``. Biases, where there are any, are the first event of every step. An input ``n`` is ``n`` events one
-after another; inputs come in the order of their index, spikes of another layer in the order they were emitted: event
-by event, and of one event in the order of the neurons.
+after another. Inputs come in the order of their index. Spikes of another layer come in the order in which they were
+emitted: event by event, and for each event in the order of the neurons.
 """
 
 from __future__ import annotations
@@ -46,33 +46,42 @@ Fires = Literal[">", ">="]
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What the numbers of a chip's neurons are, and what becomes of them.
+    """Numbers of a chip's neurons, and how one step changes them (equations in :mod:`hw_export.integer.arithmetic`).
 
-    state_bits: of the membrane, two's complement. symmetric: the lowest state is ``−(2^(bits−1) − 1)``.
-    overflow: a state beyond its range stays at the end of it (``saturate``) or comes in again at the other (``wrap``:
-    modulo ``2^state_bits``; the one value of two's complement below a symmetric range becomes its lowest).
-    lowest: a floor of the state above that of its bits, kept after either.
-    current_bits: width to which the current is wrapped before it is added, ``None`` for as wide as it needs. In a
-    symmetric arithmetic a current of ``−2^(bits−1)`` reads ``+2^(bits−1)``, as in lava.
-    shift: by how many bits sums, biases and thresholds are shifted left in the state.
-    decay: ``multiply``: ``V (2^decay_bits − d) / 2^decay_bits`` with ``d = round((1 − β) 2^decay_bits)``, rounded
-    toward 0. ``shift``: ``V − (V >> k)``, by 1 towards 0 where that changes nothing. ``linear``: by a whole number
-    towards 0. ``none``: the state stays (β = 1 only). ``float``: ``β V`` in float32, as is the state, which then has
-    no limits; sums are rounded to float32, then ``β V + c``, then its sum with the bias, then what is subtracted.
-    decay_bits: of the multiplier, or the width of ``k`` or of the linear leak.
-    fires: whether a state that equals the threshold fires (``>=``) or not (``>``).
-    resets: those the chip can do. most_spikes: how often a neuron may fire in one step, or at one event; with the
-    resets ``zero`` and ``subtract`` once. last_spikes: the same for the last layer, ``None`` for no difference.
-    by_event: every event is added, limited and compared by itself, in the order of the neurons it comes from.
-    latency: steps by which the spikes of each further layer come later on the chip. input_latency: the same for the
-    inputs. Layer ``k``, from 0, runs ``input_latency + k · latency`` steps before the first input reaches it.
-    crossbar: whether each event, and the leak, updates every row there is, inputs and neurons of all layers, over
-    weights of 0 too: what is counted (:mod:`hw_export.integer.energy`) differs, the spikes do not. Takes ``by_event``.
-    synapse: bit shift by which currents of their own decay, ``None`` for none: sums then reach the membrane whole, in
-    their step. It takes the place of ``current_bits``, and takes a state of whole numbers in steps. (A shift of 0 would
-    delete every current before it is used.)
+    Attributes:
+        state_bits: bits of the membrane, two's complement, 2 to 48.
+        overflow: ``saturate``, a state beyond its range stays at the end of it; or ``wrap``, it is taken modulo
+            ``2^state_bits`` (the one value of two's complement below a symmetric range becomes its lowest).
+        symmetric: whether the lowest state is ``−(2^(bits−1) − 1)``.
+        lowest: floor of the state above that of its bits, applied after ``overflow``; ``None`` for none.
+        current_bits: width to which the current is wrapped before it is added, ``None`` for as wide as it needs. In a
+            symmetric arithmetic a current of ``−2^(bits−1)`` reads ``+2^(bits−1)``, as in lava.
+        shift: bits by which sums, biases and thresholds are shifted left in the state.
+        decay: ``multiply``, ``V (2^decay_bits − d) / 2^decay_bits`` with ``d = round((1 − β) 2^decay_bits)``, rounded
+            toward 0; ``shift``, ``V − (V >> k)``, by 1 towards 0 where that changes nothing; ``linear``, by a whole
+            number towards 0; ``none``, the state stays (β = 1 only); or ``float``, ``β V`` in float32. The state then
+            is float32 without limits: sums are rounded to float32, then ``β V + c``, then its sum with the bias, then
+            what is subtracted.
+        decay_bits: width of the multiplier, of ``k``, or of the linear leak.
+        fires: ``>=`` where a state that equals the threshold fires, else ``>``.
+        resets: resets that the chip can do.
+        most_spikes: how often a neuron may fire in one step, or at one event; with the resets ``zero`` and ``subtract``
+            at most one time.
+        by_event: whether every event is added, limited and compared by itself, in the order of the neurons it comes
+            from.
+        latency: steps by which the spikes of each further layer come later on the chip.
+        last_spikes: ``most_spikes`` of the last layer, ``None`` for no difference.
+        synapse: bit shift by which currents of their own decay, ``None`` for sums that reach the membrane whole, in
+            their step. It excludes ``current_bits``, ``by_event`` and a float state. (A shift of 0 would delete every
+            current before it is used.)
+        input_latency: steps by which inputs come later. Layer ``k``, from 0, runs ``input_latency + k · latency`` steps
+            before the first input reaches it.
+        crossbar: whether each event, and the leak, updates every row there is: inputs and neurons of all layers, over
+            weights of 0 too. The counts (:mod:`hw_export.integer.energy`) differ, the spikes do not. It needs
+            ``by_event``.
 
-    Raises :class:`~spikelfp.errors.UserError` for values out of range or that exclude each other.
+    Raises:
+        UserError: for values out of range, or that exclude each other.
     """
 
     state_bits: int
@@ -118,7 +127,7 @@ class Arithmetic:
                     "by_event and no current_bits"
                 )
         if self.decay == "float" and (self.most_spikes > 1 or self.by_event):
-            raise UserError("a float state is compared once a step: it takes most_spikes=1 and no by_event")
+            raise UserError("a float state is compared one time a step: it takes most_spikes=1 and no by_event")
         if self.by_event and (self.current_bits is not None or "subtract" in self.resets):
             raise UserError(
                 "a chip that works event by event has no current to wrap and no step to subtract in: it takes no "
@@ -144,13 +153,18 @@ class Arithmetic:
         return self.bottom if self.lowest is None else max(self.bottom, self.lowest)
 
     def decay_code(self, beta: float, threshold: int = 0) -> int:
-        """The whole number that the chip is given for a decay by ``beta`` per step; 0 for ``none`` and ``float``.
+        """Converts a decay to the whole number that the chip is given for it.
 
-        ``multiply``: ``round((1 − β) 2^decay_bits)``. ``shift``: ``round(log2(−1 / ln β))``, the shift of nearest
-        time constant, within ``decay_bits``; 0 forgets the state. ``linear``: what the decay takes off, on average,
-        of a membrane that rises from 0 to ``threshold`` (in units of the state), ``round((1 − β) θ / 2)``.
+        ``multiply``: ``round((1 − β) 2^decay_bits)``. ``shift``: ``round(log2(−1 / ln β))``, the shift of nearest time
+        constant, within ``decay_bits``; 0 forgets the state. ``linear``: ``round((1 − β) θ / 2)``, what the decay takes
+        off on average from a membrane that rises from 0 to the threshold. ``none`` and ``float``: 0.
 
-        Raises :class:`~spikelfp.errors.UserError` for ``none`` where the neuron leaks.
+        Args:
+            beta: decay per step, in (0, 1].
+            threshold: ``θ`` in units of the state, for ``linear``.
+
+        Raises:
+            UserError: for ``none`` where the neuron leaks.
         """
         if self.decay == "none" and beta != 1.0:
             raise UserError(f"these neurons do not leak, beta must be 1, got {beta:g}")
@@ -164,7 +178,7 @@ class Arithmetic:
         return most if beta == 1.0 else min(max(round(math.log2(-1.0 / math.log(beta))), 0), most)
 
     def decay_as_run(self, code: int, beta: float) -> float | None:
-        """β as the chip runs it for a ``code``; ``None`` for a linear leak, which is no β."""
+        """Converts a ``code`` back to the β that the chip runs; ``None`` for a linear leak, which is no β."""
         if self.decay == "multiply":
             return 1.0 - code / 2**self.decay_bits
         if self.decay == "shift":
@@ -178,10 +192,10 @@ def _within(name: str, value: int, low: int, high: int) -> None:
 
 
 GENERIC = Arithmetic(state_bits=32, shift=6, resets=frozenset({"zero", "subtract", "immediate"}))
-"""The arithmetic where none is named: wide enough that it hardly rounds, and every reset."""
+"""Default arithmetic: wide enough that it hardly rounds, with every reset."""
 
 
-_WIDEST = 2**62  # thresholds and currents below it leave room for a sum of three in 64 bits
+_WIDEST = 2**62  # thresholds and currents below it keep a sum of three within 64 bits
 _SHIFT = 62  # shifting 64 bits by more gives the same
 
 
@@ -189,12 +203,12 @@ _SHIFT = 62  # shifting 64 bits by more gives the same
 class IntegerConstants:
     """Constants of ``N`` neurons, in units of the state.
 
-    Args:
+    Attributes:
         arithmetic: of the chip.
-        reset: what a spike does.
+        reset: effect of a spike on the membrane.
         beta: the real decay, used where the state is float, float32 ``[1]`` or ``[N]``.
-        code: as :meth:`~hw_export.integer.Arithmetic.decay_code` gives it, int64 ``[1]`` or ``[N]``.
-        most: spikes a step, or an event.
+        code: of :meth:`~hw_export.integer.Arithmetic.decay_code`, int64 ``[1]`` or ``[N]``.
+        most: most spikes a step, or an event.
         threshold: int64 ``[N]``.
     """
 
@@ -214,11 +228,17 @@ class IntegerConstants:
 
     @staticmethod
     def of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...], last: bool) -> IntegerConstants:
-        """Find those of ``layer``, whose output has ``shape``; ``last``: it is the last of the network.
+        """Converts the constants of a layer to those of the chip.
+
+        Args:
+            layer: of neurons.
+            arithmetic: of the chip.
+            shape: of the layer.
+            last: whether it is the last layer of the network.
 
         Raises:
-            UserError: naming the layer, for a reset or a decay the chip does not have, and for thresholds it cannot
-                hold.
+            UserError: naming the layer, for a reset or a decay that the chip does not have, and for thresholds that it
+                cannot hold.
         """
         if layer.reset not in arithmetic.resets:
             raise UserError(
@@ -250,17 +270,17 @@ class IntegerConstants:
         )
 
     def to(self, device: torch.device) -> IntegerConstants:
-        """Move them to ``device``."""
+        """Moves the constants to ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("beta", "code", "threshold")}
         return replace(self, **moved)
 
     def unshifted(self) -> IntegerConstants:
-        """Return those for sums and biases that are in units of the state already."""
+        """Returns these constants for sums and biases that are in units of the state already."""
         return replace(self, arithmetic=replace(self.arithmetic, shift=0))
 
 
 def code_of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Tensor:
-    """Find the decay codes of a layer of neurons.
+    """Converts the decays of a layer of neurons to codes.
 
     Args:
         layer: as the chip runs it.
@@ -268,7 +288,7 @@ def code_of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -
         shape: of the layer.
 
     Returns:
-        int64 ``[]``, one for each channel, or one for each neuron, as its decays are; where the leak is linear, which
+        int64 ``[]``, one for each channel, or one for each neuron, as its decays are; where the leak is linear, and so
         depends on the threshold, as its thresholds are too.
 
     Raises:
@@ -286,6 +306,6 @@ def code_of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -
 
 
 def _few(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``[1]`` where all are the same, else ``[N]``."""
+    """Reduces constants to ``[1]`` where all are the same, else spreads them to ``[N]``."""
     same = bool((values == values.reshape(-1)[0]).all())
     return values.reshape(-1)[:1].clone() if same else spread(values, shape).contiguous()

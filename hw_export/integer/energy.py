@@ -1,20 +1,20 @@
-r"""Counts of what a run does on a chip, and the energy of that, from figures published for one operation each.
+r"""Counts of the operations of a run on a chip, and their energy, from figures published for single operations.
 
 The counts, for a sample::
 
     synaptic operations   a spike, or an event, times the weights it reaches that are not zero; an input, or a value
-                          behind a pool, of ``n`` counts ``|n|``. At the border of a convolution only what is there.
-                          On a ``crossbar`` times all its rows, inputs and neurons of every layer; there the spikes of
-                          the last layer are events like the others, and count with that layer
+                          after a pool, of ``n`` counts ``|n|``. At the border of a convolution only weights inside
+                          count. On a ``crossbar`` an event counts all rows, inputs and neurons of every layer; there
+                          the spikes of the last layer are events too, and count with that layer
     membrane updates      neurons times steps: each decays, adds and compares at every step, spikes or not. The rows of
                           inputs of a crossbar do so too, and count with the first layer
-    dense operations      what a machine that skips nothing does: all weights of a dense layer, and all of a kernel at
-                          each of its places, at every step
+    dense operations      all weights of a dense layer, and all weights of a kernel at each of its places, at every
+                          step: the work of a machine that skips nothing
     bytes touched         ``bits / 8`` for the weight of a synaptic operation, and twice ``state_bits / 8``, to read
                           and to write the state, for a membrane update. Event by event the state is read and written
                           at each synaptic operation as well. The current of a synapse is a second state.
 
-With a latency, of spikes or inputs, a layer of neurons runs some steps more than the input has, and they count.
+With a latency, of spikes or inputs, a layer of neurons runs more steps than the input has; all of them count.
 
 The estimate is a sum of products::
 
@@ -29,7 +29,7 @@ networks on one target and shows which operations cost most. It is **not** what 
 * the figures were taken at different technology nodes, voltages and rates, some by simulation before there was a chip,
   and authors count different things as a synaptic operation: do not compare one target with another by them.
 
-Where nothing is published for an operation there is no figure and so no number for it; it is named instead.
+An operation without a published figure gets no number; it is listed by name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,16 @@ from spikelfp.errors import UserError
 
 @dataclass(frozen=True)
 class Counts:
-    """For one sample, the mean over a batch. layers: the same for each layer of neurons and the weights before it."""
+    """Operations of one sample, the mean over a batch (definitions in :mod:`hw_export.integer.energy`).
+
+    Attributes:
+        spikes: spikes of all layers.
+        synaptic_operations: events times the weights they reach.
+        membrane_updates: neurons times steps.
+        dense_operations: multiplications of a machine that skips nothing.
+        bytes_touched: bytes of weights and states that are read or written.
+        layers: counts of each layer of neurons, with the weights before it, by name.
+    """
 
     spikes: float
     synaptic_operations: float
@@ -57,7 +66,7 @@ class Counts:
 
     @staticmethod
     def sum(layers: Mapping[str, Counts]) -> Counts:
-        """The counts of all ``layers`` together."""
+        """Adds the counts of all ``layers``."""
         parts = layers.values()
         return Counts(
             spikes=sum(part.spikes for part in parts),
@@ -71,7 +80,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Crossbar:
-    """One stage on a crossbar of ``rows``: whether the rows of the inputs, and the last spikes, are its own."""
+    """Place of one stage on a crossbar.
+
+    Attributes:
+        rows: number of rows of the whole crossbar.
+        first: whether the rows of the inputs count with this stage.
+        last: whether its own spikes are events that count with it.
+    """
 
     rows: int
     first: bool
@@ -81,7 +96,16 @@ class Crossbar:
 def count(
     stage: NeuronStage, seen: Totals, spikes: int, steps: int, samples: int, crossbar: Crossbar | None = None
 ) -> Counts:
-    """Count what one stage did in ``steps`` steps of ``samples`` samples, to which came what was ``seen``."""
+    """Counts the operations of one stage.
+
+    Args:
+        stage: weights and the neurons after them.
+        seen: totals of the events that came to it, over the batch.
+        spikes: spikes that it fired, over the batch.
+        steps: number of steps it ran.
+        samples: size of the batch.
+        crossbar: its place on a crossbar, ``None`` elsewhere.
+    """
     arithmetic = stage.constants.arithmetic
     neurons = stage.size
     if crossbar is None:
@@ -107,7 +131,7 @@ PRICES = {
     "spikes": "spike_pj",
     "bytes_touched": "memory_byte_pj",
 }
-"""What is counted, by the figure of :class:`EnergyModel` that prices it."""
+"""Kinds of operations, and the figure of :class:`EnergyModel` for each."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +172,14 @@ class EnergyModel:
 
 @dataclass(frozen=True)
 class EnergyEstimate:
-    """Energy per sample in nanojoule.
+    """Estimated energy per sample, in nanojoule.
 
-    Args:
+    Attributes:
         model: figures it was made from, ``None`` for a chip without any.
-        total_nj: the sum of the parts, or ``None`` where no figure is published for any operation.
-        parts_nj: by what was counted, those that have a figure of their own.
-        missing: what was counted and has no published figure: with any of these the total is a lower bound.
+        total_nj: sum of the parts, ``None`` where no figure is published for any operation.
+        parts_nj: energy by kind of operation, for those that have a figure of their own.
+        missing: kinds of operations that were counted and have no published figure; with any of these the total is a
+            lower bound.
     """
 
     model: EnergyModel | None
@@ -172,7 +197,7 @@ class EnergyEstimate:
 
 
 def estimate(counts: Any, model: EnergyModel | None) -> EnergyEstimate:
-    """Estimate the energy per sample of the operations in ``counts``; what it leaves out is said above.
+    """Estimates the energy per sample, ``E = Σ n_k e_k``; :mod:`hw_export.integer.energy` lists what it leaves out.
 
     Args:
         counts: any object with the numbers per sample ``synaptic_operations``, ``membrane_updates``, ``spikes`` and

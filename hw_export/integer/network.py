@@ -1,4 +1,4 @@
-"""A chain of layers in whole numbers: what a chip is given, whichever chip it is."""
+"""Chains of layers in whole numbers, the form in which every chip is given a network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ from spikelfp.functional.lif import Reset
 Pair = tuple[int, int]
 
 _OFF = 1e-3
-"""By how much a bias that float32 rounded may miss a whole number."""
+"""Largest distance of a bias that float32 rounded from a whole number."""
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerDense:
-    """``a = W s + b``: weight int32 ``[out, in]``, bias int64 ``[out]``."""
+    """Dense layer, ``a = W s + b``.
+
+    Attributes:
+        name: of the layer.
+        weight: int32 ``[out, in]``.
+        bias: int64 ``[out]``.
+    """
 
     name: str
     weight: Tensor
@@ -33,7 +39,17 @@ class IntegerDense:
 
 @dataclass(frozen=True, eq=False)
 class IntegerConv:
-    """Convolution with zeros around: weight int32 ``[out, in / groups, height, width]``, bias int64 ``[out]``."""
+    """Convolution that pads with zeros.
+
+    Attributes:
+        name: of the layer.
+        weight: int32 ``[out, in / groups, height, width]``.
+        bias: int64 ``[out]``.
+        stride: rows and columns.
+        padding: rows and columns.
+        dilation: rows and columns.
+        groups: number of groups of channels.
+    """
 
     name: str
     weight: Tensor
@@ -46,7 +62,14 @@ class IntegerConv:
 
 @dataclass(frozen=True)
 class IntegerPool:
-    """Sums, or the largest value, of windows that do not reach over the border."""
+    """Pooling over windows that do not reach over the border.
+
+    Attributes:
+        name: of the layer.
+        kind: ``sum``, or ``max`` for the largest value.
+        kernel: rows and columns of a window.
+        stride: rows and columns.
+    """
 
     name: str
     kind: str
@@ -56,21 +79,21 @@ class IntegerPool:
 
 @dataclass(frozen=True)
 class IntegerFlatten:
-    """``[channels, height, width]`` as one row."""
+    """Layer that turns ``[channels, height, width]`` into one row."""
 
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerLIF:
-    """LIF neurons: decay per step, how they reset, and their whole threshold, in the unit of the sums they get.
+    """LIF neurons with whole thresholds, in the unit of the sums they get.
 
-    Args:
+    Attributes:
         name: of the layer.
-        beta: decay per step, one number, or float64 with one for each channel or neuron of a dense layer,
+        beta: decay per step: one number, or float64 with one for each channel or neuron of a dense layer,
             ``[channels]``, or for each neuron, ``[channels, height, width]``.
-        threshold: int64 ``[]``, or likewise.
-        reset: what a spike does to the membrane.
+        threshold: int64 ``[]``, or one for each as in ``beta``.
+        reset: effect of a spike on the membrane.
     """
 
     name: str
@@ -85,25 +108,25 @@ class IntegerLIF:
 
     @property
     def leaks(self) -> bool:
-        """Whether any of the neurons forgets."""
+        """Whether any of the neurons leaks."""
         return bool((self.betas != 1.0).any())
 
 
 def spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Spread constants of neurons over all of them, in the order of memory.
+    """Spreads constants of neurons over all of them, in the order of memory.
 
     Args:
         values: ``[]``, one for each channel, ``[shape[0]]``, or one for each neuron, of ``shape``.
         shape: of the layer.
 
     Returns:
-        ``[N]``, as many as there are neurons.
+        ``[N]``, one for each neuron.
     """
     return aligned(values, shape).expand(shape).reshape(-1)
 
 
 def aligned(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """View constants of neurons so that they broadcast against ``shape``."""
+    """Views constants of neurons so that they broadcast against ``shape``."""
     return values.reshape(-1, *[1] * (len(shape) - 1)) if values.dim() == 1 else values
 
 
@@ -114,8 +137,12 @@ IntegerLayer = IntegerDense | IntegerConv | IntegerPool | IntegerFlatten | Integ
 class IntegerNetwork:
     """Layers of whole numbers in the order they run, for inputs of whole numbers.
 
-    bits: of a weight. input_scale: an input ``x`` of the trained network is the whole number ``x · input_scale`` here.
-    input_shape: of one sample at one step. shapes: of what each layer gives out, one for each of ``layers``.
+    Attributes:
+        layers: of weights, pooling, flattening and neurons.
+        bits: of a weight.
+        input_scale: ``σ``; an input ``x`` of the trained network is the whole number ``x · σ`` here.
+        input_shape: of one sample at one step.
+        shapes: of the output of each of ``layers``.
     """
 
     layers: tuple[IntegerLayer, ...]
@@ -126,14 +153,19 @@ class IntegerNetwork:
 
     @staticmethod
     def of(net: QuantizedNetwork, input_shape: Sequence[int] | None = None) -> IntegerNetwork:
-        """The whole numbers of a network of :func:`~hw_export.quantize.quantize`.
+        """Reads the whole numbers of a quantised network.
 
-        Average pooling becomes a sum: the biases and thresholds behind it grow by the area of the pool. Pooling that
-        sums already (``divisor_override=1``) stays what it is.
-        input_shape: of one sample, needed where the first layer does not tell it.
+        Average pooling becomes a sum: the biases and thresholds after it grow by the area of the pool. Pooling that
+        sums already (``divisor_override=1``) stays as it is.
 
-        Raises :class:`~spikelfp.errors.UserError` for a network left in floats, weights without neurons behind them,
-        or layers that have no form in whole numbers, by name.
+        Args:
+            net: of :func:`~hw_export.quantize.quantize`.
+            input_shape: of one sample, needed where the first layer does not tell it.
+
+        Raises:
+            UserError: for a network left in floats, weights without neurons after them, or layers that have no form in
+                whole numbers, by name.
+            ShapeError: where layers and ``input_shape`` do not fit.
         """
         if net.bits is None:
             raise UserError("the network has float weights: quantise it first, with 2 to 16 bits")
@@ -141,7 +173,7 @@ class IntegerNetwork:
         if not any(isinstance(layer, IntegerLIF) for layer in layers):
             raise UserError("the network has no LIF neurons: chips of spiking neurons cannot hold it")
         if not isinstance(layers[-1], IntegerLIF):
-            raise UserError(f"the network ends with {layers[-1].name!r} and no neurons behind it")
+            raise UserError(f"the network ends with {layers[-1].name!r} and no neurons after it")
         shape = _input_shape(layers, input_shape)
         shapes = _shapes(layers, shape)
         layers = tuple(_compact(layer, own) for layer, own in zip(layers, shapes, strict=True))
@@ -158,15 +190,20 @@ class IntegerNetwork:
         return tuple(layer for layer in self.layers if isinstance(layer, IntegerLIF))
 
     def shape_of(self, layer: IntegerLayer) -> tuple[int, ...]:
-        """Shape of what ``layer`` gives out for one sample at one step."""
+        """Finds the shape of the output of ``layer`` for one sample at one step."""
         return self.shapes[next(index for index, own in enumerate(self.layers) if own is layer)]
 
     def parameters(self) -> dict[str, Tensor]:
-        """Weights and biases by name, ``<layer>.weight`` and ``<layer>.bias``."""
+        """Lists weights and biases by name, ``<layer>.weight`` and ``<layer>.bias``."""
         return {f"{layer.name}.{kind}": getattr(layer, kind) for layer in self.products for kind in ("weight", "bias")}
 
     def with_parameters(self, parameters: dict[str, Tensor]) -> IntegerNetwork:
-        """The same network with some other weights and biases, of the same shapes."""
+        """Returns this network with some weights and biases replaced, by the names of :meth:`parameters`.
+
+        Raises:
+            UserError: for a parameter that the network does not have.
+            ShapeError: for one of another shape.
+        """
         own = self.parameters()
         for name, tensor in parameters.items():
             if name not in own:
@@ -190,7 +227,7 @@ class IntegerNetwork:
 
 
 def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
-    """The layers of ``net`` in whole numbers; ``gain``: how many times too large are the sums that flow."""
+    """Converts the layers of ``net``; ``gain`` is how many times too large sums are after pooling that sums."""
     thresholds = {layer.neurons: layer for layer in net.report if layer.neurons is not None}
     gain = 1
     for name, layer in leaves(net):
@@ -225,7 +262,7 @@ def _decays(beta: float | Tensor) -> float | Tensor:
 
 
 def _compact(layer: IntegerLayer, shape: tuple[int, ...]) -> IntegerLayer:
-    """Write constants of neurons as one number, or one for each channel, where they are no more."""
+    """Writes constants of neurons as one number, or one for each channel, where they are no more."""
     if not isinstance(layer, IntegerLIF):
         return layer
     beta = _fewest(layer.betas, shape)
@@ -241,7 +278,7 @@ def _fewest(values: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _bias(layer: nn.Linear | nn.Conv2d, name: str, gain: int) -> Tensor:
-    """The bias in the unit of sums that are ``gain`` times too large, in which it may be finer than a weight."""
+    """Scales the bias to sums that are ``gain`` times too large; in their unit it may be finer than a weight."""
     if layer.bias is None:
         return torch.zeros(layer.weight.shape[0], dtype=torch.int64)
     return _whole(layer.bias, name, gain)
@@ -278,12 +315,12 @@ def _input_shape(layers: Sequence[IntegerLayer], given: Sequence[int] | None) ->
 def _shapes(layers: Sequence[IntegerLayer], shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     shapes = []
     for layer in layers:
-        shape = _shape_behind(layer, shape)
+        shape = _output_shape(layer, shape)
         shapes.append(shape)
     return tuple(shapes)
 
 
-def _shape_behind(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _output_shape(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(layer, IntegerLIF):
         return shape
     if isinstance(layer, IntegerFlatten):

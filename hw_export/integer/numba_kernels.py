@@ -1,9 +1,8 @@
-"""Steps of neurons and their events, and sums of events, on the CPU, compiled: the whole numbers of
-:mod:`hw_export.integer.torch_kernels`.
+"""Compiled kernels for the CPU, with the same whole numbers as :mod:`hw_export.integer.torch_kernels`.
 
-In steps it is one pass over the sums, some neurons through all of time at once: each row of a block goes through short
-loops, one for each term of the equations, over 64-bit numbers that stay in the L1 cache, and all of them become vector
-code. Event by event it goes sample by sample.
+In steps they pass over the sums one time and take some neurons through all of time together: each row of a block goes
+through short loops, one for each term of the equations, over 64-bit numbers that stay in the L1 cache, and all of them
+become vector code. Event by event they go sample by sample. Sums of dense layers are made from their events.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def compiled(device: torch.device) -> bool:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def decay_row(v, kind, code, bits, out):
-    """``out``, int64, of the states ``v`` one step later, without input; ``code``: ``[1]``, or one for each state."""
+    """Writes to ``out``, int64, the states ``v`` decayed by one step; ``code`` is ``[1]``, or one for each state."""
     one = len(code) == 1  # loops of their own, which are faster
     if kind == _MULTIPLY:
         full = np.int64(1) << bits
@@ -71,13 +70,14 @@ def decay_row(v, kind, code, bits, out):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def add(source, shift, u):
+    """Adds ``source``, shifted left, to ``u``."""
     for i in range(len(u)):
         u[i] += np.int64(source[i]) << shift
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _add_wrapped(source, shift, bits, symmetric, u):
-    """Returns how many currents were wrapped."""
+    """Adds wrapped currents to ``u``; returns how many were wrapped."""
     lowest = (np.int64(1) << (bits - 1)) - symmetric
     mask = (np.int64(1) << bits) - 1
     beyond = 0
@@ -91,7 +91,7 @@ def _add_wrapped(source, shift, bits, symmetric, u):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def limit_row(u, bits, bottom, low, high, wraps):
-    """Bring ``u`` into the register; returns how many were beyond its bits."""
+    """Brings ``u`` into the register; returns how many were beyond its bits."""
     beyond = 0
     for i in range(len(u)):
         beyond += (u[i] > high) | (u[i] < bottom)
@@ -108,7 +108,7 @@ def limit_row(u, bits, bottom, low, high, wraps):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def fire_row(u, threshold, most, ties, reset, spikes, v):
-    """Compare, write the spikes, and leave the state in ``v``. ties: 1 where a tie fires, else 0."""
+    """Compares, writes the spikes, and leaves the state in ``v``; ``ties`` is 1 where a tie fires, else 0."""
     if most > 1:
         for i in range(len(u)):
             x = u[i] - 1 + ties
@@ -136,14 +136,14 @@ def _integers(
     sums, offset, biased, state, threshold, kind, code, decay_bits, shift, current_bits, symmetric, bits, bottom, low,
     high, wraps, most, ties, reset, out, first, last,
 ):  # fmt: skip
-    """Samples ``first … last``; returns how often a register was left."""
+    """Runs samples ``first … last``; returns how often a register was left."""
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
-    room = np.empty(BLOCK, np.int64)
+    scratch = np.empty(BLOCK, np.int64)
     beyond = 0
     for b in range(first, last):
         for left in range(0, neurons, BLOCK):
             right = min(left + BLOCK, neurons)
-            u = room[: right - left]
+            u = scratch[: right - left]
             v, theta, own = state[b, left:right], threshold[left:right], offset[left:right]
             codes = code if len(code) == 1 else code[left:right]
             for t in range(steps):
@@ -167,13 +167,13 @@ def _integers(
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric, tie, reset, out, first, last):
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
-    room, whole = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64)
+    scratch, whole = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64)
     nil = np.float32(0)
     beyond = 0
     for b in range(first, last):
         for left in range(0, neurons, BLOCK):
             right = min(left + BLOCK, neurons)
-            u, current = room[: right - left], whole[: right - left]
+            u, current = scratch[: right - left], whole[: right - left]
             v, theta, own = state[b, left:right], threshold[left:right], offset[left:right]
             kept = beta[left:right]
             for t in range(steps):
@@ -202,13 +202,13 @@ def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric
 
 
 def codes(c: IntegerConstants) -> tuple[int, np.ndarray, int, int, int]:
-    """How the compiled code is told of the decay, the spikes and the reset: kind, code, bits; ties; reset."""
+    """Encodes decay, spikes and reset for the compiled code: kind, code and bits of the decay; ties; reset."""
     a = c.arithmetic
     return _DECAYS[a.decay], c.code.numpy(), a.decay_bits, int(a.fires == ">="), _RESETS[c.reset]
 
 
 def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
-    """As :func:`hw_export.integer.torch_kernels.in_steps`, for contiguous tensors on the CPU."""
+    """Computes :func:`hw_export.integer.torch_kernels.in_steps` for contiguous tensors on the CPU."""
     a = c.arithmetic
     sums, shifted, states, fired = current.numpy(), (offset << a.shift).numpy(), state.numpy(), out.numpy()
     threshold, wrapped = c.threshold.numpy(), a.current_bits or 0
@@ -235,14 +235,14 @@ def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _currents(sums, current, synapse, shift, bits, bottom, high, wraps, out, first, last):
-    """Samples ``first … last``; returns how often a current was limited."""
+    """Runs samples ``first … last``; returns how often a current was limited."""
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
-    room = np.empty(BLOCK, np.int64)
+    scratch = np.empty(BLOCK, np.int64)
     beyond = 0
     for b in range(first, last):
         for left in range(0, neurons, BLOCK):
             right = min(left + BLOCK, neurons)
-            x, y = room[: right - left], current[b, left:right]
+            x, y = scratch[: right - left], current[b, left:right]
             for t in range(steps):
                 x[:] = y
                 add(sums[t if varying else 0, b, left:right], shift, x)
@@ -253,7 +253,7 @@ def _currents(sums, current, synapse, shift, bits, bottom, high, wraps, out, fir
 
 
 def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[Tensor, int]:
-    """As :func:`hw_export.integer.torch_kernels.currents`, for contiguous tensors on the CPU."""
+    """Computes :func:`hw_export.integer.torch_kernels.currents` for contiguous tensors on the CPU."""
     out = current.new_empty(steps, *current.shape)
     numbers = np.array([a.synapse]), a.shift, a.state_bits, a.bottom, a.high, a.overflow == "wrap"
     arrays = sums.numpy(), current.numpy(), *numbers, out.numpy()
@@ -271,7 +271,7 @@ def _sample(
     index, lengths, weight, offset, biased, v, threshold, kind, code, decay_bits, bits, bottom, low, high, wraps, most,
     ties, reset, out,
 ):  # fmt: skip
-    """All events of one sample: what it emits, how many in each step, at how many neuron-steps a register was left."""
+    """Runs all events of one sample; returns those emitted, how many in each step, and how often a state overran."""
     neurons, steps = len(v), len(lengths)
     u, spikes = np.empty(neurons, np.int64), np.empty(neurons, np.int64)
     left = np.zeros(neurons, np.bool_)
@@ -310,7 +310,7 @@ def _sample(
 def by_event(
     events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor
 ) -> tuple[EventLists, int]:
-    """As :func:`hw_export.integer.torch_kernels.by_event`, on the CPU."""
+    """Computes :func:`hw_export.integer.torch_kernels.by_event` on the CPU."""
     a = c.arithmetic
     kind, code, decay_bits, ties, reset = codes(c)
     rows, first = (weight << a.shift).contiguous().numpy(), (offset << a.shift).numpy()
@@ -346,7 +346,10 @@ _COLUMNS = 4_096  # the same for columns of which totals are made
 class ByInput(NamedTuple):
     """Weights ``[N, K]`` in the order in which :func:`sums` reads them: tiles of outputs, in each input after input.
 
-    rows: flat float32, ``[K, 64]`` for each whole tile, then ``[K, 16]`` for what is left, filled up with zeros.
+    Attributes:
+        rows: flat float32, ``[K, 64]`` for each whole tile, then ``[K, 16]`` for what is left, filled up with zeros.
+        inputs: ``K``.
+        outputs: ``N``.
     """
 
     rows: Tensor
@@ -355,7 +358,7 @@ class ByInput(NamedTuple):
 
     @staticmethod
     def of(weight: Tensor) -> ByInput:
-        """Makes the parts of a ``weight [N, K]`` of whole numbers."""
+        """Arranges a ``weight [N, K]`` of whole numbers."""
         outputs, inputs = weight.shape
         padded = -(-outputs // _LANES) * _LANES
         by_input = torch.zeros(inputs, padded)
@@ -367,7 +370,7 @@ class ByInput(NamedTuple):
 
 @intrinsic
 def _active_bits(typing, x, at):
-    """Which of the whole numbers of a vector from ``at`` on are not zero, as bits."""
+    """Finds which whole numbers of a vector, from ``at`` on, are not zero, as bits."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         body = Body(context, builder, signature, arguments)
@@ -379,7 +382,7 @@ def _active_bits(typing, x, at):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _find(x, begin, end, index, value, e):
-    """Append places and values of all that is not zero in ``begin … end``; returns how many there are now."""
+    """Appends places and values of all that is not zero in ``begin … end``; returns how many there are now."""
     lanes = VECTOR // x.itemsize
     at = begin
     while at + lanes <= end:
@@ -429,7 +432,7 @@ def _sums(x, inputs, rows, out, first, last):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _totals(x, out, first, last):
-    """``out += Σ_r |x[r]|`` over columns ``first … last``."""
+    """Adds ``Σ_r |x[r]|`` to ``out`` over columns ``first … last``."""
     for r in range(x.shape[0]):
         row, total = x[r, first:last], out[first:last]
         for j in range(len(row)):
@@ -437,7 +440,7 @@ def _totals(x, out, first, last):
 
 
 def sums(x: Tensor, weight: ByInput) -> Tensor:
-    """``X Wᵀ``, float32 ``[R, N]``, of contiguous whole numbers ``x [R, K]`` on the CPU, of any whole dtype."""
+    """Multiplies ``X Wᵀ``, float32 ``[R, N]``, of contiguous whole numbers ``x [R, K]`` of any dtype on the CPU."""
     out = torch.empty(len(x), weight.outputs)
     arrays = x.numpy().reshape(-1), weight.inputs, weight.rows.numpy(), out.numpy()
     split(lambda first, last: _sums(*arrays, first, last), len(x), _GRAIN)
@@ -445,7 +448,7 @@ def sums(x: Tensor, weight: ByInput) -> Tensor:
 
 
 def totals(x: Tensor) -> Tensor:
-    """``Σ_r |x[r, :]|``, int64 ``[K]``, of contiguous whole numbers ``x [R, K]`` on the CPU."""
+    """Sums ``Σ_r |x[r, :]|``, int64 ``[K]``, of contiguous whole numbers ``x [R, K]`` on the CPU."""
     out = torch.zeros(x.shape[1], dtype=torch.int64)
     arrays = x.numpy(), out.numpy()
     split(lambda first, last: _totals(*arrays, first, last), x.shape[1], _COLUMNS)

@@ -1,4 +1,4 @@
-"""Networks of whole numbers run as a chip runs them, bit for bit."""
+"""Simulator of networks of whole numbers, which runs them bit for bit as a chip does."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ _EXACT = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torc
 
 
 class IntegerInputs(NamedTuple):
-    """``steps`` steps of whole numbers of magnitude up to ``peak``.
+    """Inputs in whole numbers.
 
-    values: ``[T, B, *shape]``, or ``[1, B, *shape]`` where all steps are the same; int8, or int32 or int64 where that
-    is too narrow. lowest: the smallest.
+    Attributes:
+        values: ``[T, B, *shape]``, or ``[1, B, *shape]`` where all steps are the same; int8, or int32 or int64 where
+            that is too narrow.
+        steps: number of steps ``T``.
+        peak: largest magnitude.
+        lowest: smallest value.
     """
 
     values: Tensor
@@ -40,10 +44,17 @@ class IntegerInputs(NamedTuple):
 
 
 def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> IntegerInputs:
-    """``inputs`` ``[T, B, …]`` of any dtype, for a network that takes ``shape`` at each step, on ``device``.
+    """Converts inputs to whole numbers.
 
-    Raises :class:`~spikelfp.errors.ShapeError` for another shape, and :class:`~spikelfp.errors.UserError` for numbers
-    that are not whole, are NaN or infinite, or so large that their dtype does not hold every whole number any more.
+    Args:
+        inputs: ``[T, B, …]`` of any dtype.
+        shape: of one sample at one step, as the network takes it.
+        device: to move them to.
+
+    Raises:
+        ShapeError: for another shape.
+        UserError: for numbers that are not whole, are NaN or infinite, or so large that their dtype does not hold every
+            whole number any more.
     """
     if inputs.dim() < 2 or not len(inputs) or not inputs.shape[1]:
         raise ShapeError(f"inputs are [T, B, …] with at least one step and one sample, got {tuple(inputs.shape)}")
@@ -75,20 +86,23 @@ def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> Integ
 
 
 States = dict[str, Tensor]
-"""The membranes of each layer of neurons by name, ``[B, …]``: after the last step and its reset.
+"""Membranes ``[B, …]`` of each layer of neurons, by name, after the last step and its reset.
 
-On a chip with a synapse also its currents, by the name with ``.current`` behind it.
+On a chip with a synapse also its currents, by the name with the suffix ``.current``.
 """
 
 
 @dataclass(frozen=True)
 class IntegerRun:
-    """One run.
+    """Spikes, final states and counts of one run.
 
-    spikes: of each layer of neurons by name, how often each fired, int8 ``[T, B, …]`` (int32 event by event).
-    states: to go on from, int32, int64 or, with a float decay, float32. counts: what was done for a sample, on average.
-    saturated: for each layer at how many neuron-steps a membrane went beyond the range of its bits, or a current was
-    wrapped or limited; event by event, at one or more events of the step. More than a few: the state is too narrow.
+    Attributes:
+        spikes: how often each neuron fired, by name of its layer, int8 ``[T, B, …]`` (int32 event by event).
+        states: to go on from, int32, int64 or, with a float decay, float32.
+        counts: operations of a sample, on average.
+        saturated: for each layer the number of neuron-steps at which a membrane went beyond the range of its bits, or a
+            current was wrapped or limited; event by event, the number of those with one or more such events. More than
+            a few mean that the state is too narrow.
     """
 
     spikes: dict[str, Tensor]
@@ -107,14 +121,14 @@ class IntegerRun:
         return self.classes_at(None)
 
     def classes_at(self, mask: Tensor | None) -> Tensor:
-        """Counts from the steps that the boolean ``mask`` ``[T, B]`` is true for; ``None``: all steps."""
+        """Finds the classes from the steps at which the boolean ``mask`` ``[T, B]`` is true; ``None`` for all steps."""
         spikes = self.outputs.flatten(2)
         if mask is not None:
             spikes = spikes.masked_fill(~mask.to(spikes.device).unsqueeze(-1), 0)
         return spikes.sum(0, dtype=torch.int64).argmax(1)
 
 
-_SUMS = 2**22  # sums of a stage that are held at once: they stay in the last cache
+_SUMS = 2**22  # sums of a stage held in memory together: they stay in the last-level cache
 
 _BYTES = torch.empty(0, dtype=torch.int8)
 
@@ -122,11 +136,19 @@ _BYTES = torch.empty(0, dtype=torch.int8)
 def in_steps(
     stage: NeuronStage, x: Tensor, steps: int, idle: int, peak: int, states: Sequence[Tensor], seen: Totals
 ) -> tuple[Tensor, int]:
-    """Spikes int8 ``[idle + steps, B, N]`` of whole numbers ``x [T, B, …]``, and how often a register was left.
+    """Runs a stage step by step.
 
-    ``x`` of one step is the same at each of the ``steps``. idle: steps before, of no input. peak: bound on ``|x|``.
-    states: one for each of the stage's registers, ``[B, N]``, changed in place. seen: gets the totals of what came to
-    each layer of weights.
+    Args:
+        stage: weights and neurons.
+        x: whole numbers ``[T, B, …]``, or of one step, which is then the same at each of the ``steps``.
+        steps: number of steps.
+        idle: number of steps before, without input.
+        peak: bound on ``|x|``.
+        states: one for each of the stage's registers, ``[B, N]``, changed in place.
+        seen: gets the totals of the inputs of each layer of weights.
+
+    Returns:
+        Spikes int8 ``[idle + steps, B, N]``, and how often a register was left.
     """
     device, samples = states[0].device, len(states[0])
     out = empty((idle + steps, samples, stage.size), _BYTES.to(device))
@@ -146,7 +168,7 @@ def in_steps(
 
 
 def _neurons(stage: NeuronStage, sums: Tensor, states: Sequence[Tensor], out: Tensor) -> int:
-    """Run ``sums`` through the neurons; where they have synapses, through those first."""
+    """Runs ``sums`` through the neurons; where they have synapses, through those first."""
     device, c, offset = states[0].device, stage.constants, stage.offset()
     advance = _kernels(device).in_steps
     if c.arithmetic.synapse is None:
@@ -161,19 +183,24 @@ def _neurons(stage: NeuronStage, sums: Tensor, states: Sequence[Tensor], out: Te
 
 
 def _kernels(device: torch.device) -> Any:
-    """The module of kernels that runs on ``device``; both give the same whole numbers."""
+    """Chooses the module of kernels for ``device``; both give the same whole numbers."""
     return numba_kernels if numba_kernels.compiled(device) else torch_kernels
 
 
 def _at_once(stage: NeuronStage, samples: int) -> int:
-    """Steps of which sums are held at once."""
+    """Computes the number of steps of which sums are held in memory together."""
     return max(1, _SUMS // (samples * stage.size))
 
 
 def by_event(
     stage: NeuronStage, events: EventLists, idle: int, state: Tensor, seen: Totals
 ) -> tuple[EventLists, Tensor, int]:
-    """Events that neurons emit, how often each fires, int32 ``[idle + T, B, N]``, and how often a register was left."""
+    """Runs a stage event by event.
+
+    Returns:
+        The events that its neurons emit, how often each fires, int32 ``[idle + T, B, N]``, and how often a register was
+        left.
+    """
     advance = _kernels(state.device).by_event
     inputs = math.prod(stage.in_shape)
     seen[stage.name] = torch.bincount(events.source, minlength=inputs)
@@ -185,19 +212,29 @@ def by_event(
 
 
 class IntegerSimulator:
-    """Runs a network in the exact arithmetic of a chip: :class:`~hw_export.integer.Arithmetic` says what that is.
+    """Runs a network in the exact arithmetic of a chip (equations in :mod:`hw_export.integer.arithmetic`).
 
-    network: an :class:`~hw_export.integer.IntegerNetwork`, a network of :func:`~hw_export.quantize.quantize`, or a
-    chain of :mod:`spikelfp.nn` layers, which is quantised to ``bits`` with the ``options`` of that function.
-    arithmetic: of the neurons, by default :data:`~hw_export.integer.arithmetic.GENERIC`. Instead of it target: a chip,
-    by its name in :data:`hw_export.targets.TARGETS`, its class, or an object with an ``arithmetic``; ``adapt``, if any,
-    makes of the network what the chip runs. (What was read from the files of a chip is adapted: give the arithmetic.)
-    input_shape: of one sample, where the network does not tell it. The weights are copied: :meth:`write` changes those
-    of the simulator only.
+    The weights are copied: :meth:`write` changes those of the simulator only.
 
-    Attributes: ``network``, as simulated; ``arithmetic``; ``device``.
+    Args:
+        network: an :class:`~hw_export.integer.IntegerNetwork`, a network of :func:`~hw_export.quantize.quantize`, or a
+            chain of :mod:`spikelfp.nn` layers, which is quantised to ``bits`` with the ``options``.
+        arithmetic: of the neurons, by default :data:`~hw_export.integer.arithmetic.GENERIC`.
+        target: in place of ``arithmetic``, a chip: its name in :data:`hw_export.targets.TARGETS`, its class, or an
+            object with an ``arithmetic``. Its ``adapt``, if it has one, makes of the network what the chip runs. (A
+            network read from the files of a chip is adapted already: give the arithmetic.)
+        device: that the simulator computes on.
+        input_shape: of one sample, where the network does not tell it.
+        bits: of a weight, for a network that is not quantised yet.
+        **options: of :func:`~hw_export.quantize.quantize`.
 
-    Raises :class:`~spikelfp.errors.UserError` for a network that the chip cannot compute, by layer.
+    Attributes:
+        network: as simulated.
+        arithmetic: of the neurons.
+        device: that the simulator computes on.
+
+    Raises:
+        UserError: for a network that the chip cannot compute, by layer, and options for one that is quantised already.
     """
 
     def __init__(
@@ -226,17 +263,25 @@ class IntegerSimulator:
         self._owners = {p.name: (stage, p) for stage in self._stages for p in stage.products}
 
     def run(self, inputs: Tensor, states: States | None = None, *, aligned: bool = True) -> IntegerRun:
-        """Spikes, counts and final membranes for ``inputs`` ``[T, B, …]`` of whole numbers.
+        """Runs inputs through the network.
 
-        An input that is the same at every step (:func:`spikelfp.nn.constant`) is multiplied with the weights once.
-        states: those of the run before, which this one goes on from; without, all of them are 0.
+        An input that is the same at every step (:func:`spikelfp.nn.constant`) is multiplied with the weights one time.
 
         On a chip with latencies the ``k``-th layer of neurons, from 0, runs ``input_latency + k · latency`` steps
-        before the first input reaches it, with its biases and what layers before it send of themselves. aligned: those
-        steps are left out of the spikes, so that all layers have the ``T`` steps of the input; else a run from 0 gives
-        them too, ``[T + input_latency + k · latency, B, …]``.
+        before the first input reaches it, with its biases and with what layers before it send of themselves.
 
-        Raises :class:`~spikelfp.errors.UserError` for inputs that are not whole, and states of another network.
+        Args:
+            inputs: whole numbers ``[T, B, …]`` of any dtype.
+            states: of the run before, which this one goes on from; without, all of them are 0.
+            aligned: leave those first steps out of the spikes, so that all layers have the ``T`` steps of the input;
+                otherwise a run from 0 gives them too, ``[T + input_latency + k · latency, B, …]``.
+
+        Returns:
+            Spikes, states, counts, and how often a state left its range.
+
+        Raises:
+            UserError: for inputs that are not whole, and states of another network.
+            ShapeError: for inputs of another shape than the network takes.
         """
         given = whole(inputs, self.network.input_shape, self.device)
         carried = self._states(states, given.values.shape[1])
@@ -244,11 +289,18 @@ class IntegerSimulator:
             return self._run(given, carried, states is None, aligned)
 
     def classify(self, inputs: Tensor) -> Tensor:
-        """For each sample the output neuron that fires most, the first of equals, int64 ``[B]``."""
+        """Finds for each sample of ``inputs`` ``[T, B, …]`` the output that fires most (the first of equals).
+
+        Args:
+            inputs: whole numbers ``[T, B, …]`` of any dtype.
+
+        Returns:
+            int64 ``[B]``.
+        """
         return self.run(inputs).classes
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Copies of the weights (int32) and biases (int64) as they are now, by name, as those of the network."""
+        """Copies the weights (int32) and biases (int64) as they are now, by the names of the network's."""
         return {
             f"{name}.{kind}": getattr(product, kind).cpu().numpy().copy()
             for name, (_, product) in self._owners.items()
@@ -256,12 +308,16 @@ class IntegerSimulator:
         }
 
     def write(self, parameter: str, indices: np.ndarray, values: np.ndarray) -> None:
-        """Set numbers of ``<layer>.weight`` or ``<layer>.bias`` in place; the next run computes with them.
+        """Sets numbers of a weight or bias in place; the next run computes with them.
 
-        indices: into the flattened parameter, int64. values: what they become, int32.
+        Args:
+            parameter: ``<layer>.weight`` or ``<layer>.bias``.
+            indices: into the flattened parameter, int64 ``[n]``.
+            values: new numbers, int32 ``[n]``.
 
-        Raises :class:`~spikelfp.errors.UserError` for an unknown parameter, indices outside of it or given twice, and
-        values that do not fit the width of a weight; nothing is set then.
+        Raises:
+            UserError: for an unknown parameter, indices outside of it or given twice, and values that do not fit the
+                width of a weight; nothing is set then.
         """
         name, _, kind = parameter.rpartition(".")
         if name not in self._owners or kind not in ("weight", "bias"):
@@ -271,7 +327,7 @@ class IntegerSimulator:
         stage.written()
 
     def _states(self, given: States | None, samples: int) -> States:
-        """States to start from, ``[B, N]``, which the caller may change."""
+        """Copies or makes the states to start from, ``[B, N]``."""
         found = {}
         for name, stage in self._registers.items():
             dtype = stage.constants.dtype
@@ -320,13 +376,13 @@ class IntegerSimulator:
 
 
 class _Plain(NamedTuple):
-    """A chip of which nothing but its arithmetic is known."""
+    """Chip of which nothing but its arithmetic is known."""
 
     arithmetic: Arithmetic
 
 
 def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
-    """What has the ``arithmetic`` to compute with, and perhaps ``adapt``."""
+    """Finds the object with the ``arithmetic`` to compute with, and perhaps ``adapt``."""
     if target is None:
         return _Plain(GENERIC if arithmetic is None else arithmetic)
     if arithmetic is not None:
@@ -335,7 +391,7 @@ def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
         return _Plain(target)
     chip = target() if isinstance(target, type) else target
     if isinstance(target, str):
-        from hw_export.targets import make_target  # here: targets are written with what this package holds
+        from hw_export.targets import make_target  # here, because targets import this package
 
         chip = make_target(target)
     if not isinstance(getattr(chip, "arithmetic", None), Arithmetic):

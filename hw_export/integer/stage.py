@@ -1,7 +1,7 @@
-"""Stages of a network: layers that add up exactly, and the neurons behind them.
+"""Stages of a network: layers that add up exactly, and the neurons after them.
 
 A sum of terms ``w x`` is exact in float32, in any order and with or without fused multiply-add, if every partial sum is
-a whole number below 2^24, which ``Σ |w| · peak`` bounds; the same in float64 below 2^53. Beyond that int64 it is.
+a whole number below 2^24, which ``Σ |w| · peak`` bounds; the same holds for float64 below 2^53. Larger sums are int64.
 Convolutions are products of windows with the weights: faster algorithms transform what they multiply, and round.
 """
 
@@ -34,13 +34,14 @@ from spikelfp.kernels.events import conv_kernels as event_convolution
 from spikelfp.kernels.events.conv_kernels import MOST_KEYS, Steps, geometry, image_events
 
 LIMIT = 2**62
-"""Bound on all sums: int64 holds them, and what is added to them."""
+"""Bound on all sums, so that int64 holds them and what is added to them."""
 
 
 def dtype_for(bound: int, name: str) -> torch.dtype:
-    """In which sums of magnitude up to ``bound`` are exact.
+    """Chooses the dtype in which sums of magnitude up to ``bound`` are exact.
 
-    Raises :class:`~spikelfp.errors.UserError` where int64 is too narrow, naming the layer.
+    Raises:
+        UserError: where int64 is too narrow, naming the layer.
     """
     if bound < 2**24:
         return torch.float32
@@ -53,7 +54,7 @@ def dtype_for(bound: int, name: str) -> torch.dtype:
 
 @contextmanager
 def unrounded(device: torch.device) -> Iterator[None]:
-    """Within the block products are made in the dtype they are asked for: no autocast, no TF32, no bfloat16."""
+    """Context in which products are made in the dtype they are asked for: no autocast, no TF32, no bfloat16."""
     before = torch.get_float32_matmul_precision()
     if before != "highest":
         torch.set_float32_matmul_precision("highest")
@@ -66,14 +67,14 @@ def unrounded(device: torch.device) -> Iterator[None]:
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
-    """``X Wᵀ`` of ``[R, K]`` and ``[N, K]``, of one dtype: float32, float64 or int64."""
+    """Multiplies ``X Wᵀ`` of ``[R, K]`` and ``[N, K]``, of one dtype: float32, float64 or int64."""
     if x.dtype == torch.int64 and x.device.type != "cpu":  # no device has this product but the CPU
         return (x.cpu() @ weight.cpu().t()).to(x.device)
     return x @ weight.t()
 
 
 def windows(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Tensor:
-    """All windows of ``x [R, C, H, W]``, ``[R, C, rows, columns, *kernel]``, without a copy."""
+    """Views all windows of ``x [R, C, H, W]``, ``[R, C, rows, columns, *kernel]``, without a copy."""
     sizes = [
         (size - d * (k - 1) - 1) // s + 1
         for size, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
@@ -87,7 +88,7 @@ def windows(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> T
 
 
 def convolution(x: Tensor, weight: Tensor, layer: IntegerConv) -> Tensor:
-    """``x [R, C, H, W]`` with ``weight [O, C / groups, height, width]`` of one dtype: ``[R, O, rows, columns]``."""
+    """Convolves ``x [R, C, H, W]`` with ``weight [O, C / groups, height, width]``: ``[R, O, rows, columns]``."""
     kernel = (weight.shape[2], weight.shape[3])
     down, across = layer.padding
     seen = windows(F.pad(x, (across, across, down, down)), kernel, layer.stride, layer.dilation)
@@ -100,7 +101,7 @@ def convolution(x: Tensor, weight: Tensor, layer: IntegerConv) -> Tensor:
 
 
 def pooled(x: Tensor, layer: IntegerPool) -> Tensor:
-    """Sums, or the largest values, of the windows of ``x [R, C, H, W]``, in its dtype."""
+    """Pools the windows of ``x [R, C, H, W]``, in its dtype: sums, or largest values."""
     (down, across), (height, width) = layer.stride, layer.kernel
     rows, columns = ((size - k) // s + 1 for size, k, s in zip(x.shape[2:], layer.kernel, layer.stride, strict=True))
     places = (
@@ -112,16 +113,22 @@ def pooled(x: Tensor, layer: IntegerPool) -> Tensor:
 
 
 DENSEST = 0.3
-"""Share of inputs that are not zero up to which sums are made event by event, on the CPU."""
+"""Largest fraction of inputs other than 0 for which sums are made event by event, on the CPU."""
 _SAMPLE = 32  # rows that tell how dense the others are
 
 
 class Product:
-    """The weights of one layer, in place: int32 ``weight`` and int64 ``bias``, copies of the network's.
+    """Weights of one layer that may be written in place: int32 ``weight`` and int64 ``bias``, copies of the network's.
 
-    layer: sizes, stride, padding and name; its own weights are not looked at any more. Weights may be written within
-    their ``bits``, or as far as the largest of the network where it holds larger ones (with a power of two for each
-    channel it may). in_shape, shape: of what goes in and comes out for one sample at one step.
+    Weights may be written within their ``bits``, or as far as the largest of the network where it holds larger ones
+    (with a power of two for each channel it may).
+
+    Args:
+        layer: gives name, sizes, stride and padding; its own weights are not used after the copy.
+        in_shape: of the input for one sample at one step.
+        shape: of the output.
+        bits: of a weight.
+        device: of the copies.
     """
 
     def __init__(
@@ -138,10 +145,10 @@ class Product:
         self.multiplications = math.prod(shape) * self.weight[0].numel()
         most = int(self.weight.abs().max())
         self._range = (min(-(2 ** (bits - 1)), -most), max(2 ** (bits - 1) - 1, most))
-        self._made: dict[Any, Any] = {}  # what is made from the weights once, until one is written
+        self._made: dict[Any, Any] = {}  # derived from the weights, until one is written
 
     def sums(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Sums without biases of whole numbers ``x [R, …]`` of any dtype: ``[R, …]`` in ``dtype``, which holds them."""
+        """Sums the products of whole numbers ``x [R, …]`` of any dtype, without biases: ``[R, …]`` in ``dtype``."""
         if numba_kernels.compiled(x.device) and dtype == torch.float32:
             by_events = self._dense_events(x) if isinstance(self.layer, IntegerDense) else self._conv_events(x)
             if by_events is not None:
@@ -151,13 +158,13 @@ class Product:
         return convolution(x.to(dtype), self._as(dtype), self.layer)
 
     def gain(self) -> int:
-        """``max Σ |w|`` over the outputs: how much larger than the inputs sums can be."""
+        """Computes ``max Σ |w|`` over the outputs: how much larger than the inputs sums can be."""
         if "gain" not in self._made:
             self._made["gain"] = int(self.weight.flatten(1).abs().sum(1, dtype=torch.int64).max())
         return self._made["gain"]
 
     def reached(self) -> Tensor:
-        """How many weights that are not zero an event at each input reaches, int64 of the shape of the input."""
+        """Counts the weights other than 0 that an event at each input reaches, int64 of the shape of the input."""
         if "reached" not in self._made:
             there = (self.weight != 0).to(torch.float64)
             reached = (
@@ -167,15 +174,26 @@ class Product:
         return self._made["reached"]
 
     def range_of(self, kind: str) -> tuple[int, int]:
-        """Lowest and highest number that may be written to ``weight`` or ``bias``."""
+        """Returns the lowest and highest number that may be written to ``weight`` or ``bias``."""
         return self._range if kind == "weight" else (-(2**31), 2**31 - 1)
 
     def write(self, kind: str, indices: np.ndarray, values: np.ndarray) -> None:
-        """Set ``weight`` or ``bias``, ``kind``, at flat ``indices``; all are checked before the first is set."""
+        """Sets ``weight`` or ``bias`` at flat indices; all are checked before the first is set.
+
+        Args:
+            kind: ``weight`` or ``bias``.
+            indices: whole numbers ``[n]``.
+            values: whole numbers ``[n]``.
+
+        Raises:
+            UserError: for indices that are out of range or given twice, and values out of range.
+        """
         name = f"{self.name}.{kind}"
         target = self.weight if kind == "weight" else self.bias
         if indices.shape != values.shape or indices.ndim != 1:
-            raise UserError(f"{name}: {indices.shape} indices for {values.shape} values; pass one of each, in a row")
+            raise UserError(
+                f"{name}: {indices.shape} indices for {values.shape} values; pass flat arrays of one length"
+            )
         for what, array in (("indices", indices), ("values", values)):
             if not np.issubdtype(array.dtype, np.integer):
                 raise UserError(f"{name}: the {what} must be whole numbers, got {array.dtype}")
@@ -185,7 +203,7 @@ class Product:
             worst = indices.min() if indices.min() < 0 else indices.max()
             raise UserError(f"{name} has the indices 0 to {target.numel() - 1}, there is no index {worst}")
         if len(np.unique(indices)) < len(indices):
-            raise UserError(f"{name}: an index stands there twice, which leaves open which of its values is meant")
+            raise UserError(f"{name}: an index is given twice, with two values: give each index one time")
         low, high = self.range_of(kind)
         if values.min() < low or values.max() > high:
             raise UserError(
@@ -202,7 +220,7 @@ class Product:
         return self._made[dtype]
 
     def _dense_events(self, x: Tensor) -> Tensor | None:
-        """The sums of a dense layer event by event; ``None`` where ``x`` is too dense, or made of floats."""
+        """Sums the products of a dense layer event by event; ``None`` where ``x`` is too dense, or made of floats."""
         if x.is_floating_point() or _density(x) > DENSEST:
             return None
         if "by input" not in self._made:
@@ -210,6 +228,7 @@ class Product:
         return numba_kernels.sums(x, self._made["by input"])
 
     def _conv_events(self, x: Tensor) -> Tensor | None:
+        """Sums the products of a convolution event by event; ``None`` where that does not pay or is not implemented."""
         layer, weight = self.layer, self._as(torch.float32)
         assert isinstance(layer, IntegerConv)
         steps = Steps(layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -228,7 +247,7 @@ class Product:
 
 
 def totals(x: Tensor) -> Tensor:
-    """``Σ |x|`` over the rows of whole numbers ``x [R, …]``, int64 ``[…]``."""
+    """Sums ``Σ |x|`` over the rows of whole numbers ``x [R, …]``, int64 ``[…]``."""
     if numba_kernels.compiled(x.device) and not x.is_floating_point():
         return numba_kernels.totals(x.flatten(1)).view(x.shape[1:])
     whole = x.abs() if x.is_floating_point() else x.to(torch.int64).abs()
@@ -236,13 +255,13 @@ def totals(x: Tensor) -> Tensor:
 
 
 def _density(x: Tensor) -> float:
-    """Share of a sample of ``x`` that is not zero."""
+    """Estimates the fraction of ``x`` that is not zero, from a sample of its rows."""
     sample = x[:: max(1, len(x) // _SAMPLE)]
     return int(torch.count_nonzero(sample)) / max(sample.numel(), 1)
 
 
 def _spread(there: Tensor, layer: IntegerConv, shape: tuple[int, ...]) -> Tensor:
-    """For each input how many of the weights ``there`` look at it from a place of the output."""
+    """Counts for each input how many of the weights ``there`` meet it from a place of the output."""
     kernel = there.shape[2:]
     sizes = [
         (size + 2 * p - d * (k - 1) - 1) // s + 1
@@ -253,27 +272,32 @@ def _spread(there: Tensor, layer: IntegerConv, shape: tuple[int, ...]) -> Tensor
         (size - 1) * s - 2 * p + d * (k - 1) + 1
         for size, p, d, k, s in zip(sizes, layer.padding, layer.dilation, kernel, layer.stride, strict=True)
     ]
-    # inputs behind the last window are looked at by nothing
+    # no window covers the inputs after the last one
     spread = F.conv_transpose2d(ones, there, None, layer.stride, layer.padding, 0, layer.groups, layer.dilation)
     rest = [size - own for size, own in zip(shape[1:], covered, strict=True)]
     return F.pad(spread[0], (0, rest[1], 0, rest[0])).round()
 
 
 Totals = dict[str, Tensor]
-"""For each layer of weights, by name: ``Σ |x|`` of what came to each of its inputs, int64.
+"""Totals ``Σ |x|`` of each input of each layer of weights, int64, by name of the layer.
 
-Event by event, for each stage, by name: how many events came from each input.
+Event by event: the number of events from each input of each stage, by name of the stage.
 """
 CURRENT = ".current"
-"""Behind the name of the neurons: the state that holds their currents."""
+"""Suffix of the name of the neurons, for the state that holds their currents."""
 MOST_MATRIX = 2**27  # weights that a stage may have as one matrix
 
 
 class NeuronStage:
-    """What stands between the spikes of one layer of neurons and those of the next.
+    """Layers between the spikes of one layer of neurons and those of the next, the neurons included.
 
-    name: of the neurons. shape: of their output for a sample and step. in_shape: of the input. bits: of a weight.
-    registers: names of what each neuron keeps from step to step, its membrane and, with a synapse, its current.
+    Attributes:
+        name: of the neurons.
+        shape: of their output for one sample at one step.
+        in_shape: of the input.
+        bits: of a weight.
+        registers: names of the states that each neuron keeps from step to step: its membrane and, with a synapse, its
+            current.
     """
 
     def __init__(
@@ -294,14 +318,20 @@ class NeuronStage:
 
     @property
     def products(self) -> tuple[Product, ...]:
-        """Its layers of weights."""
+        """The layers of weights."""
         return tuple(layer for layer in self.layers if isinstance(layer, Product))
 
     def sums(self, x: Tensor, peak: int, seen: Totals | None = None, times: int = 1) -> Tensor:
-        """What whole numbers ``x [R, *in_shape]`` of magnitude up to ``peak`` add up to at the neurons, without biases.
+        """Computes the sums that whole numbers ``x`` make at the neurons, without biases.
 
-        ``[R, N]`` in float32, float64 or int64, whichever holds all sums exactly. seen: ``times`` the totals of what
-        came to each layer of weights are added to it.
+        Args:
+            x: inputs ``[R, *in_shape]``.
+            peak: bound on ``|x|``.
+            seen: where given, ``times`` the totals of the inputs of each layer of weights are added to it.
+            times: number of steps that ``x`` stands for.
+
+        Returns:
+            ``[R, N]`` in float32, float64 or int64, whichever holds all sums exactly.
         """
         for layer in self.layers:
             if isinstance(layer, Product):
@@ -319,7 +349,7 @@ class NeuronStage:
         return x.flatten(1).contiguous()
 
     def offset(self) -> Tensor:
-        """What the biases add up to at the neurons at every step, int64 ``[N]``: the sums of no input."""
+        """Computes the sums that the biases make at the neurons at every step, int64 ``[N]``."""
         if self._offset is None:
             x = torch.zeros(1, *self.in_shape, dtype=torch.int64, device=self.constants.threshold.device)
             for layer in self.layers:
@@ -332,9 +362,10 @@ class NeuronStage:
         return self._offset
 
     def matrix(self) -> Tensor:
-        """What an event of each input adds to each of the neurons, int64 ``[K, N]``.
+        """Writes all layers as one matrix: the sum that an event of each input adds to each neuron, int64 ``[K, N]``.
 
-        Raises :class:`~spikelfp.errors.UserError` where that is no sum (pooling by the largest value), or too large.
+        Raises:
+            UserError: where that is no sum (pooling by the largest value), or too large.
         """
         if self._matrix is None:
             inputs = math.prod(self.in_shape)
@@ -351,20 +382,21 @@ class NeuronStage:
         return self._matrix
 
     def operations(self, seen: Totals) -> int:
-        """How many weights that are not zero the events of ``seen`` reach."""
+        """Counts the weights that are not zero and that the events of ``seen`` reach."""
         if self.constants.arithmetic.by_event:
             return int((seen[self.name] * (self.matrix() != 0).sum(1)).sum())
         return sum(int((seen[product.name] * product.reached()).sum()) for product in self.products)
 
     def written(self) -> None:
-        """Weights or biases have changed: forget what was made from them."""
+        """Discards what was computed from weights and biases, after these have changed."""
         self._offset = self._matrix = None
 
 
 def stages(network: IntegerNetwork, arithmetic: Arithmetic, device: torch.device) -> Iterator[NeuronStage]:
-    """The stages of ``network`` in the order they run, with copies of its weights on ``device``.
+    """Yields the stages of ``network`` in the order they run, with copies of its weights on ``device``.
 
-    Raises :class:`~spikelfp.errors.UserError` for neurons that the ``arithmetic`` cannot be.
+    Raises:
+        UserError: for neurons that the ``arithmetic`` cannot compute.
     """
     before: list[Product | IntegerPool | IntegerFlatten] = []
     came = in_shape = network.input_shape

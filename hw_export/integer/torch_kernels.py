@@ -1,5 +1,7 @@
-"""Steps of neurons and their events in plain torch, on any device: the equations of
-:mod:`hw_export.integer.arithmetic`, one by one."""
+"""Steps of neurons and their events in plain torch, on any device.
+
+They follow the equations of :mod:`hw_export.integer.arithmetic` one by one.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 
 
 class EventLists(NamedTuple):
-    """For each sample the events of one step after another.
+    """Events of each sample, one step after another.
 
-    source: the neuron or input each event comes from, int64, sample by sample, step by step, in order.
-    lengths: how many events there are, int64 ``[B, T]``.
+    Attributes:
+        source: neuron or input that each event comes from, int64, sample by sample, step by step, in order.
+        lengths: number of events, int64 ``[B, T]``.
     """
 
     source: Tensor
@@ -31,11 +34,11 @@ class EventLists(NamedTuple):
         return EventLists(source, counts.sum(2))
 
     def after(self, steps: int) -> EventLists:
-        """The same, ``steps`` steps later, with none before."""
+        """Delays all events by ``steps`` steps, with none before."""
         return EventLists(self.source, torch.nn.functional.pad(self.lengths, (steps, 0)))
 
     def padded(self) -> Tensor:
-        """As ``[T, E, B]`` for the longest list ``E`` of a step; −1 where a list is shorter."""
+        """Arranges the events as ``[T, E, B]`` for the longest list ``E`` of a step; −1 where a list is shorter."""
         samples, steps = self.lengths.shape
         most = int(self.lengths.max()) if self.lengths.numel() else 0
         there = torch.arange(most, device=self.source.device) < self.lengths.unsqueeze(2)
@@ -45,20 +48,22 @@ class EventLists(NamedTuple):
 
 
 def wrap(value: Tensor, bits: int, symmetric: bool = False) -> Tensor:
-    """int64 ``value`` modulo ``2^bits`` into ``−2^(bits−1) … 2^(bits−1) − 1``; symmetric: the lowest reads
-    ``+2^(bits−1)``."""
+    """Wraps int64 ``value`` modulo ``2^bits`` into ``−2^(bits−1) … 2^(bits−1) − 1``.
+
+    If ``symmetric``, the lowest value reads ``+2^(bits−1)``.
+    """
     lowest = (1 << (bits - 1)) - int(symmetric)
     return ((value + lowest) & ((1 << bits) - 1)) - lowest
 
 
 def shifted(state: Tensor, bits: int | Tensor) -> Tensor:
-    """int64 ``state`` less its part of ``2^bits``, by 1 towards 0 where that changes nothing."""
+    """Decays int64 ``state`` by ``state >> bits``, by 1 towards 0 where that changes nothing."""
     lost = state >> bits
     return torch.where(lost == 0, state - state.sign(), state - lost)
 
 
 def decay(state: Tensor, c: IntegerConstants) -> Tensor:
-    """int64 ``state`` one step later, without input."""
+    """Decays int64 ``state`` by one step, without input."""
     kind = c.arithmetic.decay
     if kind == "multiply":
         bits = c.arithmetic.decay_bits
@@ -71,14 +76,14 @@ def decay(state: Tensor, c: IntegerConstants) -> Tensor:
 
 
 def limit(value: Tensor, a: Arithmetic) -> tuple[Tensor, Tensor]:
-    """int64 ``value`` as the register holds it, and where it was beyond the register's bits."""
+    """Brings int64 ``value`` into the register; returns it, and where it was beyond the register's bits."""
     beyond = (value > a.high) | (value < a.bottom)
     held = value if a.overflow == "saturate" else wrap(value, a.state_bits)
     return held.clamp(a.low, a.high), beyond
 
 
 def fire(membrane: Tensor, c: IntegerConstants, threshold: Tensor) -> Tensor:
-    """How often each neuron fires, in the dtype of ``membrane``; ``threshold`` in the same dtype."""
+    """Counts how often each neuron fires, in the dtype of ``membrane``; ``threshold`` has the same dtype."""
     strict = c.arithmetic.fires == ">"
     if c.most == 1:
         return (membrane > threshold if strict else membrane >= threshold).to(membrane.dtype)
@@ -87,24 +92,31 @@ def fire(membrane: Tensor, c: IntegerConstants, threshold: Tensor) -> Tensor:
 
 
 def reset(membrane: Tensor, spikes: Tensor, c: IntegerConstants, threshold: Tensor) -> Tensor:
-    """The state that is left behind a step, or an event."""
+    """Computes the state after the spikes of a step, or of an event."""
     if c.reset == "zero":
         return membrane * (spikes == 0)
     return membrane - threshold * spikes if c.reset == "immediate" else membrane
 
 
 def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
-    """Run ``current`` ``[T, B, N]`` (sums without biases; ``[1, B, N]`` for the same at every step) through neurons.
+    """Runs currents through neurons, step by step.
 
-    offset: biases, int64 ``[N]``. state: ``[B, N]``, changed in place. out: spikes, int8 ``[T, B, N]``, are written to
-    it. Returns at how many neuron-steps a membrane, or a wrapped current, went beyond its bits.
+    Args:
+        current: sums without biases, ``[T, B, N]``, or ``[1, B, N]`` for the same at every step.
+        offset: biases, int64 ``[N]``.
+        state: membranes ``[B, N]``, changed in place.
+        c: constants of the neurons.
+        out: spikes, int8 ``[T, B, N]``, are written to it.
+
+    Returns:
+        Number of neuron-steps at which a membrane, or a wrapped current, went beyond its bits.
     """
     run = _floats if c.arithmetic.decay == "float" else _integers
     return run(current, offset << c.arithmetic.shift, state, c, out)
 
 
 def _current(step: Tensor, a: Arithmetic) -> tuple[Tensor, Tensor | None]:
-    """int64 current of the sums of a step, and where it was wrapped."""
+    """Converts the sums of a step to int64 currents; returns them, and where they were wrapped."""
     current = step.to(torch.int64) << a.shift
     if a.current_bits is None:
         return current, None
@@ -151,10 +163,17 @@ def _floats(sums: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, ou
 
 
 def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[Tensor, int]:
-    """Currents that synapses make of ``sums`` ``[T, B, N]`` (without biases; ``[1, B, N]`` for the same at every step).
+    """Runs sums through the synapses of neurons.
 
-    current: ``[B, N]``, changed in place. Returns the current of each of the ``steps``, ``[T, B, N]`` in its dtype and
-    in units of the state, and how often one went beyond its bits.
+    Args:
+        sums: without biases, ``[T, B, N]``, or ``[1, B, N]`` for the same at every step.
+        current: ``Y``, ``[B, N]``, changed in place.
+        a: arithmetic of the chip, with a synapse.
+        steps: number of steps ``T``.
+
+    Returns:
+        The current of each step, ``[T, B, N]`` in the dtype of ``current`` and in units of the state, and how often one
+        went beyond its bits.
     """
     assert a.synapse is not None
     register = replace(a, lowest=None)  # the floor is one of membranes
@@ -173,11 +192,18 @@ def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[
 def by_event(
     events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor
 ) -> tuple[EventLists, int]:
-    """Run ``events`` through ``N`` neurons.
+    """Runs events through ``N`` neurons, one after another.
 
-    weight: int64 ``[K, N]``, what an event of each input adds; offset: biases, int64 ``[N]``, an event before the
-    others where one is not 0. state: ``[B, N]``, changed in place. out: how often each fires, int32 ``[T, B, N]``, is
-    written to it. Returns what they emit, and at how many neuron-steps a membrane went beyond its bits.
+    Args:
+        events: of each sample.
+        weight: int64 ``[K, N]``, the sums that an event of each input adds.
+        offset: biases, int64 ``[N]``; where one is not 0 they are an event before the others of every step.
+        state: membranes ``[B, N]``, changed in place.
+        c: constants of the neurons.
+        out: how often each fires, int32 ``[T, B, N]``, is written to it.
+
+    Returns:
+        The events that the neurons emit, and at how many neuron-steps a membrane went beyond its bits.
     """
     shift = c.arithmetic.shift
     padded = events.padded()
@@ -206,7 +232,7 @@ def by_event(
 
 
 def _event(v: Tensor, added: Tensor, there: Tensor, c: IntegerConstants) -> tuple[Tensor, Tensor, Tensor]:
-    """State and spikes after one event of each sample where it is ``there``, and which membranes were limited."""
+    """Runs one event of each sample where it is ``there``; returns state, spikes, and which membranes were limited."""
     u, hit = limit(v + added, c.arithmetic)
     spikes = fire(u, c, c.threshold) * there
     return torch.where(there, reset(u, spikes, c, c.threshold), v), spikes, hit & there

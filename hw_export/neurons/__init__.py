@@ -1,4 +1,4 @@
-"""Kinds of neurons that leave the package, one file a kind; found by the class of the layer."""
+"""Exports of neurons, one file for each kind, found by the class of the layer."""
 
 from hw_export.neurons import integrator, lapicque, lif, synaptic  # noqa: F401  (they register themselves)
 from hw_export.neurons.base import (

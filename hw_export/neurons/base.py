@@ -1,4 +1,4 @@
-"""How a kind of neurons is exported: rewritten in layers that are known, as a node of NIR and back, and in integers."""
+"""Export of a kind of neurons: written as layers that are known, as a node of NIR and back, and in integers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ if TYPE_CHECKING:
     from hw_export.nir.dialects import Dialect
 
 ARGUMENT = "argument_"
-"""In front of the names of a layer's arguments in metadata."""
+"""Prefix of the names of a layer's arguments in metadata."""
 
 Numbers = float | np.ndarray
 """A constant of a layer: one number for all neurons, or float64 that broadcasts to the shape of a step."""
 
 
 def numbers(value: float | Tensor | np.ndarray) -> Numbers:
-    """Constants of a layer in float64."""
+    """Converts constants of a layer to float64.
+
+    Args:
+        value: a number, a tensor or an array.
+    """
     if isinstance(value, Tensor):
         value = value.detach().cpu().double().numpy()
     return value.astype(np.float64) if isinstance(value, np.ndarray) else float(value)
 
 
 def stored(name: str, value: Any) -> Any:
-    """An argument of a layer as metadata hold it; ``None`` is left out.
+    """Converts an argument of a layer to the form that metadata hold; ``None`` is left out.
 
     Raises:
         UserError: for what is no number, text, flag or tensor.
@@ -51,22 +55,26 @@ def stored(name: str, value: Any) -> Any:
 
 
 def constant(value: Numbers) -> float | Tensor:
-    """Constants of a layer of ours, float32 where they are a vector."""
+    """Converts constants to those of a layer, float32 where they are a vector.
+
+    Args:
+        value: a number or an array.
+    """
     return torch.from_numpy(value.astype(np.float32)) if isinstance(value, np.ndarray) else value
 
 
 def least(value: float | Tensor) -> float:
-    """The smallest of the constants of a layer of ours."""
+    """Finds the smallest of the constants of a layer."""
     return float(np.min(numbers(value)))
 
 
 def most(value: float | Tensor) -> float:
-    """The largest of the constants of a layer of ours."""
+    """Finds the largest of the constants of a layer."""
     return float(np.max(numbers(value)))
 
 
 def compact(values: Any) -> Numbers:
-    """One number where all are the same; else the array, of size 1 along every axis on which it does not change."""
+    """Reduces equal values to one number; else returns the array, of size 1 along every axis without change."""
     array = np.asarray(values, np.float64)
     if array.min() == array.max():
         return float(array.flat[0])
@@ -79,13 +87,15 @@ def compact(values: Any) -> Numbers:
 
 @dataclass(frozen=True)
 class LIFConstants:
-    """A layer of neurons: ``U[t] = β U[t−1] + Y[t]``, ``Y[t] = α Y[t−1] + scale ⊙ I[t] + shift``; fires at
-    ``U > threshold``.
+    """Constants of a layer of neurons as read from a file.
+
+    The neurons step ``Y[t] = α Y[t−1] + scale ⊙ I[t] + shift``, ``U[t] = β U[t−1] + Y[t]`` and fire at ``U >
+    threshold``. Each constant is one number, or an array that broadcasts to the shape of the layer.
 
     Attributes:
-        beta: one number, or an array that broadcasts to the shape of the layer, as all others are.
+        beta: decay of the membrane per step.
         threshold: of the membrane.
-        alpha: 0 without a synapse.
+        alpha: decay of the synaptic current per step, 0 without a synapse.
         scale: of the current.
         shift: constant part of the current.
     """
@@ -99,15 +109,15 @@ class LIFConstants:
 
 @dataclass(frozen=True)
 class NodeContext:
-    """Tells where in a graph the neurons stand that are to become a node.
+    """Place in a graph of the neurons that become a node.
 
     Attributes:
         name: of the layer.
         shape: of one sample at one step.
-        dialect: name and rules of the way in which the file is written.
+        dialect: name and conventions of the dialect in which the file is written.
         gain: how many times too large currents arrive, because average pooling in front is written as a sum.
-        offset: a constant current, which the node has to add; 0 for none.
-        adder: the layer that adds it.
+        offset: constant current that the node has to add; 0 for none.
+        adder: name of the layer that adds it.
         write_if: whether neurons without leak may be written as IF.
     """
 
@@ -120,31 +130,34 @@ class NodeContext:
     write_if: bool = False
 
     def full(self, value: float | Tensor | np.ndarray) -> np.ndarray:
-        """Repeat a number, or constants that broadcast, to the shape of the layer, float64."""
+        """Repeats a number, or constants that broadcast, to the shape of the layer, float64."""
         return np.array(np.broadcast_to(numbers(value), self.shape), np.float64)
 
     def no_offset(self, because: str) -> None:
-        """Refuse a constant current, for which the node has no place.
+        """Refuses a constant current, which the node cannot hold.
+
+        Args:
+            because: end of the error, a relative clause on the neurons.
 
         Raises:
-            UserError: naming both layers, and ``because``.
+            UserError: where there is an offset, naming both layers.
         """
         if np.any(np.asarray(self.offset)):
             raise UserError(f"layer {self.adder!r} adds an offset in front of the neurons {self.name!r}, {because}")
 
 
 class NeuronExport:
-    """Exports one kind of neurons; a file with a subclass, registered by :func:`exports`, is all that a kind needs.
+    """Export of one kind of neurons; a file with a subclass, registered by :func:`exports`, is all that a kind needs.
 
-    The shortest way is :meth:`lower`: neurons that are LIF neurons in other words become those, and NIR, quantisation,
-    chips, files of networks and simulators follow; whole numbers know the arithmetic of LIF neurons alone. Neurons with
-    dynamics of their own, which NIR has a node for, override :meth:`write`, and where the arguments of the layer are
+    The shortest way is :meth:`lower`: neurons that are LIF neurons by another name become those, and NIR, quantisation,
+    chips, files of networks and simulators follow; whole numbers have the arithmetic of LIF neurons only. Neurons with
+    dynamics of their own, for which NIR has a node, override :meth:`write`, and where the arguments of the layer are
     not enough to make it again, :meth:`make`.
 
     Attributes:
-        kind: the class of the layers; set by :func:`exports`.
-        standard: whether NIR's own node says all there is, so that it is read without a word in its metadata.
-        takes_gain: whether :meth:`write` heeds ``gain``. If not, average pooling in front stays one.
+        kind: class of the layers; set by :func:`exports`.
+        standard: whether NIR's own node says all there is, so that it is read without further metadata.
+        takes_gain: whether :meth:`write` heeds ``gain``. If not, average pooling in front stays average pooling.
         takes_offset: whether :meth:`write` heeds ``offset``. If not, a ``Scale`` with a shift in front is refused.
         form: for the standard kinds, whether they have a synapse and whether they feed back.
     """
@@ -157,32 +170,43 @@ class NeuronExport:
 
     @property
     def name(self) -> str:
-        """The name of the class, by which files know the kind."""
+        """Name of the class, by which files know the kind."""
         return self.kind.__name__
 
     def lower(self, layer: Any) -> Sequence[torch.nn.Module] | None:
-        """Rewrite ``layer`` as other layers, one after the other, with the same spikes; ``None``: it stays."""
+        """Writes ``layer`` as other layers, one after the other, with the same spikes; ``None`` where it stays."""
         return None
 
     def write(self, layer: Any, at: NodeContext) -> nir.NIRNode:
-        """Make the node of ``layer``, every parameter a full float64 array (:meth:`NodeContext.full`).
+        """Makes the node of a layer, every parameter a full float64 array (:meth:`NodeContext.full`).
+
+        Args:
+            layer: to be written.
+            at: its place in the graph.
 
         Raises:
-            UserError: where NIR has no word for it.
+            UserError: where NIR has no node for it.
         """
         raise UserError(f"layer {at.name!r} is a {self.name}, which NIR has no node for: leave it out or replace it")
 
     def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
-        """Say what the node's metadata shall hold, numbers, texts and arrays; for neurons that are not standard, the
-        arguments of the layer."""
-        said = {"layer": at.name, "dt": at.dialect[1].dt}
+        """Collects the node's metadata; for neurons that are not standard, the arguments of the layer too.
+
+        Args:
+            layer: to be written.
+            at: its place in the graph.
+
+        Returns:
+            Numbers, texts and arrays by name.
+        """
+        found = {"layer": at.name, "dt": at.dialect[1].dt}
         if self.standard:
-            return said
+            return found
         given = {f"{ARGUMENT}{key}": stored(key, value) for key, value in graph.arguments(layer).items()}
-        return said | {"neuron": self.name} | given
+        return found | {"neuron": self.name} | given
 
     def make(self, arguments: dict[str, Any], feedback: torch.nn.Module | None) -> torch.nn.Module:
-        """Make the layer of a node that is not standard, from the arguments that are in its metadata.
+        """Makes the layer of a node that is not standard, from the arguments that are in its metadata.
 
         Args:
             arguments: of the layer, by name, as they were when it was written.
@@ -196,18 +220,28 @@ class NeuronExport:
         return self.kind(**arguments)
 
     def feedback(self, layer: Any) -> torch.nn.Module | None:
-        """Find the weights by which spikes of ``layer`` return to it one step later."""
+        """Finds the weights by which spikes of ``layer`` return to it one step later; ``None`` without feedback."""
         return None
 
     def read(self, constants: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
-        """Make the layer of a standard node with these constants."""
+        """Makes the layer of a standard node.
+
+        Args:
+            constants: of the neurons.
+            reset: effect of a spike on the membrane.
+            feedback: the weights by which spikes return to the neurons, where there are any.
+        """
         raise NotImplementedError  # is called for kinds with a form alone
 
     def integer(self, name: str, layer: Any) -> LIFParameters:
-        """Say by which constants a layer runs in integers, by the steps of :class:`hw_export.integer.Arithmetic`.
+        """Returns the constants by which a layer runs in integers (:class:`hw_export.integer.Arithmetic`).
+
+        Args:
+            name: of the layer, for errors.
+            layer: of neurons.
 
         Raises:
-            UserError: for a kind with no such arithmetic.
+            UserError: for a kind without such an arithmetic.
         """
         raise UserError(f"layer {name!r} is a {self.name}, which no chip of spiking neurons holds")
 
@@ -218,8 +252,11 @@ _KINDS: dict[type[torch.nn.Module], NeuronExport] = {}
 def exports(kind: type[torch.nn.Module]) -> Callable[[type[NeuronExport]], type[NeuronExport]]:
     """Class decorator: registers a :class:`NeuronExport` for the layers of class ``kind``.
 
+    Args:
+        kind: class of the layers.
+
     Raises:
-        UserError: for a class that is registered already, or another one of the same name.
+        UserError: for another class of a name that is registered already.
     """
 
     def add(cls: type[NeuronExport]) -> type[NeuronExport]:
@@ -237,24 +274,46 @@ def exports(kind: type[torch.nn.Module]) -> Callable[[type[NeuronExport]], type[
 
 
 def export_of(layer: torch.nn.Module) -> NeuronExport | None:
-    """Find how ``layer`` is exported, by its very class: one derived from it may compute something else."""
+    """Finds the export of a layer by its exact class, since one derived from it may compute something else.
+
+    Args:
+        layer: of any kind.
+
+    Returns:
+        The export; ``None`` for a class without one.
+    """
     return _KINDS.get(type(layer))
 
 
 def export_named(name: str) -> NeuronExport | None:
-    """Find a kind by the name of its class."""
+    """Finds the export of a kind.
+
+    Args:
+        name: of its class.
+
+    Returns:
+        The export; ``None`` for an unknown name.
+    """
     return next((export for kind, export in _KINDS.items() if kind.__name__ == name), None)
 
 
 def standard(synapse: bool, feeds_back: bool) -> NeuronExport:
-    """Find the kind of LIF neurons with or without synapses, and feedback."""
+    """Finds the export of LIF neurons.
+
+    Args:
+        synapse: whether they have synaptic currents.
+        feeds_back: whether their spikes return to them.
+    """
     return next(export for export in _KINDS.values() if export.form == (synapse, feeds_back))
 
 
 def lowered(net: torch.nn.Module) -> torch.nn.Module:
-    """``net`` with every layer that is others in other words replaced by them, in a copy; ``net`` itself without any.
+    """Replaces every layer that is other layers by another name, in a copy; returns ``net`` itself without any.
 
     A layer ``name`` that becomes several has the last of them under its name, and those before as ``name_0`` and so on.
+
+    Args:
+        net: any network.
     """
     if not any(_lower(layer) for layer in net.modules()):
         return net
@@ -262,13 +321,13 @@ def lowered(net: torch.nn.Module) -> torch.nn.Module:
     for holder in list(twin.modules()):
         made: OrderedDict[str, torch.nn.Module | None] = OrderedDict()
         for name, layer in holder._modules.items():
-            parts = None if layer is None else _lower(layer)
-            if layer is None or parts is None:
+            layers = None if layer is None else _lower(layer)
+            if layer is None or layers is None:
                 made[name] = layer
                 continue
-            for index, part in enumerate(parts[:-1]):
-                made[_free(f"{name}_{index}", holder)] = part
-            made[name] = parts[-1].train(layer.training)
+            for index, each in enumerate(layers[:-1]):
+                made[_free(f"{name}_{index}", holder)] = each
+            made[name] = layers[-1].train(layer.training)
         if list(made.values()) != list(holder._modules.values()):
             holder._modules = made
     return twin
@@ -276,12 +335,12 @@ def lowered(net: torch.nn.Module) -> torch.nn.Module:
 
 def _lower(layer: torch.nn.Module) -> Sequence[torch.nn.Module] | None:
     export = export_of(layer)
-    parts = None if export is None else export.lower(layer)
-    if parts is None:
+    layers = None if export is None else export.lower(layer)
+    if layers is None:
         return None
-    if not parts or any(_lower(part) for part in parts):
-        raise UserError(f"{type(layer).__name__} neurons are to be exported as layers that are known, got {parts!r}")
-    return parts
+    if not layers or any(_lower(each) for each in layers):
+        raise UserError(f"{type(layer).__name__} neurons are to be exported as layers that are known, got {layers!r}")
+    return layers
 
 
 def _free(name: str, holder: torch.nn.Module) -> str:

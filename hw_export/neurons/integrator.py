@@ -1,4 +1,4 @@
-"""Leaky integrators, which never fire: NIR's LI, or I where they do not leak."""
+"""Export of leaky integrators, which never fire: NIR's LI, or I where they do not leak."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spikelfp.errors import UserError
 
 @exports(nn.LI)
 class LIExport(NeuronExport):
-    """Membranes are the output, so they stand in our units, whatever the dialect."""
+    """LI node, ``τ v' = (v_leak − v) + r I``; its membranes are the output, so they stand in the units of the layer."""
 
     standard = True
     takes_gain = True

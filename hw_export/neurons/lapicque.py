@@ -1,4 +1,4 @@
-"""Lapicque neurons: LIF neurons behind a gain of ``Δt/C``."""
+"""Export of Lapicque neurons: LIF neurons after a gain of ``Δt/C``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spikelfp import nn
 
 @exports(nn.Lapicque)
 class LapicqueExport(NeuronExport):
-    """They step as ``nn.LIF(1 − Δt/RC, θ)`` does on ``Δt/C · I``, so that is what leaves the package."""
+    """Export as ``nn.LIF(1 − Δt/RC, θ)`` on ``Δt/C · I``, which has the same steps."""
 
     def lower(self, layer: Any) -> Sequence[torch.nn.Module]:
         neurons = nn.LIF(layer.beta, layer.threshold, layer.reset)

@@ -1,4 +1,4 @@
-"""LIF neurons, with and without feedback: NIR's LIF, or IF where they do not leak."""
+"""Export of LIF neurons, with and without feedback: NIR's LIF, or IF where they do not leak."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spikelfp.functional.lif import LIFParameters, Reset
 
 @exports(nn.LIF)
 class LIFExport(NeuronExport):
-    """``τ v' = (v_leak − v) + r I``; how resets are told apart, which NIR does not, is in the metadata."""
+    """LIF node, ``τ v' = (v_leak − v) + r I``; the kind of reset, for which NIR has no field, is in the metadata."""
 
     standard = True
     takes_gain = True
@@ -49,8 +49,8 @@ class LIFExport(NeuronExport):
 
     def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
         p: LIFParameters = layer.constants
-        said = {"beta": numbers(p.beta), "threshold": numbers(p.threshold), "threshold_op": ">", "reset": p.reset}
-        return super().facts(layer, at) | said
+        found = {"beta": numbers(p.beta), "threshold": numbers(p.threshold), "threshold_op": ">", "reset": p.reset}
+        return super().facts(layer, at) | found
 
     def read(self, constants: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
         return nn.LIF(constant(constants.beta), constant(constants.threshold), reset)
@@ -61,7 +61,7 @@ class LIFExport(NeuronExport):
 
 @exports(nn.RecurrentLIF)
 class RecurrentLIFExport(LIFExport):
-    """A LIF node, and the weights behind it that lead back to it."""
+    """A LIF node, and the weights after it that lead back to it."""
 
     form = (False, True)
 

@@ -1,4 +1,4 @@
-"""LIF neurons with a synaptic current, with and without feedback: NIR's CubaLIF."""
+"""Export of LIF neurons with a synaptic current, with and without feedback: NIR's CubaLIF."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spikelfp.functional.lif import LIFParameters, Reset
 
 @exports(nn.Synaptic)
 class SynapticExport(LIFExport):
-    """``τ_syn i' = −i + w_in S`` in front of the membrane, which sees the current of the same step."""
+    """CubaLIF node: ``τ_syn i' = −i + w_in S`` in front of the membrane, which gets the current of the same step."""
 
     form = (True, False)
 
@@ -46,7 +46,7 @@ class SynapticExport(LIFExport):
 
 @exports(nn.RecurrentSynaptic)
 class RecurrentSynapticExport(SynapticExport):
-    """A CubaLIF node, and the weights behind it that lead back to it."""
+    """A CubaLIF node, and the weights after it that lead back to it."""
 
     form = (True, True)
 

@@ -1,4 +1,4 @@
-"""Networks as files of the Neuromorphic Intermediate Representation (NIR), written and read."""
+"""Networks as files of the Neuromorphic Intermediate Representation (NIR, Pedersen et al. 2024), written and read."""
 
 from hw_export.nir.chain import Chain, Neuron, as_chain, read_chain
 from hw_export.nir.dialects import DIALECTS

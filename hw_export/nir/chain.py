@@ -1,4 +1,4 @@
-"""The one way through a graph: subgraphs opened, feedback found, every node with the shapes it takes and gives."""
+"""Walks through NIR graphs: subgraphs opened, feedback found, and the shapes that every node takes and gives."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ SPIKING = (nir.LIF, nir.CubaLIF, nir.IF)
 WEIGHTS = (nir.Affine, nir.Linear, nir.Conv2d)
 
 MOST = 2**28
-"""Values of one sample at one step that any node may give; more is a mistake, or made to fill the memory."""
+"""Most values of one sample at one step that a node may give; more is a mistake, or meant to fill the memory."""
 
 NO_LAYER = {
     "Delay": "delays are not simulated here, take it out or write a network without",
     "Conv1d": "write it as a Conv2d of height 1",
 }
-"""Nodes that no layer here stands for, with what to do."""
+"""Nodes without a layer here, and what to do."""
 
 
 @dataclass(frozen=True)
 class ChainNode:
-    """A node on the way through a graph.
+    """Node on the way from the input of a graph to its output.
 
     Attributes:
         name: of the node; nodes of nested graphs are ``outer.inner``.
         node: the node itself.
-        shape: of one sample at one step, as it arrives.
-        behind: the same, as the node gives it.
+        input_shape: of one sample at one step.
+        output_shape: of one sample at one step.
         feedback: name and node of the weights by which its spikes return to it, or ``None``.
     """
 
@@ -64,7 +64,7 @@ class Chain:
 
     Attributes:
         graph: as it was read.
-        path: its nodes from behind the input to before the output, in the order they run.
+        path: its nodes between Input and Output, in the order they run.
         input_shape: of one sample at one step.
     """
 
@@ -79,15 +79,16 @@ class Chain:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the graph says of itself."""
+        """Metadata of the graph."""
         return plain(self.graph.metadata)
 
     @property
     def neurons(self) -> tuple[Neuron, ...]:
-        """Its LIF nodes, in our units.
+        """Its LIF nodes, in the units of :class:`spikelfp.nn.LIF`.
 
         Raises:
-            DataError: for neurons of another kind, which simulators disagree on, or with parameters that ours have not.
+            DataError: for neurons of another kind, which simulators disagree on, or with parameters that ``nn.LIF``
+                lacks.
         """
         ours = dialect_of(self.metadata) is not None
         for name, node in self.nodes:
@@ -100,7 +101,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Neuron:
-    """A LIF node in the units of our neuron, ``U[t] = β V[t] + I[t]``, which fires where ``U > threshold``.
+    """A LIF node in the units of :class:`spikelfp.nn.LIF`: ``U[t] = β V[t] + I[t]``, a spike where ``U > threshold``.
 
     Attributes:
         name: of the node.
@@ -108,7 +109,7 @@ class Neuron:
         beta: decay of each neuron per step, float64 of ``shape``.
         threshold: of each neuron, float64 of ``shape``.
         reset: ``zero``, which is NIR's own, unless the metadata say ``subtract`` or ``immediate``.
-        layer: the name of the layer it was written from, or ``None`` in a foreign file.
+        layer: name of the layer it was written from, or ``None`` in a file of another program.
     """
 
     name: str
@@ -120,13 +121,19 @@ class Neuron:
 
 
 def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuron:
-    """Read ``node`` in our units, time step and reset by the rules of :class:`~hw_export.nir.dialects.NeuronReading`.
+    """Reads a LIF node in the units of :class:`spikelfp.nn.LIF`.
+
+    Args:
+        name: of the node.
+        node: with its parameters.
+        graph_metadata: of the graph, by which time step and reset are decided
+            (:class:`~hw_export.nir.dialects.NeuronReading`).
 
     Raises:
-        DataError: where it is another neuron than ours.
+        DataError: for a node that rests or resets at another membrane than 0, or with a threshold that is not above 0.
     """
     if np.any(node.v_leak != 0) or np.any(node.v_reset != 0):
-        raise DataError(f"the neurons {name!r} rest or reset at another membrane than 0, ours do not")
+        raise DataError(f"the neurons {name!r} rest or reset at another membrane than 0, and those of nn.LIF at 0")
     metadata = plain(node.metadata)
     check_metadata(metadata, "", f"the neurons {name!r}")
     reading = NeuronReading(dialect_of(graph_metadata), dict(graph_metadata))
@@ -145,7 +152,10 @@ def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuro
 
 
 def read_chain(path: str | Path) -> Chain:
-    """Read a NIR file whose nodes are a chain, for simulators.
+    """Reads a NIR file whose nodes are a chain, for simulators.
+
+    Args:
+        path: of the file.
 
     Raises:
         DataError: when it is missing, broken or no chain.
@@ -154,10 +164,13 @@ def read_chain(path: str | Path) -> Chain:
 
 
 def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
-    """Put the nodes of ``graph`` in the order of its edges, for simulators (its dictionary is alphabetical after
-    reading).
+    """Sorts the nodes of a graph by its edges, for simulators; after reading they are in alphabetical order.
 
-    Every node is told the shapes it takes and gives, which nir 1.0 gets wrong for some convolutions.
+    Every node is given the shapes it takes and gives, which nir 1.0 gets wrong for some convolutions.
+
+    Args:
+        graph: without branches.
+        source: name of the graph in errors.
 
     Raises:
         DataError: for branches, feedback, nested graphs, and shapes that do not fit.
@@ -177,9 +190,13 @@ def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
 
 
 def walk(graph: nir.NIRGraph, source: str) -> Chain:
-    """Follow ``graph`` from its Input to its Output, with the shapes on the way.
+    """Follows a graph from its Input to its Output, with the shapes on the way.
 
     Nested graphs are opened, their nodes named ``outer.inner``.
+
+    Args:
+        graph: to follow.
+        source: name of the graph in errors.
 
     Raises:
         DataError: for branches, feedback over more than one layer, nodes and edges that lead nowhere, and shapes that
@@ -222,22 +239,22 @@ def walk(graph: nir.NIRGraph, source: str) -> Chain:
         path.append(_placed(name, nodes[name], shape, weights))
         shape = path[-1].output_shape
     if shape != last:
-        raise DataError(f"{source} promises an output of {list(last)}, {list(shape)} arrives there")
+        raise DataError(f"{source} states an output of {list(last)}, {list(shape)} arrives there")
     return Chain(graph, tuple(path), first)
 
 
 def _placed(name: str, node: nir.NIRNode, shape: Shape, feedback: tuple[str, nir.NIRNode] | None) -> ChainNode:
-    behind = passed(name, fields(node), shape)
+    output = passed(name, fields(node), shape)
     if feedback is not None:
         back, weights = feedback
-        returned = passed(back, fields(weights), behind)
+        returned = passed(back, fields(weights), output)
         if returned != shape:
             raise DataError(f"the feedback {back!r} gives {list(returned)}, the neurons {name!r} take {list(shape)}")
-    return ChainNode(name, node, shape, behind, feedback)
+    return ChainNode(name, node, shape, output, feedback)
 
 
 def opened(graph: nir.NIRGraph, source: str) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
-    """Nodes and edges of ``graph`` with nested graphs in their place."""
+    """Lists nodes and edges of ``graph``, with those of nested graphs in their place."""
     nodes, edges = dict(graph.nodes), [(str(a), str(b)) for a, b in graph.edges]
     for start, end in edges:
         for name in (start, end):
@@ -253,7 +270,7 @@ def opened(graph: nir.NIRGraph, source: str) -> tuple[dict[str, nir.NIRNode], li
         (first,), (last,) = ends
         _check_ends(inner_edges, first, last, f"{source}, subgraph {name!r}")
         if (first, last) in inner_edges:
-            raise DataError(f"{source}: the subgraph {name!r} hands its input straight to its output: leave it out")
+            raise DataError(f"{source}: the subgraph {name!r} connects its input to its output: leave it out")
         del nodes[name]
         parts = {f"{name}.{n}": part for n, part in inner.items() if n not in (first, last)}
         clash = sorted(set(parts) & set(nodes))
@@ -277,7 +294,7 @@ def _check_ends(edges: Iterable[tuple[str, str]], first: str, last: str, source:
 
 
 def _joined(edges: Iterable[tuple[str, str]], name: str, firsts: list[str], lasts: list[str]) -> list[tuple[str, str]]:
-    """``edges`` with those at ``name`` led to ``firsts`` and from ``lasts``."""
+    """Connects the edges at the subgraph ``name`` to its first nodes ``firsts`` and its last nodes ``lasts``."""
     made = []
     for a, b in edges:
         made += [(start, end) for start in (lasts if a == name else [a]) for end in (firsts if b == name else [b])]
@@ -287,7 +304,7 @@ def _joined(edges: Iterable[tuple[str, str]], name: str, firsts: list[str], last
 def _feedback(
     nodes: dict[str, nir.NIRNode], after: dict[str, list[str]], before: dict[str, list[str]]
 ) -> dict[str, str]:
-    """Neurons and the weights that take their spikes and lead back to them alone."""
+    """Finds neurons and the weights that take their spikes and lead back to them only."""
     return {
         start: back
         for start, node in nodes.items()
@@ -298,7 +315,7 @@ def _feedback(
 
 
 def _in_order(after: dict[str, list[str]], name: str, last: str, source: str) -> list[str]:
-    """The one way from ``name`` to ``last``, without these two."""
+    """Follows the only way from ``name`` to ``last``, without these two."""
     order: list[str] = []
     while True:
         ways = after[name]
@@ -306,21 +323,19 @@ def _in_order(after: dict[str, list[str]], name: str, last: str, source: str) ->
             raise DataError(f"{source}: {name!r} leads nowhere, so the output {last!r} is not reached")
         if len(ways) > 1:
             raise DataError(
-                f"{source} branches behind {name!r} (to {', '.join(map(repr, sorted(ways)))}): only a chain of layers "
+                f"{source} branches after {name!r} (to {', '.join(map(repr, sorted(ways)))}): only a chain of layers "
                 "can be run here, with neurons that feed themselves through one layer of weights"
             )
         (name,) = ways
         if name == last:
             return order
         if name in order:
-            raise DataError(
-                f"{source} goes round in a circle at {name!r}: feedback over several layers is not run here"
-            )
+            raise DataError(f"{source} has a loop at {name!r}: feedback over several layers is not run here")
         order.append(name)
 
 
 def passed(name: str, node: Document, shape: Shape) -> Shape:
-    """Carry ``shape`` through a node, after a check against what the node says it takes.
+    """Carries a shape through a node, after a check against the shape that the node states.
 
     Raises:
         DataError: where parameters, an ``input_shape`` or an ``input_type`` are of another shape than what arrives, and
@@ -334,13 +349,15 @@ def passed(name: str, node: Document, shape: Shape) -> Shape:
                 f"the parameters of the {kind} {name!r} have shape {list(own)}, an input of {list(shape)} arrives "
                 f"there ({', '.join(NEURONS[kind])})"
             )
-    said, arrives = {
+    stated, arrives = {
         "Conv1d": (node.get("input_shape"), shape[1:]),
         "Conv2d": (node.get("input_shape"), shape[1:]),
         "Flatten": (node.get("input_type"), shape),
     }.get(kind, (None, shape))
-    if said is not None and not np.array_equal(np.atleast_1d(said), arrives):
-        raise DataError(f"{name!r} is made for an input of {np.asarray(said).tolist()}, {list(arrives)} arrives there")
+    if stated is not None and not np.array_equal(np.atleast_1d(stated), arrives):
+        raise DataError(
+            f"{name!r} is made for an input of {np.asarray(stated).tolist()}, {list(arrives)} arrives there"
+        )
     made = output_shape(name, node, shape)
     if math.prod(made) > MOST:
         raise DataError(f"the {kind} {name!r} gives {list(made)} values a step, more than is read here")
@@ -356,7 +373,11 @@ def fields(node: Any) -> Document:
 
 
 def output_shape(name: str, node: Document, shape: Shape) -> Shape:
-    """Shape that ``node`` makes of an input of ``shape``; :class:`~spikelfp.errors.DataError` where it takes none."""
+    """Computes the output shape of a node for an input of ``shape``.
+
+    Raises:
+        DataError: where it takes no such input.
+    """
     kind = str(node["type"])
     if kind in NEURONS or kind in ("Input", "Output"):
         return shape
@@ -372,7 +393,7 @@ def output_shape(name: str, node: Document, shape: Shape) -> Shape:
 
 
 def pair(value: Any) -> tuple[int, int]:
-    """A parameter of two axes, given once or twice."""
+    """Expands a parameter of two axes that is given one or two times."""
     first, second = np.broadcast_to(np.asarray(value), 2)
     return int(first), int(second)
 
@@ -400,7 +421,7 @@ def _pool(node: Document, shape: Shape) -> Shape | None:
         return None
     kernel, padding = pair(node["kernel_size"]), pair(node["padding"])
     if any(2 * border > width for border, width in zip(padding, kernel, strict=True)):
-        return None  # a window could lie in the border alone, which torch does not pool
+        return None  # a window could lie in the border only, which torch does not pool
     return (shape[0], *_windows(shape[1:], kernel, node["stride"], padding, 1))
 
 

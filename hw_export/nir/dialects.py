@@ -1,14 +1,15 @@
-"""NIR's neurons, which are differential equations, and ours, which step: how each is put into the other's words.
+"""Conversion between NIR's neurons, which are differential equations, and neurons that step.
 
-NIR knows ``τ v' = (v_leak − v) + r I``, ``v > v_threshold`` fires, ``v := v_reset``; it stores no time step. Over one
-step of ``dt`` in which ``I`` is constant this is::
+NIR has ``τ v' = (v_leak − v) + r I``, a spike at ``v > v_threshold``, then ``v := v_reset``; it stores no time step.
+Over one step of ``dt`` in which ``I`` is constant this is::
 
     v[t] = β v[t−1] + g (r I[t] + v_leak)      g = 1 − β;   β = 1 − dt/τ ("euler")  or  exp(−dt/τ) ("exact")
 
-Writing: with ``v_leak = v_reset = 0`` that is our ``U[t] = β U[t−1] + I[t]`` in units of ``g r``: the same spikes if
-``v_threshold = g r θ``. Every ``r`` is therefore right, and what tells dialects apart is what an importer makes of it.
-Weights are left as they are. Scaling them by ``1 / g`` instead, with ``r = 1`` and ``v_threshold = θ``, is the same
-equation too, but no longer the same float32 numbers: integer weights would be rounded on import.
+Writing: with ``v_leak = v_reset = 0`` that is ``U[t] = β U[t−1] + I[t]`` of :class:`spikelfp.nn.LIF` in units of
+``g r``, and the spikes are the same if ``v_threshold = g r θ``. Every ``r`` is therefore right; dialects differ in what
+importers make of it. Weights are left as they are. Scaling them by ``1 / g`` instead, with ``r = 1`` and
+``v_threshold = θ``, is the same equation too, but not the same float32 numbers: integer weights would be rounded on
+import.
 
 Reading: with ``w = v − v_reset`` a spike (``w > v_threshold − v_reset``) resets to 0, and in units of ``g r`` this is
 ``U[t] = β U[t−1] + I[t] + c``, ``c = (v_leak − v_reset) / r``, ``θ = (v_threshold − v_reset) / (g r)``, each of them a
@@ -17,7 +18,7 @@ that float32 holds (``r ≤ 0``, or extreme units) ``w`` is measured in units of
 which scales its current. NIR does not say where a membrane starts: here at ``v_reset``, a readout at 0.
 
 ``CubaLIF``: ``τ_syn i' = −i + w_in S`` becomes ``i[t] = α i[t−1] + (1 − α) w_in S[t]`` the same way, and the membrane
-of a step sees the current of that step, as in snnTorch, where such files come from. ``IF``: ``v' = r I`` becomes
+of a step gets the current of that step, as in snnTorch, where such files come from. ``IF``: ``v' = r I`` becomes
 ``v[t] = v[t−1] + k r I[t]``, ``k = 1`` or ``dt``.
 """
 
@@ -39,19 +40,22 @@ from spikelfp.functional.lif import LIFParameters, Reset
 from spikelfp.registry import Registry, check_name
 
 DT = 1e-4
-"""Seconds a step stands for; the one value that snnTorch's importer supports."""
+"""Length of a step in seconds, the only value that snnTorch's importer supports."""
 
 Scheme = Literal["euler", "exact"]
-"""How a time constant becomes a decay per step."""
-
+"""Conversion of a time constant to a decay per step."""
 
 Integrators = Literal["step", "dt"]
+"""Gain of an integrator ``v' = r I`` in a step: ``r I`` or ``dt · r I``."""
 
 
 def leak(tau: Any, dt: float, scheme: str) -> np.ndarray:
-    """``1 − β``: the part of a membrane that is lost in a step, float64.
+    """Computes ``1 − β``, the fraction of a membrane that is lost in a step, float64.
 
-    ``euler``: ``dt / τ``. ``exact``: ``1 − exp(−dt / τ)``.
+    Args:
+        tau: time constants, in the unit of ``dt``.
+        dt: length of a step.
+        scheme: ``euler``, ``dt / τ``, or ``exact``, ``1 − exp(−dt / τ)``.
     """
     check_name("scheme", scheme, get_args(Scheme))
     ratio = dt / np.asarray(tau, np.float64)
@@ -60,15 +64,15 @@ def leak(tau: Any, dt: float, scheme: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One way of writing neurons.
+    """One way of writing neurons as NIR nodes, made for certain importers.
 
     Attributes:
-        summary: what it is for.
-        resistance: ``r`` for a β.
-        own_units: ``v_threshold = θ``, else ``(1 − β) r θ``.
+        summary: purpose of the dialect, one line.
+        resistance: ``r`` as a function of β.
+        own_units: whether ``v_threshold = θ``, else ``(1 − β) r θ``.
         scheme: how an importer turns ``τ`` into β.
-        dt: the step in the unit of ``τ``.
-        heeds_r: whether what reads the dialect multiplies currents by ``(1 − β) r``.
+        dt: length of a step in the unit of ``τ``.
+        heeds_r: whether its importers multiply currents by ``(1 − β) r``.
         synapses: whether it can hold neurons with synaptic currents.
         offsets: whether it can hold a constant current, which is a ``v_leak``.
     """
@@ -83,14 +87,22 @@ class Dialect:
     offsets: bool = True
 
     def tau(self, decay: Numbers) -> Any:
-        """The time constants of decays per step below 1."""
+        """Computes the time constants of decays per step below 1."""
         return self.dt / (1.0 - decay) if self.scheme == "euler" else -self.dt / np.log(decay)
 
     def lif(
         self, p: LIFParameters, shape: tuple[int, ...], gain: float, metadata: dict[str, Any], offset: Any = 0.0
     ) -> nir.LIF:
-        """Neurons of ``shape`` whose currents arrive ``gain`` times too large and without ``offset``, a constant part
-        of them. Parameters are full float64 arrays: a float32 ``τ`` would already shift β.
+        """Makes the LIF node of a layer of neurons.
+
+        Parameters are full float64 arrays: a float32 ``τ`` would already shift β.
+
+        Args:
+            p: constants of the neurons.
+            shape: of the layer.
+            gain: how many times too large currents arrive.
+            metadata: of the node.
+            offset: constant current that the neurons add.
         """
         ones = np.ones(shape, np.float64)
         beta, threshold = numbers(p.beta), numbers(p.threshold)
@@ -113,8 +125,17 @@ class Dialect:
         gain: float,
         metadata: dict[str, Any],
     ) -> nir.CubaLIF:
-        """Neurons with a synaptic current that decays by ``alpha``, membrane and current in our units:
-        ``w_in = 1 / (1 − α)``, ``r = 1 / (1 − β)``, the form that snnTorch writes and reads.
+        """Makes the CubaLIF node of a layer of neurons, in the form that snnTorch writes and reads.
+
+        Membrane and current stand in the units of :class:`spikelfp.nn.Synaptic`: ``w_in = 1 / (1 − α)``, ``r = 1 / (1 −
+        β)``.
+
+        Args:
+            p: constants of the neurons.
+            alpha: decay of the synaptic current per step.
+            shape: of the layer.
+            gain: how many times too large currents arrive.
+            metadata: of the node.
         """
         ones = np.ones(shape, np.float64)
         synapse, beta = numbers(alpha), numbers(p.beta)
@@ -130,7 +151,7 @@ class Dialect:
         )
 
     def constants(self, node: nir.LIF, dt: float) -> tuple[np.ndarray, np.ndarray]:
-        """``(β, θ)`` of a LIF node as what the dialect is for reads it, float64 of the node's shape."""
+        """Computes ``(β, θ)`` of a LIF node as importers of the dialect do, float64 of the node's shape."""
         lost = leak(node.tau, dt, self.scheme)
         threshold = np.asarray(node.v_threshold, np.float64)
         return 1.0 - lost, threshold / (node.r * lost) if self.heeds_r else threshold
@@ -173,23 +194,23 @@ DIALECTS.register("rockpool")(
 
 
 def dialect_of(metadata: Mapping[str, Any]) -> Dialect | None:
-    """The dialect that the metadata of a graph names, ``None`` for the file of another program."""
+    """Finds the dialect that the metadata of a graph name; ``None`` for the file of another program."""
     name = plain(metadata.get("dialect"))
     return DIALECTS[name] if isinstance(name, str) and name in DIALECTS else None
 
 
 TINY, HUGE = 1e-30, 1e30
-"""Thresholds beyond these are measured in units of themselves: float32, and its membranes, end at 1e±38."""
+"""Thresholds outside these bounds are measured in units of themselves: float32 ends at 1e±38."""
 
 
 @dataclass(frozen=True)
 class TimeStep:
-    """How time is cut.
+    """Time step of a layer of neurons.
 
     Attributes:
         dt: in the unit of the file's time constants.
         scheme: of :func:`leak`.
-        integrator_gain: what an integrator gains, in units of ``r I``, in a step: 1 or ``dt``.
+        integrator_gain: gain of an integrator in a step, in units of ``r I``: 1 or ``dt``.
     """
 
     dt: float
@@ -199,7 +220,13 @@ class TimeStep:
 
 @dataclass(frozen=True)
 class Readout:
-    """A leaky integrator, ``v[t] = β v[t−1] + scale ⊙ I[t] + shift``; the same of several in a row."""
+    """A leaky integrator, ``v[t] = β v[t−1] + scale ⊙ I[t] + shift``.
+
+    Attributes:
+        beta: decay per step.
+        scale: of the current.
+        shift: constant current.
+    """
 
     beta: Numbers
     scale: Any = 1.0
@@ -208,7 +235,12 @@ class Readout:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The parameters of one node as float64, with the name it is complained about by."""
+    """Parameters of one node as float64 arrays, by name.
+
+    Attributes:
+        name: of the node, for errors.
+        node: with its parameters.
+    """
 
     name: str
     node: nir.NIRNode
@@ -217,7 +249,16 @@ class Parameters:
         return np.asarray(getattr(self.node, key), np.float64)
 
     def decay(self, key: str, step: TimeStep, *, may_vanish: bool = False) -> Numbers:
-        """Decays per step from the time constants ``key``; 0 only where all of them may be (``may_vanish``)."""
+        """Converts the time constants ``key`` to decays per step.
+
+        Args:
+            key: name of the parameter.
+            step: length of a step.
+            may_vanish: whether all decays may be 0.
+
+        Raises:
+            DataError: for time constants so short that a decay is 0 or below, or so long that it is 1 in float32.
+        """
         tau = self[key]
         beta = 1.0 - leak(tau, step.dt, step.scheme)
         beta = np.where(np.abs(beta) < 1e-9, 0.0, beta)  # τ = dt, but for rounding
@@ -242,17 +283,17 @@ class Parameters:
 
 
 def constants(name: str, node: nir.NIRNode, step: TimeStep, dialect: Dialect | None = None) -> LIFConstants:
-    """Read a spiking node (LIF, IF, CubaLIF) in the units of our neurons.
+    """Reads a spiking node (LIF, IF, CubaLIF) in the units of :class:`spikelfp.nn.LIF`.
 
     Args:
         name: of the node.
         node: with its parameters.
-        step: how time is cut.
-        dialect: of a file of ours. Its currents have the unit of our membranes, however small or large thresholds are,
-            and some dialects do not count with ``r``.
+        step: length of a step.
+        dialect: of a file of this package. Its currents have the unit of the membranes of ``nn.LIF``, however small or
+            large thresholds are, and some dialects ignore ``r``.
 
     Raises:
-        DataError: naming node, parameter and value, for what a layer here cannot hold: thresholds at or below
+        DataError: naming node, parameter and value, for what no layer here can hold: thresholds at or below
             ``v_reset``, and a CubaLIF that rests elsewhere than it resets.
     """
     p, ours = Parameters(name, node), dialect is not None
@@ -286,7 +327,10 @@ def constants(name: str, node: nir.NIRNode, step: TimeStep, dialect: Dialect | N
 def _in_own_units(
     beta: Numbers, alpha: Numbers, gain: np.ndarray, height: np.ndarray, drift: np.ndarray, ours: bool
 ) -> LIFConstants:
-    """``w[t] = β w[t−1] + gain I[t] + drift``, fires above ``height``. What overflows is refused as it is rounded."""
+    """Scales ``w[t] = β w[t−1] + gain I[t] + drift``, which fires above ``height``, to a gain of 1 where possible.
+
+    Values that overflow are refused later, when they are rounded to float32.
+    """
     least, most = (0.0, math.inf) if ours else (TINY, HUGE)
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         threshold = height / gain
@@ -296,8 +340,10 @@ def _in_own_units(
 
 
 def readouts(name: str, node: nir.NIRNode, step: TimeStep) -> list[Readout]:
-    """A node that never fires (LI, I, CubaLI) as leaky integrators in a row, membranes in the file's units; without
-    time constants to speak of a decay is 0."""
+    """Reads a node that never fires (LI, I, CubaLI) as leaky integrators in a row, membranes in the file's units.
+
+    A decay is 0 where a time constant is as short as a step.
+    """
     p = Parameters(name, node)
     if isinstance(node, nir.I):
         return [Readout(1.0, step.integrator_gain * p["r"])]
@@ -313,14 +359,21 @@ def _leaky(p: Parameters, tau: str, factor: np.ndarray, rest: np.ndarray, step: 
 
 
 LONGEST = 1e4
-"""Time constants of more steps than this, with a time step that nobody named, are taken for a mistake of units."""
+"""Steps of a time constant above which, if no time step is named, a mistake of units is assumed."""
 
 
 @dataclass
 class NeuronReading:
-    """Choices that a file leaves open, and how they are decided: the time step, the reset, what integrators gain.
+    """Choices that a file leaves open, and how they are decided: the time step, the reset, the gain of integrators.
 
-    The arguments of :func:`~hw_export.nir.from_nir`, and the notes they lead to; ``dialect``: of a file of ours.
+    Attributes:
+        dialect: of a file of this package, else ``None``.
+        metadata: of the graph.
+        dt: as in :func:`~hw_export.nir.from_nir`.
+        chosen_reset: its ``reset``.
+        scheme: as there.
+        integrators: as there.
+        notes: assumptions made so far, a line each.
     """
 
     dialect: Dialect | None
@@ -349,16 +402,16 @@ class NeuronReading:
         if named is not None and self.dialect is None and self.scheme is None:
             raise DataError(
                 f"the graph is of dialect {short(named)}, which is not known here ({', '.join(sorted(DIALECTS))}): "
-                "pass scheme='euler' or 'exact', by which its time constants are meant"
+                "pass scheme='euler' or 'exact', which says how its time constants are meant"
             )
 
     @property
     def used_scheme(self) -> Scheme:
-        """How time constants become decays."""
+        """Scheme by which time constants become decays."""
         return self.scheme or ("euler" if self.dialect is None else self.dialect.scheme)
 
     def step_length(self, metadata: dict[str, Any]) -> float:
-        """``dt``: of the node, of the graph, the argument, or 1e-4."""
+        """Finds ``dt``: of the node, of the graph, the argument, or 1e-4."""
         stated = metadata.get("dt", self.metadata.get("dt"))
         if stated is None:
             return DT if self.dt is None else self.dt
@@ -367,7 +420,7 @@ class NeuronReading:
         return float(stated)
 
     def step(self, name: str, metadata: dict[str, Any], node: nir.NIRNode) -> TimeStep:
-        """How time is cut for the neurons ``name``."""
+        """Decides the time step of the neurons ``name``."""
         dt = self.step_length(metadata)
         taus = [np.asarray(getattr(node, key)) for key in ("tau", "tau_syn", "tau_mem") if hasattr(node, key)]
         unnamed = self.dt is None and "dt" not in metadata and "dt" not in self.metadata
@@ -382,11 +435,11 @@ class NeuronReading:
         return TimeStep(dt, self.used_scheme, 1.0 if taus else self._integrated(name, node, dt))
 
     def _integrated(self, name: str, node: nir.NIRNode, dt: float) -> float:
-        """Find the gain of ``v' = r I`` in a step, in units of ``r I``: 1, or ``dt``."""
+        """Finds the gain of ``v' = r I`` in a step, in units of ``r I``: 1, or ``dt``."""
         if self.dialect is not None:
             return 1.0
         how, r = self.integrators, np.asarray(node.r, np.float64)
-        if how is None:  # one of the two makes r I the current itself, and that one is meant
+        if how is None:  # the choice that makes r I the current itself is meant
             if np.allclose(r, 1.0, rtol=1e-6, atol=0):
                 how = "step"
             elif np.allclose(r * dt, 1.0, rtol=1e-6, atol=0):
@@ -404,7 +457,7 @@ class NeuronReading:
         return 1.0 if how == "step" else dt
 
     def reset(self, name: str, node: nir.NIRNode, metadata: dict[str, Any]) -> Reset:
-        """``reset`` of the node, of the graph, the argument, or ``zero``, which is NIR's own."""
+        """Decides the reset: of the node, of the graph, the argument, or ``zero``, which is NIR's own."""
         stated = metadata.get("reset", self.metadata.get("reset"))
         if isinstance(stated, str) and stated in get_args(Reset):
             if self.chosen_reset not in (None, stated):
@@ -432,6 +485,6 @@ class NeuronReading:
         return reset
 
     def note(self, line: str) -> None:
-        """Keep ``line``, once."""
+        """Adds ``line`` to the notes, unless it is there."""
         if line not in self.notes:
             self.notes.append(line)

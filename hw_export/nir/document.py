@@ -1,6 +1,6 @@
-"""A NIR file as plain dictionaries, before nir checks anything: what can still be mended or explained.
+"""NIR files as plain dictionaries, before nir checks anything, so that mistakes can be mended or explained.
 
-First the fields of every kind of node, which there are and what each may hold; then files and graphs, read and made.
+First the fields of every kind of node and the values that each may hold; then reading files and building graphs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Document = dict[str, Any]
 Shape = tuple[int, ...]
 
 LARGEST = 2**31 - 1
-"""Sizes, strides and the like are at most this."""
+"""Largest value of sizes, strides and the like."""
 
 Check = Callable[[Any], Any]
-"""Takes a value, returns it in the form used here, or raises ``ValueError`` with what is wrong with it."""
+"""Function that converts a value to the form used here, or raises ``ValueError`` with its fault."""
 
 
 def numbers(least: int = 0, most: int | None = None, *, positive: bool = False) -> Check:
-    """Make the check for an array of finite numbers of ``least`` to ``most`` axes."""
+    """Makes the check for an array of finite numbers of ``least`` to ``most`` axes."""
 
     def check(value: Any) -> np.ndarray:
         array = _array(value)
@@ -46,7 +46,7 @@ def numbers(least: int = 0, most: int | None = None, *, positive: bool = False) 
 
 
 def sizes(least: int, count: int | None = None) -> Check:
-    """Make the check for the shape of a sample: sizes from ``least`` upwards, ``count`` of them."""
+    """Makes the check for the shape of a sample: ``count`` sizes of at least ``least``."""
 
     def check(value: Any) -> np.ndarray:
         array = _whole(value)
@@ -58,13 +58,13 @@ def sizes(least: int, count: int | None = None) -> Check:
     return check
 
 
-def whole(count: int, least: int, words: tuple[str, ...] = ()) -> Check:
-    """Make the check for ``count`` whole numbers from ``least`` upwards (given once or each), or one of ``words``."""
+def whole(count: int, least: int, names: tuple[str, ...] = ()) -> Check:
+    """Makes the check for ``count`` whole numbers of at least ``least`` (one or all given), or one of ``names``."""
 
     def check(value: Any) -> Any:
-        if isinstance(value, str) and words:
-            if value not in words:
-                raise ValueError(f"is {value!r}, expected numbers or one of {', '.join(map(repr, words))}")
+        if isinstance(value, str) and names:
+            if value not in names:
+                raise ValueError(f"is {value!r}, expected numbers or one of {', '.join(map(repr, names))}")
             return value
         array = _whole(value)
         if array.size not in (1, count) or array.ndim > 1:
@@ -149,18 +149,18 @@ NEURONS = {
     "Scale": ("scale",),
     "Delay": ("delay",),
 }
-"""Nodes that treat every element by itself, and the parameters that have its shape."""
+"""Elementwise nodes, and their parameters, which have the shape of the input."""
 
 OPTIONAL = frozenset({"input_shape", "input_type", "v_reset", "w_in"})
-"""Fields that NIR lets a node leave out: what arrives, 0 and 1 are meant."""
+"""Fields that NIR lets a node leave out; they default to the shape that arrives, 0 and 1."""
 
 
 def checked(document: Document, source: str, version: str = "") -> Document:
-    """Check every node, field, edge and entry of metadata of a graph.
+    """Checks every node, field, edge and entry of metadata of a graph.
 
     Args:
         document: of a graph, as read; it is left as it is.
-        source: what errors call the file.
+        source: name of the file in errors.
         version: of NIR, for errors, where the file is newer than what is installed.
 
     Returns:
@@ -192,8 +192,8 @@ def _node(name: str, node: Any, source: str, version: str) -> Document:
         raise DataError(f"{source}: the node {name!r} is no group of fields")
     kind = plain_text(node.get("type"))
     if kind is None:
-        said = "has no type" if node.get("type") is None else "has a type that is no text"
-        raise DataError(f"{source}: the node {name!r} {said}")
+        problem = "has no type" if node.get("type") is None else "has a type that is no text"
+        raise DataError(f"{source}: the node {name!r} {problem}")
     if kind == "NIRGraph":
         return _graph(dict(node), source, f"the graph {name!r}", version)
     label = f"the {kind} {name!r}"
@@ -222,7 +222,7 @@ def _node(name: str, node: Any, source: str, version: str) -> Document:
 
 
 def _fill(node: Document, checks: Mapping[str, Check]) -> None:
-    """Complete what a node may leave out; ``w_in`` may be one number for all."""
+    """Completes the fields that a node may leave out; ``w_in`` may be one number for all."""
     if "v_reset" in checks and "v_reset" not in node:
         node["v_reset"] = np.zeros_like(node["v_threshold"])
     if "w_in" in checks:
@@ -260,7 +260,7 @@ def _metadata(node: Mapping[str, Any], source: str, label: str) -> dict[str, Any
 
 
 def plain_text(value: Any) -> str | None:
-    """Return ``value`` as text, ``None`` for what is no text (or not UTF-8)."""
+    """Converts ``value`` to text; ``None`` for what is no text (or not UTF-8)."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     try:
@@ -270,7 +270,7 @@ def plain_text(value: Any) -> str | None:
 
 
 def newer(version: Any) -> str:
-    """Say that a file is of a newer NIR than the one installed, for the end of an error; else nothing."""
+    """Writes the end of an error for a file of a newer NIR than the one installed; else nothing."""
     text = plain_text(version)
     if text is None:
         return ""
@@ -288,7 +288,10 @@ def _parts(version: str) -> list[int]:
 
 
 def read_document(source: str | Path | nir.NIRGraph) -> Document:
-    """Read the graph of a file, or a graph in memory (a copy), every field checked.
+    """Reads the graph of a file, or copies a graph in memory, and checks every field.
+
+    Args:
+        source: path of the file, or a graph.
 
     Raises:
         DataError: for a file that is missing or no NIR file, and for a node or field that is missing, unknown or odd.
@@ -316,13 +319,13 @@ def read_document(source: str | Path | nir.NIRGraph) -> Document:
         raise DataError(f"{path} is not a readable NIR file: {reason(error)}") from None
     kind = document.get("type")
     if kind not in (b"NIRGraph", "NIRGraph"):
-        said = "has no type" if kind is None else f"holds a {kind.decode() if isinstance(kind, bytes) else kind}"
-        raise DataError(f"{path} is not a readable NIR file: it {said}, no graph")
+        problem = "has no type" if kind is None else f"holds a {kind.decode() if isinstance(kind, bytes) else kind}"
+        raise DataError(f"{path} is not a readable NIR file: it {problem}, no graph")
     return checked(document, str(path), version)
 
 
 def build_graph(document: Document, source: str) -> nir.NIRGraph:
-    """Make nir's objects of ``document``.
+    """Builds nir's objects of ``document``.
 
     Types are not checked: nir 1.0 gets the shapes of kernels that are not square and of grouped convolutions wrong, and
     :mod:`hw_export.nir.chain` knows them all.
@@ -335,14 +338,14 @@ def build_graph(document: Document, source: str) -> nir.NIRGraph:
 
 
 def copied(document: Document) -> Document:
-    """Copy a graph so that fields can be replaced; the arrays, which nobody writes into, are shared."""
+    """Copies a graph so that fields can be replaced; arrays, which nobody writes into, are shared."""
     if "nodes" not in document:
         return dict(document)
     return dict(document) | {"nodes": {name: copied(node) for name, node in document["nodes"].items()}}
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error, or its kind."""
+    """Returns the first line of an error, or its kind."""
     return str(error).splitlines()[0] if str(error).strip() else type(error).__name__
 
 
@@ -379,9 +382,9 @@ def _build(name: str, node: Document, source: str) -> nir.NIRNode:
 
 
 class _Content:
-    """Reads groups and values of a file that was checked as it was opened.
+    """Reads groups and values of a file that was checked when it was opened.
 
-    What they take is counted once more, as the numbers of eight bytes that they become here.
+    Their sizes are counted again, as the numbers of eight bytes that they become here.
     """
 
     def __init__(self, path: Path) -> None:
@@ -389,7 +392,7 @@ class _Content:
         self.seen: set[Any] = set()
 
     def group(self, group: h5py.Group, names: tuple[str, ...]) -> Document:
-        """The values of a group by name."""
+        """Reads the values of a group, by name."""
         where = f"{self.source}: {'.'.join(names)!r}"
         address = h5py.h5o.get_info(group.id).addr
         if address in self.seen:
@@ -410,7 +413,7 @@ class _Content:
         return found
 
     def value(self, item: Any, where: str) -> Any:
-        """A number, text, or an array of them."""
+        """Reads a number, a text, or an array of them."""
         if not isinstance(item, h5py.Dataset):
             raise DataError(f"{where} is no group and no value")
         dtype, shape = item.dtype, item.shape
@@ -433,7 +436,7 @@ def _holds(file: h5py.File, key: str, kind: type) -> bool:
 
 
 def flattened_axes(node: Document, shape: Shape) -> tuple[int, int]:
-    """First and last axis of ``shape`` that a Flatten joins, counted from 0."""
+    """Finds the first and last axis of ``shape`` that a Flatten joins, counted from 0."""
     start, end = (int(node[key]) for key in ("start_dim", "end_dim"))
     axes = len(shape)
     start, end = (axis + axes if axis < 0 else axis for axis in (start, end))
@@ -443,8 +446,10 @@ def flattened_axes(node: Document, shape: Shape) -> tuple[int, int]:
 
 
 def plain(value: Any) -> Any:
-    """A value as read from HDF5 in Python's types: text comes back as bytes, numbers as numpy scalars, and
-    dictionaries hold such. Arrays stay arrays."""
+    """Converts a value as read from HDF5 to Python's types.
+
+    There, text is bytes, numbers are numpy scalars, and dictionaries hold such. Arrays stay arrays.
+    """
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, Mapping):
@@ -455,8 +460,10 @@ def plain(value: Any) -> Any:
 
 
 def in_order(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of ``parts``, later ones over earlier ones, by name: HDF5 gives them back in that order, so a file
-    read and written again has the same bytes."""
+    """Merges ``parts``, later entries over earlier ones, sorted by name.
+
+    HDF5 gives entries back in that order, so a file that is read and written again has the same bytes.
+    """
     merged: dict[str, Any] = {}
     for part in parts:
         merged |= {key: value for key, value in part.items() if value is not None}
@@ -469,7 +476,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_dt(value: Any) -> float:
-    """Return a time step that was typed as a float.
+    """Checks a time step and returns it as a float.
 
     Raises:
         UserError: unless it is one finite number above 0.
@@ -481,7 +488,7 @@ def check_dt(value: Any) -> float:
 
 
 def check_metadata(metadata: Mapping[str, Any], source: str, label: str) -> None:
-    """Refuse metadata that this package goes by and cannot: ``dt``, ``threshold_op``.
+    """Checks the metadata that this package uses: ``dt`` and ``threshold_op``.
 
     Raises:
         DataError: naming the entry and ``label``, the node or graph it belongs to.
@@ -499,7 +506,7 @@ def check_metadata(metadata: Mapping[str, Any], source: str, label: str) -> None
 
 
 def check_integers(metadata: Mapping[str, Any], source: str, label: str) -> None:
-    """Refuse what a file of ours says of its integers, if it cannot be.
+    """Checks the metadata of a quantised network: ``bits``, ``input_scale``, ``scale`` and ``integer_threshold``.
 
     Raises:
         DataError: naming the entry.
@@ -521,6 +528,6 @@ def check_integers(metadata: Mapping[str, Any], source: str, label: str) -> None
 
 
 def short(value: Any) -> str:
-    """Return ``value`` as it is written in an error: one line, and not long."""
+    """Formats ``value`` for an error: one line of at most 60 characters."""
     text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) else value).split())
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""From NIR files to networks: reading, and mending what older versions wrote."""
+"""Networks read from NIR files, and files of older versions mended."""
 
 from __future__ import annotations
 
@@ -47,17 +47,24 @@ from spikelfp.registry import check_name
 
 
 def migrate(source: str | Path | nir.NIRGraph) -> nir.NIRGraph:
-    """The graph of a file that current nir rejects, mended where only one thing can be meant; ``nir.write`` stores it.
+    """Mends a graph that current nir rejects, where only one thing can be meant; ``nir.write`` stores it.
 
     * An edge to a node that does not exist means the one node of that graph that no edge names.
     * Shapes that count a batch of one sample (``[1, C, H, W]``) lose that axis, and a Flatten counts one less.
-    * Parameters of neurons given once, shape ``[]`` or ``[1]``, are repeated to the shape of the layer.
-    * A missing ``input_shape`` of a convolution or ``input_type`` of a Flatten is what arrives there.
+    * Parameters of neurons given as one number, shape ``[]`` or ``[1]``, are repeated to the shape of the layer.
+    * A missing ``input_shape`` of a convolution or ``input_type`` of a Flatten is the shape that arrives there.
     * An Output, or the Input of a nested graph, of another shape with as many elements takes the shape that arrives.
 
-    What was done is listed in the metadata of the graph, ``migrated``. Values are left as they are: whether time
-    constants are in seconds is for the reader to know. A graph that needs nothing comes back as it was. Raises
-    :class:`~spikelfp.errors.DataError` where more than one thing could be meant.
+    Values are left as they are: the reader has to know whether time constants are in seconds.
+
+    Args:
+        source: path of the file, or a graph.
+
+    Returns:
+        The graph, with a list of the changes in its metadata, ``migrated``; unchanged where nothing had to be mended.
+
+    Raises:
+        DataError: where more than one thing could be meant.
     """
     source_name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)
     document = read_document(source)
@@ -68,7 +75,7 @@ def migrate(source: str | Path | nir.NIRGraph) -> nir.NIRGraph:
 
 
 def mend(document: Document, source: str) -> list[str]:
-    """Mend ``document`` in place; what was done, a line each."""
+    """Mends ``document`` in place; returns the changes, a line each."""
     changes: list[str] = []
     _edges(document, source, "", changes)
     inputs = [(name, node) for name, node in document["nodes"].items() if node["type"] == "Input"]
@@ -102,7 +109,7 @@ def _edges(graph: Document, source: str, where: str, changes: list[str]) -> None
 
 
 def _takes(graph: Document, name: str, shape: Shape) -> bool:
-    """Whether the nodes behind ``name``, up to the first layer of weights, take ``shape``."""
+    """Whether the nodes after ``name``, up to the first layer of weights, take ``shape``."""
     for start, end in graph["edges"]:
         if start != name or end == name:
             continue
@@ -136,8 +143,7 @@ def _without_batch(graph: Document) -> None:
 
 
 def _shapes(graph: Document, start: str, shape: Shape, source: str, changes: list[str]) -> Shape | None:
-    """Carry ``shape`` from the node ``start`` along the edges and complete what does not say it; returns what arrives
-    at the Output."""
+    """Carries ``shape`` from ``start`` along the edges and completes missing ones; returns that of the Output."""
     nodes, found = graph["nodes"], {start: shape}
     _complete(start, nodes[start], shape, changes)
     waiting, arrived = [start], None
@@ -173,11 +179,11 @@ def _complete(name: str, node: Document, shape: Shape, changes: list[str]) -> No
         node["input_type"] = np.array(shape)
         changes.append(f"input_type of {name!r} set to {list(shape)}")
     elif kind in NEURONS:
-        once = [key for key in NEURONS[kind] if node[key].shape in ((), (1,)) and node[key].shape != shape]
-        for key in once:
+        scalars = [key for key in NEURONS[kind] if node[key].shape in ((), (1,)) and node[key].shape != shape]
+        for key in scalars:
             node[key] = np.array(np.broadcast_to(node[key].reshape(()), shape))
-        if once:
-            what = "parameters" if len(once) == len(NEURONS[kind]) else ", ".join(once)
+        if scalars:
+            what = "parameters" if len(scalars) == len(NEURONS[kind]) else ", ".join(scalars)
             changes.append(f"{what} of {name!r} repeated to {list(shape)}")
     elif kind in ("Input", "Output") and not np.array_equal(node["shape"], shape):
         if np.prod(node["shape"]) != np.prod(shape):
@@ -203,36 +209,37 @@ def from_nir(
     integrators: Integrators | None = None,
     migrate: bool = False,
 ) -> ImportedNetwork:
-    """Read the network of a NIR file, ours or another program's, or of a graph in memory.
+    """Reads a network from a NIR file, of this package or another program, or from a graph in memory.
 
-    It is in float32, for inference (``requires_grad_()`` makes it trainable). A file of :func:`~hw_export.nir.to_nir`
-    states everything: the network comes back with identical spikes, in any dialect. What others leave open is decided
-    by the arguments, and listed in ``notes`` of the result.
+    A file of :func:`~hw_export.nir.to_nir` states everything: the network comes back with identical spikes, in any
+    dialect. What other files leave open is decided by the arguments, and listed in ``notes`` of the result.
 
-    Read are chains of Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Threshold, IF, LIF, CubaLIF, I, LI
-    and CubaLI, neurons that feed themselves through one layer of weights, nested graphs, and neurons of a user's own
-    (:mod:`hw_export.neurons`). How the equations become steps is told in :mod:`hw_export.nir.dialects`; decays and
-    thresholds that differ between the neurons of a layer are vectors. Layers carry the names of their nodes, dots
-    replaced by ``_``.
+    It reads chains of Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Threshold, IF, LIF, CubaLIF, I, LI
+    and CubaLI, neurons that feed themselves through one layer of weights, nested graphs, and kinds of neurons that
+    users registered (:mod:`hw_export.neurons`). :mod:`hw_export.nir.dialects` has the equations. Decays and thresholds
+    that differ between the neurons of a layer are vectors. Layers carry the names of their nodes, dots replaced by
+    ``_``.
 
     Args:
         source: path of the file, or a graph.
-        dt: the time step, in the unit of the file's time constants; else the metadata's, else 1e-4 (s).
-        reset: ``zero`` is NIR's own equation and the default; ``subtract`` (delayed, snnTorch's) and ``immediate`` have
-            no place in NIR but in metadata (``reset``).
+        dt: the time step, in the unit of the file's time constants; by default that of the metadata, else 1e-4 (s).
+        reset: ``zero``, NIR's own equation and the default, ``subtract`` (delayed, snnTorch's) or ``immediate``, for
+            files that do not name their reset in metadata.
         scheme: ``euler``, ``β = 1 − dt/τ``, the default, or ``exact``, ``β = exp(−dt/τ)``.
         spikes: ``multiple`` lets a neuron fire as often in a step as θ can be subtracted, as sinabs and rockpool do
             (:class:`~spikelfp.nn.MultiSpikeLIF`, for inference).
-        integrators: what ``v' = r I`` of an IF or I gains: ``r I`` a ``step``, or ``dt · r I``. By default the one by
-            which that is ``I``: ``step`` for ``r = 1``, ``dt`` for ``r dt = 1``; any other ``r`` is asked about.
+        integrators: gain of ``v' = r I`` of an IF or I: ``step`` for ``r I`` a step, ``dt`` for ``dt · r I``. By
+            default the one that makes it ``I``: ``step`` for ``r = 1``, ``dt`` for ``r dt = 1``; any other ``r`` needs
+            the argument.
         migrate: mend files of older versions first, as :func:`~hw_export.nir.migrate` does.
 
     Returns:
-        The network, with ``notes`` and what the file says of itself.
+        The network in float32, in evaluation mode and without gradients (``requires_grad_()`` makes it trainable), with
+        ``notes`` and the metadata of the file.
 
     Raises:
         DataError: naming node and field, for a file that is broken or inconsistent (every field is checked first,
-            :mod:`hw_export.nir.document`), branches, or has nodes or parameters that no layer here can stand for.
+            :mod:`hw_export.nir.document`), that branches, or that has nodes or parameters for which there is no layer.
         UserError: for arguments that contradict the file.
     """
     name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)
@@ -274,7 +281,7 @@ def _migrated(reading: NeuronReading) -> list[str]:
 
 
 def _hint(document: Document, source: str) -> str:
-    """Whether mending would change the file, for the end of an error."""
+    """Writes the end of an error if mending would change the file."""
     try:
         changes = mend(document, source)
     except DataError:  # a file that cannot be mended gets no hint
@@ -287,11 +294,16 @@ def _hint(document: Document, source: str) -> str:
 class ImportedNetwork(nn.Sequential):
     """A network read from a NIR graph: it runs, trains, quantises and exports as any other.
 
+    Args:
+        layers: in the order they run, by name.
+
     Attributes:
-        notes: what was assumed or done that the file does not say, a line each.
-        dt: the time step, in the unit of the file's time constants; scheme: how they became decays.
+        notes: assumptions that the file does not state, and what was done, a line each.
+        dt: time step, in the unit of the file's time constants.
+        scheme: how time constants became decays, ``euler`` or ``exact``.
         input_shape: of one sample at one step.
-        metadata: of the graph, in Python's types; node_metadata: of the node that a layer was read from.
+        metadata: of the graph, in Python's types.
+        node_metadata: of the node that each layer was read from, by name of the layer.
     """
 
     def __init__(self, layers: Mapping[str, torch.nn.Module] | None = None) -> None:
@@ -305,16 +317,16 @@ class ImportedNetwork(nn.Sequential):
 
     @property
     def bits(self) -> int | None:
-        """Bits of a weight, where the file says that they are integers."""
+        """Bits of a weight, where the file says that weights are integers."""
         return self._whole("bits")
 
     @property
     def input_scale(self) -> int | None:
-        """Inputs are the integers ``x · input_scale``; ``None`` where the file does not say."""
+        """``σ`` where inputs are the integers ``x · σ``; ``None`` where the file does not say."""
         return self._whole("input_scale")
 
     def _whole(self, key: str) -> int | None:
-        """A number of the metadata; other programs may mean something else by the word."""
+        """Returns a whole number of the metadata; ``None`` for what other programs may store by that name."""
         value: Any = self.metadata.get(key)
         return int(value) if is_number(value) and value == int(value) else None
 
@@ -325,7 +337,7 @@ class ImportedNetwork(nn.Sequential):
 
     @property
     def integer_thresholds(self) -> dict[str, Any]:
-        """The integer thresholds of the layers of neurons that have one."""
+        """Integer thresholds of the layers of neurons that have one."""
         key = "integer_threshold"
         return {name: facts[key] for name, facts in self.node_metadata.items() if key in facts}
 
@@ -338,11 +350,10 @@ class Assembly:
     """Collects the layers of a graph, node by node.
 
     Attributes:
-        reading: how what the file leaves open is decided.
-        spikes: whether neurons may fire several times in a step.
-        gain: how many times larger the values of the file are behind the last node, which writes average pooling as a
-            sum.
-        made: the layers so far.
+        reading: decides what the file leaves open.
+        spikes: ``multiple`` where neurons may fire several times in a step.
+        gain: how many times too large values are after the last node, where average pooling was written as a sum.
+        made: layers so far, by name.
         node_metadata: of the nodes they were read from.
     """
 
@@ -353,7 +364,11 @@ class Assembly:
     node_metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, place: ChainNode) -> None:
-        """Add the layers of one node; :class:`~spikelfp.errors.DataError` naming it if there are none for it."""
+        """Adds the layers of one node.
+
+        Raises:
+            DataError: naming the node, if there are no layers for it.
+        """
         node, name = place.node, place.name
         metadata = plain(node.metadata)
         if self.reading.dialect is not None:
@@ -395,14 +410,16 @@ class Assembly:
             self.gain *= window(pool)
 
     def _drive(self, place: ChainNode, scale: Any, shift: Any) -> None:
-        """``scale ⊙ x + shift`` in front of neurons: by the weights there, else by a layer of its own."""
+        """Adds ``scale ⊙ x + shift`` in front of neurons: in the weights there, else as a layer of its own."""
         if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
             raise DataError(f"the parameters of the neurons {place.name!r} are too far apart: their quotients overflow")
         layer = elementwise(place.name, scale, shift, place.input_shape)
         if layer is None:
             return
         last = next(reversed(self.made.values()), None)
-        apart = self.reading.dialect is not None  # what to_nir found apart stays apart: sums round as they did
+        apart = (
+            self.reading.dialect is not None
+        )  # layers that to_nir wrote apart stay apart, so that sums round as before
         if apart or last is None or not folded(place.name, last, scale, shift, place.input_shape):
             self._append(f"{place.name}_drive", None, layer)
 
@@ -425,7 +442,7 @@ class Assembly:
         self.gain = 1
 
     def _feedback(self, place: ChainNode, scale: Any = 1.0) -> Weights | None:
-        """The weights by which spikes return to the neurons, times ``scale``."""
+        """Reads the weights by which spikes return to the neurons, times ``scale``."""
         if place.feedback is None:
             return None
         back, node = place.feedback
@@ -448,13 +465,12 @@ class Assembly:
                 self._append(name if last else f"{name}_synapse", node if last else None, nn.LI(constant(beta)))
 
     def _own(self, place: ChainNode, metadata: dict[str, Any]) -> None:
-        """Neurons of a kind that a user registered: made of the arguments in the metadata, and compared with the
-        node."""
-        node, name, said = place.node, place.name, metadata["neuron"]
-        export = export_named(said) if isinstance(said, str) else None
+        """Adds neurons of a registered kind: made from the arguments in the metadata, and compared with the node."""
+        node, name, kind = place.node, place.name, metadata["neuron"]
+        export = export_named(kind) if isinstance(kind, str) else None
         if export is None:
             raise DataError(
-                f"the neurons {name!r} were written from a layer {short(said)}, whose export is not registered here: "
+                f"the neurons {name!r} were written from a layer {short(kind)}, whose export is not registered here: "
                 "import the module that does so (hw_export.neurons.exports)"
             )
         if self.reading.chosen_reset is not None or self.spikes == "multiple":
@@ -493,7 +509,7 @@ class Assembly:
 
 
 def _close(found: Any, made: Any) -> bool:
-    """Whether two fields of a node are the same but for rounding."""
+    """Whether two fields of a node are the same up to rounding."""
     if found is None or np.shape(found) != np.shape(made):
         return False
     return np.allclose(np.asarray(found, np.float64), np.asarray(made, np.float64), rtol=1e-6, atol=0)
@@ -504,7 +520,7 @@ def _multi_spike(name: str, p: LIFConstants, reset: Reset, feedback: torch.nn.Mo
         raise UserError(f"spikes='multiple' is for LIF and IF neurons without feedback, {name!r} are others")
     if reset != "immediate" and not (reset == "subtract" and np.all(np.asarray(p.beta) == 1.0)):
         raise UserError(
-            f"neurons that fire several times in a step subtract at once, {name!r} reset by {reset!r}: pass "
+            f"neurons that fire several times in a step subtract at scalars, {name!r} reset by {reset!r}: pass "
             "reset='immediate' with spikes='multiple'"
         )
     if not (isinstance(p.beta, float) and isinstance(p.threshold, float)):
@@ -524,7 +540,7 @@ def as_written(
     dialect: Dialect,
     gain: int,
 ) -> LIFConstants:
-    """The constants that a file of ours states exactly in its metadata, after a check against the node itself."""
+    """Takes the constants that a file of this package states exactly in its metadata, checked against the node."""
     threshold = np.asarray(found.threshold, np.float64)
     if isinstance(node, nir.LIF):
         threshold = dialect.constants(node, step.dt)[1]
@@ -543,8 +559,11 @@ def as_written(
 
 
 def agreed(name: str, key: str, stated: Any, computed: Numbers, shape: Shape) -> Numbers:
-    """``stated``, a number or an array that broadcasts to ``shape``, if the parameters of the node say the same but for
-    rounding."""
+    """Returns ``stated``, a number or an array that broadcasts to ``shape``, if it agrees with the node up to rounding.
+
+    Raises:
+        DataError: where ``computed``, from the parameters of the node, differs.
+    """
     label = f"{key} in the metadata of the neurons {name!r}"
     if isinstance(stated, np.ndarray):
         fits = stated.ndim == len(shape) and all(
@@ -554,18 +573,18 @@ def agreed(name: str, key: str, stated: Any, computed: Numbers, shape: Shape) ->
             raise DataError(f"{label} is {short(stated)}, expected numbers that fit neurons of shape {list(shape)}")
     elif not is_number(stated):
         raise DataError(f"{label} is {short(stated)}, expected a number")
-    said, found = (np.broadcast_to(np.asarray(value, np.float64), shape) for value in (stated, computed))
-    wrong = ~np.isclose(said, found, rtol=1e-6, atol=0)
+    claimed, found = (np.broadcast_to(np.asarray(value, np.float64), shape) for value in (stated, computed))
+    wrong = ~np.isclose(claimed, found, rtol=1e-6, atol=0)
     if wrong.any():
         raise DataError(
-            f"the metadata of the neurons {name!r} say {key} = {said[wrong][0]:g}, their parameters "
+            f"the metadata of the neurons {name!r} say {key} = {claimed[wrong][0]:g}, their parameters "
             f"{found[wrong][0]:g}: the file was changed after it was written"
         )
     return stated.astype(np.float64) if isinstance(stated, np.ndarray) else float(stated)
 
 
 def module_name(name: str, taken: OrderedDict[str, torch.nn.Module]) -> str:
-    """``name`` as that of a layer: without dots, and none that a network needs for itself."""
+    """Makes a name for a layer: without dots, and none that the network has already."""
     label = name.replace(".", "_") or "_"
     while label in taken or hasattr(_EMPTY, label):
         label += "_"
@@ -581,9 +600,13 @@ Weights = nn.Linear | nn.Conv2d
 
 
 def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -> Weights:
-    """A dense layer or convolution with the weights of an Affine, Linear or Conv2d node, float32.
+    """Makes the dense layer or convolution of an Affine, Linear or Conv2d node, float32.
 
-    gain, matrix_gain: the bias and the weights are divided by them.
+    Args:
+        name: of the node.
+        node: with its parameters.
+        gain: divisor of the bias.
+        matrix_gain: divisor of the weights.
     """
     weight = np.asarray(node.weight, np.float64) / matrix_gain
     bias = None if isinstance(node, nir.Linear) else np.asarray(node.bias, np.float64) / gain
@@ -610,13 +633,13 @@ def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -
 
 
 def pooling(node: nir.SumPool2d | nir.AvgPool2d, average: bool) -> nn.AvgPool2d:
-    """Average pooling, or with the divisor 1 a sum over each window."""
+    """Makes the layer of average pooling, or, with the divisor 1, of a sum over each window."""
     sizes = (pair(node.kernel_size), pair(node.stride), pair(node.padding))
     return nn.AvgPool2d(*sizes, divisor_override=None if average else 1)
 
 
 def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Module | None:
-    """The layer of a Flatten of ``shape``; ``None`` where it changes nothing."""
+    """Makes the layer of a Flatten of ``shape``; ``None`` where it changes nothing."""
     try:
         start, end = flattened_axes({"start_dim": node.start_dim, "end_dim": node.end_dim}, shape)
     except ValueError:
@@ -630,8 +653,7 @@ def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Mo
 
 
 def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.Scale | None:
-    """``scale ⊙ x + shift`` in front of the neurons ``name`` as a layer; ``None`` where it changes nothing (but for
-    rounding of a ``scale`` of 1)."""
+    """Makes the layer of ``scale ⊙ x + shift`` for the neurons ``name``; ``None`` where it changes nothing."""
     scale, shift = (_one_if_uniform(value, like) for value in (scale, shift))
     if np.allclose(scale, 1.0, rtol=1e-12, atol=0) and not np.any(shift):
         return None
@@ -639,8 +661,12 @@ def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.
 
 
 def folded(name: str, layer: torch.nn.Module, scale: Any, shift: Any, shape: tuple[int, ...]) -> bool:
-    """Let ``layer``, whose output has ``shape``, give ``scale ⊙ y + shift`` for ``y`` by its weights and bias; whether
-    it can: only a layer of weights, and a convolution only if both are the same all over a channel.
+    """Folds ``scale ⊙ y + shift`` into the weights and bias of ``layer``, whose output ``y`` has ``shape``.
+
+    Returns:
+        Whether that was possible: only for a layer of weights, and for a convolution only if both are uniform within
+            each
+        channel.
     """
     if not isinstance(layer, (nn.Linear, nn.Conv2d)) or (isinstance(layer, nn.Linear) and len(shape) != 1):
         return False
@@ -666,7 +692,7 @@ def _one_if_uniform(value: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def float32(name: str, what: str, array: Any) -> torch.Tensor:
-    """Round ``array`` to float32.
+    """Rounds ``array`` to float32.
 
     Raises:
         DataError: where values become infinite, or all that are not 0 become 0: the network would be another.

@@ -1,4 +1,4 @@
-"""From a network to a NIR file."""
+"""Networks written to NIR files."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ OWN_NAME = re.compile(r"layer_\d+_\w+")
 """Names that :func:`~hw_export.nir.write.to_nir` gives to nodes."""
 
 OF_INTEGERS = ("bits", "input_scale", "scale", "integer_threshold")
-"""Metadata that hold for integer weights only."""
+"""Metadata that are valid for integer weights only."""
 
 READ_WITH = "nir.read(path, type_check=False)"
-"""In the metadata of graphs that nir 1.0 itself would refuse: it gets the shapes of some nodes wrong."""
+"""Metadata of graphs that nir 1.0 would refuse, because it gets the shapes of some nodes wrong."""
 
 
 def to_nir(
@@ -44,40 +44,38 @@ def to_nir(
     input_shape: Sequence[int] | None = None,
     write_if: bool = False,
 ) -> nir.NIRGraph:
-    """Write ``net`` to a NIR file.
+    """Writes a network to a NIR file.
 
-    The file says exactly what the network computes, step by step, with the conventions that importers share:
+    The file states exactly what the network computes, step by step, with the conventions that importers share:
 
-    * ``dt = 1e-4`` s a step, ``τ = dt / (1 − β)``, ``v_leak = v_reset = 0``; see
-      :mod:`hw_export.nir.dialects` for ``r`` and for other dialects. Weights stand in the file as they are, so
-      integer weights are integers there too.
-    * Every dense layer is an ``Affine``, with a bias of zeros where there is none; parameters have the full
-      shape.
-    * Average pooling is a ``SumPool2d``, which more importers know, and the neurons (and biases) behind it
-      are scaled by the number of summed pixels: the same spikes, without a rounded weight. Without neurons behind it,
-      it is an ``AvgPool2d``.
-    * A constant current, an ``nn.Scale`` with a shift, is ``v_leak`` of the neurons behind it, or the threshold of a
-      ``Threshold``, which is a ``Heaviside``.
+    * ``dt = 1e-4`` s a step, ``τ = dt / (1 − β)``, ``v_leak = v_reset = 0``; :mod:`hw_export.nir.dialects` has the
+      equations, ``r`` and the other dialects. Weights stand in the file as they are, so integer weights stay integers.
+    * Every dense layer is an ``Affine``, with a bias of zeros where there is none; parameters have the full shape.
+    * Average pooling is a ``SumPool2d``, which more importers know, and the neurons (and biases) after it are scaled by
+      the number of summed pixels: the same spikes, without a rounded weight. Without neurons after it, it is an
+      ``AvgPool2d``.
+    * A constant current, an ``nn.Scale`` with a shift, is ``v_leak`` of the neurons after it, or the threshold of a
+      ``Threshold``, the node of a ``Heaviside``.
     * Decays and thresholds that differ between the neurons of a layer are written as they are, in the metadata too.
-    * Neurons that are others in other words are written as those, and those of a user's own as their export says
-      (:mod:`hw_export.neurons`).
-    * ``Synaptic`` neurons are ``CubaLIF``; those with feedback are followed by an ``Affine`` that leads back to them,
-      one step later. A readout ``LI`` is a ``LI`` or ``I``, its membranes in our units.
+    * Neurons that are LIF neurons by other names are written as those, and kinds that users registered as their export
+      says (:mod:`hw_export.neurons`).
+    * ``Synaptic`` neurons are ``CubaLIF``. Neurons with feedback are followed by an ``Affine`` that leads back to them,
+      one step later. A readout ``LI`` is a ``LI`` or ``I``, with membranes as in :class:`spikelfp.nn.LI`.
     * NIR resets to ``v_reset`` at the step of the spike. ``subtract`` (delayed, snnTorch's) and ``immediate`` exist in
-      no NIR node; they are written in the metadata, with ``dt``, ``beta``, ``threshold`` and
-      ``threshold_op``, and a reader has to apply them (see :mod:`hw_export.simulators`). So are ``bits``,
-      ``input_scale``, and by node ``scale`` and ``integer_threshold`` of a quantised network.
-    * Nodes are named ``layer_<number>_<name>``, in alphabetical order as they run, between ``input`` and
-      ``output``; a network that was read from such a file keeps its names and metadata, so it is written with the same
-      bytes. A ``Flatten`` at the start is left out: the graph takes the flat vector (not where the network was read
-      from a graph, whose input keeps its shape). ``Dropout`` is left out, as in inference.
-    * nir 1.0 gets the shapes of grouped convolutions, kernels that are not square and dense layers on several axes
-      wrong. They are written, and the metadata say how nir reads them (``read_with``).
+      no NIR node. They are written in the metadata, with ``dt``, ``beta``, ``threshold`` and ``threshold_op``, and a
+      reader has to apply them (:mod:`hw_export.simulators`). Metadata also hold ``bits``, ``input_scale``, and by node
+      ``scale`` and ``integer_threshold`` of a quantised network.
+    * Nodes are named ``layer_<number>_<name>``, in alphabetical order as they run, between ``input`` and ``output``. A
+      network that was read from such a file keeps its names and metadata, so it is written with the same bytes. A
+      ``Flatten`` at the start is left out, and the graph takes the flat vector, unless the network was read from a
+      graph, whose input keeps its shape. ``Dropout`` is left out, as in inference.
+    * nir 1.0 gets the shapes of grouped convolutions, of kernels that are not square and of dense layers on several
+      axes wrong. They are written, and the metadata say how nir reads them (``read_with``).
 
     Args:
         net: a chain of layers.
-        path: of the file; ``None`` only returns the graph.
-        dialect: how neurons are put into NIR's words, of :data:`~hw_export.nir.DIALECTS`.
+        path: of the file; with ``None`` the graph is only returned.
+        dialect: conventions for neurons, one of :data:`~hw_export.nir.DIALECTS`.
         input_shape: of one sample, ``(channels, height, width)``; needed where the first layer does not tell it.
         write_if: write neurons without leak as ``IF`` (``v += r I`` a step), which importers disagree on.
 
@@ -85,8 +83,9 @@ def to_nir(
         The graph.
 
     Raises:
-        UserError: naming the first layer that NIR has no word for, neurons that do not leak among them.
-        SaveError: when ``path`` cannot be written (what was there before is intact).
+        UserError: naming the first layer that NIR has no node for; neurons that do not leak are among them.
+        ShapeError: where a layer does not take what arrives there.
+        SaveError: when ``path`` cannot be written (a file that was there stays intact).
     """
     net = lowered(net)
     layers = leaves(net)
@@ -103,7 +102,7 @@ def to_nir(
     for index, (name, layer) in enumerate(layers):
         shape, gain, maker.ahead = tuple(sample.shape[2:]), maker.gain, _gain_is_taken(layers[index + 1 :])
         node = maker.node(name, layer, shape, in_order(kept_metadata(net, name), quantized.get(name, {})))
-        sample = _behind(name, layer, sample)
+        sample = _run_on(name, layer, sample)
         if node is not None:
             nodes[names[name]] = node
             odd |= _type(node, shape, tuple(sample.shape[2:]))
@@ -131,20 +130,20 @@ def to_nir(
     return graph
 
 
-def _type(node: nir.NIRNode, shape: tuple[int, ...], behind: tuple[int, ...]) -> bool:
-    """Tell ``node`` the shapes it takes and gives; whether nir takes it for one of other shapes."""
-    ours = {"input": np.array(shape)}, {"output": np.array(behind)}
+def _type(node: nir.NIRNode, shape: tuple[int, ...], output: tuple[int, ...]) -> bool:
+    """Gives ``node`` its input and output shapes; returns whether nir computed others."""
+    ours = {"input": np.array(shape)}, {"output": np.array(output)}
     theirs = node.input_type, node.output_type
     node.input_type, node.output_type = ours
     return any(
-        value is not None and not np.array_equal(value, mine[key])
-        for said, mine in zip(theirs, ours, strict=True)
-        for key, value in said.items()
+        value is not None and not np.array_equal(value, own[key])
+        for types, own in zip(theirs, ours, strict=True)
+        for key, value in types.items()
     )
 
 
 def _node_names(net: torch.nn.Module, layers: list[tuple[str, torch.nn.Module]]) -> dict[str, str]:
-    """The node of each layer, by name."""
+    """Names the node of each layer."""
     if kept_names(net):
         return {name: name for name, _ in layers}
     digits = len(str(len(layers) - 1))
@@ -156,8 +155,7 @@ def _node_names(net: torch.nn.Module, layers: list[tuple[str, torch.nn.Module]])
 
 
 def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
-    """By layer, what the integers of a quantised network stand for: ``scale`` of the weights, and
-    ``integer_threshold`` of the neurons behind them."""
+    """Collects facts of a quantised network by layer: ``scale`` of weights, ``integer_threshold`` of neurons."""
     facts: dict[str, dict[str, Any]] = {}
     if not isinstance(net, QuantizedNetwork) or net.bits is None:
         return facts
@@ -169,14 +167,14 @@ def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def _numbers(value: Any) -> Any:
-    """Lists within lists as the array that metadata hold."""
+    """Converts nested lists to the array that metadata hold."""
     return np.array(value) if isinstance(value, list) else value
 
 
 def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:
     facts: dict[str, Any] = {"dialect": maker.dialect_name, "dt": maker.dialect.dt, "threshold_op": ">"}
     for key in ("beta", "reset"):
-        values = [said[key] for said in maker.said if "reset" in said and key in said]
+        values = [each[key] for each in maker.neuron_facts if "reset" in each and key in each]
         if values:
             single = not any(isinstance(value, np.ndarray) for value in values) and len(set(values)) == 1
             facts[key] = values[0] if single else "see nodes"
@@ -185,8 +183,8 @@ def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:
     return in_order(kept_metadata(net), facts)
 
 
-def _behind(name: str, layer: torch.nn.Module, sample: Tensor) -> Tensor:
-    """What the output of ``layer`` looks like for an input that looks like ``sample``, wherever its weights are."""
+def _run_on(name: str, layer: torch.nn.Module, sample: Tensor) -> Tensor:
+    """Runs ``layer`` on ``sample``, wherever its weights are; returns an output of the right shape."""
     if isinstance(layer, nn.Dropout) or export_of(layer) is not None:
         return sample
     try:
@@ -222,14 +220,14 @@ def _input_shape(layers: list[tuple[str, torch.nn.Module]], given: Sequence[int]
 
 
 def kept_names(net: torch.nn.Module) -> bool:
-    """Whether ``net`` was read from a file of ours, so that its layers already bear the names of nodes."""
+    """Whether ``net`` was read from a file of this package, so that its layers already have the names of nodes."""
     if not isinstance(net, ImportedNetwork) or dialect_of(net.metadata) is None:
         return False
     return all(OWN_NAME.fullmatch(name) for name, _ in net.named_children())
 
 
 def kept_metadata(net: torch.nn.Module, layer: str | None = None) -> dict[str, Any]:
-    """Metadata that a file of ours has of the graph, or of a layer; nothing for other networks."""
+    """Returns the metadata that a file of this package had for the graph, or for ``layer``; none for other networks."""
     if not isinstance(net, ImportedNetwork) or not kept_names(net):
         return {}
     kept = plain(net.metadata if layer is None else net.node_metadata.get(layer, {}))
@@ -248,13 +246,14 @@ class Maker:
     """Makes the node of a layer, one method for each kind.
 
     Attributes:
-        dialect: in which neurons are written, and its name.
+        dialect: conventions for neurons.
+        dialect_name: its name.
         write_if: whether neurons without leak may be written as IF.
-        gain: how many times too large the values are that flow behind the last node, since average pooling is written
-            as a sum.
-        said: the metadata of the neurons so far.
-        offset: what is to be added behind the last node, ``None`` for nothing: in NIR only neurons and thresholds can.
-        adder: the layer that said so.
+        gain: how many times too large values are after the last node, since average pooling is written as a sum.
+        neuron_facts: metadata of the neurons so far.
+        offset: constant that is to be added after the last node, ``None`` for none: in NIR only neurons and thresholds
+            can.
+        adder: layer that asked for it.
         ahead: whether a layer that heeds ``gain`` is still to come.
     """
 
@@ -262,14 +261,22 @@ class Maker:
     dialect_name: str
     write_if: bool = False
     gain: int = 1
-    said: list[dict[str, Any]] = field(default_factory=list)
+    neuron_facts: list[dict[str, Any]] = field(default_factory=list)
     offset: np.ndarray | None = None
     adder: str = ""
     ahead: bool = True
 
     def node(self, name: str, layer: torch.nn.Module, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode | None:
-        """The node of ``layer``, which takes inputs of ``shape``; ``None`` if it does nothing here. facts: more for
-        its metadata. :class:`~spikelfp.errors.UserError` where NIR has no word for it.
+        """Makes the node of ``layer``, which takes inputs of ``shape``; ``None`` if the layer does nothing here.
+
+        Args:
+            name: of the layer.
+            layer: to be written.
+            shape: of its input.
+            facts: more metadata of the node.
+
+        Raises:
+            UserError: where NIR has no node for it.
         """
         if isinstance(layer, nn.Dropout) or (isinstance(layer, nn.Flatten) and len(shape) == 1):
             return None
@@ -290,50 +297,55 @@ class Maker:
         return make(self, name, layer, shape, facts)
 
     def stranded(self) -> UserError:
-        """The error for an offset that no neurons take up."""
+        """Makes the error for an offset that no neurons take up."""
         return UserError(
-            f"layer {self.adder!r} adds an offset, which NIR says by v_leak or a threshold of neurons directly behind, "
+            f"layer {self.adder!r} adds an offset, which NIR holds as v_leak or threshold of the neurons after it, "
             "and there are none: put it into the bias of a layer of weights"
         )
 
     def taken(self, shape: Shape) -> np.ndarray | float:
-        """The offset that the neurons at hand take up."""
+        """Hands the offset to the neurons at hand."""
         found, self.offset = self.offset, None
         return 0.0 if found is None else np.array(np.broadcast_to(found, shape))
 
     def neurons(
         self, name: str, layer: torch.nn.Module, export: NeuronExport, shape: Shape, facts: dict[str, Any]
     ) -> nir.NIRNode:
-        """The node of a kind of neurons, as its file in :mod:`hw_export.neurons` makes it."""
+        """Makes the node of a kind of neurons, by its export in :mod:`hw_export.neurons`."""
         offset, gain = self.taken(shape), self.gain
         self.gain = 1
         at = NodeContext(name, shape, (self.dialect_name, self.dialect), gain, offset, self.adder, self.write_if)
         if not export.takes_offset:
             at.no_offset(f"and {export.name} neurons have no place for it: put it into the bias of a layer of weights")
         node = export.write(layer, at)
-        said = export.facts(layer, at)
-        own = {"layer": said.pop("layer")} if "layer" in said else {}
-        if np.any(np.asarray(offset)) and "reset" in said:
-            said["offset"] = "v_leak"
-        node.metadata = in_order(own, facts, said)
-        self.said.append(said)
+        found = export.facts(layer, at)
+        own = {"layer": found.pop("layer")} if "layer" in found else {}
+        if np.any(np.asarray(offset)) and "reset" in found:
+            found["offset"] = "v_leak"
+        node.metadata = in_order(own, facts, found)
+        self.neuron_facts.append(found)
         return node
 
     def flatten(self, name: str, layer: nn.Flatten, shape: Shape, facts: dict[str, Any]) -> nir.Flatten:
+        """Makes a Flatten of all axes."""
         return nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1, metadata=facts)
 
     def flatten_axes(self, name: str, layer: nn.FlattenAxes, shape: Shape, facts: dict[str, Any]) -> nir.Flatten:
+        """Makes a Flatten of some axes."""
         return nir.Flatten({"input": np.array(shape)}, start_dim=layer.start, end_dim=layer.end, metadata=facts)
 
     def linear(self, name: str, layer: nn.Linear, shape: Shape, facts: dict[str, Any]) -> nir.Affine:
+        """Makes an Affine."""
         return nir.Affine(_array(layer.weight, name), bias(layer, name, self.gain), metadata=facts)
 
     def conv(self, name: str, layer: nn.Conv2d, shape: Shape, facts: dict[str, Any]) -> nir.Conv2d:
+        """Makes a Conv2d."""
         node = convolution(layer, name, shape, self.gain)
         node.metadata = facts
         return node
 
     def scale(self, name: str, layer: nn.Scale, shape: Shape, facts: dict[str, Any]) -> nir.Scale | None:
+        """Makes a Scale; its shift waits for the next neurons."""
         if layer.shift.any():
             self.offset, self.adder = _array(layer.shift, name), name
             if bool((layer.scale == 1).all()):
@@ -341,11 +353,13 @@ class Maker:
         return nir.Scale(np.array(np.broadcast_to(_array(layer.scale, name), shape)), metadata=facts)
 
     def heaviside(self, name: str, layer: nn.Heaviside, shape: Shape, facts: dict[str, Any]) -> nir.Threshold:
+        """Makes a Threshold, which takes up the offset."""
         threshold = np.zeros(shape) - self.taken(shape) * self.gain
         self.gain = 1
         return nir.Threshold(threshold, metadata=facts)
 
     def pool(self, name: str, layer: nn.AvgPool2d, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode:
+        """Makes a SumPool2d, and the neurons after it take up the divisor; without any an AvgPool2d."""
         kernel, stride, padding = (pair(size) for size in (layer.kernel_size, layer.stride, layer.padding))
         is_sum = layer.divisor_override == 1
         if layer.ceil_mode:
@@ -363,20 +377,20 @@ class Maker:
         sizes = np.array(kernel), np.array(stride), np.array(padding)
         if is_sum:
             return nir.SumPool2d(*sizes, metadata=facts)
-        if not self.ahead:  # no neurons behind that could be scaled instead
+        if not self.ahead:  # no neurons follow that could be scaled instead
             return nir.AvgPool2d(*sizes, metadata=facts)
         self.gain *= window(layer)
         return nir.SumPool2d(*sizes, metadata=in_order(facts, {"pool": "average"}))
 
 
 def _ends_sums(layer: torch.nn.Module) -> bool:
-    """Whether what is behind ``layer`` is in our units again: neurons and thresholds."""
+    """Whether the outputs of ``layer`` are in the units of the network again: those of neurons and thresholds."""
     return isinstance(layer, nn.Heaviside) or export_of(layer) is not None
 
 
-def _gain_is_taken(behind: Sequence[tuple[str, torch.nn.Module]]) -> bool:
-    """Whether the next neurons or thresholds ``behind`` a layer can be scaled by what average pooling leaves out."""
-    for _, layer in behind:
+def _gain_is_taken(following: Sequence[tuple[str, torch.nn.Module]]) -> bool:
+    """Whether the next neurons or thresholds can be scaled by what average pooling leaves out."""
+    for _, layer in following:
         export = export_of(layer)
         if export is not None or isinstance(layer, nn.Heaviside):
             return export is None or export.takes_gain
@@ -384,7 +398,7 @@ def _gain_is_taken(behind: Sequence[tuple[str, torch.nn.Module]]) -> bool:
 
 
 def feedback(name: str, weights: torch.nn.Module, shape: Shape, gain: int) -> nir.NIRNode:
-    """The node of the recurrent ``weights`` of neurons, whose currents must arrive ``gain`` times too large too."""
+    """Makes the node of the recurrent ``weights`` of neurons, with currents ``gain`` times too large too."""
     if type(weights) is nn.Linear:
         node: nir.NIRNode = nir.Affine(_array(weights.weight, name) * gain, bias(weights, name, gain))
     elif type(weights) is nn.Conv2d:
@@ -396,12 +410,12 @@ def feedback(name: str, weights: torch.nn.Module, shape: Shape, gain: int) -> ni
 
 
 def bias(layer: nn.Linear | nn.Conv2d, name: str, gain: int) -> np.ndarray:
-    """The bias of ``layer`` times ``gain``; zeros where there is none."""
+    """Returns the bias of ``layer`` times ``gain``; zeros where there is none."""
     return np.zeros(layer.weight.shape[0]) if layer.bias is None else _array(layer.bias, name) * gain
 
 
 def convolution(layer: nn.Conv2d, name: str, shape: Shape, gain: int) -> nir.Conv2d:
-    """The node of a convolution; the bias ``gain`` times too large."""
+    """Makes the node of a convolution, with the bias times ``gain``."""
     if layer.padding_mode != "zeros":
         raise UserError(f"layer {name!r} pads with {layer.padding_mode!r}, NIR only with zeros")
     return nir.Conv2d(
@@ -416,7 +430,7 @@ def convolution(layer: nn.Conv2d, name: str, shape: Shape, gain: int) -> nir.Con
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, ...] | str:
-    """The padding in numbers, which more importers read; ``same`` where its two borders differ."""
+    """Converts the padding to numbers, which more importers read; ``same`` where its two borders differ."""
     if not isinstance(layer.padding, str):
         return tuple(layer.padding)
     if layer.padding == "valid":

@@ -10,8 +10,9 @@ from hw_export.quantize.report import (
     rate_notes,
     refuse_silenced,
 )
-from hw_export.quantize.scales import TIE_MARGIN, mantissas
+from hw_export.quantize.scales import mantissas
 from hw_export.quantize.walk import QuantizeOptions, accuracy_by_layer, quantize
+from spikelfp.quantized import TIE_MARGIN
 
 __all__ = [
     "TIE_MARGIN", "Comparison", "LayerReport", "QuantizeOptions", "QuantizedNetwork", "RateReport", "accuracy_by_layer",

@@ -1,4 +1,4 @@
-"""Preparation of a network: BatchNorm and scales folded into weights, and weights that were trained as integers."""
+"""Preparation of a network for quantisation: BatchNorm and scales folded into weights, trained integers taken over."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ _BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
 
 @torch.no_grad()
 def fold_batchnorm(net: torch.nn.Sequential) -> torch.nn.Sequential:
-    """A copy of ``net``, a chain of layers, in evaluation mode and without its BatchNorms: each is part of the weights
-    in front of it. With the running mean ``μ`` and variance ``v``::
+    """Folds each BatchNorm into the weights in front of it, with the running mean ``μ`` and variance ``v``::
 
         γ (W x + b − μ) / √(v + ε) + β = (g W) x + g (b − μ) + β          g = γ / √(v + ε), one a channel
 
-    computed in float64 and rounded once, to the dtype of the weights. ``BatchNorm1d`` behind ``Linear`` and
-    ``BatchNorm2d`` behind ``Conv2d``, of :mod:`spikelfp.nn` or torch; ``Dropout``, and average pooling that leaves
+    This is computed in float64 and rounded to the dtype of the weights at the end. ``BatchNorm1d`` follows ``Linear``
+    and ``BatchNorm2d`` follows ``Conv2d``, of :mod:`spikelfp.nn` or torch; ``Dropout``, and average pooling that leaves
     out the border, may lie between. Other layers keep their names.
 
-    Raises :class:`~spikelfp.errors.UserError`, naming it, for a BatchNorm with no such layer in front, with no running
-    statistics, or behind a layer that was trained with quantised weights, whose integers would not stay the same.
+    Args:
+        net: a chain of layers.
+
+    Returns:
+        A copy in evaluation mode without BatchNorm.
+
+    Raises:
+        UserError: naming a BatchNorm with no such layer in front, with no running statistics, or after a layer that was
+            trained with quantised weights, whose integers would change.
     """
     twin = copy.deepcopy(net).eval()
     kept: list[tuple[str, torch.nn.Module]] = []
@@ -47,29 +53,29 @@ def fold_batchnorm(net: torch.nn.Sequential) -> torch.nn.Sequential:
 def _in_front(
     name: str, norm: _BatchNorm, before: list[tuple[str, torch.nn.Module]]
 ) -> torch.nn.Linear | torch.nn.Conv2d:
-    """The layer whose outputs ``norm`` scales."""
+    """Finds the layer whose outputs ``norm`` scales."""
     wanted = torch.nn.Linear if isinstance(norm, torch.nn.BatchNorm1d) else torch.nn.Conv2d
     for own, layer in reversed(before):
         if isinstance(layer, wanted):
             if getattr(layer, "grid", None) is not None:
                 raise UserError(
-                    f"layer {own!r} was trained with quantised weights, and {name!r} behind it would scale them off "
+                    f"layer {own!r} was trained with quantised weights, and {name!r} after it would scale them off "
                     "their grid: train without the BatchNorm, or export floats (bits=32)"
                 )
             return layer
         if not _commutes(layer):
             raise UserError(
-                f"the {type(norm).__name__} {name!r} stands behind {own!r}, a {type(layer).__name__}, and cannot be "
-                f"folded: put it right behind a {wanted.__name__}"
+                f"the {type(norm).__name__} {name!r} stands after {own!r}, a {type(layer).__name__}, and cannot be "
+                f"folded: put it right after a {wanted.__name__}"
             )
     raise UserError(
         f"the {type(norm).__name__} {name!r} has no layer of weights in front of it to be folded into: put it right "
-        f"behind a {wanted.__name__}"
+        f"after a {wanted.__name__}"
     )
 
 
 def _commutes(layer: torch.nn.Module) -> bool:
-    """Whether scaling each channel behind ``layer`` is the same as in front of it."""
+    """Whether scaling each channel after ``layer`` is the same as before it."""
     if isinstance(layer, torch.nn.AvgPool2d):
         return layer.padding in (0, (0, 0)) and not layer.ceil_mode and layer.divisor_override is None
     return isinstance(layer, (nn.Dropout, torch.nn.Dropout, torch.nn.Identity))
@@ -94,7 +100,7 @@ def _fold(name: str, norm: _BatchNorm, target: torch.nn.Linear | torch.nn.Conv2d
 
 
 def _fold_into(target: torch.nn.Linear | torch.nn.Conv2d, gain: Tensor, shift: Tensor) -> None:
-    """Let ``target`` give ``gain y + shift`` for what it gives, both float64 ``[channels]``."""
+    """Changes ``target`` so that it gives ``gain y + shift`` in place of ``y``; both are float64 ``[channels]``."""
     target.weight.copy_(target.weight.double() * gain.reshape(-1, *[1] * (target.weight.dim() - 1)))
     bias = torch.zeros_like(gain) if target.bias is None else target.bias.double()
     folded = (gain * bias + shift).to(target.weight.dtype)
@@ -108,13 +114,19 @@ def _fold_into(target: torch.nn.Linear | torch.nn.Conv2d, gain: Tensor, shift: T
 
 @torch.no_grad()
 def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
-    """Return a copy of ``net`` in which a ``Scale`` between a layer of weights and neurons is part of the weights::
+    """Folds each ``Scale`` between a layer of weights and neurons into the weights::
 
         s (W x + b) + c = (s W) x + (s b + c)
 
-    computed in float64 and rounded once, to the dtype of the weights; ``Dropout`` may lie between. One that differs
-    within a channel of a convolution, or stands elsewhere, stays, as does one behind weights that were trained
-    quantised.
+    This is computed in float64 and rounded to the dtype of the weights at the end; ``Dropout`` may lie between. A
+    ``Scale`` stays where it is if it differs within a channel of a convolution, stands elsewhere, or follows weights
+    that were trained quantised.
+
+    Args:
+        net: a chain of layers.
+
+    Returns:
+        A copy with such scales folded.
     """
     twin = copy.deepcopy(net)
     kept: list[tuple[str, torch.nn.Module]] = []
@@ -133,7 +145,7 @@ def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
 
 
 def _fold_scale(layer: Any, target: Any) -> bool:
-    """Make a ``Scale`` part of the weights in front; whether that can be."""
+    """Folds a ``Scale`` into the weights in front; returns whether that was possible."""
     gain, shift = (_by_channel(values, target) for values in (layer.scale, layer.shift))
     if gain is None or shift is None or target.grid is not None:
         return False
@@ -142,7 +154,7 @@ def _fold_scale(layer: Any, target: Any) -> bool:
 
 
 def _by_channel(values: Tensor, target: nn.Linear | nn.Conv2d) -> Tensor | None:
-    """Constants of a step as one for each output of ``target``, float64; ``None`` where they differ within one."""
+    """Reduces constants to one for each output of ``target``, float64; ``None`` where they differ within one."""
     channels = target.weight.shape[0]
     if not values.dim():
         return values.double().expand(channels)
@@ -155,9 +167,15 @@ def _by_channel(values: Tensor, target: nn.Linear | nn.Conv2d) -> Tensor | None:
 
 
 def trained_grid(name: str, layer: nn.Linear | nn.Conv2d, bits: int | None) -> Grid | None:
-    """The grid that ``layer`` was trained on, ``None`` for one that was trained in floats.
+    """Finds the grid that ``layer`` was trained on, ``None`` for a layer that was trained in floats.
 
-    Raises :class:`~spikelfp.errors.UserError` where ``bits`` are others than those it was trained with.
+    Args:
+        name: of the layer, for errors.
+        layer: of weights.
+        bits: that were asked for; ``None`` for those of training.
+
+    Raises:
+        UserError: where ``bits`` differ from those of training, or are ``None`` for a layer trained in floats.
     """
     if layer.grid is None:
         if bits is None:
@@ -174,15 +192,20 @@ def trained_grid(name: str, layer: nn.Linear | nn.Conv2d, bits: int | None) -> G
 
 
 def bits_of(grid: Grid) -> int:
-    """Signed bits of the integers of a grid with a symmetric range."""
+    """Counts the signed bits of the integers of a grid with a symmetric range."""
     return grid.high.bit_length() + 1
 
 
 def bias_shift(layer: nn.Linear | nn.Conv2d, factor: int) -> tuple[int, bool]:
-    """``(e, exact)``: sums whose step is ``2^−e / factor`` of one of a weight hold the biases ``layer`` was trained
-    with, ``exact`` or rounded about as finely as they were.
+    """Finds how much finer than the weights the sums must be to hold the biases that ``layer`` was trained with.
 
-    factor: how many steps of the sums a step of a weight times one of its input is, without the shift.
+    Args:
+        layer: of weights.
+        factor: how many steps of the sums a step of a weight times one of its input is, without the shift.
+
+    Returns:
+        The shift ``e``, for a step of the sums of ``2^−e / factor`` steps of a weight, and whether the biases are then
+        exact; otherwise they are rounded about as finely as in training.
     """
     if layer.bias is None or layer.bias_grid is None:
         return 0, True
@@ -198,16 +221,18 @@ def has_grids(net: torch.nn.Module) -> bool:
 
 
 def is_trained(net: torch.nn.Module) -> bool:
-    """Whether all layers of weights of ``net`` were, and there are some."""
+    """Whether ``net`` has layers of weights, and all of them were trained with quantised weights."""
     layers = [layer for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     return bool(layers) and all(map(_on_grid, layers))
 
 
 @torch.no_grad()
 def snap(net: torch.nn.Module) -> None:
-    """Replace, in place, the float masters of every layer by the real weights and biases that it computes with: the
-    outputs stay the same, and so do the integers when the network is moved to another precision. A layer of 16-bit
-    floats, which could not hold them, becomes one of float32."""
+    """Replaces the float weights and biases of every quantised layer by the real values that it computes with.
+
+    This is done in place. Outputs stay the same, and so do the integers when the network is moved to another precision.
+    A layer of 16-bit floats, which could not hold these values, becomes one of float32.
+    """
     for layer in net.modules():
         if _on_grid(layer):
             if layer.weight.dtype in (torch.float16, torch.bfloat16):
@@ -218,14 +243,14 @@ def snap(net: torch.nn.Module) -> None:
 
 
 def as_floats(net: torch.nn.Module) -> None:
-    """Make all layers of ``net`` whose masters were replaced (:func:`snap`) compute in floats, in place."""
+    """Makes all layers of ``net`` whose weights were replaced (:func:`snap`) compute in floats, in place."""
     for layer in net.modules():
         if _on_grid(layer):
             take_off_grid(layer)
 
 
 def take_off_grid(layer: nn.Linear | nn.Conv2d) -> None:
-    """Make ``layer`` compute with its weights as they are."""
+    """Makes ``layer`` compute with its weights as they are."""
     layer.quantization, layer.bias_on_grid = None, False
     del layer.weight_scale
 

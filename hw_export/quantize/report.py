@@ -1,4 +1,4 @@
-"""The quantised network, the report on each of its layers, and its spikes compared with those of the original."""
+"""The quantised network, the report on each of its layers, and its spikes beside those of the original."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ from spikelfp.training.update import predict
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer of weights ``w ≈ scale · q`` and the neurons behind it.
+    """Facts on one layer of weights ``w ≈ scale · q`` and the neurons it drives.
 
     Attributes:
-        layer, kind: name and type of the layer.
+        layer: name of the layer.
+        kind: type of the layer.
         neurons: name of the LIF layer it drives, ``None`` where there is none.
-        weights: how many.
+        weights: number of weights.
         bits: of a weight; with a scale for each channel, of its mantissa.
         scale: real value of one integer step of a weight.
-        max_shift: 0, or with a scale for each channel, the largest ``e`` of ``q = mantissa · 2^e``
+        max_shift: 0, or with a scale for each channel the largest ``e`` of ``q = mantissa · 2^e``
             (:func:`~hw_export.quantize.mantissas` takes them apart).
-        threshold: the integer threshold of those neurons, in the unit of the layer's sums; where they have several,
-            lists within lists of the shape that their thresholds have.
-        threshold_error: relative error of their real threshold, 0 where the scale was moved to meet it; of several the
+        threshold: integer threshold of the neurons, in the unit of the layer's sums; where they have several, nested
+            lists of the shape of their thresholds.
+        threshold_error: relative error of the real threshold, 0 where the scale was moved to meet it; of several the
             largest.
-        max_weight, max_bias: largest magnitudes of the integers; a bias is not limited to a weight's bits.
-        squared_error, relative_error: ``Σ (w − scale · q)²``, and the same divided by ``Σ w²``.
-        zero_fraction: part of the weights that became 0.
-        largest_sum: what ``|Σ q x + b|`` can reach, for inputs in [0, 1] and spikes; ``None`` for floats.
+        max_weight: largest magnitude of an integer weight.
+        max_bias: largest magnitude of an integer bias, which is not limited to a weight's bits.
+        squared_error: ``Σ (w − scale · q)²``.
+        relative_error: ``squared_error / Σ w²``.
+        zero_fraction: fraction of the weights that became 0.
+        largest_sum: bound on ``|Σ q x + b|`` for inputs in [0, 1] and spikes; ``None`` for float inputs.
         exact: whether float32 adds these sums without rounding, in any order.
     """
 
@@ -58,12 +61,12 @@ class LayerReport:
     exact: bool
 
     def summary(self) -> dict[str, Any]:
-        """All of it for a manifest, of many thresholds the lowest and the highest."""
+        """Returns all fields for a manifest; of several thresholds the lowest and the highest."""
         return {**asdict(self), "threshold": span(self.threshold)}
 
 
 def span(values: Any) -> Any:
-    """One number, or from which to which the constants of a layer go; ``None`` where there are none."""
+    """Summarises the constants of a layer: one number, or the lowest and the highest; ``None`` where there are none."""
     if values is None:
         return None
     array = np.asarray(values)
@@ -72,15 +75,15 @@ def span(values: Any) -> Any:
 
 
 class QuantizedNetwork(nn.Sequential):
-    """What :func:`quantize` returns: a network that runs and exports as any other (for inference: no
-    gradients).
+    """A network of integer weights (:func:`quantize`): it runs, without gradients, and exports as any other.
 
     Attributes:
         bits: of a weight, ``None`` for a network left in floats.
         clip: how the scales were chosen; ``trained`` where all were taken over from training.
-        input_scale: inputs are the integers ``x · input_scale``; ``None``: the inputs ``x`` themselves.
+        input_scale: ``σ``, where inputs are the integers ``x · σ``; ``None`` where they are the inputs ``x``
+            themselves.
         report: a :class:`~hw_export.quantize.LayerReport` for each layer of weights.
-        notes: what the user should know.
+        notes: warnings for the user, a line each.
     """
 
     def __init__(self, *layers: Any) -> None:
@@ -92,10 +95,16 @@ class QuantizedNetwork(nn.Sequential):
         self.notes: tuple[str, ...] = ()
 
     def scaled(self, inputs: Tensor) -> Tensor:
-        """The inputs of this network that the inputs ``x`` of the original stand for: the integers ``x · input_scale``
-        in float32, or ``x``.
+        """Converts inputs of the original network to those of this one: the integers ``x · input_scale``, or ``x``.
 
-        Raises :class:`~spikelfp.errors.UserError` where ``x · input_scale`` are no integers from 0 to ``input_scale``.
+        Args:
+            inputs: ``x``, ``[T, B, …]``.
+
+        Returns:
+            float32 ``[T, B, …]`` on the CPU.
+
+        Raises:
+            UserError: where ``x · input_scale`` are no integers from 0 to ``input_scale``.
         """
         inputs = inputs.detach().to("cpu", torch.float32)
         if self.input_scale is None:
@@ -127,16 +136,17 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True)
 class RateReport:
-    """One layer of neurons in the float network and in the quantised one, on the same inputs.
+    """Firing of one layer of neurons in the float network and in the quantised one, on the same inputs.
 
     Attributes:
-        layer: its name.
-        neurons: how many.
-        float_rate, quantized_rate: spikes per neuron and step.
-        silenced: of the neurons that fire in the float network, the part that never does in the quantised one.
-        agreement: part of all neurons and steps with a spike in both or in neither.
-        overlap: ``2 |both| / (|float| + |quantised|)`` of the spikes, 1 where neither fires. It does not count the
-            silence on which sparse layers agree anyway.
+        layer: name of the layer.
+        neurons: number of neurons.
+        float_rate: spikes per neuron and step in the float network.
+        quantized_rate: the same in the quantised one.
+        silenced: of the neurons that fire in the float network, the fraction that never does in the quantised one.
+        agreement: fraction of all neurons and steps with a spike in both or in neither.
+        overlap: ``2 |both| / (|float| + |quantised|)`` of the spikes, 1 where neither fires. Unlike ``agreement`` it
+            does not count the silence on which sparse layers agree anyway.
     """
 
     layer: str
@@ -150,10 +160,14 @@ class RateReport:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A network and its quantised copy on the same inputs.
+    """Spikes and classes of a network and its quantised copy on the same inputs.
 
-    rates: of each layer of neurons. float_accuracy, quantized_accuracy: ``None`` without labels. agreement: part of
-    the samples to which both give the same class.
+    Attributes:
+        samples: number of samples.
+        rates: of each layer of neurons.
+        float_accuracy: of the network, in [0, 1]; ``None`` without labels.
+        quantized_accuracy: of its copy; ``None`` without labels.
+        agreement: fraction of the samples to which both give the same class.
     """
 
     samples: int
@@ -170,10 +184,20 @@ def compare(
     labels: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Comparison:
-    """Run ``inputs`` ``[T, B, …]`` of ``net`` through both networks, from rest and in evaluation mode.
+    """Runs the same inputs through a network and its quantised copy, from rest and in evaluation mode.
 
-    ``quantized`` gets the integers it takes in their place. labels: int64 ``[B]``. mask: boolean ``[T, B]``, the steps
-    whose outputs tell the class; by default all.
+    Args:
+        net: the network.
+        quantized: its copy, which gets the integers it takes in place of ``inputs``.
+        inputs: of ``net``, ``[T, B, …]``.
+        labels: classes, int64 ``[B]``.
+        mask: boolean ``[T, B]``, the steps whose outputs tell the class; by default all.
+
+    Returns:
+        Rates of each layer, accuracies (with ``labels``), and how often both give the same class.
+
+    Raises:
+        ShapeError: where labels and inputs are not equally many.
     """
     count = inputs.shape[1]
     if labels is not None and len(labels) != count:
@@ -196,8 +220,16 @@ def compare(
 
 
 def refuse_silenced(rates: Sequence[RateReport], bits: int | None, clip: str | None) -> None:
-    """:class:`~spikelfp.errors.UserError`, naming the layer, where one fires in the float network and not at all in
-    the quantised one. bits, clip: how it was quantised."""
+    """Refuses a network that has a layer which fires in floats and never after quantisation.
+
+    Args:
+        rates: of :func:`compare`.
+        bits: of the weights, for the message.
+        clip: how the scales were chosen, for the message.
+
+    Raises:
+        UserError: naming the layer.
+    """
     for rate in rates:
         if rate.float_rate > 0 and rate.quantized_rate == 0:
             raise UserError(
@@ -208,8 +240,14 @@ def refuse_silenced(rates: Sequence[RateReport], bits: int | None, clip: str | N
 
 
 def rate_notes(rates: Sequence[RateReport]) -> tuple[str, ...]:
-    """A line for each layer that fires less than half or more than twice as often as before, or of whose neurons a
-    tenth never fires any more."""
+    """Writes a warning for each layer whose firing changed much.
+
+    These are layers that fire less than half or more than twice as often as before, and those in which a tenth of the
+    neurons that fired never fires any more.
+
+    Args:
+        rates: of :func:`compare`.
+    """
     return tuple(
         f"the neurons {rate.layer!r} fire at a rate of {rate.quantized_rate:.3g}, in floats at {rate.float_rate:.3g}; "
         f"{rate.silenced:.1%} of them never do any more"
@@ -219,7 +257,7 @@ def rate_notes(rates: Sequence[RateReport]) -> tuple[str, ...]:
 
 
 class _Tally:
-    """Counts of one layer of neurons over parts of the samples."""
+    """Counts of spikes of one layer of neurons, summed over batches."""
 
     def __init__(self, spikes: Tensor) -> None:
         self.fired = torch.zeros(2, *spikes.shape[2:], dtype=torch.bool)
@@ -246,7 +284,7 @@ class _Tally:
 
 
 def _run(net: torch.nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Classes ``[B]``, and the spikes of each layer of neurons."""
+    """Runs ``net``; returns classes ``[B]`` and the spikes of each layer of neurons."""
     outputs: list[Tensor] = []
     handle = net.register_forward_hook(lambda _, arguments, output: outputs.append(output.detach()))
     try:

@@ -1,4 +1,8 @@
-"""Scales of integer weights, and thresholds in steps of them."""
+"""Scales of integer weights, and thresholds in steps of them.
+
+In order: bounds on sums of integers, the error of a scale, the search for the scale of a layer, shifts of channels,
+and the step that makes a threshold a whole number.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,24 @@ from spikelfp.errors import UserError
 from spikelfp.functional.grid import Grid, check_bits, largest
 from spikelfp.functional.sequence import is_constant
 from spikelfp.quantized import CLIPS as OF_WEIGHTS
-from spikelfp.quantized import TIE_MARGIN, check_weights, choose_scale
+from spikelfp.quantized import check_weights, choose_scale
 
 EXACT = 2**24
 """float32 holds every integer below this."""
 
 
 def largest_sum(weight: Tensor, bias: Tensor | None, peak: float, signed: bool) -> float:
-    """Bound on every partial sum, in any order, of weights times inputs in [0, peak], or [−peak, peak]."""
+    """Bounds every partial sum of weights times inputs in ``[0, peak]`` (``signed``: ``[−peak, peak]``), in any order.
+
+    Args:
+        weight: integer weights ``[C, …]``.
+        bias: ``[C]``, or ``None``.
+        peak: largest magnitude of an input.
+        signed: whether inputs may be negative.
+
+    Returns:
+        The larger of ``max Σ (w x)⁺`` and ``max Σ (w x)⁻`` over the output channels, biases included.
+    """
     terms = weight.flatten(1).double() * peak
     if signed:
         terms = terms.abs()
@@ -31,21 +45,26 @@ def largest_sum(weight: Tensor, bias: Tensor | None, peak: float, signed: bool) 
     return max(terms.clamp(min=0).sum(1).max().item(), (-terms).clamp(min=0).sum(1).max().item())
 
 
-def adds_exactly(largest: float | None, parts: int) -> bool:
-    """Whether float32 adds sums of integers up to ``largest``, divided by ``parts``, without rounding."""
-    return largest is not None and parts & (parts - 1) == 0 and largest * parts < EXACT
+def adds_exactly(largest: float | None, divisor: int) -> bool:
+    """Whether float32 adds sums of integers up to ``largest``, divided by ``divisor``, without rounding."""
+    return largest is not None and divisor & (divisor - 1) == 0 and largest * divisor < EXACT
 
 
 _AT_ONCE = 256
-"""Images whose patches are written out at the same time."""
+"""Images whose patches are unfolded at the same time."""
 
 
 @dataclass(frozen=True, eq=False)
-class SquaredError:
+class QuantizationError:
     """Squared error of the weights ``[C, …]`` on a grid of ``bits``, for each output channel.
 
-    moment: ``E[x xᵀ]`` of the inputs of one sum, ``[groups, K, K]`` (:func:`second_moment`): the error is then that
-    of the sums, ``E[((w − s q)·x)²] = (w − s q)ᵀ E[x xᵀ] (w − s q)``; without it ``Σ (w − s q)²``.
+    Called with scales ``[C]`` or ``[1]``, it returns errors ``[C]``, float64: ``Σ (w − s q)²``, or, with a ``moment``,
+    the error of the sums, ``E[((w − s q)·x)²] = (w − s q)ᵀ E[x xᵀ] (w − s q)``.
+
+    Attributes:
+        weight: real weights ``[C, …]``.
+        bits: signed bits of an integer weight.
+        moment: ``E[x xᵀ]`` of the inputs of one sum, float64 ``[groups, K, K]`` (:func:`second_moment`).
     """
 
     weight: Tensor
@@ -53,7 +72,7 @@ class SquaredError:
     moment: Tensor | None = None
 
     def __call__(self, scales: Tensor) -> Tensor:
-        """Errors ``[C]``, float64, for ``scales`` ``[C]`` or ``[1]``."""
+        """Computes the errors ``[C]``, float64, of ``scales`` ``[C]`` or ``[1]``."""
         lost = self.weight - self.grid(scales).to_real(self.integers(scales))
         if self.moment is None:
             return lost.flatten(1).square().sum(1, dtype=torch.float64)
@@ -61,11 +80,11 @@ class SquaredError:
         return (rows @ self.moment.to(rows)).mul_(rows).sum(2, dtype=torch.float64).flatten()
 
     def integers(self, scales: Tensor) -> Tensor:
-        """The weights on the grid, whole numbers of ``bits``."""
+        """Rounds the weights to the grid: whole numbers of ``bits`` bits."""
         return self.grid(scales).to_integers(self.weight)
 
     def grid(self, scales: Tensor) -> Grid:
-        """The grid with ``scales`` ``[C]`` or ``[1]``."""
+        """Makes the grid with ``scales`` ``[C]`` or ``[1]``."""
         if len(scales) == 1:
             return Grid.symmetric(scales.item(), self.bits)
         return Grid.symmetric(scales.to(self.weight).reshape(-1, *[1] * (self.weight.dim() - 1)), self.bits)
@@ -73,10 +92,15 @@ class SquaredError:
 
 @torch.no_grad()
 def second_moment(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-    """``E[x xᵀ]`` of the inputs of one sum of ``layer``, over steps, samples (and places), float64 ``[groups, K, K]``.
+    """Estimates ``E[x xᵀ]`` of the inputs of one sum, over steps and samples, and over places in a convolution.
 
-    x: inputs of the layer, ``[T, B, …]``. A dense layer is one group of ``K`` inputs; in a convolution ``K`` are the
-    inputs of a patch of the channels of a group, in the order of the weights.
+    Args:
+        layer: dense layer (one group of ``K`` inputs) or convolution (``K`` inputs of a patch of each group's channels,
+            in the order of the weights).
+        x: inputs of the layer, ``[T, B, …]``.
+
+    Returns:
+        float64 ``[groups, K, K]``.
     """
     steps = x[:1] if is_constant(x) else x
     if isinstance(layer, nn.Linear):
@@ -102,12 +126,25 @@ _FINE = [2 ** (step / 32) for step in range(-3, 4)]
 
 
 def free_scales(
-    weight: Tensor, error: SquaredError, clip: str, *, per_channel: bool, power_of_two: bool, what: str = "weights"
+    weight: Tensor, error: QuantizationError, clip: str, *, per_channel: bool, power_of_two: bool, what: str = "weights"
 ) -> Tensor:
-    """The scales that nothing else constrains, float64 ``[1]``, or ``[C]``, one for each output channel.
+    """Chooses the scales of a layer that no threshold constrains yet.
 
-    A channel that is all zero gets the largest scale of the others. power_of_two: rounded to ``2^e``.
-    Raises :class:`~spikelfp.errors.UserSquaredError`, naming ``what``, for weights that are all zero or not finite.
+    A channel that is all zero gets the largest scale of the others.
+
+    Args:
+        weight: real weights ``[C, …]``.
+        error: of these weights, used by ``clip="output"``.
+        clip: one of :data:`CLIPS`.
+        per_channel: whether each output channel has a scale of its own.
+        power_of_two: whether scales are rounded to ``2^e``.
+        what: name of the weights in errors.
+
+    Returns:
+        float64 ``[1]``, or ``[C]`` for one a channel.
+
+    Raises:
+        UserError: for weights that are all zero or not finite.
     """
     if clip != "output":
         chosen = choose_scale(weight, error.bits, clip, per_channel, power_of_two, what)
@@ -120,10 +157,10 @@ def free_scales(
     return scales
 
 
-def _least_error(weight: Tensor, error: SquaredError, per_channel: bool) -> Tensor:
-    """By search over factors of the scale that clips nothing: steps of 2^⅛ first, then of 2^(1/32) around the best.
+def _least_error(weight: Tensor, error: QuantizationError, per_channel: bool) -> Tensor:
+    """Searches factors of the scale that clips nothing: first in steps of 2^⅛, then of 2^(1/32) around the best.
 
-    The error of a few weights has several valleys, so the search goes on around the three best.
+    The error of few weights has several valleys, so the search goes on around the three best.
     """
     top = weight.flatten(1).abs().amax(1).double() / largest(error.bits)
     top = torch.where(top > 0, top, top.max()) if per_channel else top.max().reshape(1)
@@ -132,8 +169,10 @@ def _least_error(weight: Tensor, error: SquaredError, per_channel: bool) -> Tens
 
 
 def _best(candidates: list[Tensor], error: Callable[[Tensor], Tensor], count: int = 1) -> Tensor:
-    """The ``count`` candidates of least error of each channel, ``[count, C]``, best first; or of all channels together
-    where a candidate is one scale."""
+    """Selects the ``count`` candidates of least error of each channel, ``[count, C]``, best first.
+
+    Candidates of one scale are compared by the error of all channels together.
+    """
     errors = torch.stack([error(scales) for scales in candidates])
     if len(candidates[0]) == 1:
         errors = errors.sum(1, keepdim=True)
@@ -144,16 +183,24 @@ LARGEST_SHIFT = 7
 """Shifts are numbers of three bits."""
 
 _PHASES = 8
-"""Units tried within a factor of two."""
+"""Number of units tried within a factor of two."""
 
 
-def shifts_of(scales: Tensor, error: SquaredError, clip: str, *, power_of_two: bool) -> tuple[float, Tensor]:
-    """``(unit, e)``: the finest step, and the shift of each channel, int64 ``[C]`` from 0 to :data:`LARGEST_SHIFT`.
+def shifts_of(scales: Tensor, error: QuantizationError, clip: str, *, power_of_two: bool) -> tuple[float, Tensor]:
+    """Writes the scales of channels as ``unit · 2^e``, so that sums of all channels have one unit.
 
-    scales: those the channels would have each by itself, ``[C]``. Of the two shifts next to a channel's own scale it
-    gets the one of less error (``mse``, ``output``), the one that clips nothing (``max``), or the nearer one; the
-    unit is the one of least error of the layer, of eight within a factor of two. power_of_two: ``scales`` are powers
-    of two, and the unit is one.
+    Each channel takes one of the two shifts next to its own scale: the one of less error (``mse``, ``output``), the one
+    that clips nothing (``max``), or the nearer one. Eight units within a factor of two are tried, and the one of least
+    error of the layer is kept.
+
+    Args:
+        scales: scale that each channel would have by itself, float64 ``[C]``.
+        error: of the weights.
+        clip: one of :data:`CLIPS`.
+        power_of_two: whether ``scales`` are powers of two; the unit then is one as well.
+
+    Returns:
+        The unit, and the shift ``e`` of each channel, int64 ``[C]`` from 0 to :data:`LARGEST_SHIFT`.
     """
     top = scales.max().item() / 2**LARGEST_SHIFT
     units = [top] if power_of_two else [top * 2 ** (phase / _PHASES) for phase in range(_PHASES)]
@@ -163,7 +210,7 @@ def shifts_of(scales: Tensor, error: SquaredError, clip: str, *, power_of_two: b
     return unit * 2**least, shifts.long() - least
 
 
-def _shifts(scales: Tensor, unit: float, error: SquaredError, clip: str) -> Tensor:
+def _shifts(scales: Tensor, unit: float, error: QuantizationError, clip: str) -> Tensor:
     wanted = (scales / unit).log2()
     if clip == "max":
         chosen = (wanted - 1e-9).ceil()  # a scale that is a power of two already is one despite rounding
@@ -176,10 +223,17 @@ def _shifts(scales: Tensor, unit: float, error: SquaredError, clip: str) -> Tens
 
 
 def mantissas(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Integer weights ``[C, …]`` as ``m · 2^e``: mantissas of ``bits`` signed bits, in the dtype of ``weight``, and the
-    shift of each output channel, int64 ``[C]``, the least that does.
+    """Splits integer weights into mantissas and a shift for each output channel, ``q = m · 2^e``.
 
-    Raises :class:`~spikelfp.errors.UserSquaredError` for weights that are not whole numbers, or have no such mantissas.
+    Args:
+        weight: whole numbers ``[C, …]`` of a network of :func:`~hw_export.quantize.quantize` with ``per_channel``.
+        bits: signed bits of a mantissa, 2 to 16.
+
+    Returns:
+        Mantissas ``[C, …]`` in the dtype of ``weight``, and the smallest shifts that do, int64 ``[C]``.
+
+    Raises:
+        UserError: for weights that are not whole numbers, or have no such mantissas.
     """
     limit = largest(check_bits(bits))
     rows = weight.detach().flatten(1)
@@ -195,11 +249,8 @@ def mantissas(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return rows.reshape(weight.shape), shifts
 
 
-__all__ = ["TIE_MARGIN", "Real", "ThresholdStep", "exact_step", "kept_step", "nearest_step", "one_if_uniform"]
-
 _ROUNDED = 2**-22
-"""By what part a quotient of two numbers that are rounded to float32 may be off."""
-
+"""Relative error of a quotient of two numbers that are rounded to float32."""
 
 Real = float | Tensor
 """A real threshold: one number, or a tensor that broadcasts to the shape of the layer."""
@@ -207,13 +258,13 @@ Real = float | Tensor
 
 @dataclass(frozen=True)
 class ThresholdStep:
-    """One step of a weight, and the thresholds in steps of the sums.
+    """Real value of one step of a weight, and the thresholds counted in steps of the sums.
 
     Attributes:
         scale: real value of the step.
-        whole: the integer threshold, or int64 of the shape that the thresholds have; 0 where one would round to that.
-        compared: what the neurons compare with, float32 between ``whole`` and ``whole + 1``.
-        error: relative, of the real threshold; of several the largest.
+        whole: the integer threshold, or int64 of the shape of the thresholds; 0 where one would round to that.
+        compared: value that neurons compare their membrane with, float32 from ``whole`` up to ``whole + 1``.
+        error: relative error of the real threshold; of several the largest.
     """
 
     scale: float
@@ -228,7 +279,7 @@ class ThresholdStep:
 
 
 def one_if_uniform(threshold: Real) -> Real:
-    """The one number of a tensor that holds no other."""
+    """Returns the one number of a tensor that holds no other, else the threshold as it is."""
     if isinstance(threshold, Tensor) and bool((threshold == threshold.flatten()[0]).all()):
         return threshold.flatten()[0].item()
     return threshold
@@ -237,11 +288,20 @@ def one_if_uniform(threshold: Real) -> Real:
 def exact_step(
     scale: float, threshold: float, factor: int, margin: float, error: Callable[[float], float] | None
 ) -> ThresholdStep:
-    """The step near ``scale`` of which the threshold is a whole number, times ``factor``, and the margin.
+    """Moves a scale so that the threshold is a whole number of steps: ``s' = θ f / (n f + margin)``.
 
-    Of the two whole numbers next to ``threshold / scale`` the one of less ``error(scale)``, or, without such a
-    function, the one of the larger step, which clips nothing. threshold: real, in the unit in which a weight is.
-    factor: how many units of the sums a step of a weight times the unit of its input is.
+    Of the two whole numbers ``n`` next to ``θ / s`` the one of less error is taken. Without ``error`` it is the one of
+    the larger step, which clips no weight.
+
+    Args:
+        scale: ``s``, the scale that would be best for the weights alone.
+        threshold: ``θ``, real, in the unit of the weights.
+        factor: ``f``, how many units of the sums a step of a weight times the unit of its input is.
+        margin: fraction of a unit that is added to the integer threshold (:data:`TIE_MARGIN`).
+        error: error of the weights for a scale, or ``None``.
+
+    Returns:
+        The step; its ``whole`` is 0 where the threshold is less than half a step.
     """
     wanted = threshold / scale
     if wanted < 0.5:
@@ -255,7 +315,7 @@ def exact_step(
 
 
 def nearest_step(scale: float, threshold: Real, factor: int, margin: float) -> ThresholdStep:
-    """``scale`` as it is, and the whole thresholds next to it: the real ones change by the relative ``error``."""
+    """Keeps ``scale`` and rounds the thresholds to whole numbers of steps, which changes their real value."""
     wanted = _wanted(scale, threshold, factor)
     whole = (wanted - margin).round().clamp(min=1)
     whole = torch.where(wanted < 0.5, 0, whole)
@@ -263,9 +323,11 @@ def nearest_step(scale: float, threshold: Real, factor: int, margin: float) -> T
 
 
 def kept_step(scale: float, threshold: Real, factor: int, margin: float) -> ThresholdStep:
-    """``scale`` and thresholds as they are: the neurons compare with ``threshold / scale`` and whatever part of a step
-    that has, which for sums of integers is the same as with the whole number below. A threshold that is whole by
-    itself, as far as the float32 of a scale can tell, gets the margin."""
+    """Keeps ``scale`` and thresholds: neurons compare with ``θ f / s``, which need not be whole.
+
+    For sums of integers that is the same as a comparison with the whole number below. A threshold that is whole, up to
+    the rounding of a scale to float32, gets the margin.
+    """
     wanted = _wanted(scale, threshold, factor)
     nearest = wanted.round()
     is_whole = (wanted - nearest).abs() <= wanted * _ROUNDED

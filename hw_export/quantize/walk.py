@@ -28,9 +28,8 @@ from hw_export.quantize.report import LayerReport, QuantizedNetwork, compare, ra
 from hw_export.quantize.scales import (
     CLIPS,
     EXACT,
-    TIE_MARGIN,
+    QuantizationError,
     Real,
-    SquaredError,
     ThresholdStep,
     adds_exactly,
     exact_step,
@@ -45,14 +44,24 @@ from hw_export.quantize.scales import (
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.grid import Grid, check_bits
+from spikelfp.nn.graph import has_trait
 from spikelfp.options import one_of, other_than, setting
-from spikelfp.quantized import check_weights
+from spikelfp.quantized import TIE_MARGIN, check_weights
 from spikelfp.registry import check_name
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How scales are chosen; see :func:`~hw_export.quantize.quantize`. bits: ``None`` for those trained with."""
+    """Options of the scales; :func:`~hw_export.quantize.quantize` explains them.
+
+    Attributes:
+        bits: of a weight; ``None`` for those of training.
+        clip: one of :data:`~hw_export.quantize.scales.CLIPS`.
+        per_channel: whether each output channel has a scale.
+        power_of_two: whether scales are powers of two.
+        tie_margin: fraction of a step added to integer thresholds.
+        fine_biases: whether biases trained in steps finer than those of weights stay exact.
+    """
 
     bits: int | None
     clip: str
@@ -64,22 +73,26 @@ class Scheme:
 
 @dataclass(frozen=True)
 class _Flow:
-    """What runs between two layers: values ``unit · integer / parts``.
+    """Values between two layers, ``unit · integer / divisor``.
 
-    factor: what the next integer threshold is multiplied by, the input scale up to the first neurons.
-    peak: the values are at most so many units; ``None`` where they are no integers. signed: or as far below 0.
+    Attributes:
+        unit: real value of one integer step.
+        factor: number that the next integer threshold is multiplied by: the input scale, up to the first neurons.
+        peak: largest magnitude in units; ``None`` where the values are no integers.
+        signed: whether values may be negative.
+        divisor: left by average pooling.
     """
 
     unit: float
     factor: int
     peak: float | None
     signed: bool = False
-    parts: int = 1
+    divisor: int = 1
 
 
 @dataclass(frozen=True, eq=False)
 class _Chosen:
-    """A layer's integers, in steps of ``step.scale``; the largest of their shifts."""
+    """Integers of a layer, in steps of ``step.scale``, and the largest shift of its channels."""
 
     integers: Tensor
     step: ThresholdStep
@@ -88,10 +101,19 @@ class _Chosen:
 
 
 class Walk:
-    """Goes through the layers of ``net`` once and replaces their weights and thresholds.
+    """Passes through the layers of a network once and replaces their weights and thresholds, in place.
 
-    calibration: inputs of the network ``[T, B, …]`` as it will take them; each layer's scale then knows what reaches
-    it through the layers in front, which are quantised already.
+    Args:
+        net: a chain of layers.
+        scheme: options of the scales.
+        input_scale: ``σ`` where inputs are the integers ``x · σ``.
+        calibration: inputs of the network ``[T, B, …]`` as it will take them. The scale of each layer is then chosen
+            for the inputs that reach it through the layers in front, which are quantised already.
+
+    Attributes:
+        report: a :class:`~hw_export.quantize.LayerReport` for each layer of weights.
+        notes: warnings, a line each.
+        input_sum: bound on the sums of the first layer of weights.
     """
 
     def __init__(
@@ -112,7 +134,7 @@ class Walk:
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             return self._weights(index, name, layer, flow)
         if isinstance(layer, nn.LIF):
-            if not self._driven(index):
+            if not self._has_weights_before(index):
                 layer.constants = replace(layer.constants, threshold=layer.threshold / flow.unit)
             return _Flow(1.0, 1, 1.0)
         if isinstance(layer, nn.Heaviside):
@@ -131,31 +153,33 @@ class Walk:
         )
 
     def _pool(self, name: str, layer: nn.AvgPool2d, flow: _Flow) -> _Flow:
-        """Sums of a window, divided by one number, or at the border by how many values lie in the window there."""
-        size, divisor = window(layer), layer.divisor_override
-        peak = None if flow.peak is None else flow.peak * size / (divisor or size)
+        """Averages are sums of a window over one divisor; windows cut off by the border have divisors of their own."""
+        size, override = window(layer), layer.divisor_override
+        peak = None if flow.peak is None else flow.peak * size / (override or size)
         clipped = layer.ceil_mode or (layer.padding not in (0, (0, 0)) and not layer.count_include_pad)
-        parts = flow.parts * (divisor or (_common(layer) if clipped else size))
-        if peak is not None and not adds_exactly(peak, parts):
-            self.notes.append(f"float32 may round what the pooling {name!r} gives: it divides by {parts // flow.parts}")
-        return replace(flow, peak=peak, parts=parts)
+        divisor = flow.divisor * (override or (_common(layer) if clipped else size))
+        if peak is not None and not adds_exactly(peak, divisor):
+            self.notes.append(
+                f"float32 may round what the pooling {name!r} gives: it divides by {divisor // flow.divisor}"
+            )
+        return replace(flow, peak=peak, divisor=divisor)
 
     def _weights(self, index: int, name: str, layer: nn.Linear | nn.Conv2d, flow: _Flow) -> _Flow:
         weight, bias = layer.weight, layer.bias
         check_weights(weight, f"weights of layer {name!r}")
         if bias is not None and not torch.isfinite(bias).all():
             raise UserError(f"the biases of layer {name!r} are not finite")
-        behind = self._neurons_behind(index)
+        driven = self._driven_neurons(index)
         # θ in the unit in which a weight is real
-        real = None if behind is None else one_if_uniform(behind[1].threshold) / (flow.unit * flow.factor)
+        real = None if driven is None else one_if_uniform(driven[1].threshold) / (flow.unit * flow.factor)
         grid = trained_grid(name, layer, self.scheme.bits)
         before = weight.clone()
         if grid is None:
             chosen = self._choose(name, layer, real, flow.factor)
         else:
             chosen = self._keep(name, layer, grid, real, flow.factor)
-        if behind is not None:
-            self._compare_with(name, layer, behind[1], chosen)
+        if driven is not None:
+            self._compare_with(name, layer, driven[1], chosen)
         weight.copy_(chosen.integers)
         unit = flow.unit * chosen.step.scale
         if bias is not None:
@@ -163,30 +187,30 @@ class Walk:
         most = None if flow.peak is None else largest_sum(weight, bias, flow.peak, flow.signed)
         if not self.report:
             self.input_sum = most or 0.0
-        exact = adds_exactly(most, flow.parts)
-        if most is not None and not exact and adds_exactly(flow.peak, flow.parts):
+        exact = adds_exactly(most, flow.divisor)
+        if most is not None and not exact and adds_exactly(flow.peak, flow.divisor):
             self.notes.append(f"float32 may round the sums of layer {name!r}: they are not all integers below 2^24")
-        neurons = None if behind is None else behind[0]
+        neurons = None if driven is None else driven[0]
         self.report.append(_described(name, layer, neurons, before, chosen, most, exact))
         return replace(flow, unit=unit, peak=most, signed=True)
 
     def _compare_with(self, name: str, layer: nn.Linear | nn.Conv2d, neurons: nn.LIF, chosen: _Chosen) -> None:
-        """Give the ``neurons`` behind ``layer`` their threshold in steps of its sums."""
+        """Gives the ``neurons`` after ``layer`` their threshold in steps of its sums."""
         if chosen.step.vanishes:
             lowest = torch.as_tensor(neurons.threshold).min()
             raise UserError(
-                f"the threshold {lowest:g} behind layer {name!r} would round to 0 in steps of "
+                f"the threshold {lowest:g} after layer {name!r} would round to 0 in steps of "
                 f"{chosen.step.scale:.3g}, {chosen.bits} bits for weights up to {layer.weight.abs().max().item():.3g}: "
                 "use more bits"
             )
         neurons.constants = replace(neurons.constants, threshold=chosen.step.compared)
 
     def _choose(self, name: str, layer: nn.Linear | nn.Conv2d, real: Real | None, factor: int) -> _Chosen:
-        """A scale by the scheme, moved to meet the threshold."""
+        """Chooses a scale by the scheme and moves it to meet the threshold."""
         scheme = self.scheme
         assert scheme.bits is not None
         moment = second_moment(layer, self.inputs) if scheme.clip == "output" and self.inputs is not None else None
-        error = SquaredError(layer.weight, scheme.bits, moment)
+        error = QuantizationError(layer.weight, scheme.bits, moment)
         scales = free_scales(
             layer.weight,
             error,
@@ -215,8 +239,7 @@ class Walk:
         return _Chosen(wide, step, scheme.bits, int(shifts.max()))
 
     def _keep(self, name: str, layer: nn.Linear | nn.Conv2d, grid: Grid, real: Real | None, factor: int) -> _Chosen:
-        """The integers the layer was trained with, shifted where its biases were trained in finer steps than sums of
-        them have."""
+        """Keeps the integers of training, shifted where its biases have finer steps than sums of them."""
         assert not isinstance(grid.scale, Tensor)
         shift, exact = bias_shift(layer, factor)
         if not self.scheme.fine_biases:
@@ -231,27 +254,27 @@ class Walk:
         step = ThresholdStep(scale, 0, 0.0) if real is None else kept_step(scale, real, factor, self.scheme.tie_margin)
         return _Chosen(integers, step, bits_of(grid), shift)
 
-    def _neurons_behind(self, index: int) -> tuple[str, nn.LIF] | None:
-        """The LIF layer that the weights at ``index`` are the last to drive."""
+    def _driven_neurons(self, index: int) -> tuple[str, nn.LIF] | None:
+        """Finds the LIF layer that the weights at ``index`` are the last to drive."""
         for name, layer in self.layers[index + 1 :]:
             if isinstance(layer, nn.LIF):
                 return name, layer
-            if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Heaviside)):
+            if has_trait(layer, "has_weights") or has_trait(layer, "fires"):
                 return None
         return None
 
-    def _driven(self, index: int) -> bool:
+    def _has_weights_before(self, index: int) -> bool:
         """Whether weights lie between the LIF layer at ``index`` and the spikes before it."""
         for _, layer in reversed(self.layers[:index]):
-            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            if has_trait(layer, "has_weights"):
                 return True
-            if isinstance(layer, (nn.LIF, nn.Heaviside)):
+            if has_trait(layer, "fires"):
                 return False
         return False
 
 
 def _common(pool: nn.AvgPool2d) -> int:
-    """A multiple of every number of values that a window cut off by the border can hold."""
+    """Computes a multiple of every number of values that a window cut off by the border can hold."""
     kernel = pool.kernel_size
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     return math.prod(math.lcm(*range(1, side + 1)) for side in sides)
@@ -266,7 +289,7 @@ def _described(
     most: float | None,
     exact: bool,
 ) -> LayerReport:
-    """The report on ``layer``, which holds its integers by now; ``before``: its real weights."""
+    """Describes ``layer``, which holds its integers by now; ``before`` are its real weights."""
     weight, bias, step = layer.weight, layer.bias, chosen.step
     error = (before - step.scale * weight).square().sum(dtype=torch.float64).item()
     return LayerReport(
@@ -296,7 +319,7 @@ CHOSEN = other_than("bits", FLOAT, f"weights of fewer --bits than {FLOAT}")
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """How the weights of a trained run become whole numbers: options of :func:`quantize`, and of what it is shown."""
+    """Options of :func:`quantize` for a trained run, and how many samples it is shown."""
 
     bits: int | None = setting(
         None, f"bits of a weight, or {FLOAT} for floats", automatic="as trained, else the target's", within="[1, ∞)"
@@ -323,45 +346,54 @@ def quantize(
     tie_margin: float = TIE_MARGIN,
     fine_biases: bool = True,
 ) -> QuantizedNetwork:
-    """A copy of ``net``, a chain of :mod:`spikelfp.nn` layers, that computes in integers.
+    """Makes a copy of a network that computes in integers.
 
-    Each layer of weights has one scale ``s``; its weights become ``round(w / s)``, at most ``2^(bits−1) − 1``
-    in magnitude, its bias an integer in the unit of its sums, and the neurons behind it get the integer
-    threshold ``n = θ / s``: ``s`` is moved a little from its best value so that the threshold is hit and
-    stays θ in real terms. Neurons with thresholds of their own get an integer threshold each, ``round(θ / s)``; the
-    largest relative error of these is the ``threshold_error`` of the report. Spikes, decay and reset are untouched, so
-    the copy is an ordinary network of float32 tensors. Neurons that are LIF neurons in other words become those
-    (:func:`hw_export.neurons.lowered`), and a BatchNorm is folded into the layer in front of it
-    (:func:`fold_batchnorm`), first.
+    Each layer of weights has one scale ``s``. Its weights become ``q = round(w / s)`` with ``|q| ≤ 2^(bits−1) − 1``,
+    its bias an integer in the unit of its sums, and the neurons after it get the integer threshold ``n = θ / s``: ``s``
+    is moved a little from its best value so that ``n`` is whole and θ stays the same in real terms. Where neurons have
+    thresholds of their own, each becomes ``round(θ / s)``, and the largest relative error of these is
+    ``threshold_error`` in the report. Spikes, decay and reset are untouched, so the copy is an ordinary network of
+    float32 tensors. Before all this, neurons that can be written as LIF neurons become those
+    (:func:`hw_export.neurons.lowered`), and each BatchNorm is folded into the layer in front of it
+    (:func:`fold_batchnorm`).
 
-    The copy compares with ``n + tie_margin``. For a sum of integers that is the same as ``> n``. But with the
-    bare integer (``tie_margin=0``) a decayed membrane often *equals* the threshold, or creeps up to it, and then
-    the last bit of ``βU`` decides, which differs between simulators; ``n + 49/128`` it does not meet.
+    The copy compares with ``n + tie_margin``. For a sum of integers that is the same as ``> n``. With the bare integer
+    (``tie_margin=0``) a decayed membrane often *equals* the threshold, or creeps up to it; then the last bit of ``βU``
+    decides, which differs between simulators. It does not meet ``n + 49/128``.
 
-    bits: 2 to 16, or 32 for a copy in floats. ``None``: those a network was trained with, or floats. Layers that were
-    trained with quantised weights (:mod:`spikelfp.quantized`) keep exactly the integers, the scale and the threshold
-    they were trained with, whatever is said below; other ``bits`` than theirs are refused.
+    Args:
+        net: a chain of :mod:`spikelfp.nn` layers.
+        bits: of a weight, 2 to 16, or 32 for a copy in floats; ``None`` for those that the network was trained with, or
+            floats. Layers that were trained with quantised weights (:mod:`spikelfp.quantized`) keep exactly the
+            integers, scale and threshold of training, whatever the other arguments are; other ``bits`` than theirs are
+            refused.
+        clip: how scales are chosen: ``mse``, the scale of least squared error; ``max``, the finest that clips no
+            weight; ``mean`` and ``percentile`` (:mod:`spikelfp.quantized.scale`); or ``output``, the scale of least
+            squared error of the sums, ``E|(W − Ŵ) x|²``, on the ``calibration`` inputs as they arrive through the
+            quantised layers in front.
+        per_channel: give each output channel a scale ``s · 2^e``, ``e`` from 0 to 7. Its integers are mantissas of
+            ``bits`` bits times ``2^e``: the sums of all channels have one unit, and the threshold stays one number.
+        power_of_two: make scales powers of two. The threshold is then rounded to a whole number of steps, and its real
+            value changes by ``threshold_error`` of the report.
+        calibration: inputs of ``net``, ``[T, B, …]``, some hundreds of samples. With them it is also checked that no
+            layer was silenced.
+        input_scale: ``σ`` such that ``x · σ`` are integers for all inputs (255 for 8-bit pixels in [0, 1], 1 for
+            spikes). The copy then takes the integers ``x · σ``, its first threshold and bias are multiplied by ``σ``,
+            and every sum is exact in float32, whatever its order. Where sums could reach 2^24 that cannot be promised:
+            the copy takes ``x`` instead and says so in its ``notes``.
+        tie_margin: fraction of a step, in [0, 1), that is added to integer thresholds.
+        fine_biases: keep biases exact that were trained in steps finer than those of weights; the integers of such a
+            layer are then multiplied by a power of two, usually 64. ``False`` rounds the biases instead, for chips
+            without that width.
 
-    clip: ``mse``, the scale of least squared error, ``max``, the finest that clips no weight, ``mean`` and
-    ``percentile`` (:mod:`spikelfp.quantized.scale`), or ``output``, the scale of least squared error of the sums,
-    ``E|(W − Ŵ) x|²``, on the ``calibration`` inputs as they arrive through the quantised layers in front.
-    per_channel: a scale ``s · 2^e`` for each output channel, ``e`` from 0 to 7. Its integers are mantissas of ``bits``
-    bits times ``2^e``: the sums of all channels have one unit, and the threshold stays one number.
-    power_of_two: scales are powers of two. The threshold is then rounded to a whole number of steps, and its real value
-    changes by what the report gives as ``threshold_error``.
-    calibration: inputs of ``net``, ``[T, B, …]``, some hundreds of samples. With them it is also checked that no layer
-    was silenced.
-    input_scale: ``σ`` such that ``x · σ`` are integers for all
-    inputs (255 for 8-bit pixels in [0, 1], 1 for spikes); the copy then takes the integers ``x · σ``, its
-    first threshold and bias are multiplied by ``σ``, and every sum is exact in float32, whatever its order.
-    Where sums could reach 2^24 that cannot be promised: the copy takes ``x`` instead and says so in its
-    ``notes``.
-    fine_biases: biases trained in steps finer than those of weights stay exact; the integers of such a layer are then
-    multiplied by a power of two, 64 as a rule. ``False`` rounds the biases instead, for chips without that width.
+    Returns:
+        The copy, float32 on the CPU in evaluation mode, with a report on each layer.
 
-    Raises :class:`~spikelfp.errors.UserSquaredError` naming the layer whose weights are all zero or not finite, whose
-    threshold would round to 0, or whose neurons fire in ``net`` but not in the copy; for a BatchNorm that cannot be
-    folded; and for options out of range.
+    Raises:
+        UserError: naming the layer whose weights are all zero or not finite, whose threshold would round to 0, or whose
+            neurons fire in ``net`` but not in the copy; for a BatchNorm that cannot be folded; and for options out of
+            range.
+        ShapeError: for calibration inputs that are not ``[T, B, …]``.
     """
     check_name("clip", clip, CLIPS)
     if bits not in (None, FLOAT):
@@ -405,16 +437,16 @@ def quantize(
 
 
 def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
-    """``net`` in float32 on the CPU, BatchNorm folded; with ``bits`` of 32 in floats, whatever it was trained with."""
+    """Copies ``net`` in float32 on the CPU with BatchNorm folded; with 32 ``bits`` all of it in floats."""
     known = lowered(net)
     leaves(known)
     twin = copy.deepcopy(known).eval().requires_grad_(False)
     snap(twin)
-    if bits == 32:
+    if bits == FLOAT:
         as_floats(twin)
     assert isinstance(twin, torch.nn.Sequential)
     twin = fold_batchnorm(twin)
-    if bits not in (None, 32) or known is not net:
+    if bits not in (None, FLOAT) or known is not net:
         twin = fold_scales(twin)
     twin = twin.to("cpu", torch.float32)
     return QuantizedNetwork(OrderedDict(twin.named_children())).eval()
@@ -424,10 +456,19 @@ def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
 def accuracy_by_layer(
     net: torch.nn.Module, quantized: QuantizedNetwork, inputs: Tensor, labels: Tensor, mask: Tensor | None = None
 ) -> dict[str, float]:
-    """Accuracy of ``net`` with the weights of one layer quantised and all else in floats, by the name of the layer.
+    """Measures the accuracy with the weights of one layer quantised and all else in floats, layer by layer.
 
-    inputs: of ``net``, ``[T, B, …]``. labels: int64 ``[B]``. mask: of :func:`compare`.
-    One pass for each layer of weights.
+    It runs the network once for each layer of weights.
+
+    Args:
+        net: the network in floats.
+        quantized: its quantised copy.
+        inputs: of ``net``, ``[T, B, …]``.
+        labels: classes, int64 ``[B]``.
+        mask: boolean ``[T, B]``, the steps whose outputs tell the class; by default all.
+
+    Returns:
+        Accuracy in [0, 1] by the name of the layer.
     """
     found: dict[str, float] = {}
     for layer in quantized.report:

@@ -1,4 +1,4 @@
-"""Other simulators that run a NIR file of ours, one module each; found by name in :data:`SIMULATORS`."""
+"""Simulators that run a NIR file of ours, one module each; found by name in :data:`SIMULATORS`."""
 
 from hw_export.simulators import (  # noqa: F401  (they register themselves)
     brian2_,

@@ -1,4 +1,4 @@
-"""What every simulator offers to the check."""
+"""Base class of simulators, their registry, and what adapters share: watched modules, and layers as matrices."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from spikelfp.registry import Registry
 
 
 class NotInstalledError(Exception):
-    """The simulator is not installed here."""
+    """Refusal to run a simulator that is not installed."""
 
 
 class UnsupportedError(Exception):
-    """The simulator cannot run this file; the text says why."""
+    """Refusal to run a file that the simulator cannot run; the text tells why."""
 
 
 class Simulator(ABC):
-    """Runs a NIR file, each layer's spikes watched.
+    """Simulator that runs a NIR file and records the spikes of each layer.
 
-    A simulator of your own is a class derived from this one with :meth:`spikes`, registered in :data:`SIMULATORS`;
-    one that needs no package leaves ``package`` and ``module`` out.
+    To add a simulator, derive a class from this one with :meth:`spikes` and register it in :data:`SIMULATORS`. One that
+    needs no package leaves ``package`` and ``module`` out.
 
     Attributes:
-        name: the one it is registered by, else that of its package or class.
-        package: its name in the package index.
-        module: what to import.
-        install: what to hand to ``pip install``, where the package alone would not go together with ours.
-        resets: those it can run.
-        cannot: why not the others, where there is more to say.
-        latency: how many steps later than in our networks the spikes of each further layer come: those of the k-th
-            layer of neurons (from 0) are ``k · latency`` steps late. :meth:`run` gives them without it.
+        name: name by which the simulator is registered, else that of its package or class.
+        package: name in the package index.
+        module: module to import.
+        install: arguments of ``pip install``, where the package alone does not work together with ours.
+        resets: resets that it can run.
+        cannot: reasons for other resets, where there is more to say.
+        latency: steps by which spikes of each further layer come later than in our networks: those of the k-th layer of
+            neurons (from 0) are ``k · latency`` steps late. :meth:`run` removes it.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Simulator(ABC):
         cls.name = cls.package or cls.__name__
 
     def version(self) -> str | None:
-        """Find the version of the package, ``None`` where it is not installed."""
+        """Find the version of the package; ``None`` where it is not installed."""
         if not self.module:
             return "unknown"
         if importlib.util.find_spec(self.module) is None:
@@ -80,12 +80,19 @@ class Simulator(ABC):
         return self.version() is not None
 
     def run(self, path: str | Path, inputs: Tensor) -> dict[str, Tensor]:
-        """Spikes of every LIF node of the file at ``path``, bool ``[T, B, …]``, by the name of the node.
+        """Run a NIR file.
 
-        inputs: float32 ``[T, B, …]``, of the shape of the graph's input or of as many elements.
+        Args:
+            path: of the file.
+            inputs: ``[T, B, …]``, of the shape of the graph's input or of as many elements, run as float32.
 
-        Raises :class:`NotInstalledError`, and :class:`UnsupportedError` where the simulator cannot run the
-        file.
+        Returns:
+            Spikes of every LIF node by its name, bool ``[T, B, …]``.
+
+        Raises:
+            NotInstalledError: where the package is missing.
+            UnsupportedError: where the simulator cannot run the file.
+            ShapeError: for inputs that do not fit the file.
         """
         if not self.available():
             wanted = self.install or self.package or self.module
@@ -101,21 +108,32 @@ class Simulator(ABC):
         sequence = inputs.reshape(*inputs.shape[:2], -1).to(torch.float32)
         if sequence[0, 0].numel() != torch.Size(chain.input_shape).numel():
             raise ShapeError(f"the file takes inputs of {chain.input_shape}, got {tuple(inputs.shape[2:])} per step")
-        # building layers draws random weights first: the caller's random state is not to move
+        # building layers draws random weights, and the caller's random state must not move
         with quiet(), torch.no_grad(), torch.random.fork_rng(devices=[]):
             found = self.spikes(chain, sequence.unflatten(2, chain.input_shape))
         return {name: spikes.bool() for name, spikes in found.items()}
 
     @abstractmethod
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
-        """Spikes of every LIF node, latency removed; ``chain`` is fresh from the file and may be changed."""
+        """Run a chain of layers; called by :meth:`run`.
+
+        Args:
+            chain: layers of the file, just read; they may be changed.
+            inputs: float32 ``[T, B, …]`` of the shape of the graph's input.
+
+        Returns:
+            Spikes of every LIF node by its name, ``[T, B, …]``, latency removed.
+
+        Raises:
+            UnsupportedError: where the simulator cannot run them.
+        """
 
 
 class _Simulators(Registry[Simulator]):
-    """Simulators by name, which becomes their ``name``."""
+    """Registry of simulators, whose name becomes their ``name``."""
 
     def register(self, name: str, **facts: Any) -> Callable[[Any], Any]:
-        """Make a decorator that files an instance of a class under ``name``, or an object as it is."""
+        """Make a decorator that registers an instance of a class under ``name``, or an object as it is."""
         file = super().register(name, **facts)
 
         def add(entry: Any) -> Any:
@@ -130,10 +148,18 @@ class _Simulators(Registry[Simulator]):
 
 
 SIMULATORS = _Simulators("simulator")
+"""Simulators by name."""
+
+
+# For simulators that import NIR
 
 
 class Watch:
-    """Keeps what some modules of a torch network give out, call by call."""
+    """Recorder of the outputs of modules of a torch network, call by call.
+
+    Args:
+        modules: by the name under which their outputs are kept.
+    """
 
     def __init__(self, modules: dict[str, torch.nn.Module]) -> None:
         self._seen: dict[str, list[Tensor]] = {name: [] for name in modules}
@@ -145,14 +171,14 @@ class Watch:
         ]
 
     def stacked(self) -> dict[str, Tensor]:
-        """All outputs of each module, the calls along a new first axis; ends the watch."""
+        """End the recording and stack the outputs of each module, the calls along a new first axis."""
         for handle in self._handles:
             handle.remove()
         return {name: torch.stack(outputs) for name, outputs in self._seen.items()}
 
 
 def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The spikes of a module that gives ``spikes`` or ``(spikes, state)``."""
+    """Spikes of a module that returns ``spikes`` or ``(spikes, state)``."""
     return output if isinstance(output, Tensor) else output[0]
 
 
@@ -162,12 +188,12 @@ def is_vector(values: np.ndarray) -> bool:
 
 
 def tensor_of(values: np.ndarray) -> Tensor:
-    """Constants of neurons as float32 of their shape, the kind of floats that importers compute with."""
+    """Convert constants of neurons to float32, with which importers compute, keeping their shape."""
     return torch.from_numpy(values.astype(np.float32))
 
 
 def batch_flatten(net: torch.nn.Module) -> None:
-    """Tell the ``Flatten`` modules of ``net`` of the batch axis, which NIR's dimensions do not count."""
+    """Shift the dimensions of ``Flatten`` modules by the batch axis, which NIR's dimensions do not count."""
     for module in net.modules():
         if isinstance(module, torch.nn.Flatten):
             module.start_dim += module.start_dim >= 0
@@ -176,8 +202,11 @@ def batch_flatten(net: torch.nn.Module) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block nothing is printed to stdout, warned or logged below an error; all is put back
-    after, and so is ``sys.excepthook``, which brian2 replaces when it is imported."""
+    """Silence simulators within the block, because they print and warn a lot while they import a network.
+
+    Nothing is printed to stdout, warned or logged below an error. All is put back after the block, and so is
+    ``sys.excepthook``, which brian2 replaces when it is imported.
+    """
     before, hook = logging.root.manager.disable, sys.excepthook
     logging.disable(logging.WARNING)
     try:
@@ -191,7 +220,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without(module: str) -> Iterator[None]:
-    """Within the block ``module`` cannot be imported (``ModuleNotFoundError``), unless it was before."""
+    """Hide a module within the block: importing it raises ``ModuleNotFoundError``, unless it was imported before."""
     absent = module not in sys.modules
     if absent:
         sys.modules[module] = None  # type: ignore[assignment]
@@ -202,18 +231,23 @@ def without(module: str) -> Iterator[None]:
             sys.modules.pop(module, None)
 
 
+# For simulators that import no NIR: a file as layers of neurons, each driven by one matrix
+
 LARGEST = 2**26
-"""Entries of the largest matrix that is built."""
+"""Most entries of a matrix that is built."""
 
 
 @dataclass(frozen=True)
-class Stage:
-    """``size`` neurons that receive ``weight @ x + bias`` (float64 ``[size, inputs]``, ``[size]``) at every
-    step.
+class DenseLayer:
+    """Layer of neurons that receive ``weight @ x + bias`` at every step.
 
-    beta, threshold: of each neuron, rounded to float32 as the importers of other simulators do, so that a
-    threshold that was an integer is one again. reset: what a spike does to the membrane, ``zero``, ``subtract`` (θ one
-    step later) or ``immediate`` (θ at once).
+    Constants are rounded to float32 as the importers of other simulators do, so that a threshold that was an integer is
+    one again.
+
+    Attributes:
+        neuron: node of the file.
+        weight: float64 ``[size, inputs]``.
+        bias: float64 ``[size]``.
     """
 
     neuron: Neuron
@@ -222,45 +256,56 @@ class Stage:
 
     @property
     def size(self) -> int:
+        """Number of neurons."""
         return len(self.bias)
 
     @property
     def beta(self) -> np.ndarray:
+        """Decay β of each neuron, float64 ``[size]``."""
         return self.neuron.beta.astype(np.float32).astype(np.float64).ravel()
 
     @property
     def threshold(self) -> np.ndarray:
+        """Threshold θ of each neuron, float64 ``[size]``."""
         return self.neuron.threshold.astype(np.float32).astype(np.float64).ravel()
 
     @property
     def reset(self) -> str:
+        """Reset by a spike: ``zero``, ``subtract`` (θ one step later) or ``immediate`` (θ at once)."""
         return self.neuron.reset
 
 
-def stages(chain: Chain) -> list[Stage]:
-    """The layers of neurons of ``chain``; all nodes between two of them become one matrix.
+def dense_layers(chain: Chain) -> list[DenseLayer]:
+    """Make one layer for each neurons of a chain; all nodes between two of them become one matrix.
 
-    Raises :class:`UnsupportedError` for a node that is not linear or a matrix that would be too large.
+    Args:
+        chain: layers of a file.
+
+    Raises:
+        UnsupportedError: for a node that is not linear, nodes after the last neurons, and a matrix that would have more
+            than :data:`LARGEST` entries.
     """
     neurons = {neuron.name: neuron for neuron in chain.neurons}
-    found: list[Stage] = []
+    found: list[DenseLayer] = []
     shape = chain.input_shape
     between: list[nir.NIRNode] = []
     for name, node in chain.nodes:
         if name in neurons:
             weight, bias = _matrix(between, shape)
-            found.append(Stage(neurons[name], weight, bias))
+            found.append(DenseLayer(neurons[name], weight, bias))
             shape, between = neurons[name].shape, []
         else:
             between.append(node)
     if between:
-        raise UnsupportedError(f"nodes behind the last neurons ({type(between[0]).__name__}) are not read here")
+        raise UnsupportedError(f"nodes after the last neurons ({type(between[0]).__name__}) are not read here")
     return found
 
 
-def decays(layers: list[Stage]) -> None:
-    """For simulators whose membranes decay by ``exp(−1/τ)``: :class:`UnsupportedError` for neurons without leak or
-    with nothing but leak.
+def check_decays(layers: list[DenseLayer]) -> None:
+    """Check that decays lie between 0 and 1, for simulators whose membranes decay by ``exp(−1/τ)``.
+
+    Raises:
+        UnsupportedError: for neurons without a leak (β = 1), and for those that keep nothing (β = 0).
     """
     for layer in layers:
         outside = layer.beta[(layer.beta <= 0) | (layer.beta >= 1)]
@@ -271,24 +316,25 @@ def decays(layers: list[Stage]) -> None:
 
 
 def _matrix(nodes: list[nir.NIRNode], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Matrix and offset of the affine map of ``nodes``: what it makes of 0 and of each unit vector."""
+    """Compute matrix and offset of the affine map of nodes, by applying them to 0 and to each unit vector."""
     inputs = torch.Size(shape).numel()
     nothing = torch.zeros(1, *shape, dtype=torch.float64)
     offset = _apply(nodes, nothing)
     if offset.numel() * inputs > LARGEST:
         raise UnsupportedError(f"a matrix of {offset.numel()} × {inputs} is too large to be written out")
     units = torch.eye(inputs, dtype=torch.float64).unflatten(1, shape)
-    columns = (_apply(nodes, part) - offset for part in units.split(max(1, LARGEST // (64 * offset.numel()))))
-    return torch.cat([part.flatten(1) for part in columns]).T.numpy(), offset.flatten().numpy()
+    rows = max(1, LARGEST // (64 * offset.numel()))
+    columns = [(_apply(nodes, chunk) - offset).flatten(1) for chunk in units.split(rows)]
+    return torch.cat(columns).T.numpy(), offset.flatten().numpy()
 
 
 def _apply(nodes: list[nir.NIRNode], x: Tensor) -> Tensor:
     for node in nodes:
-        x = _apply_one(node, x)
+        x = _apply_node(node, x)
     return x
 
 
-def _apply_one(node: nir.NIRNode, x: Tensor) -> Tensor:
+def _apply_node(node: nir.NIRNode, x: Tensor) -> Tensor:
     if isinstance(node, nir.Affine):
         return F.linear(x, _tensor(node.weight), _tensor(node.bias))
     if isinstance(node, nir.Conv2d):

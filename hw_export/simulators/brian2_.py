@@ -11,21 +11,20 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import SIMULATORS, Simulator, Stage, stages
+from hw_export.simulators.base import SIMULATORS, DenseLayer, Simulator, dense_layers
 
 RESETS = {"zero": "v = 0", "subtract": "fired = 1", "immediate": "v -= theta"}
-"""What happens at a spike; a neuron that ``fired`` pays θ one step later."""
+"""Reset statements of Brian; a neuron with ``fired = 1`` loses θ one step later."""
 
 
 @SIMULATORS.register("brian2")
 class Brian2(Simulator):
-    """Each layer is a ``NeuronGroup``, each matrix behind the first a ``Synapses`` object; float64.
+    """Brian 2: each layer is a ``NeuronGroup``, each matrix after the first a ``Synapses`` object; float64.
 
-    A spike reaches the next layer one step later (Brian updates neurons, then delivers spikes), so the k-th
-    layer lags ``k`` steps; until then it is held at rest. The analog input is injected as current, ``W x +
-    b`` of the first layer. Samples run one after the other in a single run, each in a window of ``T + layers
-    − 1`` steps that starts from rest. Code generation stays on numpy: compiling would take minutes, running
-    takes seconds.
+    A spike reaches the next layer one step later, because Brian updates neurons and then delivers spikes. So the k-th
+    layer lags ``k`` steps; until then it is held at rest. The analog input is injected as the current ``W x + b`` of
+    the first layer. Samples run one after the other in a single run, each from rest in a window of ``T + layers − 1``
+    steps. Code generation stays on numpy: compiling would take minutes, running takes seconds.
     """
 
     package = "brian2"
@@ -35,7 +34,7 @@ class Brian2(Simulator):
     latency = 1
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
-        layers = stages(chain)
+        layers = dense_layers(chain)
         steps, batch = inputs.shape[:2]
         window = steps + len(layers) - 1
         x = inputs.flatten(2).transpose(0, 1).numpy().astype(np.float64)  # [B, T, inputs]
@@ -52,8 +51,10 @@ class Brian2(Simulator):
         return found
 
 
-def _run(brian2: Any, layers: list[Stage], current: np.ndarray, window: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Neuron and step of every spike of each layer, for the input current ``[steps, neurons]``."""
+def _run(
+    brian2: Any, layers: list[DenseLayer], current: np.ndarray, window: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Run layers on the input current ``[steps, neurons]``; returns neuron and step of every spike of each layer."""
     dt = 0.1 * brian2.ms  # only counts steps
     clock = brian2.Clock(dt)
     injected = brian2.TimedArray(current, dt=dt)
@@ -101,7 +102,7 @@ def _run(brian2: Any, layers: list[Stage], current: np.ndarray, window: int) -> 
 
 @contextlib.contextmanager
 def _brian2() -> Iterator[Any]:
-    """The module with numpy as its target; its preferences are put back."""
+    """Import Brian with numpy as the target of its code generation; put its preferences back after the block."""
     import brian2
 
     target = brian2.prefs.codegen.target

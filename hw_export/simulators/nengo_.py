@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import SIMULATORS, Simulator, stages
+from hw_export.simulators.base import SIMULATORS, Simulator, dense_layers
 
 
 @SIMULATORS.register("nengo")
 class Nengo(Simulator):
-    """Each layer is an ``Ensemble`` of a neuron type for this purpose, each matrix a ``Connection`` between
-    neurons without a synapse filter; float64. Nengo passes all of a step on within the step: no latency.
-    Samples run one after the other.
+    """Nengo: each layer is an ``Ensemble`` of a neuron type of ours, each matrix a ``Connection`` between neurons.
+
+    Connections have no synapse filter. Nengo computes in float64 and passes spikes on within a step, so there is no
+    latency. Samples run one after the other.
     """
 
     package = "nengo"
@@ -27,7 +28,7 @@ class Nengo(Simulator):
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         import nengo
 
-        layers = stages(chain)
+        layers = dense_layers(chain)
         steps, batch = inputs.shape[:2]
         x = inputs.flatten(2).numpy().astype(np.float64)  # [T, B, inputs]
         showing = 0
@@ -65,12 +66,14 @@ class Nengo(Simulator):
 
 @functools.cache
 def _neuron_type() -> type:
-    """The class of our neuron, made once Nengo is known to be there."""
+    """Make the class of our neuron, which needs Nengo, once for all networks."""
     import nengo
 
     class DiscreteLIF(nengo.neurons.NeuronType):
-        """``U = β V + J``; a spike of size 1 where ``U > θ``; ``V`` is ``U`` less what the spike took
-        at once, ``owed`` what it takes one step later."""
+        """LIF neuron ``U = β V + J − owed`` with a spike of size 1 where ``U > θ``.
+
+        ``V`` is ``U`` after a reset at once; ``owed`` is the θ that a spike takes one step later.
+        """
 
         spiking = True
         negative = False

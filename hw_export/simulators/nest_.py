@@ -1,4 +1,4 @@
-"""NEST, which imports no NIR: its populations are made from the file, in a process of their own."""
+"""NEST, which imports no NIR: its populations are made from the file, in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ from torch import Tensor
 
 from hw_export.nir import Chain
 from hw_export.simulators import nest_program
-from hw_export.simulators.base import SIMULATORS, Simulator, Stage, UnsupportedError, decays, stages
+from hw_export.simulators.base import SIMULATORS, DenseLayer, Simulator, UnsupportedError, check_decays, dense_layers
 
 LARGEST = 2**22
-"""Synapses that are still built: each takes about 50 bytes and a microsecond."""
+"""Most synapses that are built; each takes about 50 bytes and a microsecond."""
 
 
 @SIMULATORS.register("nest")
 class Nest(Simulator):
-    """Each layer is a population, each nonzero weight behind the first a ``static_synapse``; float64.
+    """NEST: each layer is a population, each nonzero weight after the first layer a ``static_synapse``; float64.
 
-    ``zero``: ``iaf_psc_delta`` with ``V_reset = 0``. ``subtract``: ``eprop_iaf_bsshslm_2020``, which takes
-    its threshold off one step later (its learning is not used). ``immediate``: the same, and every spike gives its
-    own neuron ``(1 − β) θ`` back one step later, so that ``β θ`` is taken off. The decay is ``exp(−1 / τ)`` with the τ
-    that makes it β; NEST fires at ``V ≥ V_th``, so ``V_th`` is the next float64 above θ.
+    Resets:
 
-    Synapses have a delay of one step, the shortest there is, so the k-th layer lags ``k`` steps. The analog input
-    arrives as spikes of a ``spike_generator`` with the weights ``W x + b`` of the first layer. Samples run one
+    * ``zero``: ``iaf_psc_delta`` with ``V_reset = 0``.
+    * ``subtract``: ``eprop_iaf_bsshslm_2020``, which takes its threshold off one step later (its learning is not used).
+    * ``immediate``: as ``subtract``, and every spike gives its own neuron ``(1 − β) θ`` back one step later, so that
+      ``β θ`` is taken off.
+
+    The decay is ``exp(−1 / τ)`` with the τ that makes it β. NEST fires at ``V ≥ V_th``, so ``V_th`` is the next float64
+    above θ. Synapses have a delay of one step, the shortest there is, so the k-th layer lags ``k`` steps. The analog
+    input arrives as spikes of a ``spike_generator`` with the weights ``W x + b`` of the first layer. Samples run one
     after the other, each from rest.
 
-    The kernel of NEST exists once in a process and is reset for this, so it is run in another process
-    (:mod:`hw_export.simulators.nest_program`): networks of the user's stay, and its output and threads are not ours.
+    A process has one kernel of NEST, which is reset for a run. It is therefore run in another process
+    (:mod:`hw_export.simulators.nest_program`), which leaves the user's networks alone and keeps its output and threads
+    apart from ours.
     """
 
     package = "nest-simulator"
@@ -43,15 +47,15 @@ class Nest(Simulator):
     latency = 1
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
-        layers = stages(chain)
-        decays(layers)
+        layers = dense_layers(chain)
+        check_decays(layers)
         synapses = sum(int(np.count_nonzero(layer.weight)) for layer in layers[1:])
         if synapses > LARGEST:
-            raise UnsupportedError(f"the network has {synapses} synapses behind its first layer, limit {LARGEST}")
+            raise UnsupportedError(f"the network has {synapses} synapses after its first layer, limit {LARGEST}")
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder, "layers.npz"), Path(folder, "spikes.npz")
-            np.savez(source, allow_pickle=False, **_given(layers, inputs))
-            _run(source, target)
+            np.savez(source, allow_pickle=False, **_arrays(layers, inputs))
+            _run_program(source, target)
             with np.load(target) as found:
                 rasters = [torch.from_numpy(found[f"spikes_{k}"]) for k in range(len(layers))]
         return {
@@ -60,20 +64,21 @@ class Nest(Simulator):
         }
 
 
-def _given(layers: list[Stage], inputs: Tensor) -> dict[str, np.ndarray]:
+def _arrays(layers: list[DenseLayer], inputs: Tensor) -> dict[str, np.ndarray]:
+    """Arrays of the input file of the program."""
     x = inputs.flatten(2).transpose(0, 1).numpy().astype(np.float64)  # [B, T, inputs]
-    given = {"layers": np.array(len(layers)), "current": x @ layers[0].weight.T + layers[0].bias}
+    arrays = {"layers": np.array(len(layers)), "current": x @ layers[0].weight.T + layers[0].bias}
     for k, layer in enumerate(layers):
-        given |= {f"beta_{k}": layer.beta, f"threshold_{k}": layer.threshold, f"bias_{k}": layer.bias}
-        given[f"reset_{k}"] = np.array(layer.reset)
+        arrays |= {f"beta_{k}": layer.beta, f"threshold_{k}": layer.threshold, f"bias_{k}": layer.bias}
+        arrays[f"reset_{k}"] = np.array(layer.reset)
         if k:
             target, source = np.nonzero(layer.weight)
-            given |= {f"source_{k}": source, f"target_{k}": target, f"weight_{k}": layer.weight[target, source]}
-    return given
+            arrays |= {f"source_{k}": source, f"target_{k}": target, f"weight_{k}": layer.weight[target, source]}
+    return arrays
 
 
-def _run(source: Path, target: Path) -> None:
-    """The program, started without the folder it lies in as a place to import from."""
+def _run_program(source: Path, target: Path) -> None:
+    """Run the program without its folder on the module path, where module names of ours could hide others."""
     command = [sys.executable, nest_program.__file__, str(source), str(target)]
     environment = {**os.environ, "PYNEST_QUIET": "1", "PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, cwd=source.parent, env=environment, capture_output=True, text=True)

@@ -1,11 +1,11 @@
-"""The program that :mod:`hw_export.simulators.nest_` runs in a process of its own: layers in, spikes out.
+"""Program that :mod:`hw_export.simulators.nest_` runs in a process of its own: layers in, spikes out.
 
     python nest_program.py INPUT.npz OUTPUT.npz
 
-It imports NEST and numpy and nothing of ours. INPUT: ``current`` float64 ``[B, T, N]``, what the first layer
-receives; ``layers``, their number; and for the k-th layer ``beta_k``, ``threshold_k``, ``bias_k`` ``[N]``, ``reset_k``,
-and from the second on its synapses ``source_k``, ``target_k``, ``weight_k``. OUTPUT: ``spikes_k`` bool ``[T, B, N]``,
-without the latency.
+It imports NEST and numpy and none of our modules, so that torch is not imported. INPUT holds ``current``, the input of
+the first layer, float64 ``[B, T, N]``; ``layers``, their number; for the k-th layer ``beta_k``, ``threshold_k`` and
+``bias_k`` ``[N]`` and ``reset_k``; and from the second layer on its synapses ``source_k``, ``target_k``, ``weight_k``.
+OUTPUT holds ``spikes_k``, bool ``[T, B, N]``, without the latency.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any
 import numpy as np
 
 STEP = 1.0
-"""Resolution of the kernel, and the delay of every synapse, in ms; only counts steps."""
+"""Resolution of the kernel and delay of every synapse, in ms; it only counts steps."""
 
 NEVER = 1e300
-"""A threshold that nothing reaches."""
+"""Threshold that no membrane reaches."""
 
 
 @functools.cache
 def time_constant(beta: float) -> float:
-    """The τ for which ``exp(−STEP / τ)`` is ``beta``, to the last bit where a float64 can say it."""
+    """Find the τ for which ``exp(−STEP / τ)`` is ``beta``, to the last bit where a float64 τ exists."""
     tau = -STEP / math.log(beta)
     near = (tau + i * math.ulp(tau) for i in range(-8, 9))
     return min(near, key=lambda value: abs(math.exp(-STEP / value) - beta))
 
 
 def create(nest: Any, beta: np.ndarray, threshold: np.ndarray, reset: str) -> Any:
-    """Neurons that add what arrives to their membrane and fire where it is above (strictly) ``threshold``."""
+    """Create neurons that add their inputs to the membrane and fire where it is above (strictly) ``threshold``."""
     each = {"tau_m": [time_constant(float(b)) for b in beta], "V_th": list(np.nextafter(threshold, np.inf))}
     rest = {"E_L": 0.0, "V_m": 0.0, "C_m": 1.0, "t_ref": 0.0, "I_e": 0.0}
     if reset == "zero":
@@ -46,7 +46,7 @@ def create(nest: Any, beta: np.ndarray, threshold: np.ndarray, reset: str) -> An
 
 
 def connect(nest: Any, before: Any, after: Any, source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
-    """One synapse of each ``weight``, from the ``source``-th of ``before`` to the ``target``-th of ``after``."""
+    """Connect the ``source``-th neuron of ``before`` to the ``target``-th of ``after``, a synapse for each weight."""
     if not len(weight):
         return
     pre, post = (np.array(neurons.tolist())[index] for neurons, index in ((before, source), (after, target)))
@@ -65,7 +65,7 @@ def drive(nest: Any, neurons: Any, times: np.ndarray, amount: np.ndarray) -> Non
 
 
 def simulate(nest: Any, given: Any) -> dict[str, np.ndarray]:
-    """Every sample in a window of its own that starts from rest; the k-th layer lags ``k`` steps."""
+    """Run every sample in a window of its own, from rest; the k-th layer lags ``k`` steps."""
     nest.ResetKernel()
     nest.set(resolution=STEP, local_num_threads=1, eprop_reset_neurons_on_update=False)
     current, count = given["current"], int(given["layers"])
@@ -90,7 +90,7 @@ def simulate(nest: Any, given: Any) -> dict[str, np.ndarray]:
     thresholds = [per_layer(np.nextafter(given[f"threshold_{k}"], np.inf)) for k in range(count)]
     for _ in range(batch):
         nest.Simulate((window - 2) * STEP)
-        for layer in layers:  # what is still on its way arrives and makes nothing fire
+        for layer in layers:  # spikes still on their way arrive without making neurons fire
             layer.V_th = NEVER
         nest.Simulate(2 * STEP)
         for layer, threshold in zip(layers, thresholds, strict=True):
@@ -106,7 +106,7 @@ def simulate(nest: Any, given: Any) -> dict[str, np.ndarray]:
 
 
 def per_layer(values: np.ndarray) -> float | list[float]:
-    """One number where all are the same, which NEST sets much faster."""
+    """Return one number where all values are the same, which NEST sets much faster, else a list."""
     return float(values[0]) if (values == values[0]).all() else values.tolist()
 
 

@@ -21,11 +21,14 @@ from hw_export.simulators.base import (
 
 @SIMULATORS.register("norse")
 class Norse(Simulator):
-    """norse 1.1 takes Euler steps ``v += dt/τ · (I − v)``: it ignores ``r``, so the file must have ``r = 1``.
+    """norse 1.1, which takes Euler steps ``v += dt/τ · (I − v)`` and ignores ``r``: the file must have ``r = 1``.
 
-    ``zero``: as imported, with ``dt`` of the file. ``subtract``: its importer passes no reset on to
-    ``nir.LIF``; after import the reset of each cell becomes ``v − θ/β`` at once, which one step later has
-    become the delayed ``− θ``. ``immediate``: the same with ``v − θ``.
+    Resets:
+
+    * ``zero``: as imported, with ``dt`` of the file.
+    * ``subtract``: the importer takes no reset from a ``nir.LIF``. After import a spike of each cell takes ``θ/β`` off
+      at once, which decay turns into ``θ`` one step later.
+    * ``immediate``: as ``subtract``, with ``θ``.
     """
 
     package = "norse"
@@ -54,8 +57,11 @@ class Norse(Simulator):
 
 
 def subtract(neuron: Neuron) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """norse's reset method ``(z, v, v_reset, v_th) → v`` that takes θ off, or ``θ/β``, which decay by β makes a
-    delayed ``θ``."""
+    """Make a reset method of norse, ``(z, v, v_reset, v_th) → v``, that takes θ off, or ``θ/β`` for a delayed θ.
+
+    Args:
+        neuron: of the file, with the reset ``immediate`` (θ) or ``subtract`` (θ/β).
+    """
     if neuron.reset == "immediate":
         return lambda z, v, v_reset, v_th: v - z * v_th
     beta = tensor_of(neuron.beta) if is_vector(neuron.beta) else float(neuron.beta.flat[0])

@@ -1,5 +1,7 @@
-"""Rockpool, through ``rockpool.nn.modules.torch.nir.from_nir``. Its licence is AGPL-3: it is only ever imported where
-the user installed it."""
+"""Rockpool, through ``rockpool.nn.modules.torch.nir.from_nir``.
+
+Its licence is AGPL-3; it is only imported where the user has installed it.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,24 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import SIMULATORS, Simulator, Stage, Watch, decays, stages, without
+from hw_export.simulators.base import SIMULATORS, DenseLayer, Simulator, Watch, check_decays, dense_layers, without
 
 
 @SIMULATORS.register("rockpool")
 class Rockpool(Simulator):
-    """Rockpool 3.1 imports dense layers and neurons of one axis, so convolutions are handed to it written out as
-    matrices, as for simulators that import no NIR.
+    """Rockpool 3.1, which imports dense layers and neurons of one axis: convolutions are written out as matrices.
 
-    Its importer asks a ``nir.LIF`` for ``tau_mem``, which is called ``tau`` there: the nodes are given both names.
-    The neurons are ``U = exp(−dt/τ) V + I + b``, fire ``floor(U / θ)`` times where ``U ≥ θ`` and take θ off at once
-    for each; ``dt`` is guessed from ``r``. After import they are set to one spike a step, the decay of the file, and as
-    θ the next float32 above, so that ``≥`` is ``>``, which also takes that last bit off.
+    The importer asks a ``nir.LIF`` for ``tau_mem``, which is called ``tau`` there, so the nodes are given both names.
+    Rockpool's neurons compute ``U = exp(−dt/τ) V + I + b``, fire ``floor(U / θ)`` times where ``U ≥ θ``, and take θ off
+    at once for each spike; ``dt`` is guessed from ``r``. After import they are set to one spike a step, the decay of
+    the file, and the next float32 above θ as threshold, so that ``≥`` is ``>``; a reset takes that last bit off too.
 
-    ``immediate``: that is all. ``subtract``: the delayed θ is ``θ/β`` at once, so that becomes the threshold, and the
-    membrane is counted from ``c = θ/β − θ`` higher up: it starts at c and receives ``b = (1 − β) c``. ``zero``: no.
+    Resets:
+
+    * ``immediate``: as described.
+    * ``subtract``: a θ that is taken off one step later is ``θ/β`` at once. That becomes the threshold, and membranes
+      are shifted up by ``c = θ/β − θ``: they start at c and receive ``b = (1 − β) c``.
+    * ``zero``: not possible.
     """
 
     package = "rockpool"
@@ -35,9 +40,9 @@ class Rockpool(Simulator):
     cannot = MappingProxyType({"zero": "its neurons always subtract their threshold"})
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
-        layers = stages(chain)
-        decays(layers)
-        with without("samna"):  # Rockpool looks for it; the one in the package index runs pip when it is imported
+        layers = dense_layers(chain)
+        check_decays(layers)
+        with without("samna"):  # Rockpool imports it if it can, and samna of the package index runs pip when imported
             from rockpool.nn.modules.torch.nir import from_nir
         net = from_nir(_graph(layers, inputs.flatten(2).shape[2]))
         modules = {layer.neuron.name: net.get_submodule(layer.neuron.name) for layer in layers}
@@ -51,8 +56,8 @@ class Rockpool(Simulator):
         }
 
 
-def as_in_file(module: torch.nn.Module, layer: Stage) -> None:
-    """Give imported ``LIFNeuronTorch`` the decay, threshold and reset of ``layer`` and one spike a step."""
+def as_in_file(module: torch.nn.Module, layer: DenseLayer) -> None:
+    """Give an imported ``LIFNeuronTorch`` the decay, threshold and reset of a layer and one spike a step."""
     taken = layer.threshold / layer.beta if layer.reset == "subtract" else layer.threshold
     shift = taken - layer.threshold
     module.threshold = _tensor(np.nextafter(taken.astype(np.float32), np.float32(np.inf)))
@@ -67,7 +72,7 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 
 def time_constants(beta: Tensor) -> Tensor:
-    """The float32 τ for which ``exp(−1 / τ)`` is ``beta`` in float32, or as near to it as any."""
+    """Find the float32 τ for which ``exp(−1 / τ)`` is nearest to ``beta`` in float32, elementwise."""
     tau = -1.0 / beta.double().log()
     ulp = torch.from_numpy(np.spacing(tau.float().numpy()))
     near = torch.stack([(tau + i * ulp).float() for i in range(-8, 9)])
@@ -75,8 +80,8 @@ def time_constants(beta: Tensor) -> Tensor:
     return near.gather(0, best)[0]
 
 
-def _graph(layers: list[Stage], inputs: int) -> nir.NIRGraph:
-    """The layers as a graph of matrices and flat neurons, under their names."""
+def _graph(layers: list[DenseLayer], inputs: int) -> nir.NIRGraph:
+    """Write layers as a graph of matrices and flat neurons, under their names."""
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array([inputs]))}
     for layer in layers:
         name, ones = layer.neuron.name, np.ones(layer.size, np.float32)

@@ -13,14 +13,16 @@ from hw_export.simulators.base import SIMULATORS, Simulator, Watch
 
 @SIMULATORS.register("sinabs")
 class Sinabs(Simulator):
-    """sinabs 2.0 and 3.1 import the layers well and the neurons as others: ``exp(−1/τ)`` with τ in steps,
-    ``r`` ignored, ``v ≥ threshold`` fires ``floor(v / threshold)`` times, reset by immediate subtraction.
+    """sinabs 2.0 and 3.1, which import layers as they are and neurons with other constants.
 
-    Neurons of more than one axis crash its importer where it asks ``any(v_leak)``; it is handed a flat
-    ``v_leak``, which it uses for nothing else. After import every LIF layer is set to the neuron of the file:
-    decay ``1 − dt/τ``, threshold in units of the current, one spike a step, ``≥`` the next float32 above the
-    threshold, and the reset: ``zero``, ``immediate`` subtraction of θ, or for ``subtract`` of ``θ/β``, which decay
-    turns into the delayed θ.
+    An imported neuron decays by ``exp(−1/τ)`` with τ in steps, ignores ``r``, fires ``floor(v / θ)`` times where
+    ``v ≥ θ``, and subtracts θ at once. After import every LIF layer is set to the neurons of the file: decay
+    ``1 − dt/τ``, threshold in units of the current, one spike a step, and the next float32 above θ to compare with, so
+    that ``≥`` is ``>``. Resets are ``zero``; ``immediate``, which subtracts θ; and ``subtract``, which subtracts
+    ``θ/β``, turned by decay into θ one step later.
+
+    Neurons of more than one axis crash the importer where it asks ``any(v_leak)``, so it is given a flat ``v_leak``,
+    which it uses for nothing else.
     """
 
     package = "sinabs"

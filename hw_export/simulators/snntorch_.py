@@ -24,13 +24,18 @@ from hw_export.simulators.base import (
 
 @SIMULATORS.register("snntorch")
 class SnnTorch(Simulator):
-    """snnTorch 1.0 reads any ``r`` (as a factor of the threshold) and assumes ``dt = 1e-4``.
+    """snnTorch 1.0, which reads any ``r`` (as a factor of the threshold) and assumes ``dt = 1e-4``.
 
-    ``zero``: as imported. ``subtract``: its importer always makes ``reset_mechanism="zero"``; the imported
-    neurons are set to snnTorch's own default, delayed subtraction, after import. (The property alone has no
-    effect; four attributes make up the mode.) Its neurons may have a decay and a threshold each, its importer takes
-    neither: it is given neurons that are alike, which get theirs after import. ``immediate``: none; with
-    ``reset_delay=False`` a neuron does not fire where its membrane stays above the threshold after the reset.
+    Resets:
+
+    * ``zero``: as imported.
+    * ``subtract``: the importer always makes ``reset_mechanism="zero"``. After import the neurons are set to snnTorch's
+      own default, delayed subtraction. (Four attributes make up that mode; the property alone has no effect.)
+    * ``immediate``: not possible; with ``reset_delay=False`` a neuron does not fire where its membrane stays above the
+      threshold after the reset.
+
+    Neurons of snnTorch may have their own decays and thresholds, but the importer takes one of each for a layer: it is
+    given equal neurons, which get their own constants after import.
     """
 
     package = "snntorch"
@@ -69,7 +74,7 @@ class SnnTorch(Simulator):
 
 
 def stand_in(node: nir.LIF) -> None:
-    """Make all neurons of a node alike, in a way that the importer takes."""
+    """Replace the constants of a node by equal ones that the importer takes."""
     ones = np.ones_like(node.tau)
     node.tau, node.r, node.v_threshold = 2 * DT * ones, 2 * ones, ones
 

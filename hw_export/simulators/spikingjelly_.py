@@ -15,13 +15,18 @@ from hw_export.simulators.base import SIMULATORS, Simulator, UnsupportedError, W
 
 @SIMULATORS.register("spikingjelly")
 class SpikingJelly(Simulator):
-    """SpikingJelly 2.0 takes Euler steps ``v += (I − v) · dt/τ`` where ``r = 1`` and ``v += I − v · dt/τ`` where
-    ``r = τ/dt`` (it refuses any other ``r``), and fires at ``v ≥ v_threshold``.
+    """SpikingJelly 2.0, which takes Euler steps and fires at ``v ≥ v_threshold``.
 
-    All: ``v_threshold`` becomes the next float32 above, so that ``≥`` is ``>``. ``zero``: nothing more. ``immediate``:
-    ``v_reset = None``, with which it takes ``v_threshold`` off, so that last bit too. ``subtract``: its
-    neurons take off what they compare with, so they are replaced by ``SimpleLIFNode``, the class it keeps for changed
-    neurons, with the constants as imported, which takes off ``θ/β``; decay turns that into the delayed θ.
+    A step is ``v += (I − v) · dt/τ`` where ``r = 1`` and ``v += I − v · dt/τ`` where ``r = τ/dt``; any other ``r`` is
+    refused. After import ``v_threshold`` becomes the next float32 above θ, so that ``≥`` is ``>``.
+
+    Resets:
+
+    * ``zero``: as imported.
+    * ``immediate``: ``v_reset = None``, which takes ``v_threshold`` off, that last bit too.
+    * ``subtract``: neurons of SpikingJelly take off what they compare with. They are replaced by ``SimpleLIFNode``, the
+      class for changed neurons, with the constants as imported; it takes off ``θ/β``, turned by decay into θ one step
+      later.
     """
 
     package = "spikingjelly"
@@ -58,12 +63,17 @@ class SpikingJelly(Simulator):
 
 
 def above(threshold: float) -> float:
-    """The next float32 above ``threshold``."""
+    """Return the next float32 above ``threshold``."""
     return float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
 
 
 class SubtractLater(torch.nn.Module):
-    """In place of an imported ``LIFNode``: its constants, and θ taken off one step after the spike."""
+    """Replacement of an imported ``LIFNode`` that takes θ off one step after the spike.
+
+    Args:
+        imported: the ``LIFNode``, whose constants are kept.
+        beta: decay β of the neurons.
+    """
 
     def __init__(self, imported: Any, beta: float) -> None:
         from spikingjelly.activation_based.neuron import SimpleLIFNode

@@ -1,4 +1,7 @@
-"""The base of targets: to write a network, and for a chip to say first whether it can hold it."""
+"""Base classes of targets, their registry, and the making of a target from its options.
+
+A target writes a network in the form of one tool; a chip also says whether it can hold the network.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ import torch
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
-from hw_export.integer.network import IntegerLIF, IntegerNetwork
+from hw_export.integer.network import IntegerLayer, IntegerLIF, IntegerNetwork
 from hw_export.integer.simulator import IntegerRun
 from hw_export.quantize import QuantizedNetwork
 from hw_export.quantize.report import span
-from hw_export.targets.files import check_outline, outline, read_facts, write_facts
 from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
+from hw_export.targets.outline import check_outline, outline, read_facts, write_facts
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import flag, options_of
 from spikelfp.registry import Registry
@@ -27,43 +30,47 @@ from spikelfp.untrusted.text import Field
 
 
 def adapted(network: IntegerNetwork, arithmetic: Arithmetic) -> IntegerNetwork:
-    """Brings a network into the chip's terms.
+    """Express the neurons of a network in the chip's terms.
 
-    A threshold ``k`` that sums must exceed is ``k + 1`` where the chip fires at ``>=``, which is the same for whole
-    numbers. Without leak (β = 1) θ taken off at the spike and one step later are the same: whichever the chip has.
+    A threshold ``k`` that sums must exceed becomes ``k + 1`` on a chip that fires at ``>=``, which is the same for
+    whole numbers. Without a leak (β = 1), taking θ off at the spike or one step later is the same: the reset becomes
+    the one that the chip has.
+
+    Args:
+        network: in the terms of ``nn.LIF``.
+        arithmetic: of the chip.
     """
-    return replace(
-        network,
-        layers=tuple(
-            _neurons(layer, arithmetic) if isinstance(layer, IntegerLIF) else layer for layer in network.layers
-        ),
-    )
-
-
-def _neurons(layer: IntegerLIF, arithmetic: Arithmetic) -> IntegerLIF:
-    reset = layer.reset
-    if not layer.leaks and reset not in arithmetic.resets:
-        other = {"subtract": "immediate", "immediate": "subtract"}.get(reset, reset)
-        reset = other if other in arithmetic.resets else reset
-    return replace(layer, reset=reset, threshold=layer.threshold + (1 if arithmetic.fires == ">=" else 0))
+    layers: list[IntegerLayer] = []
+    for layer in network.layers:
+        if isinstance(layer, IntegerLIF):
+            reset = layer.reset
+            if not layer.leaks and reset not in arithmetic.resets:
+                other = {"subtract": "immediate", "immediate": "subtract"}.get(reset, reset)
+                reset = other if other in arithmetic.resets else reset
+            layer = replace(layer, reset=reset, threshold=layer.threshold + (1 if arithmetic.fires == ">=" else 0))
+        layers.append(layer)
+    return replace(network, layers=tuple(layers))
 
 
 OUTLINE = "network.yaml"
+"""File of the facts of a network that the chip's own files do not hold."""
 FORMAT = 1
+"""Version of that file."""
 
 
 class Target(ABC):
-    """Writes a network in the form of one chip or tool.
+    """Writer of a network in the form of one chip or tool.
 
-    A target of your own is a class derived from this one, or from :class:`Chip`, that is registered in
-    :data:`TARGETS`. The parameters of its constructor are its options, kept as attributes of the same names.
+    To add a target, derive a class from this one or from :class:`Chip` and register it in :data:`TARGETS`. The
+    parameters of its constructor are its options, kept as attributes of the same names.
 
     Attributes:
-        name: the one it is registered by.
+        name: name by which the target is registered.
         summary: one line for ``hw-export targets``.
-        bits: widths of weights it takes, 32 standing for floats.
-        default_bits: what is taken where none is asked for.
-        nir_file: name of the NIR file among those it writes, by which simulators check the export; ``None``: none.
+        bits: bits of a weight that the target takes; 32 stands for floats.
+        default_bits: bits of a weight by default.
+        nir_file: name of the NIR file among those it writes, by which simulators check the export; ``None`` where it
+            writes none.
     """
 
     name: ClassVar[str]
@@ -74,25 +81,44 @@ class Target(ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Values of the parameters of its constructor, by name."""
+        """Options: the values of the parameters of the constructor, by name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @abstractmethod
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        """Write the files of ``net`` into ``folder``; returns what the manifest should say of them."""
+        """Write the files of a network.
+
+        Args:
+            net: the network, quantised unless 32 bits are asked for.
+            folder: where to write; it exists.
+            input_shape: shape of one sample at one step.
+
+        Returns:
+            Facts for the manifest of the export, plain data.
+        """
 
     def check_bits(self, bits: int | None) -> int:
-        """``bits``, 32 for ``None``, or :class:`~spikelfp.errors.UserError` for a width it does not take."""
+        """Check the bits of a weight.
+
+        Args:
+            bits: of a weight; ``None`` stands for floats.
+
+        Returns:
+            ``bits``, 32 for floats.
+
+        Raises:
+            UserError: for bits that the target does not take.
+        """
         width = 32 if bits is None else bits
         if width not in self.bits:
-            whole = [one for one in self.bits if one < 32]
+            whole = [each for each in self.bits if each < 32]
             floats = ", or 32 for floats" if 32 in self.bits else ""
             span = f"{whole[0]} to {whole[-1]}" if len(whole) > 1 else f"{whole[0]}"
             raise UserError(f"{self.name} takes {span} bits{floats}, got {bits}")
         return width
 
     def describe(self) -> dict[str, Any]:
-        """Describe what it can hold, for ``hw-export targets``."""
+        """Describe the target for ``hw-export targets``, as plain data."""
         return {
             "summary": self.summary,
             "bits": list(self.bits),
@@ -104,14 +130,14 @@ class Target(ABC):
 
 
 class Chip(Target):
-    """A chip of spiking neurons in whole numbers.
+    """Chip of spiking neurons that compute in whole numbers.
 
     Attributes:
-        arithmetic: of its neurons.
-        limits: its own; those of its resets and decays come with the arithmetic.
-        per_neuron: whether the neurons of a layer may have thresholds and decays of their own.
-        sources: where the numbers are from.
-        energy: published energy of its operations; ``None``: nothing is published.
+        arithmetic: integer arithmetic of its neurons.
+        limits: limits of the chip; those of its resets and decays come with the arithmetic.
+        per_neuron: whether the neurons of a layer may have decays of their own.
+        sources: documents from which the numbers are taken.
+        energy: published energy of its operations; ``None`` where nothing is published.
     """
 
     arithmetic: Arithmetic
@@ -122,7 +148,7 @@ class Chip(Target):
 
     @abstractmethod
     def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
-        """The chip's own integer codes of an adapted network, as they go into its files."""
+        """Compute the chip's integer codes of an adapted network, as they go into its files."""
 
     @abstractmethod
     def write_network(self, network: IntegerNetwork, folder: Path) -> None:
@@ -130,12 +156,25 @@ class Chip(Target):
 
     @abstractmethod
     def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
-        """The network of the chip's own files, and of the facts that they do not hold."""
+        """Read an adapted network from the chip's own files.
+
+        Args:
+            facts: outline of the network, of :func:`~hw_export.targets.outline.outline`: names of layers, shapes, β.
+            folder: of the export.
+
+        Raises:
+            DataError: for files that are damaged or do not fit the facts; other exceptions become one.
+        """
 
     def integers(self, net: torch.nn.Module, input_shape: tuple[int, ...]) -> IntegerNetwork:
-        """The whole numbers of a quantised network, not adapted yet.
+        """Take the integers of a quantised network, not adapted yet.
 
-        Raises :class:`~spikelfp.errors.UserError` for float weights, and for inputs that are not whole numbers.
+        Args:
+            net: of :func:`hw_export.quantize`.
+            input_shape: shape of one sample at one step.
+
+        Raises:
+            UserError: for float weights, and for inputs that are not whole numbers.
         """
         if not isinstance(net, QuantizedNetwork) or net.bits is None:
             raise UserError(f"{self.name} takes whole numbers: quantise the network first")
@@ -147,59 +186,75 @@ class Chip(Target):
         return IntegerNetwork.of(net, input_shape)
 
     def adapt(self, network: IntegerNetwork) -> IntegerNetwork:
-        """The network in the chip's terms: what it runs, and what its files hold."""
+        """Express a network in the chip's terms, as the chip runs it and its files hold it."""
         return adapted(network, self.arithmetic)
 
     def check(self, network: IntegerNetwork) -> list[Violation]:
-        """All limits that a network, not adapted yet, breaks."""
+        """Find all limits that a network, not adapted yet, breaks."""
         chip = self.adapt(network)
         return [violation for limit in self.every_limit for violation in limit.check(chip)]
 
     @property
     def every_limit(self) -> tuple[Limit, ...]:
-        """Its own limits, and those that come with its arithmetic."""
+        """Limits of the chip, and those that come with its arithmetic."""
         return (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic, self.per_neuron))
 
     def refuse(self, network: IntegerNetwork) -> None:
-        """:class:`~spikelfp.errors.UserError` with every violation, where there is any."""
+        """Refuse a network, not adapted yet, that the chip cannot hold.
+
+        Raises:
+            UserError: naming every violation.
+        """
         found = self.check(network)
         if found:
-            raise UserError(f"{self.name} cannot hold this network: " + "; ".join(str(one) for one in found))
+            raise UserError(f"{self.name} cannot hold this network: " + "; ".join(map(str, found)))
 
     def notes(self, network: IntegerNetwork) -> list[str]:
-        """What a network, not adapted yet, does differently on the chip."""
+        """Tell in lines what a network, not adapted yet, does differently on the chip."""
         return notes_of(self.adapt(network), self.arithmetic)
 
     def addresses(self, network: IntegerNetwork) -> dict[str, range]:
-        """The addresses of each layer's neurons on the chip's output bus; empty where neurons have no such number."""
+        """List the addresses of each layer's neurons on the chip's output bus; empty where there are no addresses."""
         return {}
 
     def outdated(self, folder: Path) -> str:
-        """Why the files in ``folder``, though their numbers are right, should be written again; empty: no reason."""
+        """Tell why the files of an export should be written again although their numbers are right; empty if not."""
         return ""
 
     def write_samples(
         self, network: IntegerNetwork, inputs: torch.Tensor, run: IntegerRun, folder: Path
     ) -> dict[str, Any]:
-        """Write what a board needs, beyond the chip's files in ``folder``, to be sent samples; by default nothing.
+        """Write the files by which samples are sent to a board; by default none.
 
         Args:
             network: as it was read from the chip's files.
             inputs: whole numbers ``[T, B, …]``.
-            run: what the chip makes of them.
-            folder: of the export.
+            run: spikes of the chip for these inputs.
+            folder: of the export, where the chip's files are.
 
         Returns:
-            More for what the manifest says of the chip.
+            Further facts of the chip for the manifest.
         """
         return {}
 
-    def words(self, facts: Mapping[str, Any]) -> list[str]:
-        """Tell in lines, when an export was built, what :meth:`write_samples` has added to the chip's ``facts``."""
+    def describe_samples(self, facts: Mapping[str, Any]) -> list[str]:
+        """Tell in lines, after an export was built, which ``facts`` :meth:`write_samples` has added."""
         return []
 
     def write(self, net: torch.nn.Module, folder: Path, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        """Write the chip's files and ``network.yaml``; refused, before anything is written, what does not fit."""
+        """Write the chip's files and ``network.yaml``, after all limits were checked.
+
+        Args:
+            net: quantised network.
+            folder: where to write; it exists.
+            input_shape: shape of one sample at one step.
+
+        Returns:
+            Arithmetic and neurons for the manifest.
+
+        Raises:
+            UserError: for a network that the chip cannot hold.
+        """
         network = self.integers(net, input_shape)
         self.refuse(network)
         chip = self.adapt(network)
@@ -223,10 +278,13 @@ class Chip(Target):
         }
 
     def read(self, folder: Path) -> IntegerNetwork:
-        """The adapted network of an export, from the chip's own files.
+        """Read the adapted network of an export from the chip's own files.
 
-        Raises :class:`~spikelfp.errors.DataError` for files that are missing, damaged, another chip's, or do not fit
-        together.
+        Args:
+            folder: of the export.
+
+        Raises:
+            DataError: for files that are missing, damaged, of another chip, or do not fit together.
         """
         folder = Path(folder)
         facts = read_facts(folder / OUTLINE)
@@ -234,8 +292,8 @@ class Chip(Target):
             raise DataError(f"{folder / OUTLINE} is not of {self.name} in format {FORMAT}")
         if facts.get("options", {}) != self._chosen():
             raise DataError(
-                f"{folder / OUTLINE} is of {self.name} with the options {_said(facts.get('options', {}))}, not "
-                f"{_said(self._chosen())}: read it by a target made with them"
+                f"{folder / OUTLINE} is of {self.name} with the options {_options_text(facts.get('options', {}))}, not "
+                f"{_options_text(self._chosen())}: read it by a target made with them"
             )
         check_outline(Field(folder / OUTLINE, "", facts, DataError))
         try:
@@ -248,7 +306,7 @@ class Chip(Target):
             raise DataError(f"{folder} holds no readable network of {self.name}: {text}") from None
 
     def _chosen(self) -> dict[str, Any]:
-        """The options that are not as by default, as YAML holds them."""
+        """Options that differ from their defaults, as YAML holds them."""
         known = inspect.signature(type(self)).parameters
         return {name: value for name, value in self.options.items() if value != known[name].default}
 
@@ -263,14 +321,14 @@ class Chip(Target):
         }
 
 
-def _said(options: Any) -> str:
+def _options_text(options: Any) -> str:
     if not isinstance(options, Mapping):
         return brief(options)
     return ", ".join(f"{name} {brief(value)}" for name, value in options.items()) or "by default"
 
 
 class _Targets(Registry[type[Target]]):
-    """Target classes by name, which becomes the ``name`` of the class."""
+    """Registry of target classes, whose name becomes the ``name`` of the class."""
 
     def register(self, name: str, **facts: Any) -> Callable[[type[Target]], type[Target]]:
         file = super().register(name, **facts)
@@ -288,7 +346,7 @@ class _Targets(Registry[type[Target]]):
 
 
 TARGETS: Registry[type[Target]] = _Targets("target")
-"""Classes of targets by name. Without arguments one is made with the options that ``hw-export`` takes by default."""
+"""Classes of targets by name. Called without arguments, a class makes a target with the default options."""
 
 
 def make_target(name: str, options: Mapping[str, Any] | None = None) -> Target:
@@ -296,11 +354,11 @@ def make_target(name: str, options: Mapping[str, Any] | None = None) -> Target:
 
     Args:
         name: of the target.
-        options: of its constructor, by name.
+        options: options of the target, by name.
 
     Raises:
         UserError: for an unknown target, an option that it does not have, a value that it does not take, and a class
-            that leaves out what a target must state.
+            that leaves out an attribute of :class:`Target` or :class:`Chip`.
     """
     kind, given = TARGETS[name], dict(options or {})
     known = inspect.signature(kind).parameters
@@ -318,7 +376,7 @@ def make_target(name: str, options: Mapping[str, Any] | None = None) -> Target:
 
 
 def _check_stated(made: Target) -> None:
-    """Refuse a target whose class leaves out what is asked of it, or states it as something else."""
+    """Refuse a target whose class leaves out an attribute, or states it with another type."""
     for option, parameter in inspect.signature(type(made)).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise UserError(f"target {made.name!r}: options have names, so {type(made).__name__} takes no {parameter}")
@@ -335,8 +393,8 @@ def _check_stated(made: Target) -> None:
     if not isinstance(made, Chip):
         return
     _stated(made, "arithmetic", lambda each: isinstance(each, Arithmetic), "a hw_export.integer.Arithmetic")
-    _stated(made, "limits", lambda each: _all_are(each, lambda one: isinstance(one, Limit)), "a tuple of limits")
-    _stated(made, "sources", lambda each: _all_are(each, lambda one: isinstance(one, str)), "a tuple of texts")
+    _stated(made, "limits", lambda each: _all_are(each, lambda entry: isinstance(entry, Limit)), "a tuple of limits")
+    _stated(made, "sources", lambda each: _all_are(each, lambda entry: isinstance(entry, str)), "a tuple of texts")
     _stated(made, "energy", lambda each: isinstance(each, (EnergyModel, type(None))), "an EnergyModel, or None")
 
 

@@ -1,4 +1,4 @@
-"""Any chip of multiply-decay neurons in whole numbers: arrays by name, and facts beside them."""
+"""Generic target for any chip or simulator of multiply-decay neurons in whole numbers: arrays, and facts in YAML."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerConv, IntegerDense, IntegerNetwork, IntegerPool
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import check_codes, read_arrays, rebuild, write_arrays
 from hw_export.targets.limits import Kinds, Limit, OneDecay, Thresholds
+from hw_export.targets.outline import check_codes, read_arrays, rebuild, write_arrays
 
 FILE = "network.npz"
 
 _ADD, _MULTIPLY, _CACHE_LINE = 0.1, 3.1, 10.0
-"""Picojoule (Horowitz 2014): add and multiply in 32 bits, and 8 bytes from a memory of 8 kB."""
+"""Picojoule (Horowitz 2014): an addition and a multiplication in 32 bits, and 8 bytes from a memory of 8 kB."""
 
 
 @TARGETS.register("generic")
 class Generic(Chip):
-    """``network.npz``: for each layer of weights ``<layer>.weight`` (int8, or wider where needed; as in PyTorch
-    ``[out, in]`` or ``[out, in / groups, height, width]``) and ``<layer>.bias`` (int64); for each layer of neurons
-    ``<layer>.threshold`` and ``<layer>.decay`` (int64, one number, one for each channel or one for each neuron).
+    """Arrays of whole numbers by name, for any chip or simulator.
+
+    ``network.npz`` holds for each layer of weights ``<layer>.weight`` (int8, or wider where needed; ``[out, in]`` or
+    ``[out, in / groups, height, width]`` as in PyTorch) and ``<layer>.bias`` (int64), and for each layer of neurons
+    ``<layer>.threshold`` and ``<layer>.decay`` (int64; one number, one for each channel or one for each neuron).
     ``network.yaml`` names the layers in the order they run.
 
     A neuron decays as ``V (2^12 − d) / 2^12`` rounded toward 0, adds its sum and fires above its threshold, both in

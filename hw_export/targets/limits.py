@@ -1,7 +1,7 @@
 """Limits of chips, and notes on what a chip does differently.
 
-Each chip lists the limits that are its own, as data. A limit finds the violations of a network and says in a line what
-it allows. All of them look at the network as the chip would run it (:meth:`hw_export.targets.Chip.adapt`).
+Each chip lists its limits as data. A limit finds the violations of a network and tells in a line what it allows. All of
+them look at the network as the chip would run it (:meth:`hw_export.targets.Chip.adapt`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,15 @@ from hw_export.quantize.scales import largest_sum
 
 @dataclass(frozen=True)
 class Violation:
-    """A limit that a network breaks.
+    """Violation of a limit by a network.
 
-    layer: name of the layer, ``None`` for the whole network. what: the quantity. found: its value. allowed: what the
-    chip takes, in words. by: how far ``found`` lies beyond it, ``None`` where it is no number. advice: what to do.
+    Attributes:
+        layer: name of the layer; ``None`` for the whole network.
+        what: name of the quantity.
+        found: its value.
+        allowed: description of the values that the chip takes.
+        by: how far ``found`` lies beyond them; ``None`` where it is no number.
+        advice: what the user can do.
     """
 
     layer: str | None
@@ -51,19 +56,19 @@ class Violation:
 
 
 def above(layer: str | None, what: str, found: int, most: int, advice: str = "") -> Iterator[Violation]:
-    """A violation where ``found`` is more than ``most``."""
+    """Yield a violation where ``found`` is more than ``most``; the other arguments are those of it."""
     if found > most:
         yield Violation(layer, what, found, f"at most {_number(most)}", found - most, advice)
 
 
 def below(layer: str | None, what: str, found: int, least: int, advice: str = "") -> Iterator[Violation]:
-    """A violation where ``found`` is less than ``least``."""
+    """Yield a violation where ``found`` is less than ``least``; the other arguments are those of it."""
     if found < least:
         yield Violation(layer, what, found, f"at least {_number(least)}", least - found, advice)
 
 
 def _number(value: object) -> str:
-    """Whole numbers with a comma every three digits, floats in six digits."""
+    """Format whole numbers with a comma every three digits, floats with six digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -79,20 +84,26 @@ KINDS: dict[type, str] = {
 
 
 class Limit(ABC):
-    """One thing a chip cannot exceed."""
+    """Limit of a chip; subclasses are data with a check."""
 
     @abstractmethod
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
-        """Where ``network`` exceeds it."""
+        """Yield every violation by an adapted network."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """What is allowed, in a line."""
+        """Tell in a line what is allowed."""
 
 
 @dataclass(frozen=True)
 class Kinds(Limit):
-    """Which layers a chip has at all; ``flatten`` and neurons always. maximum: also max-pooling."""
+    """Kinds of layers that a chip has; flatten and neurons are always allowed.
+
+    Attributes:
+        kinds: classes of :mod:`hw_export.integer.network`.
+        advice: what the user can do about another layer.
+        maximum: whether pooling may be max-pooling.
+    """
 
     kinds: tuple[type, ...]
     advice: str = ""
@@ -112,9 +123,10 @@ class Kinds(Limit):
 
 @dataclass(frozen=True)
 class Blocks(Limit):
-    """Every layer of weights has neurons right behind it, and every layer of neurons one layer of weights.
+    """Order of layers: neurons directly after every layer of weights, and one layer of weights for every neurons.
 
-    pool: where pooling may stand: nowhere, ``behind`` neurons, or ``anywhere``.
+    Attributes:
+        pool: where pooling may stand: ``nowhere``, ``behind`` neurons, or ``anywhere``.
     """
 
     pool: Literal["nowhere", "behind", "anywhere"] = "nowhere"
@@ -126,21 +138,26 @@ class Blocks(Limit):
                 continue
             found = "the inputs" if before is None else f"{before.name!r}"
             if isinstance(layer, IntegerLIF) and not isinstance(before, (IntegerDense, IntegerConv)):
-                yield Violation(layer.name, "its neurons follow", found, "right behind weights only")
+                yield Violation(layer.name, "its neurons follow", found, "directly after weights only")
             elif isinstance(before, (IntegerDense, IntegerConv)) and not isinstance(layer, IntegerLIF):
                 yield Violation(before.name, "its weights are followed by", f"{layer.name!r}", "by neurons only")
             elif self.pool == "behind" and isinstance(layer, IntegerPool) and not isinstance(before, IntegerLIF):
-                yield Violation(layer.name, "its pooling follows", found, "right behind neurons only")
+                yield Violation(layer.name, "its pooling follows", found, "directly after neurons only")
             before = layer
 
     def __str__(self) -> str:
-        pool = {"nowhere": "", "behind": ", pooling right behind neurons", "anywhere": ""}[self.pool]
-        return f"neurons right behind every layer of weights{pool}"
+        pool = {"nowhere": "", "behind": ", pooling directly after neurons", "anywhere": ""}[self.pool]
+        return f"neurons directly after every layer of weights{pool}"
 
 
 @dataclass(frozen=True)
-class Weights(Limit):
-    """Whole weights from ``low`` to ``high``."""
+class WeightRange(Limit):
+    """Range of whole weights.
+
+    Attributes:
+        low: lowest weight.
+        high: highest weight.
+    """
 
     low: int
     high: int
@@ -155,8 +172,13 @@ class Weights(Limit):
 
 
 @dataclass(frozen=True)
-class Biases(Limit):
-    """Whole biases from ``low`` to ``high``, in the unit of sums; 0 and 0: none."""
+class BiasRange(Limit):
+    """Range of whole biases, in the unit of sums.
+
+    Attributes:
+        low: lowest bias.
+        high: highest bias; 0 and 0 stand for no biases.
+    """
 
     low: int
     high: int
@@ -175,7 +197,12 @@ class Biases(Limit):
 
 @dataclass(frozen=True)
 class Thresholds(Limit):
-    """Thresholds from 1 to ``high``, in the unit of sums. single: one for all neurons of a layer."""
+    """Range of thresholds, from 1 on, in the unit of sums.
+
+    Attributes:
+        high: highest threshold.
+        single: whether all neurons of a layer share one threshold.
+    """
 
     high: int
     single: bool = False
@@ -195,7 +222,11 @@ class Thresholds(Limit):
 
 @dataclass(frozen=True)
 class Resets(Limit):
-    """The resets the neurons of a chip can do."""
+    """Resets that the neurons of a chip can do.
+
+    Attributes:
+        arithmetic: of the chip.
+    """
 
     arithmetic: Arithmetic
 
@@ -212,7 +243,12 @@ class Resets(Limit):
 
 @dataclass(frozen=True)
 class Decays(Limit):
-    """The decays that a chip has a code for; ``each``: neurons of a layer may have their own."""
+    """Decays for which a chip has a code.
+
+    Attributes:
+        arithmetic: of the chip.
+        each: whether the neurons of a layer may have decays of their own.
+    """
 
     arithmetic: Arithmetic
     each: bool = True
@@ -249,10 +285,10 @@ class OneDecay(Limit):
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         first = network.neurons[0]
-        one = first.betas.flatten()[0].item()
-        allowed = f"{one:g} only, that of {first.name!r}"
+        beta = first.betas.flatten()[0].item()
+        allowed = f"{beta:g} only, that of {first.name!r}"
         for layer in network.neurons:
-            off = (layer.betas - one).abs().flatten()
+            off = (layer.betas - beta).abs().flatten()
             if bool(off.any()):
                 worst = int(off.argmax())
                 found = layer.betas.flatten()[worst].item()
@@ -263,8 +299,12 @@ class OneDecay(Limit):
 
 
 @dataclass(frozen=True)
-class Events(Limit):
-    """How often an input may fire in one step, which is the largest value of an input in whole numbers."""
+class EventsPerStep(Limit):
+    """Number of events of one input in one step, which is the largest value of an input in whole numbers.
+
+    Attributes:
+        most: highest number of events.
+    """
 
     most: int
 
@@ -278,8 +318,12 @@ class Events(Limit):
 
 
 @dataclass(frozen=True)
-class Inputs(Limit):
-    """How many inputs there may be."""
+class InputCount(Limit):
+    """Number of inputs.
+
+    Attributes:
+        most: highest number of inputs.
+    """
 
     most: int
 
@@ -291,7 +335,7 @@ class Inputs(Limit):
 
 
 def _smaller(network: IntegerNetwork) -> str:
-    """What makes the sums of a network smaller; inputs of many levels make those of its first layer large."""
+    """Tell the user how to make sums smaller; inputs of many levels make those of the first layer large."""
     return "use fewer --bits" + (", or inputs of fewer levels (--input-scale)" if network.input_scale > 1 else "")
 
 
@@ -300,7 +344,7 @@ def _is_max_pool(layer: IntegerLayer) -> bool:
 
 
 def notes_of(network: IntegerNetwork, arithmetic: Arithmetic) -> list[str]:
-    """A line for each thing that an adapted ``network`` does differently in ``arithmetic``."""
+    """Tell in lines what an adapted network does differently in the arithmetic of a chip."""
     notes = [note for layer in network.neurons for note in _decay(layer, arithmetic, network.shape_of(layer))]
     if arithmetic.fires == ">=":
         more = ", and a spike takes that 1 more" if {layer.reset for layer in network.neurons} != {"zero"} else ""
@@ -313,7 +357,8 @@ def notes_of(network: IntegerNetwork, arithmetic: Arithmetic) -> list[str]:
         left = 2**-arithmetic.synapse
         notes.append(f"inputs pass a synapse: {1 - left:g} of one arrives in its step, the rest in the next ones")
     if arithmetic.input_latency:
-        notes.append(f"the first layer hears its inputs {_steps(arithmetic.input_latency)} later: run so many more")
+        later = _steps(arithmetic.input_latency)
+        notes.append(f"the first layer receives its inputs {later} later: run that many steps more")
     if arithmetic.latency:
         steps = _steps(arithmetic.latency)
         notes.append(f"the spikes of each further layer come {steps} later: run that many steps more for each")
@@ -354,7 +399,7 @@ def _span(values: Tensor) -> str:
 
 
 def _overflows(network: IntegerNetwork, arithmetic: Arithmetic) -> Iterator[str]:
-    """Layers whose sums could leave the registers of the chip in a single step."""
+    """Name layers whose sums could leave the registers of the chip in a single step."""
     if arithmetic.decay == "float":
         return
     state = arithmetic.high >> arithmetic.shift

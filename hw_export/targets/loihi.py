@@ -1,17 +1,17 @@
-"""Intel's Loihi, in lava's bit-accurate fixed-point arithmetic.
+"""Intel's Loihi in the bit-accurate fixed-point arithmetic of lava, and the HDF5 file of lava-dl's netx.
 
 The HDF5 file that lava-dl's ``netx.hdf5.Network`` reads has ``/layer/<index>`` for each block, its ``type`` as one byte
 string:
 
-* ``input``: ``shape`` of the inputs, channels, height, width (netx turns it around, to width, height, channels).
+* ``input``: ``shape`` of the inputs, channels, height, width (netx reverses it to width, height, channels).
 * ``dense``: ``weight`` ``[out, in]``, ``bias`` ``[out]``, ``neuron``, ``shape``.
 * ``conv``: ``weight`` ``[out, in / groups, height, width]``, ``stride``, ``padding``, ``dilation`` (height, width) and
-  ``groups``. netx turns the kernel around and lava, which convolves where PyTorch correlates, turns it back: what is
-  stored is PyTorch's kernel.
-* ``flatten``: makes netx turn width, height, channels back to channels, height, width in front of ``dense``.
+  ``groups``. The file holds PyTorch's kernel: netx flips it, and lava, which convolves where PyTorch correlates, flips
+  it back.
+* ``flatten``: makes netx reorder width, height, channels to channels, height, width before ``dense``.
 
-``neuron`` holds ``type`` ``CUBA``, ``iDecay`` 4096 (the current does not last), ``vDecay``, ``vThMant`` and
-``refDelay`` 1. netx takes the bias for a mantissa with exponent 6, so it is in the unit of sums, and chooses the
+``neuron`` holds ``type`` ``CUBA``, ``iDecay`` 4096 (the current ends with its step), ``vDecay``, ``vThMant`` and
+``refDelay`` 1. netx reads the bias as a mantissa with exponent 6, so it is in the unit of sums, and chooses the
 exponents of weights itself.
 """
 
@@ -38,18 +38,18 @@ from hw_export.integer.network import (
     IntegerNetwork,
 )
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import check_codes, rebuild
-from hw_export.targets.limits import Biases, Blocks, Events, Kinds, Limit, Thresholds, Violation, above, below
+from hw_export.targets.limits import BiasRange, Blocks, EventsPerStep, Kinds, Limit, Thresholds, Violation, above, below
+from hw_export.targets.outline import check_codes, rebuild
 from spikelfp.errors import DataError
 from spikelfp.files import write_whole
 from spikelfp.untrusted import open_hdf5
 
 NO_CURRENT = 4096
-"""The decay of a current that is gone after its step."""
+"""Decay of a current that is gone after its step."""
 
 
 def write_netx(path: Path, blocks: list[dict[str, Any]]) -> None:
-    """Write blocks, each a mapping of what stands above, whole or not at all."""
+    """Write the blocks of a network, each a mapping as described above, whole or not at all."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for index, block in enumerate(blocks):
@@ -60,7 +60,11 @@ def write_netx(path: Path, blocks: list[dict[str, Any]]) -> None:
 
 
 def read_netx(path: Path) -> list[dict[str, Any]]:
-    """The blocks of a file; :class:`~spikelfp.errors.DataError` when it cannot be read."""
+    """Read the blocks of a file of :func:`write_netx`.
+
+    Raises:
+        DataError: for a file that is missing or cannot be read.
+    """
     if not path.is_file():
         raise DataError(f"there is no {path}")
     try:
@@ -97,15 +101,15 @@ def _get(group: Any) -> dict[str, Any]:
 
 FILE = "network.net"
 BIAS_EXPONENT = 6
-"""The one that netx gives every bias: it makes a mantissa as large as a sum of weights."""
+"""Exponent that netx gives every bias, with which its mantissa is in the unit of sums."""
 
 
 @dataclass(frozen=True)
 class LoihiWeights(Limit):
-    """8 bits for weights of one sign, 0…255 or −255…0; for both, −128…127, or even numbers of −256…254.
+    """Range of weights in 8 bits: 0…255 or −255…0 for one sign; −128…127, or even numbers of −256…254, for both.
 
-    A layer of inhibitory weights whose lowest is a power of two is refused: netx shifts it to −256 and lava clips that
-    to −255, so every sum would be too small.
+    A layer of inhibitory weights whose lowest weight is minus a power of two is refused: netx shifts it to −256 and
+    lava clips that to −255, so that sums would be wrong.
     """
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
@@ -130,11 +134,12 @@ class LoihiWeights(Limit):
 
 @TARGETS.register("loihi")
 class Loihi(Chip):
-    """``network.net``, which ``lava.lib.dl.netx.hdf5.Network`` reads (:func:`write_netx`).
+    """Loihi: HDF5 for ``lava.lib.dl.netx.hdf5.Network``, in the file ``network.net`` (:func:`write_netx`).
 
-    Weights of dense layers stand as they are, and netx shifts them into their 8 bits. Convolutions get no exponent from
-    it: where their weights have both signs, and odd ones among them, weights, bias and threshold are doubled. Inputs of
-    more than one event are graded spikes: ``Network(file, input_message_bits=8)``.
+    State and current have 24 bits, a step is ``V ← V (4096 − d) / 4096 + I`` rounded toward 0, a neuron fires at
+    ``V > θ`` and is reset to 0. Weights of dense layers are written as they are, and netx shifts them into 8 bits. It
+    gives convolutions no exponent: where their weights have both signs and some are odd, weights, bias and threshold
+    are doubled. Inputs of more than one event are graded spikes: ``Network(file, input_message_bits=8)``.
     """
 
     summary: ClassVar[str] = "Intel Loihi: HDF5 for lava-dl's netx, 8-bit weights, 24-bit state, reset to zero"
@@ -170,9 +175,9 @@ class Loihi(Chip):
         Kinds((IntegerDense, IntegerConv), advice="netx reads no pooling, use strided convolutions"),
         Blocks(),
         LoihiWeights(),
-        Biases(-(2**12), 2**12 - 1),
+        BiasRange(-(2**12), 2**12 - 1),
         Thresholds(2**17 - 1, single=True),
-        Events(255),
+        EventsPerStep(255),
     )
 
     def adapt(self, network: IntegerNetwork) -> IntegerNetwork:
@@ -261,7 +266,7 @@ def _needs_doubling(layer: IntegerConv) -> bool:
 
 
 def _check_sizes(block: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
-    """:class:`~spikelfp.errors.DataError` unless a convolution of the file has the sizes of its outline."""
+    """Refuse a convolution (DataError) whose sizes in the file are not those of its outline."""
     for name in ("stride", "padding", "dilation") if layer["kind"] == "conv" else ():
         if list(np.atleast_1d(block[name])) != list(layer[name]):
             raise DataError(f"the {name} of layer {layer['name']!r} is not that of its outline")

@@ -1,4 +1,4 @@
-"""A NIR file, which simulators and the toolchains of several chips read."""
+"""NIR file as a target, which simulators and the toolchains of several chips read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = "network.nir"
 
 @TARGETS.register("nir")
 class NirFile(Target):
-    """``network.nir`` in the default dialect."""
+    """NIR graph in the file ``network.nir``, in the default dialect of :mod:`hw_export.nir.dialects`."""
 
     nir_file = FILE
     summary: ClassVar[str] = "NIR graph (HDF5), read by snnTorch, norse, sinabs and other simulators and toolchains"

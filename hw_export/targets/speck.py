@@ -1,4 +1,4 @@
-"""SynSense's Speck (DynapCNN), as a configuration of samna."""
+"""SynSense's Speck (DynapCNN): a core for each layer, and the configuration of samna."""
 
 from __future__ import annotations
 
@@ -16,23 +16,34 @@ from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerConv, IntegerDense, IntegerLIF, IntegerNetwork, IntegerPool, Pair
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import rebuild
-from hw_export.targets.limits import Biases, Blocks, Kinds, Limit, Thresholds, Violation, Weights, above
+from hw_export.targets.limits import BiasRange, Blocks, Kinds, Limit, Thresholds, Violation, WeightRange, above
+from hw_export.targets.outline import rebuild
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
 from spikelfp.untrusted import read_json
 
 KI = 1024
+"""Words in a Ki."""
 KERNEL = tuple(KI * size for size in (16, 16, 16, 32, 32, 64, 64, 16, 16))
+"""Words of kernel memory of each core."""
 NEURON = tuple(KI * size for size in (64, 64, 64, 32, 32, 16, 16, 16, 16))
+"""Words of neuron memory of each core."""
 
 
 @dataclass(frozen=True, eq=False)
 class CoreLayer:
-    """Work of one core: a convolution, its neurons, and sums of windows of their spikes.
+    """Layer of one core: a convolution, its neurons, and sums over windows of their spikes.
 
-    weight: ``[out, in, height, width]``; a dense layer is a convolution with a kernel as large as its input.
-    shape_in, shape_out: channels, height, width; of the neurons, without the pooling.
+    Attributes:
+        name: of the layer of weights.
+        weight: ``[out, in, height, width]``; a dense layer is a convolution with a kernel as large as its input.
+        bias: ``[out]``.
+        stride: of the convolution, height and width.
+        padding: of the convolution, height and width.
+        shape_in: channels, height, width of the inputs.
+        shape_out: channels, height, width of the neurons.
+        neurons: constants of the neurons.
+        pool: sums over windows of their spikes, if any.
     """
 
     name: str
@@ -59,7 +70,11 @@ class CoreLayer:
 
 
 def core_layers(network: IntegerNetwork) -> list[CoreLayer]:
-    """The layers for the cores, in the order they run; for networks of weights, neurons, and at most one pooling."""
+    """Divide a network into the layers of cores, in the order they run.
+
+    Args:
+        network: of layers of weights, each followed by neurons and at most one pooling.
+    """
     made: list[CoreLayer] = []
     maps: tuple[int, ...] = (
         network.input_shape if len(network.input_shape) == 3 else (math.prod(network.input_shape), 1, 1)
@@ -69,9 +84,9 @@ def core_layers(network: IntegerNetwork) -> list[CoreLayer]:
             maps = shape
         if not isinstance(layer, (IntegerDense, IntegerConv)):
             continue
-        neurons, behind = network.layers[index + 1], [*network.layers[index + 2 : index + 3]]
+        neurons, following = network.layers[index + 1], [*network.layers[index + 2 : index + 3]]
         assert isinstance(neurons, IntegerLIF)
-        pool = behind[0] if behind and isinstance(behind[0], IntegerPool) else None
+        pool = following[0] if following and isinstance(following[0], IntegerPool) else None
         out: tuple[int, ...] = shape
         if isinstance(layer, IntegerDense):
             out = (layer.weight.shape[0], 1, 1)
@@ -85,7 +100,14 @@ def core_layers(network: IntegerNetwork) -> list[CoreLayer]:
 
 
 def assign(layers: Sequence[CoreLayer]) -> list[int] | None:
-    """A core for each layer, the smallest that will do; ``None`` where not all find one."""
+    """Assign a core to each layer, small cores first.
+
+    Args:
+        layers: in the order they run.
+
+    Returns:
+        Numbers of the cores; ``None`` where no choice of cores holds all layers.
+    """
     order = sorted(range(len(layers)), key=lambda index: len(_cores(layers[index])))
     taken: dict[int, int] = {}
 
@@ -104,7 +126,7 @@ def assign(layers: Sequence[CoreLayer]) -> list[int] | None:
 
 
 def _cores(layer: CoreLayer) -> list[int]:
-    """Cores that hold a layer, those of little memory first."""
+    """Numbers of the cores that hold a layer, those of little memory first."""
     fitting = [
         core
         for core in range(len(KERNEL))
@@ -114,15 +136,15 @@ def _cores(layer: CoreLayer) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Cores(Limit):
-    """Memory of the cores, and a core for each layer."""
+class SpeckCores(Limit):
+    """Memory of the cores of Speck, and a core for each layer."""
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         if not _regular(network):
             return
         layers = core_layers(network)
         yield from above(None, "layers of weights", len(layers), len(KERNEL), "one for each core")
-        alone = True
+        each_fits = True
         for layer in layers:
             found = [
                 *above(layer.name, "kernel memory", layer.kernel_memory, max(KERNEL)),
@@ -131,9 +153,9 @@ class Cores(Limit):
             if not found and not _cores(layer):
                 sizes = f"{layer.kernel_memory:,} and {layer.neuron_memory:,}"
                 found = [Violation(layer.name, "kernel and neuron memory", sizes, "no core has both")]
-            alone &= not found
+            each_fits &= not found
             yield from found
-        if alone and len(layers) <= len(KERNEL) and assign(layers) is None:
+        if each_fits and len(layers) <= len(KERNEL) and assign(layers) is None:
             sizes = ", ".join(f"{layer.name!r} {layer.kernel_memory:,} and {layer.neuron_memory:,}" for layer in layers)
             yield Violation(None, "kernel and neuron memory of layers", sizes, "no choice of cores holds all at once")
 
@@ -144,7 +166,14 @@ class Cores(Limit):
 
 @dataclass(frozen=True)
 class Shapes(Limit):
-    """Kernels, strides, channels and windows that the cores can do."""
+    """Kernels, strides, channels and windows of pooling that the cores can do.
+
+    Attributes:
+        kernel: largest side of a kernel.
+        channels: most channels of inputs and outputs.
+        strides: of convolutions.
+        pools: sides of the windows that are summed.
+    """
 
     kernel: int = 16
     channels: int = 1024
@@ -175,7 +204,7 @@ class Shapes(Limit):
     def _one_of(self, name: str, what: str, found: Pair, allowed: tuple[int, ...]) -> Iterator[Violation]:
         for size in sorted(set(found)):
             if size not in allowed:
-                nearest = min(allowed, key=lambda one: abs(one - size))
+                nearest = min(allowed, key=lambda each: abs(each - size))
                 yield Violation(name, what, size, f"one of {', '.join(map(str, allowed))}", abs(size - nearest))
 
     def __str__(self) -> str:
@@ -186,10 +215,10 @@ class Shapes(Limit):
 
 
 def _regular(network: IntegerNetwork) -> bool:
-    """Whether every layer of weights has its neurons right behind it; what else it has is for other limits to say."""
+    """Whether neurons follow directly after every layer of weights; other limits report the rest."""
     return all(
-        isinstance(behind, IntegerLIF)
-        for layer, behind in zip(network.layers, (*network.layers[1:], None), strict=True)
+        isinstance(after, IntegerLIF)
+        for layer, after in zip(network.layers, (*network.layers[1:], None), strict=True)
         if isinstance(layer, (IntegerDense, IntegerConv))
     )
 
@@ -203,12 +232,14 @@ FILE = "dynapcnn.json"
 
 @TARGETS.register("speck")
 class Speck(Chip):
-    """``dynapcnn.json``: ``cnn_layers`` by number of the core, each with the attributes of samna's ``CnnLayerConfig``
-    as sinabs sets them (kernels ``[out, in, width, height]``), and ``entry``, the core that takes the inputs. Dense
-    layers are convolutions with a kernel as large as their input; pooling belongs to the way to the next core.
+    """Speck: a configuration of samna, in the file ``dynapcnn.json``.
 
-    The chip works event by event, without time steps: the state does not leak, and a bias is added whenever the slow
-    clock ticks.
+    ``cnn_layers`` holds for each core, by its number, the attributes of samna's ``CnnLayerConfig`` as sinabs sets them
+    (kernels ``[out, in, width, height]``); ``entry`` is the core that takes the inputs. Dense layers are convolutions
+    with a kernel as large as their input. Pooling is done on the way to the next core.
+
+    The chip works event by event, without time steps: ``V ← V + w`` for each event, a spike at ``V ≥ θ``, then a reset
+    to 0 or by θ. The state of 16 bits does not leak. A bias is added whenever the slow clock ticks.
     """
 
     summary: ClassVar[str] = "SynSense Speck / DynapCNN: samna configuration (JSON), 8-bit weights, no leak, 9 cores"
@@ -228,11 +259,11 @@ class Speck(Chip):
     limits = (
         Kinds((IntegerDense, IntegerConv, IntegerPool)),
         Blocks(pool="behind"),
-        Weights(-128, 127),
-        Biases(-128, 127),
+        WeightRange(-128, 127),
+        BiasRange(-128, 127),
         Thresholds(2**15 - 1, single=True),
         Shapes(),
-        Cores(),
+        SpeckCores(),
     )
 
     def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
@@ -313,7 +344,7 @@ class Speck(Chip):
 
 
 def _check_sizes(dimensions: Mapping[str, Any], layer: Mapping[str, Any], name: str) -> None:
-    """:class:`~spikelfp.errors.DataError` unless the core has the sizes of the layer."""
+    """Refuse a core (DataError) whose stride or padding is not that of its layer."""
     for size in ("stride", "padding"):
         own = layer.get(size, [1, 1] if size == "stride" else [0, 0])
         if [dimensions[size]["y"], dimensions[size]["x"]] != list(own):

@@ -1,4 +1,4 @@
-"""SpiNNaker2, as py-spinnaker2 takes networks: populations, and lists of connections between them."""
+"""SpiNNaker2: populations and lists of connections, as py-spinnaker2 takes them, and the unrolling of convolutions."""
 
 from __future__ import annotations
 
@@ -25,19 +25,25 @@ from hw_export.integer.network import (
     spread,
 )
 from hw_export.targets.base import TARGETS, Chip, adapted
-from hw_export.targets.files import read_arrays, read_facts, rebuild, write_arrays, write_facts
-from hw_export.targets.limits import Blocks, Events, Kinds, Limit, Thresholds, Violation, Weights, above
+from hw_export.targets.limits import Blocks, EventsPerStep, Kinds, Limit, Thresholds, Violation, WeightRange, above
+from hw_export.targets.outline import read_arrays, read_facts, rebuild, write_arrays, write_facts
 from spikelfp.errors import DataError
 
 MOST = 2**26
-"""Entries of the largest dense matrix that is made."""
+"""Most entries of a dense matrix that is made."""
 
 
 def unrolled(network: IntegerNetwork) -> IntegerNetwork:
-    """Makes a network of dense layers and neurons: what lies between two layers of neurons becomes one matrix.
+    """Unroll a network: all layers between two layers of neurons become one dense matrix.
 
-    Sums of windows are part of the matrix; per-channel thresholds become one for each neuron. Returned as it is: a
-    network with other layers (max-pooling, two layers of weights in a row), or whose matrices would be too large.
+    Sums over windows become part of the matrix. A threshold or decay for each channel becomes one for each neuron.
+
+    Args:
+        network: of any layers.
+
+    Returns:
+        A network of dense layers and neurons; ``network`` itself where it has max-pooling or two layers of weights in a
+        row, or where a matrix would have more than :data:`MOST` entries.
     """
     layers: list[IntegerLayer] = []
     waiting: list[IntegerLayer] = []
@@ -47,15 +53,17 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
         if not isinstance(layer, IntegerLIF):
             waiting.append(layer)
             continue
-        products = [one for one in waiting if isinstance(one, (IntegerDense, IntegerConv))]
+        products = [each for each in waiting if isinstance(each, (IntegerDense, IntegerConv))]
         most = features * math.prod(out)
         if (
             len(products) != 1
             or most > MOST
-            or any(isinstance(one, IntegerPool) and one.kind == "max" for one in waiting)
+            or any(isinstance(each, IntegerPool) and each.kind == "max" for each in waiting)
         ):
             return network
-        layers += [_matrix(products[0], waiting, shape), _each(layer, out)]
+        beta = spread(layer.beta, out) if isinstance(layer.beta, Tensor) else layer.beta
+        threshold = spread(layer.threshold, out) if layer.threshold.dim() else layer.threshold
+        layers += [_matrix(products[0], waiting, shape), replace(layer, beta=beta, threshold=threshold)]
         waiting, features, shape = [], math.prod(out), out
     if waiting:
         return network
@@ -66,16 +74,8 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
     return IntegerNetwork(tuple(layers), network.bits, network.input_scale, flat, shapes)
 
 
-def _each(layer: IntegerLIF, shape: tuple[int, ...]) -> IntegerLIF:
-    """Neurons in a row: one constant for a layer as it is, others as one for each neuron."""
-    beta = spread(layer.beta, shape) if isinstance(layer.beta, torch.Tensor) else layer.beta
-    return replace(
-        layer, beta=beta, threshold=spread(layer.threshold, shape) if layer.threshold.dim() else layer.threshold
-    )
-
-
 def _matrix(product: IntegerDense | IntegerConv, between: list[IntegerLayer], shape: tuple[int, ...]) -> IntegerDense:
-    """One dense layer for ``between``: as it is, or by running it on every single input."""
+    """Make one dense layer of the layers ``between``: a single one as it is, others by running them on unit inputs."""
     if isinstance(product, IntegerDense) and not any(isinstance(layer, IntegerPool) for layer in between):
         return product
     features = math.prod(shape)
@@ -90,7 +90,7 @@ def _matrix(product: IntegerDense | IntegerConv, between: list[IntegerLayer], sh
 
 
 def _run(layers: list[IntegerLayer], values: Tensor, biased: bool) -> Tensor:
-    """Runs ``layers`` on ``values`` in float64, which is exact below 2^53, flattened; with or without biases."""
+    """Run layers with or without their biases, in float64, which is exact below 2⁵³; returns the result flattened."""
     values = values.double()
     for layer in layers:
         if isinstance(layer, IntegerFlatten):
@@ -109,19 +109,25 @@ def _run(layers: list[IntegerLayer], values: Tensor, biased: bool) -> Tensor:
 
 
 EACH = 256
+"""Neurons of a core."""
 FILE, POPULATIONS = "connections.npz", "populations.yaml"
 RESETS = {"zero": "reset_to_v_reset", "immediate": "reset_by_subtraction"}
 
 
 @dataclass(frozen=True)
-class Cores(Limit):
-    """Populations are cut into cores of at most ``each`` neurons; inputs take cores as well."""
+class SpiNNaker2Cores(Limit):
+    """Cores of SpiNNaker2 for all populations, those of the inputs too.
+
+    Attributes:
+        cores: cores of the chip.
+        each: most neurons of a core.
+    """
 
     cores: int
     each: int
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
-        sizes = [math.prod(network.input_shape), *(math.prod(network.shape_of(one)) for one in network.neurons)]
+        sizes = [math.prod(network.input_shape), *(math.prod(network.shape_of(layer)) for layer in network.neurons)]
         yield from above(None, "cores needed", sum(-(-size // self.each) for size in sizes), self.cores)
 
     def __str__(self) -> str:
@@ -130,7 +136,11 @@ class Cores(Limit):
 
 @dataclass(frozen=True)
 class Unrolled(Limit):
-    """Between two layers of neurons the connections are written one by one."""
+    """Number of pairs of neurons between two layers, whose connections are written one by one.
+
+    Attributes:
+        most: highest number of pairs.
+    """
 
     most: int
 
@@ -147,14 +157,16 @@ class Unrolled(Limit):
 
 @TARGETS.register("spinnaker2")
 class SpiNNaker2(Chip):
-    """``populations.yaml``: for each population its size, neuron model and parameters, as ``snn.Population`` takes
-    them; ``connections.npz``: for each projection ``<pre>-<post>``, rows ``[pre, post, weight, delay]`` (int32) as
+    """SpiNNaker2: populations and connections for py-spinnaker2.
+
+    ``populations.yaml`` holds for each population its size, neuron model and parameters, as ``snn.Population`` takes
+    them. ``connections.npz`` holds for each projection ``<pre>-<post>`` rows ``[pre, post, weight, delay]`` (int32), as
     ``snn.Projection`` takes them.
 
-    The chip adds a step to every delay, so 0 arrives one step later, from inputs too. Biases are the constant current
-    ``i_offset``. Convolutions and sums of windows are unrolled; neurons count channels, rows, columns. State and decay
-    are float32; that a neuron fires above its threshold and is reset in the same step is inferred from the published
-    results.
+    A step is ``V ← β V + I`` in float32, a spike at ``V > θ``, and the reset in the same step; that order is inferred
+    from the published results. The chip adds a step to every delay, so a delay of 0 arrives one step later, from inputs
+    too. Biases are the constant current ``i_offset``. Convolutions and sums over windows are unrolled; neurons count
+    channels, rows, columns.
     """
 
     summary: ClassVar[str] = "SpiNNaker2: populations and connection lists for py-spinnaker2, weights of -15 to 15"
@@ -181,10 +193,10 @@ class SpiNNaker2(Chip):
     limits = (
         Kinds((IntegerDense, IntegerConv, IntegerPool)),
         Blocks(pool="anywhere"),
-        Weights(-15, 15),
+        WeightRange(-15, 15),
         Thresholds(2**24 - 1),
-        Events(1),
-        Cores(152, EACH),
+        EventsPerStep(1),
+        SpiNNaker2Cores(152, EACH),
         Unrolled(MOST),
     )
 
@@ -230,7 +242,7 @@ class SpiNNaker2(Chip):
 
     def read_network(self, facts: Mapping[str, Any], folder: Path) -> IntegerNetwork:
         populations, projections = read_facts(folder / POPULATIONS), read_arrays(folder / FILE)
-        kinds = {kind: [one for one in facts["layers"] if one["kind"] == kind] for kind in ("dense", "neurons")}
+        kinds = {kind: [layer for layer in facts["layers"] if layer["kind"] == kind] for kind in ("dense", "neurons")}
         tensors = {}
         before = next(iter(populations))
         for product, neurons in zip(kinds["dense"], kinds["neurons"], strict=True):
@@ -249,7 +261,7 @@ class SpiNNaker2(Chip):
 
 
 def _input_name(neurons: Sequence[IntegerLIF]) -> str:
-    """``input``, or that with underscores where a layer has the name."""
+    """Choose ``input`` as the name of the inputs, with underscores where a layer has that name."""
     name = "input"
     while name in {layer.name for layer in neurons}:
         name += "_"

@@ -1,4 +1,4 @@
-"""SynSense's Xylo, as the specification that rockpool makes a configuration of."""
+"""SynSense's Xylo: the specification from which rockpool makes a configuration."""
 
 from __future__ import annotations
 
@@ -16,34 +16,39 @@ from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerDense, IntegerNetwork, spread
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import check_codes, read_arrays, rebuild, write_arrays
 from hw_export.targets.limits import (
-    Biases,
+    BiasRange,
     Blocks,
-    Events,
-    Inputs,
+    EventsPerStep,
+    InputCount,
     Kinds,
     Limit,
     Thresholds,
     Violation,
-    Weights,
+    WeightRange,
     above,
     below,
 )
+from hw_export.targets.outline import check_codes, read_arrays, rebuild, write_arrays
 from spikelfp.errors import DataError
 
 FILE = "xylo.npz"
 _BIASES = (("hidden", "threshold"), ("out", "threshold_out"))
 SYNAPSE = 1
-"""Bit shift of the current: the shortest one that lets it through (0 takes a current away before it is used)."""
+"""Bit shift of the decay of a current: the shortest that lets it through (0 clears a current before it is used)."""
 
 
 @dataclass(frozen=True)
 class Sizes(Limit):
-    """Neurons of the hidden population and of the readout, and the connections among the hidden.
+    """Sizes of the hidden population and of the readout, and connections among hidden neurons.
 
-    fan_in, fan_out: how many hidden neurons may take inputs, and feed the readout. each, all: connections from one
-    hidden neuron to hidden neurons, and between all of them.
+    Attributes:
+        hidden: most hidden neurons.
+        outputs: most readout neurons.
+        fan_in: most hidden neurons that take inputs.
+        fan_out: most hidden neurons that feed the readout.
+        each: most connections from one hidden neuron to hidden neurons.
+        all: most connections between hidden neurons.
     """
 
     hidden: int
@@ -59,7 +64,7 @@ class Sizes(Limit):
         if len(dense) < 2 or len(dense) != len(network.products):
             return
         *hidden, readout = dense
-        yield from above(None, "hidden neurons", sum(one.weight.shape[0] for one in hidden), self.hidden)
+        yield from above(None, "hidden neurons", sum(layer.weight.shape[0] for layer in hidden), self.hidden)
         yield from above(readout.name, "readout neurons", readout.weight.shape[0], self.outputs)
         yield from above(hidden[0].name, "neurons that take inputs", hidden[0].weight.shape[0], self.fan_in)
         yield from above(readout.name, "neurons that feed the readout", readout.weight.shape[1], self.fan_out)
@@ -80,26 +85,30 @@ class Sizes(Limit):
 LIMITS: tuple[Limit, ...] = (
     Kinds((IntegerDense,)),
     Blocks(),
-    Weights(-128, 127),
-    Biases(-(2**15), 2**15 - 1),
+    WeightRange(-128, 127),
+    BiasRange(-(2**15), 2**15 - 1),
     Thresholds(2**15 - 1),
-    Inputs(16),
-    Events(15),
+    InputCount(16),
+    EventsPerStep(15),
 )
 """Limits of every Xylo."""
 
 
 @TARGETS.register("xylo")
 class Xylo(Chip):
-    """``xylo.npz``: the arguments of rockpool's ``config_from_specification(**spec)``, integers. ``weights_in``
-    ``[in, hidden of the first layer, 1]``; ``weights_rec`` ``[hidden, hidden, 1]``, a block for each further hidden
-    layer; ``weights_out`` ``[hidden of the last layer, out]`` with rows of 0 for the other hidden neurons;
-    ``dash_mem``, ``dash_syn``, ``threshold``, ``bias_hidden`` for each hidden neuron, and ``…_out`` for the readout.
+    """Xylo: arguments of rockpool's ``config_from_specification(**spec)``, whole numbers, in the file ``xylo.npz``.
 
-    Every synapse has a current of its own that is halved in each step before it is added (``dash_syn`` 1, the shortest
-    there is), so half of a spike arrives in its step, a quarter in the next. xylosim limits a current at every spike
-    that is added to it, in order; here it is limited once a step, which differs only where it leaves its 16 bits on the
-    way.
+    The arrays are ``weights_in`` ``[in, hidden of the first layer, 1]``; ``weights_rec`` ``[hidden, hidden, 1]``, a
+    block for each further hidden layer; ``weights_out`` ``[hidden, out]``, with rows of 0 for all hidden neurons but
+    those of the last layer; ``dash_mem``, ``dash_syn``, ``threshold`` and ``bias_hidden`` ``[hidden]``; and for the
+    readout ``dash_mem_out``, ``dash_syn_out``, ``threshold_out`` and ``bias_out`` ``[out]``.
+
+    Membranes of 16 bits decay by a bit shift, ``V ← V − (V >> k)``, and fire at ``V ≥ θ``, which is taken off, up to
+    31 times in a step (neurons of the readout once). The synaptic current of a neuron is halved in each step before it
+    is added (``dash_syn`` 1, the shortest there is), so half of a spike arrives in its step, a quarter in the next.
+
+    xylosim limits the current at every spike that is added to it, in order. Here it is limited once a step, which
+    differs only where the current leaves its 16 bits within a step.
     """
 
     summary: ClassVar[str] = "SynSense Xylo: specification for rockpool (npz), 8-bit weights, bit-shift decay"
@@ -199,12 +208,12 @@ class Xylo(Chip):
 
 @TARGETS.register("xylo-a3")
 class XyloA3(Xylo):
-    """Xylo A3, with more neurons in the readout, and fewer that take inputs."""
+    """Xylo A3: more neurons in the readout, and fewer that take inputs; files and arithmetic are those of Xylo."""
 
     limits = (*LIMITS, Sizes(hidden=992, outputs=32, fan_in=128, fan_out=128, each=1024, all=31_744))
 
 
 def _spans(sizes: list[int]) -> list[slice]:
-    """Where each hidden layer lies in the hidden population."""
+    """Ranges of the hidden layers in the hidden population."""
     ends = np.cumsum([0, *sizes]).tolist()
     return [slice(first, last) for first, last in pairwise(ends)]

@@ -1,6 +1,6 @@
-"""Streams of sparse weight updates: recorded in training, replayed bit for bit, brought to running targets.
+"""Streams of sparse weight updates: recorded in training, replayed bit for bit, written into running targets.
 
-The format is specified in docs/update-stream.md.
+docs/update-stream.md specifies the format.
 """
 
 from hw_export.updates.content import Change, Frame, IntegerImage, Mark, Parameter, StreamHeader

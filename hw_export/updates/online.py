@@ -1,4 +1,4 @@
-"""Online training of a run, recorded: the trained network goes on learning, sample by sample."""
+"""Recording of a run that goes on learning online, sample by sample; behind ``hw-export updates record``."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ from spikelfp.training.run import (
 from spikelfp.training.trainer import TemporalTrainer
 
 ONLINE_LR = 0.01
-"""Learning rate of online training, by default, in units of the run's: a single sample says little."""
+"""Default learning rate in units of the run's; small, because a step has a single sample."""
 
 EVALUATION_BATCH = 256
+"""Samples of a batch in evaluation."""
 BATCH = ("training", "batch_size")
 
 SAMPLES = 100
-"""Test samples that tell whether inputs are whole numbers, as many as an export has by default."""
+"""Test samples that show whether inputs are whole numbers, as many as an export holds by default."""
 
 
 @dataclass(frozen=True)
 class OnlineOptions:
-    """How a run goes on learning; all other settings are the run's."""
+    """Options of the training that goes on; all other settings are those of the run."""
 
     steps: int = setting(1000, "steps of training to record", within="[1, ∞)")
     batch_size: int = setting(1, "samples of a step", within="[1, ∞)")
@@ -52,7 +53,7 @@ class OnlineOptions:
 
 @dataclass(frozen=True)
 class IntegerOptions:
-    """The integers of the stream, and of the receiver's inputs."""
+    """Options of the integers in the stream, and of the receiver's inputs."""
 
     bits: int | None = setting(None, "bits of a weight, 2 to 16", automatic=f"as trained, else {BITS}")
     clip: str = setting("mse", "how scales are chosen", names=CLIPS)
@@ -67,22 +68,22 @@ class IntegerOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """Part of the training that the stream holds."""
+    """Options of the stream."""
 
-    every: int = setting(1, "steps between two looks at the weights", within="[1, ∞)")
+    every: int = setting(1, "steps between two comparisons of the weights", within="[1, ∞)")
     embed: bool = setting(True, "keep the base image in the stream")
 
 
 @dataclass(frozen=True)
 class StartOptions(TrainedOptions):
-    """The weights that a run goes on from, and where its data lie."""
+    """Options of the weights from which a run goes on, and of its data."""
 
     weights: str = setting("last", "checkpoint of the run", names=("last", "best", "initial"))
 
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """All options of a recording, each with what it configures."""
+    """All options of a recording, by what they configure."""
 
     online: OnlineOptions = section(OnlineOptions, "training")
     integers: IntegerOptions = section(IntegerOptions, "integers")
@@ -96,24 +97,24 @@ OPTIONS = Schema(RecordConfig)
 
 @own_random_numbers()
 def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **options: Any) -> dict[str, Any]:
-    """Go on training a run and write what changes in its integers; the run folder is not touched.
+    """Go on training a run and record the integers that change; the run folder stays as it is.
 
     Args:
         run: folder of ``spikelfp train``.
         out: stream to write.
         overwrite: replace a stream that is there.
-        **options: those of :class:`RecordConfig`, flat: ``steps``, ``batch_size``, ``lr``, ``optimizer``, ``seed``,
+        **options: options of :class:`RecordConfig`, flat: ``steps``, ``batch_size``, ``lr``, ``optimizer``, ``seed``,
             ``device``, ``bits``, ``clip``, ``headroom``, ``input_scale`` (of the receiver's inputs, as for
-            :func:`~hw_export.build.build`, whose integers the stream then begins with), ``every``, ``embed``,
+            :func:`~hw_export.build.build`, with whose integers the stream then begins), ``every``, ``embed``,
             ``weights``, ``data_dir``, ``cache_dir``.
 
     Returns:
-        The accuracy on the test set before and after, of the live weights and of the integers, what was written, and
-        how long it took, in seconds.
+        Accuracy on the test set before and after, of the live weights and of the integers; steps, frames and bytes of
+        the stream; seconds of training and of recording; and the notes of the header.
 
     Raises:
-        UserError: for options that there are not, values that they do not take, and a run whose network has no such
-            integers.
+        UserError: for unknown options, values out of range, and a run whose network has no such integers.
+        SaveError: when the stream cannot be written.
     """
     stated = OPTIONS.stated(options, "record_run")
     chosen = RecordConfig(**OPTIONS.made(OPTIONS.settled(stated, stated)))
@@ -139,7 +140,7 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
     check_show_memory(config, loaded.spec, splits.train)
     seed_generators(config.run.seed)  # of a random encoding
     net = loaded.net
-    examiner = make_evaluator(net, config.placed({BATCH: EVALUATION_BATCH}))
+    evaluator = make_evaluator(net, config.placed({BATCH: EVALUATION_BATCH}))
     shown = shown_samples(config, splits.test, SAMPLES, own.input_scale)
     made = integers_of(net, own.bits, own.clip, None if shown.integers() is None else shown.scale)
     if own.input_scale is not None and made.input_scale is None:
@@ -154,10 +155,10 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
         "headroom": own.headroom,
         "input_scale": made.input_scale,
     }
-    before = examiner.evaluate(splits.test).accuracy
+    before = evaluator.evaluate(splits.test).accuracy
     recording = 0.0
-    kept: dict[str, Any] = {"every": chosen.stream.every, "embed": chosen.stream.embed, "about": about}
-    with put_back(out), UpdateRecorder(net, out, grids=grids, overwrite=overwrite, **kept) as recorder:
+    stream: dict[str, Any] = {"every": chosen.stream.every, "embed": chosen.stream.embed, "about": about}
+    with put_back(out), UpdateRecorder(net, out, grids=grids, overwrite=overwrite, **stream) as recorder:
 
         def after_step(position: object) -> None:
             nonlocal recording
@@ -181,7 +182,7 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
         "frames": recorder.frames,
         "bytes": Path(out).stat().st_size,
         "accuracy_before": before,
-        "accuracy_after": examiner.evaluate(splits.test).accuracy,
+        "accuracy_after": evaluator.evaluate(splits.test).accuracy,
         "accuracy_of_integers": integers.evaluate(splits.test).accuracy,
         "seconds_training": seconds - recording,
         "seconds_recording": recording,

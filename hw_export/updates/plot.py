@@ -1,4 +1,4 @@
-"""A picture of a stream: what each layer changed, what it cost, and what reached the end of its grid, over time."""
+"""Drawing of a stream over time; a separate module, because matplotlib takes longer to import than a stream to read."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, clean, new_figure, place
 
 WIDTH, PANEL, GAP, TOP, LEFT, RIGHT = 900, 180, 66, 40, 76, 170
 LONGEST = 24
-"""Characters of a parameter's name beside the panels."""
+"""Most characters of a parameter's name beside the panels."""
 
 BINS = 120
-"""Points of a line; each is a mean over the looks it stands for."""
+"""Points of a line; each is a mean over several comparisons."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6570", "#a6761d")
 STYLES = ("-", "--", ":", "-.")
 
 
 def draw(summary: Summary) -> Figure:
-    """Three panels over the steps: changed weights of each layer, bytes of a frame, weights at the ends of their grid.
+    """Draw three panels over the steps: changed weights, bytes of a frame, and weights at the ends of their grids.
 
-    Layers of weights only; biases are few and in the summary. Raises :class:`~spikelfp.errors.UserError` for a stream
-    without frames.
+    Biases are left out; they are few, and in the summary.
+
+    Args:
+        summary: of :func:`~hw_export.updates.inspect`.
+
+    Raises:
+        UserError: for a stream without frames.
     """
     if not summary.frames:
         raise UserError("the stream has no frames, so there is nothing to plot")
@@ -83,7 +88,16 @@ def draw(summary: Summary) -> Figure:
 
 
 def save_plot(summary: Summary, path: str | Path) -> None:
-    """:func:`draw` as a PNG file, whole or not at all."""
+    """Write the figure of :func:`draw` as a PNG file, whole or not at all.
+
+    Args:
+        summary: of :func:`~hw_export.updates.inspect`.
+        path: file to write.
+
+    Raises:
+        UserError: for a stream without frames.
+        SaveError: when the file cannot be written.
+    """
     content = png(draw(summary), sharpness=2, paper=LIGHT.paper)
     write_whole(path, lambda file: file.write(content))
 
@@ -95,7 +109,7 @@ def _panel(figure: Figure, index: int) -> Axes:
 
 
 def _binned(looks: NDArray[np.int64], values: NDArray[np.int64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means over bins of looks; a look without a frame counts as 0."""
+    """Average over bins of comparisons; a comparison without a frame counts as 0."""
     sums, _ = np.histogram(looks + 0.5, edges, weights=values.astype(np.float64))
     counts, _ = np.histogram(np.arange(int(edges[-1])) + 0.5, edges)
     return sums / np.maximum(counts, 1)

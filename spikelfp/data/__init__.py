@@ -3,13 +3,12 @@
 from spikelfp.data import cifar, digits, mnist, tabular  # noqa: F401  (their loaders register themselves)
 from spikelfp.data.arrays import SequenceArrays, arrays
 from spikelfp.data.dataset import ArrayDataset, Augmented, DataSplits, Standardization, datasets
+from spikelfp.data.download import data_dir
 from spikelfp.data.encoding import constant, delta, delta_series, encode, encodings, latency, rate
 from spikelfp.data.events.dataset import load_events  # registers the data sets of events, too
-from spikelfp.data.folder import data_dir
 from spikelfp.data.load import load
-from spikelfp.data.loader import EpochDataset, EpochSampler, batches
+from spikelfp.data.loader import EpochDataset, EpochSampler, Sequences, batches, collate
 from spikelfp.data.samples import Samples, TargetScale
-from spikelfp.data.sequences import Sequences, collate
 from spikelfp.registry import public_names
 
 __all__ = [

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spikelfp.data.dataset import ArrayDataset, check_targets
+from spikelfp.data.loader import Fetched, Frames, Sequences, fetched
 from spikelfp.data.samples import KINDS, Samples, TargetScale
-from spikelfp.data.sequences import Fetched, Frames, Sequences, fetched
 from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.registry import check_name
 

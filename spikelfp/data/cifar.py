@@ -21,7 +21,7 @@ from torch import Tensor
 
 from spikelfp.data.dataset import ArrayDataset, DataSplits, Standardization, check_labels, datasets
 from spikelfp.data.download import Original, fetch
-from spikelfp.data.folder import data_dir as data_folder
+from spikelfp.data.download import data_dir as data_folder
 from spikelfp.errors import DataError
 from spikelfp.untrusted import most, open_regular, unpack_stream
 

@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
-from spikelfp.data.loader import generator
+from spikelfp.data.loader import fetched, generator
 from spikelfp.data.samples import Samples, TargetScale, hash_tensors
-from spikelfp.data.sequences import fetched
 from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.registry import Registry
 

@@ -1,14 +1,11 @@
-"""Downloads of known files, that either leave the complete file or leave everything as it was.
-
-Who stands between here and the server is not trusted: addresses are https, to the last redirect, and what arrives must
-have the size and the SHA-256 that are written down here. Nothing beyond that size is read.
-"""
+"""Data folder, and downloads into it that are checked against their digests."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import http.client
+import os
 import queue
 import threading
 import time
@@ -23,10 +20,28 @@ from urllib.parse import urlsplit
 
 from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
-from spikelfp.data.folder import VARIABLE
 from spikelfp.errors import DataError, SaveError
 from spikelfp.files import write_whole
 from spikelfp.terminal import plain, progress, words
+
+VARIABLE = "SPIKELFP_DATA"
+
+
+def data_dir(explicit: str | Path | None = None) -> Path:
+    """The data folder: ``explicit``, else the environment's ``$SPIKELFP_DATA``, else ``~/.cache/spikelfp``.
+
+    The folder need not exist. Returns an absolute path; a data set lies in ``<folder>/<name>/``.
+
+    Raises:
+        DataError: when the path is there but is no folder.
+    """
+    chosen = explicit if explicit is not None else os.environ.get(VARIABLE) or Path("~/.cache/spikelfp")
+    folder = Path(chosen).expanduser().absolute()
+    # os.path, because a Path raises where a parent folder may not be searched
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise DataError(f"the data folder {folder} is a file: choose a folder with --data-dir or ${VARIABLE}")
+    return folder
+
 
 _CHUNK = 1 << 16
 _TIMEOUT = 30.0

@@ -72,10 +72,10 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
     @abstractmethod
     def __getitems__(self, indices: Sequence[int]) -> tuple[Any, Tensor]:
         """The samples ``indices`` as one batch, ``B`` may be 0: (float32 ``[B, …]`` or
-        :class:`~spikelfp.data.sequences.Sequences` ``[T, B, …]``, int64 ``[B]``).
+        :class:`~spikelfp.data.loader.Sequences` ``[T, B, …]``, int64 ``[B]``).
 
         torch's ``DataLoader`` calls this once a batch, and its default collate leaves the batch as it is
-        (:func:`spikelfp.data.sequences.fetched` marks it).
+        (:func:`spikelfp.data.loader.fetched` marks it).
         """
 
     @abstractmethod

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spikelfp.data.dataset import ArrayDataset, DataSplits, Standardization, datasets
 from spikelfp.data.download import Original, fetch
-from spikelfp.data.folder import data_dir as data_folder
+from spikelfp.data.download import data_dir as data_folder
 from spikelfp.data.loader import generator
 from spikelfp.data.samples import TargetScale
 from spikelfp.errors import DataError, UserError

@@ -20,7 +20,11 @@ def largest(bits: int) -> int:
 
 
 def check_bits(bits: int) -> int:
-    """``bits`` as an int, or :class:`~spikelfp.errors.UserError` outside of 2 to 16."""
+    """Return ``bits`` as an int.
+
+    Raises:
+        UserError: unless it is a whole number from 2 to 16.
+    """
     if not 2 <= bits <= 16 or bits != int(bits):
         raise UserError(f"bits must be a whole number from 2 to 16, got {bits}")
     return int(bits)
@@ -28,9 +32,12 @@ def check_bits(bits: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The whole numbers ``low … high``, each standing for ``scale · q``.
+    """Whole numbers ``low … high``, each standing for ``scale · q``.
 
-    scale: one number, or a tensor ``[C, 1, …]`` with one for each output channel (the first axis of a weight).
+    Attributes:
+        scale: one number, or a tensor ``[C, 1, …]`` with one for each output channel (the first axis of a weight).
+        low: smallest integer.
+        high: largest integer.
     """
 
     scale: float | Tensor
@@ -39,18 +46,21 @@ class Grid:
 
     @staticmethod
     def symmetric(scale: float | Tensor, bits: int) -> Grid:
-        """The range of ``bits`` signed bits without its lowest number, so that ``−w`` is there with ``w``."""
+        """Make a grid of ``bits`` signed bits without their lowest number, so that it holds ``−w`` for every ``w``."""
         return Grid(scale, -largest(bits), largest(bits))
 
     def to_integers(self, values: Tensor) -> Tensor:
-        """``round(values / scale)``, halves to even, limited to ``low … high``; whole numbers in the dtype of
-        ``values``, or float32 for one of 16 bits, which could not hold them."""
+        """Round ``values / scale``, halves to even, and limit it to ``low … high``.
+
+        Returns:
+            whole numbers in the dtype of ``values``, or in float32 for floats of 16 bits, which could not hold them.
+        """
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.float()
         return (values / self._like(values)).round_().clamp_(self.low, self.high)
 
     def to_real(self, integers: Tensor) -> Tensor:
-        """``scale · q``."""
+        """Return ``scale · q``."""
         return integers * self._like(integers)
 
     def _like(self, values: Tensor) -> float | Tensor:
@@ -58,11 +68,10 @@ class Grid:
 
 
 class Rounded(Function):
-    """``s · q`` of :meth:`Grid.to_integers`, halves to even; its backward pass
-    hands on what arrives.
+    """``s · q`` of :meth:`Grid.to_integers`, halves to even; its backward pass is the identity.
 
-    Under an LFP rule what arrives is a sum of messages times inputs, and no derivative of the rounding is missing from
-    it. Under a gradient this same operation *is* the straight-through estimator (Bengio et al. 2013).
+    Under an LFP rule a sum of messages times inputs arrives here, and no derivative of the rounding is missing from it.
+    Under a gradient this same operation *is* the straight-through estimator (Bengio et al. 2013).
     """
 
     of_parameters = True
@@ -80,9 +89,10 @@ class Rounded(Function):
 
 
 class Represented(Function):
-    """Identity on values of a grid, but for 0, which stands for all of ``(−s/2, s/2)`` and gets its mean magnitude.
+    """Identity on the values of a grid, except for 0, which becomes ``s / 4``.
 
-    A step of LFP is ``|w|`` times a sum, so that a weight of 0 would stay 0 for ever; at ``s / 4`` it can leave.
+    0 stands for all of ``(−s/2, s/2)``, whose mean magnitude is ``s / 4``. A step of LFP is ``|w|`` times a sum, so
+    that a weight of 0 would stay 0 for ever; at ``s / 4`` it can leave.
     """
 
     of_parameters = True
@@ -99,10 +109,14 @@ class Represented(Function):
 
 @torch.no_grad()
 def round_by_chance(values: Tensor, grid: Grid, random: torch.Generator) -> Tensor:
-    """``s ⌊values / s + u⌋`` with ``u`` uniform in [0, 1), limited to the range of ``grid``: values of the grid whose
-    mean, within the range, is ``values`` (Gupta et al. 2015, arXiv:1502.02551, section 4).
+    """Round to the grid at random, so that the mean is ``values``: ``s ⌊values / s + u⌋``, ``u`` uniform in [0, 1).
 
-    A value that lies on the grid stays as it is. random: a CPU generator, so that all devices draw the same.
+    Limited to the range of the grid (Gupta et al. 2015, arXiv:1502.02551, section 4). A value on the grid stays.
+
+    Args:
+        values: any shape.
+        grid: to round to.
+        random: a CPU generator, so that all devices draw the same numbers.
     """
     nearest = (values / grid.scale).round_()
     drawn = torch.rand(values.shape, generator=random, dtype=values.dtype).to(values.device)

@@ -277,11 +277,18 @@ def lif_scan(current: Tensor, membrane: Tensor, p: LIFParameters) -> Trace:
 def reward_scan(
     reward: Tensor, current: Tensor, membrane: Tensor, start: Tensor, p: LIFParameters, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Run the reward back through time.
+    """Run the reward back through time, by the equations at the head of this module.
 
-    reward: ``r_S`` on every spike, ``[T, …]``; a reward on the final membrane is added to the last row.
-    current, membrane: ``I`` and ``U`` of the forward run, ``[T, …]``; start: the membrane it began from, ``[…]``.
-    Returns the message ``n`` to the current, ``[T, …]``, and the message to ``start``, ``[…]``.
+    Args:
+        reward: ``r_S`` of every spike, ``[T, …]``; a reward on the final membrane is added to the last row.
+        current: ``I`` of the forward run, ``[T, …]``.
+        membrane: ``U`` of the forward run, ``[T, …]``.
+        start: the membrane that the run began from, ``[…]``.
+        p: constants of the neurons.
+        eps: the ε of the rule.
+
+    Returns:
+        the message ``n`` to the current, ``[T, …]``, and the message to ``start``, ``[…]``.
     """
     messages = torch.empty_like(reward)
     internal = torch.zeros_like(start)

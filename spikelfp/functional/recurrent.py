@@ -36,7 +36,7 @@ from spikelfp.functional.lif import Constant, LIFParameters
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
 from spikelfp.kernels.events.linear import remember
-from spikelfp.kernels.recurrent_numba import Constants, Credit, Wanted
+from spikelfp.kernels.recurrent_numba import RecurrentConstants, RecurrentCredit, Wanted
 from spikelfp.machine import empty
 from spikelfp.rules import Epsilon, Gradient, Rule, Surrogate, Zero, surrogates
 
@@ -140,7 +140,7 @@ def run(
     return spikes, membrane.view(shape[1:]), after
 
 
-def _constants(p: LIFParameters, alpha: Constant | None, start: Tensor | None) -> Constants:
+def _constants(p: LIFParameters, alpha: Constant | None, start: Tensor | None) -> RecurrentConstants:
     """The constants of every neuron, ``[N]``."""
     assert start is not None
 
@@ -150,7 +150,9 @@ def _constants(p: LIFParameters, alpha: Constant | None, start: Tensor | None) -
             return value.detach().to(start).reshape(-1).expand(width).contiguous()
         return torch.full((width,), value, dtype=start.dtype, device=start.device)
 
-    return Constants(None if alpha is None else each(alpha), each(p.beta), each(p.threshold), p.reset, p.denominator)
+    return RecurrentConstants(
+        None if alpha is None else each(alpha), each(p.beta), each(p.threshold), p.reset, p.denominator
+    )
 
 
 def _forward(
@@ -172,7 +174,7 @@ def _forward(
 
 
 def _gradients(
-    ctx: Any, credit: Credit, weight: Tensor, fired: Tensor | None, signed: float | Tensor, rest: int
+    ctx: Any, credit: RecurrentCredit, weight: Tensor, fired: Tensor | None, signed: float | Tensor, rest: int
 ) -> tuple[Tensor | None, ...]:
     """Messages to the inputs: current, weight, bias, spikes, membrane and synaptic current of the start, decay.
 
@@ -207,7 +209,7 @@ class RecurrentScan(Function, NeuronNode):
     @staticmethod
     def forward(
         ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, fired: Tensor | None, start: Tensor,
-        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: Constants, listed: list[Any],
+        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: RecurrentConstants, listed: list[Any],
         p: LIFParameters, eps: float,
     ) -> Any:  # fmt: skip
         keep_node()
@@ -241,7 +243,7 @@ class _GradientRun(Function):
     @staticmethod
     def forward(
         ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, fired: Tensor | None, start: Tensor,
-        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: Constants, listed: list[Any],
+        synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: RecurrentConstants, listed: list[Any],
         rule: Gradient,
     ) -> Any:  # fmt: skip
         ctx.rule, ctx.decay_shape = rule, None if decay is None else decay.shape
@@ -268,9 +270,9 @@ def _back(
     membrane: Tensor,
     weight: Tensor,
     start: Tensor,
-    p: Constants,
+    p: RecurrentConstants,
     rule: Surrogate | None,
-) -> Credit:
+) -> RecurrentCredit:
     """Gradients, step by step; every neuron gets one, so the products are dense."""
     out = empty(membrane.shape, membrane)
     to_decay, sums, carry, later = *start.new_zeros(3, *start.shape), None
@@ -297,4 +299,4 @@ def _back(
             total = total + synapse
         later = out[t].copy_(total)
         sums.add_(later)
-    return Credit(out, carry, None if p.alpha is None else p.alpha * out[0], to_decay, sums, None)
+    return RecurrentCredit(out, carry, None if p.alpha is None else p.alpha * out[0], to_decay, sums, None)

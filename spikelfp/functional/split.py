@@ -70,7 +70,7 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def input_halves(x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The same, but ``x`` itself and nothing where there are no negatives."""
+    """Split an input into its positive and negative half; ``(x, None)`` where nothing is negative."""
     return halves(x) if ((x.values() if x.is_sparse else x) < 0).any() else (x, None)
 
 

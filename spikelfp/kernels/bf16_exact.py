@@ -5,7 +5,7 @@ A float32 number has 24 significant bits, a bfloat16 number 8 and the same expon
     w = w_1 + w_2 + w_3          w_1: the first 8 bits of w, w_2: the next 8, w_3: the last 8
 
 A spike is 0 or 1, so each product ``s · w_k`` is exact, and ``s @ w = s @ w_1 + s @ w_2 + s @ w_3`` differs from the
-float32 product in the rounding of its sums alone. (That of a matrix unit is its own: it may cut where float32 rounds.)
+float32 product only in the rounding of its sums. (A matrix unit rounds its own way: it may cut where float32 rounds.)
 The same holds for any inputs that are bfloat16 numbers themselves, such as small counts of spikes.
 """
 
@@ -21,7 +21,7 @@ from spikelfp.errors import ShapeError, UserError
 _UPPER = -65536  # 0xFFFF0000: sign, exponent and the first bits of a float32, which are a bfloat16
 
 
-class Parts(NamedTuple):
+class BFloat16Parts(NamedTuple):
     """Three bfloat16 tensors of one shape, from the largest to the smallest, whose sum is a float32 tensor."""
 
     high: Tensor
@@ -29,20 +29,21 @@ class Parts(NamedTuple):
     low: Tensor
 
 
-def split(weight: Tensor) -> Parts:
-    """The three parts of ``weight``, float32 of any shape; added in float32, smallest first, they give it back.
+def split(weight: Tensor) -> BFloat16Parts:
+    """Split a float32 tensor of any shape into three; added in float32, smallest first, they give it back.
 
     Exact for every finite number of magnitude ``2⁻¹¹⁰`` (8e-34) or more, the largest included, and for 0. Smaller
-    ones lose what lies below the smallest bfloat16 number: less than ``2⁻¹³³``. Of infinity and NaN the sum is NaN.
+    numbers lose less than ``2⁻¹³³``, the smallest bfloat16 number. Infinity and NaN give NaN.
 
-    Raises :class:`~spikelfp.errors.UserError` for another dtype.
+    Raises:
+        UserError: for another dtype.
     """
     if weight.dtype != torch.float32:
         raise UserError(f"three bfloat16 parts make up float32 weights, got {weight.dtype}; convert them with .float()")
     high = _first_bits(weight)
     rest = weight - high
     middle = _first_bits(rest)
-    return Parts(*(part.to(torch.bfloat16) for part in (high, middle, _first_bits(rest - middle))))
+    return BFloat16Parts(*(part.to(torch.bfloat16) for part in (high, middle, _first_bits(rest - middle))))
 
 
 def _first_bits(x: Tensor) -> Tensor:
@@ -50,17 +51,24 @@ def _first_bits(x: Tensor) -> Tensor:
     return (x.contiguous().view(torch.int32) & _UPPER).view(torch.float32)
 
 
-def matmul(spikes: Tensor, weight: Tensor | Parts) -> Tensor:
-    """``spikes @ weight`` as the sum of three bfloat16 products with float32 sums, ``[M, K] @ [K, N] → [M, N]``.
+def matmul(spikes: Tensor, weight: Tensor | BFloat16Parts) -> Tensor:
+    """Compute ``spikes @ weight``, ``[M, K] @ [K, N]``, as the sum of three bfloat16 products with float32 sums.
 
-    spikes: 0 or 1 (or other bfloat16 numbers) in any floating dtype; what is not a bfloat16 number is rounded to one.
-    weight: float32, or what :func:`split` made of it, for use more than once. Returns float32, without a graph.
+    On CUDA it needs torch 2.8, whose ``torch.mm`` takes ``out_dtype``; on the CPU the three products are made in
+    float32.
 
-    On CUDA it needs torch 2.8, whose ``torch.mm`` takes ``out_dtype``; on the CPU the same three products are made in
-    float32. Raises :class:`~spikelfp.errors.UserError` for an older torch, :class:`~spikelfp.errors.ShapeError` for
-    shapes that do not fit.
+    Args:
+        spikes: 0 or 1 (or other bfloat16 numbers) in any floating dtype; other numbers are rounded to bfloat16.
+        weight: float32, or its :func:`split`, for use more than once.
+
+    Returns:
+        float32, without a graph.
+
+    Raises:
+        UserError: for an older torch.
+        ShapeError: for shapes that do not fit.
     """
-    parts = weight if isinstance(weight, Parts) else split(weight.detach())
+    parts = weight if isinstance(weight, BFloat16Parts) else split(weight.detach())
     if spikes.dim() != 2 or parts.high.dim() != 2 or spikes.shape[1] != len(parts.high):
         raise ShapeError(f"spikes [M, K] and weights [K, N], got {tuple(spikes.shape)} and {tuple(parts.high.shape)}")
     ones = spikes.detach().to(torch.bfloat16)

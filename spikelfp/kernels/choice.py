@@ -45,9 +45,10 @@ def chosen_kernels() -> str:
 
 
 def scan_for(tensor: Tensor) -> ModuleType:
-    """The module whose scans run on ``tensor``.
+    """Return the module whose scans run on ``tensor``.
 
-    Raises :class:`~spikelfp.errors.UserError` where ``SPIKELFP_KERNELS`` insists on one that cannot.
+    Raises:
+        UserError: where ``SPIKELFP_KERNELS`` names one that cannot.
     """
     name = chosen_kernels()
     fused, device = tensor.dtype in _FUSED, tensor.device.type
@@ -94,12 +95,16 @@ def chosen_events() -> str:
 
 
 @dataclass
-class Choice:
-    """Way that one layer went last, and from which density on it does something else.
+class EventChoice:
+    """Choice of one layer between dense and event-driven products, by the density of its inputs.
 
-    enter: density (share of inputs that are not zero) below which a layer that made dense products takes to events.
-    leave: density above which one that took events goes back; a little higher, so that a density near the border does
-    not change the order of summation from batch to batch.
+    ``leave`` is a little higher than ``enter``, so that a density near the border does not change the order of
+    summation from batch to batch.
+
+    Attributes:
+        enter: density (share of inputs that are not zero) below which dense products change to events.
+        leave: density above which events change to dense products.
+        events: whether the last product was event-driven.
     """
 
     enter: float
@@ -114,10 +119,10 @@ class Choice:
         return 1.0 if name == "always" else -1.0
 
 
-def choices(net: torch.nn.Module) -> dict[str, Choice]:
+def choices(net: torch.nn.Module) -> dict[str, EventChoice]:
     """The choice of each layer of ``net`` that has one, by the layer's name."""
     found = {name: getattr(layer, "choice", None) for name, layer in net.named_modules()}
-    return {name: choice for name, choice in found.items() if isinstance(choice, Choice)}
+    return {name: choice for name, choice in found.items() if isinstance(choice, EventChoice)}
 
 
 def can_run(x: Tensor, weight: Tensor) -> bool:

@@ -203,9 +203,14 @@ def _rows(current: Tensor | None, like: np.ndarray) -> np.ndarray:
 
 
 def constants(start: Tensor, like: np.ndarray, *values: Constant) -> list[Any]:
-    """Constants of neurons for compiled code: numbers of the kind of ``like``, or arrays of one for each element.
+    """Return constants of neurons for compiled code: numbers in the dtype of ``like``, or arrays shaped like a step.
 
-    start: ``[B, …]``, the shape of a step. Where one is a tensor all are arrays, so that few kinds are compiled.
+    Where one is a tensor all are arrays, so that few variants are compiled.
+
+    Args:
+        start: ``[B, …]``, the shape of a step.
+        like: array whose dtype the numbers take.
+        *values: the constants.
     """
     if not any(isinstance(value, Tensor) for value in values):
         return [like.dtype.type(value) for value in values]
@@ -213,10 +218,9 @@ def constants(start: Tensor, like: np.ndarray, *values: Constant) -> list[Any]:
 
 
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
-    """Spikes and membranes ``[T, …]`` of ``current`` ``[T, …]`` from ``start`` ``[…]``, float32 or float64.
+    """Run :func:`spikelfp.kernels.torch_scan.forward` in float32 or float64.
 
-    A current that is the same at every step (stride 0 in time) is read from one row. keep: see
-    :func:`spikelfp.kernels.torch_scan.forward`.
+    A current that is the same at every step (stride 0 in time) is read from one row.
     """
     steps = len(current)
     spikes = empty(current.shape, current)

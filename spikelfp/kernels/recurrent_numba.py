@@ -48,10 +48,15 @@ _CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZER
 _SUMS = {"contract", "reassoc", "nsz"}  # dot products in another order, as vector units make them
 
 
-class Constants(NamedTuple):
+class RecurrentConstants(NamedTuple):
     """Constants of recurrent neurons, one number for each of the ``N`` neurons of the layer: tensors ``[N]``.
 
-    alpha: decay of the synaptic current, or ``None`` for neurons without one; beta: of the membrane; threshold: θ.
+    Attributes:
+        alpha: decay of the synaptic current, or ``None`` for neurons without one.
+        beta: decay of the membrane.
+        threshold: θ.
+        reset: effect of a spike on the membrane.
+        denominator: normalisation of the reward on a membrane.
     """
 
     alpha: Tensor | None
@@ -61,11 +66,14 @@ class Constants(NamedTuple):
     denominator: Denominator
 
 
-class Run(NamedTuple):
+class RecurrentRun(NamedTuple):
     """Results of a run over time.
 
-    spikes, membrane: ``[T, B, N]``; synapse: the synaptic current after the last step, ``[B, N]``, or ``None``;
-    events: the spikes, of rows ``[T · B, N]``, where they were few enough to be listed.
+    Attributes:
+        spikes: ``[T, B, N]``.
+        membrane: ``[T, B, N]``.
+        synapse: the synaptic current after the last step, ``[B, N]``, or ``None``.
+        events: the spikes as rows ``[T · B, N]``, where they were few enough to be listed.
     """
 
     spikes: Tensor
@@ -75,21 +83,23 @@ class Run(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Parts of a :class:`Credit` that are asked for: ``to_weight``, ``to_decay``, ``sums``."""
+    """Parts of a :class:`RecurrentCredit` that are asked for: ``to_weight``, ``to_decay``, ``sums``."""
 
     update: bool
     decay: bool
     sums: bool
 
 
-class Credit(NamedTuple):
-    """Results of a run back over time.
+class RecurrentCredit(NamedTuple):
+    """Results of a run back over time. The last three are ``None`` where they are not asked for.
 
-    to_current: messages ``M`` to the currents, ``[T, B, N]``; to_start, to_synapse: to the membrane and the synaptic
-    current (``None`` without one) before the first step, ``[B, N]``; to_decay: ``Σ_t V[t] n[t]`` of each membrane and
-    sample (:func:`~spikelfp.functional.lif.carried`), ``[B, N]``; sums: ``Σ_t M[t]``, ``[B, N]``; to_weight:
-    ``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``. The last three may be ``None`` where they are not asked
-    for.
+    Attributes:
+        to_current: messages ``M`` to the currents, ``[T, B, N]``.
+        to_start: message to the membrane before the first step, ``[B, N]``.
+        to_synapse: message to the synaptic current before the first step, ``[B, N]``; ``None`` without one.
+        to_decay: ``Σ_t V[t] n[t]`` of each membrane and sample (:func:`~spikelfp.functional.lif.carried`), ``[B, N]``.
+        sums: ``Σ_t M[t]``, ``[B, N]``.
+        to_weight: ``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``.
     """
 
     to_current: Tensor
@@ -327,8 +337,8 @@ def forward(
     bias: Tensor | None,
     start: Tensor,
     synapse: Tensor | None,
-    p: Constants,
-) -> Run:
+    p: RecurrentConstants,
+) -> RecurrentRun:
     """Run over all steps, float32 or float64.
 
     Args:
@@ -372,7 +382,7 @@ def forward(
             total = _pack(record, place, found[-1], *places, begin, total)
         given, begin = none, end
     whole = len(found) == -(-steps // STEPS)  # else some steps were dense, whose spikes are not in the list
-    return Run(spikes, membrane, y, _events(found, places, spikes) if whole else None)
+    return RecurrentRun(spikes, membrane, y, _events(found, places, spikes) if whole else None)
 
 
 def _events(found: list[np.ndarray], places: np.ndarray, spikes: Tensor) -> EventRows:
@@ -390,10 +400,10 @@ def reverse(
     events: EventRows | None,
     weight: Tensor,
     start: Tensor,
-    p: Constants,
+    p: RecurrentConstants,
     eps: float,
     wanted: Wanted,
-) -> Credit:
+) -> RecurrentCredit:
     """Run a reward back over all steps.
 
     Args:
@@ -431,14 +441,14 @@ def reverse(
             given = torch.mm(out[t + 1], weight.detach(), out=back).numpy() if t + 1 < steps else none
             arguments = (*received, given, *known, *written, t, t + 1)
             split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(1, width))  # noqa: B023
-    return Credit(
+    return RecurrentCredit(
         out, to_start, None if p.alpha is None else p.alpha * out[0],
         to_decay if wanted.decay else None, sums if wanted.sums else None,
         to_weight(out, membrane, events, p) if wanted.update else None,
     )  # fmt: skip
 
 
-def to_weight(messages: Tensor, membrane: Tensor, events: EventRows | None, p: Constants) -> Tensor:
+def to_weight(messages: Tensor, membrane: Tensor, events: EventRows | None, p: RecurrentConstants) -> Tensor:
     """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``.
 
     Event by event, or dense, a block of steps at a time.

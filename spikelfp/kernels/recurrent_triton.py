@@ -1,7 +1,7 @@
 r"""Recurrent LIF neurons on CUDA, fused over time: one program goes through all steps of a sample.
 
 The neurons of a sample that fire are listed in memory of its own; forward their weights are gathered, four at a time,
-and in reverse each gets one product of its weights with the messages of the step behind. The update of the weights is
+and in reverse each gets one product of its weights with the messages of the step after. The update of the weights is
 one dense product over all steps and samples. What :mod:`spikelfp.kernels.recurrent_numba` says of the arithmetic holds
 here too; its functions have the same arguments.
 """
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikelfp.kernels.recurrent_numba import Constants, Credit, Run, Wanted
+from spikelfp.kernels.recurrent_numba import RecurrentConstants, RecurrentCredit, RecurrentRun, Wanted
 from spikelfp.kernels.triton_programs import _share, _step
 
 WIDEST = 4096
@@ -36,7 +36,7 @@ def _list(fired, neuron, listed):
 
 @triton.jit
 def _row(rows, listed, e, count, neuron, inside, width):
-    """The weights that the ``e``-th neuron of the list drives, zeros behind the last one; and which neuron it is."""
+    """Return the weights that the ``e``-th neuron of the list drives (zeros after the last), and which neuron it is."""
     j = tl.load(listed + e, e < count, 0).to(tl.int64)
     return tl.load(rows + j * width + neuron, inside & (e < count), 0.0), j
 
@@ -173,8 +173,8 @@ def forward(
     bias: Tensor | None,
     start: Tensor,
     synapse: Tensor | None,
-    p: Constants,
-) -> Run:
+    p: RecurrentConstants,
+) -> RecurrentRun:
     """Run over all steps; see :func:`spikelfp.kernels.recurrent_numba.forward`."""
     varying = current.stride(0) != 0 or len(current) == 1
     spikes, membrane = (torch.empty(current.shape, dtype=current.dtype, device=current.device) for _ in range(2))
@@ -186,7 +186,7 @@ def forward(
         weight.t().contiguous(), offsets, start.contiguous(), None if synapse is None else synapse.contiguous(),
         p.alpha, p.beta, p.threshold, spikes, membrane, after, _scratch(start), VARYING=varying, RESET=p.reset,
     )  # fmt: skip
-    return Run(spikes, membrane, after, None)
+    return RecurrentRun(spikes, membrane, after, None)
 
 
 def reverse(
@@ -198,10 +198,10 @@ def reverse(
     events: None,
     weight: Tensor,
     start: Tensor,
-    p: Constants,
+    p: RecurrentConstants,
     eps: float,
     wanted: Wanted,
-) -> Credit:
+) -> RecurrentCredit:
     """Run a reward back over all steps; see :func:`spikelfp.kernels.recurrent_numba.reverse`."""
     out, back = torch.empty_like(membrane), torch.empty_like(membrane[0])
     to_start, to_decay, sums = torch.empty_like(back), torch.empty_like(back), torch.empty_like(back)
@@ -212,12 +212,12 @@ def reverse(
         weight.t().contiguous(), p.alpha, p.beta, p.threshold, _scratch(start), back, out, to_start, to_synapse,
         to_decay, sums, eps, RESET=p.reset, INCREMENT=p.denominator == "increment",
     )  # fmt: skip
-    return Credit(
+    return RecurrentCredit(
         out, to_start, to_synapse, to_decay, sums, to_weight(out, membrane, None, p) if wanted.update else None
     )  # fmt: skip
 
 
-def to_weight(messages: Tensor, membrane: Tensor, events: None, p: Constants) -> Tensor:
+def to_weight(messages: Tensor, membrane: Tensor, events: None, p: RecurrentConstants) -> Tensor:
     """``Σ_t M[t]ᵀ S[t−1]`` without the first step; see :func:`spikelfp.kernels.recurrent_numba.to_weight`."""
     fired = (membrane[:-1] > p.threshold).to(messages.dtype)
     return messages[1:].flatten(0, 1).t() @ fired.flatten(0, 1)

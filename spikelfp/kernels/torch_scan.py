@@ -10,9 +10,14 @@ from spikelfp.functional.sequence import Trace
 
 
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
-    """Spikes and membranes ``[T, …]`` of ``current`` ``[T, …]`` from ``start`` ``[…]``.
+    """Run LIF neurons over time.
 
-    keep: all membranes; otherwise only the last one, ``[1, …]``, and :func:`reverse` computes them again.
+    Args:
+        current: ``[T, …]``.
+        start: membrane before the first step, ``[…]``.
+        p: constants of the neurons.
+        keep: keep all membranes ``[T, …]``; otherwise only the last, ``[1, …]``, and :func:`reverse` computes them
+            again.
     """
     spikes, membrane = lif_scan(current, start, p)
     return Trace(spikes=spikes, membrane=membrane if keep else membrane[-1:].clone())
@@ -29,10 +34,10 @@ def reverse(
     constant: bool,
     current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Message to the current and to ``start``; the arguments are those of :class:`spikelfp.rules.base.LIFScan`.
+    """Return the messages to the current and to ``start``; arguments as of :class:`spikelfp.rules.base.LIFScan`.
 
-    ``constant``: the current was the same at every step; its message is then the mean over time, ``[1, …]``.
-    current: ``[T, …]``, needed where the membranes were not kept (``None``): they are computed again from it.
+    If ``constant``, the current was the same at every step, and its message is the mean over time, ``[1, …]``. Where
+    the membranes were not kept (``None``) they are computed again from ``current`` ``[T, …]``.
     """
     if membrane is None:
         assert current is not None

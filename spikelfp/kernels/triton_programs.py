@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def _rows(pointer, offset, move, inside, first, steps, ROWS: tl.constexpr):
-    """The rows of steps ``first``, ``first + 1``, …, zeros behind the last step."""
+    """Read the rows of steps ``first``, ``first + 1``, …, and zeros after the last step."""
     rows = ()
     for k in tl.static_range(ROWS):
         rows = rows + (tl.load(pointer + offset, inside & (first + k < steps), 0.0),)  # type: ignore[assignment]  # noqa: RUF005
@@ -156,7 +156,7 @@ def reverse_again(
     VARYING: tl.constexpr, RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The same without membranes: computed again, every ``ROWS``-th left in ``scratch``, the others in registers."""
+    """Run :func:`reverse` without membranes: every ``ROWS``-th is kept in ``scratch``, the others in registers."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = neuron < count
     real = start.dtype.element_ty

@@ -159,7 +159,7 @@ def _(current: Tensor, start: Tensor, beta: float, betas: Tensor | None, backwar
 
 
 def _constants(start: Tensor, *values: Constant) -> tuple[Any, ...]:
-    """Constants of neurons as numbers, and behind them as tensors of one for each neuron of a sample, or ``None``."""
+    """Return constants of neurons as numbers, then as tensors of one for each neuron of a sample, or ``None``."""
     vectors = [isinstance(value, Tensor) for value in values]
     numbers = (1.0 if vector else value for vector, value in zip(vectors, values, strict=True))
     tensors = (value.expand(start.shape[1:]).contiguous() if isinstance(value, Tensor) else None for value in values)
@@ -167,10 +167,9 @@ def _constants(start: Tensor, *values: Constant) -> tuple[Any, ...]:
 
 
 def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True) -> Trace:
-    """Spikes and membranes ``[T, …]`` of ``current`` ``[T, …]`` from ``start`` ``[…]``, float32 or float64.
+    """Run :func:`spikelfp.kernels.torch_scan.forward` in float32 or float64.
 
-    Of a current that is the same at every step (stride 0 in time) one row is read, once. keep: see
-    :func:`spikelfp.kernels.torch_scan.forward`.
+    A current that is the same at every step (stride 0 in time) is read from one row, once.
     """
     constants = _constants(start, p.beta, p.threshold)
     spikes, membrane = torch.ops.spikelfp.lif_forward(current, start, *constants, p.reset, keep)

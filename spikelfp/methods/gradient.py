@@ -9,7 +9,7 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods, step_weights
 from spikelfp.registry import check_name
-from spikelfp.rewards.mask import takes
+from spikelfp.rewards.base import takes
 from spikelfp.rules import Gradient, Rule, Surrogate
 from spikelfp.tasks.classification import rate_cross_entropy
 

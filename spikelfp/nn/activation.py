@@ -22,10 +22,17 @@ from spikelfp.rules import Rule
 class Activation(Layer):
     """Base of the activation functions: ``φ(z)``, element-wise, of any shape.
 
-    phi: ``φ`` itself. keeps_sign: whether ``φ(z)`` never has the sign opposite to ``z``; of an activation of one's own
-    the first pass under an LFP rule looks, and gives a :class:`~spikelfp.errors.SignWarning`.
+    Args:
+        rule: rule of this layer alone.
 
-    Raises :class:`~spikelfp.errors.UserError` for parameters of ``φ`` that are to learn, for which LFP has no rule.
+    Attributes:
+        phi: the function ``φ``.
+        keeps_sign: whether ``φ(z)`` never has the sign opposite to ``z``. For an activation of a user's own the first
+            pass under an LFP rule checks this, and gives a :class:`~spikelfp.errors.SignWarning` where it fails.
+        opposite_sign: whether the reward changes its sign where ``z`` and ``φ(z)`` differ in theirs.
+
+    Raises:
+        UserError: for parameters of ``φ`` that require gradients; LFP has no rule for them.
     """
 
     fires = False
@@ -47,7 +54,7 @@ class Activation(Layer):
         return self.rule.activation(self.phi, x, self.opposite_sign)
 
     def _check_own(self, x: Tensor) -> None:
-        """Look at a function of a user's own: at its parameters, and once at the signs of what it returns."""
+        """Check a function of a user's own: its parameters, and once the signs of the values it returns."""
         learning = [name for name, p in self._parameters.items() if p is not None and p.requires_grad]
         if learning:
             raise UserError(
@@ -75,7 +82,12 @@ class ReLU(Activation):
 
 
 class LeakyReLU(Activation):
-    """``z`` where ``z > 0``, else ``negative_slope · z``. Theorem 1 holds for it as for ReLU."""
+    """``z`` where ``z > 0``, else ``negative_slope · z``. Theorem 1 (v3) holds for it as for ReLU.
+
+    Args:
+        negative_slope: slope for ``z < 0``.
+        rule: rule of this layer alone.
+    """
 
     passes_scale = True
     passes_spikes = True
@@ -105,7 +117,12 @@ class GELU(Activation):
 
 
 class ELU(Activation):
-    """``z`` where ``z > 0``, else ``α (exp(z) − 1)`` (Clevert et al. 2016)."""
+    """``z`` where ``z > 0``, else ``α (exp(z) − 1)`` (Clevert et al. 2016).
+
+    Args:
+        alpha: the constant α.
+        rule: rule of this layer alone.
+    """
 
     arguments = ("alpha",)
 
@@ -129,9 +146,12 @@ class Tanh(Activation):
 class Sigmoid(Activation):
     """``1 / (1 + exp(−z))``: positive also where ``z < 0``, so LFP does not train through it (v3, Table 3).
 
-    opposite_sign: take the reward with the opposite sign where ``z`` and ``σ(z)`` differ in theirs, the heuristic
-    of v3, footnote 12. Without it a :class:`~spikelfp.errors.SignWarning` is given at the first pass under an LFP
-    rule.
+    Without ``opposite_sign`` the first pass under an LFP rule gives a :class:`~spikelfp.errors.SignWarning`.
+
+    Args:
+        opposite_sign: change the sign of the reward where ``z`` and ``σ(z)`` differ in theirs, the heuristic of v3,
+            footnote 12.
+        rule: rule of this layer alone.
     """
 
     phi = staticmethod(torch.sigmoid)
@@ -165,7 +185,14 @@ class Heaviside(Activation):
 
 
 def sign_complaints(net: torch.nn.Module) -> list[str]:
-    """A line for each kind of activation in ``net`` through which LFP will hardly learn; none if all is well."""
+    """List the kinds of activations in a network through which LFP will hardly learn.
+
+    Args:
+        net: the network.
+
+    Returns:
+        one line for each kind, with what to do; an empty list if all is well.
+    """
     kinds = {
         type(layer).__name__: None
         for layer in net.modules()
@@ -175,7 +202,7 @@ def sign_complaints(net: torch.nn.Module) -> list[str]:
 
 
 def sign_complaint(name: str) -> str:
-    """What is wrong with an activation that does not keep the sign, and what to do."""
+    """Tell that an activation does not keep the sign, and what to do."""
     return (
         f"{name} is positive where its input is negative, or the reverse, so LFP rewards the wrong direction and "
         "will hardly learn (LFP v3, section 3.4): use Tanh, or opposite_sign=True"

@@ -1,4 +1,9 @@
-"""SETME"""
+r"""Self-attention, and the layers around it that turn images into tokens (Vision Transformer, Dosovitskiy et al. 2021).
+
+Reward passes as in AttnLRP (Achtibat et al. 2024, arXiv:2402.05602). A product of two signals, ``Q Kᵀ`` or ``A V``,
+needs both factors for all of it, so each factor is credited with half of the reward. In messages the softmax is its own
+backward pass: ``m_x = s (m_s − Σ s m_s)``.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,9 @@ from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.norm import BatchNorm1d
 from spikelfp.rules import Rule
 
+if TYPE_CHECKING:
+    from spikelfp.nn.graph import Flow, Sources
+
 
 class ToTokens(Layer):
     """Feature maps ``[T, B, D, H, W]`` as tokens ``[T, B, H·W, D]``."""
@@ -30,7 +38,12 @@ class ToTokens(Layer):
 
 
 class ClassToken(Layer):
-    """Puts a learned token in front of ``[T, B, N, D]``: its weights are contributions with ``a = 1`` (eq. 7)."""
+    """Puts a learned token before the tokens ``[T, B, N, D]``: its weights are contributions with ``a = 1`` (eq. 7).
+
+    Args:
+        dim: features ``D`` of a token.
+        rule: rule of this layer alone.
+    """
 
     arguments = ("dim",)
 
@@ -48,7 +61,13 @@ class ClassToken(Layer):
 
 
 class PositionEmbedding(Layer):
-    """Adds a learned vector to each of ``tokens`` tokens ``[T, B, N, D]``: contributions with ``a = 1`` (eq. 7)."""
+    """Adds a learned vector to each token of ``[T, B, N, D]``: contributions with ``a = 1`` (eq. 7).
+
+    Args:
+        tokens: their number ``N``.
+        dim: features ``D`` of a token.
+        rule: rule of this layer alone.
+    """
 
     arguments = ("tokens", "dim")
 
@@ -87,14 +106,16 @@ class MeanToken(Layer):
         return x.mean(2)
 
 
-if TYPE_CHECKING:
-    from spikelfp.nn.graph import Flow, Sources
-
-
 class SelfAttention(Layer):
     """Multi-head self-attention of tokens ``[T, B, N, D]``: ``softmax(Q Kᵀ / √d) V``, then a dense layer.
 
-    dim: features ``D`` of a token; heads: their number, which divides ``dim``; ``d = D / heads``.
+    Args:
+        dim: features ``D`` of a token.
+        heads: number of heads, a divisor of ``dim``; each has ``d = D / heads`` features.
+        rule: rule of this layer alone.
+
+    Raises:
+        UserError: if ``heads`` does not divide ``dim``.
     """
 
     def __init__(self, dim: int, heads: int, *, rule: Rule | None = None) -> None:
@@ -123,8 +144,17 @@ class SpikingSelfAttention(Layer):
 
         Q, K, V = LIF(BN(W x))          out = LIF(BN(W LIF(s · Q Kᵀ V)))
 
-    dim, heads: as in :class:`SelfAttention`. scale: ``s``, 0.125 in the paper. neuron: arguments of
-    :class:`~spikelfp.nn.LIF`. Keeps no state between calls; ``run`` takes and returns that of its neurons.
+    Keeps no state between calls; ``run`` takes and returns that of its neurons.
+
+    Args:
+        dim: features ``D`` of a token.
+        heads: number of heads, a divisor of ``dim``.
+        scale: the factor ``s``, 0.125 in the paper.
+        rule: rule of this layer alone.
+        **neuron: arguments of :class:`~spikelfp.nn.LIF`.
+
+    Raises:
+        UserError: if ``heads`` does not divide ``dim``.
     """
 
     def __init__(self, dim: int, heads: int, scale: float = 0.125, *, rule: Rule | None = None, **neuron: Any) -> None:
@@ -138,7 +168,7 @@ class SpikingSelfAttention(Layer):
         return self.out(self.mix(self._attend(self.query(x), self.key(x), self.value(x))))
 
     def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Spikes ``[T, B, N, D]`` and the states to go on from."""
+        """Return the spikes ``[T, B, N, D]`` and the states to go on from."""
         before = state or (None,) * 5
         parts = [run_layer(p, x, own) for p, own in zip((self.query, self.key, self.value), before[:3], strict=True)]
         mixed, mix = self.mix.run(self._attend(*(spikes for spikes, _ in parts)), before[3])

@@ -1,4 +1,8 @@
-"""SETME2"""
+"""Networks: layers one after the other (``Sequential``), and side by side (``Sum``, ``Concat``; v3, eq. 11).
+
+A sum shares its reward by contribution, a concatenation hands it through. In messages both are autograd's own backward:
+each summand ``a_i`` of ``a_j`` gets the message ``m_j``, that is the reward ``a_i m_j``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,9 @@ from spikelfp.nn.linear import Conv2d
 from spikelfp.nn.shape import MaxPool2d
 from spikelfp.rules import Gradient, rules_in
 
+if TYPE_CHECKING:
+    from spikelfp.nn.graph import Flow, Sources
+
 SIMULATORS = ("snntorch", "norse", "spikingjelly", "sinabs", "rockpool")
 """Packages whose neurons have surrogate derivatives, which LFP does without."""
 
@@ -26,7 +33,7 @@ SIMULATORS = ("snntorch", "norse", "spikingjelly", "sinabs", "rockpool")
 def foreign_parts(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
     """Find the modules of ``net`` that no rule trains: those with parameters of their own, and neurons of simulators.
 
-    Layers of this package, and of a user's own that derive from :class:`~spikelfp.nn.Layer`, are none.
+    Layers derived from :class:`~spikelfp.nn.Layer`, this package's or a user's own, are left out.
     """
     for name, module in net.named_modules():
         own = next(module.parameters(recurse=False), None) is not None
@@ -61,8 +68,11 @@ def check_native(net: torch.nn.Module) -> None:
 class Sequential(torch.nn.Sequential, Layer):
     """Layers one after the other; its state is the tuple of theirs.
 
-    A max-pooling right behind a convolution runs as one operation with it, which needs no room for the output between
-    them, unless that could be seen: by hooks, in subclasses, or under a rule that makes several products.
+    A max-pooling right after a convolution runs as one operation with it and needs no memory for the output between
+    them. Where that could be noticed (hooks, subclasses, rules that make several products) they run one by one.
+
+    Args:
+        *args: the layers, or one ``OrderedDict`` of them by name, as in ``torch.nn.Sequential``.
     """
 
     in_order = True
@@ -77,7 +87,15 @@ class Sequential(torch.nn.Sequential, Layer):
         return x
 
     def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Output and the states to go on from, one entry a layer."""
+        """Return the output and the states to go on from, one entry a layer.
+
+        Args:
+            x: inputs ``[T, B, …]``.
+            state: as ``run`` returned it; ``None`` to start from rest.
+
+        Raises:
+            ShapeError: for states that are not one for each layer.
+        """
         self._check_parts()
         states = []
         given = (None,) * len(self) if state is None else state
@@ -107,7 +125,7 @@ class Sequential(torch.nn.Sequential, Layer):
                 self.__dict__["_checked"] = parts
 
     def _sides(self) -> list[int | None]:
-        """The side of the squares, for a convolution and a max-pooling that run as one; ``None`` for other layers."""
+        """Side of the windows, for a convolution and a max-pooling that run as one; ``None`` for other layers."""
         sides: list[int | None] = [None] * len(self)
         if torch.compiler.is_compiling() or torch_module._has_any_global_hook():
             return sides
@@ -119,7 +137,7 @@ class Sequential(torch.nn.Sequential, Layer):
 
 
 def _side(layer: torch.nn.Module, pooling: torch.nn.Module) -> int | None:
-    """Side of the squares of a max-pooling that may run as part of the convolution in front of it; else ``None``."""
+    """Side of the windows of a max-pooling that may run as part of the convolution before it; else ``None``."""
     if not (isinstance(layer, Conv2d) and isinstance(pooling, MaxPool2d) and layer.rule.one_product):
         return None
     return pooling.side if _is_plain(layer, Conv2d) and _is_plain(pooling, MaxPool2d) else None
@@ -132,10 +150,6 @@ def _is_plain(layer: torch.nn.Module, kind: type[torch.nn.Module]) -> bool:
         layer._compiled_call_impl, vars(layer).get("forward"),
     )  # fmt: skip
     return type(layer).forward is kind.forward and not any(seen)
-
-
-if TYPE_CHECKING:
-    from spikelfp.nn.graph import Flow, Sources
 
 
 class _Branches(Layer, ABC):
@@ -155,7 +169,7 @@ class _Branches(Layer, ABC):
         return self._merged([branch(x) for branch in self.branches])
 
     def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Output and the states to go on from, one entry a branch."""
+        """Return the output and the states to go on from, one entry a branch."""
         before = state or (None,) * len(self.branches)
         pairs = [run_layer(branch, x, own) for branch, own in zip(self.branches, before, strict=True)]
         return self._merged([out for out, _ in pairs]), tuple(after for _, after in pairs)
@@ -173,7 +187,14 @@ class _Branches(Layer, ABC):
 
 
 class Sum(_Branches):
-    """Sum of the outputs of several branches, all of one shape: ``Sum(block, Identity())`` is a residual block."""
+    """Sum of the outputs of several branches, all of one shape: ``Sum(block, Identity())`` is a residual block.
+
+    Args:
+        *branches: layers or networks, each given the whole input.
+
+    Raises:
+        ShapeError: where the outputs differ in shape.
+    """
 
     def merge(self, outputs: list[Tensor]) -> Tensor:
         total = outputs[0]
@@ -188,7 +209,15 @@ class Sum(_Branches):
 
 
 class Concat(_Branches):
-    """Outputs of several branches side by side along ``dim``, counted from ``[T, B, …]``: 2 for channels, features."""
+    """Outputs of several branches side by side along one axis.
+
+    Args:
+        *branches: layers or networks, each given the whole input.
+        dim: axis, counted from ``[T, B, …]``: 2 for channels or features.
+
+    Raises:
+        UserError: for the axis of time or of the batch.
+    """
 
     def __init__(self, *branches: torch.nn.Module, dim: int = 2) -> None:
         super().__init__(*branches)

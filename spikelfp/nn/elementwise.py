@@ -17,8 +17,9 @@ class Scale(Layer):
     under every rule the message to ``x`` is ``s ⊙ m``.
 
     Args:
-        scale: a number, or a tensor with the axes of one sample at one step, each of its size or 1; a float32 buffer.
-        shift: likewise.
+        scale: the factor ``s``: a number, or a tensor with the axes of one sample at one step, each of its size or 1.
+            Kept as a float32 buffer.
+        shift: the offset ``c``, likewise.
 
     Raises:
         UserError: for values that are not finite.
@@ -63,8 +64,14 @@ def _short(constant: Tensor) -> object:
 class Noise(Layer):
     """Adds ``N(0, σ²)`` to every element in training, the same at every step of a constant sequence.
 
-    In front of the layers of a Heaviside network it lets silent neurons fire now and then, and so be rewarded, as in
-    the published experiments. Rewards pass as if it were not there.
+    Before the layers of a Heaviside network it lets silent neurons fire now and then, so that they can be rewarded, as
+    in the published experiments. Rewards pass through it unchanged.
+
+    Args:
+        sigma: standard deviation σ, 0 or more.
+
+    Raises:
+        UserError: for a σ that is negative or not finite.
     """
 
     passes_scale = True

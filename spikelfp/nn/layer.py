@@ -1,4 +1,4 @@
-"""What all layers share."""
+"""The base of all layers: their rule, their traits, their state, and checks of inputs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from spikelfp.quantized import Quantization
 
 State = Any
-"""What a layer remembers between calls: ``None`` at rest or for layers without memory."""
+"""State of a layer between calls: ``None`` at rest or for layers without memory."""
 
 
 TWINS: dict[type[torch.nn.Module], type[Layer]] = {}
-"""Layers of torch's, and those of this package of the same name, which compute the same of every step."""
+"""Torch's layers, and those of this package with the same name, which compute the same for every step."""
 
 
 class Layer(HasRule, torch.nn.Module):
@@ -36,12 +36,11 @@ class Layer(HasRule, torch.nn.Module):
     Layers keep no state between calls. ``layer(x)`` starts from rest; ``layer.run(x, state)`` starts from
     ``state`` and returns the output with the state to go on from.
 
-    A rule that a layer is given (``rule=``, ``layer.rule = …``, :func:`spikelfp.rules.attach`) is the one that trains
-    it, inside trainers too; the rule of a trainer's method is that of layers without one
-    (:class:`spikelfp.rules.HasRule`).
+    A rule given to a layer (``rule=``, ``layer.rule = …``, :func:`spikelfp.rules.attach`) trains it, inside trainers
+    too. Layers without one follow the rule of the trainer's method (:class:`spikelfp.rules.HasRule`).
 
-    A layer states by its *traits*, attributes of its class, what the rest of the package has to know of it; they hold
-    in evaluation mode. A layer of one's own works everywhere by its traits alone.
+    The rest of the package knows a layer by its *traits*, attributes of its class, which hold in evaluation mode. A
+    layer of a user's own works everywhere by its traits alone.
 
     Attributes:
         fires: its outputs are spikes, 0 and 1.
@@ -73,7 +72,7 @@ class Layer(HasRule, torch.nn.Module):
             TWINS[theirs] = cls
 
     def flow_inside(self, flow: Flow, given: Sources) -> Sources:
-        """Tells which of the layers inside takes whose outputs; a layer that does not is looked at from outside alone.
+        """Tell which of the layers inside takes whose outputs. A layer without this method is seen as one whole.
 
         Args:
             flow: ``flow.through(layer, given)`` follows values into a layer inside,
@@ -86,16 +85,20 @@ class Layer(HasRule, torch.nn.Module):
         raise NotImplementedError  # stands for a layer that does not tell, and is not called
 
     def run(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Output and next state; for a layer without memory simply ``(self(x), None)``.
+        """Return the output and the next state; for a layer without memory simply ``(self(x), None)``.
+
+        Args:
+            x: inputs ``[T, B, …]``.
+            state: as ``run`` returned it; ``None`` to start from rest.
 
         Raises:
-            UserError: for a layer with layers inside that remember, which has no ``run`` of its own.
+            UserError: for a layer with neurons inside that has no ``run`` of its own.
         """
         check_forgets_nothing(self)
         return self(x), None
 
     def saved_repr(self) -> str:
-        """Return what weights alone do not tell of this layer, as ``extra_repr`` writes it: checkpoints compare it."""
+        """Return the options of this layer that its weights do not show, as text: checkpoints compare it."""
         return self.extra_repr()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -230,7 +233,7 @@ def is_own(kind: type) -> bool:
 
 
 def plain_attributes(layer: torch.nn.Module) -> dict[str, str]:
-    """List the plain attributes of a layer of one's own as text: what it computes may depend on them.
+    """List the plain attributes of a user's own layer as text: its outputs may depend on them.
 
     Those are numbers, texts, booleans, and tuples, lists and dicts of them, of the layer and of its own classes. Names
     that begin with ``_`` are left out, and so is what this package knows by itself, such as traits.
@@ -262,7 +265,7 @@ def _plain_text(value: Any) -> str | None:
 
 
 def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
-    """``layer.run(x, state)``, for modules of torch's own as for layers without memory."""
+    """Run ``layer.run(x, state)``; torch's own modules run as layers without memory."""
     if isinstance(layer, Layer):
         return layer.run(x, state)
     check_forgets_nothing(layer)
@@ -297,9 +300,12 @@ def check_forgets_nothing(module: torch.nn.Module) -> None:
 
 
 def check_kind(layer: torch.nn.Module, x: Tensor, weight: Tensor | None = None) -> None:
-    """Raise :class:`~spikelfp.errors.ShapeError` for an input that is no tensor of floats, or not of ``weight``'s kind.
+    """Refuse an input that is no tensor of floats, or of another dtype than ``weight``.
 
-    Under autocast torch chooses the kinds itself.
+    Under autocast torch chooses the dtypes itself.
+
+    Raises:
+        ShapeError: with what to hand in.
     """
     kind = type(layer).__name__
     if not isinstance(x, Tensor):
@@ -316,7 +322,7 @@ def check_kind(layer: torch.nn.Module, x: Tensor, weight: Tensor | None = None) 
 
 
 def as_given(outputs: Tensor, x: Tensor) -> Tensor:
-    """``outputs`` of neurons in the kind of floats of their input ``x``, which the next layer has.
+    """Return the ``outputs`` of neurons in the dtype of their input ``x``, which the next layer has.
 
     Spikes are exact in every kind; membranes are kept in at least float32. Under autocast they stay as they are.
     """
@@ -324,20 +330,25 @@ def as_given(outputs: Tensor, x: Tensor) -> Tensor:
 
 
 def check_dense(layer: torch.nn.Module, x: Tensor) -> None:
-    """Raise :class:`~spikelfp.errors.ShapeError` for a sparse sequence, which the layer has no event-driven way for."""
+    """Refuse a sparse sequence for a layer that only computes dense ones.
+
+    Raises:
+        ShapeError: with what to hand in.
+    """
     check_kind(layer, x)
     if is_sparse(x):
         raise ShapeError(
             f"{type(layer).__name__} has no event-driven way for sparse sequences, got one of shape {tuple(x.shape)}; "
-            "hand it x.to_dense(), or put a Linear or Conv2d in front of it"
+            "hand it x.to_dense(), or put a Linear or Conv2d before it"
         )
 
 
 def sparse_input(layer: torch.nn.Module, x: Tensor) -> Tensor:
-    """A sparse sequence as event-driven layers take it: coalesced, without entries that hold 0.
+    """Return a sparse sequence as event-driven layers take it: coalesced, without entries that hold 0.
 
-    Raises :class:`~spikelfp.errors.ShapeError` for other layouts than COO, dense dimensions and values that are not
-    floating-point, and :class:`~spikelfp.errors.UserError` for one that requires grad, which it would never get.
+    Raises:
+        ShapeError: for layouts other than COO, dense dimensions, and values that are not floating-point.
+        UserError: for a sequence that requires grad, which it would never get.
     """
     kind = type(layer).__name__
     if x.layout is not torch.sparse_coo or x.dense_dim():
@@ -355,7 +366,11 @@ def sparse_input(layer: torch.nn.Module, x: Tensor) -> Tensor:
 
 
 def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The current ``[T, B, …]`` in at least float32, and the state ``[B, …]`` to start from (rest: zeros)."""
+    """Return the current ``[T, B, …]`` in at least float32, and the state ``[B, …]`` to start from (rest: zeros).
+
+    Raises:
+        ShapeError: for shapes, dtypes or devices that do not fit.
+    """
     kind = type(layer).__name__
     check_dense(layer, x)
     if x.dim() < 2 or len(x) < 1:
@@ -380,5 +395,5 @@ def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor
 
 
 def spares_silent(rule: Rule, x: Tensor) -> bool:
-    """Whether messages to the elements of ``x`` that are 0 need not be computed: they are neurons that did not fire."""
+    """Whether messages to zeros in ``x`` need not be computed: they are neurons that did not fire and earn nothing."""
     return rule.one_product and rule.silent_earn_nothing and neurons_behind(x.grad_fn) is not None

@@ -25,10 +25,19 @@ class Linear(torch.nn.Linear, Quantizable):
     Sparse inputs, such as spikes, are multiplied event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
     message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
 
-    A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is multiplied by its entries alone, and no dense one is
-    made of it, nor a message to it. Where event-driven products do not run (CUDA, float16, autocast,
-    ``SPIKELFP_EVENTS=never``) there is only the dense product: it is made dense for that. ``torch.compile`` leaves
-    layers that are given one as they are.
+    A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is multiplied entry by entry. It is never made dense,
+    and gets no message. Where event-driven products do not run (CUDA, float16, autocast, ``SPIKELFP_EVENTS=never``) it
+    is made dense for the dense product. ``torch.compile`` leaves layers with sparse inputs as they are.
+
+    Args:
+        in_features: features of the input.
+        out_features: features of the output.
+        bias: whether there is a bias ``b``.
+        rule: rule of this layer alone.
+        **options: keyword arguments of ``torch.nn.Linear``, such as ``device`` and ``dtype``.
+
+    Raises:
+        ShapeError: for inputs of another shape or dtype.
     """
 
     fires = False
@@ -69,9 +78,17 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
     Sparse inputs, such as spikes, are convolved event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
     message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
 
-    A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is convolved by its entries alone, and no dense one is
-    made of it, nor a message to it. Where event-driven convolutions do not run (as for :class:`~spikelfp.nn.Linear`,
-    and those that are dilated, grouped or padded with other than zeros) it is made dense for the dense one.
+    A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is convolved entry by entry. It is never made dense,
+    and gets no message. Where event-driven convolutions do not run (as for :class:`~spikelfp.nn.Linear`, and with
+    dilation, groups or a padding other than zeros) it is made dense for the dense convolution.
+
+    Args:
+        *arguments: arguments of ``torch.nn.Conv2d``.
+        rule: rule of this layer alone.
+        **options: keyword arguments of ``torch.nn.Conv2d``.
+
+    Raises:
+        ShapeError: for inputs of another shape or dtype.
     """
 
     fires = False
@@ -89,9 +106,12 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
         return self.pooled(x, 1)
 
     def pooled(self, x: Tensor, side: int) -> Tensor:
-        """Convolution, then max-pooling in squares of ``side``, as one operation that keeps no unpooled output.
+        """Convolve, then max-pool in squares, as one operation that keeps no unpooled output.
 
-        For rules that make one product (:attr:`~spikelfp.rules.Rule.one_product`), or ``side`` 1, which is no pooling.
+        Args:
+            x: inputs ``[T, B, C, H, W]``.
+            side: of the squares; 1 for no pooling. Above 1 only under rules that make one product
+                (:attr:`~spikelfp.rules.Rule.one_product`).
         """
         check_kind(self, x, self.weight)
         self._expect(x, 5, "[T, B, channels, height, width]")
@@ -116,7 +136,7 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
         return F.max_pool2d(out, side) if side > 1 else out
 
     def _steps(self) -> Steps | None:
-        """How it goes over its input; ``None`` for a border other than of as many zeros on either side."""
+        """Strides and padding for the kernels; ``None`` unless the padding is as many zeros on either side."""
         if self.padding_mode != "zeros":
             return None
         padding = self.padding

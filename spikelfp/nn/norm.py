@@ -27,9 +27,9 @@ _BIAS = ("bias",) if "bias" in inspect.signature(torch.nn.BatchNorm1d).parameter
 
 
 class _BatchNorm(Layer):
-    """What both share; statistics over batch and time (and space), one mean and variance a channel.
+    """Base of both: statistics over batch and time (and space), one mean and one variance per channel.
 
-    A single value per channel has no variance: in training, too, it is normalised by the running statistics.
+    A single value per channel has no variance, so it is normalised by the running statistics even in training.
     """
 
     fires = False
@@ -91,7 +91,14 @@ class _BatchNorm(Layer):
 
 
 class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
-    """Batch normalisation of ``[T, B, C]`` over time and batch; arguments and buffers of ``torch.nn.BatchNorm1d``."""
+    """Batch normalisation of ``[T, B, C]`` over time and batch; arguments and buffers of ``torch.nn.BatchNorm1d``.
+
+    Args:
+        num_features: channels ``C``.
+        *arguments: further arguments of ``torch.nn.BatchNorm1d``.
+        rule: rule of this layer alone.
+        **options: keyword arguments of ``torch.nn.BatchNorm1d``.
+    """
 
     def __init__(self, num_features: int, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(num_features, *arguments, **options)
@@ -104,7 +111,14 @@ class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
 
 
 class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
-    """Batch normalisation of ``[T, B, C, H, W]`` per channel; arguments and buffers of ``torch.nn.BatchNorm2d``."""
+    """Batch normalisation of ``[T, B, C, H, W]`` per channel; arguments and buffers of ``torch.nn.BatchNorm2d``.
+
+    Args:
+        num_features: channels ``C``.
+        *arguments: further arguments of ``torch.nn.BatchNorm2d``.
+        rule: rule of this layer alone.
+        **options: keyword arguments of ``torch.nn.BatchNorm2d``.
+    """
 
     def __init__(self, num_features: int, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(num_features, *arguments, **options)
@@ -119,8 +133,13 @@ class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
 class LayerNorm(torch.nn.LayerNorm, Layer):
     """Layer normalisation of the last axes, ``[T, B, …, features]``; arguments of ``torch.nn.LayerNorm``.
 
-    Under LFP, as in AttnLRP (arXiv:2402.05602), the division by the standard deviation is that by a constant,
-    and the subtraction of the mean a linear map.
+    Under LFP, as in AttnLRP (arXiv:2402.05602), the standard deviation is a constant of the backward pass, and
+    subtracting the mean is a linear map.
+
+    Args:
+        *arguments: arguments of ``torch.nn.LayerNorm``.
+        rule: rule of this layer alone.
+        **options: keyword arguments of ``torch.nn.LayerNorm``.
     """
 
     fires = False

@@ -1,4 +1,11 @@
-"""SETME3"""
+r"""Recomputation over time: a long sequence trained in memory that grows like √T instead of T.
+
+The sequence is cut into parts of ``k`` steps. The forward pass runs each part from the state that the one before left,
+and keeps only the states at the borders. The backward pass runs the parts again, from the last to the first, now with a
+graph; the message to the state that a part began from is the message to the last state of the part before. With ``N``
+neurons ``T/k`` states and the graph of ``k`` steps are held at a time: least for ``k ≈ √T``, at the price of a second
+forward pass (Chen et al. 2016, arXiv:1604.06174). The results are those of a plain run up to the order of summation.
+"""
 
 from __future__ import annotations
 
@@ -21,27 +28,35 @@ from spikelfp.errors import UserError
 from spikelfp.functional.credit import NeuronNode, check_pass, forward_class, keep_node
 from spikelfp.functional.propagation import find, send_back
 from spikelfp.functional.sequence import is_constant, is_sparse, repeat, time_slice
-from spikelfp.kernels.choice import Choice, choices
+from spikelfp.kernels.choice import EventChoice, choices
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.elementwise import Noise
 from spikelfp.nn.layer import Layer, State, sparse_input
 from spikelfp.nn.shape import Dropout
 from spikelfp.rules import Rule, restore, rules_in, rules_of
 
+if TYPE_CHECKING:
+    from spikelfp.nn.graph import Flow, Sources
+
 
 @dataclass(frozen=True)
 class Setting:
-    """The setting of a pass, in which another one gives the same result, bit for bit.
+    """Everything that a pass depends on besides input, state and parameters: a second pass then agrees bit for bit.
 
-    modes: training or evaluation of each layer. rules: of each layer that follows one. events: how each layer last
-    chose to compute its product, which decides the order of summation. cpu, cuda: states of the random generators.
-    autocast: makes a context as autocast was set, without its cache, which would hand casts that were made without a
-    graph to a pass with one.
+    Attributes:
+        modes: training or evaluation of each layer.
+        rules: the rule of each layer that follows one.
+        events: how each layer last chose to compute its product, which decides the order of summation.
+        cpu: state of torch's random generator.
+        cuda: state of the random generator of ``device``; ``None`` on the CPU.
+        device: where the pass runs.
+        autocast: makes a context with autocast as it was set. The cache of autocast is left out: it would hand casts
+            that were made without a graph to a pass with one.
     """
 
     modes: dict[torch.nn.Module, bool]
     rules: dict[torch.nn.Module, Rule]
-    events: list[tuple[Choice, bool]]
+    events: list[tuple[EventChoice, bool]]
     cpu: Tensor
     cuda: Tensor | None
     device: torch.device
@@ -49,7 +64,7 @@ class Setting:
 
     @classmethod
     def now(cls, net: torch.nn.Module, device: torch.device) -> Setting:
-        """That in which a pass through ``net`` on ``device`` would run."""
+        """Record the setting in which a pass through ``net`` on ``device`` would run now."""
         layers = list(net.modules())
         return cls(
             {layer: layer.training for layer in layers},
@@ -63,7 +78,7 @@ class Setting:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Within the block all is as it was then, but autocast; behind it as it was before the block."""
+        """Restore the setting, except for autocast, within the block."""
         modes, rules = {layer: layer.training for layer in self.modes}, rules_of(self.modes)
         events = [(choice, choice.events) for choice, _ in self.events]
         with torch.random.fork_rng(devices=[] if self.cuda is None else [self.device]):
@@ -80,7 +95,7 @@ class Setting:
                 restore(rules)
 
 
-def _restore(modes: dict[torch.nn.Module, bool], events: list[tuple[Choice, bool]]) -> None:
+def _restore(modes: dict[torch.nn.Module, bool], events: list[tuple[EventChoice, bool]]) -> None:
     for layer, training in modes.items():
         layer.training = training
     for choice, taken in events:
@@ -95,14 +110,16 @@ def _autocast(kind: str) -> Callable[[], AbstractContextManager[Any]]:
 
 
 class Recomputation(Function):
-    """The parts of a sequence as one operation: ``(x, start states, parameters) → (output, last states)``.
-
-    results: what the forward pass gave; borders: the states between the parts.
-    """
+    """The parts of a sequence as one operation: ``(x, start states, parameters) → (output, last states)``."""
 
     @staticmethod
     def forward(
-        ctx: Any, parts: Parts, results: tuple[Tensor, ...], borders: list[list[Tensor]], x: Tensor, *inputs: Tensor
+        ctx: Any,
+        parts: SequenceParts,
+        results: tuple[Tensor, ...],
+        borders: list[list[Tensor]],
+        x: Tensor,
+        *inputs: Tensor,
     ) -> tuple[Tensor, ...]:
         keep_node()
         # Parameters and buffers are kept for autograd's check that nobody has changed them in the meantime.
@@ -125,11 +142,11 @@ class Recomputation(Function):
 
 
 class NeuronRecomputation(Recomputation, NeuronNode):
-    """The same for a network that ends in neurons: their reward is handed to the neurons of each part."""
+    """A :class:`Recomputation` of a network that ends in neurons; the neurons of each part get their reward."""
 
 
 class _Graph(NamedTuple):
-    """A part that was run with a graph: its leaves (of a constant input one step), and what came out."""
+    """A part that was run with a graph: its leaves (one step of a constant input), its output and its last state."""
 
     x: Tensor
     start: list[Tensor]
@@ -137,11 +154,11 @@ class _Graph(NamedTuple):
     final: State
 
 
-class Parts:
-    """A network on the parts of one sequence, and in which setting each of them ran.
+class SequenceParts:
+    """A network on the parts of one sequence, and the setting in which each of them ran.
 
-    The first part takes what the others leave over. The network runs on stand-ins for its ``parameters``: updates are
-    gathered there, and reach the parameters all at once, behind the node of the whole sequence.
+    The first part takes the steps that do not fill a whole part. The network runs on copies of its ``parameters``:
+    updates are gathered there, and reach the parameters all at once, after the node of the whole sequence.
     """
 
     def __init__(self, net: Layer, x: Tensor, steps: int, parameters: Mapping[str, Tensor]) -> None:
@@ -156,8 +173,8 @@ class Parts:
         self.output_eps: float | None = None
         self.refusal: str | None = None
 
-    def looked_at(self) -> bool:
-        """Look at the graph of the last part as a reward would; whether the network ends in neurons."""
+    def ends_in_neurons(self) -> bool:
+        """Whether a reward, sent back through the last part, would meet neurons first."""
         assert self.last is not None
         try:
             frontier = find([self.last.out])
@@ -168,7 +185,7 @@ class Parts:
         return frontier.kinds[0]
 
     def forward(self, x: Tensor, state: State, learns: bool) -> tuple[Tensor, State, list[list[Tensor]]]:
-        """Output, last state, and the states between the parts; keeps a graph of the last part if it ``learns``."""
+        """Return output, last state and states between the parts; keep a graph of the last part if it ``learns``."""
         out, borders = torch.empty(0), list[list[Tensor]]()
         for number, steps in enumerate(self.slices):
             self.settings.append(Setting.now(self.net, x.device))
@@ -179,7 +196,7 @@ class Parts:
             else:
                 with torch.no_grad():
                     part, state = self._run(number, time_slice(x, steps.start, steps.stop), state)
-            state = filled(state, map(_alone, tensors_of(state)))
+            state = filled(state, map(_in_own_memory, tensors_of(state)))
             borders.append(tensors_of(state))
             if number == 0:
                 out = part.new_empty(len(x), *part.shape[1:])
@@ -195,7 +212,7 @@ class Parts:
         to_state: Iterable[Tensor | None],
         wanted: bool,
     ) -> list[Tensor | None]:
-        """Messages to ``x`` (if ``wanted``), to the start state and to the parameters, part by part from the last."""
+        """Return the messages to ``x`` (if ``wanted``), to the start state and to the parameters."""
         still = is_constant(x)
         to_x = x.new_zeros(x.shape[1:] if still else x.shape) if wanted else None
         for number, steps in reversed(list(enumerate(self.slices))):
@@ -209,11 +226,11 @@ class Parts:
         for weight in self.weights.values():
             weight.grad = None
         if still and to_x is not None:
-            to_x = (to_x / len(x)).expand_as(x)  # what all steps got together, shared by them
+            to_x = (to_x / len(x)).expand_as(x)  # the sum over all steps, shared by them
         return [to_x, *to_state, *updates]
 
     def _again(self, number: int, x: Tensor, start: list[Tensor], wanted: bool) -> _Graph:
-        """A part run once more, with a graph."""
+        """Run a part once more, with a graph."""
         with self.settings[number].again():
             return self._graph(number, x, start, wanted)
 
@@ -255,7 +272,7 @@ def _send_back(
 
 
 def _mapped(fn: Callable[[Any], Any], state: State) -> State:
-    """A state of the same form, ``fn`` of each tensor in its place."""
+    """Return a state of the same form, with ``fn`` applied to each tensor."""
     if isinstance(state, tuple):
         parts = [_mapped(fn, part) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
@@ -263,13 +280,17 @@ def _mapped(fn: Callable[[Any], Any], state: State) -> State:
 
 
 def filled(form: State, tensors: Iterable[Tensor]) -> State:
-    """A state of that form with other ``tensors``."""
+    """Return a state of the form ``form`` that holds ``tensors``, in order."""
     rest = iter(tensors)
     return _mapped(lambda t: next(rest), form)
 
 
 def tensors_of(state: State) -> list[Tensor]:
-    """The tensors of a state, in order."""
+    """List the tensors of a state, in order.
+
+    Raises:
+        UserError: for a state that holds anything but tuples, tensors and ``None``.
+    """
     found: list[Tensor] = []
     _mapped(found.append, state)
     for t in found:
@@ -278,17 +299,21 @@ def tensors_of(state: State) -> list[Tensor]:
     return found
 
 
-def _alone(state: Tensor) -> Tensor:
-    """A state in memory of its own: as a view it would keep the steps that led to it."""
+def _in_own_memory(state: Tensor) -> Tensor:
+    """Copy a state that is a view, which would keep all steps that led to it in memory."""
     return state.detach() if state.untyped_storage().nbytes() == state.nbytes else state.detach().clone()
 
 
-if TYPE_CHECKING:
-    from spikelfp.nn.graph import Flow, Sources
-
-
 class Recomputed(Layer):
-    """``net``, its sequences recomputed in parts of ``steps`` steps: see :func:`recomputed`."""
+    """A network whose sequences are recomputed in parts: see :func:`recomputed`.
+
+    Args:
+        net: the network.
+        steps: of a part; ``None`` for ``⌈√T⌉``.
+
+    Raises:
+        UserError: for ``steps`` below 1, and a network that is no layer of this package.
+    """
 
     in_parts = True
 
@@ -302,7 +327,7 @@ class Recomputed(Layer):
         return self.run(x)[0]
 
     def run(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Output of ``net``, and its state to go on from."""
+        """Return the output of ``net``, and its state to go on from."""
         return recomputed(self.net, x, self.steps, state)
 
     def flow_inside(self, flow: Flow, given: Sources) -> Sources:
@@ -314,19 +339,25 @@ class Recomputed(Layer):
 
 
 def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = None) -> tuple[Tensor, State]:
-    """``net.run(x, state)`` that keeps the graph of at most ``steps`` time steps at a time.
+    """Run ``net.run(x, state)``, keeping the graph of at most ``steps`` time steps at a time.
 
-    x: ``[T, B, …]``; one that is constant in time stays so within the parts, and the layers without memory that a
-    :class:`~spikelfp.nn.Sequential` begins with see it once, not once a part. steps: of a part, by default ``⌈√T⌉``;
-    a sequence that is not longer is run as it is. The parts of a sparse one are sparse. state: nested tuples of tensors
-    and ``None``.
+    :func:`spikelfp.propagate`, gradients and their hooks, accumulation and data-parallel training work as for ``net``.
+    The parts run again under the rules, modes, autocast and random numbers of the first time.
 
-    Returns output and state of the plain run; messages also pass to ``x`` and ``state``. :func:`spikelfp.propagate`,
-    gradients and their hooks, accumulation and data-parallel training work as for ``net``. The parts run again under
-    the rules, modes, autocast and random numbers of the first time.
+    Args:
+        net: a layer of this package.
+        x: inputs ``[T, B, …]``. An input that is constant in time stays so within the parts, and the layers without
+            memory at the beginning of a :class:`~spikelfp.nn.Sequential` see it once. The parts of a sparse sequence
+            are sparse.
+        steps: of a part, by default ``⌈√T⌉``; a sequence that is not longer is run as it is.
+        state: nested tuples of tensors and ``None``, as ``run`` returned them.
 
-    Raises :class:`~spikelfp.errors.UserError` for ``steps`` below 1, a network that is no layer of this package, and
-    what a network cannot do in parts (:func:`check_recomputable`).
+    Returns:
+        output and state of the plain run; messages also pass to ``x`` and ``state``.
+
+    Raises:
+        UserError: for ``steps`` below 1, a network that is no layer of this package, and what a network cannot do in
+            parts (:func:`check_recomputable`).
     """
     _check_layer(net)
     steps = _part_length(steps, len(x) if x.dim() else 1)
@@ -347,17 +378,17 @@ def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = N
     parameters = dict(net.named_parameters())
     start = tensors_of(state)
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *start, *parameters.values()))
-    parts = Parts(net, x, steps, parameters)
+    parts = SequenceParts(net, x, steps, parameters)
     out, final, borders = parts.forward(x, state, learns)
     if parts.last is None:
         return out, final
-    kind = NeuronRecomputation if parts.looked_at() else Recomputation
+    kind = NeuronRecomputation if parts.ends_in_neurons() else Recomputation
     out, *after = kind.apply(parts, (out, *tensors_of(final)), borders, x, *start, *parameters.values())
     return out, filled(final, after)
 
 
 def _constant_layers(net: Sequential, x: Tensor) -> int:
-    """How many of the first layers, without memory, hand a constant sequence on as one; tried on a sample of ``x``."""
+    """Count the first layers without memory that keep a constant sequence constant, by running a sample of ``x``."""
     if type(net).run is not Sequential.run:
         return 0
     count, shown = 0, x[:2, :1]
@@ -377,11 +408,17 @@ recomputed._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 def check_recomputable(net: torch.nn.Module, training: bool | None = None) -> None:
-    """Refuse, by :class:`~spikelfp.errors.UserError`, a network that in parts would not do what it does as a whole.
+    """Refuse a network that would compute something else in parts than as a whole.
 
-    These are batch statistics and largest rewards, which are taken over all steps, Dropout, which silences the same
-    elements at all of them, and forward hooks, which would see parts, and some of them twice.
-    training: check as if all layers were in training (``True``) or evaluation; by default as each of them is.
+    Batch statistics and largest rewards are taken over all steps, Dropout silences the same elements at all of them,
+    and forward hooks would see parts, some of them twice.
+
+    Args:
+        net: the network.
+        training: check as if all layers were in training (``True``) or evaluation (``False``); by default as they are.
+
+    Raises:
+        UserError: naming the layer and the reason.
     """
     _check_layer(net)
     for name, layer in net.named_modules():

@@ -14,9 +14,9 @@ from spikelfp.nn.layer import Layer, check_dense, check_kind, sparse_input
 
 
 class MaxPool2d(torch.nn.MaxPool2d, Layer):
-    """Max-pooling of every step, ``[T, B, C, H, W]``: the winner takes the reward.
+    """Max-pooling of every step, ``[T, B, C, H, W]``: sends each message to the input that won its window.
 
-    Right behind a convolution in a :class:`~spikelfp.nn.Sequential` both run as one operation, where nobody could tell.
+    Right after a convolution in a :class:`~spikelfp.nn.Sequential` both run as one operation, with the same results.
     """
 
     passes_scale = True
@@ -30,7 +30,7 @@ class MaxPool2d(torch.nn.MaxPool2d, Layer):
 
     @property
     def side(self) -> int | None:
-        """Side of the windows, where they are squares that touch, and nothing but their largest value is returned."""
+        """Side of the windows where they are squares that touch without padding; else ``None``."""
         sizes, strides = (v if isinstance(v, tuple) else (v, v) for v in (self.kernel_size, self.stride))
         plain = self.padding in (0, (0, 0)) and self.dilation in (1, (1, 1))
         if not plain or self.ceil_mode or self.return_indices or {*sizes, *strides} != {sizes[0]}:
@@ -102,6 +102,9 @@ class Dropout(Layer):
     """Silences each element with probability ``p`` in training, the same ones at every step of a sequence.
 
     A sparse sequence stays sparse, and loses the same elements as a dense one.
+
+    Args:
+        p: probability, from 0 to 1.
     """
 
     passes_scale = True
@@ -131,11 +134,17 @@ class Dropout(Layer):
 
 
 class FlattenAxes(Layer):
-    """Axes ``start`` to ``end`` of every step of a sample as one; time and batch are not counted.
+    """Joins axes ``start`` to ``end`` of every step into one; time and batch are not counted.
 
-    ``FlattenAxes(1, 2)`` makes ``[T, B, C, H, W]`` ``[T, B, C, H·W]``; :class:`~spikelfp.nn.Flatten` joins them all.
+    ``FlattenAxes(1, 2)`` makes ``[T, B, C, H·W]`` of ``[T, B, C, H, W]``; :class:`~spikelfp.nn.Flatten` joins all axes.
     A sparse sequence stays sparse.
-    Raises :class:`~spikelfp.errors.UserError` for negative axes or ``end < start``.
+
+    Args:
+        start: first axis to join, 0 for the one after the batch.
+        end: last axis to join.
+
+    Raises:
+        UserError: for negative axes or ``end < start``.
     """
 
     passes_scale = True

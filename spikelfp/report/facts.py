@@ -16,12 +16,12 @@ from spikelfp import analysis, models
 from spikelfp.data import DataSplits, batches
 from spikelfp.data.events.cache import recorded_cache
 from spikelfp.data.load import without_folder
+from spikelfp.data.loader import Sequences, mask_of
 from spikelfp.data.samples import Samples, representative
-from spikelfp.data.sequences import Sequences, mask_of
 from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
 from spikelfp.files import settle
 from spikelfp.methods import Batch
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import masked
 from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer, checkpoint
@@ -90,7 +90,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Weights:
+class LayerWeights:
     """The weights of one layer before (if known) and after training."""
 
     title: str
@@ -117,7 +117,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Predictions:
     """Test samples without one class: what was wanted and what was predicted.
 
     wanted, predicted: ``[n, K]``, of real values in their own units; of steps ``[n, 1]``, one row for each that counts.
@@ -146,9 +146,9 @@ class Facts:
     sample: Sample | None = None
     activity: list[Activity] = field(default_factory=list)
     rate_samples: int = 0
-    weights: list[Weights] = field(default_factory=list)
+    weights: list[LayerWeights] = field(default_factory=list)
     errors: Errors | None = None
-    fitted: Fitted | None = None
+    fitted: Predictions | None = None
     task: Task = field(default_factory=Classification)
     notes: list[str] = field(default_factory=list)
 
@@ -191,7 +191,7 @@ WRONG = 9
 """Misread test samples that are shown."""
 
 
-def look(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
+def observe(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
     """Show the network test samples and add what it does to the ``facts``."""
     trainer = make_evaluator(net, facts.config.placed({("run", "device"): "auto"}))
     facts.class_names, facts.test_samples = splits.names, len(splits.test)
@@ -321,7 +321,7 @@ def _errors(trainer: TemporalTrainer, test: Samples, classes: int) -> Errors:
     return Errors(confusion, len(truth), len(test), wrong, _early(right, len(truth), first or 0))
 
 
-def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Fitted:
+def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Predictions:
     """Predictions for test samples that have no single class, as many as there is time for."""
     started, test, wanted, found = time.perf_counter(), splits.test, list[Tensor](), list[Tensor]()
     for x, y in batches(test, trainer.batch_size, seed=0, epoch=0, shuffle=False):
@@ -342,7 +342,7 @@ def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Fitted:
     if splits.target_scale is not None:
         values = [splits.target_scale.values(part) for part in values]
     wanted_values, predicted_values = (part.numpy() for part in values)
-    return Fitted(wanted_values, predicted_values, len(test))
+    return Predictions(wanted_values, predicted_values, len(test))
 
 
 def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
@@ -397,7 +397,7 @@ def _newest_verification(folder: RunFolder) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime, default=folder.path / "verify.json")
 
 
-def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Facts:
+def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Facts:
     """Read the run and look at what its network does; see :func:`spikelfp.report.write_report` for errors."""
     folder = RunFolder(Path(run))
     settle(folder.path, RUN)
@@ -454,11 +454,11 @@ def gather(run: str | Path, data_dir: str | None = None, cache_dir: str | None =
     except UserError as error:
         facts.notes.append(f"No test samples are shown: {error}.")
         return facts
-    look(facts, net, splits)
+    observe(facts, net, splits)
     return facts
 
 
-def _weights(net: torch.nn.Module, folder: RunFolder) -> list[Weights]:
+def _weights(net: torch.nn.Module, folder: RunFolder) -> list[LayerWeights]:
     """The weights of every dense and convolutional layer."""
     try:
         content = checkpoint.read(folder.initial)
@@ -466,7 +466,7 @@ def _weights(net: torch.nn.Module, folder: RunFolder) -> list[Weights]:
         before = content["weights"]
     except CheckpointError:
         before = {}
-    found: list[Weights] = []
+    found: list[LayerWeights] = []
     for name, module in net.named_modules():
         weight = getattr(module, "weight", None)
         if not isinstance(weight, torch.nn.Parameter) or weight.dim() < 2:
@@ -478,7 +478,7 @@ def _weights(net: torch.nn.Module, folder: RunFolder) -> list[Weights]:
         kind = f"{inputs:,} → {outputs:,} " + (f"channels, {' × '.join(map(str, kernel))}" if kernel else "neurons")
         after = weight.detach().flatten().float().numpy()
         title = f"Layer {len(found) + 1} · " + ("convolution" if kernel else "dense")
-        found.append(Weights(title, kind, None if first is None else first.flatten().float().numpy(), after))
+        found.append(LayerWeights(title, kind, None if first is None else first.flatten().float().numpy(), after))
     return found
 
 

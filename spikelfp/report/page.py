@@ -20,7 +20,7 @@ from spikelfp.terminal import plain
 
 
 @dataclass(frozen=True)
-class Header:
+class Headline:
     """Headline of a page, with one large number.
 
     Attributes:
@@ -85,7 +85,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Animation:
+class MovingPicture:
     """Animated figure of a page.
 
     Attributes:
@@ -143,7 +143,7 @@ class Section:
 
     title: str
     text: str = ""
-    pictures: Sequence[Picture | Animation] = ()
+    pictures: Sequence[Picture | MovingPicture] = ()
     pair: bool = False
     head: Sequence[str] = ()
     rows: Sequence[Sequence[tuple[str, str]]] = ()
@@ -166,7 +166,7 @@ class Footer:
 
 def render(
     title: str,
-    header: Header,
+    header: Headline,
     *,
     terms: Sequence[tuple[str, str]] = (),
     facts: Sequence[tuple[str, str]] = (),

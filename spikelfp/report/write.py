@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from spikelfp.data.load import without_folder
 from spikelfp.files import write_text
 from spikelfp.report import figures, page, rasters, theme, wording
-from spikelfp.report.facts import Facts, gather
-from spikelfp.report.page import Footer, Header, Picture, Section
+from spikelfp.report.facts import Facts, collect_facts
+from spikelfp.report.page import Footer, Headline, Picture, Section
 from spikelfp.report.theme import DARK, LIGHT, png
 from spikelfp.training.config import RunConfig
 
@@ -319,7 +319,7 @@ def in_pairs(items: list[Any]) -> bool:
 
 def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
     """See :func:`spikelfp.report.write_report`."""
-    facts = gather(run, data_dir, cache_dir)
+    facts = collect_facts(run, data_dir, cache_dir)
     write_text(facts.folder.report, render(facts))
     return facts.folder.report
 
@@ -335,7 +335,7 @@ def render(facts: Facts) -> str:
         libraries.append(f"trained on {(facts.summary or {})['device']}")
     return page.render(
         title,
-        Header(name, state if stopped else "finished", title, *_score(facts), warn=stopped),
+        Headline(name, state if stopped else "finished", title, *_score(facts), warn=stopped),
         terms=[*_network(facts), *wording.lead(facts.config, facts.spiking)],
         facts=_facts(facts),
         notes=facts.notes,

@@ -1,4 +1,4 @@
-"""From outputs and labels to rewards, by name in :data:`rewards`.
+"""Rewards of outputs for labels, by name in :data:`rewards`.
 
 ==================  ===================================================================================================
 classes             :class:`Softmax`, :class:`Sigmoid`, :class:`CorrectClass`, :class:`FalsePositive` (v3, Table 2),
@@ -16,15 +16,10 @@ from collections.abc import Callable
 
 from spikelfp.registry import Registry, check_constructors, public_names
 from spikelfp.rewards.base import Reward
-from spikelfp.rewards.binary import Binary
-from spikelfp.rewards.callback import FromCallback
-from spikelfp.rewards.classification import CorrectClass, FalsePositive, Sigmoid, Sign, Softmax
-from spikelfp.rewards.convergence import CONVERGENCES
-from spikelfp.rewards.f1 import F1
-from spikelfp.rewards.initial import GlobalReward, initial_reward
-from spikelfp.rewards.levenshtein import Levenshtein
-from spikelfp.rewards.metric import FromMetric
-from spikelfp.rewards.perturbation import Perturbation
+from spikelfp.rewards.classification import Binary, CorrectClass, FalsePositive, Sigmoid, Sign, Softmax
+from spikelfp.rewards.edit_distance import Levenshtein
+from spikelfp.rewards.global_reward import CONVERGENCES, FromCallback, GlobalReward, initial_reward
+from spikelfp.rewards.metric import F1, FromMetric, Perturbation
 from spikelfp.rewards.regression import AbsoluteError, Huber, SpikeRate, SquaredError
 from spikelfp.rewards.sequence import CountSoftmax, SpikeSequence, SpikeSequenceV1
 

@@ -1,8 +1,10 @@
-"""What a reward is: outputs and labels in, a reward for each output out."""
+"""Base class of all rewards, masks of the steps that count, and checks that rewards share."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,19 +12,75 @@ from torch import Tensor
 
 from spikelfp.described import call_of
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.rewards.mask import check_mask, masked, takes
+
+
+def check_mask(outputs: Tensor, mask: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are ``[T, B, C]`` and the mask boolean ``[T, B]``."""
+    if mask.dtype != torch.bool or outputs.dim() != 3 or mask.shape != outputs.shape[:2]:
+        raise ShapeError(
+            f"a mask is boolean [T, B] for outputs [T, B, C], got {mask.dtype} of shape {tuple(mask.shape)} for "
+            f"outputs of shape {tuple(outputs.shape)}"
+        )
+
+
+def masked(values: Tensor, mask: Tensor) -> Tensor:
+    """Set ``values`` ``[T, B, C]`` to 0 at the steps that the ``mask`` ``[T, B]`` leaves out."""
+    return values.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def counted(mask: Tensor, like: Tensor) -> Tensor:
+    """Count the steps of each sample that the ``mask`` ``[T, B]`` keeps: ``[B, 1]`` in the dtype of ``like``."""
+    return mask.sum(0).unsqueeze(-1).to(like.dtype)
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function, which may be a user's, has an argument called ``name``."""
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some builtins do not tell
+        return False
+
+
+def to_front(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the steps that count before the others; both kinds keep their order.
+
+    Args:
+        values: ``[T, B, C]``.
+        mask: of the steps that count, boolean ``[T, B]``.
+
+    Returns:
+        The values in the new order, and the step that each came from, int64 ``[T, B]``, for :func:`from_front`.
+    """
+    origin = (~mask).to(torch.uint8).argsort(dim=0, stable=True)
+    return values.gather(0, origin.unsqueeze(-1).expand_as(values)), origin
+
+
+def from_front(values: Tensor, origin: Tensor) -> Tensor:
+    """Move steps back to where :func:`to_front` took them from.
+
+    Args:
+        values: ``[S, B, C]``, the first ``S`` steps of the new order.
+        origin: the step that each came from, int64 ``[T, B]``.
+
+    Returns:
+        ``[T, B, C]``, 0 at all other steps.
+    """
+    places = origin[: len(values)].unsqueeze(-1).expand_as(values)
+    return values.new_zeros(len(origin), *values.shape[1:]).scatter_(0, places, values)
 
 
 class Reward(ABC):
-    """Called with ``(outputs, labels)``: ``[…, B, C]`` and the classes ``[B]``; returns ``r`` of the outputs' shape.
+    """Reward of every output, for outputs and labels: ``reward(outputs, labels)``.
 
-    mask: boolean ``[T, B]`` for outputs ``[T, B, C]``, true for the steps that count. At those the reward is what it
-    would be if the sequence had no others, and 0 at the others.
+    Outputs are ``[…, B, C]``, labels are classes ``[B]``, and the reward ``r`` has the shape and dtype of the outputs.
+    Sequences of unequal lengths come with a mask, boolean ``[T, B]`` for outputs ``[T, B, C]``, which is true for the
+    steps that count. At those the reward is what it would be if the sequence had no other steps; it is 0 at the others.
 
     Rewards for other labels than classes (real values, sequences, anything) override :meth:`target`.
 
-    Raises :class:`~spikelfp.errors.ShapeError` for labels of another length, type, or outside the classes, and for a
-    mask that does not fit the outputs.
+    Raises:
+        ShapeError: when it is called with labels of another length or type or outside the classes, or with a mask
+            that does not fit the outputs.
     """
 
     of_parts = True
@@ -60,22 +118,41 @@ class Reward(ABC):
         return scores.argmax(-1)
 
     def target(self, outputs: Tensor, labels: Any) -> Any:
-        """The labels, checked, as :meth:`reward` wants them: here ``[B, C]``, boolean, true for the right class."""
+        """Check the labels and bring them into the form that :meth:`reward` takes.
+
+        Args:
+            outputs: ``[…, B, C]``.
+            labels: classes ``[B]``.
+
+        Returns:
+            Boolean ``[B, C]``, true for the right class.
+
+        Raises:
+            ShapeError: for labels that do not fit.
+        """
         check_classes(type(self).__name__, outputs, labels)
         return one_hot(labels, outputs.shape[-1])
 
     @abstractmethod
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """The reward, given which output is the right one: ``target`` ``[B, C]``, boolean.
+        """Compute the reward, once the labels are checked.
 
-        Of sequences of unequal lengths the outputs are 0 at the steps that do not count, and what is returned there is
-        left out: that is enough for rewards of single steps and of sums over them. One that depends on the *number* of
-        steps takes a third argument, ``mask: Tensor | None = None``, and counts ``mask.sum(0)``.
+        For sequences of unequal lengths the outputs are 0 at the steps that do not count, and rewards at those steps
+        are left out afterwards. That is enough for rewards of single steps and of sums over steps. A reward that
+        depends on the *number* of steps takes a third argument, ``mask: Tensor | None = None``, and counts
+        ``mask.sum(0)``.
+
+        Args:
+            outputs: ``[…, B, C]``, without a graph.
+            target: of :meth:`target`, here boolean ``[B, C]``.
+
+        Returns:
+            The reward of every output, in the shape of the outputs.
         """
 
 
 def no_classes(reward: Reward) -> UserError:
-    """Make the error for asking a reward for classes that its outputs do not stand for."""
+    """Make the error for asking a reward for classes where its outputs are none."""
     return UserError(
         f"the outputs that {type(reward).__name__} rewards are no classes, so there is no accuracy: "
         "trainer.predict(X, scores=True) gives the outputs, to be judged by a measure of your own"
@@ -103,18 +180,26 @@ def check_classes(name: str, outputs: Tensor, labels: Tensor) -> None:
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Boolean ``[B, classes]``, true at each label."""
+    """Make boolean ``[B, classes]``, true at each label."""
     return class_numbers(labels, classes).unsqueeze(-1) == torch.arange(classes, device=labels.device)
 
 
 def class_numbers(labels: Tensor, classes: int) -> Tensor:
-    """Make int64 of labels ``[B]``, integers of any kind (a bool is 0 or 1), that are checked to name a class.
+    """Check that labels ``[B]`` name classes, and make them int64.
 
-    Kinds of few bits must not be calculated with: 200 in uint8 is not below 300 there, and indexes as a mask.
-    On CUDA nothing waits for the labels: there a wrong one fails an assertion on the device, which torch reports later.
+    They may be integers of any kind; a bool is 0 or 1. The kind matters: in uint8, 200 + 100 is 44, and a uint8 tensor
+    indexes as a mask. On CUDA nothing waits for the labels: a wrong one fails an assertion on the device, which torch
+    reports later.
+
+    Args:
+        labels: ``[B]``.
+        classes: number of classes.
+
+    Returns:
+        int64 ``[B]``.
 
     Raises:
-        ShapeError: for labels that are no integers, and for the first outside ``0 .. classes-1``.
+        ShapeError: for labels that are no integers, and for the first one outside ``0 … classes − 1``.
     """
     labels = whole_numbers(labels)
     outside = (labels < 0) | (labels >= classes)
@@ -132,7 +217,7 @@ def whole_numbers(labels: Tensor) -> Tensor:
     """Make int64 of integers of any kind.
 
     Raises:
-        ShapeError: for floats, also those that are whole: they may be targets of a regression.
+        ShapeError: for floats, even if they are whole: they may be targets of a regression.
     """
     if labels.is_floating_point() or labels.is_complex():
         raise ShapeError(f"labels are class numbers (integers), got {labels.dtype}: labels.long() if they are classes")
@@ -140,5 +225,5 @@ def whole_numbers(labels: Tensor) -> Tensor:
 
 
 def prediction(outputs: Tensor) -> Tensor:
-    """The chosen class ``[B]`` of outputs ``[…, B, C]``: the largest, summed over all steps (A.6.4)."""
+    """Predict the class ``[B]`` with the largest output, summed over all steps of ``[…, B, C]`` (LFP v3, A.6.4)."""
     return outputs.sum(dim=tuple(range(outputs.dim() - 2))).argmax(-1) if outputs.dim() > 2 else outputs.argmax(-1)

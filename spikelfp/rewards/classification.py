@@ -1,17 +1,17 @@
-"""Rewards of linear outputs, one per class (LFP v3, Table 2; v1, eq. 6-7 and A.1)."""
+"""Rewards of classes at single steps: rows 1-4 of Table 2 of LFP v3, the sign reward of v1, and one binary output."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from spikelfp.rewards.base import Reward, prediction
-from spikelfp.rewards.convergence import Convergence
-from spikelfp.rewards.initial import GlobalReward
+from spikelfp.errors import ShapeError
+from spikelfp.rewards.base import Reward, check_classes, class_numbers, prediction
+from spikelfp.rewards.global_reward import Convergence, GlobalReward
 
 
 class CorrectClass(GlobalReward):
-    """Table 2 #1: ``r_c = sign(o_c) · 1(y_c = 1)``: the right class is always rewarded, the others never.
+    """Reward of the right class only: ``r_c = sign(o_c) · 1(y_c = 1)`` (LFP v3, Table 2, row 1).
 
     It does not converge by itself, and nothing holds back the wrong classes: decay the learning rate, or choose a
     ``convergence`` factor (eq. 13).
@@ -29,11 +29,11 @@ class CorrectClass(GlobalReward):
 
 
 class FalsePositive(GlobalReward):
-    """Table 2 #2, eq. 14: ``r_c = −sign(o_c) · 1(∃ c′: y_c′ = 1 ∧ o_c > o_c′)``.
+    """Punishment of classes above the right one: ``r_c = −sign(o_c) · 1(∃ c′: y_c′ = 1 ∧ o_c > o_c′)``.
 
-    Every class that is above the right one is punished, at each step of ``[…, B, C]``. There is no reward left once
-    all samples are right. No loss function has this reward as its gradient (v3, section 3.3); it needs a smaller
-    learning rate than the others (A.3).
+    This is row 2 of Table 2 and eq. 14 of LFP v3, at each step of outputs ``[…, B, C]``. No reward is left once all
+    samples are right. No loss function has this reward as its gradient (v3, section 3.3); it needs a smaller learning
+    rate than the others (v3, A.3).
 
     Args:
         convergence: factor that ends the reward, as in :func:`~spikelfp.rewards.initial_reward`.
@@ -49,11 +49,11 @@ class FalsePositive(GlobalReward):
 
 
 class Sign(Reward):
-    """The simple reward of v1, A.1: only the neuron of the right class is rewarded, 1 if the prediction (the largest
-    output summed over time) is right, and −1 if it is wrong; the same at every step.
+    """Reward of LFP v1, A.1: ±1 for the neuron of the right class, 0 for all others.
 
-    As printed it is the reward itself, without the sign of the output: a right class that is positive but not the
-    largest is pushed down. It does not converge by itself; A.1 decays the learning rate.
+    It is 1 where the prediction (the largest output summed over time) is right and −1 where it is wrong, equal at every
+    step. As printed in the paper it is the reward itself, without the sign of the output: the output of a right class
+    that is positive but not the largest is pushed down. It does not converge by itself; A.1 decays the learning rate.
     """
 
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
@@ -62,7 +62,10 @@ class Sign(Reward):
 
 
 class Softmax(Reward):
-    """Table 2 #3: ``r_c = o_c (y_c − softmax(o)_c)``; equals the step of softmax cross-entropy (Theorem 1)."""
+    """Softmax reward ``r_c = o_c (y_c − softmax(o)_c)`` (LFP v3, Table 2, row 3), for linear outputs ``[…, B, C]``.
+
+    LFP then takes the step of softmax cross-entropy (Theorem 1).
+    """
 
     suits = "linear"
 
@@ -71,13 +74,48 @@ class Softmax(Reward):
 
 
 class Sigmoid(Reward):
-    """Table 2 #4: ``r_c = o_c (y_c − σ(o_c))``; equals the step of sigmoid cross-entropy (Theorem 1).
+    """Sigmoid reward ``r_c = o_c (y_c − σ(o_c))`` (LFP v3, Table 2, row 4), for linear outputs ``[…, B, C]``.
 
-    It is also the feedback of v1, eq. 7, and case by case eq. 6: ``o_c (1 − σ(o_c))`` for the right class and
-    ``−o_c σ(o_c)`` for the others.
+    LFP then takes the step of sigmoid cross-entropy (Theorem 1). The reward is also the feedback of v1, eq. 7, and case
+    by case eq. 6: ``o_c (1 − σ(o_c))`` for the right class and ``−o_c σ(o_c)`` for the others.
     """
 
     suits = "linear"
 
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
         return outputs * (target.to(outputs.dtype) - outputs.sigmoid())
+
+
+class Binary(GlobalReward):
+    """Reward of one output whose sign decides between two classes: ``r = R``, without ``sign(o)`` (v3, section 3.2).
+
+    Outputs are ``[…, B, 1]``, 0 and above means class 1, and labels are 0 or 1. ``R`` is 1 where the sign is right and
+    −1 where it is wrong, at each step. The defaults make it ``r = o (y − σ(o))``, the step of logistic regression
+    (Theorem 1); the paper's bare ``R`` is ``Binary("none", magnitude=False)``.
+
+    Args:
+        convergence: factor that ends the reward, as in :func:`~spikelfp.rewards.initial_reward`.
+        magnitude: multiply the reward by the magnitude of the output.
+
+    Raises:
+        ShapeError: when it is called with more than one output, or a label that is neither 0 nor 1.
+    """
+
+    suits = "linear"
+
+    def __init__(self, convergence: str | Convergence | None = "sigmoid", magnitude: bool | None = True) -> None:
+        super().__init__(convergence, magnitude)
+
+    def target(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Check the labels and make them boolean ``[B, 1]``, true for class 1."""
+        check_classes("Binary", outputs, labels)
+        if outputs.shape[-1] != 1:
+            raise ShapeError(f"Binary takes one output, [..., B, 1], got {tuple(outputs.shape)}")
+        return class_numbers(labels, 2).unsqueeze(-1) == 1
+
+    def classes(self, scores: Tensor) -> Tensor:
+        """Choose the class ``[B]`` by the sign of the output summed over the steps ``[B, 1]``: 1 for 0 and above."""
+        return (scores[..., 0] >= 0).long()
+
+    def global_reward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return torch.where((outputs >= 0) == target, 1.0, -1.0)

@@ -1,4 +1,4 @@
-"""Rewards of outputs that should take given values (LFP v3, Theorem 1)."""
+"""Rewards of outputs that should take given values: errors of real outputs (LFP v3, Theorem 1), and rates of spikes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.rewards.base import Reward, no_classes
-from spikelfp.rewards.mask import counted
+from spikelfp.rewards.base import Reward, counted, no_classes
 
 
-class Regression(Reward):
-    """``r_c = o_c · (−dL/do_c)`` for a loss of the error ``y_c − o_c``: LFP takes the step of that loss, times ``|w|``.
+class ErrorReward(Reward):
+    """Reward ``r_c = o_c · (−dL/do_c)`` for a loss of the error ``y_c − o_c``; LFP then takes ``|w|`` times its step.
 
-    Called with outputs ``[…, B, C]`` and targets of the same shape or ``[B, C]``, which then hold at every step;
-    linear outputs, since an output of exactly 0 gets nothing (for spikes see :class:`SpikeRate`).
+    Outputs are ``[…, B, C]``, targets real numbers of that shape or ``[B, C]``, which then hold at every step. The
+    outputs should be linear, since an output of exactly 0 gets no reward (for spikes see :class:`SpikeRate`).
 
-    Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers, of another shape, or not finite.
+    Raises:
+        ShapeError: when it is called with targets that are not real numbers, of another shape, or not finite.
     """
 
     suits = "linear"
@@ -38,27 +38,31 @@ class Regression(Reward):
 
     @abstractmethod
     def step(self, error: Tensor) -> Tensor:
-        """``−dL/do`` for the errors ``y − o``."""
+        """Compute ``−dL/do`` for the errors ``y − o``."""
 
 
-class SquaredError(Regression):
-    """``r_c = o_c (y_c − o_c)``, the step of the squared error ``L = Σ (y_c − o_c)² / 2``."""
+class SquaredError(ErrorReward):
+    """Reward ``r_c = o_c (y_c − o_c)``, the step of the squared error ``L = Σ (y_c − o_c)² / 2``."""
 
     def step(self, error: Tensor) -> Tensor:
         return error
 
 
-class AbsoluteError(Regression):
-    """``r_c = o_c · sgn(y_c − o_c)``, the step of ``L = Σ |y_c − o_c|`` (``sgn(0) = 0``); tends to the median."""
+class AbsoluteError(ErrorReward):
+    """Reward ``r_c = o_c · sgn(y_c − o_c)``, the step of ``L = Σ |y_c − o_c|``, ``sgn(0) = 0``: tends to the median."""
 
     def step(self, error: Tensor) -> Tensor:
         return error.sign()
 
 
-class Huber(Regression):
-    """``r_c = o_c · clip(y_c − o_c, −δ, δ)``, the step of the Huber loss: squared within δ, absolute beyond.
+class Huber(ErrorReward):
+    """Reward ``r_c = o_c · clip(y_c − o_c, −δ, δ)``, the step of the Huber loss: squared within δ, absolute beyond.
 
-    delta: δ > 0, in units of the targets.
+    Args:
+        delta: δ > 0, in units of the targets.
+
+    Raises:
+        UserError: for a δ that is not a finite number above 0.
     """
 
     def __init__(self, delta: float = 1.0) -> None:
@@ -71,13 +75,14 @@ class Huber(Regression):
 
 
 class SpikeRate(Reward):
-    """``r_c[t] = y_c − n_c / T``: spikes ``[T, B, C]`` at given rates ``y`` ``[B, C]`` in [0, 1]; ``n_c = Σ_t o_c[t]``.
+    """Reward ``r_c[t] = y_c − n_c / T`` of spikes that should come at given rates, with ``n_c = Σ_t o_c[t]``.
 
-    Eq. 12 for the global reward ``R_c = y_c − n_c / T``: a neuron that fires too little is rewarded, spike or no
-    spike, and one that fires too much punished, until the rate is right. With a mask, ``T`` is the number of steps of
-    each sample that count.
+    Spikes are ``[T, B, C]``, rates ``y`` are ``[B, C]`` in [0, 1]. This is LFP v3, eq. 12 for the global reward
+    ``R_c = y_c − n_c / T``: a neuron that fires too little is rewarded, spike or no spike, and one that fires too much
+    is punished, until the rate is right. With a mask, ``T`` is the number of steps of each sample that count.
 
-    Raises :class:`~spikelfp.errors.ShapeError` for targets that are not real numbers ``[B, C]`` in [0, 1].
+    Raises:
+        ShapeError: when it is called with targets that are not real numbers ``[B, C]`` in [0, 1].
     """
 
     suits = "spikes"
@@ -101,7 +106,11 @@ class SpikeRate(Reward):
 
 
 def real_targets(name: str, outputs: Tensor, targets: Any) -> Tensor:
-    """The targets in the outputs' dtype, checked to be finite real numbers of the shape ``[B, C]`` or the outputs'."""
+    """Check targets to be finite real numbers, ``[B, C]`` or of the outputs' shape, in the dtype of the outputs.
+
+    Raises:
+        ShapeError: for other targets.
+    """
     if not isinstance(targets, Tensor) or not targets.is_floating_point():
         got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
         raise ShapeError(f"{name} takes real targets (a floating-point tensor), got {got}")

@@ -1,4 +1,4 @@
-"""Rewards of spike sequences: the same for every step, from the number of spikes over all steps.
+"""Rewards of spike sequences: one value for all steps, from the number of spikes over the steps.
 
 With a mask ``T`` is the number of steps of each sample that count, and sums are over those.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
-from spikelfp.rewards.base import Reward
-from spikelfp.rewards.mask import counted, masked
+from spikelfp.rewards.base import Reward, counted, masked
 
 
 class SpikeSequence(Reward):
@@ -29,14 +28,15 @@ class SpikeSequence(Reward):
 
 
 class SpikeSequenceV1(Reward):
-    r"""Sequence reward of LFP v1, eq. A.16, for spikes ``o`` ``[T, B, C]``::
+    """Sequence reward of LFP v1, eq. A.16, for spikes ``o`` ``[T, B, C]``::
 
         r_c[t] = 1 − σ(Σ_t o_c[t] − T/2)                     for the right class
         r_c[t] = −o_c[t] (1 − σ(Σ_t |o_c[t] − 1| − T/2))     for the others: only spikes are punished
 
-    The printed equation has lost the bars around ``o − 1``; with them it is the published code's and A.4's.
+    The printed equation has lost the bars around ``o − 1``; with them it agrees with the published code and with A.4.
 
-    whole_steps: take ``⌊T/2⌋`` for ``T/2``, as the published code does (the same for even ``T``).
+    Args:
+        whole_steps: take ``⌊T/2⌋`` for ``T/2``, as the published code does (equal for even ``T``).
     """
 
     suits = "spikes"
@@ -52,12 +52,12 @@ class SpikeSequenceV1(Reward):
 
 
 class CountSoftmax(Reward):
-    r"""The step of softmax cross-entropy in the spike counts ``n_c = Σ_t o_c[t]``, for spikes ``o`` ``[T, B, C]``::
+    """Reward of spike counts that takes the step of softmax cross-entropy in them, for spikes ``o`` ``[T, B, C]``::
 
-        r_c[t] = y_c − softmax(n)_c          y_c: 1 for the right class, else 0
+        r_c[t] = y_c − softmax(n)_c          n_c = Σ_t o_c[t];  y_c is 1 for the right class, else 0
 
-    Table 2 #3 of LFP v3 with counts for outputs and, as in A.4, the same at every step, spike or not. It asks for a
-    lead of a few spikes where A.4 asks for spikes in half of all steps.
+    This is Table 2, row 3 of LFP v3 with counts for outputs and, as in A.4, one value for every step, spike or not. It
+    asks for a lead of a few spikes; A.4 asks for spikes in half of all steps.
     """
 
     suits = "spikes"

@@ -22,8 +22,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.options import option
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward
-from spikelfp.rewards.base import no_classes
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import masked, no_classes
 
 if TYPE_CHECKING:
     from spikelfp.data.samples import TargetScale

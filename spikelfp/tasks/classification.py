@@ -14,8 +14,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.options import NOT_AN_OPTION
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
-from spikelfp.rewards.base import class_numbers
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import class_numbers, masked
 from spikelfp.tasks.base import Judge, Task, step_weights, tasks
 
 if TYPE_CHECKING:

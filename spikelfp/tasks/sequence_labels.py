@@ -10,8 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from spikelfp.errors import ShapeError
 from spikelfp.rewards import Reward
-from spikelfp.rewards.base import class_numbers
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import class_numbers, masked
 from spikelfp.tasks.base import Judge, Task, TaskReward, check_outputs, tasks
 
 if TYPE_CHECKING:

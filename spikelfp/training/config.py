@@ -22,7 +22,7 @@ from spikelfp import methods, rules
 from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
 from spikelfp.data.dataset import datasets
-from spikelfp.data.folder import data_dir as data_folder
+from spikelfp.data.download import data_dir as data_folder
 from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.errors import UserError

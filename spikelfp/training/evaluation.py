@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from spikelfp.data.loader import Sequences
 from spikelfp.data.samples import TargetScale
-from spikelfp.data.sequences import Sequences
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.methods.base import Batch, counting_steps, mean_over_steps, step_weights
-from spikelfp.rewards.mask import masked, takes
+from spikelfp.rewards.base import masked, takes
 from spikelfp.tasks import Judge, Task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.tasks.sequence_labels import NONE
@@ -280,7 +280,7 @@ def early_readout(
 
     Args:
         trained: a trainer, which says how samples become sequences, how many steps are read out and how many run at a
-            time; or a network, for a data set of :class:`~spikelfp.data.sequences.Sequences`.
+            time; or a network, for a data set of :class:`~spikelfp.data.loader.Sequences`.
         dataset: data as in :meth:`Trainer.fit <spikelfp.training.Trainer.fit>`, with class numbers as labels.
         margins: margins of the decisions, in units of the summed outputs.
         batch_size: samples of a batch; by default that of the trainer, else 128.

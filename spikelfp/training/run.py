@@ -17,12 +17,11 @@ import numpy as np
 import torch
 
 from spikelfp import nn
-from spikelfp.data import Augmented, DataSplits
+from spikelfp.data import Augmented, DataSplits, load_events
 from spikelfp.data import load as load_data
 from spikelfp.data.events import Binning, Pipeline, load_recordings
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.cache import cache_folder, recorded_cache
-from spikelfp.data.events.dataset import make_sequences
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
 from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.data.samples import Samples
@@ -81,11 +80,11 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
         The data, and the configuration with all choices of the data set written out.
 
     Raises:
-        UserError: for data that cannot be read or written (:func:`~spikelfp.data.events.load.make_sequences`).
+        UserError: for data that cannot be read or written (:func:`~spikelfp.data.load_events`).
     """
     parts = load_recordings(config.data.name, config.run.data_dir, skip_bad=config.events.skip_bad)
     pipeline = pipeline_of(config, parts.pipeline)
-    splits = make_sequences(
+    splits = load_events(
         parts,
         pipeline=pipeline,
         skip_bad=config.events.skip_bad,

@@ -1,4 +1,4 @@
-"""Folder of a run: its files, the content of ``config.yaml`` and ``metrics.csv``, and that of ``summary.json``."""
+"""RunFolder of a run: its files, the content of ``config.yaml`` and ``metrics.csv``, and that of ``summary.json``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import torch
 from spikelfp import analysis, plugins
 from spikelfp.configuration import by_name
 from spikelfp.data import DataSplits, batches
+from spikelfp.data.loader import mask_of
 from spikelfp.data.samples import representative
-from spikelfp.data.sequences import mask_of
 from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import Kind, check_path, content_of, settle, write_text, yaml_text
 from spikelfp.methods.base import within_chunk

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from spikelfp.data import ArrayDataset, DataSplits, arrays, batches
-from spikelfp.data.loader import at_epoch
+from spikelfp.data.loader import Sequences, at_epoch
 from spikelfp.data.samples import (
     TargetScale,
     fingerprint_of,
@@ -20,7 +20,6 @@ from spikelfp.data.samples import (
     target_scale_of,
     unaugmented,
 )
-from spikelfp.data.sequences import Sequences
 from spikelfp.errors import DataError, UserError
 from spikelfp.training.parallel import SINGLE_WORKER, World
 from spikelfp.training.update import Position

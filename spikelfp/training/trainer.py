@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spikelfp import nn
 from spikelfp.data import DataSplits, arrays, encodings
-from spikelfp.data.sequences import Sequences, mask_of
+from spikelfp.data.loader import Sequences, mask_of
 from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat, sample_slice

@@ -24,7 +24,7 @@ from spikelfp.nn import Layer, graph
 from spikelfp.nn.graph import Call, watching
 from spikelfp.nn.layer import State, has_run, remembers
 from spikelfp.nn.recompute import filled, tensors_of
-from spikelfp.rewards.mask import masked
+from spikelfp.rewards.base import masked
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
 from spikelfp.terminal import plain, progress, words

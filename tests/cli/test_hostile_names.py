@@ -26,7 +26,7 @@ from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.errors import UserError
 from spikelfp.report import figures, rasters
-from spikelfp.report.page import Animation, Footer, Header, Picture, Section, render
+from spikelfp.report.page import Footer, Headline, MovingPicture, Picture, Section, render
 from spikelfp.report.theme import png
 from spikelfp.terminal import Terminal, forgive_encoding, plain, progress, say, words
 from spikelfp.training import TemporalTrainer
@@ -245,12 +245,12 @@ def test_pages_hold_names_and_no_markup(name):
     dot = png(figures.weights(None, np.ones(2)), sharpness=0.1)
     page = render(
         name,
-        Header(name, name, name, name, name),
+        Headline(name, name, name, name, name),
         terms=[(name, name)],
         facts=[(name, name)],
         notes=[name],
         sections=[
-            Section(name, name, [Animation(name, name, name, b"", b"", 1, 1), Picture(name, name, name, dot, dot)]),
+            Section(name, name, [MovingPicture(name, name, name, b"", b"", 1, 1), Picture(name, name, name, dot, dot)]),
             Section(name, name, [Picture(name, name, name, dot, dot, wide=True)]),
             Section(name, name, head=[name], rows=[[(name, "good"), (name, "")]]),
         ],

@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spikelfp.data.idx import read_idx
+from spikelfp.data.mnist import read_idx
 from spikelfp.errors import DataError
 
 IMAGES = np.arange(2 * 3 * 4).reshape(2, 3, 4)

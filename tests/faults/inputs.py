@@ -79,10 +79,10 @@ RESUME = [*TRAIN[:-3], "3", "--out", "run", "--resume"]
 def report() -> int:
     """Read a run as its report does, without drawing it."""
     from spikelfp.errors import UserError
-    from spikelfp.report.facts import gather
+    from spikelfp.report.facts import collect_facts
 
     try:
-        gather("run")
+        collect_facts("run")
     except UserError as error:
         print(f"spikelfp: {error}", file=sys.stderr)
         return 2

@@ -206,7 +206,7 @@ def test_foreign_graphs_are_read_as_far_as_they_are_chains_of_our_neurons(tmp_pa
     nodes = ends | {"a": lif_node(2), "b": lif_node(2)}
     edges = [("input", "a"), ("input", "b"), ("a", "output"), ("b", "output")]
     nir.write(path, nir.NIRGraph(nodes, edges))
-    with pytest.raises(DataError, match="branches behind 'input'"):
+    with pytest.raises(DataError, match="branches after 'input'"):
         read_chain(path)
 
     nir.write(path, nir.NIRGraph(ends | {"d": nir.Delay(np.ones(2))}, [("input", "d"), ("d", "output")]))

@@ -17,7 +17,7 @@ from export_nets import BATCH, STEPS, bernoulli, convolutional, dense, pixels, t
 from hw_export import quantize, to_nir, verify
 from hw_export.nir import read_chain
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
-from hw_export.simulators.base import Watch, stages
+from hw_export.simulators.base import Watch, dense_layers
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import ShapeError
@@ -230,7 +230,7 @@ def test_the_matrices_of_a_convolutional_file_are_its_layers(tmp_path):
     net = convolutional("zero").double().eval()
     to_nir(net, tmp_path / "network.nir", input_shape=(1, 8, 8))
     x = torch.rand(1, 3, 1, 8, 8, dtype=torch.float64)
-    first = stages(read_chain(tmp_path / "network.nir"))[0]
+    first = dense_layers(read_chain(tmp_path / "network.nir"))[0]
     expected = net[1](net[0](x)).flatten(2)[0] * 4  # the pool is a sum in the file
     assert torch.allclose(x.flatten(2)[0] @ torch.from_numpy(first.weight).T + torch.from_numpy(first.bias), expected)
     assert first.threshold == pytest.approx(0.8)
@@ -239,10 +239,10 @@ def test_the_matrices_of_a_convolutional_file_are_its_layers(tmp_path):
 def test_a_matrix_that_would_be_too_large_is_unsupported(tmp_path, monkeypatch):
     monkeypatch.setattr("hw_export.simulators.base.LARGEST", 1000)
     to_nir(dense("zero"), tmp_path / "network.nir")
-    assert len(stages(read_chain(tmp_path / "network.nir"))) == 2
+    assert len(dense_layers(read_chain(tmp_path / "network.nir"))) == 2
     to_nir(convolutional("zero"), tmp_path / "conv.nir", input_shape=(1, 8, 8))
     with pytest.raises(UnsupportedError, match="too large"):
-        stages(read_chain(tmp_path / "conv.nir"))
+        dense_layers(read_chain(tmp_path / "conv.nir"))
 
 
 def test_a_watch_keeps_every_call():

@@ -183,7 +183,7 @@ def test_chips_that_cannot_be_the_neurons(a, network, message):
         ({"state_bits": 64}, "state_bits must be a whole number from 2 to 48, got 64"),
         ({"state_bits": 24, "decay": "halve"}, "unknown decay 'halve'"),
         ({"state_bits": 24, "fires": "<"}, "unknown comparison"),
-        ({"state_bits": 24, "decay": "float", "most_spikes": 2}, "compared once a step"),
+        ({"state_bits": 24, "decay": "float", "most_spikes": 2}, "compared one time a step"),
         ({"state_bits": 24, "synapse": 0}, "synapse must be a whole number from 1 to 15, got 0"),
         ({"state_bits": 24, "synapse": 1, "decay": "float"}, "no float decay"),
         ({"state_bits": 24, "synapse": 1, "by_event": True}, "no by_event"),

@@ -18,7 +18,7 @@ from spikelfp.errors import DataError
 LEGACY = {
     "braille_noDelay_bias_zero_subgraph": "'lif', which does not exist",
     "braille_noDelay_noBias_subtract_subgraph": "'lif', which does not exist",
-    "lif_rockpool": "promises an output of [1, 1, 1], [1] arrives there",
+    "lif_rockpool": "states an output of [1, 1, 1], [1] arrives there",
     "old_braille_flattened": "the CubaLIF 'lif1' have shape [], an input of [38] arrives",
     "old_scnn_mnist_batches": "the Conv2d '0' does not take an input of [1, 2, 34, 34]",
 }

@@ -56,7 +56,7 @@ LINEAR = nir.Linear(np.ones((3, 3)))
         (nir.Linear(np.ones((2, 3, 3))), "weight of the Linear 'n' has shape [2, 3, 3], expected 2 axes"),
         (nir.Affine(np.ones((3, 3)), np.ones(2)), "the bias of 'n' has shape [2], expected [3]"),
         (nir.Linear(np.ones((3, 4))), "the Linear 'n' does not take an input of [3]"),
-        (nir.Linear(np.ones((4, 3))), "promises an output of [3], [4] arrives there"),
+        (nir.Linear(np.ones((4, 3))), "states an output of [3], [4] arrives there"),
         (lif(n=2), "the LIF 'n' have shape [2], an input of [3] arrives there"),
         (nir.Flatten({"input": np.array([3])}, 1, -1), "Flatten 'n' joins axes 1 to -1 of an input of [3]"),
         (nir.SumPool2d(*(np.array([2, 2]) for _ in range(3))), "the SumPool2d 'n' does not take an input of [3]"),
@@ -73,16 +73,16 @@ def test_nodes(node, text):
 @pytest.mark.parametrize(
     ("nodes", "edges", "text"),
     [
-        ({"a": lif(), "b": lif()}, [("in", "a"), ("in", "b"), ("a", "out"), ("b", "out")], "branches behind 'in'"),
+        ({"a": lif(), "b": lif()}, [("in", "a"), ("in", "b"), ("a", "out"), ("b", "out")], "branches after 'in'"),
         ({"a": lif(), "b": lif()}, [("in", "a"), ("a", "out")], "'b' is not on the way"),
         ({"a": lif()}, [("in", "a")], "'a' leads nowhere, so the output 'out' is not reached"),
         ({"a": lif()}, [("in", "a"), ("in", "a"), ("a", "out")], "edge from 'in' to 'a' twice"),
         ({"a": lif()}, [("in", "a"), ("a", "b"), ("b", "out")], "names 'b', which does not exist"),
-        ({"a": lif()}, [("in", "a"), ("a", "a"), ("a", "out")], "branches behind 'a'"),
+        ({"a": lif()}, [("in", "a"), ("a", "a"), ("a", "out")], "branches after 'a'"),
         (
             {"a": lif(), "b": LINEAR, "c": lif()},
             [("in", "a"), ("a", "b"), ("b", "c"), ("c", "a"), ("c", "out")],
-            "branches behind 'c'",
+            "branches after 'c'",
         ),
         ({"a": lif(), "b": LINEAR}, [("in", "a"), ("a", "b"), ("b", "a")], "'out' is not reached"),
         ({"a": nir.Output(np.array([3]))}, [("in", "out"), ("in", "a")], "1 inputs and 2 outputs"),

@@ -11,7 +11,7 @@ from nir_graphs import chain, graph
 from hw_export import from_nir, to_nir
 from hw_export.nir import read_chain
 from hw_export.nir.chain import output_shape
-from hw_export.simulators.base import stages
+from hw_export.simulators.base import dense_layers
 from spikelfp.errors import UserError
 
 
@@ -219,7 +219,7 @@ def test_readers_of_matrices_are_given_every_linear_node(tmp_path):
     ]  # fmt: skip
     net = from_nir(graph((2, 4, 5), (3, 2, 4), *chain(*nodes)))
     to_nir(net, tmp_path / "a.nir")
-    (stage,) = stages(read_chain(tmp_path / "a.nir"))
+    (stage,) = dense_layers(read_chain(tmp_path / "a.nir"))
     x = torch.rand(1, 6, 2, 4, 5)
     with torch.no_grad():
         current = net[:-1](x)[0].flatten(1).double().numpy()

@@ -57,7 +57,7 @@ def own(registered) -> type[Chip]:
         def write_samples(self, network, inputs, run, folder):
             return {"queue": len(inputs)}
 
-        def words(self, facts):
+        def describe_samples(self, facts):
             return [f"{facts['queue']} steps wait in a queue"]
 
     return Own

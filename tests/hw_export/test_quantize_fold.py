@@ -133,10 +133,10 @@ def test_networks_with_batchnorm_quantise(norm):
     ("net", "text"),
     [
         (lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2)), "'0' has no layer of weights in front"),
-        (lambda: nn.Sequential(nn.Linear(4, 4), nn.LIF(), nn.BatchNorm1d(4)), "'2' stands behind '1', a LIF"),
-        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.BatchNorm2d(2)), "behind '1', a MaxPool2d"),
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.LIF(), nn.BatchNorm1d(4)), "'2' stands after '1', a LIF"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.BatchNorm2d(2)), "after '1', a MaxPool2d"),
         (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.AvgPool2d(2, padding=1), nn.BatchNorm2d(2)), "a AvgPool2d"),
-        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.BatchNorm1d(72)), "behind '1', a Flatten"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.BatchNorm1d(72)), "after '1', a Flatten"),
         (lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False)), "no running statistics"),
         (lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(5)), "takes 5 channels, the layer in front has 3"),
     ],
@@ -151,7 +151,7 @@ def test_what_cannot_be_folded_is_refused_by_name(net, text):
 def test_integers_of_training_are_not_scaled_away():
     net = nn.Sequential(nn.Linear(4, 3), trained(nn.BatchNorm1d(3)), nn.LIF())
     WeightGrids(net, Quantization(bits=4))
-    with pytest.raises(UserError, match="'0' was trained with quantised weights, and '1' behind it"):
+    with pytest.raises(UserError, match="'0' was trained with quantised weights, and '1' after it"):
         quantize(net, 4)
     x = torch.rand(6, 5, 4)
     assert torch.equal(quantize(net, 32)(x), net.eval()(x))

@@ -110,7 +110,7 @@ def test_a_tensor_of_one_threshold_is_one_threshold():
 
 def test_a_threshold_that_would_vanish_is_refused_with_the_lowest():
     net = nn.Sequential(nn.Linear(24, 4), nn.LIF(0.9, torch.tensor([1.0, 2.0, 1e-6, 1.0])))
-    with pytest.raises(UserError, match=r"the threshold 1e-06 behind layer '0' would round to 0"):
+    with pytest.raises(UserError, match=r"the threshold 1e-06 after layer '0' would round to 0"):
         quantize(net, 4)
 
 

@@ -188,7 +188,7 @@ def test_neurons_need_weights_in_front():
     network = dense()
     twice = (*network.layers[:2], IntegerLIF("more", 0.9, torch.tensor(1), "zero"), *network.layers[2:])
     network = IntegerNetwork(twice, 8, 1, (4,), (*network.shapes[:2], (5,), *network.shapes[2:]))
-    assert found("tinyodin", network) == ["layer 'more': its neurons follow 'lif0', right behind weights only"]
+    assert found("tinyodin", network) == ["layer 'more': its neurons follow 'lif0', directly after weights only"]
 
 
 def test_unrolled_connections_of_spinnaker2():

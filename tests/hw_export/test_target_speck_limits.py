@@ -70,4 +70,4 @@ def test_pooling_of_inputs_on_speck():
     network = conv(size=(4, 4), kernel=(2, 2))
     layers = (IntegerPool("first", "sum", (2, 2), (2, 2)), *network.layers)
     network = IntegerNetwork(layers, 8, 1, (2, 8, 8), ((2, 4, 4), *network.shapes))
-    assert found("speck", network) == ["layer 'first': its pooling follows the inputs, right behind neurons only"]
+    assert found("speck", network) == ["layer 'first': its pooling follows the inputs, directly after neurons only"]

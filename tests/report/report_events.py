@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from spikelfp.data.events import EVENT, Events, Sensor
+from spikelfp.data.loader import Sequences
 from spikelfp.data.samples import Samples
-from spikelfp.data.sequences import Sequences
 
 CAMERA, LINE = Sensor(12, 9, 2), Sensor(15)
 

@@ -13,9 +13,9 @@ from PIL import Image
 from report_events import CAMERA, LINE, kept, recorded
 
 from spikelfp.report import rasters
+from spikelfp.report import recording as drawings
 from spikelfp.report.figures import early
 from spikelfp.report.rasters import FAINTEST, NIGHT, OFF, ON, brightness, event_colours, full_scale
-from spikelfp.report.recording import figures, pictures
 from spikelfp.report.theme import DARK, LIGHT, Theme, png
 
 NAMES = ("left", "right", "still")
@@ -49,22 +49,26 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "misread pictures": lambda: rasters.misread([(FRAMES.sum(0), 0, 1, 2.0)] * 4, NAMES, theme=DARK),
     "early": lambda: early(np.array([np.nan, 0.1, 0.6, 0.7]), 3),
     "early of many steps": lambda: early(np.linspace(0, 0.05, 300), 240, "step of 1 ms", theme=DARK),
-    "frames": lambda: pictures.frames(_counts(2, 34, 34, 12), [f"{n}–{n + 1} ms" for n in range(12)]),
-    "wide frames": lambda: pictures.frames(_counts(1, 30, 90, 7), ["0.0–6.7 ms"] * 7, theme=DARK),
-    "tall frames": lambda: pictures.frames(_counts(2, 90, 12, 2), ["0–6 ms"] * 2),
-    "beside": lambda: pictures.beside(_counts(2, 20, 30, 5), [np.ones((2, 5, 5))] * 5, ["step 1\n0–3 ms"] * 5),
-    "map": lambda: pictures.pixel_map(RANDOM.poisson(3, (30, 40)), (2, 29)),
-    "flat map": lambda: pictures.pixel_map(np.ones((2, 90), dtype=int), (0, 0), theme=DARK),
-    "raster": lambda: figures.raster(np.arange(9.0), np.arange(9), 24, 9.0, "ms"),
-    "density": lambda: figures.raster(np.sort(RANDOM.random(30_000)), RANDOM.integers(0, 700, 30_000), 700, 1.0, "s"),
-    "steps": lambda: figures.steps(RANDOM.random((9, 24)), np.arange(10.0), 24, 9.0, "ms", theme=DARK),
-    "rates": lambda: figures.rates(RANDOM.random((2, 60)) * 1e5, np.arange(61.0), "ms", width=900.0),
-    "rate of a line": lambda: figures.rates(np.ones((1, 4)), np.arange(5.0), "µs"),
-    "one polarity silent": lambda: figures.rates(np.array([[0.0, 0], [1, 2]]), np.arange(3.0), "ms"),
-    "per pixel": lambda: figures.per_pixel(RANDOM.poisson(3, (90, 90))),
-    "hot pixel": lambda: figures.per_pixel(np.array([[0, 1, 2], [3, 1, 40_000]]), theme=DARK),
-    "per channel": lambda: figures.per_channel(np.arange(24)),
-    "per one of many channels": lambda: figures.per_channel(np.arange(700) * 100),
+    "frames": lambda: drawings.pictures(_counts(2, 34, 34, 12), [f"{n}–{n + 1} ms" for n in range(12)]).figure(),
+    "wide frames": lambda: drawings.pictures(_counts(1, 30, 90, 7), ["0.0–6.7 ms"] * 7).figure(DARK),
+    "tall frames": lambda: drawings.pictures(_counts(2, 90, 12, 2), ["0–6 ms"] * 2).figure(),
+    "beside": lambda: drawings.events_and_input(
+        _counts(2, 20, 30, 5), [np.ones((2, 5, 5))] * 5, ["step 1\n0–3 ms"] * 5
+    ).figure(),
+    "map": lambda: drawings.pixel_map(RANDOM.poisson(3, (30, 40)), (2, 29)).figure(),
+    "flat map": lambda: drawings.pixel_map(np.ones((2, 90), dtype=int), (0, 0)).figure(DARK),
+    "raster": lambda: drawings.raster(np.arange(9.0), np.arange(9), 24, 9.0, "ms").figure(),
+    "density": lambda: drawings.raster(
+        np.sort(RANDOM.random(30_000)), RANDOM.integers(0, 700, 30_000), 700, 1.0, "s"
+    ).figure(),
+    "steps": lambda: drawings.sequence(RANDOM.random((9, 24)), np.arange(10.0), 24, 9.0, "ms").figure(DARK),
+    "rates": lambda: drawings.rate_bars(RANDOM.random((2, 60)) * 1e5, np.arange(61.0), "ms", width=900.0).figure(),
+    "rate of a line": lambda: drawings.rate_bars(np.ones((1, 4)), np.arange(5.0), "µs").figure(),
+    "one polarity silent": lambda: drawings.rate_bars(np.array([[0.0, 0], [1, 2]]), np.arange(3.0), "ms").figure(),
+    "per pixel": lambda: drawings.pixel_histogram(RANDOM.poisson(3, (90, 90))).figure(),
+    "hot pixel": lambda: drawings.pixel_histogram(np.array([[0, 1, 2], [3, 1, 40_000]])).figure(DARK),
+    "per channel": lambda: drawings.channel_bars(np.arange(24)).figure(),
+    "per one of many channels": lambda: drawings.channel_bars(np.arange(700) * 100).figure(),
 }
 
 
@@ -156,7 +160,7 @@ def test_brightness_tells_one_event_from_none_and_a_hot_pixel_does_not_darken_th
 
 
 def test_polarities_go_up_and_down() -> None:
-    figure = figures.rates(np.array([[1.0, 2.0], [3.0, 4.0]]), np.arange(3.0), "ms")
+    figure = drawings.rate_bars(np.array([[1.0, 2.0], [3.0, 4.0]]), np.arange(3.0), "ms").figure()
     drawn = {patch.get_label(): patch.get_data().values.tolist() for patch in figure.axes[0].patches}
     assert drawn == {"ON": [3, 4], "OFF": [-1, -2]}
     assert figure.axes[0].yaxis.get_major_formatter()(-2000) == "2k"
@@ -164,12 +168,12 @@ def test_polarities_go_up_and_down() -> None:
 
 def test_ticks_are_the_events_until_there_are_too_many() -> None:
     events = recorded(LINE, 300)
-    few = figures.raster(events["t"] / 1e3, events["x"], 15, 50.0, "ms")
+    few = drawings.raster(events["t"] / 1e3, events["x"], 15, 50.0, "ms").figure()
     (ticks,) = few.axes[0].collections
     segments = {(round(s[0, 0], 6), round(s[:, 1].mean())) for s in ticks.get_segments()}
     assert segments == {(round(t / 1e3, 6), x) for t, x, *_ in events.tolist()}
     times, channels = RANDOM.random(20_001) * 50, RANDOM.integers(0, 15, 20_001)
-    many = figures.raster(times, channels, 15, 50.0, "ms")
+    many = drawings.raster(times, channels, 15, 50.0, "ms").figure()
     (picture,) = many.axes[0].images
     assert np.asarray(picture.get_array()).sum() == 20_001
     np.testing.assert_array_equal(np.asarray(picture.get_array()).sum(1), np.bincount(channels, minlength=15))

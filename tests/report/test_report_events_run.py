@@ -14,7 +14,7 @@ from report_events import CAMERA, LINE, folder_of
 from report_pages import Page
 
 from spikelfp.report import wording, write_report
-from spikelfp.report.facts import gather
+from spikelfp.report.facts import collect_facts
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train
 
@@ -81,7 +81,7 @@ def test_no_folder_of_this_machine_is_on_the_page(trained_on: Callable[[str], Pa
 @pytest.mark.parametrize("kind", RUNS)
 def test_facts_are_those_of_the_recordings(trained_on: Callable[[str], Path], kind: str) -> None:
     folder = trained_on(kind)
-    facts, test = gather(folder), load_run(folder).splits().test
+    facts, test = collect_facts(folder), load_run(folder).splits().test
     x, labels = test.__getitems__([0])
     assert facts.sample is not None
     assert facts.sample.sequence is not None

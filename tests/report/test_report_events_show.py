@@ -15,9 +15,9 @@ from report_pages import Page
 from spikelfp.data.events import Binning, Events, EventSplits, Pipeline, Recordings, Sensor
 from spikelfp.data.events.show import time_edges
 from spikelfp.errors import DataError, SaveError, UserError
+from spikelfp.report import recording as module
 from spikelfp.report import show_events, show_file, show_recording
-from spikelfp.report.recording import animation, panels, show, units
-from spikelfp.report.recording.facts import Recording, of_data_set
+from spikelfp.report.recording import ShownRecording, animate, chosen_recording
 
 PIPELINE = Pipeline(Binning(bins=5))
 
@@ -44,9 +44,9 @@ def splits_of(sensor: Sensor) -> EventSplits:
     return EventSplits("made", Made("train", sensor), Made("test", sensor), PIPELINE)
 
 
-def recording_of(sensor: Sensor, events: Events | None = None, binning: Binning | None = None) -> Recording:
+def recording_of(sensor: Sensor, events: Events | None = None, binning: Binning | None = None) -> ShownRecording:
     events = recorded(sensor) if events is None else events
-    return Recording("a recording", "a.bin", events, sensor, Pipeline(binning or Binning(bins=5)))
+    return ShownRecording("a recording", "a.bin", events, sensor, Pipeline(binning or Binning(bins=5)))
 
 
 @pytest.mark.parametrize("sensor", [CAMERA, Sensor(9, 1, 2)], ids=str)
@@ -65,13 +65,13 @@ def test_chosen_recording() -> None:
     splits = splits_of(CAMERA)
 
     def number(index: int | None, label: str | None) -> int:
-        return len(of_data_set(splits, "test", index, label, None).events) - 50
+        return len(chosen_recording(splits, "test", index, label, None).events) - 50
 
     assert number(None, None) == 0
     assert number(3, None) == 3
     assert number(None, "wave") == 1
     assert number(2, "clap") == 3
-    found = of_data_set(splits, "test", 1, "wave", Pipeline(Binning(bins=2)))
+    found = chosen_recording(splits, "test", 1, "wave", Pipeline(Binning(bins=2)))
     assert (found.label, found.where, found.sequence.steps) == ("wave", "test/4.bin", 2)
     assert found.name == "made · test · recording 4"
 
@@ -110,13 +110,13 @@ def test_unwritable_target_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_animation_shows_the_events_of_every_window(tmp_path: Path) -> None:
     recording = recording_of(CAMERA)
-    shown = animation.animate(recording, most=10)
+    shown = animate(recording, most=10)
     image = Image.open(io.BytesIO(shown.gif))
     assert image.info["loop"] == 0
     assert image.size == (shown.width, shown.height)
     assert image.n_frames == shown.frames == 10
     assert max(image.size) >= 300, "34 pixels would be too small to see"
-    factor = round(animation.USUAL / CAMERA.width)
+    factor = round(module.ENLARGED / CAMERA.width)
     edges = time_edges(recording.events, 10)
     for number, counts in enumerate(recording.frames(edges)):
         image.seek(number)
@@ -131,9 +131,9 @@ def test_animation_shows_the_events_of_every_window(tmp_path: Path) -> None:
 
 
 def test_animation_of_short_and_long_recordings() -> None:
-    short = animation.animate(recording_of(CAMERA, recorded(CAMERA, span=30)))
+    short = animate(recording_of(CAMERA, recorded(CAMERA, span=30)))
     assert short.frames == 31
-    long = animation.animate(recording_of(CAMERA, recorded(CAMERA, span=60_000_000)))
+    long = animate(recording_of(CAMERA, recorded(CAMERA, span=60_000_000)))
     assert (short.slower > 1000, long.slower < 0.2) == (True, True)
     for shown in (short, long):
         delay = Image.open(io.BytesIO(shown.gif)).info["duration"]
@@ -143,7 +143,7 @@ def test_animation_of_short_and_long_recordings() -> None:
 
 def test_large_sensors_are_drawn_smaller() -> None:
     sensor = Sensor(1280, 720, 2)
-    shown = animation.animate(recording_of(sensor, recorded(sensor, 5000)), most=6)
+    shown = animate(recording_of(sensor, recorded(sensor, 5000)), most=6)
     assert shown.width == 1280 // 3 + 1
     assert len(shown.gif) < 400_000
 
@@ -154,7 +154,7 @@ def test_page_holds_everything(sensor: Sensor, tmp_path: Path) -> None:
     source = out.read_text()
     moving = re.findall(r'src="data:image/gif;base64,[^"]+"', source)
     assert len(moving) == (0 if sensor.is_line else 1)
-    page = Page(re.sub(r"<figure class=\"moving\">.*?</figure>", "", source))
+    page = Page(re.sub(r"<figure class=\"moving\">.*?</figure>", "", source, flags=re.S))
     assert "://" not in source
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "a"}
     assert page.headings[0] == "What was recorded"
@@ -174,7 +174,7 @@ def test_page_holds_everything(sensor: Sensor, tmp_path: Path) -> None:
 def test_file_of_ones_own(tmp_path: Path) -> None:
     np.save(tmp_path / "mine.npy", recorded(CAMERA))
     out = show_file(tmp_path / "mine.npy", tmp_path / "mine.gif", sensor=CAMERA)
-    assert out.read_bytes() == animation.animate(recording_of(CAMERA)).gif
+    assert out.read_bytes() == animate(recording_of(CAMERA)).gif
     with pytest.raises(DataError, match="nothing"):
         show_file(tmp_path / "nothing.npy", tmp_path / "a.png")
 
@@ -191,10 +191,10 @@ def test_events_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("binning", [Binning(window=7_000), Binning(count=30), Binning(bins=80, levels=3)], ids=str)
 @pytest.mark.parametrize("sensor", [CAMERA, LINE], ids=str)
 def test_sequences_of_every_binning_are_drawn(sensor: Sensor, binning: Binning) -> None:
-    panel = panels.seen(recording_of(sensor, binning=binning))
+    panel = module.network_input(recording_of(sensor, binning=binning))
     how = {"window": "of 7 ms each", "count": "of 30 events each", "bins": "of equal length"}
     assert next(text for name, text in how.items() if getattr(binning, name)) in panel.caption
-    assert panel.draw().axes
+    assert panel.drawing.figure().axes
 
 
 @pytest.mark.parametrize("sensor", [CAMERA, LINE, Sensor(6, 7, 1)], ids=str)
@@ -203,26 +203,26 @@ def test_one_instant_can_be_shown(sensor: Sensor) -> None:
     events["t"] = 7
     recording = recording_of(sensor, events)
     for panel in (
-        panels.over_time(recording),
-        panels.rate(recording),
-        *panels.where(recording),
-        panels.seen(recording),
+        module.over_time(recording),
+        module.rate(recording),
+        *module.where(recording),
+        module.network_input(recording),
     ):
-        assert panel.draw().axes
-    assert sensor.is_line or animation.animate(recording).frames == 1
+        assert panel.drawing.figure().axes
+    assert sensor.is_line or animate(recording).frames == 1
 
 
 def test_long_sequences_of_many_channels_lose_no_input() -> None:
     sensor = Sensor(700)
     recording = recording_of(sensor, recorded(sensor, 3000, span=4_999_999), Binning(window=1000, levels=4))
-    values, begins = panels._coarse(recording.sequence, 700, 4)
-    assert values.shape == (panels.CELLS, panels.ROWS)
+    values, begins = module._coarse(recording.sequence, 700, 4)
+    assert values.shape == (module.SEQUENCE[0], module.SEQUENCE[1])
     assert (begins[0], begins[-1]) == (0, 5000)
     expected = np.zeros_like(values)
     for place, count in zip(recording.sequence.places.tolist(), recording.sequence.counts.tolist(), strict=True):
         step, channel = divmod(place, 700)
         column = int(np.searchsorted(begins, step, side="right")) - 1
-        row = channel * panels.ROWS // 700
+        row = channel * module.SEQUENCE[1] // 700
         expected[column, row] = max(expected[column, row], count / 4)
     np.testing.assert_array_equal(values, expected)
 
@@ -231,21 +231,21 @@ def test_long_sequences_of_many_channels_lose_no_input() -> None:
     ("span", "text"), [(15, "15 µs"), (1_999, "1,999 µs"), (25_760, "25.8 ms"), (985_400, "985 ms"), (12e6, "12 s")]
 )
 def test_durations(span: float, text: str) -> None:
-    assert units.duration(span) == text
+    assert module.duration(span) == text
 
 
 def test_moments_have_the_same_digits_throughout() -> None:
-    assert units.between(0, 6_700, 53_900) == "0.0–6.7 ms"
-    assert units.between(155_000, 180_400, 309_000) == "155–180 ms"
-    assert units.between(0, 1, 31) == "0.0–1.0 µs"
+    assert module.interval(0, 6_700, 53_900) == "0.0–6.7 ms"
+    assert module.interval(155_000, 180_400, 309_000) == "155–180 ms"
+    assert module.interval(0, 1, 31) == "0.0–1.0 µs"
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0, "0"), (35.5, "35.5"), (950, "950"), (1000, "1k"), (13_400, "13.4k"), (4.08e6, "4.08M")]
 )
 def test_short_numbers(value: float, text: str) -> None:
-    assert units.short_number(value) == text
+    assert module.short_number(value) == text
 
 
 def test_kinds_are_those_that_are_offered() -> None:
-    assert list(show.KINDS) == [".png", ".gif", ".html"]
+    assert list(module.KINDS) == [".png", ".gif", ".html"]

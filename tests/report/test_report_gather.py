@@ -12,7 +12,7 @@ import torch
 
 from spikelfp import analysis
 from spikelfp.report import facts as module
-from spikelfp.report.facts import gather
+from spikelfp.report.facts import collect_facts
 from spikelfp.training.run import load_run
 
 Trained = Callable[[str], Path]
@@ -20,7 +20,7 @@ Trained = Callable[[str], Path]
 
 @pytest.mark.parametrize("kind", ["spiking-mlp", "spiking-lenet", "one-epoch"])
 def test_activity(trained: Trained, kind: str) -> None:
-    facts, loaded = gather(trained(kind)), load_run(trained(kind))
+    facts, loaded = collect_facts(trained(kind)), load_run(trained(kind))
     summary = json.loads((trained(kind) / "summary.json").read_text())
     test, trainer = loaded.splits().test, loaded.trainer()
     images, labels = test.__getitems__(range(min(256, len(test))))
@@ -48,7 +48,7 @@ def test_activity(trained: Trained, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["spiking-mlp", "spiking-lenet", "relu-mlp", "relu-lenet", "one-epoch"])
 def test_errors(trained: Trained, kind: str) -> None:
-    facts, loaded = gather(trained(kind)), load_run(trained(kind))
+    facts, loaded = collect_facts(trained(kind)), load_run(trained(kind))
     errors = facts.errors
     assert errors is not None
     test, trainer = loaded.splits().test, loaded.trainer()
@@ -74,7 +74,7 @@ def test_errors(trained: Trained, kind: str) -> None:
 
 def test_sample_is_the_first_of_the_test_set(trained: Trained) -> None:
     for kind in ("relu-lenet", "one-epoch", "spiking-lenet"):
-        sample, test = gather(trained(kind)).sample, load_run(trained(kind)).splits().test
+        sample, test = collect_facts(trained(kind)).sample, load_run(trained(kind)).splits().test
         assert sample is not None
         np.testing.assert_array_equal(sample.image, test[0][0].numpy())
         assert sample.label == int(test[0][1])
@@ -89,7 +89,7 @@ def test_weights_are_those_of_the_checkpoints(trained: Trained) -> None:
     before, after = (
         torch.load(folder / "checkpoints" / name, weights_only=True)["weights"] for name in ("initial.pt", "last.pt")
     )
-    found = gather(folder).weights
+    found = collect_facts(folder).weights
     names = [name for name in after if name.endswith("weight")]
     assert len(found) == len(names) == 4
     for layer, name in zip(found, names, strict=True):
@@ -107,7 +107,7 @@ def test_weights_are_those_of_the_checkpoints(trained: Trained) -> None:
 def test_slow_networks_are_looked_at_for_a_while_only(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SECONDS_FOR_ERRORS", 0.0)
     monkeypatch.setattr(module, "SECONDS_FOR_RATES", 0.0)
-    facts = gather(trained("spiking-mlp"))
+    facts = collect_facts(trained("spiking-mlp"))
     assert facts.errors is not None
     assert (facts.errors.samples, facts.errors.total) == (128, 360)
     assert facts.errors.confusion.sum() == 128
@@ -117,5 +117,5 @@ def test_slow_networks_are_looked_at_for_a_while_only(trained: Trained, monkeypa
 def test_random_numbers_are_left_alone(trained: Trained) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    gather(trained("spiking-mlp"))
+    collect_facts(trained("spiking-mlp"))
     assert torch.equal(torch.get_rng_state(), before)

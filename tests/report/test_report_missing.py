@@ -12,7 +12,7 @@ from report_pages import Page
 
 from spikelfp.errors import RunFolderError, SaveError, UserError
 from spikelfp.report import write_report
-from spikelfp.report.facts import gather
+from spikelfp.report.facts import collect_facts
 
 Run = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -43,7 +43,7 @@ def test_run_stopped_within_an_epoch_says_so(run: Run) -> None:
 
 def test_without_initial_weights_only_those_after_are_there(run: Run) -> None:
     folder = run("relu-mlp", without=("checkpoints/initial.pt",))
-    assert [layer.before for layer in gather(folder).weights] == [None, None]
+    assert [layer.before for layer in collect_facts(folder).weights] == [None, None]
     page = Page(write_report(folder).read_text())
     assert sum(picture.text.startswith("Histogram") for picture in page.pictures) == 2
 

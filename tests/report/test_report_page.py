@@ -14,7 +14,7 @@ from PIL import Image
 from report_pages import KINDS, Page
 
 from spikelfp.report import rasters, theme, write, write_report
-from spikelfp.report.facts import gather
+from spikelfp.report.facts import collect_facts
 from spikelfp.training.run import RunFolder, read_metrics
 
 Trained = Callable[[str], Path]
@@ -143,10 +143,10 @@ def test_input_spikes_have_their_own_raster(trained: Trained, monkeypatch: pytes
         return theme.new_figure(10, 10)
 
     monkeypatch.setattr(rasters, "raster", raster)
-    write.sample(gather(trained("one-epoch")))
+    write.sample(collect_facts(trained("one-epoch")))
     assert drawn == ["Input", "Hidden layer 1", "Output layer"] * 2
     drawn.clear()
-    write.sample(gather(trained("spiking-mlp")))
+    write.sample(collect_facts(trained("spiking-mlp")))
     assert drawn == ["Hidden layer 1", "Hidden layer 2", "Output layer"] * 2
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from spikelfp import tasks
 from spikelfp.report import figures, write
-from spikelfp.report.facts import Fitted
+from spikelfp.report.facts import Predictions
 
 
 @pytest.mark.parametrize(("scale", "own"), [(1.0, False), (100.0, True)])
@@ -21,7 +21,7 @@ def test_outputs_that_spread_differently_are_drawn_by_their_deviation(monkeypatc
             drawn.update(x=wanted, y=predicted) or real(wanted, predicted, names, **k)
         ),
     )
-    fitted = Fitted(wanted, wanted + np.array([0.5, 0.5 * scale]), 50)
+    fitted = Predictions(wanted, wanted + np.array([0.5, 0.5 * scale]), 50)
     facts = SimpleNamespace(fitted=fitted, class_names=("a", "b"), task=tasks.Regression())
     first, second = write.fitted(facts)
     assert "a 0.5" in first.caption

@@ -6,7 +6,7 @@ import torch
 from spikelfp import methods, rewards
 from spikelfp.errors import ShapeError
 from spikelfp.rewards.edit_distance import edit_distance, edit_distance_counterfactuals
-from spikelfp.rewards.f1 import F1Score
+from spikelfp.rewards.metric import F1Score
 
 KINDS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64]
 CLASSES, SAMPLES, STEPS = 4, 12, 6

@@ -7,7 +7,7 @@ from spikelfp import methods, nn, rewards, rules
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.methods.base import mean_over_steps
 from spikelfp.rewards.base import Reward
-from spikelfp.rewards.f1 import F1Score
+from spikelfp.rewards.metric import F1Score
 from spikelfp.training.update import predict
 
 T, B, C = 8, 7, 4

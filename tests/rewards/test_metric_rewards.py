@@ -10,12 +10,11 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
 from spikelfp import rewards
 from spikelfp.errors import ShapeError, UnknownNameError, UserError
-from spikelfp.rewards.difference import counterfactuals, difference_reward
-from spikelfp.rewards.f1 import F1Score
+from spikelfp.rewards.metric import F1Score, counterfactuals, difference_reward
 
 
 def slow_difference(metric, predictions, labels, classes, reference):
-    """The formulas of spikelfp/rewards/difference.py for a list of predictions ``[B]``: ``[B][C]``."""
+    """The formulas of spikelfp/rewards/metric.py for a list of predictions ``[B]``: ``[B][C]``."""
     rows = []
     for b in range(len(predictions)):
         values = []

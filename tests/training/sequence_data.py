@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikelfp import methods, models, nn, rewards, rules
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.loader import Sequences
 from spikelfp.training import TemporalTrainer
 
 CLASSES = 4

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from spikelfp import data, methods, models, rules
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.loader import Sequences
 from spikelfp.errors import DataError, NonFiniteError
 from spikelfp.training import TemporalTrainer, Trainer
 from spikelfp.training.sources import checked_inputs

@@ -6,7 +6,7 @@ from sequence_data import METHODS, NETS, Recordings, assert_close_weights, make,
 
 from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.data import batches
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.loader import Sequences
 from spikelfp.errors import CheckpointError, NonFiniteError, UserError
 from spikelfp.functional.propagation import propagate
 from spikelfp.methods.base import Batch, counting_steps

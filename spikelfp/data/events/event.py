@@ -1,4 +1,4 @@
-"""What an event is: the array that every reader returns and everything behind it takes, and the sensor it came from."""
+"""Events and the sensor they come from: the array that every reader returns and that everything else takes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from spikelfp.errors import DataError, UserError
 
 EVENT = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")], align=True)
-"""One event: time ``t`` in µs; column ``x`` and row ``y`` of the sensor, from its top left corner; polarity ``p``, 1 of
-ON and 0 of OFF. Of a line of channels, such as a cochlea, ``x`` is the channel and ``y`` and ``p`` are 0."""
+"""Type of one event: time ``t`` in µs; column ``x`` and row ``y`` of the sensor, from its top left corner; polarity
+``p``, 1 for ON and 0 for OFF. On a line of channels, such as a cochlea, ``x`` is the channel, ``y`` and ``p`` are 0."""
 
 Events = NDArray[Any]
 """Events ``[M]`` of dtype :data:`EVENT`, sorted by time."""
@@ -21,9 +21,12 @@ Events = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sensor:
-    """What can appear in the fields of an event: ``x < width``, ``y < height``, ``p < polarities``.
+    """Size of a sensor: its events have ``x < width``, ``y < height`` and ``p < polarities``.
 
-    A camera has rows; a line of channels has ``height`` and ``polarities`` 1.
+    Attributes:
+        width: columns, or channels of a line.
+        height: rows, 1 for a line of channels.
+        polarities: 1, or 2 for ON and OFF.
 
     Raises:
         UserError: for a size below 1, or polarities other than 1 and 2.
@@ -46,12 +49,12 @@ class Sensor:
 
     @property
     def is_line(self) -> bool:
-        """Whether it is a line of channels and not a camera."""
+        """Whether the sensor is a line of channels and not a camera."""
         return self.height == 1 and self.polarities == 1
 
     @property
     def size(self) -> int:
-        """Elements of one step."""
+        """Number of elements of one step."""
         return math.prod(self.shape)
 
     def __str__(self) -> str:
@@ -61,11 +64,19 @@ class Sensor:
 
 
 def check_events(events: Events, sensor: Sensor, where: str) -> Events:
-    """``events`` if they lie on the ``sensor`` and are sorted by time; ``where`` (a file, say) opens the message.
+    """Check that events lie on their sensor and are sorted by time.
+
+    Args:
+        events: ``[M]``, at least one.
+        sensor: that they should lie on.
+        where: where they come from, a file for example; it opens the messages.
+
+    Returns:
+        ``events``.
 
     Raises:
-        DataError: for another dtype, no events, and for the first event outside the sensor or before its forerunner,
-            which it names by its number.
+        DataError: for another dtype, for no events, and for the first event outside the sensor or earlier than the one
+            before it, which it names by its number.
     """
     if events.dtype != EVENT or events.ndim != 1:
         raise DataError(f"{where}: expected events [M] of dtype {EVENT}, got {events.dtype} of shape {events.shape}")

@@ -1,4 +1,4 @@
-"""Recordings of events with their classes, read one at a time: what a data set of events is before it is binned."""
+"""Labelled recordings of events, read one at a time, and the event data sets by name: before they are binned."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from spikelfp.registry import Registry
 
 
 class Recordings(ABC):
-    """``N`` labelled recordings of one sensor; can be pickled, so that several processes read them side by side.
+    """Base class of ``N`` labelled recordings of one sensor. They can be pickled, so that several processes read them.
 
     Attributes:
         name: of the data set and the part, such as ``"nmnist train"``; used in messages.
-        sensor: that all of them come from.
+        sensor: of all recordings.
         labels: int64 ``[N]``, known without reading any recording.
         class_names: one name for each label.
     """
@@ -36,7 +36,7 @@ class Recordings(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Events:
-        """The events of recording ``index``, checked by :func:`~spikelfp.data.events.event.check_events`.
+        """Read the events of recording ``index``, checked by :func:`~spikelfp.data.events.check_events`.
 
         Raises:
             DataError: for what cannot be read, naming the file and, where there is one, the offset in bytes.
@@ -44,25 +44,29 @@ class Recordings(ABC):
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """Where recording ``index`` comes from: a file, and a place within it if it holds several."""
+        """Origin of recording ``index`` for messages: a file, and a place in it if it holds several."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash of the *content*: of all files read, their classes, and how they are decoded.
+        """Hash of the *content*: of all files, their classes, and the way they are decoded.
 
-        It changes when any recording changes, and does not depend on where the files lie.
+        It changes when any recording changes, and does not depend on the folder of the files.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class EventSplits:
-    """The parts of a data set of events, not yet binned.
+    """Training and test part of a data set of events, not yet binned.
 
     Attributes:
-        name: the name it is loaded by.
-        train, test: recordings of the same sensor with the same classes.
-        pipeline: how they are made into sequences unless the user says otherwise.
-        skipped: files that were left out because they could not be read, each with the reason.
+        name: of the data set.
+        train: recordings to train on.
+        test: recordings to test with, of the same sensor and classes.
+        pipeline: from events to sequences, unless the user chooses another.
+        skipped: files that could not be read and were left out, each with the reason.
+
+    Raises:
+        DataError: for parts of different sensors or classes.
     """
 
     name: str
@@ -85,14 +89,21 @@ EventLoader = Callable[..., EventSplits]
 recordings: Registry[EventLoader] = Registry("event data set")
 """Loader functions ``load(data_dir: Path | None, *, skip_bad: bool = False) -> EventSplits``, by name."""
 
+prefixes: Registry[EventLoader] = Registry("kind of event data")
+"""Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``."""
+
 
 def load_recordings(name: str, data_dir: str | Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """The recordings of the data set ``name``, of which only the list is read now.
+    """List the recordings of a data set; each is read when it is asked for.
 
-    Besides the names of :data:`recordings`, ``tonic:NAME`` is the class of that name of tonic, and ``folder:PATH`` a
-    folder of one's own with a folder of recordings for each class.
+    Args:
+        name: of :data:`recordings`; ``tonic:NAME`` for a class of tonic; ``folder:PATH`` for a folder of one's own with
+            a folder of recordings for each class; ``hdf5:PATH`` for a file like those of the Heidelberg digits.
+        data_dir: folder of the data sets; ``None`` for the one of :func:`spikelfp.data.data_dir`.
+        skip_bad: leave out files that cannot be read and list them in :attr:`EventSplits.skipped`.
 
-    skip_bad: leave out files that cannot be read and list them in :attr:`EventSplits.skipped`.
+    Returns:
+        The training and test parts.
 
     Raises:
         UnknownNameError: for a name that is not registered.
@@ -103,7 +114,3 @@ def load_recordings(name: str, data_dir: str | Path | None = None, *, skip_bad: 
     if colon:
         return prefixes[kind](rest, folder, skip_bad=skip_bad)
     return recordings[name](folder, skip_bad=skip_bad)
-
-
-prefixes: Registry[EventLoader] = Registry("kind of event data")
-"""Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``."""

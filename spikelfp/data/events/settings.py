@@ -11,42 +11,55 @@ from typing import Any, TypeVar, get_type_hints
 from spikelfp.errors import UserError
 from spikelfp.registry import Registry
 
+T = TypeVar("T")
+
 
 def check_whole(name: str, value: object, least: int, unit: str = "") -> None:
-    """Raise unless the parameter ``value`` of ``name`` is a whole number of at least ``least`` and below 2⁶²."""
+    """Raise ``UserError`` unless ``value`` of parameter ``name`` is a whole number of at least ``least``, below 2⁶²."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**62:
         raise UserError(f"{name} must be a whole number of at least {least}{unit}, got {value!r}")
 
 
 def check_positive(name: str, value: object, unit: str = "") -> None:
-    """Raise unless the parameter ``value`` of ``name`` is a finite number above 0."""
+    """Raise ``UserError`` unless ``value`` of parameter ``name`` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise UserError(f"{name} must be a number above 0{unit}, got {value!r}")
 
 
 def check_probability(name: str, value: object) -> None:
-    """Raise unless the parameter ``value`` of ``name`` is a probability, neither 0 nor 1."""
+    """Raise ``UserError`` unless ``value`` of parameter ``name`` is a probability, neither 0 nor 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
         raise UserError(f"{name} must be a probability above 0 and below 1, got {value!r}")
 
 
-T = TypeVar("T")
-
-
 def parse(text: str, registry: Registry[type[T]]) -> tuple[T, ...]:
-    """What ``text`` lists, such as ``"denoise=10000,downsample=2,crop=3:3:28:28"``, in its order; empty for none.
+    """Make the objects that ``text`` lists, such as ``"denoise=10000,downsample=2,crop=3:3:28:28"``.
 
-    Parameters stand behind ``=`` in the order of the dataclass's fields, between colons; those with defaults may be
-    left out from the end. Fields are ``int`` or ``float``; a class with others reads and writes its own by a class
-    method ``from_text(parameters: list[str])`` and a method ``to_text() -> list[str]``.
+    Parameters follow ``=`` in the order of the fields of the dataclass, with colons between them; those with defaults
+    may be left out from the end. Fields are ``int`` or ``float``. A class with other fields has a class method
+    ``from_text(parameters: list[str])`` and a method ``to_text() -> list[str]``.
+
+    Args:
+        text: names with their parameters; an empty text lists nothing.
+        registry: dataclasses by name.
+
+    Returns:
+        The objects in the order of the text.
 
     Raises:
         UnknownNameError: for a name that is not registered; it suggests the nearest.
         UserError: for parameters that are missing, too many, not of their type or out of range.
     """
+    pieces, depth = [""], 0
+    for letter in text:  # cut at commas, but not within brackets
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth <= 0:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
     found = []
-    for part in filter(None, (each.strip() for each in _split(text))):
-        name, equals, rest = part.partition("=")
+    for piece in filter(None, map(str.strip, pieces)):
+        name, equals, rest = piece.partition("=")
         name = name.strip()
         kind: Any = registry[name]
         parameters = [value.strip() for value in rest.split(":")] if equals else []
@@ -55,40 +68,31 @@ def parse(text: str, registry: Registry[type[T]]) -> tuple[T, ...]:
 
 
 def text_of(chosen: Iterable[T], registry: Registry[type[T]]) -> str:
-    """The text that :func:`parse` makes them of.
+    """Write objects as the text that :func:`parse` makes them of.
+
+    Args:
+        chosen: objects of registered dataclasses.
+        registry: the dataclasses by name.
 
     Raises:
-        UserError: for one of a class that is not registered.
+        UserError: for an object of a class that is not registered.
     """
     names = {registry[name]: name for name in registry}
-    parts = []
-    for one in chosen:
-        kind: Any = type(one)
+    pieces = []
+    for each in chosen:
+        kind: Any = type(each)
         if kind not in names:
-            raise UserError(f"{one!r} has no name: register {kind.__name__} as a {registry.kind}")
-        values = one.to_text() if hasattr(one, "to_text") else _values(one)
-        parts.append(names[kind] + ("=" + ":".join(values) if values else ""))
-    return ",".join(parts)
-
-
-def _split(text: str) -> list[str]:
-    """``text`` cut at its commas, but not within brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and depth <= 0:
-            parts.append("")
+            raise UserError(f"{each!r} has no name: register {kind.__name__} as a {registry.kind}")
+        if hasattr(each, "to_text"):
+            values = each.to_text()
         else:
-            parts[-1] += letter
-    return parts
-
-
-def _values(one: Any) -> list[str]:
-    return [json.dumps(getattr(one, field.name)) for field in dataclasses.fields(one)]
+            values = [json.dumps(getattr(each, field.name)) for field in dataclasses.fields(kind)]
+        pieces.append(names[kind] + ("=" + ":".join(values) if values else ""))
+    return ",".join(pieces)
 
 
 def _build(name: str, kind: Any, parameters: list[str]) -> Any:
-    """The one of this ``name`` with these parameters."""
+    """Make the object called ``name`` with these parameters."""
     fields = dataclasses.fields(kind)
     least = sum(field.default is dataclasses.MISSING for field in fields)
     usage = name + ("=" + ":".join(field.name for field in fields) if fields else "")

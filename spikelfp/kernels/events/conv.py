@@ -1,4 +1,9 @@
-"""conv"""
+"""``F.conv2d`` and the max-pooling after it as one differentiable operation, event by event where that pays.
+
+Neither way keeps the output before the pooling: for every pooled value its winner is kept, in one byte. By events, the
+input is not kept either. The dense way works on blocks of a few images, channels last, which torch is fastest at; each
+block is pooled while it is in the cache, and made again from the pooled messages on the way back.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from spikelfp.kernels.choice import Choice, can_run
+from spikelfp.kernels.choice import EventChoice, can_run
 from spikelfp.kernels.events import conv_kernels as conv
 from spikelfp.kernels.events import conv_kernels as conv_backward
 from spikelfp.kernels.events.conv_kernels import (
@@ -95,32 +100,42 @@ ENTER, LEAVE = 0.3, 0.35
 _SMALLEST = 1_000_000  # multiplications of a dense convolution below which it is as good as free
 
 
-def conv_choice() -> Choice:
+def conv_choice() -> EventChoice:
     """The choice of a convolution that has not seen an input yet."""
-    return Choice(ENTER, LEAVE)
+    return EventChoice(ENTER, LEAVE)
 
 
 def convolve(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    choice: Choice,
+    choice: EventChoice,
     steps: Steps = Steps(),  # noqa: B008  (a tuple)
     pool: int = 1,
     active_only: bool = False,
 ) -> Tensor:
     """Convolution of ``x [N, C, H, W]`` with ``weight [O, C / groups, kernel height, kernel width]``, then max-pooling.
 
-    The same, forward and backward, as ``torch.nn.functional.conv2d`` and then ``max_pool2d`` of squares of ``pool``, up
-    to the order of summation. choice: of this layer; it is told what was done. active_only: the message to an input
-    of 0 may be left out, and is then 0; allowed where the input is the output of neurons under an LFP rule, which take
-    no message when silent.
+    Agrees, forward and backward, with ``torch.nn.functional.conv2d`` and then ``max_pool2d``, up to the order of
+    summation. By events or in blocks it runs float32 and float64 on the CPU; all else, and what is small, is left to
+    torch.
 
-    By events or in blocks it runs float32 and float64 on the CPU; all else, and what is small, is left to torch.
+    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are used at any density. Where there
+    is no event-driven way (other devices and dtypes, autocast, dilated or grouped kernels, ``SPIKELFP_EVENTS=never``)
+    it is made dense.
 
-    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are taken as they are, whatever
-    their density. Where there is no event-driven way (other devices and dtypes, autocast, dilated or grouped kernels,
-    ``SPIKELFP_EVENTS=never``) it is made dense.
+    Args:
+        x: images.
+        weight: kernels.
+        bias: ``[O]`` or ``None``.
+        choice: of this layer; it records what was done.
+        steps: strides, padding, dilation and groups.
+        pool: side of the squares of the max-pooling, 1 for none.
+        active_only: leave out messages to inputs of 0, which are then 0. Allowed where the input is the output of
+            neurons under an LFP rule, which take no message when silent.
+
+    Returns:
+        ``[N, O, height, width]``.
     """
     if can_run(x, weight) and pool <= LARGEST:
         g = geometry(x, weight, steps, pool)
@@ -145,7 +160,7 @@ def _events(x: Tensor, steps: Steps, limit: float) -> ImageEvents | None:
 
 
 def _outputs(count: int, weight: Tensor, g: Geometry) -> tuple[Tensor, Tensor]:
-    """Room for the pooled output of ``count`` images and, with pooling, for its winners."""
+    """Allocate the pooled output of ``count`` images and, with pooling, its winners."""
     height, width = g.pooled
     byte = torch.empty(0, dtype=torch.uint8)
     winners = empty((count, height * width, g.padded), byte) if g.pool > 1 else byte
@@ -153,7 +168,7 @@ def _outputs(count: int, weight: Tensor, g: Geometry) -> tuple[Tensor, Tensor]:
 
 
 def _bias(ctx: Any, message: Tensor) -> Tensor | None:
-    """Of every message its winner's only: the sum before the pooling is that behind it."""
+    """Sum the messages for the bias: each reaches one winner, so the sums before and after pooling are equal."""
     if not ctx.needs_input_grad[2]:
         return None
     return message.flatten(1).sum(0).view(message.shape[1], -1).sum(1)  # in two steps: fast along memory

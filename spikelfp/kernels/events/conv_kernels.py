@@ -1,4 +1,24 @@
-"""Convolutions by events."""
+r"""Event-driven convolution and max-pooling, compiled: finding events, the forward pass, and the way back.
+
+Forward, with ``x`` the value of the event in row ``y``, column ``u``, channel ``c``::
+
+    z[i, j, :] = b + Σ_e x W[y + p − s i, u + p − s j, c, :]
+
+Back, with ``(i, j)`` running over the kernel::
+
+    m[y, u, c]      = Σ_(i, j) W[i, j, c, :] · M[(y + p − i) / s, (u + p − j) / s, :]     message, at events only
+    dW[i, j, c, :] += x M[(y + p − i) / s, (u + p − j) / s, :]                           weight update
+
+Both go through the output one position at a time and one row of the kernel after the other. The events that a position
+sees in that row are a range, and the weights that are read, ``W [kernel row, kernel column · C, O]``, stay in the L1
+cache. The output of an image, or a band of its rows, stays in the L2 cache until it is pooled; on the way back the
+messages to it are made from the pooled messages and the winners. Sums over images are made by each thread for itself,
+then added up.
+
+Max-pooling is that of ``torch.nn.functional.max_pool2d``: squares that touch, the rest at the border is dropped, the
+first of equal values wins, NaN wins over all. The winner is kept as its offset in the square, row by row, in one byte.
+The unpooled side lies position by position, ``[row, column, channel]``; the pooled side channel by channel.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +56,14 @@ _BAND = 131_072  # bytes of output worked on at once: it stays in the L2 cache b
 
 
 class Geometry(NamedTuple):
-    """Input ``[channels, height, width]``, output ``[outputs, out_height, out_width]``, then max-pooling in squares.
+    """Sizes of a convolution of ``[channels, height, width]`` to ``[outputs, out_height, out_width]`` and its pooling.
 
-    pool: their side, 1 for no pooling. ``used_height, used_width``: the part of the output that pooling looks at.
-    padded: outputs rounded up to whole vectors. band: rows of output worked on at once.
+    Attributes:
+        pool: side of the squares of the max-pooling, 1 for no pooling.
+        used_height: rows of the output that pooling covers.
+        used_width: columns of the output that pooling covers.
+        padded: outputs rounded up to whole vectors.
+        band: rows of output worked on at once.
     """
 
     channels: int
@@ -62,7 +86,7 @@ class Geometry(NamedTuple):
 
     @property
     def pooled(self) -> tuple[int, int]:
-        """Height and width behind the pooling."""
+        """Height and width after the pooling."""
         return self.out_height // self.pool, self.out_width // self.pool
 
 
@@ -76,7 +100,7 @@ class Steps(NamedTuple):
 
 
 def geometry(x: Tensor, weight: Tensor, steps: Steps, pool: int) -> Geometry:
-    """Of images ``x [N, C, H, W]`` and ``weight [O, C / groups, kernel height, kernel width]``."""
+    """Compute the sizes for images ``x [N, C, H, W]`` and ``weight [O, C / groups, kernel height, kernel width]``."""
     (_, channels, height, width), (outputs, _, kernel_height, kernel_width) = x.shape, weight.shape
     down, across = (
         (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1  # the formula of torch.nn.Conv2d
@@ -104,10 +128,13 @@ MOST_KEYS = 2**16
 
 
 class ImageEvents(NamedTuple):
-    """What is not zero in images ``x [N, C, H, W]``, sorted by image, row, column and channel.
+    """Entries of images ``x [N, C, H, W]`` that are not zero, sorted by image, row, column and channel.
 
-    keys: ``column · C + channel``, uint16; values: in the dtype of ``x``. ``columns [N, H W + 1]``, int32: where the
-    events of each position begin, so that those of any stretch of a row are a range; its last entry is their end.
+    Attributes:
+        keys: ``column · C + channel``, uint16.
+        values: in the dtype of ``x``.
+        columns: ``[N, H W + 1]``, int32: where the events of each position begin, so that those of any stretch of a row
+            are a range; its last entry is their end.
     """
 
     keys: Tensor
@@ -135,7 +162,7 @@ def _count(x, size, counts, first, last):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _find(x, begin, end, found, count):
-    """Append the places behind ``begin`` of all that is not zero in ``begin … end``; returns how many there are now."""
+    """Append the places, counted from ``begin``, of the non-zero entries of ``begin … end``; return the new count."""
     lanes = VECTOR // x.itemsize
     at = begin
     while at + lanes <= end:
@@ -258,11 +285,22 @@ def _transpose(source, at, pitch, rows, columns, target, target_at, target_pitch
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def pool_rows(source, at, pitch, line, width, top, bottom, g, rows, out, winners, n, channel):
-    """Pool rows ``top … bottom`` of an image; ``source[at]`` is where row ``top`` begins.
+    """Pool rows ``top … bottom`` of an image, ``width`` channels (whole vectors) of it.
 
-    pitch: elements from a position to the next; line: from a row to the next. Takes ``width`` channels, whole vectors,
-    to those from ``channel`` on of image ``n`` of ``out [N, O, P]`` and ``winners [N, P, padded]``. rows: room for
-    them at all pooled positions.
+    Args:
+        source: unpooled output, flat.
+        at: where row ``top`` begins in ``source``.
+        pitch: elements from one position to the next.
+        line: elements from one row to the next.
+        width: channels taken.
+        top: first row.
+        bottom: row after the last.
+        g: the sizes.
+        rows: scratch memory for ``width`` channels at all pooled positions.
+        out: pooled output ``[N, O, P]``, written from ``channel`` on of image ``n``.
+        winners: ``[N, P, padded]``, likewise.
+        n: the image.
+        channel: first channel written.
     """
     side, across = g.pool, g.used_width // g.pool
     positions = g.used_height // side * across
@@ -415,6 +453,7 @@ def _forward(keys, values, columns, weight, bias, g, scratch, rows, out, winners
 
 
 def grain(g: Geometry) -> int:
+    """Return how many images one thread takes at least."""
     return max(1, _GRAIN // (g.channels * g.height * g.width + g.outputs * g.out_height * g.out_width))
 
 
@@ -426,11 +465,12 @@ def by_row(weight: Tensor, g: Geometry) -> Tensor:
 
 
 def array(tensor: Tensor) -> np.ndarray:
+    """View a tensor as a flat array, without a copy."""
     return tensor.detach().reshape(-1).numpy()
 
 
-def room(g: Geometry, like: Tensor) -> np.ndarray:
-    """For the output of a band of rows; torch's memory, unlike numpy's, begins where a vector may."""
+def band_buffer(g: Geometry, like: Tensor) -> np.ndarray:
+    """Allocate memory for the output of a band of rows; torch's memory, unlike numpy's, is aligned for vectors."""
     rows = min(g.band, g.used_height)
     return array(like.new_empty(rows * g.used_width * WIDE * VECTOR // like.element_size()))
 
@@ -438,7 +478,7 @@ def room(g: Geometry, like: Tensor) -> np.ndarray:
 def forward(
     events: ImageEvents, weight: Tensor, bias: Tensor | None, g: Geometry, out: Tensor, winners: Tensor
 ) -> None:
-    """``out [N, O, height, width]``, pooled, and the ``winners [N, height · width, padded]`` (empty without)."""
+    """Write ``out [N, O, height, width]``, pooled, and the ``winners [N, height · width, padded]`` (empty without)."""
     offsets = weight.new_zeros(g.padded)
     if bias is not None:
         offsets[: g.outputs] = bias.detach()
@@ -446,7 +486,7 @@ def forward(
     targets = array(out), array(winners)
 
     def run(first: int, last: int) -> None:
-        _forward(*fixed, room(g, weight), room(g, weight), *targets, first, last)
+        _forward(*fixed, band_buffer(g, weight), band_buffer(g, weight), *targets, first, last)
 
     machine.split(run, len(out), grain(g))
 
@@ -537,7 +577,17 @@ def backward(
         live = np.empty(g.used_height * g.used_width, np.bool_)
         sums = array(weight.new_empty(max(most, 1) * VECTOR // weight.element_size() if to_x else 0))
         shares[first] = torch.zeros_like(rows) if to_weight else rows.new_empty(0)
-        _backward(*fixed, room(g, weight), room(g, weight), live, sums, target, array(shares[first]), first, last)
+        _backward(
+            *fixed,
+            band_buffer(g, weight),
+            band_buffer(g, weight),
+            live,
+            sums,
+            target,
+            array(shares[first]),
+            first,
+            last,
+        )
 
     machine.split(run, len(message), grain(g))
     if not to_weight:

@@ -1,4 +1,17 @@
-"""linear"""
+"""``F.linear`` for inputs that are mostly zero: one differentiable operation, made event by event where that pays.
+
+The input ``X [R, K]`` is given by its events; with ``W [N, K]`` and messages ``M [R, N]``::
+
+    Y[r, :]  = b + Σ_e value[e] W[:, index[e]]             forward: gather the weights of active inputs
+    m[r, i]  = Σ_j M[r, j] W[j, i]   where X[r, i] ≠ 0      message to the active inputs
+    dW[:, i] = Σ_r X[r, i] M[r, :]                         weight update: gather the messages of active rows
+
+The first two read the weights of an input side by side, from a transposed copy ``[K, N]`` that a step makes once.
+
+Sums run over tiles of columns that stay in the L2 cache, and stay in registers while their events go by
+(:mod:`~spikelfp.kernels.events.vectors`). For the update the events of a block of rows are first put in the order of
+their columns.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +26,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp import machine
-from spikelfp.kernels.choice import Choice, can_run
+from spikelfp.kernels.choice import EventChoice, can_run
 from spikelfp.kernels.events.sparse import EventRows, sparse_rows
 from spikelfp.kernels.events.vectors import VECTOR, aligned, lowest_bit, nonzero_bits, row_sum
 from spikelfp.machine import empty
@@ -73,7 +86,7 @@ def _compact(matrix, begin, end, index, value, limit, first, last):
         begin[r] = e
         row = matrix[r]
         needed = 0
-        if e + columns > stop:  # near the end of the room: count first, so that nothing is written behind it
+        if e + columns > stop:  # near the end of the memory: count first, so that nothing is written beyond it
             for j in range(columns):
                 needed += row[j] != 0
             if e + needed >= stop:
@@ -98,15 +111,16 @@ def _count(matrix, every):
 
 
 def _looks_denser(matrix: np.ndarray, limit: float) -> bool:
-    """Whether a sample of the rows is clearly denser than ``limit``, so that looking for events is in vain."""
+    """Whether a sample of the rows is clearly denser than ``limit``, so that listing events cannot pay."""
     found, seen = _count(matrix, max(1, matrix.size // _SAMPLE))
     return found > (1.25 * limit) * seen
 
 
 def events_of(matrix: Tensor, limit: float) -> EventRows | None:
-    """EventRows of ``matrix`` ``[R, K]`` (float32 or float64, on the CPU); ``None`` at a higher density than ``limit``.
+    """List the events of ``matrix`` ``[R, K]`` (float32 or float64, on the CPU).
 
-    The density that counts is that of the rows each thread looks at.
+    Returns:
+        the events, or ``None`` where the rows of a thread are denser than ``limit``.
     """
     if limit < 0:
         return None
@@ -344,19 +358,19 @@ def transposed(matrix: np.ndarray, out: np.ndarray) -> None:
 
 
 def event_products(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    """``out [R, N] = X Wᵀ + b``; weight: ``Wᵀ [K, N]``."""
+    """Write ``out [R, N] = X Wᵀ + b``, given the transposed weights ``Wᵀ [K, N]``."""
     copy = len(out) >= _REUSE * len(weight)
     _over(lambda *part: _forward(*events, weight, bias, out, copy, *part), *out.shape)
 
 
 def event_messages(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
-    """``out [R, K] = M W`` where ``X`` is not zero, and 0 elsewhere; weight: ``Wᵀ [K, N]``."""
+    """Write ``out [R, K] = M W`` where ``X`` is not zero, and 0 elsewhere, given ``Wᵀ [K, N]``."""
     begin, end, index, _ = events
     machine.split(lambda top, bottom: _message(begin, end, index, weight, messages, out, top, bottom), len(out), _GRAIN)
 
 
 def event_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
-    """``out [N, K] = Mᵀ X``."""
+    """Write ``out [N, K] = Mᵀ X``."""
     if out.size <= _SMALL:
         _narrow_update(events, messages, out)
         return
@@ -399,20 +413,24 @@ _TRANSPOSITION = 10  # rows whose dense products cost as much as the transposed 
 _SMALLEST = 1_000_000  # multiplications of a dense product below which it is as good as free
 
 
-def linear_choice() -> Choice:
+def linear_choice() -> EventChoice:
     """The choice of a dense layer that has not seen an input yet."""
-    return Choice(ENTER, LEAVE)
+    return EventChoice(ENTER, LEAVE)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: Choice, active_only: bool = False) -> Tensor:
-    """``x Wᵀ + b``, ``[…, K]`` with ``W [N, K]`` to ``[…, N]``, and its backward pass; as torch's ``F.linear``.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: EventChoice, active_only: bool = False) -> Tensor:
+    """Compute ``x Wᵀ + b``, ``[…, K]`` to ``[…, N]``, differentiably, as torch's ``F.linear``.
 
-    choice: of this layer; it is told what was done. active_only: the message to an input of 0 is 0 instead of
-    ``Wᵀ m``; allowed where the input is the output of neurons under an LFP rule, which take no message when silent.
+    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are used at any density. Where the
+    kernels do not run (:func:`~spikelfp.kernels.choice.can_run`, or ``SPIKELFP_EVENTS=never``) it is made dense.
 
-    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are taken as they are, whatever
-    their density. Where the kernels do not run (:func:`~spikelfp.kernels.choice.can_run`, or
-    ``SPIKELFP_EVENTS=never``) there is no event-driven product, and it is made dense.
+    Args:
+        x: ``[…, K]``.
+        weight: ``W [N, K]``.
+        bias: ``[N]`` or ``None``.
+        choice: of this layer; it records what was done.
+        active_only: leave out messages to inputs of 0, which are then 0 instead of ``Wᵀ m``. Allowed where the input
+            is the output of neurons under an LFP rule, which take no message when silent.
     """
     limit = choice.limit()
     fits = can_run(x, weight) and (x.is_sparse or limit >= 1 or x.numel() * len(weight) >= _SMALLEST)

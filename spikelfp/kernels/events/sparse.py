@@ -1,4 +1,7 @@
-"""sparse"""
+"""Sparse tensors on the CPU as lists of events: index arithmetic in one pass that also checks the indices.
+
+An index outside of the shape, which torch lets pass, would lead a kernel to memory that is not its own.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,13 @@ from spikelfp.machine import empty
 class EventRows(NamedTuple):
     """Row ``r`` of a matrix ``[R, K]`` holds ``value[e]`` in column ``column[e]`` for ``begin[r] ≤ e < end[r]``.
 
-    begin, end: int64 ``[R]``; column: int32, rising within a row; value: the dtype of the matrix. Gaps between rows
-    are allowed: what lies in them means nothing.
+    Gaps between rows are allowed; their entries mean nothing.
+
+    Attributes:
+        begin: first entry of each row, int64 ``[R]``.
+        end: entry after the last of each row, int64 ``[R]``.
+        column: int32, rising within a row.
+        value: in the dtype of the matrix.
     """
 
     begin: Tensor
@@ -109,8 +117,10 @@ def _flat(x: Tensor) -> tuple[np.ndarray, int, np.ndarray]:
 def merge(x: Tensor, start: int, end: int) -> Tensor:
     """Axes ``start`` to ``end`` of a coalesced COO tensor as one: :func:`~spikelfp.functional.sequence.merged`.
 
-    Where compiled kernels run (on the CPU) it raises :class:`~spikelfp.errors.ShapeError` for an index outside of the
-    shape; elsewhere torch does the arithmetic, and what it checks is checked.
+    Where compiled kernels do not run, torch does the arithmetic with its own checks.
+
+    Raises:
+        ShapeError: for an index outside of the shape, where compiled kernels run.
     """
     if x.device.type != "cpu" or kernels.chosen_kernels() not in ("auto", "numba"):
         return merged(x, start, end)
@@ -124,9 +134,10 @@ def merge(x: Tensor, start: int, end: int) -> Tensor:
 def sparse_rows(x: Tensor) -> EventRows:
     """EventRows of ``x [..., K]``, a coalesced COO tensor on the CPU, whose leading axes are the rows.
 
-    The same as :func:`~spikelfp.kernels.events.linear.events_of` gives for the dense matrix of the same entries, which
-    are all events, whatever their density. Raises :class:`~spikelfp.errors.ShapeError` for an index outside of the
-    shape.
+    Equal to :func:`~spikelfp.kernels.events.linear.events_of` of the dense matrix, at any density.
+
+    Raises:
+        ShapeError: for an index outside of the shape.
     """
     edges = torch.zeros(math.prod(x.shape[:-1]) + 1, dtype=torch.int64)
     column = torch.empty(x._nnz(), dtype=torch.int32)
@@ -205,10 +216,18 @@ def _average(plane, row, column, entries, windows, out_height, out_width, diviso
 
 
 def sparse_average(x: Tensor, windows: tuple[int, int], divisor: int) -> Tensor:
-    """Sums over touching ``windows`` (height, width) of ``x [..., H, W]``, over ``divisor``; as ``F.avg_pool2d``.
+    """Average-pool a sparse tensor over windows that touch, as ``F.avg_pool2d``; the rest at the border is dropped.
 
-    x: a coalesced COO tensor on the CPU, float32 or float64; so is what is returned, without entries of 0. What is left
-    over at the border is dropped. Raises :class:`~spikelfp.errors.ShapeError` for an index outside of the shape.
+    Args:
+        x: ``[..., H, W]``, a coalesced COO tensor on the CPU, float32 or float64.
+        windows: their height and width.
+        divisor: of the sum over a window.
+
+    Returns:
+        a coalesced COO tensor without entries of 0.
+
+    Raises:
+        ShapeError: for an index outside of the shape.
     """
     check_places(x)
     height, width = (size // window for size, window in zip(x.shape[-2:], windows, strict=True))

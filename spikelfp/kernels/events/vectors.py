@@ -1,4 +1,13 @@
-"""Intrinsics in LLVM's own vectors."""
+"""Loops over rows of weights, and work on single vectors, written in LLVM's own vectors.
+
+A row is taken as a few vectors of 64 bytes that stay in registers while a range of events goes by. Compilers do not
+find that in a scalar loop: they read and write the sum in memory once for every few events. LLVM lowers the vectors to
+whatever the processor has.
+
+In the loops over events, event ``i`` of ``first … last`` has the row of ``rows`` that begins at
+``rows_at + keys[i] · pitch``. Arrays are flat, offsets count elements. The ``_narrow`` ones take rows of one vector,
+the others of :data:`WIDE`.
+"""
 
 from __future__ import annotations
 
@@ -222,7 +231,7 @@ def lane_sum(typing, x, at):
 
 @intrinsic
 def transpose_square(typing, source, at, pitch, target, target_at, target_pitch):
-    """``target[j, i] = source[i, j]`` for a square of a vector of vectors; pitch: from row to row."""
+    """Set ``target[j, i] = source[i, j]`` for a square of as many vectors as lanes; a pitch leads from row to row."""
 
     def generate(context, builder, signature, arguments):
         body = Body(context, builder, signature, arguments)
@@ -361,10 +370,10 @@ def aligned(like, size):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def row_sum(source, source_at, total, total_at, width, rows, rows_at, pitch, keys, values, first, last, room):
-    """``total = source + Σ value · row``, of ``width`` elements, in the order of the events ``first … last``.
+    """Set ``total = source + Σ value · row``, of ``width`` elements, in the order of the events ``first … last``.
 
-    Arrays are flat. Of ``source`` and ``rows`` the last vector is read whole, of ``total`` no more than ``width`` is
-    written. room: for a vector.
+    Arrays are flat. The last vector of ``source`` and ``rows`` is read whole; of ``total`` only ``width`` elements are
+    written. ``room`` is scratch memory for one vector.
     """
     lanes = VECTOR // total.itemsize
     part = 0

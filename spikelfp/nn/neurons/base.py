@@ -34,8 +34,8 @@ LEAST_DECAY = 1e-3
 class NeuronConstant:
     """Attribute of a layer that holds a constant of its neurons, checked whenever it is set.
 
-    A number stays a Python float. A tensor with one for each neuron becomes a buffer of the layer, called like the
-    constant with an "s" behind it, so that it is saved, moved and resumed with the weights.
+    A number stays a Python float. A tensor with one for each neuron becomes a buffer of the layer, named after the
+    constant with an "s" added, so that it is saved, moved and resumed with the weights.
 
     Args:
         check: ``(name, value)`` to the constant that is kept; raises :class:`~spikelfp.errors.UserError`.
@@ -80,7 +80,7 @@ class NeuronConstant:
             layer.__dict__[self.name] = value
 
     def parameter(self, layer: Any) -> torch.nn.Parameter | None:
-        """The layer's parameter that holds the constant, where it learns."""
+        """Return the layer's parameter that holds the constant, where it learns."""
         return layer.__dict__["_parameters"].get(self.learned) if self.learned else None
 
     def checked(self, layer: Any) -> Constant:
@@ -101,7 +101,11 @@ class NeuronConstant:
 
 
 class Decay(NeuronConstant):
-    """Decay per step, in (0, 1], of each neuron or of all."""
+    """Decay per step, in (0, 1], of each neuron or of all.
+
+    Args:
+        learned: name of the layer's parameter that holds the decay where it learns.
+    """
 
     def __init__(self, learned: str | None = None) -> None:
         super().__init__(check_decay, learned)
@@ -135,7 +139,7 @@ class Values(SimpleNamespace):
 
 
 def _check_names(kind: str, states: Any, constants: Iterable[str]) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` for states and constants that cannot be told apart by name."""
+    """Refuse states and constants that cannot be told apart by name."""
     if not isinstance(states, tuple | list) or not all(isinstance(name, str) for name in states):
         raise UserError(f'{kind}.states is a tuple of names, such as ("membrane",), got {states!r}')
     for number, name in enumerate(states):
@@ -395,19 +399,20 @@ class Neurons(ConstantLayer):
                 spikes = self.fire(membrane, p.threshold)
                 return spikes, (membrane, p.slow * state.fatigue + spikes)
 
-    A state that is no membrane is a linear sum: what is made of it by ``+``, ``-`` and products with constants passes
-    messages on; ``.detach()`` cuts them.
+    A state other than the membrane is a linear sum: ``+``, ``-`` and products with constants pass messages on;
+    ``.detach()`` cuts them.
 
     Args:
         beta: decay of the membrane per step, (0, 1]; one number, or a tensor with one for each neuron, of the axes of a
-            step of one sample, each of its size or 1: ``[features]``, or ``[C, 1, 1]`` or ``[C, H, W]`` behind a
+            step of one sample, each of its size or 1: ``[features]``, or ``[C, 1, 1]`` or ``[C, H, W]`` after a
             convolution.
         threshold: membrane above which a neuron fires, above 0; likewise.
-        reset: what a spike does to the membrane, "subtract", "immediate" or "zero".
-        denominator: how the reward on a membrane is normalised, "inflow" or "increment".
-        learn_beta: β learns, one for the layer or one for each neuron, as it was given, within [0.001, 1].
+        reset: effect of a spike on the membrane, "subtract", "immediate" or "zero" (:class:`~spikelfp.nn.LIF`).
+        denominator: normalisation of the reward on a membrane, "inflow" or "increment"
+            (:mod:`spikelfp.functional.lif`).
+        learn_beta: whether β learns, one for the layer or one for each neuron, as it was given, within [0.001, 1].
         learn_threshold: refused: no LFP rule can be justified for θ.
-        rule: the rule of this layer; by default the one that trains the network.
+        rule: rule of this layer alone; by default the one that trains the network.
 
     Raises:
         UserError: for values out of range.

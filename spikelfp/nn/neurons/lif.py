@@ -27,7 +27,7 @@ class LIF(Neurons):
     """
 
     def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
-        """Spikes ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step."""
+        """Return the spikes ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step."""
         if trace:
             whole, after = self.traced(x, None if state is None else (state,))
             return whole, after.membrane

@@ -16,18 +16,23 @@ from spikelfp.nn.neurons.base import ConstantLayer, Decay, Threshold
 
 
 class MultiSpikeLIF(ConstantLayer):
-    """LIF neurons that fire as long as their membrane is above the threshold, θ taken off at every spike::
+    """LIF neurons that fire as long as their membrane is above the threshold; every spike subtracts θ::
 
         U[t] = β (U[t−1] − θ N[t−1]) + I[t]
         N[t] = max(0, ⌈U[t] / θ⌉ − 1)              spikes in step t: how often θ fits while U > θ
 
     Neurons of simulators that advance in long steps (sinabs, rockpool) do this, and networks trained there may
-    depend on it. beta: decay per step, (0, 1]; threshold: θ > 0; each one number
-    or a tensor with one for each neuron.
+    depend on it. They are for inference: LFP is defined for neurons of at most one spike per step.
 
     Takes ``[T, B, …]``, returns the counts ``N`` as floats; ``run`` takes and returns the membrane ``[B, …]`` before
-    the reset. For inference: LFP is defined for neurons of at most one spike a step, so a reward that arrives here
-    raises :class:`~spikelfp.errors.UserError`.
+    the reset.
+
+    Args:
+        beta: decay β per step, (0, 1]: one number, or a tensor with one for each neuron.
+        threshold: θ > 0, likewise.
+
+    Raises:
+        UserError: for constants out of range, and for a reward that arrives here.
     """
 
     has_membrane = True
@@ -42,7 +47,7 @@ class MultiSpikeLIF(ConstantLayer):
         self.beta, self.threshold = beta, threshold
 
     def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
-        """Counts ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step, before its reset."""
+        """Return the counts ``[T, B, …]`` (or their trace) and the last membrane ``[B, …]``, before its reset."""
         current, membrane = check_current(self, x, state)
         if trace:
             counts, membranes = [], []

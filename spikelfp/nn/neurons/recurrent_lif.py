@@ -28,13 +28,25 @@ class RecurrentLIF(Neurons):
     (snnTorch's RLeaky; with reset to zero its form with ``reset_delay=False``), or with another reset of
     :class:`~spikelfp.nn.LIF`.
 
-    recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, or a number of neurons ``n`` for
-    ``nn.Linear(n, n)``; it follows its own rule. The other arguments are those of :class:`~spikelfp.nn.LIF`.
-
     The reward on a membrane is split as in :class:`~spikelfp.nn.LIF`; the share of ``I[t]`` goes to the input
     and, through ``recurrent``, to the spikes of the step before. Takes ``[T, B, …]``, returns spikes; ``run``
     takes and returns ``(S, U)``, each ``[B, …]``. A plain :class:`~spikelfp.nn.Linear` for ``recurrent`` is run for all
     steps at once (:mod:`spikelfp.functional.recurrent`), others step by step.
+
+    Args:
+        recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, which follows its own rule; or a
+            number of neurons ``n`` for ``nn.Linear(n, n)``.
+        beta: decay of the membrane per step, as of :class:`~spikelfp.nn.Neurons`.
+        threshold: membrane above which a neuron fires, likewise.
+        reset: effect of a spike on the membrane, "subtract", "immediate" or "zero".
+        denominator: normalisation of the reward on a membrane, "inflow" or "increment".
+        learn_beta: whether β learns.
+        learn_threshold: refused, as by :class:`~spikelfp.nn.Neurons`.
+        rule: rule of this layer alone.
+
+    Raises:
+        UserError: for values out of range.
+        ShapeError: for connections that return another shape than they are given.
     """
 
     states: ClassVar[tuple[str, ...]] = ("spikes", "membrane")
@@ -58,10 +70,14 @@ class RecurrentLIF(Neurons):
         self.recurrent = _connections(recurrent)
 
     def fed_back(self, spikes: Tensor, like: Tensor) -> Tensor:
-        """Return what ``recurrent`` makes of spikes ``[1, B, …]``, a current ``like`` that of a step, ``[1, B, …]``.
+        """Return the current that ``recurrent`` makes of spikes.
+
+        Args:
+            spikes: of one step, ``[1, B, …]``.
+            like: current of a step, ``[1, B, …]``, whose shape the result must have.
 
         Raises:
-            ShapeError: for connections that lead elsewhere.
+            ShapeError: for connections that return another shape.
         """
         current: Tensor = self.recurrent(spikes)
         if current.shape != like.shape:

@@ -26,12 +26,25 @@ class RecurrentSynaptic(RecurrentLIF):
 
     or with another reset of :class:`~spikelfp.nn.LIF`.
 
-    recurrent: as of :class:`~spikelfp.nn.RecurrentLIF`; alpha: decay of the current per step, (0, 1]. The reward
-    takes the way of :class:`~spikelfp.nn.Synaptic`: ``M[t] = n[t] + α M[t+1]`` reaches ``I[t]``, and from there the
-    input and, through ``recurrent``, the spikes of the step before.
+    The reward goes as in :class:`~spikelfp.nn.Synaptic`: ``M[t] = n[t] + α M[t+1]`` reaches ``I[t]``, and from there
+    the input and, through ``recurrent``, the spikes of the step before.
 
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(S, Y, U)``, each ``[B, …]``. Runs as
     :class:`~spikelfp.nn.RecurrentLIF` does.
+
+    Args:
+        recurrent: a layer, or a number of neurons, as of :class:`~spikelfp.nn.RecurrentLIF`.
+        alpha: decay of the current per step, (0, 1]: one number, or a tensor with one for each neuron.
+        beta: decay of the membrane per step, as of :class:`~spikelfp.nn.Neurons`.
+        threshold: membrane above which a neuron fires, likewise.
+        reset: effect of a spike on the membrane, "subtract", "immediate" or "zero".
+        denominator: normalisation of the reward on a membrane, "inflow" or "increment".
+        learn_beta: whether β learns.
+        learn_threshold: refused, as by :class:`~spikelfp.nn.Neurons`.
+        rule: rule of this layer alone.
+
+    Raises:
+        UserError: for values out of range.
     """
 
     states = ("spikes", "synapse", "membrane")
@@ -74,7 +87,7 @@ class RecurrentSynaptic(RecurrentLIF):
     def run(  # type: ignore[override]
         self, x: Tensor, state: tuple[Tensor, Tensor, Tensor] | None = None, trace: bool = False
     ) -> tuple[Any, tuple[Tensor, Tensor, Tensor]]:
-        """Spikes ``[T, B, …]`` (or their trace); spikes, synaptic current and membrane ``[B, …]`` of the last step."""
+        """Return the spikes ``[T, B, …]`` (or their trace), and ``(S, Y, U)`` of the last step, each ``[B, …]``."""
         if trace:
             return self.traced(x, state)
         fired, current, membrane = self.parts_of(state)

@@ -25,11 +25,20 @@ class Synaptic(Neurons):
     The reward on a membrane is split over its decayed self and ``Y[t]``; the synapse is a linear map, which passes
     messages on: ``M[t] = n[t] + α M[t+1]``.
 
-    Args:
-        alpha: decay of the current per step, (0, 1]; one number, or a tensor with one for each neuron, as for β. The
-            other arguments are those of :class:`~spikelfp.nn.LIF`.
-
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(Y, U)``, each ``[B, …]``.
+
+    Args:
+        alpha: decay of the current per step, (0, 1]: one number, or a tensor with one for each neuron.
+        beta: decay of the membrane per step, as of :class:`~spikelfp.nn.Neurons`.
+        threshold: membrane above which a neuron fires, likewise.
+        reset: effect of a spike on the membrane, "subtract", "immediate" or "zero".
+        denominator: normalisation of the reward on a membrane, "inflow" or "increment".
+        learn_beta: whether β learns.
+        learn_threshold: refused, as by :class:`~spikelfp.nn.Neurons`.
+        rule: rule of this layer alone.
+
+    Raises:
+        UserError: for values out of range.
     """
 
     arguments = ("alpha", *(Neurons.arguments or ()))
@@ -59,7 +68,7 @@ class Synaptic(Neurons):
         return self.fire(membrane, p.threshold), (synapse, membrane)
 
     def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, trace: bool = False) -> tuple[Any, Any]:
-        """Spikes ``[T, B, …]`` (or their trace), and synaptic current and membrane ``[B, …]`` of the last step."""
+        """Return the spikes ``[T, B, …]`` (or their trace), and ``(Y, U)`` of the last step, each ``[B, …]``."""
         if trace:
             return self.traced(x, state)
         current, membrane = self.parts_of(state)

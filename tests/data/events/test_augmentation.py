@@ -10,12 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import slow_events
+from toy_recordings import pack
 
 from spikelfp.data.events import Sensor, SparseFrames
 from spikelfp.data.events import augmentation as a
 from spikelfp.data.events.augmentation.apply import changed, draw_changes
 from spikelfp.data.events.augmentation.base import mix
-from spikelfp.data.events.batching import PackedFrames, pack
+from spikelfp.data.events.batching import PackedFrames
 from spikelfp.errors import DataError, UserError
 
 SENSORS = [Sensor(4, 3, 2), Sensor(6, 5, 1), Sensor(7), Sensor(70, 66, 2), Sensor(1, 1, 2), Sensor(5, 1, 2)]

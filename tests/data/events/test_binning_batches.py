@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_recordings import pack
 
 from spikelfp.data.events import Sensor, SparseFrames
-from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse, dense, pack
+from spikelfp.data.events.batching import PackedFrames, batch_dense, batch_sparse
 from spikelfp.errors import DataError, ShapeError
 
 
@@ -53,16 +54,14 @@ def test_batches_equal_plain(sensor, lengths, levels, share, longer, seed, threa
     packed, before = pack(sequences), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        out = batch_dense(*packed, rows, sensor.size, levels, torch.full(expected.shape, torch.nan))
-        indices, values = batch_sparse(*packed, rows, sensor.shape, levels, length)
+        out = batch_dense(packed, rows, sensor.size, levels, torch.full(expected.shape, torch.nan))
+        indices, values = batch_sparse(packed, rows, sensor.shape, levels, length)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(out, expected)
     assert torch.equal(whole(indices, values, expected.shape), expected)
     assert indices.dtype == torch.int64
     assert torch.equal(indices, expected.to_sparse().indices())
-    for one in sequences:
-        assert torch.equal(dense(one, sensor.shape, levels), plain([one], one.steps, sensor, levels)[:, 0])
 
 
 def test_large_batches_on_threads():
@@ -74,9 +73,9 @@ def test_large_batches_on_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert torch.equal(batch_dense(*pack(sequences), rows, sensor.size, 2, torch.empty(12, 40, 2312)),
+        assert torch.equal(batch_dense(pack(sequences), rows, sensor.size, 2, torch.empty(12, 40, 2312)),
                            expected.view(12, 40, 2312))  # fmt: skip
-        indices, values = batch_sparse(*pack(sequences), rows, sensor.shape, 2)
+        indices, values = batch_sparse(pack(sequences), rows, sensor.shape, 2)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(
@@ -86,8 +85,8 @@ def test_large_batches_on_threads():
 
 def test_no_samples():
     packed, none = pack([SparseFrames(np.zeros(1, np.uint32), np.ones(1, np.uint16), 2)]), np.empty(0, np.int64)
-    assert batch_dense(*packed, none, 3, 1, torch.empty(1, 0, 3)).shape == (1, 0, 3)
-    indices, values = batch_sparse(*packed, none, (3,), 1)
+    assert batch_dense(packed, none, 3, 1, torch.empty(1, 0, 3)).shape == (1, 0, 3)
+    indices, values = batch_sparse(packed, none, (3,), 1)
     assert indices.shape == (3, 0)
     assert values.shape == (0,)
 
@@ -96,14 +95,15 @@ def test_mapped_files(tmp_path):
     """What a cache hands in: read-only maps of files."""
     sensor, random = Sensor(4, 3, 2), np.random.default_rng(1)
     sequences = [sequence(random, sensor, 3, 1, 0.3) for _ in range(3)]
-    mapped = []
+    arrays = []
     for name, array in zip(PackedFrames._fields, pack(sequences), strict=True):
         np.save(tmp_path / f"{name}.npy", array)
-        mapped.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+        arrays.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+    mapped = PackedFrames(*arrays)
     rows = np.array([2, 0])
     expected = plain([sequences[2], sequences[0]], 3, sensor, 1)
-    assert torch.equal(batch_dense(*mapped, rows, sensor.size, 1, torch.empty(3, 2, 2, 3, 4)), expected)
-    indices, values = batch_sparse(*mapped, rows, sensor.shape, 1)
+    assert torch.equal(batch_dense(mapped, rows, sensor.size, 1, torch.empty(3, 2, 2, 3, 4)), expected)
+    indices, values = batch_sparse(mapped, rows, sensor.shape, 1)
     assert torch.equal(
         torch.sparse_coo_tensor(indices, values, expected.shape, check_invariants=True).to_dense(), expected
     )
@@ -123,7 +123,7 @@ def test_mapped_files(tmp_path):
 def test_refused_outputs(out, message):
     packed = pack([SparseFrames(np.zeros(1, np.uint32), np.ones(1, np.uint16), 3)])
     with pytest.raises(ShapeError, match=message):
-        batch_dense(*packed, np.zeros(1, np.int64), 3, 1, out)
+        batch_dense(packed, np.zeros(1, np.int64), 3, 1, out)
 
 
 @pytest.mark.parametrize("places", [[3, 1], [2, 9], [7, 2, 8]])
@@ -131,13 +131,13 @@ def test_damaged_places(places):
     packed = pack([SparseFrames(np.array(places, np.uint32), np.ones(len(places), np.uint16), 3)])
     rows = np.zeros(1, np.int64)
     with pytest.raises(DataError, match="do not rise, or lie behind the last step"):
-        batch_sparse(*packed, rows, (3,), 1)
+        batch_sparse(packed, rows, (3,), 1)
     if places != [3, 1]:  # within a step the order makes no difference to a dense batch
         with pytest.raises(DataError, match="do not rise, or lie behind the last step"):
-            batch_dense(*packed, rows, 3, 1, torch.empty(3, 1, 3))
+            batch_dense(packed, rows, 3, 1, torch.empty(3, 1, 3))
 
 
 def test_too_short_sparse_batch():
     packed = pack([SparseFrames(np.zeros(1, np.uint32), np.ones(1, np.uint16), 3)])
     with pytest.raises(ShapeError, match="batch of 2 steps is too short for a sequence of 3"):
-        batch_sparse(*packed, np.zeros(1, np.int64), (3,), 1, 2)
+        batch_sparse(packed, np.zeros(1, np.int64), (3,), 1, 2)

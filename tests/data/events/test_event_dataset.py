@@ -10,7 +10,7 @@ from spikelfp.data import batches
 from spikelfp.data.events.augmentation import augmentations, parse_augmentations
 from spikelfp.data.events.cache import binned
 from spikelfp.data.events.dataset import EventDataset
-from spikelfp.data.sequences import Sequences
+from spikelfp.data.loader import Sequences
 from spikelfp.errors import DataError, UserError
 
 

@@ -12,7 +12,7 @@ from spikelfp.data import Augmented, DataSplits, Samples, Standardization, batch
 from spikelfp.data.events import Binning, EventSplits, Pipeline, recordings
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.cache import list_caches
-from spikelfp.data.events.dataset import EventDataset, make_sequences
+from spikelfp.data.events.dataset import EventDataset
 from spikelfp.errors import DataError, SaveError, UnknownNameError, UserError
 
 
@@ -114,7 +114,7 @@ def test_every_event_data_set_is_a_data_set():
 
 
 def test_validation_is_held_out_by_class(tmp_path):
-    splits = make_sequences(toy_parts(), cache_dir=tmp_path).with_validation(0.2, seed=4)
+    splits = load_events(toy_parts(), cache_dir=tmp_path).with_validation(0.2, seed=4)
     assert (len(splits.train), len(splits.validation)) == (24, 6)
     assert splits.validation.labels.bincount().tolist() == [2, 2, 2]
     rows = sorted([*splits.train.rows.tolist(), *splits.validation.rows.tolist()])
@@ -123,20 +123,20 @@ def test_validation_is_held_out_by_class(tmp_path):
 
 
 def test_events_are_not_standardised(tmp_path):
-    splits = make_sequences(toy_parts(), cache_dir=tmp_path)
+    splits = load_events(toy_parts(), cache_dir=tmp_path)
     for by in (None, Standardization((0.0, 0.0), (1.0, 1.0))):
         with pytest.raises(UserError, match=r"^toy is event data, whose values are counts and not to be standardised$"):
             splits.standardized(by)
 
 
 def test_events_are_not_augmented_as_images(tmp_path):
-    splits = make_sequences(toy_parts(), cache_dir=tmp_path)
+    splits = load_events(toy_parts(), cache_dir=tmp_path)
     with pytest.raises(UserError, match="event data has augmentations of its own"):
         Augmented(splits.train)
 
 
 def test_parts_that_do_not_fit(tmp_path):
-    splits = make_sequences(toy_parts(), cache_dir=tmp_path)
+    splits = load_events(toy_parts(), cache_dir=tmp_path)
     with pytest.raises(DataError, match=r"toy test: samples of shape \(2, 4, 5\), expected \(7,\)"):
         replace(splits, shape=(7,), train=data.ArrayDataset(torch.zeros(2, 7), torch.tensor([0, 1])))
     with pytest.raises(DataError, match="toy train: label 2 at index 2 is outside 0 to 1"):
@@ -144,7 +144,7 @@ def test_parts_that_do_not_fit(tmp_path):
 
 
 def test_both_kinds_of_parts_are_samples(tmp_path):
-    splits = make_sequences(toy_parts(), cache_dir=tmp_path)
+    splits = load_events(toy_parts(), cache_dir=tmp_path)
     images = data.load("digits").train
     assert isinstance(splits.train, Samples)
     assert isinstance(images, Samples)
@@ -152,7 +152,7 @@ def test_both_kinds_of_parts_are_samples(tmp_path):
 
 
 def test_lengths_survive_the_loader(tmp_path):
-    splits = make_sequences(toy_parts(), pipeline=Pipeline(Binning(count=4)), cache_dir=tmp_path)
+    splits = load_events(toy_parts(), pipeline=Pipeline(Binning(count=4)), cache_dir=tmp_path)
     steps = splits.train.store.steps
     assert len(set(steps.tolist())) > 3
     for workers in (0, 1):

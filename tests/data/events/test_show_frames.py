@@ -11,12 +11,12 @@ from spikelfp.data.events import EVENT, Binning, Events, Pipeline, Sensor, bin_e
 from spikelfp.data.events.show import (
     count,
     cut,
+    dense_steps,
     elements,
     numbers_of,
     per_pixel,
     rates,
     shrink,
-    some_steps,
     step_edges,
     time_edges,
 )
@@ -117,7 +117,7 @@ def test_steps_are_those_of_the_binning(binning: Binning, sensor: Sensor) -> Non
     assert len(edges) == sequence.steps + 1
     raw = np.array([count(part, sensor) for part in cut(events, edges)])
     chosen = list(range(sequence.steps))[::-1]
-    values = some_steps(sequence, sensor.shape, chosen, binning.levels)
+    values = dense_steps(sequence, sensor.shape, chosen, binning.levels)
     np.testing.assert_array_equal(values[::-1] * binning.levels, np.minimum(raw, binning.levels))
     assert values.dtype == np.float32
 

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from spikelfp.data.events import EVENT, Binning, Events, Pipeline, Recordings, Sensor, check_events
+from spikelfp.data.events import EVENT, Binning, Events, Pipeline, Recordings, Sensor, SparseFrames, check_events
+from spikelfp.data.events.batching import PackedFrames
 from spikelfp.errors import DataError
 
 
@@ -67,3 +68,14 @@ BINS = Pipeline(Binning(bins=3))
 WINDOW = Pipeline(Binning(window=10, levels=4))
 COUNT = Pipeline(Binning(count=7, most=5, levels=300))
 PIPELINES = (BINS, WINDOW, COUNT)
+
+
+def pack(sequences: list[SparseFrames]) -> PackedFrames:
+    """At least one sequence, one after the other."""
+    lengths = [len(frames.places) for frames in sequences]
+    return PackedFrames(
+        np.concatenate([frames.places for frames in sequences]),
+        np.concatenate([frames.counts for frames in sequences]),
+        np.cumsum([0, *lengths], dtype=np.int64),
+        np.array([frames.steps for frames in sequences], np.int64),
+    )

@@ -7,7 +7,7 @@ It works on what is not zero, so nothing is decoded or binned again. What happen
 >>> frames = augmented(                                                                           # for each batch
 ...     *packed, rows, sensor=sensor, levels=levels, augmentations=augmentations, seed=seed, epoch=epoch, indices=rows
 ... )
->>> batch_dense(*frames, np.arange(len(rows)), sensor.size, levels, out)
+>>> batch_dense(frames, np.arange(len(rows)), sensor.size, levels, out)
 """
 
 from spikelfp.data.events.augmentation.apply import augmented, check_augmentations

@@ -1,21 +1,8 @@
-"""AEDAT 1.0 and 2.0: what jAER writes, addresses with times.
+"""``.aedat``: the address-event files of jAER and cAER, versions 1.0, 2.0, 3.0 and 3.1.
 
-Lines of text that begin with ``#``, then big-endian records of an address (32 bits; 16 in version 1.0) and a time in µs
-(32 bits, which starts again at 0 after 71.6 minutes). What an address means depends on the chip, which the line
-``# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C`` names:
-
-========== ================================ ======================================
-field      DVS128                           DAVIS (240, 346, 640)
-========== ================================ ======================================
-x          bits 1-7, from the right         bits 12-21, from the right
-y          bits 8-14, from below            bits 22-30, from below
-polarity   bit 0, 0 of ON                   bit 11, 1 of ON
-no pixel   any of bits 15-31                bit 31 (image, motion), bit 10 (pin)
-========== ================================ ======================================
-
-Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html, and for the sides that
-x and y count from and the polarity of the DVS128 (of which that page says the opposite) jAER's ``DVS128.java`` and
-``DavisBaseCamera.java``.
+The first line says the version: ``#!AER-DAT2.0``. Files of version 4 end in ``.aedat4`` and are another format
+(:mod:`.aedat4`). Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/ with the pages
+aedat-2.0.html and aedat-3.1.html.
 """
 
 from __future__ import annotations
@@ -28,12 +15,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.base import Recording, Source, finish, pack, read_header, suffixes, unwrap
+from spikelfp.data.events.readers.base import Recording, Source, finish, pack, read_text_header, suffixes, unwrap
 from spikelfp.errors import DataError
 
+_MARK = b"#!AER-DAT"
 
-class Layout(NamedTuple):
-    """Where the fields of an address stand: lowest bit and how many values; ``on`` is the bit of an ON event."""
+
+@suffixes.register(".aedat")
+def read_aedat(source: Source, sensor: Sensor | None) -> Recording:
+    """Read AEDAT 1 to 3; the chip (1, 2) or source (3) in the header says the sensor.
+
+    Raises:
+        DataError: for a file without the line of its version or of another one, and as :func:`read_aedat2`
+            and :func:`read_aedat3`.
+    """
+    start = source.data[:32]
+    if not start.startswith(_MARK):
+        raise DataError(f"{source.where}: expected AEDAT, which begins with '#!AER-DAT', found {start[:9]!r}")
+    version = start[len(_MARK) :].split(b"\n")[0].strip().decode("latin-1")
+    if version in ("1.0", "2.0"):
+        return read_aedat2(source, sensor, version)
+    if version in ("3.0", "3.1"):
+        return read_aedat3(source, sensor, version)
+    if version.startswith("4"):
+        raise DataError(f"{source.where}: is of AEDAT version {version}; rename it to end in .aedat4 and it is read")
+    raise DataError(f"{source.where}: is of AEDAT version {version!r}; 1.0, 2.0, 3.0 and 3.1 are read")
+
+
+# AEDAT 1.0 and 2.0, of jAER
+
+
+class AddressLayout(NamedTuple):
+    """Positions of the fields in an address.
+
+    Attributes:
+        sensor: of the chip.
+        x: lowest bit of the column, counted from the right.
+        y: lowest bit of the row, counted from below.
+        p: bit of the polarity.
+        x_mask: largest column.
+        y_mask: largest row.
+        on: polarity bit of an ON event.
+        no_pixel: bits of which one is set if the address is no pixel (an image, motion, a pin).
+    """
 
     sensor: Sensor
     x: int
@@ -45,11 +69,11 @@ class Layout(NamedTuple):
     no_pixel: int
 
 
-def _davis(width: int, height: int) -> Layout:
-    return Layout(Sensor(width, height, 2), 12, 22, 11, 0x3FF, 0x1FF, 1, 1 << 31 | 1 << 10)
+def _davis(width: int, height: int) -> AddressLayout:
+    return AddressLayout(Sensor(width, height, 2), 12, 22, 11, 0x3FF, 0x1FF, 1, 1 << 31 | 1 << 10)
 
 
-DVS128 = Layout(Sensor(128, 128, 2), 1, 8, 0, 0x7F, 0x7F, 0, 0xFFFF8000)
+DVS128 = AddressLayout(Sensor(128, 128, 2), 1, 8, 0, 0x7F, 0x7F, 0, 0xFFFF8000)
 LAYOUTS = {
     "dvs128": DVS128,
     "tmpdiff128": DVS128,
@@ -64,14 +88,36 @@ _RECORDS = {"1.0": np.dtype([("address", ">u2"), ("t", ">u4")]), "2.0": np.dtype
 
 
 def read_aedat2(source: Source, sensor: Sensor | None, version: str) -> Recording:
-    """A file that does not name its chip is of the chip with the ``sensor`` handed in; without one it is taken for a
-    DVS128 if no address has more than 16 bits, as files of that camera from before 2014 do not name it.
+    """Read AEDAT 1.0 or 2.0: addresses with times.
+
+    After the header, big-endian records of an address (32 bits; 16 in version 1.0) and a time in µs (32 bits, which
+    starts again at 0 after 71.6 minutes). The meaning of an address depends on the chip, which the header line
+    ``# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C`` names:
+
+    ========== ================================ ======================================
+    field      DVS128                           DAVIS (240, 346, 640)
+    ========== ================================ ======================================
+    x          bits 1-7, from the right         bits 12-21, from the right
+    y          bits 8-14, from below            bits 22-30, from below
+    polarity   bit 0, 0 of ON                   bit 11, 1 of ON
+    no pixel   any of bits 15-31                bit 31 (image, motion), bit 10 (pin)
+    ========== ================================ ======================================
+
+    The sides that x and y count from, and the polarity of the DVS128 (the documentation says the opposite), are those
+    of jAER's ``DVS128.java`` and ``DavisBaseCamera.java``. A file that names no chip is of the chip that has the given
+    ``sensor``; without one it is taken for a DVS128 if no address has more than 16 bits, as files of that camera from
+    before 2014 name none.
+
+    Args:
+        source: the file.
+        sensor: of a file that does not name its chip.
+        version: "1.0" or "2.0".
 
     Raises:
-        DataError: for a truncated file, a chip whose addresses are not known, and as :func:`~.recording.finish`.
+        DataError: for a truncated file, a chip whose addresses are not known, and as :func:`~.base.finish`.
     """
     where, data = source.where, source.data
-    header = read_header(data, b"#")
+    header = read_text_header(data, b"#")
     if not header.lines:
         raise DataError(f"{where}: the line of its AEDAT version does not end; the file is truncated or damaged")
     kind = _RECORDS[version]
@@ -79,7 +125,7 @@ def read_aedat2(source: Source, sensor: Sensor | None, version: str) -> Recordin
     if rest:
         raise DataError(
             f"{where}: is truncated: the last whole event ends at byte {len(data) - rest} of {len(data)} (events of "
-            f"{kind.itemsize} bytes behind a header of {header.end})"
+            f"{kind.itemsize} bytes after a header of {header.end})"
         )
     records = np.frombuffer(data, kind, offset=header.end)
     address = records["address"].astype(np.uint32)
@@ -100,7 +146,7 @@ def read_aedat2(source: Source, sensor: Sensor | None, version: str) -> Recordin
     return finish(where, pack(where, times, x, y, p, place), layout.sensor, facts, place=place)
 
 
-def _layout(chip: str | None, address: NDArray[np.uint32], sensor: Sensor | None, where: str) -> Layout:
+def _layout(chip: str | None, address: NDArray[np.uint32], sensor: Sensor | None, where: str) -> AddressLayout:
     if chip is not None:
         name = chip.rsplit(".", 1)[-1].lower()
         found = next((layout for start, layout in LAYOUTS.items() if name.startswith(start)), None)
@@ -118,6 +164,8 @@ def _layout(chip: str | None, address: NDArray[np.uint32], sensor: Sensor | None
     return DVS128
 
 
+# AEDAT 3.0 and 3.1, of cAER
+
 SENSORS = {
     "dvs128": Sensor(128, 128, 2),
     "edvs": Sensor(128, 128, 2),
@@ -133,17 +181,41 @@ _EVENT = np.dtype([("word", "<u4"), ("t", "<u4")])
 
 
 def read_aedat3(source: Source, sensor: Sensor | None, version: str) -> Recording:
-    """The valid polarity events of all packets and sources.
+    """Read AEDAT 3.0 or 3.1: packets of events of one kind, from one source each. DVS128 Gesture has 3.1.
+
+    Header lines begin with ``#``, such as ``#Source 1: DVS128``; in 3.1 the last is ``#!END-HEADER``. Packets follow,
+    little-endian, with 28 bytes before their events:
+
+    ======= =================================================================================
+    bytes   meaning
+    ======= =================================================================================
+    0-1     kind of its events, 1 of polarity events
+    2-3     source
+    4-7     bytes of an event, 8
+    8-11    place of the time in an event, 4
+    12-15   overflows of the time: µs are ``overflows · 2^31 + time``
+    16-19   capacity: events that there is space for, and as many are in the file
+    20-23   number: events that are used
+    24-27   valid ones among them
+    ======= =================================================================================
+
+    A polarity event is a word (bit 0: valid; bit 1: polarity, 1 of ON; bits 2-16: y; bits 17-31: x) and a time (32
+    bits). In 3.1 y counts from above, in 3.0 from below. Other kinds of events, and invalid ones, are left out.
+
+    Args:
+        source: the file.
+        sensor: of a file that does not say its source.
+        version: "3.0" or "3.1".
 
     Raises:
-        DataError: for a truncated or inconsistent packet, a header without end, and as :func:`~.recording.finish`.
+        DataError: for a truncated or inconsistent packet, a header without end, and as :func:`~.base.finish`.
     """
     where, data = source.where, source.data
-    header = read_header(data, b"#", last="!END-HEADER")
+    header = read_text_header(data, b"#", last="!END-HEADER")
     if version == "3.1" and "!END-HEADER" not in header.lines:
         raise DataError(f"{where}: its header has no line '#!END-HEADER': truncated or damaged")
     facts: dict[str, Any] = {**header.facts(":"), "format": f"AEDAT {version}"}
-    found = _sensor(facts) or sensor
+    found = _source_sensor(facts) or sensor
     words, starts, turns = [np.empty(0, _EVENT)], [0], [0]
     at = header.end
     while at < len(data):
@@ -176,7 +248,7 @@ def read_aedat3(source: Source, sensor: Sensor | None, version: str) -> Recordin
 
 
 def _packet(data: bytes, at: int, where: str) -> tuple[int, int, int]:
-    """Of the packet at byte ``at``: its polarity events, overflows of their times, and the byte behind it."""
+    """The number of polarity events in the packet at byte ``at``, the overflows of their times, and its end."""
     if len(data) - at < _HEADER.size:
         raise DataError(f"{where}: is truncated: the last whole packet ends at byte {at} of {len(data)}")
     kind, _, size, offset, overflows, capacity, number, _ = _HEADER.unpack_from(data, at)
@@ -198,7 +270,7 @@ def _packet(data: bytes, at: int, where: str) -> tuple[int, int, int]:
     return number if kind == _POLARITY else 0, overflows, end
 
 
-def _sensor(facts: dict[str, Any]) -> Sensor | None:
+def _source_sensor(facts: dict[str, Any]) -> Sensor | None:
     """The sensor of the first source that is known."""
     for key, value in facts.items():
         if re.fullmatch(r"Source \d+", key):
@@ -206,26 +278,3 @@ def _sensor(facts: dict[str, Any]) -> Sensor | None:
                 if str(value).lower().startswith(name):
                     return sensor
     return None
-
-
-_MARK = b"#!AER-DAT"
-
-
-@suffixes.register(".aedat")
-def read_aedat(source: Source, sensor: Sensor | None) -> Recording:
-    """Of version 1 and 2 the sensor is that of the header's chip, of version 3 that of its source.
-
-    Raises:
-        DataError: for a file without the line of its version or of another one, and as the readers of each.
-    """
-    start = source.data[:32]
-    if not start.startswith(_MARK):
-        raise DataError(f"{source.where}: expected AEDAT, which begins with '#!AER-DAT', found {start[:9]!r}")
-    version = start[len(_MARK) :].split(b"\n")[0].strip().decode("latin-1")
-    if version in ("1.0", "2.0"):
-        return read_aedat2(source, sensor, version)
-    if version in ("3.0", "3.1"):
-        return read_aedat3(source, sensor, version)
-    if version.startswith("4"):
-        raise DataError(f"{source.where}: is of AEDAT version {version}; rename it to end in .aedat4 and it is read")
-    raise DataError(f"{source.where}: is of AEDAT version {version!r}; 1.0, 2.0, 3.0 and 3.1 are read")

@@ -95,13 +95,13 @@ class PacketHeader(NamedTuple):
 
     Attributes:
         compression: of the packets: none, LZ4 or Zstandard.
-        table: first byte after the packets, or -1.
+        packets_end: first byte after the packets, or -1.
         streams: by their number.
         end: byte at which the packets begin.
     """
 
     compression: str
-    table: int
+    packets_end: int
     streams: dict[int, Stream]
     end: int
 
@@ -201,8 +201,8 @@ def _streams(text: bytes) -> dict[int, Stream]:
     for node in root.iterfind("./node[@name='outInfo']/node"):
         if (stream := number(node.get("name", ""))) >= 0:
             info = node.find("./node[@name='info']")
-            width, height = (number(attribute(info, key)) for key in ("sizeX", "sizeY")) if info is not None else (0, 0)
-            fits = all(1 <= size <= 1 << 16 for size in (width, height))
+            width, height = (0 if info is None else number(attribute(info, key)) for key in ("sizeX", "sizeY"))
+            fits = 1 <= width <= 1 << 16 and 1 <= height <= 1 << 16
             found[stream] = Stream(attribute(node, "typeIdentifier"), Sensor(width, height, 2) if fits else None)
     return found
 
@@ -210,11 +210,13 @@ def _streams(text: bytes) -> dict[int, Stream]:
 def _packets(data: bytes, header: PacketHeader, stream: int, where: str) -> list[tuple[int, int]]:
     """The first byte of each packet of ``stream`` and the one after it, without the 8 bytes before its content."""
     found, count, at = [], 0, header.end
-    stop = len(data) if header.table == -1 else header.table
+    stop = len(data) if header.packets_end == -1 else header.packets_end
     while at < stop:
         end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
         if end > min(stop, len(data)):
-            index = "" if header.table == -1 else f"; its header puts the end of the packets at {header.table}"
+            index = (
+                "" if header.packets_end == -1 else f"; its header puts the end of the packets at {header.packets_end}"
+            )
             raise DataError(
                 f"{where}: is truncated: its last whole packet, of {count}, ends at byte {at} of {len(data)}{index}"
             )

@@ -1,4 +1,4 @@
-"""What all readers share: where bytes come from, headers of text, columns, order of time, and reading by suffix."""
+"""The parts that all readers share: sources of bytes, headers of text, columns, order of times, reading by suffix."""
 
 from __future__ import annotations
 
@@ -17,13 +17,35 @@ from spikelfp.errors import DataError
 from spikelfp.registry import Registry
 from spikelfp.untrusted import open_regular, read_regular
 
+SLACK = 100_000
+"""µs by which an event may come after a later one in its file and is still sorted in. Within a packet cameras mix
+events a little; a jump further back is a clock that was reset, two recordings in one file, or a damaged time."""
+
+LATEST = (1 << 62) - 1
+"""Largest time: differences of two still fit into 64 bits."""
+
+NAMES = {
+    "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
+    "x": ("x", "col", "column", "channel", "unit", "units"),
+    "y": ("y", "row"),
+    "p": ("p", "pol", "polarity", "polarities", "on"),
+}
+"""Names of columns of events, in any case; ``t`` and ``x`` must be there."""
+
+ORDER = ("t", "x", "y", "p")
+"""Order of columns without names, from the left."""
+
+Place = Callable[[int], str]
+"""Says where event ``i`` of the file stands: "event 12, at byte 76,"."""
+
 
 class Source:
-    """A recording that is not decoded yet.
+    """A recording that is not decoded yet: a file, or bytes in memory.
 
-    Attributes:
-        where: the name that opens every message: the file, or the archive and the member of it.
-        path: the file; ``None`` of bytes that come from elsewhere.
+    Args:
+        where: the name that messages begin with: the file, or the archive and the member of it.
+        path: the file; ``None`` for bytes that come from elsewhere.
+        data: the bytes, where there is no file.
 
     Raises:
         DataError: for a file that is missing, empty, unreadable, or no file but a folder, a device or a pipe.
@@ -36,13 +58,14 @@ class Source:
             self.data = data
             self.size = len(data)
         elif path is not None:
-            self.size = _size(path)
+            with open_regular(path) as file:  # so that a missing permission is found here, not in another library
+                self.size = os.fstat(file.fileno()).st_size
         if not self.size:
             raise DataError(f"{where}: is empty")
 
     @cached_property
     def data(self) -> bytes:
-        """All of it."""
+        """The whole content."""
         assert self.path is not None  # bytes are set by __init__
         data = read_regular(self.path)
         if len(data) != self.size:
@@ -50,62 +73,16 @@ class Source:
         return data
 
 
-def _size(path: Path) -> int:
-    with open_regular(path) as file:  # a permission is missing here rather than in another library
-        return os.fstat(file.fileno()).st_size
-
-
-SLACK = 100_000
-"""µs by which an event may lie behind an earlier time of its file and is still sorted in. Within a packet cameras mix
-events a little; a jump further back is a clock that was reset, two recordings in one file, or a damaged time."""
-
-
-def unwrap(ticks: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Times of a counter of 32 bits that starts again at 0, as int64: a step back by more than half of its range is
-    taken as that, a smaller one as disorder."""
-    times = ticks.astype(np.int64)
-    if len(times) > 1:
-        steps = np.diff(times)
-        if (np.abs(steps) > 1 << 31).any():
-            turns = np.cumsum((steps < -(1 << 31)).astype(np.int64) - (steps > 1 << 31))
-            times[1:] += turns << 32
-    return times
-
-
-def in_order(events: Events, where: str, slack: int | None, place: Callable[[int], str]) -> tuple[Events, int]:
-    """``events`` sorted by time, equal times as they come, and how many lay behind an earlier time.
-
-    slack: µs that an event may lie behind; ``None`` for any. place: says where event ``i`` stands in the file.
-
-    Raises:
-        DataError: for the first event that lies further behind.
-    """
-    times = events["t"]
-    if len(times) < 2 or not bool((times[1:] < times[:-1]).any()):
-        return events, 0
-    latest = np.maximum.accumulate(times)
-    behind = latest - times
-    if slack is not None and int(behind.max()) > slack:
-        first = int(np.argmax(behind > slack))
-        allowed = f"at most {slack} µs of disorder are sorted" if slack else "they must rise"
-        raise DataError(
-            f"{where}: {place(first)} is of {times[first]} µs, {behind[first]} µs behind an earlier one; {allowed}: "
-            "the clock was reset, the file is damaged, or its columns come in another order"
-        )
-    return events[np.argsort(times, kind="stable")], int(np.count_nonzero(behind))
-
-
-Place = Callable[[int], str]
-"""Says where event ``i`` of the file stands: "event 12, at byte 76,"."""
-
-
 class Recording(NamedTuple):
     """The content of one file.
 
-    events: ``[M]`` of dtype :data:`~spikelfp.data.events.event.EVENT`, at least one, sorted by time, times as in the
-    file. sensor: that they lie on: of the file's header, else the known one of the format, else the one handed in, else
-    the smallest that holds the events. facts: what the header says; always ``format``, and ``disordered``, the number
-    of events that were sorted in, if there were any.
+    Attributes:
+        events: ``[M]`` of dtype :data:`~spikelfp.data.events.event.EVENT`, at least one, sorted by time, with the times
+            of the file in µs.
+        sensor: of the file's header, else the one that the format always has, else the one given by the caller, else
+            the smallest that holds the events.
+        facts: content of the header; always ``format``, and ``disordered``, the number of events that were sorted in,
+            if there were any.
     """
 
     events: Events
@@ -113,13 +90,101 @@ class Recording(NamedTuple):
     facts: dict[str, Any]
 
 
+Reader = Callable[[Source, Sensor | None], Recording]
+
+suffixes: Registry[Reader] = Registry("suffix of event files")
+"""Readers ``read(source, sensor) -> Recording`` by suffix, such as ``".raw"``, in lower case. Register one to have its
+files read everywhere. It takes the content from ``source.data`` or ``source.path``, ends in :func:`finish`, and raises
+nothing but DataError."""
+
+
+def can_read(path: str | Path) -> bool:
+    """Whether there is a reader for files of this suffix; the file itself is not opened.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        True if :func:`read` knows the suffix.
+    """
+    return Path(path).suffix.lower() in suffixes
+
+
+def read(path: str | Path, *, sensor: Sensor | None = None) -> Recording:
+    """Read a recording; the suffix of the file, in any case, says its format.
+
+    Args:
+        path: of the file.
+        sensor: for files that do not say theirs; a file's own comes first.
+
+    Returns:
+        Its events, sorted by time, its sensor and the facts of its header.
+
+    Raises:
+        DataError: for a file that is missing, empty, truncated, damaged, mislabelled or without events, for events
+            outside the sensor and times out of order, and for a suffix that has no reader.
+    """
+    path = Path(path)
+    return _read(Source(str(path), path), path.suffix, sensor)
+
+
+def read_bytes(data: bytes, suffix: str, where: str, *, sensor: Sensor | None = None) -> Recording:
+    """Read a recording from memory.
+
+    Args:
+        data: content of a file.
+        suffix: of that file, which says its format.
+        where: name that messages begin with.
+        sensor: for files that do not say theirs.
+
+    Returns:
+        The recording, as of :func:`read`.
+
+    Raises:
+        DataError: as :func:`read`.
+    """
+    return _read(Source(where, data=bytes(data)), suffix, sensor)
+
+
+def read_bin(data: bytes, where: str, *, sensor: Sensor | None = None) -> Recording:
+    """Read the content of a ``.bin`` file, such as those of N-MNIST, from memory.
+
+    Args:
+        data: content of the file.
+        where: name that messages begin with.
+        sensor: of the recording; the format does not say it.
+
+    Returns:
+        The recording, as of :func:`read`.
+
+    Raises:
+        DataError: as :func:`read`.
+    """
+    return read_bytes(data, ".bin", where, sensor=sensor)
+
+
+def _read(source: Source, suffix: str, sensor: Sensor | None) -> Recording:
+    suffix = suffix.lower()
+    if suffix not in suffixes:
+        raise DataError(
+            f"{source.where}: no reader for files that end in {suffix!r}: choose from {', '.join(suffixes)}"
+        )
+    try:
+        return suffixes[suffix](source, sensor)
+    except MemoryError as error:
+        raise DataError(f"{source.where}: its events do not fit into memory") from error
+
+
+# From columns of numbers to a recording
+
+
 def places(start: int, step: int) -> Place:
-    """Of events of ``step`` bytes each, the first at byte ``start``."""
+    """Places of events of ``step`` bytes each, the first at byte ``start``."""
     return lambda event: f"event {event}, at byte {start + step * int(event)},"
 
 
 def numbered(event: int) -> str:
-    """Of events that have no place of their own in the file."""
+    """Place of an event that has none of its own in the file."""
     return f"event {event}"
 
 
@@ -131,7 +196,18 @@ def pack(
     p: NDArray[Any] | int = 0,
     place: Place = numbered,
 ) -> Events:
-    """Columns of whole numbers as one array of events.
+    """Pack columns of whole numbers into one array of events.
+
+    Args:
+        where: name of the file in messages.
+        t: times in µs ``[M]``.
+        x: columns or channels ``[M]``.
+        y: rows ``[M]``, or one for all.
+        p: polarities ``[M]``, 1 of ON, or one for all.
+        place: says where an event stands in the file.
+
+    Returns:
+        The events ``[M]``, in the order given.
 
     Raises:
         DataError: for the first ``x`` or ``y`` that is no pixel of any sensor: below 0 or above 65535.
@@ -156,10 +232,19 @@ def finish(
     place: Place = numbered,
     camera: bool = True,
 ) -> Recording:
-    """The recording of ``events`` as they come in the file.
+    """Check and sort the events of a file.
 
-    sensor: of the file or handed in; ``None``: the smallest that holds them, of two polarities if it is a ``camera``.
-    slack: see :func:`~spikelfp.data.events.readers.base.in_order`.
+    Args:
+        where: name of the file in messages.
+        events: ``[M]``, in the order of the file.
+        sensor: of the file, or given by the caller; ``None``: the smallest that holds the events.
+        facts: content of the header.
+        slack: µs that an event may come after a later one and still be sorted in; ``None`` for any.
+        place: says where an event stands in the file.
+        camera: give a sensor that is found here two polarities, also if only one occurs.
+
+    Returns:
+        The recording, its events sorted by time, those of equal times in the order of the file.
 
     Raises:
         DataError: for no events, an event outside the sensor, or times out of order by more than ``slack``.
@@ -180,24 +265,66 @@ def finish(
     return Recording(events, sensor, {**facts, "disordered": disordered} if disordered else facts)
 
 
-NAMES = {
-    "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
-    "x": ("x", "col", "column", "channel", "unit", "units"),
-    "y": ("y", "row"),
-    "p": ("p", "pol", "polarity", "polarities", "on"),
-}
-"""What the columns may be called, in any case; ``t`` and ``x`` must be there."""
+def in_order(events: Events, where: str, slack: int | None, place: Place) -> tuple[Events, int]:
+    """Sort events by time, those of equal times in the order of the file.
 
-ORDER = ("t", "x", "y", "p")
-"""What columns without names are, from the left."""
+    Args:
+        events: ``[M]``, in the order of the file.
+        where: name of the file in messages.
+        slack: µs that an event may come after a later one; ``None`` for any.
+        place: says where an event stands in the file.
+
+    Returns:
+        The sorted events, and how many came after a later one.
+
+    Raises:
+        DataError: for the first event that comes later than ``slack`` allows.
+    """
+    times = events["t"]
+    if len(times) < 2 or not bool((times[1:] < times[:-1]).any()):
+        return events, 0
+    latest = np.maximum.accumulate(times)
+    behind = latest - times
+    if slack is not None and int(behind.max()) > slack:
+        first = int(np.argmax(behind > slack))
+        allowed = f"at most {slack} µs of disorder are sorted" if slack else "they must rise"
+        raise DataError(
+            f"{where}: {place(first)} is of {times[first]} µs, {behind[first]} µs behind an earlier one; {allowed}: "
+            "the clock was reset, the file is damaged, or its columns come in another order"
+        )
+    return events[np.argsort(times, kind="stable")], int(np.count_nonzero(behind))
 
 
-LATEST = (1 << 62) - 1
-"""Largest time: differences of two still fit into 64 bits."""
+def unwrap(ticks: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Continue the times of a 32-bit counter that starts again at 0.
+
+    Args:
+        ticks: uint32 ``[M]``, in the order of the file.
+
+    Returns:
+        Times int64 ``[M]``. A step back by more than half of the range is a new start, a smaller one is disorder.
+    """
+    times = ticks.astype(np.int64)
+    if len(times) > 1:
+        steps = np.diff(times)
+        if (np.abs(steps) > 1 << 31).any():
+            turns = np.cumsum((steps < -(1 << 31)).astype(np.int64) - (steps > 1 << 31))
+            times[1:] += turns << 32
+    return times
+
+
+# Named or numbered columns of arrays, tables and HDF5 groups
 
 
 def choose(names: Iterable[str], where: str) -> dict[str, str]:
-    """Which of ``names`` is which field.
+    """Choose the column of each field by its name.
+
+    Args:
+        names: of all columns.
+        where: name of the file in messages.
+
+    Returns:
+        Names of columns by field: t, x and perhaps y, p.
 
     Raises:
         DataError: for no time or no x, or two columns for one field.
@@ -235,20 +362,34 @@ def from_columns(
     named: bool = True,
     place: Place = numbered,
 ) -> Recording:
-    """The recording of ``columns`` ``[M]`` named t, x and perhaps y, p.
+    """Make a recording of columns t, x and perhaps y, p.
 
-    Times are µs; with ``seconds``, times with a fraction are taken for seconds and rounded to µs. ``p`` is 0 and 1, or
-    -1 and 1. Without ``y``, events lie on a line; if they then have one polarity, and no ``sensor`` of two is handed
-    in, ``p`` is 0. Columns that are not ``named`` must be in order of time, as any others are a sign of another order.
+    Without ``y``, events lie on a line; if they then have one polarity, and no ``sensor`` of two is given, ``p`` is 0.
+
+    Args:
+        where: name of the file in messages.
+        columns: ``[M]`` each. Times are µs; ``p`` is 0 and 1, or -1 and 1.
+        sensor: of the file, or given by the caller.
+        facts: content of the header.
+        seconds: take times with a fraction for seconds, and round them to µs.
+        named: whether the columns have names. Others must be in order of time: disorder is a sign that the columns
+            come in another order.
+        place: says where an event stands in the file.
+
+    Returns:
+        The checked and sorted recording.
 
     Raises:
         DataError: for columns of unequal lengths or more than one axis, values that are not whole numbers, another
-            polarity, and as :func:`~.recording.finish`.
+            polarity, and as :func:`finish`.
     """
     lengths = {name: values.shape for name, values in columns.items()}
     if len(set(lengths.values())) != 1 or len(columns["t"].shape) != 1:
         raise DataError(f"{where}: expected columns [M] of one length, found shapes {lengths}")
-    t = _times(columns["t"], where, seconds, place)
+    t = columns["t"]
+    if seconds and t.dtype.kind == "f" and np.isfinite(t).all() and (t != np.floor(t)).any():
+        t = np.rint(t.astype(np.float64) * 1e6)
+    t = _whole(t, "t", where, place, "" if seconds else "; times are µs")
     x = _whole(columns["x"], "x", where, place)
     y = _whole(columns["y"], "y", where, place) if "y" in columns else 0
     p = polarity(columns["p"], where, place) if "p" in columns else 0
@@ -260,7 +401,11 @@ def from_columns(
 
 
 def polarity(values: NDArray[Any], where: str, place: Place = numbered) -> NDArray[np.uint8]:
-    """``values`` of 0 and 1, or of -1 and 1, as 0 and 1."""
+    """Polarities ``[M]`` of 0 and 1, or of -1 and 1, as 0 and 1.
+
+    Raises:
+        DataError: for another value, or both 0 and -1.
+    """
     whole = _whole(values, "p", where, place)
     strange = (whole != 1) & (whole != 0) & (whole != -1)
     if bool((whole == -1).any()):
@@ -269,13 +414,6 @@ def polarity(values: NDArray[Any], where: str, place: Place = numbered) -> NDArr
         first = int(np.argmax(strange))
         raise DataError(f"{where}: {place(first)} has p = {whole[first]}, expected 0 and 1, or -1 and 1")
     return (whole == 1).astype(np.uint8)
-
-
-def _times(values: NDArray[Any], where: str, seconds: bool, place: Place) -> NDArray[np.int64]:
-    if seconds and values.dtype.kind == "f" and np.isfinite(values).all() and (values != np.floor(values)).any():
-        values = np.rint(values.astype(np.float64) * 1e6)
-    hint = "; times are µs" if not seconds else ""
-    return _whole(values, "t", where, place, hint)
 
 
 def _whole(values: NDArray[Any], name: str, where: str, place: Place, hint: str = "") -> NDArray[np.int64]:
@@ -295,32 +433,45 @@ def _whole(values: NDArray[Any], name: str, where: str, place: Place, hint: str 
     return values.astype(np.int64)
 
 
-_LONGEST = 1 << 16
-"""Bytes of one line; jAER writes the settings of a chip into the header, but not in one line."""
+# Headers of text before binary events: ``%`` of Prophesee's files, ``#`` of AEDAT
 
 
-class Header(NamedTuple):
-    """lines: without mark and line end. end: the first byte behind them."""
+class TextHeader(NamedTuple):
+    """Lines of text before binary events.
+
+    Attributes:
+        lines: without their mark and line end.
+        end: the first byte after them.
+    """
 
     lines: list[str]
     end: int
 
     def facts(self, separator: str = " ") -> dict[str, str]:
-        """The lines ``key value``, the last of each key; lines of XML, in which jAER keeps settings, are none."""
+        """Values of the lines ``key value``, the last of each key; lines of XML (settings of jAER) are left out."""
         pairs = (line.partition(separator) for line in self.lines if "<" not in line)
         return {key.strip(): value.strip() for key, found, value in pairs if found and key.strip()}
 
 
-def read_header(data: bytes, mark: bytes, last: str | None = None) -> Header:
-    """The lines of text at the front that begin with ``mark``, up to the line ``last`` if there is one.
+_LONGEST_LINE = 1 << 16
+"""Bytes of one line; jAER writes the settings of a chip into the header, but not in one line."""
 
-    Binary events follow without a border, and may begin with the mark themselves; they are told apart by the control
-    characters that text does not have.
+
+def read_text_header(data: bytes, mark: bytes, last: str | None = None) -> TextHeader:
+    """Read the lines of text at the beginning of a file.
+
+    Binary events follow without a border, and may begin with the mark themselves; they are told apart by control
+    characters, which text does not have.
+
+    Args:
+        data: the file.
+        mark: beginning of each line.
+        last: the line after which the header ends, if it has one.
     """
     lines: list[str] = []
     at = 0
     while data.startswith(mark, at):
-        stop = data.find(b"\n", at, at + _LONGEST)
+        stop = data.find(b"\n", at, at + _LONGEST_LINE)
         if stop < 0:
             break
         line = data[at + len(mark) : stop].rstrip(b"\r")
@@ -330,11 +481,11 @@ def read_header(data: bytes, mark: bytes, last: str | None = None) -> Header:
         at = stop + 1
         if lines[-1] == last:
             break
-    return Header(lines, at)
+    return TextHeader(lines, at)
 
 
-def size_in(values: dict[str, str]) -> Sensor | None:
-    """The sensor of a header with ``Width`` and ``Height``, in any case, or ``geometry 1280x720``."""
+def sensor_in(values: dict[str, str]) -> Sensor | None:
+    """The sensor of a header with ``Width`` and ``Height``, in any case, or ``geometry 1280x720``; else ``None``."""
     lower = {key.lower(): value for key, value in values.items()}
     width, height = lower.get("width", ""), lower.get("height", "")
     if match := re.fullmatch(r"(\d{1,6})\s*x\s*(\d{1,6})", lower.get("geometry", "")):
@@ -343,55 +494,3 @@ def size_in(values: dict[str, str]) -> Sensor | None:
         return None
     fits = all(1 <= int(size) <= 1 << 16 for size in (width, height))
     return Sensor(int(width), int(height), 2) if fits else None
-
-
-Reader = Callable[[Source, Sensor | None], Recording]
-
-suffixes: Registry[Reader] = Registry("suffix of event files")
-"""Readers ``read(source, sensor) -> Recording`` by suffix, such as ``".raw"``, in lower case. Register one to have its
-files read everywhere; it takes the content from ``source.data`` or ``source.path``, ends in :func:`~.recording.finish`,
-and raises nothing but DataError."""
-
-
-def can_read(path: str | Path) -> bool:
-    """Whether there is a reader for files of this suffix; the file itself is not looked at."""
-    return Path(path).suffix.lower() in suffixes
-
-
-def read(path: str | Path, *, sensor: Sensor | None = None) -> Recording:
-    """The recording in the file ``path``; its suffix, in any case, says the format.
-
-    sensor: for files that do not say theirs; a file's own comes first.
-
-    Raises:
-        DataError: for a file that is missing, empty, truncated, damaged, mislabelled or without events, for events
-            outside the sensor and times out of order, and for a suffix that has no reader.
-    """
-    path = Path(path)
-    return _read(Source(str(path), path), path.suffix, sensor)
-
-
-def read_bytes(data: bytes, suffix: str, where: str, *, sensor: Sensor | None = None) -> Recording:
-    """The recording in ``data``, the content of a file of this ``suffix``; ``where`` opens the messages.
-
-    Raises:
-        DataError: as :func:`read`.
-    """
-    return _read(Source(where, data=bytes(data)), suffix, sensor)
-
-
-def read_bin(data: bytes, where: str, *, sensor: Sensor | None = None) -> Recording:
-    """The recording in ``data``, the content of a ``.bin`` file such as those of N-MNIST; see :func:`read_bytes`."""
-    return read_bytes(data, ".bin", where, sensor=sensor)
-
-
-def _read(source: Source, suffix: str, sensor: Sensor | None) -> Recording:
-    suffix = suffix.lower()
-    if suffix not in suffixes:
-        raise DataError(
-            f"{source.where}: no reader for files that end in {suffix!r}: choose from {', '.join(suffixes)}"
-        )
-    try:
-        return suffixes[suffix](source, sensor)
-    except MemoryError as error:
-        raise DataError(f"{source.where}: its events do not fit into memory") from error

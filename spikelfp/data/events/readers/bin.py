@@ -1,4 +1,4 @@
-"""``.bin``: recordings of the ATIS as published with N-MNIST and N-Caltech101.
+"""``.bin``: recordings of the ATIS, as published with N-MNIST and N-Caltech101.
 
 Without a header, 5 bytes (40 bits, big-endian) an event:
 
@@ -11,9 +11,9 @@ bits   meaning
 22-0   time in µs
 ====== ====================================
 
-An event with ``y = 240``, a row that the ATIS (304 x 240) does not have, is none: the clock has overflown, and it adds
-2^13 µs to all that follow. Source: G. Orchard et al., Converting static image datasets to spiking neuromorphic datasets
-using saccades, 2015, with the functions in Matlab and Python published beside the data.
+An event with ``y = 240``, a row that the ATIS (304 x 240) does not have, says that the clock has overflown: it adds
+2^13 µs to all events that follow. Source: G. Orchard et al., Converting static image datasets to
+spiking neuromorphic datasets using saccades, 2015, with the functions in Matlab and Python published beside the data.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ _SIZE = 5
 
 @suffixes.register(".bin")
 def read_atis(source: Source, sensor: Sensor | None) -> Recording:
-    """Times up to 8.4 s. The files do not say the sensor: N-MNIST is 34 x 34, N-Caltech101 differs in each.
+    """Read a recording of the ATIS, with times up to 8.4 s.
+
+    The files do not say the sensor: N-MNIST is 34 x 34, N-Caltech101 differs in each.
 
     Raises:
-        DataError: for a length that is no multiple of 5 bytes, and as :func:`~.recording.finish`.
+        DataError: for a length that is no multiple of 5 bytes, and as :func:`~.base.finish`.
     """
     rest = source.size % _SIZE
     if rest:

@@ -27,11 +27,12 @@ _SIZE = 5
 
 @suffixes.register(".bs1")
 def read_spikes(source: Source, sensor: Sensor | None) -> Recording:
-    """``x`` is the channel. If all spikes have one sign, ``p`` is 0 and the sensor a line of channels, unless one
-    of two polarities is handed in; times up to 8.4 s.
+    """Read spikes of channels ``x``, with times up to 8.4 s.
+
+    If all spikes have one sign, ``p`` is 0 and the sensor a line of channels, unless ``sensor`` has two polarities.
 
     Raises:
-        DataError: for a length that is no multiple of 5 bytes, and as :func:`~.recording.finish`.
+        DataError: for a length that is no multiple of 5 bytes, and as :func:`~.base.finish`.
     """
     rest = source.size % _SIZE
     if rest:

@@ -27,8 +27,8 @@ from spikelfp.data.events.readers.base import (
     finish,
     pack,
     places,
-    read_header,
-    size_in,
+    read_text_header,
+    sensor_in,
     suffixes,
     unwrap,
 )
@@ -40,14 +40,14 @@ _SIZE = 8
 
 @suffixes.register(".dat")
 def read_dat(source: Source, sensor: Sensor | None) -> Recording:
-    """The sensor is that of the header, where it has one.
+    """Read a DAT of version 1 or 2; a sensor in the header comes before ``sensor``.
 
     Raises:
         DataError: for a file without header, events of another kind, size or version, a truncated one, and as
-            :func:`~.recording.finish`.
+            :func:`~.base.finish`.
     """
     where, data = source.where, source.data
-    header = read_header(data, b"%")
+    header = read_text_header(data, b"%")
     if not header.lines:
         raise DataError(f"{where}: expected a Prophesee DAT, which begins with lines of '%', found {data[:8]!r}")
     values = header.facts()
@@ -73,4 +73,4 @@ def read_dat(source: Source, sensor: Sensor | None) -> Recording:
     else:
         x, y, p = address & 0x1FF, address >> 9 & 0xFF, address >> 17 & 1
     facts = {**values, "format": f"DAT {version} {_KINDS[kind]}"}
-    return finish(where, pack(where, unwrap(words[:, 0]), x, y, p), size_in(values) or sensor, facts, place=place)
+    return finish(where, pack(where, unwrap(words[:, 0]), x, y, p), sensor_in(values) or sensor, facts, place=place)

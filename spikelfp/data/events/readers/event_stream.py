@@ -36,8 +36,10 @@ _SIZE = 5
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _decode(data, width, height, t, x, y, p, at):
-    """Fill ``t``, ``x``, ``y``, ``p``, and in ``at`` where each event begins; returns how many there are, and where
-    the first byte stands that is no whole event on the sensor."""
+    """Fill ``t``, ``x``, ``y``, ``p``, and ``at`` with the byte at which each event begins.
+
+    Returns the number of events, and the place of the first byte that is no whole event on the sensor.
+    """
     now = np.int64(0)
     i = n = 0
     while i < len(data):
@@ -60,7 +62,7 @@ def _decode(data, width, height, t, x, y, p, at):
 
 @suffixes.register(".es")
 def read_event_stream(source: Source, sensor: Sensor | None) -> Recording:
-    """The sensor is that of the header. Times begin at 0 in the file's own clock.
+    """Read a stream of DVS events, with the sensor of the header and times from 0 of the file's clock.
 
     Raises:
         DataError: for a file of another format, version or kind of stream, a truncated one, and an event outside the

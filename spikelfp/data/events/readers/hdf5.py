@@ -1,13 +1,13 @@
 """``.h5``, ``.hdf5``: columns of events in a group of an HDF5 file.
 
-The first of the groups ``events`` (DSEC, E2VID), ``CD/events`` (Metavision) or the file itself that holds data sets, or
-one data set with fields, called t, x and perhaps y, p as in :data:`~.columns.NAMES`. Times are µs; floats with
-fractions are seconds (E2VID). To times that have one, such as those of DSEC, the single number ``t_offset`` beside the
-group is added. ``width`` and ``height`` or ``geometry`` (1280x720) among the attributes of the group or the file are
-the sensor. What is compressed with a filter of HDF5's plug-ins (DSEC: Blosc) needs the package ``hdf5plugin``.
+The events are in the first of the groups ``events`` (DSEC, E2VID), ``CD/events`` (Metavision) or the file itself that
+holds data sets, or one data set with fields, called t, x and perhaps y, p as in :data:`~.base.NAMES`. Times are µs;
+floats with fractions are seconds (E2VID). A single number ``t_offset`` beside the group (DSEC) is added to all times.
+``width`` and ``height`` or ``geometry`` (1280x720) among the attributes of the group or the file are the sensor.
+Columns compressed by a plug-in filter of HDF5 (DSEC: Blosc) need the package ``hdf5plugin``.
 
-Sources: https://dsec.ifi.uzh.ch/data-format, https://docs.prophesee.ai/stable/data/file_formats/hdf5.html. The layout
-of the Spiking Heidelberg Digits is that of a whole data set, not of a recording.
+Sources: https://dsec.ifi.uzh.ch/data-format, https://docs.prophesee.ai/stable/data/file_formats/hdf5.html. The
+Spiking Heidelberg Digits keep a whole data set in one file and are not read here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spikelfp.data.events.readers.base import (
     choose,
     from_columns,
     is_events,
-    size_in,
+    sensor_in,
     suffixes,
 )
 from spikelfp.errors import DataError
@@ -43,12 +43,12 @@ _KINDS = "biuf"
 @suffixes.register(".h5")
 @suffixes.register(".hdf5")
 def read_hdf5(source: Source, sensor: Sensor | None) -> Recording:
-    """The sensor is that of the attributes, where they say it.
+    """Read columns of events; a sensor in the attributes comes before ``sensor``.
 
     Raises:
         DataError: for a file that is no HDF5, a damaged or truncated one, one without such columns, columns that are
             larger than their file could hold, lie in other files or need a filter that is not there, and as
-            :func:`~.columns.from_columns`.
+            :func:`~.base.from_columns`.
     """
     where = source.where
     with open_hdf5(source.path or io.BytesIO(source.data), where, whole=False) as file:
@@ -62,7 +62,7 @@ def read_hdf5(source: Source, sensor: Sensor | None) -> Recording:
         facts["t_offset"] = offset
         columns = {**columns, "t": _later(columns["t"], offset, where)}
     texts = {key: str(value) for key, value in facts.items()}
-    return from_columns(where, columns, size_in(texts) or sensor, facts, seconds=True)
+    return from_columns(where, columns, sensor_in(texts) or sensor, facts, seconds=True)
 
 
 def _find(file: Any, where: str) -> tuple[Any, str]:

@@ -1,13 +1,24 @@
-"""Variables of a file of MATLAB 5: vectors and matrices of numbers, and structs of these.
+"""``.mat``: files of MATLAB 5; those of version 7.3 are HDF5 and read as such.
 
-128 bytes of header, the last four the version 0x0100 and ``IM`` (little-endian). Then elements: kind and size (32 bits
-each; if the size fits into 4 bytes, 16 bits each and the content behind), the content, and zeros up to a multiple of 8
-(not behind a packed one). Kinds 1 to 7, 9, 12 and 13 are numbers; 15 is another element packed by zlib; 14 a variable:
-elements with flags (8 bits of class), its shape (32 bits each), its name, and for a class of numbers its values column
-by column, which may be of a smaller kind; for a struct (class 2) the length of field names, the names, and a variable
-for each field. Source: MathWorks, MAT-File Format, 2019 (``matfile_format.pdf``).
+Two layouts:
 
-Written out here because SciPy's reader can end the process on a damaged file.
+* a struct, such as ``TD``, or the file itself, with vectors t (or ts), x and perhaps y, p (or pol) as in
+  :data:`~.base.NAMES`, in µs (ASL-DVS; N-MNIST and N-Caltech101 as ``Read_Ndataset.m`` returns them);
+* ``spiketrain`` ``[C + 1, M]`` (ST-MNIST): a row of 1, -1 and 0 for each of ``C`` taxels and a last row of times in
+  seconds. If ``C`` is a square, taxel ``i`` of a pad of that size is ``x = i mod √C``, ``y = i div √C``, else
+  ``x = i``; 1 is ON and -1 is OFF. Times are rounded to µs.
+
+MATLAB counts from 1: if ``p`` is 1 and 2 (1 of OFF), 1 is taken off x, y and p. Sources:
+https://github.com/gorchard/Matlab_AER_vision_functions, H. H. See et al., ST-MNIST, 2020.
+
+The file: 128 bytes of header, the last four the version 0x0100 and ``IM`` (little-endian). Then elements: kind and size
+(32 bits each; if the size fits into 4 bytes, 16 bits each, and the content in the next four bytes), the content, and
+zeros up to a multiple of 8 (not after a compressed one). Kinds 1 to 7, 9, 12 and 13 are numbers; 15 is another element
+compressed by zlib; 14 is a variable: elements with flags (8 bits of class), its shape (32 bits each), its name, and for
+a class of numbers its values column by column, which may be of a smaller kind; for a struct (class 2) the length of
+field names, the names, and a variable for each field. Source: MathWorks, MAT-File Format, 2019
+(``matfile_format.pdf``). It is parsed here because SciPy's reader (1.17.1) ends the process with a segmentation fault
+on some damaged files.
 """
 
 from __future__ import annotations
@@ -38,18 +49,22 @@ from spikelfp.errors import DataError
 from spikelfp.untrusted import most
 
 Value = NDArray[Any] | dict[str, Any] | None
-"""A matrix of numbers; the fields of a struct of one element; ``None`` for anything else."""
+"""A matrix of numbers; the fields of a struct of one element; ``None`` for other variables."""
 
 _HEADER = 128
 _NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
 _CLASSES = range(6, 16)  # double, single, and integers of 8 to 64 bits
-_STRUCT, _VARIABLE, _PACKED = 2, 14, 15
+_STRUCT, _VARIABLE, _COMPRESSED = 2, 14, 15
 _COMPLEX = 0x08
 _DEEPEST = 4
 
 
 def variables(data: bytes, where: str) -> dict[str, Value]:
-    """The variables by name.
+    """Read the variables of a file of MATLAB 5 by name.
+
+    Args:
+        data: content of the file.
+        where: name of the file in messages.
 
     Raises:
         DataError: for another format, a truncated or damaged file, and content that would unpack to too much.
@@ -57,7 +72,7 @@ def variables(data: bytes, where: str) -> dict[str, Value]:
     if data[124:128] != b"\x00\x01IM":
         raise DataError(f"{where}: expected a file of MATLAB 5 (little-endian), found {data[:16]!r}")
     found: dict[str, Value] = {}
-    at, room = _HEADER, most(len(data))
+    at, left = _HEADER, most(len(data))
     while at < len(data):
         if at + 8 > len(data):
             raise DataError(f"{where}: is truncated: the last whole variable ends at byte {at} of {len(data)}")
@@ -69,9 +84,14 @@ def variables(data: bytes, where: str) -> dict[str, Value]:
             )
         try:
             content = memoryview(data)[at + 8 : end]
-            if kind == _PACKED:
-                unpacked = _unpack(content, room)
-                room -= len(unpacked)
+            if kind == _COMPRESSED:
+                stream = zlib.decompressobj()
+                unpacked = stream.decompress(content, left + 1)
+                if len(unpacked) > left:
+                    raise ValueError(f"made to fill the memory: {len(content)} bytes become more than {left}")
+                if not stream.eof:
+                    raise ValueError("its zlib stream does not end")
+                left -= len(unpacked)
                 kind, size = struct.unpack_from("<II", unpacked)
                 content = memoryview(unpacked)[8 : 8 + size]
             if kind == _VARIABLE:
@@ -83,18 +103,8 @@ def variables(data: bytes, where: str) -> dict[str, Value]:
     return found
 
 
-def _unpack(content: memoryview, room: int) -> bytes:
-    stream = zlib.decompressobj()
-    unpacked = stream.decompress(content, room + 1)
-    if len(unpacked) > room:
-        raise ValueError(f"made to fill the memory: {len(content)} bytes become more than {room}")
-    if not stream.eof:
-        raise ValueError("its zlib stream does not end")
-    return unpacked
-
-
 def _elements(content: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Kind and content of each element."""
+    """The kind and the content of each element."""
     at = 0
     while at + 8 <= len(content):
         kind, size = struct.unpack_from("<II", content, at)
@@ -146,11 +156,11 @@ def _fields(parts: list[tuple[int, memoryview]], depth: int) -> dict[str, Value]
 
 @suffixes.register(".mat")
 def read_mat(source: Source, sensor: Sensor | None) -> Recording:
-    """The sensor is that of the pad for ``spiketrain``.
+    """Read vectors of events, or the ``spiketrain`` of a pad, whose taxels are the sensor.
 
     Raises:
         DataError: for a file that is none of MATLAB's, a damaged or truncated one, one without such variables, and as
-            :func:`~.columns.from_columns`.
+            :func:`~.base.from_columns`.
     """
     where, data = source.where, source.data
     if data.startswith(b"MATLAB 7.3"):

@@ -1,7 +1,7 @@
 """``.npy`` and ``.npz``: arrays of NumPy.
 
 A structured array ``[M]`` with fields t, x and perhaps y, p, in any order and by any of the names of
-:data:`~.columns.NAMES`; or a plain one ``[M, 4]`` with the columns t, x, y, p, or ``[M, 2]`` with t, x. An archive
+:data:`~.base.NAMES`; or a plain one ``[M, 4]`` with the columns t, x, y, p, or ``[M, 2]`` with t, x. An archive
 ``.npz`` holds one such array (called ``events`` if there are others), or one array ``[M]`` for each field. Times are
 µs.
 
@@ -41,11 +41,11 @@ _KNOWN = frozenset(name for names in NAMES.values() for name in names)
 
 @suffixes.register(".npy")
 def read_npy(source: Source, sensor: Sensor | None) -> Recording:
-    """An array of events.
+    """Read an array of events.
 
     Raises:
         DataError: for a file that is no array or a truncated one, an array that is none of events, and as
-            :func:`~.columns.from_columns`.
+            :func:`~.base.from_columns`.
     """
     array, place = parse(source.data, source.where)
     return from_array(array, source.where, sensor, {"format": "NumPy array"}, place)
@@ -53,7 +53,7 @@ def read_npy(source: Source, sensor: Sensor | None) -> Recording:
 
 @suffixes.register(".npz")
 def read_npz(source: Source, sensor: Sensor | None) -> Recording:
-    """An archive of one array of events, or of one array for each field.
+    """Read an archive of one array of events, or of one array for each field.
 
     Raises:
         DataError: as :func:`read_npy`, for a damaged archive, and one that unpacks to far more than its size.
@@ -89,7 +89,14 @@ def _wanted(name: str, members: int) -> bool:
 
 
 def parse(content: bytes, where: str) -> tuple[NDArray[Any], Place]:
-    """The array in the bytes of a ``.npy`` file, and where its rows stand."""
+    """Read the array in the bytes of a ``.npy`` file.
+
+    Returns:
+        The array, and the places of its rows in the file.
+
+    Raises:
+        DataError: for damage, pickled objects, an array of more than two axes and an empty one.
+    """
     kind, fortran, shape, start = array_header(content, where)
     if len(shape) > 2:
         raise DataError(f"{where}: an array of shape {shape} is none of events: [M] with fields, or [M, 4]")
@@ -104,7 +111,7 @@ def parse(content: bytes, where: str) -> tuple[NDArray[Any], Place]:
 def from_array(
     array: NDArray[Any], where: str, sensor: Sensor | None, facts: dict[str, Any], place: Place
 ) -> Recording:
-    """The recording of a structured array, or of a plain one by :data:`~.columns.ORDER`."""
+    """Make a recording of a structured array, or of a plain one by :data:`~.base.ORDER`."""
     if array.dtype.names is not None:
         if array.ndim != 1:
             raise DataError(f"{where}: expected events [M], found shape {array.shape}")

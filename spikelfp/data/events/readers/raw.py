@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import EVENT, Events, Sensor
-from spikelfp.data.events.readers.base import Place, Recording, Source, finish, pack, read_header, size_in, suffixes
+from spikelfp.data.events.readers.base import (
+    Place,
+    Recording,
+    Source,
+    finish,
+    pack,
+    read_text_header,
+    sensor_in,
+    suffixes,
+)
 from spikelfp.errors import DataError
 
 _HIGH_BITS, _LOW_BITS = 28, 6
@@ -318,7 +327,7 @@ def read_raw(source: Source, sensor: Sensor | None) -> Recording:
             and as :func:`~.base.finish`.
     """
     where, data = source.where, source.data
-    header = read_header(data, b"% ", last="end")
+    header = read_text_header(data, b"% ", last="end")
     if not header.lines:
         raise DataError(f"{where}: expected a Prophesee RAW, which begins with lines of '% ', found {data[:8]!r}")
     facts = header.facts()
@@ -338,7 +347,7 @@ def read_raw(source: Source, sensor: Sensor | None) -> Recording:
         raise DataError(
             f"{where}: words of endianness {order[:40]!r} are not read, only 'little' and, for EVT 2.1, 'legacy'"
         )
-    found = size_in({**facts, **options}) or _named(facts) or sensor
+    found = sensor_in({**facts, **options}) or _named(facts) or sensor
     decoded = decode(words, header.end, where, found)
     facts = {**facts, "format": f"EVT {encoding}"}
     counted = {"before_clock": decoded.before_clock} if decoded.before_clock else {}

@@ -1,7 +1,7 @@
 """``.csv``, ``.txt``: one event a line, separated by commas, semicolons, blanks or tabs.
 
-Columns are t, x, y, p in this order (two columns: t, x), unless the first line names them, by any of the names of
-:data:`~.columns.NAMES`. Lines that begin with ``#`` or ``%`` are left out. Times are µs if all are whole numbers,
+Columns are t, x, y, p in this order (two columns: t, x), unless the first line names them, by names of
+:data:`~.base.NAMES`. Lines that begin with ``#`` or ``%`` are left out. Times are µs if all are whole numbers,
 else seconds (the Event-Camera Dataset). Source of the order: E. Mueggler et al., The Event-Camera Dataset and
 Simulator, 2017, whose ``events.txt`` has a line ``timestamp x y polarity`` for each event.
 """
@@ -29,11 +29,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?|[+-]?(nan|inf)"
 @suffixes.register(".csv")
 @suffixes.register(".txt")
 def read_text(source: Source, sensor: Sensor | None) -> Recording:
-    """Columns that are not named must be in order of time.
+    """Read lines of events; columns without names must be in order of time.
 
     Raises:
-        DataError: for a line that has no numbers or another number of them, which it names, one that does not end (a
-            truncated file), and as :func:`~.columns.from_columns`.
+        DataError: for a line that holds something else than numbers, or fewer or more of them than the first, and as
+            :func:`~.base.from_columns`.
     """
     where = source.where
     try:

@@ -18,8 +18,8 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from spikelfp.data.download import data_dir as data_folder
 from spikelfp.data.events.cache.store import cache_folder
-from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.errors import DataError
 from spikelfp.terminal import first_line
 from spikelfp.untrusted import check_zip, open_regular, read_entry, read_regular, unpack_stream

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from spikelfp.data.download import data_dir as data_folder
 from spikelfp.data.events.binning import USUAL
 from spikelfp.data.events.event import Events, Sensor, check_events
 from spikelfp.data.events.readers import read
 from spikelfp.data.events.recordings import EventSplits, Recordings, prefixes
 from spikelfp.data.events.sources.base import Joined, Subset, by_time, check_labels, stratified, to_events
 from spikelfp.data.events.sources.files import content_hashes, hash_of, walk
-from spikelfp.data.folder import data_dir as data_folder
 from spikelfp.errors import DataError
 from spikelfp.registry import check_name
 from spikelfp.untrusted import check_dataset, member, open_hdf5

@@ -1,6 +1,7 @@
-"""Files of chips: arrays and plain data by name, and the outline of a network, which the chip's own files do not tell.
+"""Outline of a network beside the files of a chip, and files of arrays and plain data by name.
 
-They hold weights, codes and thresholds, but not the names of layers or the β that a code stands for.
+The chip's own files hold weights, codes and thresholds. The outline holds the rest: names of layers, shapes, and the β
+for which a code stands.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ from spikelfp.untrusted.text import LONGEST, Field
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """``arrays`` as an ``.npz`` file; the same arrays give the same bytes."""
+    """Write arrays by name as an ``.npz`` file, whole or not at all; the same arrays give the same bytes.
+
+    numpy.savez stamps the time into the archive, hence zipfile.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -51,7 +55,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of a file of :func:`write_arrays`.
 
     Raises:
-        DataError: for a file that is missing or damaged, and arrays of anything but whole numbers.
+        DataError: for a file that is missing or damaged, and arrays of other types than whole numbers.
     """
     if not path.is_file():
         raise DataError(f"there is no {path}")
@@ -66,10 +70,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write plain data as YAML.
+    """Write plain data as YAML, whole or not at all.
 
     Raises:
-        UserError: for more than is read again.
+        UserError: for more bytes than :func:`read_facts` reads.
     """
     text = yaml_text(dict(facts))
     if len(text) > LONGEST:
@@ -81,10 +85,10 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Read the plain data of a YAML file.
+    """Read plain data by name from a YAML file.
 
     Raises:
-        DataError: for any other file.
+        DataError: for a file that is missing, damaged or holds no names.
     """
     if not path.is_file():
         raise DataError(f"there is no {path}")
@@ -95,17 +99,22 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 MOST_LAYERS = 1000
-"""Layers of a network."""
+"""Most layers of a network."""
 
 MOST_AXES = 8
-"""Axes of a layer's neurons."""
+"""Most axes of a layer's neurons."""
 
 MOST_ELEMENTS = 1 << 26
-"""Neurons of a network, and whatever else layers are made from."""
+"""Most neurons of a network, and the largest size of a kernel, stride or group."""
 
 
 def outline(network: IntegerNetwork, arithmetic: Arithmetic) -> dict[str, Any]:
-    """``network`` but for its weights, biases and thresholds, as YAML holds it."""
+    """Describe a network without its weights, biases and thresholds, as plain data for YAML.
+
+    Args:
+        network: as adapted to the chip.
+        arithmetic: of the chip.
+    """
     return {
         "bits": network.bits,
         "input_scale": network.input_scale,
@@ -118,10 +127,13 @@ def outline(network: IntegerNetwork, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def check_outline(facts: Field) -> None:
-    """Check an :func:`outline` that was read from a file, before anything is made of its sizes.
+    """Check an :func:`outline` that was read from a file, before memory is taken for its sizes.
+
+    Args:
+        facts: the outline.
 
     Raises:
-        UserError: of the kind of the field, naming the first value that is no outline's.
+        UserError: of the kind of the field, naming the first value that does not fit an outline.
     """
     facts.mapping(("bits", "input_scale", "input_shape", "layers"))
     facts.at("bits").whole(1, 32)
@@ -159,7 +171,7 @@ def check_outline(facts: Field) -> None:
 
 
 def _elements(shape: Field) -> int:
-    """Count what has a shape."""
+    """Check a shape and count its elements."""
     axes = shape.sequence()
     if not 1 <= len(axes) <= MOST_AXES:
         shape.refuse(f"a list of 1 to {MOST_AXES} sizes")
@@ -167,10 +179,15 @@ def _elements(shape: Field) -> int:
 
 
 def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> IntegerNetwork:
-    """The network of an :func:`outline` and its numbers by name: ``<layer>.weight``, ``.bias`` and ``.threshold``.
+    """Rebuild a network from its outline and its numbers.
 
-    A threshold may come as one number for every neuron or channel; those that were one number are again.
-    Raises :class:`~spikelfp.errors.DataError` where they are not all the same.
+    Args:
+        facts: of :func:`outline`.
+        tensors: whole numbers by name: ``<layer>.weight``, ``<layer>.bias`` and ``<layer>.threshold``. A threshold that
+            was one number for the layer may be given for every neuron or channel.
+
+    Raises:
+        DataError: where numbers do not fit the shapes of their layer, and where thresholds differ that were one number.
     """
     layers = tuple(_layer(layer, tensors) for layer in facts["layers"])
     shapes = tuple(tuple(int(size) for size in layer["shape"]) for layer in facts["layers"])
@@ -186,10 +203,10 @@ def check_codes(network: IntegerNetwork, arithmetic: Arithmetic, codes: Mapping[
     Args:
         network: as it was read.
         arithmetic: of the chip.
-        codes: by name of the layer, one for all of its neurons, or as many as :func:`code_of` tells.
+        codes: codes by name of the layer, one for all of its neurons, or as many as :func:`code_of` gives.
 
     Raises:
-        DataError: where those of a layer are not the codes of its β.
+        DataError: where the codes of a layer are not those of its β.
     """
     for layer in network.neurons:
         own, given = code_of(layer, arithmetic, network.shape_of(layer)).numpy(), np.asarray(codes[layer.name])
@@ -200,7 +217,7 @@ def check_codes(network: IntegerNetwork, arithmetic: Arithmetic, codes: Mapping[
 
 
 def _check_shapes(layer: IntegerLayer, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    """:class:`~spikelfp.errors.DataError` unless the numbers of a layer lead from what it is given to its shape."""
+    """Refuse a layer (DataError) whose numbers do not lead from the shape it is given to its own."""
     if isinstance(layer, IntegerDense):
         fits = tuple(layer.weight.shape) == (*shape, *given) and layer.bias.shape == shape
     elif isinstance(layer, IntegerConv):
@@ -215,12 +232,6 @@ def _check_shapes(layer: IntegerLayer, given: tuple[int, ...], shape: tuple[int,
         raise DataError(f"the numbers of layer {layer.name!r} do not lead from {given} to {shape}")
 
 
-def _as_run(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -> float | None:
-    """β as the chip runs it; of neurons whose leaks depend on their thresholds none."""
-    codes = code_of(layer, arithmetic, shape)
-    return arithmetic.decay_as_run(int(codes.flatten()[0]), layer.betas.item())
-
-
 def _facts(layer: IntegerLayer, arithmetic: Arithmetic, shape: tuple[int, ...]) -> dict[str, Any]:
     if isinstance(layer, IntegerDense):
         return {"kind": "dense"}
@@ -232,7 +243,10 @@ def _facts(layer: IntegerLayer, arithmetic: Arithmetic, shape: tuple[int, ...]) 
     if isinstance(layer, IntegerFlatten):
         return {"kind": "flatten"}
     each = isinstance(layer.beta, Tensor)
-    as_run = {} if each else {"beta_as_run": _as_run(layer, arithmetic, shape)}
+    as_run: dict[str, float | None] = {}
+    if not each:
+        code = int(code_of(layer, arithmetic, shape).flatten()[0])
+        as_run["beta_as_run"] = arithmetic.decay_as_run(code, layer.betas.item())
     return {
         "kind": "neurons",
         "beta": layer.betas.flatten().tolist() if each else layer.beta,
@@ -271,7 +285,7 @@ def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> IntegerLa
 
 
 def differences(one: IntegerNetwork, other: IntegerNetwork) -> list[str]:
-    """Where ``other`` is not ``one``, a line each; empty for the same network, down to every integer."""
+    """Tell in lines where ``other`` differs from ``one``; empty where every integer is the same."""
     found = [
         f"{name} is {getattr(other, name)}, not {getattr(one, name)}"
         for name in ("bits", "input_scale", "input_shape", "shapes")

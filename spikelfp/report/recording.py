@@ -1,0 +1,915 @@
+"""One recording of events as a sheet of figures, an animated picture or a page.
+
+A figure is a :class:`Drawing`: it can be drawn by itself for the page, in either theme, or beside others on the sheet.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import FuncNorm, LinearSegmentedColormap, PowerNorm, to_rgb, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from spikelfp.data.events import Binning, Events, EventSplits, Pipeline, Sensor, SparseFrames, check_events
+from spikelfp.data.events.show import (
+    RecordingNumbers,
+    count,
+    cut,
+    dense_steps,
+    elements,
+    numbers_of,
+    per_pixel,
+    rates,
+    shrink,
+    step_edges,
+    time_edges,
+)
+from spikelfp.errors import UserError
+from spikelfp.files import write_whole
+from spikelfp.registry import check_name, unknown_name
+from spikelfp.report import wording
+from spikelfp.report.page import Headline, MovingPicture, Picture, Section, render
+from spikelfp.report.rasters import FAINTEST, NIGHT, OFF, ON, brightness, event_colours, frame, full_scale
+from spikelfp.report.theme import (
+    DARK,
+    HALF,
+    LIGHT,
+    MEDIUM,
+    SHARPNESS,
+    SMALL,
+    WIDE,
+    Array,
+    Theme,
+    bare,
+    clean,
+    legend,
+    new_figure,
+    place,
+    png,
+    short,
+)
+
+LARGEST = 480
+"""Longest side of an accumulated picture in pixels."""
+
+RATE_WINDOWS = 60
+"""Windows of time in which events are counted for their rate."""
+
+
+@dataclass(frozen=True)
+class ShownRecording:
+    """A recording of events, with what is shown of it.
+
+    Attributes:
+        name: headline.
+        where: its file, and the place in it.
+        events: ``[M]``, sorted by time.
+        sensor: that they lie on.
+        pipeline: makes them into the sequence that a network gets.
+        label: name of its class, if it has one.
+
+    Raises:
+        DataError: for events that do not fit the sensor, and for none.
+    """
+
+    name: str
+    where: str
+    events: Events
+    sensor: Sensor
+    pipeline: Pipeline
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        check_events(self.events, self.sensor, self.where)
+
+    @property
+    def title(self) -> str:
+        """Name and class."""
+        return self.name if self.label is None else f"{self.name} · class {self.label}"
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether the events make pictures."""
+        return _is_camera(self.sensor)
+
+    @property
+    def span(self) -> int:
+        """Duration in µs, the last included."""
+        return self.numbers.duration + 1
+
+    @cached_property
+    def numbers(self) -> RecordingNumbers:
+        """Its summary."""
+        return numbers_of(self.events, self.sensor)
+
+    @cached_property
+    def sequence(self) -> SparseFrames:
+        """The sequence that a network gets."""
+        return self.pipeline(self.events, self.sensor)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Its summary as pairs of a name and a value."""
+        numbers, sensor = self.numbers, self.sensor
+        pairs = [("events", f"{numbers.events:,}"), ("long", duration(numbers.duration))]
+        if numbers.rate is not None:
+            pairs.append(("events per second", short_number(numbers.rate)))
+        if numbers.on_share is not None:
+            pairs.append(("ON", wording.percent(numbers.on_share)))
+        pixels = "channels" if sensor.is_line else "pixels"
+        pairs.append((f"of the {pixels} have events", wording.percent(numbers.active)))
+        return [*pairs, (pixels, str(sensor.width) if sensor.is_line else f"{sensor.width} × {sensor.height}")]
+
+    def step_edges(self) -> NDArray[np.int64]:
+        """Times in µs at which the steps of the sequence begin, and the end of the last: ``[T + 1]``."""
+        events, sensor = self.events, self.sensor
+        for transform in self.pipeline.transforms:
+            events, sensor = transform(events, sensor), transform.sensor(sensor)
+        if len(events) == 0:  # nothing is left, so that no step has a time
+            return np.full(self.sequence.steps + 1, self.events["t"][0], dtype=np.int64)
+        return step_edges(events, self.pipeline.binning, self.sequence.steps)
+
+    def frames(self, edges: NDArray[np.int64]) -> list[Array]:
+        """Events accumulated between the ``edges`` in µs: ``[P, H, W]`` each, of large sensors over blocks."""
+        return [shrink(count(part, self.sensor), LARGEST) for part in cut(self.events, edges)]
+
+
+def _is_camera(sensor: Sensor) -> bool:
+    return min(sensor.height, sensor.width) > 1
+
+
+def chosen_recording(
+    splits: EventSplits, part: str, index: int | None, label: str | None, pipeline: Pipeline | None
+) -> ShownRecording:
+    """Choose a recording of a data set.
+
+    Args:
+        splits: the data set.
+        part: ``train`` or ``test``.
+        index: number of the recording in the part, or among those of the class ``label``; ``None``: the first.
+        label: name of a class; ``None``: of any class.
+        pipeline: in place of that of the data set.
+
+    Raises:
+        UserError: for a part, a class or a number that is not there.
+        DataError: for a recording that cannot be read.
+    """
+    parts = {"train": splits.train, "test": splits.test}
+    recordings = parts[check_name("part", part, parts)]
+    among = np.arange(len(recordings))
+    if label is not None:
+        if label not in recordings.class_names:
+            raise unknown_name(f"class of {splits.name}", label, recordings.class_names)
+        among = np.flatnonzero(recordings.labels == recordings.class_names.index(label))
+    number = 0 if index is None else index
+    if not 0 <= number < len(among):
+        of_class = "" if label is None else f" of class {label}"
+        has = f"{len(among):,} recordings{of_class}" + (f", 0 to {len(among) - 1}" if len(among) else "")
+        raise UserError(f"there is no recording {number} in {splits.name} {part}: it has {has}")
+    chosen = int(among[number])
+    return ShownRecording(
+        name=f"{wording.data_name(splits.name)} · {part} · recording {chosen}",
+        where=recordings.where(chosen),
+        events=recordings.read(chosen),
+        sensor=recordings.sensor,
+        pipeline=pipeline or splits.pipeline,
+        label=recordings.class_names[int(recordings.labels[chosen])],
+    )
+
+
+# Times in the unit that suits the length of a recording, and large numbers
+
+
+def time_unit(span: float) -> tuple[float, str]:
+    """The µs of a unit, and its name, for a recording of ``span`` µs."""
+    if span < 2_000:
+        return 1.0, "µs"
+    return (1e3, "ms") if span < 10_000_000 else (1e6, "s")
+
+
+def duration(span: float) -> str:
+    """Write ``span`` µs with a unit."""
+    scale, unit = time_unit(span)
+    return f"{span / scale:.3g} {unit}" if span / scale < 1e3 else f"{span / scale:,.0f} {unit}"
+
+
+def moment(time: float, span: float) -> str:
+    """Write the ``time`` in µs, as exact as suits a recording of ``span`` µs."""
+    scale, unit = time_unit(span)
+    digits = 0 if span / scale >= 100 else 1 if span / scale >= 10 else 2
+    return f"{time / scale:,.{digits}f} {unit}"
+
+
+def interval(begin: float, end: float, span: float) -> str:
+    """Write the times from ``begin`` to ``end`` µs in the unit for a recording of ``span`` µs."""
+    return f"{moment(begin, span).split()[0]}–{moment(end, span)}"
+
+
+def short_number(value: float) -> str:
+    """Write ``950``, ``12k``, ``1.5M``."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+# Drawings
+
+ALL_EVENTS = 20_000
+"""Most events of which each has a tick in a raster; more are drawn as their density."""
+
+DENSITY = (300, 150)
+"""Most cells of a density over time and over channels."""
+
+SEQUENCE = (900, 240)
+"""Most columns and rows of a drawn sequence of channels; where it has more, the largest value of a cell counts."""
+
+COLUMNS, STEPS = 6, 7
+"""Most pictures in a row, of a sensor that is about as wide as high, and most steps of a sequence."""
+
+TICKS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 100_000, 1_000_000)
+"""Numbers of events beside the scale of a map."""
+
+GAP, CAPTION, LEFT = 10.0, 20.0, 62.0
+"""Page pixels between pictures, of a line under them, and beside an axis."""
+
+SHORT = FuncFormatter(lambda value, _: short_number(abs(value)))
+
+
+class Canvas(NamedTuple):
+    """A part of a figure.
+
+    Attributes:
+        figure: the whole.
+        left: page pixels from its left side.
+        top: page pixels from its top.
+    """
+
+    figure: Figure
+    left: float = 0.0
+    top: float = 0.0
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Add axes at a place in page pixels from the top left corner of the part."""
+        return place(self.figure, self.left + left, self.top + top, width, height)
+
+    def text(self, left: float, top: float, text: str, **options: Any) -> None:
+        """Write text under a place in page pixels."""
+        across, down = self.figure.get_size_inches() * 100
+        self.figure.text((self.left + left) / across, 1 - (self.top + top) / down, text, va="top", **options)
+
+
+class Drawing(NamedTuple):
+    """A figure that is not drawn yet.
+
+    Attributes:
+        width: page pixels.
+        height: page pixels.
+        draw: draws it on a canvas, in the colours of a theme.
+    """
+
+    width: float
+    height: float
+    draw: Callable[[Canvas, Theme], None]
+
+    def figure(self, theme: Theme = LIGHT) -> Figure:
+        """Draw it by itself."""
+        figure = new_figure(self.width, self.height)
+        self.draw(Canvas(figure), theme)
+        return figure
+
+
+def raster(times: Array, channels: Array, size: int, span: float, unit: str) -> Drawing:
+    """Events of a line of channels as ticks, or, where there are many, as their density.
+
+    Args:
+        times: ``[M]`` in ``unit`` from the first event.
+        channels: ``[M]``.
+        size: number of channels.
+        span: length of the recording in ``unit``.
+        unit: of time.
+    """
+
+    def draw(canvas: Canvas, theme: Theme) -> None:
+        axes = _time_axes(canvas, span, unit, size, theme)
+        if len(times) <= ALL_EVENTS:
+            tall = max(0.42, 0.9 * size / 262)
+            thick = 2.2 if len(times) < 400 else 1.0 if len(times) < 4000 else 0.6
+            axes.vlines(times, channels - tall, channels + tall, color=theme.main, linewidth=thick)
+            return
+        cells = (min(DENSITY[0], len(np.unique(times))), min(DENSITY[1], size))
+        density, *_ = np.histogram2d(times, channels, cells, ((0, span), (-0.5, size - 0.5)))
+        limits = axes.get_xlim(), axes.get_ylim()
+        axes.imshow(density.T, cmap=_shades(theme), norm=PowerNorm(0.5, 0, density.max()), aspect="auto",
+                    origin="lower", extent=(0, span, -0.5, size - 0.5), interpolation="nearest")  # fmt: skip
+        axes.set(xlim=limits[0], ylim=limits[1])
+
+    return Drawing(WIDE, 312, draw)
+
+
+def sequence(values: Array, edges: Array, size: int, span: float, unit: str) -> Drawing:
+    """A sequence of a line of channels over the time of its steps.
+
+    Args:
+        values: ``[T, N]`` in [0, 1].
+        edges: times ``[T + 1]`` of the steps in ``unit``.
+        size: channels of the sequence; a row of ``values`` can stand for several.
+        span: length of the recording in ``unit``.
+        unit: of time.
+    """
+
+    def draw(canvas: Canvas, theme: Theme) -> None:
+        axes = _time_axes(canvas, span, unit, size, theme)
+        rows = np.linspace(-0.5, size - 0.5, values.shape[1] + 1)
+        axes.pcolormesh(edges, rows, values.T, cmap=_shades(theme), vmin=0, vmax=1, rasterized=True)
+
+    return Drawing(WIDE, 312, draw)
+
+
+def rate_bars(per_second: Array, edges: Array, unit: str, width: float = HALF) -> Drawing:
+    """Event rates over time, of two polarities ON upwards and OFF downwards.
+
+    Args:
+        per_second: events per second ``[P, K]``.
+        edges: of the windows ``[K + 1]`` in ``unit``.
+        unit: of time.
+        width: page pixels.
+    """
+
+    def draw(canvas: Canvas, theme: Theme) -> None:
+        top = 12 if len(per_second) == 1 else 32
+        axes = canvas.axes(LEFT, top, width - LEFT - 14, 188 - top)
+        clean(axes, theme)
+        if len(per_second) == 1:
+            axes.stairs(per_second[0], edges, color=theme.main, fill=True, alpha=0.85)
+            axes.set_ylim(0, float(per_second.max()) * 1.08)
+        else:
+            axes.stairs(per_second[1], edges, color=theme.main, fill=True, alpha=0.85, label="ON")
+            axes.stairs(-per_second[0], edges, color=theme.accent, fill=True, alpha=0.85, label="OFF")
+            axes.axhline(0, color=theme.muted, linewidth=0.8)
+            axes.spines["bottom"].set_visible(False)
+            axes.set_ylim(-1.08 * float(per_second[0].max()), 1.08 * float(per_second[1].max()))
+            legend(axes, theme, 2, MEDIUM)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.xaxis.set_major_locator(MaxNLocator(8 if width > HALF else 5))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(SHORT)
+        _label(axes, f"{unit} from the first event", "events per second", theme)
+
+    return Drawing(width, 232, draw)
+
+
+def pixel_histogram(counts: Array) -> Drawing:
+    """How many pixels have how many events, without those that have none; axes of a wide range are logarithmic.
+
+    Args:
+        counts: events of the pixels, of any shape.
+    """
+
+    def draw(canvas: Canvas, theme: Theme) -> None:
+        axes, most = canvas.axes(LEFT, 12, HALF - LEFT - 14, 176), max(int(counts.max()), 1)
+        clean(axes, theme)
+        if most > 60:
+            edges: Array = np.unique(np.geomspace(1, most + 1, 36).round()) - 0.5
+            axes.set_xscale("log")
+        else:
+            edges = np.arange(0.5, most + 1)
+        pixels = np.histogram(counts[counts > 0], edges)[0]
+        axes.stairs(pixels, edges, fill=True, color=theme.main, alpha=0.85)
+        if pixels.max() > 30:
+            axes.set_yscale("log")
+            axes.set_ylim(bottom=0.7)
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.set_xlim(edges[0], edges[-1])
+        if most <= 60:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(SHORT)
+        axes.minorticks_off()
+        _label(axes, "events of a pixel", "pixels", theme)
+
+    return Drawing(HALF, 232, draw)
+
+
+def channel_bars(counts: Array) -> Drawing:
+    """Events ``[N]`` of every channel."""
+
+    def draw(canvas: Canvas, theme: Theme) -> None:
+        axes, size = canvas.axes(LEFT, 12, HALF - LEFT - 14, 176), len(counts)
+        clean(axes, theme)
+        if size <= 100:
+            axes.bar(np.arange(size), counts, 0.8, color=theme.main)
+        else:
+            axes.stairs(counts, np.arange(size + 1) - 0.5, fill=True, color=theme.main)
+        axes.set_xlim(-0.6, size - 0.4)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_formatter(SHORT)
+        _label(axes, "channel", "events", theme)
+
+    return Drawing(HALF, 232, draw)
+
+
+def pictures_in_row(height: int, width: int, most: int = COLUMNS) -> int:
+    """Number of pictures of that many rows and columns that stand side by side: fewer of wide ones."""
+    return max(2, min(most, round(most / max(1.0, width / height) ** 0.6)))
+
+
+def pictures(counts: Sequence[Array], captions: Sequence[str]) -> Drawing:
+    """Accumulated events ``[P, H, W]``, picture by picture with its caption, all at one scale."""
+    planes, height, width = counts[0].shape
+    columns = min(pictures_in_row(height, width), len(counts))
+    across = min((WIDE - 8 - GAP * (columns - 1)) / columns, 260 * width / height)
+    down = across * height / width
+
+    def draw(canvas: Canvas, theme: Theme) -> None:
+        _polarity_legend(canvas, planes, theme)
+        small = [shrink(each, round(across * SHARPNESS)) for each in counts]
+        full = full_scale(np.stack(small))
+        for index, (each, caption) in enumerate(zip(small, captions, strict=True)):
+            row, column = divmod(index, columns)
+            axes = canvas.axes(4 + column * (across + GAP), 26 + row * (down + CAPTION + GAP), across, down)
+            _draw_events(axes, each, full, theme, caption, down)
+
+    return Drawing(WIDE, 26 + -(-len(counts) // columns) * (down + CAPTION + GAP), draw)
+
+
+def events_and_input(raw: Sequence[Array], inputs: Sequence[Array], captions: Sequence[str]) -> Drawing:
+    """The events of some steps, and under each what a network gets of it.
+
+    Args:
+        raw: events of each step ``[P, H, W]``.
+        inputs: values ``[P', H', W']`` in [0, 1] of each step.
+        captions: of the steps.
+    """
+    left, columns = 74.0, len(raw)
+    across = min((WIDE - left - 8 - GAP * (columns - 1)) / columns, 170.0)
+    heights = [across * each[0].shape[-2] / each[0].shape[-1] for each in (raw, inputs)]
+
+    def draw(canvas: Canvas, theme: Theme) -> None:
+        _polarity_legend(canvas, len(raw[0]), theme)
+        top = 26.0
+        for name, counts, down in (("events", raw, heights[0]), ("input", inputs, heights[1])):
+            small = [shrink(each, round(across * SHARPNESS)) for each in counts]
+            full = 1.0 if name == "input" else full_scale(np.stack(small))
+            beside = canvas.axes(4, top, left - 12, down)
+            bare(beside)
+            beside.text(0, 0.5, f"{name}\n{counts[0].shape[-1]} × {counts[0].shape[-2]}", va="center", fontsize=SMALL,
+                        color=theme.ink, linespacing=1.5)  # fmt: skip
+            for column, each in enumerate(small):
+                axes = canvas.axes(left + column * (across + GAP), top, across, down)
+                _draw_events(axes, each, full, theme, captions[column] if name == "input" else "", down)
+            top += down + GAP
+
+    return Drawing(WIDE, 26 + sum(heights) + 2 * GAP + 2 * CAPTION, draw)
+
+
+def pixel_map(counts: Array, hottest: tuple[int, int]) -> Drawing:
+    """Events ``[H, W]`` of every pixel as a picture, with a ring around the ``hottest`` (column, row)."""
+    height, width = counts.shape
+    margin = 12.0  # for the ring around a pixel in a corner
+    across = min(HALF - 72 - margin, 300 * width / height)
+    down = across * height / width
+
+    def draw(canvas: Canvas, theme: Theme) -> None:
+        axes = canvas.axes(margin, margin, across, down)
+        bare(axes)
+        shades = LinearSegmentedColormap.from_list("night", [NIGHT, ON, "#ffffff"])
+        most = max(1, int(counts.max()))
+        norm = FuncNorm((np.log1p, np.expm1), 0, most)  # a few hot pixels leave the others to be seen
+        picture = axes.imshow(counts, cmap=shades, norm=norm, interpolation="antialiased", aspect="auto")
+        axes.plot(*hottest, "o", markersize=11, markerfacecolor="none", markeredgecolor=OFF, markeredgewidth=1.6,
+                  clip_on=False)  # fmt: skip
+        frame(axes, theme)
+        scale = canvas.axes(margin + across + 12, margin, 9, max(down, 60.0))
+        bar = canvas.figure.colorbar(picture, cax=scale)
+        bar.outline.set_edgecolor(theme.line)
+        scale.yaxis.set_major_locator(FixedLocator([0, *(tick for tick in TICKS if tick <= most)]))
+        scale.yaxis.set_major_formatter(SHORT)
+        scale.minorticks_off()
+        scale.tick_params(length=0, pad=4, labelsize=SMALL, labelcolor=theme.muted)
+
+    return Drawing(HALF, max(down, 60.0) + 2 * margin, draw)
+
+
+def _draw_events(axes: Axes, counts: Array, full: float, theme: Theme, caption: str, down: float) -> None:
+    bare(axes)
+    axes.imshow(event_colours(brightness(counts, full)), interpolation="nearest", aspect="auto")
+    frame(axes, theme)
+    axes.text(0.5, -5 / down, caption, transform=axes.transAxes, ha="center", va="top", fontsize=SMALL,
+              color=theme.muted, linespacing=1.4)  # fmt: skip
+
+
+def _polarity_legend(canvas: Canvas, polarities: int, theme: Theme) -> None:
+    """The colour of each polarity, above the pictures."""
+    axes = canvas.axes(4, 0, WIDE - 8, 20)
+    bare(axes)
+    axes.set(xlim=(0, WIDE - 8), ylim=(0, 20))
+    names = [(ON, "event")] if polarities == 1 else [(ON, "ON: brighter"), (OFF, "OFF: darker")]
+    for index, (colour, name) in enumerate(names):
+        axes.plot(6 + 110 * index, 11, "s", color=colour, markersize=7, markeredgecolor=theme.muted,
+                  markeredgewidth=0.4)  # fmt: skip
+        axes.text(16 + 110 * index, 10.5, name, va="center", fontsize=MEDIUM, color=theme.ink)
+
+
+def _time_axes(canvas: Canvas, span: float, unit: str, size: int, theme: Theme) -> Axes:
+    """Axes with time across and channels up."""
+    axes = canvas.axes(LEFT, 8, WIDE - LEFT - 14, 262)
+    axes.set_facecolor("none")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("bottom", "left"):
+        axes.spines[side].set_color(theme.line)
+    axes.tick_params(length=0, pad=5, labelsize=SMALL, labelcolor=theme.muted)
+    axes.set(xlim=(-0.003 * span, 1.003 * span), ylim=(-0.7, size - 0.3))
+    axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+    _label(axes, f"{unit} from the first event", "channel", theme)
+    return axes
+
+
+def _label(axes: Axes, across: str, up: str, theme: Theme) -> None:
+    axes.set_xlabel(across, fontsize=SMALL, color=theme.muted)
+    axes.set_ylabel(up, fontsize=SMALL, color=theme.muted)
+
+
+def _shades(theme: Theme) -> LinearSegmentedColormap:
+    """From nothing to the main colour."""
+    red, green, blue, _ = to_rgba(theme.main)
+    return LinearSegmentedColormap.from_list("main", [(red, green, blue, 0.0), (red, green, blue, 1.0)])
+
+
+# The figures of a recording
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A drawing with its text.
+
+    Attributes:
+        title: above it.
+        caption: under the title.
+        alt: description for readers who cannot see it.
+        drawing: the figure.
+    """
+
+    title: str
+    caption: str
+    alt: str
+    drawing: Drawing
+
+    def picture(self) -> Picture:
+        """Draw it for a page."""
+        light, dark = (png(self.drawing.figure(theme)) for theme in (LIGHT, DARK))
+        return Picture(self.title, self.caption, self.alt, light, dark, self.drawing.width == WIDE)
+
+
+def over_time(recording: ShownRecording) -> Panel:
+    """Accumulated events of a camera, picture by picture; the raster of a line of channels."""
+    sensor, span = recording.sensor, recording.span
+    if recording.is_camera:
+        edges = time_edges(recording.events, 2 * pictures_in_row(sensor.height, sensor.width))
+        captions = [interval(begin - edges[0], end - edges[0], span) for begin, end in pairwise(edges)]
+        each = duration((edges[-1] - edges[0]) / (len(edges) - 1))
+        return Panel(
+            "Picture by picture",
+            f"All events of {each} in one picture; the brighter, the more.",
+            f"{len(captions)} pictures of accumulated events",
+            pictures(recording.frames(edges), captions),
+        )
+    scale, unit = time_unit(span)
+    after = (recording.events["t"] - recording.events["t"][0]) / scale
+    caption = "A tick is an event."
+    if len(after) > ALL_EVENTS:
+        caption = f"{len(after):,} events are too many for a tick each: the stronger the colour, the more of them."
+    if not sensor.is_line:
+        off = sensor.size // sensor.polarities - 1
+        caption += f" Channels 0 to {off} are the OFF events, those above the ON events."
+    return Panel(
+        "Channel by channel",
+        caption,
+        f"Events of {sensor.size} channels over {duration(span)}",
+        raster(after, elements(recording.events, sensor), sensor.size, span / scale, unit),
+    )
+
+
+def rate(recording: ShownRecording, width: float = HALF) -> Panel:
+    """Events per second over time."""
+    edges = time_edges(recording.events, RATE_WINDOWS)
+    scale, unit = time_unit(recording.span)
+    per_second = rates(recording.events, recording.sensor, edges)
+    each, mean = duration((edges[-1] - edges[0]) / (len(edges) - 1)), recording.numbers.rate
+    return Panel(
+        "How many events when",
+        f"in windows of {each}" + ("" if mean is None else f"; {short_number(mean)} events per second on average"),
+        f"Event rate over time, at most {short_number(per_second.sum(0).max())} events per second",
+        rate_bars(per_second, (edges - edges[0]) / scale, unit, width),
+    )
+
+
+def where(recording: ShownRecording) -> list[Panel]:
+    """How the events spread over the pixels or channels; hot ones stand out."""
+    numbers, sensor = recording.numbers, recording.sensor
+    if not recording.is_camera:
+        counts = np.bincount(elements(recording.events, sensor), minlength=sensor.size)
+        hottest = int(counts.argmax())
+        caption = f"most in channel {hottest}: {counts[hottest]:,} of {numbers.events:,}"
+        silent = int((counts == 0).sum())
+        if silent:
+            caption += f"; none in {silent:,} of {len(counts):,}"
+        alt = f"Events of {len(counts)} channels, {caption}"
+        return [Panel("How many events in which channel", caption, alt, channel_bars(counts))]
+    counts = per_pixel(recording.events, sensor)
+    column, row = numbers.hottest
+    most = wording.plural(numbers.hottest_events, "event")
+    ring = f"the ring is around the one with the most: {most} at column {column}, row {row}"
+    share = f"{wording.percent(numbers.active)} of the pixels have an event"
+    return [
+        Panel(
+            "Where the events are",
+            f"events of each pixel; {ring}",
+            f"Events of each pixel as a picture; {ring}",
+            pixel_map(counts, numbers.hottest),
+        ),
+        Panel(
+            "How many events of how many pixels",
+            f"{share}; a hot pixel would stand far to the right",
+            f"Histogram of the events of a pixel; {share}",
+            pixel_histogram(counts),
+        ),
+    ]
+
+
+def network_input(recording: ShownRecording) -> Panel:
+    """The sequence that a network gets: of a camera under the events, of channels over their time."""
+    frames, binning, span = recording.sequence, recording.pipeline.binning, recording.span
+    sensor = recording.pipeline.sensor(recording.sensor)
+    edges = recording.step_edges() - recording.events["t"][0]
+    filled = len(frames.places) / (frames.steps * sensor.size)
+    shape = " × ".join(map(str, sensor.shape))
+    caption = f"{_binning_text(binning, frames.steps)}. A step is {shape}; {wording.percent(filled)} of it is not 0."
+    alt = f"The sequence that a network gets: {caption}"
+    if recording.is_camera and _is_camera(sensor):
+        columns = pictures_in_row(recording.sensor.height, recording.sensor.width, STEPS)
+        chosen = np.unique(np.linspace(0, frames.steps - 1, min(columns, frames.steps)).round().astype(int))
+        captions = [f"step {k + 1}\n{interval(edges[k], edges[k + 1], span)}" for k in chosen]
+        raw = [recording.frames(edges[k : k + 2] + recording.events["t"][0])[0] for k in chosen]
+        values = dense_steps(frames, sensor.shape, chosen.tolist(), binning.levels)
+        if len(chosen) < frames.steps:
+            caption += f" {len(chosen)} of the steps are shown."
+        return Panel("What a network gets", caption, alt, events_and_input(raw, list(values), captions))
+    scale, unit = time_unit(span)
+    values, begins = _coarse(frames, sensor.size, binning.levels)
+    across = edges[begins] / scale
+    drawing = sequence(values, across, sensor.size, max(span / scale, across[-1]), unit)
+    return Panel("What a network gets", caption, alt, drawing)
+
+
+def _binning_text(binning: Binning, steps: int) -> str:
+    if binning.count is not None:
+        how = f"of {wording.plural(binning.count, 'event')} each"
+    elif binning.window is not None:
+        how = f"of {duration(binning.window)} each"
+    else:
+        how = "of equal length"
+    value = "an input spikes if it has an event" if binning.levels == 1 else f"up to {binning.levels} events count"
+    return f"{wording.plural(steps, 'step')} {how}; {value}"
+
+
+def _coarse(frames: SparseFrames, size: int, levels: int) -> tuple[Array, Array]:
+    """The values ``[K, N]`` of a sequence, few enough to draw, and the first step of each column with the end."""
+    columns, rows = min(frames.steps, SEQUENCE[0]), min(size, SEQUENCE[1])
+    values = np.zeros((columns, rows), dtype=np.float32)
+    places = frames.places.astype(np.int64)
+    across, down = places // size * columns // frames.steps, places % size * rows // size
+    np.maximum.at(values, (across, down), frames.counts / np.float32(levels))
+    return values, -(-np.arange(columns + 1) * frames.steps // columns)
+
+
+# The sheet
+
+
+def sheet(recording: ShownRecording, theme: Theme = LIGHT) -> bytes:
+    """Draw all figures of a recording on one sheet: a PNG on the theme's paper."""
+    margin, between = 34.0, 40.0
+    rows = [[over_time(recording)]]
+    if recording.is_camera:
+        rows += [[rate(recording, WIDE)], where(recording)]
+    else:
+        rows += [[rate(recording), *where(recording)]]
+    rows.append([network_input(recording)])
+    captions = [[textwrap.wrap(panel.caption, int(panel.drawing.width / 5.9)) for panel in row] for row in rows]
+    tops = [[30.0 + 15 * len(lines) for lines in row] for row in captions]
+    heights = [
+        max(top + panel.drawing.height for top, panel in zip(own, row, strict=True))
+        for own, row in zip(tops, rows, strict=True)
+    ]
+    figure = new_figure(WIDE + 2 * margin, 66 + sum(heights) + 20 * len(rows) + 2 * margin)
+    canvas = Canvas(figure, margin, margin)
+    canvas.text(0, 0, short(recording.title, 90), fontsize=15, weight="bold", color=theme.ink)
+    facts = " · ".join(f"{value} {term}" for term, value in recording.facts())
+    canvas.text(0, 40, facts, fontsize=MEDIUM, color=theme.muted)
+    down = margin + 86
+    for row, row_captions, row_tops, height in zip(rows, captions, tops, heights, strict=True):
+        left = margin
+        for panel, lines, top in zip(row, row_captions, row_tops, strict=True):
+            part = Canvas(figure, left, down)
+            part.text(0, 4, panel.title, fontsize=MEDIUM + 1.5, weight="bold", color=theme.ink)
+            part.text(0, 25, "\n".join(lines), fontsize=SMALL + 0.5, color=theme.muted, linespacing=1.3)
+            panel.drawing.draw(Canvas(figure, left, down + top), theme)
+            left += panel.drawing.width + between
+        down += height + 20
+    paper = io.BytesIO()
+    Image.open(io.BytesIO(png(figure, paper=theme.paper))).convert("RGB").save(paper, "PNG")
+    return paper.getvalue()
+
+
+# The animated picture
+
+FRAMES = 48
+"""Most frames of an animation."""
+
+ENLARGED = 340
+"""Pixels of the longer side of a small sensor, about: it is enlarged by a whole number."""
+
+NARROWEST, STRIP = 210, 30
+"""Pixels that the text under the picture needs."""
+
+SECONDS = 3.0
+"""Time that a short recording is shown; a longer one is shown as fast as it was, up to twice this."""
+
+LEVELS = 6
+"""Shades of a polarity: none, and five of brightness."""
+
+
+@dataclass(frozen=True)
+class EventAnimation:
+    """An animated picture of events.
+
+    Attributes:
+        gif: the animation.
+        still: PNG of the frame with the most events.
+        width: pixels.
+        height: pixels.
+        frames: their number.
+        slower: times that it is slower than the recording.
+    """
+
+    gif: bytes
+    still: bytes
+    width: int
+    height: int
+    frames: int
+    slower: float
+
+
+def animate(recording: ShownRecording, most: int = FRAMES) -> EventAnimation:
+    """Accumulate the events of a camera over at most ``most`` windows of equal length, shown again and again.
+
+    Under the picture stand the time from the first event and a bar of the progress.
+    """
+    edges = time_edges(recording.events, most)
+    counts = recording.frames(edges)
+    full = full_scale(np.stack([each.max(0) for each in counts]))
+    span, seconds = int(edges[-1] - edges[0]), (recording.numbers.duration or 1) / 1e6
+    shown = min(max(seconds, SECONDS), 2 * SECONDS)
+    delay = max(20, round(1000 * shown / len(counts) / 10) * 10)  # a GIF counts in 1/100 s
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 14)  # comes with matplotlib
+    images = []
+    for number, each in enumerate(counts):
+        text = moment(int(edges[number + 1] - edges[0]), span)
+        images.append(_animation_frame(each, full, text, (number + 1) / len(counts), font))
+    still = int(np.argmax([each.sum() for each in counts]))
+    gif, first = io.BytesIO(), io.BytesIO()
+    images[0].save(gif, "GIF", save_all=True, append_images=images[1:], duration=delay, loop=0, optimize=False)
+    images[still].save(first, "PNG")
+    slower = delay * len(counts) / 1000 / seconds
+    return EventAnimation(gif.getvalue(), first.getvalue(), *images[0].size, len(images), slower)
+
+
+def _animation_frame(counts: Array, full: float, text: str, done: float, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """One picture with a strip under it, each pixel an index into the palette."""
+    bright = (brightness(counts, full) - FAINTEST) / (1 - FAINTEST)
+    levels = np.where(counts > 0, 1 + (bright * (LEVELS - 2)).round().astype(int), 0)
+    picture = levels[0] if len(levels) == 1 else levels[0] * LEVELS + levels[1]
+    factor = max(1, round(ENLARGED / max(picture.shape)))
+    picture = picture.repeat(factor, 0).repeat(factor, 1)
+    height, width = picture.shape
+    canvas = np.zeros((height + STRIP, max(width, NARROWEST)), dtype=np.uint8)
+    left = (canvas.shape[1] - width) // 2
+    canvas[:height, left : left + width] = picture
+    strip = Image.new("L", (canvas.shape[1], STRIP), 0)
+    draw = ImageDraw.Draw(strip)
+    draw.rectangle((0, 0, strip.width - 1, 2), fill=70)
+    draw.rectangle((0, 0, max(0, round(strip.width * done) - 1), 2), fill=190)
+    draw.text((8, 8), text, fill=255, font=font)
+    canvas[height:] = LEVELS * LEVELS + np.asarray(strip).astype(int) * (LEVELS - 1) // 255
+    image = Image.fromarray(canvas, "P")
+    image.putpalette(_palette(len(levels)).tobytes())
+    return image
+
+
+def _palette(polarities: int) -> NDArray[np.uint8]:
+    """RGB of the pairs of an OFF and an ON level, or of one level; from place ``LEVELS²`` on, greys for the strip."""
+    shades = np.concatenate([[0.0], np.linspace(FAINTEST, 1, LEVELS - 1)])
+    if polarities == 1:
+        colours = np.zeros((LEVELS * LEVELS, 3))
+        colours[:LEVELS] = event_colours(shades[None])
+    else:
+        colours = event_colours(np.stack(np.meshgrid(shades, shades, indexing="ij"))).reshape(-1, 3)
+    paper, ink = np.array(to_rgb(NIGHT)), np.array(to_rgb("#e8ebee"))
+    greys = paper + np.linspace(0, 1, LEVELS)[:, None] * (ink - paper)
+    return (255 * np.concatenate([colours, greys])).round().astype(np.uint8)
+
+
+# The page
+
+
+def page(recording: ShownRecording) -> str:
+    """Make a page of all figures and the animation, which needs no other file."""
+    file, colon, inside = recording.where.partition(": ")
+    rest = [rate(recording).picture()], [panel.picture() for panel in where(recording)]
+    sections = [Section("What was recorded", pictures=[over_time(recording).picture()])]
+    if recording.is_camera:
+        sections.append(Section("In motion", pictures=[_page_animation(recording), *rest[0]], pair=True))
+        sections.append(Section("Pixels", pictures=rest[1], pair=True))
+    else:
+        sections.append(Section("How many", pictures=[*rest[0], *rest[1]], pair=True))
+    sections.append(Section("As a sequence", pictures=[network_input(recording).picture()]))
+    header = Headline(
+        name=Path(file).name + colon + inside,  # without the folders of this machine: a page is passed on
+        state="" if recording.label is None else f"class {recording.label}",
+        title=recording.name,
+        score=f"{recording.numbers.events:,}",
+        score_text=f"events in {duration(recording.numbers.duration)}",
+    )
+    return render(recording.title, header, facts=recording.facts()[2:], sections=sections)
+
+
+def _page_animation(recording: ShownRecording) -> MovingPicture:
+    shown = animate(recording)
+    speed = "as fast as it was"
+    if shown.slower > 1.05:
+        speed = f"{shown.slower:.2g} times slower than it was"
+    elif shown.slower < 0.95:
+        speed = f"{1 / shown.slower:.2g} times faster than it was"
+    caption, alt = f"{shown.frames} pictures, {speed}", f"Animated picture of the events, {speed}"
+    return MovingPicture("The recording", caption, alt, shown.gif, shown.still, shown.width, shown.height)
+
+
+# Files
+
+
+def check_kind(out: str | Path) -> str:
+    """Return the ending of ``out``, in lower case.
+
+    Raises:
+        UserError: for an ending that is not among :data:`KINDS`.
+    """
+    kind = Path(out).suffix.lower()
+    if kind not in KINDS:
+        raise UserError(f"a recording is shown as a file that ends in {', '.join(KINDS)}, got {out}")
+    return kind
+
+
+def write(recording: ShownRecording, out: str | Path) -> Path:
+    """Draw a recording into the file ``out``, whose ending says how, and return its path.
+
+    Raises:
+        UserError: for another ending, or an animated picture of a line of channels.
+        SaveError: when it cannot be written; what was there before is unchanged.
+    """
+    path = Path(out)
+    content = KINDS[check_kind(path)](recording)
+    write_whole(path, lambda file: file.write(content))
+    return path
+
+
+def _gif(recording: ShownRecording) -> bytes:
+    if not recording.is_camera:
+        raise UserError(
+            f"{recording.where} is a recording of {recording.sensor}, no camera, and has no animated picture: "
+            "choose a .png or .html"
+        )
+    return animate(recording).gif
+
+
+KINDS: dict[str, Callable[[ShownRecording], bytes]] = {
+    ".png": sheet,
+    ".gif": _gif,
+    ".html": lambda recording: page(recording).encode(),
+}
+"""Kinds of files that a recording is drawn into, by their ending."""
