@@ -273,7 +273,7 @@ def _truth_as_numbers(table: Table, inputs: Sequence[str]) -> Table:
 
 
 def _numbered(cells: Sequence[str], target: str, where: str) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Number the cells of a column of text: labels int64 ``[rows]``, and sorted names (by number if all are numbers)."""
+    """Number the cells of a column of text: labels int64 ``[rows]``, sorted names (by number if all are numbers)."""
     found, labels = np.unique(np.asarray(cells), return_inverse=True)
     if len(found) < 2:
         raise DataError(f"{where}: all rows have {str(found[0])[:40]!r} in {target!r}: there is nothing to tell apart")

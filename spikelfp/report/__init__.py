@@ -1,4 +1,4 @@
-"""Pictures, as files without references to anything else: of a run, and of a recording of events."""
+"""Reports as single files: the page of a run, and the pictures of a recording of events."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ if TYPE_CHECKING:  # matplotlib, which draws, takes long to import
 
 
 def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
-    """Write ``report.html`` into the run folder ``run`` and return its path.
+    """Write ``report.html`` into a run folder.
 
-    The page shows what is there: a stopped run has no summary, and a run whose data or checkpoint is missing
-    keeps its curves and says what is lacking. ``data_dir`` and ``cache_dir`` override the folders of data sets and of
-    binned recordings that the run was trained with.
+    The page shows what is there: a stopped run has no summary, and a run whose data or checkpoint is missing keeps its
+    curves and says what is lacking.
+
+    Args:
+        run: the run folder.
+        data_dir: folder of data sets, if not the one that the run was trained with.
+        cache_dir: folder of binned recordings, if not the one that the run was trained with.
+
+    Returns:
+        The path of the page.
 
     Raises:
         RunFolderError: for a folder that is no run, has no finished epoch, or holds a file that cannot be read.
@@ -37,14 +44,22 @@ def show_recording(
     label: str | None = None,
     pipeline: Pipeline | None = None,
 ) -> Path:
-    """Draw one recording of a data set into the file ``out`` and return its path.
+    """Draw one recording of a data set into a file.
 
     The ending of ``out`` says what is written: ``.png``, a sheet of accumulated events, their rate over time, how they
-    spread over the sensor, and the sequence that a network gets; ``.gif``, an animated picture of a camera;
-    ``.html``, a page of both. Of a line of channels the sheet has a raster, or of more than 20,000 events the density.
+    spread over the sensor, and the sequence that a network gets; ``.gif``, an animated picture of a camera; ``.html``,
+    a page of both. Recordings of a line of channels have a raster on the sheet, or, above 20,000 events, their density.
 
-    part: ``train`` or ``test``. index: of the recording, of all or, with ``label``, of those of that class; 0 if left
-    out. label: the name of a class. pipeline: how it is made into a sequence, if not as the data set says.
+    Args:
+        splits: the data set.
+        out: path of the file.
+        part: ``train`` or ``test``.
+        index: number of the recording, of all or, with ``label``, of those of that class; ``None``: 0.
+        label: name of a class.
+        pipeline: how the recording is made into a sequence; ``None``: as the data set says.
+
+    Returns:
+        The path ``out``.
 
     Raises:
         UserError: for another ending, a part, class or number that is not there, or a ``.gif`` of a line of channels.
@@ -59,10 +74,16 @@ def show_recording(
 def show_file(
     path: str | Path, out: str | Path, *, sensor: Sensor | None = None, pipeline: Pipeline | None = None
 ) -> Path:
-    """Draw the recording in the file ``path`` into the file ``out``, as :func:`show_recording` does.
+    """Draw the recording in a file into another file, as :func:`show_recording` does.
 
-    sensor: for files that do not say theirs. pipeline: how it is made into a sequence; 20 steps of equal length if
-    left out.
+    Args:
+        path: the recording.
+        out: path of the file that is written.
+        sensor: of the recording, for files that do not say it.
+        pipeline: how the recording is made into a sequence; ``None``: 20 steps of equal length.
+
+    Returns:
+        The path ``out``.
 
     Raises:
         UserError: for another ending of ``out``, or a ``.gif`` of a line of channels.
@@ -77,10 +98,18 @@ def show_file(
 def show_events(
     events: Events, sensor: Sensor, out: str | Path, *, name: str, where: str = "", pipeline: Pipeline | None = None
 ) -> Path:
-    """Draw the ``events`` ``[M]`` of a ``sensor`` into the file ``out``, as :func:`show_recording` does.
+    """Draw events into a file, as :func:`show_recording` does.
 
-    name: what they are, as the headline. where: their file, if there is one. pipeline: how they are made into a
-    sequence; 20 steps of equal length if left out.
+    Args:
+        events: the events ``[M]``, sorted by time.
+        sensor: on which they lie.
+        out: path of the file.
+        name: headline of the page.
+        where: file of the events, if there is one.
+        pipeline: how the events are made into a sequence; ``None``: 20 steps of equal length.
+
+    Returns:
+        The path ``out``.
 
     Raises:
         UserError: for another ending than those of :func:`show_recording`, or a ``.gif`` of a line of channels.
