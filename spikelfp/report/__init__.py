@@ -1,4 +1,4 @@
-"""Reports as single files: the page of a run, and the pictures of a recording of events."""
+"""Pictures, as files without references to anything else: of a run, and of a recording of events."""
 
 from __future__ import annotations
 
@@ -12,18 +12,11 @@ if TYPE_CHECKING:  # matplotlib, which draws, takes long to import
 
 
 def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
-    """Write ``report.html`` into a run folder.
+    """Write ``report.html`` into the run folder ``run`` and return its path.
 
-    The page shows what is there: a stopped run has no summary, and a run whose data or checkpoint is missing keeps its
-    curves and says what is lacking.
-
-    Args:
-        run: the run folder.
-        data_dir: folder of data sets, if not the one that the run was trained with.
-        cache_dir: folder of binned recordings, if not the one that the run was trained with.
-
-    Returns:
-        The path of the page.
+    The page shows what is there: a stopped run has no summary, and a run whose data or checkpoint is missing
+    keeps its curves and says what is lacking. ``data_dir`` and ``cache_dir`` override the folders of data sets and of
+    binned recordings that the run was trained with.
 
     Raises:
         RunFolderError: for a folder that is no run, has no finished epoch, or holds a file that cannot be read.
@@ -46,29 +39,30 @@ def show_recording(
 ) -> Path:
     """Draw one recording of a data set into a file.
 
-    The ending of ``out`` says what is written: ``.png``, a sheet of accumulated events, their rate over time, how they
+    The ending of the file says what is written: ``.png``, a sheet of accumulated events, their rate over time, how they
     spread over the sensor, and the sequence that a network gets; ``.gif``, an animated picture of a camera; ``.html``,
-    a page of both. Recordings of a line of channels have a raster on the sheet, or, above 20,000 events, their density.
+    a page of both. Of a line of channels the sheet has a raster, or of more than 20,000 events the density.
 
     Args:
         splits: the data set.
-        out: path of the file.
+        out: the file to write.
         part: ``train`` or ``test``.
-        index: number of the recording, of all or, with ``label``, of those of that class; ``None``: 0.
-        label: name of a class.
-        pipeline: how the recording is made into a sequence; ``None``: as the data set says.
+        index: number of the recording in its part, or, with ``label``, among those of the class; ``None``: the first.
+        label: name of a class; ``None``: of any class.
+        pipeline: makes the recording into a sequence; ``None``: that of the data set.
 
     Returns:
-        The path ``out``.
+        The path of the file.
 
     Raises:
         UserError: for another ending, a part, class or number that is not there, or a ``.gif`` of a line of channels.
         DataError: for a recording that cannot be read.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording import show_recording as show
+    from spikelfp.report import recording
 
-    return show(splits, out, part=part, index=index, label=label, pipeline=pipeline)
+    recording.check_kind(out)
+    return recording.write(recording.chosen_recording(splits, part, index, label, pipeline), out)
 
 
 def show_file(
@@ -77,22 +71,25 @@ def show_file(
     """Draw the recording in a file into another file, as :func:`show_recording` does.
 
     Args:
-        path: the recording.
-        out: path of the file that is written.
-        sensor: of the recording, for files that do not say it.
-        pipeline: how the recording is made into a sequence; ``None``: 20 steps of equal length.
+        path: of the recording.
+        out: the file to write.
+        sensor: of a recording that does not say its own.
+        pipeline: makes the recording into a sequence; ``None``: 20 steps of equal length.
 
     Returns:
-        The path ``out``.
+        The path of the file.
 
     Raises:
         UserError: for another ending of ``out``, or a ``.gif`` of a line of channels.
         DataError: for a recording that cannot be read, or of a format without a reader.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording import show_file as show
+    from spikelfp.data.events.readers import read
+    from spikelfp.report import recording
 
-    return show(path, out, sensor=sensor, pipeline=pipeline)
+    recording.check_kind(out)
+    found = read(path, sensor=sensor)
+    return show_events(found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline)
 
 
 def show_events(
@@ -101,24 +98,27 @@ def show_events(
     """Draw events into a file, as :func:`show_recording` does.
 
     Args:
-        events: the events ``[M]``, sorted by time.
-        sensor: on which they lie.
-        out: path of the file.
-        name: headline of the page.
-        where: file of the events, if there is one.
-        pipeline: how the events are made into a sequence; ``None``: 20 steps of equal length.
+        events: ``[M]``, sorted by time.
+        sensor: that they lie on.
+        out: the file to write.
+        name: of the recording, for the headline.
+        where: its file, if there is one.
+        pipeline: makes the events into a sequence; ``None``: 20 steps of equal length.
 
     Returns:
-        The path ``out``.
+        The path of the file.
 
     Raises:
         UserError: for another ending than those of :func:`show_recording`, or a ``.gif`` of a line of channels.
         DataError: for events that do not lie on the sensor or are not sorted by time, or for none.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording import show_events as show
+    from spikelfp.data.events.binning import USUAL
+    from spikelfp.report import recording
 
-    return show(events, sensor, out, name=name, where=where, pipeline=pipeline)
+    recording.check_kind(out)
+    shown = recording.ShownRecording(name, where or name, events, sensor, pipeline or USUAL)
+    return recording.write(shown, out)
 
 
 __all__ = ["show_events", "show_file", "show_recording", "write_report"]

@@ -27,10 +27,18 @@ from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer, checkpoint
 from spikelfp.training.config import RunConfig
 from spikelfp.training.evaluation import evaluating, so_far
-from spikelfp.training.folder import RUN, Folder, check_data, other_samples, read_config, read_metrics, samples_of
 from spikelfp.training.memory import without_memory
-from spikelfp.training.run import RATE_SAMPLES, check_room_to_show, load_splits, make_evaluator
-from spikelfp.training.update import outputs_of
+from spikelfp.training.run import RATE_SAMPLES, check_show_memory, load_splits, make_evaluator
+from spikelfp.training.run_folder import (
+    RUN,
+    RunFolder,
+    check_data,
+    other_samples,
+    read_config,
+    read_metrics,
+    samples_of,
+)
+from spikelfp.training.update import outputs_in_chunks
 from spikelfp.untrusted import read_json
 from spikelfp.untrusted.text import Field
 
@@ -172,7 +180,7 @@ class Facts:
         notes: what is missing, and why.
     """
 
-    folder: Folder
+    folder: RunFolder
     config: RunConfig
     shape: tuple[int, ...]
     classes: int
@@ -373,7 +381,7 @@ def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Predictions:
     for x, y in batches(test, trainer.batch_size, seed=0, epoch=0, shuffle=False):
         batch = trainer.batch(x.to(trainer.device), y.to(trainer.device))
         judge, start = trainer.task.judge(None, batch.mask, *batch.sequence.shape[:2]), 0
-        for outputs, _ in outputs_of(trainer.net, batch, trainer.chunk):
+        for outputs, _ in outputs_in_chunks(trainer.net, batch, trainer.chunk):
             judge.add(outputs, start)
             start += len(outputs)
         predicted = judge.predictions().cpu()
@@ -454,7 +462,7 @@ MOST_RESULTS = 100
 """Largest number of simulators whose results are shown."""
 
 
-def _newest_verification(folder: Folder) -> Path:
+def _newest_verification(folder: RunFolder) -> Path:
     """Newest ``verify.json`` of ``hw-export verify``, in the run folder or in an export inside it."""
     found = [*folder.path.glob("verify.json"), *folder.path.glob("*/verify.json")]
     return max(found, key=lambda path: path.stat().st_mtime, default=folder.path / "verify.json")
@@ -472,7 +480,7 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
         RunFolderError: for a folder that is no run, has no finished epoch, or holds a file that cannot be read.
         UserError: for a ``data_dir`` without the data set.
     """
-    folder = Folder(Path(run))
+    folder = RunFolder(Path(run))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = config.elsewhere(data_dir or config.run.data_dir, cache_dir or recorded_cache(config.events.cache_dir))
@@ -523,7 +531,7 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
     if other:
         facts.notes.append(f"Not the data of the run: {_without_folder(UserError(other), folder)}.")
     try:
-        check_room_to_show(config, spec, splits.test)
+        check_show_memory(config, spec, splits.test)
     except UserError as error:
         facts.notes.append(f"No test samples are shown: {error}.")
         return facts
@@ -531,7 +539,7 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
     return facts
 
 
-def _weights(net: torch.nn.Module, folder: Folder) -> list[LayerWeights]:
+def _weights(net: torch.nn.Module, folder: RunFolder) -> list[LayerWeights]:
     """The weights of every dense and convolutional layer."""
     try:
         content = checkpoint.read(folder.initial)
@@ -596,6 +604,6 @@ def _verified(path: Path) -> list[dict[str, Any]]:
     return [entry for entry in content if isinstance(entry, dict)]
 
 
-def _without_folder(error: Exception, folder: Folder) -> str:
+def _without_folder(error: Exception, folder: RunFolder) -> str:
     """Text of an error without the machine's paths: a report is passed on."""
     return str(error).replace(f"{folder.path}/", "")
