@@ -111,11 +111,11 @@ def identifier(package: str, name: str) -> str | None:
 def api_pages() -> dict[str, str]:
     """Return the Markdown of every page of the API reference, by its place in the site.
 
-    An object is described on the page of the first package that exports it, ``spikelfp`` and ``hw_export`` last, and
-    the other pages link there.
+    An object is described on the page of the first package that exports it, ``spikelfp`` and ``hw_export`` after the
+    packages inside them, and the other pages link there.
     """
     homes: dict[str, str] = {}
-    for package in sorted(PACKAGES, key=lambda each: "." not in each):
+    for package in sorted(PACKAGES, key=lambda each: (each == "spikelfp.functional", "." not in each)):
         for module in modules_of(package):
             for name in public_names(module):
                 found = identifier(module, name)
