@@ -42,7 +42,7 @@ from spikelfp.methods.base import counting_steps
 from spikelfp.options import Choice, choice, flag, section, setting
 from spikelfp.terminal import brief
 from spikelfp.training.config import RunConfig
-from spikelfp.training.run import check_room_to_show, load_run
+from spikelfp.training.run import check_show_memory, load_run
 from spikelfp.training.update import predict
 from spikelfp.untrusted import most, open_regular, read_yaml
 from spikelfp.untrusted.text import Field
@@ -111,7 +111,7 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
     loaded = load_run(run, config.trained.weights, config.trained.data_dir, config.trained.cache_dir)
     loaded.check_classes()
     splits = loaded.splits()
-    check_room_to_show(loaded.config, loaded.spec, splits.test, samples=given.samples, kept=True)
+    check_show_memory(loaded.config, loaded.spec, splits.test, samples=given.samples, kept=True)
     shown = shown_samples(loaded.config, splits.test, given.samples, given.input_scale)
     if is_trained(loaded.net):
         for name in ("clip", "per_channel", "power_of_two"):

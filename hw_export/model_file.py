@@ -175,15 +175,15 @@ def _check_layers(field: Field, inside: str, wanted: dict[str, tuple[int, ...]])
     """Checks descriptions of layers, and adds the shapes of their weights to ``wanted``, by name."""
     names: set[str] = set()
     for layer in field.sequence():
-        parts = layer.sequence(3, tuple) if isinstance(layer.value, tuple) else layer.sequence(3)
-        name, kind = parts[0].text(), parts[1].text()
+        entries = layer.sequence(3, tuple) if isinstance(layer.value, tuple) else layer.sequence(3)
+        name, kind = entries[0].text(), entries[1].text()
         if not name or "." in name or name in names:
-            parts[0].refuse("a name of its own, without a dot")
+            entries[0].refuse("a name of its own, without a dot")
         names.add(name)
         if kind == "Sequential":
-            _check_layers(parts[2], f"{inside}{name}.", wanted)
+            _check_layers(entries[2], f"{inside}{name}.", wanted)
         elif _kind(kind) is not None:
-            wanted.update({f"{inside}{name}.{own}": shape for own, shape in _check_arguments(parts[2], kind).items()})
+            wanted.update({f"{inside}{name}.{own}": shape for own, shape in _check_arguments(entries[2], kind).items()})
         else:
             raise CheckpointError(f"{brief(kind)} is no layer of this version")
 

@@ -21,7 +21,7 @@ from hw_export.nir import read_chain
 from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
 from hw_export.targets import Chip
-from hw_export.targets.files import read_arrays, write_arrays
+from hw_export.targets.outline import read_arrays, write_arrays
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import DataError, UserError
@@ -87,7 +87,7 @@ class Result:
         simulator: its name.
         version: of the simulator, ``None`` where it has none.
         status: ``identical``, ``different``, ``not installed``, ``unsupported`` or ``failed``.
-        reason: why there is no comparison, or what else to know; else empty.
+        reason: why there is no comparison, or a remark; else empty.
         latency: steps by which the spikes of each further layer lag, removed before the comparison.
         layers: comparison of each layer.
         seconds: time of the run.

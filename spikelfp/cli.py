@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from spikelfp.data.events import EventSplits
     from spikelfp.data.events.cache import CacheEntry
     from spikelfp.training.evaluation import EarlyReadout
-    from spikelfp.training.folder import Folder
+    from spikelfp.training.run_folder import RunFolder
 
 app = new_app("Train spiking neural networks without surrogate gradients.", "spikelfp")
 data_app = new_app("Look at recordings of events, and at the cache of binned ones.")
@@ -78,9 +78,9 @@ def train_command(
     from spikelfp.files import check_named, settle
     from spikelfp.report import write_report
     from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
-    from spikelfp.training.folder import RUN, Folder, read_config, read_options
     from spikelfp.training.parallel import WorkerLost, World
     from spikelfp.training.run import Interrupted, train
+    from spikelfp.training.run_folder import RUN, RunFolder, read_config, read_options
 
     check_named("--out", out)
     check_named("--config", config)
@@ -88,13 +88,13 @@ def train_command(
     values, recorded = (read_options(config), is_record(read_mapping(config))) if config else ({}, False)
     if resume and out and not config:
         settle(Path(out), RUN)  # where a kill has left two runs, the one that goes on is known only then
-        if Folder(Path(out)).config.is_file():
+        if RunFolder(Path(out)).config.is_file():
             # An option that is not given again is the one the run was started with.
-            values, recorded = OPTIONS.nested(read_config(Folder(Path(out)))[0]), True
+            values, recorded = OPTIONS.nested(read_config(RunFolder(Path(out)))[0]), True
     given = () if recorded else values.keys()
     chosen = settled(from_mapping(values, config or "the command line", options, given=given, recorded=recorded))
     name = without_folder(chosen.data.name).replace(":", "-")
-    folder = Folder(Path(out or f"runs/{name}-{chosen.model.name}-{chosen.method.name}"))
+    folder = RunFolder(Path(out or f"runs/{name}-{chosen.model.name}-{chosen.method.name}"))
     echo = Voice(silent=quiet or not world.leads)
     try:
         summary = train(
@@ -187,7 +187,7 @@ def info_command(as_json: Json = False) -> int:
     from spikelfp.data import data_dir as data_folder
     from spikelfp.data import datasets
     from spikelfp.tasks import tasks
-    from spikelfp.training.folder import PACKAGES
+    from spikelfp.training.run_folder import PACKAGES
 
     facts = {
         "versions": {name: version(name) for name in PACKAGES},
@@ -213,7 +213,7 @@ def info_command(as_json: Json = False) -> int:
     return OK
 
 
-def _show(summary: dict[str, Any], folder: Folder) -> None:
+def _show(summary: dict[str, Any], folder: RunFolder) -> None:
     from spikelfp.tasks import tasks
 
     table = Table(show_header=False, box=None, pad_edge=False)

@@ -3,7 +3,7 @@
 from shared import adam, of_kind, spike_rates
 
 from spikelfp import nn, propagate, rewards
-from spikelfp.training.update import wake
+from spikelfp.training.update import wake_silent_layers
 
 PACKAGES = ("spikelfp", "torch", "numba")
 
@@ -24,7 +24,7 @@ class Contender:
     def __init__(self, settings, sequences, labels):
         self.sequences, self.labels = sequences, labels
         self.net = network(settings["kind"])
-        wake(self.net, nn.time_slice(sequences, 0, 20))
+        wake_silent_layers(self.net, nn.time_slice(sequences, 0, 20))
         self.runs = nn.Recomputed(self.net) if settings["recompute"] else self.net
         self.optimizer = adam(self.net.parameters())
         self.reward = rewards.SpikeSequence()

@@ -145,7 +145,7 @@ def in_steps(
         idle: number of steps before, without input.
         peak: bound on ``|x|``.
         states: one for each of the stage's registers, ``[B, N]``, changed in place.
-        seen: gets the totals of what came to each layer of weights.
+        seen: gets the totals of the inputs of each layer of weights.
 
     Returns:
         Spikes int8 ``[idle + steps, B, N]``, and how often a register was left.
@@ -391,7 +391,7 @@ def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
         return _Plain(target)
     chip = target() if isinstance(target, type) else target
     if isinstance(target, str):
-        from hw_export.targets import make_target  # here: targets are written with what this package holds
+        from hw_export.targets import make_target  # here, because targets import this package
 
         chip = make_target(target)
     if not isinstance(getattr(chip, "arithmetic", None), Arithmetic):

@@ -145,7 +145,7 @@ class Product:
         self.multiplications = math.prod(shape) * self.weight[0].numel()
         most = int(self.weight.abs().max())
         self._range = (min(-(2 ** (bits - 1)), -most), max(2 ** (bits - 1) - 1, most))
-        self._made: dict[Any, Any] = {}  # what is made from the weights once, until one is written
+        self._made: dict[Any, Any] = {}  # derived from the weights, until one is written
 
     def sums(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Sums the products of whole numbers ``x [R, …]`` of any dtype, without biases: ``[R, …]`` in ``dtype``."""
@@ -322,12 +322,12 @@ class NeuronStage:
         return tuple(layer for layer in self.layers if isinstance(layer, Product))
 
     def sums(self, x: Tensor, peak: int, seen: Totals | None = None, times: int = 1) -> Tensor:
-        """Sums what whole numbers add up to at the neurons, without biases.
+        """Computes the sums that whole numbers ``x`` make at the neurons, without biases.
 
         Args:
             x: inputs ``[R, *in_shape]``.
             peak: bound on ``|x|``.
-            seen: where given, ``times`` the totals of what came to each layer of weights are added to it.
+            seen: where given, ``times`` the totals of the inputs of each layer of weights are added to it.
             times: number of steps that ``x`` stands for.
 
         Returns:
@@ -349,7 +349,7 @@ class NeuronStage:
         return x.flatten(1).contiguous()
 
     def offset(self) -> Tensor:
-        """Sums what the biases add up to at the neurons at every step, int64 ``[N]``."""
+        """Computes the sums that the biases make at the neurons at every step, int64 ``[N]``."""
         if self._offset is None:
             x = torch.zeros(1, *self.in_shape, dtype=torch.int64, device=self.constants.threshold.device)
             for layer in self.layers:
@@ -362,7 +362,7 @@ class NeuronStage:
         return self._offset
 
     def matrix(self) -> Tensor:
-        """Writes all layers as one matrix: what an event of each input adds to each of the neurons, int64 ``[K, N]``.
+        """Writes all layers as one matrix: the sum that an event of each input adds to each neuron, int64 ``[K, N]``.
 
         Raises:
             UserError: where that is no sum (pooling by the largest value), or too large.

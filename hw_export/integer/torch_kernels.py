@@ -196,7 +196,7 @@ def by_event(
 
     Args:
         events: of each sample.
-        weight: int64 ``[K, N]``, what an event of each input adds.
+        weight: int64 ``[K, N]``, the sums that an event of each input adds.
         offset: biases, int64 ``[N]``; where one is not 0 they are an event before the others of every step.
         state: membranes ``[B, N]``, changed in place.
         c: constants of the neurons.

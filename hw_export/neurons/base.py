@@ -321,13 +321,13 @@ def lowered(net: torch.nn.Module) -> torch.nn.Module:
     for holder in list(twin.modules()):
         made: OrderedDict[str, torch.nn.Module | None] = OrderedDict()
         for name, layer in holder._modules.items():
-            parts = None if layer is None else _lower(layer)
-            if layer is None or parts is None:
+            layers = None if layer is None else _lower(layer)
+            if layer is None or layers is None:
                 made[name] = layer
                 continue
-            for index, part in enumerate(parts[:-1]):
-                made[_free(f"{name}_{index}", holder)] = part
-            made[name] = parts[-1].train(layer.training)
+            for index, each in enumerate(layers[:-1]):
+                made[_free(f"{name}_{index}", holder)] = each
+            made[name] = layers[-1].train(layer.training)
         if list(made.values()) != list(holder._modules.values()):
             holder._modules = made
     return twin
@@ -335,12 +335,12 @@ def lowered(net: torch.nn.Module) -> torch.nn.Module:
 
 def _lower(layer: torch.nn.Module) -> Sequence[torch.nn.Module] | None:
     export = export_of(layer)
-    parts = None if export is None else export.lower(layer)
-    if parts is None:
+    layers = None if export is None else export.lower(layer)
+    if layers is None:
         return None
-    if not parts or any(_lower(part) for part in parts):
-        raise UserError(f"{type(layer).__name__} neurons are to be exported as layers that are known, got {parts!r}")
-    return parts
+    if not layers or any(_lower(each) for each in layers):
+        raise UserError(f"{type(layer).__name__} neurons are to be exported as layers that are known, got {layers!r}")
+    return layers
 
 
 def _free(name: str, holder: torch.nn.Module) -> str:

@@ -45,9 +45,9 @@ def largest_sum(weight: Tensor, bias: Tensor | None, peak: float, signed: bool) 
     return max(terms.clamp(min=0).sum(1).max().item(), (-terms).clamp(min=0).sum(1).max().item())
 
 
-def adds_exactly(largest: float | None, parts: int) -> bool:
-    """Whether float32 adds sums of integers up to ``largest``, divided by ``parts``, without rounding."""
-    return largest is not None and parts & (parts - 1) == 0 and largest * parts < EXACT
+def adds_exactly(largest: float | None, divisor: int) -> bool:
+    """Whether float32 adds sums of integers up to ``largest``, divided by ``divisor``, without rounding."""
+    return largest is not None and divisor & (divisor - 1) == 0 and largest * divisor < EXACT
 
 
 _AT_ONCE = 256
@@ -55,7 +55,7 @@ _AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class SquaredError:
+class QuantizationError:
     """Squared error of the weights ``[C, …]`` on a grid of ``bits``, for each output channel.
 
     Called with scales ``[C]`` or ``[1]``, it returns errors ``[C]``, float64: ``Σ (w − s q)²``, or, with a ``moment``,
@@ -126,7 +126,7 @@ _FINE = [2 ** (step / 32) for step in range(-3, 4)]
 
 
 def free_scales(
-    weight: Tensor, error: SquaredError, clip: str, *, per_channel: bool, power_of_two: bool, what: str = "weights"
+    weight: Tensor, error: QuantizationError, clip: str, *, per_channel: bool, power_of_two: bool, what: str = "weights"
 ) -> Tensor:
     """Chooses the scales of a layer that no threshold constrains yet.
 
@@ -157,7 +157,7 @@ def free_scales(
     return scales
 
 
-def _least_error(weight: Tensor, error: SquaredError, per_channel: bool) -> Tensor:
+def _least_error(weight: Tensor, error: QuantizationError, per_channel: bool) -> Tensor:
     """Searches factors of the scale that clips nothing: first in steps of 2^⅛, then of 2^(1/32) around the best.
 
     The error of few weights has several valleys, so the search goes on around the three best.
@@ -186,7 +186,7 @@ _PHASES = 8
 """Number of units tried within a factor of two."""
 
 
-def shifts_of(scales: Tensor, error: SquaredError, clip: str, *, power_of_two: bool) -> tuple[float, Tensor]:
+def shifts_of(scales: Tensor, error: QuantizationError, clip: str, *, power_of_two: bool) -> tuple[float, Tensor]:
     """Writes the scales of channels as ``unit · 2^e``, so that sums of all channels have one unit.
 
     Each channel takes one of the two shifts next to its own scale: the one of less error (``mse``, ``output``), the one
@@ -210,7 +210,7 @@ def shifts_of(scales: Tensor, error: SquaredError, clip: str, *, power_of_two: b
     return unit * 2**least, shifts.long() - least
 
 
-def _shifts(scales: Tensor, unit: float, error: SquaredError, clip: str) -> Tensor:
+def _shifts(scales: Tensor, unit: float, error: QuantizationError, clip: str) -> Tensor:
     wanted = (scales / unit).log2()
     if clip == "max":
         chosen = (wanted - 1e-9).ceil()  # a scale that is a power of two already is one despite rounding

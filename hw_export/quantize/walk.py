@@ -28,8 +28,8 @@ from hw_export.quantize.report import LayerReport, QuantizedNetwork, compare, ra
 from hw_export.quantize.scales import (
     CLIPS,
     EXACT,
+    QuantizationError,
     Real,
-    SquaredError,
     ThresholdStep,
     adds_exactly,
     exact_step,
@@ -73,21 +73,21 @@ class Scheme:
 
 @dataclass(frozen=True)
 class _Flow:
-    """Values between two layers, ``unit · integer / parts``.
+    """Values between two layers, ``unit · integer / divisor``.
 
     Attributes:
         unit: real value of one integer step.
         factor: number that the next integer threshold is multiplied by: the input scale, up to the first neurons.
         peak: largest magnitude in units; ``None`` where the values are no integers.
         signed: whether values may be negative.
-        parts: divisor left by average pooling.
+        divisor: left by average pooling.
     """
 
     unit: float
     factor: int
     peak: float | None
     signed: bool = False
-    parts: int = 1
+    divisor: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class Walk:
         scheme: options of the scales.
         input_scale: ``σ`` where inputs are the integers ``x · σ``.
         calibration: inputs of the network ``[T, B, …]`` as it will take them. The scale of each layer is then chosen
-            for what reaches it through the layers in front, which are quantised already.
+            for the inputs that reach it through the layers in front, which are quantised already.
 
     Attributes:
         report: a :class:`~hw_export.quantize.LayerReport` for each layer of weights.
@@ -154,13 +154,15 @@ class Walk:
 
     def _pool(self, name: str, layer: nn.AvgPool2d, flow: _Flow) -> _Flow:
         """Averages are sums of a window over one divisor; windows cut off by the border have divisors of their own."""
-        size, divisor = window(layer), layer.divisor_override
-        peak = None if flow.peak is None else flow.peak * size / (divisor or size)
+        size, override = window(layer), layer.divisor_override
+        peak = None if flow.peak is None else flow.peak * size / (override or size)
         clipped = layer.ceil_mode or (layer.padding not in (0, (0, 0)) and not layer.count_include_pad)
-        parts = flow.parts * (divisor or (_common(layer) if clipped else size))
-        if peak is not None and not adds_exactly(peak, parts):
-            self.notes.append(f"float32 may round what the pooling {name!r} gives: it divides by {parts // flow.parts}")
-        return replace(flow, peak=peak, parts=parts)
+        divisor = flow.divisor * (override or (_common(layer) if clipped else size))
+        if peak is not None and not adds_exactly(peak, divisor):
+            self.notes.append(
+                f"float32 may round what the pooling {name!r} gives: it divides by {divisor // flow.divisor}"
+            )
+        return replace(flow, peak=peak, divisor=divisor)
 
     def _weights(self, index: int, name: str, layer: nn.Linear | nn.Conv2d, flow: _Flow) -> _Flow:
         weight, bias = layer.weight, layer.bias
@@ -185,8 +187,8 @@ class Walk:
         most = None if flow.peak is None else largest_sum(weight, bias, flow.peak, flow.signed)
         if not self.report:
             self.input_sum = most or 0.0
-        exact = adds_exactly(most, flow.parts)
-        if most is not None and not exact and adds_exactly(flow.peak, flow.parts):
+        exact = adds_exactly(most, flow.divisor)
+        if most is not None and not exact and adds_exactly(flow.peak, flow.divisor):
             self.notes.append(f"float32 may round the sums of layer {name!r}: they are not all integers below 2^24")
         neurons = None if driven is None else driven[0]
         self.report.append(_described(name, layer, neurons, before, chosen, most, exact))
@@ -208,7 +210,7 @@ class Walk:
         scheme = self.scheme
         assert scheme.bits is not None
         moment = second_moment(layer, self.inputs) if scheme.clip == "output" and self.inputs is not None else None
-        error = SquaredError(layer.weight, scheme.bits, moment)
+        error = QuantizationError(layer.weight, scheme.bits, moment)
         scales = free_scales(
             layer.weight,
             error,

@@ -2,8 +2,8 @@
 
 from hw_export.targets import generic, loihi, nir_file, speck, spinnaker2, tinyodin, xylo  # noqa: F401  (register)
 from hw_export.targets.base import TARGETS, Chip, Target, make_target
-from hw_export.targets.files import check_codes, differences, rebuild
 from hw_export.targets.limits import Limit, Violation
+from hw_export.targets.outline import check_codes, differences, rebuild
 
 __all__ = [
     "TARGETS", "Chip", "Limit", "Target", "Violation", "check_codes", "differences", "make_target", "rebuild",

@@ -20,8 +20,8 @@ from hw_export.integer.network import IntegerLayer, IntegerLIF, IntegerNetwork
 from hw_export.integer.simulator import IntegerRun
 from hw_export.quantize import QuantizedNetwork
 from hw_export.quantize.report import span
-from hw_export.targets.files import check_outline, outline, read_facts, write_facts
 from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
+from hw_export.targets.outline import check_outline, outline, read_facts, write_facts
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import flag, options_of
 from spikelfp.registry import Registry
@@ -159,7 +159,7 @@ class Chip(Target):
         """Read an adapted network from the chip's own files.
 
         Args:
-            facts: outline of the network, of :func:`~hw_export.targets.files.outline`: names of layers, shapes, β.
+            facts: outline of the network, of :func:`~hw_export.targets.outline.outline`: names of layers, shapes, β.
             folder: of the export.
 
         Raises:

@@ -13,8 +13,8 @@ from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerConv, IntegerDense, IntegerNetwork, IntegerPool
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import check_codes, read_arrays, rebuild, write_arrays
 from hw_export.targets.limits import Kinds, Limit, OneDecay, Thresholds
+from hw_export.targets.outline import check_codes, read_arrays, rebuild, write_arrays
 
 FILE = "network.npz"
 

@@ -38,8 +38,8 @@ from hw_export.integer.network import (
     IntegerNetwork,
 )
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import check_codes, rebuild
 from hw_export.targets.limits import BiasRange, Blocks, EventsPerStep, Kinds, Limit, Thresholds, Violation, above, below
+from hw_export.targets.outline import check_codes, rebuild
 from spikelfp.errors import DataError
 from spikelfp.files import write_whole
 from spikelfp.untrusted import open_hdf5

@@ -16,8 +16,8 @@ from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerConv, IntegerDense, IntegerLIF, IntegerNetwork, IntegerPool, Pair
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import rebuild
 from hw_export.targets.limits import BiasRange, Blocks, Kinds, Limit, Thresholds, Violation, WeightRange, above
+from hw_export.targets.outline import rebuild
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
 from spikelfp.untrusted import read_json

@@ -25,8 +25,8 @@ from hw_export.integer.network import (
     spread,
 )
 from hw_export.targets.base import TARGETS, Chip, adapted
-from hw_export.targets.files import read_arrays, read_facts, rebuild, write_arrays, write_facts
 from hw_export.targets.limits import Blocks, EventsPerStep, Kinds, Limit, Thresholds, Violation, WeightRange, above
+from hw_export.targets.outline import read_arrays, read_facts, rebuild, write_arrays, write_facts
 from spikelfp.errors import DataError
 
 MOST = 2**26
@@ -75,7 +75,7 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
 
 
 def _matrix(product: IntegerDense | IntegerConv, between: list[IntegerLayer], shape: tuple[int, ...]) -> IntegerDense:
-    """Make one dense layer of the layers ``between``: the only one as it is, others by running them on unit inputs."""
+    """Make one dense layer of the layers ``between``: a single one as it is, others by running them on unit inputs."""
     if isinstance(product, IntegerDense) and not any(isinstance(layer, IntegerPool) for layer in between):
         return product
     features = math.prod(shape)

@@ -40,8 +40,8 @@ from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerDense, IntegerNetwork, spread
 from hw_export.integer.simulator import IntegerRun
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import check_codes, rebuild
 from hw_export.targets.limits import BiasRange, Blocks, Kinds, Limit, Thresholds, Violation, WeightRange, above
+from hw_export.targets.outline import check_codes, rebuild
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text
 from spikelfp.terminal import brief

@@ -16,7 +16,6 @@ from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import IntegerDense, IntegerNetwork, spread
 from hw_export.targets.base import TARGETS, Chip
-from hw_export.targets.files import check_codes, read_arrays, rebuild, write_arrays
 from hw_export.targets.limits import (
     BiasRange,
     Blocks,
@@ -30,6 +29,7 @@ from hw_export.targets.limits import (
     above,
     below,
 )
+from hw_export.targets.outline import check_codes, read_arrays, rebuild, write_arrays
 from spikelfp.errors import DataError
 
 FILE = "xylo.npz"

@@ -19,7 +19,7 @@ from spikelfp.quantized import CLIPS
 from spikelfp.terminal import plain
 from spikelfp.training.optim import optimizers
 from spikelfp.training.run import (
-    check_room_to_show,
+    check_show_memory,
     load_run,
     make_evaluator,
     make_trainer,
@@ -136,8 +136,8 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
             ("training", "accumulate"): 1,
         }
     )
-    check_room_to_show(config, loaded.spec, splits.test, samples=EVALUATION_BATCH)
-    check_room_to_show(config, loaded.spec, splits.train)
+    check_show_memory(config, loaded.spec, splits.test, samples=EVALUATION_BATCH)
+    check_show_memory(config, loaded.spec, splits.train)
     seed_generators(config.run.seed)  # of a random encoding
     net = loaded.net
     evaluator = make_evaluator(net, config.placed({BATCH: EVALUATION_BATCH}))

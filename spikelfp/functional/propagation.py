@@ -1,18 +1,17 @@
 r"""Start a reward at the outputs of a network and run it back to every parameter.
 
-Where it enters is the frontier of the output neurons; and some things must not lie in a graph of messages.
-
-:func:`propagate` is handed outputs and rewards of them. Between the outputs and the network's last layers lies
-what the user wrote: slices, stacks, sums over time, masks. All of it is linear, so a reward that starts as autograd
-starts a gradient arrives, at each output neuron, as the reward of that neuron::
+:func:`propagate` takes outputs and their rewards. Between the outputs and the network's last layers stands the user's
+own code: slices, stacks, sums over time, masks. All of it is linear, so a reward that is started like a gradient
+arrives at each output neuron as the reward of that neuron::
 
     outputs = A spikes          reward of the spikes = Aᵀ reward of the outputs
 
-The *frontier* are the neurons that are reached first on every way back. They take what arrives as a reward, spike or no
-spike. Without neurons the last layer's output itself is the output neuron: ``m = r / (o + sign(o) ε)``.
+The *frontier* is the set of neurons that are reached first on every way back. They take the arriving values as rewards,
+spike or no spike. Without neurons the last layer's output itself is the output neuron: ``m = r / (o + sign(o) ε)``.
 
-The walk also looks at the rest of the graph. What has no rule there would be trained by something else than what the
-paper says, so it is refused by name: parameters of other packages, functions without a rule, products of two signals.
+The walk also checks the rest of the graph. Operations without a rule would be trained by something other than the
+paper's equations, so they are refused by name: parameters of other packages, functions without a rule, products of two
+signals.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from spikelfp.functional.split import divide
 from spikelfp.registry import checked_keywords
 
 EPS = 1e-6
-"""ε of linear outputs whose layer does not say another one."""
+"""ε of linear outputs whose layer does not state one."""
 
 _NOT_FINITE = "the reward holds NaN or infinity"
 
@@ -61,36 +60,36 @@ def propagate(
     weight: float = 1.0,
     default_eps: float | None = None,
 ) -> None:
-    """Add ``−d_w`` (v3, eq. 7) to ``p.grad`` of every parameter behind ``outputs``; summed over batch and time.
+    """Add ``−d_w`` (v3, eq. 7) to ``p.grad`` of every parameter that led to ``outputs``, summed over batch and time.
 
-    A torch optimiser's step, which descends ``p.grad``, then ascends the reward. Calls accumulate, as ``backward``
-    does. This call alone starts a reward: ``loss.backward()`` on layers under an LFP rule is refused.
+    A torch optimiser descends ``p.grad``, so its step ascends the reward. Calls accumulate, as ``backward`` does. Only
+    this call starts a reward: ``loss.backward()`` on layers under an LFP rule is refused.
 
     Outputs may be sliced, indexed, stacked, concatenated, permuted, summed over time, masked or multiplied with
-    constants before they are rewarded: all of this is linear, and each output neuron gets the reward that is its own,
-    spike or no spike (:func:`find`). A sum of spikes, ``spikes.sum(0)``, hands its reward to
-    every step. A linear output starts with ``m_c = r_c / (o_c + sign(o_c) ε)``.
+    constants before they are rewarded. All of this is linear, and each output neuron gets its own reward, spike or no
+    spike (:func:`find`). A sum of spikes, ``spikes.sum(0)``, hands its reward to every step. A linear output starts
+    with ``m_c = r_c / (o_c + sign(o_c) ε)``.
 
     Normalisation layers send rewards back by eq. 8-10 with constant mean and variance (the paper's rule, and the
     default of ``rules.Epsilon()``, which layers follow here); ``methods.LFP`` and the command line let messages pass
     through mean and variance instead (``constant_statistics=False``), which deep networks learn better from.
 
     Args:
-        outputs: what the network returned, ``[T, B, C]`` or any shape; or several of them (the chunks of a long
-            sequence, the heads of a network), with as many rewards, in one pass.
+        outputs: outputs of the network, ``[T, B, C]`` or any shape; or several of them (the chunks of a long sequence,
+            the heads of a network), with as many rewards, in one pass.
         reward: ``r_c`` for each element of the outputs, of their shape.
         eps: ε of the first division of linear outputs; ``None``: that of the rule of the last layer.
         retain_graph: keep the graph for another call.
-        weight: what each sample counts, multiplied with its reward; 1 over the size of the batch makes a mean of the
-            sum. A rule that normalises rewards divides by their largest magnitude first.
-        default_eps: ε for ``eps=None`` where the last layer does not tell its own, as behind ``torch.compile``; 1e-6.
+        weight: factor of every reward; 1 over the size of the batch makes a mean of the sum. A rule that normalises
+            rewards divides by their largest magnitude first.
+        default_eps: ε for ``eps=None`` where the last layer does not state one, as under ``torch.compile``; 1e-6.
 
     Raises:
         UserError: for outputs without a graph, or made of neurons and linear layers at once; for parameters that follow
             no rule and functions for which there is none, by name.
         ShapeError: for a reward of another shape.
-        NonFiniteError: for a reward that holds NaN or infinity, and for updates that do. On CUDA nothing waits for
-            either: there a reward with NaN or infinity fails an assertion on the device, which torch reports later.
+        NonFiniteError: for a reward or an update that holds NaN or infinity. On CUDA nothing waits for the check: such
+            a reward fails an assertion on the device, which torch reports later.
     """
     weights = send_rewards(outputs, reward, eps, default_eps, weight, retain_graph)
     _check_updates(weights)
@@ -104,10 +103,10 @@ def send_rewards(
     weight: float = 1.0,
     retain_graph: bool = False,
 ) -> list[Tensor]:
-    """Do what :func:`propagate` does, for callers that look at the updates themselves.
+    """Run :func:`propagate` without its check of the updates.
 
     Returns:
-        The parameters behind the outputs.
+        the parameters that led to the outputs.
     """
     check_start(eps, default_eps, weight)
     roots = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
@@ -123,9 +122,9 @@ def send_rewards(
 
 
 def _check_updates(weights: list[Tensor]) -> None:
-    """Raise :class:`~spikelfp.errors.NonFiniteError` where ``p.grad`` is not finite; CUDA is not waited for.
+    """Refuse updates (NonFiniteError) that are not finite, except on CUDA, which would have to be waited for.
 
-    Spikes do not show it: a membrane that is NaN does not fire.
+    Spikes do not show them: a membrane that is NaN does not fire.
     """
     updates = [p.grad for p in weights if p.grad is not None and not p.is_cuda]
     if not updates or torch.isfinite(torch.stack(torch._foreach_norm(updates))).all():
@@ -140,7 +139,11 @@ def _check_updates(weights: list[Tensor]) -> None:
 
 
 def check_start(eps: float | None, default_eps: float | None, weight: float) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` for an ε or a weight that is no finite number of at least 0."""
+    """Refuse an ε or a weight that is no finite number of at least 0.
+
+    Raises:
+        UserError: with the value.
+    """
     for name, value in (("eps", eps), ("default_eps", default_eps), ("weight", weight)):
         if value is None or isinstance(value, Tensor):  # a weight may be on a device, where nothing waits for it
             continue
@@ -149,7 +152,7 @@ def check_start(eps: float | None, default_eps: float | None, weight: float) -> 
 
 
 def _checked(outputs: Tensor, reward: Tensor) -> Tensor:
-    """The reward as the outputs have their numbers."""
+    """Check outputs and reward, and return the reward in the dtype of the outputs."""
     for what, given in (("outputs", outputs), ("reward", reward)):
         if not isinstance(given, Tensor):
             raise UserError(
@@ -203,14 +206,14 @@ _PRODUCTS = _names(
     "ThnnConv2D SlowConv2D SlowConvDilated2D ConvDepthwise2D CudnnConvolution MkldnnConvolution Addcmul Ger Outer "
     "Einsum SparseMm SparseAddmm Div"
 )  # fmt: skip
-# What layers of this package are made of, under the rules of docs/rules.md.
+# Operations inside of layers of this package, under the rules of docs/rules.md.
 _OF_LAYERS = _names(
     "NativeBatchNorm CudnnBatchNorm MiopenBatchNorm NativeLayerNorm NativeGroupNorm BatchNormImpl Softmax Relu "
     "LeakyRelu Threshold NativeDropout"
 )  # fmt: skip
 
 
-class Kind(Enum):
+class NodeKind(Enum):
     """Kind of a node of a graph, for a reward on its way back."""
 
     NEURONS = "neurons"
@@ -224,57 +227,57 @@ class Kind(Enum):
     HIDES = "has no rule, or cannot be looked into"
 
 
-_kinds: dict[type, Kind] = {}
+_kinds: dict[type, NodeKind] = {}
 
 
-def _kind(node: Node) -> Kind:
-    """The kind of a node, which is that of its type."""
+def _kind(node: Node) -> NodeKind:
+    """Return the kind of a node, which depends on its type alone."""
     found = _kinds.get(type(node))
     if found is None:
         found = _kinds[type(node)] = _kind_of_type(node)
     return found
 
 
-def _kind_of_type(node: Node) -> Kind:
+def _kind_of_type(node: Node) -> NodeKind:
     cls, name = forward_class(node), node.name().rpartition("::")[2]
     if issubclass(cls, NeuronNode):
-        return Kind.NEURONS
+        return NodeKind.NEURONS
     if cls is MagnitudeStep:
-        return Kind.PARAMETER
+        return NodeKind.PARAMETER
     if cls is not object:
         package = cls.__module__.partition(".")[0]
         if package == "torch" and cls.__qualname__.endswith(("CompiledFunction", "ApplyTemplate")):
-            return Kind.COMPILED
+            return NodeKind.COMPILED
         if cls.__name__ in ("BackwardHookFunction", "_DDPSink") and package == "torch":
-            return Kind.THROUGH
+            return NodeKind.THROUGH
         if getattr(cls, "spreads_over_time", False):
-            return Kind.THROUGH
+            return NodeKind.THROUGH
         if getattr(cls, "of_gradients", False):
-            return Kind.HIDES
-        return Kind.OWN if package == "spikelfp" or getattr(cls, "passes_messages", False) else Kind.HIDES
+            return NodeKind.HIDES
+        return NodeKind.OWN if package == "spikelfp" or getattr(cls, "passes_messages", False) else NodeKind.HIDES
     if "AccumulateGrad" in name:
-        return Kind.LEAF
+        return NodeKind.LEAF
     if name.startswith("CompiledFunction"):
-        return Kind.COMPILED
+        return NodeKind.COMPILED
     if name in _PRODUCTS:
-        return Kind.PRODUCT
+        return NodeKind.PRODUCT
     if name in _LINEAR or name in _CHOICES:
-        return Kind.THROUGH
-    return Kind.LAYER if name in _OF_LAYERS else Kind.HIDES
+        return NodeKind.THROUGH
+    return NodeKind.LAYER if name in _OF_LAYERS else NodeKind.HIDES
 
 
 @dataclass
 class Frontier:
-    """The end of the ways back from some outputs.
+    """The first neurons, or layers, on the way back from some outputs.
 
     Attributes:
-        neurons: nodes of the output neurons; of each output, for :attr:`kinds`.
-        layers: the first nodes of layers behind linear outputs.
-        kinds: of each output, whether it is one of neurons.
-        eps: of each output, ε of the layer behind it, for linear ones; ``None`` where it does not tell.
-        nested: some neurons of the frontier also drive layers on the way to others.
-        replicated: the way back leads through a module that ``DistributedDataParallel`` has put there.
-    weights: the parameters of layers behind it, where the whole graph was looked at.
+        neurons: nodes of the output neurons.
+        layers: the first nodes of layers with linear outputs.
+        kinds: for each output, whether it comes from neurons.
+        eps: for each linear output, the ε of its layer; ``None`` where the layer does not state one, and for neurons.
+        nested: whether some neurons of the frontier also drive layers on the way to others.
+        replicated: whether the way back leads through a module of ``DistributedDataParallel``.
+        weights: the parameters of all layers further down.
     """
 
     neurons: list[Node] = field(default_factory=list)
@@ -287,14 +290,14 @@ class Frontier:
 
 
 def find(outputs: Sequence[Tensor]) -> Frontier:
-    """Find the frontier of ``outputs`` and look at the graph behind it.
+    """Find the frontier of ``outputs`` and check the graph below it.
 
     Args:
         outputs: tensors with a graph.
 
     Raises:
-        UserError: for an output made of neurons and of linear layers at once, and for nodes that hide what is inside or
-            have no rule; it names the node.
+        UserError: for an output made of neurons and of linear layers at once, and for nodes that have no rule or cannot
+            be looked into; it names the node.
     """
     found = Frontier()
     neurons: dict[Node, None] = {}
@@ -304,8 +307,8 @@ def find(outputs: Sequence[Tensor]) -> Frontier:
         own_neurons, own_layers = _above(output, passed)
         if own_neurons and own_layers:
             raise UserError(
-                f"an output of shape {tuple(output.shape)} is made of neurons ({_said(own_neurons[0])}) and of a "
-                f"linear layer or of inputs ({_said(own_layers[0])}), whose rewards start in different ways: reward "
+                f"an output of shape {tuple(output.shape)} is made of neurons ({_name_of(own_neurons[0])}) and of a "
+                f"linear layer or of inputs ({_name_of(own_layers[0])}), whose rewards start in different ways: reward "
                 "each of them as an output of its own, propagate([spikes, linear], [reward, reward])"
             )
         if len(own_neurons) > 1:
@@ -316,12 +319,12 @@ def find(outputs: Sequence[Tensor]) -> Frontier:
         layers |= dict.fromkeys(own_layers)
     found.neurons, found.layers = list(neurons), list(layers)
     found.replicated = any(forward_class(node).__name__ == "_DDPSink" for node in passed)
-    found.nested = _look_behind([*found.neurons, *found.layers], set(neurons), found.weights)
+    found.nested = _check_below([*found.neurons, *found.layers], set(neurons), found.weights)
     return found
 
 
 def _warn_of_rest(neurons: list[Node]) -> None:
-    """Warn if an output is made of single steps of one layer which all started from rest: the loop drops the state."""
+    """Warn if an output is made of single steps that all started from rest: the user's loop drops the state."""
     first = getattr(neurons[0], "parameters", None)
     if first is None or any(getattr(node, "parameters", None) is not first for node in neurons):
         return
@@ -340,7 +343,7 @@ def _warn_of_rest(neurons: list[Node]) -> None:
 
 
 def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
-    """The neurons and the layers' nodes reached first from ``output``, through operations added to ``passed``."""
+    """Find the neurons and the layers reached first from ``output``; add the operations in between to ``passed``."""
     assert output.grad_fn is not None
     neurons: dict[Node, None] = {}
     layers: dict[Node, None] = {}
@@ -354,19 +357,19 @@ def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
         seen.add((node, place))
         kind = _kind(node)
         _check_inside(node, kind)
-        if kind == Kind.PRODUCT:
+        if kind == NodeKind.PRODUCT:
             kind = _product(node)
-        if kind == Kind.NEURONS and place == 0:
+        if kind == NodeKind.NEURONS and place == 0:
             neurons[node] = None
-        elif kind == Kind.COMPILED and not _has_leaf(node):
+        elif kind == NodeKind.COMPILED and not _has_leaf(node):
             raise _refusal(node, "hides how its inputs became the outputs: call it outside of torch.compile")
-        elif kind == Kind.HIDES:
+        elif kind == NodeKind.HIDES:
             raise _refusal(node, _why(node))
-        elif kind == Kind.LAYER and node.name().startswith(("Relu", "LeakyRelu", "Threshold", "Softmax")):
+        elif kind == NodeKind.LAYER and node.name().startswith(("Relu", "LeakyRelu", "Threshold", "Softmax")):
             raise _refusal(
                 node, "is not linear: reward what the network returned, and put activations into the network"
             )
-        elif kind == Kind.THROUGH:
+        elif kind == NodeKind.THROUGH:
             passed.add(node)
             ways = node.next_functions
             if forward_class(node) is not object and len(ways) > 1:  # an identity of several tensors, each in its place
@@ -377,8 +380,8 @@ def _above(output: Tensor, passed: set[Node]) -> tuple[list[Node], list[Node]]:
     return list(neurons), list(layers)
 
 
-def _product(node: Node) -> Kind:
-    """The kind of a product by its factors: a layer, or a linear map with constants.
+def _product(node: Node) -> NodeKind:
+    """Tell the kind of a product from its factors: a layer, or a linear map with constants.
 
     Raises:
         UserError: for a product of two signals, a division by one, and weights that follow no rule.
@@ -388,70 +391,73 @@ def _product(node: Node) -> Kind:
     if name.startswith("Div"):
         if len(children) > 1 and children[1] is not None:
             raise _refusal(node, "divides by a signal, for which there is no rule")
-        return Kind.THROUGH
+        return NodeKind.THROUGH
     factors = (
         children[1:3] if name.startswith(("Addmm", "Addmv", "Addbmm", "Baddbmm", "Addr", "Addcmul")) else children[:2]
     )
     sides = [_side(child) for child in factors]
-    if Kind.PARAMETER in sides or any(_side(child) == Kind.PARAMETER for child in children):
-        return Kind.LAYER
+    if NodeKind.PARAMETER in sides or any(_side(child) == NodeKind.PARAMETER for child in children):
+        return NodeKind.LAYER
     given = [side for side in sides if side is not None]
     if len(given) == 2:
-        if all(side == Kind.OWN for side in given):
-            return Kind.LAYER  # attention: half of the credit to each factor
+        if all(side == NodeKind.OWN for side in given):
+            return NodeKind.LAYER  # attention: half of the credit to each factor
         raise _refusal(
             node,
             "multiplies two signals, for which there is no rule: give each factor half of the credit by rule.factor(x)",
         )
-    return Kind.THROUGH
+    return NodeKind.THROUGH
 
 
-def _side(node: Node | None) -> Kind | None:
-    """Tell a factor's kind: a parameter behind ``|w|``, a factor with half credit, another signal, or a constant."""
+def _side(node: Node | None) -> NodeKind | None:
+    """Tell the kind of a factor: a parameter under ``|w|``, a factor with half credit, a signal, or a constant."""
     while node is not None:
         kind = _kind(node)
-        if kind == Kind.PARAMETER or (kind == Kind.COMPILED and _has_leaf(node)):
-            return Kind.PARAMETER
+        if kind == NodeKind.PARAMETER or (kind == NodeKind.COMPILED and _has_leaf(node)):
+            return NodeKind.PARAMETER
         cls = forward_class(node)
         if cls is HalfCredit:
-            return Kind.OWN
-        if kind == Kind.LEAF and isinstance(getattr(node, "variable", None), torch.nn.Parameter):
+            return NodeKind.OWN
+        if kind == NodeKind.LEAF and isinstance(getattr(node, "variable", None), torch.nn.Parameter):
             raise _foreign(node)
         moved = node.name() in MOVES or node.name().startswith(("Expand", "ToCopy"))
         if not moved and not getattr(cls, "of_parameters", False):
-            return Kind.PARAMETER if _is_of_parameters(node) else Kind.LEAF
+            return NodeKind.PARAMETER if _is_of_parameters(node) else NodeKind.LEAF
         node = node.next_functions[0][0]
     return None
 
 
 def _is_of_parameters(node: Node) -> bool:
-    """Whether a factor is made of parameters behind ``|w|`` and of constants by linear maps, as a masked weight is."""
+    """Whether a factor is a linear map of parameters under ``|w|`` and constants, as a masked weight is."""
     waiting, found = [node], False
     while waiting:
         node = waiting.pop()
         kind = _kind(node)
         below = [child for child, _ in node.next_functions if child is not None]
-        if kind == Kind.PARAMETER:
+        if kind == NodeKind.PARAMETER:
             found = True
-        elif (kind == Kind.PRODUCT and len(below) == 1) or kind == Kind.THROUGH:
+        elif (kind == NodeKind.PRODUCT and len(below) == 1) or kind == NodeKind.THROUGH:
             waiting += below
         else:
             return False
     return found
 
 
-def _look_behind(starts: list[Node], neurons: set[Node], weights: list[Tensor]) -> bool:
-    """Look at the graph behind the frontier and add its ``weights``; whether neurons of it are reached again.
+def _check_below(starts: list[Node], neurons: set[Node], weights: list[Tensor]) -> bool:
+    """Check the graph below the frontier and add its parameters to ``weights``.
+
+    Returns:
+        whether neurons of the frontier are reached again.
 
     Raises:
-        UserError: for what has no rule.
+        UserError: for operations without a rule.
     """
     nested = False
     waiting = [(child, place, start) for start in starts for child, place in start.next_functions if child is not None]
     for start in starts:
-        if _kind(start) == Kind.PRODUCT:
+        if _kind(start) == NodeKind.PRODUCT:
             _product(start)
-        elif _kind(start) == Kind.LEAF:
+        elif _kind(start) == NodeKind.LEAF:
             _check_leaf(start, start)
     seen: set[Node] = set(starts)
     while waiting:
@@ -463,40 +469,40 @@ def _look_behind(starts: list[Node], neurons: set[Node], weights: list[Tensor]) 
         seen.add(node)
         kind = _kind(node)
         _check_inside(node, kind)
-        if kind == Kind.HIDES:
+        if kind == NodeKind.HIDES:
             raise _refusal(node, _why(node))
-        if kind == Kind.PRODUCT:
+        if kind == NodeKind.PRODUCT:
             _product(node)
-        elif kind == Kind.PARAMETER:
+        elif kind == NodeKind.PARAMETER:
             weights += _checked_weight(node)
             continue
-        elif kind == Kind.LEAF:
+        elif kind == NodeKind.LEAF:
             _check_leaf(node, parent)
             continue
         waiting += [(child, number, node) for child, number in node.next_functions if child is not None]
     return nested
 
 
-def _check_inside(node: Node, kind: Kind) -> None:
-    """Refuse what an operation that stands for a whole network has found in it."""
-    refusal = getattr(node, "refusal", None) if kind in (Kind.OWN, Kind.NEURONS) else None
+def _check_inside(node: Node, kind: NodeKind) -> None:
+    """Refuse an operation that stands for a whole network and has found something without a rule in it."""
+    refusal = getattr(node, "refusal", None) if kind in (NodeKind.OWN, NodeKind.NEURONS) else None
     if refusal is not None:
         raise UserError(refusal)
 
 
 def _check_leaf(leaf: Node, parent: Node) -> None:
-    """Refuse a parameter that is used by an operation which follows no rule."""
+    """Refuse a parameter that is used by an operation without a rule."""
     if isinstance(getattr(leaf, "variable", None), torch.nn.Parameter) and _kind(parent) not in (
-        Kind.NEURONS, Kind.PARAMETER, Kind.OWN, Kind.COMPILED,
+        NodeKind.NEURONS, NodeKind.PARAMETER, NodeKind.OWN, NodeKind.COMPILED,
     ):  # fmt: skip
         raise _foreign(leaf)
 
 
 def _checked_weight(node: Node) -> list[Tensor]:
-    """The weight behind a node; one that is computed from other parameters is refused: LFP has no rule for those."""
+    """Return the weight below a node. A weight computed from other parameters is refused: LFP has no rule for it."""
     below: Node | None = node.next_functions[0][0]
-    while below is not None and _kind(below) != Kind.LEAF:
-        if below.name() not in MOVES and _kind(below) != Kind.OWN:
+    while below is not None and _kind(below) != NodeKind.LEAF:
+        if below.name() not in MOVES and _kind(below) != NodeKind.OWN:
             raise _refusal(
                 below,
                 "computes a weight from other parameters (weight or spectral normalisation, adapters), for which LFP "
@@ -509,23 +515,23 @@ def _checked_weight(node: Node) -> list[Tensor]:
 
 
 def _has_leaf(node: Node) -> bool:
-    return any(child is not None and _kind(child) == Kind.LEAF for child, _ in node.next_functions)
+    return any(child is not None and _kind(child) == NodeKind.LEAF for child, _ in node.next_functions)
 
 
 def _eps_of(layers: list[Node]) -> float | None:
-    """ε of the layer whose weights are the first ones behind ``layers``; ``None`` where no node tells."""
+    """Return the ε of the layer whose weights are reached first from ``layers``; ``None`` where no node states it."""
     first = _first_weights(layers)
     return float(first[0].output_eps) if first else None  # type: ignore[attr-defined]
 
 
 def _first_weights(layers: list[Node]) -> list[Node]:
-    """The nodes of the weights that are reached first, and not those of layers in front of them."""
+    """Find the nodes of the weights that are reached first; layers further down are left out."""
     waiting, seen, found = list(layers), set(layers), list[Node]()
     while waiting:
         node = waiting.pop(0)
         if getattr(node, "output_eps", None) is not None:
             found.append(node)
-        elif _kind(node) != Kind.NEURONS or node in layers:
+        elif _kind(node) != NodeKind.NEURONS or node in layers:
             new = [child for child, _ in node.next_functions if child is not None and child not in seen]
             seen.update(new)
             waiting += new
@@ -533,7 +539,7 @@ def _first_weights(layers: list[Node]) -> list[Node]:
 
 
 def _why(node: Node) -> str:
-    """Tell what a refused node does, and what to do instead."""
+    """Explain why a node is refused, and what to do instead."""
     cls = forward_class(node)
     if cls.__name__ == "CheckpointFunction":
         return (
@@ -560,16 +566,16 @@ def _why(node: Node) -> str:
 
 
 def _refusal(node: Node, why: str) -> UserError:
-    return UserError(f"the reward meets {_said(node)}, which {why}")
+    return UserError(f"the reward meets {_name_of(node)}, which {why}")
 
 
-def _said(node: Node) -> str:
+def _name_of(node: Node) -> str:
     cls = forward_class(node)
     return node.name() if cls is object else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _foreign(leaf: Node) -> UserError:
-    """The error for a parameter outside of :mod:`spikelfp.nn`; only here is its module looked for."""
+    """Make the error for a parameter outside of :mod:`spikelfp.nn`, and find its module for the message."""
     parameter: Tensor = leaf.variable  # type: ignore[attr-defined]
     owner = ""
     for table in gc.get_referrers(parameter):
@@ -609,14 +615,14 @@ def send_back(
     Args:
         outputs: tensors with a graph.
         rewards: of each output, of its shape.
-        eps: ε of linear outputs; ``None``: that of the layer behind each.
-        default_eps: ε for ``eps=None`` where the layer does not tell, since it is compiled or has no weights.
-        weight: what a sample counts, in :func:`~spikelfp.functional.credit.backward_pass`.
+        eps: ε of linear outputs; ``None``: that of the last layer of each.
+        default_eps: ε for ``eps=None`` where the layer states none, since it is compiled or has no weights.
+        weight: factor of every reward, as of :func:`~spikelfp.functional.credit.backward_pass`.
         retain_graph: keep the graph for another pass.
         messages: further ends of the graph, each with the message to start from.
 
     Returns:
-        The parameters that were found behind the outputs.
+        the parameters that led to the outputs.
 
     Raises:
         UserError: for what :func:`find` refuses.
@@ -636,7 +642,7 @@ def send_back(
             if any(forward_class(layer) is LayerOutput and layer is not node for layer in frontier.layers):
                 raise UserError(
                     "a rule that normalises rewards takes those of the outputs at the last layer with weights, and "
-                    "this network ends in a sum of branches: put a layer behind the sum, or leave out normalize"
+                    "this network ends in a sum of branches: put a layer after the sum, or leave out normalize"
                 )
             node.takes_reward = True  # type: ignore[attr-defined]
     roots = list(outputs)
@@ -657,7 +663,7 @@ def send_back(
 
 
 def _graph_error(error: RuntimeError) -> GraphError | None:
-    """Say in one line that a graph is gone or out of date, where ``error`` is about that."""
+    """Make a one-line error of torch's, where it is about a graph that is gone or out of date."""
     if "second time" in str(error):
         return GraphError(
             "a graph is sent back a second time, after the first has freed it: run the network again, detach states "
@@ -674,8 +680,8 @@ def _graph_error(error: RuntimeError) -> GraphError | None:
 def _handed_over(frontier: Frontier, roots: list[Tensor], starts: list[Tensor]) -> list[Tensor]:
     """Leave the rewards of spiking outputs at their neurons, and start those outputs from zero.
 
-    Neurons that are both outputs and hidden get a reward and messages, which must not be added up: rewards are gathered
-    first, in a pass of their own that ends at the frontier.
+    Neurons that are both outputs and hidden get a reward and messages, which must not be added: the rewards are
+    gathered first, in a pass of their own that ends at the frontier.
     """
     if frontier.replicated:
         raise UserError(

@@ -95,7 +95,7 @@ def chosen_events() -> str:
 
 
 @dataclass
-class Choice:
+class EventChoice:
     """Choice of one layer between dense and event-driven products, by the density of its inputs.
 
     ``leave`` is a little higher than ``enter``, so that a density near the border does not change the order of
@@ -119,10 +119,10 @@ class Choice:
         return 1.0 if name == "always" else -1.0
 
 
-def choices(net: torch.nn.Module) -> dict[str, Choice]:
+def choices(net: torch.nn.Module) -> dict[str, EventChoice]:
     """The choice of each layer of ``net`` that has one, by the layer's name."""
     found = {name: getattr(layer, "choice", None) for name, layer in net.named_modules()}
-    return {name: choice for name, choice in found.items() if isinstance(choice, Choice)}
+    return {name: choice for name, choice in found.items() if isinstance(choice, EventChoice)}
 
 
 def can_run(x: Tensor, weight: Tensor) -> bool:

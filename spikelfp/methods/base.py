@@ -375,7 +375,7 @@ class _Pickler(pickle.Pickler):
         return "of the network" if isinstance(value, (Module, Tensor)) and id(value) in self.ours else None
 
 
-def unkept(method: Method, net: Module) -> dict[str, bytes]:
+def unsaved_attributes(method: Method, net: Module) -> dict[str, bytes]:
     """Digest the attributes of a method that no checkpoint would keep, to find out later whether they have changed.
 
     Args:
@@ -401,11 +401,11 @@ def unkept(method: Method, net: Module) -> dict[str, bytes]:
     return found
 
 
-def check_kept(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
+def check_unsaved(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
     """Refuse to save a method with an attribute that has changed and would be lost.
 
     Args:
-        before: digests from :func:`unkept` before training.
+        before: digests from :func:`unsaved_attributes` before training.
         now: those of now.
 
     Raises:

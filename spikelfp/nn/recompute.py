@@ -28,7 +28,7 @@ from spikelfp.errors import UserError
 from spikelfp.functional.credit import NeuronNode, check_pass, forward_class, keep_node
 from spikelfp.functional.propagation import find, send_back
 from spikelfp.functional.sequence import is_constant, is_sparse, repeat, time_slice
-from spikelfp.kernels.choice import Choice, choices
+from spikelfp.kernels.choice import EventChoice, choices
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.elementwise import Noise
 from spikelfp.nn.layer import Layer, State, sparse_input
@@ -56,7 +56,7 @@ class Setting:
 
     modes: dict[torch.nn.Module, bool]
     rules: dict[torch.nn.Module, Rule]
-    events: list[tuple[Choice, bool]]
+    events: list[tuple[EventChoice, bool]]
     cpu: Tensor
     cuda: Tensor | None
     device: torch.device
@@ -95,7 +95,7 @@ class Setting:
                 restore(rules)
 
 
-def _restore(modes: dict[torch.nn.Module, bool], events: list[tuple[Choice, bool]]) -> None:
+def _restore(modes: dict[torch.nn.Module, bool], events: list[tuple[EventChoice, bool]]) -> None:
     for layer, training in modes.items():
         layer.training = training
     for choice, taken in events:
@@ -114,7 +114,12 @@ class Recomputation(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, parts: Parts, results: tuple[Tensor, ...], borders: list[list[Tensor]], x: Tensor, *inputs: Tensor
+        ctx: Any,
+        parts: SequenceParts,
+        results: tuple[Tensor, ...],
+        borders: list[list[Tensor]],
+        x: Tensor,
+        *inputs: Tensor,
     ) -> tuple[Tensor, ...]:
         keep_node()
         # Parameters and buffers are kept for autograd's check that nobody has changed them in the meantime.
@@ -149,7 +154,7 @@ class _Graph(NamedTuple):
     final: State
 
 
-class Parts:
+class SequenceParts:
     """A network on the parts of one sequence, and the setting in which each of them ran.
 
     The first part takes the steps that do not fill a whole part. The network runs on copies of its ``parameters``:
@@ -373,7 +378,7 @@ def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = N
     parameters = dict(net.named_parameters())
     start = tensors_of(state)
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *start, *parameters.values()))
-    parts = Parts(net, x, steps, parameters)
+    parts = SequenceParts(net, x, steps, parameters)
     out, final, borders = parts.forward(x, state, learns)
     if parts.last is None:
         return out, final

@@ -37,59 +37,88 @@ def show_recording(
     label: str | None = None,
     pipeline: Pipeline | None = None,
 ) -> Path:
-    """Draw one recording of a data set into the file ``out`` and return its path.
+    """Draw one recording of a data set into a file.
 
-    The ending of ``out`` says what is written: ``.png``, a sheet of accumulated events, their rate over time, how they
-    spread over the sensor, and the sequence that a network gets; ``.gif``, an animated picture of a camera;
-    ``.html``, a page of both. Of a line of channels the sheet has a raster, or of more than 20,000 events the density.
+    The ending of the file says what is written: ``.png``, a sheet of accumulated events, their rate over time, how they
+    spread over the sensor, and the sequence that a network gets; ``.gif``, an animated picture of a camera; ``.html``,
+    a page of both. Of a line of channels the sheet has a raster, or of more than 20,000 events the density.
 
-    part: ``train`` or ``test``. index: of the recording, of all or, with ``label``, of those of that class; 0 if left
-    out. label: the name of a class. pipeline: how it is made into a sequence, if not as the data set says.
+    Args:
+        splits: the data set.
+        out: the file to write.
+        part: ``train`` or ``test``.
+        index: number of the recording in its part, or, with ``label``, among those of the class; ``None``: the first.
+        label: name of a class; ``None``: of any class.
+        pipeline: makes the recording into a sequence; ``None``: that of the data set.
+
+    Returns:
+        The path of the file.
 
     Raises:
         UserError: for another ending, a part, class or number that is not there, or a ``.gif`` of a line of channels.
         DataError: for a recording that cannot be read.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording import show_recording as show
+    from spikelfp.report import recording
 
-    return show(splits, out, part=part, index=index, label=label, pipeline=pipeline)
+    recording.check_kind(out)
+    return recording.write(recording.chosen_recording(splits, part, index, label, pipeline), out)
 
 
 def show_file(
     path: str | Path, out: str | Path, *, sensor: Sensor | None = None, pipeline: Pipeline | None = None
 ) -> Path:
-    """Draw the recording in the file ``path`` into the file ``out``, as :func:`show_recording` does.
+    """Draw the recording in a file into another file, as :func:`show_recording` does.
 
-    sensor: for files that do not say theirs. pipeline: how it is made into a sequence; 20 steps of equal length if
-    left out.
+    Args:
+        path: of the recording.
+        out: the file to write.
+        sensor: of a recording that does not say its own.
+        pipeline: makes the recording into a sequence; ``None``: 20 steps of equal length.
+
+    Returns:
+        The path of the file.
 
     Raises:
         UserError: for another ending of ``out``, or a ``.gif`` of a line of channels.
         DataError: for a recording that cannot be read, or of a format without a reader.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording import show_file as show
+    from spikelfp.data.events.readers import read
+    from spikelfp.report import recording
 
-    return show(path, out, sensor=sensor, pipeline=pipeline)
+    recording.check_kind(out)
+    found = read(path, sensor=sensor)
+    return show_events(found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline)
 
 
 def show_events(
     events: Events, sensor: Sensor, out: str | Path, *, name: str, where: str = "", pipeline: Pipeline | None = None
 ) -> Path:
-    """Draw the ``events`` ``[M]`` of a ``sensor`` into the file ``out``, as :func:`show_recording` does.
+    """Draw events into a file, as :func:`show_recording` does.
 
-    name: what they are, as the headline. where: their file, if there is one. pipeline: how they are made into a
-    sequence; 20 steps of equal length if left out.
+    Args:
+        events: ``[M]``, sorted by time.
+        sensor: that they lie on.
+        out: the file to write.
+        name: of the recording, for the headline.
+        where: its file, if there is one.
+        pipeline: makes the events into a sequence; ``None``: 20 steps of equal length.
+
+    Returns:
+        The path of the file.
 
     Raises:
         UserError: for another ending than those of :func:`show_recording`, or a ``.gif`` of a line of channels.
         DataError: for events that do not lie on the sensor or are not sorted by time, or for none.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.report.recording import show_events as show
+    from spikelfp.data.events.binning import USUAL
+    from spikelfp.report import recording
 
-    return show(events, sensor, out, name=name, where=where, pipeline=pipeline)
+    recording.check_kind(out)
+    shown = recording.ShownRecording(name, where or name, events, sensor, pipeline or USUAL)
+    return recording.write(shown, out)
 
 
 __all__ = ["show_events", "show_file", "show_recording", "write_report"]

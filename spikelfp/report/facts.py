@@ -27,10 +27,18 @@ from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training import TemporalTrainer, checkpoint
 from spikelfp.training.config import RunConfig
 from spikelfp.training.evaluation import evaluating, so_far
-from spikelfp.training.folder import RUN, Folder, check_data, other_samples, read_config, read_metrics, samples_of
 from spikelfp.training.memory import without_memory
-from spikelfp.training.run import RATE_SAMPLES, check_room_to_show, load_splits, make_evaluator
-from spikelfp.training.update import outputs_of
+from spikelfp.training.run import RATE_SAMPLES, check_show_memory, load_splits, make_evaluator
+from spikelfp.training.run_folder import (
+    RUN,
+    RunFolder,
+    check_data,
+    other_samples,
+    read_config,
+    read_metrics,
+    samples_of,
+)
+from spikelfp.training.update import outputs_in_chunks
 from spikelfp.untrusted import read_json
 from spikelfp.untrusted.text import Field
 
@@ -125,7 +133,7 @@ class Predictions:
 class Facts:
     """All that the page shows. What is missing is ``None`` or empty, and ``notes`` say why."""
 
-    folder: Folder
+    folder: RunFolder
     config: RunConfig
     shape: tuple[int, ...]
     classes: int
@@ -307,7 +315,7 @@ def _errors(trainer: TemporalTrainer, test: Samples, classes: int) -> Errors:
     predicted = summed.argmax(-1)
     confusion = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(confusion, (truth.numpy(), predicted.numpy()), 1)
-    gap = (summed.collect_facts(1, predicted[:, None]) - summed.collect_facts(1, truth[:, None]))[:, 0]
+    gap = (summed.gather(1, predicted[:, None]) - summed.gather(1, truth[:, None]))[:, 0]
     worst = sorted((predicted != truth).nonzero()[:, 0].tolist(), key=lambda i: (-float(gap[i]), i))[:WRONG]
     wrong = [(_picture_of(test, i), int(truth[i]), int(predicted[i]), float(gap[i])) for i in worst]
     return Errors(confusion, len(truth), len(test), wrong, _early(right, len(truth), first or 0))
@@ -319,7 +327,7 @@ def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Predictions:
     for x, y in batches(test, trainer.batch_size, seed=0, epoch=0, shuffle=False):
         batch = trainer.batch(x.to(trainer.device), y.to(trainer.device))
         judge, start = trainer.task.judge(None, batch.mask, *batch.sequence.shape[:2]), 0
-        for outputs, _ in outputs_of(trainer.net, batch, trainer.chunk):
+        for outputs, _ in outputs_in_chunks(trainer.net, batch, trainer.chunk):
             judge.add(outputs, start)
             start += len(outputs)
         predicted = judge.predictions().cpu()
@@ -383,7 +391,7 @@ MOST_RESULTS = 100
 """Simulators that a network was compared in."""
 
 
-def _newest_verification(folder: Folder) -> Path:
+def _newest_verification(folder: RunFolder) -> Path:
     """What ``hw-export verify`` found, in the run folder or in an export inside it."""
     found = [*folder.path.glob("verify.json"), *folder.path.glob("*/verify.json")]
     return max(found, key=lambda path: path.stat().st_mtime, default=folder.path / "verify.json")
@@ -391,7 +399,7 @@ def _newest_verification(folder: Folder) -> Path:
 
 def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Facts:
     """Read the run and look at what its network does; see :func:`spikelfp.report.write_report` for errors."""
-    folder = Folder(Path(run))
+    folder = RunFolder(Path(run))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = config.elsewhere(data_dir or config.run.data_dir, cache_dir or recorded_cache(config.events.cache_dir))
@@ -442,7 +450,7 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
     if other:
         facts.notes.append(f"Not the data of the run: {_without_folder(UserError(other), folder)}.")
     try:
-        check_room_to_show(config, spec, splits.test)
+        check_show_memory(config, spec, splits.test)
     except UserError as error:
         facts.notes.append(f"No test samples are shown: {error}.")
         return facts
@@ -450,7 +458,7 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
     return facts
 
 
-def _weights(net: torch.nn.Module, folder: Folder) -> list[LayerWeights]:
+def _weights(net: torch.nn.Module, folder: RunFolder) -> list[LayerWeights]:
     """The weights of every dense and convolutional layer."""
     try:
         content = checkpoint.read(folder.initial)
@@ -515,6 +523,6 @@ def _verified(path: Path) -> list[dict[str, Any]]:
     return [entry for entry in content if isinstance(entry, dict)]
 
 
-def _without_folder(error: Exception, folder: Folder) -> str:
+def _without_folder(error: Exception, folder: RunFolder) -> str:
     """The text of an error without the machine's paths: a report is passed on."""
     return str(error).replace(f"{folder.path}/", "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from spikelfp.data.events import Binning, Events, EventSplits, Pipeline, Sensor, SparseFrames, check_events
-from spikelfp.data.events.binning import USUAL
-from spikelfp.data.events.readers import read
 from spikelfp.data.events.show import (
     RecordingNumbers,
     count,
@@ -267,7 +265,7 @@ class Canvas(NamedTuple):
         """Add axes at a place in page pixels from the top left corner of the part."""
         return place(self.figure, self.left + left, self.top + top, width, height)
 
-    def text(self, left: float, top: float, text: str, **options: object) -> None:
+    def text(self, left: float, top: float, text: str, **options: Any) -> None:
         """Write text under a place in page pixels."""
         across, down = self.figure.get_size_inches() * 100
         self.figure.text((self.left + left) / across, 1 - (self.top + top) / down, text, va="top", **options)
@@ -734,7 +732,9 @@ def sheet(recording: ShownRecording, theme: Theme = LIGHT) -> bytes:
             panel.drawing.draw(Canvas(figure, left, down + top), theme)
             left += panel.drawing.width + between
         down += height + 20
-    return png(figure, paper=theme.paper)
+    paper = io.BytesIO()
+    Image.open(io.BytesIO(png(figure, paper=theme.paper))).convert("RGB").save(paper, "PNG")
+    return paper.getvalue()
 
 
 # The animated picture
@@ -873,37 +873,6 @@ def _page_animation(recording: ShownRecording) -> MovingPicture:
 # Files
 
 
-def show_recording(
-    splits: EventSplits,
-    out: str | Path,
-    *,
-    part: str = "train",
-    index: int | None = None,
-    label: str | None = None,
-    pipeline: Pipeline | None = None,
-) -> Path:
-    """Draw a recording of a data set into a file; see :func:`spikelfp.report.show_recording`."""
-    check_kind(out)
-    return _write(chosen_recording(splits, part, index, label, pipeline), out)
-
-
-def show_file(
-    path: str | Path, out: str | Path, *, sensor: Sensor | None = None, pipeline: Pipeline | None = None
-) -> Path:
-    """Draw the recording in a file into another file; see :func:`spikelfp.report.show_file`."""
-    check_kind(out)
-    found = read(path, sensor=sensor)
-    return show_events(found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline)
-
-
-def show_events(
-    events: Events, sensor: Sensor, out: str | Path, *, name: str, where: str = "", pipeline: Pipeline | None = None
-) -> Path:
-    """Draw events into a file; see :func:`spikelfp.report.show_events`."""
-    check_kind(out)
-    return _write(ShownRecording(name, where or name, events, sensor, pipeline or USUAL), out)
-
-
 def check_kind(out: str | Path) -> str:
     """Return the ending of ``out``, in lower case.
 
@@ -916,7 +885,13 @@ def check_kind(out: str | Path) -> str:
     return kind
 
 
-def _write(recording: ShownRecording, out: str | Path) -> Path:
+def write(recording: ShownRecording, out: str | Path) -> Path:
+    """Draw a recording into the file ``out``, whose ending says how, and return its path.
+
+    Raises:
+        UserError: for another ending, or an animated picture of a line of channels.
+        SaveError: when it cannot be written; what was there before is unchanged.
+    """
     path = Path(out)
     content = KINDS[check_kind(path)](recording)
     write_whole(path, lambda file: file.write(content))

@@ -28,22 +28,22 @@ from spikelfp.rules import Gradient, lending
 from spikelfp.tasks.base import Task, TaskReward, tasks
 from spikelfp.tasks.classification import Classification, losses
 from spikelfp.terminal import first_line
-from spikelfp.training.memory import check_room_to_train
+from spikelfp.training.memory import check_training_memory
 
 
-def chosen_task(task: Any, method: Any = None, reward: Any = None, loss: Any = None) -> Task:
+def resolve_task(task: Any, method: Any = None, reward: Any = None, loss: Any = None) -> Task:
     """Find the task that a trainer was asked for, before its method is made.
 
     Args:
-        task: a name of :data:`spikelfp.tasks.tasks`, a class or an object; ``None``: what the reward or the loss is
-            for, else classification.
-        method: as a trainer takes it; an object has a reward or a loss of its own.
+        task: a name of :data:`spikelfp.tasks.tasks`, a class or an object; ``None``: that of the reward or the loss,
+            else classification.
+        method: as a trainer takes it; an object has its own reward or loss.
         reward: as a trainer takes it.
         loss: as a trainer takes it; a name is that of a loss of the task.
 
     Raises:
-        UnknownNameError: for a name that is none.
-        UserError: for what is no task, and a loss that is said twice.
+        UnknownNameError: for an unknown name.
+        UserError: for anything else, and for two losses that differ.
     """
     name = loss if isinstance(loss, str) else None
     if isinstance(task, Task):
@@ -68,8 +68,8 @@ def check_task(task: Task, method: Any) -> None:
     """Refuse a method whose reward or loss is for another task.
 
     Args:
-        task: of the trainer.
-        method: made in full.
+        task: task of the trainer.
+        method: the finished method.
 
     Raises:
         UserError: with what to do.
@@ -99,8 +99,7 @@ def check_task(task: Task, method: Any) -> None:
 
 
 def target_task(reward: Reward) -> str | None:
-    """Name of the task whose targets a reward takes; ``None`` where it does not say, as one with a ``target`` of its
-    own."""
+    """Return the name of the task whose targets a reward takes; ``None`` if it has its own ``target`` and no name."""
     if type(reward).task is Reward.task and type(reward).target is not Reward.target:
         return None
     return reward.task
@@ -121,7 +120,7 @@ def _made(kind: type[Task], loss: str | None) -> Task:
 
 
 def _inferred(method: Any, reward: Any, loss: Any) -> Task:
-    """The task that the reward or the loss is for."""
+    """Return the task that the reward or the loss is for."""
     while hasattr(method, "then"):
         method = method.then
     reward = getattr(method, "reward", None) if reward is None else reward
@@ -232,7 +231,7 @@ def check_options(trainer: type, unknown: dict[str, Any]) -> None:
 
 
 def check_setting(trainer: Any, name: str) -> None:
-    """Refuse to change what a trainer reads only where it is made, and attributes that it never reads.
+    """Refuse to change an attribute that a trainer reads only when it is made, or never.
 
     Raises:
         UserError: naming the option.
@@ -259,19 +258,20 @@ _MADE_WITH = frozenset(("net", "optimizer", "schedule", "device", "encoding", "w
 """Attributes from which a trainer has made others."""
 
 
-def chosen_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, loss: Any, task: Task) -> Method:
+def resolve_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, loss: Any, task: Task) -> Method:
     """Find the method that a trainer was asked for.
 
     Args:
         net: the network, whose outputs decide on a reward where none is given.
-        method: a name of :data:`spikelfp.methods.methods` (``None``: ``"lfp"``), or a method, or its class.
-        reward: a name of :data:`spikelfp.rewards.rewards`, or a reward; of methods that take one.
-        rule: a name of :data:`spikelfp.rules.rules`, a rule or a :class:`~spikelfp.rules.Composite`; likewise.
-        loss: a name of a loss of the task, or a function; likewise.
-        task: whose reward or loss it has where none is given; it knows a ``loss`` by name already.
+        method: a name of :data:`spikelfp.methods.methods` (``None``: ``"lfp"``), a method, or its class.
+        reward: a name of :data:`spikelfp.rewards.rewards`, or a reward; for methods that take one.
+        rule: a name of :data:`spikelfp.rules.rules`, a rule or a :class:`~spikelfp.rules.Composite`; for methods that
+            take one.
+        loss: a name of a loss of the task, or a function; for methods that take one.
+        task: the task, which gives reward or loss where none is given. It has a loss by name already.
 
     Raises:
-        UnknownNameError: for a name that is none.
+        UnknownNameError: for an unknown name.
         UserError: for choices that exclude each other, and for anything else.
     """
     if isinstance(method, Method):
@@ -315,7 +315,13 @@ _prepared: list[tuple[weakref.ref[Method], weakref.ref[torch.nn.Module]]] = []
 
 
 def prepare(method: Method, net: torch.nn.Module, seed: int, device: torch.device) -> None:
-    """Let a method make its state for a network, unless it has done so; random numbers are a function of ``seed``.
+    """Let a method make its state for a network, unless it has done so.
+
+    Args:
+        method: the method.
+        net: the network.
+        seed: random numbers of the state are a function of it.
+        device: device of the random numbers.
 
     Raises:
         UserError: for a method whose state belongs to another network.
@@ -336,14 +342,14 @@ def prepare(method: Method, net: torch.nn.Module, seed: int, device: torch.devic
 
 
 def settings_of(method: Method) -> dict[str, Any]:
-    """Describe a method by what it was made with, a line of text for each: what a checkpoint compares."""
+    """Describe how a method was made, a line of text for each argument, for a checkpoint to compare."""
     parameters = list(inspect.signature(type(method).__init__).parameters)[1:]
     own = {name: described(getattr(method, name)) for name in parameters if hasattr(method, name) and name != "rule"}
     return {"method": method.name, **{f"{name} (of the method)": text for name, text in own.items()}}
 
 
-def judged_by(task: Task, method: Method) -> Task:
-    """The task as a method has it: its reward may choose classes, its loss is that which is told."""
+def task_judged_by(task: Task, method: Method) -> Task:
+    """Return the task as its method has it, with the classes that the reward chooses and the loss of the method."""
     loss = getattr(last_of(method), "loss", None)
     if type(task) is Classification:
         task = Classification(next((name for name in losses if losses[name] is loss), task.loss_name))
@@ -351,13 +357,13 @@ def judged_by(task: Task, method: Method) -> Task:
 
 
 def reward_of(method: Method) -> Reward | None:
-    """Find the reward of a method; that of the later one of a warm-up."""
+    """Return the reward of a method; of a warm-up that of its later method."""
     reward = getattr(last_of(method), "reward", None)
     return reward if isinstance(reward, Reward) else None
 
 
 def own_loss(method: Method) -> Callable[..., Tensor] | None:
-    """Find the loss that a method descends where no task knows it: a function of somebody's own."""
+    """Return the loss that a method descends where no task knows it: a function of the user's."""
     loss = getattr(last_of(method), "loss", None)
     known = (
         loss is None or loss in (losses["rate"], losses["count"]) or isinstance(getattr(loss, "__self__", None), Task)
@@ -371,15 +377,15 @@ def check_targets(
     """Refuse labels that the method cannot use, before training.
 
     Args:
-        task: of the trainer.
-        method: that is to be trained by.
-        outputs: ``[T, B, C]`` of the network for some samples.
-        labels: of these samples, ``[B, …]``.
+        task: the task.
+        method: the method.
+        outputs: ``[T, B, C]`` of the network for a few samples.
+        labels: labels of these samples, ``[B, …]``.
         whole: labels of the whole data set, ``[N, …]``, where they are known.
         spikes: whether the outputs are spikes.
 
     Raises:
-        UserError: naming the first label outside the outputs, or what the reward says.
+        UserError: naming the first label outside the outputs, or with the text of the reward.
     """
     if not isinstance(task, Classification):
         task.check(labels, outputs, whole, spikes=spikes)
@@ -395,17 +401,20 @@ def check_targets(
 
 
 def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
-    """Refuse a loss of one's own that fails, and warn of one of real targets that is no mean over the samples.
+    """Refuse a loss of the user's that fails, and warn of one of real targets that is no mean over the samples.
 
-    Outputs ``[B, 1]`` less targets ``[B]`` are ``[B, B]`` in torch, which no error tells of.
+    Outputs ``[B, 1]`` minus targets ``[B]`` are ``[B, B]`` in torch, without an error.
 
     Args:
-        method: that descends it.
-        outputs: ``[T, B, C]`` of some samples.
-        labels: of these samples, ``[B, …]``.
+        method: the method, which may descend such a loss.
+        outputs: ``[T, B, C]`` of a few samples.
+        labels: labels of these samples, ``[B, …]``.
 
     Raises:
-        UserError: with the shapes that it was given.
+        UserError: with the shapes that the loss was given.
+
+    Warns:
+        LearningWarning: for a loss that is no mean over the samples.
     """
     loss = own_loss(method)
     if loss is None or outputs.dim() < 2 or len(labels) < 2:
@@ -442,7 +451,7 @@ def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
 
 
 def last_of(method: Method) -> Method:
-    """The method that trains after all warm-ups."""
+    """Return the method that trains after all warm-ups."""
     return last_of(method.then) if isinstance(method, WarmUp) else method
 
 
@@ -494,24 +503,24 @@ _only_evaluates: ContextVar[bool] = ContextVar("only_evaluates", default=False)
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Refuse what a trainer cannot train: for want of memory, or because nothing would be learned.
+    """Refuse a trainer for want of memory, or because it would learn nothing.
 
     Args:
-        trainer: made in full.
+        trainer: the finished trainer.
 
     Raises:
-        UserError: as :func:`check_learning` and :func:`~spikelfp.training.memory.check_room_to_train` do.
+        UserError: as :func:`check_learning` and :func:`~spikelfp.training.memory.check_training_memory` do.
     """
     if _only_evaluates.get():
         return
-    check_room_to_train(trainer.net, trainer.optimizer, trainer.device)
+    check_training_memory(trainer.net, trainer.optimizer, trainer.device)
     steps, encode = getattr(trainer, "steps", None), getattr(trainer, "encode", None)
     check_learning(trainer.net, trainer.method, steps=steps, encode=encode)
 
 
 @contextmanager
 def only_evaluating() -> Iterator[None]:
-    """Within the block trainers are made to evaluate what was trained before: nothing is refused or warned about."""
+    """Make trainers within the block for evaluation alone: nothing is refused or warned about."""
     token = _only_evaluates.set(True)
     try:
         yield
@@ -526,9 +535,9 @@ def check_learning(
 
     Args:
         net: the network.
-        method: what trains it.
-        steps: of the sequences that static samples are shown as; ``None`` if that is not known.
-        encode: how these are made, one of :data:`spikelfp.data.encodings`.
+        method: the method.
+        steps: steps of the sequences that static samples are shown as; ``None`` if that is not known.
+        encode: function that makes these sequences, one of :data:`spikelfp.data.encodings`.
 
     Raises:
         UserError: for plain gradients through outputs that spike, and rewards of spikes at linear outputs.
@@ -536,7 +545,7 @@ def check_learning(
     Warns:
         LearningWarning: for each of :func:`learning_complaints`.
     """
-    outputs = outputs_of(net)
+    outputs = output_kind(net)
     for each in _methods(method):
         with lending(net, each.rule):
             flat = _flat_layers(net)
@@ -556,7 +565,7 @@ def check_learning(
 
 
 def single_step_complaints(net: torch.nn.Module, method: Method) -> list[str]:
-    """A line for each reason why ``net`` will hardly learn from single steps, beyond those that hold anyway."""
+    """List reasons why ``net`` will hardly learn from single steps, beyond those that hold anyway."""
     anyway = learning_complaints(net, method)
     return [each for each in learning_complaints(net, method, steps=1) if each not in anyway]
 
@@ -564,12 +573,12 @@ def single_step_complaints(net: torch.nn.Module, method: Method) -> list[str]:
 def learning_complaints(
     net: torch.nn.Module, method: Method, *, steps: int | None = None, encode: Callable[..., Any] | None = None
 ) -> list[str]:
-    """A line for each reason why ``net`` will hardly learn, or learn in part only; none if all is well.
+    """List reasons why ``net`` will hardly learn, or learn in part only, a line of text each.
 
     The arguments are those of :func:`check_learning`.
     """
     found = []
-    outputs = outputs_of(net)
+    outputs = output_kind(net)
     neurons = [layer for layer in graph.leaves(net).values() if graph.has_trait(layer, "has_membrane")]
     if steps == 1 and neurons:
         found.append(
@@ -598,8 +607,8 @@ def learning_complaints(
     return found
 
 
-def outputs_of(net: torch.nn.Module) -> str | None:
-    """Tell the kind of outputs of a network: ``spikes``, ``linear``, or ``None`` where its layers do not tell."""
+def output_kind(net: torch.nn.Module) -> str | None:
+    """Return the kind of outputs of a network: ``spikes``, ``linear``, or ``None`` where its layers do not tell."""
     last = graph.last_layer(net)
     if last is None or not graph.tells(last):
         return None
@@ -607,7 +616,7 @@ def outputs_of(net: torch.nn.Module) -> str | None:
 
 
 def _methods(method: Method) -> Iterator[Method]:
-    """The methods that train in the course of a run."""
+    """Yield the methods that train in the course of a run."""
     if isinstance(method, WarmUp):
         yield from _methods(method.first)
         yield from _methods(method.then)
@@ -620,12 +629,12 @@ def _suits(reward: Any) -> str:
 
 
 def _multiplies(reward: Any) -> bool:
-    """Whether a reward is 0 at outputs that are."""
+    """Whether a reward is 0 at outputs that are 0."""
     return _suits(reward) == "linear" or getattr(reward, "magnitude", None) is True
 
 
 def _flat_layers(net: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers whose spikes have the derivative 0 under their rule."""
+    """List the layers whose spikes have the derivative 0 under their rule."""
     return [
         layer
         for layer in graph.leaves(net).values()

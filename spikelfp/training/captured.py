@@ -1,4 +1,4 @@
-"""A training step as a CUDA graph: recorded once, replayed with new inputs, the CPU out of the way."""
+"""Training step as a CUDA graph: recorded once, then replayed with new inputs without work for the CPU."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from spikelfp.nn.layer import Quantizable
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
 from spikelfp.training.arguments import prepare
-from spikelfp.training.update import Seen
+from spikelfp.training.update import BatchResult
 
 WARM_UP = 3
-"""Steps before the recording: kernels are compiled in them, and the optimiser makes its state."""
+"""Number of steps before the recording; kernels are compiled in them, and the optimiser makes its state."""
 
 
-class Layout(NamedTuple):
-    """What must stay the same from step to step: a graph has its addresses and sizes built in."""
+class BatchLayout(NamedTuple):
+    """Properties of a batch that must not change between steps: a graph has its addresses and sizes built in."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -34,11 +34,18 @@ class Layout(NamedTuple):
     labels_dtype: torch.dtype
 
     @staticmethod
-    def of(sequence: Tensor, labels: Tensor) -> Layout:
-        return Layout(tuple(sequence.shape), sequence.dtype, is_constant(sequence), tuple(labels.shape), labels.dtype)
+    def of(sequence: Tensor, labels: Tensor) -> BatchLayout:
+        """Describe a batch."""
+        return BatchLayout(
+            tuple(sequence.shape), sequence.dtype, is_constant(sequence), tuple(labels.shape), labels.dtype
+        )
 
-    def check(self, other: Layout) -> None:
-        """Raise :class:`~spikelfp.errors.ShapeError` unless ``other`` is the same."""
+    def check(self, other: BatchLayout) -> None:
+        """Refuse another batch.
+
+        Raises:
+            ShapeError: naming the first property that differs.
+        """
         for name, own, there in zip(self._fields, self, other, strict=True):
             if own != there:
                 raise ShapeError(
@@ -51,18 +58,22 @@ class CapturedStep:
     """Forward pass, reward, backward pass and optimiser step of batches of one shape, as one CUDA graph.
 
     ``step(sequence, labels)`` with ``sequence`` ``[T, B, …]`` and the classes ``labels`` ``[B]``, both on the GPU, is
-    one update; it returns what the batch showed (scalar tensors, their own memory). The first :data:`WARM_UP` calls
-    run as usual, the next one records, and every call after that only copies its inputs and replays. All of them
-    train: no batch is spent on recording. Nothing waits for the GPU.
+    one update; it returns the results of the batch (scalar tensors in new memory). The first :data:`WARM_UP` calls run
+    as usual, the next one records, and every call after that only copies its inputs and replays. All of them train: no
+    batch is spent on recording. Nothing waits for the GPU. Gradients stay in ``p.grad`` until the next step.
 
-    net: on one GPU, in the mode (train, eval) it is to stay in. A new shape, and layers whose β learns (the host
-    reads it), need another way. optimizer: one with ``capturable=True``, if it has that option; a learning rate that
-    is a number stays what it is at the recording, so a schedule needs one that is a tensor (``lr=torch.tensor(…)``).
-    method: a warm-up counts as its later method. Gradients stay in ``p.grad`` until the next step. task: that judges
-    the outputs; ``None``: classes.
+    Args:
+        net: the network, on one GPU, in the mode (train, eval) that it is to stay in. Layers whose β learns are
+            refused, since the host reads it.
+        method: the method; a warm-up counts as its later method.
+        optimizer: an optimiser made with ``capturable=True``, if it has that option. A learning rate that is a number
+            stays as it was at the recording, so a schedule needs one that is a tensor (``lr=torch.tensor(…)``).
+        task: task that judges the outputs; ``None``: classification.
 
-    Raises :class:`~spikelfp.errors.UserError` for a network or inputs on the CPU, a learning rate that has changed,
-    and what is said above; :class:`~spikelfp.errors.ShapeError` for inputs of another shape, dtype or kind.
+    Raises:
+        UserError: for a network or inputs on the CPU, a recomputed or quantised network, a β that learns, an optimiser
+            that cannot be captured, and a learning rate that has changed.
+        ShapeError: for inputs of another shape, dtype or kind than the first ones.
     """
 
     def __init__(self, net: Module, method: Method, optimizer: Optimizer, task: Task | None = None) -> None:
@@ -78,15 +89,15 @@ class CapturedStep:
             raise UserError(f"make {type(optimizer).__name__} with capturable=True, so that its steps can be captured")
         self.net, self.method, self.optimizer, self.task = net, method, optimizer, task
         prepare(method, net, 0, next(net.parameters()).device)
-        self._layout: Layout | None = None
+        self._layout: BatchLayout | None = None
         self._steps = 0
         self._stream = torch.cuda.Stream(next(net.parameters()).device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._rates: list[Any] = []
 
-    def __call__(self, sequence: Tensor, labels: Tensor) -> Seen:
+    def __call__(self, sequence: Tensor, labels: Tensor) -> BatchResult:
         check_device("the input", sequence, labels)
-        layout = Layout.of(sequence, labels)
+        layout = BatchLayout.of(sequence, labels)
         self._layout = self._layout or layout
         self._layout.check(layout)
         self._steps += 1
@@ -105,10 +116,10 @@ class CapturedStep:
         self._graph.replay()
         seen = self._seen
         own = [{name: value.clone() for name, value in each.items()} for each in (seen.watched, seen.score)]
-        return Seen(seen.samples, own[0], own[1])
+        return BatchResult(seen.samples, own[0], own[1])
 
-    def _beside(self, sequence: Tensor, labels: Tensor) -> Seen:
-        """A step as usual, on the stream of the recording."""
+    def _beside(self, sequence: Tensor, labels: Tensor) -> BatchResult:
+        """Make a step as usual, on the stream of the recording."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             self.optimizer.zero_grad(set_to_none=True)
@@ -117,7 +128,7 @@ class CapturedStep:
         return seen
 
     def _record(self, sequence: Tensor, labels: Tensor) -> None:
-        """Record a step over memory of its own; nothing is computed."""
+        """Record a step in its own memory; nothing is computed."""
         constant = is_constant(sequence)
         self._shown, self._labels = (sequence[0] if constant else sequence).clone(), labels.clone()
         static = nn.constant(self._shown, len(sequence)) if constant else self._shown
@@ -137,24 +148,36 @@ def train_once(
     sequence: Tensor,
     labels: Tensor,
     task: Task | None = None,
-) -> Seen:
-    """One update from ``sequence`` ``[T, B, …]`` and ``labels`` ``[B, …]``, added to the gradients there are."""
+) -> BatchResult:
+    """Make one update, added to the gradients that are there.
+
+    Args:
+        net: the network.
+        method: the method.
+        optimizer: the optimiser.
+        sequence: ``[T, B, …]``.
+        labels: ``[B, …]``.
+        task: task that judges the outputs; ``None``: classification.
+
+    Returns:
+        Results of the batch.
+    """
     share = len(labels) if method.reduction == "sum" else 1.0
     with lending(net, method.rule):
         outputs, watched = method.learn(net, Batch(sequence, labels, share=share))
     optimizer.step()
     judge = (task or Classification()).judge(labels, None, *outputs.shape[:2])
     judge.add(outputs.detach(), 0)
-    return Seen(len(labels), {name: value.detach() for name, value in watched.items()}, judge.sums())
+    return BatchResult(len(labels), {name: value.detach() for name, value in watched.items()}, judge.sums())
 
 
 def fixed_rates(optimizer: Optimizer) -> list[Any]:
-    """The learning rates that are numbers, which a recording keeps."""
+    """List the learning rates that are numbers, which a recording keeps."""
     return [group["lr"] for group in optimizer.param_groups if not isinstance(group["lr"], Tensor)]
 
 
 def check_device(what: str, *tensors: Tensor) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` unless all are on CUDA."""
+    """Refuse tensors that are not on CUDA, by :class:`~spikelfp.errors.UserError`; ``what`` names them."""
     for tensor in tensors:
         if not tensor.is_cuda:
             raise UserError(f"a captured step runs on CUDA, and {what} is on {tensor.device}: move it with .to('cuda')")

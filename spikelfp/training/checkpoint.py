@@ -23,7 +23,7 @@ from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
 from spikelfp.kernels.choice import choices
 from spikelfp.methods import Method
-from spikelfp.methods.base import check_kept, unkept
+from spikelfp.methods.base import check_unsaved, unsaved_attributes
 from spikelfp.nn import Recomputed
 from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
@@ -53,19 +53,19 @@ _LONGEST = 300  # characters of a setting in an error
 
 
 def save(path: str | Path, trainer: Trainer) -> None:
-    """Write everything that :func:`load` needs to go on bit for bit, whole or not at all.
+    """Write everything that :func:`load` needs to go on bit for bit; the file is written as a whole or not at all.
 
     Args:
-        path: of the checkpoint.
-        trainer: between two steps or two epochs.
+        path: path of the checkpoint.
+        trainer: a trainer between two steps or two epochs.
 
     Raises:
-        UserError: for a method whose state is not all kept, naming what is missing.
+        UserError: for a method with state that would be lost, naming it.
         SaveError: when the file cannot be written.
     """
     net, method, source = trainer.net, trainer.method, trainer._source_now
     trainer._prepare_method()
-    check_kept(trainer._unkept, unkept(method, net))
+    check_unsaved(trainer._unkept, unsaved_attributes(method, net))
     write(
         path,
         {
@@ -73,7 +73,7 @@ def save(path: str | Path, trainer: Trainer) -> None:
             "optimizer": trainer.optimizer.state_dict(),
             **schedule_state(trainer),
             **trainer._settings(),
-            **of_network(net),
+            **network_description(net),
             "rules": layer_rules(net, method.rule),
             "method_state": method.state_dict(),
             **vars(trainer.planned),
@@ -100,11 +100,11 @@ def schedule_state(trainer: Trainer) -> dict[str, Any]:
 def load(path: str | Path, trainer: Trainer) -> None:
     """Bring a trainer to where a checkpoint left another of the same network and settings.
 
-    Everything is checked first; nothing changes when it does not fit.
+    Everything is checked first; nothing changes where it does not fit.
 
     Args:
-        path: of the checkpoint. Those of the first version lack ``method_state``, ``samples`` and ``events``.
-        trainer: of the same network, rules and settings.
+        path: path of the checkpoint. Those of the first version lack ``method_state``, ``samples`` and ``events``.
+        trainer: a trainer of the same network, rules and settings.
 
     Raises:
         CheckpointError: for a file that is no checkpoint, and for the first parameter, constant of a layer, rule or
@@ -156,7 +156,11 @@ def _load_state(path: str | Path, what: str, owner: Method | Optimizer, state: d
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:
-    """Write ``content`` to ``path``, whole or not at all; equal content gives equal bytes.
+    """Write ``content`` as a whole or not at all; equal content gives equal bytes.
+
+    Args:
+        path: path of the checkpoint.
+        content: tensors and plain data.
 
     Raises:
         UserError: for a value that would not load again, naming it.
@@ -170,10 +174,16 @@ def write(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint, and check all of it that can be told without a network.
+    """Read a checkpoint and check all that can be checked without a network.
+
+    Args:
+        path: path of the checkpoint.
+
+    Returns:
+        Its content, tensors and plain data.
 
     Raises:
-        CheckpointError: when it is missing, damaged or of another program, naming what is wrong.
+        CheckpointError: when it is missing, damaged or of another program, naming the first fault.
     """
     path = Path(path)
     if not path.is_file():
@@ -195,12 +205,12 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any] | None = None) -> None:
-    """Load the weights saved at ``path`` into ``net``, which must be the network that they were trained in.
+    """Load the weights of a checkpoint into the network that they were trained in.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
         net: the network; it stays as it is when they do not fit.
-        content: of the checkpoint, if it was read already.
+        content: content of the checkpoint, if it was read already.
 
     Raises:
         CheckpointError: naming the first parameter, or constant of a layer, that differs.
@@ -212,10 +222,10 @@ def load_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]
 
 
 def put_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
-    """Load weights that were checked; what a layer of somebody else refuses leaves all of them as they were.
+    """Load weights that were checked; where a layer of the user's refuses its own, all weights stay as they were.
 
     Raises:
-        CheckpointError: for what such a layer refuses.
+        CheckpointError: with the reason of the layer.
     """
     own = net.state_dict()
     before = {name: value.clone() if isinstance(value, Tensor) else value for name, value in own.items()}
@@ -232,7 +242,7 @@ def put_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any])
 
 
 def _put_back(net: torch.nn.Module, before: dict[str, Any]) -> None:
-    """Give a network the values it had, also where a layer refuses its own, such as a buffer expanded over itself."""
+    """Give a network back its values, also where a layer refuses them, such as a buffer expanded over itself."""
     with suppress(Exception):
         return net.load_state_dict(before)
     own = net.state_dict()
@@ -242,10 +252,10 @@ def _put_back(net: torch.nn.Module, before: dict[str, Any]) -> None:
 
 
 def check_shapes(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
-    """Check that ``content`` has weights of the shapes of a network, which may be one on torch's meta device.
+    """Check that ``content`` has weights of the shapes of a network, which may be on torch's meta device.
 
     Raises:
-        CheckpointError: naming the first that it has not.
+        CheckpointError: naming the first that is missing or of another shape.
     """
     weights = content["weights"]
     for name, own in net.state_dict().items():
@@ -290,7 +300,7 @@ def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any
 
 
 def _foreign_buffers(net: torch.nn.Module) -> set[str]:
-    """Name the buffers of layers that are neither torch's nor of this package: what they hold is their own affair."""
+    """Name the buffers of layers that are neither torch's nor of this package: their content is not checked."""
     return {
         f"{name}.{own}" if name else own
         for name, layer in net.named_modules()
@@ -300,9 +310,9 @@ def _foreign_buffers(net: torch.nn.Module) -> set[str]:
 
 
 def _is_kept(theirs: Tensor, mine: Tensor, foreign: bool) -> bool:
-    """Whether all that is not finite is so in the network, too: a mask of −∞, a channel not yet seen.
+    """Whether all entries that are not finite are so in the network, too: a mask of −∞, a channel not yet seen.
 
-    NaN is let through only where it is ``foreign``: in the buffer of a layer that somebody else wrote.
+    NaN passes only where it is ``foreign``: in the buffer of a layer of the user's.
     """
     theirs, mine = (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t.double() for t in (theirs, mine))
     both = theirs == mine
@@ -346,10 +356,10 @@ def _check_neurons(path: str | Path, name: str, layer: ConstantLayer, weights: d
 
 
 def constants(net: torch.nn.Module) -> dict[str, str]:
-    """Describe each layer by its kind and its constants, by name: what weights alone do not tell.
+    """Describe each layer by its kind and its constants, by name: all that weights alone do not tell.
 
-    That is what a layer prints (``extra_repr``): β, θ, reset, denominator, strides, the ε of a norm, … A β that learns,
-    and constants with one for each neuron, are among the weights; here stands their shape
+    A layer prints them (``extra_repr``): β, θ, reset, denominator, strides, the ε of a norm, … A β that learns, and
+    constants with one for each neuron, are among the weights; here stands their shape
     (:meth:`~spikelfp.nn.Layer.saved_repr`).
     """
     found = {}
@@ -362,13 +372,13 @@ def constants(net: torch.nn.Module) -> dict[str, str]:
     return found
 
 
-def of_network(net: torch.nn.Module) -> dict[str, dict[str, str]]:
+def network_description(net: torch.nn.Module) -> dict[str, dict[str, str]]:
     """Describe a network as checkpoints keep it beside the weights: :func:`constants` and :func:`attributes`."""
     return {"network": constants(net), "attributes": attributes(net)}
 
 
 def attributes(net: torch.nn.Module) -> dict[str, str]:
-    """List the plain attributes of layers of one's own by name, ``"1.kappa"``, each as text (``plain_attributes``)."""
+    """List the plain attributes of layers of the user's by name, ``"1.kappa"``, each as text (``plain_attributes``)."""
     found = {}
     for name, layer in net.named_modules():
         if not isinstance(layer, Recomputed):
@@ -381,16 +391,19 @@ def attributes(net: torch.nn.Module) -> dict[str, str]:
 
 
 def layer_rules(net: torch.nn.Module, rule: Rule | Composite) -> dict[str, str]:
-    """Describe the rule of each layer while a method lends ``rule`` to those without one of their own, by name."""
+    """Describe the rule of each layer by name, while a method lends ``rule`` to those without one."""
     with lending(net, rule):
         own = {name: getattr(layer, "rule", None) for name, layer in net.named_modules()}
     return {name: described(each) for name, each in own.items() if isinstance(each, Rule)}
 
 
 def check_constants(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
-    """Raise :class:`~spikelfp.errors.CheckpointError` for the first layer whose constants differ, with both.
+    """Refuse a network whose constants differ from those of the checkpoint.
 
-    Checkpoints of the first versions do not know them, or the attributes of layers of one's own, and pass.
+    Checkpoints of the first versions lack the constants, or the attributes of layers of the user's, and pass.
+
+    Raises:
+        CheckpointError: naming the first layer that differs, with both values.
     """
     _check_layers(path, "", content.get("network"), constants(net))
     there, own = content.get("attributes"), attributes(net)
@@ -425,7 +438,7 @@ def _check_layers(path: str | Path, what: str, there: dict[str, str] | None, own
 
 
 def check_complete(path: str | Path, content: dict[str, Any]) -> None:
-    """Refuse what training cannot go on from.
+    """Refuse a checkpoint that training cannot go on from.
 
     Raises:
         CheckpointError: for weights alone, and where position, plan and history do not fit each other.
@@ -442,7 +455,17 @@ def check_complete(path: str | Path, content: dict[str, Any]) -> None:
 def check_settings(
     path: str | Path, content: dict[str, Any], settings: dict[str, Any], who: str = "this trainer has"
 ) -> None:
-    """Raise :class:`~spikelfp.errors.CheckpointError` for the first of the settings that the content has otherwise."""
+    """Refuse settings that differ from those of the checkpoint.
+
+    Args:
+        path: path of the checkpoint.
+        content: its content.
+        settings: settings by name; those that an early version did not write pass.
+        who: the owner of the settings, in errors.
+
+    Raises:
+        CheckpointError: naming the first setting that differs.
+    """
     for what, own in settings.items():
         there = content.get(what, own)  # the first version wrote fewer of them
         if isinstance(there, bool) != isinstance(own, bool) or there != own:
@@ -455,9 +478,9 @@ def restore_schedule(path: str | Path, scheduler: Any, optimizer: Optimizer, con
     """Bring a schedule, and its optimiser, to where the checkpoint left them.
 
     Args:
-        path: of the checkpoint, named in errors.
-        scheduler: as it was made, at its start.
-        optimizer: which it has put to its start.
+        path: path of the checkpoint, named in errors.
+        scheduler: a new schedule, at its start.
+        optimizer: its optimiser, which it has put to its start.
         content: ``schedule``, ``schedule_kind`` and the ``optimizer`` as it was fitted.
 
     Raises:
@@ -473,7 +496,7 @@ def restore_schedule(path: str | Path, scheduler: Any, optimizer: Optimizer, con
 
 
 def random_states() -> dict[str, Any]:
-    """States of torch's (all devices), numpy's and Python's random generators."""
+    """Return the states of torch's (all devices), numpy's and Python's random generators."""
     kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     version, internal, gauss = random.getstate()
     return {

@@ -1,9 +1,9 @@
-"""All choices of a training run: nested dataclasses, from which command line, ``config.yaml`` and help are made.
+"""All options of a training run: nested dataclasses, from which command line, ``config.yaml`` and help are made.
 
-Each option stands with what it configures (:mod:`spikelfp.options`): those of the run itself in the sections below,
-those of a model, method, rule, reward, loss, optimiser, schedule or data set in its own constructor. Python, the
-command line and files may name all of them flat, ``RunConfig(rule="gamma", gamma=0.5)``; a configuration is read by
-section, ``config.method.rule.name``.
+Each option stands with its owner (:mod:`spikelfp.options`): those of the run itself in the sections below, those of a
+model, method, rule, reward, loss, optimiser, schedule or data set in its own constructor. Python, the command line and
+files may name all of them flat, ``RunConfig(rule="gamma", gamma=0.5)``; a configuration is read by section,
+``config.method.rule.name``.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from spikelfp.options import Choice, Condition, View, choice, one_of, other_than
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
-from spikelfp.training.memory import check_room_to_build
+from spikelfp.training.memory import check_build_memory
 from spikelfp.training.optim import MakeOptimizer, MakeSchedule, optimizers, schedules
 from spikelfp.untrusted import read_yaml
 
 FLOAT = 32
-"""Bits of a weight that is not quantised."""
+"""Bits that stand for weights that are not quantised."""
 
 AUTO_STEPS = 1000
 """Updates that an automatic number of epochs reaches at least, within 3 to 60 epochs."""
@@ -58,14 +58,14 @@ def _fires(view: View) -> bool:
 
 
 def _warm_up(view: View) -> str | None:
-    """The method of the first updates, or ``None``."""
+    """Return the method of the first updates, or ``None``."""
     if not view.warm_up_steps:
         return None
     return view.warm_up or ("surrogate" if is_spiking(view.model) else "gradient")
 
 
 def _has_steps(view: View) -> bool:
-    """Whether the network sees sequences whose steps differ, or remembers from one to the next."""
+    """Whether the network sees sequences whose steps differ, or keeps a state from one to the next."""
     shown = view.encoding != "constant" and (view.steps or 1) > 1
     return is_event_data(view.data) or is_spiking(view.model) or shown
 
@@ -77,7 +77,7 @@ def _warms_up_otherwise(view: View) -> bool:
 
 
 def _taking(argument: str, objective: str | None = None) -> list[str]:
-    """Names of the methods whose constructor takes an argument."""
+    """List the methods whose constructor takes an argument."""
     return [
         name for name in methods.methods
         if argument in inspect.signature(methods.methods[name]).parameters
@@ -138,7 +138,7 @@ def _check_bits(bits: int) -> None:
 
 @dataclass(frozen=True)
 class DataOptions(Choice):
-    """The data set, and how a network is shown it."""
+    """Data set, and how a network is shown it."""
 
     name: str = choice("digits", "data set", datasets, names=data_names, check=check_data_name)
     standardize: bool = setting(False, "shift and scale each channel to mean 0 and deviation 1", owner=IMAGES & VALUES)
@@ -160,7 +160,7 @@ class DataOptions(Choice):
 
 @dataclass(frozen=True)
 class EventOptions:
-    """How recordings of events become sequences."""
+    """Conversion of recordings of events into sequences."""
 
     window: float | None = setting(
         None, "ms of a step of event data; --steps is then the most", automatic="the data set's", owner=EVENTS
@@ -198,7 +198,7 @@ class EventOptions:
 
 @dataclass(frozen=True)
 class ModelOptions(Choice):
-    """The network, and the grid of its weights."""
+    """Network, and the grid of its weights."""
 
     name: str = choice("lif-mlp", "network", models)
     weight_bits: int = setting(
@@ -229,7 +229,7 @@ class TaskOptions(Choice):
 
 @dataclass(frozen=True)
 class NeuronOptions:
-    """The neurons of the network, all alike."""
+    """Neurons of the network, all alike."""
 
     beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS)
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)
@@ -242,7 +242,7 @@ class NeuronOptions:
 
 @dataclass(frozen=True)
 class MethodOptions(Choice):
-    """Where the credit comes from."""
+    """Method of training: where the credit comes from."""
 
     name: str = choice("lfp", "where the credit comes from", methods.methods)
     reward: Choice = choice(
@@ -295,7 +295,7 @@ class MethodOptions(Choice):
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How long, in which parts, and by which updates."""
+    """Length of the run, parts of a batch, and how weights are updated."""
 
     epochs: int | None = setting(
         None,
@@ -350,7 +350,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class PlaceOptions:
-    """Where a run is carried out, and from which random numbers."""
+    """Device, random numbers and folders of a run."""
 
     seed: int = setting(0, "seed of the weights, the order of samples and the encoding", within=f"[0, {2**63 - 1}]")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, …")
@@ -365,12 +365,12 @@ class PlaceOptions:
 class RunConfig:
     """All options of a run; ``None``: chosen by :meth:`resolved`.
 
-    Made from options by their flat names, ``RunConfig(data="mnist", rule="gamma", gamma=0.5)``, and from sections.
+    It is made of options by their flat names, ``RunConfig(data="mnist", rule="gamma", gamma=0.5)``, and of sections.
 
     Raises:
         UserError: for a value of the wrong type, out of range or of an unknown name, and for an option that is not at
             its default and belongs to something that was not chosen.
-        KeywordError: for an option that there is not, with the nearest one.
+        KeywordError: for an unknown option, with the nearest one.
     """
 
     data: DataOptions = section(DataOptions, "data")
@@ -401,7 +401,7 @@ class RunConfig:
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
     def __getattr__(self, name: str) -> Any:
-        """An option by its flat name; the default of one that is not used."""
+        """Return an option by its flat name; the default of one that is not used."""
         if name.startswith("_") or "run" not in self.__dict__:
             raise AttributeError(name)
         try:
@@ -411,31 +411,31 @@ class RunConfig:
 
     @property
     def flat(self) -> View:
-        """The options by their flat names, also those that clash with the name of a section: ``config.flat.model``."""
+        """Options by their flat names, also those with the name of a section: ``config.flat.model``."""
         return OPTIONS.view(OPTIONS.values(self))
 
     def changed(self, **options: Any) -> RunConfig:
         """Copy it with other values of ``options``, by their flat names.
 
-        What another choice has as its own default is that choice's.
+        Options that belong to a new choice start from its defaults.
         """
         stated = OPTIONS.stated(options, "RunConfig")
         return _made(OPTIONS.over(OPTIONS.values(self), stated))
 
     def placed(self, values: Mapping[Place, Any]) -> RunConfig:
-        """Copy it with other values at their places: an option of a plug-in may have one of their names, too."""
+        """Copy it with other values at their places; an option of a plug-in may have the flat name of another."""
         return _made(OPTIONS.over(OPTIONS.values(self), values))
 
     def elsewhere(self, data_dir: str | None, cache_dir: str | None) -> RunConfig:
-        """Copy it with other folders of the data and of binned recordings."""
+        """Copy it with other folders of data and of binned recordings."""
         return self.placed({("run", "data_dir"): data_dir, ("events", "cache_dir"): cache_dir})
 
     def resolved(self, samples: int, levels: int | None = None) -> RunConfig:
-        """This configuration with every ``None`` that the run needs replaced.
+        """Copy it with every ``None`` that the run needs replaced.
 
         Args:
             samples: number of training samples.
-            levels: those of their values, where they are known (:attr:`~spikelfp.data.ArrayDataset.levels`).
+            levels: levels of their values, where they are known (:attr:`~spikelfp.data.ArrayDataset.levels`).
 
         Raises:
             UserError: for a warm-up as long as the run, and chunks or read-outs as long as its sequences.
@@ -479,7 +479,7 @@ class RunConfig:
                 )
 
     def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
-        """The network of this run for inputs of ``shape``."""
+        """Describe the network of this run for samples of ``shape`` and so many classes or other outputs."""
         neuron = vars(self.neuron) if NEURONS.holds(self.flat) else {}
         options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
         return ModelSpec(self.model.name, shape, classes, options, neuron)
@@ -491,7 +491,7 @@ class RunConfig:
 
     @property
     def output(self) -> str | None:
-        """The last layer, of models that have a choice: what was said, or what the task reads."""
+        """Kind of last layer, of models that have a choice: the chosen one, or that of the task."""
         return self.model.options.get("output") or (None if self.is_classification else "li")
 
     @property
@@ -500,12 +500,12 @@ class RunConfig:
         return is_spiking(self.model.name) and ("output" not in self.model.options or self.output != "li")
 
     def make_task(self) -> Task:
-        """The task with its options; that of classes with the loss of the method."""
+        """Make the task with its options; for classes with the loss of the method."""
         task = self.task.maker(tasks)()
         return Classification(self.method.loss.name) if type(task) is Classification and self.method.loss.name else task
 
     def quantization(self) -> Quantization | None:
-        """How the weights are quantised while they train; ``None`` for floats."""
+        """Return how the weights are quantised while they train; ``None`` for floats."""
         own = self.model
         if own.weight_bits == FLOAT:
             return None
@@ -513,7 +513,7 @@ class RunConfig:
         return Quantization(own.weight_bits, own.weight_update, own.weight_clip, **known)
 
     def in_floats(self) -> RunConfig:
-        """This run without quantised weights."""
+        """Copy it without quantised weights."""
         few = [slot for slot in OPTIONS.slots().values() if slot.option.owner is FEW_BITS]
         return self.placed({("model", "weight_bits"): FLOAT, **{each.path: each.option.default for each in few}})
 
@@ -524,7 +524,7 @@ class RunConfig:
             UserError: for one that does not fit into memory.
         """
         spec = self.spec(shape, classes)
-        check_room_to_build(spec)
+        check_build_memory(spec)
         net = build(spec)
         quantization = self.quantization()
         if quantization is not None:
@@ -532,14 +532,14 @@ class RunConfig:
         return net
 
     def make_method(self) -> Method:
-        """The method with its rule and reward, behind its warm-up."""
+        """Make the method with its rule and reward, and its warm-up before it."""
         own = self.method
         if own.warm_up is None:
             return self._method(own.name)
         return methods.WarmUp(self._method(own.warm_up), self._method(own.name), own.warm_up_steps)
 
     def _method(self, name: str) -> Method:
-        """Make a method by name, with those of these options that its constructor takes."""
+        """Make a method by name, with the options that its constructor takes."""
         own, kind = self.method, methods.methods[name]
         known = OPTIONS.brought_by(("method",), name)
         options = {each.parameter: own.options[each.name] for each in known.values() if each.name in own.options}
@@ -563,15 +563,15 @@ class RunConfig:
         return kind(**options)
 
     def make_optimizer(self) -> MakeOptimizer:
-        """The optimiser, as a function of the parameters and the learning rate."""
+        """Return the optimiser, as a function of the parameters and the learning rate."""
         return self.training.optimizer.maker(optimizers)
 
     def make_schedule(self) -> MakeSchedule:
-        """The schedule, as a function of the optimiser and the number of steps."""
+        """Return the schedule, as a function of the optimiser and the number of steps."""
         return functools.partial(self.training.schedule.maker(schedules))  # whose text checkpoints hold
 
     def to_yaml(self) -> str:
-        """As ``config.yaml``: the options that the run uses, by section."""
+        """Write the options that the run uses by section, as in ``config.yaml``."""
         return yaml_text(OPTIONS.nested(self))
 
 
@@ -596,15 +596,15 @@ def from_mapping(
     """Read a configuration from plain values, such as a YAML file's.
 
     Args:
-        values: by the names of options, with ``-`` or ``_``, or by sections.
-        source: named in errors.
-        first: values that somebody chose now, which come before the others.
+        values: values by the names of options, with ``-`` or ``_``, or by sections.
+        source: their origin, named in errors.
+        first: values that come before the others, such as those of the command line.
         given: names of those of ``values`` that were chosen, too: they are refused if they would do nothing, even at
             their default.
-        recorded: the other values are a run's record: those that did nothing in it are left out.
+        recorded: whether the other values are a run's record: those that did nothing in it are left out.
 
     Raises:
-        UserError: for options that there are not, values they do not take, and options that would do nothing.
+        UserError: for unknown options, values they do not take, and options that would do nothing.
     """
     clean = by_name(values, source)
     names = {name.replace("-", "_") for name in given}
@@ -619,7 +619,7 @@ def task_of(data: str, options: Mapping[str, Any]) -> str:
 
     Args:
         data: name of the data set.
-        options: that were chosen for it.
+        options: options that were chosen for it.
     """
     kind, _, path = data.partition(":")
     name = data if data in datasets else kind
@@ -644,12 +644,11 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
 
 
 def settled(config: RunConfig) -> RunConfig:
-    """Make the folders of ``config`` absolute, so that the run finds its data and its cache from whatever folder one is
-    in.
+    """Make the folders of ``config`` absolute, so that the run finds its data and its cache from any working folder.
 
-    Recordings named by a path from the folder one is in, such as ``folder:recordings``, keep that name, and that folder
-    becomes the data folder, unless they lie in the data folder that was named. So both can be moved together, and the
-    recordings found again by naming the folder they lie in then.
+    Recordings named by a path from the working folder, such as ``folder:recordings``, keep that name, and the working
+    folder becomes the data folder, unless they lie in the data folder that was named. So both can be moved together,
+    and the recordings found again by naming the folder that they lie in then.
     """
     kind, _, text = config.data.name.partition(":")
     data_dir = config.run.data_dir

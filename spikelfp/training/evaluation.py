@@ -1,4 +1,4 @@
-"""Score and loss over a data set, and the outputs for it."""
+"""Score and loss over a data set, the outputs for it, and the accuracy before its sequences have ended."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from spikelfp.tasks.classification import are_classes
 from spikelfp.tasks.sequence_labels import NONE
 from spikelfp.training.parallel import World
 from spikelfp.training.sources import checked_inputs, pair, source_of
-from spikelfp.training.update import added, outputs_of
+from spikelfp.training.update import added, outputs_in_chunks
 
 if TYPE_CHECKING:
     from spikelfp.training.trainer import Trainer
 
 
 class Evaluation(NamedTuple):
-    """Worth of a network over a data set.
+    """Score and loss of a network over a data set.
 
     Attributes:
-        score: of its task: the accuracy, between 0 and 1, for classes.
-        loss: mean over the samples, of the targets as they are given; ``None`` where outputs have none, as a single one
+        score: score of its task: the accuracy, between 0 and 1, for classes.
+        loss: mean over the samples, for targets in their own units; ``None`` where outputs have none, as a single one
             whose sign names a class.
-        metrics: the score and all else that the task tells, by name.
-        mean_output: of the steps that count, for spikes the rate.
+        metrics: the score and all other measures of the task, by name.
+        mean_output: mean over the steps that count: the rate, for spikes.
     """
 
     score: float
@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
     mean_output: float
 
     def row(self, part: str, task: Task) -> dict[str, float]:
-        """The columns of ``metrics.csv`` for a part of the data, ``train``, ``validation`` or ``test``."""
+        """Return the columns of ``metrics.csv`` for a part of the data: ``train``, ``validation`` or ``test``."""
         return {f"{part}_{task.score}": self.score} | ({} if self.loss is None else {f"{part}_loss": self.loss})
 
     @property
@@ -64,9 +64,9 @@ class Evaluation(NamedTuple):
 
 @contextmanager
 def evaluating(net: Module, seed: int, device: torch.device) -> Iterator[None]:
-    """Within the block the network is in evaluation mode and makes no graphs, and random numbers are those of ``seed``.
+    """Put the network into evaluation mode, without graphs, within the block; random numbers are those of ``seed``.
 
-    Its mode and the random state of training are as before behind the block.
+    After the block, its mode and the random state of training are as before.
     """
     training = net.training
     net.eval()
@@ -92,8 +92,7 @@ def evaluate(
     chunk: int | None = None,
     scale: TargetScale | None = None,
 ) -> Evaluation:
-    """Score by what is read of the steps that count; from rest for every batch, the network's mode and random state
-    kept.
+    """Measure score and loss over a data set; from rest for every batch, the network's mode and random state kept.
 
     Several workers take turns at the batches of the ``loader``, the same for all, and all of them get the result of the
     whole.
@@ -101,15 +100,18 @@ def evaluate(
     Args:
         net: the network.
         loader: pairs of samples and targets.
-        batch_of: makes a :class:`Batch` of samples and targets on the device.
-        task: says how outputs are read and judged.
-        seed: of the random numbers.
-        device: of the network.
+        batch_of: function that makes a :class:`Batch` of samples and targets on the device.
+        task: task that reads and judges the outputs.
+        seed: seed of the random numbers.
+        device: device of the network.
         world: the workers.
-        loss: of the method, where it is not that of the task.
-        chunk: steps that run at a time, each chunk from the state that the one before left; by default the whole
-            sequence. A ``loss`` of its own needs the outputs of a batch in memory even then.
-        scale: of the targets.
+        loss: loss of the method, where it is not that of the task.
+        chunk: steps that run at a time, each chunk from the state that the one before has left; by default the whole
+            sequence. A ``loss`` needs the outputs of a whole batch in memory even then.
+        scale: how real targets were standardised.
+
+    Returns:
+        The evaluation.
 
     Raises:
         UserError: for targets or outputs that the task cannot judge.
@@ -151,7 +153,7 @@ def evaluate(
 
 
 def _own_loss(loss: Callable[..., Tensor], outputs: Tensor, batch: Batch) -> Tensor:
-    """The loss of a method, a function of whole outputs."""
+    """Compute the loss of a method, a function of whole outputs."""
     if batch.mask is None or not takes(loss, "weights"):
         return loss(outputs, batch.targets)
     return loss(outputs, batch.targets, weights=step_weights(batch.mask[: len(outputs)], None, outputs.dtype))
@@ -168,12 +170,20 @@ def outputs_over(
     chunk: int | None = None,
     scores: bool = True,
 ) -> Tensor:
-    """Reads the outputs for all samples, on the CPU; targets are left out of account.
+    """Read the outputs for all samples, on the CPU; targets are ignored.
 
     The arguments are those of :func:`evaluate`; the ``loader`` may hand out inputs alone.
 
     Args:
-        scores: the reading itself, ``[N, C]`` (``[N, T, C]`` where every step is read), in place of what it stands for.
+        net: the network.
+        loader: inputs, or pairs of samples and targets.
+        batch_of: function that makes a :class:`Batch` of samples and targets on the device.
+        task: task that reads the outputs.
+        seed: seed of the random numbers.
+        device: device of the network.
+        chunk: steps that run at a time.
+        scores: whether the reading itself is returned, ``[N, C]`` (``[N, T, C]`` where every step is read), and not the
+            prediction.
     """
     found: list[Tensor] = []
     with evaluating(net, seed, device):
@@ -187,7 +197,7 @@ def outputs_over(
 
 
 def _padded(part: Tensor, longest: int, value: int) -> Tensor:
-    """``part`` ``[B, T, …]`` of as many steps as the longest of all batches."""
+    """Pad ``part`` ``[B, T, …]`` to as many steps as the longest of all batches."""
     if part.dim() < 2 or part.shape[1] == longest:
         return part
     more = part.new_full((len(part), longest - part.shape[1], *part.shape[2:]), value)
@@ -202,16 +212,16 @@ def _read_out(
     check: Callable[[Tensor], None] | None,
     loss: Callable[..., Tensor] | None = None,
 ) -> tuple[Judge, Tensor, list[Tensor]]:
-    """A judge of the outputs, their mean over the steps that count, and all of them where a ``loss`` needs them.
+    """Run a batch; return a judge of the outputs, their mean over the steps that count, and all of them for a ``loss``.
 
-    check: is shown outputs of the form ``[T, B, C]``; without it there are no targets.
+    ``check`` is called with outputs ``[T, B, C]``; without it there are no targets.
     """
     targets, (steps, samples) = None if check is None else batch.targets, batch.sequence.shape[:2]
     judge = task.judge(targets, batch.mask, steps, samples, loss=check is not None and loss is None)
     means: list[Tensor] = []
     kept: list[Tensor] = []
     start = 0
-    for outputs, mask in outputs_of(net, batch, chunk):
+    for outputs, mask in outputs_in_chunks(net, batch, chunk):
         if check is not None and start == 0:
             check(outputs[:1].expand(steps, *outputs.shape[1:]))
         judge.add(outputs, start)
@@ -223,13 +233,13 @@ def _read_out(
 
 @dataclass(frozen=True)
 class Decisions:
-    """What comes of deciding as soon as the leading class is ahead of the second by ``margin``.
+    """Outcome of deciding as soon as the leading class is ahead of the second by ``margin``.
 
     Attributes:
         margin: in units of the outputs, summed over the steps that count so far: spikes, for spikes.
-        accuracy: of the decisions, between 0 and 1.
+        accuracy: accuracy of the decisions, between 0 and 1.
         mean_step: steps seen at the decision, on average: 1 for one after the first step.
-        decided: part of the samples that reached the margin; the others were decided at the end of their sequence.
+        decided: share of the samples that reached the margin; the others were decided at the end of their sequence.
     """
 
     margin: float
@@ -240,14 +250,14 @@ class Decisions:
 
 @dataclass(frozen=True)
 class EarlyReadout:
-    """How well a data set is classified before its sequences have ended.
+    """Accuracy over a data set before its sequences have ended.
 
     Attributes:
         steps: 1 to the length of the longest sequence.
-        accuracy: after each of ``steps``, by the outputs accumulated over the steps that count so far; sequences that
-            have ended keep their class, and those of which no step counts yet have none.
-        decisions: for each margin.
-        samples: how many.
+        accuracy: accuracy after each of ``steps``, by the outputs accumulated over the steps that count so far;
+            sequences that have ended keep their class, and those without a step that counts so far have none.
+        decisions: decisions for each margin.
+        samples: number of samples.
     """
 
     steps: range
@@ -264,15 +274,23 @@ def early_readout(
     batch_size: int | None = None,
     chunk: int | None = None,
 ) -> EarlyReadout:
-    """Accuracy after each step, and of decisions by margin, over a ``dataset`` without augmentation; from rest for
-    every batch.
+    """Measure the accuracy after each step, and that of decisions by margin; from rest for every batch.
 
-    trained: a trainer, which says how samples become sequences, how many steps are read out and how many run at a
-    time; or a network, for a data set of :class:`~spikelfp.data.loader.Sequences`. batch_size, chunk: by default
-    those of the trainer, else 128 and whole sequences. The network's mode and the random state are kept.
+    Augmentation is left out; the network's mode and the random state are kept.
+
+    Args:
+        trained: a trainer, which says how samples become sequences, how many steps are read out and how many run at a
+            time; or a network, for a data set of :class:`~spikelfp.data.loader.Sequences`.
+        dataset: data as in :meth:`Trainer.fit <spikelfp.training.Trainer.fit>`, with class numbers as labels.
+        margins: margins of the decisions, in units of the summed outputs.
+        batch_size: samples of a batch; by default that of the trainer, else 128.
+        chunk: steps that run at a time; by default those of the trainer, else whole sequences.
+
+    Returns:
+        Accuracies and decisions.
 
     Raises:
-        UserError: for a margin that is negative or not finite, or static samples without a trainer.
+        UserError: for a margin that is negative or not finite, and static samples without a trainer.
         ShapeError: for a network with a single output, which is never ahead of a second one.
     """
     for margin in margins:
@@ -290,10 +308,14 @@ def early_readout(
 
 
 def so_far(net: torch.nn.Module, batch: Batch, chunk: int | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Of a batch from rest, ``chunk`` steps at a time (``None``: all): outputs summed over the steps that count up to
-    each one, ``[k, B, C]``; whether a sample has had any, ``[k, B]``; and which of them count, ``None`` for all."""
+    """Accumulate the outputs of a batch from rest, ``chunk`` steps at a time (``None``: all).
+
+    Yields:
+        For each chunk of ``k`` steps the outputs summed over the steps that count so far, ``[k, B, C]``; whether a
+        sample has had any such step, ``[k, B]``; and which steps count, ``[k, B]``, or ``None`` for all.
+    """
     summed, read = torch.zeros(()), torch.zeros(len(batch.targets), dtype=torch.bool)
-    for outputs, mask in outputs_of(net, batch, chunk):
+    for outputs, mask in outputs_in_chunks(net, batch, chunk):
         sums = (outputs if mask is None else masked(outputs, mask)).cumsum(0) + summed.to(outputs.device)
         answered = torch.ones(sums.shape[:2], dtype=torch.bool) if mask is None else mask.cumsum(0).bool()
         answered = answered.to(sums.device) | read.to(sums.device)
@@ -302,7 +324,7 @@ def so_far(net: torch.nn.Module, batch: Batch, chunk: int | None) -> Iterator[tu
 
 
 class _Counts:
-    """What the batches so far add up to."""
+    """Sums over the batches so far."""
 
     def __init__(self, margins: tuple[float, ...], device: torch.device) -> None:
         self.margins = margins
@@ -361,7 +383,7 @@ class _Counts:
 
 
 def _ends(batch: Batch, steps: int) -> Tensor:
-    """The last step of each sample that counts, counted from 1, ``[B]``."""
+    """Return the number of the last step of each sample that counts, counted from 1, ``[B]``."""
     if batch.mask is None:
         return torch.full_like(batch.targets, steps)
     numbers = torch.arange(1, len(batch.mask) + 1, device=batch.mask.device).unsqueeze(1)
@@ -371,7 +393,7 @@ def _ends(batch: Batch, steps: int) -> Tensor:
 def _settings(
     trained: Trainer | torch.nn.Module, batch_size: int | None, chunk: int | None
 ) -> tuple[torch.nn.Module, Callable[[Any, Tensor], Batch], torch.device, int, int | None, int]:
-    """Network, how it is shown a batch, device, batch size, chunk and seed."""
+    """Return network, function that makes a batch, device, batch size, chunk and seed."""
     if not isinstance(trained, Module):
         size, chunk = batch_size or trained.batch_size, chunk or trained.chunk
         return trained.net, trained.batch, trained.device, size, chunk, trained.seed

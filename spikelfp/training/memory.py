@@ -28,14 +28,14 @@ KEPT = 1.3
 
 
 @dataclass(frozen=True)
-class Footprint:
+class MemoryEstimate:
     """Bytes that training a network takes.
 
     Attributes:
-        weights: of the weights, their updates, the state of the optimiser, and the largest weight once more, for its
+        weights: the weights, their updates, the state of the optimiser, and the largest weight once more, for its
             product with ``|w|``.
-        outputs: of one pass forward and back; 0 where the network has layers that do not run on the meta device.
-        checkpoint: of a checkpoint, which is made in memory before it is written, between two steps.
+        outputs: one pass forward and back; 0 where the network has layers that do not run on the meta device.
+        checkpoint: a checkpoint, which is made in memory before it is written, between two steps.
     """
 
     weights: int
@@ -43,31 +43,34 @@ class Footprint:
     checkpoint: int
 
 
-def estimate(spec: ModelSpec, *, steps: int, samples: int, states: int = 2, together: int | None = None) -> Footprint:
-    """Memory that training a network takes.
+def estimate(
+    spec: ModelSpec, *, steps: int, samples: int, states: int = 2, together: int | None = None
+) -> MemoryEstimate:
+    """Estimate the memory that training a network takes.
 
-    Measured beside it, in MiB that a step took at its peak: lif-mlp 256-1000-1000-10, 25 steps, 128 samples, constant
-    and rate-coded, 70 and 102 (estimate 91); 256-2000-2000-10, 50 steps, 256 samples 416 (609); 256-4000-4000-10,
-    5 steps, 32 samples 335 (333); lif-lenet on 16 × 16, 25 steps, 128 samples 56 (82); 50 steps, rate-coded, 152 (163).
+    Peaks of a step that were measured, in MiB, and the estimate in brackets: lif-mlp 256-1000-1000-10, 25 steps, 128
+    samples, constant and rate-coded, 70 and 102 (91); 256-2000-2000-10, 50 steps, 256 samples 416 (609);
+    256-4000-4000-10, 5 steps, 32 samples 335 (333); lif-lenet on 16 × 16, 25 steps, 128 samples 56 (82); 50 steps,
+    rate-coded, 152 (163).
 
     Args:
-        spec: the network; it is built without memory of its own, on torch's meta device.
-        steps: of a sequence.
-        samples: of a batch that go through the network together.
+        spec: the network; it is built without memory, on torch's meta device.
+        steps: steps of a sequence.
+        samples: samples that go through the network together.
         states: numbers that the optimiser keeps for each weight.
         together: steps whose graph is held at a time; ``None``: all of them.
     """
     net = without_memory(spec)
     sizes = [p.numel() * p.element_size() for p in net.parameters()]
     kept = steps if together is None else min(together, steps)
-    return Footprint(
+    return MemoryEstimate(
         weights=(2 + states) * sum(sizes) + max(sizes, default=0),
         outputs=round(4 * KEPT * kept * samples * sum(_outputs(net, spec.shape))),
         checkpoint=(1 + states) * sum(sizes),
     )
 
 
-def check_room_to_build(spec: ModelSpec, device: torch.device = CPU) -> None:
+def check_build_memory(spec: ModelSpec, device: torch.device = CPU) -> None:
     """Refuse a network whose weights do not fit into the memory of a device, before they are made.
 
     Raises:
@@ -78,7 +81,7 @@ def check_room_to_build(spec: ModelSpec, device: torch.device = CPU) -> None:
     _check(f"the network {spec.name}", [("weights", weights)], device, "choose smaller layers (--hidden, --width)")
 
 
-def check_room_to_run(
+def check_run_memory(
     spec: ModelSpec,
     *,
     steps: int,
@@ -87,18 +90,17 @@ def check_room_to_run(
     device: torch.device = CPU,
     kept: bool = False,
 ) -> None:
-    """Refuse a network whose outputs do not fit into the memory of a device where it runs without learning.
+    """Refuse a network whose outputs do not fit into the memory of a device, where it runs without learning.
 
-    Two layers' outputs, of all steps that run together, are there at a time, or those of all layers where they are
-    kept.
+    The outputs of two layers are held at a time, or those of all layers where they are kept.
 
     Args:
         spec: the network.
-        steps: of a sequence.
-        samples: of a batch.
+        steps: steps of a sequence.
+        samples: samples of a batch.
         together: steps that run at a time; ``None``: all of them.
-        device: where.
-        kept: the outputs of all layers are kept, to be looked at.
+        device: the device.
+        kept: whether the outputs of all layers are kept.
 
     Raises:
         UserError: with the estimate.
@@ -116,10 +118,10 @@ def check_room_to_run(
 
 
 def without_memory(spec: ModelSpec) -> torch.nn.Module:
-    """Build a network on torch's meta device, the random state left as it is.
+    """Build a network on torch's meta device, with the random state left as it is.
 
     Raises:
-        UserError: for one of too many layers, or of sizes that no number counts.
+        UserError: for too many layers, or sizes beyond 64-bit numbers.
     """
     for name, value in spec.options.items():
         if isinstance(value, tuple) and len(value) > MOST_LAYERS:
@@ -136,7 +138,7 @@ def without_memory(spec: ModelSpec) -> torch.nn.Module:
 
 
 def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> list[int]:
-    """Count the numbers that each layer of a network puts out in one step of one sample."""
+    """Count the outputs of each layer of a network in one step of one sample."""
     counts: list[int] = []
     for layer in graph.leaves(net).values():
         if graph.has_trait(layer, "has_membrane"):  # their kernels are those of a device
@@ -149,13 +151,13 @@ def _outputs(net: torch.nn.Module, shape: tuple[int, ...]) -> list[int]:
     return counts
 
 
-def check_room(needed: Iterable[tuple[str, int]], device: torch.device, what: str = "training") -> None:
-    """Refuse what cannot fit into the memory of a device.
+def check_memory(needed: Iterable[tuple[str, int]], device: torch.device, what: str = "training") -> None:
+    """Refuse a need that cannot fit into the memory of a device.
 
     Args:
-        needed: parts of what is needed, each a name and a number of bytes.
-        device: where.
-        what: needs it.
+        needed: names and bytes of its parts.
+        device: the device.
+        what: name of the need.
 
     Raises:
         UserError: with the estimate, where the parts together are more than there is.
@@ -179,8 +181,8 @@ def _check(what: str, needed: Iterable[tuple[str, int]], device: torch.device, a
     )
 
 
-def check_room_to_train(net: torch.nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Refuse to train a network whose updates and whose optimiser's state cannot fit beside its weights.
+def check_training_memory(net: torch.nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Refuse to train a network whose updates and optimiser state cannot fit beside its weights.
 
     Raises:
         UserError: with the estimate.
@@ -189,4 +191,4 @@ def check_room_to_train(net: torch.nn.Module, optimizer: torch.optim.Optimizer, 
     states = 2 if "betas" in optimizer.defaults else 1 if optimizer.defaults.get("momentum") else 0
     held = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
     state = states * weights - sum(value.numel() * value.element_size() for value in held)
-    check_room([("updates", weights), ("the optimiser", max(state, 0))], device)
+    check_memory([("updates", weights), ("the optimiser", max(state, 0))], device)

@@ -43,14 +43,18 @@ DEFAULT_LR = 3e-3
 
 
 class Momentum(torch.optim.SGD):
-    """Momentum as in LFP v3, eq. 5 (v1, eq. 5), which averages the updates::
+    """Gradient descent with a momentum that averages the updates (LFP v3, eq. 5; v1, eq. 5)::
 
         d = α d_old + (1 − α) d_lfp        w ← w + η d        (d_old: the d of the step before, 0 at first)
 
     torch's SGD with ``momentum=α`` sums them, ``d = α d_old + d_lfp``: steps of 1 / (1 − α) times the size. With
-    ``dampening=α`` it averages, except that it starts from ``d_lfp``; here its memory starts at zeros.
+    ``dampening=α`` it averages, except that it starts from ``d_lfp``; here the memory starts at zero.
 
-    lr: η. alpha: α in [0, 1). weight_decay: λ of ``d_lfp − λ w`` in place of ``d_lfp``.
+    Args:
+        params: parameters, or groups of them.
+        lr: learning rate η.
+        alpha: α in [0, 1).
+        weight_decay: λ of ``d_lfp − λ w`` in place of ``d_lfp``.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, alpha: float = 0.9, weight_decay: float = 0.0) -> None:
@@ -75,7 +79,7 @@ Decay = Annotated[float, option("λ of λw, taken from every update w", within="
 def adam(parameters: Iterable[Parameter], lr: float, *, weight_decay: Decay = 0.0) -> Optimizer:
     """Adam with β₁ = 0.9 and β₂ = 0.99, fused.
 
-    Updates by reward come in bursts, as neurons fall silent or wake; a second moment that remembers 100 steps
+    Updates by reward come in bursts, as neurons fall silent or begin to fire. A second moment that remembers 100 steps
     follows them better than one that remembers 1000 (docs/training.md has the comparison).
     """
     decay = _decay(weight_decay)
@@ -92,7 +96,7 @@ def sgd(parameters: Iterable[Parameter], lr: float, *, momentum: Share = 0.9, we
 def momentum(
     parameters: Iterable[Parameter], lr: float, *, momentum: Share = 0.9, weight_decay: Decay = 0.0
 ) -> Optimizer:
-    """:class:`Momentum`, eq. 5."""
+    """:class:`Momentum`, which averages updates (v3, eq. 5)."""
     return Momentum(parameters, lr, momentum, weight_decay)
 
 
@@ -106,9 +110,9 @@ def make_optimizer(chosen: Any, net: torch.nn.Module, lr: float | None) -> Optim
         lr: learning rate; ``None`` for :data:`DEFAULT_LR`, or that of the object.
 
     Raises:
-        UnknownNameError: for a name that no optimiser has.
+        UnknownNameError: for an unknown name.
         UserError: for an optimiser that holds parameters of another network or cannot step from ``p.grad``, for a
-            network with nothing to train, and for what the optimiser itself refuses.
+            network with nothing to train, and with the text of an optimiser that refuses its arguments.
     """
     parameters = list(net.parameters())
     if not any(p.requires_grad for p in parameters):
@@ -140,7 +144,7 @@ def make_optimizer(chosen: Any, net: torch.nn.Module, lr: float | None) -> Optim
 
 
 def positional(function: Callable[..., Any]) -> int:
-    """Count the arguments a function takes by position; 2 where Python cannot tell."""
+    """Count the arguments that a function takes by position; 2 where Python cannot tell."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -151,7 +155,7 @@ def positional(function: Callable[..., Any]) -> int:
 
 
 def _own(optimizer: Optimizer, net: torch.nn.Module, lr: float | None) -> Optimizer:
-    """The optimiser, checked to be able to train the network."""
+    """Return the optimiser, checked to be able to train the network."""
     kind = type(optimizer).__name__
     if lr is not None:
         raise UserError(f"lr={lr} and an optimiser that is made already: its learning rate is its own, leave out lr")
@@ -198,7 +202,7 @@ def reset_groups(optimizer: Optimizer, options: list[dict[str, Any]]) -> None:
 
 
 def plain_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Find the options of parameter groups that are numbers, for a checkpoint to compare."""
+    """List the options of parameter groups that are numbers, for a checkpoint to compare."""
     keep = (int, float, tuple)
     return [
         {name: float(value) if isinstance(value, torch.Tensor) else value for name, value in group.items()
@@ -208,7 +212,7 @@ def plain_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def options_of(optimizer: Optimizer) -> dict[str, Any]:
-    """The numbers an optimiser was made with: learning rate, momenta, weight decay, …"""
+    """Return the numbers an optimiser was made with: learning rate, momenta, weight decay, …"""
     numbers = {name: value for name, value in optimizer.defaults.items() if isinstance(value, (int, float, tuple))}
     return {name: value for name, value in numbers.items() if not isinstance(value, bool)}
 
@@ -239,7 +243,7 @@ schedules: Registry[Callable[..., LRScheduler]] = Registry("schedule", takes=("o
 
 @schedules.register("one-cycle")
 def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Up to the learning rate in the first 30 % of the steps, then down to near 0 (Smith & Topin 2019; A.6.4).
+    """Raise the learning rate in the first 30 % of the steps, then lower it to near 0 (Smith & Topin 2019; A.6.4).
 
     Adam's β₁ and the momentum of SGD run the other way, from 0.95 down to 0.85 and up again. A momentum that averages
     (dampening, as in eq. 5) keeps its α, and an optimiser without momentum gets none.
@@ -250,7 +254,7 @@ def one_cycle(optimizer: Optimizer, total_steps: int) -> LRScheduler:
 
 @schedules.register("constant")
 def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Keeps the learning rate throughout."""
+    """Keep the learning rate throughout."""
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
@@ -265,7 +269,7 @@ def step(
     ] = 40,
     gamma: Annotated[float, option("what it is multiplied with (v1 A.1)", name="decay_factor", within="(0, 1]")] = 0.1,
 ) -> LRScheduler:
-    """``η γ^⌊k / step_size⌋`` at step k: times 0.1 every 40 steps in v1, A.1."""
+    """Multiply the learning rate at intervals, ``η γ^⌊k / step_size⌋`` at step k: by 0.1 every 40 steps in v1, A.1."""
     if step_size < 1 or not 0 < gamma <= 1:
         raise UserError(f"a step decay needs step_size of 1 or more and gamma in (0, 1], got {step_size} and {gamma}")
     return StepLR(optimizer, step_size, gamma)
@@ -273,24 +277,24 @@ def step(
 
 @schedules.register("cosine")
 def cosine(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """``η (1 + cos(π k / total_steps)) / 2`` at step k (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+    """Lower the learning rate along a cosine, ``η (1 + cos(π k / total_steps)) / 2`` at step k (arXiv:1608.03983)."""
     return CosineAnnealingLR(optimizer, total_steps)
 
 
 @schedules.register("linear")
 def linear(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """``η (1 − k / total_steps)`` at step k."""
+    """Lower the learning rate along a line, ``η (1 − k / total_steps)`` at step k."""
     return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=total_steps)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The schedule that a trainer was given, to be made for a number of steps.
+    """Schedule of a trainer, to be made for a number of steps.
 
     Attributes:
-        name: as it was given, in words.
-        make: of an optimiser and the number of steps.
-        made: an object was handed in, which cannot be made anew.
+        name: its name, or a description.
+        make: function that makes it of an optimiser and the number of steps.
+        made: whether an object was handed in, which cannot be made anew.
     """
 
     name: str
@@ -298,9 +302,10 @@ class Schedule:
     made: bool = False
 
     def goes_on(self, optimizer: Optimizer) -> bool:
-        """Whether the learning rate of a step does not depend on how many there are in all.
+        """Whether the learning rate of a step does not depend on the number of steps in all.
 
-        Found by making it for two numbers of steps. Functions inside (``LambdaLR``) cannot be compared: taken for no.
+        The schedule is made for two numbers of steps and compared. Functions inside (``LambdaLR``) cannot be compared
+        and count as a no.
         """
         if self.made:
             return True
@@ -317,16 +322,16 @@ class Schedule:
         return states[0] == states[1]
 
 
-def chosen_schedule(chosen: Any, optimizer: Optimizer) -> Schedule:
-    """Find out what a trainer was given as its schedule.
+def resolve_schedule(chosen: Any, optimizer: Optimizer) -> Schedule:
+    """Find the schedule that a trainer was asked for.
 
     Args:
-        chosen: a name of :data:`schedules`, ``None`` for a constant learning rate, a function ``(optimizer, steps)``
-            or ``(optimizer)``, a class of ``torch.optim.lr_scheduler``, or an object over ``optimizer``.
-        optimizer: the trainer's.
+        chosen: a name of :data:`schedules`, ``None`` for a constant learning rate, a function ``(optimizer, steps)`` or
+            ``(optimizer)``, a class of ``torch.optim.lr_scheduler``, or an object over ``optimizer``.
+        optimizer: the trainer's optimiser.
 
     Raises:
-        UnknownNameError: for a name that no schedule has.
+        UnknownNameError: for an unknown name.
         UserError: for an object over another optimiser, a class that needs settings, and anything else.
     """
     if chosen is None:
@@ -352,7 +357,7 @@ def chosen_schedule(chosen: Any, optimizer: Optimizer) -> Schedule:
 
 
 def _of_class(kind: type[LRScheduler], given: dict[str, Any]) -> Callable[[Optimizer, int], LRScheduler]:
-    """A function that makes a schedule of a class; the number of steps goes where the class has it."""
+    """Return a function that makes a schedule of a class; the number of steps goes where the class has it."""
     parameters = inspect.signature(kind).parameters
     told = {"OneCycleLR": "total_steps", "CosineAnnealingLR": "T_max"}.get(kind.__name__)
     missing = [
@@ -394,7 +399,7 @@ def _of_function(function: Callable[..., Any]) -> Callable[[Optimizer, int], LRS
 
 
 def check_length(schedule: LRScheduler, steps: int) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` for a schedule that ends before ``steps`` more steps are done."""
+    """Refuse a schedule that ends before ``steps`` more steps are done, by :class:`~spikelfp.errors.UserError`."""
     total = getattr(schedule, "total_steps", None)
     if isinstance(total, int) and total - max(schedule.last_epoch, 0) < steps:
         raise UserError(
@@ -404,10 +409,10 @@ def check_length(schedule: LRScheduler, steps: int) -> None:
 
 
 def plateau_metric(schedule: ReduceLROnPlateau, row: dict[str, float], task: Task) -> float:
-    """Choose what a ReduceLROnPlateau looks at, of the metrics of an epoch.
+    """Choose the metric of an epoch for a ``ReduceLROnPlateau``.
 
-    The validation score where there is one, else the loss, else the training score. A score that moves against the mode
-    of the schedule is turned round: 1 minus a share, minus anything else.
+    It is the validation score where there is one, else the loss, else the training score. A score that moves against
+    the mode of the schedule is turned round: 1 minus a share, minus anything else.
 
     Raises:
         UserError: for an epoch without any of them, or ``mode="max"`` with a loss alone.
@@ -433,11 +438,11 @@ def _sums(optimizer: Optimizer) -> bool:
 
 @dataclass(frozen=True)
 class Planned:
-    """The steps that the present schedule spans.
+    """Steps that the present schedule spans.
 
     Attributes:
-        total_steps: of the whole training, those before included; ``None`` before it is planned.
-        schedule_start: the step at which the schedule begins: 0, or where an extension began.
+        total_steps: steps of the whole training, those before included; ``None`` before it is planned.
+        schedule_start: step at which the schedule begins: 0, or the first one of an extension.
         epoch_steps: steps of an epoch; ``None`` where an older checkpoint does not say.
     """
 
@@ -447,23 +452,26 @@ class Planned:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Planned:
-        """As a checkpoint has it; the first version wrote the total alone."""
+        """Read the plan of a checkpoint; the first version wrote the total alone."""
         return cls(content["total_steps"], content.get("schedule_start", 0), content.get("epoch_steps"))
 
     @property
     def scheduled(self) -> int:
-        """Steps of the schedule."""
+        """Number of steps of the schedule."""
         return (self.total_steps or 0) - self.schedule_start
 
     def extended(
         self, position: Position, batches: int, epochs: int, schedule: Schedule, optimizer: Optimizer
     ) -> tuple[Planned, str]:
-        """Plan for ``epochs`` epochs in all of so many ``batches``; with a line about what changes, or nothing.
+        """Plan for ``epochs`` epochs in all of so many ``batches``.
+
+        Returns:
+            The plan, and a line about what changes, or an empty one.
 
         Raises:
             UserError: for fewer epochs than are done.
-            CheckpointError: for another end in the middle of a schedule that depends on it, or other data in the
-                middle of an epoch.
+            CheckpointError: for another end in the middle of a schedule that depends on it, or other data in the middle
+                of an epoch.
         """
         if epochs < position.epoch or (epochs == position.epoch and position.batch):
             raise UserError(
@@ -503,7 +511,7 @@ class Planned:
 
 
 def check_epochs(epochs: Any) -> int:
-    """The number of epochs, or :class:`~spikelfp.errors.UserError` for anything but a whole number of at least 1."""
+    """Return the number of epochs; raise :class:`~spikelfp.errors.UserError` for all but a whole number above 0."""
     if isinstance(epochs, Tensor) or hasattr(epochs, "shape"):
         raise UserError("epochs is a whole number, got an array: data and labels go together, fit((X, y), epochs)")
     if isinstance(epochs, bool) or not isinstance(epochs, int):
@@ -514,7 +522,7 @@ def check_epochs(epochs: Any) -> int:
 
 
 def check_patience(patience: int | None, validated: bool, task: Task) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` for a patience out of range, or without what it looks at."""
+    """Refuse a patience that is out of range, or has no validation score to look at, by a ``UserError``."""
     if patience is None:
         return
     if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
@@ -524,7 +532,7 @@ def check_patience(patience: int | None, validated: bool, task: Task) -> None:
 
 
 def ran_out(history: list[dict[str, float]], patience: int | None, task: Task) -> bool:
-    """Whether the validation score has not become better than its best for ``patience`` epochs.
+    """Whether the validation score has not improved on its best for ``patience`` epochs.
 
     Raises:
         UserError: for a patience, and an epoch without such a score.

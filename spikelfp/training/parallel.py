@@ -1,7 +1,7 @@
 """Data-parallel training: the processes that ``torchrun`` starts, brought together by ``torch.distributed``.
 
 Each worker computes its slice of every batch; ``DistributedDataParallel`` averages what reached ``p.grad``. All the
-rest of training asks a :class:`World` what is specific to several workers; alone, its answers cost nothing.
+rest of training asks a :class:`World` what is specific to several workers; with one worker its answers cost nothing.
 """
 
 from __future__ import annotations
@@ -28,14 +28,19 @@ from spikelfp.terminal import one_line, say
 T = TypeVar("T")
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What ``torchrun`` tells each worker."""
+"""Environment variables that ``torchrun`` sets for each worker."""
 
 
 def choose_device(device: str | torch.device, local_rank: int | None = None) -> torch.device:
-    """The device of that name; ``auto`` is CUDA where there is one.
+    """Return the device of a name; ``auto`` is CUDA where there is one.
 
-    local_rank: number of this worker among those of its machine, when several train together: it takes the GPU of
-    that number. Raises :class:`~spikelfp.errors.UserError` for a device that is not there.
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, …
+        local_rank: number of this worker among those of its machine, when several train together: it takes the GPU of
+            that number.
+
+    Raises:
+        UserError: for a device that cannot be used here.
     """
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,16 +66,24 @@ _replicas: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
 
 
 class WorkerLost(RuntimeError):
-    """Another worker has ended, so training cannot go on; the last checkpoint is whole."""
+    """Raised when another worker has ended, so that training cannot go on; the last checkpoint is whole."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The ``size`` workers that train together, and which of them this is: ``rank``, and ``local_rank`` on its machine.
+    """Workers that train together, and which of them this is.
 
-    Alone (rank 0 of 1) its methods hand back what they were given. With several, each method that says "all" is a
-    collective: every worker must call it. A world of several needs torch's default process group, which
-    :func:`joined` makes.
+    With one worker (rank 0 of 1) its methods return their arguments. With several, each method that says "all" is a
+    collective: every worker must call it. A world of several needs torch's default process group, which :func:`joined`
+    makes.
+
+    Args:
+        rank: number of this worker among all.
+        size: number of workers.
+        local_rank: number of this worker among those of its machine.
+
+    Raises:
+        UserError: for a rank outside the world.
     """
 
     rank: int = 0
@@ -83,7 +96,11 @@ class World:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> World:
-        """As ``torchrun`` set it in the environment; alone without ``RANK`` and ``WORLD_SIZE``."""
+        """Read the world that ``torchrun`` set in the environment; one worker without ``RANK`` and ``WORLD_SIZE``.
+
+        Raises:
+            UserError: for variables that are missing, or no whole numbers.
+        """
         if "RANK" not in environment or "WORLD_SIZE" not in environment:
             return cls()
         missing = [name for name in VARIABLES if name not in environment]
@@ -97,11 +114,11 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker writes the files and speaks for all."""
+        """Whether this worker writes the files and prints for all."""
         return self.rank == 0
 
     def replica(self, net: Module, device: torch.device) -> Module:
-        """``net`` with its gradients averaged over all workers in each backward pass, from the leader's weights on."""
+        """Wrap ``net``, with the leader's weights, so that each backward pass averages gradients over all workers."""
         if self.size == 1:
             return net
         replica = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
@@ -109,7 +126,7 @@ class World:
         return replica
 
     def unwrapped(self, replica: Module) -> Module:
-        """The module that :meth:`replica` was made of."""
+        """Return the module that :meth:`replica` was made of."""
         return replica.module if isinstance(replica, DistributedDataParallel) else replica
 
     def average(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -129,7 +146,7 @@ class World:
                 grad.copy_(mean.view_as(grad))
 
     def sum(self, values: list[Any], device: torch.device) -> list[Any]:
-        """Each of the numbers, which may be tensors on ``device``, added over all workers in float64."""
+        """Add each of the numbers, which may be tensors on ``device``, over all workers in float64."""
         if self.size == 1:
             return values
         together = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in values])
@@ -137,7 +154,7 @@ class World:
         return list(together.unbind())
 
     def gather(self, value: T) -> list[T]:
-        """The values of all workers, by rank."""
+        """Return the values of all workers, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -145,18 +162,18 @@ class World:
         return values
 
     def copy(self, tensors: Iterable[Tensor]) -> None:
-        """The leader's values into the tensors of all workers."""
+        """Copy the leader's values into the tensors of all workers."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     def wait(self) -> None:
-        """Until all workers are here."""
+        """Wait until all workers are here."""
         self.gather(None)
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The first worker of each machine goes through the block before its others: they find what it downloaded."""
+        """Let the first worker of each machine go through the block before its others, which find its downloads."""
         if self.local_rank != 0:
             self.wait()
         try:
@@ -167,7 +184,7 @@ class World:
 
     @contextmanager
     def agreed(self) -> Iterator[None]:
-        """A user's mistake that any worker finds in the block is raised by all of them."""
+        """Raise in all workers a user's mistake that any worker finds in the block."""
         own: UserError | None = None
         try:
             yield
@@ -178,26 +195,33 @@ class World:
             raise own or UserError(text)
 
     def reseed(self, *key: int) -> None:
-        """Random numbers of each worker's own, from now on a function of ``key`` and the rank; nothing when alone."""
+        """Seed random numbers by ``key`` and the rank, so that each worker has its own; with one worker do nothing."""
         if self.size > 1:
             torch.manual_seed(generator("worker", *key, self.rank).initial_seed())
 
 
-ALONE = World()
+SINGLE_WORKER = World()
 
 
 def unsynchronised(net: Module) -> AbstractContextManager[None]:
-    """Within the block a replica keeps its gradients to itself: the next one outside it brings the sum."""
+    """Keep the gradients of a replica local within the block; the next backward pass outside it brings the sum."""
     return net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[World]:
-    """The world of this process: joined with the other workers if ``torchrun`` started it, else alone.
+    """Join the other workers that ``torchrun`` started, and yield the world; else yield the world of one worker.
 
     Uses gloo on the CPU and NCCL on GPUs, where each worker takes the GPU of its local rank. An error that several
-    workers meet is raised by the first, the others exit without a word (2 for a user's mistake, else 1).
-    :class:`WorkerLost` is raised when another worker has ended. Replicas made in the block cannot train behind it.
+    workers meet is raised by the first; the others exit in silence (status 2 for a user's mistake, else 1). Replicas
+    made in the block cannot train after it.
+
+    Args:
+        device: as in :func:`choose_device`.
+
+    Raises:
+        WorkerLost: when another worker has ended.
+        UserError: for a device that cannot be used, and an environment that is not ``torchrun``'s.
     """
     world = World.of_environment()
     if world.size == 1:
@@ -219,7 +243,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise WorkerLost(f"the workers did not find each other at {where}: {str(error).splitlines()[0]}") from None
-    said = _Said(store)
+    said = _ErrorLog(store)
     with ended_by_sigterm(said.before_sigterm):  # leaving the group may have to wait for a worker that is gone
         try:
             yield world
@@ -239,9 +263,9 @@ def joined(device: str = "auto") -> Iterator[World]:
 def _leave_group() -> None:
     """Destroy the process group and end its threads.
 
-    They end with the last reference to the group. One that still ran when the interpreter is taken down might then ask
-    for the interpreter, and the whole process would be aborted ("terminate called without an active exception"), its
-    work done. So the replicas, which nobody can train without the group, let go of it.
+    They end with the last reference to the group. A thread that still ran at the end of the interpreter might ask for
+    it, and the process would be aborted ("terminate called without an active exception") although its work is done. So
+    the replicas, which cannot train without the group, drop it.
     """
     for replica in _replicas:
         for name in ("reducer", "logger", "process_group"):
@@ -250,10 +274,11 @@ def _leave_group() -> None:
     dist.destroy_process_group()
 
 
-class _Said:
-    """What was told the user, so that several workers do not tell it more than once.
+class _ErrorLog:
+    """Errors that were printed, so that several workers do not print one more than once.
 
-    Kept in the store through which the workers found each other; it works when they can no longer reach each other.
+    It is kept in the store through which the workers found each other, and works when they can no longer reach each
+    other.
     """
 
     def __init__(self, store: dist.Store) -> None:
@@ -261,7 +286,7 @@ class _Said:
         self._own = ""
 
     def first(self, text: str, alone: bool) -> bool:
-        """Whether no worker has said ``text`` before; now it counts as said. ``alone``, if that cannot be found out."""
+        """Whether no worker has printed ``text`` before; then it counts as printed. ``alone``, if it cannot be told."""
         try:
             self._store.add("anything", 1)
             first = self._store.add(text, 1) == 1
@@ -271,14 +296,14 @@ class _Said:
         return first
 
     def anything(self) -> bool:
-        """Whether any worker has said why it ends."""
+        """Whether any worker has printed why it ends."""
         try:
             return self._store.add("anything", 0) > 0
         except RuntimeError:
             return False
 
     def before_sigterm(self) -> None:
-        """The last words of a worker that is ended from outside."""
+        """Print why a worker is ended from outside."""
         ended = "ended by SIGTERM, which torchrun sends the workers that are left when one has failed"
         if self._own or (not self.anything() and self.first(ended, alone=True)):
             say(f"spikelfp: {one_line(self._own)}", error=True)

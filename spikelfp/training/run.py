@@ -1,4 +1,4 @@
-"""The options of a run that are about event data: from a :class:`RunConfig` to its sequences, and back."""
+"""Training run in a folder: ``config.yaml``, ``metrics.csv``, ``summary.json``, ``checkpoints/``, ``report.html``."""
 
 from __future__ import annotations
 
@@ -43,10 +43,13 @@ from spikelfp.tasks import tasks
 from spikelfp.training import checkpoint
 from spikelfp.training.arguments import learning_complaints, only_evaluating
 from spikelfp.training.config import RunConfig, read_mapping
-from spikelfp.training.folder import (
+from spikelfp.training.memory import STATES, check_memory, check_run_memory, estimate, without_memory
+from spikelfp.training.optim import is_best
+from spikelfp.training.parallel import World, choose_device, joined
+from spikelfp.training.run_folder import (
     RATE_SAMPLES,
     RUN,
-    Folder,
+    RunFolder,
     check_data,
     check_folder,
     check_out,
@@ -59,20 +62,22 @@ from spikelfp.training.folder import (
     write_config,
     write_metrics,
 )
-from spikelfp.training.memory import STATES, check_room, check_room_to_run, estimate, without_memory
-from spikelfp.training.optim import is_best
-from spikelfp.training.parallel import World, choose_device, joined
 from spikelfp.training.trainer import TemporalTrainer
 from spikelfp.untrusted.text import Field
 
 NONE = "none"
-"""What ``--transforms`` says to leave out those that a data set has by itself."""
+"""Value of ``--transforms`` that leaves out those of the data set."""
 
 
 def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplits, RunConfig]:
-    """The event data of a configuration, and the configuration with all that the data set chose written out.
+    """Load the event data of a configuration.
 
-    progress: show a bar while recordings that are not in the cache are binned.
+    Args:
+        config: options of the run.
+        progress: whether a bar is shown while recordings that are not in the cache are binned.
+
+    Returns:
+        The data, and the configuration with all choices of the data set written out.
 
     Raises:
         UserError: for what cannot be read or written
@@ -89,11 +94,11 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
         cache_dir=config.events.cache_dir,
         progress=progress,
     )
-    return splits, described(config, pipeline)
+    return splits, with_pipeline(config, pipeline)
 
 
 def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
-    """How recordings become sequences as ``config`` says; what it leaves open is as the data set's ``own``.
+    """Choose how recordings become sequences: as ``config`` says, and where it is silent as the data set's ``own``.
 
     ``window`` and ``events_per_step`` make steps of that many ms or events, at most ``steps`` of them; ``steps`` alone
     makes as many equal parts of each recording.
@@ -119,8 +124,8 @@ def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
     return Pipeline(binning, chosen)
 
 
-def described(config: RunConfig, pipeline: Pipeline) -> RunConfig:
-    """``config`` with the ``pipeline`` written out, so that :func:`pipeline_of` gives just that again."""
+def with_pipeline(config: RunConfig, pipeline: Pipeline) -> RunConfig:
+    """Copy ``config`` with the ``pipeline`` written out, so that :func:`pipeline_of` gives just that again."""
     binning = pipeline.binning
     return config.placed(
         {
@@ -134,17 +139,28 @@ def described(config: RunConfig, pipeline: Pipeline) -> RunConfig:
 
 
 __all__ = [
-    "RATE_SAMPLES", "Folder", "Interrupted", "LoadedRun", "check_room_to_show", "load_run", "load_splits",
-    "make_evaluator", "make_trainer", "own_random_numbers", "read_config", "read_metrics", "seed_generators",
+    "RATE_SAMPLES",
+    "Interrupted",
+    "LoadedRun",
+    "RunFolder",
+    "check_show_memory",
+    "load_run",
+    "load_splits",
+    "make_evaluator",
+    "make_trainer",
+    "own_random_numbers",
+    "read_config",
+    "read_metrics",
+    "seed_generators",
     "train",
 ]  # fmt: skip
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal; its state, or that of the checkpoint before, is in the run folder.
+    """Raised when a signal has stopped training; its state, or that of the checkpoint before, is in the run folder.
 
     Attributes:
-        number: of the signal.
+        number: number of the signal.
     """
 
     number: int = signal.SIGINT
@@ -152,9 +168,16 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A finished or stopped run, read back: the network with its weights, and how it was made."""
+    """Finished or stopped run, read back.
 
-    folder: Folder
+    Attributes:
+        folder: its folder.
+        config: its options.
+        spec: description of the network.
+        net: the network with its weights.
+    """
+
+    folder: RunFolder
     config: RunConfig
     spec: ModelSpec
     net: torch.nn.Module
@@ -173,7 +196,7 @@ class LoadedRun:
         return splits
 
     def check_classes(self) -> None:
-        """Refuse a run whose outputs are no classes, for what counts right ones.
+        """Refuse a run whose outputs are no classes, where right ones are counted.
 
         Raises:
             UserError: naming its task.
@@ -185,30 +208,30 @@ class LoadedRun:
             )
 
     def trainer(self, data: Samples | None = None, **options: Any) -> TemporalTrainer:
-        """Make a trainer for the network, with the settings of the run, on whatever device is here.
+        """Make a trainer for the network, with the settings of the run, on the device of this machine.
 
         Args:
-            data: that it is going to be shown, of which a batch is to fit into memory.
-            options: arguments of the trainer that the run has otherwise, or not.
+            data: data that it is going to be shown, of which a batch is to fit into memory.
+            options: arguments of the trainer in place of the run's.
 
         Raises:
             UserError: for sequences so long that a batch does not fit.
         """
-        check_room_to_show(self.config, self.spec, data)
+        check_show_memory(self.config, self.spec, data)
         return make_evaluator(self.net, self.config.placed({("run", "device"): "auto"}), **options)
 
 
-def check_room_to_show(
+def check_show_memory(
     config: RunConfig, spec: ModelSpec, data: Samples | None, *, samples: int | None = None, kept: bool = False
 ) -> None:
     """Refuse to show a network sequences so long that a batch does not fit into memory.
 
     Args:
-        config: of the run.
+        config: options of the run.
         spec: the network.
-        data: that is shown; ``None``: only the steps of the configuration are known.
-        samples: of a batch; by default those of the run.
-        kept: the outputs of all layers are kept, to be looked at.
+        data: data that is shown; ``None``: only the steps of the configuration are known.
+        samples: samples of a batch; by default those of the run.
+        kept: whether the outputs of all layers are kept.
 
     Raises:
         UserError: with the estimate.
@@ -217,7 +240,7 @@ def check_room_to_show(
     if steps is None:
         return
     batch = samples or config.training.batch_size
-    check_room_to_run(
+    check_run_memory(
         spec,
         steps=steps,
         samples=batch if data is None else min(batch, len(data)),
@@ -230,12 +253,20 @@ def check_room_to_show(
 def load_run(
     path: str | Path, weights: str = "last", data_dir: str | None = None, cache_dir: str | None = None
 ) -> LoadedRun:
-    """Read the run folder at ``path`` with the weights of its ``last`` or ``best`` checkpoint.
+    """Read a run folder, with the weights of one of its checkpoints.
 
-    ``data_dir`` and ``cache_dir`` override the folders of data sets and of binned recordings that it was trained with.
-    A recorded cache folder that is none any more is left alone, and the usual one is taken.
+    Args:
+        path: the folder.
+        weights: ``"last"`` or ``"best"``.
+        data_dir: folder of data sets in place of the run's.
+        cache_dir: folder of binned recordings in place of the run's. A recorded cache folder that is gone is left
+            alone, and the usual one is taken.
+
+    Raises:
+        RunFolderError: for a folder that holds no run.
+        CheckpointError: for a checkpoint that is damaged, or of another network.
     """
-    folder = Folder(Path(path))
+    folder = RunFolder(Path(path))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
     config = config.elsewhere(data_dir or config.run.data_dir, cache_dir or recorded_cache(config.events.cache_dir))
@@ -252,7 +283,7 @@ def load_run(
 
 
 def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> TemporalTrainer:
-    """The trainer of a resolved configuration; ``options`` are arguments that it has otherwise, or beside it."""
+    """Make the trainer of a resolved configuration; ``options`` are arguments of the trainer in place of its own."""
     return TemporalTrainer(
         net,
         steps=config.data.steps,  # none: sequences of events, as long as they are
@@ -279,18 +310,18 @@ def make_trainer(net: torch.nn.Module, config: RunConfig, **options: Any) -> Tem
 
 
 def make_evaluator(net: torch.nn.Module, config: RunConfig, **options: Any) -> TemporalTrainer:
-    """The trainer of a resolved configuration, to evaluate a network by, whether or not it could be trained."""
+    """Make the trainer of a resolved configuration to evaluate a network, whether or not it could be trained."""
     with only_evaluating():
         return make_trainer(net, config, **options)
 
 
 def load_splits(config: RunConfig) -> DataSplits:
-    """The data of a configuration, its validation part held out."""
+    """Load the data of a configuration, its validation part held out."""
     return _load(config, progress=False)[0]
 
 
 def _load(config: RunConfig, progress: bool) -> tuple[DataSplits, RunConfig]:
-    """The data, and the configuration with what the data decides about sequences of events."""
+    """Load the data; returned with the configuration in which the choices of event data are written out."""
     folder = config.run.data_dir
     if folder is not None and not Path(folder).is_dir():
         raise RunFolderError(f"the data folder {folder} does not exist; name another with --data-dir")
@@ -317,21 +348,21 @@ def train(
     """Train as ``config`` says into the folder ``out``.
 
     The generators of torch, numpy and Python are seeded with ``config.run.seed``: equal runs on one machine write the
-    same bytes, but for times, memory and paths. Behind the call they are in the state they had before.
+    same bytes, but for times, memory and paths. After the call the generators are in the state they had before.
 
-    Under ``torchrun`` the workers train together (:func:`spikelfp.training.joined`): all of them call this and
-    return, the leader writes and speaks.
+    Under ``torchrun`` the workers train together (:func:`spikelfp.training.joined`): all of them call this and return;
+    the leader writes and prints.
 
     Args:
         config: options of the run.
-        out: folder of the run. It is this call's alone until the run is done.
-        resume: go on from its last checkpoint, bit for bit, with the same samples.
-        overwrite: replace the run in it, which stays until the first checkpoint of the new one.
-        progress: show a bar.
-        echo: given a line about what was found and about each epoch.
+        out: folder of the run. No other run may use it until this one is done.
+        resume: whether to go on from its last checkpoint, bit for bit, with the same samples.
+        overwrite: whether to replace the run in it, which stays until the first checkpoint of the new one.
+        progress: whether to show a bar.
+        echo: called with a line about findings and about each epoch.
 
     Returns:
-        What ``summary.json`` holds.
+        Content of ``summary.json``.
 
     Raises:
         RunFolderError: for a folder that exists, unless ``resume`` or ``overwrite`` is given; that is in use; that
@@ -344,7 +375,7 @@ def train(
     """
     if isinstance(out, str):
         check_named("out", out)
-    folder = Folder(Path(out))
+    folder = RunFolder(Path(out))
     with (
         own_random_numbers(),
         joined(config.run.device) as world,
@@ -379,7 +410,7 @@ def _interrupted(text: str, stopped: Stop) -> Interrupted:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run about to train: its resolved options, its data, its trainer, its folder, and how that goes on.
+    """Run about to train: its resolved options, its data, its trainer and its folder.
 
     The workers that do not lead have no place to write to.
     """
@@ -393,9 +424,9 @@ class _Run:
     planned: str = ""  # how it goes on
 
     @property
-    def folder(self) -> Folder:
-        """Where its files are written."""
-        return Folder(self.path if self.place is None else self.place.current)
+    def folder(self) -> RunFolder:
+        """Folder that its files are written to."""
+        return RunFolder(self.path if self.place is None else self.place.current)
 
     def save(self) -> None:
         """Write the state of training to ``last.pt``; the first one puts the run into the place of the one before."""
@@ -416,7 +447,7 @@ class _Run:
             copy_whole(self.folder.last, self.folder.best)
 
     def write_config(self) -> None:
-        """Write ``config.yaml`` with what is known by now."""
+        """Write ``config.yaml`` with all that is known by now."""
         if self.place is not None:
             write_config(self.folder, self.config, self.splits, self.trainer.woken, self.samples)
 
@@ -424,14 +455,14 @@ class _Run:
         """Say how to go on after a failure."""
         if self.place is not None and self.place.current != self.path:
             return f"no checkpoint was written, and the run that was in {self.path} before is kept"
-        if Folder(self.path).last.is_file():
+        if RunFolder(self.path).last.is_file():
             return f"go on from the last checkpoint with --out {self.path} --resume"
         return "no checkpoint was written yet: start again with the same command"
 
 
 def _start(
     config: RunConfig,
-    folder: Folder,
+    folder: RunFolder,
     world: World,
     resume: bool,
     overwrite: bool,
@@ -486,7 +517,7 @@ def _start(
             if go_on:
                 _repair(run)
             else:
-                initial = {"weights": net.state_dict(), **checkpoint.of_network(net)}
+                initial = {"weights": net.state_dict(), **checkpoint.network_description(net)}
                 checkpoint.write(run.folder.initial, initial)
             run.write_config()
     return run
@@ -520,7 +551,7 @@ def _not_inside(config: RunConfig) -> dict[str, Path]:
 
 
 def _repair(run: _Run) -> None:
-    """Bring up to date what a killed process had not written behind its last checkpoint."""
+    """Write the files that a killed process had not written after its last checkpoint."""
     trainer, folder = run.trainer, run.folder
     if trainer.history:
         write_metrics(folder, trainer.history)
@@ -550,9 +581,9 @@ def _check_room(config: RunConfig, splits: DataSplits, world: World) -> None:
     parts = [("weights, updates and the optimiser", need.weights), ("outputs of the layers", need.outputs)]
     if device.type == "cpu" and need.checkpoint > need.outputs:
         parts[1] = ("a checkpoint of them", need.checkpoint)
-    check_room(parts, device, f"training with sequences of up to {steps} steps")
+    check_memory(parts, device, f"training with sequences of up to {steps} steps")
     for part in (splits.validation, splits.test):
-        check_room_to_show(config, spec, part)
+        check_show_memory(config, spec, part)
 
 
 def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
@@ -613,7 +644,7 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
 
 @contextmanager
 def own_random_numbers() -> Iterator[None]:
-    """Within the block random numbers are its own; behind it the generators are in the state they had before."""
+    """Give the block its own random numbers; after it the generators are in the state they had before."""
     before = checkpoint.random_states()
     try:
         yield
@@ -628,7 +659,7 @@ def seed_generators(seed: int) -> None:
     np.random.seed(seed % (1 << 32))  # noqa: NPY002
 
 
-def _take_seconds(folder: Folder, history: list[dict[str, float]]) -> None:
+def _take_seconds(folder: RunFolder, history: list[dict[str, float]]) -> None:
     """Add the seconds of each epoch, which ``metrics.csv`` alone holds, to the rows of a checkpoint."""
     try:
         known = {row["epoch"]: row["seconds"] for row in read_metrics(folder) if "seconds" in row}
@@ -639,7 +670,7 @@ def _take_seconds(folder: Folder, history: list[dict[str, float]]) -> None:
             row.setdefault("seconds", known[row["epoch"]])
 
 
-def _woken(folder: Folder) -> dict[str, float]:
+def _woken(folder: RunFolder) -> dict[str, float]:
     """Read the layers of a run that were woken, each with its factor."""
     kept = Field(folder.config, "woken", read_mapping(folder.config).get("woken") or {}, RunFolderError)
     return {name: each.number() for name, each in kept.items()}

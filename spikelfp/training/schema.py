@@ -1,4 +1,6 @@
-"""Schema of a checkpoint, value by value: anything else is refused before a trainer looks at it."""
+"""Checks of a checkpoint before a trainer uses it: values against a schema, then the state of optimiser and schedule
+against those of the trainer.
+"""
 
 from __future__ import annotations
 
@@ -50,14 +52,15 @@ def _numbers() -> set[str]:
 
 
 def check_content(path: str | Path, content: dict[str, Any]) -> None:
-    """Check all of a checkpoint that can be told without the trainer that goes on from it.
+    """Check all of a checkpoint that can be checked without the trainer that goes on from it.
 
     Args:
-        path: of the checkpoint, named in errors.
-        content: canonical (:func:`spikelfp.untrusted.tensors.canonical`); a checkpoint of weights alone lacks the rest.
+        path: path of the checkpoint, named in errors.
+        content: its content, canonical (:func:`spikelfp.untrusted.tensors.canonical`); a checkpoint of weights alone
+            lacks the rest.
 
     Raises:
-        CheckpointError: naming the first value that is none.
+        CheckpointError: naming the first value that is wrong.
     """
     whole = Field(path, "", content)
     checks = {
@@ -230,7 +233,7 @@ def _number(field: Field, low: float = -math.inf, high: float = math.inf) -> Non
 
 
 def _check_history(field: Field) -> None:
-    """Check the rows of all epochs; those who train add what they like to them."""
+    """Check the rows of all epochs; callers may add entries of their own to them."""
     known = _numbers()
     for row in field.sequence():
         row.mapping(("epoch", "lr"))
@@ -284,7 +287,7 @@ def _check_cuda(field: Field) -> None:
 
 
 def _check_torch(field: Field) -> None:
-    """Check the state of torch's generator, which takes any bytes, and then reads beyond its own memory."""
+    """Check the state of torch's generator, which takes any bytes and then reads beyond its own memory."""
     state = field.tensor((_TORCH.itemsize,), torch.uint8).contiguous().numpy().view(_TORCH)[0]
     left, place = int(state["left"]), int(state["next"])
     fits = (
@@ -302,16 +305,18 @@ def _check_torch(field: Field) -> None:
 
 # State of an optimiser and a schedule, checked against those of the trainer that goes on from it.
 
-HOW = ("fused", "foreach", "capturable", "differentiable")
-"""Options of torch's optimisers that say how they compute, not what comes out."""
+COMPUTE_OPTIONS = ("fused", "foreach", "capturable", "differentiable")
+"""Options of torch's optimisers that change how they compute and not the result."""
 
 
 _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 """Sizes of the axes of small parameters, told apart from each other."""
 
 
-def states_of(optimizer: Optimizer) -> list[dict[str, Any] | None]:
-    """Find what ``optimizer`` keeps for each of its parameters once it has stepped, in the order of its state.
+def parameter_states(optimizer: Optimizer) -> list[dict[str, Any] | None]:
+    """Find the state that ``optimizer`` keeps for each of its parameters once it has stepped, in its own order.
+
+    An optimiser of the same class and settings steps once over small parameters of zeros.
 
     Returns:
         State by name: tensors without memory, and other values as they are after a step by zeros; ``None`` where that
@@ -328,16 +333,16 @@ def states_of(optimizer: Optimizer) -> list[dict[str, Any] | None]:
     return found
 
 
-def schedule_of(
+def remake_schedule(
     optimizer: Optimizer, groups: list[dict[str, Any]], schedule: Schedule, steps: int
 ) -> tuple[LRScheduler, list[dict[str, Any]]] | None:
     """Make a schedule over ``steps`` steps once more, for the state that it has at its start.
 
     Args:
-        optimizer: that it is for, which is left as it is.
-        groups: options of its parameter groups before any schedule.
-        schedule: how it is made.
-        steps: that it is made for.
+        optimizer: its optimiser, which is left as it is.
+        groups: options of the optimiser's parameter groups before any schedule.
+        schedule: the trainer's schedule.
+        steps: number of its steps.
 
     Returns:
         The schedule and the options of the groups under it; ``None`` where it cannot be made for another optimiser.
@@ -354,7 +359,7 @@ def schedule_of(
 
 
 def _state_of(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) -> dict[str, Any] | None:
-    """Step once over a small parameter with as many axes, and see what is kept; over one as large where it must be."""
+    """Step once over a small parameter with as many axes and return its state; over one as large where that fails."""
     small = [size if size < 2 else prime for size, prime in zip(parameter.shape, _SIZES, strict=False)]
     if len(small) == parameter.dim():
         kept = _kept(optimizer, group, torch.zeros(small, dtype=parameter.dtype))
@@ -369,7 +374,7 @@ def _kept(optimizer: Optimizer, group: dict[str, Any], own: Tensor) -> dict[str,
     try:
         with _quietly():
             own.requires_grad_(True).grad = torch.zeros_like(own)
-            options = {name: None if name in HOW[:2] else False if name in HOW else value
+            options = {name: None if name in COMPUTE_OPTIONS[:2] else False if name in COMPUTE_OPTIONS else value
                        for name, value in _options(group).items()}  # fmt: skip
             made = _stand_in(optimizer, [{**options, "params": [own]}])
             type(made).step(made)
@@ -402,7 +407,7 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Leave random states as they are, and say nothing."""
+    """Leave random states as they are and give no warnings within the block."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -434,13 +439,13 @@ def fitted_optimizer(
     """Check the state of an optimiser against the optimiser that is to go on from it.
 
     Args:
-        path: of the checkpoint, named in errors.
-        content: of the checkpoint.
-        optimizer: of the trainer, which is left as it is.
+        path: path of the checkpoint, named in errors.
+        content: its content.
+        optimizer: optimiser of the trainer, which is left as it is.
         groups: options of its parameter groups under the schedule of the checkpoint, or ``None`` if they are not known.
 
     Returns:
-        The state to load: laid out in memory as the parameters are, and with options that say how this one computes.
+        The state to load: laid out in memory as the parameters are, with this optimiser's options on how to compute.
 
     Raises:
         CheckpointError: naming the first value that does not fit.
@@ -463,7 +468,7 @@ def fitted_optimizer(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     numbers = [number for group in own for number in group["params"]]
     state = field.at("state")
-    expected = dict(zip(numbers, zip(parameters, states_of(optimizer), strict=True), strict=True))
+    expected = dict(zip(numbers, zip(parameters, parameter_states(optimizer), strict=True), strict=True))
     if isinstance(optimizer, Momentum):
         state.mapping(numbers)
     strict = _is_known(optimizer)
@@ -491,6 +496,13 @@ def fitted_schedule(
 ) -> list[dict[str, Any]] | None:
     """Check the state of a schedule against the one that a trainer would make.
 
+    Args:
+        path: path of the checkpoint, named in errors.
+        content: its content.
+        optimizer: optimiser of the trainer.
+        groups: options of its parameter groups before any schedule.
+        schedule: schedule of the trainer.
+
     Returns:
         Options of the parameter groups under that schedule; ``None`` where they are not known.
 
@@ -500,7 +512,7 @@ def fitted_schedule(
     if content.get("schedule") is None:
         return groups if not schedule.made else None
     plan = Planned.of(content)
-    made = schedule_of(optimizer, groups, schedule, plan.scheduled)
+    made = remake_schedule(optimizer, groups, schedule, plan.scheduled)
     if made is None:
         return None
     scheduler, under = made
@@ -514,7 +526,7 @@ def fitted_schedule(
 
 
 def check_schedule(path: str | Path, content: dict[str, Any], scheduler: Any) -> None:
-    """Check the state of a schedule against ``scheduler``, which stands at its start.
+    """Check the state of a schedule against ``scheduler``, which is at its start.
 
     Raises:
         CheckpointError: for a schedule of another kind, and naming the first value that does not fit.
@@ -532,7 +544,7 @@ def check_schedule(path: str | Path, content: dict[str, Any], scheduler: Any) ->
 
 
 def without_functions(state: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a schedule's state the functions it may hold: they are made anew with it."""
+    """Copy a schedule's state without its functions, which are made anew with it."""
     keep = (bool, int, float, str, list, dict, tuple, type(None), Tensor)
     return {key: value for key, value in state.items() if isinstance(value, keep)}
 
@@ -551,9 +563,11 @@ def _fitted_group(field: Field, own: dict[str, Any], wanted: dict[str, Any] | No
     if wanted is not None:
         field.mapping(known=(*known, "params"))
     for name, each in found.items():
-        if name in known and name not in HOW:
+        if name in known and name not in COMPUTE_OPTIONS:
             _check_option(each, name, known[name])
-    values = {name: own[name] if name in HOW and name in own else value for name, value in field.value.items()}
+    values = {
+        name: own[name] if name in COMPUTE_OPTIONS and name in own else value for name, value in field.value.items()
+    }
     return {**values, **{name: value for name, value in known.items() if name not in values}}
 
 
@@ -584,7 +598,7 @@ def _check_range(field: Field, name: str, value: float | Tensor) -> None:
 
 
 def _check_parameter_state(field: Field, name: str, wanted: Any) -> None:
-    """Check the state of a parameter against what its optimiser keeps under this name."""
+    """Check the state of a parameter against the state that its optimiser keeps under this name."""
     if isinstance(wanted, Tensor):
         scalar = wanted.dim() == 0 and wanted.is_floating_point()  # counts are of torch's default dtype then
         value = field.tensor(wanted.shape, None if scalar else wanted.dtype)
@@ -626,7 +640,7 @@ def _check_alike(field: Field, name: str, wanted: Any, fixed: bool) -> None:
 
 
 def _laid_out(value: Any, parameter: Tensor) -> Any:
-    """Bring a tensor of the shape of a parameter to the order in memory that the parameter has."""
+    """Copy a tensor of the shape of a parameter to the memory order of the parameter."""
     if not isinstance(value, Tensor) or value.shape != parameter.shape or value.stride() == parameter.stride():
         return value
     placed = torch.empty_like(parameter, dtype=value.dtype, device="cpu")
@@ -634,10 +648,15 @@ def _laid_out(value: Any, parameter: Tensor) -> Any:
 
 
 def check_layers(path: str | Path, content: dict[str, Any], names: Collection[str]) -> None:
-    """Check which layers are said to have made their products event by event; the first version did not say it.
+    """Check the layers that are recorded to have made their products event by event.
+
+    Args:
+        path: path of the checkpoint, named in errors.
+        content: its content; that of the first version lacks them.
+        names: layers of the network that may do so.
 
     Raises:
-        CheckpointError: for a layer that is missing or not there.
+        CheckpointError: for a layer that is missing, and one that the network has not.
     """
     if "events" in content:
         Field(path, "events", content["events"]).mapping(names, names)

@@ -21,20 +21,20 @@ from spikelfp.data.samples import (
     unaugmented,
 )
 from spikelfp.errors import DataError, UserError
-from spikelfp.training.parallel import ALONE, World
+from spikelfp.training.parallel import SINGLE_WORKER, World
 from spikelfp.training.update import Position
 
 FORMS = "a data set, a DataLoader, a DataSplits or arrays (X, y)"
 
 
-class Fed(NamedTuple):
-    """A batch of this worker.
+class SourceBatch(NamedTuple):
+    """Batch of this worker.
 
     Attributes:
-        inputs: of the samples.
-        labels: of the samples, ``[B, …]``.
-        of: the samples that all workers have of it.
-        indices: int64 ``[B]``, numbers of the samples in the data set that the training set was taken of, where they
+        inputs: inputs of the samples.
+        labels: labels of the samples, ``[B, …]``.
+        of: number of samples that all workers have of the batch.
+        indices: int64 ``[B]``, numbers of the samples in the data set that the training set was taken from, where they
             are known.
     """
 
@@ -60,19 +60,19 @@ class FromDataset:
 
     @property
     def target_scale(self) -> TargetScale | None:
-        """How its real targets were standardised, where it knows."""
+        """How real targets were standardised, where the data set knows."""
         return target_scale_of(self.dataset)
 
     def fingerprint(self) -> str:
-        """Tell which samples these are, in which order; empty if that is not known."""
+        """Hash the samples and their order; empty if they are not known."""
         return fingerprint_of(self.dataset)
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
         return -(-self.samples // self.batch_size)
 
-    def epoch(self, position: Position, world: World) -> Iterator[Fed]:
-        """The batches that are left of an epoch; of several workers, this one's share of each."""
+    def epoch(self, position: Position, world: World) -> Iterator[SourceBatch]:
+        """Yield the batches that are left of an epoch; with several workers, this one's share of each."""
         loader = batches(
             self.dataset, self.batch_size, seed=self.seed, epoch=position.epoch, start=position.batch,
             workers=self.workers, rank=world.rank, world_size=world.size,
@@ -81,27 +81,27 @@ class FromDataset:
         for number, (batch, chosen) in enumerate(zip(loader, order, strict=True), start=position.batch):
             x, labels = pair(batch)
             of = min(self.batch_size, self.samples - number * self.batch_size)
-            yield Fed(x, labels, of, numbers_at(self.dataset, torch.tensor(chosen, dtype=torch.int64)))
+            yield SourceBatch(x, labels, of, numbers_at(self.dataset, torch.tensor(chosen, dtype=torch.int64)))
 
-    def first(self, position: Position) -> Fed:
-        """The first batch that is left of an epoch, whole, without processes for it."""
+    def first(self, position: Position) -> SourceBatch:
+        """Return the first batch that is left of an epoch, whole, loaded in this process."""
         alone = FromDataset(self.dataset, self.batch_size, self.seed, workers=0)
         at = Position(position.epoch, min(position.batch, len(self) - 1), position.step)
-        return next(alone.epoch(at, ALONE))
+        return next(alone.epoch(at, SINGLE_WORKER))
 
     def in_order(self) -> DataLoader[Any]:
-        """All samples in the order of the data, without augmentation."""
+        """Return a loader of all samples in the order of the data, without augmentation."""
         return batches(unaugmented(self.dataset), self.batch_size, seed=0, epoch=0, shuffle=False, workers=self.workers)
 
 
 class FromLoader:
-    """Batches of a ``DataLoader`` as it hands them out, in its own size and order."""
+    """Batches of a ``DataLoader``, in its own size and order."""
 
     labels: Tensor | None = None
     target_scale: TargetScale | None = None
 
     def fingerprint(self) -> str:
-        """Not known: a loader may draw them anew."""
+        """Return an empty text, since a loader may draw its samples anew."""
         return ""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -125,11 +125,11 @@ class FromLoader:
             self.target_scale = target_scale_of(loader.dataset)
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
         return len(self.loader)
 
-    def epoch(self, position: Position, world: World) -> Iterator[Fed]:
-        """The batches of an epoch, which begins at its beginning.
+    def epoch(self, position: Position, world: World) -> Iterator[SourceBatch]:
+        """Yield the batches of an epoch, which begins at its beginning.
 
         Raises:
             UserError: in the middle of an epoch, and for several workers.
@@ -137,10 +137,10 @@ class FromLoader:
         self.check(position, world)
         for batch in self.loader if position.batch == 0 else ():
             x, labels = pair(batch)
-            yield Fed(x, labels, len(labels))
+            yield SourceBatch(x, labels, len(labels))
 
     def check(self, position: Position, world: World) -> None:
-        """Refuse what a loader with an order of its own cannot do."""
+        """Refuse to go on in the middle of an epoch, and several workers, since the loader has an order of its own."""
         if world.size > 1:
             raise UserError("several workers share the batches of a data set: hand in the data set, not a DataLoader")
         if 0 < position.batch < len(self):
@@ -150,18 +150,18 @@ class FromLoader:
                 "trainer knows"
             )
 
-    def first(self, position: Position) -> Fed:
-        """The first batch, and the loader as if it had not been asked."""
+    def first(self, position: Position) -> SourceBatch:
+        """Return the first batch, and leave the loader as if it had not been asked."""
         generator = self.loader.generator
         state = None if generator is None else generator.get_state()
         with torch.random.fork_rng(devices=[]):
             x, labels = pair(next(iter(self.loader)))
         if generator is not None and state is not None:
             generator.set_state(state)
-        return Fed(x, labels, len(labels))
+        return SourceBatch(x, labels, len(labels))
 
     def in_order(self) -> DataLoader[Any]:
-        """The loader, whatever its order."""
+        """Return the loader, whatever its order."""
         return self.loader
 
 
@@ -169,13 +169,15 @@ Source = FromDataset | FromLoader
 
 
 def source_of(data: Any, batch_size: int, seed: int, workers: int, part: str = "train") -> Source:
-    """Find out what a trainer was handed.
+    """Make a source of the data that a trainer was handed.
 
     Args:
-        data: a map-style data set of pairs, a ``DataLoader`` of them, a :class:`~spikelfp.data.DataSplits`, or a
-            pair of arrays.
-        batch_size, seed, workers: those of the trainer, for all but a loader.
-        part: of a ``DataSplits``.
+        data: a map-style data set of pairs, a ``DataLoader`` of them, a :class:`~spikelfp.data.DataSplits`, or a pair
+            of arrays.
+        batch_size: samples of a batch; a loader has its own.
+        seed: seed of the order of the samples; a loader has its own order.
+        workers: processes that load data; a loader has its own.
+        part: part of a ``DataSplits``.
 
     Raises:
         UserError: for anything else, and for data without samples.
@@ -202,10 +204,10 @@ def source_of(data: Any, batch_size: int, seed: int, workers: int, part: str = "
 
 
 def unshuffled(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Return the loader, but for one that shuffles: whose outputs are whose could not be told.
+    """Return the loader, unless it shuffles, so that nobody could tell which output belongs to which sample.
 
     Raises:
-        UserError: for one that shuffles.
+        UserError: for a loader that shuffles.
     """
     if isinstance(getattr(loader.batch_sampler, "sampler", loader.sampler), RandomSampler):
         raise UserError(
@@ -215,7 +217,7 @@ def unshuffled(loader: DataLoader[Any]) -> DataLoader[Any]:
 
 
 def pair(batch: Any) -> tuple[Any, Tensor]:
-    """Inputs and labels of a batch, checked to belong together.
+    """Split a batch into inputs and labels, checked to belong together.
 
     Raises:
         DataError: for anything but a pair of tensors (or sequences and a tensor) of as many samples.
@@ -230,7 +232,18 @@ def pair(batch: Any) -> tuple[Any, Tensor]:
 
 
 def checked_inputs(x: Any, count: int | None) -> Any:
-    """Inputs of a batch, sequences or a dense floating-point tensor ``[B, …]`` of ``count`` samples (``None``: any)."""
+    """Check the inputs of a batch.
+
+    Args:
+        x: sequences, or a dense floating-point or boolean tensor ``[B, …]``.
+        count: number of samples; ``None``: any.
+
+    Returns:
+        The inputs, floating-point.
+
+    Raises:
+        DataError: for anything else, another number of samples, and values that are not finite.
+    """
     if isinstance(x, Sequences):
         samples = len(x)
     elif isinstance(x, Tensor) and x.layout is torch.strided and x.dim() > 0:
@@ -253,7 +266,7 @@ def _check_finite(x: Tensor | Sequences) -> None:
     """Refuse NaN and infinity, which spikes would hide: a membrane that is NaN does not fire. CUDA is not waited for.
 
     Raises:
-        DataError: naming the first sample of the batch, and the place in it.
+        DataError: naming the first such sample of the batch, and the place in it.
     """
     values = x.values if isinstance(x, Sequences) else x
     inside = values._values() if values.is_sparse else values
@@ -269,7 +282,7 @@ def _check_finite(x: Tensor | Sequences) -> None:
 
 
 def _integers(labels: Tensor) -> Tensor:
-    """Labels with integers of every kind as int64, which losses need."""
+    """Cast integer labels to int64, which losses need."""
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.int64:
         return labels
     return labels.long()
@@ -290,7 +303,7 @@ def is_pair(data: Any) -> bool:
 
 
 def _array(labels: Any) -> Any:
-    """Labels as a numpy array."""
+    """Read labels as a numpy array."""
     try:
         return np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
     except ValueError:
@@ -301,7 +314,7 @@ def _array(labels: Any) -> Any:
 
 
 def _of_pair(inputs: Any, labels: Any) -> Dataset[Any]:
-    """Arrays as a data set: classes, or targets of any kind."""
+    """Make a data set of arrays, with classes or targets of any kind."""
     if isinstance(inputs, Sequences):
         raise UserError("sequences with labels: data.arrays(X, y, sequences=True, lengths=…), samples first")
     if isinstance(inputs, (list, tuple)) and isinstance(labels, (list, tuple)):

@@ -22,7 +22,7 @@ from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat, sample_slice
 from spikelfp.kernels.choice import choices
 from spikelfp.methods import Batch, Method
-from spikelfp.methods.base import counting_steps, unkept, within_chunk
+from spikelfp.methods.base import counting_steps, unsaved_attributes, within_chunk
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
@@ -42,14 +42,14 @@ from spikelfp.training.arguments import (
     check_task,
     check_trainer,
     check_whole,
-    chosen_method,
-    chosen_task,
-    judged_by,
-    outputs_of,
+    output_kind,
     own_loss,
     prepare,
+    resolve_method,
+    resolve_task,
     settings_of,
     single_step_complaints,
+    task_judged_by,
 )
 from spikelfp.training.evaluation import Evaluation, evaluate, outputs_over
 from spikelfp.training.optim import (
@@ -59,7 +59,6 @@ from spikelfp.training.optim import (
     check_epochs,
     check_length,
     check_patience,
-    chosen_schedule,
     describe,
     group_options,
     make_optimizer,
@@ -68,14 +67,15 @@ from spikelfp.training.optim import (
     plateau_metric,
     ran_out,
     reset_groups,
+    resolve_schedule,
 )
-from spikelfp.training.parallel import ALONE, World, choose_device
+from spikelfp.training.parallel import SINGLE_WORKER, World, choose_device
 from spikelfp.training.sources import FromLoader, Source, are_labelled, source_of, unshuffled
 from spikelfp.training.update import (
-    Carried,
+    BatchResult,
+    ChunkedNetwork,
     EpochBar,
     Position,
-    Seen,
     Tally,
     add_up,
     check_carries,
@@ -83,7 +83,7 @@ from spikelfp.training.update import (
     clip_adaptive_,
     density,
     fill_gradients,
-    wake,
+    wake_silent_layers,
 )
 
 DENSITY_EVERY = 20
@@ -164,7 +164,7 @@ class Trainer:
         wake: bool = True,
         progress: bool = False,
         should_stop: Callable[[], bool] = never,
-        world: World = ALONE,
+        world: World = SINGLE_WORKER,
         **unknown: Any,
     ) -> None:
         check_options(type(self), unknown)
@@ -180,11 +180,11 @@ class Trainer:
             )
         self.world = world
         self.device = choose_device(device, world.local_rank if world.size > 1 else None)
-        self.task = chosen_task(task, method, reward, loss)
-        self.method = chosen_method(net, method, reward, rule, loss, self.task)
+        self.task = resolve_task(task, method, reward, loss)
+        self.method = resolve_method(net, method, reward, rule, loss, self.task)
         check_task(self.task, self.method)
-        self.task = judged_by(self.task, self.method)
-        self.task.outputs_suit(outputs_of(net) == "spikes")
+        self.task = task_judged_by(self.task, self.method)
+        self.task.outputs_suit(output_kind(net) == "spikes")
         if self.chunk is not None and not self.task.of_parts:
             raise UserError(f"{self.task!r} reads whole sequences, and a chunk is a part of one: train without chunks")
         self.net = net.to(self.device)
@@ -192,7 +192,7 @@ class Trainer:
         self.grids = None if quantization is None else WeightGrids(net, quantization, seed)
         self.optimizer: Optimizer = make_optimizer(optimizer, net, lr)
         self._groups = group_options(self.optimizer)
-        self.schedule = chosen_schedule(schedule, self.optimizer)
+        self.schedule = resolve_schedule(schedule, self.optimizer)
         self.scheduler: Any = None
         self.clip, self.clip_norm, self.max_weight = clip, clip_norm, max_weight
         self.batch_size, self.accumulate, self.seed, self.workers = batch_size, accumulate, seed, workers
@@ -364,7 +364,7 @@ class Trainer:
 
     def train_step(
         self, x: Tensor | Sequences, labels: Tensor, of: int | None = None, indices: Tensor | None = None
-    ) -> Seen:
+    ) -> BatchResult:
         """Update the weights once from a batch ``x`` ``[B, …]`` and its targets ``[B, …]``.
 
         Args:
@@ -417,7 +417,7 @@ class Trainer:
         if self._prepared is not self.method:
             prepare(self.method, self.net, self.seed, self.device)
             self._prepared = self.method
-            self._unkept = unkept(self.method, self.net)
+            self._unkept = unsaved_attributes(self.method, self.net)
 
     def _settle(self) -> None:
         """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
@@ -574,7 +574,7 @@ class Trainer:
             )
         with self.world.agreed():
             expanded = outputs.expand(-1, len(labels), *outputs.shape[2:])
-            spikes = outputs_of(self.net) == "spikes"
+            spikes = output_kind(self.net) == "spikes"
             check_targets(self.task, self.method, expanded, labels, source.labels, spikes)
             check_loss(self.method, expanded, labels)
             if watched is not None:
@@ -582,7 +582,9 @@ class Trainer:
         if self.wake and self.position.step == 0 and self.world.leads:
             with torch.random.fork_rng(devices=forked):
                 self.net.train()
-                self.woken = wake(self.net, *within_chunk(self.batch(x, labels).sequence, mask_of(x), self.chunk))
+                self.woken = wake_silent_layers(
+                    self.net, *within_chunk(self.batch(x, labels).sequence, mask_of(x), self.chunk)
+                )
             if self.grids is not None:
                 self.grids.follow(self.woken)
 
@@ -671,7 +673,7 @@ class TemporalTrainer(Trainer):
     def runs(self) -> torch.nn.Module:
         """The network, in parts that are recomputed or in chunks if that is chosen."""
         if self.chunk is not None:
-            return Carried(self.net)
+            return ChunkedNetwork(self.net)
         return nn.Recomputed(self.net, self.recompute) if self.recompute else self.net  # type: ignore[arg-type]
 
     def _settings(self) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from spikelfp.options import flag, options_in
 from spikelfp.rewards import Reward, rewards
 from spikelfp.tasks import tasks
 from spikelfp.training.config import OPTIONS, RunConfig, from_mapping, task_of
-from spikelfp.training.folder import Folder, read_config
 from spikelfp.training.optim import optimizers, schedules
 from spikelfp.training.run import train
+from spikelfp.training.run_folder import RunFolder, read_config
 
 EVERY_RUN = {
     "data", "task", "validation", "model", "weight_bits", "method", "reduction", "epochs", "batch_size", "accumulate",
@@ -334,7 +334,7 @@ def test_what_ones_own_brings_along(registry, entry, choice, options, tmp_path, 
     with registered(registry, "mine", entry):
         config = RunConfig(**choice, **options, **short)
         train(config, tmp_path / "run", progress=False)
-        kept, _, _ = read_config(Folder(tmp_path / "run"))
+        kept, _, _ = read_config(RunFolder(tmp_path / "run"))
         assert all(getattr(kept, name) == value for name, value in options.items())
         assert config.changed(epochs=2).resolved(9999) == kept.changed(epochs=2, device="cpu").resolved(9999)
         train(kept.changed(epochs=2), tmp_path / "run", resume=True, progress=False)

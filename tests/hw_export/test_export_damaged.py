@@ -10,7 +10,7 @@ import torch
 
 from hw_export.model_file import load_network, save_network
 from hw_export.samples import ExportSamples, load_samples, save_samples
-from hw_export.targets.files import read_arrays, read_facts, write_arrays
+from hw_export.targets.outline import read_arrays, read_facts, write_arrays
 from spikelfp import nn
 from spikelfp.errors import CheckpointError, DataError
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_export import quantize
-from hw_export.quantize.scales import SquaredError, free_scales
+from hw_export.quantize.scales import QuantizationError, free_scales
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import UnknownNameError, UserError
@@ -85,7 +85,9 @@ def test_weights_are_close_to_scale_times_integer(bits, clip):
 def test_mse_is_never_worse_than_max(seed, bits, size):
     weight = torch.randn(20, 10, generator=torch.Generator().manual_seed(seed)) * size
     options = {"per_channel": False, "power_of_two": False}
-    mse, most = (free_scales(weight, SquaredError(weight, bits), clip, **options).item() for clip in ("mse", "max"))
+    mse, most = (
+        free_scales(weight, QuantizationError(weight, bits), clip, **options).item() for clip in ("mse", "max")
+    )
     lost = {scale: weight - scale * Grid.symmetric(scale, bits).to_integers(weight) for scale in (mse, most)}
     assert lost[mse].double().square().sum() <= lost[most].double().square().sum()
     grid = Grid.symmetric(most, bits)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hw_export import quantize
 from hw_export.build import read_export, write_export
 from hw_export.quantize import mantissas
-from hw_export.quantize.scales import CLIPS, LARGEST_SHIFT, SquaredError, free_scales, second_moment, shifts_of
+from hw_export.quantize.scales import CLIPS, LARGEST_SHIFT, QuantizationError, free_scales, second_moment, shifts_of
 from hw_export.samples import ExportSamples
 from hw_export.verify import verify
 from spikelfp import nn
@@ -71,7 +71,7 @@ def test_the_error_of_the_sums_is_what_the_layer_makes_of_the_lost_weights(kind,
     make, shape = LAYERS[kind]
     layer = make()
     x = nn.constant(torch.rand(6, *shape), 5) if still else torch.rand(5, 6, *shape)
-    error = SquaredError(layer.weight.detach(), 4, second_moment(layer, x))
+    error = QuantizationError(layer.weight.detach(), 4, second_moment(layer, x))
     channels = len(layer.weight)
     for scales in (torch.tensor([0.1]), torch.rand(channels) / 4 + 0.01):
         each = scales.expand(channels)
@@ -87,7 +87,7 @@ def test_the_search_by_sums_finds_what_trying_every_scale_finds(bits, per_channe
         layer.weight.copy_(heavy(8, 60, seed=bits))
     x = (torch.rand(4, 30, 60) < 0.3).float()
     weight = layer.weight.detach()
-    error = SquaredError(weight, bits, second_moment(layer, x))
+    error = QuantizationError(weight, bits, second_moment(layer, x))
     found = free_scales(weight, error, "output", per_channel=per_channel, power_of_two=False)
     assert found.shape == ((8,) if per_channel else (1,))
     top = weight.abs().amax(1) / largest(bits)
@@ -105,7 +105,7 @@ def test_on_inputs_that_never_come_weights_do_not_count():
     x = torch.rand(3, 20, 4) * torch.tensor([1.0, 1, 1, 0])
     weight = layer.weight.detach()
     scale = free_scales(
-        weight, SquaredError(weight, 4, second_moment(layer, x)), "output", per_channel=False, power_of_two=False
+        weight, QuantizationError(weight, 4, second_moment(layer, x)), "output", per_channel=False, power_of_two=False
     )
     assert scale.item() <= 0.11, "of the largest weights the sums know nothing"
 
@@ -117,7 +117,7 @@ def test_output_is_better_on_the_sums_and_mse_on_the_weights():
         layer.weight.copy_(heavy(20, 60))
     x = torch.rand(5, 40, 60) * torch.logspace(-2, 0, 60)
     weight = layer.weight.detach()
-    of_sums, of_weights = SquaredError(weight, 3, second_moment(layer, x)), SquaredError(weight, 3)
+    of_sums, of_weights = QuantizationError(weight, 3, second_moment(layer, x)), QuantizationError(weight, 3)
     options = {"per_channel": False, "power_of_two": False}
     output, mse = (free_scales(weight, of_sums, clip, **options) for clip in ("output", "mse"))
     assert of_sums(output).sum() < of_sums(mse).sum()
@@ -128,7 +128,7 @@ def test_output_is_better_on_the_sums_and_mse_on_the_weights():
 @given(st.integers(0, 10**6), st.integers(2, 10), st.sampled_from(["mse", "max", "mean", "percentile"]), st.booleans())
 def test_shifts_are_the_best_near_each_channels_own_scale(seed, bits, clip, power_of_two):
     weight = heavy(5, 40, seed=seed) * torch.logspace(-1, 0.5, 5)[:, None]
-    error = SquaredError(weight, bits)
+    error = QuantizationError(weight, bits)
     own = free_scales(weight, error, clip, per_channel=True, power_of_two=power_of_two)
     unit, shifts = shifts_of(own, error, clip, power_of_two=power_of_two)
     assert shifts.min() == 0
@@ -150,7 +150,7 @@ def test_shifts_are_the_best_near_each_channels_own_scale(seed, bits, clip, powe
 
 def test_the_unit_is_the_best_of_all_that_could_be_tried():
     weight = heavy(4, 30, seed=2) * torch.tensor([1.0, 0.4, 0.1, 0.03])[:, None]
-    error = SquaredError(weight, 4)
+    error = QuantizationError(weight, 4)
     own = free_scales(weight, error, "mse", per_channel=True, power_of_two=False)
     unit, shifts = shifts_of(own, error, "mse", power_of_two=False)
     found = error(unit * shifts.double().exp2()).sum().item()
@@ -260,7 +260,7 @@ def test_each_layers_inputs_come_through_the_quantised_ones_in_front():
     made = quantize(net, 3, clip="output", calibration=x, input_scale=16)
     spikes = record(made, made.scaled(x))["2"]
     weight = net[3].weight.detach()
-    error = SquaredError(weight, 3, second_moment(net[3], spikes))
+    error = QuantizationError(weight, 3, second_moment(net[3], spikes))
     free = free_scales(weight, error, "output", per_channel=False, power_of_two=False).item()
     steps = min((int(1 / free), int(1 / free) + 1), key=lambda n: error(torch.tensor([1 / n])).sum().item())
     assert made.report[1].threshold == steps

@@ -75,5 +75,5 @@ def test_a_process_that_dies_is_reported_with_its_last_line(tmp_path, monkeypatc
 def test_too_many_synapses_are_unsupported(tmp_path, monkeypatch):
     monkeypatch.setattr(nest_, "LARGEST", 100)
     to_nir(convolutional("zero"), tmp_path / "network.nir", input_shape=(1, 8, 8))
-    with pytest.raises(UnsupportedError, match=r"has \d+ synapses behind its first layer, limit 100"):
+    with pytest.raises(UnsupportedError, match=r"has \d+ synapses after its first layer, limit 100"):
         SIMULATORS["nest"].run(tmp_path / "network.nir", bernoulli(1, 8, 8))

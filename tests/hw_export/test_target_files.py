@@ -15,7 +15,7 @@ from hw_export.integer.network import IntegerLIF
 from hw_export.quantize import quantize
 from hw_export.targets import differences
 from hw_export.targets.base import FORMAT, OUTLINE
-from hw_export.targets.files import outline, write_facts
+from hw_export.targets.outline import outline, write_facts
 from spikelfp import models, nn
 from spikelfp.errors import DataError, SaveError, UserError
 

@@ -9,7 +9,7 @@ from target_nets import chip_of, dense, fitting, trained, whole
 
 from hw_export.integer import IntegerNetwork, IntegerSimulator
 from hw_export.quantize import quantize
-from hw_export.targets.files import write_arrays
+from hw_export.targets.outline import write_arrays
 from hw_export.targets.xylo import FILE
 from spikelfp.errors import DataError
 

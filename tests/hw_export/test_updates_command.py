@@ -10,7 +10,7 @@ import pytest
 from updates_nets import recorded, same
 
 from hw_export.build import build
-from hw_export.targets.files import read_arrays
+from hw_export.targets.outline import read_arrays
 from hw_export.updates import load_image, quantized, replay, save_image
 from spikelfp.errors import SaveError
 from spikelfp.training.config import RunConfig

@@ -14,7 +14,7 @@ from hw_export.updates import Follower, IntegerImage, UpdateRecorder, grids_of, 
 from spikelfp import TemporalTrainer, data, models, nn
 from spikelfp.errors import UserError
 from spikelfp.quantized import Grid
-from spikelfp.training.update import wake
+from spikelfp.training.update import wake_silent_layers
 
 
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
@@ -23,7 +23,7 @@ def test_accuracy_follows_training(tmp_path, reset):
     torch.manual_seed(0)
     net = models.lif_mlp([64, 48, 10], reset=reset)
     images, labels = digits.test.__getitems__(range(200))
-    wake(net, nn.constant(images, steps))
+    wake_silent_layers(net, nn.constant(images, steps))
     grids = grids_of(net, 8, headroom=4.0, input_scale=levels)  # a new network: its weights will grow
     simulator = IntegerSimulator(quantized(net, IntegerImage.of(net, grids), input_scale=levels))
     whole = nn.constant((images * levels).round(), steps)

@@ -211,7 +211,7 @@ def test_events_are_the_entries_in_order(shape, layout):
 
 def test_density_decides_with_hysteresis(monkeypatch):
     monkeypatch.setenv(choice.EVENTS, "auto")
-    used, weight = choice.Choice(enter=0.2, leave=0.4), torch.randn(8, 4, 3, 3)
+    used, weight = choice.EventChoice(enter=0.2, leave=0.4), torch.randn(8, 4, 3, 3)
 
     def by_events(count):
         x = torch.zeros(10, 4, 10, 10)

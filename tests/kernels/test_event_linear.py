@@ -12,7 +12,7 @@ from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.propagation import propagate
 from spikelfp.functional.sequence import constant
 from spikelfp.kernels import choice as choices
-from spikelfp.kernels.choice import Choice
+from spikelfp.kernels.choice import EventChoice
 from spikelfp.kernels.events import linear
 from spikelfp.kernels.events import linear as products
 from spikelfp.kernels.events.linear import events_of
@@ -108,7 +108,7 @@ def test_float32_sequences(always):
 
 
 def test_chosen_by_density_with_hysteresis():
-    choice = Choice(0.1, 0.2)
+    choice = EventChoice(0.1, 0.2)
     assert choice.limit() == 0.1
     choice.events = True
     assert choice.limit() == 0.2

@@ -10,7 +10,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.models import ModelSpec, build, is_spiking
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_splits, make_trainer
-from spikelfp.training.update import SILENT, wake
+from spikelfp.training.update import SILENT, wake_silent_layers
 
 NEURON = {"beta": 0.7, "threshold": 0.8, "reset": "zero", "denominator": "increment"}
 
@@ -110,12 +110,12 @@ def test_sparse_events_make_both_fire_from_the_start():
     """Without the larger initial weights the trainer would have to wake their layers."""
     conv = models.lif_conv()
     assert all(SILENT < rate < 0.5 for rate in rates(conv, camera())[:-1])
-    assert wake(conv, camera()) == {}
+    assert wake_silent_layers(conv, camera()) == {}
     line = (torch.rand(26, 32, 24) < 0.05).float()  # of a tactile sensor: one in twenty channels of a step
     for sizes in ([24, 64, 27], [24, 64, 64, 27]):
         rnn = models.lif_rnn(sizes)
         assert all(SILENT < rate < 0.5 for rate in rates(rnn, line)[:-1])
-        assert wake(rnn, line) == {}
+        assert wake_silent_layers(rnn, line) == {}
 
 
 @pytest.mark.parametrize(

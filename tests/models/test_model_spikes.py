@@ -5,7 +5,7 @@ import torch
 
 from spikelfp import models, nn, propagate, rewards
 from spikelfp.models import ModelSpec, build
-from spikelfp.training.update import SILENT, wake
+from spikelfp.training.update import SILENT, wake_silent_layers
 
 SPIKING = [name for name in models.models if models.is_spiking(name)]
 
@@ -24,7 +24,7 @@ def test_spikes_reach_every_layer_at_the_start(name):
     net.train()(x)
     assert min(list(rates.values())[:-1]) > SILENT, rates
     assert max(rates.values()) < 0.8
-    assert wake(net, x) == {}  # nothing to do
+    assert wake_silent_layers(net, x) == {}  # nothing to do
 
 
 @pytest.mark.parametrize("name", ["lif-vgg-like", "lif-resnet18", "lif-vit"])
@@ -41,7 +41,7 @@ def test_a_reward_reaches_every_layer_at_the_start(name):
 @torch.no_grad()
 def test_a_sequence_in_parts_equals_the_whole(name):
     net, x = small(name), torch.rand(9, 3, 2, 16, 16)
-    wake(net.train(), x)  # also takes the statistics of BatchNorm
+    wake_silent_layers(net.train(), x)  # also takes the statistics of BatchNorm
     net.eval()
     whole, end = net.run(x)
     head, state = net.run(x[:4])

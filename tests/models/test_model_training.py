@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from spikelfp import models, nn, propagate, rewards
 from spikelfp.models import ModelSpec, build
-from spikelfp.training.update import wake
+from spikelfp.training.update import wake_silent_layers
 
 CLASSES = 3
 
@@ -24,7 +24,7 @@ def train(net, side, updates, lr, steps=1, batch=32):
     optimizer = torch.optim.Adam(net.parameters(), lr, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=updates)
     reward = rewards.SpikeSequence() if steps > 1 else rewards.Softmax()
-    wake(net.train(), nn.constant(images(batch, side)[0], steps))  # as the trainer does
+    wake_silent_layers(net.train(), nn.constant(images(batch, side)[0], steps))  # as the trainer does
     for _ in range(updates):
         x, labels = images(batch, side)
         out = net(nn.constant(x, steps))

@@ -289,7 +289,7 @@ def test_plain_attributes_of_own_layers_are_compared(change, said, tmp_path):
     path, first = tmp_path / "checkpoint.pt", nn.Sequential(nn.Linear(3, 4), Plain())
     assert checkpoint.attributes(first) == {"1.gain": "2", "1.kappa": "0.1", "1.mode": "'soft'"}
     assert "kappa=0.1, mode='soft', beta=0.9" in repr(first)
-    checkpoint.write(path, {"weights": first.state_dict(), **checkpoint.of_network(first)})
+    checkpoint.write(path, {"weights": first.state_dict(), **checkpoint.network_description(first)})
     first[1]._calls = 7
     checkpoint.load_weights(path, first)
     with pytest.raises(CheckpointError, match=said):

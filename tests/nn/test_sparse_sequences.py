@@ -14,7 +14,7 @@ from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import choice
 from spikelfp.machine import pool
 from spikelfp.quantized import Quantization, WeightGrids
-from spikelfp.training.update import check_gradients, wake
+from spikelfp.training.update import check_gradients, wake_silent_layers
 
 
 @pytest.fixture(autouse=True)
@@ -211,7 +211,7 @@ def test_spikes_are_recorded_and_silent_layers_woken(never_dense):
     with torch.no_grad():
         net[0].weight.mul_(1e-3)
         net[0].bias.zero_()
-    assert set(wake(net, x)) == {"0"}
+    assert set(wake_silent_layers(net, x)) == {"0"}
 
 
 def test_a_training_step():

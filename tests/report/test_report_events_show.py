@@ -154,7 +154,7 @@ def test_page_holds_everything(sensor: Sensor, tmp_path: Path) -> None:
     source = out.read_text()
     moving = re.findall(r'src="data:image/gif;base64,[^"]+"', source)
     assert len(moving) == (0 if sensor.is_line else 1)
-    page = Page(re.sub(r"<figure class=\"moving\">.*?</figure>", "", source))
+    page = Page(re.sub(r"<figure class=\"moving\">.*?</figure>", "", source, flags=re.S))
     assert "://" not in source
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "a"}
     assert page.headings[0] == "What was recorded"

@@ -15,7 +15,7 @@ from report_pages import KINDS, Page
 
 from spikelfp.report import rasters, theme, write, write_report
 from spikelfp.report.facts import collect_facts
-from spikelfp.training.run import Folder, read_metrics
+from spikelfp.training.run import RunFolder, read_metrics
 
 Trained = Callable[[str], Path]
 DRAWN = [kind for kind in KINDS if kind != "relu-lenet"]
@@ -103,7 +103,7 @@ def test_numbers_are_those_of_the_summary(page: Callable[[str], Page], kind: str
         assert f"weights touched per update{100 * summary['update_density']:.0f}" in shown
     for name, version in summary["versions"].items():
         assert f"{name} {version}" in shown
-    last = read_metrics(Folder(folder))[-1]
+    last = read_metrics(RunFolder(folder))[-1]
     curve = page(kind).picture("Accuracy over epochs")
     for name in ("train", "test", "validation"):
         if f"{name}_accuracy" in last:

@@ -12,7 +12,7 @@ from spikelfp.described import described
 from spikelfp.errors import ShapeError, UnknownNameError, UserError
 from spikelfp.methods import LFP, GradientDescent
 from spikelfp.tasks.base import step_weights
-from spikelfp.training.arguments import check_task, chosen_task
+from spikelfp.training.arguments import check_task, resolve_task
 from spikelfp.training.update import added
 
 STEPS, SAMPLES = 6, 5
@@ -270,7 +270,7 @@ class TestChosen:
         ],
     )
     def test_by_name_by_object_or_by_what_it_is_for(self, given, text):
-        assert described(chosen_task(**{"task": None, **given})) == text
+        assert described(resolve_task(**{"task": None, **given})) == text
 
     @pytest.mark.parametrize(
         ("given", "error", "named"),
@@ -284,7 +284,7 @@ class TestChosen:
     )
     def test_what_is_none(self, given, error, named):
         with pytest.raises(error, match=named):
-            chosen_task(**{"task": None, **given})
+            resolve_task(**{"task": None, **given})
 
     def test_methods_for_another_task(self):
         for method, named in (

@@ -18,7 +18,7 @@ import torch
 from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.errors import NonFiniteError
 from spikelfp.training import TemporalTrainer, joined
-from spikelfp.training.parallel import ALONE
+from spikelfp.training.parallel import SINGLE_WORKER
 
 
 def start(processes: int, *arguments: str) -> list[subprocess.Popen[str]]:
@@ -131,7 +131,7 @@ NORMALISED = {"net": normalised, "steps": 1, "method": methods.LFP(rewards.Softm
 """Batch statistics are those of each worker's slice, so this one is not the same as alone."""
 
 
-def make(net, samples=100, method=LFP, world=ALONE, **options):
+def make(net, samples=100, method=LFP, world=SINGLE_WORKER, **options):
     """The trainer of a case and its data."""
     torch.manual_seed(world.rank)  # the leader's weights count
     options = {"steps": 6, "batch_size": 32, "lr": 1e-2, **options}
@@ -139,7 +139,7 @@ def make(net, samples=100, method=LFP, world=ALONE, **options):
     return trainer, data.load("digits").train.subset(torch.arange(samples))
 
 
-def trained(case, world=ALONE):
+def trained(case, world=SINGLE_WORKER):
     """The weights after two epochs, the rows of metrics, and the accuracy on other samples."""
     trainer, train = make(**(NORMALISED if case == "normalised" else CASES[case]), world=world)
     rows = trainer.fit(train, 2)
@@ -160,7 +160,7 @@ def numbers(found):
     return found.score, found.loss, found.mean_output
 
 
-def stop_and_save(path: Path, world=ALONE, after=3, asks=0, **options):
+def stop_and_save(path: Path, world=SINGLE_WORKER, after=3, asks=0, **options):
     """Train until worker ``asks`` alone wants to stop after step ``after``, and save."""
     trainer, train = make(**{**CASES["adam"], **options}, world=world)
     trainer.should_stop = lambda: world.rank == asks and trainer.position.step >= after
@@ -169,7 +169,7 @@ def stop_and_save(path: Path, world=ALONE, after=3, asks=0, **options):
     world.wait()
 
 
-def go_on(path: Path, world=ALONE, **options):
+def go_on(path: Path, world=SINGLE_WORKER, **options):
     """Train to the end from a checkpoint, with weights that are to be replaced by its."""
     trainer, train = make(**{**CASES["adam"], **options}, world=world)
     trainer.load(path)

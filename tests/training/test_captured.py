@@ -9,7 +9,7 @@ from spikelfp import methods, models, nn, rewards
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.training import TemporalTrainer, captured
-from spikelfp.training.captured import WARM_UP, CapturedStep, Layout
+from spikelfp.training.captured import WARM_UP, BatchLayout, CapturedStep
 
 METHOD = methods.LFP(rewards.SpikeSequence())
 
@@ -42,8 +42,8 @@ def test_inputs_on_the_cpu_are_refused():
 @pytest.mark.parametrize("constant", [False, True])
 def test_every_step_must_look_like_the_first(constant):
     x, labels = batch(constant)
-    layout = Layout.of(x, labels)
-    layout.check(Layout.of(*batch(constant)))
+    layout = BatchLayout.of(x, labels)
+    layout.check(BatchLayout.of(*batch(constant)))
     for other, what in [
         (batch(constant, batch=3), r"shape \(6, 5, 20\), now it is \(6, 3, 20\)"),
         (batch(constant, steps=7), r"shape \(6, 5, 20\), now it is \(7, 5, 20\)"),
@@ -53,7 +53,7 @@ def test_every_step_must_look_like_the_first(constant):
         ((x, labels[:3]), r"labels \(5,\), now it is \(3,\)"),
     ]:
         with pytest.raises(ShapeError, match=what):
-            layout.check(Layout.of(*other))
+            layout.check(BatchLayout.of(*other))
 
 
 def test_only_rates_that_are_numbers_are_fixed():

@@ -13,7 +13,7 @@ from spikelfp.errors import CheckpointError, RunFolderError, UserError
 from spikelfp.kernels.choice import choices
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer, checkpoint
-from spikelfp.training.folder import check_found
+from spikelfp.training.run_folder import check_found
 from spikelfp.untrusted.tensors import canonical
 
 TRAIN = data.load("digits").train.subset(torch.arange(64))

@@ -14,7 +14,7 @@ from spikelfp.training import TemporalTrainer, checkpoint
 X, Y = torch.rand(48, 6, generator=torch.Generator().manual_seed(0)), torch.arange(48) % 4
 
 
-class Seen(torch.nn.Module):
+class BatchResult(torch.nn.Module):
     """A network with a buffer, of which each pass fills in the first half."""
 
     def __init__(self, buffer):
@@ -48,11 +48,11 @@ BUFFERS = {
 
 @pytest.mark.parametrize("buffer", BUFFERS.values(), ids=BUFFERS)
 def test_a_buffer_of_any_kind_goes_on_bit_for_bit(buffer, tmp_path):
-    whole = trainer(lambda: Seen(buffer))
+    whole = trainer(lambda: BatchResult(buffer))
     whole.fit((X, Y), 1)
     whole.save(tmp_path / "c.pt")
     whole.fit((X, Y), 2)
-    again = trainer(lambda: Seen(buffer))
+    again = trainer(lambda: BatchResult(buffer))
     again.load(tmp_path / "c.pt")
     again.fit((X, Y), 2)
     for name, value in whole.net.state_dict().items():
@@ -61,12 +61,12 @@ def test_a_buffer_of_any_kind_goes_on_bit_for_bit(buffer, tmp_path):
 
 
 def test_what_became_nan_is_refused_in_a_buffer_too(tmp_path):
-    broken = trainer(lambda: Seen(torch.zeros(4)))
+    broken = trainer(lambda: BatchResult(torch.zeros(4)))
     broken.fit((X, Y), 1)
     broken.net.seen[3] = math.nan
     broken.save(tmp_path / "c.pt")
     with pytest.raises(CheckpointError, match="seen holds NaN or infinity"):
-        trainer(lambda: Seen(torch.zeros(4))).load(tmp_path / "c.pt")
+        trainer(lambda: BatchResult(torch.zeros(4))).load(tmp_path / "c.pt")
 
 
 def test_nan_in_a_weight_is_refused_even_where_the_network_has_it(tmp_path):
@@ -80,7 +80,7 @@ def test_nan_in_a_weight_is_refused_even_where_the_network_has_it(tmp_path):
 
 
 def test_a_buffer_that_torch_cannot_load_is_told_in_one_line_and_nothing_changes(tmp_path):
-    class Wide(Seen):
+    class Wide(BatchResult):
         def __init__(self):
             super().__init__(torch.zeros(4))
             self.register_buffer("wide", torch.zeros(1).expand(100))

@@ -12,10 +12,10 @@ from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.errors import LearningWarning, UserError
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.arguments import learning_complaints, outputs_of
+from spikelfp.training.arguments import learning_complaints, output_kind
 from spikelfp.training.config import RunConfig
-from spikelfp.training.folder import Folder
 from spikelfp.training.run import load_run, train
+from spikelfp.training.run_folder import RunFolder
 
 PLAIN, SURROGATE = methods.GradientDescent(), methods.GradientDescent(rules.Surrogate())
 
@@ -60,7 +60,7 @@ class Own(torch.nn.Module):
     ids=str,
 )
 def test_the_last_layer_of_a_chain_tells_the_outputs(net, outputs):
-    assert outputs_of(net) == outputs
+    assert output_kind(net) == outputs
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_the_command_says_it_once(tmp_path, capsys):
 def test_a_run_is_refused_before_its_folder_is_made(options, says, tmp_path):
     with pytest.raises(UserError, match=says):
         train(RunConfig(hidden=(4,), device="cpu", **options), tmp_path / "r", progress=False)
-    assert not Folder(tmp_path / "r").path.exists()
+    assert not RunFolder(tmp_path / "r").path.exists()
 
 
 def test_names_that_are_misspelt_get_the_nearest_one():

@@ -6,7 +6,7 @@ import torch
 from spikelfp import TemporalTrainer, data, nn, rewards
 from spikelfp.tasks import Classification
 from spikelfp.training.arguments import ends_in_spikes
-from spikelfp.training.update import wake
+from spikelfp.training.update import wake_silent_layers
 
 NEURONS = {
     "lif": nn.LIF,
@@ -49,7 +49,7 @@ def test_waking_a_recurrent_layer_scales_its_input_weights_not_its_recurrent_one
         net[0].weight.mul_(1e-3)
         net[0].bias.zero_()
         net[1].recurrent.bias.zero_()
-    factors = wake(net, torch.rand(5, 16, 6))
+    factors = wake_silent_layers(net, torch.rand(5, 16, 6))
     assert set(factors) == {"0"}
     assert factors["0"] > 10
     torch.testing.assert_close(net[1].recurrent.weight, before)

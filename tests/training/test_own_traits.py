@@ -7,9 +7,9 @@ from spikelfp import TemporalTrainer, analysis, data, methods, nn, rewards, rule
 from spikelfp.errors import UserError
 from spikelfp.nn import graph
 from spikelfp.quantized import Quantization
-from spikelfp.training.arguments import ends_in_spikes, learning_complaints, outputs_of
+from spikelfp.training.arguments import ends_in_spikes, learning_complaints, output_kind
 from spikelfp.training.memory import _outputs
-from spikelfp.training.update import AWAKE, wake
+from spikelfp.training.update import AWAKE, wake_silent_layers
 
 
 class Leaky(nn.Layer):
@@ -40,14 +40,14 @@ def test_they_are_recorded_woken_and_counted():
     net, x = net_of(threshold=8.0), torch.rand(10, 5, 64)
     assert list(analysis.record(net, x)) == ["2", "4"]
     assert analysis.spike_rates(net, x)["2"] < 0.005
-    assert list(wake(net, x)) == ["1"]
+    assert list(wake_silent_layers(net, x)) == ["1"]
     assert analysis.spike_rates(net, x)["2"] >= AWAKE
     assert _outputs(net_of().to("meta"), (64,)) == [64, 32, 32, 10, 10]
 
 
 def test_what_does_not_go_together_is_said_of_them():
     net = net_of()
-    assert outputs_of(net) == "spikes"
+    assert output_kind(net) == "spikes"
     assert ends_in_spikes(net)
     assert not ends_in_spikes(nn.Sequential(net, nn.Linear(10, 10)))
     assert "Leaky" in learning_complaints(net, methods.LFP(rewards.SpikeSequence()), steps=1)[0]

@@ -10,9 +10,8 @@ from spikelfp.methods import Batch
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer
 from spikelfp.training.evaluation import evaluate
-from spikelfp.training.parallel import ALONE
-from spikelfp.training.update import alone as own_memory
-from spikelfp.training.update import check_carries, outputs_of, predict
+from spikelfp.training.parallel import SINGLE_WORKER
+from spikelfp.training.update import check_carries, detached_copy, outputs_in_chunks, predict
 
 
 def kind_of(method):
@@ -133,7 +132,7 @@ def test_evaluation_sees_the_spikes_of_the_whole_sequence(net, chunk):
     assert same_weights(trainer, chunked)
     x, labels = dataset.__getitems__(range(30))
     with torch.no_grad():
-        pieces = list(outputs_of(chunked.net, Batch(x.values, labels, x.mask), chunk))
+        pieces = list(outputs_in_chunks(chunked.net, Batch(x.values, labels, x.mask), chunk))
         outputs = torch.cat([piece for piece, _ in pieces])
         assert torch.equal(outputs, trainer.net(x.values))
         assert torch.equal(torch.cat([mask for _, mask in pieces]), x.mask)
@@ -150,7 +149,7 @@ def test_evaluation_sees_the_spikes_of_the_whole_sequence(net, chunk):
         chunked.batch,
         seed=0,
         device=torch.device("cpu"),
-        world=ALONE,
+        world=SINGLE_WORKER,
         task=trainer.task,
         chunk=chunk,
     )
@@ -223,14 +222,14 @@ def test_memory_is_that_of_one_chunk():
 
 def test_silent_layers_are_woken_with_as_many_steps_as_a_chunk_has(monkeypatch):
     seen = []
-    monkeypatch.setattr("spikelfp.training.trainer.wake", lambda net, x, mask: seen.append(x) or {})
+    monkeypatch.setattr("spikelfp.training.trainer.wake_silent_layers", lambda net, x, mask: seen.append(x) or {})
     make(chunk=5, wake=True).fit(recordings(unequal=False), 1)
     assert seen[0].shape == (20, 4, 12)  # 16 samples of 5 steps together
 
 
 def test_a_state_keeps_no_sequence():
     spikes = torch.rand(50, 3, requires_grad=True) * 2
-    state = own_memory((spikes[-1], None, (spikes[0],)))
+    state = detached_copy((spikes[-1], None, (spikes[0],)))
     assert state[1] is None
     assert torch.equal(state[0], spikes[-1])
     assert all(t.untyped_storage().nbytes() == t.nbytes and not t.requires_grad for t in (state[0], state[2][0]))

@@ -10,8 +10,8 @@ from cli.bars import write_bars
 from spikelfp.data.load import without_folder
 from spikelfp.errors import DataError, RunFolderError
 from spikelfp.training.config import RunConfig, settled
-from spikelfp.training.folder import Folder, read_options
 from spikelfp.training.run import load_run, train
+from spikelfp.training.run_folder import RunFolder, read_options
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_run_finds_its_recordings_from_elsewhere_and_where_they_were_moved(her
 
 def test_other_classes_are_not_taken_for_those_of_the_run(here, tmp_path):
     run = short(options(), tmp_path / "run")
-    assert yaml.safe_load(Folder(run).config.read_text())["class_names"] == ["left", "right"]
+    assert yaml.safe_load(RunFolder(run).config.read_text())["class_names"] == ["left", "right"]
     os.rename(here / "bars" / "right", here / "bars" / "down")
     with pytest.raises(
         DataError, match=r"it has the class 'down' in the place of 'left'; name the folder .*--data-dir$"
@@ -82,7 +82,7 @@ def test_other_classes_are_not_taken_for_those_of_the_run(here, tmp_path):
 
 def test_config_yaml_of_a_run_is_read_back(here, tmp_path):
     run = short(options(lr=0.01), tmp_path / "run")
-    again = RunConfig(**{**read_options(Folder(run).config), "hidden": (8,)})
+    again = RunConfig(**{**read_options(RunFolder(run).config), "hidden": (8,)})
     assert again == load_run(run).config
     assert again.lr == 0.01
 

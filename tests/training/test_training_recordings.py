@@ -13,7 +13,7 @@ from spikelfp.data.events.dataset import EventDataset
 from spikelfp.data.events.sources.base import from_arrays
 from spikelfp.data.samples import unaugmented
 from spikelfp.training import TemporalTrainer, early_readout
-from spikelfp.training.folder import spike_rates
+from spikelfp.training.run_folder import spike_rates
 
 SAMPLES, CHANNELS = 40, 8
 

@@ -11,8 +11,8 @@ from spikelfp.errors import CheckpointError, NonFiniteError, UserError
 from spikelfp.functional.propagation import propagate
 from spikelfp.methods.base import Batch, counting_steps
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.parallel import ALONE
-from spikelfp.training.update import fill_gradients, predict, wake
+from spikelfp.training.parallel import SINGLE_WORKER
+from spikelfp.training.update import fill_gradients, predict, wake_silent_layers
 
 
 def alone(net, method, x, labels, readout=None):
@@ -120,7 +120,7 @@ def test_a_made_up_sample_stands_in_for_none():
     net, method = mlp(), METHODS["lfp"]
     nothing = Sequences(torch.zeros(0, 0, 12), torch.zeros(0, dtype=torch.int64))
     batch = Batch(nothing.values, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
-    seen = fill_gradients(net, net, method, batch, of=5, parts=1, world=ALONE)
+    seen = fill_gradients(net, net, method, batch, of=5, parts=1, world=SINGLE_WORKER)
     assert seen.correct == 0
     assert all(p.grad is not None and not p.grad.any() for p in net.parameters())
 
@@ -216,7 +216,7 @@ def test_silent_layers_are_told_by_the_steps_of_the_sequences():
         torch.manual_seed(0)
         net = models.lif_mlp([12, 16, 4], threshold=6.0)
         torch.nn.init.zeros_(net[1].bias)
-        results.append(wake(net, values, mask))
+        results.append(wake_silent_layers(net, values, mask))
     assert results[0] == results[1]
     assert results[2]["1"] > results[0]["1"]
 

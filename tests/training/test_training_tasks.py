@@ -26,9 +26,9 @@ from spikelfp.report import write_report
 from spikelfp.training import TemporalTrainer, Trainer
 from spikelfp.training import evaluation as early
 from spikelfp.training.config import RunConfig
-from spikelfp.training.folder import Folder
 from spikelfp.training.optim import is_best, plateau_metric, ran_out
 from spikelfp.training.run import load_run, read_metrics, train
+from spikelfp.training.run_folder import RunFolder
 from spikelfp.training.update import Tally
 
 
@@ -346,7 +346,7 @@ def runs(made, tmp_path_factory):
 class TestRun:
     @pytest.mark.parametrize("task", KINDS)
     def test_files_follow_the_task(self, runs, task):
-        folder, score = Folder(runs[task]), SCORES[task]
+        folder, score = RunFolder(runs[task]), SCORES[task]
         summary = json.loads(folder.summary.read_text())
         config = yaml.safe_load(folder.config.read_text())
         assert (summary["task"], summary["score"]["name"]) == (task, score)
@@ -371,7 +371,7 @@ class TestRun:
 
     @pytest.mark.parametrize("task", KINDS)
     def test_the_best_checkpoint_is_that_of_the_best_score(self, runs, task):
-        rows, score = read_metrics(Folder(runs[task])), f"validation_{SCORES[task]}"
+        rows, score = read_metrics(RunFolder(runs[task])), f"validation_{SCORES[task]}"
         values = [row[score] for row in rows]
         best = min(values) if task == "regression" else max(values)
         loaded = load_run(runs[task], "best")
@@ -381,7 +381,7 @@ class TestRun:
     def test_the_command_line_says_the_score(self, runs, task, capsys):
         assert typed("eval", str(runs[task]), "--json") == 0
         out = capsys.readouterr().out
-        found, summary = json.loads(out.splitlines()[-1]), json.loads(Folder(runs[task]).summary.read_text())
+        found, summary = json.loads(out.splitlines()[-1]), json.loads(RunFolder(runs[task]).summary.read_text())
         assert found["score"] == summary["score"]
         assert f"test {tasks.tasks[task].title} {summary['score']['value']:.4f}" in out
         assert "accuracy" not in out or "accuracy" in tasks.tasks[task].title
@@ -402,7 +402,7 @@ class TestRun:
         }
         for text in seen[task]:
             assert text in page
-        Folder(tmp_path / "r").summary.unlink()
+        RunFolder(tmp_path / "r").summary.unlink()
         assert f"validation {title} after epoch 3" in write_report(tmp_path / "r").read_text()
 
     def test_the_report_counts_in_the_units_of_the_data(self, runs, tmp_path):
@@ -426,7 +426,7 @@ class TestRun:
         config = load_run(tmp_path / "r").config
         summary = train(config.changed(epochs=5), tmp_path / "r", resume=True, progress=False)
         assert summary["epochs"] == 5
-        assert len(read_metrics(Folder(tmp_path / "r"))) == 5
+        assert len(read_metrics(RunFolder(tmp_path / "r"))) == 5
 
     def test_another_task_than_that_of_the_data(self, made, tmp_path, capsys):
         for task, named in (("classification", "say --task regression"), ("multi-label", "say --task regression")):

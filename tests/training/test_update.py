@@ -6,7 +6,7 @@ import torch
 from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.training import TemporalTrainer, Trainer
-from spikelfp.training.parallel import ALONE, World
+from spikelfp.training.parallel import SINGLE_WORKER, World
 from spikelfp.training.update import fill_gradients
 
 METHODS = {
@@ -40,7 +40,7 @@ def gradients(method, parts, count):
     trainer = make(torch.float64, method=method)
     x, labels = digits().__getitems__(range(count))
     batch = trainer.batch(x, labels)
-    seen = fill_gradients(trainer.net, trainer.net, method, batch, of=count, parts=parts, world=ALONE)
+    seen = fill_gradients(trainer.net, trainer.net, method, batch, of=count, parts=parts, world=SINGLE_WORKER)
     return [p.grad for p in trainer.net.parameters()], seen
 
 

@@ -32,7 +32,7 @@ from spikelfp.data.events.readers import read
 from spikelfp.data.events.sources.files import members
 from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
-from spikelfp.training.memory import check_room_to_run
+from spikelfp.training.memory import check_run_memory
 from spikelfp.untrusted import (
     load_arrays,
     load_tensors,
@@ -406,7 +406,7 @@ ATTACKS["large inputs"] = (_bytes(b""), lambda path: RunConfig().build((10**6, 1
 ATTACKS["sizes beyond 64 bits"] = (_bytes(b""), lambda path: RunConfig(hidden=(2**62, 2**62)).build((10,), 10))
 ATTACKS["many classes"] = (_bytes(b""), lambda path: RunConfig().build((28, 28), 10**11))
 ATTACKS["many layers"] = (_bytes(b""), lambda path: RunConfig(hidden=(1,) * 100_000).build((10,), 10))
-ATTACKS["many steps"] = (_bytes(b""), lambda path: check_room_to_run(RunConfig().spec((28, 28), 10),
+ATTACKS["many steps"] = (_bytes(b""), lambda path: check_run_memory(RunConfig().spec((28, 28), 10),
                                                                      steps=10**9, samples=100))  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from spikelfp.kernels.choice import Choice, can_run
+from spikelfp.kernels.choice import EventChoice, can_run
 from spikelfp.kernels.events import conv_kernels as conv
 from spikelfp.kernels.events import conv_kernels as conv_backward
 from spikelfp.kernels.events.conv_kernels import (
@@ -100,16 +100,16 @@ ENTER, LEAVE = 0.3, 0.35
 _SMALLEST = 1_000_000  # multiplications of a dense convolution below which it is as good as free
 
 
-def conv_choice() -> Choice:
+def conv_choice() -> EventChoice:
     """The choice of a convolution that has not seen an input yet."""
-    return Choice(ENTER, LEAVE)
+    return EventChoice(ENTER, LEAVE)
 
 
 def convolve(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    choice: Choice,
+    choice: EventChoice,
     steps: Steps = Steps(),  # noqa: B008  (a tuple)
     pool: int = 1,
     active_only: bool = False,

@@ -26,7 +26,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp import machine
-from spikelfp.kernels.choice import Choice, can_run
+from spikelfp.kernels.choice import EventChoice, can_run
 from spikelfp.kernels.events.sparse import EventRows, sparse_rows
 from spikelfp.kernels.events.vectors import VECTOR, aligned, lowest_bit, nonzero_bits, row_sum
 from spikelfp.machine import empty
@@ -413,12 +413,12 @@ _TRANSPOSITION = 10  # rows whose dense products cost as much as the transposed 
 _SMALLEST = 1_000_000  # multiplications of a dense product below which it is as good as free
 
 
-def linear_choice() -> Choice:
+def linear_choice() -> EventChoice:
     """The choice of a dense layer that has not seen an input yet."""
-    return Choice(ENTER, LEAVE)
+    return EventChoice(ENTER, LEAVE)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: Choice, active_only: bool = False) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: EventChoice, active_only: bool = False) -> Tensor:
     """Compute ``x Wᵀ + b``, ``[…, K]`` to ``[…, N]``, differentiably, as torch's ``F.linear``.
 
     A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are used at any density. Where the

@@ -1,4 +1,4 @@
-"""Files of chips: arrays and plain data by name, and the outline of a network.
+"""Outline of a network beside the files of a chip, and files of arrays and plain data by name.
 
 The chip's own files hold weights, codes and thresholds. The outline holds the rest: names of layers, shapes, and the β
 for which a code stands.

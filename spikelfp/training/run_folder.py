@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and what ``config.yaml`` and ``metrics.csv`` hold."""
+"""Folder of a run: its files, the content of ``config.yaml`` and ``metrics.csv``, and that of ``summary.json``."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ FOUND = ("shape", "classes", "class_names", "outputs", "names", "samples", "woke
 
 
 @dataclass(frozen=True)
-class Folder:
-    """Where the parts of a run lie."""
+class RunFolder:
+    """Paths of the files of a run."""
 
     path: Path
 
@@ -79,8 +79,15 @@ class Folder:
         return self.path / "report.html"
 
 
-def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
-    """What ``config.yaml`` of a run holds: its options, and the shape and classes of its data."""
+def read_config(folder: RunFolder) -> tuple[RunConfig, tuple[int, ...], int]:
+    """Read ``config.yaml`` of a run.
+
+    Returns:
+        Its options, the shape of a sample, and the number of classes or other outputs.
+
+    Raises:
+        RunFolderError: for a file that is missing or damaged, naming the first fault.
+    """
     if not folder.config.is_file():
         raise RunFolderError(f"{folder.path} is no run folder: it has no config.yaml")
     values = read_mapping(folder.config)
@@ -91,13 +98,17 @@ def read_config(folder: Folder) -> tuple[RunConfig, tuple[int, ...], int]:
 
 
 def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ...], int]:
-    """Read what ``config.yaml`` of a run says of its data, and check what it says of layers that were woken.
+    """Read the properties of the data from ``config.yaml`` of a run, and check the factors of layers that were woken.
+
+    Args:
+        path: path of the file, named in errors.
+        values: its values.
 
     Returns:
         Shape of a sample, and number of classes or other outputs.
 
     Raises:
-        RunFolderError: naming the first value that is none.
+        RunFolderError: naming the first value that is wrong.
     """
     found = Field(path, "", values, RunFolderError)
     outputs = "classes" if "classes" in values else "outputs"
@@ -122,7 +133,7 @@ def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ..
 
 
 def read_options(path: str | Path) -> dict[str, Any]:
-    """The options in a YAML file, such as ``config.yaml`` of a run, by the names of the fields of a configuration."""
+    """Read the options in a YAML file, such as ``config.yaml`` of a run, by the names of a configuration's fields."""
     return _options(by_name(read_mapping(path), str(path)), path)
 
 
@@ -133,9 +144,8 @@ def _options(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in found}
 
 
-def check_data(folder: Folder, splits: DataSplits) -> None:
-    """Refuse other data than a run was trained on, as far as its ``config.yaml`` tells: outputs would be taken for
-    other classes.
+def check_data(folder: RunFolder, splits: DataSplits) -> None:
+    """Refuse data whose outputs would be taken for other classes than those of the run, as its ``config.yaml`` tells.
 
     Raises:
         DataError: for samples of another shape, another number of classes, or other names of them.
@@ -160,18 +170,18 @@ def check_data(folder: Folder, splits: DataSplits) -> None:
 
 
 def samples_of(splits: DataSplits) -> dict[str, str]:
-    """Hash the samples of each part, as far as they are known; ``config.yaml`` keeps that."""
+    """Hash the samples of each part, as far as they are known, for ``config.yaml``."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     known = {name: part.fingerprint() for name, part in parts.items() if part is not None}
     return {name: own for name, own in known.items() if own}
 
 
-def other_samples(folder: Folder, samples: dict[str, str]) -> str:
-    """Say which part of the data has other samples than the run was trained on; empty if none has, or nobody knows.
+def other_samples(folder: RunFolder, samples: dict[str, str]) -> str:
+    """Name the part of the data that has other samples than the run was trained on; empty if none has.
 
     Args:
-        folder: of the run.
-        samples: of the data at hand (:func:`samples_of`).
+        folder: folder of the run; parts whose samples it does not know are passed over.
+        samples: hashes of the present data (:func:`samples_of`).
     """
     kept = read_mapping(folder.config).get("samples")
     kept = kept if isinstance(kept, dict) else {}
@@ -185,8 +195,8 @@ def other_samples(folder: Folder, samples: dict[str, str]) -> str:
     )
 
 
-def read_metrics(folder: Folder) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv``, at least one."""
+def read_metrics(folder: RunFolder) -> list[dict[str, float]]:
+    """Read the rows of ``metrics.csv``, at least one."""
     if not folder.metrics.is_file():
         raise RunFolderError(f"{folder.path} has no metrics.csv yet: no epoch is finished")
     try:
@@ -200,8 +210,8 @@ def read_metrics(folder: Folder) -> list[dict[str, float]]:
     return rows
 
 
-def write_metrics(folder: Folder, history: list[dict[str, float]]) -> None:
-    """A row an epoch; a value that only some epochs have leaves the others' cells empty."""
+def write_metrics(folder: RunFolder, history: list[dict[str, float]]) -> None:
+    """Write a row an epoch; a value that only some epochs have leaves the cells of the others empty."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -210,7 +220,7 @@ def write_metrics(folder: Folder, history: list[dict[str, float]]) -> None:
     write_text(folder.metrics, text.getvalue())
 
 
-def check_folder(folder: Folder, config: RunConfig, resume: bool, overwrite: bool) -> None:
+def check_folder(folder: RunFolder, config: RunConfig, resume: bool, overwrite: bool) -> None:
     """Refuse a folder that is in use, or was started with another configuration."""
     check_out(folder, resume, overwrite)
     if resume:
@@ -218,8 +228,8 @@ def check_folder(folder: Folder, config: RunConfig, resume: bool, overwrite: boo
         _check_not_lost(folder)
 
 
-def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that no run can be written to, or none with these options, as far as names tell.
+def check_out(folder: RunFolder, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that no run can be written to, or none with these options, as far as file names tell.
 
     Raises:
         RunFolderError: with the option that helps.
@@ -246,8 +256,8 @@ def check_out(folder: Folder, resume: bool, overwrite: bool) -> None:
         run_files(folder.path, False)
 
 
-def is_unused(folder: Folder) -> bool:
-    """Whether a folder is empty, or holds a run that was ended before its first checkpoint: nothing can be lost."""
+def is_unused(folder: RunFolder) -> bool:
+    """Whether a folder is empty, or holds a run that ended before its first checkpoint, so that nothing can be lost."""
     names = set(content_of(folder.path))
     if not names <= {"config.yaml", "checkpoints"}:
         return False
@@ -262,11 +272,13 @@ def is_unused(folder: Folder) -> bool:
 def run_files(path: Path, trusted: bool) -> list[str]:
     """List the files of a run that are in the folder ``path``, ``config.yaml`` last.
 
-    ``trusted`` looks at names alone (:class:`~spikelfp.files.Kind`).
+    Args:
+        path: the folder.
+        trusted: whether names alone are looked at (:class:`~spikelfp.files.Kind`).
 
     Raises:
-        RunFolderError: for a folder without the configuration of a run, a file in the place of one of a run's that is
-            none, and an export that was made of the run, which belongs to it alone.
+        RunFolderError: for a folder without the configuration of a run, a file with the name of one of a run's and
+            another content, and an export of the run, which would be lost.
     """
     found = [name for name in RUN_FILES if os.path.lexists(path / name)]
     if trusted:
@@ -291,7 +303,7 @@ def run_files(path: Path, trusted: bool) -> list[str]:
 
 
 def _is_runs(path: Path) -> bool:
-    """Whether a file with a name of a run's looks like one by its content."""
+    """Whether the content of a file fits its name, which is that of a run's file."""
     if path.suffix == ".yaml":
         try:
             values = read_mapping(path)
@@ -316,15 +328,15 @@ RUN_FILES = (
     "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/initial.pt", "metrics.csv", "summary.json",
     "report.html", "config.yaml",
 )  # fmt: skip
-"""Paths of all files of a run, by which it is found last."""
+"""Paths of all files of a run; the last one tells that a folder is a run's."""
 
 RUN = Kind("run", "checkpoints/last.pt", run_files)
 
 
 def write_config(
-    folder: Folder, config: RunConfig, splits: DataSplits, woken: dict[str, float], samples: dict[str, str]
+    folder: RunFolder, config: RunConfig, splits: DataSplits, woken: dict[str, float], samples: dict[str, str]
 ) -> None:
-    """Write ``config.yaml``: the options, and what was found of the data and of layers that were woken."""
+    """Write ``config.yaml``: the options, properties of the data, and the layers that were woken."""
     outputs, names = ("classes", "class_names") if splits.kind == "classes" else ("outputs", "names")
     found = {names: list(splits.names)}
     text = config.to_yaml() + f"shape: {list(splits.shape)}\n{outputs}: {splits.outputs}\n"
@@ -339,8 +351,8 @@ def write_config(
     write_text(folder.config, text)
 
 
-def _check_not_lost(folder: Folder) -> None:
-    """Refuse to start anew over the results of a run whose last checkpoint somebody has taken away."""
+def _check_not_lost(folder: RunFolder) -> None:
+    """Refuse to start anew over the results of a run whose last checkpoint is missing."""
     if folder.last.exists():
         return
     left = [each for each in (folder.best, folder.metrics, folder.summary) if each.exists()]
@@ -352,7 +364,7 @@ def _check_not_lost(folder: Folder) -> None:
         )
 
 
-def _check_same(folder: Folder, config: RunConfig) -> None:
+def _check_same(folder: RunFolder, config: RunConfig) -> None:
     """Refuse to resume a run that was started with other options, but for more epochs."""
     if not folder.config.is_file():
         raise RunFolderError(
@@ -378,11 +390,17 @@ RATE_SAMPLES = 256
 
 
 def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -> dict[str, Any]:
-    """Scores (those of the last weights), rates, costs and versions; time and memory are those of this worker.
+    """Sum up a run: scores of the last weights, rates, costs and versions; time and memory are those of this worker.
 
-    ``test_accuracy`` is there where samples have classes, ``rmse`` (in the units of the data) for real values.
+    Args:
+        trainer: the trainer, at the end.
+        splits: the data.
+        config: options of the run.
 
-    ``wake`` holds the layers whose initial weights were scaled up, each with its factor; ``None`` for ``--no-wake``.
+    Returns:
+        Content of ``summary.json``. It has ``test_accuracy`` where samples have classes, ``rmse`` (in the units of the
+        data) for real values. ``wake`` holds the layers whose initial weights were scaled up, each with its factor;
+        ``None`` for ``--no-wake``.
     """
     history = trainer.history
     net = trainer.net
@@ -423,7 +441,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict[str, float]:
-    """Mean spikes per neuron and step of each layer over some test samples, without the padding of sequences.
+    """Measure the spikes per neuron and step of each layer over a few test samples, without the padding of sequences.
 
     They run in batches of training, or as many of each as have the steps of one chunk: it takes no more memory.
     """
@@ -442,7 +460,7 @@ def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory this process has held, in MB: on the GPU if that is where it trained, else resident."""
+    """Return the most memory that this process has held, in MB: on the GPU if it trained there, else resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
