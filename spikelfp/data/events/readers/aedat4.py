@@ -39,7 +39,7 @@ from spikelfp.untrusted import check_size, most
 
 _MARK = b"#!AER-DAT4.0\r\n"
 _USED = 13
-"""Bytes of an event that mean something; what the file has in the rest is not kept."""
+"""Bytes of an event that hold its fields; the rest are padding and are set to 0."""
 
 _COMPRESSIONS = ("none", "LZ4", "LZ4", "Zstandard", "Zstandard")
 _DAMAGE = (ValueError, TypeError, struct.error)  # flatbuffers answers a place before the content with a TypeError
@@ -155,7 +155,7 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
 
 
 def read_header(data: bytes, where: str) -> PacketHeader:
-    """Read what stands before the packets.
+    """Read the header, which ends where the packets begin.
 
     Raises:
         DataError: for another format, and a truncated or damaged header.
