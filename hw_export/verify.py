@@ -6,7 +6,7 @@ import io
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,15 +171,13 @@ def _compare(
 
 
 def _layer(net: torch.nn.Module, inputs: Tensor, name: str, ours: Tensor, theirs: Tensor) -> LayerResult:
-    wrong = ours != theirs
-    first = None
-    if wrong.any():
-        step, sample, *neuron = wrong.nonzero()[0].tolist()  # rows are sorted, the step first
-        membrane, threshold = _membrane(net, inputs[: step + 1, sample : sample + 1], name, tuple(neuron))
-        place = (step, sample, *neuron)
-        here = int(ours[place])
-        first = Difference(sample, step, tuple(neuron), here, 1 - here, membrane, threshold)
-    return LayerResult(name, ours.numel(), int(ours.sum()), int(wrong.sum()), first)
+    result = compare_layer(name, ours, theirs)
+    first = result.first
+    if first is None:
+        return result
+    until = inputs[: first.step + 1, first.sample : first.sample + 1]
+    membrane, threshold = _membrane(net, until, name, first.neuron)
+    return replace(result, first=replace(first, membrane=membrane, threshold=threshold))
 
 
 def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int, ...]) -> tuple[float, float]:
@@ -205,7 +203,8 @@ def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int
 SPIKES = "spikes.npz"
 """File of the spikes of every neuron at every step for the samples of an export, by name of the layer.
 
-Counts are uint8 ``[T, B, …]``; uint16 or uint32 for a layer that fires more than 255 times in a step."""
+Counts are uint8 ``[T, B, …]``; uint16 or uint32 for a layer that fires more than 255 times in a step.
+"""
 
 
 def run_on_chip(chip: Chip, network: IntegerNetwork, samples: ExportSamples) -> IntegerRun:
