@@ -276,7 +276,7 @@ class DenseLayer:
 
 
 def dense_layers(chain: Chain) -> list[DenseLayer]:
-    """Make one layer for each neurons of a chain; all nodes between two of them become one matrix.
+    """Make a dense layer for every layer of neurons of a chain; all nodes between two of them become one matrix.
 
     Args:
         chain: layers of a file.

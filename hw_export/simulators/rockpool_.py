@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from hw_export.nir import Chain
-from hw_export.simulators.base import SIMULATORS, DenseLayer, Simulator, Watch, check_decays, dense_layers, without
+from hw_export.simulators.base import (
+    SIMULATORS,
+    DenseLayer,
+    Simulator,
+    Watch,
+    check_decays,
+    dense_layers,
+    tensor_of,
+    without,
+)
 
 
 @SIMULATORS.register("rockpool")
@@ -60,15 +69,11 @@ def as_in_file(module: torch.nn.Module, layer: DenseLayer) -> None:
     """Give an imported ``LIFNeuronTorch`` the decay, threshold and reset of a layer and one spike a step."""
     taken = layer.threshold / layer.beta if layer.reset == "subtract" else layer.threshold
     shift = taken - layer.threshold
-    module.threshold = _tensor(np.nextafter(taken.astype(np.float32), np.float32(np.inf)))
-    module.vmem, module.bias = _tensor(shift), _tensor((1 - layer.beta) * shift)
+    module.threshold = tensor_of(np.nextafter(taken.astype(np.float32), np.float32(np.inf)))
+    module.vmem, module.bias = tensor_of(shift), tensor_of((1 - layer.beta) * shift)
     module.dt = 1.0  # type: ignore[assignment]
-    module.tau_mem = time_constants(_tensor(layer.beta))
+    module.tau_mem = time_constants(tensor_of(layer.beta))
     module.max_spikes_per_dt = torch.tensor(1.0)
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32))
 
 
 def time_constants(beta: Tensor) -> Tensor:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import nir
-import numpy as np
 import torch
 from torch import Tensor
 
 from hw_export.nir import Chain, Neuron
-from hw_export.simulators.base import SIMULATORS, Simulator, Watch
+from hw_export.simulators.base import SIMULATORS, Simulator, Watch, tensor_of
 
 
 @SIMULATORS.register("sinabs")
@@ -50,8 +49,8 @@ def as_in_file(layer: torch.nn.Module, neuron: Neuron) -> None:
     """Give an imported ``sinabs.layers.LIFSqueeze`` the decay, threshold and reset of ``neuron``."""
     from sinabs.activation import MembraneReset, MembraneSubtract, SingleSpike
 
-    beta = torch.from_numpy(neuron.beta.astype(np.float32))
-    threshold = torch.from_numpy(neuron.threshold.astype(np.float32))
+    beta = tensor_of(neuron.beta)
+    threshold = tensor_of(neuron.threshold)
     layer.train_alphas = True  # type: ignore[assignment]
     layer.alpha_syn = None  # type: ignore[assignment]
     layer.alpha_mem = torch.nn.Parameter(beta, requires_grad=False)

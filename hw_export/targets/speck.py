@@ -314,7 +314,7 @@ class Speck(Chip):
             name, kind = own["name"], own["kind"]
             if kind in ("dense", "conv"):
                 if pooling != 1:
-                    raise DataError(f"in front of layer {name!r} windows of {pooling} are summed, its outline has none")
+                    raise DataError(f"before layer {name!r} windows of {pooling} are summed, its outline has none")
                 layer = config["cnn_layers"][str(core)]
                 weight = torch.tensor(layer["weights"]).transpose(2, 3)
                 tensors[f"{name}.weight"] = weight.flatten(1) if kind == "dense" else weight

@@ -20,25 +20,7 @@ from hw_export.updates.replay import (
 from hw_export.updates.spi import SpiLayout, SpiWriter, SpiWrites
 
 __all__ = [
-    "Change",
-    "Follower",
-    "Frame",
-    "FrameTarget",
-    "IntegerImage",
-    "Mark",
-    "Parameter",
-    "SpiLayout",
-    "SpiWriter",
-    "SpiWrites",
-    "StreamHeader",
-    "Summary",
-    "UpdateRecorder",
-    "UpdateTarget",
-    "follow",
-    "grids_of",
-    "inspect",
-    "load_image",
-    "quantized",
-    "replay",
-    "save_image",
-]
+    "Change", "Follower", "Frame", "FrameTarget", "IntegerImage", "Mark", "Parameter", "SpiLayout", "SpiWriter",
+    "SpiWrites", "StreamHeader", "Summary", "UpdateRecorder", "UpdateTarget", "follow", "grids_of", "inspect",
+    "load_image", "quantized", "replay", "save_image",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Recording of a run that goes on learning online, sample by sample; behind ``hw-export updates record``."""
+"""Recording of a run that goes on learning online, sample by sample, as ``hw-export updates record`` does."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def _report(made: QuantizedNetwork, net: torch.nn.Module, report: LayerReport, i
     if isinstance(grid.scale, Tensor):
         raise UserError(f"{name} has a scale for each channel: an image to be run needs one for the layer")
     if report.threshold is not None and not isinstance(report.threshold, int):
-        raise UserError(f"the neurons behind {name} have thresholds of their own: an image to be run needs one for all")
+        raise UserError(f"the neurons after {name} have thresholds of their own: an image to be run needs one for all")
     threshold = report.threshold
     if report.neurons is not None and threshold is not None:
         lif = made.get_submodule(report.neurons)
