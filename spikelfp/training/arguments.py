@@ -283,19 +283,19 @@ def resolve_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, lo
     kind: Any = methods[method or "lfp"] if named else method
     if not isinstance(kind, type) or not issubclass(kind, Method):
         raise UserError(f"a method is a name ({', '.join(methods)}) or an object of spikelfp.methods, got {method!r}")
-    said = f'method="{method or "lfp"}"' if named else f"method={kind.__name__}"
+    asked = f'method="{method or "lfp"}"' if named else f"method={kind.__name__}"
     takes = inspect.signature(kind).parameters
     if isinstance(loss, str) and not isinstance(task, Classification):
         loss = None  # the task has it
     if loss is not None and "loss" not in takes:
         hint = ' has a reward, and a loss is of gradient methods: say method="surrogate" or reward=…'
-        raise UserError(said + (hint if "reward" in takes else " takes no loss: leave it out"))
+        raise UserError(asked + (hint if "reward" in takes else " takes no loss: leave it out"))
     if reward is not None and "reward" not in takes:
         hint = " but a loss: say loss=… or leave out the method" if "loss" in takes else ": leave it out"
-        raise UserError(f"{said} takes no reward{hint}")
+        raise UserError(f"{asked} takes no reward{hint}")
     if rule is not None and "rule" not in takes:
-        raise UserError(f"{said} has a rule of its own: leave the rule out")
-    options: dict[str, Any] = {} if rule is None else {"rule": _rule(rule, kind, said)}
+        raise UserError(f"{asked} has a rule of its own: leave the rule out")
+    options: dict[str, Any] = {} if rule is None else {"rule": _rule(rule, kind, asked)}
     if "loss" in takes and callable(loss):
         options["loss"] = loss
     elif "loss" in takes and (not isinstance(task, Classification) or task.loss_name != "rate"):
@@ -306,7 +306,7 @@ def resolve_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, lo
         options["reward"] = task.reward(ends_in_spikes(net)) if reward is None else _reward(reward)
     missing = [name for name, p in takes.items() if _is_needed(p) and name not in options]
     if missing:
-        raise UserError(f"{said} does not say its {' and '.join(missing)}: make it, {kind.__name__}({missing[0]}=…)")
+        raise UserError(f"{asked} does not say its {' and '.join(missing)}: make it, {kind.__name__}({missing[0]}=…)")
     return kind(**options)
 
 
@@ -422,29 +422,29 @@ def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
     others = (labels != labels[:1]).flatten(1).any(1) if labels.dim() > 1 else labels != labels[0]
     labels = labels[[0, int(others.to(torch.uint8).argmax())]]  # two that differ, where there are any
     apart = torch.tensor([0.0, 0.5], device=outputs.device, dtype=outputs.dtype)
-    some = outputs[:, :1] + apart.view(1, 2, *[1] * (outputs.dim() - 2))
-    shapes = f"outputs {list(some.shape)} and targets {list(labels.shape)}"
+    pair = outputs[:, :1] + apart.view(1, 2, *[1] * (outputs.dim() - 2))
+    shapes = f"outputs {list(pair.shape)} and targets {list(labels.shape)}"
     name = getattr(loss, "__name__", type(loss).__name__)
     try:
-        whole = float(loss(some, labels))
+        whole = float(loss(pair, labels))
     except UserError:
         raise
     except Exception as error:  # of somebody else's function
-        said = first_line(error).rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise UserError(
-            f"the loss {name} fails for {shapes}, [T, B, …] and [B, …]: {said}; read the outputs first, as in "
+            f"the loss {name} fails for {shapes}, [T, B, …] and [B, …]: {reason}; read the outputs first, as in "
             "lambda o, y: loss(o.mean(0), y)"
         ) from None
     if not labels.is_floating_point():
         return
     try:
-        mean = sum(float(loss(some[:, [own]], labels[[own]])) for own in (0, 1)) / 2
+        mean = sum(float(loss(pair[:, [own]], labels[[own]])) for own in (0, 1)) / 2
     except Exception:  # one sample may be too few for it
         return
     if abs(whole - mean) > 1e-3 * max(abs(whole), abs(mean)):
         warnings.warn(
             f"the loss {name} is no mean over the samples: for {shapes} it is {whole:.4g}, and {mean:.4g} as the mean "
-            "of both; are they of one shape behind the steps?",
+            "of both; are they of one shape after the steps?",
             LearningWarning,
             stacklevel=4,
         )
@@ -478,10 +478,10 @@ def _reward(reward: Any) -> Reward:
     return reward
 
 
-def _rule(rule: Any, method: type[Method], said: str) -> rules.Rule | rules.Composite:
+def _rule(rule: Any, method: type[Method], asked: str) -> rules.Rule | rules.Composite:
     if isinstance(rule, str):
         if method.gradient:
-            raise UserError(f"rules by name are of LFP, got rule={rule!r} with {said}: hand in rules.Surrogate(…)")
+            raise UserError(f"rules by name are of LFP, got rule={rule!r} with {asked}: hand in rules.Surrogate(…)")
         return rules.make_rule(rule, constant_statistics=False)
     if isinstance(rule, type) and issubclass(rule, rules.Rule) and not _needs_arguments(rule):
         rule = rule()
@@ -491,7 +491,7 @@ def _rule(rule: Any, method: type[Method], said: str) -> rules.Rule | rules.Comp
         )
     if method.gradient is not isinstance(rule, rules.Gradient) and method.learn is Method.learn:
         raise UserError(
-            f"{described(rule)} is no rule of {said}: "
+            f"{described(rule)} is no rule of {asked}: "
             + ("it takes rules.Surrogate(…)" if method.gradient else 'say method="surrogate" or "gradient"')
         )
     if method.surrogate and not isinstance(rule, rules.Surrogate):

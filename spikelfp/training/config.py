@@ -213,7 +213,7 @@ class ModelOptions(Choice):
     weight_clip: str = setting("mse", "how the scales of quantised weights are chosen", names=CLIPS, owner=FEW_BITS)
     input_levels: int | None = setting(
         None,
-        "inputs are multiples of 1/INT, and quantised biases behind them too",
+        "inputs are multiples of 1/INT, and quantised biases that they meet too",
         automatic="as the data; 1 for spikes",
         owner=FEW_BITS,
         within="[1, ∞)",

@@ -243,17 +243,17 @@ def joined(device: str = "auto") -> Iterator[World]:
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise WorkerLost(f"the workers did not find each other at {where}: {str(error).splitlines()[0]}") from None
-    said = _ErrorLog(store)
-    with ended_by_sigterm(said.before_sigterm):  # leaving the group may have to wait for a worker that is gone
+    printed = _ErrorLog(store)
+    with ended_by_sigterm(printed.before_sigterm):  # leaving the group may have to wait for a worker that is gone
         try:
             yield world
             dist.barrier()  # the first worker keeps the store, so all leave together
         except (UserError, NonFiniteError, RuntimeError) as error:
             lost = isinstance(error, dist.DistError) or "gloo/transport/" in str(error)
-            if lost and said.anything():  # the worker that has ended told why
+            if lost and printed.anything():  # the worker that has ended told why
                 raise SystemExit(1) from None
             told = WorkerLost("another worker has ended, and training cannot go on without it") if lost else error
-            if not said.first(str(told), alone=lost):
+            if not printed.first(str(told), alone=lost):
                 raise SystemExit(2 if isinstance(told, UserError) else 1) from None
             raise told from None
         finally:

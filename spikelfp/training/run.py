@@ -80,8 +80,7 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
         The data, and the configuration with all choices of the data set written out.
 
     Raises:
-        UserError: for what cannot be read or written
-            (:func:`~spikelfp.data.load_events`).
+        UserError: for data that cannot be read or written (:func:`~spikelfp.data.load_events`).
     """
     parts = load_recordings(config.data.name, config.run.data_dir, skip_bad=config.events.skip_bad)
     pipeline = pipeline_of(config, parts.pipeline)
@@ -631,7 +630,7 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
 
     samples = Augmented(splits.train) if config.data.augment else splits.train
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SignWarning)  # said already
+        warnings.simplefilter("ignore", SignWarning)  # warned about already
         trainer.fit(samples, epochs, patience=config.training.patience, after_epoch=after_epoch, after_step=after_step)
     if trainer.position.epoch < epochs and not trainer.stopped_early:
         run.save()

@@ -1,4 +1,4 @@
-"""Folder of a run: its files, the content of ``config.yaml`` and ``metrics.csv``, and that of ``summary.json``."""
+"""RunFolder of a run: its files, the content of ``config.yaml`` and ``metrics.csv``, and that of ``summary.json``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Checks of a checkpoint before a trainer uses it: values against a schema, then the state of optimiser and schedule
-against those of the trainer.
-"""
+"""Checks of a checkpoint before it is used: its values, and the state of optimiser and schedule against a trainer's."""
 
 from __future__ import annotations
 
@@ -314,7 +312,7 @@ _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 
 
 def parameter_states(optimizer: Optimizer) -> list[dict[str, Any] | None]:
-    """Find the state that ``optimizer`` keeps for each of its parameters once it has stepped, in its own order.
+    """Find the state that ``optimizer`` keeps for each parameter once it has stepped, in the order of its state.
 
     An optimiser of the same class and settings steps once over small parameters of zeros.
 

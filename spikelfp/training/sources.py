@@ -85,9 +85,9 @@ class FromDataset:
 
     def first(self, position: Position) -> SourceBatch:
         """Return the first batch that is left of an epoch, whole, loaded in this process."""
-        alone = FromDataset(self.dataset, self.batch_size, self.seed, workers=0)
+        here = FromDataset(self.dataset, self.batch_size, self.seed, workers=0)
         at = Position(position.epoch, min(position.batch, len(self) - 1), position.step)
-        return next(alone.epoch(at, SINGLE_WORKER))
+        return next(here.epoch(at, SINGLE_WORKER))
 
     def in_order(self) -> DataLoader[Any]:
         """Return a loader of all samples in the order of the data, without augmentation."""
@@ -145,7 +145,7 @@ class FromLoader:
             raise UserError("several workers share the batches of a data set: hand in the data set, not a DataLoader")
         if 0 < position.batch < len(self):
             raise UserError(
-                f"a DataLoader begins with its first batch, and training stands behind batch {position.batch} of an "
+                f"a DataLoader begins with its first batch, and training stands after batch {position.batch} of an "
                 "epoch: go on from a checkpoint of an epoch's end, or train with the data set itself, whose order the "
                 "trainer knows"
             )

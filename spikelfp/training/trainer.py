@@ -1,4 +1,4 @@
-"""The training loop: one for static networks and sequences, for every method, optimiser and schedule."""
+"""Training loop for every method, optimiser and schedule: of static networks, and of spiking networks on sequences."""
 
 from __future__ import annotations
 
@@ -87,29 +87,29 @@ from spikelfp.training.update import (
 )
 
 DENSITY_EVERY = 20
-"""Steps between two looks at how many weights an update touches."""
+"""Steps between two measurements of the share of weights that an update changes."""
 
 
 def never() -> bool:
-    """Say not to stop."""
+    """Return ``False``: training is not to stop."""
     return False
 
 
 class Trainer:
-    """Trains a network on images or vectors ``[B, …]`` shown for one step, or on :class:`~spikelfp.data.Sequences`.
+    """Trainer of a network on samples ``[B, …]`` shown for one step, or on :class:`~spikelfp.data.Sequences`.
 
     Args:
         net: layers of :mod:`spikelfp.nn`.
-        task: what it is to do: a name of :data:`spikelfp.tasks.tasks`, a class or an object; by default what the reward
-            or the loss is for, else classification.
-        reward: for LFP, an object or a name of :data:`spikelfp.rewards.rewards`; by default that of the task: of
-            classes ``SpikeSequence`` for spiking outputs, ``Softmax`` for linear ones, else that which descends the
-            loss of the task (:class:`~spikelfp.tasks.TaskReward`).
+        task: a name of :data:`spikelfp.tasks.tasks`, a class or an object; by default that of the reward or the loss,
+            else classification.
+        reward: for LFP, an object or a name of :data:`spikelfp.rewards.rewards`; by default that of the task: for
+            classes ``SpikeSequence`` for spiking outputs and ``Softmax`` for linear ones, else the one that descends
+            the loss of the task (:class:`~spikelfp.tasks.TaskReward`).
         method: ``"lfp"`` (default), ``"surrogate"``, ``"gradient"``, or a :class:`~spikelfp.methods.Method`, which has
-            a reward or loss and a rule of its own.
-        rule: how layers without a rule of their own split rewards, an object or a name of :data:`spikelfp.rules.rules`.
-        loss: of gradient methods, a function or a name of :data:`spikelfp.methods.losses`; a name of a loss of another
-            task (``"mae"``) for every method.
+            its own reward or loss and its own rule.
+        rule: rule of the layers that have none of their own, an object or a name of :data:`spikelfp.rules.rules`.
+        loss: for gradient methods, a function or a name of :data:`spikelfp.methods.losses`; for every method, the name
+            of a loss of another task (``"mae"``).
         optimizer: a name, a class of ``torch.optim``, a function ``(parameters, lr) → Optimizer``, or an optimiser over
             parameters of the network. It must step once from ``p.grad``.
         lr: learning rate, by default 3e-3; an optimiser that is made already has its own.
@@ -117,24 +117,26 @@ class Trainer:
             schedule over the optimiser that is handed in. It steps once an update; a ``ReduceLROnPlateau`` once an
             epoch (:func:`spikelfp.training.optim.plateau_metric`).
         clip: λ of adaptive gradient clipping (Brock et al. 2021), 0 for none.
-        clip_norm: largest norm of all updates together (A.6.2), 0 for none; the adaptive one comes first.
-        max_weight: keep every parameter within ``[−W, W]`` after each update (v3, footnote 5), but for decays β that
-            learn; ``None`` for no limit.
+        clip_norm: largest norm of all updates together (v3, A.6.2), 0 for none; applied after the adaptive one.
+        max_weight: W, to keep every parameter but decays β that learn within ``[−W, W]`` after each update (v3,
+            footnote 5); ``None`` for no limit.
         batch_size: samples of an update, over all workers; a ``DataLoader`` has its own.
-        accumulate: parts of a batch that go through the network one after the other; their updates add up. (A reward
-            normalised between layers, or batch statistics, are those of a part.)
-        seed: of the order of the samples, which is the same whatever else uses random numbers.
+        accumulate: number of parts of a batch that go through the network one after the other; their updates add up. (A
+            reward normalised between layers, or batch statistics, are those of a part.)
+        seed: seed of the order of the samples, which does not depend on other uses of random numbers.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, …
         workers: processes that load data.
-        quantization: weights of a few bits in every forward pass (:class:`~spikelfp.quantized.WeightGrids`).
-        wake: before the first step, scale up the weights of hidden layers that never fire
-            (:mod:`spikelfp.training.update`).
-        progress: show a bar.
-        should_stop: asked after every step; training returns early, at a step that :meth:`save` can keep, when true.
-        world: the workers that train together (:func:`spikelfp.training.joined`).
+        quantization: weights of a few bits in every forward pass (:class:`~spikelfp.quantized.WeightGrids`); ``None``
+            for floats.
+        wake: whether to scale up the weights that feed hidden layers that never fire, before the first step
+            (:func:`spikelfp.training.update.wake_silent_layers`).
+        progress: whether to show a bar.
+        should_stop: function that is asked after every step; training returns early, at a step that :meth:`save` can
+            keep, once it returns true.
+        world: workers that train together (:func:`spikelfp.training.joined`).
 
     Raises:
-        UserError: for what cannot train this network, naming the argument.
+        UserError: for an argument that cannot train this network, naming it.
     """
 
     chunk: int | None = None
@@ -232,11 +234,20 @@ class Trainer:
         super().__setattr__(name, value)
 
     def present(self, x: Tensor | Sequences) -> Tensor:
-        """A batch as the network sees it, ``[T, B, …]``: sequences as they are, ``[B, …]`` here as one step."""
+        """Show a batch to the network as ``[T, B, …]``: sequences as they are, samples ``[B, …]`` as one step."""
         return x.values if isinstance(x, Sequences) else x.unsqueeze(0)
 
     def batch(self, x: Tensor | Sequences, labels: Tensor, indices: Tensor | None = None) -> Batch:
-        """Samples and their targets with the steps that are rewarded and read out, in the dtype of the network."""
+        """Make a batch of samples and their targets, in the dtype of the network.
+
+        Args:
+            x: samples ``[B, …]`` or sequences.
+            labels: targets ``[B, …]``.
+            indices: int64 ``[B]``, numbers of the samples in the training set, where they are known.
+
+        Returns:
+            The batch, with a mask of the steps that are rewarded and read out.
+        """
         shown = self.present(x)
         if self._dtype is not None and shown.dtype != self._dtype and shown.is_floating_point():
             shown = repeat(shown[0].to(self._dtype), len(shown)) if is_constant(shown) else shown.to(self._dtype)
@@ -251,7 +262,7 @@ class Trainer:
         return self._at_rest
 
     def runs(self) -> torch.nn.Module:
-        """What a step of training runs, and several workers share: here the network as it is."""
+        """Return the module that a step of training runs, and that several workers share: here the network."""
         return self.net
 
     def fit(
@@ -264,7 +275,7 @@ class Trainer:
         after_epoch: Callable[[dict[str, float]], None] | None = None,
         after_step: Callable[[Position], None] = lambda position: None,
     ) -> list[dict[str, float]]:
-        """Train up to ``epochs`` epochs in all, from wherever the last call or :meth:`load` left off.
+        """Train up to ``epochs`` epochs in all, from where the last call or :meth:`load` has left off.
 
         A finished training can be extended by more epochs: a constant learning rate goes on, any other schedule is
         followed by a new one over the steps that are added. In the middle of a schedule that depends on their number,
@@ -276,13 +287,14 @@ class Trainer:
             train: a data set of pairs (x, label), a ``DataLoader`` (its batches in its order; it cannot go on in the
                 middle of an epoch), a :class:`~spikelfp.data.DataSplits` (its training part, and its validation part if
                 it has one), or arrays ``(X, y)`` (:func:`spikelfp.data.arrays`).
-            epochs: in all, those before included.
+            epochs: epochs in all, those before included.
             validation: data whose score and loss are measured after each epoch, as ``validation_accuracy`` (or
                 ``validation_rmse``, …) and ``validation_loss``.
-            patience: stop once the validation score has not become better for so many epochs, and set
-                :attr:`stopped_early`; ``None`` to go on.
-            after_epoch: given the row of each epoch, to which it may add (a ``validation_accuracy``, say).
-            after_step: called after each step; it may :meth:`save`.
+            patience: epochs without a better validation score after which training stops and sets
+                :attr:`stopped_early`; ``None`` for no end.
+            after_epoch: function called with the row of each epoch, to which it may add (a ``validation_accuracy``,
+                say).
+            after_step: function called after each step; it may :meth:`save`.
 
         Returns:
             A row of metrics for each epoch, those before included.
@@ -350,7 +362,14 @@ class Trainer:
         return self.history
 
     def plan(self, train: Any, epochs: int) -> str:
-        """Find out how training would go on to ``epochs`` epochs in all; returns a line about it, or nothing to say.
+        """Find out how training would go on to ``epochs`` epochs in all.
+
+        Args:
+            train: data as in :meth:`fit`.
+            epochs: epochs in all, those before included.
+
+        Returns:
+            A line about it, or an empty one.
 
         Raises:
             UserError: for a number of epochs out of range, or below those that are done.
@@ -365,17 +384,20 @@ class Trainer:
     def train_step(
         self, x: Tensor | Sequences, labels: Tensor, of: int | None = None, indices: Tensor | None = None
     ) -> BatchResult:
-        """Update the weights once from a batch ``x`` ``[B, …]`` and its targets ``[B, …]``.
+        """Update the weights once from a batch.
 
         Args:
-            x: samples, or sequences of them.
-            labels: their targets.
-            of: samples of the whole batch when several workers have a slice each, of this or another size (0
-                included).
+            x: samples ``[B, …]``, or sequences.
+            labels: targets ``[B, …]``.
+            of: number of samples of the whole batch, where several workers have a slice each, of this or another size
+                (also 0).
             indices: int64 ``[B]``, numbers of the samples in the training set, for methods that ask for them.
 
         Returns:
-            What the samples of this worker showed.
+            Results of the samples of this worker.
+
+        Raises:
+            NonFiniteError: for NaN or infinity, naming layer and step; the weights are then those of the step before.
         """
         if of is None:
             of = len(labels) if self.world.size == 1 else int(self.world.sum([len(labels)], self.device)[0])
@@ -420,7 +442,7 @@ class Trainer:
             self._unkept = unsaved_attributes(self.method, self.net)
 
     def _settle(self) -> None:
-        """Bring parameters back to where they may be: within the limit, as layers have it, onto their grids."""
+        """Bring parameters back within the limit, to where their layers allow, and onto their grids."""
         if self._capped:
             with torch.no_grad():
                 torch._foreach_clamp_max_(self._capped, self._limit)
@@ -431,12 +453,15 @@ class Trainer:
             self.grids.settle(self.position.step)
 
     def evaluate(self, data: Any) -> Evaluation:
-        """Score, loss and all else that the task tells; from rest for every batch, mode and random state kept.
+        """Measure score, loss and the other metrics of the task; from rest for every batch, mode and random state kept.
 
-        Augmentations of event data are those of training: they are left out.
+        Augmentations of event data belong to training and are left out.
 
         Args:
-            data: as in :meth:`fit`; of a :class:`~spikelfp.data.DataSplits` the test part.
+            data: data as in :meth:`fit`; of a :class:`~spikelfp.data.DataSplits` the test part.
+
+        Returns:
+            The evaluation.
 
         Raises:
             UserError: for targets or outputs that the task cannot judge.
@@ -448,22 +473,24 @@ class Trainer:
         )  # fmt: skip
 
     def predict(self, data: Any, *, scores: bool = False, sequences: bool | None = None) -> Tensor:
-        """Predictions of the network, on the CPU, in the order of the data.
-
-        Classes int64 ``[N]``; real values ``[N, K]`` in the units of the targets it was trained on
-        (``splits.target_scale.values(…)`` brings those of a :class:`~spikelfp.data.DataSplits` into their own); sets of
-        labels, boolean ``[N, K]``; or classes of the steps int64 ``[N, T]``, -1 where none counts.
+        """Predict targets, on the CPU, in the order of the data.
 
         Args:
             data: inputs ``X`` alone, samples first (a tensor, an array or a list, as in :func:`spikelfp.data.arrays`),
-                :class:`~spikelfp.data.Sequences`, or all that :meth:`fit` takes, whose labels are left out of account
-                (of a :class:`~spikelfp.data.DataSplits` the test part).
-            scores: what is read of the outputs in place of that: summed over the steps that count, float ``[N, C]``,
-                for classes; the readout of other tasks; ``[N, T, C]`` for classes of steps.
-            sequences: whether the second axis of ``X`` is time; ``None``: by :func:`spikelfp.data.arrays`.
+                :class:`~spikelfp.data.Sequences`, or any data of :meth:`fit`, whose labels are ignored (of a
+                :class:`~spikelfp.data.DataSplits` the test part).
+            scores: whether to return the reading of the outputs in place of predictions: outputs summed over the steps
+                that count, float ``[N, C]``, for classes; ``[N, T, C]`` for classes of steps; the readout of other
+                tasks.
+            sequences: whether the second axis of ``X`` is time; ``None``: as :func:`spikelfp.data.arrays` decides.
+
+        Returns:
+            Classes int64 ``[N]``; real values ``[N, K]`` in the units of the targets of training
+            (``splits.target_scale.values(…)`` brings those of a :class:`~spikelfp.data.DataSplits` into their own);
+            sets of labels, boolean ``[N, K]``; or classes of the steps int64 ``[N, T]``, -1 where none counts.
 
         Raises:
-            UserError: for inputs that do not fit, a DataLoader that shuffles, and classes of outputs that are none.
+            UserError: for inputs that do not fit, a ``DataLoader`` that shuffles, and outputs that are no classes.
         """
         loader: Any
         if isinstance(data, Sequences):
@@ -493,16 +520,27 @@ class Trainer:
         return f"{type(self).__name__}(\n" + "".join(f"  {name + ':':<12}{text}\n" for name, text in rows.items()) + ")"
 
     def _shown(self) -> dict[str, str]:
-        """Rows of the table about what the network is shown."""
+        """Return rows of the table about the input of the network."""
         return {}
 
     def save(self, path: str | Path) -> None:
-        """Everything :meth:`load` needs to go on bit for bit, whole or not at all; several workers leave it to one."""
+        """Write everything that :meth:`load` needs to go on bit for bit; of several workers one writes.
+
+        Args:
+            path: path of the checkpoint, which is written as a whole or not at all.
+
+        Raises:
+            UserError: for a method with state that would be lost, naming it.
+            SaveError: when the file cannot be written.
+        """
         if self.world.leads:
             checkpoint.save(path, self)
 
     def load(self, path: str | Path) -> None:
-        """Go on from a checkpoint of the same network and settings; nothing changes when it does not fit.
+        """Go on from a checkpoint of the same network and settings; nothing changes where it does not fit.
+
+        Args:
+            path: path of the checkpoint.
 
         Raises:
             CheckpointError: for a file that is no checkpoint, and for the first parameter, constant of a layer, rule or
@@ -511,7 +549,7 @@ class Trainer:
         checkpoint.load(path, self)
 
     def _settings(self) -> dict[str, Any]:
-        """What a checkpoint and the trainer that goes on from it must share."""
+        """Return the settings that a checkpoint and the trainer that goes on from it must share."""
         return {
             "task": described(self.task),
             **settings_of(self.method),
@@ -531,7 +569,7 @@ class Trainer:
         return source_of(data, self.batch_size, self.seed, self.workers, part)
 
     def _schedule(self, source: Source, epochs: int) -> None:
-        """Make the schedule up to ``epochs``, and give it the state a checkpoint left."""
+        """Make the schedule up to ``epochs``, and give it the state that a checkpoint left."""
         planned, _ = self._plan(source, epochs)
         fresh = planned.schedule_start == self.position.step
         if fresh or self.scheduler is None or self._restored is not None:
@@ -540,7 +578,7 @@ class Trainer:
         self.planned = planned
 
     def _make_schedule(self, planned: Planned, fresh: bool) -> None:
-        """Make the schedule, and give it the state a checkpoint left unless it is a ``fresh`` one."""
+        """Make the schedule, and give it the state that a checkpoint left unless it is a ``fresh`` one."""
         if not self.schedule.made and (self.scheduler is not None or self._restored is not None):
             reset_groups(self.optimizer, self._groups)  # a schedule takes the learning rate that it finds
         self.scheduler = self.schedule.make(self.optimizer, planned.scheduled)
@@ -601,20 +639,25 @@ class Trainer:
 
 
 class TemporalTrainer(Trainer):
-    """Trains a spiking network on sequences.
+    """Trainer of a spiking network on sequences.
 
     Args:
-        steps: of a sequence that is made of a static sample; :class:`~spikelfp.data.Sequences` have their own.
-            ``None`` where all data are sequences: static samples are then refused.
-        encoding: how a static batch becomes a sequence: ``constant`` (A.6.4), ``rate``, ``latency`` or ``delta``.
-        recompute: train in parts of that many steps, whose graphs are made again in the backward pass
-            (:func:`spikelfp.nn.recomputed`), 0 for the whole sequence at once. Parts of about √T steps need the least
+        net: layers of :mod:`spikelfp.nn`.
+        steps: steps of a sequence that is made of a static sample; :class:`~spikelfp.data.Sequences` have their own.
+            With ``None`` all data are sequences, and static samples are refused.
+        encoding: how a static batch becomes a sequence: ``constant`` (v3, A.6.4), ``rate``, ``latency`` or ``delta``.
+        recompute: steps of a part of the sequence whose graph is made again in the backward pass
+            (:func:`spikelfp.nn.recomputed`); 0 for the whole sequence at once. Parts of about √T steps need the least
             memory.
-        chunk: train and evaluate so many steps at a time, each chunk from the state that the one before left, in memory
-            of one chunk (:mod:`spikelfp.training.update`); ``None`` for whole sequences. Credit stays within a chunk,
-            and dropout and batch statistics are those of a chunk. Evaluation is that of whole sequences.
-        readout_steps: reward and read out only so many steps at the end of each sequence; ``None`` for all.
-        options: those of :class:`~spikelfp.training.Trainer`.
+        chunk: steps that train and are evaluated at a time, each chunk from the state that the one before has left, in
+            the memory of one chunk (:class:`~spikelfp.training.update.ChunkedNetwork`); ``None`` for whole sequences.
+            Credit stays within a chunk, and dropout and batch statistics are those of a chunk. Evaluation is that of
+            whole sequences.
+        readout_steps: steps at the end of each sequence that are rewarded and read out; ``None`` for all.
+        options: arguments of :class:`~spikelfp.training.Trainer`.
+
+    Raises:
+        UserError: for an argument that cannot train this network, naming it.
     """
 
     def __init__(
@@ -663,7 +706,7 @@ class TemporalTrainer(Trainer):
                 nn.check_recomputable(net, training=True)
 
     def present(self, x: Tensor | Sequences) -> Tensor:
-        """A batch ``[B, …]`` as a sequence ``[T, B, …]``; sequences as they are."""
+        """Show a batch ``[B, …]`` as a sequence ``[T, B, …]``; sequences as they are."""
         if isinstance(x, Sequences):
             return x.values
         if self.steps is None:
@@ -671,7 +714,7 @@ class TemporalTrainer(Trainer):
         return self.encode(x, self.steps)
 
     def runs(self) -> torch.nn.Module:
-        """The network, in parts that are recomputed or in chunks if that is chosen."""
+        """Return the network, run in chunks, or in parts that are recomputed, if that is chosen."""
         if self.chunk is not None:
             return ChunkedNetwork(self.net)
         return nn.Recomputed(self.net, self.recompute) if self.recompute else self.net  # type: ignore[arg-type]

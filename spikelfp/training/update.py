@@ -258,18 +258,18 @@ def _made_up(part: Batch, chunk: int | None) -> Batch:
 
 def _checked(method: Method, batch: Batch, result: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Check the outputs and values that a method returned, and raise a ``UserError`` for anything else."""
-    said = f"{type(method).__name__}.learn returns (outputs [T, B, …], what to watch)"
+    returns = f"{type(method).__name__}.learn returns (outputs [T, B, …], what to watch)"
     if not isinstance(result, tuple) or len(result) != 2:
-        raise UserError(f"{said}, got {type(result).__name__}")
+        raise UserError(f"{returns}, got {type(result).__name__}")
     outputs, watched = result
     if not isinstance(outputs, Tensor) or outputs.shape[:2] != batch.sequence.shape[:2]:
         found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise UserError(f"{said} of {list(batch.sequence.shape[:2])} steps and samples, got outputs {found}")
+        raise UserError(f"{returns} of {list(batch.sequence.shape[:2])} steps and samples, got outputs {found}")
     if not isinstance(watched, dict):
-        raise UserError(f"{said} as a dict of scalar tensors, got {type(watched).__name__}")
+        raise UserError(f"{returns} as a dict of scalar tensors, got {type(watched).__name__}")
     for name, value in watched.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.dim() or value.is_complex():
-            raise UserError(f"{said} as a dict of scalar tensors, got {name!r}: {value!r:.60}")
+            raise UserError(f"{returns} as a dict of scalar tensors, got {name!r}: {value!r:.60}")
     return outputs, watched
 
 

@@ -236,7 +236,8 @@ class Field:
         return Field(self.source, inside, self.value[key], self.error)
 
     def _named(self, key: Any) -> str:
-        name = plain(str(key))[:120]
+        text = str(key)
+        name = (text if text.isascii() and text.isidentifier() else plain(text))[:120]
         return f"{self.name}.{name}" if self.name else name
 
     def flag(self) -> bool:

@@ -258,5 +258,5 @@ def test_refused(text, sensor, message):
 @pytest.mark.parametrize("places", [[30, 2], [2, 9999]])
 def test_damaged(places):
     packed = pack([SparseFrames(np.array(places, np.uint32), np.ones(2, np.uint16), 3)])
-    with pytest.raises(DataError, match="do not rise, or lie behind the last step"):
+    with pytest.raises(DataError, match="do not rise, or lie after the last step"):
         augment(packed, np.zeros(1, np.int64), chosen=())

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from spikelfp import machine
 from spikelfp.data.events.augmentation.base import CHANGE, Augmentation, Changes, Draws
-from spikelfp.data.events.batching import PackedFrames, damaged
-from spikelfp.data.events.binning import add, collect
+from spikelfp.data.events.batching import PackedFrames
+from spikelfp.data.events.binning import add, collect, damaged
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import UserError
 from spikelfp.machine import empty
