@@ -23,20 +23,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spikelfp.data.events import Binning, Events, EventSplits, Pipeline, Sensor, SparseFrames, check_events
-from spikelfp.data.events.show import (
-    RecordingNumbers,
-    count,
-    cut,
-    dense_steps,
-    elements,
-    numbers_of,
-    per_pixel,
-    rates,
-    shrink,
-    step_edges,
-    time_edges,
-)
+from spikelfp.data.events import Binning, Events, EventSplits, Pipeline, Sensor, SparseFrames, check_events, show
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
 from spikelfp.registry import check_name, unknown_name
@@ -111,9 +98,9 @@ class ShownRecording:
         return self.numbers.duration + 1
 
     @cached_property
-    def numbers(self) -> RecordingNumbers:
+    def numbers(self) -> show.RecordingNumbers:
         """Its summary."""
-        return numbers_of(self.events, self.sensor)
+        return show.numbers_of(self.events, self.sensor)
 
     @cached_property
     def sequence(self) -> SparseFrames:
@@ -139,11 +126,11 @@ class ShownRecording:
             events, sensor = transform(events, sensor), transform.sensor(sensor)
         if len(events) == 0:  # nothing is left, so that no step has a time
             return np.full(self.sequence.steps + 1, self.events["t"][0], dtype=np.int64)
-        return step_edges(events, self.pipeline.binning, self.sequence.steps)
+        return show.step_edges(events, self.pipeline.binning, self.sequence.steps)
 
     def frames(self, edges: NDArray[np.int64]) -> list[Array]:
         """Events accumulated between the ``edges`` in µs: ``[P, H, W]`` each, of large sensors over blocks."""
-        return [shrink(count(part, self.sensor), LARGEST) for part in cut(self.events, edges)]
+        return [show.shrink(show.count(part, self.sensor), LARGEST) for part in show.cut(self.events, edges)]
 
 
 def _is_camera(sensor: Sensor) -> bool:
@@ -437,7 +424,7 @@ def pictures(counts: Sequence[Array], captions: Sequence[str]) -> Drawing:
 
     def draw(canvas: Canvas, theme: Theme) -> None:
         _polarity_legend(canvas, planes, theme)
-        small = [shrink(each, round(across * SHARPNESS)) for each in counts]
+        small = [show.shrink(each, round(across * SHARPNESS)) for each in counts]
         full = full_scale(np.stack(small))
         for index, (each, caption) in enumerate(zip(small, captions, strict=True)):
             row, column = divmod(index, columns)
@@ -463,7 +450,7 @@ def events_and_input(raw: Sequence[Array], inputs: Sequence[Array], captions: Se
         _polarity_legend(canvas, len(raw[0]), theme)
         top = 26.0
         for name, counts, down in (("events", raw, heights[0]), ("input", inputs, heights[1])):
-            small = [shrink(each, round(across * SHARPNESS)) for each in counts]
+            small = [show.shrink(each, round(across * SHARPNESS)) for each in counts]
             full = 1.0 if name == "input" else full_scale(np.stack(small))
             beside = canvas.axes(4, top, left - 12, down)
             bare(beside)
@@ -581,7 +568,7 @@ def over_time(recording: ShownRecording) -> Panel:
     """Accumulated events of a camera, picture by picture; the raster of a line of channels."""
     sensor, span = recording.sensor, recording.span
     if recording.is_camera:
-        edges = time_edges(recording.events, 2 * pictures_in_row(sensor.height, sensor.width))
+        edges = show.time_edges(recording.events, 2 * pictures_in_row(sensor.height, sensor.width))
         captions = [interval(begin - edges[0], end - edges[0], span) for begin, end in pairwise(edges)]
         each = duration((edges[-1] - edges[0]) / (len(edges) - 1))
         return Panel(
@@ -602,15 +589,15 @@ def over_time(recording: ShownRecording) -> Panel:
         "Channel by channel",
         caption,
         f"Events of {sensor.size} channels over {duration(span)}",
-        raster(after, elements(recording.events, sensor), sensor.size, span / scale, unit),
+        raster(after, show.elements(recording.events, sensor), sensor.size, span / scale, unit),
     )
 
 
 def rate(recording: ShownRecording, width: float = HALF) -> Panel:
     """Events per second over time."""
-    edges = time_edges(recording.events, RATE_WINDOWS)
+    edges = show.time_edges(recording.events, RATE_WINDOWS)
     scale, unit = time_unit(recording.span)
-    per_second = rates(recording.events, recording.sensor, edges)
+    per_second = show.rates(recording.events, recording.sensor, edges)
     each, mean = duration((edges[-1] - edges[0]) / (len(edges) - 1)), recording.numbers.rate
     return Panel(
         "How many events when",
@@ -624,7 +611,7 @@ def where(recording: ShownRecording) -> list[Panel]:
     """How the events spread over the pixels or channels; hot ones stand out."""
     numbers, sensor = recording.numbers, recording.sensor
     if not recording.is_camera:
-        counts = np.bincount(elements(recording.events, sensor), minlength=sensor.size)
+        counts = np.bincount(show.elements(recording.events, sensor), minlength=sensor.size)
         hottest = int(counts.argmax())
         caption = f"most in channel {hottest}: {counts[hottest]:,} of {numbers.events:,}"
         silent = int((counts == 0).sum())
@@ -632,7 +619,7 @@ def where(recording: ShownRecording) -> list[Panel]:
             caption += f"; none in {silent:,} of {len(counts):,}"
         alt = f"Events of {len(counts)} channels, {caption}"
         return [Panel("How many events in which channel", caption, alt, channel_bars(counts))]
-    counts = per_pixel(recording.events, sensor)
+    counts = show.per_pixel(recording.events, sensor)
     column, row = numbers.hottest
     most = wording.plural(numbers.hottest_events, "event")
     ring = f"the ring is around the one with the most: {most} at column {column}, row {row}"
@@ -667,7 +654,7 @@ def network_input(recording: ShownRecording) -> Panel:
         chosen = np.unique(np.linspace(0, frames.steps - 1, min(columns, frames.steps)).round().astype(int))
         captions = [f"step {k + 1}\n{interval(edges[k], edges[k + 1], span)}" for k in chosen]
         raw = [recording.frames(edges[k : k + 2] + recording.events["t"][0])[0] for k in chosen]
-        values = dense_steps(frames, sensor.shape, chosen.tolist(), binning.levels)
+        values = show.dense_steps(frames, sensor.shape, chosen.tolist(), binning.levels)
         if len(chosen) < frames.steps:
             caption += f" {len(chosen)} of the steps are shown."
         return Panel("What a network gets", caption, alt, events_and_input(raw, list(values), captions))
@@ -755,33 +742,12 @@ LEVELS = 6
 """Shades of a polarity: none, and five of brightness."""
 
 
-@dataclass(frozen=True)
-class EventAnimation:
-    """An animated picture of events.
-
-    Attributes:
-        gif: the animation.
-        still: PNG of the frame with the most events.
-        width: pixels.
-        height: pixels.
-        frames: their number.
-        slower: times that it is slower than the recording.
-    """
-
-    gif: bytes
-    still: bytes
-    width: int
-    height: int
-    frames: int
-    slower: float
-
-
-def animate(recording: ShownRecording, most: int = FRAMES) -> EventAnimation:
+def animate(recording: ShownRecording, most: int = FRAMES) -> MovingPicture:
     """Accumulate the events of a camera over at most ``most`` windows of equal length, shown again and again.
 
     Under the picture stand the time from the first event and a bar of the progress.
     """
-    edges = time_edges(recording.events, most)
+    edges = show.time_edges(recording.events, most)
     counts = recording.frames(edges)
     full = full_scale(np.stack([each.max(0) for each in counts]))
     span, seconds = int(edges[-1] - edges[0]), (recording.numbers.duration or 1) / 1e6
@@ -797,7 +763,13 @@ def animate(recording: ShownRecording, most: int = FRAMES) -> EventAnimation:
     images[0].save(gif, "GIF", save_all=True, append_images=images[1:], duration=delay, loop=0, optimize=False)
     images[still].save(first, "PNG")
     slower = delay * len(counts) / 1000 / seconds
-    return EventAnimation(gif.getvalue(), first.getvalue(), *images[0].size, len(images), slower)
+    speed = "as fast as it was"
+    if slower > 1.05:
+        speed = f"{slower:.2g} times slower than it was"
+    elif slower < 0.95:
+        speed = f"{1 / slower:.2g} times faster than it was"
+    caption, alt = f"{len(images)} pictures, {speed}", f"Animated picture of the events, {speed}"
+    return MovingPicture("The recording", caption, alt, gif.getvalue(), first.getvalue(), *images[0].size)
 
 
 def _animation_frame(counts: Array, full: float, text: str, done: float, font: ImageFont.FreeTypeFont) -> Image.Image:
@@ -844,7 +816,7 @@ def page(recording: ShownRecording) -> str:
     rest = [rate(recording).picture()], [panel.picture() for panel in where(recording)]
     sections = [Section("What was recorded", pictures=[over_time(recording).picture()])]
     if recording.is_camera:
-        sections.append(Section("In motion", pictures=[_page_animation(recording), *rest[0]], pair=True))
+        sections.append(Section("In motion", pictures=[animate(recording), *rest[0]], pair=True))
         sections.append(Section("Pixels", pictures=rest[1], pair=True))
     else:
         sections.append(Section("How many", pictures=[*rest[0], *rest[1]], pair=True))
@@ -857,17 +829,6 @@ def page(recording: ShownRecording) -> str:
         score_text=f"events in {duration(recording.numbers.duration)}",
     )
     return render(recording.title, header, facts=recording.facts()[2:], sections=sections)
-
-
-def _page_animation(recording: ShownRecording) -> MovingPicture:
-    shown = animate(recording)
-    speed = "as fast as it was"
-    if shown.slower > 1.05:
-        speed = f"{shown.slower:.2g} times slower than it was"
-    elif shown.slower < 0.95:
-        speed = f"{1 / shown.slower:.2g} times faster than it was"
-    caption, alt = f"{shown.frames} pictures, {speed}", f"Animated picture of the events, {speed}"
-    return MovingPicture("The recording", caption, alt, shown.gif, shown.still, shown.width, shown.height)
 
 
 # Files
