@@ -61,7 +61,7 @@ $(VENV)/.docs: $(READY)
 wheel: $(READY)
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
-	$(BIN)/python tests/wheel.py dist
+	$(BIN)/python tests/wheel.py dist $(WHEEL)
 
 options: $(READY)
 	$(BIN)/python -m tests.cli.option_records

@@ -7,6 +7,7 @@ is written in it runs; what ran while modules were imported does not count.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -145,10 +146,40 @@ def record_update() -> set[str]:
     return found
 
 
+def recordings_cold() -> set[str]:
+    """A folder of recordings loaded as sequences without a cache; kernels are compiled before."""
+    import numpy as np
+
+    from spikelfp import data
+    from spikelfp.data.events import EVENT
+
+    before = os.environ.get("SPIKELFP_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for kind in ("left", "right"):
+                (Path(folder) / "recordings" / kind).mkdir(parents=True)
+                for number in range(4):
+                    events = np.zeros(50, EVENT)
+                    events["t"], events["x"] = np.arange(50) * 100 + number, np.arange(50) % 8
+                    events["y"], events["p"] = number, np.arange(50) % 2
+                    np.save(Path(folder) / "recordings" / kind / f"{number}.npy", events)
+            for cache in ("warm", "cold"):
+                os.environ["SPIKELFP_CACHE"] = f"{folder}/{cache}"
+                with entered() as found:
+                    splits = data.load(f"folder:{folder}/recordings")
+        finally:
+            os.environ.pop("SPIKELFP_CACHE")
+            if before is not None:
+                os.environ["SPIKELFP_CACHE"] = before
+    assert (len(splits.train), len(splits.test)) == (6, 2), "not all recordings were loaded"
+    return found
+
+
 TRIPS: dict[str, Callable[[], set[str]]] = {
     "one train_step": train_step,
     "command line to first step": first_step,
     "from_nir": from_nir,
+    "folder of recordings cold": recordings_cold,
     "recorder poll": recorder_poll,
     "record one update": record_update,
 }

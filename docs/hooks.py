@@ -7,20 +7,20 @@ writes the files and lines of the table in ``docs/method.md`` anew; with ``--che
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
+import io
 import pkgutil
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
-
-import typer
 
 try:  # only needed to build the site
     import griffe
@@ -111,11 +111,11 @@ def identifier(package: str, name: str) -> str | None:
 def api_pages() -> dict[str, str]:
     """Return the Markdown of every page of the API reference, by its place in the site.
 
-    An object is described on the page of the first package that exports it, ``spikelfp`` and ``hw_export`` last, and
-    the other pages link there.
+    An object is described on the page of the first package that exports it, ``spikelfp`` and ``hw_export`` after the
+    packages inside them, and the other pages link there.
     """
     homes: dict[str, str] = {}
-    for package in sorted(PACKAGES, key=lambda each: "." not in each):
+    for package in sorted(PACKAGES, key=lambda each: (each == "spikelfp.functional", "." not in each)):
         for module in modules_of(package):
             for name in public_names(module):
                 found = identifier(module, name)
@@ -230,21 +230,25 @@ def command_pages() -> dict[str, str]:
     """Return a page for each program, with the help of all its commands, by its place in the site."""
     pages = {}
     for program, module in PROGRAMS.items():
-        command = typer.main.get_command(importlib.import_module(module).app)
         lines = [f"# The command `{program}`", "", "Made from the program's own `--help`.", ""]
-        for words, text in _helps(command, program):
-            lines += [f"## {words} {{ #{words.replace(' ', '-')} }}", "", "```text", text.strip(), "```", ""]
+        for words, text in _helps(importlib.import_module(module).main, [program]):
+            lines += [f"## {' '.join(words)} {{ #{'-'.join(words)} }}", "", "```text", text.strip(), "```", ""]
         pages[f"commands/{program}.md"] = "\n".join(lines)
     return pages
 
 
-def _helps(command: Any, words: str, parent: Any = None) -> Iterator[tuple[str, str]]:
-    """The words and the help of a command and all below it."""
-    name = words.rpartition(" ")[2]
-    context = command.context_class(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
-    yield words, command.get_help(context)
-    for each in getattr(command, "commands", {}).values():
-        yield from _helps(each, f"{words} {each.name}", context)
+def _helps(main: Callable[[], None], words: list[str]) -> Iterator[tuple[list[str], str]]:
+    """The words and the help of a command and of all below it."""
+    argv, out = sys.argv, io.StringIO()
+    sys.argv = [*words, "--help"]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            main()
+    finally:
+        sys.argv = argv
+    yield words, out.getvalue()
+    for name in re.findall(r"^  (\S+)", out.getvalue().partition("\nCommands:\n")[2], re.MULTILINE):
+        yield from _helps(main, [*words, name])
 
 
 # Files of the repository as pages

@@ -166,14 +166,9 @@ def _sequence(config: RunConfig, x: Tensor | Sequences) -> Tensor:
     """Encodes ``x`` as the network takes it, ``[T, B, …]``, equally every time."""
     if isinstance(x, Sequences):
         return x.values.to_dense()
-    return _encoded(config, x)
-
-
-def _encoded(config: RunConfig, images: Tensor) -> Tensor:
-    """Encodes static samples as sequences ``[T, B, …]``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
-        return encode(config.data.encoding, images, config.data.steps or 1)
+        return encode(config.data.encoding, x, config.data.steps or 1)
 
 
 def write_export(

@@ -233,14 +233,13 @@ def _describe(net: torch.nn.Sequential, inside: str) -> list[tuple[str, str, Any
             continue
         if _checks(kind) is None:
             raise UserError(f"layer {inside + name!r} is a {kind.__name__}, which cannot be written to a file")
-        arguments = {key: _whole(value) for key, value in graph.arguments(layer).items() if key != _LEARNS}
+        arguments = {
+            key: value.detach().cpu().clone() if isinstance(value, Tensor) else value  # without the rest of its storage
+            for key, value in graph.arguments(layer).items()
+            if key != _LEARNS
+        }
         layers.append((name, kind.__name__, arguments))
     return layers
-
-
-def _whole(value: Any) -> Any:
-    """Copies a tensor, without the rest of the storage it may be a part of."""
-    return value.detach().cpu().clone() if isinstance(value, Tensor) else value
 
 
 def _rebuild(layers: list[tuple[str, str, Any]]) -> nn.Sequential:

@@ -215,12 +215,8 @@ def run_on_chip(chip: Chip, network: IntegerNetwork, samples: ExportSamples) -> 
 
 def save_spikes(path: Path, run: IntegerRun) -> None:
     """Writes the spikes of a run, for :func:`verify_chip` and for the tests of a firmware."""
-    write_arrays(path, {name: _narrow(spikes.numpy()) for name, spikes in run.spikes.items()})
-
-
-def _narrow(counts: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
-    """Converts ``counts``, none below 0, to the smallest type that holds them."""
-    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+    counts = {name: spikes.numpy() for name, spikes in run.spikes.items()}
+    write_arrays(path, {name: own.astype(np.min_scalar_type(int(own.max(initial=0)))) for name, own in counts.items()})
 
 
 def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: ExportSamples) -> Result:
@@ -382,8 +378,9 @@ def verify_log(
     found = [] if log.stray is None else [log.stray]
     if log.strays > 1:
         found.append(f"{log.strays - 1} more like it")
-    first = min((layer for layer in layers if layer.first), key=_when_first, default=None)
-    if first is not None:
+    differing = [(layer.first.sample, layer.first.step, place) for place, layer in enumerate(layers) if layer.first]
+    if differing:
+        first = layers[min(differing)[2]]
         found.append(f"first difference in layer {first.layer!r} at {_described(first, chip, network)}")
     return Result(
         f"log of {chip.name}",
@@ -394,11 +391,6 @@ def verify_log(
         layers,
         time.perf_counter() - began,
     )
-
-
-def _when_first(layer: LayerResult) -> tuple[int, int]:
-    assert layer.first is not None
-    return layer.first.sample, layer.first.step
 
 
 def _described(layer: LayerResult, chip: Chip, network: IntegerNetwork) -> str:

@@ -290,7 +290,7 @@ def _keeps_unit(layer: torch.nn.Module | None) -> bool:
 
 def _driven(known: graph.Neighbours, name: str) -> str:
     """Return the neurons that this layer of weights alone drives, else the layer itself."""
-    near = known.nearest(name, _keeps_unit, behind=True)
+    near = known.nearest(name, _keeps_unit, after=True)
     each = next(iter(near)) if len(near) == 1 else ""
     alone = each in known.layers and graph.has_trait(known.layers[each], "has_membrane")
     return each if alone and known.nearest(each, _keeps_unit) == {name} else name

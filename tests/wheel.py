@@ -3,6 +3,10 @@
 The wheel and its requirements are installed into a new virtual environment in a temporary folder, from the package
 index, in the versions of ``constraints.txt``. Nothing of the checkout is on its path: commands run in that folder, in
 processes that see neither ``PYTHONPATH`` nor this environment. It takes a few minutes, most of them for torch.
+
+``--borrow`` takes the libraries of the environment that runs it, at the end of the path, and installs the wheel alone.
+That is quick, but does not notice a requirement that ``pyproject.toml`` forgets. The wheel is that of the new environment
+either way, which is checked.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import venv
@@ -62,8 +67,8 @@ def check_contents(wheel: Path, source: Path) -> None:
         sys.exit(f"{source.name} lacks {lacking}")
 
 
-def main(folder: Path) -> None:
-    """Install the wheel of ``folder`` and use it."""
+def main(folder: Path, borrow: bool) -> None:
+    """Install the wheel of ``folder`` and use it; ``borrow`` the libraries of this environment or install them."""
     (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     check_contents(wheel, source)
     with tempfile.TemporaryDirectory(prefix="wheel-") as place:
@@ -83,8 +88,13 @@ def main(folder: Path) -> None:
         pip = (bin_ / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         pip += ("-c", ROOT / "constraints.txt")
         print("installing into a new environment …", flush=True)
-        run(*pip, "torch")
-        run(*pip, wheel.resolve())
+        if borrow:
+            packages = run(bin_ / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+            Path(packages, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+            run(*pip, "--no-deps", wheel.resolve())
+        else:
+            run(*pip, "torch")
+            run(*pip, wheel.resolve())
         print(run(bin_ / "python", "-c", CHECK).strip(), flush=True)
         for command in COMMANDS:
             print(command, flush=True)
@@ -98,4 +108,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), "--borrow" in sys.argv[2:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -175,7 +176,7 @@ class IntegerNetwork:
         if not isinstance(layers[-1], IntegerLIF):
             raise UserError(f"the network ends with {layers[-1].name!r} and no neurons after it")
         shape = _input_shape(layers, input_shape)
-        shapes = _shapes(layers, shape)
+        shapes = tuple(accumulate(layers, lambda before, layer: _output_shape(layer, before), initial=shape))[1:]
         layers = tuple(_compact(layer, own) for layer, own in zip(layers, shapes, strict=True))
         return IntegerNetwork(layers, net.bits, net.input_scale or 1, shape, shapes)
 
@@ -251,14 +252,12 @@ def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
             if name not in thresholds or thresholds[name].threshold is None:
                 raise UserError(f"the neurons {name!r} have no weights in front of them")
             whole = torch.as_tensor(thresholds[name].threshold, dtype=torch.int64) * gain
-            yield IntegerLIF(name, _decays(constants.beta), whole, constants.reset)
+            beta = constants.beta
+            beta = beta.detach().to("cpu", torch.float64) if isinstance(beta, Tensor) else beta
+            yield IntegerLIF(name, beta, whole, constants.reset)
             gain = 1
         elif not isinstance(layer, nn.Dropout):
             raise UserError(f"layer {name!r} is a {type(layer).__name__}, which no chip of spiking neurons holds")
-
-
-def _decays(beta: float | Tensor) -> float | Tensor:
-    return beta.detach().to("cpu", torch.float64) if isinstance(beta, Tensor) else beta
 
 
 def _compact(layer: IntegerLayer, shape: tuple[int, ...]) -> IntegerLayer:
@@ -310,14 +309,6 @@ def _input_shape(layers: Sequence[IntegerLayer], given: Sequence[int] | None) ->
     if given is None:
         raise UserError(f"the network starts with {first.name!r}: pass input_shape=(channels, height, width)")
     return tuple(int(size) for size in given)
-
-
-def _shapes(layers: Sequence[IntegerLayer], shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    shapes = []
-    for layer in layers:
-        shape = _output_shape(layer, shape)
-        shapes.append(shape)
-    return tuple(shapes)
 
 
 def _output_shape(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -375,20 +376,14 @@ class IntegerSimulator:
         return IntegerRun(spikes, states, Counts.sum(layers), saturated)
 
 
-class _Plain(NamedTuple):
-    """Chip of which nothing but its arithmetic is known."""
-
-    arithmetic: Arithmetic
-
-
 def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
     """Finds the object with the ``arithmetic`` to compute with, and perhaps ``adapt``."""
     if target is None:
-        return _Plain(GENERIC if arithmetic is None else arithmetic)
+        return SimpleNamespace(arithmetic=GENERIC if arithmetic is None else arithmetic)
     if arithmetic is not None:
         raise UserError("pass an arithmetic or a target, not both")
     if isinstance(target, Arithmetic):
-        return _Plain(target)
+        return SimpleNamespace(arithmetic=target)
     chip = target() if isinstance(target, type) else target
     if isinstance(target, str):
         from hw_export.targets import make_target  # here, because targets import this package

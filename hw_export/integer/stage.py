@@ -166,10 +166,8 @@ class Product:
     def reached(self) -> Tensor:
         """Counts the weights other than 0 that an event at each input reaches, int64 of the shape of the input."""
         if "reached" not in self._made:
-            there = (self.weight != 0).to(torch.float64)
-            reached = (
-                there.sum(0) if isinstance(self.layer, IntegerDense) else _spread(there, self.layer, self.in_shape)
-            )
+            there, layer = (self.weight != 0).to(torch.float64), self.layer
+            reached = there.sum(0) if isinstance(layer, IntegerDense) else _spread(there, layer, self.in_shape)
             self._made["reached"] = reached.to(torch.int64)
         return self._made["reached"]
 

@@ -68,14 +68,12 @@ def migrate(source: str | Path | nir.NIRGraph) -> nir.NIRGraph:
     """
     source_name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)
     document = read_document(source)
-    changes = mend(document, source_name)
-    if changes:
-        document["metadata"] = in_order(document["metadata"], {"migrated": "; ".join(changes)})
+    mend(document, source_name)
     return build_graph(document, source_name)
 
 
 def mend(document: Document, source: str) -> list[str]:
-    """Mends ``document`` in place; returns the changes, a line each."""
+    """Mends ``document`` in place and lists the changes in its metadata; returns them, a line each."""
     changes: list[str] = []
     _edges(document, source, "", changes)
     inputs = [(name, node) for name, node in document["nodes"].items() if node["type"] == "Input"]
@@ -88,6 +86,8 @@ def mend(document: Document, source: str) -> list[str]:
         _without_batch(document)
         changes.append("a batch axis of 1 taken off all shapes")
     _shapes(document, name, shape, source, changes)
+    if changes:
+        document["metadata"] = in_order(document["metadata"], {"migrated": "; ".join(changes)})
     return changes
 
 
@@ -117,7 +117,7 @@ def _takes(graph: Document, name: str, shape: Shape) -> bool:
         if node["type"] in ("Affine", "Linear") and len(shape) != 1:
             return False
         if node["type"] in NEURONS:
-            return all(own in ((), (1,), shape) for own in _parameter_shapes(node))
+            return all(node[key].shape in ((), (1,), shape) for key in NEURONS[node["type"]])
         try:
             output_shape(end, node, shape)
         except DataError:
@@ -192,10 +192,6 @@ def _complete(name: str, node: Document, shape: Shape, changes: list[str]) -> No
         changes.append(f"shape of {name!r} set to {list(shape)}")
 
 
-def _parameter_shapes(node: Document) -> list[Shape]:
-    return [node[key].shape for key in NEURONS[node["type"]]]
-
-
 Spikes = Literal["single", "multiple"]
 
 
@@ -247,9 +243,7 @@ def from_nir(
     untouched = document
     if migrate:
         document = copied(document)
-        changes = mend(document, name)
-        if changes:
-            document["metadata"] = in_order(document["metadata"], {"migrated": "; ".join(changes)})
+        mend(document, name)
     try:
         metadata = plain(document["metadata"])
         check_name("spikes", spikes, get_args(Spikes))
@@ -269,15 +263,12 @@ def _network(graph: nir.NIRGraph, source: str, reading: NeuronReading, spikes: S
         for place in chain.path:
             assembly.add(place)
     net = ImportedNetwork(assembly.made)
-    net.notes = (*reading.notes, *_migrated(reading))
+    net.notes = tuple(reading.notes)
+    if reading.metadata.get("migrated") is not None:
+        net.notes += (f"migrated: {reading.metadata['migrated']}",)
     net.dt, net.scheme = reading.step_length({}), reading.used_scheme
     net.input_shape, net.metadata, net.node_metadata = chain.input_shape, reading.metadata, assembly.node_metadata
     return net.eval().requires_grad_(False)
-
-
-def _migrated(reading: NeuronReading) -> list[str]:
-    done = reading.metadata.get("migrated")
-    return [] if done is None else [f"migrated: {done}"]
 
 
 def _hint(document: Document, source: str) -> str:

@@ -162,13 +162,9 @@ def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
     for layer in net.report:
         facts[layer.layer] = {"scale": layer.scale}
         if layer.neurons is not None and layer.threshold is not None:
-            facts[layer.neurons] = {"integer_threshold": _numbers(layer.threshold)}
+            several = isinstance(layer.threshold, list)  # metadata hold arrays, and no lists
+            facts[layer.neurons] = {"integer_threshold": np.array(layer.threshold) if several else layer.threshold}
     return facts
-
-
-def _numbers(value: Any) -> Any:
-    """Converts nested lists to the array that metadata hold."""
-    return np.array(value) if isinstance(value, list) else value
 
 
 def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:

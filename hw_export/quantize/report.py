@@ -250,7 +250,7 @@ def rate_notes(rates: Sequence[RateReport]) -> tuple[str, ...]:
     """
     return tuple(
         f"the neurons {rate.layer!r} fire at a rate of {rate.quantized_rate:.3g}, in floats at {rate.float_rate:.3g}; "
-        f"{rate.silenced:.1%} of them never do any more"
+        f"{rate.silenced:.1%} of those that fired in floats never fire now"
         for rate in rates
         if not rate.float_rate / 2 <= rate.quantized_rate <= rate.float_rate * 2 or rate.silenced >= 0.1
     )

@@ -1,4 +1,4 @@
-"""Arrays of one's own as a data set: numpy arrays, tensors or lists, static samples or sequences."""
+"""Arrays of a user as a data set: numpy arrays, tensors or lists, static samples or sequences."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from spikelfp.registry import check_name
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SequenceArrays(Samples):
-    """``N`` sequences held in memory, samples first, handed out as batches time first.
+    """``N`` sequences held in memory, samples first, fetched as batches time first.
 
     Attributes:
-        values: ``[N, T, …]``, uint8 or floating point, zeros behind the ends.
+        values: ``[N, T, …]``, uint8 or floating point, zeros after the ends.
         labels: targets of the ``kind``: int64 ``[N]``, float32 ``[N, K]``, int64 ``[N, K]``, or int64 ``[N, T]`` of
             every step.
-        lengths: int64 ``[N]``, the steps of each; ``None``: all have ``T``.
+        lengths: int64 ``[N]``, steps of each sequence; ``None``: all have ``T``.
         scale: multiplied with the values when they are fetched.
         kind: of the targets (:data:`spikelfp.data.samples.KINDS`).
-        target_scale: how real targets were standardised; ``None``: they are in their own units.
-        numbers: int64 ``[N]``, those of the samples in the data set that these were taken of; ``None``: 0 to ``N − 1``.
+        target_scale: scale of standardised real targets; ``None``: they are in their own units.
+        numbers: int64 ``[N]``, numbers of the samples in the data set that they were taken from; ``None``: 0 to ``N −
+            1``.
     """
 
     values: Tensor
@@ -51,7 +52,7 @@ class SequenceArrays(Samples):
         return None
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Sample ``index`` as (float32 ``[T, …]``, int64 ``[]``)."""
+        """Fetch sample ``index``: float32 ``[T, …]`` and int64 ``[]``."""
         steps = self.values.shape[1] if self.lengths is None else int(self.lengths[index])
         target = self.labels[index]
         return self._floats(self.values[index, :steps]).as_subclass(Frames), (
@@ -59,8 +60,11 @@ class SequenceArrays(Samples):
         )
 
     def __getitems__(self, indices: Sequence[int]) -> Fetched:
-        """The samples ``indices`` as one batch: sequences float32 ``[T, B, …]``, ``T`` the steps of the longest, and
-        labels int64 ``[B]``."""
+        """Fetch the samples ``indices`` as one batch.
+
+        Returns:
+            Sequences float32 ``[T, B, …]``, ``T`` the steps of the longest, and labels int64 ``[B]``.
+        """
         index = torch.as_tensor(indices, dtype=torch.int64)
         lengths = None if self.lengths is None else self.lengths[index]
         steps = self.values.shape[1] if lengths is None or not len(index) else int(lengths.max())
@@ -71,7 +75,7 @@ class SequenceArrays(Samples):
         return fetched(Sequences(values, lengths if unequal else None), labels)
 
     def subset(self, indices: Tensor) -> SequenceArrays:
-        """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
+        """Take the samples ``indices`` (int64 ``[M]``), everything else unchanged."""
         lengths = None if self.lengths is None else self.lengths[indices]
         kept: dict[str, Any] = {"lengths": lengths, "numbers": self.numbers_at(indices)}
         return replace(self, values=self.values[indices], labels=self.labels[indices], **kept)
@@ -110,12 +114,12 @@ def arrays(
     ==========================  ===========================================================================
 
     Args:
-        inputs: a tensor, an array or a list, of any real dtype; 64-bit floats and integers become float32 when they
-            are fetched.
-        labels: the class of each sample, ``[N]``, of any integer dtype; real values ``[N]`` or ``[N, K]``, of any
-            floating dtype; 0 or 1 for each of ``K`` labels, ``[N, K]``; or the class of every step, ``[N, T]``.
+        inputs: tensor, array or list, of any real dtype; 64-bit floats and integers become float32 when they are
+            fetched.
+        labels: class of each sample, ``[N]``, of any integer dtype; real values ``[N]`` or ``[N, K]``, of any floating
+            dtype; 0 or 1 for each of ``K`` labels, ``[N, K]``; or the class of every step, ``[N, T]``.
         sequences: whether the second axis is time; ``None``: by the table.
-        lengths: steps of each sequence ``[N]``; what lies behind them is left out of account.
+        lengths: steps of each sequence ``[N]``; values after them are ignored.
         scale: multiplied with the inputs. 8-bit values above 1 need one: 1/255 for pixels, 1 to keep them.
         classes: number of classes that the labels are checked against; ``None`` only refuses negative labels.
         targets: ``classes``, ``values``, ``labels`` or ``steps``; ``None``: by the dtype and shape of the labels.
@@ -124,9 +128,10 @@ def arrays(
         A data set for :meth:`spikelfp.Trainer.fit`, ``DataLoader``, ``random_split`` and the like.
 
     Raises:
-        DataError: for labels that are none of those above, other numbers of them than samples, no samples, and NaN or
+        DataError: for labels of another form, a number of labels other than that of samples, no samples, and NaN or
             infinity.
-        ShapeError: for inputs of another form than those above, and where the table leaves it open.
+        ShapeError: for inputs of another form, and where the table leaves the form open.
+        UserError: for 8-bit inputs above 1 without a scale.
     """
     values, own_lengths = _values(inputs)
     if own_lengths is not None:
@@ -148,7 +153,7 @@ def arrays(
         row, step = (within < 0).nonzero()[0].tolist()
         raise DataError(
             f"label {int(within[row, step])} at index {row}, step {step} is below 0: every step has a class; lengths= "
-            "leaves out what is behind the end of a sequence, and a gap is a class of its own"
+            "leaves out what is after the end of a sequence, and a gap is a class of its own"
         )
     check_targets(within, kind, classes, None)
     steps = None if lengths is None else _check_lengths(lengths, values)
@@ -165,10 +170,15 @@ def arrays(
 
 
 def _targets(labels: Any, kind: str | None, steps: int | None) -> tuple[Tensor, str]:
-    """Targets as a data set holds them, and their kind; ``steps``: of sequences.
+    """Targets in the form that a data set holds, and their kind.
+
+    Args:
+        labels: of any form that :func:`arrays` takes.
+        kind: that was asked for.
+        steps: of the sequences; ``None`` for static samples.
 
     Raises:
-        DataError: for what is none of them, and where it is left open which of them.
+        DataError: for labels of another form, and where their kind is left open.
     """
     if kind is not None:
         check_name("kind of targets", kind, KINDS)
@@ -213,7 +223,7 @@ def check_narrow(values: Tensor, what: str) -> None:
 
     Args:
         values: ``[N, …]``, of any dtype; NaN and infinity are left to other checks.
-        what: they are, for the message.
+        what: name of the numbers, for the message.
 
     Raises:
         DataError: with the first column, and what to do.
@@ -243,7 +253,7 @@ def _ragged(labels: Any) -> bool:
 
 
 def _of_every_step(labels: Any, lengths: Any, count: int) -> Tensor:
-    """Rows of labels, one for each step of their sequence, with 0 behind the ends.
+    """Rows of labels, one label for each step of their sequence, with 0 after the ends.
 
     Raises:
         DataError: for a row that is longer or shorter than its sequence.
@@ -258,7 +268,7 @@ def _of_every_step(labels: Any, lengths: Any, count: int) -> Tensor:
 
 
 def _within(labels: Tensor, lengths: Any) -> Tensor:
-    """Labels of every step, 0 behind the ends, where they are left out of account."""
+    """Labels of every step, 0 after the ends, where they are ignored."""
     if lengths is None:
         return labels
     ends = torch.as_tensor(np.asarray(lengths) if not isinstance(lengths, Tensor) else lengths).reshape(-1, 1)
@@ -287,7 +297,7 @@ def _numbers(labels: Any) -> Tensor:
 
 
 def class_numbers(labels: Any) -> Tensor:
-    """Labels as int64 ``[N]``.
+    """Convert labels to int64 ``[N]``.
 
     Raises:
         DataError: for real numbers, text, one-hot rows, and anything else that is no class number for each sample.
@@ -321,7 +331,7 @@ def _tensor(inputs: Any) -> Tensor:
     if isinstance(inputs, Tensor):
         values = inputs.detach()
         if values.layout is not torch.strided:
-            raise DataError(f"arrays are dense, got a tensor of layout {values.layout}: hand in X.to_dense()")
+            raise DataError(f"arrays are dense, got a tensor of layout {values.layout}: pass X.to_dense()")
     else:
         try:
             array = np.asarray(inputs.to_numpy() if hasattr(inputs, "to_numpy") else inputs)

@@ -46,7 +46,7 @@ _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
 
 
 class _Batch(NamedTuple):
-    """The records of one file: uint8 ``[N, 3072]`` and int64 ``[N]``."""
+    """Records of one file: uint8 ``[N, 3072]`` and int64 ``[N]``."""
 
     pixels: np.ndarray
     labels: Tensor
@@ -54,15 +54,18 @@ class _Batch(NamedTuple):
 
 @datasets.register("cifar10")
 def cifar10(data_dir: Path | None = None) -> DataSplits:
-    """50,000 + 10,000 colour photographs of 10 kinds of things, uint8 ``[N, 3, 32, 32]`` (scale 1/255).
+    """Load CIFAR-10: 50,000 + 10,000 colour photographs in 10 classes, uint8 ``[N, 3, 32, 32]`` (scale 1/255).
 
-    Reads ``data_batch_{1..5}.bin`` and ``test_batch.bin`` from ``<data_dir>/cifar10/cifar-10-batches-bin/`` or
-    ``<data_dir>/cifar10/`` itself, each also compressed as ``.bin.xz`` or ``.bin.gz``; else all of them out of
-    ``<data_dir>/cifar10/cifar-10-binary.tar.gz``, which stays packed. Files that are there are read without a
-    network and need the right structure, not the original content or number of images. When they are missing
-    the archive (170 MB) is downloaded and must match the original checksum.
+    The files are ``data_batch_{1..5}.bin`` and ``test_batch.bin`` in ``<data_dir>/cifar10/cifar-10-batches-bin/`` or in
+    ``<data_dir>/cifar10/``, each also compressed as ``.bin.xz`` or ``.bin.gz``; without them, all are read out of
+    ``<data_dir>/cifar10/cifar-10-binary.tar.gz``, which stays packed. Files that are there are read without a network
+    and need the right structure, not the original content or number of images. When they are missing the archive (170
+    MB) is downloaded and must match the original checksum.
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+
+    Args:
+        data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
 
     Raises:
         DataError: for files that are damaged, or are missing with no network.
@@ -83,11 +86,14 @@ def cifar10(data_dir: Path | None = None) -> DataSplits:
 
 @datasets.register("cifar10-subset")
 def cifar10_subset(data_dir: Path | None = None) -> DataSplits:
-    """The first 10,000 training and the first 1000 test images of :func:`cifar10`, for quick experiments.
+    """Load the first 10,000 training and the first 1000 test images of :func:`cifar10`, for quick experiments.
 
-    Reads ``<data_dir>/cifar10_subset/data_batch_1.bin`` and ``test_batch_first1000.bin``, each also as ``.bin.xz``
-    or ``.bin.gz``. Where one of them is missing, both parts are cut from the full data set in
+    The files are ``<data_dir>/cifar10_subset/data_batch_1.bin`` and ``test_batch_first1000.bin``, each also as
+    ``.bin.xz`` or ``.bin.gz``. Where one of them is missing, both parts are cut from the full data set in
     ``<data_dir>/cifar10/``, if it is there; nothing is written or downloaded.
+
+    Args:
+        data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
 
     Raises:
         DataError: for files that are damaged, or when neither data set is there.
@@ -150,18 +156,18 @@ def _read_archive(path: Path, names: Collection[str]) -> dict[str, _Batch]:
     """The batch files ``names`` of the original archive, in one pass; nothing is unpacked to the disk."""
     found: dict[str, _Batch] = {}
     with _readable(path, "a gzip-compressed tar archive"), open_regular(path) as raw, gzip.open(raw) as stream:
-        room = most(os.fstat(raw.fileno()).st_size)
+        limit = most(os.fstat(raw.fileno()).st_size)
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
-                if member.offset_data + member.size > room or member.sparse is not None:
-                    raise DataError(f"{path}: {member.name[:60]!r} claims more than {room} bytes: damaged")
+                if member.offset_data + member.size > limit or member.sparse is not None:
+                    raise DataError(f"{path}: {member.name[:60]!r} claims more than {limit} bytes: damaged")
                 content = archive.extractfile(member) if name in names and member.isfile() else None
                 if content is not None:
                     found[name] = _parse(content.read(), f"{path}: {name}")
         while stream.read(_CHUNK):  # gzip's checksum stands at the end
-            if stream.tell() > room:
-                raise DataError(f"{path}: holds more than {room} bytes: damaged, or made to fill the memory")
+            if stream.tell() > limit:
+                raise DataError(f"{path}: holds more than {limit} bytes: damaged, or made to fill the memory")
     missing = [name for name in names if name not in found]
     if missing:
         raise DataError(f"{path}: expected the files of CIFAR-10 in it, found no {', '.join(missing)}")

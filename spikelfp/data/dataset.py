@@ -1,7 +1,7 @@
-"""Labelled arrays as torch data sets that hand out whole batches at once: as they are, or augmented.
+"""Labelled arrays as torch data sets that return whole batches, plain or augmented, and the parts of a data set.
 
-A data set with its parts, training, test and, when held out, validation, is :class:`DataSplits`. Data sets
-that are known by name are in :data:`datasets`.
+Training, test and, when held out, validation samples together are :class:`DataSplits`. Data sets that are known by name
+are in :data:`datasets`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,27 @@ from spikelfp.registry import Registry
 
 
 class Standardization(NamedTuple):
-    """Mean and standard deviation of each channel's values, after scaling: ``x`` becomes ``(x - mean) / std``."""
+    """Mean and standard deviation of each channel's values, after scaling: ``x`` becomes ``(x − mean) / std``.
+
+    Attributes:
+        mean: of each channel.
+        std: of each channel, above 0.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 def check_labels(labels: Tensor, classes: int | None, what: str = "labels") -> None:
-    """Raise :class:`DataError` for the first label outside ``0 .. classes-1`` (``classes=None``: below 0).
+    """Check that labels name classes.
 
-    ``labels`` is int64 ``[N]``, or ``[N, T]`` of every step; ``what`` opens the message, so that it can name a file.
+    Args:
+        labels: int64 ``[N]``, or ``[N, T]`` of every step.
+        classes: number of classes; ``None`` only refuses negative labels.
+        what: start of the message; it can name a file.
+
+    Raises:
+        DataError: for the first label outside ``0 … classes − 1``.
     """
     bad = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
     if bad.any():
@@ -44,7 +55,7 @@ def check_labels(labels: Tensor, classes: int | None, what: str = "labels") -> N
 
 
 def kind_of(labels: object) -> str:
-    """Kind of targets (:data:`spikelfp.data.samples.KINDS`) by their dtype and shape."""
+    """Guess the kind of targets (:data:`spikelfp.data.samples.KINDS`) by their dtype and shape."""
     if isinstance(labels, Tensor) and labels.is_floating_point():
         return "values"
     several = isinstance(labels, Tensor) and labels.dim() == 2 and labels.shape[1] > 1
@@ -52,7 +63,17 @@ def kind_of(labels: object) -> str:
 
 
 def check_targets(labels: object, kind: str, classes: int | None, scale: TargetScale | None) -> None:
-    """Raise :class:`DataError` for targets that are not of their ``kind`` (:data:`spikelfp.data.samples.KINDS`)."""
+    """Check targets for their kind.
+
+    Args:
+        labels: the targets.
+        kind: one of :data:`spikelfp.data.samples.KINDS`.
+        classes: number of classes; ``None`` only refuses negative ones.
+        scale: of standardised real targets.
+
+    Raises:
+        DataError: for targets or a scale that do not fit.
+    """
     wanted = {
         "classes": (torch.int64, 1, "int64 tensor of shape [N]"),
         "values": (torch.float32, 2, "float32 tensor of shape [N, K]"),
@@ -61,9 +82,9 @@ def check_targets(labels: object, kind: str, classes: int | None, scale: TargetS
     }
     if kind not in wanted:
         raise DataError(f"targets are {', '.join(wanted)}, got kind={kind!r}")
-    dtype, axes, words = wanted[kind]
+    dtype, axes, form = wanted[kind]
     if not isinstance(labels, Tensor) or labels.dtype != dtype or labels.dim() != axes:
-        raise DataError(f"labels must be an {words}, got {_kind(labels)}".replace("an float", "a float"))
+        raise DataError(f"labels must be an {form}, got {_kind(labels)}".replace("an float", "a float"))
     if axes == 2 and labels.shape[1] == 0:
         raise DataError(f"targets of shape {list(labels.shape)} have no column")
     if kind in ("classes", "steps"):
@@ -91,21 +112,22 @@ class ArrayDataset(Samples):
     """``N`` samples held in memory, converted to float32 only when they are fetched.
 
     Attributes:
-        images: ``[N, ...]``, uint8 or floating point, at least one sample, all finite.
-        labels: int64 ``[N]``, the class of each sample; float32 ``[N, K]``, real values; int64 ``[N, K]`` of 0 or 1,
-            sets of labels; or int64 ``[N, T]``, a class of every step (``kind="steps"``).
-        scale: multiplied with the images when they are fetched, chosen so that the values lie in [0, 1]
-            (1/255 for 8-bit pixels).
+        images: ``[N, …]``, uint8 or floating point, at least one sample, all finite.
+        labels: int64 ``[N]``, class of each sample; float32 ``[N, K]``, real values; int64 ``[N, K]`` of 0 or 1, sets
+            of labels; or int64 ``[N, T]``, a class of every step (``kind="steps"``).
+        scale: multiplied with the images when they are fetched, chosen so that the values lie in [0, 1] (1/255 for
+            8-bit pixels).
         classes: number of classes that the labels are checked against; ``None`` only refuses negative labels.
-        standardization: applied to the channels of images ``[N, C, ...]`` after the scale; the values then lie
-            around 0 and no longer in [0, 1]. ``None`` leaves them.
+        standardization: applied to the channels of images ``[N, C, …]`` after the scale; the values then lie around 0
+            and no longer in [0, 1]. ``None`` leaves them.
         kind: of the targets (:data:`spikelfp.data.samples.KINDS`); empty: by the labels.
-        target_scale: how real targets were standardised; ``None``: they are in their own units.
-        numbers: int64 ``[N]``, those of the samples in the data set that these were taken of; ``None``: 0 to ``N − 1``.
+        target_scale: scale of standardised real targets; ``None``: they are in their own units.
+        numbers: int64 ``[N]``, numbers of the samples in the data set that they were taken from; ``None``: 0 to ``N −
+            1``.
 
     Raises:
-        DataError: for wrong types or lengths, no samples, a label outside the classes, or a NaN or infinity;
-            it names the first offending sample.
+        DataError: for wrong types or lengths, no samples, a label outside the classes, or a NaN or infinity; it names
+            the first offending sample.
     """
 
     images: Tensor
@@ -144,15 +166,18 @@ class ArrayDataset(Samples):
         return f"ArrayDataset({len(self)} samples of {self.shape}, {kind}{classes}{targets}{changed})"
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Sample ``index`` as (float32 ``[...]``, int64 ``[]``)."""
+        """Fetch sample ``index``: float32 ``[…]`` and int64 ``[]``."""
         images, labels = self.__getitems__([index])
         return images[0], labels[0]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The samples ``indices`` as one batch (float32 ``[B, ...]``, int64 ``[B]``), ``B`` may be 0.
+        """Fetch the samples ``indices`` as one batch.
 
-        torch's ``DataLoader`` calls this once a batch, and its default collate leaves it whole. The tensors are copies:
-        changing them changes no data.
+        torch's ``DataLoader`` calls this once a batch, and its default collation leaves it whole. The tensors are
+        copies: changing them changes no data.
+
+        Returns:
+            float32 ``[B, …]`` and int64 ``[B]``, where ``B`` may be 0.
         """
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         return fetched(self.values(self.images[index]), self.labels[index.to(self.labels.device)])
@@ -164,14 +189,20 @@ class ArrayDataset(Samples):
 
     @property
     def levels(self) -> int | None:
-        """The number that all values are whole multiples of one over, as far as ``scale`` tells: 255 for 8-bit pixels;
-        ``None`` where it does not."""
+        """Number ``n`` of which all values are multiples of ``1/n``, as ``scale`` tells: 255 for 8-bit pixels."""
         levels = round(1 / self.scale)
         whole = abs(1 / self.scale - levels) < 1e-6 * levels
         return levels if whole and self.images.dtype == torch.uint8 and self.standardization is None else None
 
     def values(self, images: Tensor) -> Tensor:
-        """``images`` ``[B, ...]`` of this data set's own kind as float32 ``(images * scale - mean) / std``."""
+        """Scale and standardise images of this data set's own kind.
+
+        Args:
+            images: ``[B, …]``.
+
+        Returns:
+            float32 ``(images · scale − mean) / std``.
+        """
         if self.standardization is None:
             return images.to(torch.float32) * self.scale
         kind = torch.float64 if images.dtype == torch.float64 else torch.float32  # far from 0 a float32 is too coarse
@@ -181,7 +212,7 @@ class ArrayDataset(Samples):
         return values.sub_(mean).div_(std).to(torch.float32)
 
     def fingerprint(self) -> str:
-        """Hash the samples, how their values are scaled, and the labels; taken anew when a tensor was changed."""
+        """Compute a digest of the samples, their scaling and their labels; anew after a tensor was changed."""
         state = (self.images._version, self.labels._version)
         if self._hashed is None or self._hashed[0] != state:
             scaled = [] if self.target_scale is None else [self.target_scale]
@@ -190,25 +221,25 @@ class ArrayDataset(Samples):
         return self._hashed[1]  # type: ignore[index]
 
     def subset(self, indices: Tensor) -> ArrayDataset:
-        """A data set of the samples ``indices`` (int64 ``[M]``), the same in everything else."""
+        """Take the samples ``indices`` (int64 ``[M]``), everything else unchanged."""
         numbers = self.numbers_at(indices)
         return replace(self, images=self.images[indices], labels=self.labels[indices], numbers=numbers)
 
 
 @dataclass(frozen=True, eq=False)
 class Augmented(Dataset[tuple[Tensor, Tensor]]):
-    """Images whose every epoch is flipped and shifted anew, for training.
+    """Images that are flipped and shifted at random in every epoch, for training.
 
     The image is padded by ``padding`` black pixels on each side, cut back to its size at a place drawn from all
-    ``(2 padding + 1)^2`` with equal chance, then, with probability 1/2, mirrored left to right (He et al. 2016,
+    ``(2 padding + 1)²`` with equal chance, then, with probability 1/2, mirrored left to right (He et al. 2016,
     arXiv:1512.03385, 4.2). The padding has the raw value 0, so it is black also after a standardisation.
 
-    What happens to sample ``i`` depends on ``(seed, epoch, i)`` alone, not on its batch or on the process that
-    fetches it. :func:`spikelfp.data.batches` sets both numbers by :meth:`at_epoch`; samples are to be had only then.
+    The change of sample ``i`` depends on ``(seed, epoch, i)`` only, not on its batch or on the process that fetches it.
+    :func:`spikelfp.data.batches` sets both numbers by :meth:`at_epoch`; before that no sample can be fetched.
 
     Attributes:
         data: images ``[N, C, H, W]``.
-        flip: ``False`` never mirrors (digits and letters are not the same mirrored).
+        flip: ``False`` never mirrors (digits and letters change their meaning).
         padding: pixels of the largest shift, below ``H`` and ``W``; 0 never shifts.
         draws: int64 ``[N, 3]``, mirrored or not, row and column of the cut; ``None`` before :meth:`at_epoch`.
 
@@ -239,19 +270,27 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
         return len(self.data)
 
     def at_epoch(self, seed: int, epoch: int) -> Augmented:
-        """The same with the flips and shifts of ``epoch``."""
+        """Draw the flips and shifts of an epoch.
+
+        Args:
+            seed: of the run.
+            epoch: number of the epoch.
+        """
         places = 2 * self.padding + 1
         # from a wide range, so that one draw a number serves every modulus without a bias worth the name
         wide = torch.randint(1 << 62, (len(self), 3), generator=generator("augment", seed, epoch))
         return replace(self, draws=wide % torch.tensor([2 if self.flip else 1, places, places]))
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Sample ``index`` as (float32 ``[C, H, W]``, int64 ``[]``)."""
+        """Fetch sample ``index``: float32 ``[C, H, W]`` and int64 ``[]``."""
         images, labels = self.__getitems__([index])
         return images[0], labels[0]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The samples ``indices`` as one batch (float32 ``[B, C, H, W]``, int64 ``[B]``), ``B`` may be 0.
+        """Fetch the samples ``indices`` as one batch.
+
+        Returns:
+            float32 ``[B, C, H, W]`` and int64 ``[B]``, where ``B`` may be 0.
 
         Raises:
             UserError: when no epoch is set.
@@ -310,14 +349,15 @@ _OUTPUTS = {"classes": "class", "values": "value", "labels": "label", "steps": "
 
 @dataclass(frozen=True, eq=False)
 class DataSplits:
-    """The parts of one data set and what a model has to know about them.
+    """Parts of one data set, and what a model has to know about them.
 
     Attributes:
-        name: the name it is loaded by.
-        train, test: the original parts; ``train`` lacks what ``validation`` holds.
+        name: by which it is loaded.
+        train: training samples, without those of ``validation``.
+        test: test samples.
         outputs: of a network for it: the number of classes, of real values, or of labels.
-        shape: shape of one sample without the batch, such as ``(1, 28, 28)``; of event data, of one step.
-        names: one for each output: of classes by label, of real values what they measure.
+        shape: of one sample without the batch, such as ``(1, 28, 28)``; of event data, of one step.
+        names: one for each output: of classes by label, of real values by what they measure.
         validation: samples held out of the training part by :meth:`with_validation`, else ``None``.
         statistics: published mean and deviation of each channel over the training images, where there are any.
         skipped: samples that were left out because they could not be read, each with the reason.
@@ -365,12 +405,12 @@ class DataSplits:
 
     @property
     def target_scale(self) -> TargetScale | None:
-        """How real targets were standardised; ``None``: they are in their own units."""
+        """Scale of standardised real targets; ``None``: they are in their own units."""
         return self.train.target_scale
 
     @property
     def classes(self) -> int:
-        """Number of classes; every label is in ``0 .. classes-1``.
+        """Number of classes; every label is in ``0 … classes − 1``.
 
         Raises:
             UserError: for targets that are no classes.
@@ -381,7 +421,7 @@ class DataSplits:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """One name for each class, by label.
+        """Names of the classes, by label.
 
         Raises:
             UserError: for targets that are no classes.
@@ -400,16 +440,19 @@ class DataSplits:
         return "\n".join(lines) + ")"
 
     def with_validation(self, fraction: float, seed: int) -> DataSplits:
-        """Holds out a part of the training samples for validation, of classes a stratified one.
+        """Hold out a part of the training samples for validation, stratified by class.
 
-        Of each class with ``n`` training samples, ``round(fraction * n)`` are held out, never all of them; of all
-        samples together where they have no class.
-        Which ones depends on ``seed`` alone; both parts keep the original order. What is held out is not
-        augmented. ``fraction=0`` holds out nothing.
+        Of each class with ``n`` training samples, ``round(fraction · n)`` are held out, never all of them; where
+        samples have no class, of all together. The choice depends on ``seed`` only; both parts keep the original order.
+        Validation samples are not augmented.
+
+        Args:
+            fraction: of the training samples; 0 holds out nothing.
+            seed: of the choice.
 
         Raises:
-            UserError: for a fraction outside [0, 1), one too small to hold out a single sample, or a data set
-                that has a validation part already.
+            UserError: for a fraction outside [0, 1), one too small to hold out a single sample, or a data set that has
+                a validation part already.
         """
         if not 0 <= fraction < 1:
             raise UserError(f"validation fraction must be at least 0 and below 1, got {fraction}")
@@ -439,9 +482,12 @@ class DataSplits:
         )
 
     def standardized(self, by: Standardization | None = None) -> DataSplits:
-        """Standardises each channel as ``(x - mean) / std``, in every part; ``by=None`` takes :attr:`statistics`.
+        """Standardise each channel in every part: ``(x − mean) / std``.
 
         Encodings of values in [0, 1] (rate, latency) do not take such inputs.
+
+        Args:
+            by: mean and deviation; ``None``: :attr:`statistics`.
 
         Raises:
             UserError: when neither ``by`` nor the data set says what the mean and the deviation are, and for event
@@ -450,9 +496,7 @@ class DataSplits:
         """
         chosen = self.statistics if by is None else by
         if chosen is None and isinstance(self.train, ArrayDataset):
-            raise UserError(
-                f"no mean and deviation of {self.name} are known to standardise by: hand in a Standardization"
-            )
+            raise UserError(f"no mean and deviation of {self.name} are known to standardise by: pass a Standardization")
 
         def standardize(part: Samples) -> ArrayDataset:
             if not isinstance(part, ArrayDataset):
@@ -472,9 +516,9 @@ Loader = Callable[..., DataSplits]
 
 
 class DataSets(Registry[Loader]):
-    """Loaders ``load(data_dir, *, options…) -> DataSplits``; :func:`spikelfp.data.load` knows what is registered.
+    """Registry of loaders ``load(data_dir, *, options…) -> DataSplits``; :func:`spikelfp.data.load` finds them.
 
-    One that is registered with ``by_path=True`` is called ``kind:path``, and given the ``path``.
+    A loader that is registered with ``by_path=True`` is called ``kind:path``, and given the ``path``.
     """
 
     def key(self, name: str) -> str:

@@ -12,11 +12,13 @@ from spikelfp.data.dataset import ArrayDataset, DataSplits, datasets
 
 @datasets.register("digits")
 def digits(data_dir: Path | None = None) -> DataSplits:
-    """1437 training and 360 test digits, uint8 ``[N, 1, 8, 8]`` with pixels 0..16 (scale 1/16), 10 classes.
+    """Load 1437 training and 360 test digits, uint8 ``[N, 1, 8, 8]`` with pixels 0 to 16 (scale 1/16), 10 classes.
 
-    The split is fixed: 80 % to 20 %, stratified, ``random_state=0``. ``data_dir`` is not used.
+    The split is fixed: 80 % to 20 %, stratified, ``random_state=0``. Source: E. Alpaydin and C. Kaynak, Optical
+    Recognition of Handwritten Digits, UCI 80 (its test part).
 
-    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 80 (its test part).
+    Args:
+        data_dir: not used.
     """
     # scikit-learn takes longer to import than everything else here together
     from sklearn.datasets import load_digits

@@ -1,4 +1,8 @@
-"""Data folder, and downloads into it that are checked against their digests."""
+"""Data folder, and downloads of known files into it: they leave the complete file, or everything as it was.
+
+Nothing between here and the server is trusted: addresses are https, to the last redirect, and a file must have the size
+and the SHA-256 that are written down here. Nothing beyond that size is read.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,15 @@ VARIABLE = "SPIKELFP_DATA"
 
 
 def data_dir(explicit: str | Path | None = None) -> Path:
-    """The data folder: ``explicit``, else the environment's ``$SPIKELFP_DATA``, else ``~/.cache/spikelfp``.
+    """Choose the data folder: ``explicit``, else the environment's ``$SPIKELFP_DATA``, else ``~/.cache/spikelfp``.
 
-    The folder need not exist. Returns an absolute path; a data set lies in ``<folder>/<name>/``.
+    The folder need not exist. A data set lies in ``<folder>/<name>/``.
+
+    Args:
+        explicit: the folder, if it was given.
+
+    Returns:
+        An absolute path.
 
     Raises:
         DataError: when the path is there but is no folder.
@@ -54,17 +64,30 @@ _SLOWEST = 2048
 
 @dataclass(frozen=True)
 class Original:
-    """A file as its authors published it: its ``sha256`` in hexadecimal, and its ``size`` in bytes."""
+    """File as its authors published it.
+
+    Attributes:
+        sha256: digest in hexadecimal.
+        size: bytes.
+    """
 
     sha256: str
     size: int
 
 
 def fetch(urls: Sequence[str], target: Path, original: Original) -> Path:
-    """Download ``target`` from the first of ``urls`` that delivers the ``original``.
+    """Download a file from the first address that delivers the original.
 
-    The bytes go to a temporary file beside the target, which is moved into place once it is complete, checked
-    and on the disk: a target that was there before stays until then. Progress is shown on stderr.
+    The bytes go to a temporary file beside the target. It is moved into place once it is complete, checked and on the
+    disk, and a target that was there before stays until then. Progress is shown on stderr.
+
+    Args:
+        urls: addresses, tried in this order.
+        target: path of the file.
+        original: size and digest that it must have.
+
+    Returns:
+        The target.
 
     Raises:
         DataError: when no address delivers the file; it says why, and which file to put into which folder.
@@ -86,7 +109,7 @@ def fetch(urls: Sequence[str], target: Path, original: Original) -> Path:
 
 
 def _chunks(url: str, label: str, size: int) -> Generator[bytes, None, None]:
-    """The content behind ``url`` piece by piece, with a progress bar; a failing network is a DataError."""
+    """Content of an address piece by piece, with a progress bar; a network failure is a DataError."""
     try:
         with _opened(url) as response, progress(*_columns(), stays=True) as bar:
             length = response.headers.get("Content-Length") or ""

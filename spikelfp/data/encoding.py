@@ -1,8 +1,7 @@
-"""Static images ``[B, ...]`` as sequences ``[T, B, ...]``, time first, by snntorch's encoders.
+"""Encodings of static images ``[B, …]`` as sequences ``[T, B, …]``, time first, by snntorch's encoders.
 
-Every encoder of :data:`encodings` is called as ``encode(images, steps)``, takes floating point images, keeps
-their device and raises :class:`UserError` for ``steps`` below 1 and :class:`ShapeError` for values that it
-cannot encode.
+Every encoder of :data:`encodings` is called as ``encode(images, steps)``, takes floating-point images and keeps their
+device.
 """
 
 from __future__ import annotations
@@ -26,7 +25,16 @@ encodings: Registry[Encoder] = Registry("encoding")
 
 
 def encode(name: str, images: Tensor, steps: int, **settings: Any) -> Tensor:
-    """``images [B, ...]`` as ``[steps, B, ...]`` by the encoding ``name``; ``settings`` are its own.
+    """Encode images as sequences by an encoding's name.
+
+    Args:
+        name: of the encoding, in :data:`encodings`.
+        images: floating point ``[B, …]``.
+        steps: ``T``, at least 1.
+        settings: those of the encoding.
+
+    Returns:
+        ``[T, B, …]``.
 
     Raises:
         UnknownNameError: for an unknown encoding.
@@ -41,10 +49,21 @@ encodings.register("constant")(constant)
 
 @encodings.register("rate")
 def rate(images: Tensor, steps: int) -> Tensor:
-    """Rate code: an independent Bernoulli draw ``P(x[t] = 1) = images`` at every step.
+    """Encode brightness as a rate: an independent Bernoulli draw ``P(x[t] = 1) = image`` at every step.
 
-    float32 ``[T, B, ...]`` of 0 and 1 from images in [0, 1]. The draws come from torch's global generator of
-    the images' device: ``torch.manual_seed`` makes them repeatable. (:func:`snntorch.spikegen.rate`)
+    The draws come from torch's global generator of the images' device: ``torch.manual_seed`` makes them repeatable.
+    This is :func:`snntorch.spikegen.rate`.
+
+    Args:
+        images: floating point ``[B, …]`` in [0, 1].
+        steps: ``T``, at least 1.
+
+    Returns:
+        float32 ``[T, B, …]`` of 0 and 1.
+
+    Raises:
+        UserError: for ``steps`` below 1.
+        ShapeError: for images outside [0, 1], with NaN, or not floating point.
     """
     check_images(images, steps, unit_range=True)
     return spikegen.rate(images.to(torch.float32), num_steps=int(steps))
@@ -52,15 +71,25 @@ def rate(images: Tensor, steps: int) -> Tensor:
 
 @encodings.register("latency")
 def latency(images: Tensor, steps: int, *, threshold: float = 0.01) -> Tensor:
-    """Time-to-first-spike code: each pixel spikes once, the brighter the earlier, or never.
+    """Encode brightness as the time of a spike: each pixel spikes once, the brighter the earlier, or never.
 
-    A pixel ``v`` in ``[threshold, 1]`` spikes at step ``round((1 - v) (T - 1))`` (halves to the even step): 1
-    at step 0, and the darkest near step ``T - 1``. Pixels below ``threshold``, so all of value 0 (and by
-    default the 8-bit values 1 and 2), never spike. The code of an image does not depend on the others of its
-    batch (snntorch's logarithmic code, when normalised, does).
+    A pixel ``v`` in ``[threshold, 1]`` spikes at step ``round((1 − v) (T − 1))`` (halves to the even step): 1 at step
+    0, and the darkest near step ``T − 1``. Pixels below ``threshold`` never spike; these are all pixels of value 0 and,
+    by default, the 8-bit values 1 and 2. The code of an image does not depend on the others of its batch (snntorch's
+    logarithmic code, when normalised, does). This is :func:`snntorch.spikegen.latency` with ``normalize``, ``linear``
+    and ``clip``.
 
-    float32 ``[T, B, ...]`` of 0 and 1 from images in [0, 1]; ``threshold`` lies between 0 and 1, exclusive.
-    (:func:`snntorch.spikegen.latency` with ``normalize``, ``linear`` and ``clip``)
+    Args:
+        images: floating point ``[B, …]`` in [0, 1].
+        steps: ``T``, at least 1.
+        threshold: of the brightness, between 0 and 1, exclusive.
+
+    Returns:
+        float32 ``[T, B, …]`` of 0 and 1.
+
+    Raises:
+        UserError: for ``steps`` below 1, or a threshold out of range.
+        ShapeError: for images outside [0, 1], with NaN, or not floating point.
     """
     if not 0 < threshold < 1:
         raise UserError(f"the latency threshold must lie between 0 and 1, got {threshold}")
@@ -73,20 +102,39 @@ def latency(images: Tensor, steps: int, *, threshold: float = 0.01) -> Tensor:
 
 @encodings.register("delta")
 def delta(images: Tensor, steps: int, *, threshold: float = 0.1, off_spike: bool = False) -> Tensor:
-    """Onset code of static images: :func:`delta_series` of their constant sequence, preceded by rest.
+    """Encode the onset of static images: :func:`delta_series` of their constant sequence, preceded by rest.
 
-    Pixels of at least ``threshold`` spike at step 0, when the image appears; a still image causes no spike
-    after that. With ``off_spike``, pixels of at most ``-threshold`` give -1 there. float32 ``[T, B, ...]``.
+    Pixels of at least ``threshold`` spike at step 0, when the image appears; a still image causes no spike after that.
+
+    Args:
+        images: floating point ``[B, …]``.
+        steps: ``T``, at least 1.
+        threshold: of the brightness, above 0.
+        off_spike: give −1 at step 0 for pixels of at most ``−threshold``.
+
+    Returns:
+        float32 ``[T, B, …]``.
+
+    Raises:
+        UserError: for ``steps`` below 1, or a threshold that is not positive.
+        ShapeError: for images that are not finite or not floating point.
     """
     return delta_series(constant(images, steps), threshold=threshold, off_spike=off_spike)
 
 
 def delta_series(series: Tensor, *, threshold: float = 0.1, off_spike: bool = False) -> Tensor:
-    """Change detection of a time series ``[T, B, ...]``, as an event camera does it.
+    """Detect the changes of a time series, as an event camera does.
 
-    With ``d[t] = series[t] - series[t-1]`` and ``series[-1] = 0``: +1 where ``d >= threshold`` and, with
-    ``off_spike``, -1 where ``d <= -threshold``; else 0. float32 ``[T, B, ...]``.
-    (:func:`snntorch.spikegen.delta`)
+    With ``d[t] = series[t] − series[t−1]`` and ``series[−1] = 0``: +1 where ``d ≥ threshold`` and, with ``off_spike``,
+    −1 where ``d ≤ −threshold``; else 0. This is :func:`snntorch.spikegen.delta`.
+
+    Args:
+        series: floating point ``[T, B, …]``.
+        threshold: of a change, above 0.
+        off_spike: mark falls too.
+
+    Returns:
+        float32 ``[T, B, …]``.
 
     Raises:
         UserError: for a threshold that is not positive: every pixel at rest would spike.

@@ -19,7 +19,7 @@ PATHS = ("folder", "hdf5", "csv")
 
 
 class _DataNames:
-    """All of them, prefixes last; looked up anew each time, so that data sets of one's own are among them."""
+    """Iterates over all names, prefixes last; looked up anew each time, so that data sets of users are among them."""
 
     def __iter__(self) -> Iterator[str]:
         by_path = set(datasets.where(by_path=True))
@@ -31,12 +31,12 @@ data_names = _DataNames()
 
 
 def is_event_data(name: str) -> bool:
-    """Whether the data set of that name is made of recordings of events."""
+    """Whether a data set is made of recordings of events."""
     return (":" in name and name not in datasets) or name in set(recordings)
 
 
 def check_data_name(name: str) -> str:
-    """``name`` if there is a data set, or a kind of data sets, of that name.
+    """Return ``name``, if there is a data set, or a kind of data sets, of that name.
 
     Raises:
         UnknownNameError: if not, with the nearest one suggested, or the way to name the folder of that path.
@@ -62,20 +62,22 @@ def check_data_name(name: str) -> str:
 
 
 def without_folder(name: str) -> str:
-    """The name of a data set; of one named by its path only the last part of it, which tells nothing of the machine."""
+    """Shorten the name of a data set that is named by its path to the last part, which tells nothing of the machine."""
     kind, _, rest = name.partition(":")
     return f"{kind}:{Path(rest).name}" if kind in PATHS else name
 
 
 def load(name: str, data_dir: str | Path | None = None, **options: Any) -> DataSplits:
-    """The data set ``name``, read from ``<data_dir>/<name>/``; missing files are downloaded into it first.
+    """Load a data set by name from ``<data_dir>/<name>/``; missing files are downloaded into it first.
 
     Each loader says which files those are, and where it differs (a cut of another data set, or of events, is not
-    downloaded). ``data_dir=None`` means the folder of :func:`spikelfp.data.data_dir`. Recordings of events, also
-    ``folder:PATH``, ``hdf5:PATH`` and ``tonic:NAME``, are binned as their data set has it;
-    :func:`~spikelfp.data.load_events` has the options.
+    downloaded). Recordings of events, also ``folder:PATH``, ``hdf5:PATH`` and ``tonic:NAME``, are binned as their data
+    set has it; :func:`~spikelfp.data.load_events` has the options.
 
-    Further ``options`` are those of a data set of one's own.
+    Args:
+        name: of the data set.
+        data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
+        options: those of the data set, as its loader takes them.
 
     Raises:
         UnknownNameError: for a name that is not registered.

@@ -1,4 +1,8 @@
-"""Sequences of equal or different length, and batches of samples in an order that epochs and workers agree on."""
+"""Sequences of equal or different lengths, how samples become batches, and the order of the batches of an epoch.
+
+Static samples become ``[B, …]``, sequences ``[T, B, …]``, in any ``torch.utils.data.DataLoader``. The order is a pure
+function of seed and epoch: it can be repeated, resumed within an epoch, and cut into slices for several processes.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,11 @@ from spikelfp.errors import DataError, ShapeError, UserError
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Sequences ``[T, B, …]``, time first, padded with zeros behind their ends to the longest of them.
+    """Batch of sequences ``[T, B, …]``, time first, padded with zeros after their ends to the longest of them.
 
     Attributes:
         values: float32 ``[T, B, …]``, dense or as a coalesced sparse COO tensor.
-        lengths: int64 ``[B]``, the steps of each, 1 to ``T``; ``None``: all have ``T``.
+        lengths: int64 ``[B]``, steps of each sequence, 1 to ``T``; ``None``: all have ``T``.
 
     Raises:
         ShapeError: for lengths that do not fit the values.
@@ -54,15 +58,19 @@ class Sequences:
         return f"Sequences({steps} steps of {samples} samples of {tuple(shape)}{lengths}, {kind}, {self.values.device})"
 
     def __len__(self) -> int:
-        """Samples of the batch."""
+        """Number of samples of the batch."""
         return self.values.shape[1]
 
     def to(self, device: torch.device) -> Sequences:
-        """The same on another device."""
+        """Move the batch to another device.
+
+        Args:
+            device: where to.
+        """
         return Sequences(self.values.to(device), None if self.lengths is None else self.lengths.to(device))
 
     def pin_memory(self) -> Sequences:
-        """The same in pinned memory; asked for by torch's ``DataLoader``."""
+        """Copy the batch to pinned memory; torch's ``DataLoader`` asks for it."""
         return Sequences(self.values.pin_memory(), None if self.lengths is None else self.lengths.pin_memory())
 
     @property
@@ -74,12 +82,12 @@ class Sequences:
 
 
 def mask_of(x: Tensor | Sequences) -> Tensor | None:
-    """Boolean ``[T, B]``, false for padding; ``None`` without any."""
+    """Make the mask of a batch, boolean ``[T, B]``, false for padding; ``None`` without padding."""
     return x.mask if isinstance(x, Sequences) else None
 
 
 class _Marked(Tensor):
-    """A tensor whose type tells how it is collated; in every operation, and in files, a plain tensor."""
+    """Tensor whose type tells how it is collated; every operation on it, and every file, gives a plain tensor."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -91,7 +99,7 @@ class _Marked(Tensor):
 
 
 class Whole(_Marked):
-    """Inputs ``[B, …]`` of a batch that is whole already."""
+    """Inputs ``[B, …]`` of a batch that is put together already."""
 
 
 class Frames(_Marked):
@@ -99,16 +107,21 @@ class Frames(_Marked):
 
 
 class Fetched(tuple[Any, Tensor]):
-    """A whole batch ``(inputs, labels)``: what ``__getitems__`` of this package's data sets returns."""
+    """Batch ``(inputs, labels)`` that ``__getitems__`` of this package's data sets has put together."""
 
     def plain(self) -> tuple[Any, Tensor]:
-        """The pair with inputs of an ordinary type."""
+        """Return the pair, with inputs of an ordinary type."""
         x, labels = self
         return x.as_subclass(Tensor) if isinstance(x, Whole) else x, labels
 
 
 def fetched(x: Any, labels: Tensor) -> Fetched:
-    """Make a whole batch of inputs (a tensor ``[B, …]``, or what stands for sequences) and labels ``[B]``."""
+    """Mark inputs and labels as a batch that is put together.
+
+    Args:
+        x: tensor ``[B, …]``, or :class:`Sequences` or another object that holds sequences.
+        labels: ``[B]``.
+    """
     return Fetched((x.as_subclass(Whole) if isinstance(x, Tensor) else x, labels))
 
 
@@ -134,10 +147,10 @@ def collate(samples: Any) -> tuple[Any, Any]:
 
 
 def joined(frames: Sequence[Tensor]) -> Sequences:
-    """Put sequences ``[T_i, …]`` side by side, ``[T, B, …]`` with zeros behind their ends.
+    """Put sequences ``[T_i, …]`` side by side: ``[T, B, …]`` with zeros after their ends.
 
     Raises:
-        ShapeError: for none, sequences without steps, or steps of different shapes.
+        ShapeError: for no sequence, sequences without steps, or steps of different shapes.
     """
     shapes = {tuple(each.shape[1:]) for each in frames}
     if len(shapes) != 1 or any(each.dim() < 1 or len(each) == 0 for each in frames):
@@ -173,7 +186,7 @@ def _sequences(batch: Any, *, collate_fn_map: Any = None) -> Sequences:
 
 
 def whole_batches(*types: type) -> None:
-    """Make torch's default leave batches alone whose inputs are of these types."""
+    """Make torch's default collation leave batches alone whose inputs are of these types."""
     default_collate_fn_map.update(dict.fromkeys(types, _whole))
 
 
@@ -182,10 +195,10 @@ default_collate_fn_map[Frames] = _sequences
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """A CPU generator whose stream depends on every part of ``key`` and on their order.
+    """Make a CPU generator whose stream depends on every part of ``key`` and on their order.
 
-    The key is hashed, because sums and products of seeds collide: ``(seed=0, epoch=1)`` and ``(1, 0)`` must
-    not give the same order. The same key gives the same stream in every process and Python version.
+    The key is hashed, because sums and products of seeds collide: ``(seed=0, epoch=1)`` and ``(1, 0)`` must not give
+    one order. A key gives one stream in every process and Python version.
     """
     parts = [part if isinstance(part, str) else int(part) for part in key]  # numpy integers print otherwise
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
@@ -193,28 +206,29 @@ def generator(*key: int | str) -> torch.Generator:
 
 
 MOST_WORKERS = 256
-"""Processes that load data; the same on every machine, for a run folder goes from one to another."""
+"""Largest number of processes that load data, fixed because a run folder is moved between machines."""
 
 
 class EpochSampler(Sampler[list[int]]):
-    """The index lists of one epoch, for ``DataLoader(batch_sampler=...)``.
+    """Index lists of one epoch, for ``DataLoader(batch_sampler=...)``.
 
     Args:
         n: number of samples.
         batch_size: samples of a global batch, over all ranks; the last batch of an epoch may be smaller.
-        seed, epoch: together they fix the order; torch's global generator is neither read nor changed.
-        start: batches of this epoch that were consumed already; iteration goes on behind them.
+        seed: with ``epoch`` it fixes the order; torch's global generator is neither read nor changed.
+        epoch: number of the epoch.
+        start: batches of this epoch that were used already; iteration continues after them.
         shuffle: ``False`` keeps the order of the data.
-        rank, world_size: each global batch of ``m`` samples is cut into ``world_size`` contiguous slices and
-            this sampler gives slice ``rank``, ``[m * rank // world_size, m * (rank + 1) // world_size)``. The
-            slices together are exactly the batch of a single process. Every rank sees the same number of
-            batches; in a last batch with fewer samples than ranks some slices are empty, and slices can
-            differ by one sample, so weigh averages by their lengths (or use ``drop_last`` and a multiple of
-            ``world_size``).
+        rank: number of this process. Each global batch of ``m`` samples is cut into ``world_size`` contiguous slices,
+            and this sampler gives slice ``rank``, ``[m * rank // world_size, m * (rank + 1) // world_size)``. The
+            slices together are exactly the batch of a single process.
+        world_size: number of processes. Each of them gets an equal number of batches. Slices can differ by one sample,
+            and some are empty in a last batch with fewer samples than processes: weigh averages by their lengths, or
+            use ``drop_last`` and a batch size that is a multiple of ``world_size``.
         drop_last: leave out a last batch that is not full.
 
     Raises:
-        UserError: for a number out of range, which the text names.
+        UserError: for a number out of range.
     """
 
     def __init__(
@@ -245,7 +259,7 @@ class EpochSampler(Sampler[list[int]]):
         self.shuffle, self.rank, self.world_size = shuffle, rank, world_size
 
     def __len__(self) -> int:
-        """Batches that are left in this epoch."""
+        """Number of batches that are left in this epoch."""
         return self.total - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -265,10 +279,10 @@ class EpochSampler(Sampler[list[int]]):
 
 @runtime_checkable
 class EpochDataset(Protocol):
-    """A data set whose samples differ from epoch to epoch, such as :class:`~spikelfp.data.Augmented`."""
+    """Data set whose samples differ from epoch to epoch, such as :class:`~spikelfp.data.Augmented`."""
 
     def at_epoch(self, seed: int, epoch: int) -> Dataset[Any]:
-        """The samples of ``epoch``, a function of the two numbers alone."""
+        """Return the samples of ``epoch``, a function of these two numbers only."""
 
 
 def batches(
@@ -285,17 +299,29 @@ def batches(
     drop_last: bool = False,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """The batches of one epoch of a sized, indexable ``dataset``, in the order of :class:`EpochSampler`.
+    """Make the batches of one epoch, in the order of :class:`EpochSampler`.
 
-    A data set whose ``__getitems__`` gives a tuple has built the batch itself, such as
-    :class:`~spikelfp.data.ArrayDataset` (float32 ``[B, ...]``, int64 ``[B]``) and
-    :class:`~spikelfp.data.events.EventDataset` (:class:`~spikelfp.data.loader.Sequences` ``[T, B, ...]``, int64
-    ``[B]``). Samples of any other are put together by torch's default. The number of ``workers`` (processes) changes
-    nothing but the speed, and iterating again gives the same batches. An :class:`EpochDataset` is asked for the
-    samples of ``(seed, epoch)`` first.
+    A data set whose ``__getitems__`` returns a tuple has put the batch together, such as
+    :class:`~spikelfp.data.ArrayDataset` (float32 ``[B, …]``, int64 ``[B]``) and
+    :class:`~spikelfp.data.events.EventDataset` (:class:`~spikelfp.data.Sequences` ``[T, B, …]``, int64 ``[B]``).
+    Samples of any other data set are put together by torch's default. An :class:`EpochDataset` is asked for the samples
+    of ``(seed, epoch)`` first. Iterating again gives equal batches.
+
+    Args:
+        dataset: with a length and indices.
+        batch_size: samples of a global batch, over all ranks.
+        seed: with ``epoch`` it fixes the order.
+        epoch: number of the epoch.
+        start: batches of this epoch that were used already.
+        shuffle: ``False`` keeps the order of the data.
+        workers: processes that load data; they change nothing but the speed.
+        rank: number of this process.
+        world_size: number of processes.
+        drop_last: leave out a last batch that is not full.
+        pin_memory: copy batches to pinned memory.
 
     Raises:
-        UserError: for a number out of range, which the text names.
+        UserError: for a number out of range.
     """
     check_workers(workers)
     size = len(dataset)  # type: ignore[arg-type]
@@ -313,17 +339,17 @@ def batches(
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of processes that load data which would bring a machine down.
+    """Check the number of processes that load data; too many would bring a machine down.
 
     Raises:
-        UserError: with the most there may be.
+        UserError: for a negative number, or more than :data:`MOST_WORKERS`.
     """
     _require(workers >= 0, f"workers must be 0 or more, got {workers}")
     _require(workers <= MOST_WORKERS, f"workers must be at most {MOST_WORKERS}, got {workers}")
 
 
 def at_epoch(dataset: Dataset[Any], seed: int, epoch: int) -> Dataset[Any]:
-    """The data set with the samples of ``epoch``, also behind ``Subset`` and ``random_split``."""
+    """Take the samples of an epoch of a data set, also inside ``Subset`` and ``random_split``."""
     return innermost(dataset, lambda own: own.at_epoch(seed, epoch) if isinstance(own, EpochDataset) else own)
 
 

@@ -1,4 +1,8 @@
-"""MNIST and Fashion-MNIST, and the IDX files that they come in."""
+"""MNIST and Fashion-MNIST, any other data in the same four files, and a strict reader of the IDX format.
+
+An IDX file has two zero bytes, the element type (0x08 is unsigned byte), the number of dimensions, then each size as a
+big-endian 32-bit integer, then the elements (http://yann.lecun.com/exdb/mnist/). It may be compressed with gzip.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +30,22 @@ _CHUNK = 1 << 20
 
 
 def read_idx(path: str | Path, ndim: int) -> Tensor:
-    """The elements of an idx-ubyte file with ``ndim`` dimensions, uint8 ``[size_0, ..., size_{ndim-1}]``.
+    """Read an IDX file of unsigned bytes.
 
-    gzip is recognised by the content, not by the file's name. Memory stays bounded by what the file really
-    holds: nothing of the declared size is allocated in advance, and at most one byte more than declared is
-    asked of the decompressor.
+    gzip is recognised by the content, not by the file's name. Memory stays bounded by what the file really holds:
+    nothing of the declared size is allocated in advance, and at most one byte more than declared is asked of the
+    decompressor.
+
+    Args:
+        path: of the file.
+        ndim: number of dimensions that it must have.
+
+    Returns:
+        uint8 ``[size_0, …, size_{ndim−1}]``.
 
     Raises:
-        DataError: for a file that is missing, unreadable, empty, foreign, truncated, damaged or too long; it
-            names the file, what was expected and what was found.
+        DataError: for a file that is missing, unreadable, empty, foreign, truncated, damaged or too long; it names the
+            file, what was expected and what was found.
     """
     path = Path(path)
     try:
@@ -59,9 +70,9 @@ def _read(path: Path, stream: BinaryIO, ndim: int, size: int, packed: bool = Fal
     sizes = _read_header(path, stream, ndim)
     count = math.prod(sizes)
     expected = f"{path}: expected {' x '.join(map(str, sizes))} = {count} bytes of data as its header says"
-    room = (size * _DEFLATE_MAX_RATIO if packed else size) - 4 - 4 * ndim
-    if count > room:
-        found = f"{size} bytes of gzip, which cannot hold them" if packed else f"{room}: truncated"
+    limit = (size * _DEFLATE_MAX_RATIO if packed else size) - 4 - 4 * ndim
+    if count > limit:
+        found = f"{size} bytes of gzip, which cannot hold them" if packed else f"{limit}: truncated"
         raise DataError(f"{expected}, found {found}")
     content = _read_at_most(stream, count + 1)
     if len(content) < count:
@@ -103,7 +114,7 @@ _CLASSES = 10
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the four files of one data set come from."""
+    """Names, addresses and checksums of the four files of one data set."""
 
     name: str
     mirrors: tuple[str, ...]
@@ -163,13 +174,16 @@ FASHION_MNIST = _Source(
 
 @datasets.register("mnist")
 def mnist(data_dir: Path | None = None) -> DataSplits:
-    """60,000 + 10,000 handwritten digits, uint8 ``[N, 1, 28, 28]`` (scale 1/255), 10 classes.
+    """Load MNIST: 60,000 + 10,000 handwritten digits, uint8 ``[N, 1, 28, 28]`` (scale 1/255), 10 classes.
 
-    Reads ``<data_dir>/mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]``. Files that are there are
-    read without a network and need the right structure, not the original content: images of any height and
-    width with labels 0..9. Missing files are downloaded and must match the original checksums.
+    The files are ``<data_dir>/mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]``. Files that are there are read
+    without a network and need the right structure, not the original content: images of any height and width with labels
+    0 to 9. Missing files are downloaded and must match the original checksums.
 
     Source: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist/
+
+    Args:
+        data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
 
     Raises:
         DataError: for files that are damaged, do not fit together, or are missing with no network.
@@ -180,9 +194,16 @@ def mnist(data_dir: Path | None = None) -> DataSplits:
 
 @datasets.register("fashion-mnist")
 def fashion_mnist(data_dir: Path | None = None) -> DataSplits:
-    """60,000 + 10,000 pictures of clothes in the format of :func:`mnist`, from ``<data_dir>/fashion-mnist/``.
+    """Load Fashion-MNIST: 60,000 + 10,000 pictures of clothes in the format of :func:`mnist`.
 
-    Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747.
+    The files are in ``<data_dir>/fashion-mnist/``. Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747.
+
+    Args:
+        data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
+
+    Raises:
+        DataError: for files that are damaged, do not fit together, or are missing with no network.
+        SaveError: when downloaded files cannot be written.
     """
     return _load(FASHION_MNIST, data_folder(data_dir) / FASHION_MNIST.name)
 

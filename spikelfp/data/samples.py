@@ -1,4 +1,4 @@
-"""What the parts of a data set have in common, be they images in memory or sequences of events on disk."""
+"""Base class of labelled samples, in memory or on disk, and what can be told of a data set without fetching samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class of every step ``[N, T]``."""
 
 
 class TargetScale(NamedTuple):
-    """How real targets were standardised: a target is ``(y − mean) / std`` of the value ``y`` in its own units.
+    """Scale of standardised real targets: a target is ``(y − mean) / std`` of the value ``y`` in its own units.
 
     Attributes:
         mean: of each output, in its own units.
@@ -28,18 +28,19 @@ class TargetScale(NamedTuple):
     std: tuple[float, ...]
 
     def values(self, targets: Tensor) -> Tensor:
-        """Targets or predictions ``[…, K]`` in their own units, ``std · y + mean``."""
+        """Compute targets or predictions ``[…, K]`` in their own units, ``std · y + mean``."""
         return targets * targets.new_tensor(self.std) + targets.new_tensor(self.mean)
 
 
 class Samples(Dataset[tuple[Any, Tensor]], ABC):
-    """``N`` labelled samples that are handed out in whole batches.
+    """``N`` labelled samples, fetched in whole batches.
 
     Attributes:
         labels: the targets: int64 ``[N]``, the class of each sample, or as :data:`KINDS` says.
         kind: of the targets, one of :data:`KINDS`.
-        target_scale: how real targets were standardised; ``None``: they are in their own units.
-        numbers: int64 ``[N]``, those of the samples in the data set that these were taken of; ``None``: 0 to ``N − 1``.
+        target_scale: scale of standardised real targets; ``None``: they are in their own units.
+        numbers: int64 ``[N]``, numbers of the samples in the data set that they were taken from; ``None``: 0 to ``N −
+            1``.
     """
 
     labels: Tensor
@@ -58,52 +59,65 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
     @property
     @abstractmethod
     def levels(self) -> int | None:
-        """The number that all values are whole multiples of one over; ``None`` where that is not known."""
+        """Number ``n`` such that all values are whole multiples of ``1/n``; ``None`` where that is not known."""
 
     @property
     def longest(self) -> int:
-        """Steps of the longest sequence; 1 where samples have no time of their own."""
+        """Number of steps of the longest sequence; 1 where samples have no time of their own."""
         return 1
 
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Sample ``index`` as (float32 ``[…]`` or, of a sequence, ``[T, …]``, int64 ``[]``)."""
+        """Fetch sample ``index``: float32 ``[…]``, or ``[T, …]`` of a sequence, and int64 ``[]``."""
 
     @abstractmethod
     def __getitems__(self, indices: Sequence[int]) -> tuple[Any, Tensor]:
-        """The samples ``indices`` as one batch, ``B`` may be 0: (float32 ``[B, …]`` or
-        :class:`~spikelfp.data.loader.Sequences` ``[T, B, …]``, int64 ``[B]``).
+        """Fetch samples as one batch.
 
-        torch's ``DataLoader`` calls this once a batch, and its default collate leaves the batch as it is
+        torch's ``DataLoader`` calls this once a batch, and its default collation leaves the batch as it is
         (:func:`spikelfp.data.loader.fetched` marks it).
+
+        Args:
+            indices: of the samples; there may be none.
+
+        Returns:
+            Inputs, float32 ``[B, …]`` or :class:`~spikelfp.data.Sequences` ``[T, B, …]``, and labels, int64 ``[B]``.
         """
 
     @abstractmethod
     def subset(self, indices: Tensor) -> Samples:
-        """The samples ``indices`` (int64 ``[M]``) alone, the same in everything else."""
+        """Take some of the samples, everything else unchanged.
+
+        Args:
+            indices: int64 ``[M]``.
+        """
 
     def numbers_at(self, indices: Tensor) -> Tensor:
-        """Numbers (int64 ``[M]``) of the samples ``indices`` in the data set that these were taken of."""
+        """Find the numbers (int64 ``[M]``) of samples in the data set that they were taken from.
+
+        Args:
+            indices: of the samples here, int64 ``[M]``.
+        """
         own = indices.cpu() if isinstance(indices, Tensor) else indices
         indices = torch.arange(len(self))[own]  # also of a mask, a range, and numbers from the end
         return indices if self.numbers is None else self.numbers[indices]
 
     def plain(self) -> Samples:
-        """The same samples without augmentation."""
+        """Return the samples without augmentation."""
         return self
 
     def fingerprint(self) -> str:
-        """Tell the contents of the samples, their order and their labels, augmentation aside; empty if not known."""
+        """Compute a digest of samples, order and labels, without augmentation; empty if it is not known."""
         return ""
 
 
 def unaugmented(dataset: Dataset[Any]) -> Dataset[Any]:
-    """A data set as it is evaluated: :class:`Samples` without augmentation, any other as it is; subsets alike."""
+    """Take a data set for evaluation: :class:`Samples`, also inside subsets, lose their augmentation."""
     return innermost(dataset, lambda own: own.plain() if isinstance(own, Samples) else own)
 
 
 def innermost(dataset: Dataset[Any], change: Callable[[Dataset[Any]], Dataset[Any]]) -> Dataset[Any]:
-    """``change`` a data set, or the one that a ``torch.utils.data.Subset`` (of a subset, …) was taken of."""
+    """Apply ``change`` to a data set, or to the one inside of ``torch.utils.data.Subset`` (of a subset, …)."""
     if type(dataset) is not Subset:
         return change(dataset)
     inner = innermost(dataset.dataset, change)
@@ -149,7 +163,7 @@ def target_scale_of(dataset: Any) -> TargetScale | None:
 
 
 def fingerprint_of(dataset: Any) -> str:
-    """Tell what a data set holds, as far as that can be told without fetching samples; else empty."""
+    """Compute a digest of what a data set holds, as far as that is possible without fetching samples; else empty."""
     if isinstance(dataset, Subset):
         inner, indices = fingerprint_of(dataset.dataset), torch.as_tensor(dataset.indices, dtype=torch.int64)
         return inner and hash_tensors("subset", inner, indices)
@@ -160,22 +174,29 @@ def fingerprint_of(dataset: Any) -> str:
     return dataset.fingerprint() if isinstance(dataset, Samples) else ""
 
 
-def hash_tensors(*parts: Any) -> str:
+def hash_tensors(*values: Any) -> str:
     """Hash the contents of tensors, and the text of anything else (SHA-256, 32 digits)."""
     digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            digest.update(f"{part.dtype}{list(part.shape)}".encode())
-            content = part.detach().cpu().contiguous().reshape(-1)
+    for value in values:
+        if isinstance(value, Tensor):
+            digest.update(f"{value.dtype}{list(value.shape)}".encode())
+            content = value.detach().cpu().contiguous().reshape(-1)
             digest.update(content.view(torch.uint8).numpy().data if len(content) else b"")
         else:
-            digest.update(f"{part!r};".encode())
+            digest.update(f"{value!r};".encode())
     return digest.hexdigest()[:32]
 
 
 def representative(samples: Samples, count: int) -> Tensor:
-    """Numbers (int64) of ``count`` of the ``samples``, or of all: the first ones, or evenly chosen ones where the first
-    lack a class that is there, as of data sorted by class."""
+    """Choose samples that hold every class: the first ones, or evenly spread ones where data are sorted by class.
+
+    Args:
+        samples: to choose from.
+        count: number of samples, at most all.
+
+    Returns:
+        Their indices, int64.
+    """
     count = min(count, len(samples))
     if samples.kind != "classes":
         return torch.arange(count)

@@ -32,7 +32,7 @@ from spikelfp.untrusted.text import LONGEST_CSV, MOST_CELLS
 Numbers = NDArray[np.float64]
 
 TEST_PART = 0.2
-"""Part of the rows (or of the groups of rows) that are held back for testing, where no file says which."""
+"""Part of the rows (or of the groups of rows) that is held back for testing, where no file says which."""
 
 _SEPARATORS = ",;\t|"
 _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "inf", "-inf", "infinity", "-infinity"))
@@ -41,16 +41,16 @@ _WRITTEN = re.compile(r"[+\-−]?[$€£¥]?\s?[+\-−]?(\d{1,3}([ ,.'’\u00a0\
 
 _TRUTH = {"true": 1.0, "false": 0.0}
 _MOST = 1e100
-"""Most that a number of a table may be, and one over the least deviation of a column: squares of it are added up."""
+"""Largest number of a table, and one over the least deviation of a column: squares of it are added up."""
 
 _FIRST = 1 << 20
-"""Bytes of a table that its first row is looked for in."""
+"""Bytes of a table in which its first row is looked for."""
 
 _WHOLE = 2.0**53
-"""Most that a number of a class may be: behind it float64 has no more every whole number."""
+"""Largest number of a class: above it float64 does not have every whole number."""
 
 _CLASSES = 10
-"""Classes of words that any table may have; of more than that, each stands in two rows or more on average."""
+"""Number of classes of text that any table may have; with more, each must stand in two rows or more on average."""
 _NO_TEXT = {
     b"\x1f\x8b": "packed by gzip",
     b"PK\x03\x04": "a zip archive or a spreadsheet",
@@ -68,28 +68,28 @@ _SGEMM_MIRROR = "https://archive.ics.uci.edu/ml/machine-learning-databases/00440
 
 
 class Table(NamedTuple):
-    """Columns of numbers: their names, and the values float64 ``[rows, columns]``; of text columns the words.
+    """Columns of numbers and of text.
 
     Attributes:
         columns: names, by the first line of the file.
-        values: of each row; NaN in columns of text.
-        words: the cells of each column of text, by its name.
+        values: float64 ``[rows, columns]``; NaN in columns of text.
+        texts: cells of each column of text, by its name.
     """
 
     columns: tuple[str, ...]
     values: Numbers
-    words: dict[str, list[str]]
+    texts: dict[str, list[str]]
 
 
 def read_table(content: bytes, where: str) -> Table:
-    """Read a CSV file: names in its first line; cells parted by comma, semicolon, tab or ``|``, as that line has them.
+    """Read a CSV file: names in its first line; cells separated by comma, semicolon, tab or ``|``, as in that line.
 
     Args:
         content: the file, UTF-8.
         where: its name, for messages.
 
     Raises:
-        DataError: for a file without rows or of another form, a name that stands twice, a cell that is missing or no
+        DataError: for a file without rows or of another form, a name that stands twice, or a cell that is missing or no
             finite number in a column of numbers, with its row and column.
     """
     if len(content) > LONGEST_CSV:
@@ -159,7 +159,7 @@ def _read_slowly(columns: tuple[str, ...], body: str, separator: str, where: str
     except csv.Error as error:
         raise DataError(f"{where}: {first_line(error)}") from None
     values = np.full((len(cells[0]), len(columns)), np.nan)
-    words = {}
+    texts = {}
     for index, (name, column) in enumerate(zip(columns, cells, strict=True)):
         missing = next((row for row, cell in enumerate(column) if cell.lower() in _MISSING), None)
         if missing is not None:
@@ -180,9 +180,9 @@ def _read_slowly(columns: tuple[str, ...], body: str, separator: str, where: str
             odd = known.index(False)
             raise DataError(f"{where}: row {odd + 1} holds {column[odd][:40]!r} in the column of numbers {name!r}")
         else:
-            words[name] = column
+            texts[name] = column
     _check_size(columns, values, where)
-    return Table(columns, values, words)
+    return Table(columns, values, texts)
 
 
 def _is_number(cell: str) -> bool:
@@ -199,22 +199,21 @@ def splits_of(
     test: NDArray[np.bool_],
     where: str,
 ) -> DataSplits:
-    """Make a data set of a table: its target columns are what is to be predicted, all others are inputs.
+    """Make a data set of a table: its target columns are to be predicted, all others are inputs.
 
     Inputs are shifted and scaled to mean 0 and deviation 1, and so are targets that are numbers, by the mean and
-    deviation over the training rows; scores that have a unit (RMSE) are given in that of the file.
+    deviation over the training rows; scores that have a unit (RMSE) are given in that of the file. An input column that
+    holds only ``True`` and ``False`` becomes 1 and 0.
 
     Args:
         name: of the data set.
         table: the rows.
         targets: names of columns; one of text is a column of classes.
-        test: which rows are for testing, ``[rows]``.
+        test: mask of the rows that are for testing, ``[rows]``.
         where: the file, for messages.
 
-    An input of ``True`` and ``False`` alone is 1 and 0.
-
     Raises:
-        DataError: for inputs that are text, tables without inputs, and words that are no classes.
+        DataError: for inputs that are text, tables without inputs, and text that is no class.
         UnknownNameError: for a target that there is not.
         UserError: for a target that is named twice.
     """
@@ -228,10 +227,10 @@ def splits_of(
     if not inputs:
         hint = "" if len(table.columns) > 1 else "; cells are parted by , ; tab or |"
         raise DataError(f"{where}: all of its columns are targets: none is left to predict them from{hint}")
-    text = [column for column in inputs if column in table.words]
+    text = [column for column in inputs if column in table.texts]
     if text:
         raise DataError(
-            f"{where}: the column {text[0]!r} is text, such as {table.words[text[0]][0][:40]!r}: make numbers of it (a "
+            f"{where}: the column {text[0]!r} is text, such as {table.texts[text[0]][0][:40]!r}: make numbers of it (a "
             "column of 0 and 1 for each word), or leave it out"
         )
     places = [table.columns.index(column) for column in inputs]
@@ -239,11 +238,11 @@ def splits_of(
     mean, std = _statistics(raw[~test], inputs, where)
     x = torch.from_numpy(_stored(raw, mean, std))
     standardization = Standardization(tuple(mean.tolist()), tuple(std.tolist()))
-    worded = [target for target in targets if target in table.words]
+    worded = [target for target in targets if target in table.texts]
     if worded:
         if len(targets) > 1:
             raise UserError(f"{where}: the target {worded[0]!r} is text, which is one column of classes: name it alone")
-        labels, names = _numbered(table.words[worded[0]], worded[0], where)
+        labels, names = _numbered(table.texts[worded[0]], worded[0], where)
         whole = ArrayDataset(x, labels, classes=len(names), standardization=standardization)
     else:
         y, names = table.values[:, [table.columns.index(target) for target in targets]], tuple(targets)
@@ -263,24 +262,24 @@ def splits_of(
 
 
 def _truth_as_numbers(table: Table, inputs: Sequence[str]) -> Table:
-    """The table with 1 and 0 in place of the words of inputs that are ``True`` and ``False`` alone."""
-    found = {name for name in inputs if {word.lower() for word in table.words.get(name, [""])} <= _TRUTH.keys()}
+    """Table with 1 and 0 in place of the text of inputs that are only ``True`` and ``False``."""
+    found = {name for name in inputs if {word.lower() for word in table.texts.get(name, [""])} <= _TRUTH.keys()}
     if not found:
         return table
     values = table.values.copy()
     for name in found:
-        values[:, table.columns.index(name)] = [_TRUTH[word.lower()] for word in table.words[name]]
-    return Table(table.columns, values, {name: words for name, words in table.words.items() if name not in found})
+        values[:, table.columns.index(name)] = [_TRUTH[word.lower()] for word in table.texts[name]]
+    return Table(table.columns, values, {name: cells for name, cells in table.texts.items() if name not in found})
 
 
-def _numbered(words: Sequence[str], target: str, where: str) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Number the words of a column: labels int64 ``[rows]`` and the names, sorted, by number where all are numbers."""
-    found, labels = np.unique(np.asarray(words), return_inverse=True)
+def _numbered(cells: Sequence[str], target: str, where: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Number the cells of a column of text: labels int64 ``[rows]``, sorted names (by number if all are numbers)."""
+    found, labels = np.unique(np.asarray(cells), return_inverse=True)
     if len(found) < 2:
         raise DataError(f"{where}: all rows have {str(found[0])[:40]!r} in {target!r}: there is nothing to tell apart")
-    if len(found) > max(_CLASSES, len(words) // 2):
+    if len(found) > max(_CLASSES, len(cells) // 2):
         raise DataError(
-            f"{where}: {len(words)} rows have {len(found)} different words in {target!r}, such as "
+            f"{where}: {len(cells)} rows have {len(found)} different words in {target!r}, such as "
             f"{str(found[0])[:40]!r}, which are no classes: make numbers of them, or choose another target"
         )
     if all(map(_is_number, found)):
@@ -295,14 +294,14 @@ def _statistics(rows: Numbers, columns: Sequence[str], where: str) -> tuple[Numb
     small = np.flatnonzero((np.ptp(rows, 0) > 1e-11 * np.abs(mean)) & (std < 1 / _MOST))
     if len(small):
         raise DataError(
-            f"{where}: the numbers of {columns[small[0]]!r} differ by {np.ptp(rows, 0)[small[0]]:.2g} alone: write "
+            f"{where}: the numbers of {columns[small[0]]!r} differ by {np.ptp(rows, 0)[small[0]]:.2g} only: write "
             "them in a smaller unit"
         )
     return mean, np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
 
 
 def _stored(raw: Numbers, mean: Numbers, std: Numbers) -> NDArray[np.float32] | Numbers:
-    """Inputs in float32, or in float64 where what comes of them would differ, as of seconds since 1970."""
+    """Inputs in float32, in float64 where float32 would change the standardised values, as of seconds since 1970."""
     exact = (raw - mean) / std
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         small = (raw.astype(np.float32) - mean.astype(np.float32)) / std.astype(np.float32)
@@ -311,12 +310,15 @@ def _stored(raw: Numbers, mean: Numbers, std: Numbers) -> NDArray[np.float32] | 
 
 
 def held_back(groups: int, name: str, part: float = TEST_PART) -> NDArray[np.bool_]:
-    """Choose the groups of rows that are for testing: the same ones at every call, whatever else is drawn.
+    """Choose the groups of rows that are for testing, independently of anything else that is drawn.
 
     Args:
         groups: number of groups, or of rows.
         name: of the data set.
-        part: of them that are held back; at least one, and never all.
+        part: share of them that is held back; at least one group, and never all.
+
+    Returns:
+        Mask ``[groups]``.
     """
     count = min(max(1, round(part * groups)), groups - 1)
     test = np.zeros(groups, dtype=bool)
@@ -326,14 +328,17 @@ def held_back(groups: int, name: str, part: float = TEST_PART) -> NDArray[np.boo
 
 @datasets.register("wine-quality", task="regression")
 def wine_quality(data_dir: Path | None = None) -> DataSplits:
-    """Make 6,497 wines: 11 measurements and whether it is a white one, and the quality that tasters gave it, 3 to 9.
+    """Load 6,497 wines: 11 measurements and whether it is a white one, and the quality that tasters gave it, 3 to 9.
 
-    Reads ``<data_dir>/wine-quality/winequality-{red,white}.csv`` (or ``wine_quality/``), which are downloaded where
-    they are missing. A fifth of the wines, the same ones each time, is for testing; a wine that stands in the files
-    several times may be in both parts.
+    The files are ``<data_dir>/wine-quality/winequality-{red,white}.csv`` (or ``wine_quality/``), which are downloaded
+    where they are missing. A fixed fifth of the wines is for testing; a wine that stands in the files several times may
+    be in both parts.
 
     Source: P. Cortez et al., Modeling wine preferences by data mining from physicochemical properties, Decision
     Support Systems 47(4), 2009, pp. 547-553; UCI 186, CC BY 4.0.
+
+    Args:
+        data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
 
     Raises:
         DataError: for files that are damaged, or missing and not to be had from the network.
@@ -345,7 +350,7 @@ def wine_quality(data_dir: Path | None = None) -> DataSplits:
         if "quality" not in table.columns:
             raise DataError(f"{path}: has no column 'quality'")
         white = np.full((len(table.values), 1), float(kind))
-        parts.append(Table(("white", *table.columns), np.hstack([white, table.values]), table.words))
+        parts.append(Table(("white", *table.columns), np.hstack([white, table.values]), table.texts))
     red, white_wine = parts
     if red.columns != white_wine.columns:
         raise DataError(f"{path}: its columns are not those of the other file: {', '.join(white_wine.columns[1:])}")
@@ -355,14 +360,17 @@ def wine_quality(data_dir: Path | None = None) -> DataSplits:
 
 @datasets.register("sgemm", task="regression")
 def sgemm(data_dir: Path | None = None) -> DataSplits:
-    """Make 966,400 run times (ms) of a matrix product on a GPU, and the 14 parameters of the kernel that took them.
+    """Load 966,400 run times (ms) of a matrix product on a GPU, and the 14 parameters of the kernel of each.
 
-    Each of 241,600 kernels was run four times: four samples of equal inputs. A fifth of the kernels, the same ones each
-    time, is for testing, with all of their runs. Reads ``<data_dir>/sgemm/sgemm_product_dataset.zip`` (or the
+    Each of 241,600 kernels was run four times: four samples of equal inputs. A fixed fifth of the kernels is for
+    testing, with all of their runs. The file is ``<data_dir>/sgemm/sgemm_product_dataset.zip`` (or the
     ``sgemm_product.csv`` that is in it), which is downloaded where it is missing.
 
     Source: R. Ballester-Ripoll, E. G. Paredes, R. Pajarola, Sobol tensor trains for global sensitivity analysis,
     Reliability Engineering & System Safety 183, 2019, pp. 311-322; UCI 440, CC BY 4.0.
+
+    Args:
+        data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
 
     Raises:
         DataError: for files that are damaged, or missing and not to be had from the network.
@@ -375,7 +383,7 @@ def sgemm(data_dir: Path | None = None) -> DataSplits:
         content, where = _unzipped(path, "sgemm_product.csv"), f"{path}, sgemm_product.csv"
     table = read_table(content, where)
     runs = [column for column in table.columns if column.startswith("Run")]
-    if len(runs) != 4 or len(table.columns) != 18 or table.words:
+    if len(runs) != 4 or len(table.columns) != 18 or table.texts:
         raise DataError(f"{where}: expected 14 parameters and Run1 to Run4, found {', '.join(table.columns)}")
     times = [table.columns.index(run) for run in runs]
     inputs = [index for index in range(len(table.columns)) if index not in times]
@@ -417,16 +425,16 @@ def csv_table(
     target_classes: bool = False,
     test_part: Annotated[float, option(within="(0, 1)")] = TEST_PART,
 ) -> DataSplits:
-    """Make a data set of a CSV file of one's own, ``csv:PATH``, or of a folder with ``train.csv`` and ``test.csv``.
+    """Load a user's CSV file, ``csv:PATH``, or a folder with ``train.csv`` and ``test.csv``.
 
     The first line names the columns. A target of numbers is a value to be predicted (regression), one of text a class.
 
     Args:
         data_dir: not used.
         path: the file, or the folder.
-        target: column to predict, or several parted by commas; by default the last one.
+        target: column to predict, or several separated by commas; by default the last one.
         target_classes: the numbers of the target stand for classes, as words do.
-        test_part: part of the rows of a single file that are for testing, the same ones each time.
+        test_part: part of the rows of a single file that is for testing, a fixed choice.
 
     Raises:
         DataError: for files that are missing, damaged, or no tables of numbers.
@@ -460,26 +468,25 @@ def csv_table(
 
 
 def _as_words(table: Table, targets: Sequence[str], where: str) -> Table:
-    """The table with its target as text, so that each of its numbers is a class."""
+    """Table with its target as text, so that each of its numbers is a class."""
     if len(targets) != 1 or targets[0] not in table.columns:
         raise UserError(f"{where}: target_classes is for one column, the targets are {', '.join(targets)}")
     values = table.values[:, table.columns.index(targets[0])]
-    if targets[0] in table.words:
+    if targets[0] in table.texts:
         return table
     wrong = (values != np.round(values)) | (np.abs(values) > _WHOLE)
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(f"{where}: row {row + 1} holds {values[row]:g} in {targets[0]!r}, which is no class number")
-    words = [str(int(value)) for value in values]
-    return table._replace(words={**table.words, targets[0]: words})
+    return table._replace(texts={**table.texts, targets[0]: [str(int(value)) for value in values]})
 
 
 def _joined(train: Table, test: Table, where: Path) -> Table:
     """The rows of two files as one table."""
-    if train.columns != test.columns or set(train.words) != set(test.words):
+    if train.columns != test.columns or set(train.texts) != set(test.texts):
         raise DataError(f"{where}: its columns are not those of train.csv, or not of numbers and text as there")
-    words = {name: train.words[name] + test.words[name] for name in train.words}
-    return Table(train.columns, np.vstack([train.values, test.values]), words)
+    texts = {name: train.texts[name] + test.texts[name] for name in train.texts}
+    return Table(train.columns, np.vstack([train.values, test.values]), texts)
 
 
 def _file(data_dir: Path | None, name: str, file: str, url: str, original: Original) -> Path:

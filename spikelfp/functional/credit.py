@@ -29,7 +29,11 @@ from spikelfp.machine import empty
 
 
 def check_range(z: Tensor) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` for float16, in which the messages to ``z`` would be infinite."""
+    """Refuse float16, in which the messages to ``z`` would be infinite.
+
+    Raises:
+        UserError: with what to use instead.
+    """
     if z.dtype == torch.float16 and z.requires_grad:
         raise UserError(
             "LFP divides rewards by numbers down to ε, and float16 ends at 65,504: use bfloat16 (net.bfloat16(), or "
@@ -84,12 +88,12 @@ _passes = _Passes()
 
 @contextmanager
 def backward_pass(weight: float = 1.0) -> Iterator[None]:
-    """Within the block a backward pass carries rewards and messages: nodes of LFP rules refuse to run outside of one.
+    """Let backward passes within the block carry rewards and messages; outside, nodes of LFP rules refuse to run.
 
     :func:`spikelfp.propagate` runs in it. Tests of layers may send messages by hand: ``out.backward(message)``.
 
     Args:
-        weight: what each sample counts (one over the size of the batch, for a mean), for rules that normalise rewards.
+        weight: factor of each sample (one over the size of the batch, for a mean), for rules that normalise rewards.
     """
     _passes.begin(weight)
     try:
@@ -125,9 +129,9 @@ class NeuronNode:
     too). :mod:`spikelfp.functional.propagation` finds the output neurons and marks their nodes, for one pass:
 
     Attributes:
-        takes_reward: what arrives at the first output of the node is a reward and no message.
-        output_reward: a reward that was left here beside the messages that arrive.
-        collecting: this pass gathers the rewards of several nodes, and goes no further than here.
+        takes_reward: whether the values that arrive at the first output of the node are a reward and no message.
+        output_reward: a reward that was left here beside the arriving messages.
+        collecting: whether this pass gathers the rewards of several nodes, and stops here.
         normalise: how an initial reward is normalised, ``"sample"``, ``"step"`` or ``None``.
     """
 
@@ -138,7 +142,7 @@ class NeuronNode:
 
     @staticmethod
     def received(ctx: Any, arrived: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Tell message and reward of this pass apart; both are ``None`` while rewards are gathered.
+        """Return message and reward of this pass; both are ``None`` while rewards are gathered.
 
         Raises:
             UserError: outside of a pass that a reward has started.
@@ -158,16 +162,16 @@ class NeuronNode:
 
 
 def keep_node() -> None:
-    """Called in ``forward`` of functions whose node is told something: torch's compiler leaves them to autograd.
+    """Keep torch's compiler from tracing a function, when called in its ``forward``.
 
-    Traced into a graph the node would be gone, and with it the place where an output reward is handed over.
+    Traced into a graph its node would be gone, and with it the place where an output reward is handed over.
     """
 
 
 keep_node._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
-# Nodes that only move or cast values: a neuron's output stays a neuron's output behind them.
+# Nodes that only move or cast values: a neuron's output stays a neuron's output after them.
 MOVES = frozenset(
     f"{name}Backward0"
     for name in (
@@ -177,7 +181,7 @@ MOVES = frozenset(
 )  # fmt: skip
 
 
-def behind_moves(node: Node | None) -> Node | None:
+def below_moves(node: Node | None) -> Node | None:
     """Look through nodes that only move values."""
     while node is not None and node.name() in MOVES:
         node = node.next_functions[0][0]
@@ -189,16 +193,16 @@ def forward_class(node: Node) -> type:
     return getattr(node, "_forward_cls", object)
 
 
-def neurons_behind(node: Node | None) -> Node | None:
-    """The neurons whose outputs these are, looking through nodes that only move values; else ``None``."""
-    node = behind_moves(node)
+def neurons_below(node: Node | None) -> Node | None:
+    """Return the neurons whose outputs these are, through nodes that only move values; else ``None``."""
+    node = below_moves(node)
     return node if node is not None and issubclass(forward_class(node), NeuronNode) else None
 
 
 class StackedSpikes(Function, NeuronNode):
     """Spikes of consecutive steps, each ``[1, …]``, as one sequence ``[T, …]``; hands an output reward to each step.
 
-    nodes: the autograd nodes of the neurons at every step, which are run after this one.
+    It keeps the autograd nodes of the neurons at every step, which run after this one.
     """
 
     @staticmethod
@@ -217,7 +221,7 @@ class StackedSpikes(Function, NeuronNode):
 
 
 def leave_normalising(nodes: list[Any]) -> None:
-    """Tell the nodes of single steps that their rewards are normalised over all of them, by the node in front."""
+    """Tell the nodes of single steps that the node of the sequence normalises their rewards together."""
     for node in nodes:
         if getattr(node, "normalise", None) is not None:
             node.normalise = None
@@ -261,7 +265,7 @@ class MagnitudeStep(Function):
 class SecantActivation(Function, NeuronNode):
     """``φ(z)`` whose backward pass is ``m_z = r / (z + sign(z) ε)`` with ``r = φ(z) · m_a`` (eq. 6).
 
-    opposite_sign: where ``z`` and ``φ(z)`` differ in sign, take ``−r`` for ``r`` (v3, footnote 12).
+    With ``opposite_sign`` it takes ``−r`` for ``r`` where ``z`` and ``φ(z)`` differ in sign (v3, footnote 12).
     """
 
     @staticmethod
@@ -333,7 +337,7 @@ class HalfCredit(Function):
 
 
 def _scale_of(reward: Tensor, how: str, weight: float) -> Tensor:
-    """The factor that makes the largest magnitude of each sample's ``reward`` ``[T, B, …]`` equal to ``weight``."""
+    """Compute the factor that makes the largest magnitude of each sample's ``reward`` ``[T, B, …]`` ``weight``."""
     if reward.dim() < 2:
         raise ShapeError(
             f"rewards are normalised for each sample of [T, B, …], time first, got shape {tuple(reward.shape)}"
@@ -346,9 +350,9 @@ def _scale_of(reward: Tensor, how: str, weight: float) -> Tensor:
 class NormalisedReward(Function):
     """Identity whose backward pass divides the reward ``a m`` of a layer by its largest magnitude (A.6.4).
 
-    The largest one is that of each sample: over all neurons and steps (``"sample"``) or the neurons of each step
-    (``"step"``). Updates of the samples then add up whatever the batch they come in, and each counts what the pass
-    says. Takes and returns ``[T, B, …]``.
+    The largest magnitude is taken for each sample: over all neurons and steps (``"sample"``), or the neurons of each
+    step (``"step"``). Updates of the samples then add up the same way in any batch, each times the weight of the pass.
+    Takes and returns ``[T, B, …]``.
     """
 
     @staticmethod
@@ -365,15 +369,15 @@ class NormalisedReward(Function):
 
 
 class LayerOutput(Function):
-    """Identity behind a layer, for what its node alone does not tell.
+    """Identity after a layer, which marks its output in the graph.
 
-    A layer whose weights are frozen is told apart by it from a product with constants, and a sum of branches from an
-    addition that a user makes of outputs. With ``how``, an initial reward
-    of ``z`` ``[T, B, …]`` is normalised as in :class:`NormalisedReward`; messages pass as they are.
+    It tells a layer with frozen weights from a product with constants, and a sum of branches from an addition that a
+    user makes of outputs. With ``how``, an initial reward of ``z`` ``[T, B, …]`` is normalised as in
+    :class:`NormalisedReward`; messages pass unchanged.
 
     Attributes:
-        takes_reward: what arrives is the start of a pass.
-        output_eps: ε of the neurons that the layer drives; ``None``: that of the layers in front of it.
+        takes_reward: whether the arriving values are the start of a pass.
+        output_eps: ε of the neurons that the layer drives; ``None``: that of the layers before it.
     """
 
     @staticmethod

@@ -49,7 +49,7 @@ Denominator = Literal["inflow", "increment"]
 
 Constant = float | Tensor
 """A constant of neurons: one number for all of them, or a tensor with the axes of a step of one sample, each of its
-size or 1 (``[features]``; ``[C, 1, 1]`` or ``[C, H, W]`` behind a convolution)."""
+size or 1 (``[features]``; ``[C, 1, 1]`` or ``[C, H, W]`` after a convolution)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -180,7 +180,7 @@ def check_number(name: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"{name} is one number, got {_said(value)}") from None
+        raise UserError(f"{name} is one number, got {_shown(value)}") from None
 
 
 def check_decay(name: str, value: Any) -> Constant:
@@ -226,7 +226,7 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
             number = float(value)
         except (TypeError, ValueError, RuntimeError):
             raise UserError(
-                f"{name} is one number for all neurons of a layer or a tensor with one for each, got {_said(value)}"
+                f"{name} is one number for all neurons of a layer or a tensor with one for each, got {_shown(value)}"
                 + ("" if isinstance(value, str) else "; torch.as_tensor(values) makes a tensor")
             ) from None
         if not inside(number):
@@ -242,13 +242,13 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
     raise UserError(f"{words}, got {float(value[tuple(place)])} at {place}")
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     shape = tuple(getattr(value, "shape", ())) or (len(value) if hasattr(value, "__len__") else "")
     return f"{type(value).__name__} of {shape}" if shape and not isinstance(value, str) else repr(value)
 
 
 def carried(membrane: Tensor, p: LIFParameters) -> Tensor:
-    """``V[t]``: the part of the previous step's membrane that survives the reset."""
+    """Return ``V[t]``, the part of the previous step's membrane that remains after the reset."""
     if p.reset == "subtract":
         return membrane
     if p.reset == "immediate":
@@ -257,7 +257,7 @@ def carried(membrane: Tensor, p: LIFParameters) -> Tensor:
 
 
 def lif_step(current: Tensor, membrane: Tensor, p: LIFParameters) -> tuple[Tensor, Tensor]:
-    """One step of eq. A.2-A.3: ``(I[t], U[t−1]) → (S[t], U[t])``, all of the shape of ``current``."""
+    """Run one step of eq. A.2-A.3: ``(I[t], U[t−1]) → (S[t], U[t])``, all of the shape of ``current``."""
     updated = p.beta * carried(membrane, p) + current
     if p.reset == "subtract":
         updated = updated - p.threshold * (membrane > p.threshold).to(updated.dtype)

@@ -217,7 +217,7 @@ class NodeKind(Enum):
     """Kind of a node of a graph, for a reward on its way back."""
 
     NEURONS = "neurons"
-    PARAMETER = "a parameter behind |w|"
+    PARAMETER = "a parameter under |w|"
     OWN = "another operation of this package, or one that passes messages"
     THROUGH = "linear, or a choice among values"
     PRODUCT = "a product"

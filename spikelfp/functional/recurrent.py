@@ -35,7 +35,7 @@ from spikelfp.functional.credit import MagnitudeStep, NeuronNode, keep_node
 from spikelfp.functional.lif import Constant, LIFParameters
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
-from spikelfp.kernels.events.linear import remember
+from spikelfp.kernels.events.linear import cache_events
 from spikelfp.kernels.recurrent_numba import RecurrentConstants, RecurrentCredit, Wanted
 from spikelfp.machine import empty
 from spikelfp.rules import Epsilon, Gradient, Rule, Surrogate, Zero, surrogates
@@ -136,7 +136,7 @@ def run(
         )
     after = None if synapse is None else current_after.view(shape[1:])
     spikes = rule.neurons(spikes.view(shape))
-    remember(spikes, listed[0])
+    cache_events(spikes, listed[0])
     return spikes, membrane.view(shape[1:]), after
 
 

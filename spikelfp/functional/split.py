@@ -23,7 +23,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import Node
 
-from spikelfp.functional.credit import LayerOutput, behind_moves, check_pass, forward_class, keep_node, stabilise
+from spikelfp.functional.credit import LayerOutput, below_moves, check_pass, forward_class, keep_node, stabilise
 from spikelfp.functional.sequence import chosen
 
 LinearMap = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
@@ -37,7 +37,7 @@ def divided_by(z: Tensor, eps: float) -> None:
     """Say that the messages to ``z`` come out of a division by ``z + sign(z) ε``: ``z`` is what a neuron is given.
 
     The maps here need the reward of ``z``. Behind such a neuron it is ``(z + sign(z) ε) n``, ``n`` being the message,
-    also at ``z = 0``; behind another linear map it is ``z n``. So ε enters once a neuron.
+    also at ``z = 0``; after another linear map it is ``z n``. So ε enters once a neuron.
     """
     divide(z.grad_fn, eps)
 
@@ -47,10 +47,10 @@ divided_by._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 def divide(node: Node | None, eps: float) -> None:
     """:func:`divided_by` for the node of ``z``; nothing for nodes of other maps."""
-    node = behind_moves(node)
+    node = below_moves(node)
     # The winner of a max-pooling is what the neuron is given; the others get nothing.
     while node is not None and (forward_class(node) is LayerOutput or node.name().startswith("MaxPool")):
-        node = behind_moves(node.next_functions[0][0])
+        node = below_moves(node.next_functions[0][0])
     if node is not None and issubclass(forward_class(node), (SplitLinear, MagnitudeShare)):
         node.divided_by = eps  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Dense and convolutional networks without spikes, and activation functions by name."""
+"""Dense and convolutional networks with activations without memory and linear outputs, and activations by name."""
 
 from __future__ import annotations
 
@@ -41,16 +41,22 @@ Activation = Annotated[
 
 
 def maker(activation: Activation) -> Callable[[], nn.Layer]:
-    """The function that makes a layer of that ``activation``."""
+    """Find the function that makes a layer of an ``activation``."""
     return activations[activation] if isinstance(activation, str) else activation
 
 
 @checked_keywords()
 def mlp(sizes: Sequence[int], *, activation: Activation = "relu", noise: Noise = 0.0) -> nn.Sequential:
-    """Dense layers with an activation between them. Takes ``[T, B, sizes[0]]`` or images of as many pixels.
+    """Make dense layers with an activation between them, for ``[T, B, sizes[0]]`` or images of as many pixels.
 
-    activation: a name or a function (:mod:`spikelfp.models.ann`). noise: standard deviation of the
-    :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none.
+    Args:
+        sizes: neurons from input to output, such as ``[784, 1000, 10]``.
+        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none.
+
+    Raises:
+        UserError: for fewer than two sizes, or one below 1.
+        UnknownNameError: for an activation that is not known.
     """
     check_sizes(sizes)
     phi, layers = maker(activation), list[nn.Layer]()
@@ -81,9 +87,18 @@ def lenet(
     activation: Activation = "relu",
     noise: Noise = 0.0,
 ) -> nn.Sequential:
-    """The LeNet of :func:`spikelfp.models.lif_lenet` with an activation for LIF. Takes ``[T, B, *shape]``.
+    """Make the LeNet of :func:`spikelfp.models.lif_lenet` with activations in place of neurons, for ``[T, B, *shape]``.
 
-    activation, noise: as in :func:`mlp`.
+    Args:
+        shape: ``(channels, height, width)`` of the images, at least 16×16.
+        classes: number of outputs.
+        pool: ``max`` or ``avg``.
+        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none.
+
+    Raises:
+        ShapeError: for a shape that is no image, or too small.
+        UnknownNameError: for a pooling or an activation that is not known.
     """
     channels, height, width = check_shape(shape)
     features = 64 * spatial(height, "lenet") * spatial(width, "lenet")

@@ -1,4 +1,4 @@
-"""Models by name: their registry, options and descriptions, and the layers and checks that they share."""
+"""Models by name: their registry, their options, and the layers and checks that they share."""
 
 from __future__ import annotations
 
@@ -37,27 +37,29 @@ Size = Annotated[int, option(within="[1, ∞)")]
 models: Registry[Any] = Registry("model", takes=("shape", "classes"))
 """Functions ``(shape, classes, *, options…) → network``.
 
-Their keywords are the options of the network (:mod:`spikelfp.options`), on the command line too; one that also takes
-``**neuron`` takes those of :class:`spikelfp.nn.LIF`. What cannot be seen there may be said where it is registered::
+Their keywords are the options of the network (:mod:`spikelfp.options`), on the command line too. A function that also
+takes ``**neuron`` takes the options of :class:`spikelfp.nn.LIF`. Facts about a network are stated where it is
+registered::
 
     @models.register("mine", spiking=True, normalizes=False)
     def mine(shape, classes, *, hidden: tuple[int, ...] = (100,), bias: bool = True, **neuron): ...
 
-spiking: whether it has neurons that fire. normalizes: whether it has normalisation layers. Where nothing is said a
-network is built to see.
+``spiking`` says whether it has neurons that fire, ``normalizes`` whether it has normalisation layers. Without these a
+network is built to find out.
 """
 
 
 @dataclass(frozen=True, init=False)
 class ModelSpec:
-    """All that :func:`build` needs to make a network again: plain data.
+    """Description of a network, all that :func:`build` needs to make it: plain data.
 
-    Attributes:
+    Args:
         name: of the network, in :data:`models`.
         shape: of one input, without batch.
         classes: number of outputs.
         options: those of the network by their names; one that it does not have changes nothing.
         neuron: arguments of :class:`spikelfp.nn.LIF`.
+        more: further options.
     """
 
     name: str
@@ -82,7 +84,15 @@ class ModelSpec:
 
 
 def build(spec: ModelSpec) -> nn.Sequential:
-    """Make the network that ``spec`` describes, with fresh weights from torch's random state."""
+    """Make a network with fresh weights from torch's random state.
+
+    Args:
+        spec: its description.
+
+    Raises:
+        UnknownNameError: for a model that is not registered.
+        UserError: for options that the network refuses.
+    """
     own = options_in(models, spec.name)
     options = {own[name].parameter: value for name, value in spec.options.items() if name in own}
     neuron = spec.neuron if takes_any(models[spec.name]) else {}
@@ -90,18 +100,30 @@ def build(spec: ModelSpec) -> nn.Sequential:
 
 
 def takes_neuron(name: str) -> bool:
-    """Whether the network of that ``name`` takes options of its neurons."""
+    """Whether a network takes options of its neurons.
+
+    Args:
+        name: of the model.
+    """
     return takes_any(models[name])
 
 
 def is_spiking(name: str) -> bool:
-    """Whether the network of that ``name`` has neurons that fire."""
+    """Whether a network has neurons that fire.
+
+    Args:
+        name: of the model; one that is not registered has none.
+    """
     told = models.fact(name, "spiking") if name in models else False
     return any(graph.has_trait(each, "fires") for each in _example(models[name]).modules()) if told is None else told
 
 
 def normalizes(name: str) -> bool:
-    """Whether the network of that ``name`` has normalisation layers."""
+    """Whether a network has normalisation layers.
+
+    Args:
+        name: of the model.
+    """
     told = models.fact(name, "normalizes")
     return any("Norm" in type(each).__name__ for each in _example(models[name]).modules()) if told is None else told
 
@@ -126,13 +148,17 @@ Weighted = TypeVar("Weighted", nn.Conv2d, nn.Linear)
 
 
 def noisy(layer: nn.Layer, noise: float) -> list[nn.Layer]:
-    """``layer`` with :class:`spikelfp.nn.Noise` of that standard deviation in front of it; alone for 0."""
+    """List :class:`spikelfp.nn.Noise` of a standard deviation and the ``layer`` after it; for 0 only the layer."""
     return [nn.Noise(noise), layer] if noise else [layer]
 
 
 def last_layer(readout: str | None, neuron: dict[str, Any]) -> nn.Layer:
-    """The layer behind the last weights: neurons that fire (``lif``, ``None``), or leaky integrators of the same β
-    (``li``), whose membranes are real values.
+    """Make the layer after the last weights.
+
+    Args:
+        readout: ``lif`` or ``None``, neurons that fire, or ``li``, leaky integrators with the neurons' β, whose
+            membranes are real values.
+        neuron: arguments of :class:`spikelfp.nn.LIF`.
 
     Raises:
         UnknownNameError: for another readout.
@@ -145,10 +171,10 @@ def last_layer(readout: str | None, neuron: dict[str, Any]) -> nn.Layer:
 
 
 def he_convolutions_(net: nn.Sequential) -> nn.Sequential:
-    """``net`` with convolution weights drawn from ``N(0, 2 / fan_out)`` (He et al. 2015), as torchvision does.
+    """Draw the convolution weights of a network from ``N(0, 2 / fan_out)`` (He et al. 2015), as torchvision does.
 
-    Torch's own initialisation lets signals shrink from layer to layer; sixteen layers without BatchNorm do not
-    learn from it. Biases keep torch's: one of exactly 0 is never updated by LFP.
+    Torch's own initialisation lets signals shrink from layer to layer; sixteen layers without BatchNorm do not learn
+    from it. Biases keep torch's: one of exactly 0 is never updated by LFP.
     """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
@@ -157,9 +183,9 @@ def he_convolutions_(net: nn.Sequential) -> nn.Sequential:
 
 
 def he(layer: Weighted) -> Weighted:
-    """``layer`` with weights drawn from ``N(0, 2 / fan_in)`` (He et al. 2015).
+    """Draw the weights of a layer from ``N(0, 2 / fan_in)`` (He et al. 2015).
 
-    In front of LIF neurons it keeps the currents of each layer near the threshold, so that spikes reach the output of
+    In front of LIF neurons this keeps the currents of each layer near the threshold, so that spikes reach the output of
     a deep network; with torch's own initialisation they die out on the way.
     """
     torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -167,13 +193,21 @@ def he(layer: Weighted) -> Weighted:
 
 
 def check_sizes(sizes: Sequence[int]) -> None:
-    """At least an input and an output size, all of them above 0."""
+    """Check that there are at least an input and an output size, all of them at least 1.
+
+    Raises:
+        UserError: if not.
+    """
     if len(sizes) < 2 or any(size < 1 for size in sizes):
         raise UserError(f"sizes need an input and an output, all at least 1, got {list(sizes)}")
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """``(channels, height, width)``."""
+    """Check the shape of an image, ``(channels, height, width)``, and return it.
+
+    Raises:
+        ShapeError: if it is none.
+    """
     if len(shape) != 3 or any(size < 1 for size in shape):
         raise ShapeError(
             f"an image shape is (channels, height, width), got {tuple(shape)}: networks of dense layers (mlp, lif-mlp, "
@@ -184,7 +218,11 @@ def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def check_image(shape: Sequence[int], least: int, model: str) -> tuple[int, int, int]:
-    """``(channels, height, width)`` of an image whose sides are at least ``least`` pixels."""
+    """Check the shape of an image with sides of at least ``least`` pixels, and return it.
+
+    Raises:
+        ShapeError: if it is none, or too small.
+    """
     channels, height, width = check_shape(shape)
     if min(height, width) < least:
         raise ShapeError(f"{model} needs images of at least {least}×{least}, got {height}×{width}")
@@ -192,14 +230,22 @@ def check_image(shape: Sequence[int], least: int, model: str) -> tuple[int, int,
 
 
 def check_width(width: int) -> int:
-    """``width``, which is at least 1."""
+    """Return ``width``, which is at least 1.
+
+    Raises:
+        UserError: if it is less.
+    """
     if width < 1:
         raise UserError(f"the width of a network must be at least 1, got {width}")
     return width
 
 
 def spatial(side: int, model: str) -> int:
-    """Side of the feature map behind two rounds of 5×5 convolution and 2×2 pooling."""
+    """Compute the side of the feature map after two rounds of 5×5 convolution and 2×2 pooling.
+
+    Raises:
+        ShapeError: for images below 16×16.
+    """
     left = ((side - 4) // 2 - 4) // 2
     if left < 1:
         raise ShapeError(f"{model} needs images of at least 16×16, got a side of {side}; use an MLP for smaller ones")
@@ -207,5 +253,9 @@ def spatial(side: int, model: str) -> int:
 
 
 def pooling(kind: str) -> nn.Layer:
-    """2×2 pooling, ``max`` or ``avg``."""
+    """Make 2×2 pooling, ``max`` or ``avg``.
+
+    Raises:
+        UnknownNameError: for another kind.
+    """
     return {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}[check_name("pool", kind, ("max", "avg"))](2)

@@ -1,4 +1,4 @@
-"""Residual networks, with activations and with LIF neurons."""
+"""Residual networks (He et al. 2016, arXiv:1512.03385), with activations and with LIF neurons."""
 
 from __future__ import annotations
 
@@ -42,15 +42,26 @@ def resnet18(
     stem: Stem = "auto",
     width: Width = 64,
 ) -> nn.Sequential:
-    """ResNet-18 of basic blocks; torchvision's shape for images of at least 64×64. Takes ``[T, B, *shape]``.
+    """Make a ResNet-18 of basic blocks, with torchvision's shape for images of at least 64×64.
 
-    Stem, four stages of ``width``, 2, 4 and 8 ``width`` channels, the last three starting with stride 2, average
-    over space, dense layer: linear outputs. Names of the parts are torchvision's (``conv1``, ``layer1``, …, ``fc``).
+    Stem, four stages of ``width``, 2, 4 and 8 ``width`` channels, the last three starting with stride 2, average over
+    space, dense layer. The layers have torchvision's names (``conv1``, ``layer1``, …, ``fc``), and convolutions start
+    as there (He et al. 2015). It takes ``[T, B, *shape]`` and returns real values ``[T, B, classes]``.
 
-    stem: ``7x7``, a 7×7 convolution of stride 2 and 3×3 max-pooling of stride 2; ``3x3``, a 3×3 convolution
-    of stride 1 and no pooling, as is usual for CIFAR; or ``auto`` (:data:`STEMS`). activation: a name or a function
-    (:mod:`spikelfp.models.ann`). noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of
-    every convolution and dense layer, 0 for none. Convolutions start as in torchvision (He et al. 2015).
+    Args:
+        shape: ``(channels, height, width)`` of the images.
+        classes: number of outputs.
+        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every convolution and dense layer, 0 for
+            none.
+        stem: ``7x7``, a 7×7 convolution of stride 2 and 3×3 max-pooling of stride 2; ``3x3``, a 3×3 convolution of
+            stride 1 and no pooling, as is usual for CIFAR; or ``auto``, ``7x7`` for images of at least 64×64.
+        width: channels of the first convolution, 64 in the paper.
+
+    Raises:
+        ShapeError: for a shape that is no image.
+        UserError: for a width below 1.
+        UnknownNameError: for another stem or activation.
     """
     return _resnet(RESNET18, shape, classes, activation, noise, stem, width)
 
@@ -66,7 +77,21 @@ def resnet34(
     stem: Stem = "auto",
     width: Width = 64,
 ) -> nn.Sequential:
-    """ResNet-34 of basic blocks; as :func:`resnet18`, with 3, 4, 6 and 3 blocks in its stages."""
+    """Make a ResNet-34 of basic blocks: as :func:`resnet18`, with 3, 4, 6 and 3 blocks in its stages.
+
+    Args:
+        shape: ``(channels, height, width)`` of the images.
+        classes: number of outputs.
+        activation: as for :func:`resnet18`.
+        noise: as for :func:`resnet18`.
+        stem: as for :func:`resnet18`.
+        width: as for :func:`resnet18`.
+
+    Raises:
+        ShapeError: for a shape that is no image.
+        UserError: for a width below 1.
+        UnknownNameError: for another stem or activation.
+    """
     return _resnet(RESNET34, shape, classes, activation, noise, stem, width)
 
 
@@ -102,12 +127,18 @@ def _resnet(
 
 
 def is_large(stem: str, height: int, width: int) -> bool:
-    """Whether the stem is the ``7x7`` one (:data:`STEMS`)."""
+    """Whether a stem is ``7x7``, by name or, for ``auto``, by the size of the images."""
     return check_name("stem", stem, STEMS) == "7x7" or (stem == "auto" and min(height, width) >= 64)
 
 
 def stages(block: Callable[[int, int, int], nn.Layer], blocks: Sequence[int], width: int) -> dict[str, nn.Layer]:
-    """``layer1`` … of ``blocks`` blocks each; ``block`` takes channels in and out, and the stride."""
+    """Make the stages ``layer1``, ``layer2``, … of a network.
+
+    Args:
+        block: function that makes a block of channels in, channels out, and stride.
+        blocks: number of blocks of each stage.
+        width: channels of the first stage; they double from stage to stage.
+    """
     layers, inputs = dict[str, nn.Layer](), width
     for stage, repeats in enumerate(blocks):
         outputs = width << stage
@@ -118,13 +149,13 @@ def stages(block: Callable[[int, int, int], nn.Layer], blocks: Sequence[int], wi
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, noise: float = 0.0) -> list[nn.Layer]:
-    """Convolution without bias, which leaves a map as large as it is for stride 1, and BatchNorm."""
+    """Make a convolution without bias and its BatchNorm; with stride 1 it keeps the size of the map."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return [*noisy(conv, noise), nn.BatchNorm2d(outputs)]
 
 
 def shortcut(inputs: int, outputs: int, stride: int, noise: float = 0.0) -> nn.Layer:
-    """Identity where a block keeps the shape, else a 1×1 convolution with BatchNorm (option B of the paper)."""
+    """Make the shortcut of a block: identity, or where the shape changes a 1×1 convolution and BatchNorm (option B)."""
     if inputs == outputs and stride == 1:
         return nn.Identity()
     return nn.Sequential(*convolution(inputs, outputs, 1, stride, noise))
@@ -135,19 +166,29 @@ def shortcut(inputs: int, outputs: int, stride: int, noise: float = 0.0) -> nn.L
 def lif_resnet18(
     shape: Sequence[int] = (3, 32, 32), classes: int = 10, *, stem: Stem = "auto", width: Width = 64, **neuron: Any
 ) -> nn.Sequential:
-    """ResNet-18 of LIF neurons with membrane shortcuts (MS-ResNet, Hu et al. 2021, arXiv:2112.08954).
+    """Make a ResNet-18 of LIF neurons with membrane shortcuts (MS-ResNet, Hu et al. 2021, arXiv:2112.08954).
 
     A block adds currents, ``I + conv(LIF(conv(LIF(I))))``, with a 1×1 convolution in the shortcut where the shape
-    changes: convolutions of a block see spikes, and the trunk from stem to output is linear, so a reward reaches
-    every block without passing through neurons. Then ``LIF``, average over space, ``Linear, LIF``. Unlike the
-    paper's it has no BatchNorm; convolutions start as in He et al. 2015.
+    changes. Convolutions of a block see spikes, and the path from stem to output is linear, so a reward reaches every
+    block without passing through neurons. Then ``LIF``, average over space, ``Linear, LIF``. Unlike the paper's network
+    it has no BatchNorm; convolutions start as in He et al. 2015. It takes ``[T, B, *shape]`` and returns spikes ``[T,
+    B, classes]``.
 
-    Measured (digits of 16×16, width 8, 8 steps, 4 epochs, held-out accuracy at learning rates 2e-3 and 5e-3, one
-    seed): 0.85 and 0.90; with BatchNorm, its statistics constant, 0.39 and 0.78 (0.78 at 5e-3 with messages passing
-    through them); adding spikes instead of currents (SEW, Fang et al. 2021), without BatchNorm, 0.69 and 0.80.
+    Measured (digits of 16×16, width 8, 8 steps, 4 epochs, held-out accuracy at learning rates 2e-3 and 5e-3, one seed):
+    0.85 and 0.90; with BatchNorm, its statistics constant, 0.39 and 0.78 (0.78 at 5e-3 with messages passing through
+    them); adding spikes instead of currents (SEW, Fang et al. 2021), without BatchNorm, 0.69 and 0.80.
 
-    shape, stem, width: as in :func:`spikelfp.models.resnet18`. neuron: arguments of :class:`spikelfp.nn.LIF`, the
-    same for every layer. Takes ``[T, B, *shape]``.
+    Args:
+        shape: ``(channels, height, width)`` of the images.
+        classes: number of outputs.
+        stem: as for :func:`resnet18`.
+        width: as for :func:`resnet18`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
+
+    Raises:
+        ShapeError: for a shape that is no image.
+        UserError: for a width below 1.
+        UnknownNameError: for another stem.
     """
     channels, height, side = check_shape(shape)
     check_width(width)

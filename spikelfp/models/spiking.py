@@ -1,4 +1,4 @@
-"""Dense, convolutional and recurrent networks of LIF neurons."""
+"""Dense, convolutional and recurrent networks of LIF neurons; the dense one and the LeNet are of LFP v3, A.6.4."""
 
 from __future__ import annotations
 
@@ -30,16 +30,21 @@ from spikelfp.registry import checked_keywords
 
 @checked_keywords(nn.LIF)
 def lif_mlp(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
-    """Dense layers, each followed by LIF neurons: ``Linear, LIF, Linear, LIF, …`` (A.6.4).
+    """Make dense layers, each followed by LIF neurons: ``Linear, LIF, Linear, LIF, …`` (LFP v3, A.6.4).
 
-    Takes ``[T, B, sizes[0]]``, or images ``[T, B, C, H, W]`` of as many pixels.
+    It takes ``[T, B, sizes[0]]``, or images ``[T, B, C, H, W]`` of as many pixels, and returns spikes
+    ``[T, B, sizes[-1]]``.
 
     Args:
         sizes: neurons from input to output, such as ``[784, 1000, 10]``.
-        bias: of the dense layers.
-        readout: the last layer: ``lif`` (``None``), neurons that fire, or ``li``, leaky integrators, whose membranes
-            are real values.
-        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+        bias: whether the dense layers have biases.
+        readout: last layer: ``lif`` (``None``), neurons that fire, or ``li``, leaky integrators, whose membranes are
+            real values.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
+
+    Raises:
+        UserError: for fewer than two sizes, or one below 1.
+        UnknownNameError: for another readout.
     """
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]
@@ -72,17 +77,21 @@ def lif_lenet(
     readout: Readout = None,
     **neuron: Any,
 ) -> nn.Sequential:
-    """Spiking LeNet (A.6.4): twice 5×5 convolution (12 and 64 channels), 2×2 pooling, LIF; dense 1024 LIF; dense LIF.
+    """Make the spiking LeNet of LFP v3, A.6.4: twice 5×5 convolution, 2×2 pooling, LIF; dense 1024, LIF; dense, LIF.
 
-    Takes ``[T, B, *shape]``.
+    The convolutions have 12 and 64 channels. It takes ``[T, B, *shape]`` and returns spikes ``[T, B, classes]``.
 
     Args:
         shape: ``(channels, height, width)`` of the images, at least 16×16.
         classes: number of outputs.
         pool: ``max`` as in the paper, or ``avg``, which every simulator can run.
-        bias: of layers with weights.
-        readout: the last layer, as in :func:`lif_mlp`.
-        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+        bias: whether layers with weights have biases.
+        readout: last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
+
+    Raises:
+        ShapeError: for a shape that is no image, or too small.
+        UnknownNameError: for another pooling or readout.
     """
     channels, height, width = check_shape(shape)
     features = 64 * spatial(height, "lif-lenet") * spatial(width, "lif-lenet")
@@ -113,26 +122,26 @@ def lif_conv(
     readout: Readout = None,
     **neuron: Any,
 ) -> nn.Sequential:
-    """Twice ``Conv2d 5×5, 2×2 pooling, LIF``, with ``width`` and ``⌈8/3 width⌉`` channels; then ``Linear, LIF``.
+    """Make a small network for event cameras: twice ``Conv2d 5×5, 2×2 pooling, LIF``, then ``Linear, LIF``.
 
-    The convolutions of :func:`spikelfp.models.lif_lenet` at half its second width and without its large dense layer,
-    which a thousand recordings do not fill. Weights of the convolutions start as in He et al. 2015, so that layers fire
-    although most pixels of a step are 0.
-
-    Takes ``[T, B, *shape]``, returns spikes ``[T, B, classes]``.
+    The convolutions have ``width`` and ``⌈8/3 width⌉`` channels: those of :func:`lif_lenet` with half as many channels
+    in the second, and without its large dense layer, for which a thousand recordings are too few. Weights of the
+    convolutions start as in He et al. 2015, so that layers fire although most pixels of a step are 0. It takes ``[T, B,
+    *shape]`` and returns spikes ``[T, B, classes]``.
 
     Args:
         shape: ``(polarities, height, width)`` of the camera, sides of at least 16.
         classes: number of outputs.
         width: channels of the first convolution.
         pool: ``max``, or ``avg``, which every simulator can run.
-        bias: of layers with weights.
-        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
-        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+        bias: whether layers with weights have biases.
+        readout: last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
 
     Raises:
         ShapeError: for a shape that is no image, or too small.
         UserError: for a width below 1.
+        UnknownNameError: for another pooling or readout.
     """
     channels, height, side = check_shape(shape)
     first, second = check_width(width), -(-8 * width // 3)
@@ -151,26 +160,26 @@ def lif_conv(
 
 
 GAIN = 3.0
-"""Times the initial weights of He et al. 2015 in front of hidden neurons."""
+"""Factor on the initial weights of He et al. 2015 in front of hidden neurons."""
 
 
 @checked_keywords(nn.LIF)
 def lif_rnn(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
-    """Hidden layers whose spikes return to them one step later, and a dense output: ``Linear, RecurrentLIF, …, Linear,
-    LIF``.
+    """Make recurrent layers, whose spikes return to them one step later, and a dense output.
 
-    Takes ``[T, B, sizes[0]]``, or images ``[T, B, C, H, W]`` of as many pixels, and returns spikes
-    ``[T, B, sizes[-1]]``.
+    The layers are ``Linear, RecurrentLIF, …, Linear, LIF``. The network takes ``[T, B, sizes[0]]``, or images
+    ``[T, B, C, H, W]`` of as many pixels, and returns spikes ``[T, B, sizes[-1]]``.
 
     Args:
         sizes: neurons from input to output, such as ``[77, 256, 10]``.
-        bias: of the dense layers; the recurrent connections, ``Linear(n, n)`` of each hidden layer, have none, since it
-            would be added to the same current.
-        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
-        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+        bias: whether the dense layers have biases. The recurrent connections, ``Linear(n, n)`` of each hidden layer,
+            have none: it would be added to the current that the dense bias is added to.
+        readout: last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
 
     Raises:
         UserError: for fewer than two sizes, or one below 1.
+        UnknownNameError: for another readout.
     """
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]

@@ -1,4 +1,4 @@
-"""Networks in the manner of VGG, with activations and with LIF neurons."""
+"""Networks in the manner of VGG (Simonyan and Zisserman 2015, arXiv:1409.1556), with and without LIF neurons."""
 
 from __future__ import annotations
 
@@ -42,16 +42,25 @@ def vgg_like(
     dropout: Dropout = 0.5,
     width: Width = 32,
 ) -> nn.Sequential:
-    """The "VGG-like" network of LFP v3, A.6.2.
+    """Make the "VGG-like" network of LFP v3, A.6.2.
 
-    Three blocks of two 3×3 convolutions (32, 64; 128, 128; 256, 256 channels) and 2×2 max-pooling, then dense
-    layers of 1024, 512 and ``classes`` neurons with dropout between them. Takes ``[T, B, *shape]``, sides of at
-    least 8; linear outputs.
+    Three blocks of two 3×3 convolutions (32, 64; 128, 128; 256, 256 channels) and 2×2 max-pooling, then dense layers of
+    1024, 512 and ``classes`` neurons with dropout between them. Convolutions start as in He et al. 2015; from torch's
+    own start neither LFP nor gradient descent left chance in an epoch of CIFAR-10. It takes ``[T, B, *shape]`` and
+    returns real values ``[T, B, classes]``.
 
-    activation: a name or a function (:mod:`spikelfp.models.ann`). noise: standard deviation of the
-    :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none. width: channels of the first
-    convolution; the other layers grow and shrink with it. Convolutions start as in He et al. 2015; from torch's own
-    start neither LFP nor gradient descent left chance in an epoch of CIFAR-10.
+    Args:
+        shape: ``(channels, height, width)`` of the images, sides of at least 8.
+        classes: number of outputs.
+        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none.
+        dropout: part of the hidden neurons that are left out at a time in training.
+        width: channels of the first convolution; the other layers grow and shrink with it.
+
+    Raises:
+        ShapeError: for a shape that is no image, or too small.
+        UserError: for a width below 1.
+        UnknownNameError: for an activation that is not known.
     """
     channels, height, side = check_image(shape, 8, "vgg-like")
     layers = _convolutions(channels, VGG_LIKE, check_width(width), activation, noise)
@@ -71,15 +80,27 @@ def vgg16(
     dropout: Dropout = 0.5,
     width: Width = 64,
 ) -> nn.Sequential:
-    """VGG-16 (configuration D of the paper), with BatchNorm behind each convolution if ``batch_norm``.
+    """Make VGG-16 (configuration D of the paper), with BatchNorm after each convolution if ``batch_norm``.
 
-    For images of at least 224×224 torchvision's shape: thirteen 3×3 convolutions with five 2×2 max-poolings, an
-    average to 7×7, dense layers of 4096, 4096 and ``classes`` neurons with dropout between them. Smaller images
-    leave a feature map of less than 7×7, which is taken as it is, and the two hidden dense layers have 512 neurons
-    (Liu & Deng 2015, VGG-16 for CIFAR). Takes ``[T, B, *shape]``, sides of at least 32; linear outputs.
+    For images of at least 224×224 it has torchvision's shape: thirteen 3×3 convolutions with five 2×2 max-poolings, an
+    average to 7×7, dense layers of 4096, 4096 and ``classes`` neurons with dropout between them. Smaller images leave a
+    feature map of less than 7×7, which is not averaged, and the two hidden dense layers have 512 neurons (Liu and Deng
+    2015, VGG-16 for CIFAR). Convolutions start as in torchvision (He et al. 2015). It takes ``[T, B, *shape]`` and
+    returns real values ``[T, B, classes]``.
 
-    activation, noise: as in :func:`vgg_like`. width: channels of the first convolution, 64 in the paper; all other
-    layers grow and shrink with it. Convolutions start as in torchvision (He et al. 2015).
+    Args:
+        shape: ``(channels, height, width)`` of the images, sides of at least 32.
+        classes: number of outputs.
+        batch_norm: put BatchNorm after each convolution.
+        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none.
+        dropout: part of the hidden neurons that are left out at a time in training.
+        width: channels of the first convolution, 64 in the paper; all other layers grow and shrink with it.
+
+    Raises:
+        ShapeError: for a shape that is no image, or too small.
+        UserError: for a width below 1.
+        UnknownNameError: for an activation that is not known.
     """
     channels, height, side = check_image(shape, 32, "vgg16")
     layers = _convolutions(channels, VGG16, check_width(width), activation, noise, batch_norm)
@@ -141,23 +162,26 @@ def lif_vgg_like(
     readout: Readout = None,
     **neuron: Any,
 ) -> nn.Sequential:
-    """The convolutions and dense layers of :func:`spikelfp.models.vgg_like` with LIF neurons.
+    """Make the convolutions and dense layers of :func:`spikelfp.models.vgg_like` with LIF neurons.
 
-    ``Conv2d, LIF`` six times, 2×2 pooling in front of every second LIF; then ``Linear, LIF`` three times. No
-    dropout and no BatchNorm: hidden weights start as in He et al. 2015, which keeps every layer firing. (Digits
-    of 16×16, width 8, 8 steps, 4 epochs, held-out accuracy at learning rates 5e-3 and 1e-2: 0.70 and 0.77; with
-    BatchNorm in front of every hidden LIF 0.16 and 0.29 with its statistics constant, 0.75 at 5e-3 with
-    messages passing through them; one seed.)
-
-    Takes ``[T, B, *shape]``.
+    ``Conv2d, LIF`` six times, 2×2 pooling in front of every second LIF; then ``Linear, LIF`` three times. There is no
+    dropout and no BatchNorm: hidden weights start as in He et al. 2015, which keeps every layer firing. (Digits of
+    16×16, width 8, 8 steps, 4 epochs, held-out accuracy at learning rates 5e-3 and 1e-2: 0.70 and 0.77; with BatchNorm
+    in front of every hidden LIF 0.16 and 0.29 with its statistics constant, 0.75 at 5e-3 with messages passing through
+    them; one seed.) It takes ``[T, B, *shape]`` and returns spikes ``[T, B, classes]``.
 
     Args:
         shape: ``(channels, height, width)`` of the images, sides of at least 8.
         classes: number of outputs.
-        pool: ``max`` or ``avg``.
+        pool: ``max``, or ``avg``, which every simulator can run.
         width: channels of the first convolution; the other layers grow and shrink with it.
-        readout: the last layer, as in :func:`spikelfp.models.lif_mlp`.
-        neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer.
+        readout: last layer, as in :func:`spikelfp.models.lif_mlp`.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
+
+    Raises:
+        ShapeError: for a shape that is no image, or too small.
+        UserError: for a width below 1.
+        UnknownNameError: for another pooling or readout.
     """
     channels, height, side = check_image(shape, 8, "lif-vgg-like")
     check_width(width)

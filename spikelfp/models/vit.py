@@ -21,11 +21,23 @@ def vit(
     depth: int = 6,
     heads: int = 3,
 ) -> nn.Sequential:
-    """Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), pre-norm, with a class token and GELU.
+    """Make a Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), pre-norm, with a class token and GELU.
 
-    Patches of ``patch`` × ``patch`` pixels become tokens of ``dim`` features, with learned positions; ``depth``
-    blocks ``x + attention(LN(x))``, ``x + MLP(LN(x))`` with ``heads`` heads and ``4 dim`` hidden neurons; LayerNorm,
-    and a dense layer on the class token: linear outputs. Takes ``[T, B, *shape]``, sides that ``patch`` divides.
+    Patches of ``patch`` × ``patch`` pixels become tokens of ``dim`` features, with learned positions; ``depth`` blocks
+    ``x + attention(LN(x))``, ``x + MLP(LN(x))`` with ``heads`` heads and ``4 dim`` hidden neurons; LayerNorm, and a
+    dense layer on the class token. It takes ``[T, B, *shape]`` and returns real values ``[T, B, classes]``.
+
+    Args:
+        shape: ``(channels, height, width)`` of the images; ``patch`` divides the sides.
+        classes: number of outputs.
+        patch: side of a patch that becomes a token, in pixels.
+        dim: features of a token.
+        depth: blocks.
+        heads: heads of the attention.
+
+    Raises:
+        ShapeError: for a shape that is no image, or whose sides ``patch`` does not divide.
+        UserError: for a depth below 1.
     """
     tokens = patches(shape, patch)
     blocks = [layer for _ in range(check_depth(depth)) for layer in _block(dim, heads)]
@@ -62,7 +74,11 @@ def _block(dim: int, heads: int) -> list[nn.Layer]:
 
 
 def patches(shape: Sequence[int], patch: int) -> int:
-    """Patches of an image, or :class:`~spikelfp.errors.ShapeError` unless they fill it."""
+    """Count the patches of an image.
+
+    Raises:
+        ShapeError: if they do not fill it.
+    """
     _, height, width = check_shape(shape)
     if patch < 1 or height % patch or width % patch:
         raise ShapeError(f"the side of a patch must divide those of the images, got {patch} for {height}×{width}")
@@ -70,7 +86,11 @@ def patches(shape: Sequence[int], patch: int) -> int:
 
 
 def check_depth(depth: int) -> int:
-    """``depth``, which is at least 1."""
+    """Return ``depth``, which is at least 1.
+
+    Raises:
+        UserError: if it is less.
+    """
     if depth < 1:
         raise UserError(f"the depth of a transformer must be at least 1 block, got {depth}")
     return depth
@@ -87,17 +107,28 @@ def lif_vit(
     heads: int = 3,
     **neuron: Any,
 ) -> nn.Sequential:
-    """Small Spikformer (Zhou et al. 2023, arXiv:2209.15425): self-attention of spikes, without softmax.
+    """Make a small Spikformer (Zhou et al. 2023, arXiv:2209.15425): self-attention of spikes, without softmax.
 
     One convolution makes spikes of ``dim`` features from each patch of ``patch`` × ``patch`` pixels, in place of the
-    paper's four; ``x + LIF(conv(x))`` adds the position. ``depth`` blocks ``x + SSA(x)``, ``x + MLP(x)`` with
-    ``heads`` heads and ``4 dim`` hidden neurons, which add spikes as in the paper; mean of the tokens; ``Linear,
-    LIF``. BatchNorm stands in the attention only (:class:`spikelfp.nn.SpikingSelfAttention`); the other hidden layers
-    start as in He et al. 2015 instead. (Digits of 16×16, dim 32, 4 epochs, held-out accuracy at learning rates 2e-3
-    and 5e-3: 0.31 and 0.51; with BatchNorm everywhere, its statistics constant, 0.10 and 0.14; one seed.)
+    paper's four; ``x + LIF(conv(x))`` adds the position. ``depth`` blocks ``x + SSA(x)``, ``x + MLP(x)`` with ``heads``
+    heads and ``4 dim`` hidden neurons, which add spikes as in the paper; mean of the tokens; ``Linear, LIF``. BatchNorm
+    stands in the attention only (:class:`spikelfp.nn.SpikingSelfAttention`); the other hidden layers start as in He et
+    al. 2015 instead. (Digits of 16×16, dim 32, 4 epochs, held-out accuracy at learning rates 2e-3 and 5e-3: 0.31 and
+    0.51; with BatchNorm everywhere, its statistics constant, 0.10 and 0.14; one seed.) It takes ``[T, B, *shape]`` and
+    returns spikes ``[T, B, classes]``.
 
-    neuron: arguments of :class:`spikelfp.nn.LIF`, the same for every layer. Takes ``[T, B, *shape]``, sides that
-    ``patch`` divides.
+    Args:
+        shape: ``(channels, height, width)`` of the images; ``patch`` divides the sides.
+        classes: number of outputs.
+        patch: side of a patch that becomes a token, in pixels.
+        dim: features of a token.
+        depth: blocks.
+        heads: heads of the attention.
+        neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
+
+    Raises:
+        ShapeError: for a shape that is no image, or whose sides ``patch`` does not divide.
+        UserError: for a depth below 1.
     """
     patches(shape, patch)
     position = nn.Sequential(he(nn.Conv2d(dim, dim, 3, padding=1)), nn.LIF(**neuron))

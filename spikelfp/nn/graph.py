@@ -1,12 +1,11 @@
-"""How the layers of a network follow each other, what each of them is, and what comes out of it.
+"""The graph of a network: its layers, how they follow each other, and what each of them returns.
 
-Layers tell by their *traits* (:class:`~spikelfp.nn.Layer`) what they are; torch's own have those of their twins here.
-Three things are known of a network:
+Layers state by their *traits* (:class:`~spikelfp.nn.Layer`) what they are; torch's own have those of their twins here.
 
-* its **layers** by name: :func:`leaves`, and :func:`chain` where the order has to be certain;
-* its **edges**, which outputs go where: :func:`neighbours`, read from containers that tell (``flow_inside``), or found
-  by running the network on an example, whatever its ``forward`` does;
-* its **outputs**: :func:`record`, :func:`run_order`, and :func:`watching` for looking at each as it comes.
+* **Layers** by name: :func:`leaves`, and :func:`chain` where the order has to be certain.
+* **Edges**, which outputs go where: :func:`neighbours`, read from containers that state it (``flow_inside``), or found
+  by running the network on an example, whatever its ``forward`` does.
+* **Outputs**: :func:`record`, :func:`run_order`, and :func:`watching` to see each as it is made.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from spikelfp.nn.layer import TWINS, Layer, has_run
 Trait = Literal["fires", "has_membrane", "has_threshold", "passes_scale", "passes_spikes", "has_weights"]
 
 INPUT, OUTPUT, UNKNOWN = "<input>", "<output>", "<unknown>"
-"""Ends of edges that are no layers: of the network, and of modules that do not tell what they do with them."""
+"""Ends of edges that are no layers: of the network, and of modules that do not state what happens inside."""
 
 _ARGUMENTS: dict[type[torch.nn.Module], tuple[str, ...]] = {
     torch.nn.Flatten: ("start_dim", "end_dim"),
@@ -274,7 +273,7 @@ class Neighbours:
     before: Mapping[str, Sources]
 
     @cached_property
-    def behind(self) -> dict[str, Sources]:
+    def after(self) -> dict[str, Sources]:
         """For each layer the names of those that take its outputs."""
         found: dict[str, set[str]] = {name: set() for name in self.layers}
         for name, given in self.before.items():
@@ -282,18 +281,18 @@ class Neighbours:
                 found.setdefault(source, set()).add(name)
         return {name: frozenset(takers) for name, takers in found.items()}
 
-    def nearest(self, name: str, past: Past, *, behind: bool = False) -> Sources:
-        """Finds the nearest layers in front of one, or behind it, that are not to be looked past.
+    def nearest(self, name: str, past: Past, *, after: bool = False) -> Sources:
+        """Finds the nearest layers before one, or after it, skipping those that ``past`` accepts.
 
         Args:
             name: of the layer.
-            past: tells whether to look past a layer; it is given ``None`` for functions between layers.
-            behind: look behind the layer, in place of in front.
+            past: whether to skip a layer; it is given ``None`` for functions between layers.
+            after: look after the layer instead of before it.
 
         Returns:
-            names, of functions too where they are not looked past, and of the ends of the network.
+            names of layers, of functions that were not skipped, and of the ends of the network.
         """
-        edges: Mapping[str, Sources] = self.behind if behind else self.before
+        edges: Mapping[str, Sources] = self.after if after else self.before
         found, seen, left = set[str](), {name}, list(edges.get(name, ()))
         while left:
             each = left.pop()
@@ -308,15 +307,15 @@ class Neighbours:
 
     @cached_property
     def drives(self) -> dict[str, tuple[str, ...]]:
-        """For each layer with weights the neurons that it drives, past all that is neither."""
-        return self._facing("has_weights", behind=True)
+        """For each layer with weights the neurons that it drives; other layers in between are skipped."""
+        return self._facing("has_weights", after=True)
 
     @cached_property
     def weights(self) -> dict[str, tuple[str, ...]]:
-        """For each layer of neurons the layers with weights in front of it, past all that is neither."""
-        return self._facing("neurons", behind=False)
+        """For each layer of neurons the layers with weights before it; other layers in between are skipped."""
+        return self._facing("neurons", after=False)
 
-    def _facing(self, own: str, behind: bool) -> dict[str, tuple[str, ...]]:
+    def _facing(self, own: str, after: bool) -> dict[str, tuple[str, ...]]:
         def weighs(layer: torch.nn.Module) -> bool:
             return has_trait(layer, "has_weights")
 
@@ -324,7 +323,7 @@ class Neighbours:
         found = {}
         for name in (name for name, layer in self.layers.items() if ours(layer)):
             near = self.nearest(
-                name, lambda layer: layer is None or not (weighs(layer) or is_neuron(layer)), behind=behind
+                name, lambda layer: layer is None or not (weighs(layer) or is_neuron(layer)), after=after
             )
             found[name] = tuple(each for each in self.layers if each in near and others(self.layers[each]))
         return found
@@ -521,7 +520,7 @@ def _put_back(layer: torch.nn.Module, run: Any) -> None:
 
 @contextmanager
 def evaluating(net: torch.nn.Module) -> Iterator[None]:
-    """Within the block a network is in evaluation mode and keeps no graph; behind it each layer is as it was."""
+    """Put a network into evaluation mode, without graphs, within the block; afterwards each layer is as it was."""
     modes = [(module, module.training) for module in net.modules()]
     try:
         with torch.no_grad():
@@ -614,17 +613,17 @@ def decays(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 def biases_in_front(net: torch.nn.Module) -> list[torch.nn.Parameter]:
     """Finds the biases of layers with weights whose outputs go to batch normalisations and nowhere else.
 
-    The mean of the batch takes them off again, so that they change no output. Eq. 9 hands them a share of the reward
-    all the same, and through the statistics they get rounding errors, which Adam makes as large as any update: they
-    would wander, and the running mean, which evaluation subtracts, would come after them. Trainers leave them alone.
+    The mean of the batch is subtracted after them, so that they change no output. Eq. 9 still gives them a share of the
+    reward, and the statistics give them rounding errors, which Adam makes as large as any update. They would drift, and
+    the running mean, which evaluation subtracts, would lag. Trainers do not update them.
     """
     uses = Counter(id(p) for _, p in net.named_parameters(remove_duplicate=False))
     known = neighbours(net)
     found: list[torch.nn.Parameter] = []
     for name, layer in known.layers.items():
-        behind = [known.layers.get(each) for each in known.behind[name]]
+        takers = [known.layers.get(each) for each in known.after[name]]
         bias: Any = getattr(layer, "bias", None)
         alone = has_trait(layer, "has_weights") and isinstance(bias, torch.nn.Parameter) and uses[id(bias)] == 1
-        if alone and behind and all(isinstance(each, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for each in behind):
+        if alone and takers and all(isinstance(each, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for each in takers):
             found.append(bias)
     return found

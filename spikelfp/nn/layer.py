@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.functional.credit import neurons_behind
+from spikelfp.functional.credit import neurons_below
 from spikelfp.functional.grid import Grid, Represented, Rounded
 from spikelfp.functional.sequence import compact, is_sparse
 from spikelfp.functional.split import LinearMap
@@ -396,4 +396,4 @@ def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor
 
 def spares_silent(rule: Rule, x: Tensor) -> bool:
     """Whether messages to zeros in ``x`` need not be computed: they are neurons that did not fire and earn nothing."""
-    return rule.one_product and rule.silent_earn_nothing and neurons_behind(x.grad_fn) is not None
+    return rule.one_product and rule.silent_earn_nothing and neurons_below(x.grad_fn) is not None

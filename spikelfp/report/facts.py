@@ -47,9 +47,16 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Activity:
-    """The spikes of one layer: ``spikes`` ``[T, N]`` for the sample, ``rates`` ``[N]`` per step over many samples.
+    """Spikes of one layer.
 
-    ``own`` and ``other``, of an output layer only: rate of each class for its own samples and for the others.
+    Attributes:
+        name: of the layer's module.
+        title: of the layer, for readers.
+        shape: of its neurons.
+        spikes: of the first test sample, ``[T, N]``.
+        rates: spikes per step of each neuron, over many samples, ``[N]``.
+        own: for an output layer, rate of each class for samples of that class, ``[C]``.
+        other: for an output layer, rate of each class for samples of the other classes, ``[C]``.
     """
 
     name: str
@@ -68,12 +75,16 @@ class Activity:
 
 @dataclass(frozen=True)
 class Sample:
-    """One test sample, without the padding behind it.
+    """One test sample, without its padding.
 
-    image: as stored, or of a recording its busiest quarter, accumulated. inputs: ``[T, N]`` if it was encoded as
-    spikes. outputs: ``[T, C]``. label: its class; ``None`` where it has none, but a target: values ``[K]``, labels
-    ``[K]``, or classes ``[T]`` of its steps. scores: what is read of the outputs, ``[C]`` (``[T, C]`` where every step
-    is read). sequence: ``[T, P, H, W]`` or ``[T, N]`` of a recording of events.
+    Attributes:
+        image: as stored; of a recording its busiest quarter, accumulated.
+        inputs: ``[T, N]``, if it was encoded as spikes.
+        outputs: ``[T, C]``.
+        label: class of the sample; ``None`` where it has none.
+        scores: reading of the outputs, ``[C]``, or ``[T, C]`` where every step is read.
+        sequence: ``[T, P, H, W]`` or ``[T, N]`` of a recording of events.
+        target: of a sample without a class: values ``[K]``, labels ``[K]``, or classes ``[T]`` of its steps.
     """
 
     image: Array
@@ -86,12 +97,20 @@ class Sample:
 
     @property
     def predicted(self) -> int:
+        """Class with the largest score."""
         return int(self.scores.argmax())
 
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """The weights of one layer before (if known) and after training."""
+    """Weights of one layer.
+
+    Attributes:
+        title: of the layer, for readers.
+        kind: of the layer, with its sizes.
+        before: weights before training, if they are known.
+        after: weights after training.
+    """
 
     title: str
     kind: str
@@ -101,12 +120,17 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class Errors:
-    """Test samples by true (row) and predicted class, and those most confidently misread.
+    """Test samples by true and predicted class.
 
-    wrong: ``(image, label, predicted, gap)``, the gap by how much the predicted class was ahead of the right one; the
-    image of a recording is its busiest quarter, accumulated, or of a line of channels its raster ``[N, T]``.
-    early: share of samples ``[T]`` whose answer was right if it was read after each step, NaN before the first step
-    that counts; ``None`` of networks with one step.
+    Attributes:
+        confusion: number of samples by true (row) and predicted class.
+        samples: number of samples that were shown.
+        total: number of test samples.
+        wrong: the most confidently misread samples, ``(image, label, predicted, gap)``. The gap is how far the
+            predicted class was ahead of the right one; the image of a recording is its busiest quarter, accumulated, or
+            the raster ``[N, T]`` of a line of channels.
+        early: share of samples ``[T]`` whose answer was right if it was read after each step, NaN before the first step
+            that counts; ``None`` of networks with one step.
     """
 
     confusion: Array
@@ -118,10 +142,12 @@ class Errors:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Test samples without one class: what was wanted and what was predicted.
+    """Predictions for test samples that have no single class.
 
-    wanted, predicted: ``[n, K]``, of real values in their own units; of steps ``[n, 1]``, one row for each that counts.
-    total: test samples in all.
+    Attributes:
+        wanted: targets ``[n, K]``, real values in their own units; of steps ``[n, 1]``, a row for each that counts.
+        predicted: of the same shape.
+        total: number of test samples.
     """
 
     wanted: Array
@@ -131,7 +157,28 @@ class Predictions:
 
 @dataclass
 class Facts:
-    """All that the page shows. What is missing is ``None`` or empty, and ``notes`` say why."""
+    """All that the page shows. Missing facts are ``None`` or empty, and ``notes`` say why.
+
+    Attributes:
+        folder: of the run.
+        config: of the run.
+        shape: of one sample.
+        classes: number of outputs.
+        metrics: rows of ``metrics.csv``, one an epoch.
+        summary: content of ``summary.json``; ``None`` of a stopped run.
+        verified: results of ``hw-export verify``, one a simulator.
+        parameters: number of parameters.
+        class_names: of the outputs.
+        test_samples: number of test samples.
+        sample: the first test sample.
+        activity: of the layers that spike.
+        rate_samples: number of samples that the rates are means over.
+        weights: of the layers with weights.
+        errors: of tasks with classes.
+        fitted: predictions of other tasks.
+        task: of the run.
+        notes: what is missing, and why.
+    """
 
     folder: RunFolder
     config: RunConfig
@@ -154,6 +201,7 @@ class Facts:
 
     @property
     def spiking(self) -> bool:
+        """Whether the network has neurons that fire."""
         return models.is_spiking(self.config.model.name)
 
     @property
@@ -185,14 +233,20 @@ SECONDS_FOR_RATES, SECONDS_FOR_ERRORS = 2.5, 5.0
 """Time after which spike rates and errors make do with the test samples seen so far."""
 
 RATE_BATCH, RATE_STEPS = 32, 2_000
-"""Samples whose spikes are held in memory at once, and the steps that these have together, at most."""
+"""Samples whose spikes are in memory at once, and their steps together, at most."""
 
 WRONG = 9
-"""Misread test samples that are shown."""
+"""Number of misread test samples that are shown."""
 
 
 def observe(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
-    """Show the network test samples and add what it does to the ``facts``."""
+    """Show the network test samples, within a few seconds, and add what it does to the facts.
+
+    Args:
+        facts: of the run.
+        net: its network, trained.
+        splits: its data.
+    """
     trainer = make_evaluator(net, facts.config.placed({("run", "device"): "auto"}))
     facts.class_names, facts.test_samples = splits.names, len(splits.test)
     with evaluating(trainer.net, trainer.seed, trainer.device):
@@ -236,7 +290,7 @@ def _reading(trainer: TemporalTrainer, batch: Batch, outputs: Tensor) -> Array:
 
 
 def _dense(x: Sequences) -> Array:
-    """The one sequence of a batch without its padding: ``[T, P, H, W]`` of pictures, ``[T, N]`` of anything else."""
+    """Single sequence of a batch without its padding: ``[T, P, H, W]`` of pictures, ``[T, N]`` of anything else."""
     assert len(x) == 1
     steps = len(x.values) if x.lengths is None else int(x.lengths[0])
     values: Tensor = x.values.to_dense() if x.values.is_sparse else x.values
@@ -245,7 +299,7 @@ def _dense(x: Sequences) -> Array:
 
 
 def _input_spikes(shown: Tensor) -> Array | None:
-    """``[T, N]`` when the input changes over time and is made of spikes."""
+    """Input as spikes ``[T, N]``; ``None`` unless it changes over time and is made of spikes."""
     if len(shown) < 2 or bool((shown == shown[:1]).all()) or not bool(((shown == 0) | (shown == 1)).all()):
         return None
     return shown[:, 0].flatten(1).cpu().numpy()
@@ -254,16 +308,16 @@ def _input_spikes(shown: Tensor) -> Array | None:
 def _activity(
     trainer: TemporalTrainer, test: Samples, spikes: dict[str, Array], is_output: bool
 ) -> tuple[list[Activity], int]:
-    """Spike rates over as many test samples as those of the summary, if there is time; padding does not count."""
+    """Spike rates over the samples of the summary's rates, or as many as there is time for; padding does not count."""
     if not spikes:
         return [], 0
     started, seen, steps = time.perf_counter(), 0, 0
     sums: dict[str, Array] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     labels_seen, counts = [], []
-    some = test.subset(representative(test, RATE_SAMPLES))
+    chosen = test.subset(representative(test, RATE_SAMPLES))
     at_once = max(1, min(RATE_BATCH, RATE_STEPS // len(next(iter(spikes.values())))))
-    for x, labels in batches(some, at_once, seed=0, epoch=0, shuffle=False):
+    for x, labels in batches(chosen, at_once, seed=0, epoch=0, shuffle=False):
         shown = trainer.batch(x.to(trainer.device), labels.to(trainer.device)).sequence
         mask = mask_of(x)
         counting = torch.ones(shown.shape[:2], dtype=torch.bool) if mask is None else mask
@@ -298,7 +352,7 @@ def _by_class(rates: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def _errors(trainer: TemporalTrainer, test: Samples, classes: int) -> Errors:
-    """What the network takes the test samples for, at the end and after each step."""
+    """Classes that the network predicts for the test samples, at the end and after each step."""
     started, sums, labels, right = time.perf_counter(), [], [], []
     first: int | None = None
     for x, y in batches(test, trainer.batch_size, seed=0, epoch=0, shuffle=False):
@@ -346,8 +400,12 @@ def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Predictions:
 
 
 def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
-    """Outputs summed over the steps that count, ``[B, C]``, and how many samples are right if read after each step,
-    ``[T]``; one of which no step has counted yet has no answer."""
+    """Outputs of a batch, and how many of its samples are right after each step.
+
+    Returns:
+        The outputs summed over the steps that count, ``[B, C]``, and the number of right answers ``[T]``; a sample of
+        which no step has counted yet has no answer.
+    """
     total, right = torch.empty(0), []
     for sums, answered, _ in so_far(trainer.net, batch, trainer.chunk):
         right.append(((sums.argmax(-1) == batch.targets) & answered).sum(1).cpu().numpy())
@@ -356,8 +414,13 @@ def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
 
 
 def _early(right: list[Array], samples: int, first: int) -> Array | None:
-    """Share of right answers after each step, of batches with ``right`` ``[T]`` ones each; behind its end a batch keeps
-    its answers."""
+    """Share of right answers after each step; a batch that has ended keeps its answers.
+
+    Args:
+        right: number of right answers ``[T]`` of each batch.
+        samples: number of samples.
+        first: first step that counts.
+    """
     steps = max(map(len, right))
     if steps < 2:
         return None
@@ -378,8 +441,16 @@ def _picture_of(test: Samples, index: int) -> Array:
 
 
 def busiest(sequence: Array) -> Array:
-    """The steps of a recording ``[T, …]`` accumulated over that quarter of it which has the most events: over all of
-    it, every pixel that something has passed has both polarities."""
+    """Accumulate the quarter of a recording that has the most events.
+
+    Over the whole recording, every pixel that something has passed has both polarities.
+
+    Args:
+        sequence: ``[T, …]``.
+
+    Returns:
+        ``[…]``.
+    """
     steps = max(1, round(len(sequence) / 4))
     ends = np.concatenate([[0.0], sequence.reshape(len(sequence), -1).sum(1, dtype=np.float64).cumsum()])
     begin = int((ends[steps:] - ends[:-steps]).argmax())
@@ -388,17 +459,27 @@ def busiest(sequence: Array) -> Array:
 
 
 MOST_RESULTS = 100
-"""Simulators that a network was compared in."""
+"""Largest number of simulators whose results are shown."""
 
 
 def _newest_verification(folder: RunFolder) -> Path:
-    """What ``hw-export verify`` found, in the run folder or in an export inside it."""
+    """Newest ``verify.json`` of ``hw-export verify``, in the run folder or in an export inside it."""
     found = [*folder.path.glob("verify.json"), *folder.path.glob("*/verify.json")]
     return max(found, key=lambda path: path.stat().st_mtime, default=folder.path / "verify.json")
 
 
 def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Facts:
-    """Read the run and look at what its network does; see :func:`spikelfp.report.write_report` for errors."""
+    """Read a run, and look at what its network does.
+
+    Args:
+        run: the run folder.
+        data_dir: folder of data sets, if not the one that the run was trained with.
+        cache_dir: folder of binned recordings, if not the one that the run was trained with.
+
+    Raises:
+        RunFolderError: for a folder that is no run, has no finished epoch, or holds a file that cannot be read.
+        UserError: for a ``data_dir`` without the data set.
+    """
     folder = RunFolder(Path(run))
     settle(folder.path, RUN)
     config, shape, classes = read_config(folder)
@@ -496,7 +577,7 @@ def _read_json(path: Path, kind: type) -> Any:
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
-    """Read ``summary.json``: what the page shows of it is of the type that it is shown as."""
+    """Content of ``summary.json``, checked where the page shows it."""
     content: dict[str, Any] | None = _read_json(path, dict)
     field = Field(path, "", content or {}, RunFolderError)
     for name in ("test_accuracy", "test_loss", "rmse", "seconds_per_epoch", "update_density"):
@@ -516,7 +597,7 @@ def _summary(path: Path) -> dict[str, Any] | None:
 
 
 def _verified(path: Path) -> list[dict[str, Any]]:
-    """Read the results of ``hw-export verify``, of which there is one for each simulator."""
+    """Results of ``hw-export verify``, one for each simulator."""
     content = _read_json(path, list) or []
     if len(content) > MOST_RESULTS:
         raise RunFolderError(f"{path} has {len(content)} results, more than the {MOST_RESULTS} that are shown")
@@ -524,5 +605,5 @@ def _verified(path: Path) -> list[dict[str, Any]]:
 
 
 def _without_folder(error: Exception, folder: RunFolder) -> str:
-    """The text of an error without the machine's paths: a report is passed on."""
+    """Text of an error without the machine's paths: a report is passed on."""
     return str(error).replace(f"{folder.path}/", "")

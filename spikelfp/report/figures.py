@@ -1,4 +1,4 @@
-"""Curves and histograms of a run: accuracy, rates, weights, errors and predictions."""
+"""Figures of a run: curves, spike rates, weights, errors and predictions. Arrays in, a matplotlib figure out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from spikelfp.report.theme import (
 )
 
 MARKED_EPOCHS = 25
-"""Up to so many epochs every one has a marker."""
+"""Largest number of epochs that have a marker each."""
 
 
 def curves(
@@ -41,7 +41,15 @@ def curves(
     share: bool = False,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Lines over epochs, ``None`` where a value is missing; the legend has the last ones. share: as percentages."""
+    """Draw lines over epochs; the legend has their last values.
+
+    Args:
+        epochs: numbers of the epochs.
+        values: lines by name, ``None`` where a value is missing.
+        ylabel: name of the vertical axis.
+        share: write the values as percentages.
+        theme: colours.
+    """
     figure = new_figure(HALF, 260)
     axes = place(figure, 72, 34, HALF - 84, 180)
     clean(axes, theme)
@@ -78,7 +86,14 @@ def curves(
 
 
 def early(accuracy: Array, settled: int, step: str = "step", *, theme: Theme = LIGHT) -> Figure:
-    """Accuracy ``[T]`` if the answer is read after each step, NaN where there is none; a mark at step ``settled``."""
+    """Draw the accuracy if the answer is read after each step.
+
+    Args:
+        accuracy: ``[T]``, NaN where there is none.
+        settled: step that is marked.
+        step: name of a step, on the axis.
+        theme: colours.
+    """
     figure = new_figure(WIDE, 250)
     axes = place(figure, 72, 12, WIDE - 92, 192)
     clean(axes, theme)
@@ -100,7 +115,15 @@ def early(accuracy: Array, settled: int, step: str = "step", *, theme: Theme = L
 def traces(
     outputs: Array, wanted: Array | None, names: Sequence[str], *, step: str = "step", theme: Theme = LIGHT
 ) -> Figure:
-    """Outputs ``[T, K]`` over the steps, and dashed what was ``wanted`` ``[K]`` of them."""
+    """Draw outputs over the steps.
+
+    Args:
+        outputs: ``[T, K]``.
+        wanted: targets ``[K]``, dashed.
+        names: of the outputs.
+        step: name of a step, on the axis.
+        theme: colours.
+    """
     figure = new_figure(WIDE, 260)
     axes = place(figure, 72, 30, WIDE - 92, 184)
     clean(axes, theme)
@@ -121,7 +144,13 @@ def traces(
 
 
 def rates(values: Array, *, width: float = HALF, theme: Theme = LIGHT) -> Figure:
-    """Which share of a layer is silent, and how often the other neurons spike: ``values`` ``[N]`` per step."""
+    """Draw the share of silent neurons of a layer, and a histogram of the rates of the others.
+
+    Args:
+        values: spikes per step ``[N]``.
+        width: page pixels.
+        theme: colours.
+    """
     figure = new_figure(width, 205)
     active = values[values > 0]
     silent = 1 - active.size / values.size
@@ -148,7 +177,15 @@ def rates(values: Array, *, width: float = HALF, theme: Theme = LIGHT) -> Figure
 def class_rates(
     own: Array, other: Array, class_names: Sequence[str], *, width: float = HALF, theme: Theme = LIGHT
 ) -> Figure:
-    """Spikes per step ``[C]`` of each output for samples of its class and for the others."""
+    """Draw spikes per step of each output, for samples of its class and for the others.
+
+    Args:
+        own: ``[C]``, for samples of the class.
+        other: ``[C]``, for the others.
+        class_names: of the outputs.
+        width: page pixels.
+        theme: colours.
+    """
     long = max(map(len, class_names)) > 3
     figure = new_figure(width, 240 if long else 205)
     axes = place(figure, 50, 28, width - 62, 129)
@@ -167,7 +204,14 @@ def class_rates(
 
 
 def weights(before: Array | None, after: Array, *, width: float = HALF, theme: Theme = LIGHT) -> Figure:
-    """Histograms of a layer's weights after training and, as an outline, before; counts are logarithmic."""
+    """Draw histograms of a layer's weights after training and, as an outline, before; counts are logarithmic.
+
+    Args:
+        before: weights before training, if they are known.
+        after: weights after training.
+        width: page pixels.
+        theme: colours.
+    """
     figure = new_figure(width, 205)
     axes = place(figure, 50, 28, width - 62, 129)
     clean(axes, theme)
@@ -189,7 +233,13 @@ def weights(before: Array | None, after: Array, *, width: float = HALF, theme: T
 
 
 def confusion(counts: Array, class_names: Sequence[str], *, theme: Theme = LIGHT) -> Figure:
-    """Samples ``[C, C]`` by true (row) and predicted class, right ones and errors each in their own colour."""
+    """Draw a confusion matrix, right samples and errors each in their own colour.
+
+    Args:
+        counts: samples ``[C, C]`` by true (row) and predicted class.
+        class_names: of the classes.
+        theme: colours.
+    """
     classes = len(counts)
     figure = new_figure(HALF, 400)
     long = max(map(len, class_names)) > 3
@@ -223,26 +273,33 @@ def confusion(counts: Array, class_names: Sequence[str], *, theme: Theme = LIGHT
 
 
 SHOWN_OUTPUTS = 6
-"""Outputs that are told apart by colour or by name."""
+"""Largest number of outputs that are told apart by colour or by name."""
 
 POINTS = 4_000
-"""Samples of which each output shows at most so many as points, evenly chosen."""
+"""Largest number of points of an output; of more samples an even choice is shown."""
 
 
 def colours(theme: Theme, count: int) -> list[tuple[str, float]]:
-    """Colours of so many outputs, with how much of each is seen through."""
+    """Choose a colour and an opacity for each of so many outputs."""
     return [((theme.main, theme.accent, theme.muted)[k % 3], 1.0 - 0.35 * (k // 3 % 3)) for k in range(count)]
 
 
 def against(wanted: Array, predicted: Array, names: Sequence[str], *, theme: Theme = LIGHT) -> Figure:
-    """Predicted over true values ``[n, K]``, a point a sample, and the line of exact predictions."""
+    """Draw predicted over true values, a point a sample, and the line of exact predictions.
+
+    Args:
+        wanted: ``[n, K]``.
+        predicted: ``[n, K]``.
+        names: of the outputs.
+        theme: colours.
+    """
     figure = new_figure(HALF, 400)
     axes = place(figure, 66, 30, HALF - 80, HALF - 110)
     clean(axes, theme)
     every = max(1, -(-len(wanted) // POINTS))
     low, high = (float(each) for each in (min(wanted.min(), predicted.min()), max(wanted.max(), predicted.max())))
-    room = 0.04 * (high - low) or 1.0
-    axes.plot([low - room, high + room], [low - room, high + room], color=theme.muted, linewidth=0.9, zorder=1)
+    margin = 0.04 * (high - low) or 1.0
+    axes.plot([low - margin, high + margin], [low - margin, high + margin], color=theme.muted, linewidth=0.9, zorder=1)
     size = 9 if len(wanted) <= 500 else 4
     outputs = wanted.shape[1]
     for k, (colour, seen) in enumerate(colours(theme, outputs)):
@@ -250,8 +307,8 @@ def against(wanted: Array, predicted: Array, names: Sequence[str], *, theme: The
             wanted[::every, k], predicted[::every, k], "o", color=colour, alpha=0.55 * seen, markersize=size**0.5,
             markeredgewidth=0, label=short(names[k]),
         )  # fmt: skip
-    axes.set_xlim(low - room, high + room)
-    axes.set_ylim(low - room, high + room)
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_ylim(low - margin, high + margin)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel(f"true {short(names[0], 30)}" if outputs == 1 else "true", fontsize=SMALL, color=theme.muted)
@@ -262,7 +319,13 @@ def against(wanted: Array, predicted: Array, names: Sequence[str], *, theme: The
 
 
 def residuals(error: Array, names: Sequence[str], *, theme: Theme = LIGHT) -> Figure:
-    """Histogram of the errors ``[n, K]``, a line an output."""
+    """Draw a histogram of errors, a line for each output.
+
+    Args:
+        error: ``[n, K]``.
+        names: of the outputs.
+        theme: colours.
+    """
     figure = new_figure(HALF, 400)
     axes = place(figure, 66, 30, HALF - 80, HALF - 110)
     clean(axes, theme)
@@ -284,7 +347,15 @@ def residuals(error: Array, names: Sequence[str], *, theme: Theme = LIGHT) -> Fi
 
 
 def found_labels(found: Array, missed: Array, wrong: Array, names: Sequence[str], *, theme: Theme = LIGHT) -> Figure:
-    """How often each label ``[K]`` was found, missed, or named where it is not."""
+    """Draw how often each label was found, missed, or named where it is not.
+
+    Args:
+        found: ``[K]``.
+        missed: ``[K]``.
+        wrong: ``[K]``.
+        names: of the labels.
+        theme: colours.
+    """
     labels = len(names)
     figure = new_figure(HALF, max(160.0, min(26.0 * labels, 420.0)) + 70)
     axes = place(figure, 112, 30, HALF - 130, max(160.0, min(26.0 * labels, 420.0)))

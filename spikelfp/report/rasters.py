@@ -1,4 +1,4 @@
-"""Spikes and samples as pictures: images, recordings of events, and the raster of every layer over the steps."""
+"""Pictures of samples and of spikes: images, recordings of events, and the raster of every layer over the steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from spikelfp.report.theme import (
 )
 
 NIGHT, OFF, ON = "#0d1116", DARK.accent, DARK.main
-"""Pictures of events are dark on a light page too: no event, and one of each polarity."""
+"""Colours of no event, and of one of each polarity. Images of events are dark on a light page too."""
 
 FAINTEST = 0.4
 """Brightness of a pixel with the least that is shown, of 1."""
@@ -44,15 +44,26 @@ def is_image(image: Array) -> bool:
 
 
 def brightness(counts: Array, full: float) -> Array:
-    """Between 0 and 1, and 0 only for no event: by the root of ``counts``, with 1 for ``full`` and more."""
+    """Compute brightness between 0 and 1 by the root of counts; it is 0 for no event only.
+
+    Args:
+        counts: numbers of events.
+        full: count that is shown at full brightness, as are larger ones.
+    """
     return np.where(counts > 0, FAINTEST + (1 - FAINTEST) * np.sqrt(np.clip(counts / full, 0, 1)), 0.0)
 
 
 def event_colours(levels: Array) -> Array:
-    """RGB ``[..., 3]`` of the brightness ``[P, ...]`` of OFF and ON events, or of all where ``P`` is 1.
+    """Mix the colours of OFF and ON events.
 
-    As bright as the brighter polarity; where both have events, between the two colours, light grey for as many of
-    each.
+    A pixel is as bright as the brighter polarity. Where both have events, its colour lies between the two, light grey
+    where there are as many of each.
+
+    Args:
+        levels: brightness ``[P, …]`` of OFF and ON events, or of all events where ``P`` is 1.
+
+    Returns:
+        RGB ``[…, 3]``.
     """
     paper = np.array(to_rgb(NIGHT))
     shades = np.array([to_rgb(colour) for colour in ((ON,) if len(levels) == 1 else (OFF, ON))]) - paper
@@ -63,14 +74,16 @@ def event_colours(levels: Array) -> Array:
 
 
 def full_scale(counts: Array) -> float:
-    """The count that is shown at full brightness: 99 in 100 elements with events have no more, so that a few hot pixels
-    do not darken all others."""
-    some = counts[counts > 0]
-    return float(np.quantile(some, 0.99)) if some.size else 1.0
+    """Choose the count that is shown at full brightness: 99 in 100 pixels with events have no more.
+
+    A few hot pixels then do not darken all others.
+    """
+    active = counts[counts > 0]
+    return float(np.quantile(active, 0.99)) if active.size else 1.0
 
 
 def draw_image(axes: Axes, image: Array, theme: Theme) -> None:
-    """A picture: grey, RGB, the two polarities of events, or the mean of other channels; a vector as a line."""
+    """Draw an image: grey, RGB, the two polarities of events, or the mean of other channels; a vector as a line."""
     bare(axes)
     if not is_image(image):
         flat = image.reshape(-1)
@@ -90,7 +103,7 @@ def draw_image(axes: Axes, image: Array, theme: Theme) -> None:
 
 
 def frame(axes: Axes, theme: Theme) -> None:
-    """A thin line around a picture."""
+    """Draw a thin line around an image."""
     axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, color=theme.line, linewidth=1))
 
 
@@ -101,16 +114,16 @@ BARS, BETWEEN = 46.0, 8.0
 """Page pixels of the bars under the pictures, and between the two."""
 
 DRAWN_CHANNELS = 240
-"""Rows of a raster of channels, at most; more are drawn together."""
+"""Largest number of rows of a raster of channels; of more channels several share a row."""
 
 
 def is_camera(sequence: Array) -> bool:
-    """Whether the steps of a sequence ``[T, …]`` are pictures of one or two polarities."""
+    """Whether the steps of a sequence ``[T, …]`` are images of one or two polarities."""
     return sequence.ndim == 4 and sequence.shape[1] <= 2 and is_image(sequence[0])
 
 
 def input_height(sequence: Array) -> float:
-    """Page pixels that :func:`draw_input` needs."""
+    """Compute the page pixels that :func:`draw_input` needs."""
     if is_camera(sequence):
         return _picture_size(sequence)[1] + BETWEEN + BARS
     return float(np.clip(7.0 * np.prod(sequence.shape[1:]), 60, 240))
@@ -119,19 +132,35 @@ def input_height(sequence: Array) -> float:
 def draw_input(
     figure: Figure, sequence: Array, left: float, top: float, width: float, side: tuple[float, float], theme: Theme
 ) -> Axes:
-    """A sequence ``[T, …]`` in the column of the raster; returns the axes whose time axis is that of the layers.
+    """Draw a sequence above the raster of the layers.
 
-    A camera has a row of pictures, each of all events in the steps it stands over, and bars of the inputs that are not
-    0 in each step, ON upwards and OFF downwards. A line of channels has a raster in the order of its channels. side:
-    left edge and width of the column of totals.
+    A camera has a row of images, each of all events in the steps below it, and bars of the inputs that are not 0 in
+    each step, ON upwards and OFF downwards. A line of channels has a raster in the order of its channels.
+
+    Args:
+        figure: to draw on.
+        sequence: ``[T, …]``.
+        left: page pixels.
+        top: page pixels.
+        width: page pixels.
+        side: left edge and width of the column of totals, in page pixels.
+        theme: colours.
+
+    Returns:
+        The axes whose time axis is that of the layers.
     """
     axes = (_draw_camera if is_camera(sequence) else _draw_channels)(figure, sequence, left, top, width, side, theme)
     return axes
 
 
 def channel_raster(axes: Axes, values: Array, theme: Theme) -> None:
-    """The values ``[T, N]`` of a line of channels, the first channel at the bottom; of many channels the largest of
-    several in a row."""
+    """Draw the values of a line of channels, the first channel at the bottom.
+
+    Args:
+        axes: to draw on.
+        values: ``[T, N]``; of many channels the largest of several is drawn in a row.
+        theme: colours.
+    """
     steps, channels = values.shape
     block = -(-channels // DRAWN_CHANNELS)
     rows = np.pad(values, ((0, 0), (0, -channels % block))).reshape(steps, -1, block).max(2)
@@ -171,12 +200,12 @@ def _draw_camera(
     names = [("ON", theme.main, active[:, 1]), ("OFF", theme.accent, active[:, 0])] if polarities == 2 else [
         ("inputs", theme.main, active[:, 0])
     ]  # fmt: skip
-    words = place(figure, side[0], top + down + BETWEEN, side[1], BARS)
-    bare(words)
+    totals = place(figure, side[0], top + down + BETWEEN, side[1], BARS)
+    bare(totals)
     for index, (name, colour, counts) in enumerate(names):
         height = 0.5 if len(names) == 1 else 0.76 - 0.52 * index
         text = f"{name} {int(counts.sum()):,}"
-        words.text(0, height, text, va="center", fontsize=SMALL, color=colour, weight="bold")
+        totals.text(0, height, text, va="center", fontsize=SMALL, color=colour, weight="bold")
     return rows
 
 
@@ -220,10 +249,10 @@ def _picture_size(sequence: Array) -> tuple[float, float]:
 
 
 ALL_NEURONS, SHOWN_NEURONS = 250, 120
-"""A raster shows up to so many neurons all; of a larger layer, so many of those that spike, evenly chosen."""
+"""Largest layer of which a raster shows all neurons, and the number shown of a larger one."""
 
 SAMPLE_HEIGHT = 272.0
-"""Page pixels of a sample with the words under it."""
+"""Page pixels of a sample with the text under it."""
 
 
 def raster(
@@ -238,12 +267,20 @@ def raster(
     step: str = "step",
     theme: Theme = LIGHT,
 ) -> Figure:
-    """A sample beside the spikes of every layer over the steps, the layers from top to bottom.
+    """Draw a sample beside the spikes of every layer over the steps, the layers from top to bottom.
 
-    image: ``None`` where the input over the layers says it all. layers: title and spikes ``[T, N]``; with ``output``,
-    the last has a row per class, that of ``label`` in colour. Bars count the spikes of each row. scores: ``[C]``, the
-    largest of which is the answer, if it is not that of the output spikes. events: the input ``[T, P, H, W]`` or
-    ``[T, N]`` of event data, drawn over the layers on the same time axis. step: what a step is.
+    Bars count the spikes of each row.
+
+    Args:
+        image: the sample; ``None`` where the input above the layers shows it.
+        layers: title and spikes ``[T, N]`` of each.
+        label: class of the sample, whose output is in colour.
+        class_names: of the outputs.
+        output: whether the last layer is the output, with a row for each class.
+        scores: ``[C]``, the largest of which is the answer; ``None``: that of the output spikes.
+        events: input ``[T, P, H, W]`` or ``[T, N]`` of event data, drawn above the layers.
+        step: name of a step, on the axis.
+        theme: colours.
     """
     hidden = layers[:-1] if output else layers
     per_layer = max(96.0, min(270.0, 420.0 / max(len(hidden), 1)))
@@ -285,7 +322,15 @@ def raster(
 def outputs(
     image: Array | None, values: Array, label: int, class_names: Sequence[str], *, theme: Theme = LIGHT
 ) -> Figure:
-    """A sample beside the value ``[C]`` of every output, that of ``label`` in colour."""
+    """Draw a sample beside the value of every output, that of ``label`` in colour.
+
+    Args:
+        image: the sample, if there is a picture of it.
+        values: ``[C]``.
+        label: class of the sample.
+        class_names: of the outputs.
+        theme: colours.
+    """
     classes = len(values)
     height = max(220.0, min(20.0 * classes, 420.0))
     figure = new_figure(WIDE, max(height + 72, 26 + SAMPLE_HEIGHT))
@@ -311,27 +356,30 @@ def _draw_sample(
     class_names: Sequence[str],
     theme: Theme,
 ) -> None:
-    """The sample, if there is a picture of it, and under it what it is and what it is taken for."""
+    """The sample, if there is a picture of it, and under it the true and the predicted class."""
     if image is not None:
         draw_image(place(figure, 4, top, 220, 220), image, theme)
     if label is None:
         return
-    words_at = place(figure, 4, top if image is None else top + 226, 220, 40)
-    bare(words_at)
+    text_axes = place(figure, 4, top if image is None else top + 226, 220, 40)
+    bare(text_axes)
     text = [("true", label, theme.main)]
     if values is not None:
         winner = int(np.argmax(values))
         text.append(("predicted", winner, theme.main if winner == label else theme.accent))
     for index, (what, number, colour) in enumerate(text):
-        place_of: dict[str, Any] = {"transform": words_at.transAxes, "va": "center", "fontsize": MEDIUM}
-        words_at.text(0, 0.72 - 0.45 * index, what, color=theme.muted, **place_of)
-        words_at.text(0.3, 0.72 - 0.45 * index, short(class_names[number], 20), color=colour, weight="bold", **place_of)
+        place_of: dict[str, Any] = {"transform": text_axes.transAxes, "va": "center", "fontsize": MEDIUM}
+        text_axes.text(0, 0.72 - 0.45 * index, what, color=theme.muted, **place_of)
+        text_axes.text(
+            0.3, 0.72 - 0.45 * index, short(class_names[number], 20), color=colour, weight="bold", **place_of
+        )
 
 
 def _draw_neurons(rows: Axes, counts: Axes, spikes: Array, theme: Theme) -> str:
-    """The spikes of a hidden layer, most active neuron on top; returns which neurons are shown.
+    """Draw the spikes of a hidden layer, most active neuron on top, and return which neurons are shown, as text.
 
-    Of a large layer an even choice from the most to the least active: the most active alone spike at every step.
+    Of a large layer an even choice from the most to the least active is drawn: the most active ones alone spike at
+    every step.
     """
     total = spikes.sum(0)
     first = np.where(total > 0, spikes.argmax(0), len(spikes))
@@ -383,7 +431,7 @@ def _draw_classes(
 
 
 def _draw_spikes(axes: Axes, spikes: Array, colour: str, first_row: int = 0) -> None:
-    """``spikes`` ``[T, N]`` as ticks, a row a neuron."""
+    """Draw spikes ``[T, N]`` as ticks, a row for each neuron."""
     steps, neurons = np.nonzero(spikes)
     tall = 0.36 if spikes.shape[1] < 60 else 0.5
     thick = min(0.42 * 446 / len(spikes), 4.5) * 0.72  # points of 446 page pixels, or of a wider raster
@@ -393,7 +441,7 @@ def _draw_spikes(axes: Axes, spikes: Array, colour: str, first_row: int = 0) -> 
 
 
 def _time_axis(axes: Axes, steps: int, label: str, theme: Theme) -> None:
-    """The steps from 1 on; with the ``label`` of the lowest axes, the others have no numbers."""
+    """Draw the steps from 1 on; with a ``label``, as the lowest axes have, their numbers too."""
     axes.set_facecolor("none")
     axes.set_xlim(0.4, steps + 0.6)
     for side in ("top", "right", "left"):
@@ -425,9 +473,13 @@ def misread(
     line: bool = False,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Samples that were taken for another class, up to nine: ``(image, label, predicted, gap)``.
+    """Draw up to nine samples that were taken for another class.
 
-    line: the images are rasters ``[N, T]`` of a line of channels.
+    Args:
+        wrong: ``(image, label, predicted, gap)`` of each.
+        class_names: of the classes.
+        line: whether the images are rasters ``[N, T]`` of a line of channels.
+        theme: colours.
     """
     figure = new_figure(HALF, 400)
     for index, (image, label, predicted, _) in enumerate(wrong[:9]):

@@ -71,7 +71,7 @@ RATE_WINDOWS = 60
 
 @dataclass(frozen=True)
 class ShownRecording:
-    """A recording of events, with what is shown of it.
+    """A recording of events, with the values that are drawn.
 
     Attributes:
         name: headline.
@@ -448,7 +448,7 @@ def pictures(counts: Sequence[Array], captions: Sequence[str]) -> Drawing:
 
 
 def events_and_input(raw: Sequence[Array], inputs: Sequence[Array], captions: Sequence[str]) -> Drawing:
-    """The events of some steps, and under each what a network gets of it.
+    """The events of steps, and under each the input of the network.
 
     Args:
         raw: events of each step ``[P, H, W]``.

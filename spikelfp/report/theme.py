@@ -1,4 +1,4 @@
-"""Common parts of all figures: colours for a light and a dark page, fonts, axes at a place, legends."""
+"""Common parts of all figures: colours for light and dark pages, fonts, axes at a place, names of classes, legends."""
 
 from __future__ import annotations
 
@@ -32,15 +32,22 @@ SMALL, MEDIUM = 8.0, 9.0
 """Font sizes in points."""
 
 FONTS = ("Inter", "Helvetica Neue", "Arial", "Liberation Sans")
-"""Fonts close to those of the page, the first installed one is taken; DejaVu Sans comes with matplotlib."""
+"""Fonts close to those of the page; the first installed one is used, and DejaVu Sans after it."""
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours, chosen to be told apart by colour-blind readers (after Okabe and Ito).
+    """Colours of figures that colour-blind readers can tell apart (after Okabe and Ito).
 
-    ink, muted, line: text, lesser text, thin lines. main: what the figure is about. accent: what differs from
-    it. quiet: what is only there to compare. paper: the card behind the figure.
+    Attributes:
+        name: of the theme.
+        ink: text.
+        muted: lesser text.
+        line: thin lines.
+        main: what the figure is about.
+        accent: what differs from it.
+        quiet: what it is compared with.
+        paper: the card behind the figure.
     """
 
     name: str
@@ -58,12 +65,21 @@ DARK = Theme("dark", "#e8ebee", "#9aa5b1", "#303741", "#56b4e9", "#f0943c", "#5a
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of ``width`` × ``height`` page pixels."""
+    """Make an empty figure of ``width`` × ``height`` page pixels."""
     return Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH))
 
 
 def place(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
-    """Axes at a place given in page pixels from the top left corner."""
+    """Add axes at a place.
+
+    Args:
+        figure: to which they are added.
+        left: page pixels from the left edge.
+        top: page pixels from the top edge.
+        width: page pixels.
+        height: page pixels.
+        options: those of ``Figure.add_axes``.
+    """
     inches = figure.get_size_inches()
     across, down = inches[0] * PIXELS_PER_INCH, inches[1] * PIXELS_PER_INCH
     rectangle = (left / across, 1 - (top + height) / down, width / across, height / down)
@@ -71,7 +87,7 @@ def place(figure: Figure, left: float, top: float, width: float, height: float, 
 
 
 def clean(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
-    """Thin lines, quiet ticks, and a grid across the axis ``grid``."""
+    """Give axes thin lines, quiet ticks, and a grid across the axis ``grid``."""
     axes.set_facecolor("none")
     for side in ("top", "right", *(("left",) if grid == "y" else ())):
         axes.spines[side].set_visible(False)
@@ -84,7 +100,7 @@ def clean(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
 
 
 def bare(axes: Axes) -> None:
-    """No ticks and no frame."""
+    """Remove ticks and frame of axes."""
     axes.set_facecolor("none")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -95,13 +111,13 @@ def bare(axes: Axes) -> None:
 def png(figure: Figure, *, sharpness: float = SHARPNESS, paper: str | None = None) -> bytes:
     """Draw a figure as a PNG.
 
-    No text in it is taken for a formula: names of users stand in titles, legends and beside axes. What no font can
-    draw is drawn as a box, and not complained about.
+    No text in it is read as a formula: names of users stand in titles, legends and beside axes. A character that no
+    font has is drawn as a box, without a warning.
 
     Args:
         figure: with all that is in it; its texts get the fonts of the page.
         sharpness: image pixels per page pixel.
-        paper: colour of the background; ``None``: it is transparent.
+        paper: colour of the background; ``None``: transparent.
     """
     for axes in figure.axes:  # tick labels exist from here on
         axes.get_xticklabels(), axes.get_yticklabels()
@@ -135,17 +151,17 @@ HALF, WIDE, THIRD = 430.0, 900.0, 330.0
 """Page pixels of a figure's width."""
 
 NAMED_CLASSES = 30
-"""Up to so many classes are named one by one."""
+"""Largest number of classes that are named one by one."""
 
 
 def class_colours(values: Array, label: int, theme: Theme) -> list[str]:
-    """The right class in the main colour, a wrong winner in the accent."""
+    """Choose colours of the outputs: main for the right class, accent for a wrong winner, quiet for the others."""
     winner = int(np.argmax(values))
     return [theme.main if c == label else theme.accent if c == winner else theme.quiet for c in range(len(values))]
 
 
 def name_classes(axis: Any, class_names: Sequence[str], slant: bool = False) -> None:
-    """Class names along an axis, or plain numbers where they would not fit."""
+    """Write class names along an axis, or plain numbers where names would not fit."""
     if len(class_names) > NAMED_CLASSES:
         axis.set_major_locator(MaxNLocator(8, integer=True))
         return
@@ -155,12 +171,25 @@ def name_classes(axis: Any, class_names: Sequence[str], slant: bool = False) -> 
 
 
 def short(name: str, most: int = 12) -> str:
-    """Write a name of a user in one line of at most so many characters, all of which can be seen."""
+    """Write a name of a user in one line of visible characters.
+
+    Args:
+        name: of the user.
+        most: largest number of characters; a longer name is cut.
+    """
     name = plain(name)
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def legend(axes: Axes, theme: Theme, columns: int = 2, size: float = SMALL) -> None:
+    """Put a legend without a frame above the axes.
+
+    Args:
+        axes: to which it is added.
+        theme: colours.
+        columns: number of columns.
+        size: of the font, in points.
+    """
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),

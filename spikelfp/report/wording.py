@@ -1,4 +1,4 @@
-"""Names of the command line in plain words, and the command line of a run."""
+"""Texts of the report: names of options in plain words, numbers with units, and the command line of a run."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ PLACES = ("data_dir", "cache_dir", "device", "workers", "checkpoint_every", "acc
 
 
 def title(config: RunConfig) -> str:
-    """What was trained, as a headline."""
+    """Write the headline of a run: model, data and method."""
     model, data = MODELS.get(config.model.name, config.model.name), data_name(config.data.name)
     if config.model.weight_bits != FLOAT:
         model = f"{model} with {config.model.weight_bits}-bit weights"
@@ -89,7 +89,15 @@ def title(config: RunConfig) -> str:
 
 
 def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
-    """What was trained, as pairs of a term and its explanation."""
+    """Describe a run.
+
+    Args:
+        config: of the run.
+        spiking: whether its network has neurons that fire.
+
+    Returns:
+        Pairs of a term and its explanation.
+    """
     terms = [("Events", f"{events(config)}.")] if is_event_data(config.data.name) else []
     if spiking:
         reset = RESETS.get(config.neuron.reset, config.neuron.reset)
@@ -124,7 +132,7 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
 
 
 def data_name(name: str) -> str:
-    """A data set in plain words."""
+    """Write the name of a data set in plain words."""
     kind, colon, rest = without_folder(name).partition(":")
     if not colon:
         return DATA.get(name, name)
@@ -132,7 +140,7 @@ def data_name(name: str) -> str:
 
 
 def events(config: RunConfig) -> str:
-    """How recordings become sequences."""
+    """Describe how recordings become sequences."""
     most = f", at most {config.data.steps} of them" if config.data.steps else ""
     if config.events.window is not None:
         parts = [f"a step holds the events of {config.events.window:g} ms{most}"]
@@ -154,7 +162,7 @@ def events(config: RunConfig) -> str:
 
 
 def step(config: RunConfig) -> str:
-    """What a step of a sample is, on an axis."""
+    """Name a step of a sample, for an axis."""
     if config.events.window is not None:
         return f"step of {config.events.window:g} ms"
     return (
@@ -163,7 +171,15 @@ def step(config: RunConfig) -> str:
 
 
 def command(config: RunConfig, name: str) -> list[str]:
-    """The line that trains the same network again, in parts: ``spikelfp train``, then the options it needs."""
+    """Write the command line that trains the network again.
+
+    Args:
+        config: of the run.
+        name: of the run folder.
+
+    Returns:
+        Parts of the line: ``spikelfp train``, then the options that it needs.
+    """
     parts = dict.fromkeys(["spikelfp train"])
     for path, value in OPTIONS.used(config).items():
         option = path[-1]
@@ -180,28 +196,28 @@ def command(config: RunConfig, name: str) -> list[str]:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share as a percentage."""
+    """Write a share as a percentage."""
     return f"{100 * share:.{digits}f} %"
 
 
 def small(value: float) -> str:
-    """A number near 0 with four decimals, others with three digits."""
+    """Write a number below 0.1 with four decimals, others with three digits."""
     text = f"{value:.3g}" if abs(value) >= 0.1 else f"{round(value, 4) + 0.0:.4f}"
     return text.replace("-", "−")
 
 
 def seconds(value: float) -> str:
-    """A duration in the unit that suits it."""
+    """Write a duration in the unit that suits it."""
     if value < 120:
         return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 epoch``, ``2 epochs``."""
+    """Write a number and a noun, ``1 epoch`` or ``2 epochs``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def joined(values: Iterable[int], separator: str = " × ") -> str:
-    """Sizes in one string."""
+    """Write sizes in one string."""
     return separator.join(f"{value:,}" for value in values)

@@ -1,4 +1,4 @@
-"""Page of a run: its sections with their figures, and the writing of it."""
+"""Page of a run: its sections with their figures."""
 
 from __future__ import annotations
 
@@ -21,22 +21,140 @@ from spikelfp.report.theme import DARK, LIGHT, png
 from spikelfp.training.config import RunConfig
 
 SHOWN_LAYERS = 12
-"""Layers whose rates and weights are shown: of a deeper network the first and the last ones."""
+"""Largest number of layers whose rates and weights are shown: of a deeper network the first and the last ones."""
 
 RASTER_LAYERS = 5
-"""Spiking layers in the raster: of a deeper network the first and the last ones."""
+"""Largest number of spiking layers in the raster: of a deeper network the first and the last ones."""
 
 WORST = 8
-"""Samples furthest off that are listed."""
+"""Number of samples that are listed as furthest off."""
 
 APART = 4
-"""Outputs whose values spread so many times more than those of others have no axis in common."""
+"""Ratio of the spreads of two outputs above which they have no common axis."""
 
 CLOSE = 0.01
-"""Accuracies that differ by no more, 1 percentage point, are as good as the same."""
+"""Largest difference of accuracies that are counted as equal, 1 percentage point."""
+
+
+def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
+    """Write the page; see :func:`spikelfp.report.write_report`."""
+    facts = collect_facts(run, data_dir, cache_dir)
+    write_text(facts.folder.report, render(facts))
+    return facts.folder.report
+
+
+def render(facts: Facts) -> str:
+    """Make the HTML of the page."""
+    title, name = wording.title(facts.config), facts.folder.path.resolve().name
+    done, planned, stopped = len(facts.metrics), facts.config.training.epochs, facts.summary is None
+    state = f"stopped after {wording.plural(done, 'epoch')}" + (f" of {planned}" if planned else "")
+    versions = (facts.summary or {}).get("versions")
+    libraries = [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, dict) else []
+    if libraries and (facts.summary or {}).get("device"):
+        libraries.append(f"trained on {(facts.summary or {})['device']}")
+    return page.render(
+        title,
+        Headline(name, state if stopped else "finished", title, *_score(facts), warn=stopped),
+        terms=[*_network(facts), *wording.lead(facts.config, facts.spiking)],
+        facts=_facts(facts),
+        notes=facts.notes,
+        sections=[
+            Section("Learning", pictures=curves(facts), pair=True),
+            Section("The first test sample", pictures=sample(facts)),
+            Section(
+                "Who spikes how often",
+                f"Means over {wording.plural(facts.rate_samples, 'test sample')}.",
+                rates(facts),
+                pair=in_pairs(facts.activity),
+            ),
+            Section("Weights", pictures=weights(facts), pair=in_pairs(facts.weights)),
+            Section("Right and wrong", pictures=errors(facts), pair=True),
+            Section("Wanted and predicted", pictures=fitted(facts), pair=True),
+            worst(facts),
+            Section("How early the answer is there", pictures=early(facts)),
+            _verified(facts),
+        ],
+        footer=Footer(wording.command(facts.config, name), _options(facts.config), " · ".join(libraries)),
+    )
+
+
+def _score(facts: Facts) -> tuple[str, str]:
+    """Score in large type, and its meaning."""
+    summary, last = facts.summary or {}, facts.metrics[-1]
+    samples = f", {facts.test_samples:,} samples" if facts.test_samples else ""
+    if summary.get("test_accuracy") is not None:
+        return wording.percent(summary["test_accuracy"], 2), f"test accuracy{samples}"
+    task, score = facts.task, (summary.get("score") or {}).get("value")
+
+    def shown(value: float) -> str:
+        return wording.percent(value, 2) if task.share else wording.small(value)
+
+    if score is not None:
+        return shown(score), f"test {task.title}{samples}"
+    if summary.get("test_loss") is not None:
+        return wording.small(summary["test_loss"]), f"test loss{samples}"
+    for part in ("test", "validation", "train"):
+        if f"{part}_{task.score}" in last:
+            return shown(last[f"{part}_{task.score}"]), f"{part} {task.title} after epoch {int(last['epoch'])}"
+    return "–", f"no {task.title} was measured"
+
+
+def _network(facts: Facts) -> list[tuple[str, str]]:
+    """Sizes of the layers, where they are known."""
+    if facts.config.model.name.endswith("mlp"):
+        sizes = [
+            wording.joined(
+                (math.prod(facts.shape), *facts.config.model.options.get("hidden", ()), facts.classes), " → "
+            )
+        ]
+    elif facts.activity:
+        sizes = [wording.joined(shape) for shape in (facts.shape, *(layer.shape for layer in facts.activity))]
+    else:
+        return []
+    return [("Network", " → ".join(sizes))]
+
+
+def _facts(facts: Facts) -> list[tuple[str, str]]:
+    summary, last = facts.summary or {}, facts.metrics[-1]
+    pairs = [("parameters", f"{summary.get('parameters', facts.parameters):,}")]
+    if facts.spiking:
+        pairs += _steps(facts)
+    pairs.append(("epochs", f"{len(facts.metrics)}"))
+    times = [row["seconds"] for row in facts.metrics if "seconds" in row]
+    each = summary.get("seconds_per_epoch", sum(times) / len(times) if times else None)
+    if each is not None:
+        pairs.append(("time per epoch", wording.seconds(each)))
+    if facts.mean_rate is not None:
+        pairs.append(("spikes per neuron and step", f"{facts.mean_rate:.3f}"))
+    density = summary.get("update_density", last.get("update_density"))
+    if density is not None:
+        pairs.append(("weights touched per update", wording.percent(density, 0 if density > 0.1 else 1)))
+    return pairs
+
+
+def _steps(facts: Facts) -> list[tuple[str, str]]:
+    """Number of steps of a sample; recordings cut by time or by number of events have as many as they are long."""
+    if facts.config.events.window is None and facts.config.events.events_per_step is None:
+        return [] if facts.config.data.steps is None else [("steps per sample", str(facts.config.data.steps))]
+    return [] if facts.sample is None else [("steps of the first test sample", f"{len(facts.sample.outputs):,}")]
+
+
+def _options(config: RunConfig) -> str:
+    """``config.yaml`` without folders of this machine: a report is passed on."""
+    values = yaml.safe_load(config.to_yaml())
+    values["run"].pop("data_dir", None)
+    values.get("events", {}).pop("cache_dir", None)
+    values["data"]["name"] = without_folder(values["data"]["name"])
+    if "hidden" in values["model"]:
+        values["model"]["hidden"] = ",".join(map(str, values["model"]["hidden"]))
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+# The sections, from top to bottom.
 
 
 def curves(facts: Facts) -> list[Picture]:
+    """Draw the score and the objective over the epochs."""
     epochs = [int(row["epoch"]) for row in facts.metrics]
 
     def column(name: str) -> list[float | None]:
@@ -83,7 +201,7 @@ def curves(facts: Facts) -> list[Picture]:
 
 
 def sample(facts: Facts) -> list[Picture]:
-    """The raster of a spiking network; the output values of one whose outputs are no spikes."""
+    """Draw the raster of a spiking network, and the output values of a network whose outputs are no spikes."""
     sample, names = facts.sample, facts.class_names
     if sample is None:
         return []
@@ -117,7 +235,7 @@ def sample(facts: Facts) -> list[Picture]:
 
 
 def _sample_text(facts: Facts) -> str:
-    """The first test sample in words: what it is, and what it is taken for."""
+    """Description of the first test sample: its class or target, and the reading."""
     sample, names = facts.sample, facts.class_names
     assert sample is not None
     if sample.label is not None:
@@ -131,7 +249,7 @@ def _sample_text(facts: Facts) -> str:
 
 
 def _raster_caption(facts: Facts, layers: list[tuple[str, Any]]) -> str:
-    """How to read the raster."""
+    """Explanation of the raster."""
     caption = "A row is a neuron, a tick one of its spikes; the most active neurons of a layer are on top"
     large = any(spikes.shape[1] > rasters.ALL_NEURONS for _, spikes in layers)
     caption += ", of large layers an even choice of those that spike." if large else "."
@@ -148,6 +266,7 @@ def _raster_caption(facts: Facts, layers: list[tuple[str, Any]]) -> str:
 
 
 def rates(facts: Facts) -> list[Picture]:
+    """Draw the spike rates of each layer."""
     known = (facts.summary or {}).get("spike_rates") or {}
     width = theme.HALF if in_pairs(facts.activity) else theme.THIRD
     pictures = []
@@ -166,6 +285,7 @@ def rates(facts: Facts) -> list[Picture]:
 
 
 def weights(facts: Facts) -> list[Picture]:
+    """Draw the weights of each layer."""
     width = theme.HALF if in_pairs(facts.weights) else theme.THIRD
     return [
         _picture(
@@ -178,8 +298,42 @@ def weights(facts: Facts) -> list[Picture]:
     ]
 
 
+def errors(facts: Facts) -> list[Picture]:
+    """Draw the confusion matrix and the most confidently misread samples."""
+    errors = facts.errors
+    if errors is None:
+        return []
+    which = (
+        f"the first {errors.samples:,} of {errors.total:,}"
+        if errors.samples < errors.total
+        else f"all {errors.total:,}"
+    )
+    count = int(errors.confusion.sum() - errors.confusion.trace())
+    pictures = [
+        _picture(
+            "What is taken for what",
+            f"{which} test samples, {wording.plural(count, 'error')}",
+            f"Confusion matrix of {which} test samples: {wording.plural(count, 'error')}",
+            partial(figures.confusion, errors.confusion, facts.class_names),
+        )
+    ]
+    if errors.wrong and (facts.line or rasters.is_image(errors.wrong[0][0])):
+        names = [(facts.class_names[label], facts.class_names[predicted]) for _, label, predicted, _ in errors.wrong]
+        pictures.append(
+            _picture(
+                "Most confidently wrong",
+                "right class → predicted class, "
+                + ("ahead by the most spikes" if facts.output_spikes else "most ahead")
+                + ("; the busiest quarter of each recording" if facts.camera else ""),
+                "Misread samples: " + ", ".join(f"{label} as {predicted}" for label, predicted in names),
+                partial(rasters.misread, errors.wrong, facts.class_names, line=facts.line),
+            )
+        )
+    return pictures
+
+
 def fitted(facts: Facts) -> list[Picture]:
-    """Predicted against true values, and errors by size; of labels and steps how often each is found."""
+    """Draw predicted against true values, and errors by size; of labels and steps how often each is found."""
     fitted, names = facts.fitted, facts.class_names
     if fitted is None:
         return []
@@ -227,7 +381,7 @@ def fitted(facts: Facts) -> list[Picture]:
 
 
 def worst(facts: Facts) -> Section:
-    """Table of the test samples that are furthest off: number, and true and predicted value of each output."""
+    """List the test samples that are furthest off: number, and true and predicted value of each output."""
     title, text = "Furthest off", "The test samples with the largest errors."
     fitted = facts.fitted
     if fitted is None or facts.task.kind != "values":
@@ -241,41 +395,8 @@ def worst(facts: Facts) -> Section:
     return Section(title, text, head=["sample", *names], rows=[[(cell, "") for cell in row] for row in rows])
 
 
-def errors(facts: Facts) -> list[Picture]:
-    errors = facts.errors
-    if errors is None:
-        return []
-    which = (
-        f"the first {errors.samples:,} of {errors.total:,}"
-        if errors.samples < errors.total
-        else f"all {errors.total:,}"
-    )
-    count = int(errors.confusion.sum() - errors.confusion.trace())
-    pictures = [
-        _picture(
-            "What is taken for what",
-            f"{which} test samples, {wording.plural(count, 'error')}",
-            f"Confusion matrix of {which} test samples: {wording.plural(count, 'error')}",
-            partial(figures.confusion, errors.confusion, facts.class_names),
-        )
-    ]
-    if errors.wrong and (facts.line or rasters.is_image(errors.wrong[0][0])):
-        names = [(facts.class_names[label], facts.class_names[predicted]) for _, label, predicted, _ in errors.wrong]
-        pictures.append(
-            _picture(
-                "Most confidently wrong",
-                "right class → predicted class, "
-                + ("ahead by the most spikes" if facts.output_spikes else "most ahead")
-                + ("; the busiest quarter of each recording" if facts.camera else ""),
-                "Misread samples: " + ", ".join(f"{label} as {predicted}" for label, predicted in names),
-                partial(rasters.misread, errors.wrong, facts.class_names, line=facts.line),
-            )
-        )
-    return pictures
-
-
 def early(facts: Facts) -> list[Picture]:
-    """Accuracy of a spiking network if it is asked before the end."""
+    """Draw the accuracy of a spiking network that is read before the end."""
     if facts.errors is None or facts.errors.early is None or not facts.spiking:
         return []
     accuracy, samples = facts.errors.early, facts.errors.samples
@@ -295,129 +416,6 @@ def early(facts: Facts) -> list[Picture]:
             wide=True,
         )
     ]
-
-
-def _picture(title: str, caption: str, text: str, draw: Callable[..., Figure], *, wide: bool = False) -> Picture:
-    return Picture(title, caption, text, png(draw(theme=LIGHT)), png(draw(theme=DARK)), wide)
-
-
-def _last(lines: dict[str, list[float | None]], share: bool) -> str:
-    """The last values of some curves, in words."""
-    ends = {name: [value for value in line if value is not None][-1] for name, line in lines.items()}
-    return ", ".join(f"{name} {wording.percent(end, 2) if share else wording.small(end)}" for name, end in ends.items())
-
-
-def _ends(items: list[Any], most: int) -> list[Any]:
-    """All items, or the first and the last ones of many."""
-    return items if len(items) <= most else [*items[: most // 2], *items[-(most - most // 2) :]]
-
-
-def in_pairs(items: list[Any]) -> bool:
-    """Whether a grid of two columns is fuller than one of three."""
-    return len(items) in (1, 2, 4)
-
-
-def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
-    """See :func:`spikelfp.report.write_report`."""
-    facts = collect_facts(run, data_dir, cache_dir)
-    write_text(facts.folder.report, render(facts))
-    return facts.folder.report
-
-
-def render(facts: Facts) -> str:
-    """Make the HTML of the page."""
-    title, name = wording.title(facts.config), facts.folder.path.resolve().name
-    done, planned, stopped = len(facts.metrics), facts.config.training.epochs, facts.summary is None
-    state = f"stopped after {wording.plural(done, 'epoch')}" + (f" of {planned}" if planned else "")
-    versions = (facts.summary or {}).get("versions")
-    libraries = [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, dict) else []
-    if libraries and (facts.summary or {}).get("device"):
-        libraries.append(f"trained on {(facts.summary or {})['device']}")
-    return page.render(
-        title,
-        Headline(name, state if stopped else "finished", title, *_score(facts), warn=stopped),
-        terms=[*_network(facts), *wording.lead(facts.config, facts.spiking)],
-        facts=_facts(facts),
-        notes=facts.notes,
-        sections=[
-            Section("Learning", pictures=curves(facts), pair=True),
-            Section("The first test sample", pictures=sample(facts)),
-            Section(
-                "Who spikes how often",
-                f"Means over {wording.plural(facts.rate_samples, 'test sample')}.",
-                rates(facts),
-                pair=in_pairs(facts.activity),
-            ),
-            Section("Weights", pictures=weights(facts), pair=in_pairs(facts.weights)),
-            Section("Right and wrong", pictures=errors(facts), pair=True),
-            Section("Wanted and predicted", pictures=fitted(facts), pair=True),
-            worst(facts),
-            Section("How early the answer is there", pictures=early(facts)),
-            _verified(facts),
-        ],
-        footer=Footer(wording.command(facts.config, name), _options(facts.config), " · ".join(libraries)),
-    )
-
-
-def _score(facts: Facts) -> tuple[str, str]:
-    """The accuracy in large type, and what it is of."""
-    summary, last = facts.summary or {}, facts.metrics[-1]
-    samples = f", {facts.test_samples:,} samples" if facts.test_samples else ""
-    if summary.get("test_accuracy") is not None:
-        return wording.percent(summary["test_accuracy"], 2), f"test accuracy{samples}"
-    task, score = facts.task, (summary.get("score") or {}).get("value")
-
-    def shown(value: float) -> str:
-        return wording.percent(value, 2) if task.share else wording.small(value)
-
-    if score is not None:
-        return shown(score), f"test {task.title}{samples}"
-    if summary.get("test_loss") is not None:
-        return wording.small(summary["test_loss"]), f"test loss{samples}"
-    for part in ("test", "validation", "train"):
-        if f"{part}_{task.score}" in last:
-            return shown(last[f"{part}_{task.score}"]), f"{part} {task.title} after epoch {int(last['epoch'])}"
-    return "–", f"no {task.title} was measured"
-
-
-def _network(facts: Facts) -> list[tuple[str, str]]:
-    """The sizes of the layers, where they are known."""
-    if facts.config.model.name.endswith("mlp"):
-        sizes = [
-            wording.joined(
-                (math.prod(facts.shape), *facts.config.model.options.get("hidden", ()), facts.classes), " → "
-            )
-        ]
-    elif facts.activity:
-        sizes = [wording.joined(shape) for shape in (facts.shape, *(layer.shape for layer in facts.activity))]
-    else:
-        return []
-    return [("Network", " → ".join(sizes))]
-
-
-def _facts(facts: Facts) -> list[tuple[str, str]]:
-    summary, last = facts.summary or {}, facts.metrics[-1]
-    pairs = [("parameters", f"{summary.get('parameters', facts.parameters):,}")]
-    if facts.spiking:
-        pairs += _steps(facts)
-    pairs.append(("epochs", f"{len(facts.metrics)}"))
-    times = [row["seconds"] for row in facts.metrics if "seconds" in row]
-    each = summary.get("seconds_per_epoch", sum(times) / len(times) if times else None)
-    if each is not None:
-        pairs.append(("time per epoch", wording.seconds(each)))
-    if facts.mean_rate is not None:
-        pairs.append(("spikes per neuron and step", f"{facts.mean_rate:.3f}"))
-    density = summary.get("update_density", last.get("update_density"))
-    if density is not None:
-        pairs.append(("weights touched per update", wording.percent(density, 0 if density > 0.1 else 1)))
-    return pairs
-
-
-def _steps(facts: Facts) -> list[tuple[str, str]]:
-    """How many steps a sample has; recordings cut by time or by number of events have as many as they are long."""
-    if facts.config.events.window is None and facts.config.events.events_per_step is None:
-        return [] if facts.config.data.steps is None else [("steps per sample", str(facts.config.data.steps))]
-    return [] if facts.sample is None else [("steps of the first test sample", f"{len(facts.sample.outputs):,}")]
 
 
 def _verified(facts: Facts) -> Section:
@@ -447,16 +445,28 @@ def _verified(facts: Facts) -> Section:
     return Section("Same spikes in other simulators", text, head=head, rows=rows)
 
 
-def _options(config: RunConfig) -> str:
-    """``config.yaml`` without folders of this machine: a report is passed on."""
-    values = yaml.safe_load(config.to_yaml())
-    values["run"].pop("data_dir", None)
-    values.get("events", {}).pop("cache_dir", None)
-    values["data"]["name"] = without_folder(values["data"]["name"])
-    if "hidden" in values["model"]:
-        values["model"]["hidden"] = ",".join(map(str, values["model"]["hidden"]))
-    return yaml.safe_dump(values, sort_keys=False)
-
-
 def _count(value: object) -> int:
     return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0
+
+
+# What the sections share.
+
+
+def _picture(title: str, caption: str, text: str, draw: Callable[..., Figure], *, wide: bool = False) -> Picture:
+    return Picture(title, caption, text, png(draw(theme=LIGHT)), png(draw(theme=DARK)), wide)
+
+
+def _last(lines: dict[str, list[float | None]], share: bool) -> str:
+    """Last values of some curves, as text."""
+    ends = {name: [value for value in line if value is not None][-1] for name, line in lines.items()}
+    return ", ".join(f"{name} {wording.percent(end, 2) if share else wording.small(end)}" for name, end in ends.items())
+
+
+def _ends(items: list[Any], most: int) -> list[Any]:
+    """All items, or the first and the last ones of many."""
+    return items if len(items) <= most else [*items[: most // 2], *items[-(most - most // 2) :]]
+
+
+def in_pairs(items: list[Any]) -> bool:
+    """Whether a grid of two columns is fuller than one of three."""
+    return len(items) in (1, 2, 4)

@@ -164,7 +164,7 @@ def _prefixes(predictions: Tensor, targets: Tensor, decoding: Decoding) -> Tenso
 
 
 def _suffixes(predictions: Tensor, targets: Tensor, decoding: Decoding) -> Tensor:
-    """Distances of every suffix to every suffix of the targets, ``[S+2, B, L+1]``; the last two are empty suffixes."""
+    """Distances of every suffix to every suffix of the targets, ``[S+2, B, L+1]``; the last two rows are of nothing."""
     place = torch.arange(targets.shape[-1] + 1, dtype=torch.int32, device=targets.device)
     end = lengths(targets).unsqueeze(-1).to(torch.int32)
     row = (end - place).where(place <= end, torch.full_like(place, _FAR)).flip(-1)

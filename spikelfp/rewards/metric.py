@@ -330,7 +330,7 @@ class F1(FromMetric):
     more each of its samples counts. Larger batches estimate the score of the data set better.
 
     Args:
-        positive: class whose F1 score alone is trained for.
+        positive: train for the F1 score of this class only.
         reference: outcome that others are compared with: the ``best`` one, or the ``mean`` of the alternatives.
         convergence: factor that ends the reward, as in :func:`~spikelfp.rewards.initial_reward`; ``None`` chooses by
             the outputs.

@@ -49,7 +49,7 @@ class SquaredError(ErrorReward):
 
 
 class AbsoluteError(ErrorReward):
-    """Reward ``r_c = o_c · sgn(y_c − o_c)``, the step of ``L = Σ |y_c − o_c|``, ``sgn(0) = 0``: tends to the median."""
+    """Reward ``r_c = o_c · sgn(y_c − o_c)``, the step of ``L = Σ |y_c − o_c|``; tends to the median. ``sgn(0) = 0``."""
 
     def step(self, error: Tensor) -> Tensor:
         return error.sign()

@@ -1,11 +1,11 @@
-r"""Tasks: the targets, how its outputs are read, the loss, the score, and the words for them.
+"""Base classes of tasks: targets, reading of the outputs, loss, score, and the words for them.
 
 A task reads outputs ``o`` ``[T, B, C]`` of the steps that count, compares the reading with the targets, and adds up
 over batches and workers what its score is made of. For LFP it makes the reward that descends its own loss ``L``::
 
     r = o · (−∂L/∂o)                            (LFP v3, Theorem 1; :class:`TaskReward`)
 
-so that an output of exactly 0 gets nothing. A loss of a mean over ``T`` steps gives each step ``1/T`` of it.
+so that an output of exactly 0 gets no reward. A loss that is a mean over ``T`` steps gives each step ``1/T`` of it.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ FORGETS = 0.9
 
 
 class Judge(ABC):
-    """Reads the outputs of one batch, a chunk of steps at a time, and adds up what they are worth.
+    """Reader of the outputs of one batch, a chunk of steps at a time, that adds up what its score is made of.
 
     Args:
-        task: that judges.
+        task: that the outputs are judged for.
         targets: of the samples, ``[B, …]``; ``None`` where only readings are asked for.
-        mask: boolean ``[T, B]``, the steps that count; ``None``: all of them.
+        mask: of the steps that count, boolean ``[T, B]``; ``None``: all of them.
         steps: ``T``.
         samples: ``B``.
         loss: whether the loss is added up, too.
@@ -70,22 +70,27 @@ class Judge(ABC):
 
     @abstractmethod
     def add(self, outputs: Tensor, start: int) -> None:
-        """Take in outputs ``[k, B, C]`` without a graph, of the steps from ``start`` on."""
+        """Take in the outputs of some steps.
+
+        Args:
+            outputs: ``[k, B, C]``, without a graph.
+            start: number of the first of these steps.
+        """
 
     @abstractmethod
     def reading(self) -> Tensor:
-        """Reading, samples first: ``[B, C]``, or ``[B, T, C]`` of a task that reads every step."""
+        """Return the reading, samples first: ``[B, C]``, or ``[B, T, C]`` of a task that reads every step."""
 
     @abstractmethod
     def predictions(self) -> Tensor:
-        """Predictions by the reading, samples first: classes, values, sets of labels."""
+        """Predict by the reading, samples first: classes, values, sets of labels."""
 
     @abstractmethod
     def sums(self) -> dict[str, Tensor]:
         """Sums that the samples add to the score, as tensors that add up over batches and workers.
 
-        ``loss``, if asked for, is the sum of the loss over the samples, of which ``samples`` says how many they are.
-        Empty for targets that cannot be judged.
+        ``samples`` is the number of samples; ``loss``, if asked for, the sum of the loss over them. Empty for targets
+        that cannot be judged.
         """
 
     def _mask(self, start: int, count: int) -> Tensor | None:
@@ -93,11 +98,11 @@ class Judge(ABC):
 
 
 class Task(ABC):
-    """Targets, readout, loss, score and words of what a network is to do.
+    """Definition of what a network is trained for: targets, readout, loss, score, and the words for them.
 
     Attributes:
         name: in :data:`spikelfp.tasks.tasks`.
-        score: name of the number that says how good a network is, as columns of ``metrics.csv`` end in it.
+        score: name of the number that says how good a network is; columns of ``metrics.csv`` end in it.
         rises: whether a larger score is better.
         share: whether the score lies in [0, 1] and is written as a percentage.
         title: of the score, in words.
@@ -124,7 +129,7 @@ class Task(ABC):
         return call_of(self)
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments it was made with that it keeps under another name."""
+        """Return the constructor's arguments that the task keeps under another name."""
         return {}
 
     @abstractmethod
@@ -144,28 +149,32 @@ class Task(ABC):
             targets: of some samples, ``[B, …]``.
             outputs: of the network for them, ``[T, B, C]``.
             whole: targets of the whole data set, where they are known.
-            of: what takes the targets, for the error; by default the task.
+            of: name of what takes the targets, for the error; by default the task.
             spikes: whether the outputs are spikes.
             first: number of the first of the samples in the data set.
 
         Raises:
-            ShapeError: in one line, with what to do.
+            ShapeError: with what to do.
         """
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Loss of outputs ``[T, B, C]``, a mean over the samples, as a scalar that gradients pass through.
+        """Compute the loss, a mean over the samples, as a scalar that gradients pass through.
 
         Args:
             outputs: ``[T, B, C]``.
             targets: ``[B, …]``.
             weights: of each step ``[T, B]``, 0 where it does not count, for sequences of unequal lengths and for
-                chunks: a sample weighs what its steps weigh together, and the loss is the sum weighted so.
+                chunks. The weight of a sample is the sum over its steps, and the loss is the weighted sum over the
+                samples.
         """
 
     @abstractmethod
     def reward(self, spikes: bool) -> Reward:
-        """Make the reward of LFP where none is given, for a network whose outputs are ``spikes`` or real values.
+        """Make the reward of LFP that is used where none is given.
+
+        Args:
+            spikes: whether the outputs of the network are spikes; otherwise they are real values.
 
         Raises:
             UserError: for outputs that the task has no reward for.
@@ -173,15 +182,26 @@ class Task(ABC):
 
     @abstractmethod
     def judge(self, targets: Tensor | None, mask: Tensor | None, steps: int, samples: int, loss: bool = False) -> Judge:
-        """Begin to read a batch from rest; the arguments are those of :class:`Judge`."""
+        """Begin to read a batch from rest.
+
+        Args:
+            targets: as for :class:`Judge`.
+            mask: as for :class:`Judge`.
+            steps: as for :class:`Judge`.
+            samples: as for :class:`Judge`.
+            loss: as for :class:`Judge`.
+        """
 
     @abstractmethod
     def metrics(self, sums: dict[str, Tensor], scale: TargetScale | None = None) -> dict[str, float]:
-        """The score and what else is told of the sums of a data set, by name; the score first.
+        """Compute the score, and further numbers, from the sums of a data set.
 
         Args:
             sums: those of :meth:`Judge.sums`, added up; empty where the targets cannot be judged.
             scale: of real targets, whose errors are then in their own units.
+
+        Returns:
+            The numbers by name, the score first.
         """
 
     def readout(self, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -196,16 +216,32 @@ class Task(ABC):
         return judge.predictions()
 
     def during(self, targets: Tensor, start: int, steps: int) -> Tensor:
-        """Targets ``[B, …]`` of so many steps from ``start`` on: the same ones where they are of whole sequences."""
+        """Take the targets of some steps; targets of whole sequences are returned unchanged.
+
+        Args:
+            targets: ``[B, …]``.
+            start: number of the first step.
+            steps: number of steps.
+        """
         return targets
 
     def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:
-        """The steps ``[T, B]`` that are rewarded and read out, of those that a batch says; ``None`` for all."""
+        """Choose the steps that are rewarded and read out, of those that a batch says count.
+
+        Args:
+            mask: of the batch, boolean ``[T, B]``; ``None``: all steps.
+            steps: ``T``.
+            samples: ``B``.
+            device: of the mask.
+
+        Returns:
+            Boolean ``[T, B]``; ``None`` for all.
+        """
         return mask
 
     @property
     def loss_meaning(self) -> str:
-        """The loss, in a line."""
+        """Meaning of the loss, in a line."""
         return ""
 
     def better(self, score: float, than: float) -> bool:
@@ -213,11 +249,14 @@ class Task(ABC):
         return score > than if self.rises else score < than
 
     def by(self, reward: Reward | None) -> Task:
-        """The task as the reward of a method has it, which may decide by outputs in a way of its own."""
+        """Return the task with the reward of a method, which may decide by outputs in a way of its own."""
         return self
 
     def outputs_suit(self, spikes: bool) -> None:
-        """Refuse a network whose outputs, ``spikes`` or real values, the task cannot read.
+        """Refuse a network whose outputs the task cannot read.
+
+        Args:
+            spikes: whether the outputs are spikes; otherwise they are real values.
 
         Raises:
             UserError: with what to do.
@@ -234,10 +273,10 @@ tasks: Registry[type[Task]] = Registry("task")
 
 
 class TaskReward(Reward):
-    """``r = o · (−∂L/∂o)`` for the loss ``L`` of a task, summed over the samples (LFP v3, Theorem 1).
+    """Reward ``r = o · (−∂L/∂o)`` for the loss ``L`` of a task, summed over the samples (LFP v3, Theorem 1).
 
-    Under LFP-0 a network of ReLU then takes the step of that loss, times ``|w|``. An output of exactly 0 gets nothing:
-    it is for linear outputs, of :class:`~spikelfp.nn.LI` or a last dense layer.
+    Under LFP-0 a network of ReLU then takes the step of that loss, times ``|w|``. An output of exactly 0 gets no
+    reward: this is for linear outputs, of :class:`~spikelfp.nn.LI` or a last dense layer.
 
     Args:
         task: whose loss is descended; its readout shares a reward among the steps.
@@ -251,12 +290,12 @@ class TaskReward(Reward):
         self.of_parts = task.of_parts
 
     def arguments(self) -> dict[str, Any]:
-        """The task, which it keeps under another name."""
+        """Return the task, which is kept under another name."""
         return {"task": self.own}
 
     @property
     def task(self) -> str | None:  # type: ignore[override]
-        """The name of its task."""
+        """Name of the task."""
         return self.own.name
 
     def classes(self, scores: Tensor) -> Tensor:
@@ -279,16 +318,21 @@ class TaskReward(Reward):
 
 
 def step_weights(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Weight of each step ``[T, B]`` in the mean over a sample's own steps, then over the samples; they add up to 1."""
+    """Compute the weight of each step ``[T, B]`` in the mean over a sample's own steps, then over the samples.
+
+    The weights add up to 1.
+    """
     return mask.to(dtype) / (mask.sum(0) * mask.shape[1])
 
 
 class ReadOut(Task):
-    """A task that reads one vector ``[B, C]`` of each sequence, the same weighted mean over its steps everywhere.
+    """Base class of tasks that read one vector ``[B, C]`` of each sequence: a weighted mean over its steps.
+
+    Loss, score and reward all use this one reading.
 
     Args:
-        readout: ``mean`` over the steps that count, the ``last`` of them, or ``decay``, a mean in which a step weighs
-            :data:`FORGETS` times the step behind it.
+        readout: ``mean`` over the steps that count, the ``last`` of them, or ``decay``, a mean in which the weight of a
+            step is :data:`FORGETS` times that of the next one.
     """
 
     def __init__(self, readout: Readout = "mean") -> None:
@@ -300,19 +344,19 @@ class ReadOut(Task):
 
     @abstractmethod
     def loss_of(self, reading: Tensor, targets: Tensor) -> Tensor:
-        """Loss ``[B]`` of each sample, from its reading ``[B, C]``."""
+        """Compute the loss ``[B]`` of each sample from its reading ``[B, C]``."""
 
     @abstractmethod
     def decided(self, reading: Tensor) -> Tensor:
-        """Predictions by a reading ``[B, C]``."""
+        """Predict by a reading ``[B, C]``."""
 
     @abstractmethod
     def sums_of(self, reading: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Sums that samples add to the score, from their readings ``[B, C]``."""
+        """Compute the sums that samples add to the score, from their readings ``[B, C]``."""
 
     @abstractmethod
     def fitted(self, targets: Tensor, outputs: Tensor) -> Tensor:
-        """Targets in the dtype and shape ``[B, C]`` of the reading."""
+        """Convert targets to the dtype and shape ``[B, C]`` of the reading."""
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         targets = self.fitted(targets, outputs)
@@ -325,7 +369,7 @@ class ReadOut(Task):
         return _ReadOutJudge(self, targets, mask, steps, samples, loss)
 
     def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:
-        """Picks the last step alone of each sequence where that is read out."""
+        """Choose only the last step of each sequence where that is read out."""
         if self.reads != "last":
             return mask
         mask = torch.ones(steps, samples, dtype=torch.bool, device=device) if mask is None else mask
@@ -333,7 +377,7 @@ class ReadOut(Task):
 
 
 class _ReadOutJudge(Judge):
-    """Adds up the reading over the chunks."""
+    """Sums of the reading over the chunks."""
 
     task: ReadOut
     _read: Tensor | None = None
@@ -366,21 +410,24 @@ class _ReadOutJudge(Judge):
 
 
 def last_steps(mask: Tensor) -> Tensor:
-    """Boolean ``[T, B]``: the last step of each sample that counts."""
+    """Mark the last step of each sample that counts: boolean ``[T, B]``."""
     behind = mask.flip(0).cumsum(0).flip(0)  # counting steps from this one on
     return mask & (behind == 1)
 
 
 def step_shares(readout: str, mask: Tensor | None, outputs: Tensor) -> Tensor:
-    """Share of each step in a reading, ``[T, B]``, or ``[T, 1]`` where all steps count; a sample's add up to 1.
+    """Compute the share of each step in a reading; those of a sample add up to 1.
 
-    ``1/T`` of the steps that count (``mean``), 1 for the last of them (``last``), or ``FORGETS^k / Σ FORGETS^k`` with
-    ``k`` of them behind it (``decay``).
+    The share is ``1/n`` for each of the ``n`` steps that count (``mean``), 1 for the last of them (``last``), or
+    ``FORGETS^k / Σ FORGETS^k`` with ``k`` of them after the step (``decay``).
 
     Args:
         readout: one of :data:`READOUTS`.
-        mask: boolean ``[T, B]``, the steps that count; ``None``: all of those of ``outputs``.
+        mask: of the steps that count, boolean ``[T, B]``; ``None``: all of those of ``outputs``.
         outputs: whose dtype and device the shares have.
+
+    Returns:
+        ``[T, B]``, or ``[T, 1]`` where all steps count.
     """
     if mask is None:
         mask = torch.ones(len(outputs), 1, dtype=torch.bool, device=outputs.device)
@@ -388,13 +435,13 @@ def step_shares(readout: str, mask: Tensor | None, outputs: Tensor) -> Tensor:
         return last_steps(mask).to(outputs.dtype)
     if readout == "mean":
         return mask.to(outputs.dtype) / mask.sum(0).clamp(min=1)
-    behind = mask.flip(0).cumsum(0).flip(0) - mask.long()
-    shares = mask.double() * torch.exp(behind.double() * math.log(FORGETS))
+    later = mask.flip(0).cumsum(0).flip(0) - mask.long()
+    shares = mask.double() * torch.exp(later.double() * math.log(FORGETS))
     return (shares / shares.sum(0).clamp(min=torch.finfo(torch.float64).tiny)).to(outputs.dtype)
 
 
 def read(outputs: Tensor, shares: Tensor) -> Tensor:
-    """Weighted sum over the steps ``[B, C]`` of outputs ``[T, B, C]``, whatever stands where the weight is 0."""
+    """Sum outputs ``[T, B, C]`` over the steps with weights ``[T, B]``; values at steps of weight 0 do not matter."""
     outputs = masked(outputs, (shares > 0).expand(outputs.shape[:2]))
     return (outputs * shares.unsqueeze(-1)).sum(0)
 

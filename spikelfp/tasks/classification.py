@@ -1,4 +1,4 @@
-"""One class for each sample."""
+"""Task of one class for each sample."""
 
 from __future__ import annotations
 
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 
 
 def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Softmax cross-entropy at every step, averaged over steps and batch (A.6.4; snnTorch's ``ce_rate_loss``).
+    """Compute the softmax cross-entropy at every step, averaged over steps and batch.
 
-    weights: of each step ``[T, B]``, for a weighted sum in place of the mean.
+    This is the loss of LFP v3, A.6.4, and snnTorch's ``ce_rate_loss``.
+
+    Args:
+        outputs: ``[T, B, C]``.
+        labels: classes ``[B]``.
+        weights: of each step ``[T, B]``, for a weighted sum in place of the mean.
+
+    Raises:
+        ShapeError: for labels that are no classes.
     """
     labels = class_numbers(labels, outputs.shape[-1])
     steps, repeated = outputs.flatten(0, 1), labels.repeat(len(outputs))
@@ -34,10 +42,17 @@ def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None =
 
 
 def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Softmax cross-entropy of the numbers of spikes ``n_c = Σ_t o_c[t]``, averaged over the batch (snnTorch's
-    ``ce_count_loss``).
+    """Compute the softmax cross-entropy of the numbers of spikes ``n_c = Σ_t o_c[t]``, averaged over the batch.
 
-    weights: of each step ``[T, B]``, above 0 at those that count; a sample weighs what its steps weigh together.
+    This is snnTorch's ``ce_count_loss``.
+
+    Args:
+        outputs: ``[T, B, C]``.
+        labels: classes ``[B]``.
+        weights: of each step ``[T, B]``, above 0 at those that count; the weight of a sample is the sum over its steps.
+
+    Raises:
+        ShapeError: for labels that are no classes.
     """
     labels = class_numbers(labels, outputs.shape[-1])
     if weights is None:
@@ -54,14 +69,17 @@ losses.register("count")(count_cross_entropy)
 
 @tasks.register("classification")
 class Classification(Task):
-    """Tell classes apart: the largest output summed over the steps that count names the class (A.6.4).
+    """Task of telling classes apart: the largest output, summed over the steps that count, names the class (v3, A.6.4).
 
     Targets are class numbers ``[B]``. A reward that decides otherwise, such as :class:`~spikelfp.rewards.Binary` by the
     sign of a single output, is asked.
 
     Args:
         loss: a name of :data:`losses`: ``rate``, the softmax cross-entropy of every step, ``count``, that of the
-            outputs summed over the steps, or one's own.
+            outputs summed over the steps, or one that was registered.
+
+    Raises:
+        UnknownNameError: for a loss that is not known.
     """
 
     name = "classification"
@@ -121,7 +139,7 @@ class Classification(Task):
         return losses[self.loss_name](outputs, targets, weights)
 
     def reward(self, spikes: bool) -> Reward:
-        """``SpikeSequence`` for spikes (v3, A.4), ``Softmax`` for real values (Table 2)."""
+        """Make ``SpikeSequence`` for spikes (LFP v3, A.4), ``Softmax`` for real values (Table 2, row 3)."""
         return SpikeSequence() if spikes else Softmax()
 
     def judge(self, targets: Tensor | None, mask: Tensor | None, steps: int, samples: int, loss: bool = False) -> Judge:
@@ -136,7 +154,13 @@ class Classification(Task):
         return f"softmax cross-entropy{told[self.loss_name]}" if self.loss_name in told else self.loss_name
 
     def classes(self, scores: Tensor) -> Tensor:
-        """Choose the class ``[B]`` of samples by their summed outputs ``[B, C]``, as the reward has it.
+        """Choose the class of samples, as the reward does it.
+
+        Args:
+            scores: outputs summed over the steps, ``[B, C]``.
+
+        Returns:
+            Class numbers ``[B]``.
 
         Raises:
             UserError: where outputs are no classes.
@@ -195,12 +219,12 @@ class _ClassJudge(Judge):
         return found
 
     def _unjudged(self) -> bool:
-        """Whether a cross-entropy says nothing: of other targets, and of a single output."""
+        """Whether a cross-entropy has no meaning: for targets that are no classes, and for a single output."""
         assert self.targets is not None
         assert self._summed is not None
         return not are_classes(self.targets) or self._summed.shape[-1] < 2
 
 
 def are_classes(labels: Tensor) -> bool:
-    """Whether labels are class numbers, so that samples can be right or wrong: integers ``[B]``."""
+    """Whether labels are class numbers, integers ``[B]``, so that samples can be right or wrong."""
     return labels.dim() == 1 and not labels.is_floating_point() and not labels.is_complex()

@@ -1,4 +1,4 @@
-"""A set of labels for each sample."""
+"""Task of a set of labels for each sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @tasks.register("multi-label")
 class MultiLabel(ReadOut):
-    """Tell which of ``K`` labels a sample has: those whose reading ``ŷ`` of a linear output lies above 0.
+    """Task of naming the labels of a sample, out of ``K``: those whose reading ``ŷ`` of a linear output lies above 0.
 
     Targets are 0 or 1, ``[B, K]``. The loss is the binary cross-entropy of ``σ(ŷ)``, a mean over labels and samples.
     Scores are the share of samples whose whole set is right (subset accuracy), and F1 over all labels of all samples
@@ -25,6 +25,9 @@ class MultiLabel(ReadOut):
 
     Args:
         readout: ``mean`` over the steps that count, the ``last`` of them, or ``decay``, a mean that forgets.
+
+    Raises:
+        UnknownNameError: for another readout.
     """
 
     name = "multi-label"
@@ -65,7 +68,7 @@ class MultiLabel(ReadOut):
         return binary_cross_entropy_with_logits(reading, targets, reduction="none").mean(-1)
 
     def decided(self, reading: Tensor) -> Tensor:
-        """The labels, boolean ``[B, K]``."""
+        """Predict the labels, boolean ``[B, K]``."""
         return reading > 0
 
     def sums_of(self, reading: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Real values for each sample."""
+"""Task of real values for each sample."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ LOSSES = ("mse", "mae", "huber")
 
 @tasks.register("regression")
 class Regression(ReadOut):
-    r"""Come close to real values ``y`` ``[B, K]`` by the reading ``ŷ`` of ``K`` outputs, of :class:`~spikelfp.nn.LI`.
+    """Task of real values ``y`` ``[B, K]`` by the reading ``ŷ`` of ``K`` outputs of :class:`~spikelfp.nn.LI`.
 
     Scores, over ``N`` samples and ``K`` outputs::
 
         RMSE = √(Σ (y − ŷ)² / (N K))        MAE = Σ |y − ŷ| / (N K)        R² = 1 − Σ_n (y − ŷ)² / Σ_n (y − ȳ)²
 
-    R² is the mean of those of the outputs, as scikit-learn's; targets that are all equal have none, and it is left out.
-    Data that know the scale of their targets (:class:`~spikelfp.data.TargetScale`) have RMSE and MAE in their own
-    units. The loss is that of the targets as they are given.
+    R² is the mean over the outputs, as in scikit-learn; targets that are all equal have none, and it is left out. Data
+    that know the scale of their targets (:class:`~spikelfp.data.TargetScale`) have RMSE and MAE in their own units. The
+    loss is that of the targets as they are given.
 
     Args:
         readout: ``mean`` over the steps that count, the ``last`` of them, or ``decay``, a mean that forgets.
         loss: a mean over outputs and samples: ``mse``, the squared error; ``mae``, the absolute one; ``huber``, half
-            the squared error up to ``delta`` and a straight line behind it.
+            the squared error up to ``delta`` and a straight line beyond.
         delta: δ > 0 of ``huber``, in the units of the targets as they are given.
+
+    Raises:
+        UnknownNameError: for another readout or loss.
+        UserError: for a δ out of range, or of another loss.
     """
 
     name = "regression"
@@ -106,7 +110,7 @@ class Regression(ReadOut):
         return (error.square() if self.loss_name == "mse" else error.abs()).mean(-1)
 
     def decided(self, reading: Tensor) -> Tensor:
-        """The values ``[B, K]``."""
+        """Return the values ``[B, K]``."""
         return reading
 
     def sums_of(self, reading: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -139,7 +143,14 @@ class Regression(ReadOut):
         return f"mean {name} error of the {READ[self.reads]}, in the units of training"
 
     def reward(self, spikes: bool) -> Reward:
-        """The reward of this loss for real values; :class:`~spikelfp.rewards.SpikeRate` for the rates of spikes."""
+        """Make the reward of this loss for real values; :class:`~spikelfp.rewards.SpikeRate` for the rates of spikes.
+
+        Args:
+            spikes: whether the outputs of the network are spikes.
+
+        Raises:
+            UserError: for spikes with another readout than the mean, or another loss than the squared error.
+        """
         if not spikes:
             return TaskReward(self)
         if self.reads != "mean" or self.loss_name != "mse":
@@ -151,7 +162,16 @@ class Regression(ReadOut):
 
 
 def check_values(name: str, targets: Tensor, count: int) -> None:
-    """Raise :class:`~spikelfp.errors.ShapeError` unless targets are real values ``[B, K]`` of as many outputs."""
+    """Check that targets are real values ``[B, K]``.
+
+    Args:
+        name: of the task, for the error.
+        targets: ``[B, K]``, or ``[B]`` for a single output.
+        count: ``K``, number of outputs.
+
+    Raises:
+        ShapeError: for other targets.
+    """
     if not targets.is_floating_point():
         raise ShapeError(
             f"{name} takes real targets (floats), got {targets.dtype} of shape {list(targets.shape)}: y.float(), or "

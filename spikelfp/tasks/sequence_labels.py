@@ -1,4 +1,4 @@
-"""A class for every step of a sequence."""
+"""Task of a class for every step of a sequence."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ NONE = -1
 
 @tasks.register("sequence-labels")
 class SequenceLabels(Task):
-    """Name a class at every step that counts: that of the largest linear output.
+    """Task of naming a class at every step that counts: that of the largest linear output.
 
-    Targets are class numbers ``[B, T]``, samples first as all data; what stands behind the end of a sequence is left
-    out of account. The loss is the softmax cross-entropy of each step, a mean over a sample's own steps, then over the
-    samples. The score is the share of right steps among all that count.
+    Targets are class numbers ``[B, T]``, samples first like all data; those after the end of a sequence are ignored.
+    The loss is the softmax cross-entropy of each step, a mean over a sample's own steps, then over the samples. The
+    score is the share of right steps among all that count.
     """
 
     name = "sequence-labels"
@@ -58,7 +58,13 @@ class SequenceLabels(Task):
             raise ShapeError(f"label {high} is outside 0 to {classes - 1}: the network has {classes} outputs")
 
     def during(self, targets: Tensor, start: int, steps: int) -> Tensor:
-        """Picks those of these steps."""
+        """Take the targets of some steps.
+
+        Args:
+            targets: ``[B, T]``.
+            start: number of the first step.
+            steps: number of steps.
+        """
         return targets[:, start : start + steps]
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -89,7 +95,7 @@ class SequenceLabels(Task):
 
 
 class _StepJudge(Judge):
-    """The outputs of every step, whose classes are compared as they come."""
+    """Outputs of every step, whose classes are compared as they come."""
 
     task: SequenceLabels
 
@@ -123,11 +129,11 @@ class _StepJudge(Judge):
         self._sums = {name: value + self._sums[name] if self._sums else value for name, value in found.items()}
 
     def reading(self) -> Tensor:
-        """Outputs ``[B, T, C]``."""
+        """Return the outputs ``[B, T, C]``."""
         return torch.cat(self._outputs).transpose(0, 1)
 
     def predictions(self) -> Tensor:
-        """Classes int64 ``[B, T]``, :data:`NONE` at the steps that do not count."""
+        """Predict classes int64 ``[B, T]``, :data:`NONE` at the steps that do not count."""
         classes = self.reading().argmax(-1)
         return classes if self.mask is None else classes.masked_fill(~self.mask.T[:, : classes.shape[1]], NONE)
 

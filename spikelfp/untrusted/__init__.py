@@ -1,9 +1,9 @@
-"""Files of strangers: what reading one will take is known, and bounded, before it is made.
+"""Safe reading of files from anywhere: the memory that a file will take is known, and bounded, before it is read.
 
 One rule for all formats: a file of ``n`` bytes may unpack to :func:`most` bytes, which is 256 MiB or 200 times ``n``,
-whichever is more. Content that claims more is refused before anything is allocated for it, and so is what lies outside
-the file, runs code, or has two meanings (a name given twice). Whatever is wrong with a file is raised as one line, a
-:class:`~spikelfp.errors.DataError` that names it.
+whichever is more. Content that claims more is refused before memory is allocated for it. So is content that lies
+outside the file, runs code, or has two meanings (a name given twice). Every fault of a file is raised as one line, a
+:class:`~spikelfp.errors.DataError` that names the file.
 """
 
 from spikelfp.untrusted.archives import check_zip, read_entry, unpack_stream

@@ -1,4 +1,4 @@
-"""Zip archives: what their directory claims holds for their content, or they are refused before anything is read."""
+"""Zip archives, whose directory is checked before an entry is read, and streams of gzip, bzip2 and xz."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spikelfp.untrusted.bounds import check_size, most
 MOST_ENTRIES = 1 << 20
 """Entries of an archive, each of which takes about 1 kB in memory."""
 
-_HEADER = 30  # bytes of the header in front of each entry, with its name and more behind
+_HEADER = 30  # bytes of the header before each entry, which its name follows
 _ENCRYPTED = 1
 
 
@@ -26,11 +26,11 @@ def check_zip(archive: zipfile.ZipFile, packed: int, where: str, *, together: bo
     Args:
         archive: opened, nothing of it read yet.
         packed: bytes of the file.
-        where: the name that opens the message.
+        where: name that the message begins with.
         together: its entries are held in memory at once, else one at a time.
 
     Raises:
-        DataError: for entries that overlap, lie behind the end or stand in it twice, are encrypted, packed in another
+        DataError: for entries that overlap, lie after the end or have one name twice, are encrypted, packed in another
             way than by deflate, or unpack to too much; and for too many entries.
     """
     entries = archive.infolist()
@@ -51,10 +51,10 @@ def check_zip(archive: zipfile.ZipFile, packed: int, where: str, *, together: bo
             )
         stored = entry.compress_type == zipfile.ZIP_STORED
         if entry.header_offset < end or (stored and entry.compress_size != entry.file_size):
-            raise DataError(f"{where}: {name} overlaps what is in front of it: damaged, or made to fill the memory")
+            raise DataError(f"{where}: {name} overlaps the entry before it: damaged, or made to fill the memory")
         end = entry.header_offset + _HEADER + entry.compress_size
         if end > packed:
-            raise DataError(f"{where}: {name} ends behind the end of the file: truncated or damaged")
+            raise DataError(f"{where}: {name} ends after the end of the file: truncated or damaged")
         if not together:
             check_size(entry.file_size, packed, f"{where}: {name}")
     if together:
@@ -64,7 +64,7 @@ def check_zip(archive: zipfile.ZipFile, packed: int, where: str, *, together: bo
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> bytes:
     """Read an entry of an archive that :func:`check_zip` has passed.
 
-    It is asked for the bytes that it declares: asked for all of them, Python unpacks what is there, then cuts it.
+    Only the bytes that it declares are asked for: asked for all, Python unpacks whatever is there, then cuts it.
 
     Raises:
         DataError: for damage, also if it unpacks to another number of bytes than declared.
@@ -98,7 +98,7 @@ class _Xz:
         self.damage, self.decoder = lzma.LZMAError, self._decoder()
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at least one until the end."""
+        """Return the next bytes, at least one until the end."""
         while True:
             if self.decoder.eof:
                 rest = (self.decoder.unused_data or self.raw.read(_CHUNK)).lstrip(b"\0")  # padding between streams
@@ -128,19 +128,19 @@ _OPEN: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
 
 
 def unpack_stream(raw: BinaryIO, packed: int, where: str, limit: int | None = None) -> bytearray:
-    """Unpack a stream, recognised by its content, not by a name; what is not packed is read as it is.
+    """Unpack a stream of gzip, bzip2 or xz, recognised by its content; other content is returned as it is.
 
     Args:
         raw: the packed bytes, at their beginning.
         packed: their number.
-        where: the name that opens the message.
-        limit: bytes that it may unpack to, where they are fewer than those of :func:`~.size.most`.
+        where: name that the message begins with.
+        limit: bytes that it may unpack to, where they are fewer than those of :func:`~.bounds.most`.
 
     Raises:
         DataError: for a damaged or truncated stream, one that unpacks to more, and an xz stream whose decoder would
             take more than :data:`DECODER` bytes.
     """
-    room = most(packed) if limit is None else min(limit, most(packed))
+    bound = most(packed) if limit is None else min(limit, most(packed))
     start = raw.read(2)
     raw.seek(-len(start), 1)
     content = bytearray()
@@ -149,9 +149,9 @@ def unpack_stream(raw: BinaryIO, packed: int, where: str, limit: int | None = No
         stream = unpack(raw)
         while chunk := stream.read(_CHUNK):
             content += chunk
-            if len(content) > room:
+            if len(content) > bound:
                 raise DataError(
-                    f"{where}: holds more than {room} bytes in a file of {packed}: damaged, made to fill the memory, "
+                    f"{where}: holds more than {bound} bytes in a file of {packed}: damaged, made to fill the memory, "
                     "or too large to be held at once: unpack it"
                 )
     except ImportError:

@@ -1,11 +1,10 @@
-"""Arrays of NumPy: ``.npy`` and ``.npz`` files, whose headers are checked against the bytes that are there."""
+"""Arrays of NumPy: ``.npy`` and ``.npz`` files, whose headers are checked against the bytes of the file."""
 
 from __future__ import annotations
 
-import ast
+import io
 import math
 import os
-import re
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,20 +17,19 @@ from spikelfp.terminal import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import open_regular
 
-_MARK = b"\x93NUMPY"
+_FORMAT: Any = np.lib.format  # its types leave out the largest size of a header
 _LONGEST_HEADER = 1 << 14
-_PYTHON_2 = re.compile(r"\b(\d+)L\b")
 _MOST_AXES = 32
 
 
-class Header(NamedTuple):
-    """The head of a ``.npy`` file.
+class ArrayHeader(NamedTuple):
+    """The header of a ``.npy`` file.
 
     Attributes:
-        kind: of its elements.
+        kind: dtype of the elements.
         fortran: whether they stand column by column.
         shape: of the array.
-        start: the byte at which they begin.
+        start: byte at which the elements begin.
     """
 
     kind: np.dtype[Any]
@@ -40,15 +38,19 @@ class Header(NamedTuple):
     start: int
 
 
-def array_header(content: bytes, where: str) -> Header:
-    """Read the head of a ``.npy`` file, and check that its elements are there.
+def array_header(content: bytes, where: str) -> ArrayHeader:
+    """Read the header of a ``.npy`` file, and check that the file has its elements.
+
+    Args:
+        content: of the file.
+        where: name that messages begin with.
 
     Raises:
-        DataError: for another format, a damaged head, pickled Python objects, and fewer bytes than it declares.
+        DataError: for another format, a damaged header, pickled Python objects, and fewer bytes than it declares.
     """
     try:
         header = _header(content)
-    except Exception as error:  # a literal of Python and the names of types can be wrong in many ways
+    except Exception as error:  # a literal of Python and names of types raise many kinds
         raise DataError(
             f"{where}: expected a NumPy array, found it mislabelled or damaged ({first_line(error)})"
         ) from error
@@ -66,7 +68,11 @@ def array_header(content: bytes, where: str) -> Header:
 
 
 def array_in(content: bytes, where: str) -> NDArray[Any]:
-    """Return the array in the bytes of a ``.npy`` file, not to be written to.
+    """Return the array in the bytes of a ``.npy`` file, which shares their memory and is read-only.
+
+    Args:
+        content: of the file.
+        where: name that messages begin with.
 
     Raises:
         DataError: as :func:`array_header`.
@@ -86,7 +92,7 @@ def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
 
     Raises:
         DataError: for a file that is missing, no such archive or damaged; arrays that would take more memory than
-            :func:`~.size.most`, that stand in it twice, or are pickled Python objects.
+            :func:`~.bounds.most`, two arrays of one name, and pickled Python objects.
     """
     where = str(path)
     with open_regular(path) as file:
@@ -106,18 +112,22 @@ def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _header(content: bytes) -> Header:
-    if content[:6] != _MARK or len(content) < 12:
-        raise ValueError(f"it begins with {content[:6]!r}")
-    size = 2 if content[6] == 1 else 4
-    start = 8 + size + int.from_bytes(content[8 : 8 + size], "little")
-    if not 1 <= content[6] <= 3 or start > min(len(content), _LONGEST_HEADER):
-        raise ValueError(f"version {content[6]}, header of {start} bytes in {len(content)}")
-    text = content[8 + size : start].decode("utf-8" if content[6] == 3 else "latin-1")
-    table = ast.literal_eval(_PYTHON_2.sub(r"\1", text).strip())
-    kind, fortran, shape = (table[key] for key in ("descr", "fortran_order", "shape"))
-    if not isinstance(shape, tuple) or not all(type(each) is int and each >= 0 for each in shape):
-        raise ValueError(f"shape {shape!r}")
-    if len(shape) > _MOST_AXES:
-        raise ValueError(f"an array of {len(shape)} axes")
-    return Header(np.lib.format.descr_to_dtype(kind), bool(fortran), shape, start)
+def _header(content: bytes) -> ArrayHeader:
+    file = io.BytesIO(content[:_LONGEST_HEADER])
+    version = _FORMAT.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, kind = _FORMAT.read_array_header_1_0(file, max_header_size=_LONGEST_HEADER)
+    elif version == (2, 0):
+        shape, fortran, kind = _FORMAT.read_array_header_2_0(file, max_header_size=_LONGEST_HEADER)
+    elif version == (3, 0):  # differs by names in UTF-8, which are written here as escapes of a Python literal
+        length = int.from_bytes(file.read(4), "little")
+        text = file.read(length).decode("utf-8").encode("ascii", "backslashreplace")
+        if len(text) < length:
+            raise ValueError(f"a header of {length} bytes in {len(content)}")
+        escaped = io.BytesIO(len(text).to_bytes(4, "little") + text)
+        shape, fortran, kind = _FORMAT.read_array_header_2_0(escaped, max_header_size=6 * _LONGEST_HEADER)
+    else:
+        raise ValueError(f"version {version[0]}.{version[1]}")
+    if len(shape) > _MOST_AXES or not all(type(each) is int and each >= 0 for each in shape):
+        raise ValueError(f"shape {shape[:8]!r} of {len(shape)} axes")
+    return ArrayHeader(kind, fortran, shape, file.tell())

@@ -1,4 +1,7 @@
-"""Regular files, for a pipe would wait for ever and a device never end, and how many bytes their content may take."""
+"""Opening files, and the bytes that their content may take.
+
+Regular files only are opened: reading a pipe could wait for ever, and a device may never end.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ ALWAYS = 1 << 28
 """Bytes that any file may unpack to (256 MiB)."""
 
 RATIO = 200
-"""Times its own size that a larger one may: events shrink to a tenth, constant columns to a thousandth."""
+"""Times its own size that a larger file may unpack to: events shrink to a tenth, constant columns to a thousandth."""
 
 
 def most(packed: int) -> int:
@@ -28,7 +31,7 @@ def check_size(unpacked: int, packed: int, where: str) -> None:
     Args:
         unpacked: bytes that the content will take.
         packed: bytes of the file.
-        where: the name that opens the message.
+        where: name that the message begins with.
 
     Raises:
         DataError: for more than :data:`RATIO` times the file and more than :data:`ALWAYS`.
@@ -44,7 +47,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     """Open a file to read, if it is one.
 
     Raises:
-        DataError: for what is missing, may not be read, or is no file but a folder, a pipe, a socket or a device.
+        DataError: for a path that is missing, may not be read, or is a folder, a pipe, a socket or a device.
     """
     try:
         # without O_NONBLOCK a pipe that nobody writes to holds up the open itself

@@ -1,4 +1,4 @@
-"""HDF5 files: what lies in other files, was never stored, or grows when it is unpacked is refused before it is read."""
+"""HDF5 files: content in other files, content that was never stored, or that grows when unpacked, is refused unread."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _HEAP = b"GCOL\x01\0\0\0"  # opens a global heap, version 1
 
 @contextmanager
 def open_hdf5(source: str | Path | io.BytesIO, where: str | None = None, *, whole: bool = True) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read. What goes wrong in the block is raised as one line.
+    """Open an HDF5 file to read. Errors of HDF5 in the block are raised as one line.
 
     Args:
         source: the file, or its content.
-        where: the name that opens messages; by default that of the file.
+        where: name that messages begin with; by default that of the file.
         whole: everything in it is going to be read, and is checked now by :func:`check_datasets`. Without it, the
             caller takes objects out of the file by :func:`member` and checks them by :func:`check_dataset`.
 
@@ -88,7 +88,7 @@ def check_datasets(file: Any, size: int, where: str) -> None:
     Args:
         file: the file, open.
         size: its bytes.
-        where: the name that opens the message.
+        where: name that the message begins with.
 
     Raises:
         DataError: for links, groups that are deep or contain themselves, too many objects, and as
@@ -119,7 +119,7 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False,
     Args:
         dataset: of an open file.
         size: bytes of the file.
-        where: the name that opens the message.
+        where: name that the message begins with.
         plugins: whether the filters that the user has installed for HDF5 may unpack it.
         lengths: whether texts and lists of different lengths are measured, for which they are read once. Without it,
             the caller reads few of them at a time: each is at most as large as the file.
@@ -129,7 +129,7 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False,
 
     Raises:
         DataError: for one that keeps its content in other files or refers to other objects, declares more than
-            :func:`~.size.most` or than what is stored can be, or is packed in a way that cannot be bounded.
+            :func:`~.bounds.most` or than its stored bytes can hold, or is packed in a way that cannot be bounded.
     """
     name = f"{where}: {str(dataset.name)[:80]}"
     settings = dataset.id.get_create_plist()
@@ -144,14 +144,14 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False,
     stored = dataset.id.get_storage_size()
     chunks = dataset.chunks
     if chunks is None:
-        room = UNSTORED if stored == 0 else size
+        possible = UNSTORED if stored == 0 else size
     else:
-        room = UNSTORED + stored * _DEFLATE_RATIO
+        possible = UNSTORED + stored * _DEFLATE_RATIO
         check_size(math.prod(chunks) * item, size, f"{name}, a chunk")
         count = math.prod(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
         if count > _MOST_CHUNKS + size // 8:
             raise DataError(f"{name}: claims {count} chunks in a file of {size} bytes: made to take for ever")
-    if declared > room and not (plugins and stored):
+    if declared > possible and not (plugins and stored):
         raise DataError(
             f"{name}: declares {declared} bytes, and {min(stored, size)} are stored: damaged, or made to fill memory"
         )
@@ -192,7 +192,7 @@ def check_attributes(node: Any, size: int, where: str) -> int:
     """Return the bytes that the attributes of an object take.
 
     Raises:
-        DataError: for those that refer to other objects, or would take more than :func:`~.size.most`.
+        DataError: for those that refer to other objects, or would take more than :func:`~.bounds.most`.
     """
     total = 0
     for name in node.attrs:
@@ -223,30 +223,30 @@ def _check_filters(dataset: Any, settings: Any, size: int, name: str, plugins: b
 
 
 def _check_deflate(dataset: Any, index: int, size: int, name: str) -> None:
-    """Refuse chunks that unpack to more than a chunk: HDF5 unpacks all that there is before it looks.
+    """Refuse chunks that unpack to more than a chunk: HDF5 unpacks all of the content before it checks the size.
 
-    Only chunks that could unpack to too much are looked at, and they are few: each is a tenth of the file.
+    Only chunks that could unpack to too much are checked, and they are few: each is a tenth of the file.
     """
     suspicious = most(size) // (2 * _DEFLATE_RATIO)
     if dataset.id.get_storage_size() <= suspicious:
         return
     found: list[Any] = []
 
-    def look(chunk: Any) -> None:
+    def collect(chunk: Any) -> None:
         if chunk.size > suspicious and not chunk.filter_mask & (1 << index):
             found.append(chunk.chunk_offset)
 
-    dataset.id.chunk_iter(look)
-    room = math.prod(dataset.chunks) * dataset.id.get_type().get_size() + 64
+    dataset.id.chunk_iter(collect)
+    size_of_chunk = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     for place in found:
         _, packed = dataset.id.read_direct_chunk(place)
         decoder = zlib.decompressobj()
         try:
-            decoder.decompress(packed, room)
+            decoder.decompress(packed, size_of_chunk + 64)
         except zlib.error as error:
             raise DataError(f"{name} is damaged ({first_line(error)})") from None
         if not decoder.eof:
-            raise DataError(f"{name}: a chunk unpacks to more than its {room - 64} bytes: made to fill the memory")
+            raise DataError(f"{name}: a chunk unpacks to more than its {size_of_chunk} bytes: made to fill the memory")
 
 
 def _variable_lengths(dataset: Any, kind: np.dtype[Any], elements: int, size: int, name: str) -> int:
@@ -269,9 +269,9 @@ def _variable_lengths(dataset: Any, kind: np.dtype[Any], elements: int, size: in
 
 
 def _check_lengths(dataset: Any, elements: int, size: int, name: str) -> None:
-    """Refuse texts and lists that are longer than the file: HDF5 makes room for each as it claims.
+    """Refuse texts and lists that are longer than the file: HDF5 allocates memory for each as it claims.
 
-    Those in chunks are not looked at: they would have to be unpacked.
+    Those in chunks are not checked: they would have to be unpacked.
     """
     place = dataset.id.get_offset()
     if place is None or not os.path.isfile(dataset.file.filename):

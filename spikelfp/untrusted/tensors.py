@@ -1,4 +1,4 @@
-"""Files that torch has written: plain data and tensors, checked before torch allocates anything of them.
+"""Files of ``torch.save``: plain data and tensors, checked before torch allocates memory, and their canonical form.
 
 torch loads them with ``weights_only=True``, which runs no code; it trusts the sizes in them, though: a storage that
 declares more than is there is read beyond its end, and a few bytes can ask for an array of any size.
@@ -25,13 +25,13 @@ from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import check_size, most, open_regular
 
 LONGEST_PICKLE = 1 << 22
-"""Bytes of what stands around the tensors; checkpoints have some thousands."""
+"""Most bytes of a file beside its tensors; checkpoints have some thousands."""
 
 MOST_VALUES = 1 << 20
-"""Values in it; the same list may stand in many others, and each time counts."""
+"""Most values in it; a list that stands in many others counts each time."""
 
 DEEPEST = 64
-"""Lists and mappings within each other."""
+"""Most lists and mappings within each other."""
 
 _END = 22  # bytes of the record that ends a zip archive without a comment
 _FOLDER = 0x10  # attribute of an entry that torch takes for a folder: it leaves the memory for it as it was
@@ -60,7 +60,7 @@ def load_tensors(path: str | Path) -> Any:
 
     Raises:
         DataError: for a file that cannot be read, is of another format, truncated or damaged; one that holds anything
-            but plain data and dense tensors, or tensors larger than what is stored of them.
+            but plain data and dense tensors, or tensors larger than their storage.
     """
     where = str(path)
     with open_regular(path) as file:
@@ -99,7 +99,7 @@ def _check(file: Any, size: int, where: str) -> None:
         if name.startswith(f"{folder}data/")
     }
     try:
-        content = _Look(io.BytesIO(read_entry(archive, entries[inside[0]], where)), sizes).load()
+        content = _SizeReader(io.BytesIO(read_entry(archive, entries[inside[0]], where)), sizes).load()
     except KeyError as error:
         raise DataError(
             f"{where} is not readable by torch: its pickle has the instruction {error.args[0]!r:.20}, which torch.save "
@@ -142,7 +142,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> 
 
 
 def _tensor_of(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any) -> _Tensor:
-    """Look at a tensor whose storage is bytes: torch writes dtypes so that came after its typed storages."""
+    """The size of a tensor whose storage is bytes: torch writes in this way dtypes that came after typed storages."""
     if not isinstance(storage, _Storage) or not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError(f"a tensor of the type {str(dtype)[:20]!r}")
     return _tensor(_Storage(storage.size, dtype.itemsize), offset, shape, strides)
@@ -193,11 +193,11 @@ _OPCODES = (
 """Instructions that torch's own reader knows."""
 
 
-class _Look(pickle._Unpickler):
-    """Reads the pickle of a file of torch without making a tensor: stand-ins with their sizes take their places.
+class _SizeReader(pickle._Unpickler):
+    """Reads the pickle of a torch file with stand-ins that hold the sizes of tensors, in place of tensors.
 
-    It is Python's own machine, whose memory is a dictionary: the compiled one takes an array as long as the largest
-    number in the file.
+    It is built on Python's own unpickler, whose memo is a dictionary: the compiled one allocates an array as long as
+    the largest number in the file.
     """
 
     dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}  # noqa: RUF012
@@ -227,42 +227,42 @@ class _Look(pickle._Unpickler):
         return _Storage(count * kind.itemsize, kind.itemsize)
 
 
-DEEPEST_content = 24
-"""Containers within each other, at most."""
+DEEPEST_PLAIN = 24
+"""Most containers within each other in plain content."""
 
 LARGEST = 1 << 22
-"""Values in all, at most: containers that hold each other many times would have no end."""
+"""Most values in plain content: containers that hold each other many times would have no end."""
 
 _BITS = 4096  # of a whole number
 _CHUNK = 1 << 20  # bytes that are read at once
 
 
 class NotPlainError(UserError):
-    """A value that a file of plain content does not hold; the text names its place and the reason."""
+    """Raised for a value that plain content cannot hold; the text names its place and the reason."""
 
 
-def canonical(content: Any, room: float = math.inf) -> Any:
+def canonical(content: Any, limit: float = math.inf) -> Any:
     """Rebuild ``content`` of exact built-in types, so that equal content gives equal bytes when it is written.
 
     No two containers are one object then, equal texts are one, and tensors are dense, on the CPU and without a graph.
     Versions of modules, which :meth:`torch.nn.Module.state_dict` keeps beside the weights, stay.
 
     Args:
-        content: what is written, or was read.
-        room: bytes that may be allocated for tensors that are views of other ones, or hold a number many times. A
-            limit also gives each tensor memory of its own, which what is written may share.
+        content: to be written, or just read.
+        limit: bytes that may be allocated for tensors that are views of others, or hold a number many times. A finite
+            limit also gives each tensor memory of its own, which tensors that are written may share.
 
     Raises:
         NotPlainError: for other objects, tensors that are sparse, quantised or without memory, and containers that hold
             themselves.
     """
-    return _Builder(room).built(content, "", 0)
+    return _Builder(limit).built(content, "", 0)
 
 
 def load_plain(path: str | Path) -> Any:
     """Load the canonical content of a file that torch has written.
 
-    Every record in it has a checksum, which torch writes and does not look at: here all are checked, so that no flipped
+    Every record in it has a checksum, which torch writes and does not compare: here all are checked, so that no flipped
     bit passes for a weight. (Reading 100 MB takes about 0.05 s more.)
 
     Raises:
@@ -303,14 +303,14 @@ def _read_through(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
 class _Builder:
     """Rebuilds content, and counts its values and the bytes it allocates."""
 
-    def __init__(self, room: float) -> None:
-        self.count, self.room, self.apart = 0, room, room < math.inf
+    def __init__(self, limit: float) -> None:
+        self.count, self.left, self.apart = 0, limit, limit < math.inf
         self.storages: set[int] = set()
         self.texts: dict[str, str] = {}
 
     def built(self, value: Any, where: str, depth: int) -> Any:
         self.count += 1
-        if self.count > LARGEST or depth > DEEPEST_content:
+        if self.count > LARGEST or depth > DEEPEST_PLAIN:
             raise NotPlainError(f"{where or 'the content'} holds too many values, or holds itself")
         if value is None or isinstance(value, bool | torch.dtype):
             return value
@@ -372,7 +372,7 @@ class _Builder:
         self.storages.add(storage.data_ptr())
         if storage.nbytes() == size and not shared:
             return known
-        self.room -= size
-        if self.room < 0:
+        self.left -= size
+        if self.left < 0:
             raise NotPlainError(f"{where} is a tensor of {size} bytes, far more than the file")
         return known.clone()

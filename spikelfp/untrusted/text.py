@@ -1,4 +1,4 @@
-"""Plain values of YAML, JSON and CSV files: text, numbers, lists and mappings, nothing that grows when it is read."""
+"""Plain values of YAML, JSON and CSV files, none of which grow when read, and checks of single values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_CELLS = 1 << 21
 """Cells of a CSV file, each of which takes about 150 bytes: 50,000 epochs of 40 values."""
 
 DEEPEST = 64
-"""Lists and mappings within each other."""
+"""Most lists and mappings within each other."""
 
 MOST_VALUES = 200_000
 """Values of a YAML file, each of which takes about 1 kB while it is read."""
@@ -99,7 +99,7 @@ _FAST, _SLOW = _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)), _loader(y
 def read_yaml(path: str | Path) -> Any:
     """Read the plain values of a YAML file: text, numbers, yes or no, nothing, lists and mappings of these.
 
-    What looks like a date is text.
+    Dates are read as text.
 
     Args:
         path: the file, UTF-8 with or without a byte order mark.
@@ -120,14 +120,14 @@ def read_yaml(path: str | Path) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" in line {mark.line + 1}" if mark is not None else ""
-        said = " ".join(part for part in (error.context, error.problem) if part)
-        raise DataError(f"{path} is not valid YAML{line}: {first_line(ValueError(said))}") from None
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+        raise DataError(f"{path} is not valid YAML{line}: {first_line(ValueError(problem))}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise DataError(f"{path} is not valid YAML: {first_line(error)}") from None
 
 
 def _check_events(text: str, path: str | Path, loader: Any) -> None:
-    """Refuse what grows when it is read, while it is a row of events: nothing is made of them."""
+    """Refuse content that grows when it is read, from its parser events: no values are made of them."""
     depth = values = 0
     event: Any
     for event in yaml.parse(text, loader):
@@ -160,7 +160,7 @@ def read_json(path: str | Path) -> Any:
     """
     content = read_regular(path, LONGEST_JSON)
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each, parse_int=_whole_number)
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique_keys, parse_int=_whole_number)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {first_line(error)}") from None
 
@@ -193,7 +193,7 @@ def _row(names: list[str], cells: list[str], number: int) -> dict[str, float]:
     return {name: float(cell) for name, cell in zip(names, cells, strict=True) if cell != ""}
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
@@ -219,16 +219,16 @@ class Field:
         source: the file.
         name: place of the value in it, such as ``position.epoch``; empty for the whole content.
         value: as it was read.
-        error: class of what is raised.
+        error: class of the errors that are raised.
     """
 
     def __init__(self, source: Any, name: str, value: Any, error: type[UserError] = CheckpointError) -> None:
         self.source, self.name, self.value, self.error = source, name, value, error
 
     def refuse(self, wanted: str, found: str | None = None) -> NoReturn:
-        """Raise the error for this value, which should be what is ``wanted``."""
-        what = brief(self.value) if found is None else found
-        raise self.error(f"{self.source} is damaged: {self.name or 'its content'} is {what}, expected {wanted}")
+        """Raise the error for this value, which is not the ``wanted`` one."""
+        shown = brief(self.value) if found is None else found
+        raise self.error(f"{self.source} is damaged: {self.name or 'its content'} is {shown}, expected {wanted}")
 
     def at(self, key: Any) -> Field:
         """Go to a value inside, by name or number, which must be there."""
@@ -236,7 +236,8 @@ class Field:
         return Field(self.source, inside, self.value[key], self.error)
 
     def _named(self, key: Any) -> str:
-        name = plain(str(key))[:120]
+        text = str(key)
+        name = (text if text.isascii() and text.isidentifier() else plain(text))[:120]
         return f"{self.name}.{name}" if self.name else name
 
     def flag(self) -> bool:
@@ -246,7 +247,7 @@ class Field:
         return self.value
 
     def text(self, among: Collection[str] | None = None) -> str:
-        """Return it, if it is a text, one of those ``among`` which it may be."""
+        """Return it, if it is a text, and one of ``among`` where these are given."""
         if type(self.value) is not str or (among is not None and self.value not in among):
             self.refuse("text" if among is None else f"one of {', '.join(among)}")
         return self.value
@@ -262,13 +263,13 @@ class Field:
         value = self.value
         fits = type(value) in (int, float) and (not finite or (abs(value) <= 1e308 and not math.isnan(value)))
         if not fits or value < low or value > high:
-            what = "a finite number" if finite else "a number"
+            kind = "a finite number" if finite else "a number"
             bounds = "" if (low, high) == (-math.inf, math.inf) else f" from {low:g} to {high:g}"
-            self.refuse(what + (f" of at least {low:g}" if high == math.inf and bounds else bounds))
+            self.refuse(kind + (f" of at least {low:g}" if high == math.inf and bounds else bounds))
         return float(value)
 
     def mapping(self, needed: Collection[str] = (), known: Collection[str] | None = None) -> dict[Any, Any]:
-        """Return it, if it is values by name: those that are ``needed``, and no other than the ``known`` ones."""
+        """Return it, if it is a mapping with all names of ``needed`` and none outside of ``known``."""
         if not isinstance(self.value, dict):
             self.refuse("values by name")
         for name in needed:
@@ -280,7 +281,7 @@ class Field:
         return self.value
 
     def items(self) -> Iterator[tuple[str, Field]]:
-        """Go through values by name, each name a text."""
+        """Go through a mapping, each of whose names must be a text."""
         for name in self.mapping():
             if type(name) is not str:
                 raise self.error(f"{self.source} is damaged: {self.name or 'its content'} has the key {brief(name)}")
@@ -308,7 +309,7 @@ class Field:
 
 
 def is_finite(value: Tensor) -> bool:
-    """Tell whether all numbers of a tensor are finite, at the speed of reading them once."""
+    """Whether all numbers of a tensor are finite; it takes the time of reading them once."""
     if value.is_complex():
         value = torch.view_as_real(value.resolve_conj())
     if not value.is_floating_point() or value.numel() == 0:

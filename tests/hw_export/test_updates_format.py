@@ -1,4 +1,4 @@
-"""The specification: its example, and a decoder that was written from it."""
+"""Update streams: the example of the specification, decoders written from it, indices and values byte by byte."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ import cbor2
 import numpy as np
 import plain_stream
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from updates_nets import frame, recorded, same, write
 
 from hw_export.updates import IntegerImage, Mark, Parameter, inspect, replay
+from hw_export.updates.format import (
+    SINT8,
+    UINT8,
+    UINT16,
+    UINT32,
+    pack_indices,
+    pack_values,
+    unpack_indices,
+    unpack_values,
+)
+from spikelfp.errors import DataError
 from spikelfp.quantized import Grid
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "update-stream.md"
@@ -60,3 +73,99 @@ def test_a_decoder_made_from_the_page_reads_what_we_write(tmp_path, bits):
     entries = [cbor2.dumps(p.entry()) for p in image.parameters]
     widths = [p.dtype.itemsize for p in image.parameters]
     assert plain_stream.digest(entries, states[max(states)], widths) == image.digest()
+
+
+index_sets = st.one_of(
+    st.sets(st.integers(0, 300), min_size=1),
+    st.sets(st.integers(0, 2**31 - 2), min_size=1, max_size=20),
+    st.sets(st.integers(0, 70_000), min_size=1, max_size=50),
+)
+
+
+def plain(item: object) -> object:
+    return (item.tag, item.value) if isinstance(item, cbor2.CBORTag) else item
+
+
+@given(index_sets)
+def test_indices_come_back_and_mean_what_the_specification_says(chosen):
+    indices = np.array(sorted(chosen), np.int64)
+    packed = pack_indices(indices)
+    assert np.array_equal(unpack_indices(packed, int(indices[-1]) + 1, "x"), indices)
+    place, slow = -1, []
+    for gap in plain_stream.gaps_of(plain(packed)):
+        place += gap + 1
+        slow.append(place)
+    assert slow == indices.tolist()
+
+
+@given(index_sets)
+def test_the_shortest_form_is_taken(chosen):
+    indices = np.array(sorted(chosen), np.int64)
+    gaps = np.diff(indices, prepend=-1) - 1
+    leb = sum(max(1, -(-int(gap).bit_length() // 7)) for gap in gaps)
+    forms = [leb + 2, *(w * len(gaps) + 4 for w, top in ((1, 8), (2, 16), (4, 32)) if gaps.max() < 1 << top)]
+    assert len(cbor2.dumps(pack_indices(indices))) <= min(forms) + 4, "heads are of one to five bytes"
+
+
+@pytest.mark.parametrize(
+    ("indices", "tag"),
+    [
+        (range(5), None),
+        (range(200, 200 * 300, 200), UINT8),
+        (range(0, 40_000 * 9, 40_000), UINT16),
+        (range(0, 2**30, 2**27), None),
+        ([0, *range(2**30, 2**30 + 3)], None),
+        (range(2**29, 2**31 - 1, 2**29), UINT32),
+    ],
+)
+def test_which_form(indices, tag):
+    packed = pack_indices(np.array(indices, np.int64))
+    assert (packed.tag if isinstance(packed, cbor2.CBORTag) else None) == tag
+
+
+@given(st.sampled_from([2, 4, 8, 16, 32]), st.data())
+def test_values_come_back(bits, data):
+    low = -(1 << min(bits, 24) - 1)
+    values = np.array(data.draw(st.lists(st.integers(low, -low - 1), min_size=1, max_size=40)), np.int32)
+    packed = pack_values(values, bits)
+    assert np.array_equal(unpack_values(packed, bits, len(values), "x"), values)
+    assert plain_stream.values_of(plain(packed), bits, len(values)) == values.tolist()
+    if bits < 8:
+        assert len(packed) == -(-len(values) * bits // 8)
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (b"", "empty"),
+        (b"\x80", "cut off"),
+        (b"\x80\x00", "longer than it needs"),
+        (b"\x80\x80\x80\x80\x80\x01", "at most 5"),
+        (b"\x0a", "beyond"),
+        (b"\x04\x05", "go up to 10"),
+        (cbor2.CBORTag(UINT16, b"abc"), "no multiple"),
+        (cbor2.CBORTag(SINT8, b"a"), "no typed array"),
+        (cbor2.CBORTag(UINT8, "a"), "no typed array"),
+        (5, "no typed array"),
+        (cbor2.CBORTag(UINT32, b"\xff" * 8), "beyond"),
+        (b"\x00" * 11, "beyond"),
+    ],
+)
+def test_indices_that_are_wrong(item, text):
+    with pytest.raises(DataError, match=text):
+        unpack_indices(item, 10, "the indices")
+
+
+@pytest.mark.parametrize(
+    ("item", "bits", "text"),
+    [
+        (b"\x00", 4, "no byte string of 3 values"),
+        (b"\x00\xf0", 4, "unused bits"),
+        (cbor2.CBORTag(SINT8, b"abcd"), 8, "expected 3"),
+        (cbor2.CBORTag(SINT8, b"abc"), 16, "no typed array"),
+        (b"abc", 8, "no typed array"),
+    ],
+)
+def test_values_that_are_wrong(item, bits, text):
+    with pytest.raises(DataError, match=text):
+        unpack_values(item, bits, 3, "the values")

@@ -275,7 +275,7 @@ def test_structure_and_example_agree_on_a_chain_with_branches():
             "7.net.1": ("7.net.0",),
         }  # fmt: skip
         assert found.before["0"] == {INPUT}
-        assert found.behind["7.net.1"] == {OUTPUT}
+        assert found.after["7.net.1"] == {OUTPUT}
         assert found.nearest("5.branches.0", lambda layer: layer is None or graph.has_trait(layer, "passes_scale")) == {
             "2", "3.branches.0.1",
         }  # fmt: skip
@@ -318,7 +318,7 @@ def test_a_forward_of_ones_own_is_unknown_until_it_runs():
         known, seen = graph.neighbours(net), graph.neighbours(net, x)
         assert known.before[f"{inner}lif"] == {UNKNOWN}
         assert known.weights[f"{inner}lif"] == ()
-        assert UNKNOWN in known.behind[f"{inner}a"]
+        assert UNKNOWN in known.after[f"{inner}a"]
         assert seen.weights[f"{inner}lif"] == (f"{inner}a", f"{inner}b")
         assert seen.drives[f"{inner}last"] == (("1",) if inner else ())
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikelfp import machine
+from spikelfp.data.events.binning import damaged, ones
 from spikelfp.data.events.event import Sensor
 from spikelfp.data.loader import Sequences, whole_batches
 from spikelfp.errors import DataError, ShapeError
@@ -52,16 +53,6 @@ class BatchForm(NamedTuple):
     sensor: Sensor
     levels: int
     sparse: bool
-
-
-def ones(length: int) -> NDArray[Any]:
-    """Counts of ``length`` entries that are all 1: a single 1 in memory."""
-    return np.broadcast_to(np.ones(1, np.uint8), length)
-
-
-def damaged() -> DataError:
-    """Make the error for sequences that :func:`~spikelfp.data.events.bin_events` cannot have made."""
-    return DataError("binned events: places do not rise, or lie behind the last step; the cache may be damaged")
 
 
 def write_batch(frames: PackedFrames, rows: NDArray[np.int64], form: BatchForm) -> Sequences:

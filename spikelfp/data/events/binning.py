@@ -152,6 +152,16 @@ class SparseFrames(NamedTuple):
     steps: int
 
 
+def ones(length: int) -> NDArray[Any]:
+    """Counts of ``length`` entries that are all 1: a single 1 in memory."""
+    return np.broadcast_to(np.ones(1, np.uint8), length)
+
+
+def damaged() -> DataError:
+    """Make the error for sequences that :func:`~spikelfp.data.events.bin_events` cannot have made."""
+    return DataError("binned events: places do not rise, or lie after the last step; the cache may be damaged")
+
+
 def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames:
     """Bin the ``events`` of one recording into the steps of a sequence.
 

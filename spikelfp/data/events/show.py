@@ -198,7 +198,7 @@ NAMED_CLASSES = 40
 
 
 class Spread(NamedTuple):
-    """The smallest, the middle and the largest of some values."""
+    """The smallest, the median and the largest of several values."""
 
     least: float
     median: float

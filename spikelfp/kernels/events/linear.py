@@ -36,17 +36,17 @@ _SAMPLE = 65_536  # entries that tell roughly how dense a matrix is
 _COLUMN = torch.empty(0, dtype=torch.int32)
 
 
-def remember(x: Tensor, events: EventRows | None) -> None:
-    """Leave the events of ``x`` ``[…, K]``, rows in their order, with it: whoever multiplies it need not look for them.
+def cache_events(x: Tensor, events: EventRows | None) -> None:
+    """Store the events of ``x`` ``[…, K]`` with it, so that the next product need not search for them.
 
-    They are those of this very tensor, and are forgotten as soon as it is changed in place.
+    They are dropped as soon as the tensor is changed in place.
     """
     if events is not None and not x.is_inference():
         x._listed_events = (x._version, events)  # type: ignore[attr-defined]
 
 
-def remembered(x: Tensor, limit: float) -> EventRows | None:
-    """The events that were left with ``x``, unless there are more of them than ``limit`` of its entries."""
+def cached_events(x: Tensor, limit: float) -> EventRows | None:
+    """Return the events stored with ``x``; ``None`` without, or if their density is above ``limit``."""
     version, events = getattr(x, "_listed_events", (None, None))
     if events is None or version != x._version or len(events.column) > limit * x.numel():
         return None
@@ -55,7 +55,7 @@ def remembered(x: Tensor, limit: float) -> EventRows | None:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def listed(flat, at, columns, index, e):
-    """Write the columns of what is not zero in ``flat[at : at + columns]`` to ``index[e:]``, and return their end."""
+    """Write the columns of non-zero entries of ``flat[at : at + columns]`` to ``index[e:]``, and return their end."""
     lanes = VECTOR // flat.itemsize
     j = 0
     while j + lanes <= columns:
@@ -448,7 +448,7 @@ def _events(x: Tensor, outputs: int, limit: float) -> EventRows | None:
         return None if limit < 0 else sparse_rows(x)
     if limit < 1:
         limit = limit * outputs / (outputs + _HANDLING) - _TRANSPOSITION * x.shape[-1] / x.numel()
-    return remembered(x, limit) or events_of(x.reshape(-1, x.shape[-1]), limit)
+    return cached_events(x, limit) or events_of(x.reshape(-1, x.shape[-1]), limit)
 
 
 class DenseLinear(Function):

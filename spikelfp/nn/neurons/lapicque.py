@@ -80,7 +80,7 @@ class Lapicque(Neurons):
 
         U[t] = (1 − Δt / RC) U[t−1] + Δt / C · I[t] − θ S[t−1]         S[t] = 1 if U[t] > θ else 0
 
-    They are :class:`~spikelfp.nn.LIF` with the decay ``1 − Δt/RC`` (the attribute ``beta``) behind a gain of ``Δt/C``,
+    They are :class:`~spikelfp.nn.LIF` with the decay ``1 − Δt/RC`` (the attribute ``beta``) after a gain of ``Δt/C``,
     and run by its scan; resets are those of :class:`~spikelfp.nn.LIF`. snnTorch's reset to zero drops the
     input of the step after a spike too; this one restarts from it. The reward on a membrane is split over ``β U[t−1]``
     and ``Δt/C · I[t]``, the message to ``I[t]`` is ``Δt/C`` times that to the second. Takes ``[T, B, …]``, returns

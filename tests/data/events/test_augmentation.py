@@ -186,7 +186,14 @@ def test_noise_has_its_rate_everywhere():
     sensor, rows = Sensor(10, 10, 2), np.zeros(40, np.int64)
     empty = pack([SparseFrames(np.empty(0, np.uint32), np.empty(0, np.uint16), 50)])
     made = a.augmented(
-        *empty, rows, sensor=sensor, levels=3, augmentations=(a.Noise(0.01),), seed=0, epoch=0, indices=np.arange(40)
+        *empty,
+        rows,
+        sensor=sensor,
+        levels=3,
+        augmentations=(a.EventNoise(0.01),),
+        seed=0,
+        epoch=0,
+        indices=np.arange(40),
     )
     assert set(made.counts.tolist()) == {1}
     assert abs(len(made.places) / (40 * 50 * 200) - 0.01) < 0.0008
@@ -251,5 +258,5 @@ def test_refused(text, sensor, message):
 @pytest.mark.parametrize("places", [[30, 2], [2, 9999]])
 def test_damaged(places):
     packed = pack([SparseFrames(np.array(places, np.uint32), np.ones(2, np.uint16), 3)])
-    with pytest.raises(DataError, match="do not rise, or lie behind the last step"):
+    with pytest.raises(DataError, match="do not rise, or lie after the last step"):
         augment(packed, np.zeros(1, np.int64), chosen=())

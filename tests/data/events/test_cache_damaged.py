@@ -45,9 +45,9 @@ def array_of(folder, name):
 @pytest.mark.parametrize(
     ("name", "change", "named"),
     [
-        ("offsets", lambda a: np.concatenate([a[:1] - 5, a[1:]]), "one behind the other"),
-        ("offsets", lambda a: np.concatenate([a[:1], a[2:3], a[1:2], a[3:]]), "one behind the other"),
-        ("offsets", lambda a: np.concatenate([a[:-1], a[-1:] + 1]), "one behind the other"),
+        ("offsets", lambda a: np.concatenate([a[:1] - 5, a[1:]]), "do not follow one another"),
+        ("offsets", lambda a: np.concatenate([a[:1], a[2:3], a[1:2], a[3:]]), "do not follow one another"),
+        ("offsets", lambda a: np.concatenate([a[:-1], a[-1:] + 1]), "do not follow one another"),
         ("offsets", lambda a: a[:-1], "do not fit each other"),
         ("offsets", lambda a: a[:0], "do not fit each other"),
         ("offsets", lambda a: a.astype("<u8"), "dtype is '<u8'"),
@@ -104,7 +104,7 @@ def test_an_endless_meta_file_is_damage(entry):
 
 def test_a_damaged_entry_is_made_anew(entry):
     put(entry, "offsets", array_of(entry, "offsets") - 7)
-    with pytest.warns(UserWarning, match="damaged cache, made anew: .*one behind the other"):
+    with pytest.warns(UserWarning, match="damaged cache, made anew: .*do not follow one another"):
         store = binned(Toy(6), HOW, cache_dir=entry.parent)
     assert int(store.offsets[0]) == 0
     with warnings.catch_warnings():
@@ -115,5 +115,5 @@ def test_a_damaged_entry_is_made_anew(entry):
 @pytest.mark.parametrize("change", [lambda places: places[::-1].copy(), lambda places: places * 0 + 60_000])
 def test_places_are_checked_where_they_are_used(entry, change):
     put(entry, "places", change(array_of(entry, "places")))
-    with pytest.raises(DataError, match="places do not rise, or lie behind"):
+    with pytest.raises(DataError, match="places do not rise, or lie after"):
         open_store(entry)[0]

@@ -10,7 +10,7 @@ from source_files import bin_bytes, random_events, shared_data, write_files
 from spikelfp.data.events import sources  # noqa: F401
 from spikelfp.data.events.event import EVENT, Sensor
 from spikelfp.data.events.recordings import load_recordings
-from spikelfp.data.events.sources import files as remember
+from spikelfp.data.events.sources import files as module
 from spikelfp.data.events.sources.folder import folder as load_folder
 from spikelfp.errors import DataError
 
@@ -18,7 +18,7 @@ from spikelfp.errors import DataError
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKELFP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remember, "_SETTLED", 0.0)
+    monkeypatch.setattr(module, "_SETTLED", 0.0)
 
 
 def dat_bytes(events, width=64, height=48):

@@ -38,7 +38,7 @@ def test_all_names_come_back():
     assert {*t.transforms} == {part.partition("=")[0] for part in t.transforms_text(chosen).split(",")} | {"tonic"}
     drawn = (
         a.Shift(1), a.RandomFlipX(), a.RandomFlipY(), a.RandomPolarity(), a.ShiftTime(2), a.RollTime(3), a.Drop(0.25),
-        a.Noise(1e-9), a.Jitter(4),
+        a.EventNoise(1e-9), a.Jitter(4),
     )  # fmt: skip
     assert a.parse_augmentations(a.augmentations_text(drawn)) == drawn
     assert {*a.augmentations} == {part.partition("=")[0] for part in a.augmentations_text(drawn).split(",")}

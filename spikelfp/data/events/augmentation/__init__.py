@@ -1,6 +1,6 @@
-"""Augmentation of binned events: every epoch sees each sequence shifted, mirrored, thinned or noisy anew.
+"""Augmentation of binned events: in every epoch each sequence is shifted, mirrored, thinned or noisy in a new way.
 
-It works on what is not zero, so nothing is decoded or binned again. What happens to sample ``i`` in an epoch depends on
+It works on sparse sequences, so nothing is decoded or binned again. The changes of sample ``i`` in an epoch depend on
 ``(seed, epoch, i)`` alone, not on its batch or on the process that makes it. For a data set:
 
 >>> augmentations = check_augmentations(parse_augmentations("shift=2,flip-x,drop=0.1"), sensor)   # once
@@ -22,8 +22,8 @@ from spikelfp.data.events.augmentation.base import (
 )
 from spikelfp.data.events.augmentation.kinds import (
     Drop,
+    EventNoise,
     Jitter,
-    Noise,
     RandomFlipX,
     RandomFlipY,
     RandomPolarity,
@@ -38,8 +38,8 @@ __all__ = [
     "Changes",
     "Draws",
     "Drop",
+    "EventNoise",
     "Jitter",
-    "Noise",
     "RandomFlipX",
     "RandomFlipY",
     "RandomPolarity",

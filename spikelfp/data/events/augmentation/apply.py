@@ -1,4 +1,4 @@
-"""Compiled loop of :func:`~spikelfp.data.events.augmentation.augmented`: all changes of a sample in one pass."""
+"""Augmenting a batch of sparse sequences: a compiled loop makes all changes of a sample in one pass."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from spikelfp import machine
 from spikelfp.data.events.augmentation.base import CHANGE, Augmentation, Changes, Draws
-from spikelfp.data.events.batching import PackedFrames, damaged
-from spikelfp.data.events.binning import add, collect
+from spikelfp.data.events.batching import PackedFrames
+from spikelfp.data.events.binning import add, collect, damaged
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import UserError
 from spikelfp.machine import empty
@@ -40,7 +40,7 @@ def _gap(state, log_rest):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def measure(counts, offsets, steps, rows, size, changes, keys, most, low, high):
-    """Enter into ``most`` int64 ``[B]`` how many entries each of the samples ``low…high`` can have at most."""
+    """Enter into ``most`` int64 ``[B]`` the largest number of entries of each of the samples ``low…high``."""
     for b in range(low, high):
         first, end = offsets[rows[b]], offsets[rows[b] + 1]
         total = end - first
@@ -61,7 +61,7 @@ def measure(counts, offsets, steps, rows, size, changes, keys, most, low, high):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _row_targets(shape, this, targets):
-    """For each row of elements, polarities times rows of them, the first element of the row it goes to; −1 if lost."""
+    """The first element of the row that each row of elements (polarities times rows) moves to; −1 if it is lost."""
     polarities, height, width = shape[0], shape[1], shape[2]
     down = this.dy if height > 1 else 0
     for p in range(polarities):
@@ -73,7 +73,7 @@ def _row_targets(shape, this, targets):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _first_entry(places, first, end, place):
-    """The first of the entries ``first…end`` at ``place`` or behind."""
+    """The first of the entries ``first…end`` at or after ``place``."""
     while first < end:
         middle = (first + end) // 2
         if np.int64(places[middle]) < place:
@@ -85,11 +85,10 @@ def _first_entry(places, first, end, place):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _move(step, places, counts, entry, end, base, shape, levels, this, targets, states):
-    """Add the entries of the step at ``base`` to ``step`` where they go to; the first entry behind them.
+    """Add the entries of the step at ``base`` to ``step`` where they move to, and return the first entry after them.
 
-    −1 for an entry of a step before.
-
-    states: uint64 ``[2]``, of the random sequences for drop and for jitter.
+    It is −1 for an entry of a step before. ``states`` uint64 ``[2]`` are those of the random sequences for drop and for
+    jitter.
     """
     height, width = shape[1], shape[2]
     size = shape[0] * height * width
@@ -137,10 +136,26 @@ def _move(step, places, counts, entry, end, base, shape, levels, this, targets, 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def change(places, counts, offsets, steps, rows, shape, levels, changes, keys, begin, new_places, new_counts, found,
            low, high):  # fmt: skip
-    """Write the changed samples ``low…high``, from entry ``begin[b]`` on, and enter into ``found`` how many entries.
+    """Write the changed samples ``low…high``, each from entry ``begin[b]`` on, and its number of entries to ``found``.
 
-    It is −1 for places that do not rise or lie behind the steps, and the loop ends there. shape: int64 ``[3]``,
-    polarities, rows and columns. changes: ``[B]``, see :data:`CHANGE`. keys: uint64 ``[B]``.
+    The number is −1 for places that do not rise or lie after the last step, and the loop ends there.
+
+    Args:
+        places: of all samples, uint32.
+        counts: of all samples, uint16.
+        offsets: first entry of each sample, int64.
+        steps: of each sample, int64.
+        rows: samples to change, int64 ``[B]``.
+        shape: polarities, rows and columns, int64 ``[3]``.
+        levels: largest count.
+        changes: ``[B]`` of dtype :data:`~.base.CHANGE`.
+        keys: uint64 ``[B]``.
+        begin: entries int64 ``[B]`` at which to write.
+        new_places: written to.
+        new_counts: written to.
+        found: int64 ``[B]``, written to.
+        low: first of the samples.
+        high: end of the samples.
     """
     size = shape[0] * shape[1] * shape[2]
     words = (size + 63) // 64
@@ -178,7 +193,7 @@ def change(places, counts, offsets, steps, rows, shape, levels, changes, keys, b
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def close_gaps(places, counts, begin, offsets, new_places, new_counts, low, high):
-    """Move what is at ``begin[b]`` to ``offsets[b]…offsets[b + 1]``, for the samples ``low…high``."""
+    """Move the entries at ``begin[b]`` to ``offsets[b]…offsets[b + 1]``, for the samples ``low…high``."""
     for b in range(low, high):
         shift = begin[b] - offsets[b]
         for entry in range(offsets[b], offsets[b + 1]):
@@ -187,31 +202,46 @@ def close_gaps(places, counts, begin, offsets, new_places, new_counts, low, high
 
 
 _GRAIN = 1 << 14  # entries below which another thread costs more than it saves
-_ROOM = 1 << 18  # entries by which their room is rounded up
+_BLOCK = 1 << 18  # entries to whose multiple allocations are rounded up
 _PLACE, _COUNT = torch.empty(0, dtype=torch.uint32), torch.empty(0, dtype=torch.uint16)
 
 
 def check_augmentations(chosen: Iterable[Augmentation], sensor: Sensor) -> tuple[Augmentation, ...]:
-    """The ``chosen`` augmentations, if they fit each other and the ``sensor``.
+    """Check that augmentations fit each other and a sensor.
+
+    Args:
+        chosen: the augmentations.
+        sensor: of the sequences, after the transforms.
+
+    Returns:
+        The augmentations.
 
     Raises:
-        UserError: for two that draw the same, and for one that makes no sense on the sensor.
+        UserError: for two that draw the same property, and for one that makes no sense on the sensor.
     """
     found: dict[str, Augmentation] = {}
     for one in chosen:
-        if one.what in found:
-            raise UserError(f"{found[one.what]} and {one} both draw the {one.what} of a sample: keep one of them")
+        if one.aspect in found:
+            raise UserError(f"{found[one.aspect]} and {one} both draw the {one.aspect} of a sample: keep one of them")
         one.check(sensor)
-        found[one.what] = one
+        found[one.aspect] = one
     return tuple(found.values())
 
 
 def draw_changes(
     augmentations: Sequence[Augmentation], seed: int, epoch: int, indices: NDArray[np.int64] | Sequence[int]
 ) -> tuple[Changes, NDArray[np.uint64]]:
-    """What happens to the samples ``indices`` ``[B]`` in an epoch: :data:`CHANGE` ``[B]``, and uint64 keys ``[B]``.
+    """Draw the changes of samples in an epoch.
 
-    The keys are for what is drawn within a sample. Both depend on the two numbers and each index alone.
+    Args:
+        augmentations: to draw for.
+        seed: of the run.
+        epoch: its number.
+        indices: numbers of the samples ``[B]``.
+
+    Returns:
+        Changes ``[B]`` of dtype :data:`~.base.CHANGE`, and keys uint64 ``[B]`` for random numbers within a sample. Both
+        depend on the seed, the epoch and each index alone.
     """
     draws = Draws.of(seed, epoch, indices)
     changes = np.zeros(len(draws.keys), CHANGE)
@@ -234,17 +264,28 @@ def augmented(
     epoch: int,
     indices: NDArray[np.int64] | Sequence[int],
 ) -> PackedFrames:
-    """The sequences ``rows`` (int64 ``[B]``) of :class:`~spikelfp.data.events.batching.PackedFrames`, augmented.
+    """Augment some of the sequences of :class:`~spikelfp.data.events.batching.PackedFrames`.
 
-    Gives ``B`` sequences in the order of ``rows``, as long as before; hand them on with ``np.arange(B)`` as rows. What
-    happens to a sample depends on ``(seed, epoch, indices[b])``, the augmentations and the sample alone.
+    The changes of a sample depend on ``(seed, epoch, indices[b])``, the augmentations and the sample alone.
 
-    sensor: that the sequences come from, behind the transforms. levels: of their binning. augmentations: as
-    :func:`check_augmentations` returned them; their order makes no difference. indices: numbers ``[B]`` of the
-    samples, which stay the same from epoch to epoch and however the data set is cut.
+    Args:
+        places: of the packed frames.
+        counts: of the packed frames.
+        offsets: of the packed frames.
+        steps: of the packed frames.
+        rows: sequences to augment, int64 ``[B]``.
+        sensor: of the sequences, after the transforms.
+        levels: of their binning.
+        augmentations: as :func:`check_augmentations` returned them; their order makes no difference.
+        seed: of the run.
+        epoch: its number.
+        indices: numbers of the samples ``[B]``, which are equal in all epochs and all parts of the data set.
+
+    Returns:
+        ``B`` sequences in the order of ``rows``, as long as before; their rows are ``np.arange(B)``.
 
     Raises:
-        DataError: for places that do not rise or lie behind the steps.
+        DataError: for places that do not rise or lie after the last step.
     """
     changes, keys = draw_changes(augmentations, seed, epoch, indices)
     return changed(PackedFrames(places, counts, offsets, steps), rows, sensor, levels, changes, keys)
@@ -258,7 +299,16 @@ def changed(
     changes: Changes,
     keys: NDArray[np.uint64],
 ) -> PackedFrames:
-    """The sequences ``rows`` after ``changes`` ``[B]`` (:data:`CHANGE`); chance within a sample comes from its key."""
+    """Apply changes to sequences.
+
+    Args:
+        packed: all sequences.
+        rows: those to change, int64 ``[B]``.
+        sensor: of the sequences.
+        levels: of their binning.
+        changes: ``[B]`` of dtype :data:`~.base.CHANGE`.
+        keys: uint64 ``[B]``, for random numbers within a sample.
+    """
     places, counts = np.asarray(packed.places), np.asarray(packed.counts)
     offsets, steps = np.asarray(packed.offsets), np.asarray(packed.steps)
     rows = np.asarray(rows, np.int64)
@@ -283,6 +333,6 @@ def changed(
 
 
 def _arrays(entries: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    """Room for entries, from memory that is used again: it is known by its size, so there are few sizes."""
-    room = (-(-entries // _ROOM) * _ROOM,)
-    return empty(room, _PLACE).numpy()[:entries], empty(room, _COUNT).numpy()[:entries]
+    """Arrays for entries, of memory that is used again: it is known by its size, so there are few sizes."""
+    size = (-(-entries // _BLOCK) * _BLOCK,)
+    return empty(size, _PLACE).numpy()[:entries], empty(size, _COUNT).numpy()[:entries]

@@ -1,4 +1,7 @@
-"""Random numbers of samples that depend on (seed, epoch, sample) alone: counters that are hashed, without a state."""
+"""The base class of augmentations, the changes that they make, and the random numbers that they draw.
+
+Random numbers depend on (seed, epoch, sample) alone: they are hashed counters, without a state.
+"""
 
 from __future__ import annotations
 
@@ -30,32 +33,39 @@ def mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Independent random numbers for each of ``B`` samples, by what they are drawn for.
+    """Independent random numbers for each of ``B`` samples, one for each purpose.
 
-    keys: uint64 ``[B]``.
+    Attributes:
+        keys: uint64 ``[B]``, one for each sample.
     """
 
     keys: NDArray[np.uint64]
 
     @classmethod
     def of(cls, seed: int, epoch: int, indices: NDArray[np.int64] | Sequence[int]) -> Draws:
-        """Those of the samples ``indices`` ``[B]`` of a data set: output ``i`` of a SplitMix64 for each epoch."""
+        """Make those of some samples of a data set: the outputs ``i`` of one SplitMix64 for each epoch.
+
+        Args:
+            seed: of the run.
+            epoch: its number.
+            indices: numbers ``i`` of the samples ``[B]``.
+        """
         base = np.uint64(generator("augment events", seed, epoch).initial_seed() & _MASK)
         counter = np.asarray(indices, np.int64).astype(np.uint64) + np.uint64(1)
         return cls(mix(base + counter * _WEYL))
 
-    def bits(self, what: str) -> NDArray[np.uint64]:
-        """Uniform 64-bit numbers ``[B]`` for ``what``; the same each time for the same."""
-        name = int.from_bytes(hashlib.blake2b(what.encode(), digest_size=8).digest(), "little")
+    def bits(self, purpose: str) -> NDArray[np.uint64]:
+        """Uniform 64-bit numbers ``[B]``, equal each time for an equal ``purpose``."""
+        name = int.from_bytes(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), "little")
         return mix(self.keys + np.uint64(name | 1))
 
-    def integers(self, what: str, low: int, high: int) -> NDArray[np.int64]:
-        """Uniform whole numbers ``[B]`` from ``low`` to ``high``, both included; a bias of ``(high − low) / 2⁶³``."""
-        return (self.bits(what) >> np.uint64(1)).astype(np.int64) % (high - low + 1) + low
+    def integers(self, purpose: str, low: int, high: int) -> NDArray[np.int64]:
+        """Uniform whole numbers ``[B]`` from ``low`` to ``high``, with a bias of ``(high − low) / 2⁶³``."""
+        return (self.bits(purpose) >> np.uint64(1)).astype(np.int64) % (high - low + 1) + low
 
-    def coins(self, what: str) -> NDArray[np.bool_]:
+    def coins(self, purpose: str) -> NDArray[np.bool_]:
         """True or false ``[B]`` with equal chance."""
-        return (self.bits(what) >> np.uint64(63)).astype(np.bool_)
+        return (self.bits(purpose) >> np.uint64(63)).astype(np.bool_)
 
 
 CHANGE = np.dtype(
@@ -73,38 +83,50 @@ CHANGE = np.dtype(
     ],
     align=True,
 )
-"""What happens to one sample, in this order; all zeros: nothing.
+"""Changes of one sample, in this order; zeros change nothing.
 
-drop: each event is lost with this probability. jitter: each event moves by ``−jitter … jitter`` columns and rows, with
-equal chance for every place. mirror: columns ``x`` become ``W − 1 − x``; upside_down: rows likewise; swap: polarities 0
-and 1 change places. dx, dy: pixels to the right and down. dt: steps later; with ``wrap`` what leaves the sequence at
-one end comes in at the other. noise: each element of each step gets one event more with this probability.
+* drop: each event is lost with this probability;
+* jitter: each event moves by ``−jitter … jitter`` columns and rows, with equal chance for every place;
+* mirror: columns ``x`` become ``W − 1 − x``; upside_down: rows likewise; swap: polarities 0 and 1 change places;
+* dx, dy: pixels to the right and down;
+* dt: steps later; with ``wrap`` events that leave the sequence at one end come in at the other;
+* noise: each element of each step gets one event more with this probability.
 
-Where there is one row, such as on a line of channels, nothing moves up or down: dy is as 0, and jitter is of columns.
-What leaves the sensor, or the sequence, is lost, and an element holds at most ``levels`` events.
+On one row, such as a line of channels, nothing moves up or down. Events that leave the sensor or the sequence are lost,
+and an element holds at most ``levels`` events.
 """
 
 Changes = NDArray[Any]
-"""What happens to ``B`` samples: ``[B]`` of dtype :data:`CHANGE`."""
+"""Changes of ``B`` samples: ``[B]`` of dtype :data:`CHANGE`."""
 
 
 class Augmentation(ABC):
-    """Draws what happens to each sample; its dataclass fields are its parameters.
+    """Draws a change of each sample; its dataclass fields are its parameters.
 
-    what: the property of a sample that it draws. No two of a list draw the same, so their order does not matter.
+    Attributes:
+        aspect: the property of a sample that it draws. No two in a list draw the same, so their order does not matter.
     """
 
-    what: ClassVar[str]
+    aspect: ClassVar[str]
 
     @abstractmethod
     def draw(self, changes: Changes, draws: Draws) -> None:
-        """Enter into ``changes`` ``[B]`` what happens to each sample, by random numbers from ``draws``."""
+        """Enter the drawn values into ``changes`` ``[B]``.
+
+        Args:
+            changes: of dtype :data:`CHANGE`, which is written to.
+            draws: random numbers of the samples.
+        """
 
     def check(self, sensor: Sensor) -> None:  # noqa: B027  (most fit every sensor)
-        """Raise :class:`~spikelfp.errors.UserError` where it makes no sense for the ``sensor``."""
+        """Check that it makes sense for a sensor.
+
+        Raises:
+            UserError: if it does not.
+        """
 
     def parameters(self) -> dict[str, Any]:
-        """What it depends on besides the draws, as plain data."""
+        """Return all that it depends on besides the draws, as plain data."""
         return dict(vars(self))
 
 
@@ -113,7 +135,13 @@ augmentations: Registry[type[Augmentation]] = Registry("augmentation of events")
 
 
 def parse_augmentations(text: str) -> tuple[Augmentation, ...]:
-    """The augmentations of ``text``, such as ``"shift=2,flip-x,drop=0.1,roll-time=1,polarity"``; empty for none.
+    """Make augmentations from text.
+
+    Args:
+        text: such as ``"shift=2,flip-x,drop=0.1,roll-time=1,polarity"``.
+
+    Returns:
+        The augmentations; none for an empty text.
 
     Raises:
         UnknownNameError: for a name that is not registered.
@@ -123,5 +151,15 @@ def parse_augmentations(text: str) -> tuple[Augmentation, ...]:
 
 
 def augmentations_text(chosen: Iterable[Augmentation]) -> str:
-    """The text that :func:`parse_augmentations` makes them of."""
+    """Write augmentations as text, from which :func:`parse_augmentations` makes them again.
+
+    Args:
+        chosen: the augmentations.
+
+    Returns:
+        The text; empty for none.
+
+    Raises:
+        UserError: for an augmentation of a class that is not registered.
+    """
     return text_of(chosen, augmentations)

@@ -24,8 +24,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
 from spikelfp import terminal
-from spikelfp.data.events.batching import ones
-from spikelfp.data.events.binning import Binning, Pipeline, SparseFrames
+from spikelfp.data.events.binning import Binning, Pipeline, SparseFrames, ones
 from spikelfp.data.events.cache import store as files
 from spikelfp.data.events.cache.store import FILLING, PART, USED, Array, Lock, Store, save_errors
 from spikelfp.data.events.recordings import Recordings
@@ -109,13 +108,8 @@ def binned(
 def entry_name(recordings: Recordings, pipeline: Pipeline, content: str | None = None) -> str:
     """Name of the cache entry, ``<data set>-<key>``; the data set is there for people, the key decides.
 
-    The key is the BLAKE2b hash (RFC 7693) of the content of the recordings, of the pipeline, and of
+    The key is the BLAKE2b hash (RFC 7693) of ``content``, the fingerprint of the recordings, of the pipeline, and of
     :data:`~spikelfp.data.events.cache.store.FORMAT`.
-
-    Args:
-        recordings: of one part of a data set.
-        pipeline: what is done to them.
-        content: fingerprint of the recordings; ``None``: it is taken now.
     """
     depends_on = [
         files.FORMAT,
@@ -198,24 +192,8 @@ def _rename(part: Path, entry: Path) -> None:
 # Sequences gathered in the arrays of a store
 
 
-class Index(NamedTuple):
-    """Arrays that separate the sequences of a :class:`~spikelfp.data.events.cache.Store`."""
-
-    offsets: Array
-    steps: Array
-    labels: Array
-    kept: Array
-
-
 class Builder:
-    """Writer of recordings into the arrays of a :class:`~spikelfp.data.events.cache.Store`.
-
-    Args:
-        recordings: of one part of a data set.
-        pipeline: transforms and binning.
-        skip_bad: leave out and list recordings that cannot be read; otherwise the first error is raised.
-        workers: of :func:`read_all`.
-    """
+    """Writer of recordings into the arrays of a :class:`~spikelfp.data.events.cache.Store`, as :func:`binned` says."""
 
     def __init__(self, recordings: Recordings, pipeline: Pipeline, skip_bad: bool, workers: int | None) -> None:
         self.recordings, self.pipeline, self.skip_bad, self.workers = recordings, pipeline, skip_bad, workers
@@ -229,24 +207,20 @@ class Builder:
         """Make the arrays in memory."""
         places: list[Array] = [np.empty(0, self.places)]
         counts: list[Array] = [np.empty(0, self.counts)]
-        index = self._gather(advance, places.append, counts.append)
+        offsets, steps, labels, kept = self._gather(advance, places.append, counts.append).values()
         all_places = np.concatenate(places)
         all_counts = ones(len(all_places)) if self.counts is None else np.concatenate(counts)
-        for array in (all_places, all_counts, *index):
+        for array in (all_places, all_counts, offsets, steps, labels, kept):
             array.flags.writeable = False  # as those of files are
-        return Store(self.sensor, self.levels, all_places, all_counts, *index, tuple(self.skipped))
+        skipped = tuple(self.skipped)
+        return Store(self.sensor, self.levels, all_places, all_counts, offsets, steps, labels, kept, skipped)
 
     def in_folder(self, folder: Path, content: str, advance: Advance) -> None:
         """Write the files of an entry, its ``meta.json`` last.
 
-        Args:
-            folder: that takes them.
-            content: fingerprint of the recordings before they were read.
-            advance: called after each recording.
-
         Raises:
             SaveError: when they cannot be written.
-            DataError: when the recordings have another fingerprint in the end.
+            DataError: when the fingerprint of the recordings is no longer ``content`` in the end.
         """
         dtypes = {"places": self.places.str} | ({} if self.counts is None else {"counts": self.counts.str})
         with ExitStack() as open_files:
@@ -255,7 +229,7 @@ class Builder:
         if self.recordings.fingerprint() != content:
             raise DataError(f"{self.recordings.name}: its files changed while they were read; load it again")
         with save_errors(folder.parent):
-            for name, array in index._asdict().items():
+            for name, array in index.items():
                 files.write_array(folder, name, array)
                 dtypes[name] = array.dtype.str
             about = {
@@ -265,16 +239,16 @@ class Builder:
                 "content": content,
                 "class_names": list(self.recordings.class_names),
                 "levels": self.levels,
-                "recordings": len(index.steps),
-                "steps": [int(index.steps.min()), int(index.steps.max())],
+                "recordings": len(index["steps"]),
+                "steps": [int(index["steps"].min()), int(index["steps"].max())],
                 "skipped": self.skipped,
                 "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "version": version("spikelfp"),
             }
             files.write_meta(folder, dtypes, about)
 
-    def _gather(self, advance: Advance, places: Append, counts: Append | None) -> Index:
-        """Hand the places and counts of every recording on, one after the other."""
+    def _gather(self, advance: Advance, places: Append, counts: Append | None) -> dict[str, Array]:
+        """Hand the places and counts of every recording on; returns the arrays that separate the sequences."""
         lengths, steps, kept = [0], list[int](), list[int]()
         for number, frames, error in read_all(self.recordings, self.pipeline, self.workers):
             advance()
@@ -293,12 +267,12 @@ class Builder:
         if not kept:
             first = f": {self.skipped[0][1]}" if self.skipped else ""
             raise DataError(f"{self.recordings.name}: none of {len(self.recordings)} recordings can be used{first}")
-        return Index(
-            offsets=np.cumsum(lengths, dtype=np.int64),
-            steps=np.array(steps, dtype=np.int32),
-            labels=np.asarray(self.recordings.labels, dtype=np.int64)[kept],
-            kept=np.array(kept, dtype=np.int64),
-        )
+        return {
+            "offsets": np.cumsum(lengths, dtype=np.int64),
+            "steps": np.array(steps, dtype=np.int32),
+            "labels": np.asarray(self.recordings.labels, dtype=np.int64)[kept],
+            "kept": np.array(kept, dtype=np.int64),
+        }
 
 
 def place_type(binning: Binning, size: int) -> np.dtype[Any]:
@@ -369,10 +343,6 @@ def read_all(recordings: Recordings, pipeline: Pipeline, workers: int | None = N
     workers = cores() if workers is None else workers
     if workers < 1:
         raise UserError(f"recordings are read by at least one worker, got {workers}")
-    return _read_all(recordings, pipeline, workers)
-
-
-def _read_all(recordings: Recordings, pipeline: Pipeline, workers: int) -> Iterator[Binned]:
     done, seconds = 0, list[float]()
     while done < len(recordings) and (len(seconds) < _SAMPLE or workers == 1 or statistics.median(seconds) < _QUICK):
         started = time.perf_counter()

@@ -27,8 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spikelfp.data.events.batching import damaged, ones
-from spikelfp.data.events.binning import SparseFrames
+from spikelfp.data.events.binning import SparseFrames, damaged, ones
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import DataError, SaveError, UserError
 from spikelfp.files import write_text
@@ -92,13 +91,9 @@ class GoneError(DataError):
 
 
 def cache_folder(explicit: str | Path | None = None) -> Path:
-    """Choose the cache folder: ``explicit``, else ``$SPIKELFP_CACHE``, else ``~/.cache/spikelfp/events``.
+    """Absolute path of the cache: ``explicit``, else ``$SPIKELFP_CACHE``, else ``~/.cache/spikelfp/events``.
 
-    Args:
-        explicit: a folder that the user named, or ``None``.
-
-    Returns:
-        An absolute path, which need not exist.
+    The folder need not exist.
 
     Raises:
         DataError: when the path is a file.
@@ -313,13 +308,7 @@ def write_array(folder: Path, name: str, array: Array) -> None:
 
 
 def write_meta(folder: Path, dtypes: Mapping[str, str], about: Mapping[str, Any]) -> None:
-    """Write ``meta.json``, the last file of an entry: ``about`` it, and lengths and checksums of its arrays.
-
-    Args:
-        folder: of the entry.
-        dtypes: of each array, whose file is complete.
-        about: content of the entry, as :class:`CacheEntry` has it.
-    """
+    """Write ``meta.json``, the last file of an entry: ``about`` it, and dtype, length and checksum of each array."""
     arrays = {}
     for name, dtype in dtypes.items():
         array = _mapped(folder, name, np.dtype(dtype))
@@ -364,7 +353,7 @@ def _inconsistency(store: Store, shortest: int, longest: int, classes: int) -> s
     if not (len(offsets) - 1 == len(steps) == len(labels) == len(kept) > 0 and len(store.places) == len(store.counts)):
         return "its arrays do not fit each other"
     if offsets[0] != 0 or offsets[-1] != len(store.places) or bool((offsets[1:] < offsets[:-1]).any()):
-        return "its sequences do not lie one behind the other"
+        return "its sequences do not follow one another"
     end = 2 ** (8 * store.places.itemsize)
     if (int(steps.min()), int(steps.max())) != (shortest, longest) or longest * store.sensor.size > end:
         return f"its sequences are not of {shortest} to {longest} steps"

@@ -1,7 +1,7 @@
 """Readers of the files that sensors and data sets write, one module a format.
 
 ============================ ====================== ==========================================================
-suffix                       module                 what
+suffix                       module                 format
 ============================ ====================== ==========================================================
 ``.bin``                     :mod:`.bin`            ATIS, as N-MNIST and N-Caltech101
 ``.dat``                     :mod:`.dat`            Prophesee DAT 1 and 2
@@ -16,8 +16,8 @@ suffix                       module                 what
 ``.csv``, ``.txt``           :mod:`.text`           a line t, x, y, p for each event
 ============================ ====================== ==========================================================
 
-All of them give the same: times in µs as in the file, rows from above, polarity 1 of ON. Events within
-:data:`~.order.SLACK` of their order are sorted, equal times as they come; those further off are refused.
+All return times in µs as in the file, rows counted from above, and polarity 1 for ON. Events out of order by at most
+:data:`~.base.SLACK` are sorted, those of equal times stay in the order of the file; larger disorder is refused.
 """
 
 from spikelfp.data.events.readers.base import (

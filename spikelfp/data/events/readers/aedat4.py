@@ -28,7 +28,6 @@ from xml.etree import ElementTree
 
 import lz4.frame
 import numpy as np
-import zstandard
 from flatbuffers import encode, number_types, packer
 from flatbuffers.table import Table
 
@@ -40,7 +39,7 @@ from spikelfp.untrusted import check_size, most
 
 _MARK = b"#!AER-DAT4.0\r\n"
 _USED = 13
-"""Bytes of an event that mean something; what the file has in the rest is not kept."""
+"""Bytes of an event that hold its fields; the rest are padding and are set to 0."""
 
 _COMPRESSIONS = ("none", "LZ4", "LZ4", "Zstandard", "Zstandard")
 _DAMAGE = (ValueError, TypeError, struct.error)  # flatbuffers answers a place before the content with a TypeError
@@ -62,20 +61,21 @@ class Codec(NamedTuple):
     error: type[Exception]
 
 
-_CODECS = {
-    "LZ4": Codec(
-        lz4.frame.LZ4FrameDecompressor,
-        lambda frame: int(lz4.frame.get_frame_info(frame)["content_size"]),
-        1 << 16,
-        RuntimeError,
-    ),
-    "Zstandard": Codec(
-        lambda: zstandard.ZstdDecompressor().decompressobj(),
-        zstandard.frame_content_size,
-        1 << 9,
-        zstandard.ZstdError,
-    ),
-}
+def _codec(compression: str) -> Codec | None:
+    """The way to decompress the packets of a file, ``None`` if they are not compressed."""
+    if compression == "LZ4":
+        return Codec(
+            lz4.frame.LZ4FrameDecompressor,
+            lambda frame: int(lz4.frame.get_frame_info(frame)["content_size"]),
+            1 << 16,
+            RuntimeError,
+        )
+    if compression == "Zstandard":
+        import zstandard  # a tenth of a second, which programs that read no such file need not wait for
+
+        decompressor = zstandard.ZstdDecompressor
+        return Codec(lambda: decompressor().decompressobj(), zstandard.frame_content_size, 1 << 9, zstandard.ZstdError)
+    return None
 
 
 class Stream(NamedTuple):
@@ -121,7 +121,7 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
         kinds = ", ".join(each.kind for each in header.streams.values()) or "none"
         raise DataError(f"{where}: has no stream of events (EVTS); its streams: {kinds}")
     packets = _packets(data, header, chosen, where)
-    parts, left, codec = [], most(len(data)), _CODECS.get(header.compression)
+    parts, left, codec = [], most(len(data)), _codec(header.compression)
     for start, end in packets:
         content = memoryview(data)[start:end]
         try:
@@ -155,7 +155,7 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
 
 
 def read_header(data: bytes, where: str) -> PacketHeader:
-    """Read what stands before the packets.
+    """Read the header, which ends where the packets begin.
 
     Raises:
         DataError: for another format, and a truncated or damaged header.

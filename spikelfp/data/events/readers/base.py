@@ -284,15 +284,15 @@ def in_order(events: Events, where: str, slack: int | None, place: Place) -> tup
     if len(times) < 2 or not bool((times[1:] < times[:-1]).any()):
         return events, 0
     latest = np.maximum.accumulate(times)
-    behind = latest - times
-    if slack is not None and int(behind.max()) > slack:
-        first = int(np.argmax(behind > slack))
+    late = latest - times
+    if slack is not None and int(late.max()) > slack:
+        first = int(np.argmax(late > slack))
         allowed = f"at most {slack} µs of disorder are sorted" if slack else "they must rise"
         raise DataError(
-            f"{where}: {place(first)} is of {times[first]} µs, {behind[first]} µs behind an earlier one; {allowed}: "
+            f"{where}: {place(first)} is of {times[first]} µs, {late[first]} µs behind an earlier one; {allowed}: "
             "the clock was reset, the file is damaged, or its columns come in another order"
         )
-    return events[np.argsort(times, kind="stable")], int(np.count_nonzero(behind))
+    return events[np.argsort(times, kind="stable")], int(np.count_nonzero(late))
 
 
 def unwrap(ticks: NDArray[np.uint32]) -> NDArray[np.int64]:

@@ -89,7 +89,7 @@ def _columns(node: Any, size: int, where: str) -> dict[str, NDArray[Any]]:
 
 
 def _check(column: Any, size: int, where: str) -> int:
-    """Return the bytes of a column; refuse what would not be read from this file alone, with numbers in one row."""
+    """Return the bytes of a column; refuse one that is not one row of numbers in this file."""
     if not isinstance(column, h5py.Dataset):
         raise DataError(f"{where}: {column.name} is no column but a group")
     kinds = [column.dtype[name] for name in column.dtype.names] if column.dtype.names else [column.dtype]

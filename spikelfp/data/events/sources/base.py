@@ -1,4 +1,4 @@
-"""Kinds of recordings that sources are made of: in files, in memory, chosen or joined; their labels and hashes."""
+"""Kinds of recordings that sources are made of: in files, in memory, a choice or several joined; labels and splits."""
 
 from __future__ import annotations
 
@@ -15,102 +15,19 @@ from spikelfp.data.events.sources.files import content_hashes, hash_of
 from spikelfp.data.loader import generator
 from spikelfp.errors import DataError, UserError
 
+Indices = NDArray[np.int64]
 
-def to_events(t: ArrayLike, x: ArrayLike, y: ArrayLike, p: ArrayLike, where: str) -> Events:
-    """Events ``[M]`` of the columns ``t``, ``x``, ``y``, ``p``: arrays of ``M`` numbers, flattened, or one number for
-    all events.
-
-    ``t`` is in µs, whole or floating point, which is rounded; the others are whole numbers or truth values.
-
-    Raises:
-        DataError: for columns of unequal lengths, and for the first number that an event cannot hold (negative, too
-            large, not whole, not finite), which it names; ``where`` opens the message.
-    """
-    length = np.size(t)
-    events = np.empty(length, EVENT)
-    for name, column in (("t", t), ("x", x), ("y", y), ("p", p)):
-        values = np.asarray(column)
-        if values.ndim > 0 and values.size != length:
-            raise DataError(f"{where}: {length} times, but {values.size} values of {name}")
-        events[name] = _whole(values.reshape(-1) if values.ndim else values, name, where)
-    return events
-
-
-def spike_events(seconds: ArrayLike, channels: ArrayLike, where: str) -> Events:
-    """Spikes at ``seconds`` on ``channels`` as events of a line of channels, rounded to µs.
-
-    A list of spikes need not be sorted: the events are, and those of one time keep their order.
-    """
-    return by_time(to_events(np.asarray(seconds, np.float64) * 1e6, channels, 0, 0, where))
-
-
-def by_time(events: Events) -> Events:
-    """``events`` sorted by time, those of one time in their order; the same array if it is sorted."""
-    times = events["t"]
-    if bool((times[1:] >= times[:-1]).all()):
-        return events
-    return events[np.argsort(times, kind="stable")]
-
-
-def _whole(values: NDArray[Any], name: str, where: str) -> NDArray[Any]:
-    """``values`` if the field ``name`` of an event can hold all of them; times are rounded first."""
-    limits = np.iinfo(EVENT[name])
-    if values.dtype.kind == "b" or values.size == 0:
-        return values
-    if values.dtype.kind not in "iuf":
-        raise DataError(f"{where}: {name} must be numbers, got {values.dtype}")
-    if values.dtype.kind == "f":
-        rounded = np.rint(values)
-        # the largest float64 below 2^63 is far from it, so that the comparison with the limit is exact enough
-        good = np.isfinite(values) & (rounded >= limits.min) & (rounded < float(limits.max) + 1)
-        if name != "t":
-            good &= rounded == values
-    else:
-        rounded = values
-        good = (values >= limits.min) & (values <= limits.max)
-    if not good.all():
-        first = int(np.argmin(good)) if values.ndim else 0
-        raise DataError(f"{where}: event {first} has {name} = {values.reshape(-1)[first]}, which no event can have")
-    return rounded
-
-
-def check_labels(
-    labels: ArrayLike, recordings: int, class_names: Sequence[str] | None, where: str
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """``labels`` as int64 ``[N]`` and the names of the classes: ``"0"``, ``"1"``, … up to the largest label where they
-    have none.
-
-    Raises:
-        DataError: for no recordings, another number of labels than of ``recordings``, labels that are no whole numbers
-            or stand for no class, fewer than two classes, or two classes of one name.
-    """
-    given = np.asarray(labels)
-    if recordings == 0:
-        raise DataError(f"{where}: holds no recordings")
-    if given.shape != (recordings,) or given.dtype.kind not in "iu":
-        raise DataError(
-            f"{where}: {recordings} recordings need as many whole labels, "
-            f"got {given.dtype} of shape {list(given.shape)}"
-        )
-    whole = given.astype(np.int64)
-    names = tuple(class_names) if class_names is not None else tuple(map(str, range(int(whole.max()) + 1)))
-    if not 0 <= int(whole.min()) <= int(whole.max()) < len(names):
-        first = int(np.argmax((whole < 0) | (whole >= len(names))))
-        raise DataError(f"{where}: label {whole[first]} of recording {first} is outside 0 to {len(names) - 1}")
-    if len(names) < 2:
-        raise DataError(f"{where}: {len(names)} class, but there is nothing to learn with fewer than two")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{where}: two classes are called {twice!r}")
-    return whole, names
+FRACTION = 5
+"""One recording of so many is held out for the test where a data set does not say which."""
 
 
 class FileEntry(NamedTuple):
-    """Where one recording lies.
+    """Place of one recording.
 
-    path: of the file, absolute.
-    name: that stays the same wherever the data set lies: its path within it, say.
-    part: of the file, in the words of the function that decodes it, such as a member of an archive; else empty.
+    Attributes:
+        path: of the file, absolute.
+        name: that stays the same wherever the data set lies, such as the path within it.
+        part: of the file, in the form that the function which decodes it takes, such as a member of an archive.
     """
 
     path: str
@@ -119,7 +36,7 @@ class FileEntry(NamedTuple):
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """Place for messages."""
         return f"{self.path}, {self.part}" if self.part else self.path
 
 
@@ -127,10 +44,16 @@ Decode = Callable[[FileEntry, Sensor], Events]
 
 
 class FileRecordings(Recordings):
-    """One recording for each of ``entries``, which ``decode(entry, sensor)``, a function of a module, reads.
+    """Recordings that lie in files, one or several in each.
 
     Args:
-        how: the name of what ``decode`` does, with a number that is raised when it gives other events; part of the
+        name: of the data set and the part.
+        entries: place of each recording.
+        labels: whole numbers ``[N]``.
+        class_names: one for each label.
+        sensor: of all recordings.
+        decode: reads a recording; a function of a module, so that it can be pickled.
+        how: name of what ``decode`` does, with a number that is raised when it gives other events; part of the
             fingerprint.
 
     Raises:
@@ -170,7 +93,7 @@ class FileRecordings(Recordings):
 
 
 class ArrayRecordings(Recordings):
-    """``arrays`` of dtype :data:`~spikelfp.data.events.event.EVENT`, one a recording; see :func:`from_arrays`."""
+    """Recordings in memory, made by :func:`from_arrays`."""
 
     def __init__(
         self,
@@ -203,9 +126,17 @@ def from_arrays(
     class_names: Sequence[str] | None = None,
     name: str = "arrays",
 ) -> ArrayRecordings:
-    """Recordings of one's own: an array of events each, its label, and the sensor of all.
+    """Make recordings of arrays in memory.
 
-    labels: whole numbers ``[N]`` from 0 on. class_names: one for each label; the numbers themselves where ``None``.
+    Args:
+        arrays: ``N`` arrays ``[M]`` of dtype :data:`~spikelfp.data.events.EVENT`.
+        labels: whole numbers ``[N]`` from 0 on.
+        sensor: of all recordings.
+        class_names: one for each label; ``None``: the numbers themselves.
+        name: of the data set, for messages.
+
+    Returns:
+        The recordings, for a part of an :class:`~spikelfp.data.events.EventSplits`.
 
     Raises:
         DataError: for no recordings, an array of another dtype, or labels that do not fit the arrays or the names.
@@ -213,50 +144,20 @@ def from_arrays(
     """
     for number, array in enumerate(arrays):
         if not isinstance(array, np.ndarray) or array.dtype != EVENT or array.ndim != 1:
-            raise DataError(f"{name}, array {number}: expected events [M] of dtype {EVENT}, got {_kind(array)}")
+            is_array = isinstance(array, np.ndarray)
+            found = f"{array.dtype} of shape {list(array.shape)}" if is_array else type(array).__name__
+            raise DataError(f"{name}, array {number}: expected events [M] of dtype {EVENT}, got {found}")
     whole, names = check_labels(labels, len(arrays), class_names, name)
     return ArrayRecordings(name, arrays, whole, sensor, names)
 
 
-def _kind(value: object) -> str:
-    return f"{value.dtype} of shape {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
-
-
-Indices = NDArray[np.int64]
-
-
-FRACTION = 5  # one recording of so many is for the test
-
-
-def stratified(labels: NDArray[np.int64], class_names: Sequence[str], key: str) -> tuple[Indices, Indices]:
-    """(train, test), each rising: of a class with ``n`` recordings ``round(n / 5)`` are for the test, at least one and
-    never all; which ones depends on ``key`` (a name, say) alone.
-
-    Raises:
-        DataError: for a class with a single recording, which it names.
-    """
-    random = generator("test part", key)
-    test = np.zeros(len(labels), bool)
-    for label, name in enumerate(class_names):
-        members = np.flatnonzero(labels == label)
-        if len(members) == 0:
-            continue
-        _at_least_two(len(members), name)
-        count = max(1, round(len(members) / FRACTION))
-        test[members[torch.randperm(len(members), generator=random)[:count].numpy()]] = True
-    return np.flatnonzero(~test), np.flatnonzero(test)
-
-
-def _at_least_two(count: int, name: str) -> None:
-    if count < 2:
-        raise DataError(
-            f"class {name!r} has a single recording: each needs two, one to train on and one to test with, "
-            "or a part train and a part test of its own"
-        )
-
-
 class Subset(Recordings):
-    """The recordings ``indices`` (int64 ``[M]``, in this order) of others.
+    """Choice of other recordings.
+
+    Args:
+        source: the other recordings.
+        indices: int64 ``[M]``, the number of each chosen one, in order.
+        name: of the part; ``None``: that of the source.
 
     Raises:
         UserError: for an index out of range.
@@ -284,37 +185,200 @@ class Subset(Recordings):
 
 
 class Joined(Recordings):
-    """All recordings of ``parts``, one part behind the other; they share the sensor and the classes.
+    """All recordings of several sources, one source after the other.
+
+    Args:
+        sources: of one sensor and the same classes.
+        name: of the part.
 
     Raises:
-        DataError: for parts of different sensors or classes.
+        DataError: for sources of different sensors or classes.
     """
 
-    def __init__(self, parts: Sequence[Recordings], name: str) -> None:
-        first = parts[0]
-        for part in parts[1:]:
-            if part.sensor != first.sensor:
-                raise DataError(f"{first.name} is of a sensor of {first.sensor}, but {part.name} of {part.sensor}")
-            if part.class_names != first.class_names:
-                raise DataError(f"{first.name} and {part.name} have different classes")
-        self.parts, self.name = tuple(parts), name
+    def __init__(self, sources: Sequence[Recordings], name: str) -> None:
+        first = sources[0]
+        for source in sources[1:]:
+            if source.sensor != first.sensor:
+                raise DataError(f"{first.name} is of a sensor of {first.sensor}, but {source.name} of {source.sensor}")
+            if source.class_names != first.class_names:
+                raise DataError(f"{first.name} and {source.name} have different classes")
+        self.sources, self.name = tuple(sources), name
         self.sensor, self.class_names = first.sensor, first.class_names
-        self.labels = np.concatenate([part.labels for part in parts])
-        self._ends = np.cumsum([len(part) for part in parts])
+        self.labels = np.concatenate([source.labels for source in sources])
+        self._ends = np.cumsum([len(source) for source in sources])
 
     def read(self, index: int) -> Events:
-        part, within = self._find(index)
-        return part.read(within)
+        source, within = self._find(index)
+        return source.read(within)
 
     def where(self, index: int) -> str:
-        part, within = self._find(index)
-        return part.where(within)
+        source, within = self._find(index)
+        return source.where(within)
 
     def fingerprint(self) -> str:
-        return hash_of("joined", *(part.fingerprint() for part in self.parts))
+        return hash_of("joined", *(source.fingerprint() for source in self.sources))
 
     def _find(self, index: int) -> tuple[Recordings, int]:
-        """The part that holds recording ``index``, and its number there."""
+        """The source that holds recording ``index``, and its number there."""
         index = range(len(self))[index]
         number = int(np.searchsorted(self._ends, index, side="right"))
-        return self.parts[number], index - (int(self._ends[number - 1]) if number else 0)
+        return self.sources[number], index - (int(self._ends[number - 1]) if number else 0)
+
+
+# Labels, and the recordings that are held out for the test
+
+
+def check_labels(
+    labels: ArrayLike, recordings: int, class_names: Sequence[str] | None, where: str
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Check labels against the recordings and the classes.
+
+    Args:
+        labels: whole numbers ``[N]``.
+        recordings: their number ``N``.
+        class_names: one for each label; ``None``: ``"0"``, ``"1"``, … up to the largest label.
+        where: where the labels come from; it opens the messages.
+
+    Returns:
+        The labels as int64 ``[N]``, and the names of the classes.
+
+    Raises:
+        DataError: for no recordings, another number of labels than recordings, labels that are no whole numbers or
+            stand for no class, fewer than two classes, or two classes of one name.
+    """
+    given = np.asarray(labels)
+    if recordings == 0:
+        raise DataError(f"{where}: holds no recordings")
+    if given.shape != (recordings,) or given.dtype.kind not in "iu":
+        raise DataError(
+            f"{where}: {recordings} recordings need as many whole labels, "
+            f"got {given.dtype} of shape {list(given.shape)}"
+        )
+    whole = given.astype(np.int64)
+    names = tuple(class_names) if class_names is not None else tuple(map(str, range(int(whole.max()) + 1)))
+    if not 0 <= int(whole.min()) <= int(whole.max()) < len(names):
+        first = int(np.argmax((whole < 0) | (whole >= len(names))))
+        raise DataError(f"{where}: label {whole[first]} of recording {first} is outside 0 to {len(names) - 1}")
+    if len(names) < 2:
+        raise DataError(f"{where}: {len(names)} class, but there is nothing to learn with fewer than two")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{where}: two classes are called {twice!r}")
+    return whole, names
+
+
+def members_of_classes(labels: NDArray[np.int64], class_names: Sequence[str]) -> list[tuple[str, Indices]]:
+    """Name of each class that occurs, and the numbers of its recordings.
+
+    Raises:
+        DataError: for a class with a single recording, which it names.
+    """
+    found = []
+    for label, name in enumerate(class_names):
+        members = np.flatnonzero(labels == label)
+        if len(members) == 1:
+            raise DataError(
+                f"class {name!r} has a single recording: each needs two, one to train on and one to test with, "
+                "or a part train and a part test of its own"
+            )
+        if len(members):
+            found.append((name, members))
+    return found
+
+
+def stratified(labels: NDArray[np.int64], class_names: Sequence[str], key: str) -> tuple[Indices, Indices]:
+    """Split recordings by chance, each class alike, always in the same way.
+
+    Of a class with ``n`` recordings ``round(n / 5)`` are for the test, at least one and never all.
+
+    Args:
+        labels: int64 ``[N]``.
+        class_names: one for each label.
+        key: text that alone decides which ones they are.
+
+    Returns:
+        Numbers of the recordings for training and for the test, each rising.
+
+    Raises:
+        DataError: for a class with a single recording, which it names.
+    """
+    random = generator("test part", key)
+    test = np.zeros(len(labels), bool)
+    for _, members in members_of_classes(labels, class_names):
+        count = max(1, round(len(members) / FRACTION))
+        test[members[torch.randperm(len(members), generator=random)[:count].numpy()]] = True
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+# Columns of numbers as events
+
+
+def to_events(t: ArrayLike, x: ArrayLike, y: ArrayLike, p: ArrayLike, where: str) -> Events:
+    """Make events of columns: arrays of ``M`` numbers, flattened, or one number for all events.
+
+    Args:
+        t: times in µs, whole or floating point, which are rounded.
+        x: columns of the sensor, whole numbers.
+        y: rows of the sensor, whole numbers.
+        p: polarities, whole numbers or truth values.
+        where: where they come from; it opens the messages.
+
+    Returns:
+        Events ``[M]`` in the given order.
+
+    Raises:
+        DataError: for columns of unequal lengths, and for the first number that an event cannot hold (negative, too
+            large, not whole, not finite), which it names.
+    """
+    length = np.size(t)
+    events = np.empty(length, EVENT)
+    for name, column in (("t", t), ("x", x), ("y", y), ("p", p)):
+        values = np.asarray(column)
+        if values.ndim > 0 and values.size != length:
+            raise DataError(f"{where}: {length} times, but {values.size} values of {name}")
+        events[name] = _fitting(values.reshape(-1) if values.ndim else values, name, where)
+    return events
+
+
+def spike_events(seconds: ArrayLike, channels: ArrayLike, where: str) -> Events:
+    """Make events of the spikes of a line of channels, sorted by time, those of one time in their order.
+
+    Args:
+        seconds: times in s, rounded to µs, in any order.
+        channels: of the spikes.
+        where: where they come from; it opens the messages.
+
+    Raises:
+        DataError: as :func:`to_events`.
+    """
+    return by_time(to_events(np.asarray(seconds, np.float64) * 1e6, channels, 0, 0, where))
+
+
+def by_time(events: Events) -> Events:
+    """Sort ``events`` by time, those of one time in their order; sorted events are returned as they are."""
+    times = events["t"]
+    if bool((times[1:] >= times[:-1]).all()):
+        return events
+    return events[np.argsort(times, kind="stable")]
+
+
+def _fitting(values: NDArray[Any], name: str, where: str) -> NDArray[Any]:
+    """Check that the field ``name`` of an event can hold all ``values``; times are rounded first."""
+    limits = np.iinfo(EVENT[name])
+    if values.dtype.kind == "b" or values.size == 0:
+        return values
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{where}: {name} must be numbers, got {values.dtype}")
+    if values.dtype.kind == "f":
+        rounded = np.rint(values)
+        # the largest float64 below 2^63 is far from it, so that the comparison with the limit is exact enough
+        good = np.isfinite(values) & (rounded >= limits.min) & (rounded < float(limits.max) + 1)
+        if name != "t":
+            good &= rounded == values
+    else:
+        rounded = values
+        good = (values >= limits.min) & (values <= limits.max)
+    if not good.all():
+        first = int(np.argmin(good)) if values.ndim else 0
+        raise DataError(f"{where}: event {first} has {name} = {values.reshape(-1)[first]}, which no event can have")
+    return rounded

@@ -15,7 +15,7 @@ from spikelfp.data.events.readers import read
 from spikelfp.data.events.readers.npy import parse
 from spikelfp.data.events.recordings import EventSplits, recordings
 from spikelfp.data.events.sources.base import Decode, FileEntry, FileRecordings, to_events
-from spikelfp.data.events.sources.files import Version, dataset_folder, once, read_file, version_of, walk
+from spikelfp.data.events.sources.files import FileVersion, dataset_folder, kept_in_memory, version_of, walk
 from spikelfp.data.events.transforms import Downsample
 from spikelfp.errors import DataError
 from spikelfp.untrusted import read_regular
@@ -45,17 +45,17 @@ Listed = tuple[list[FileEntry], list[int]]
 
 @recordings.register("dvs-gesture")
 def dvs_gesture(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """1,176 + 288 gestures before a camera of 128 x 128 pixels; the people of the test part are not in the training.
+    """List 1,176 + 288 gestures before a camera of 128 x 128 pixels; other people are in the test part.
 
-    Reads ``<data_dir>/dvs-gesture/`` (or ``DvsGesture/``, ``DVSGesture/``), where there are, also within a folder
-    ``DvsGesture/``, either the original files (``*.aedat``, each with a ``*_labels.csv``, and ``trials_to_train.txt``
-    and ``trials_to_test.txt``), of which each holds one person's gestures one after the other, or these cut apart, with
-    times in ms, as tonic distributes them (``ibmGestureTrain/userNN_light/<class>.npy``, ``ibmGestureTest/…``).
+    Reads ``<data_dir>/dvs-gesture/`` (or ``DvsGesture/``, ``DVSGesture/``), or a folder ``DvsGesture/`` in it. It holds
+    the original files (``*.aedat``, each with a ``*_labels.csv``, and ``trials_to_train.txt`` and
+    ``trials_to_test.txt``), of which each has one person's gestures one after the other; or these cut apart, with times
+    in ms, as tonic distributes them (``ibmGestureTrain/userNN_light/<class>.npy``, ``ibmGestureTest/…``).
 
     Source: A. Amir et al. 2017, doi 10.1109/CVPR.2017.781.
 
     Raises:
-        DataError: where none of that is there, or files that the lists name are missing.
+        DataError: when neither is there, or files that the lists name are missing.
     """
     folder = dataset_folder(data_dir, "dvs-gesture", "DvsGesture", "DVSGesture")
     for place in (folder, folder / "DvsGesture"):
@@ -77,7 +77,7 @@ def _splits(listed: dict[str, Listed], decode: Decode, how: str) -> EventSplits:
 
 
 def _original(folder: Path, listing: str) -> Listed:
-    """The gestures of the files that the text file ``listing`` names, a line each."""
+    """Gestures of the files that the text file ``listing`` names, one a line."""
     entries, labels = [], []
     for name in filter(None, map(str.strip, _lines(folder / listing))):
         path = folder / name
@@ -90,7 +90,7 @@ def _original(folder: Path, listing: str) -> Listed:
 
 
 def _gestures(path: Path) -> Iterator[tuple[int, int, int]]:
-    """(label, start, end) of each line ``class,start,end`` of a file, with times in µs and classes from 1 on."""
+    """``(label, start, end)`` of each line ``class,start,end`` of a file, with times in µs and classes from 1 on."""
     for number, row in enumerate(csv.reader(_lines(path)), start=1):
         if not row or (number == 1 and not row[0].strip().isdigit()):
             continue
@@ -116,20 +116,20 @@ def _cut(folder: Path) -> Listed:
 
 def _decode_aedat(entry: FileEntry, sensor: Sensor) -> Events:
     events = _person(version_of(entry.path))
-    start, end = (int(word) for word in entry.part.split() if word.isdigit())
+    start, end = (int(number) for number in entry.part.split() if number.isdigit())
     first, last = np.searchsorted(events["t"], (start, end))
     return events[first:last]
 
 
-@once(most=2)
-def _person(file: Version) -> Events:
-    """All of a file, of which its gestures are read one after the other."""
+@kept_in_memory(most=2)
+def _person(file: FileVersion) -> Events:
+    """All events of a file, whose gestures are read one after the other."""
     return read(file.path, sensor=SENSOR).events
 
 
 def _decode_npy(entry: FileEntry, sensor: Sensor) -> Events:
-    """Rows x, y, polarity, time in ms."""
-    rows, _ = parse(read_file(entry.path), entry.path)
+    """Events of rows ``x, y, polarity, time in ms``."""
+    rows, _ = parse(read_regular(entry.path), entry.path)
     if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iuf":
         raise DataError(f"{entry.path}: expected numbers [M, 4], got {rows.dtype} of shape {list(rows.shape)}")
     return to_events(rows[:, 3].astype(np.float64) * 1000, rows[:, 0], rows[:, 1], rows[:, 2], entry.path)

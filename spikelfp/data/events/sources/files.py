@@ -1,4 +1,4 @@
-"""Files of data sets: where they lie, what a folder or archive holds, and facts about them that are kept."""
+"""Files of data sets: where they lie, what a folder or an archive holds, hashes and other facts about their content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -22,29 +21,59 @@ from spikelfp.data.download import data_dir as data_folder
 from spikelfp.data.events.cache.store import cache_folder
 from spikelfp.errors import DataError
 from spikelfp.terminal import first_line
-from spikelfp.untrusted import check_zip, open_regular, read_entry, read_regular, unpack_stream
+from spikelfp.untrusted import check_zip, open_regular, read_entry, unpack_stream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TAR = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+ZIP = (".zip", ".npz")
+_MOST_FILES = 1 << 20  # of a tar archive
+_MOST = 2 << 30  # bytes of a tar archive, or of a file in a zip archive, that are held in memory
+
+FACTS_FILE = "known-files.sqlite3"
+"""File in the cache folder that keeps facts about files."""
+
+_SETTLED = 2.0  # seconds after a change, from which on another change surely gets another time stamp
+_PATIENCE = 5.0  # seconds to wait for another process that writes
+_TOGETHER = 500  # facts written at once
+_TABLE = """create table if not exists facts
+(path blob, kind text, stamp text, fact text, primary key (path, kind)) without rowid"""
+
+_DIGEST = 16  # bytes
+_CHUNK = 1 << 20
+
+
+# Paths and folders
 
 
 def dataset_folder(data_dir: Path | None, *names: str) -> Path:
-    """The first folder ``<data_dir>/<name>`` that is there; the one of the first name where none is."""
+    """The first folder ``<data_dir>/<name>`` that exists; the one of the first name if none does."""
     root = data_folder(data_dir)
     return next((root / name for name in names if os.path.isdir(root / name)), root / names[0])
 
 
 def user_path(text: str, data_dir: Path | None) -> Path:
-    """The file or folder that a user means by ``text``: from ``data_dir``, if one is named, else from the folder one is
-    in, else from the usual data folder.
+    """Find the file or folder that a user named.
 
-    Returns an absolute path.
+    Args:
+        text: a path, absolute or from ``data_dir``, the working directory, or the usual data folder.
+        data_dir: the folder that is looked into first; ``None``: the working directory is.
+
+    Returns:
+        An absolute path.
 
     Raises:
-        DataError: where there is none.
+        DataError: when there is nothing.
     """
     if not text:
-        raise DataError("the name of a file or folder is missing behind the colon")
-    here, there = Path.cwd(), data_folder(data_dir)
+        raise DataError("the name of a file or folder is missing after the colon")
     named = Path(text).expanduser()
-    candidates = [folder / named for folder in ((here, there) if data_dir is None else (there, here))]
+    if named.is_absolute():
+        candidates = [named]
+    else:
+        here, there = Path.cwd(), data_folder(data_dir)
+        candidates = [folder / named for folder in ((here, there) if data_dir is None else (there, here))]
     for candidate in candidates:
         if os.path.exists(candidate):
             return candidate
@@ -52,11 +81,13 @@ def user_path(text: str, data_dir: Path | None) -> Path:
     raise DataError(f"there is no {' and no '.join(map(str, dict.fromkeys(candidates)))}{hint}")
 
 
-class Found(NamedTuple):
-    """What lies in a folder, by path within it with ``/`` between names, sorted; nothing whose name begins with a dot.
+class FolderContent(NamedTuple):
+    """Content of a folder: sorted paths within it, with ``/`` between names; without names that begin with a dot.
 
-    files: regular files, also behind symbolic links. folders: those right in it. broken: what is neither a file nor a
-    folder, such as a link to nothing.
+    Attributes:
+        files: regular files, also through symbolic links.
+        folders: those directly in it.
+        broken: what is neither a file nor a folder, such as a link to nothing.
     """
 
     files: list[str]
@@ -64,82 +95,95 @@ class Found(NamedTuple):
     broken: list[str]
 
 
-def walk(folder: str | Path, deep: bool = True) -> Found:
-    """What lies in ``folder`` and, ``deep``, in the folders below it, through symbolic links.
+def walk(folder: str | Path, deep: bool = True) -> FolderContent:
+    """List what lies in ``folder`` and, if ``deep``, in the folders below it, through symbolic links.
 
     Raises:
-        DataError: for a folder that cannot be listed, and for links that lead back to a folder they lie in.
+        DataError: for a folder that cannot be listed, and for a link that leads back to a folder it lies in.
     """
-    found = Found([], [], [])
-    for name, entry in _walk(str(folder), "", deep, ()):
-        kind = _kind(entry)
-        if kind == "file":
-            found.files.append(name)
-        elif kind != "folder":
-            found.broken.append(name)
-        elif "/" not in name:
-            found.folders.append(name)
-    for names in found:
+    content = FolderContent([], [], [])
+
+    def visit(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
+        try:
+            status = os.stat(folder)
+            with os.scandir(folder) as entries:
+                listed = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            raise DataError(f"{folder}: is a link back to a folder that it lies in")
+        for entry in listed:
+            name = prefix + entry.name
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()  # of what a link leads to
+            except OSError:  # a link to itself
+                is_folder = is_file = False
+            if not is_folder:
+                (content.files if is_file else content.broken).append(name)
+                continue
+            if not prefix:
+                content.folders.append(name)
+            if deep:
+                visit(entry.path, f"{name}/", (*above, identity))
+
+    visit(str(folder), "", ())
+    for names in content:
         names.sort()
-    return found
+    return content
 
 
-def read_file(path: str) -> bytes:
-    """The content of a file.
+# Hashes and other facts, kept in the cache folder until a file changes
+
+
+def content_hashes(paths: Sequence[str | Path]) -> list[str]:
+    """BLAKE2b hash (RFC 7693) of the content of each file, in hexadecimal, kept by :func:`facts_of_files`.
 
     Raises:
-        DataError: where it cannot be read.
+        DataError: for a file that cannot be read.
     """
-    return read_regular(path)
+    return facts_of_files(paths, "blake2b", _content_hash)
 
 
-def _walk(
-    folder: str, inside: str, deep: bool, above: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """(path within the first folder, entry) of all; ``above``: the folders one is in, to notice links back to them."""
+def _content_hash(path: str) -> str:
+    digest = hashlib.blake2b(digest_size=_DIGEST)
     try:
-        status = os.stat(folder)
-        with os.scandir(folder) as entries:
-            listed = [entry for entry in entries if not entry.name.startswith(".")]
+        with open_regular(path) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        raise DataError(f"{folder}: is a link back to a folder that it lies in")
-    for entry in listed:
-        yield inside + entry.name, entry
-        if deep and _kind(entry) == "folder":
-            yield from _walk(entry.path, f"{inside}{entry.name}/", deep, (*above, here))
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return digest.hexdigest()
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    """Of what a link leads to."""
-    try:
-        return "folder" if entry.is_dir() else "file" if entry.is_file() else "neither"
-    except OSError:  # a link to itself
-        return "neither"
-
-
-FILE = "known-files.sqlite3"
-
-_SETTLED = 2.0  # seconds since the last change, from which on another change surely gets another time stamp
-_PATIENCE = 5.0  # seconds to wait for another process that writes
-_TOGETHER = 500  # facts written at once
-
-_TABLE = """create table if not exists facts
-(path blob, kind text, stamp text, fact text, primary key (path, kind)) without rowid"""
+def hash_of(*parts: str | bytes | int) -> str:
+    """One BLAKE2b hash of ``parts`` and of where each ends, in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=_DIGEST)
+    for part in parts:
+        content = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
+        digest.update(f"{type(part).__name__} {len(content)} ".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def facts_of_files(paths: Sequence[str | Path], kind: str, find_out: Callable[[str], str]) -> list[str]:
-    """``find_out(path)`` for each of ``paths``, remembered in the cache folder under ``kind``.
+    """Look up one fact about each file, or find it out and keep it in the cache folder until the file changes.
 
     A fact counts as long as the file's size, its times of change (of content and of inode, in ns) and its inode stay.
-    An empty fact is not remembered, nor is one of a file that changed in the last seconds, because the clock of a file
-    system may be too coarse to tell the next change. Where the cache folder cannot be written or read, all is found out
-    each time. Processes may do this side by side.
+    Not kept are an empty fact and that of a file that changed in the last seconds, because the clock of a file system
+    may be too coarse to show the next change. Where the cache folder cannot be written or read, everything is found out
+    each time. Several processes may do this at the same time.
+
+    Args:
+        paths: of the files.
+        kind: name of the fact.
+        find_out: makes the fact from a path.
+
+    Returns:
+        The fact of each file.
     """
     facts: list[str] = []
-    with _open() as known:
+    with _known_facts() as known:
         fresh: list[tuple[bytes, str, str, str]] = []
         try:
             for path in paths:
@@ -160,9 +204,9 @@ def facts_of_files(paths: Sequence[str | Path], kind: str, find_out: Callable[[s
 
 
 @contextlib.contextmanager
-def _open() -> Iterator[sqlite3.Connection | None]:
-    """The file of facts, ``None`` where there can be none."""
-    path = cache_folder() / FILE
+def _known_facts() -> Iterator[sqlite3.Connection | None]:
+    """Open the file of facts; ``None`` where there can be none."""
+    path = cache_folder() / FACTS_FILE
     connection = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +239,7 @@ def _keep(known: sqlite3.Connection | None, rows: list[tuple[bytes, str, str, st
 
 
 def _stamp(path: str, settled: bool = False) -> str | None:
-    """What changes when the file does; ``None`` if it is not there or, ``settled``, has just changed."""
+    """Text that changes when the file does; ``None`` without a file or, if ``settled``, when it has just changed."""
     try:
         status = os.stat(path)
     except OSError:
@@ -205,71 +249,39 @@ def _stamp(path: str, settled: bool = False) -> str | None:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-_DIGEST = 16  # bytes
-_CHUNK = 1 << 20
+# Content kept in memory, and archives read without unpacking them to the disk
 
 
-def content_hashes(paths: Sequence[str | Path]) -> list[str]:
-    """The BLAKE2b hash (RFC 7693) of the content of each file, in hexadecimal, remembered by
-    :func:`~spikelfp.data.events.sources.files.facts_of_files`.
+class FileVersion(NamedTuple):
+    """A file in its present version: a key for content that is read again when the file changes.
 
-    Raises:
-        DataError: for a file that cannot be read.
+    Attributes:
+        path: absolute.
+        size: bytes.
+        changed: time of the last change in ns.
     """
-    return facts_of_files(paths, "blake2b", _content_hash)
-
-
-def hash_of(*parts: str | bytes | int) -> str:
-    """One hash of ``parts`` and of where one ends and the next begins, in hexadecimal."""
-    digest = hashlib.blake2b(digest_size=_DIGEST)
-    for part in parts:
-        content = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
-        digest.update(f"{type(part).__name__} {len(content)} ".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def _content_hash(path: str) -> str:
-    digest = hashlib.blake2b(digest_size=_DIGEST)
-    try:
-        with open_regular(path) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return digest.hexdigest()
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class Version(NamedTuple):
-    """A file as it is now: what is read of it is asked for by this, and is read again when it changes."""
 
     path: str
     size: int
     changed: int
-    """Last change in ns."""
 
 
-def version_of(path: str | Path) -> Version:
-    """The file at ``path`` as it is now.
+def version_of(path: str | Path) -> FileVersion:
+    """The present version of the file at ``path``.
 
     Raises:
-        DataError: where there is none, or it is not to be seen.
+        DataError: when there is no file, or it may not be seen.
     """
     absolute = os.path.abspath(path)
     try:
         status = os.stat(absolute)
     except OSError as error:
         raise DataError(f"{absolute}: cannot be read ({error.strerror})") from error
-    return Version(absolute, status.st_size, status.st_mtime_ns)
+    return FileVersion(absolute, status.st_size, status.st_mtime_ns)
 
 
-def once(most: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorator: keep the ``most`` results that were asked for last; threads that ask for one that is being made wait
-    for it instead of making it once more."""
+def kept_in_memory(most: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a function so that its last ``most`` results are kept, and threads wait for a result in the making."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         kept = lru_cache(maxsize=most)(function)
@@ -285,21 +297,15 @@ def once(most: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
     return decorate
 
 
-TAR = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-ZIP = (".zip", ".npz")
-
-_MOST_FILES = 1 << 20  # of a tar archive
-_MOST = 2 << 30  # bytes of a tar archive, or of a file in a zip archive, that are held in memory
-
-
 def is_archive(path: str | Path) -> bool:
-    """Whether the name of ``path`` is that of an archive of files."""
+    """Whether ``path`` has the name of an archive of files."""
     return str(path).lower().endswith((*TAR, ".zip"))
 
 
 def members(path: str | Path) -> list[str]:
-    """The names of the files of an archive, in its order. Those of a tar archive, which is to be read whole for them,
-    are remembered: see :func:`~spikelfp.data.events.sources.files.facts_of_files`.
+    """Names of the files in an archive, in its order.
+
+    A tar archive has to be read whole for them: they are kept by :func:`facts_of_files`.
 
     Raises:
         DataError: for a damaged archive, or a tar archive that holds more than 2 GiB.
@@ -311,8 +317,10 @@ def members(path: str | Path) -> list[str]:
 
 
 def read_member(path: str | Path, name: str) -> bytes:
-    """The content of the file ``name`` of an archive: out of a zip archive as it is asked for, out of the memory of
-    this process for a tar archive, which can only be read from its beginning.
+    """Read the file ``name`` of an archive.
+
+    A zip archive is read where the file lies. A tar archive, which can only be read from its beginning, is kept in the
+    memory of this process.
 
     Raises:
         DataError: for a damaged archive, and a name that is not in it.
@@ -322,7 +330,7 @@ def read_member(path: str | Path, name: str) -> bytes:
             archive = _zip(version_of(path), os.getpid())
             entry = archive.getinfo(name)
             if entry.file_size > _MOST:
-                raise _too_large(path)
+                raise DataError(f"{path}: holds more than {_MOST >> 30} GiB, too much for memory: unpack it")
             return read_entry(archive, entry, str(path))
         content, places = _tar(version_of(path))
         return content[slice(*places[name])]
@@ -330,30 +338,31 @@ def read_member(path: str | Path, name: str) -> bytes:
         raise DataError(f"{path}: holds no file {name}") from None
 
 
-def _too_large(path: str | Path) -> DataError:
-    return DataError(f"{path}: holds more than {_MOST >> 30} GiB, too much for memory: unpack it")
-
-
 def _is_zip(path: str | Path) -> bool:
     return str(path).lower().endswith(ZIP)
 
 
-class _Tar(NamedTuple):
-    """The content of a tar archive, and where in it each file begins and ends."""
+class TarContent(NamedTuple):
+    """Content of a tar archive.
+
+    Attributes:
+        content: all of it, decompressed.
+        places: first and last byte of each file.
+    """
 
     content: bytes
     places: dict[str, tuple[int, int]]
 
 
-@once(most=2)
-def _tar(archive: Version) -> _Tar:
+@kept_in_memory(most=2)
+def _tar(archive: FileVersion) -> TarContent:
     path = archive.path
     with open_regular(path) as file:
         content = bytes(unpack_stream(file, archive.size, path, _MOST))
     places: dict[str, tuple[int, int]] = {}
-    with _damage(path), tarfile.open(fileobj=io.BytesIO(content), mode="r:") as opened:
+    with _archive_errors(path), tarfile.open(fileobj=io.BytesIO(content), mode="r:") as opened:
         for number, info in enumerate(opened):
-            opened.members = []  # type: ignore[attr-defined]  # it keeps a record of each, which takes more than a small file itself
+            opened.members = []  # type: ignore[attr-defined]  # its record of each takes more than a small file itself
             if number > _MOST_FILES:
                 raise DataError(f"{path}: holds more than {_MOST_FILES} files: unpack it")
             if info.sparse is not None or info.size < 0:
@@ -361,24 +370,24 @@ def _tar(archive: Version) -> _Tar:
             if info.isreg():
                 places[info.name] = (info.offset_data, info.offset_data + info.size)
         end = opened.offset
-    # tarfile stops without a word where a file is cut off; the last entry is followed by a block of zeros
+    # tarfile stops without an error where a file is cut off; the last entry is followed by a block of zeros
     if content[end : end + tarfile.BLOCKSIZE] != bytes(tarfile.BLOCKSIZE):
         raise DataError(f"{path}: damaged, nothing to be read from byte {end} of its content on")
-    return _Tar(content, places)
+    return TarContent(content, places)
 
 
-@once(most=8)
-def _zip(archive: Version, process: int) -> zipfile.ZipFile:
-    """Open, in this ``process``: children share the place in the file with a handle that they inherit."""
-    with _damage(archive.path):
+@kept_in_memory(most=8)
+def _zip(archive: FileVersion, process: int) -> zipfile.ZipFile:
+    """Open the archive in this ``process``: a child would share the place in the file with the handle it inherits."""
+    with _archive_errors(archive.path):
         opened = zipfile.ZipFile(open_regular(archive.path))
     check_zip(opened, archive.size, archive.path, together=False)
     return opened
 
 
-@contextmanager
-def _damage(path: str | Path) -> Iterator[None]:
-    """Whatever goes wrong with an archive as one line."""
+@contextlib.contextmanager
+def _archive_errors(path: str) -> Iterator[None]:
+    """Raise whatever goes wrong with an archive as a ``DataError`` of one line."""
     try:
         yield
     except (

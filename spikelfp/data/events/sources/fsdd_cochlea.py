@@ -1,4 +1,4 @@
-"""Spoken digits behind a software cochlea, as bit-packed rasters in one file."""
+"""Spoken digits through a software cochlea, as bit-packed rasters in one file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from spikelfp.data.events.readers.npy import parse
 from spikelfp.data.events.recordings import EventSplits, Recordings, recordings
 from spikelfp.data.events.sources.base import Subset, check_labels
 from spikelfp.data.events.sources.files import (
-    Version,
+    FileVersion,
     content_hashes,
     dataset_folder,
     hash_of,
-    once,
+    kept_in_memory,
     read_member,
     version_of,
 )
@@ -27,16 +27,20 @@ from spikelfp.errors import DataError
 
 FILE = "fsdd_cochlea_spikes.npz"
 PIPELINE = Pipeline(Binning(bins=32, levels=96))
-"""A bin of a channel holds some 30 spikes: with few levels all of them would look alike."""
+"""Pipeline with many levels, because a bin of a channel holds some 30 spikes."""
 
 _TEST_TAKES = 10
 
 
 class PackedRasters(Recordings):
-    """The recordings of one ``.npz`` file: recording ``i`` is ``packed[offsets[i]:offsets[i+1]]``, the bits (channel x
-    step, each channel padded to whole bytes) of ``n_steps[i]`` steps of ``dt_us`` µs.
+    """Recordings of one ``.npz`` file.
 
-    All but ``packed`` is read at once; that is read when the first recording is, once a process.
+    Recording ``i`` is ``packed[offsets[i]:offsets[i+1]]``: bits (channel x step, each channel padded to whole bytes) of
+    ``n_steps[i]`` steps of ``dt_us`` µs. ``packed`` is read with the first recording, once in each process.
+
+    Args:
+        name: of the data set.
+        path: of the file.
 
     Raises:
         DataError: for a file that is damaged or whose arrays do not fit together.
@@ -73,8 +77,10 @@ class PackedRasters(Recordings):
 
 
 def raster_events(raster: NDArray[np.uint8], steps: int, step_us: int) -> Events:
-    """The events of a bit-packed raster uint8 ``[channels, bytes]`` of ``steps`` steps of ``step_us`` µs: an event at
-    ``step · step_us`` for each bit that is set, sorted by time, then by channel."""
+    """Make events, sorted by time, then by channel, of a bit-packed ``raster`` uint8 ``[channels, bytes]``.
+
+    Each bit that is set is an event at ``step · step_us`` µs; there are ``steps`` steps.
+    """
     bits = np.unpackbits(raster, axis=1, count=steps)
     places = np.flatnonzero(np.ascontiguousarray(bits.T).view(bool))
     step, channel = np.divmod(places, len(raster))
@@ -85,7 +91,7 @@ def raster_events(raster: NDArray[np.uint8], steps: int, step_us: int) -> Events
 
 @recordings.register("fsdd-cochlea")
 def fsdd_cochlea(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """1,600 + 400 spoken digits of 4 speakers, 10 classes, 77 channels of a software cochlea, steps of 125 µs.
+    """List 1,600 + 400 spoken digits of 4 speakers, 10 classes, 77 channels of a cochlea, steps of 125 µs.
 
     Reads ``<data_dir>/fsdd_cochlea/fsdd_cochlea_spikes.npz`` (or ``<data_dir>/fsdd-cochlea/``): of each speaker and
     digit the takes 10 to 49 are for training, 0 to 9 for the test.
@@ -111,9 +117,9 @@ def fsdd_cochlea(data_dir: Path | None = None, *, skip_bad: bool = False) -> Eve
     )
 
 
-@once(most=1)
-def _packed(file: Version) -> NDArray[np.uint8]:
-    """``packed``, which takes half a second to inflate."""
+@kept_in_memory(most=1)
+def _packed(file: FileVersion) -> NDArray[np.uint8]:
+    """Array ``packed``, which takes half a second to decompress."""
     packed = _array(file.path, "packed", axes=1)
     if packed.dtype != np.uint8:
         raise DataError(f"{file.path}, packed: expected uint8, found {packed.dtype}")
@@ -121,7 +127,7 @@ def _packed(file: Version) -> NDArray[np.uint8]:
 
 
 def _array(path: str, key: str, axes: int) -> NDArray[Any]:
-    """The array ``key``, of whole numbers."""
+    """Array ``key``, of whole numbers."""
     array, _ = parse(read_member(path, f"{key}.npy"), f"{path}, {key}")
     if array.ndim != axes or array.dtype.kind not in "iu":
         what = "a list of whole numbers" if axes else "one whole number"

@@ -1,8 +1,8 @@
-"""Recordings in an HDF5 file in the layout of the Spiking Heidelberg Digits.
+"""Data sets in the layout of the Spiking Heidelberg Digits: these, their commands, Braille, and any other HDF5 file.
 
 The layout (B. Cramer et al. 2020, doi 10.1109/TNNLS.2020.3044364): ``spikes/times`` (s) and ``spikes/units``, a list of
-numbers for each recording, ``labels``, and optionally ``extra/keys``, the names of the classes, with more about the
-recordings beside it, such as ``extra/repetition``.
+numbers for each recording, ``labels``, and optionally ``extra/keys``, the names of the classes, and other facts about
+the recordings, such as ``extra/repetition``.
 """
 
 from __future__ import annotations
@@ -21,148 +21,20 @@ from numpy.typing import NDArray
 from spikelfp.data.events.binning import Binning, Pipeline
 from spikelfp.data.events.event import Events, Sensor, check_events
 from spikelfp.data.events.recordings import EventSplits, Recordings, prefixes, recordings
-from spikelfp.data.events.sources.base import FRACTION, Indices, Joined, Subset, check_labels, spike_events, stratified
+from spikelfp.data.events.sources.base import FRACTION, Joined, Subset, check_labels, spike_events, stratified
 from spikelfp.data.events.sources.files import (
-    Version,
+    FileVersion,
     content_hashes,
     dataset_folder,
     hash_of,
+    kept_in_memory,
     members,
-    once,
     read_member,
     user_path,
     version_of,
 )
 from spikelfp.errors import DataError
 from spikelfp.untrusted import check_dataset, check_size, member, open_hdf5, open_regular, unpack_stream
-
-SUFFIXES = (".h5", ".hdf5", ".h5.gz", ".hdf5.gz", ".h5.zip", ".hdf5.zip")
-
-Array = NDArray[Any]
-
-_MOST = 4 << 30  # bytes of a packed file that are kept in memory
-_TOGETHER = 64  # recordings read at once
-
-
-class SpikeLists(Recordings):
-    """The recordings of one file; a packed one (``.gz``, ``.zip``) is unpacked in memory, once a process.
-
-    Args:
-        channels: of the line they come from; ``None``: one more than the largest unit, for which all units are read.
-
-    Raises:
-        DataError: for a file that is damaged or of another layout, and labels that do not fit.
-    """
-
-    def __init__(self, name: str, path: str | Path, channels: int | None = None) -> None:
-        self.name, self.path = name, os.path.abspath(path)
-        with _layout(self.path) as file:
-            self._check(file)
-            keys = (
-                [str(_text(key)) for key in self._whole(file, "extra/keys")]
-                if member(file, "extra/keys", self.path)
-                else None
-            )
-            self.labels, self.class_names = check_labels(
-                self._whole(file, "labels"), len(file["spikes/times"]), keys, f"{self.path}, labels"
-            )
-            self.sensor = Sensor(_largest_unit(file, self.path) + 1 if channels is None else channels)
-
-    def read(self, index: int) -> Events:
-        index = range(len(self))[index]
-        where = self.where(index)
-        times, units = _block(version_of(self.path), index // _TOGETHER)[index % _TOGETHER]
-        return check_events(spike_events(times, units, where), self.sensor, where)
-
-    def where(self, index: int) -> str:
-        return f"{self.path}, recording {range(len(self))[index]}"
-
-    def fingerprint(self) -> str:
-        return hash_of("spike lists 1", str(self.sensor), *content_hashes([self.path]))
-
-    def extra(self, key: str) -> Array | None:
-        """``extra/<key>``, one value a recording; ``None`` where the file has none."""
-        with _layout(self.path) as file:
-            values = self._whole(file, f"extra/{key}") if member(file, f"extra/{key}", self.path) is not None else None
-        return values if values is not None and np.shape(values) == self.labels.shape else None
-
-    def _check(self, file: h5py.File) -> None:
-        parts = {key: member(file, key, self.path) for key in ("spikes/times", "spikes/units", "labels")}
-        missing = [key for key, part in parts.items() if not isinstance(part, h5py.Dataset)]
-        if missing:
-            raise DataError(
-                f"{self.path}: not in the layout of the Spiking Heidelberg Digits: it has no {' and no '.join(missing)}"
-            )
-        counts = {key: len(part) for key, part in parts.items()}
-        if len(set(counts.values())) > 1:
-            raise DataError(f"{self.path}: of different lengths: {counts}")
-
-    def _whole(self, file: h5py.File, key: str) -> Any:
-        """Read all of a data set, which can claim more than its file holds."""
-        found = member(file, key, self.path)
-        check_dataset(found, _size(file), self.path)
-        return found[()]
-
-
-def _text(key: object) -> object:
-    return key.decode("utf-8", "replace") if isinstance(key, bytes) else key
-
-
-def _size(file: h5py.File) -> int:
-    """Return the bytes of the file as it is read: a packed one is larger than on the disk."""
-    return int(file.id.get_filesize())
-
-
-def _lists(file: h5py.File, key: str, path: str) -> h5py.Dataset:
-    """Return a data set of lists, of which as many may be read together as are here: each is at most the file."""
-    found = member(file, key, path)
-    check_dataset(found, _size(file), path, lengths=False)
-    return found
-
-
-def _largest_unit(file: h5py.File, path: str) -> int:
-    units = _lists(file, "spikes/units", path)
-    largest = total = 0
-    for first in range(0, len(units), _TOGETHER):
-        part = units[first : first + _TOGETHER]
-        total += sum(each.nbytes for each in part)
-        check_size(total, _size(file), f"{path}, spikes/units")
-        largest = max([largest, *(int(each.max()) for each in part if len(each))])
-    return largest
-
-
-@contextmanager
-def _layout(path: str) -> Iterator[h5py.File]:
-    """The file, open for as long as it is needed: open ones do not survive a fork, and keep others from writing them.
-    What goes wrong in it is raised as one line."""
-    content = _unpacked(version_of(path))
-    with open_hdf5(path if content is None else io.BytesIO(content), path, whole=False) as file:
-        yield file
-
-
-@once(most=4)
-def _block(version: Version, number: int) -> list[tuple[Array, Array]]:
-    """Times and units of the recordings from ``number · 64`` on: single ones take h5py four times as long."""
-    part = slice(number * _TOGETHER, (number + 1) * _TOGETHER)
-    with _layout(version.path) as file:
-        times, units = (_lists(file, key, version.path) for key in ("spikes/times", "spikes/units"))
-        return list(zip(times[part], units[part], strict=True))
-
-
-@once(most=4)
-def _unpacked(version: Version) -> bytes | None:
-    """The content of a packed file; ``None`` of one that is not packed."""
-    path = version.path
-    if path.lower().endswith(".zip"):
-        inside = [name for name in members(path) if name.lower().endswith((".h5", ".hdf5"))]
-        if len(inside) != 1:
-            raise DataError(f"{path}: expected one HDF5 file in it, found {len(inside)}")
-        return read_member(path, inside[0])
-    if path.lower().endswith(".gz"):
-        with open_regular(path) as file:
-            return bytes(unpack_stream(file, os.path.getsize(path), path, _MOST))
-    return None
-
 
 COCHLEA = Pipeline(Binning(window=10_000, most=100, origin=0))
 BRAILLE = Pipeline(Binning(window=50_000, most=26, levels=4, origin=0))
@@ -172,12 +44,19 @@ _HEIDELBERG = 700  # channels of the artificial cochlea
 _FINGERTIP = 24  # 12 taxels, each with a channel for either sign of a change
 _PAGE = "https://zenkelab.org/datasets/"
 
+SUFFIXES = (".h5", ".hdf5", ".h5.gz", ".hdf5.gz", ".h5.zip", ".hdf5.zip")
+
+Array = NDArray[Any]
+
+_MOST = 4 << 30  # bytes of a packed file that are kept in memory
+_TOGETHER = 64  # recordings read at once
+
 
 @recordings.register("shd")
 def shd(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """8,156 + 2,264 spoken digits, German and English, 20 classes, 700 channels of an artificial cochlea.
+    """List 8,156 + 2,264 spoken digits, German and English, 20 classes, 700 channels of an artificial cochlea.
 
-    Reads ``<data_dir>/shd/shd_{train,test}.h5[.gz|.zip]``; packed files are unpacked in memory, in every process.
+    Reads ``<data_dir>/shd/shd_{train,test}.h5[.gz|.zip]``; packed files are unpacked into the memory of each process.
 
     Source: B. Cramer et al. 2020, doi 10.1109/TNNLS.2020.3044364.
 
@@ -189,10 +68,10 @@ def shd(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
 
 @recordings.register("ssc")
 def ssc(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """85,447 + 20,382 spoken commands, 35 classes, 700 channels of the same cochlea as :func:`shd`.
+    """List 85,447 + 20,382 spoken commands, 35 classes, 700 channels of the same cochlea as :func:`shd`.
 
-    Reads ``<data_dir>/ssc/ssc_{train,valid,test}.h5[.gz|.zip]``. The recordings of ``valid``, which the authors chose
-    their settings by, are the last of the training part, out of which a validation part is held when one is asked for.
+    Reads ``<data_dir>/ssc/ssc_{train,valid,test}.h5[.gz|.zip]``. The recordings of ``valid``, by which the authors
+    chose their settings, are the last of the training part, out of which a validation part is held when asked for.
 
     Raises:
         DataError: for files that are missing or damaged.
@@ -202,7 +81,7 @@ def ssc(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
 
 @recordings.register("braille")
 def braille(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """4,320 + 1,080 recordings of a fingertip sliding over Braille letters, 27 classes, 24 channels.
+    """List 4,320 + 1,080 recordings of a fingertip sliding over Braille letters, 27 classes, 24 channels.
 
     Reads ``<data_dir>/braille/braille_spikes_th10.h5``: of each letter the repetitions 0 to 159 are for training, 160
     to 199 for the test.
@@ -228,13 +107,18 @@ def hdf5(
     channels: int | None = None,
     pipeline: Pipeline = OTHER,
 ) -> EventSplits:
-    """Any file in the layout of the Spiking Heidelberg Digits, or a folder with such files for ``train`` and ``test``.
+    """List the recordings of any file in the layout of the Spiking Heidelberg Digits, or of a folder of such files.
 
-    rest: the path, from ``data_dir``, if it is given, or from the folder one is in, or from the usual data folder. In a
-    folder, the name of one file holds ``test``, that of another ``train``; one with ``valid`` becomes the last of the
-    training part. A single file is split by ``extra/repetition``, if it has it: the last fifth of the repetitions is
-    the test; else by chance, but always the same way, a fifth of each class.
-    channels: of the line; one more than the largest unit of all files unless it is said.
+    In a folder, the name of one file holds ``test``, that of another ``train``; one with ``valid`` becomes the last of
+    the training part. A single file is split by ``extra/repetition``, if it has that: the last fifth of the repetitions
+    is the test part; else by chance, but always in the same way, a fifth of each class.
+
+    Args:
+        rest: path, from ``data_dir``, if it is given, or from the working directory, or from the usual data folder.
+        data_dir: folder of the data sets.
+        skip_bad: of all sources; these files are good or not as a whole.
+        channels: of the line; ``None``: one more than the largest unit of all files.
+        pipeline: from events to sequences.
 
     Raises:
         DataError: for a path that is missing, a folder whose files do not tell their parts, and damaged files.
@@ -242,9 +126,22 @@ def hdf5(
     path, name = user_path(rest, data_dir), f"hdf5:{rest}"
     if not path.is_dir():
         return _one_file(name, path, pipeline, channels)
-    parts = _parts(path)
-    train = [file for part in ("train", "valid") for file in parts[part]]
-    return _several_files(name, train, parts["test"][0], pipeline, channels)
+    found: dict[str, dict[str, Path]] = {"train": {}, "valid": {}, "test": {}}
+    for suffix in SUFFIXES:  # a file that is there packed and unpacked counts unpacked
+        for file in sorted(path.glob(f"*{suffix}")):
+            stem = file.name[: -len(suffix)]
+            for part, files in found.items():
+                if part in stem.lower() and not stem.startswith("."):
+                    files.setdefault(stem, file)
+    for part, files in found.items():
+        if len(files) > 1 or (part != "valid" and not files):
+            names = ", ".join(file.name for file in files.values()) or "none"
+            raise DataError(
+                f"{path}: expected one HDF5 file whose name holds {part!r}, found {names}"
+                + ("" if files else "; a single file is loaded by its own path")
+            )
+    (test,) = found["test"].values()
+    return _several_files(name, [*found["train"].values(), *found["valid"].values()], test, pipeline, channels)
 
 
 def _heidelberg(name: str, data_dir: Path | None, train: Sequence[str]) -> EventSplits:
@@ -275,43 +172,141 @@ def _several_files(
 
 def _one_file(name: str, path: Path, pipeline: Pipeline, channels: int | None) -> EventSplits:
     everything = SpikeLists(name, path, channels)
-    train, test = _split(everything)
+    repetition = everything.extra("repetition")
+    if repetition is None:
+        train, test = stratified(everything.labels, everything.class_names, "spike lists")
+    else:
+        rounds = np.unique(repetition)
+        if len(rounds) < 2:
+            raise DataError(f"{everything.path}: all recordings are of repetition {rounds[0]}, which cannot be split")
+        first = rounds[-max(1, len(rounds) // FRACTION)]
+        train, test = np.flatnonzero(repetition < first), np.flatnonzero(repetition >= first)
     return EventSplits(
         name, Subset(everything, train, f"{name} train"), Subset(everything, test, f"{name} test"), pipeline
     )
 
 
-def _split(everything: SpikeLists) -> tuple[Indices, Indices]:
-    repetition = everything.extra("repetition")
-    if repetition is None:
-        return stratified(everything.labels, everything.class_names, "spike lists")
-    rounds = np.unique(repetition)
-    if len(rounds) < 2:
-        raise DataError(f"{everything.path}: all recordings are of repetition {rounds[0]}, which cannot be split")
-    first = rounds[-max(1, len(rounds) // FRACTION)]
-    return np.flatnonzero(repetition < first), np.flatnonzero(repetition >= first)
-
-
 def _find(folder: Path, stem: str) -> Path | None:
-    """The file ``stem`` with the first of the known endings."""
+    """File ``stem`` with the first known ending that there is."""
     return next((path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
-def _parts(folder: Path) -> dict[str, list[Path]]:
-    """The files of a folder for ``train``, ``valid`` and ``test``; of a file that is there packed and unpacked, the
-    latter."""
-    found: dict[str, dict[str, Path]] = {"train": {}, "valid": {}, "test": {}}
-    for suffix in SUFFIXES:
-        for path in sorted(folder.glob(f"*{suffix}")):
-            stem = path.name[: -len(suffix)]
-            for part in found:
-                if part in stem.lower() and not stem.startswith("."):
-                    found[part].setdefault(stem, path)
-    for part, paths in found.items():
-        if len(paths) > 1 or (part != "valid" and not paths):
-            names = ", ".join(path.name for path in paths.values()) or "none"
-            raise DataError(
-                f"{folder}: expected one HDF5 file whose name holds {part!r}, found {names}"
-                + ("" if paths else "; a single file is loaded by its own path")
+# Files in this layout
+
+
+class SpikeLists(Recordings):
+    """Recordings of one file. A packed one (``.gz``, ``.zip``) is unpacked into the memory of each process.
+
+    Args:
+        name: of the data set and the part.
+        path: of the file.
+        channels: of the line; ``None``: one more than the largest unit, for which all units are read.
+
+    Raises:
+        DataError: for a file that is damaged or of another layout, and labels that do not fit.
+    """
+
+    def __init__(self, name: str, path: str | Path, channels: int | None = None) -> None:
+        self.name, self.path = name, os.path.abspath(path)
+        with _opened(self.path) as file:
+            self._check(file)
+            keys = self._whole(file, "extra/keys") if member(file, "extra/keys", self.path) else None
+            if keys is not None:
+                keys = [key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key) for key in keys]
+            self.labels, self.class_names = check_labels(
+                self._whole(file, "labels"), len(file["spikes/times"]), keys, f"{self.path}, labels"
             )
-    return {part: list(paths.values()) for part, paths in found.items()}
+            self.sensor = Sensor(_largest_unit(file, self.path) + 1 if channels is None else channels)
+
+    def read(self, index: int) -> Events:
+        index = range(len(self))[index]
+        where = self.where(index)
+        times, units = _block(version_of(self.path), index // _TOGETHER)[index % _TOGETHER]
+        return check_events(spike_events(times, units, where), self.sensor, where)
+
+    def where(self, index: int) -> str:
+        return f"{self.path}, recording {range(len(self))[index]}"
+
+    def fingerprint(self) -> str:
+        return hash_of("spike lists 1", str(self.sensor), *content_hashes([self.path]))
+
+    def extra(self, key: str) -> Array | None:
+        """Values of ``extra/<key>``, one a recording; ``None`` if the file has none."""
+        with _opened(self.path) as file:
+            values = self._whole(file, f"extra/{key}") if member(file, f"extra/{key}", self.path) is not None else None
+        return values if values is not None and np.shape(values) == self.labels.shape else None
+
+    def _check(self, file: h5py.File) -> None:
+        parts = {key: member(file, key, self.path) for key in ("spikes/times", "spikes/units", "labels")}
+        missing = [key for key, part in parts.items() if not isinstance(part, h5py.Dataset)]
+        if missing:
+            raise DataError(
+                f"{self.path}: not in the layout of the Spiking Heidelberg Digits: it has no {' and no '.join(missing)}"
+            )
+        counts = {key: len(part) for key, part in parts.items()}
+        if len(set(counts.values())) > 1:
+            raise DataError(f"{self.path}: of different lengths: {counts}")
+
+    def _whole(self, file: h5py.File, key: str) -> Any:
+        """Read all of a data set, whose header can claim more than its file holds."""
+        found = member(file, key, self.path)
+        check_dataset(found, _size(file), self.path)
+        return found[()]
+
+
+def _size(file: h5py.File) -> int:
+    """Bytes of the file as it is read: a packed one is larger than on the disk."""
+    return int(file.id.get_filesize())
+
+
+def _lists(file: h5py.File, key: str, path: str) -> h5py.Dataset:
+    """Data set of lists, of which so few are read together that each may be as large as the file."""
+    found = member(file, key, path)
+    check_dataset(found, _size(file), path, lengths=False)
+    return found
+
+
+def _largest_unit(file: h5py.File, path: str) -> int:
+    units = _lists(file, "spikes/units", path)
+    largest = total = 0
+    for first in range(0, len(units), _TOGETHER):
+        part = units[first : first + _TOGETHER]
+        total += sum(each.nbytes for each in part)
+        check_size(total, _size(file), f"{path}, spikes/units")
+        largest = max([largest, *(int(each.max()) for each in part if len(each))])
+    return largest
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[h5py.File]:
+    """Open the file only as long as it is needed: an open one does not survive a fork, and keeps others from writing.
+
+    Whatever goes wrong is raised as a ``DataError`` of one line.
+    """
+    content = _unpacked(version_of(path))
+    with open_hdf5(path if content is None else io.BytesIO(content), path, whole=False) as file:
+        yield file
+
+
+@kept_in_memory(most=4)
+def _block(version: FileVersion, number: int) -> list[tuple[Array, Array]]:
+    """Times and units of 64 recordings from ``number · 64`` on; one by one they take h5py four times as long."""
+    part = slice(number * _TOGETHER, (number + 1) * _TOGETHER)
+    with _opened(version.path) as file:
+        times, units = (_lists(file, key, version.path) for key in ("spikes/times", "spikes/units"))
+        return list(zip(times[part], units[part], strict=True))
+
+
+@kept_in_memory(most=4)
+def _unpacked(version: FileVersion) -> bytes | None:
+    """Content of a packed file; ``None`` for a file that is not packed."""
+    path = version.path
+    if path.lower().endswith(".zip"):
+        inside = [name for name in members(path) if name.lower().endswith((".h5", ".hdf5"))]
+        if len(inside) != 1:
+            raise DataError(f"{path}: expected one HDF5 file in it, found {len(inside)}")
+        return read_member(path, inside[0])
+    if path.lower().endswith(".gz"):
+        with open_regular(path) as file:
+            return bytes(unpack_stream(file, os.path.getsize(path), path, _MOST))
+    return None

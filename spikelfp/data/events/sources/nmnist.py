@@ -12,8 +12,9 @@ from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.readers import read_bin
 from spikelfp.data.events.recordings import EventSplits, recordings
 from spikelfp.data.events.sources.base import FileEntry, FileRecordings
-from spikelfp.data.events.sources.files import dataset_folder, is_archive, members, read_file, read_member, walk
+from spikelfp.data.events.sources.files import dataset_folder, is_archive, members, read_member, walk
 from spikelfp.errors import DataError
+from spikelfp.untrusted import read_regular
 
 SENSOR = Sensor(34, 34, 2)
 PIPELINE = Pipeline(Binning(bins=20, levels=1))
@@ -26,17 +27,17 @@ _PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
 
 @recordings.register("nmnist")
 def nmnist(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """60,000 + 10,000 recordings of the digits of MNIST, or a part of them, of 34 x 34 pixels, 10 classes.
+    """List 60,000 + 10,000 recordings of the digits of MNIST, or a part of them, of 34 x 34 pixels, 10 classes.
 
-    Reads ``<data_dir>/nmnist/``, whichever is there first: the unpacked folders ``Train/<digit>/*.bin`` and
+    Reads the first of these in ``<data_dir>/nmnist/``: the unpacked folders ``Train/<digit>/*.bin`` and
     ``Test/<digit>/*.bin``, also within ``N-MNIST/`` or ``NMNIST/``; the original ``Train.zip`` and ``Test.zip``; or one
-    archive, zip or tar, that holds both folders. Archives are not unpacked to disk: out of a zip archive each recording
-    is read as it is asked for; a tar archive is read into memory once a process.
+    archive, zip or tar, that holds both folders. Archives are not unpacked to the disk: each recording of a zip archive
+    is read when it is asked for, and a tar archive is read into the memory of each process.
 
     Source: G. Orchard et al. 2015, doi 10.3389/fnins.2015.00437.
 
     Raises:
-        DataError: where nothing of that is there, or it lacks a part, and for damaged archives.
+        DataError: when none of these is there, or it lacks a part, and for damaged archives.
     """
     folder = dataset_folder(data_dir, "nmnist")
     parts = _unpacked(folder) or _packed(folder)
@@ -53,12 +54,12 @@ def _recordings(part: str, entries: list[FileEntry], folder: Path) -> FileRecord
 
 
 def _decode(entry: FileEntry, sensor: Sensor) -> Events:
-    data = read_member(entry.path, entry.part) if entry.part else read_file(entry.path)
+    data = read_member(entry.path, entry.part) if entry.part else read_regular(entry.path)
     return read_bin(data, entry.where, sensor=sensor).events
 
 
 def _unpacked(folder: Path) -> dict[str, list[FileEntry]] | None:
-    """The entries of the first place where both parts are folders."""
+    """Entries of the first place where both parts are folders."""
     for inside in _UNPACKED:
         place = folder / inside
         if os.path.isdir(place / "Train") and os.path.isdir(place / "Test"):
@@ -74,7 +75,7 @@ def _unpacked(folder: Path) -> dict[str, list[FileEntry]] | None:
 
 
 def _packed(folder: Path) -> dict[str, list[FileEntry]]:
-    """The entries of the two original archives, or else of the one that is there."""
+    """Entries of the two original archives, or else of the one that is there."""
     listed = walk(folder, deep=False).files if os.path.isdir(folder) else []
     archives = [file for file in listed if is_archive(file)]
     original = [file for file in archives if file.lower() in ("train.zip", "test.zip")]

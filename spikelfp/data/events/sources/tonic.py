@@ -1,4 +1,30 @@
-"""What is known about the data set classes of tonic besides what they say themselves."""
+"""``tonic:NAME``: every data set class of tonic whose targets are classes.
+
+tonic (GPL, optional) looks for an archive of the right name and for a number of unpacked files beside it, and downloads
+where either is missing, over what is there. Here unpacked files alone are enough, and a download is unpacked in another
+folder, whose content is moved to its place when it is complete.
+
+Tried with tonic 1.7.0, each class on a copy with the right layout and a few made-up recordings, because the data sets
+themselves cannot be shipped:
+
+============ ================================== ==========================================================
+class        parts                              tried
+============ ================================== ==========================================================
+NMNIST       train, test                        also the real recordings of a subset: equal to ``nmnist``
+SHD          train, test                        equal to ``shd`` but for times, which tonic cuts to whole µs
+SSC          train + valid, test                read
+DVSGesture   train, test                        equal to ``dvs-gesture`` on the same files
+POKERDVS     train, test                        read; tonic 1.7.0 comes without the data and has no address
+NTIDIGITS18  train, test (single digits)        read
+SMNIST       train, test                        read
+NCALTECH101  one, split by chance               read; recordings differ in size and are put on 240 x 180 pixels
+ASLDVS       one, split by chance               read
+DVSLip       train, test                        read
+CIFAR10DVS   one, split by chance               read, by our reader of AEDAT 4: tonic needs another package for it
+DAVISDATA, DSEC, EBSSA, MVSEC, NERDD,           refused: their targets are no classes
+ThreeET_Eyetracking, TUMVIE, VPR
+============ ================================== ==========================================================
+"""
 
 from __future__ import annotations
 
@@ -9,8 +35,9 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +54,8 @@ from spikelfp.untrusted import check_dataset, member, open_hdf5
 
 Options = Mapping[str, Any]
 
+_ARCHIVES = (".zip", ".tar.gz", ".tar", ".tgz", ".tar.xz")
+
 NO_CLASSES: dict[str, str] = {
     "DAVISDATA": "poses of a moving camera",
     "DSEC": "disparity and optical flow",
@@ -37,25 +66,17 @@ NO_CLASSES: dict[str, str] = {
     "TUMVIE": "poses of a moving camera",
     "VPR": "places on a road",
 }
-"""Classes whose targets stand for no class, and what they are instead."""
+"""Classes whose targets stand for no class, and the kind of their targets."""
 
 SENSORS = {"NCALTECH101": Sensor(240, 180, 2)}
-"""Of classes whose recordings differ in size: one that holds all of them."""
+"""Sensors of classes whose recordings differ in size: one that holds all of them."""
 
 OPTIONS: dict[str, Options] = {"NTIDIGITS18": {"single_digits": True}}
 """Options of classes that have no classes without them."""
 
 
-class Parts(NamedTuple):
-    """Options of a class of tonic for the training part, which may be several, and for the test part; ``None``: it has
-    a single part."""
-
-    train: tuple[Options, ...]
-    test: Options | None
-
-
 def class_of(name: str) -> type:
-    """The data set class ``name``.
+    """Import the data set class ``name`` of tonic.
 
     Raises:
         DataError: without tonic.
@@ -68,93 +89,43 @@ def class_of(name: str) -> type:
     return getattr(datasets, check_name("data set of tonic", name, datasets.__all__))
 
 
-def parts_of(kind: type) -> Parts:
-    """The parts of the data set class ``kind``: its argument ``train``, or ``split`` (whose part ``valid`` is added to
-    the training), or one part.
-
-    Raises:
-        DataError: for a class whose targets are no classes.
-    """
-    name = kind.__name__
-    if name in NO_CLASSES:
-        raise DataError(f"tonic:{name}: its targets are no classes but {NO_CLASSES[name]}, so it cannot be learnt here")
-    extra = OPTIONS.get(name, {})
-    arguments = inspect.signature(kind).parameters
-    if "train" in arguments:
-        return Parts(({"train": True, **extra},), {"train": False, **extra})
-    if "split" in arguments:
-        return Parts(({"split": "train", **extra}, {"split": "valid", **extra}), {"split": "test", **extra})
-    return Parts((extra,), None)
-
-
-def sensor_of(dataset: Any) -> Sensor:
-    """The sensor of all recordings of ``dataset``.
-
-    Raises:
-        DataError: where they differ in size.
-    """
-    name, size = type(dataset).__name__, dataset.sensor_size
-    if name in SENSORS:
-        return SENSORS[name]
-    if size is None:
-        raise DataError(f"tonic:{name}: its recordings are of different sizes, but a network has one input")
-    return Sensor(*size)
-
-
 def targets_of(dataset: Any) -> tuple[list[int], list[str] | None]:
-    """The label of each recording and the names of the classes, ``None`` where they have none; no recording is read.
+    """Find the label of each recording, and the names of the classes where they have any, without reading a recording.
 
     Raises:
         DataError: for targets that are no classes.
     """
-    targets = _targets(dataset)
-    if targets and all(isinstance(target, str) for target in targets):
-        names = sorted(set(targets))
-        return [names.index(target) for target in targets], names
-    try:
-        return [int(target) for target in targets], _class_names(dataset)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"tonic:{type(dataset).__name__}: its targets are no classes ({error})") from error
-
-
-def _targets(dataset: Any) -> list[Any]:
     name = type(dataset).__name__
     if name in ("SHD", "SSC"):
         path = os.path.join(dataset.location_on_system, dataset.data_filename)
         with open_hdf5(path, whole=False) as file:
             labels = member(file, "labels", path)
             check_dataset(labels, os.path.getsize(path), path)
-            return list(labels[()])
-    if name == "NTIDIGITS18":
-        return [dataset.class_map[sample.split("-")[-1]] for sample in dataset._samples]
-    if name == "SMNIST":
-        return list(dataset.label_data)
-    return list(dataset.targets)
-
-
-def _class_names(dataset: Any) -> list[str] | None:
+            targets = list(labels[()])
+    elif name == "NTIDIGITS18":
+        targets = [dataset.class_map[sample.split("-")[-1]] for sample in dataset._samples]
+    else:
+        targets = list(dataset.label_data if name == "SMNIST" else dataset.targets)
+    if targets and all(isinstance(target, str) for target in targets):
+        names = sorted(set(targets))
+        return [names.index(target) for target in targets], names
+    try:
+        whole = [int(target) for target in targets]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"tonic:{name}: its targets are no classes ({error})") from error
     classes = getattr(dataset, "classes", getattr(dataset, "class_map", None))
     if classes is None:
-        return None
-    names = sorted(classes, key=classes.__getitem__) if isinstance(classes, Mapping) else classes
-    return [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in names]
-
-
-_ARCHIVES = (".zip", ".tar.gz", ".tar", ".tgz", ".tar.xz")
-
-
-def place_of(name: str, data_dir: Path | None) -> Path:
-    """The folder in which tonic looks for the folder ``name``: the data folder if it is there, else ``tonic`` in it."""
-    root = data_folder(data_dir)
-    return root if os.path.isdir(root / name) else root / "tonic"
+        return whole, None
+    ordered = sorted(classes, key=classes.__getitem__) if isinstance(classes, Mapping) else classes
+    return whole, [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in ordered]
 
 
 def open_copy(kind: type, place: Path, options: Options) -> Any:
-    """An object of the data set class ``kind`` on the files in ``place``.
+    """Make an object of a data set class of tonic for the files in ``place``, which holds the folder of the class.
 
     Raises:
-        DataError: for files that are missing and cannot be had from the network, and for those that tonic cannot open;
-            it says which are expected where.
+        DataError: for files that are missing and cannot be downloaded, and for those that tonic cannot open; it says
+            which are expected where.
     """
     import numpy.lib.recfunctions  # noqa: F401  (tonic uses it without importing it)
 
@@ -167,13 +138,15 @@ def open_copy(kind: type, place: Path, options: Options) -> Any:
     except DataError:
         raise
     except (Exception, SystemExit) as error:  # what tonic raises differs from class to class
-        raise DataError(
-            f"tonic:{name}: cannot be opened ({_reason(error)}): {_expected(kind, place, options)}"
-        ) from error
+        lines = str(getattr(error, "reason", None) or error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        if isinstance(error, SystemExit):
+            reason = "it must be downloaded by hand"
+        raise DataError(f"tonic:{name}: cannot be opened ({reason}): {_expected(kind, place, options)}") from error
 
 
 class _Copy:
-    """What decides about downloads, before a data set class of tonic."""
+    """Mixin of a data set class of tonic that decides when and where it downloads."""
 
     location_on_system: str
 
@@ -184,11 +157,11 @@ class _Copy:
         return bool(super()._check_exists())  # type: ignore[misc]
 
     def _is_file_present(self) -> bool:
-        """Archives are not needed beside what they hold."""
+        """Accept unpacked files without their archive."""
         return str(getattr(self, "filename", "")).endswith(_ARCHIVES) or bool(super()._is_file_present())  # type: ignore[misc]
 
     def _folder_contains_at_least_n_files_of_type(self, n_files: int, file_type: str) -> bool:
-        """Any number will do: a part of a data set is one, too."""
+        """Accept any number of files, because a part of a data set will do."""
         return bool(super()._folder_contains_at_least_n_files_of_type(1, file_type))  # type: ignore[misc]
 
     def download(self) -> None:
@@ -198,7 +171,7 @@ class _Copy:
 
 @contextlib.contextmanager
 def _staged(dataset: Any) -> Iterator[None]:
-    """Whatever ``dataset`` writes goes to a folder beside its own, which is put in place in the end."""
+    """Let ``dataset`` write into a folder beside its own, whose content is moved there in the end."""
     place = Path(dataset.location_on_system)
     archive, md5 = str(getattr(dataset, "filename", "")), getattr(dataset, "file_md5", None)
     present = bool(archive) and os.path.isfile(place / archive)
@@ -217,23 +190,18 @@ def _staged(dataset: Any) -> Iterator[None]:
             os.symlink(place / archive, stage / archive)
         dataset.location_on_system = str(stage)
         yield
-        _move(stage, place)
+        place.mkdir(parents=True, exist_ok=True)
+        for found in sorted(stage.iterdir()):  # without what is there already
+            with contextlib.suppress(OSError):
+                os.rmdir(place / found.name)  # an empty folder
+            if not found.is_symlink() and not os.path.exists(place / found.name):
+                os.replace(found, place / found.name)
     finally:
         dataset.location_on_system = str(place)
         shutil.rmtree(stage, ignore_errors=True)
         for folder in missing:  # those that were made for nothing
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
-
-
-def _move(stage: Path, place: Path) -> None:
-    """What lies in ``stage`` to ``place``, without what is there already."""
-    place.mkdir(parents=True, exist_ok=True)
-    for found in sorted(stage.iterdir()):
-        with contextlib.suppress(OSError):
-            os.rmdir(place / found.name)  # an empty folder
-        if not found.is_symlink() and not os.path.exists(place / found.name):
-            os.replace(found, place / found.name)
 
 
 def _expected(kind: Any, place: Path, options: Options) -> str:
@@ -245,18 +213,16 @@ def _expected(kind: Any, place: Path, options: Options) -> str:
     return f"{what} into {folder} or choose a folder with --data-dir"
 
 
-def _reason(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or error
-    lines = str(reason).strip().splitlines()
-    if isinstance(error, SystemExit):
-        return "it must be downloaded by hand"
-    return lines[0] if lines else type(error).__name__
-
-
 class TonicRecordings(Recordings):
-    """The recordings of one part of a data set class of tonic, sorted by path where each lies in a file.
+    """Recordings of one part of a data set class of tonic, sorted by path where each lies in a file.
 
     Every process opens the data set for itself, because some hold open files.
+
+    Args:
+        name: of the data set and the part.
+        kind: class of tonic.
+        place: folder that holds the folder of the class.
+        options: of the class.
 
     Raises:
         DataError: for a copy that is missing or damaged, and targets that are no classes.
@@ -267,7 +233,9 @@ class TonicRecordings(Recordings):
         dataset, order = self._opened()
         labels, names = targets_of(dataset)
         self.labels, self.class_names = check_labels(np.asarray(labels)[order], len(order), names, name)
-        self.sensor = sensor_of(dataset)
+        if dataset.sensor_size is None and self._kind not in SENSORS:
+            raise DataError(f"tonic:{self._kind}: its recordings are of different sizes, but a network has one input")
+        self.sensor = SENSORS.get(self._kind) or Sensor(*dataset.sensor_size)
 
     def read(self, index: int) -> Events:
         dataset, order = self._opened()
@@ -297,14 +265,14 @@ class TonicRecordings(Recordings):
         paths = [data[number] for number in order]
         names = [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
         contents = [part for pair in zip(names, content_hashes(paths), strict=True) for part in pair]
-        how = ("tonic 1", _version(), self._kind, repr(sorted(self._options.items())), str(self.sensor))
+        how = ("tonic 1", version("tonic"), self._kind, repr(sorted(self._options.items())), str(self.sensor))
         return hash_of(*how, *self.class_names, self.labels.tobytes(), *contents)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "_open"}
 
     def _opened(self) -> tuple[Any, list[int]]:
-        """The data set, opened in this process, and the number that each recording has there."""
+        """Data set, opened in this process, and the number that each recording has in it."""
         process, *opened = vars(self).get("_open", (None,))
         if process != os.getpid():
             dataset = open_copy(class_of(self._kind), self._place, self._options)
@@ -326,22 +294,36 @@ class TonicRecordings(Recordings):
 
 @prefixes.register("tonic")
 def tonic(rest: str, data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSplits:
-    """The data set class ``rest`` of tonic, such as ``NMNIST``, on the copy in ``<data_dir>/<rest>/`` or
-    ``<data_dir>/tonic/<rest>/``, where it is downloaded to if it is in neither.
+    """List the recordings of a data set class of tonic.
 
-    The parts are those of the class (``valid`` is added to the training part); of a class with one part a fifth of each
-    label is the test part, by chance, but always the same.
+    Its files are in ``<data_dir>/<rest>/`` or ``<data_dir>/tonic/<rest>/``; if they are in neither, they are downloaded
+    to the latter. The parts are those of the class (``valid`` is added to the training part). If it has one part, a
+    fifth of each class is the test part, by chance, but always the same.
+
+    Args:
+        rest: name of the class, such as ``NMNIST``.
+        data_dir: folder of the data sets.
+        skip_bad: of all sources; tonic does not skip.
 
     Raises:
         DataError: for a missing tonic or copy, and a class whose targets are no classes.
         UnknownNameError: for a class that tonic does not have.
     """
-    kind = class_of(rest)
-    parts, place, name = parts_of(kind), place_of(rest, data_dir), f"tonic:{rest}"
-    learnt = [TonicRecordings(f"{name} train", kind, place, options) for options in parts.train]
-    if parts.test is not None:
-        train: Recordings = learnt[0] if len(learnt) == 1 else Joined(learnt, f"{name} train")
-        return EventSplits(name, train, TonicRecordings(f"{name} test", kind, place, parts.test), USUAL)
+    kind, root, name = class_of(rest), data_folder(data_dir), f"tonic:{rest}"
+    if rest in NO_CLASSES:
+        raise DataError(f"{name}: its targets are no classes but {NO_CLASSES[rest]}, so it cannot be learnt here")
+    place = root if os.path.isdir(root / rest) else root / "tonic"
+    extra, arguments = OPTIONS.get(rest, {}), inspect.signature(kind).parameters
+    train: list[Options] = [extra]
+    test: Options | None = None
+    if "train" in arguments:
+        train, test = [{"train": True, **extra}], {"train": False, **extra}
+    elif "split" in arguments:
+        train, test = [{"split": "train", **extra}, {"split": "valid", **extra}], {"split": "test", **extra}
+    learnt = [TonicRecordings(f"{name} train", kind, place, options) for options in train]
+    if test is not None:
+        joined: Recordings = learnt[0] if len(learnt) == 1 else Joined(learnt, f"{name} train")
+        return EventSplits(name, joined, TonicRecordings(f"{name} test", kind, place, test), USUAL)
     (everything,) = learnt
     everything.name = name
     first, second = stratified(everything.labels, everything.class_names, "tonic")
@@ -351,12 +333,6 @@ def tonic(rest: str, data_dir: Path | None = None, *, skip_bad: bool = False) ->
 
 
 def _files(dataset: Any) -> list[str]:
-    """The file of each recording; empty where they do not lie in files of their own."""
+    """File of each recording; empty if they do not lie in files of their own."""
     data: Sequence[Any] = getattr(dataset, "data", ())
     return list(data) if isinstance(data, list) and all(isinstance(path, str) for path in data) else []
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("tonic")

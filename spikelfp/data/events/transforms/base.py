@@ -1,4 +1,4 @@
-"""What a transform of events is."""
+"""The base class of transforms, their registry, and transforms as text."""
 
 from __future__ import annotations
 
@@ -16,23 +16,36 @@ from spikelfp.registry import Registry
 
 
 class Transform(ABC):
-    """A map of events without chance; its dataclass fields are its parameters, and all that it depends on."""
+    """A map of events without chance. Its dataclass fields are its parameters, and it depends on nothing else."""
 
     @abstractmethod
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The new events, sorted by time; ``events`` stay as they are."""
+        """Transform a recording.
+
+        Args:
+            events: ``[M]``, sorted by time; they are not changed.
+            sensor: that they lie on.
+
+        Returns:
+            The new events, sorted by time.
+        """
 
     def sensor(self, sensor: Sensor) -> Sensor:
-        """The sensor that the new events lie on: here the same."""
+        """Return the sensor of the new events: here, that of the old ones."""
         return sensor
 
     def parameters(self) -> dict[str, Any]:
-        """What it depends on besides the events, as plain data."""
+        """Return all that it depends on besides the events, as plain data."""
         return dict(vars(self))
 
 
 def select(events: Events, kept: NDArray[np.bool_]) -> Events:
-    """A copy of the events that are ``kept`` ``[M]``."""
+    """Copy some events, several times as fast as indexing in numpy, which copies field by field.
+
+    Args:
+        events: ``[M]``.
+        kept: whether each is copied ``[M]``.
+    """
     found = np.empty(int(np.count_nonzero(kept)), events.dtype)
     _select(events, kept, found)
     return found
@@ -52,9 +65,14 @@ transforms: Registry[type[Transform]] = Registry("transform of events")
 
 
 def parse_transforms(text: str) -> tuple[Transform, ...]:
-    """The transforms of ``text``, such as ``"denoise=10000,downsample=2,crop=3:3:28:28"``, in its order.
+    """Make transforms from text.
 
-    Parameters stand behind ``=`` in the order of the class's fields, between colons.
+    Args:
+        text: such as ``"denoise=10000,downsample=2,crop=3:3:28:28"``; parameters follow ``=`` in the order of the
+            fields of the class, separated by colons.
+
+    Returns:
+        The transforms, in the order of the text.
 
     Raises:
         UnknownNameError: for a name that is not registered; it suggests the nearest.
@@ -64,7 +82,13 @@ def parse_transforms(text: str) -> tuple[Transform, ...]:
 
 
 def transforms_text(chosen: Iterable[Transform]) -> str:
-    """The text that :func:`parse_transforms` makes them of.
+    """Write transforms as text, from which :func:`parse_transforms` makes them again.
+
+    Args:
+        chosen: the transforms.
+
+    Returns:
+        The text; empty for none.
 
     Raises:
         UserError: for a transform of a class that is not registered.

@@ -1,6 +1,7 @@
-"""Compiled loops that say which events are kept: boolean ``[M]``.
+"""Transforms that leave out events by other events of their pixel or its neighbours, of both polarities alike.
 
-width, height: of the smallest sensor that holds all events, so that every event lies on it.
+The compiled loops return which events are kept, boolean ``[M]``. Their ``width`` and ``height`` are those of the
+smallest sensor that holds all events.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from spikelfp.errors import UserError
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def with_neighbours(events, width, height, window):
-    """Events of which one of the four pixels beside was last active less than ``window`` before, at first at 0."""
+    """Whether one of the four neighbours of an event was active less than ``window`` before; all are active at 0."""
     last = np.zeros(width * height, np.int64)
     kept = np.zeros(len(events), np.bool_)
     for i in range(len(events)):
@@ -39,7 +40,7 @@ def with_neighbours(events, width, height, window):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def rested(events, width, height, period):
-    """Events more than ``period`` behind the last one of their pixel, and the first of each."""
+    """Whether an event is the first of its pixel, or more than ``period`` after the one before."""
     last = np.zeros(width * height, np.int64)
     active = np.zeros(width * height, np.bool_)
     kept = np.zeros(len(events), np.bool_)
@@ -54,7 +55,7 @@ def rested(events, width, height, period):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def every(events, width, height, number):
-    """The ``number``-th event of each pixel, that number behind it, and so on."""
+    """Whether the number of an event at its pixel is a multiple of ``number``."""
     seen = np.zeros(width * height, np.int64)
     kept = np.zeros(len(events), np.bool_)
     for i in range(len(events)):
@@ -73,11 +74,14 @@ _MOST_PIXELS = 1 << 27
 @transforms.register("denoise")
 @dataclass(frozen=True)
 class Denoise(Transform):
-    """Events with company: one of the four pixels beside was active less than ``window_us`` before (two of a line).
+    """Keeps events whose neighbours were active shortly before: one of four pixels, or of two on a line.
 
-    tonic's ``Denoise(filter_time)`` to the letter: what counts is the last event of each of those pixels, kept or not,
-    and before it has any, it counts as active at time 0. So events before ``window_us`` are kept; align times or not
-    with that in mind. (Pixels behind the last column and row with any event do not exist.)
+    Exactly tonic's ``Denoise(filter_time)``: the last event of each neighbour counts, kept or not, and a neighbour
+    without an event counts as active at time 0. So all events before ``window_us`` are kept. (Pixels after the last
+    column and row with any event do not exist.)
+
+    Attributes:
+        window_us: µs within which a neighbour was active.
 
     Raises:
         UserError: for less than 1.
@@ -89,17 +93,20 @@ class Denoise(Transform):
         check_whole("window_us of denoise", self.window_us, 1, " µs")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The events with company."""
+        """Keep the events with an active neighbour."""
         return _filtered("denoise", events, with_neighbours, self.window_us)
 
 
 @transforms.register("refractory")
 @dataclass(frozen=True)
 class Refractory(Transform):
-    """Events more than ``us`` behind the one before at the same pixel, ``t[n] − t[n−1] > us``, which may be left out
-    itself; and the first of each pixel.
+    """Keeps events that come late enough after the one before at their pixel: ``t[n] − t[n−1] > us``.
 
-    tonic's ``RefractoryPeriod(delta=us)``, which loses in addition the first event of a pixel at time 0 or before.
+    The event before counts also if it was left out. The first event of each pixel is kept. tonic's
+    ``RefractoryPeriod(delta=us)`` loses in addition the first event of a pixel at time 0 or before.
+
+    Attributes:
+        us: µs that a pixel rests.
 
     Raises:
         UserError: for less than 0.
@@ -111,14 +118,17 @@ class Refractory(Transform):
         check_whole("us of refractory", self.us, 0, " µs")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The events of rested pixels."""
+        """Keep the events of rested pixels."""
         return _filtered("refractory", events, rested, self.us)
 
 
 @transforms.register("decimate")
 @dataclass(frozen=True)
 class Decimate(Transform):
-    """Every ``number``-th event of each pixel; tonic's ``Decimation``.
+    """Keeps every ``number``-th event of each pixel, as tonic's ``Decimation``.
+
+    Attributes:
+        number: of events, of which the last is kept.
 
     Raises:
         UserError: for less than 1.
@@ -130,17 +140,20 @@ class Decimate(Transform):
         check_whole("number of decimate", self.number, 1)
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The events whose number at their pixel, from 1 on, is a multiple."""
+        """Keep the events whose number at their pixel, from 1 on, is a multiple."""
         return _filtered("decimate", events, every, self.number)
 
 
 @transforms.register("hot-pixels")
 @dataclass(frozen=True)
 class HotPixels(Transform):
-    """Leaves out all events of pixels that fire at more than ``rate`` Hz, from the first to the last event of the
-    recording; tonic's ``DropPixel(hot_pixel_frequency)``.
+    """Leaves out all events of pixels that fire too often, as tonic's ``DropPixel(hot_pixel_frequency)``.
 
-    A recording of a single instant has infinite rates: nothing is left.
+    Rates are taken from the first to the last event of the recording. If all events are of one instant, rates are
+    infinite and nothing is left.
+
+    Attributes:
+        rate: Hz that a pixel may have.
 
     Raises:
         UserError: for a rate that is not above 0.
@@ -152,7 +165,7 @@ class HotPixels(Transform):
         check_positive("rate of hot-pixels", self.rate, " Hz")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The events of all other pixels."""
+        """Keep the events of all other pixels."""
         if len(events) == 0:
             return events.copy()
         pixel = events["y"].astype(np.int64) * sensor.width + events["x"]
@@ -168,5 +181,5 @@ def _filtered(name: str, events: Events, keep: Callable[..., NDArray[np.bool_]],
         return events.copy()
     width, height = int(events["x"].max()) + 1, int(events["y"].max()) + 1
     if width * height > _MOST_PIXELS:
-        raise UserError(f"{name}: {width} x {height} pixels are too many to remember a time of each: crop them before")
+        raise UserError(f"{name}: {width} x {height} pixels are too many to keep a time of each: crop them before")
     return select(events, keep(events, width, height, parameter))

@@ -1,4 +1,4 @@
-"""The transforms of tonic as ours."""
+"""Transforms of the package tonic, used as transforms of this one."""
 
 from __future__ import annotations
 
@@ -65,20 +65,20 @@ SENSORS: dict[str, Callable[[Sensor, dict[str, Any]], Sensor]] = {
     "TimeAlignment": _same,
     "TimeSkew": _same,
 }
-"""The classes of tonic that map events to events without chance, and the sensor behind them."""
+"""Classes of tonic that map events to events without chance, and functions that return the sensor of the new events."""
 
 
 @transforms.register("tonic")
 @dataclass(frozen=True, init=False)
 class Tonic(Transform):
-    """The class ``tonic.transforms.<name>`` with ``options`` by name: ``Tonic("Downsample", spatial_factor=0.5)``.
+    """A class of ``tonic.transforms`` with its options: ``Tonic("Downsample", spatial_factor=0.5)``.
 
-    Those of :data:`SENSORS`, which draw nothing. ``sensor_size`` is filled in where the class asks for it. As text:
-    ``tonic=Downsample:spatial_factor=0.5``, lists in brackets: ``tonic=CenterCrop:size=[20,20]``.
+    As text: ``tonic=Downsample:spatial_factor=0.5``, lists in brackets: ``tonic=CenterCrop:size=[20,20]``.
 
-    Attributes:
-        name: of the class.
-        options: pairs of names and numbers, words, or tuples of them.
+    Args:
+        name: of the class, one of :data:`SENSORS`, which draw nothing at random.
+        **options: of the class by name: numbers, words, or lists of them. ``sensor_size`` is filled in where the class
+            asks for it.
 
     Raises:
         UnknownNameError: for another class.
@@ -106,19 +106,19 @@ class Tonic(Transform):
             raise UserError(f"tonic's {name} needs {', '.join(missing)}")
 
     def parameters(self) -> dict[str, Any]:
-        """Name, options, and the version of tonic, whose results may differ from the next one's."""
+        """Return name, options, and the version of tonic, as results may differ between versions."""
         return {"name": self.name, "options": dict(self.options), "tonic": version("tonic")}
 
     def sensor(self, sensor: Sensor) -> Sensor:
-        """As the class changes it."""
+        """Return the sensor as the class changes it."""
         try:
             return SENSORS[self.name](sensor, dict(self.options))
         except (KeyError, TypeError) as error:
             raise UserError(f"{self} makes no sensor of one of {sensor}") from error
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
-        """The events that tonic makes of a copy, sorted by time."""
-        behind = self.sensor(sensor)
+        """Return the events that tonic makes of a copy, sorted by time."""
+        after = self.sensor(sensor)
         if len(events) == 0:
             return events.copy()
         kind = _class(self.name)
@@ -129,24 +129,28 @@ class Tonic(Transform):
         for field in "xytp":
             copied[field] = events[field]
         try:
-            made = kind(**given)(copied)  # a new object each time: some keep what they saw in the first recording
+            made = kind(**given)(copied)  # a new object each time: some keep values of the first recording
         except Exception as error:
             raise UserError(f"tonic's {self.name} fails: {type(error).__name__}: {error}") from error
         if len(made) == 0:
             return np.empty(0, EVENT)
-        for field, end in (("x", behind.width), ("y", behind.height), ("p", behind.polarities)):
+        for field, end in (("x", after.width), ("y", after.height), ("p", after.polarities)):
             if not 0 <= made[field].min() <= made[field].max() < end:
                 raise UserError(
-                    f"tonic's {self.name} puts events off the sensor of {behind}: {field} must be below {end}"
+                    f"tonic's {self.name} puts events off the sensor of {after}: {field} must be below {end}"
                 )
         result = np.zeros(len(made), EVENT)
         for field in "xytp":
             result[field] = made[field]
-        return check_events(result[np.argsort(result["t"], kind="stable")], behind, f"tonic's {self.name}")
+        return check_events(result[np.argsort(result["t"], kind="stable")], after, f"tonic's {self.name}")
 
     @classmethod
     def from_text(cls, parameters: list[str]) -> Tonic:
-        """From ``[name, "option=value", …]``."""
+        """Make one from ``[name, "option=value", …]``.
+
+        Raises:
+            UserError: for no name, and as the class.
+        """
         if not parameters:
             raise UserError(f"tonic needs a class: write tonic=NAME:option=value, NAME one of {', '.join(SENSORS)}")
         options = {}
@@ -158,7 +162,7 @@ class Tonic(Transform):
         return cls(parameters[0], **options)
 
     def to_text(self) -> list[str]:
-        """What :meth:`from_text` makes it of."""
+        """Return the parameters from which :meth:`from_text` makes it again."""
         return [self.name, *(f"{key}={_write(value)}" for key, value in self.options)]
 
 

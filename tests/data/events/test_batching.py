@@ -130,10 +130,10 @@ def test_refused_outputs(out, message):
 def test_damaged_places(places):
     packed = pack([SparseFrames(np.array(places, np.uint32), np.ones(len(places), np.uint16), 3)])
     rows = np.zeros(1, np.int64)
-    with pytest.raises(DataError, match="do not rise, or lie behind the last step"):
+    with pytest.raises(DataError, match="do not rise, or lie after the last step"):
         batch_sparse(packed, rows, (3,), 1)
     if places != [3, 1]:  # within a step the order makes no difference to a dense batch
-        with pytest.raises(DataError, match="do not rise, or lie behind the last step"):
+        with pytest.raises(DataError, match="do not rise, or lie after the last step"):
             batch_dense(packed, rows, 3, 1, torch.empty(3, 1, 3))
 
 

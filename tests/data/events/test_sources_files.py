@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from spikelfp.data.events.sources import files as remember
+from spikelfp.data.events.sources import files as module
 from spikelfp.data.events.sources.files import content_hashes, hash_of
 from spikelfp.errors import DataError
 
@@ -14,7 +14,7 @@ from spikelfp.errors import DataError
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKELFP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remember, "_SETTLED", 0.0)  # files of a test have just been written
+    monkeypatch.setattr(module, "_SETTLED", 0.0)  # files of a test have just been written
     return tmp_path / "cache"
 
 
@@ -30,7 +30,7 @@ def counted(monkeypatch):
         asked.append(path)
         return f"fact of {os.path.basename(path)}"
 
-    return asked, lambda paths, kind="test": remember.facts_of_files(paths, kind, find_out)
+    return asked, lambda paths, kind="test": module.facts_of_files(paths, kind, find_out)
 
 
 def test_the_hash_is_that_of_the_content(tmp_path):
@@ -67,7 +67,7 @@ def test_another_file_in_its_place_is_found_out(tmp_path, monkeypatch):
 
 
 def test_a_file_that_has_just_changed_is_not_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(remember, "_SETTLED", 60.0)
+    monkeypatch.setattr(module, "_SETTLED", 60.0)
     file = tmp_path / "file"
     file.write_bytes(b"one")
     asked, facts = counted(monkeypatch)
@@ -81,13 +81,13 @@ def test_an_empty_fact_is_not_remembered(tmp_path):
     file.write_bytes(b"")
     asked = []
     for _ in range(2):
-        assert remember.facts_of_files([file], "test", lambda path: asked.append(path) or "") == [""]
+        assert module.facts_of_files([file], "test", lambda path: asked.append(path) or "") == [""]
     assert len(asked) == 2
 
 
 @pytest.mark.parametrize("harm", ["no folder", "not a database", "locked"])
 def test_without_a_memory_all_is_found_out_each_time(tmp_path, monkeypatch, cache, harm):
-    monkeypatch.setattr(remember, "_PATIENCE", 0.01)
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
     file = tmp_path / "file"
     file.write_bytes(b"one")
     cache.mkdir()
@@ -95,10 +95,10 @@ def test_without_a_memory_all_is_found_out_each_time(tmp_path, monkeypatch, cach
         (tmp_path / "taken").write_text("")
         monkeypatch.setenv("SPIKELFP_CACHE", str(tmp_path / "taken" / "cache"))
     elif harm == "not a database":
-        (cache / remember.FILE).write_bytes(b"nonsense" * 1000)
+        (cache / module.FACTS_FILE).write_bytes(b"nonsense" * 1000)
     asked, facts = counted(monkeypatch)
     if harm == "locked":
-        with sqlite3.connect(cache / remember.FILE) as other:
+        with sqlite3.connect(cache / module.FACTS_FILE) as other:
             other.execute("begin exclusive")
             assert facts([file]) == facts([file]) == ["fact of file"]
         other.close()
@@ -112,7 +112,7 @@ def test_a_cache_folder_that_is_read_only(tmp_path, monkeypatch, cache):
     file.write_bytes(b"one")
     content_hashes([file])
     cache.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    (cache / remember.FILE).chmod(stat.S_IRUSR)
+    (cache / module.FACTS_FILE).chmod(stat.S_IRUSR)
     try:
         assert content_hashes([file]) == [blake(b"one")]
     finally:

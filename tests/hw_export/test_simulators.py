@@ -1,10 +1,11 @@
-"""Every simulator gives our spikes, all of them, and leaves the program as it was."""
+"""Simulators give our spikes, all of them, leave the program as it was, and are imported only to run."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import math
+import subprocess
 import sys
 from typing import get_args
 
@@ -253,3 +254,21 @@ def test_a_watch_keeps_every_call():
     assert watch.stacked()["first"].tolist() == [[1.0], [2.0]]
     net(torch.tensor([3.0]))
     assert record(nn.Sequential(nn.LIF()), torch.zeros(2, 1, 1)).keys() == {"0"}
+
+
+def test_importing_the_adapters_imports_no_simulator():
+    """Beyond those that training itself needs."""
+    modules = {SIMULATORS[name].module for name in SIMULATORS} | {"nirtorch", "samna"}
+    program = (
+        "import sys, spikelfp.training; before = set(sys.modules); import hw_export.simulators as s; "
+        "[s.SIMULATORS[name].version() for name in s.SIMULATORS]; "
+        f"print(*sorted(set({sorted(modules)!r}) & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_each_names_what_pip_installs():
+    for name in SIMULATORS:
+        command = SIMULATORS[name].install or SIMULATORS[name].package
+        assert SIMULATORS[name].package in command.replace('"', " ").replace("==", " ").split()

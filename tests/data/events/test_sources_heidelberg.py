@@ -192,7 +192,7 @@ def test_files_that_are_no_spike_lists(tmp_path):
     with pytest.raises(DataError, match="label 5 of recording 2 is outside 0 to 1"):
         load_recordings(f"hdf5:{path}")
     for name in ("", "nothing.h5"):
-        with pytest.raises(DataError, match=r"there is no .*nothing\.h5 and no|missing behind the colon"):
+        with pytest.raises(DataError, match=r"there is no .*nothing\.h5 and no|missing after the colon"):
             load_recordings(f"hdf5:{name}", tmp_path)
 
 
