@@ -5,8 +5,8 @@ index, in the versions of ``constraints.txt``. Nothing of the checkout is on its
 processes that see neither ``PYTHONPATH`` nor this environment. It takes a few minutes, most of them for torch.
 
 ``--borrow`` takes the libraries of the environment that runs it, at the end of the path, and installs the wheel alone.
-That is quick, but does not notice a requirement that ``pyproject.toml`` forgets. The wheel is that of the new environment
-either way, which is checked.
+That is quick, but does not notice a requirement that ``pyproject.toml`` forgets. The wheel is that of the new
+environment either way, which is checked.
 """
 
 from __future__ import annotations
