@@ -1,4 +1,4 @@
-"""Targets and simulators of a user: a class in one file, found by its name, and told in a line what is wrong with it."""
+"""Targets and simulators of a user: a class in one file, found by its name; faults in it are told in a line."""
 
 from __future__ import annotations
 
