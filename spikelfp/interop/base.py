@@ -224,7 +224,7 @@ def _check_flatten(name: str, layer: torch.nn.Module, batch_axis: int) -> None:
 # Chains of layers
 
 
-def opened(model: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = graph.in_order) -> Chain:
+def layer_chain(model: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = graph.in_order) -> Chain:
     """List the layers of a ``Sequential`` in order (:func:`spikelfp.nn.graph.chain`).
 
     Raises:
@@ -236,12 +236,12 @@ def opened(model: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = gr
     return graph.chain(model, opens)
 
 
-def listed(layers: Sequence[torch.nn.Module]) -> Chain:
+def chain_of_list(layers: Sequence[torch.nn.Module]) -> Chain:
     """Name layers that were handed in as a list by their places."""
-    return opened(torch.nn.Sequential(*layers))
+    return layer_chain(torch.nn.Sequential(*layers))
 
 
-def renamed(layers: Iterable[tuple[str, torch.nn.Module]]) -> OrderedDict[str, torch.nn.Module]:
+def flat_names(layers: Iterable[tuple[str, torch.nn.Module]]) -> OrderedDict[str, torch.nn.Module]:
     """Name layers as a flat ``Sequential`` can: dots become underscores, and a name that comes again is numbered."""
     named: OrderedDict[str, torch.nn.Module] = OrderedDict()
     for dotted, layer in layers:

@@ -35,11 +35,11 @@ from spikelfp.interop.base import (
     check_no_hooks,
     check_once,
     constant_of,
+    flat_names,
     from_torch,
-    opened,
+    layer_chain,
     peer,
     refusal,
-    renamed,
     to_torch,
 )
 from spikelfp.nn import graph
@@ -88,7 +88,7 @@ def from_norse(
         if not _all(gain == 1):
             scale_input(converted, gain, name, layer)
         converted.append((name, neurons))
-    net = nn.Sequential(renamed(converted))
+    net = nn.Sequential(flat_names(converted))
     _narrow(net)
     return net.train(model.training if isinstance(model, torch.nn.Module) else True)
 
@@ -132,7 +132,7 @@ def _opened(model: Any, timed: bool) -> Placed:
             "a SequentialState with return_hidden=True returns the output of every layer; set it to False to convert"
         )
     found: Placed = []
-    for name, layer in opened(model, lambda each: type(each) is norse.SequentialState or graph.in_order(each)):
+    for name, layer in layer_chain(model, lambda each: type(each) is norse.SequentialState or graph.in_order(each)):
         if type(layer) is norse.Lift:
             found.append((name, _lifted(name, layer), False))
         else:

@@ -35,16 +35,16 @@ from spikelfp.interop.base import (
     ConversionError,
     Tensors,
     TracedLayer,
+    chain_of_list,
     check_no_hooks,
     check_once,
     constant_of,
+    flat_names,
     from_torch,
-    listed,
+    layer_chain,
     number_of,
-    opened,
     peer,
     refusal,
-    renamed,
     to_torch,
     trace,
 )
@@ -116,20 +116,20 @@ def from_snntorch(
             converted.append((name, from_torch(name, layer, tensors)))
     for before, (_, after) in zip(seen, converted, strict=bool(seen)):
         _check_same(before, after)
-    net = nn.Sequential(renamed(converted))
+    net = nn.Sequential(flat_names(converted))
     return net.train(model.training if isinstance(model, torch.nn.Module) else True)
 
 
 def _stated(model: torch.nn.Module | Sequence[torch.nn.Module]) -> Chain:
     """Return the chain of a model whose order of layers is known."""
     if not isinstance(model, torch.nn.Module):
-        return listed(model)
+        return chain_of_list(model)
     if not graph.in_order(model):
         raise UserError(
             f"{type(model).__name__} has a forward of its own, so the order of its layers is not known: add "
             f"example=…, an input of that forward, to find and check it; or {AS_LIST}"
         )
-    return opened(model)
+    return layer_chain(model)
 
 
 @torch.no_grad()
@@ -408,7 +408,7 @@ def to_snntorch(net: torch.nn.Module, *, copy: bool = False, output: bool = Fals
             converted.append((name, _neuron(name, layer, tensors, like, last, output and last)))
         else:
             converted.append((name, to_torch(name, layer, tensors, "snnTorch")))
-    return torch.nn.Sequential(renamed(converted)).train(net.training)
+    return torch.nn.Sequential(flat_names(converted)).train(net.training)
 
 
 def _neuron(

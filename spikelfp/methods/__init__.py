@@ -1,4 +1,4 @@
-"""Ways to train the same network: where the credit comes from."""
+"""Methods of training one and the same network, which differ in where the credit comes from."""
 
 from spikelfp.methods.base import Batch, Method, mean_over_steps, methods, step_weights
 from spikelfp.methods.gradient import GradientDescent, SurrogateGradient

@@ -1,4 +1,4 @@
-"""How a layer splits a reward: one rule a file, found by name in :data:`rules`."""
+"""Rules for splitting the reward of a layer over its inputs: one rule a file, found by name in :data:`rules`."""
 
 from spikelfp.registry import check_constructors, public_names
 from spikelfp.rules.alphabeta import AlphaBeta

@@ -1,4 +1,4 @@
-"""What a rule decides, what all LFP rules share, and which rule a layer follows.
+"""Base of the rules: the decisions of a rule, the part that all LFP rules share, and which layer follows which rule.
 
 A :class:`Rule` says how each kind of layer sends credit back. :class:`Feedback` is the part that all LFP rules share:
 everything but how a linear layer splits the reward of its neurons, which is the rule's file.

@@ -212,7 +212,7 @@ def plain_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def options_of(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the numbers an optimiser was made with: learning rate, momenta, weight decay, …"""
+    """Return the numbers that an optimiser was made with, such as learning rate, momenta and weight decay."""
     numbers = {name: value for name, value in optimizer.defaults.items() if isinstance(value, (int, float, tuple))}
     return {name: value for name, value in numbers.items() if not isinstance(value, bool)}
 

@@ -60,7 +60,7 @@ class FromDataset:
 
     @property
     def target_scale(self) -> TargetScale | None:
-        """How real targets were standardised, where the data set knows."""
+        """Standardisation of real targets, where the data set knows it."""
         return target_scale_of(self.dataset)
 
     def fingerprint(self) -> str:

@@ -82,7 +82,7 @@ def snn_of(net: nn.Sequential) -> torch.nn.Sequential:
 @torch.no_grad()
 def run_snntorch(model: torch.nn.Module, x: Tensor) -> Tensor:
     """A model with ``init_hidden`` stepped through a sequence from rest."""
-    for _, layer in shared.opened(model):
+    for _, layer in shared.layer_chain(model):
         if isinstance(layer, snntorch.SpikingNeuron):
             layer.reset_mem()
     outputs = [model(step) for step in x]

@@ -9,8 +9,7 @@ import torch
 from spikelfp import machine, models
 from spikelfp.errors import UserError
 from spikelfp.models import ModelSpec
-from spikelfp.training import TemporalTrainer
-from spikelfp.training import memory as footprint
+from spikelfp.training import TemporalTrainer, memory
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import train
 
@@ -59,25 +58,25 @@ def test_the_estimate_is_near_what_a_run_takes(kind, hidden, steps, samples, enc
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     spec = ModelSpec(kind, (1, 16, 16), 10, hidden=(hidden, hidden))
-    need = footprint.estimate(spec, steps=steps, samples=samples)
+    need = memory.estimate(spec, steps=steps, samples=samples)
     assert 0.5 < (need.weights + need.outputs) / int(done.stdout) < 2
 
 
 def test_less_at_a_time_needs_less():
     spec = ModelSpec("lif-mlp", (1, 8, 8), 10, hidden=(100,))
     whole, part, half = (
-        footprint.estimate(spec, steps=20, samples=samples, together=together)
+        memory.estimate(spec, steps=20, samples=samples, together=together)
         for samples, together in ((64, None), (64, 5), (32, None))
     )
     assert part.outputs == pytest.approx(whole.outputs / 4, rel=0.01)
     assert half.outputs == pytest.approx(whole.outputs / 2, rel=0.01)
-    assert whole.weights > footprint.estimate(spec, steps=20, samples=64, states=0).weights
+    assert whole.weights > memory.estimate(spec, steps=20, samples=64, states=0).weights
 
 
 @pytest.mark.parametrize("name", models.models)
 def test_every_model_is_measured(name):
     spec = ModelSpec(name, (1, 32, 32), 10, hidden=(8,), width=6, heads=2, depth=1)
-    assert footprint.estimate(spec, steps=2, samples=3).outputs > 4 * 2 * 3 * 10
+    assert memory.estimate(spec, steps=2, samples=3).outputs > 4 * 2 * 3 * 10
 
 
 def test_a_network_that_cannot_fit_is_refused_before_it_is_made(tmp_path):
@@ -90,16 +89,16 @@ def test_a_network_that_cannot_fit_is_refused_before_it_is_made(tmp_path):
 
 
 def test_a_trainer_counts_updates_and_its_optimiser(monkeypatch):
-    monkeypatch.setattr(footprint, "available", lambda device: 3 * 4 * 3000 - 1)
+    monkeypatch.setattr(memory, "available", lambda device: 3 * 4 * 3000 - 1)
     with pytest.raises(UserError, match=r"\(updates 1 MiB, the optimiser 1 MiB\)"):
         TemporalTrainer(models.lif_mlp([299, 10]), device="cpu")
     TemporalTrainer(models.lif_mlp([299, 10]), device="cpu", optimizer="sgd")
 
 
 def test_the_machine_and_its_groups_tell_what_is_left(tmp_path, monkeypatch):
-    assert footprint.available(torch.device("meta")) is None
+    assert memory.available(torch.device("meta")) is None
     if sys.platform == "linux":
-        assert 2**20 < footprint.available(torch.device("cpu")) < 2**50
+        assert 2**20 < memory.available(torch.device("cpu")) < 2**50
     files = {
         "/proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 5000 kB\nSwapFree: 1000 kB\n",
         "/proc/self/cgroup": "0::/a/b\n",
@@ -109,8 +108,8 @@ def test_the_machine_and_its_groups_tell_what_is_left(tmp_path, monkeypatch):
         "/sys/fs/cgroup/a/memory.stat": "anon 5\ninactive_file 200000\n",
     }
     monkeypatch.setattr(machine, "_text", lambda path: files.get(str(path), ""))
-    assert footprint.available(torch.device("cpu")) == 4_000_000 - 3_000_000 + 200_000
+    assert memory.available(torch.device("cpu")) == 4_000_000 - 3_000_000 + 200_000
     files["/sys/fs/cgroup/a/memory.max"] = "max\n"
-    assert footprint.available(torch.device("cpu")) == 6000 * 1024
+    assert memory.available(torch.device("cpu")) == 6000 * 1024
     files["/proc/meminfo"] = ""
-    assert footprint.available(torch.device("cpu")) is None
+    assert memory.available(torch.device("cpu")) is None
