@@ -320,7 +320,7 @@ def _values(inputs: Any) -> tuple[Tensor, Tensor | None]:
         each = [_tensor(own) for own in inputs]
         if len({own.shape for own in each}) > 1:
             if any(own.dim() < 2 or own.shape[1:] != each[0].shape[1:] or not len(own) for own in each):
-                raise ShapeError("a list of sequences has [T_i, F] (or [T_i, C, H, W]) of the same step for all")
+                raise ShapeError("a list of sequences has [T_i, F] (or [T_i, C, H, W]) with steps of one shape")
             lengths = torch.tensor([len(own) for own in each])
             return torch.nn.utils.rnn.pad_sequence(each, batch_first=True), lengths
         return torch.stack(each), None

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, any other data in the same four files, and a strict reader of the IDX format.
+"""MNIST and Fashion-MNIST, any other data in four such files, and a strict reader of the IDX format.
 
 An IDX file has two zero bytes, the element type (0x08 is unsigned byte), the number of dimensions, then each size as a
 big-endian 32-bit integer, then the elements (http://yann.lecun.com/exdb/mnist/). It may be compressed with gzip.
@@ -102,7 +102,7 @@ def _read_header(path: Path, stream: BinaryIO, ndim: int) -> list[int]:
 
 
 def _read_at_most(stream: BinaryIO, limit: int) -> bytearray:
-    """The next ``limit`` bytes, fewer at the end; grows with what is there, not with what was asked for."""
+    """Next ``limit`` bytes, fewer at the end; memory grows with the content, not with the limit."""
     content = bytearray()
     while len(content) < limit and (chunk := stream.read(min(_CHUNK, limit - len(content)))):
         content += chunk

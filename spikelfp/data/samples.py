@@ -1,4 +1,4 @@
-"""Base class of labelled samples, in memory or on disk, and what can be told of a data set without fetching samples."""
+"""Base class of labelled samples, in memory or on disk, and what is known of a data set without fetching samples."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def labels_of(dataset: Dataset[Any]) -> Tensor | None:
 
 
 def numbers_at(dataset: Any, indices: Tensor) -> Tensor:
-    """Find the numbers of samples in the data set that a part, or an augmented form of it, was taken of.
+    """Find the numbers of samples in the data set that a part, or an augmented form of it, was taken from.
 
     Args:
         dataset: the part; a data set of any other kind is a whole of its own.

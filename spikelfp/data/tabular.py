@@ -105,7 +105,7 @@ def read_table(content: bytes, where: str) -> Table:
     separator = max(_SEPARATORS, key=head.count)
     columns = tuple(name.strip() for name in next(csv.reader([head], delimiter=separator), []))
     if not body.strip():
-        raise DataError(f"{where}: has no rows: a table has the names of its columns in line 1 and rows behind it")
+        raise DataError(f"{where}: has no rows: a table has the names of its columns in line 1 and rows after it")
     if "" in columns:
         raise DataError(
             f"{where}: column {columns.index('') + 1} has no name in line 1: an index is no input, write the table "
@@ -187,7 +187,7 @@ def _read_slowly(columns: tuple[str, ...], body: str, separator: str, where: str
 
 def _is_number(cell: str) -> bool:
     try:
-        return "_" not in cell and bool(np.isfinite(float(cell)))  # 1_2 is a number to Python alone
+        return "_" not in cell and bool(np.isfinite(float(cell)))  # 1_2 is a number to Python only
     except ValueError:
         return False
 
@@ -241,7 +241,7 @@ def splits_of(
     worded = [target for target in targets if target in table.texts]
     if worded:
         if len(targets) > 1:
-            raise UserError(f"{where}: the target {worded[0]!r} is text, which is one column of classes: name it alone")
+            raise UserError(f"{where}: the target {worded[0]!r} is text, which is one column of classes: name it only")
         labels, names = _numbered(table.texts[worded[0]], worded[0], where)
         whole = ArrayDataset(x, labels, classes=len(names), standardization=standardization)
     else:

@@ -114,8 +114,10 @@ def is_spiking(name: str) -> bool:
     Args:
         name: of the model; one that is not registered has none.
     """
-    told = models.fact(name, "spiking") if name in models else False
-    return any(graph.has_trait(each, "fires") for each in _example(models[name]).modules()) if told is None else told
+    stated = models.fact(name, "spiking") if name in models else False
+    return (
+        any(graph.has_trait(each, "fires") for each in _example(models[name]).modules()) if stated is None else stated
+    )
 
 
 def normalizes(name: str) -> bool:
@@ -124,13 +126,13 @@ def normalizes(name: str) -> bool:
     Args:
         name: of the model.
     """
-    told = models.fact(name, "normalizes")
-    return any("Norm" in type(each).__name__ for each in _example(models[name]).modules()) if told is None else told
+    stated = models.fact(name, "normalizes")
+    return any("Norm" in type(each).__name__ for each in _example(models[name]).modules()) if stated is None else stated
 
 
 @functools.cache
 def _example(builder: Callable[..., torch.nn.Module]) -> torch.nn.Module:
-    """A network of a function that does not say what is in it, without memory for its weights."""
+    """Network of a function that does not state what is in it, without memory for its weights."""
     for shape in ((1, 32, 32), (3, 224, 224), (2, 128, 128), (64,), (8, 8)):
         try:
             with torch.device("meta"), torch.random.fork_rng(devices=[]):

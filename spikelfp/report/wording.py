@@ -116,10 +116,10 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     if REWARDED.holds(config.flat):
         reward = config.method.reward.name
         if reward is None:
-            told = f"each output moves so that the loss falls: the {task.loss_meaning}."
+            text = f"each output moves so that the loss falls: the {task.loss_meaning}."
         else:
-            told = f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}"
-        terms += [("Reward", told)]
+            text = f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}"
+        terms += [("Reward", text)]
     elif methods.fact(config.method.name, "gradient") and not task.has_classes:
         spikes = f"; spikes have a {config.method.surrogate} derivative"
         terms += [("Gradient", task.loss_meaning + spikes * bool(methods.fact(config.method.name, "surrogate")) + ".")]

@@ -359,7 +359,7 @@ def fitted(facts: Facts) -> list[Picture]:
         for name, value in zip(names, np.sqrt((error**2).mean(0)), strict=True)
     )
     spread = wanted.std(0)
-    unit, told = "", f"; RMSE: {rmse}" if len(names) > 1 else ""
+    unit, per_output = "", f"; RMSE: {rmse}" if len(names) > 1 else ""
     if len(names) > 1 and spread.min() > 0 and spread.max() > APART * spread.min():
         unit = ", each output by its mean and deviation over them"
         middle = wanted.mean(0)
@@ -367,7 +367,7 @@ def fitted(facts: Facts) -> list[Picture]:
     return [
         _picture(
             "Predicted against true",
-            f"{count}; on the line a prediction is exact{unit}{told}",
+            f"{count}; on the line a prediction is exact{unit}{per_output}",
             f"Predicted against true values of {count}{unit}; RMSE: {rmse}",
             partial(figures.against, wanted, predicted, names),
         ),

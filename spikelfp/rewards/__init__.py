@@ -8,7 +8,7 @@ real targets        :class:`SquaredError`, :class:`Huber`, :class:`AbsoluteError
 any metric          :class:`FromMetric` of discrete outcomes, :class:`F1`, :class:`Levenshtein`;
                     :class:`Perturbation` of the outputs themselves
 from outside        :class:`FromCallback`
-one's own           :class:`Reward`, or :class:`GlobalReward` with eq. 12-13 (:func:`initial_reward`)
+a user's own        :class:`Reward`, or :class:`GlobalReward` with eq. 12-13 (:func:`initial_reward`)
 ==================  ===================================================================================================
 """
 

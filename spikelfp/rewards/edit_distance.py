@@ -90,7 +90,7 @@ def edit_distance_counterfactuals(
     decoding, targets = decoding or Decoding(), targets.long()
     steps, batch = predictions.shape
     before = _prefixes(predictions, targets, decoding)  # [S+1, B, L+1]
-    behind = _suffixes(predictions, targets, decoding)  # [S+2, B, L+1]
+    after = _suffixes(predictions, targets, decoding)  # [S+2, B, L+1]
     start = torch.full_like(predictions[:1], -1)
     previous = torch.cat([start, predictions[:-1]]).unsqueeze(-1)
     following = torch.cat([predictions[1:], start]).unsqueeze(-1).expand(steps, batch, classes)
@@ -101,7 +101,7 @@ def edit_distance_counterfactuals(
     row = before[:-1].unsqueeze(2).expand(-1, -1, classes, -1)
     row = _advance(row, candidate, targets, decoding.emitted(candidate, previous))
     row = _advance(row, following, targets, decoding.emitted(following, candidate) & ~is_last)
-    return (row + behind[2:].unsqueeze(2)).amin(-1).long()
+    return (row + after[2:].unsqueeze(2)).amin(-1).long()
 
 
 def lengths(targets: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def check_targets(name: str, outputs: Tensor, targets: Any, blank: int | None) -
     classes = outputs.shape[-1]
     if targets.dim() != 2 or len(targets) != outputs.shape[-2] or targets.is_floating_point() or targets.is_complex():
         raise ShapeError(
-            f"{name} takes targets [B, L], integers with -1 behind the end, for outputs {tuple(outputs.shape)}; got "
+            f"{name} takes targets [B, L], integers with -1 after the end, for outputs {tuple(outputs.shape)}; got "
             f"{targets.dtype} of shape {tuple(targets.shape)}"
         )
     targets = targets.long()
@@ -139,7 +139,7 @@ def check_targets(name: str, outputs: Tensor, targets: Any, blank: int | None) -
         raise ShapeError(f"symbol {int(targets[b, j])} at {(b, j)} is not one of 0..{classes - 1}{own}")
     gaps = ((targets[:, :-1] < 0) & (targets[:, 1:] >= 0)).any(-1).nonzero()
     if len(gaps):
-        raise ShapeError(f"target {int(gaps[0])} has a symbol behind -1, which fills up the end")
+        raise ShapeError(f"target {int(gaps[0])} has a symbol after -1, which fills up the end")
     return targets
 
 

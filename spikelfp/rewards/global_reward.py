@@ -195,7 +195,7 @@ class GlobalReward(Reward):
 
     def __init__(self, convergence: str | Convergence | None = None, magnitude: bool | None = None) -> None:
         if convergence is not None:
-            find(convergence)  # a misspelt name is told here, not in the middle of training
+            find(convergence)  # a misspelt name fails here, not in the middle of training
         self.convergence, self.magnitude = convergence, magnitude
 
     @abstractmethod

@@ -5,7 +5,7 @@
 ``regression``       :class:`Regression`                 real values ``[B, K]``; RMSE, MAE, R²
 ``multi-label``      :class:`MultiLabel`                 0 or 1 for each of ``K`` labels ``[B, K]``; subset accuracy, F1
 ``sequence-labels``  :class:`SequenceLabels`             a class at every step ``[B, T]``; accuracy of steps
-one's own            :class:`Task`, or :class:`ReadOut`  registered under a name: ``@tasks.register("mine")``
+a user's own         :class:`Task`, or :class:`ReadOut`  registered under a name: ``@tasks.register("mine")``
 ===================  ==================================  ==========================================================
 """
 

@@ -411,8 +411,8 @@ class _ReadOutJudge(Judge):
 
 def last_steps(mask: Tensor) -> Tensor:
     """Mark the last step of each sample that counts: boolean ``[T, B]``."""
-    behind = mask.flip(0).cumsum(0).flip(0)  # counting steps from this one on
-    return mask & (behind == 1)
+    left = mask.flip(0).cumsum(0).flip(0)  # counting steps from this one on
+    return mask & (left == 1)
 
 
 def step_shares(readout: str, mask: Tensor | None, outputs: Tensor) -> Tensor:

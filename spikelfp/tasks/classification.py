@@ -150,8 +150,8 @@ class Classification(Task):
 
     @property
     def loss_meaning(self) -> str:
-        told = {"rate": ", averaged over steps", "count": " of the spike counts"}
-        return f"softmax cross-entropy{told[self.loss_name]}" if self.loss_name in told else self.loss_name
+        text = {"rate": ", averaged over steps", "count": " of the spike counts"}
+        return f"softmax cross-entropy{text[self.loss_name]}" if self.loss_name in text else self.loss_name
 
     def classes(self, scores: Tensor) -> Tensor:
         """Choose the class of samples, as the reward does it.

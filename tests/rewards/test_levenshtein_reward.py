@@ -107,7 +107,7 @@ def test_a_saying_of_nothing_is_drawn_to_the_symbols_of_the_target():
         (torch.tensor([[1, 2], [1, 4], [1, 1]]), r"symbol 4 at \(1, 1\)"),
         (torch.tensor([[1, 2], [1, 1], [-2, 1]]), r"symbol -2 at \(2, 0\)"),
         (torch.tensor([[1, 0], [1, 1], [1, 1]]), r"symbol 0 at \(0, 1\) is not one of 0..3, without the blank 0"),
-        (torch.tensor([[1, 2], [-1, 1], [1, 1]]), "target 1 has a symbol behind -1"),
+        (torch.tensor([[1, 2], [-1, 1], [1, 1]]), "target 1 has a symbol after -1"),
     ],
 )
 def test_bad_targets_are_named(targets, text):
