@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
 from spikelfp.kernels.choice import choices
@@ -27,6 +26,7 @@ from spikelfp.methods.base import check_unsaved, unsaved_attributes
 from spikelfp.nn import Recomputed
 from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
+from spikelfp.options import described
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.terminal import brief, first_line, plain
 from spikelfp.training.optim import Planned
