@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
+from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, path_given, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.terminal import Terminal, say
 
@@ -81,16 +81,16 @@ def _options() -> Schema[Any]:
 @options_from(_options)
 def build_command(
     options: dict[str, Any],
-    run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
-    out: Annotated[str | None, typer.Option(help="export folder", show_default="exports/<run>-<target>")] = None,
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder of `spikelfp train`")],
+    out: Annotated[
+        str | None, typer.Option(callback=path_given, help="export folder", show_default="exports/<run>-<target>")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the export folder")] = False,
     as_json: Json = False,
 ) -> int:
     """Quantise a trained run and write it, with samples to check it, to an export folder."""
     from hw_export.build import build
-    from spikelfp.files import check_named
 
-    check_named("--out", out)
     folder = Path(out or f"exports/{Path(run).resolve().name}-{options.get('target', 'nir')}")
     manifest = build(run, folder, overwrite=overwrite, **options)
     _show_build(folder, manifest)
@@ -101,14 +101,18 @@ def build_command(
 
 @app.command("verify")
 def verify_command(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="export folder")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", callback=path_given, help="export folder")],
     simulators: Annotated[
         str | None, typer.Option("--in", help="simulators, separated by commas", show_default="all of them")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="use only the first ones", show_default="all")] = None,
     log: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="compare this log of a chip, or of a simulator of it, with the export"),
+        typer.Option(
+            metavar="FILE",
+            callback=path_given,
+            help="compare this log of a chip, or of a simulator of it, with the export",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -319,9 +323,12 @@ PNG = b"\x89PNG\r\n\x1a\n"
 FOREIGN = "no stream and no image"
 """Kind of a file that is not replaced, as in "is no …"."""
 
-Stream = Annotated[str, typer.Argument(metavar="FILE", help="stream of updates")]
+Stream = Annotated[str, typer.Argument(metavar="FILE", callback=path_given, help="stream of updates")]
 Base = Annotated[
-    str | None, typer.Option(metavar="IMAGE", help="file of the base image", show_default="the one in the stream")
+    str | None,
+    typer.Option(
+        metavar="IMAGE", callback=path_given, help="file of the base image", show_default="the one in the stream"
+    ),
 ]
 
 
@@ -335,8 +342,8 @@ def _record_options() -> Schema[Any]:
 @options_from(_record_options)
 def record_command(
     options: dict[str, Any],
-    run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
-    out: Annotated[str, typer.Option(metavar="FILE", help="stream to write")],
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder of `spikelfp train`")],
+    out: Annotated[str, typer.Option(metavar="FILE", callback=path_given, help="stream to write")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the stream")] = False,
     as_json: Json = False,
 ) -> int:
@@ -369,7 +376,9 @@ def record_command(
 def inspect_command(
     stream: Stream,
     base: Base = None,
-    plot: Annotated[str | None, typer.Option(metavar="PNG", help="draw it over time, into this file")] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="PNG", callback=path_given, help="draw it over time, into this file")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
@@ -393,7 +402,7 @@ def inspect_command(
 @updates_app.command("replay")
 def replay_command(
     stream: Stream,
-    out: Annotated[str, typer.Option(metavar="IMAGE", help="file to write the image to")],
+    out: Annotated[str, typer.Option(metavar="IMAGE", callback=path_given, help="file to write the image to")],
     base: Base = None,
     upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="refuse a stream that was cut or not closed")] = False,
@@ -423,7 +432,7 @@ def replay_command(
 @updates_app.command("spi")
 def spi_command(
     stream: Stream,
-    out: Annotated[str, typer.Option(metavar="FILE", help="file to write the SPI writes to")],
+    out: Annotated[str, typer.Option(metavar="FILE", callback=path_given, help="file to write the SPI writes to")],
     base: Base = None,
     whole: Annotated[bool, typer.Option("--image/--frames", help="begin with all weights of the base image")] = True,
     upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,

@@ -23,6 +23,7 @@ from spikelfp.command import (
     Voice,
     new_app,
     options_from,
+    path_given,
     print_json,
     run_app,
 )
@@ -41,9 +42,13 @@ data_app = new_app("Look at recordings of events, and at the cache of binned one
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
-DataDir = Annotated[str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")]
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", callback=path_given, help="folder of the data sets", show_default="the run's"),
+]
 CacheDir = Annotated[
-    str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
+    str | None,
+    typer.Option("--cache-dir", callback=path_given, help="folder of binned recordings", show_default="the run's"),
 ]
 
 
@@ -65,25 +70,27 @@ def _options() -> Schema[Any]:
 @options_from(_options)
 def train_command(
     options: dict[str, Any],
-    out: Annotated[str | None, typer.Option(help="run folder", show_default="runs/<data>-<model>-<method>")] = None,
+    out: Annotated[
+        str | None, typer.Option(callback=path_given, help="run folder", show_default="runs/<data>-<model>-<method>")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run folder's last checkpoint")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run folder")] = False,
-    config: Annotated[str | None, typer.Option(help="YAML file of options; those given here come first")] = None,
+    config: Annotated[
+        str | None, typer.Option(callback=path_given, help="YAML file of options; those given here come first")
+    ] = None,
     report: Annotated[bool, typer.Option(help="write report.html at the end")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
     as_json: Json = False,
 ) -> int:
     """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
     from spikelfp.data.load import without_folder
-    from spikelfp.files import check_named, settle
+    from spikelfp.files import settle
     from spikelfp.report import write_report
     from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
     from spikelfp.training.parallel import WorkerLost, World
     from spikelfp.training.run import Interrupted, train
     from spikelfp.training.run_folder import RUN, RunFolder, read_config, read_options
 
-    check_named("--out", out)
-    check_named("--config", config)
     world = World.of_environment()
     values, recorded = (read_options(config), is_record(read_mapping(config))) if config else ({}, False)
     if resume and out and not config:
@@ -132,7 +139,7 @@ def train_command(
 
 @app.command("eval")
 def eval_command(
-    run: Annotated[str, typer.Argument(help="run folder")],
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
     weights: Annotated[str, typer.Option(help="last or best")] = "last",
     early: Annotated[bool, typer.Option("--early", help="also before the end of a sequence, and by margins")] = False,
     data_dir: DataDir = None,
@@ -169,7 +176,9 @@ def eval_command(
 
 @app.command("report")
 def report_command(
-    run: Annotated[str, typer.Argument(help="run folder")], data_dir: DataDir = None, cache_dir: CacheDir = None
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
+    data_dir: DataDir = None,
+    cache_dir: CacheDir = None,
 ) -> int:
     """Write report.html of a run again."""
     from spikelfp.report import write_report
@@ -250,10 +259,14 @@ def _show_early(found: EarlyReadout) -> None:
 # --- recordings of events: spikelfp data ---------------------------------------------------------------------------
 
 OwnDataDir = Annotated[
-    str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="$SPIKELFP_DATA")
+    str | None,
+    typer.Option("--data-dir", callback=path_given, help="folder of the data sets", show_default="$SPIKELFP_DATA"),
 ]
 OwnCacheDir = Annotated[
-    str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="$SPIKELFP_CACHE")
+    str | None,
+    typer.Option(
+        "--cache-dir", callback=path_given, help="folder of binned recordings", show_default="$SPIKELFP_CACHE"
+    ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out files that cannot be read, and list them")]
 Steps = Annotated[int | None, typer.Option(help="steps of the sequence", show_default="the data set's")]
@@ -265,8 +278,12 @@ Transforms = Annotated[
 
 @data_app.command("show")
 def show_command(
-    what: Annotated[str, typer.Argument(help="data set of events, folder:PATH, or the file of a recording")],
-    out: Annotated[str, typer.Option(help="picture to write: .png, .gif (cameras) or .html")] = "recording.png",
+    what: Annotated[
+        str, typer.Argument(callback=path_given, help="data set of events, folder:PATH, or the file of a recording")
+    ],
+    out: Annotated[
+        str, typer.Option(callback=path_given, help="picture to write: .png, .gif (cameras) or .html")
+    ] = "recording.png",
     part: Annotated[str, typer.Option(help="train or test")] = "train",
     index: Annotated[int | None, typer.Option(help="number of the recording", show_default="the first")] = None,
     label: Annotated[
@@ -302,7 +319,7 @@ def show_command(
 
 @data_app.command("info")
 def data_info_command(
-    what: Annotated[str, typer.Argument(help="data set of events, or folder:PATH")],
+    what: Annotated[str, typer.Argument(callback=path_given, help="data set of events, or folder:PATH")],
     most: Annotated[int, typer.Option(help="read at most so many recordings")] = 200,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,

@@ -8,10 +8,11 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -28,11 +29,12 @@ from spikelfp.errors import (
     MachineError,
     NonFiniteError,
     PluginWarning,
+    UnknownNameError,
     UserError,
     failure,
 )
-from spikelfp.options import Condition, Option, flag
-from spikelfp.registry import Registry, nearest
+from spikelfp.options import Condition, Option, check_named, flag, written
+from spikelfp.registry import Registry, nearest, unknown_name
 from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2
@@ -50,7 +52,12 @@ def new_app(about: str, prog: str | None = None) -> typer.Typer:
         prog: name of the program, for its ``--version``; ``None`` for a part of another one.
     """
     app = typer.Typer(
-        help=about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+        help=about,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     if prog is not None:
 
@@ -104,10 +111,10 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         sys.exit(code)
 
     forgive_encoding()
+    words = sys.argv[1:] if arguments is None else list(arguments)
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)
     try:
-        words = sys.argv[1:] if arguments is None else list(arguments)
         _answer_at_once(app, prog, words)
         for each in optioned:
             each.schema()  # imports what is to run, for seconds
@@ -121,7 +128,7 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
             code = command.invoke(context)
         sys.stdout.flush()
     except UserError as error:
-        fail(str(error))
+        fail(_with_flags(str(error), words))
     except (NonFiniteError, MachineError) as error:
         fail(str(error), FAILED)
     except BrokenPipeError:  # the reader of our output has left
@@ -259,6 +266,21 @@ def _one_line(prog: str, before: Callable[..., Any]) -> Callable[..., Any]:
     return show
 
 
+def path_given(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Read a path of the command line and expand ``~``, which shells leave as it is after ``--out=``.
+
+    Args:
+        parameter: of typer, whose callback this is.
+        value: what was given, or ``None``.
+
+    Raises:
+        UserError: for an empty path.
+    """
+    name = parameter.opts[0]
+    check_named(name if name.startswith("-") else (parameter.metavar or name).upper(), value)
+    return value and os.path.expanduser(value)
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """``value`` as one line of JSON on stdout, in ASCII that can be seen."""
     print(json.dumps(value, default=str).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201
@@ -337,8 +359,19 @@ class OptionedCommand:
         given = {name: values[name] for name in self.options if values[name] is not None}
         for name, value in given.items():
             option = self.options[name][0]
-            if option.check is None:
+            if option.check is not None:
+                continue
+            try:
                 option.read(value)
+            except UnknownNameError:
+                takers = [each for each, _ in self.options.values() if each.names is not None and value in each.names]
+                if not takers:
+                    raise
+                hint = " or ".join(written(each.name, value) for each in takers)
+                raise unknown_name(name.replace("_", "-"), value, option.names or (), hint) from None
+            except UserError as error:
+                text = str(error)
+                raise type(error)(f"--{text}" if text.startswith(flag(name)[2:]) else text) from None
         return given
 
     def _function(self) -> Any:
@@ -469,6 +502,24 @@ def _flag(option: Option, group: str) -> Any:
     kinds = {"tuple[int, ...]": "INT,INT,…", "str": "TEXT" if option.names is None else "NAME"}
     metavar = kinds.get(option.kind, option.kind.upper())
     return Annotated[str | None, typer.Option(name, metavar=metavar, **about)]
+
+
+def _with_flags(text: str, arguments: Iterable[str]) -> str:
+    """Write the options in an error as on the command line: ``--batch-size 8`` for ``batch_size=8``.
+
+    Calls in Python, such as ``nn.LIF(beta=0.9)``, stay, and so do names that the user wrote, which may be those of
+    files.
+    """
+    names = {name for each in optioned for name in each.options if not any(name in word for word in arguments)}
+
+    def as_flag(found: re.Match[str]) -> str:
+        name, value = found["name"], found["value"]
+        if name not in names:
+            return found[0]
+        return written(name, {"True": True, "False": False}.get(value, value.strip("'")))
+
+    pattern = r"[\w\]]\([^()]*\)|(?<![\w./\\-])(?P<name>[a-z]\w*)=(?P<value>'[^']*'|[^\s,;:()]+)"
+    return re.sub(pattern, as_flag, text)
 
 
 def _with_suggestion(error: Any) -> str:

@@ -335,16 +335,6 @@ def content_of(path: Path) -> list[str]:
     return [name for name in names if name not in _OWN and not is_part(name)]
 
 
-def check_named(option: str, path: str | None) -> None:
-    """Refuse an empty name, which a script hands over where its variable is not set.
-
-    Raises:
-        UserError: naming the option.
-    """
-    if path is not None and not path.strip():
-        raise UserError(f"{option} is empty: name a path, or leave the option out")
-
-
 def check_path(path: Path) -> None:
     """Refuse a path that can be no folder.
 

@@ -52,7 +52,7 @@ class Option:
 
     Attributes:
         name: with ``-`` for ``_`` that of the flag.
-        kind: ``bool``, ``int``, ``float``, ``str`` or ``tuple[int, ...]``.
+        kind: ``bool``, ``int``, ``float``, ``str``, ``path`` or ``tuple[int, ...]``.
         default: its value if nothing is said.
         help: what it does, in a line.
         optional: whether it may be ``None``.
@@ -98,6 +98,8 @@ class Option:
         if value is None:
             return None
         name = self.name.replace("_", "-")
+        if self.kind == "path":
+            check_named(name, value)
         if self.check is not None:
             self.check(value)
         elif self.names is not None:
@@ -336,6 +338,7 @@ KINDS = {
     "int": "a whole number",
     "float": "a finite number",
     "str": "text",
+    "path": "a path",
     "tuple[int, ...]": "whole numbers, such as 1000,1000",
 }
 
@@ -353,7 +356,7 @@ def _plain(about: Option, value: Any) -> Any:
             if isinstance(value, list | tuple):
                 return tuple(_number(int, part) for part in value)
             return tuple(_number(int, part) for part in (value.split(",") if isinstance(value, str) else [value]))
-        if about.kind == "str":
+        if about.kind in ("str", "path"):
             if not isinstance(value, str):
                 raise TypeError
             return value
@@ -396,6 +399,20 @@ def check_within(name: str, value: float, interval: str) -> None:
     else:
         wanted = "be 0 or more" if low == 0 else f"be at least {low:g}"
     raise UserError(f"{name} must {wanted}, got {value}")
+
+
+def check_named(name: str, path: str | None) -> None:
+    """Refuse an empty path, which a script hands over where its variable is not set.
+
+    Args:
+        name: of the option or argument, for the error.
+        path: what was given, or ``None`` for nothing.
+
+    Raises:
+        UserError: for a path without visible characters.
+    """
+    if path is not None and not path.strip():
+        raise UserError(f"{name} is empty: name a path{', or leave the option out' if name.startswith('--') else ''}")
 
 
 # --- owners ------------------------------------------------------------------------------------------------------

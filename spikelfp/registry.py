@@ -187,11 +187,20 @@ def _shown(name: object) -> str:
     return text if len(text) < _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
-    """The error for ``name``, with the nearest of the ``valid`` names suggested."""
+def unknown_name(kind: str, name: object, valid: Iterable[str], meant: str | None = None) -> UnknownNameError:
+    """Make the error for a name that is not there, with a suggestion.
+
+    Args:
+        kind: of thing that is named.
+        name: what was given.
+        valid: the names there are.
+        meant: the suggestion; ``None`` for the nearest of the valid names.
+    """
     names = sorted(valid)
-    near = nearest(name, names) if len(str(name)) < _LONGEST else None
-    hint = "" if near is None else f"did you mean {near!r}? "
+    if meant is None:
+        near = nearest(name, names) if len(str(name)) < _LONGEST else None
+        meant = None if near is None else repr(near)
+    hint = "" if meant is None else f"did you mean {meant}? "
     if len(names) > _MOST:  # more than anybody reads
         names = [*names[:_MOST], f"… ({len(names)} in all)"]
     return UnknownNameError(f"unknown {kind} {_shown(name)}: {hint}choose from {', '.join(names)}")
