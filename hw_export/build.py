@@ -85,7 +85,7 @@ OPTIONS = Schema(BuildConfig)
 
 
 def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **options: Any) -> dict[str, Any]:
-    """Exports a trained run.
+    """Export a trained run.
 
     Args:
         run: folder of ``spikelfp train``.
@@ -143,7 +143,7 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
 
 
 def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale: int | None = None) -> ExportSamples:
-    """Chooses samples of ``data`` and encodes them as the run was trained.
+    """Choose samples of ``data`` and encodes them as the run was trained.
 
     Args:
         config: of the run.
@@ -163,7 +163,7 @@ def shown_samples(config: RunConfig, data: DataSamples, count: int, input_scale:
 
 
 def _sequence(config: RunConfig, x: Tensor | Sequences) -> Tensor:
-    """Encodes ``x`` as the network takes it, ``[T, B, …]``, equally every time."""
+    """Encode ``x`` as the network takes it, ``[T, B, …]``, equally every time."""
     if isinstance(x, Sequences):
         return x.values.to_dense()
     with torch.random.fork_rng(devices=[]):
@@ -185,7 +185,7 @@ def write_export(
     overwrite: bool = False,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Quantises a network and writes the export folder, as a whole or not at all.
+    """Quantise a network and writes the export folder, as a whole or not at all.
 
     The folder holds
 
@@ -293,7 +293,7 @@ def write_export(
 
 
 def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential, ExportSamples]:
-    """Reads manifest, network and samples of an export folder.
+    """Read manifest, network and samples of an export folder.
 
     Raises:
         UserError: for any other folder.
@@ -312,7 +312,7 @@ def read_export(folder: str | Path) -> tuple[dict[str, Any], torch.nn.Sequential
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads ``manifest.yaml`` of an export folder.
+    """Read ``manifest.yaml`` of an export folder.
 
     Raises:
         UserError: for any other folder.
@@ -342,7 +342,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def target_of(manifest: Mapping[str, Any]) -> Target:
-    """Makes the target that an export was built for, with the options it was built with.
+    """Make the target that an export was built for, with the options it was built with.
 
     Raises:
         UserError: for a target, or options of it, that are not known here; of a plug-in, with how to name it.
@@ -352,7 +352,7 @@ def target_of(manifest: Mapping[str, Any]) -> Target:
 
 
 def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Lists the files of an export that are not as they were written, and names that lead out of the folder."""
+    """List the files of an export that are not as they were written, and names that lead out of the folder."""
     files = {name: Path(folder) / name for name in manifest["sha256"]}
     return [
         name for name, path in files.items() if path.name != name or not _is_unchanged(path, manifest["sha256"][name])
@@ -360,7 +360,7 @@ def changed_files(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def sha256(path: Path) -> str:
-    """Computes the checksum of a file of any size, in hexadecimal."""
+    """Compute the checksum of a file of any size, in hexadecimal."""
     found = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(1 << 20):
@@ -391,7 +391,7 @@ def _notes(exported: QuantizedNetwork, whole: ExportSamples | None) -> list[str]
 
 
 def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: ExportSamples) -> dict[str, Any]:
-    """Runs the files that were just written as the chip would, and saves the spikes; returns their cost."""
+    """Run the files that were just written as the chip would, and saves the spikes; returns their cost."""
     network = chip.read(folder)
     run = run_on_chip(chip, network, shown)
     save_spikes(folder / SPIKES, run)
@@ -404,7 +404,7 @@ def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: Export
 def _chip_facts(
     chip: Chip, network: IntegerNetwork, run: IntegerRun, samples: ExportSamples, classes: Tensor
 ) -> dict[str, Any]:
-    """Collects the results of a run for the manifest: accuracy, agreement of the classes, and costs of a sample.
+    """Collect the results of a run for the manifest: accuracy, agreement of the classes, and costs of a sample.
 
     Args:
         chip: that was simulated.
@@ -437,7 +437,7 @@ def _counted(counts: Counts) -> dict[str, float]:
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """Refuses a folder that is no export, or an export without ``overwrite``."""
+    """Refuse a folder that is no export, or an export without ``overwrite``."""
     check_path(out)
     settle(out, EXPORT)
     if content_of(out):
@@ -449,7 +449,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def export_files(path: Path, trusted: bool) -> list[str]:
-    """Lists the files of an export that are in the folder ``path``, its manifest last.
+    """List the files of an export that are in the folder ``path``, its manifest last.
 
     They are those that the manifest names, with the checksums that it has.
 

@@ -13,7 +13,7 @@ from spikelfp.nn import graph
 
 
 def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """Lists the layers of a network in the order they run, with their dotted names; nested containers are opened.
+    """List the layers of a network in the order they run, with their dotted names; nested containers are opened.
 
     Args:
         net: a chain of layers.
@@ -48,13 +48,13 @@ def _check_own(name: str, layer: torch.nn.Module) -> None:
 
 
 def window(pool: nn.AvgPool2d) -> int:
-    """Counts the values that a window of ``pool`` covers."""
+    """Count the values that a window of ``pool`` covers."""
     kernel = pool.kernel_size
     return kernel**2 if isinstance(kernel, int) else math.prod(kernel)
 
 
 def pooled_areas(net: torch.nn.Module) -> dict[str, int]:
-    """Counts the values that are averaged into each input of a layer of weights, by name of the layer.
+    """Count the values that are averaged into each input of a layer of weights, by name of the layer.
 
     Pooling that sums (``divisor_override=1``) does not count. Where a chip sums instead of averaging, the bias and the
     threshold after it are so many times as large.

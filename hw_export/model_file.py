@@ -28,7 +28,7 @@ Check = Callable[[Field], object]
 
 
 def _sizes(least: int) -> Check:
-    """Makes the check for a number of pixels, or two, of the rows and of the columns."""
+    """Make the check for a number of pixels, or two, of the rows and of the columns."""
 
     def check(field: Field) -> None:
         for each in field.sequence(2, tuple) if isinstance(field.value, tuple) else [field]:
@@ -64,7 +64,7 @@ def _constant(low: float, high: float) -> Check:
 
 
 def _any(field: Field) -> None:
-    """Checks an argument of a registered kind of neurons: a number, a text, a flag or a tensor of finite numbers."""
+    """Check an argument of a registered kind of neurons: a number, a text, a flag or a tensor of finite numbers."""
     if isinstance(field.value, Tensor):
         field.tensor()
     elif not isinstance(field.value, (bool, str, type(None))):
@@ -97,7 +97,7 @@ _LEARNS = "learn_beta"
 
 
 def _checks(kind: type[torch.nn.Module]) -> Mapping[str, Check] | None:
-    """Lists the arguments of a kind of layers with their checks; ``None`` for a kind that files do not hold."""
+    """List the arguments of a kind of layers with their checks; ``None`` for a kind that files do not hold."""
     if kind in _KINDS:
         return _KINDS[kind]
     export = export_named(kind.__name__)
@@ -107,7 +107,7 @@ def _checks(kind: type[torch.nn.Module]) -> Mapping[str, Check] | None:
 
 
 def _kind(name: str) -> type[torch.nn.Module] | None:
-    """Finds the class of layers called ``name`` that files hold."""
+    """Find the class of layers called ``name`` that files hold."""
     own = next((kind for kind in _KINDS if kind.__name__ == name), None)
     export = export_named(name)
     found = own or (None if export is None else export.kind)
@@ -115,7 +115,7 @@ def _kind(name: str) -> type[torch.nn.Module] | None:
 
 
 def save_network(path: str | Path, net: torch.nn.Sequential) -> None:
-    """Writes the layers of ``net`` and their weights to ``path``, as a whole or not at all.
+    """Write the layers of ``net`` and their weights to ``path``, as a whole or not at all.
 
     Raises:
         UserError: for a layer that files do not hold, or one with tensors beside its weights.
@@ -131,7 +131,7 @@ def save_network(path: str | Path, net: torch.nn.Sequential) -> None:
 
 
 def load_network(path: str | Path) -> nn.Sequential:
-    """Reads the network of a file of :func:`save_network`, for inference (rules are not kept).
+    """Read the network of a file of :func:`save_network`, for inference (rules are not kept).
 
     All of the file is checked before a layer is made: records against their checksums, arguments of layers, and weights
     against the arguments, so that the network takes no more memory than they do.
@@ -172,7 +172,7 @@ def load_network(path: str | Path) -> nn.Sequential:
 
 
 def _check_layers(field: Field, inside: str, wanted: dict[str, tuple[int, ...]]) -> None:
-    """Checks descriptions of layers, and adds the shapes of their weights to ``wanted``, by name."""
+    """Check descriptions of layers, and adds the shapes of their weights to ``wanted``, by name."""
     names: set[str] = set()
     for layer in field.sequence():
         entries = layer.sequence(3, tuple) if isinstance(layer.value, tuple) else layer.sequence(3)
@@ -189,7 +189,7 @@ def _check_layers(field: Field, inside: str, wanted: dict[str, tuple[int, ...]])
 
 
 def _check_arguments(field: Field, name: str) -> dict[str, tuple[int, ...]]:
-    """Checks the arguments of a layer; returns the shapes of its weights."""
+    """Check the arguments of a layer; returns the shapes of its weights."""
     kind = _kind(name)
     assert kind is not None
     checks = _checks(kind)
@@ -214,7 +214,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _constants(net: torch.nn.Module) -> set[str]:
-    """Lists the names of tensors of neurons that stand in the file as arguments."""
+    """List the names of tensors of neurons that stand in the file as arguments."""
     return {
         f"{name}.{own}"
         for name, layer in net.named_modules()

@@ -83,11 +83,11 @@ class ExportSamples:
         return len(self.labels)
 
     def sequence(self) -> Tensor:
-        """Returns the inputs as a network takes them, ``[T, B, …]``."""
+        """Return the inputs as a network takes them, ``[T, B, …]``."""
         return nn.constant(self.inputs, self.steps) if self.static else self.inputs
 
     def first(self, count: int) -> ExportSamples:
-        """Returns the first ``count`` samples, or all where there are fewer."""
+        """Return the first ``count`` samples, or all where there are fewer."""
         if count < 1:
             raise UserError(f"the number of samples must be at least 1, got {count}")
         inputs = self.inputs[:count] if self.static else self.inputs[:, :count]
@@ -95,13 +95,13 @@ class ExportSamples:
         return replace(self, inputs=inputs, labels=self.labels[:count], mask=mask)
 
     def rounded(self, scale: int) -> ExportSamples:
-        """Rounds the inputs to multiples of ``1 / scale``."""
+        """Round the inputs to multiples of ``1 / scale``."""
         if scale < 1:
             raise UserError(f"the scale of the inputs must be a whole number of at least 1, got {scale}")
         return replace(self, inputs=(self.inputs * scale).round() / scale, scale=scale)
 
     def integers(self) -> ExportSamples | None:
-        """Multiplies the inputs by ``scale``, as whole numbers.
+        """Multiply the inputs by ``scale``, as whole numbers.
 
         Returns:
             The samples, or ``None`` where the products are no integers (to within rounding), or where inputs lie
@@ -117,7 +117,7 @@ class ExportSamples:
 
 
 def save_samples(path: str | Path, samples: ExportSamples) -> None:
-    """Writes ``samples`` to an ``.npz`` file; inputs that are small integers take a byte each."""
+    """Write ``samples`` to an ``.npz`` file; inputs that are small integers take a byte each."""
     inputs = samples.inputs.numpy()
     for kind in (np.uint8, np.int8, np.int16):
         if np.array_equal(inputs, inputs.astype(kind)):
@@ -133,7 +133,7 @@ def save_samples(path: str | Path, samples: ExportSamples) -> None:
 
 
 def load_samples(path: str | Path) -> ExportSamples:
-    """Reads a file of :func:`save_samples`.
+    """Read a file of :func:`save_samples`.
 
     Raises:
         DataError: for a file that is missing or damaged, or arrays that are no samples, naming the fault.
@@ -164,7 +164,7 @@ def load_samples(path: str | Path) -> ExportSamples:
 
 
 def _array(field: Field, axes: tuple[int, int], kinds: str) -> NDArray[Any]:
-    """Checks the dtype and the number of axes (fewest and most) of an array."""
+    """Check the dtype and the number of axes (fewest and most) of an array."""
     value = field.value
     if value.dtype.kind not in kinds or not value.dtype.isnative or not axes[0] <= value.ndim <= axes[1]:
         field.refuse(

@@ -108,7 +108,7 @@ def verify(
     inputs: Tensor,
     simulators: Iterable[str | Simulator] | None = None,
 ) -> list[Result]:
-    """Compares every spike of every LIF layer with other simulators that read the NIR file.
+    """Compare every spike of every LIF layer with other simulators that read the NIR file.
 
     A simulator that is not installed, cannot run the file, or fails, gets a :class:`Result` that says so; it never
     counts as identical.
@@ -181,7 +181,7 @@ def _layer(net: torch.nn.Module, inputs: Tensor, name: str, ours: Tensor, theirs
 
 
 def _membrane(net: torch.nn.Module, inputs: Tensor, name: str, neuron: tuple[int, ...]) -> tuple[float, float]:
-    """Computes ``U`` at the last step of ``inputs`` ``[T, 1, …]``, and ``θ``, of one neuron of ``net``."""
+    """Compute ``U`` at the last step of ``inputs`` ``[T, 1, …]``, and ``θ``, of one neuron of ``net``."""
     layer = net.get_submodule(name)
     assert isinstance(layer, nn.LIF)
     currents: list[Tensor] = []
@@ -208,18 +208,18 @@ Counts are uint8 ``[T, B, …]``; uint16 or uint32 for a layer that fires more t
 
 
 def run_on_chip(chip: Chip, network: IntegerNetwork, samples: ExportSamples) -> IntegerRun:
-    """Runs whole-numbered ``samples`` through a network as the chip holds it (read from its files, or adapted)."""
+    """Run whole-numbered ``samples`` through a network as the chip holds it (read from its files, or adapted)."""
     return IntegerSimulator(network, chip.arithmetic).run(samples.sequence())
 
 
 def save_spikes(path: Path, run: IntegerRun) -> None:
-    """Writes the spikes of a run, for :func:`verify_chip` and for the tests of a firmware."""
+    """Write the spikes of a run, for :func:`verify_chip` and for the tests of a firmware."""
     counts = {name: spikes.numpy() for name, spikes in run.spikes.items()}
     write_arrays(path, {name: own.astype(np.min_scalar_type(int(own.max(initial=0)))) for name, own in counts.items()})
 
 
 def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: ExportSamples) -> Result:
-    """Runs the chip's files of an export in its arithmetic, and compares every spike with those recorded at the export.
+    """Run the chip's files of an export in its arithmetic, and compares every spike with those recorded at the export.
 
     Args:
         chip: that the export is for.
@@ -247,7 +247,7 @@ def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: 
 
 
 def recorded_spikes(path: Path, names: list[str], samples: ExportSamples) -> dict[str, Tensor]:
-    """Reads a file of :func:`save_spikes`, for ``samples`` or the first of those it was made for.
+    """Read a file of :func:`save_spikes`, for ``samples`` or the first of those it was made for.
 
     Returns:
         int64 ``[T, B, …]`` by layer.
@@ -273,7 +273,7 @@ def recorded_spikes(path: Path, names: list[str], samples: ExportSamples) -> dic
 
 
 def compare_layer(name: str, recorded: Tensor, found: Tensor, *, by_sample: bool = False) -> LayerResult:
-    """Compares the spikes of a layer, ``[T, B, …]``.
+    """Compare the spikes of a layer, ``[T, B, …]``.
 
     Args:
         name: of the layer.
@@ -326,7 +326,7 @@ class _Log:
     strays: int = 0
 
     def is_stray(self, text: str) -> None:
-        """Counts a spike that belongs nowhere."""
+        """Count a spike that belongs nowhere."""
         self.strays += 1
         self.stray = self.stray or text
 
@@ -334,7 +334,7 @@ class _Log:
 def verify_log(
     path: str | Path, chip: Chip, folder: Path, samples: ExportSamples, recorded_samples: int | None = None
 ) -> Result:
-    """Compares the log of a board, or of any simulator of one, with the spikes that were recorded at the export.
+    """Compare the log of a board, or of any simulator of one, with the spikes that were recorded at the export.
 
     A log is text, one thing a line, in the order it happened; ``#`` starts a comment::
 
@@ -393,7 +393,7 @@ def verify_log(
 
 
 def _described(layer: LayerResult, chip: Chip, network: IntegerNetwork) -> str:
-    """Describes the first difference of a layer, with the address of its neuron."""
+    """Describe the first difference of a layer, with the address of its neuron."""
     first = layer.first
     assert first is not None
     addresses = {INPUT: range(math.prod(network.input_shape)), **chip.addresses(network)}.get(layer.layer)
@@ -470,7 +470,7 @@ def _read(path: Path, chip: Chip, network: IntegerNetwork, samples: ExportSample
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yields the place and the fields of each line that is not empty."""
+    """Yield the place and the fields of each line that is not empty."""
     try:
         # editors of Windows begin a file with a mark
         with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
@@ -487,7 +487,7 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _number(fields: list[str], where: str, what: str) -> int:
-    """Reads the only field after ``what``, a whole number of up to nine digits."""
+    """Read the only field after ``what``, a whole number of up to nine digits."""
     if len(fields) == 1 and fields[0].isascii() and fields[0].isdigit() and len(fields[0]) <= 9:
         return int(fields[0])
     raise DataError(f"{where}: {what!r} takes one whole number from 0, got {_shown(' '.join(fields))}")
@@ -496,7 +496,7 @@ def _number(fields: list[str], where: str, what: str) -> int:
 def _neuron(
     fields: list[str], where: str, places: Mapping[int, tuple[str, int]], sizes: Mapping[str, int]
 ) -> tuple[str | None, int]:
-    """Finds the layer and index of a neuron; no layer, and the address, where there is no such neuron."""
+    """Find the layer and index of a neuron; no layer, and the address, where there is no such neuron."""
     if len(fields) == 2:
         name, index = fields[0], _number(fields[1:], where, f"spike {fields[0]}"[:_SHOWN])
         if name not in sizes:

@@ -2,6 +2,8 @@
 
 >>> import spikelfp
 >>> from spikelfp import nn, rules, rewards, models, data
+
+``docs/glossary.md`` explains the words used here; ``docs/method.md`` says where each equation stands.
 """
 
 import os

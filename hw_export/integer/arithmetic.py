@@ -153,7 +153,7 @@ class Arithmetic:
         return self.bottom if self.lowest is None else max(self.bottom, self.lowest)
 
     def decay_code(self, beta: float, threshold: int = 0) -> int:
-        """Converts a decay to the whole number that the chip is given for it.
+        """Convert a decay to the whole number that the chip is given for it.
 
         ``multiply``: ``round((1 − β) 2^decay_bits)``. ``shift``: ``round(log2(−1 / ln β))``, the shift of nearest time
         constant, within ``decay_bits``; 0 forgets the state. ``linear``: ``round((1 − β) θ / 2)``, what the decay takes
@@ -178,7 +178,7 @@ class Arithmetic:
         return most if beta == 1.0 else min(max(round(math.log2(-1.0 / math.log(beta))), 0), most)
 
     def decay_as_run(self, code: int, beta: float) -> float | None:
-        """Converts a ``code`` back to the β that the chip runs; ``None`` for a linear leak, which is no β."""
+        """Convert a ``code`` back to the β that the chip runs; ``None`` for a linear leak, which is no β."""
         if self.decay == "multiply":
             return 1.0 - code / 2**self.decay_bits
         if self.decay == "shift":
@@ -228,7 +228,7 @@ class IntegerConstants:
 
     @staticmethod
     def of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...], last: bool) -> IntegerConstants:
-        """Converts the constants of a layer to those of the chip.
+        """Convert the constants of a layer to those of the chip.
 
         Args:
             layer: of neurons.
@@ -270,17 +270,17 @@ class IntegerConstants:
         )
 
     def to(self, device: torch.device) -> IntegerConstants:
-        """Moves the constants to ``device``."""
+        """Move the constants to ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("beta", "code", "threshold")}
         return replace(self, **moved)
 
     def unshifted(self) -> IntegerConstants:
-        """Returns these constants for sums and biases that are in units of the state already."""
+        """Return these constants for sums and biases that are in units of the state already."""
         return replace(self, arithmetic=replace(self.arithmetic, shift=0))
 
 
 def code_of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Tensor:
-    """Converts the decays of a layer of neurons to codes.
+    """Convert the decays of a layer of neurons to codes.
 
     Args:
         layer: as the chip runs it.
@@ -306,6 +306,6 @@ def code_of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -
 
 
 def _few(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Reduces constants to ``[1]`` where all are the same, else spreads them to ``[N]``."""
+    """Reduce constants to ``[1]`` where all are the same, else spreads them to ``[N]``."""
     same = bool((values == values.reshape(-1)[0]).all())
     return values.reshape(-1)[:1].clone() if same else spread(values, shape).contiguous()

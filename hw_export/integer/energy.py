@@ -66,7 +66,7 @@ class Counts:
 
     @staticmethod
     def sum(layers: Mapping[str, Counts]) -> Counts:
-        """Adds the counts of all ``layers``."""
+        """Add the counts of all ``layers``."""
         parts = layers.values()
         return Counts(
             spikes=sum(part.spikes for part in parts),
@@ -96,7 +96,7 @@ class Crossbar:
 def count(
     stage: NeuronStage, seen: Totals, spikes: int, steps: int, samples: int, crossbar: Crossbar | None = None
 ) -> Counts:
-    """Counts the operations of one stage.
+    """Count the operations of one stage.
 
     Args:
         stage: weights and the neurons after them.
@@ -197,7 +197,7 @@ class EnergyEstimate:
 
 
 def estimate(counts: Any, model: EnergyModel | None) -> EnergyEstimate:
-    """Estimates the energy per sample, ``E = Σ n_k e_k``; :mod:`hw_export.integer.energy` lists what it leaves out.
+    """Estimate the energy per sample, ``E = Σ n_k e_k``; :mod:`hw_export.integer.energy` lists what it leaves out.
 
     Args:
         counts: any object with the numbers per sample ``synaptic_operations``, ``membrane_updates``, ``spikes`` and

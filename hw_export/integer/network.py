@@ -114,7 +114,7 @@ class IntegerLIF:
 
 
 def spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Spreads constants of neurons over all of them, in the order of memory.
+    """Spread constants of neurons over all of them, in the order of memory.
 
     Args:
         values: ``[]``, one for each channel, ``[shape[0]]``, or one for each neuron, of ``shape``.
@@ -127,7 +127,7 @@ def spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def aligned(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Views constants of neurons so that they broadcast against ``shape``."""
+    """View constants of neurons so that they broadcast against ``shape``."""
     return values.reshape(-1, *[1] * (len(shape) - 1)) if values.dim() == 1 else values
 
 
@@ -154,7 +154,7 @@ class IntegerNetwork:
 
     @staticmethod
     def of(net: QuantizedNetwork, input_shape: Sequence[int] | None = None) -> IntegerNetwork:
-        """Reads the whole numbers of a quantised network.
+        """Read the whole numbers of a quantised network.
 
         Average pooling becomes a sum: the biases and thresholds after it grow by the area of the pool. Pooling that
         sums already (``divisor_override=1``) stays as it is.
@@ -191,7 +191,7 @@ class IntegerNetwork:
         return tuple(layer for layer in self.layers if isinstance(layer, IntegerLIF))
 
     def shape_of(self, layer: IntegerLayer) -> tuple[int, ...]:
-        """Finds the shape of the output of ``layer`` for one sample at one step."""
+        """Find the shape of the output of ``layer`` for one sample at one step."""
         return self.shapes[next(index for index, own in enumerate(self.layers) if own is layer)]
 
     def parameters(self) -> dict[str, Tensor]:
@@ -199,7 +199,7 @@ class IntegerNetwork:
         return {f"{layer.name}.{kind}": getattr(layer, kind) for layer in self.products for kind in ("weight", "bias")}
 
     def with_parameters(self, parameters: dict[str, Tensor]) -> IntegerNetwork:
-        """Returns this network with some weights and biases replaced, by the names of :meth:`parameters`.
+        """Return this network with some weights and biases replaced, by the names of :meth:`parameters`.
 
         Raises:
             UserError: for a parameter that the network does not have.
@@ -228,7 +228,7 @@ class IntegerNetwork:
 
 
 def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
-    """Converts the layers of ``net``; ``gain`` is how many times too large sums are after pooling that sums."""
+    """Convert the layers of ``net``; ``gain`` is how many times too large sums are after pooling that sums."""
     thresholds = {layer.neurons: layer for layer in net.report if layer.neurons is not None}
     gain = 1
     for name, layer in leaves(net):
@@ -261,7 +261,7 @@ def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
 
 
 def _compact(layer: IntegerLayer, shape: tuple[int, ...]) -> IntegerLayer:
-    """Writes constants of neurons as one number, or one for each channel, where they are no more."""
+    """Write constants of neurons as one number, or one for each channel, where they are no more."""
     if not isinstance(layer, IntegerLIF):
         return layer
     beta = _fewest(layer.betas, shape)
@@ -277,7 +277,7 @@ def _fewest(values: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _bias(layer: nn.Linear | nn.Conv2d, name: str, gain: int) -> Tensor:
-    """Scales the bias to sums that are ``gain`` times too large; in their unit it may be finer than a weight."""
+    """Scale the bias to sums that are ``gain`` times too large; in their unit it may be finer than a weight."""
     if layer.bias is None:
         return torch.zeros(layer.weight.shape[0], dtype=torch.int64)
     return _whole(layer.bias, name, gain)

@@ -38,7 +38,7 @@ def compiled(device: torch.device) -> bool:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def decay_row(v, kind, code, bits, out):
-    """Writes to ``out``, int64, the states ``v`` decayed by one step; ``code`` is ``[1]``, or one for each state."""
+    """Write to ``out``, int64, the states ``v`` decayed by one step; ``code`` is ``[1]``, or one for each state."""
     one = len(code) == 1  # loops of their own, which are faster
     if kind == _MULTIPLY:
         full = np.int64(1) << bits
@@ -70,14 +70,14 @@ def decay_row(v, kind, code, bits, out):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def add(source, shift, u):
-    """Adds ``source``, shifted left, to ``u``."""
+    """Add ``source``, shifted left, to ``u``."""
     for i in range(len(u)):
         u[i] += np.int64(source[i]) << shift
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _add_wrapped(source, shift, bits, symmetric, u):
-    """Adds wrapped currents to ``u``; returns how many were wrapped."""
+    """Add wrapped currents to ``u``; returns how many were wrapped."""
     lowest = (np.int64(1) << (bits - 1)) - symmetric
     mask = (np.int64(1) << bits) - 1
     beyond = 0
@@ -91,7 +91,7 @@ def _add_wrapped(source, shift, bits, symmetric, u):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def limit_row(u, bits, bottom, low, high, wraps):
-    """Brings ``u`` into the register; returns how many were beyond its bits."""
+    """Bring ``u`` into the register; returns how many were beyond its bits."""
     beyond = 0
     for i in range(len(u)):
         beyond += (u[i] > high) | (u[i] < bottom)
@@ -108,7 +108,7 @@ def limit_row(u, bits, bottom, low, high, wraps):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def fire_row(u, threshold, most, ties, reset, spikes, v):
-    """Compares, writes the spikes, and leaves the state in ``v``; ``ties`` is 1 where a tie fires, else 0."""
+    """Compare, writes the spikes, and leaves the state in ``v``; ``ties`` is 1 where a tie fires, else 0."""
     if most > 1:
         for i in range(len(u)):
             x = u[i] - 1 + ties
@@ -136,7 +136,7 @@ def _integers(
     sums, offset, biased, state, threshold, kind, code, decay_bits, shift, current_bits, symmetric, bits, bottom, low,
     high, wraps, most, ties, reset, out, first, last,
 ):  # fmt: skip
-    """Runs samples ``first … last``; returns how often a register was left."""
+    """Run samples ``first … last``; returns how often a register was left."""
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
     scratch = np.empty(BLOCK, np.int64)
     beyond = 0
@@ -202,13 +202,13 @@ def _floats(sums, offset, state, threshold, beta, shift, current_bits, symmetric
 
 
 def codes(c: IntegerConstants) -> tuple[int, np.ndarray, int, int, int]:
-    """Encodes decay, spikes and reset for the compiled code: kind, code and bits of the decay; ties; reset."""
+    """Encode decay, spikes and reset for the compiled code: kind, code and bits of the decay; ties; reset."""
     a = c.arithmetic
     return _DECAYS[a.decay], c.code.numpy(), a.decay_bits, int(a.fires == ">="), _RESETS[c.reset]
 
 
 def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
-    """Computes :func:`hw_export.integer.torch_kernels.in_steps` for contiguous tensors on the CPU."""
+    """Compute :func:`hw_export.integer.torch_kernels.in_steps` for contiguous tensors on the CPU."""
     a = c.arithmetic
     sums, shifted, states, fired = current.numpy(), (offset << a.shift).numpy(), state.numpy(), out.numpy()
     threshold, wrapped = c.threshold.numpy(), a.current_bits or 0
@@ -235,7 +235,7 @@ def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _currents(sums, current, synapse, shift, bits, bottom, high, wraps, out, first, last):
-    """Runs samples ``first … last``; returns how often a current was limited."""
+    """Run samples ``first … last``; returns how often a current was limited."""
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
     scratch = np.empty(BLOCK, np.int64)
     beyond = 0
@@ -253,7 +253,7 @@ def _currents(sums, current, synapse, shift, bits, bottom, high, wraps, out, fir
 
 
 def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[Tensor, int]:
-    """Computes :func:`hw_export.integer.torch_kernels.currents` for contiguous tensors on the CPU."""
+    """Compute :func:`hw_export.integer.torch_kernels.currents` for contiguous tensors on the CPU."""
     out = current.new_empty(steps, *current.shape)
     numbers = np.array([a.synapse]), a.shift, a.state_bits, a.bottom, a.high, a.overflow == "wrap"
     arrays = sums.numpy(), current.numpy(), *numbers, out.numpy()
@@ -271,7 +271,7 @@ def _sample(
     index, lengths, weight, offset, biased, v, threshold, kind, code, decay_bits, bits, bottom, low, high, wraps, most,
     ties, reset, out,
 ):  # fmt: skip
-    """Runs all events of one sample; returns those emitted, how many in each step, and how often a state overran."""
+    """Run all events of one sample; returns those emitted, how many in each step, and how often a state overran."""
     neurons, steps = len(v), len(lengths)
     u, spikes = np.empty(neurons, np.int64), np.empty(neurons, np.int64)
     left = np.zeros(neurons, np.bool_)
@@ -310,7 +310,7 @@ def _sample(
 def by_event(
     events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor
 ) -> tuple[EventLists, int]:
-    """Computes :func:`hw_export.integer.torch_kernels.by_event` on the CPU."""
+    """Compute :func:`hw_export.integer.torch_kernels.by_event` on the CPU."""
     a = c.arithmetic
     kind, code, decay_bits, ties, reset = codes(c)
     rows, first = (weight << a.shift).contiguous().numpy(), (offset << a.shift).numpy()
@@ -358,7 +358,7 @@ class ByInput(NamedTuple):
 
     @staticmethod
     def of(weight: Tensor) -> ByInput:
-        """Arranges a ``weight [N, K]`` of whole numbers."""
+        """Arrange a ``weight [N, K]`` of whole numbers."""
         outputs, inputs = weight.shape
         padded = -(-outputs // _LANES) * _LANES
         by_input = torch.zeros(inputs, padded)
@@ -370,7 +370,7 @@ class ByInput(NamedTuple):
 
 @intrinsic
 def _active_bits(typing, x, at):
-    """Finds which whole numbers of a vector, from ``at`` on, are not zero, as bits."""
+    """Find which whole numbers of a vector, from ``at`` on, are not zero, as bits."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         body = Body(context, builder, signature, arguments)
@@ -382,7 +382,7 @@ def _active_bits(typing, x, at):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _find(x, begin, end, index, value, e):
-    """Appends places and values of all that is not zero in ``begin … end``; returns how many there are now."""
+    """Append places and values of all that is not zero in ``begin … end``; returns how many there are now."""
     lanes = VECTOR // x.itemsize
     at = begin
     while at + lanes <= end:
@@ -432,7 +432,7 @@ def _sums(x, inputs, rows, out, first, last):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _totals(x, out, first, last):
-    """Adds ``Σ_r |x[r]|`` to ``out`` over columns ``first … last``."""
+    """Add ``Σ_r |x[r]|`` to ``out`` over columns ``first … last``."""
     for r in range(x.shape[0]):
         row, total = x[r, first:last], out[first:last]
         for j in range(len(row)):
@@ -440,7 +440,7 @@ def _totals(x, out, first, last):
 
 
 def sums(x: Tensor, weight: ByInput) -> Tensor:
-    """Multiplies ``X Wᵀ``, float32 ``[R, N]``, of contiguous whole numbers ``x [R, K]`` of any dtype on the CPU."""
+    """Multiply ``X Wᵀ``, float32 ``[R, N]``, of contiguous whole numbers ``x [R, K]`` of any dtype on the CPU."""
     out = torch.empty(len(x), weight.outputs)
     arrays = x.numpy().reshape(-1), weight.inputs, weight.rows.numpy(), out.numpy()
     split(lambda first, last: _sums(*arrays, first, last), len(x), _GRAIN)
@@ -448,7 +448,7 @@ def sums(x: Tensor, weight: ByInput) -> Tensor:
 
 
 def totals(x: Tensor) -> Tensor:
-    """Sums ``Σ_r |x[r, :]|``, int64 ``[K]``, of contiguous whole numbers ``x [R, K]`` on the CPU."""
+    """Sum ``Σ_r |x[r, :]|``, int64 ``[K]``, of contiguous whole numbers ``x [R, K]`` on the CPU."""
     out = torch.zeros(x.shape[1], dtype=torch.int64)
     arrays = x.numpy(), out.numpy()
     split(lambda first, last: _totals(*arrays, first, last), x.shape[1], _COLUMNS)

@@ -45,7 +45,7 @@ class IntegerInputs(NamedTuple):
 
 
 def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> IntegerInputs:
-    """Converts inputs to whole numbers.
+    """Convert inputs to whole numbers.
 
     Args:
         inputs: ``[T, B, …]`` of any dtype.
@@ -122,7 +122,7 @@ class IntegerRun:
         return self.classes_at(None)
 
     def classes_at(self, mask: Tensor | None) -> Tensor:
-        """Finds the classes from the steps at which the boolean ``mask`` ``[T, B]`` is true; ``None`` for all steps."""
+        """Find the classes from the steps at which the boolean ``mask`` ``[T, B]`` is true; ``None`` for all steps."""
         spikes = self.outputs.flatten(2)
         if mask is not None:
             spikes = spikes.masked_fill(~mask.to(spikes.device).unsqueeze(-1), 0)
@@ -137,7 +137,7 @@ _BYTES = torch.empty(0, dtype=torch.int8)
 def in_steps(
     stage: NeuronStage, x: Tensor, steps: int, idle: int, peak: int, states: Sequence[Tensor], seen: Totals
 ) -> tuple[Tensor, int]:
-    """Runs a stage step by step.
+    """Run a stage step by step.
 
     Args:
         stage: weights and neurons.
@@ -169,7 +169,7 @@ def in_steps(
 
 
 def _neurons(stage: NeuronStage, sums: Tensor, states: Sequence[Tensor], out: Tensor) -> int:
-    """Runs ``sums`` through the neurons; where they have synapses, through those first."""
+    """Run ``sums`` through the neurons; where they have synapses, through those first."""
     device, c, offset = states[0].device, stage.constants, stage.offset()
     advance = _kernels(device).in_steps
     if c.arithmetic.synapse is None:
@@ -184,19 +184,19 @@ def _neurons(stage: NeuronStage, sums: Tensor, states: Sequence[Tensor], out: Te
 
 
 def _kernels(device: torch.device) -> Any:
-    """Chooses the module of kernels for ``device``; both give the same whole numbers."""
+    """Choose the module of kernels for ``device``; both give the same whole numbers."""
     return numba_kernels if numba_kernels.compiled(device) else torch_kernels
 
 
 def _at_once(stage: NeuronStage, samples: int) -> int:
-    """Computes the number of steps of which sums are held in memory together."""
+    """Compute the number of steps of which sums are held in memory together."""
     return max(1, _SUMS // (samples * stage.size))
 
 
 def by_event(
     stage: NeuronStage, events: EventLists, idle: int, state: Tensor, seen: Totals
 ) -> tuple[EventLists, Tensor, int]:
-    """Runs a stage event by event.
+    """Run a stage event by event.
 
     Returns:
         The events that its neurons emit, how often each fires, int32 ``[idle + T, B, N]``, and how often a register was
@@ -264,7 +264,7 @@ class IntegerSimulator:
         self._owners = {p.name: (stage, p) for stage in self._stages for p in stage.products}
 
     def run(self, inputs: Tensor, states: States | None = None, *, aligned: bool = True) -> IntegerRun:
-        """Runs inputs through the network.
+        """Run inputs through the network.
 
         An input that is the same at every step (:func:`spikelfp.nn.constant`) is multiplied with the weights one time.
 
@@ -290,7 +290,7 @@ class IntegerSimulator:
             return self._run(given, carried, states is None, aligned)
 
     def classify(self, inputs: Tensor) -> Tensor:
-        """Finds for each sample of ``inputs`` ``[T, B, …]`` the output that fires most (the first of equals).
+        """Find for each sample of ``inputs`` ``[T, B, …]`` the output that fires most (the first of equals).
 
         Args:
             inputs: whole numbers ``[T, B, …]`` of any dtype.
@@ -301,7 +301,7 @@ class IntegerSimulator:
         return self.run(inputs).classes
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Copies the weights (int32) and biases (int64) as they are now, by the names of the network's."""
+        """Copy the weights (int32) and biases (int64) as they are now, by the names of the network's."""
         return {
             f"{name}.{kind}": getattr(product, kind).cpu().numpy().copy()
             for name, (_, product) in self._owners.items()
@@ -309,7 +309,7 @@ class IntegerSimulator:
         }
 
     def write(self, parameter: str, indices: np.ndarray, values: np.ndarray) -> None:
-        """Sets numbers of a weight or bias in place; the next run computes with them.
+        """Set numbers of a weight or bias in place; the next run computes with them.
 
         Args:
             parameter: ``<layer>.weight`` or ``<layer>.bias``.
@@ -377,7 +377,7 @@ class IntegerSimulator:
 
 
 def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
-    """Finds the object with the ``arithmetic`` to compute with, and perhaps ``adapt``."""
+    """Find the object with the ``arithmetic`` to compute with, and perhaps ``adapt``."""
     if target is None:
         return SimpleNamespace(arithmetic=GENERIC if arithmetic is None else arithmetic)
     if arithmetic is not None:

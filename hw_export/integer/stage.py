@@ -38,7 +38,7 @@ LIMIT = 2**62
 
 
 def dtype_for(bound: int, name: str) -> torch.dtype:
-    """Chooses the dtype in which sums of magnitude up to ``bound`` are exact.
+    """Choose the dtype in which sums of magnitude up to ``bound`` are exact.
 
     Raises:
         UserError: where int64 is too narrow, naming the layer.
@@ -67,14 +67,14 @@ def unrounded(device: torch.device) -> Iterator[None]:
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiplies ``X Wᵀ`` of ``[R, K]`` and ``[N, K]``, of one dtype: float32, float64 or int64."""
+    """Multiply ``X Wᵀ`` of ``[R, K]`` and ``[N, K]``, of one dtype: float32, float64 or int64."""
     if x.dtype == torch.int64 and x.device.type != "cpu":  # no device has this product but the CPU
         return (x.cpu() @ weight.cpu().t()).to(x.device)
     return x @ weight.t()
 
 
 def windows(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Tensor:
-    """Views all windows of ``x [R, C, H, W]``, ``[R, C, rows, columns, *kernel]``, without a copy."""
+    """View all windows of ``x [R, C, H, W]``, ``[R, C, rows, columns, *kernel]``, without a copy."""
     sizes = [
         (size - d * (k - 1) - 1) // s + 1
         for size, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
@@ -88,7 +88,7 @@ def windows(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> T
 
 
 def convolution(x: Tensor, weight: Tensor, layer: IntegerConv) -> Tensor:
-    """Convolves ``x [R, C, H, W]`` with ``weight [O, C / groups, height, width]``: ``[R, O, rows, columns]``."""
+    """Convolve ``x [R, C, H, W]`` with ``weight [O, C / groups, height, width]``: ``[R, O, rows, columns]``."""
     kernel = (weight.shape[2], weight.shape[3])
     down, across = layer.padding
     seen = windows(F.pad(x, (across, across, down, down)), kernel, layer.stride, layer.dilation)
@@ -101,7 +101,7 @@ def convolution(x: Tensor, weight: Tensor, layer: IntegerConv) -> Tensor:
 
 
 def pooled(x: Tensor, layer: IntegerPool) -> Tensor:
-    """Pools the windows of ``x [R, C, H, W]``, in its dtype: sums, or largest values."""
+    """Pool the windows of ``x [R, C, H, W]``, in its dtype: sums, or largest values."""
     (down, across), (height, width) = layer.stride, layer.kernel
     rows, columns = ((size - k) // s + 1 for size, k, s in zip(x.shape[2:], layer.kernel, layer.stride, strict=True))
     places = (
@@ -148,7 +148,7 @@ class Product:
         self._made: dict[Any, Any] = {}  # derived from the weights, until one is written
 
     def sums(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Sums the products of whole numbers ``x [R, …]`` of any dtype, without biases: ``[R, …]`` in ``dtype``."""
+        """Sum the products of whole numbers ``x [R, …]`` of any dtype, without biases: ``[R, …]`` in ``dtype``."""
         if numba_kernels.compiled(x.device) and dtype == torch.float32:
             by_events = self._dense_events(x) if isinstance(self.layer, IntegerDense) else self._conv_events(x)
             if by_events is not None:
@@ -158,13 +158,13 @@ class Product:
         return convolution(x.to(dtype), self._as(dtype), self.layer)
 
     def gain(self) -> int:
-        """Computes ``max Σ |w|`` over the outputs: how much larger than the inputs sums can be."""
+        """Compute ``max Σ |w|`` over the outputs: how much larger than the inputs sums can be."""
         if "gain" not in self._made:
             self._made["gain"] = int(self.weight.flatten(1).abs().sum(1, dtype=torch.int64).max())
         return self._made["gain"]
 
     def reached(self) -> Tensor:
-        """Counts the weights other than 0 that an event at each input reaches, int64 of the shape of the input."""
+        """Count the weights other than 0 that an event at each input reaches, int64 of the shape of the input."""
         if "reached" not in self._made:
             there, layer = (self.weight != 0).to(torch.float64), self.layer
             reached = there.sum(0) if isinstance(layer, IntegerDense) else _spread(there, layer, self.in_shape)
@@ -172,11 +172,11 @@ class Product:
         return self._made["reached"]
 
     def range_of(self, kind: str) -> tuple[int, int]:
-        """Returns the lowest and highest number that may be written to ``weight`` or ``bias``."""
+        """Return the lowest and highest number that may be written to ``weight`` or ``bias``."""
         return self._range if kind == "weight" else (-(2**31), 2**31 - 1)
 
     def write(self, kind: str, indices: np.ndarray, values: np.ndarray) -> None:
-        """Sets ``weight`` or ``bias`` at flat indices; all are checked before the first is set.
+        """Set ``weight`` or ``bias`` at flat indices; all are checked before the first is set.
 
         Args:
             kind: ``weight`` or ``bias``.
@@ -218,7 +218,7 @@ class Product:
         return self._made[dtype]
 
     def _dense_events(self, x: Tensor) -> Tensor | None:
-        """Sums the products of a dense layer event by event; ``None`` where ``x`` is too dense, or made of floats."""
+        """Sum the products of a dense layer event by event; ``None`` where ``x`` is too dense, or made of floats."""
         if x.is_floating_point() or _density(x) > DENSEST:
             return None
         if "by input" not in self._made:
@@ -226,7 +226,7 @@ class Product:
         return numba_kernels.sums(x, self._made["by input"])
 
     def _conv_events(self, x: Tensor) -> Tensor | None:
-        """Sums the products of a convolution event by event; ``None`` where that does not pay or is not implemented."""
+        """Sum the products of a convolution event by event; ``None`` where that does not pay or is not implemented."""
         layer, weight = self.layer, self._as(torch.float32)
         assert isinstance(layer, IntegerConv)
         steps = Steps(layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -245,7 +245,7 @@ class Product:
 
 
 def totals(x: Tensor) -> Tensor:
-    """Sums ``Σ |x|`` over the rows of whole numbers ``x [R, …]``, int64 ``[…]``."""
+    """Sum ``Σ |x|`` over the rows of whole numbers ``x [R, …]``, int64 ``[…]``."""
     if numba_kernels.compiled(x.device) and not x.is_floating_point():
         return numba_kernels.totals(x.flatten(1)).view(x.shape[1:])
     whole = x.abs() if x.is_floating_point() else x.to(torch.int64).abs()
@@ -253,13 +253,13 @@ def totals(x: Tensor) -> Tensor:
 
 
 def _density(x: Tensor) -> float:
-    """Estimates the fraction of ``x`` that is not zero, from a sample of its rows."""
+    """Estimate the fraction of ``x`` that is not zero, from a sample of its rows."""
     sample = x[:: max(1, len(x) // _SAMPLE)]
     return int(torch.count_nonzero(sample)) / max(sample.numel(), 1)
 
 
 def _spread(there: Tensor, layer: IntegerConv, shape: tuple[int, ...]) -> Tensor:
-    """Counts for each input how many of the weights ``there`` meet it from a place of the output."""
+    """Count for each input how many of the weights ``there`` meet it from a place of the output."""
     kernel = there.shape[2:]
     sizes = [
         (size + 2 * p - d * (k - 1) - 1) // s + 1
@@ -320,7 +320,7 @@ class NeuronStage:
         return tuple(layer for layer in self.layers if isinstance(layer, Product))
 
     def sums(self, x: Tensor, peak: int, seen: Totals | None = None, times: int = 1) -> Tensor:
-        """Computes the sums that whole numbers ``x`` make at the neurons, without biases.
+        """Compute the sums that whole numbers ``x`` make at the neurons, without biases.
 
         Args:
             x: inputs ``[R, *in_shape]``.
@@ -347,7 +347,7 @@ class NeuronStage:
         return x.flatten(1).contiguous()
 
     def offset(self) -> Tensor:
-        """Computes the sums that the biases make at the neurons at every step, int64 ``[N]``."""
+        """Compute the sums that the biases make at the neurons at every step, int64 ``[N]``."""
         if self._offset is None:
             x = torch.zeros(1, *self.in_shape, dtype=torch.int64, device=self.constants.threshold.device)
             for layer in self.layers:
@@ -360,7 +360,7 @@ class NeuronStage:
         return self._offset
 
     def matrix(self) -> Tensor:
-        """Writes all layers as one matrix: the sum that an event of each input adds to each neuron, int64 ``[K, N]``.
+        """Write all layers as one matrix: the sum that an event of each input adds to each neuron, int64 ``[K, N]``.
 
         Raises:
             UserError: where that is no sum (pooling by the largest value), or too large.
@@ -380,18 +380,18 @@ class NeuronStage:
         return self._matrix
 
     def operations(self, seen: Totals) -> int:
-        """Counts the weights that are not zero and that the events of ``seen`` reach."""
+        """Count the weights that are not zero and that the events of ``seen`` reach."""
         if self.constants.arithmetic.by_event:
             return int((seen[self.name] * (self.matrix() != 0).sum(1)).sum())
         return sum(int((seen[product.name] * product.reached()).sum()) for product in self.products)
 
     def written(self) -> None:
-        """Discards what was computed from weights and biases, after these have changed."""
+        """Discard what was computed from weights and biases, after these have changed."""
         self._offset = self._matrix = None
 
 
 def stages(network: IntegerNetwork, arithmetic: Arithmetic, device: torch.device) -> Iterator[NeuronStage]:
-    """Yields the stages of ``network`` in the order they run, with copies of its weights on ``device``.
+    """Yield the stages of ``network`` in the order they run, with copies of its weights on ``device``.
 
     Raises:
         UserError: for neurons that the ``arithmetic`` cannot compute.

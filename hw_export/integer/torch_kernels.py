@@ -27,18 +27,18 @@ class EventLists(NamedTuple):
 
     @staticmethod
     def of_counts(x: Tensor) -> EventLists:
-        """Lists the events of whole numbers ``x [T, B, K]`` from 0: an ``n`` is ``n`` events one after another."""
+        """List the events of whole numbers ``x [T, B, K]`` from 0: an ``n`` is ``n`` events one after another."""
         counts = x.transpose(0, 1).to(torch.int64)
         place = counts.nonzero()
         source = place[:, 2].repeat_interleave(counts[place.unbind(1)])
         return EventLists(source, counts.sum(2))
 
     def after(self, steps: int) -> EventLists:
-        """Delays all events by ``steps`` steps, with none before."""
+        """Delay all events by ``steps`` steps, with none before."""
         return EventLists(self.source, torch.nn.functional.pad(self.lengths, (steps, 0)))
 
     def padded(self) -> Tensor:
-        """Arranges the events as ``[T, E, B]`` for the longest list ``E`` of a step; −1 where a list is shorter."""
+        """Arrange the events as ``[T, E, B]`` for the longest list ``E`` of a step; −1 where a list is shorter."""
         samples, steps = self.lengths.shape
         most = int(self.lengths.max()) if self.lengths.numel() else 0
         there = torch.arange(most, device=self.source.device) < self.lengths.unsqueeze(2)
@@ -48,7 +48,7 @@ class EventLists(NamedTuple):
 
 
 def wrap(value: Tensor, bits: int, symmetric: bool = False) -> Tensor:
-    """Wraps int64 ``value`` modulo ``2^bits`` into ``−2^(bits−1) … 2^(bits−1) − 1``.
+    """Wrap int64 ``value`` modulo ``2^bits`` into ``−2^(bits−1) … 2^(bits−1) − 1``.
 
     If ``symmetric``, the lowest value reads ``+2^(bits−1)``.
     """
@@ -57,13 +57,13 @@ def wrap(value: Tensor, bits: int, symmetric: bool = False) -> Tensor:
 
 
 def shifted(state: Tensor, bits: int | Tensor) -> Tensor:
-    """Decays int64 ``state`` by ``state >> bits``, by 1 towards 0 where that changes nothing."""
+    """Decay int64 ``state`` by ``state >> bits``, by 1 towards 0 where that changes nothing."""
     lost = state >> bits
     return torch.where(lost == 0, state - state.sign(), state - lost)
 
 
 def decay(state: Tensor, c: IntegerConstants) -> Tensor:
-    """Decays int64 ``state`` by one step, without input."""
+    """Decay int64 ``state`` by one step, without input."""
     kind = c.arithmetic.decay
     if kind == "multiply":
         bits = c.arithmetic.decay_bits
@@ -76,14 +76,14 @@ def decay(state: Tensor, c: IntegerConstants) -> Tensor:
 
 
 def limit(value: Tensor, a: Arithmetic) -> tuple[Tensor, Tensor]:
-    """Brings int64 ``value`` into the register; returns it, and where it was beyond the register's bits."""
+    """Bring int64 ``value`` into the register; returns it, and where it was beyond the register's bits."""
     beyond = (value > a.high) | (value < a.bottom)
     held = value if a.overflow == "saturate" else wrap(value, a.state_bits)
     return held.clamp(a.low, a.high), beyond
 
 
 def fire(membrane: Tensor, c: IntegerConstants, threshold: Tensor) -> Tensor:
-    """Counts how often each neuron fires, in the dtype of ``membrane``; ``threshold`` has the same dtype."""
+    """Count how often each neuron fires, in the dtype of ``membrane``; ``threshold`` has the same dtype."""
     strict = c.arithmetic.fires == ">"
     if c.most == 1:
         return (membrane > threshold if strict else membrane >= threshold).to(membrane.dtype)
@@ -92,14 +92,14 @@ def fire(membrane: Tensor, c: IntegerConstants, threshold: Tensor) -> Tensor:
 
 
 def reset(membrane: Tensor, spikes: Tensor, c: IntegerConstants, threshold: Tensor) -> Tensor:
-    """Computes the state after the spikes of a step, or of an event."""
+    """Compute the state after the spikes of a step, or of an event."""
     if c.reset == "zero":
         return membrane * (spikes == 0)
     return membrane - threshold * spikes if c.reset == "immediate" else membrane
 
 
 def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor) -> int:
-    """Runs currents through neurons, step by step.
+    """Run currents through neurons, step by step.
 
     Args:
         current: sums without biases, ``[T, B, N]``, or ``[1, B, N]`` for the same at every step.
@@ -116,7 +116,7 @@ def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants
 
 
 def _current(step: Tensor, a: Arithmetic) -> tuple[Tensor, Tensor | None]:
-    """Converts the sums of a step to int64 currents; returns them, and where they were wrapped."""
+    """Convert the sums of a step to int64 currents; returns them, and where they were wrapped."""
     current = step.to(torch.int64) << a.shift
     if a.current_bits is None:
         return current, None
@@ -163,7 +163,7 @@ def _floats(sums: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, ou
 
 
 def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[Tensor, int]:
-    """Runs sums through the synapses of neurons.
+    """Run sums through the synapses of neurons.
 
     Args:
         sums: without biases, ``[T, B, N]``, or ``[1, B, N]`` for the same at every step.
@@ -192,7 +192,7 @@ def currents(sums: Tensor, current: Tensor, a: Arithmetic, steps: int) -> tuple[
 def by_event(
     events: EventLists, weight: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants, out: Tensor
 ) -> tuple[EventLists, int]:
-    """Runs events through ``N`` neurons, one after another.
+    """Run events through ``N`` neurons, one after another.
 
     Args:
         events: of each sample.
@@ -232,7 +232,7 @@ def by_event(
 
 
 def _event(v: Tensor, added: Tensor, there: Tensor, c: IntegerConstants) -> tuple[Tensor, Tensor, Tensor]:
-    """Runs one event of each sample where it is ``there``; returns state, spikes, and which membranes were limited."""
+    """Run one event of each sample where it is ``there``; returns state, spikes, and which membranes were limited."""
     u, hit = limit(v + added, c.arithmetic)
     spikes = fire(u, c, c.threshold) * there
     return torch.where(there, reset(u, spikes, c, c.threshold), v), spikes, hit & there

@@ -28,7 +28,7 @@ Numbers = float | np.ndarray
 
 
 def numbers(value: float | Tensor | np.ndarray) -> Numbers:
-    """Converts constants of a layer to float64.
+    """Convert constants of a layer to float64.
 
     Args:
         value: a number, a tensor or an array.
@@ -39,7 +39,7 @@ def numbers(value: float | Tensor | np.ndarray) -> Numbers:
 
 
 def stored(name: str, value: Any) -> Any:
-    """Converts an argument of a layer to the form that metadata hold; ``None`` is left out.
+    """Convert an argument of a layer to the form that metadata hold; ``None`` is left out.
 
     Raises:
         UserError: for what is no number, text, flag or tensor.
@@ -55,7 +55,7 @@ def stored(name: str, value: Any) -> Any:
 
 
 def constant(value: Numbers) -> float | Tensor:
-    """Converts constants to those of a layer, float32 where they are a vector.
+    """Convert constants to those of a layer, float32 where they are a vector.
 
     Args:
         value: a number or an array.
@@ -64,17 +64,17 @@ def constant(value: Numbers) -> float | Tensor:
 
 
 def least(value: float | Tensor) -> float:
-    """Finds the smallest of the constants of a layer."""
+    """Find the smallest of the constants of a layer."""
     return float(np.min(numbers(value)))
 
 
 def most(value: float | Tensor) -> float:
-    """Finds the largest of the constants of a layer."""
+    """Find the largest of the constants of a layer."""
     return float(np.max(numbers(value)))
 
 
 def compact(values: Any) -> Numbers:
-    """Reduces equal values to one number; else returns the array, of size 1 along every axis without change."""
+    """Reduce equal values to one number; else returns the array, of size 1 along every axis without change."""
     array = np.asarray(values, np.float64)
     if array.min() == array.max():
         return float(array.flat[0])
@@ -130,11 +130,11 @@ class NodeContext:
     write_if: bool = False
 
     def full(self, value: float | Tensor | np.ndarray) -> np.ndarray:
-        """Repeats a number, or constants that broadcast, to the shape of the layer, float64."""
+        """Repeat a number, or constants that broadcast, to the shape of the layer, float64."""
         return np.array(np.broadcast_to(numbers(value), self.shape), np.float64)
 
     def no_offset(self, because: str) -> None:
-        """Refuses a constant current, which the node cannot hold.
+        """Refuse a constant current, which the node cannot hold.
 
         Args:
             because: end of the error, a relative clause on the neurons.
@@ -174,11 +174,11 @@ class NeuronExport:
         return self.kind.__name__
 
     def lower(self, layer: Any) -> Sequence[torch.nn.Module] | None:
-        """Writes ``layer`` as other layers, one after the other, with the same spikes; ``None`` where it stays."""
+        """Write ``layer`` as other layers, one after the other, with the same spikes; ``None`` where it stays."""
         return None
 
     def write(self, layer: Any, at: NodeContext) -> nir.NIRNode:
-        """Makes the node of a layer, every parameter a full float64 array (:meth:`NodeContext.full`).
+        """Make the node of a layer, every parameter a full float64 array (:meth:`NodeContext.full`).
 
         Args:
             layer: to be written.
@@ -190,7 +190,7 @@ class NeuronExport:
         raise UserError(f"layer {at.name!r} is a {self.name}, which NIR has no node for: leave it out or replace it")
 
     def facts(self, layer: Any, at: NodeContext) -> dict[str, Any]:
-        """Collects the node's metadata; for neurons that are not standard, the arguments of the layer too.
+        """Collect the node's metadata; for neurons that are not standard, the arguments of the layer too.
 
         Args:
             layer: to be written.
@@ -206,7 +206,7 @@ class NeuronExport:
         return found | {"neuron": self.name} | given
 
     def make(self, arguments: dict[str, Any], feedback: torch.nn.Module | None) -> torch.nn.Module:
-        """Makes the layer of a node that is not standard, from the arguments that are in its metadata.
+        """Make the layer of a node that is not standard, from the arguments that are in its metadata.
 
         Args:
             arguments: of the layer, by name, as they were when it was written.
@@ -220,11 +220,11 @@ class NeuronExport:
         return self.kind(**arguments)
 
     def feedback(self, layer: Any) -> torch.nn.Module | None:
-        """Finds the weights by which spikes of ``layer`` return to it one step later; ``None`` without feedback."""
+        """Find the weights by which spikes of ``layer`` return to it one step later; ``None`` without feedback."""
         return None
 
     def read(self, constants: LIFConstants, reset: Reset, feedback: torch.nn.Module | None) -> torch.nn.Module:
-        """Makes the layer of a standard node.
+        """Make the layer of a standard node.
 
         Args:
             constants: of the neurons.
@@ -234,7 +234,7 @@ class NeuronExport:
         raise NotImplementedError  # is called for kinds with a form alone
 
     def integer(self, name: str, layer: Any) -> LIFParameters:
-        """Returns the constants by which a layer runs in integers (:class:`hw_export.integer.Arithmetic`).
+        """Return the constants by which a layer runs in integers (:class:`hw_export.integer.Arithmetic`).
 
         Args:
             name: of the layer, for errors.
@@ -274,7 +274,7 @@ def exports(kind: type[torch.nn.Module]) -> Callable[[type[NeuronExport]], type[
 
 
 def export_of(layer: torch.nn.Module) -> NeuronExport | None:
-    """Finds the export of a layer by its exact class, since one derived from it may compute something else.
+    """Find the export of a layer by its exact class, since one derived from it may compute something else.
 
     Args:
         layer: of any kind.
@@ -286,7 +286,7 @@ def export_of(layer: torch.nn.Module) -> NeuronExport | None:
 
 
 def export_named(name: str) -> NeuronExport | None:
-    """Finds the export of a kind.
+    """Find the export of a kind.
 
     Args:
         name: of its class.
@@ -298,7 +298,7 @@ def export_named(name: str) -> NeuronExport | None:
 
 
 def standard(synapse: bool, feeds_back: bool) -> NeuronExport:
-    """Finds the export of LIF neurons.
+    """Find the export of LIF neurons.
 
     Args:
         synapse: whether they have synaptic currents.
@@ -308,7 +308,7 @@ def standard(synapse: bool, feeds_back: bool) -> NeuronExport:
 
 
 def lowered(net: torch.nn.Module) -> torch.nn.Module:
-    """Replaces every layer that is other layers by another name, in a copy; returns ``net`` itself without any.
+    """Replace every layer that is other layers by another name, in a copy; returns ``net`` itself without any.
 
     A layer ``name`` that becomes several has the last of them under its name, and those before as ``name_0`` and so on.
 

@@ -121,7 +121,7 @@ class Neuron:
 
 
 def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuron:
-    """Reads a LIF node in the units of :class:`spikelfp.nn.LIF`.
+    """Read a LIF node in the units of :class:`spikelfp.nn.LIF`.
 
     Args:
         name: of the node.
@@ -152,7 +152,7 @@ def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuro
 
 
 def read_chain(path: str | Path) -> Chain:
-    """Reads a NIR file whose nodes are a chain, for simulators.
+    """Read a NIR file whose nodes are a chain, for simulators.
 
     Args:
         path: of the file.
@@ -164,7 +164,7 @@ def read_chain(path: str | Path) -> Chain:
 
 
 def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
-    """Sorts the nodes of a graph by its edges, for simulators; after reading they are in alphabetical order.
+    """Sort the nodes of a graph by its edges, for simulators; after reading they are in alphabetical order.
 
     Every node is given the shapes it takes and gives, which nir 1.0 gets wrong for some convolutions.
 
@@ -190,7 +190,7 @@ def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
 
 
 def walk(graph: nir.NIRGraph, source: str) -> Chain:
-    """Follows a graph from its Input to its Output, with the shapes on the way.
+    """Follow a graph from its Input to its Output, with the shapes on the way.
 
     Nested graphs are opened, their nodes named ``outer.inner``.
 
@@ -304,7 +304,7 @@ def _joined(edges: Iterable[tuple[str, str]], name: str, firsts: list[str], last
 def _feedback(
     nodes: dict[str, nir.NIRNode], after: dict[str, list[str]], before: dict[str, list[str]]
 ) -> dict[str, str]:
-    """Finds neurons and the weights that take their spikes and lead back to them only."""
+    """Find neurons and the weights that take their spikes and lead back to them only."""
     return {
         start: back
         for start, node in nodes.items()
@@ -315,7 +315,7 @@ def _feedback(
 
 
 def _in_order(after: dict[str, list[str]], name: str, last: str, source: str) -> list[str]:
-    """Follows the only way from ``name`` to ``last``, without these two."""
+    """Follow the only way from ``name`` to ``last``, without these two."""
     order: list[str] = []
     while True:
         ways = after[name]
@@ -373,7 +373,7 @@ def fields(node: Any) -> Document:
 
 
 def output_shape(name: str, node: Document, shape: Shape) -> Shape:
-    """Computes the output shape of a node for an input of ``shape``.
+    """Compute the output shape of a node for an input of ``shape``.
 
     Raises:
         DataError: where it takes no such input.

@@ -50,7 +50,7 @@ Integrators = Literal["step", "dt"]
 
 
 def leak(tau: Any, dt: float, scheme: str) -> np.ndarray:
-    """Computes ``1 − β``, the fraction of a membrane that is lost in a step, float64.
+    """Compute ``1 − β``, the fraction of a membrane that is lost in a step, float64.
 
     Args:
         tau: time constants, in the unit of ``dt``.
@@ -87,13 +87,13 @@ class Dialect:
     offsets: bool = True
 
     def tau(self, decay: Numbers) -> Any:
-        """Computes the time constants of decays per step below 1."""
+        """Compute the time constants of decays per step below 1."""
         return self.dt / (1.0 - decay) if self.scheme == "euler" else -self.dt / np.log(decay)
 
     def lif(
         self, p: LIFParameters, shape: tuple[int, ...], gain: float, metadata: dict[str, Any], offset: Any = 0.0
     ) -> nir.LIF:
-        """Makes the LIF node of a layer of neurons.
+        """Make the LIF node of a layer of neurons.
 
         Parameters are full float64 arrays: a float32 ``τ`` would already shift β.
 
@@ -125,7 +125,7 @@ class Dialect:
         gain: float,
         metadata: dict[str, Any],
     ) -> nir.CubaLIF:
-        """Makes the CubaLIF node of a layer of neurons, in the form that snnTorch writes and reads.
+        """Make the CubaLIF node of a layer of neurons, in the form that snnTorch writes and reads.
 
         Membrane and current stand in the units of :class:`spikelfp.nn.Synaptic`: ``w_in = 1 / (1 − α)``, ``r = 1 / (1 −
         β)``.
@@ -151,7 +151,7 @@ class Dialect:
         )
 
     def constants(self, node: nir.LIF, dt: float) -> tuple[np.ndarray, np.ndarray]:
-        """Computes ``(β, θ)`` of a LIF node as importers of the dialect do, float64 of the node's shape."""
+        """Compute ``(β, θ)`` of a LIF node as importers of the dialect do, float64 of the node's shape."""
         lost = leak(node.tau, dt, self.scheme)
         threshold = np.asarray(node.v_threshold, np.float64)
         return 1.0 - lost, threshold / (node.r * lost) if self.heeds_r else threshold
@@ -194,7 +194,7 @@ DIALECTS.register("rockpool")(
 
 
 def dialect_of(metadata: Mapping[str, Any]) -> Dialect | None:
-    """Finds the dialect that the metadata of a graph name; ``None`` for the file of another program."""
+    """Find the dialect that the metadata of a graph name; ``None`` for the file of another program."""
     name = plain(metadata.get("dialect"))
     return DIALECTS[name] if isinstance(name, str) and name in DIALECTS else None
 
@@ -249,7 +249,7 @@ class Parameters:
         return np.asarray(getattr(self.node, key), np.float64)
 
     def decay(self, key: str, step: TimeStep, *, may_vanish: bool = False) -> Numbers:
-        """Converts the time constants ``key`` to decays per step.
+        """Convert the time constants ``key`` to decays per step.
 
         Args:
             key: name of the parameter.
@@ -283,7 +283,7 @@ class Parameters:
 
 
 def constants(name: str, node: nir.NIRNode, step: TimeStep, dialect: Dialect | None = None) -> LIFConstants:
-    """Reads a spiking node (LIF, IF, CubaLIF) in the units of :class:`spikelfp.nn.LIF`.
+    """Read a spiking node (LIF, IF, CubaLIF) in the units of :class:`spikelfp.nn.LIF`.
 
     Args:
         name: of the node.
@@ -340,7 +340,7 @@ def _in_own_units(
 
 
 def readouts(name: str, node: nir.NIRNode, step: TimeStep) -> list[Readout]:
-    """Reads a node that never fires (LI, I, CubaLI) as leaky integrators in a row, membranes in the file's units.
+    """Read a node that never fires (LI, I, CubaLI) as leaky integrators in a row, membranes in the file's units.
 
     A decay is 0 where a time constant is as short as a step.
     """
@@ -411,7 +411,7 @@ class NeuronReading:
         return self.scheme or ("euler" if self.dialect is None else self.dialect.scheme)
 
     def step_length(self, metadata: dict[str, Any]) -> float:
-        """Finds ``dt``: of the node, of the graph, the argument, or 1e-4."""
+        """Find ``dt``: of the node, of the graph, the argument, or 1e-4."""
         stated = metadata.get("dt", self.metadata.get("dt"))
         if stated is None:
             return DT if self.dt is None else self.dt
@@ -435,7 +435,7 @@ class NeuronReading:
         return TimeStep(dt, self.used_scheme, 1.0 if taus else self._integrated(name, node, dt))
 
     def _integrated(self, name: str, node: nir.NIRNode, dt: float) -> float:
-        """Finds the gain of ``v' = r I`` in a step, in units of ``r I``: 1, or ``dt``."""
+        """Find the gain of ``v' = r I`` in a step, in units of ``r I``: 1, or ``dt``."""
         if self.dialect is not None:
             return 1.0
         how, r = self.integrators, np.asarray(node.r, np.float64)
@@ -485,6 +485,6 @@ class NeuronReading:
         return reset
 
     def note(self, line: str) -> None:
-        """Adds ``line`` to the notes, unless it is there."""
+        """Add ``line`` to the notes, unless it is there."""
         if line not in self.notes:
             self.notes.append(line)

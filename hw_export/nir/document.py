@@ -30,7 +30,7 @@ Check = Callable[[Any], Any]
 
 
 def numbers(least: int = 0, most: int | None = None, *, positive: bool = False) -> Check:
-    """Makes the check for an array of finite numbers of ``least`` to ``most`` axes."""
+    """Make the check for an array of finite numbers of ``least`` to ``most`` axes."""
 
     def check(value: Any) -> np.ndarray:
         array = _array(value)
@@ -46,7 +46,7 @@ def numbers(least: int = 0, most: int | None = None, *, positive: bool = False) 
 
 
 def sizes(least: int, count: int | None = None) -> Check:
-    """Makes the check for the shape of a sample: ``count`` sizes of at least ``least``."""
+    """Make the check for the shape of a sample: ``count`` sizes of at least ``least``."""
 
     def check(value: Any) -> np.ndarray:
         array = _whole(value)
@@ -59,7 +59,7 @@ def sizes(least: int, count: int | None = None) -> Check:
 
 
 def whole(count: int, least: int, names: tuple[str, ...] = ()) -> Check:
-    """Makes the check for ``count`` whole numbers of at least ``least`` (one or all given), or one of ``names``."""
+    """Make the check for ``count`` whole numbers of at least ``least`` (one or all given), or one of ``names``."""
 
     def check(value: Any) -> Any:
         if isinstance(value, str) and names:
@@ -156,7 +156,7 @@ OPTIONAL = frozenset({"input_shape", "input_type", "v_reset", "w_in"})
 
 
 def checked(document: Document, source: str, version: str = "") -> Document:
-    """Checks every node, field, edge and entry of metadata of a graph.
+    """Check every node, field, edge and entry of metadata of a graph.
 
     Args:
         document: of a graph, as read; it is left as it is.
@@ -260,7 +260,7 @@ def _metadata(node: Mapping[str, Any], source: str, label: str) -> dict[str, Any
 
 
 def plain_text(value: Any) -> str | None:
-    """Converts ``value`` to text; ``None`` for what is no text (or not UTF-8)."""
+    """Convert ``value`` to text; ``None`` for what is no text (or not UTF-8)."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     try:
@@ -270,7 +270,7 @@ def plain_text(value: Any) -> str | None:
 
 
 def newer(version: Any) -> str:
-    """Writes the end of an error for a file of a newer NIR than the one installed; else nothing."""
+    """Write the end of an error for a file of a newer NIR than the one installed; else nothing."""
     text = plain_text(version)
     if text is None:
         return ""
@@ -288,7 +288,7 @@ def _parts(version: str) -> list[int]:
 
 
 def read_document(source: str | Path | nir.NIRGraph) -> Document:
-    """Reads the graph of a file, or copies a graph in memory, and checks every field.
+    """Read the graph of a file, or copies a graph in memory, and checks every field.
 
     Args:
         source: path of the file, or a graph.
@@ -325,7 +325,7 @@ def read_document(source: str | Path | nir.NIRGraph) -> Document:
 
 
 def build_graph(document: Document, source: str) -> nir.NIRGraph:
-    """Builds nir's objects of ``document``.
+    """Build nir's objects of ``document``.
 
     Types are not checked: nir 1.0 gets the shapes of kernels that are not square and of grouped convolutions wrong, and
     :mod:`hw_export.nir.chain` knows them all.
@@ -338,14 +338,14 @@ def build_graph(document: Document, source: str) -> nir.NIRGraph:
 
 
 def copied(document: Document) -> Document:
-    """Copies a graph so that fields can be replaced; arrays, which nobody writes into, are shared."""
+    """Copy a graph so that fields can be replaced; arrays, which nobody writes into, are shared."""
     if "nodes" not in document:
         return dict(document)
     return dict(document) | {"nodes": {name: copied(node) for name, node in document["nodes"].items()}}
 
 
 def reason(error: Exception) -> str:
-    """Returns the first line of an error, or its kind."""
+    """Return the first line of an error, or its kind."""
     return str(error).splitlines()[0] if str(error).strip() else type(error).__name__
 
 
@@ -392,7 +392,7 @@ class _Content:
         self.seen: set[Any] = set()
 
     def group(self, group: h5py.Group, names: tuple[str, ...]) -> Document:
-        """Reads the values of a group, by name."""
+        """Read the values of a group, by name."""
         where = f"{self.source}: {'.'.join(names)!r}"
         address = h5py.h5o.get_info(group.id).addr
         if address in self.seen:
@@ -413,7 +413,7 @@ class _Content:
         return found
 
     def value(self, item: Any, where: str) -> Any:
-        """Reads a number, a text, or an array of them."""
+        """Read a number, a text, or an array of them."""
         if not isinstance(item, h5py.Dataset):
             raise DataError(f"{where} is no group and no value")
         dtype, shape = item.dtype, item.shape
@@ -436,7 +436,7 @@ def _holds(file: h5py.File, key: str, kind: type) -> bool:
 
 
 def flattened_axes(node: Document, shape: Shape) -> tuple[int, int]:
-    """Finds the first and last axis of ``shape`` that a Flatten joins, counted from 0."""
+    """Find the first and last axis of ``shape`` that a Flatten joins, counted from 0."""
     start, end = (int(node[key]) for key in ("start_dim", "end_dim"))
     axes = len(shape)
     start, end = (axis + axes if axis < 0 else axis for axis in (start, end))
@@ -446,7 +446,7 @@ def flattened_axes(node: Document, shape: Shape) -> tuple[int, int]:
 
 
 def plain(value: Any) -> Any:
-    """Converts a value as read from HDF5 to Python's types.
+    """Convert a value as read from HDF5 to Python's types.
 
     There, text is bytes, numbers are numpy scalars, and dictionaries hold such. Arrays stay arrays.
     """
@@ -460,7 +460,7 @@ def plain(value: Any) -> Any:
 
 
 def in_order(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges ``parts``, later entries over earlier ones, sorted by name.
+    """Merge ``parts``, later entries over earlier ones, sorted by name.
 
     HDF5 gives entries back in that order, so a file that is read and written again has the same bytes.
     """
@@ -476,7 +476,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_dt(value: Any) -> float:
-    """Checks a time step and returns it as a float.
+    """Check a time step and returns it as a float.
 
     Raises:
         UserError: unless it is one finite number above 0.
@@ -488,7 +488,7 @@ def check_dt(value: Any) -> float:
 
 
 def check_metadata(metadata: Mapping[str, Any], source: str, label: str) -> None:
-    """Checks the metadata that this package uses: ``dt`` and ``threshold_op``.
+    """Check the metadata that this package uses: ``dt`` and ``threshold_op``.
 
     Raises:
         DataError: naming the entry and ``label``, the node or graph it belongs to.
@@ -506,7 +506,7 @@ def check_metadata(metadata: Mapping[str, Any], source: str, label: str) -> None
 
 
 def check_integers(metadata: Mapping[str, Any], source: str, label: str) -> None:
-    """Checks the metadata of a quantised network: ``bits``, ``input_scale``, ``scale`` and ``integer_threshold``.
+    """Check the metadata of a quantised network: ``bits``, ``input_scale``, ``scale`` and ``integer_threshold``.
 
     Raises:
         DataError: naming the entry.
@@ -528,6 +528,6 @@ def check_integers(metadata: Mapping[str, Any], source: str, label: str) -> None
 
 
 def short(value: Any) -> str:
-    """Formats ``value`` for an error: one line of at most 60 characters."""
+    """Format ``value`` for an error: one line of at most 60 characters."""
     text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) else value).split())
     return text if len(text) <= 60 else text[:57] + "..."

@@ -205,7 +205,7 @@ def from_nir(
     integrators: Integrators | None = None,
     migrate: bool = False,
 ) -> ImportedNetwork:
-    """Reads a network from a NIR file, of this package or another program, or from a graph in memory.
+    """Read a network from a NIR file, of this package or another program, or from a graph in memory.
 
     A file of :func:`~hw_export.nir.to_nir` states everything: the network comes back with identical spikes, in any
     dialect. What other files leave open is decided by the arguments, and listed in ``notes`` of the result.
@@ -272,7 +272,7 @@ def _network(graph: nir.NIRGraph, source: str, reading: NeuronReading, spikes: S
 
 
 def _hint(document: Document, source: str) -> str:
-    """Writes the end of an error if mending would change the file."""
+    """Write the end of an error if mending would change the file."""
     try:
         changes = mend(document, source)
     except DataError:  # a file that cannot be mended gets no hint
@@ -317,7 +317,7 @@ class ImportedNetwork(nn.Sequential):
         return self._whole("input_scale")
 
     def _whole(self, key: str) -> int | None:
-        """Returns a whole number of the metadata; ``None`` for what other programs may store by that name."""
+        """Return a whole number of the metadata; ``None`` for what other programs may store by that name."""
         value: Any = self.metadata.get(key)
         return int(value) if is_number(value) and value == int(value) else None
 
@@ -355,7 +355,7 @@ class Assembly:
     node_metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, place: ChainNode) -> None:
-        """Adds the layers of one node.
+        """Add the layers of one node.
 
         Raises:
             DataError: naming the node, if there are no layers for it.
@@ -401,7 +401,7 @@ class Assembly:
             self.gain *= window(pool)
 
     def _drive(self, place: ChainNode, scale: Any, shift: Any) -> None:
-        """Adds ``scale ⊙ x + shift`` in front of neurons: in the weights there, else as a layer of its own."""
+        """Add ``scale ⊙ x + shift`` in front of neurons: in the weights there, else as a layer of its own."""
         if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
             raise DataError(f"the parameters of the neurons {place.name!r} are too far apart: their quotients overflow")
         layer = elementwise(place.name, scale, shift, place.input_shape)
@@ -433,7 +433,7 @@ class Assembly:
         self.gain = 1
 
     def _feedback(self, place: ChainNode, scale: Any = 1.0) -> Weights | None:
-        """Reads the weights by which spikes return to the neurons, times ``scale``."""
+        """Read the weights by which spikes return to the neurons, times ``scale``."""
         if place.feedback is None:
             return None
         back, node = place.feedback
@@ -456,7 +456,7 @@ class Assembly:
                 self._append(name if last else f"{name}_synapse", node if last else None, nn.LI(constant(beta)))
 
     def _own(self, place: ChainNode, metadata: dict[str, Any]) -> None:
-        """Adds neurons of a registered kind: made from the arguments in the metadata, and compared with the node."""
+        """Add neurons of a registered kind: made from the arguments in the metadata, and compared with the node."""
         node, name, kind = place.node, place.name, metadata["neuron"]
         export = export_named(kind) if isinstance(kind, str) else None
         if export is None:
@@ -531,7 +531,7 @@ def as_written(
     dialect: Dialect,
     gain: int,
 ) -> LIFConstants:
-    """Takes the constants that a file of this package states exactly in its metadata, checked against the node."""
+    """Take the constants that a file of this package states exactly in its metadata, checked against the node."""
     threshold = np.asarray(found.threshold, np.float64)
     if isinstance(node, nir.LIF):
         threshold = dialect.constants(node, step.dt)[1]
@@ -550,7 +550,7 @@ def as_written(
 
 
 def agreed(name: str, key: str, stated: Any, computed: Numbers, shape: Shape) -> Numbers:
-    """Returns ``stated``, a number or an array that broadcasts to ``shape``, if it agrees with the node up to rounding.
+    """Return ``stated``, a number or an array that broadcasts to ``shape``, if it agrees with the node up to rounding.
 
     Raises:
         DataError: where ``computed``, from the parameters of the node, differs.
@@ -575,7 +575,7 @@ def agreed(name: str, key: str, stated: Any, computed: Numbers, shape: Shape) ->
 
 
 def module_name(name: str, taken: OrderedDict[str, torch.nn.Module]) -> str:
-    """Makes a name for a layer: without dots, and none that the network has already."""
+    """Make a name for a layer: without dots, and none that the network has already."""
     label = name.replace(".", "_") or "_"
     while label in taken or hasattr(_EMPTY, label):
         label += "_"
@@ -591,7 +591,7 @@ Weights = nn.Linear | nn.Conv2d
 
 
 def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -> Weights:
-    """Makes the dense layer or convolution of an Affine, Linear or Conv2d node, float32.
+    """Make the dense layer or convolution of an Affine, Linear or Conv2d node, float32.
 
     Args:
         name: of the node.
@@ -624,13 +624,13 @@ def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -
 
 
 def pooling(node: nir.SumPool2d | nir.AvgPool2d, average: bool) -> nn.AvgPool2d:
-    """Makes the layer of average pooling, or, with the divisor 1, of a sum over each window."""
+    """Make the layer of average pooling, or, with the divisor 1, of a sum over each window."""
     sizes = (pair(node.kernel_size), pair(node.stride), pair(node.padding))
     return nn.AvgPool2d(*sizes, divisor_override=None if average else 1)
 
 
 def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Module | None:
-    """Makes the layer of a Flatten of ``shape``; ``None`` where it changes nothing."""
+    """Make the layer of a Flatten of ``shape``; ``None`` where it changes nothing."""
     try:
         start, end = flattened_axes({"start_dim": node.start_dim, "end_dim": node.end_dim}, shape)
     except ValueError:
@@ -644,7 +644,7 @@ def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Mo
 
 
 def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.Scale | None:
-    """Makes the layer of ``scale ⊙ x + shift`` for the neurons ``name``; ``None`` where it changes nothing."""
+    """Make the layer of ``scale ⊙ x + shift`` for the neurons ``name``; ``None`` where it changes nothing."""
     scale, shift = (_one_if_uniform(value, like) for value in (scale, shift))
     if np.allclose(scale, 1.0, rtol=1e-12, atol=0) and not np.any(shift):
         return None
@@ -652,7 +652,7 @@ def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.
 
 
 def folded(name: str, layer: torch.nn.Module, scale: Any, shift: Any, shape: tuple[int, ...]) -> bool:
-    """Folds ``scale ⊙ y + shift`` into the weights and bias of ``layer``, whose output ``y`` has ``shape``.
+    """Fold ``scale ⊙ y + shift`` into the weights and bias of ``layer``, whose output ``y`` has ``shape``.
 
     Returns:
         Whether that was possible: only for a layer of weights, and for a convolution only if both are uniform within
@@ -683,7 +683,7 @@ def _one_if_uniform(value: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def float32(name: str, what: str, array: Any) -> torch.Tensor:
-    """Rounds ``array`` to float32.
+    """Round ``array`` to float32.
 
     Raises:
         DataError: where values become infinite, or all that are not 0 become 0: the network would be another.

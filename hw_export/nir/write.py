@@ -44,7 +44,7 @@ def to_nir(
     input_shape: Sequence[int] | None = None,
     write_if: bool = False,
 ) -> nir.NIRGraph:
-    """Writes a network to a NIR file.
+    """Write a network to a NIR file.
 
     The file states exactly what the network computes, step by step, with the conventions that importers share:
 
@@ -131,7 +131,7 @@ def to_nir(
 
 
 def _type(node: nir.NIRNode, shape: tuple[int, ...], output: tuple[int, ...]) -> bool:
-    """Gives ``node`` its input and output shapes; returns whether nir computed others."""
+    """Give ``node`` its input and output shapes; returns whether nir computed others."""
     ours = {"input": np.array(shape)}, {"output": np.array(output)}
     theirs = node.input_type, node.output_type
     node.input_type, node.output_type = ours
@@ -143,7 +143,7 @@ def _type(node: nir.NIRNode, shape: tuple[int, ...], output: tuple[int, ...]) ->
 
 
 def _node_names(net: torch.nn.Module, layers: list[tuple[str, torch.nn.Module]]) -> dict[str, str]:
-    """Names the node of each layer."""
+    """Name the node of each layer."""
     if kept_names(net):
         return {name: name for name, _ in layers}
     digits = len(str(len(layers) - 1))
@@ -155,7 +155,7 @@ def _node_names(net: torch.nn.Module, layers: list[tuple[str, torch.nn.Module]])
 
 
 def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
-    """Collects facts of a quantised network by layer: ``scale`` of weights, ``integer_threshold`` of neurons."""
+    """Collect facts of a quantised network by layer: ``scale`` of weights, ``integer_threshold`` of neurons."""
     facts: dict[str, dict[str, Any]] = {}
     if not isinstance(net, QuantizedNetwork) or net.bits is None:
         return facts
@@ -180,7 +180,7 @@ def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:
 
 
 def _run_on(name: str, layer: torch.nn.Module, sample: Tensor) -> Tensor:
-    """Runs ``layer`` on ``sample``, wherever its weights are; returns an output of the right shape."""
+    """Run ``layer`` on ``sample``, wherever its weights are; returns an output of the right shape."""
     if isinstance(layer, nn.Dropout) or export_of(layer) is not None:
         return sample
     try:
@@ -223,7 +223,7 @@ def kept_names(net: torch.nn.Module) -> bool:
 
 
 def kept_metadata(net: torch.nn.Module, layer: str | None = None) -> dict[str, Any]:
-    """Returns the metadata that a file of this package had for the graph, or for ``layer``; none for other networks."""
+    """Return the metadata that a file of this package had for the graph, or for ``layer``; none for other networks."""
     if not isinstance(net, ImportedNetwork) or not kept_names(net):
         return {}
     kept = plain(net.metadata if layer is None else net.node_metadata.get(layer, {}))
@@ -263,7 +263,7 @@ class Maker:
     ahead: bool = True
 
     def node(self, name: str, layer: torch.nn.Module, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode | None:
-        """Makes the node of ``layer``, which takes inputs of ``shape``; ``None`` if the layer does nothing here.
+        """Make the node of ``layer``, which takes inputs of ``shape``; ``None`` if the layer does nothing here.
 
         Args:
             name: of the layer.
@@ -281,7 +281,7 @@ class Maker:
                 f"layer {name!r} was trained with quantised weights: export the integers it computes with, by "
                 "hw_export.quantize(net)"
             )
-        if self.offset is not None and not _ends_sums(layer):
+        if self.offset is not None and not (isinstance(layer, nn.Heaviside) or export_of(layer) is not None):
             raise self.stranded()
         export = export_of(layer)
         if export is not None:
@@ -293,21 +293,21 @@ class Maker:
         return make(self, name, layer, shape, facts)
 
     def stranded(self) -> UserError:
-        """Makes the error for an offset that no neurons take up."""
+        """Make the error for an offset that no neurons take up."""
         return UserError(
             f"layer {self.adder!r} adds an offset, which NIR holds as v_leak or threshold of the neurons after it, "
             "and there are none: put it into the bias of a layer of weights"
         )
 
     def taken(self, shape: Shape) -> np.ndarray | float:
-        """Hands the offset to the neurons at hand."""
+        """Hand the offset to the neurons at hand."""
         found, self.offset = self.offset, None
         return 0.0 if found is None else np.array(np.broadcast_to(found, shape))
 
     def neurons(
         self, name: str, layer: torch.nn.Module, export: NeuronExport, shape: Shape, facts: dict[str, Any]
     ) -> nir.NIRNode:
-        """Makes the node of a kind of neurons, by its export in :mod:`hw_export.neurons`."""
+        """Make the node of a kind of neurons, by its export in :mod:`hw_export.neurons`."""
         offset, gain = self.taken(shape), self.gain
         self.gain = 1
         at = NodeContext(name, shape, (self.dialect_name, self.dialect), gain, offset, self.adder, self.write_if)
@@ -323,25 +323,25 @@ class Maker:
         return node
 
     def flatten(self, name: str, layer: nn.Flatten, shape: Shape, facts: dict[str, Any]) -> nir.Flatten:
-        """Makes a Flatten of all axes."""
+        """Make a Flatten of all axes."""
         return nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1, metadata=facts)
 
     def flatten_axes(self, name: str, layer: nn.FlattenAxes, shape: Shape, facts: dict[str, Any]) -> nir.Flatten:
-        """Makes a Flatten of some axes."""
+        """Make a Flatten of some axes."""
         return nir.Flatten({"input": np.array(shape)}, start_dim=layer.start, end_dim=layer.end, metadata=facts)
 
     def linear(self, name: str, layer: nn.Linear, shape: Shape, facts: dict[str, Any]) -> nir.Affine:
-        """Makes an Affine."""
+        """Make an Affine."""
         return nir.Affine(_array(layer.weight, name), bias(layer, name, self.gain), metadata=facts)
 
     def conv(self, name: str, layer: nn.Conv2d, shape: Shape, facts: dict[str, Any]) -> nir.Conv2d:
-        """Makes a Conv2d."""
+        """Make a Conv2d."""
         node = convolution(layer, name, shape, self.gain)
         node.metadata = facts
         return node
 
     def scale(self, name: str, layer: nn.Scale, shape: Shape, facts: dict[str, Any]) -> nir.Scale | None:
-        """Makes a Scale; its shift waits for the next neurons."""
+        """Make a Scale; its shift waits for the next neurons."""
         if layer.shift.any():
             self.offset, self.adder = _array(layer.shift, name), name
             if bool((layer.scale == 1).all()):
@@ -349,13 +349,13 @@ class Maker:
         return nir.Scale(np.array(np.broadcast_to(_array(layer.scale, name), shape)), metadata=facts)
 
     def heaviside(self, name: str, layer: nn.Heaviside, shape: Shape, facts: dict[str, Any]) -> nir.Threshold:
-        """Makes a Threshold, which takes up the offset."""
+        """Make a Threshold, which takes up the offset."""
         threshold = np.zeros(shape) - self.taken(shape) * self.gain
         self.gain = 1
         return nir.Threshold(threshold, metadata=facts)
 
     def pool(self, name: str, layer: nn.AvgPool2d, shape: Shape, facts: dict[str, Any]) -> nir.NIRNode:
-        """Makes a SumPool2d, and the neurons after it take up the divisor; without any an AvgPool2d."""
+        """Make a SumPool2d, and the neurons after it take up the divisor; without any an AvgPool2d."""
         kernel, stride, padding = (pair(size) for size in (layer.kernel_size, layer.stride, layer.padding))
         is_sum = layer.divisor_override == 1
         if layer.ceil_mode:
@@ -379,11 +379,6 @@ class Maker:
         return nir.SumPool2d(*sizes, metadata=in_order(facts, {"pool": "average"}))
 
 
-def _ends_sums(layer: torch.nn.Module) -> bool:
-    """Whether the outputs of ``layer`` are in the units of the network again: those of neurons and thresholds."""
-    return isinstance(layer, nn.Heaviside) or export_of(layer) is not None
-
-
 def _gain_is_taken(following: Sequence[tuple[str, torch.nn.Module]]) -> bool:
     """Whether the next neurons or thresholds can be scaled by what average pooling leaves out."""
     for _, layer in following:
@@ -394,7 +389,7 @@ def _gain_is_taken(following: Sequence[tuple[str, torch.nn.Module]]) -> bool:
 
 
 def feedback(name: str, weights: torch.nn.Module, shape: Shape, gain: int) -> nir.NIRNode:
-    """Makes the node of the recurrent ``weights`` of neurons, with currents ``gain`` times too large too."""
+    """Make the node of the recurrent ``weights`` of neurons, with currents ``gain`` times too large too."""
     if type(weights) is nn.Linear:
         node: nir.NIRNode = nir.Affine(_array(weights.weight, name) * gain, bias(weights, name, gain))
     elif type(weights) is nn.Conv2d:
@@ -406,12 +401,12 @@ def feedback(name: str, weights: torch.nn.Module, shape: Shape, gain: int) -> ni
 
 
 def bias(layer: nn.Linear | nn.Conv2d, name: str, gain: int) -> np.ndarray:
-    """Returns the bias of ``layer`` times ``gain``; zeros where there is none."""
+    """Return the bias of ``layer`` times ``gain``; zeros where there is none."""
     return np.zeros(layer.weight.shape[0]) if layer.bias is None else _array(layer.bias, name) * gain
 
 
 def convolution(layer: nn.Conv2d, name: str, shape: Shape, gain: int) -> nir.Conv2d:
-    """Makes the node of a convolution, with the bias times ``gain``."""
+    """Make the node of a convolution, with the bias times ``gain``."""
     if layer.padding_mode != "zeros":
         raise UserError(f"layer {name!r} pads with {layer.padding_mode!r}, NIR only with zeros")
     return nir.Conv2d(
@@ -426,7 +421,7 @@ def convolution(layer: nn.Conv2d, name: str, shape: Shape, gain: int) -> nir.Con
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, ...] | str:
-    """Converts the padding to numbers, which more importers read; ``same`` where its two borders differ."""
+    """Convert the padding to numbers, which more importers read; ``same`` where its two borders differ."""
     if not isinstance(layer.padding, str):
         return tuple(layer.padding)
     if layer.padding == "valid":

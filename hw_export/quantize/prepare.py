@@ -20,7 +20,7 @@ _BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
 
 @torch.no_grad()
 def fold_batchnorm(net: torch.nn.Sequential) -> torch.nn.Sequential:
-    """Folds each BatchNorm into the weights in front of it, with the running mean ``μ`` and variance ``v``::
+    """Fold each BatchNorm into the weights in front of it, with the running mean ``μ`` and variance ``v``::
 
         γ (W x + b − μ) / √(v + ε) + β = (g W) x + g (b − μ) + β          g = γ / √(v + ε), one a channel
 
@@ -53,7 +53,7 @@ def fold_batchnorm(net: torch.nn.Sequential) -> torch.nn.Sequential:
 def _in_front(
     name: str, norm: _BatchNorm, before: list[tuple[str, torch.nn.Module]]
 ) -> torch.nn.Linear | torch.nn.Conv2d:
-    """Finds the layer whose outputs ``norm`` scales."""
+    """Find the layer whose outputs ``norm`` scales."""
     wanted = torch.nn.Linear if isinstance(norm, torch.nn.BatchNorm1d) else torch.nn.Conv2d
     for own, layer in reversed(before):
         if isinstance(layer, wanted):
@@ -114,7 +114,7 @@ def _fold_into(target: torch.nn.Linear | torch.nn.Conv2d, gain: Tensor, shift: T
 
 @torch.no_grad()
 def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
-    """Folds each ``Scale`` between a layer of weights and neurons into the weights::
+    """Fold each ``Scale`` between a layer of weights and neurons into the weights::
 
         s (W x + b) + c = (s W) x + (s b + c)
 
@@ -145,7 +145,7 @@ def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
 
 
 def _fold_scale(layer: Any, target: Any) -> bool:
-    """Folds a ``Scale`` into the weights in front; returns whether that was possible."""
+    """Fold a ``Scale`` into the weights in front; returns whether that was possible."""
     gain, shift = (_by_channel(values, target) for values in (layer.scale, layer.shift))
     if gain is None or shift is None or target.grid is not None:
         return False
@@ -154,7 +154,7 @@ def _fold_scale(layer: Any, target: Any) -> bool:
 
 
 def _by_channel(values: Tensor, target: nn.Linear | nn.Conv2d) -> Tensor | None:
-    """Reduces constants to one for each output of ``target``, float64; ``None`` where they differ within one."""
+    """Reduce constants to one for each output of ``target``, float64; ``None`` where they differ within one."""
     channels = target.weight.shape[0]
     if not values.dim():
         return values.double().expand(channels)
@@ -167,7 +167,7 @@ def _by_channel(values: Tensor, target: nn.Linear | nn.Conv2d) -> Tensor | None:
 
 
 def trained_grid(name: str, layer: nn.Linear | nn.Conv2d, bits: int | None) -> Grid | None:
-    """Finds the grid that ``layer`` was trained on, ``None`` for a layer that was trained in floats.
+    """Find the grid that ``layer`` was trained on, ``None`` for a layer that was trained in floats.
 
     Args:
         name: of the layer, for errors.
@@ -192,12 +192,12 @@ def trained_grid(name: str, layer: nn.Linear | nn.Conv2d, bits: int | None) -> G
 
 
 def bits_of(grid: Grid) -> int:
-    """Counts the signed bits of the integers of a grid with a symmetric range."""
+    """Count the signed bits of the integers of a grid with a symmetric range."""
     return grid.high.bit_length() + 1
 
 
 def bias_shift(layer: nn.Linear | nn.Conv2d, factor: int) -> tuple[int, bool]:
-    """Finds how much finer than the weights the sums must be to hold the biases that ``layer`` was trained with.
+    """Find how much finer than the weights the sums must be to hold the biases that ``layer`` was trained with.
 
     Args:
         layer: of weights.
@@ -228,7 +228,7 @@ def is_trained(net: torch.nn.Module) -> bool:
 
 @torch.no_grad()
 def snap(net: torch.nn.Module) -> None:
-    """Replaces the float weights and biases of every quantised layer by the real values that it computes with.
+    """Replace the float weights and biases of every quantised layer by the real values that it computes with.
 
     This is done in place. Outputs stay the same, and so do the integers when the network is moved to another precision.
     A layer of 16-bit floats, which could not hold these values, becomes one of float32.
@@ -243,14 +243,14 @@ def snap(net: torch.nn.Module) -> None:
 
 
 def as_floats(net: torch.nn.Module) -> None:
-    """Makes all layers of ``net`` whose weights were replaced (:func:`snap`) compute in floats, in place."""
+    """Make all layers of ``net`` whose weights were replaced (:func:`snap`) compute in floats, in place."""
     for layer in net.modules():
         if _on_grid(layer):
             take_off_grid(layer)
 
 
 def take_off_grid(layer: nn.Linear | nn.Conv2d) -> None:
-    """Makes ``layer`` compute with its weights as they are."""
+    """Make ``layer`` compute with its weights as they are."""
     layer.quantization, layer.bias_on_grid = None, False
     del layer.weight_scale
 

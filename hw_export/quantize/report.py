@@ -61,7 +61,7 @@ class LayerReport:
     exact: bool
 
     def summary(self) -> dict[str, Any]:
-        """Returns all fields for a manifest; of several thresholds the lowest and the highest."""
+        """Return all fields for a manifest; of several thresholds the lowest and the highest."""
         return {**asdict(self), "threshold": span(self.threshold)}
 
 
@@ -95,7 +95,7 @@ class QuantizedNetwork(nn.Sequential):
         self.notes: tuple[str, ...] = ()
 
     def scaled(self, inputs: Tensor) -> Tensor:
-        """Converts inputs of the original network to those of this one: the integers ``x · input_scale``, or ``x``.
+        """Convert inputs of the original network to those of this one: the integers ``x · input_scale``, or ``x``.
 
         Args:
             inputs: ``x``, ``[T, B, …]``.
@@ -184,7 +184,7 @@ def compare(
     labels: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Comparison:
-    """Runs the same inputs through a network and its quantised copy, from rest and in evaluation mode.
+    """Run the same inputs through a network and its quantised copy, from rest and in evaluation mode.
 
     Args:
         net: the network.
@@ -220,7 +220,7 @@ def compare(
 
 
 def refuse_silenced(rates: Sequence[RateReport], bits: int | None, clip: str | None) -> None:
-    """Refuses a network that has a layer which fires in floats and never after quantisation.
+    """Refuse a network that has a layer which fires in floats and never after quantisation.
 
     Args:
         rates: of :func:`compare`.
@@ -240,7 +240,7 @@ def refuse_silenced(rates: Sequence[RateReport], bits: int | None, clip: str | N
 
 
 def rate_notes(rates: Sequence[RateReport]) -> tuple[str, ...]:
-    """Writes a warning for each layer whose firing changed much.
+    """Write a warning for each layer whose firing changed much.
 
     These are layers that fire less than half or more than twice as often as before, and those in which a tenth of the
     neurons that fired never fires any more.
@@ -284,7 +284,7 @@ class _Tally:
 
 
 def _run(net: torch.nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Runs ``net``; returns classes ``[B]`` and the spikes of each layer of neurons."""
+    """Run ``net``; returns classes ``[B]`` and the spikes of each layer of neurons."""
     outputs: list[Tensor] = []
     handle = net.register_forward_hook(lambda _, arguments, output: outputs.append(output.detach()))
     try:

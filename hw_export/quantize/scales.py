@@ -72,7 +72,7 @@ class QuantizationError:
     moment: Tensor | None = None
 
     def __call__(self, scales: Tensor) -> Tensor:
-        """Computes the errors ``[C]``, float64, of ``scales`` ``[C]`` or ``[1]``."""
+        """Compute the errors ``[C]``, float64, of ``scales`` ``[C]`` or ``[1]``."""
         lost = self.weight - self.grid(scales).to_real(self.integers(scales))
         if self.moment is None:
             return lost.flatten(1).square().sum(1, dtype=torch.float64)
@@ -80,11 +80,11 @@ class QuantizationError:
         return (rows @ self.moment.to(rows)).mul_(rows).sum(2, dtype=torch.float64).flatten()
 
     def integers(self, scales: Tensor) -> Tensor:
-        """Rounds the weights to the grid: whole numbers of ``bits`` bits."""
+        """Round the weights to the grid: whole numbers of ``bits`` bits."""
         return self.grid(scales).to_integers(self.weight)
 
     def grid(self, scales: Tensor) -> Grid:
-        """Makes the grid with ``scales`` ``[C]`` or ``[1]``."""
+        """Make the grid with ``scales`` ``[C]`` or ``[1]``."""
         if len(scales) == 1:
             return Grid.symmetric(scales.item(), self.bits)
         return Grid.symmetric(scales.to(self.weight).reshape(-1, *[1] * (self.weight.dim() - 1)), self.bits)
@@ -92,7 +92,7 @@ class QuantizationError:
 
 @torch.no_grad()
 def second_moment(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-    """Estimates ``E[x xᵀ]`` of the inputs of one sum, over steps and samples, and over places in a convolution.
+    """Estimate ``E[x xᵀ]`` of the inputs of one sum, over steps and samples, and over places in a convolution.
 
     Args:
         layer: dense layer (one group of ``K`` inputs) or convolution (``K`` inputs of a patch of each group's channels,
@@ -128,7 +128,7 @@ _FINE = [2 ** (step / 32) for step in range(-3, 4)]
 def free_scales(
     weight: Tensor, error: QuantizationError, clip: str, *, per_channel: bool, power_of_two: bool, what: str = "weights"
 ) -> Tensor:
-    """Chooses the scales of a layer that no threshold constrains yet.
+    """Choose the scales of a layer that no threshold constrains yet.
 
     A channel that is all zero gets the largest scale of the others.
 
@@ -169,7 +169,7 @@ def _least_error(weight: Tensor, error: QuantizationError, per_channel: bool) ->
 
 
 def _best(candidates: list[Tensor], error: Callable[[Tensor], Tensor], count: int = 1) -> Tensor:
-    """Selects the ``count`` candidates of least error of each channel, ``[count, C]``, best first.
+    """Select the ``count`` candidates of least error of each channel, ``[count, C]``, best first.
 
     Candidates of one scale are compared by the error of all channels together.
     """
@@ -187,7 +187,7 @@ _PHASES = 8
 
 
 def shifts_of(scales: Tensor, error: QuantizationError, clip: str, *, power_of_two: bool) -> tuple[float, Tensor]:
-    """Writes the scales of channels as ``unit · 2^e``, so that sums of all channels have one unit.
+    """Write the scales of channels as ``unit · 2^e``, so that sums of all channels have one unit.
 
     Each channel takes one of the two shifts next to its own scale: the one of less error (``mse``, ``output``), the one
     that clips nothing (``max``), or the nearer one. Eight units within a factor of two are tried, and the one of least
@@ -223,7 +223,7 @@ def _shifts(scales: Tensor, unit: float, error: QuantizationError, clip: str) ->
 
 
 def mantissas(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Splits integer weights into mantissas and a shift for each output channel, ``q = m · 2^e``.
+    """Split integer weights into mantissas and a shift for each output channel, ``q = m · 2^e``.
 
     Args:
         weight: whole numbers ``[C, …]`` of a network of :func:`~hw_export.quantize.quantize` with ``per_channel``.
@@ -279,7 +279,7 @@ class ThresholdStep:
 
 
 def one_if_uniform(threshold: Real) -> Real:
-    """Returns the one number of a tensor that holds no other, else the threshold as it is."""
+    """Return the one number of a tensor that holds no other, else the threshold as it is."""
     if isinstance(threshold, Tensor) and bool((threshold == threshold.flatten()[0]).all()):
         return threshold.flatten()[0].item()
     return threshold
@@ -288,7 +288,7 @@ def one_if_uniform(threshold: Real) -> Real:
 def exact_step(
     scale: float, threshold: float, factor: int, margin: float, error: Callable[[float], float] | None
 ) -> ThresholdStep:
-    """Moves a scale so that the threshold is a whole number of steps: ``s' = θ f / (n f + margin)``.
+    """Move a scale so that the threshold is a whole number of steps: ``s' = θ f / (n f + margin)``.
 
     Of the two whole numbers ``n`` next to ``θ / s`` the one of less error is taken. Without ``error`` it is the one of
     the larger step, which clips no weight.
@@ -315,7 +315,7 @@ def exact_step(
 
 
 def nearest_step(scale: float, threshold: Real, factor: int, margin: float) -> ThresholdStep:
-    """Keeps ``scale`` and rounds the thresholds to whole numbers of steps, which changes their real value."""
+    """Keep ``scale`` and rounds the thresholds to whole numbers of steps, which changes their real value."""
     wanted = _wanted(scale, threshold, factor)
     whole = (wanted - margin).round().clamp(min=1)
     whole = torch.where(wanted < 0.5, 0, whole)
@@ -323,7 +323,7 @@ def nearest_step(scale: float, threshold: Real, factor: int, margin: float) -> T
 
 
 def kept_step(scale: float, threshold: Real, factor: int, margin: float) -> ThresholdStep:
-    """Keeps ``scale`` and thresholds: neurons compare with ``θ f / s``, which need not be whole.
+    """Keep ``scale`` and thresholds: neurons compare with ``θ f / s``, which need not be whole.
 
     For sums of integers that is the same as a comparison with the whole number below. A threshold that is whole, up to
     the rounding of a scale to float32, gets the margin.

@@ -195,7 +195,7 @@ class Walk:
         return replace(flow, unit=unit, peak=most, signed=True)
 
     def _compare_with(self, name: str, layer: nn.Linear | nn.Conv2d, neurons: nn.LIF, chosen: _Chosen) -> None:
-        """Gives the ``neurons`` after ``layer`` their threshold in steps of its sums."""
+        """Give the ``neurons`` after ``layer`` their threshold in steps of its sums."""
         if chosen.step.vanishes:
             lowest = torch.as_tensor(neurons.threshold).min()
             raise UserError(
@@ -206,7 +206,7 @@ class Walk:
         neurons.constants = replace(neurons.constants, threshold=chosen.step.compared)
 
     def _choose(self, name: str, layer: nn.Linear | nn.Conv2d, real: Real | None, factor: int) -> _Chosen:
-        """Chooses a scale by the scheme and moves it to meet the threshold."""
+        """Choose a scale by the scheme and moves it to meet the threshold."""
         scheme = self.scheme
         assert scheme.bits is not None
         moment = second_moment(layer, self.inputs) if scheme.clip == "output" and self.inputs is not None else None
@@ -239,7 +239,7 @@ class Walk:
         return _Chosen(wide, step, scheme.bits, int(shifts.max()))
 
     def _keep(self, name: str, layer: nn.Linear | nn.Conv2d, grid: Grid, real: Real | None, factor: int) -> _Chosen:
-        """Keeps the integers of training, shifted where its biases have finer steps than sums of them."""
+        """Keep the integers of training, shifted where its biases have finer steps than sums of them."""
         assert not isinstance(grid.scale, Tensor)
         shift, exact = bias_shift(layer, factor)
         if not self.scheme.fine_biases:
@@ -255,7 +255,7 @@ class Walk:
         return _Chosen(integers, step, bits_of(grid), shift)
 
     def _driven_neurons(self, index: int) -> tuple[str, nn.LIF] | None:
-        """Finds the LIF layer that the weights at ``index`` are the last to drive."""
+        """Find the LIF layer that the weights at ``index`` are the last to drive."""
         for name, layer in self.layers[index + 1 :]:
             if isinstance(layer, nn.LIF):
                 return name, layer
@@ -274,7 +274,7 @@ class Walk:
 
 
 def _common(pool: nn.AvgPool2d) -> int:
-    """Computes a multiple of every number of values that a window cut off by the border can hold."""
+    """Compute a multiple of every number of values that a window cut off by the border can hold."""
     kernel = pool.kernel_size
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     return math.prod(math.lcm(*range(1, side + 1)) for side in sides)
@@ -289,7 +289,7 @@ def _described(
     most: float | None,
     exact: bool,
 ) -> LayerReport:
-    """Describes ``layer``, which holds its integers by now; ``before`` are its real weights."""
+    """Describe ``layer``, which holds its integers by now; ``before`` are its real weights."""
     weight, bias, step = layer.weight, layer.bias, chosen.step
     error = (before - step.scale * weight).square().sum(dtype=torch.float64).item()
     return LayerReport(
@@ -346,7 +346,7 @@ def quantize(
     tie_margin: float = TIE_MARGIN,
     fine_biases: bool = True,
 ) -> QuantizedNetwork:
-    """Makes a copy of a network that computes in integers.
+    """Make a copy of a network that computes in integers.
 
     Each layer of weights has one scale ``s``. Its weights become ``q = round(w / s)`` with ``|q| ≤ 2^(bits−1) − 1``,
     its bias an integer in the unit of its sums, and the neurons after it get the integer threshold ``n = θ / s``: ``s``
@@ -437,7 +437,7 @@ def quantize(
 
 
 def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
-    """Copies ``net`` in float32 on the CPU with BatchNorm folded; with 32 ``bits`` all of it in floats."""
+    """Copy ``net`` in float32 on the CPU with BatchNorm folded; with 32 ``bits`` all of it in floats."""
     known = lowered(net)
     leaves(known)
     twin = copy.deepcopy(known).eval().requires_grad_(False)
@@ -456,7 +456,7 @@ def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
 def accuracy_by_layer(
     net: torch.nn.Module, quantized: QuantizedNetwork, inputs: Tensor, labels: Tensor, mask: Tensor | None = None
 ) -> dict[str, float]:
-    """Measures the accuracy with the weights of one layer quantised and all else in floats, layer by layer.
+    """Measure the accuracy with the weights of one layer quantised and all else in floats, layer by layer.
 
     It runs the network once for each layer of weights.
 

@@ -446,17 +446,6 @@ def decode_frame(item: list[Any], parameters: Sequence[Parameter]) -> Frame:
     return Frame(item[1], tuple(changes))
 
 
-def decode_mark(item: list[Any]) -> Mark:
-    """Make the mark of a decoded body.
-
-    Raises:
-        DataError: for another form.
-    """
-    if len(item) != 3 or not _whole(item[1]) or not isinstance(item[2], bytes) or len(item[2]) != 32:
-        raise DataError("a mark is no array of kind, step and digest")
-    return Mark(item[1], item[2])
-
-
 def _parameter(entry: Any) -> Parameter:
     if not isinstance(entry, list) or len(entry) != 6:
         raise DataError("an entry of the table of parameters does not have six elements")
@@ -577,7 +566,9 @@ class Decoder:
             self.step, self.closed = frame.step, False
             return replace(frame, sequence=record.sequence, size=record.size)
         if item[0] == MARK:
-            mark = decode_mark(item)
+            if len(item) != 3 or not _whole(item[1]) or not isinstance(item[2], bytes) or len(item[2]) != 32:
+                raise DataError("a mark is no array of kind, step and digest")
+            mark = Mark(item[1], item[2])
             if mark.step < self.step:
                 raise DataError(f"it is of step {mark.step}, the one before of {self.step}")
             self.step, self.closed = mark.step, True

@@ -273,7 +273,9 @@ class LiveParameter:
         torch.div(live, scale, out=self.scaled).round_().clamp_(p.grid.low, p.grid.high)
         self.rounded.copy_(self.scaled)
         torch.ne(self.rounded.view(-1), self.integers.view(-1), out=self.differs[: p.size])
-        indices = _true_places(self.differs)
+        any_true = self.differs.view(torch.int64).nonzero()
+        candidates = (any_true * _WORD + torch.arange(_WORD, device=self.differs.device)).flatten()
+        indices = candidates[self.differs[candidates]]
         if not len(indices):
             return None
         values = self.rounded.view(-1)[indices]
@@ -286,13 +288,6 @@ class LiveParameter:
     def image(self) -> NDArray[np.generic]:
         """Return the recorded integers; on the CPU they share their memory."""
         return self.integers.cpu().numpy()
-
-
-def _true_places(differs: Tensor) -> Tensor:
-    """Find where bytes are true, int64, rising; tests eight at once (an int64), because most are false."""
-    any_true = differs.view(torch.int64).nonzero()
-    candidates = (any_true * _WORD + torch.arange(_WORD, device=differs.device)).flatten()
-    return candidates[differs[candidates]]
 
 
 class StreamFile:

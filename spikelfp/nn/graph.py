@@ -44,12 +44,12 @@ _HOLDERS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, to
 
 
 def twin_of(layer: torch.nn.Module) -> type[Layer] | None:
-    """Finds the layer of :mod:`spikelfp.nn` that computes what one of torch's does; ``None`` for other modules."""
+    """Find the layer of :mod:`spikelfp.nn` that computes what one of torch's does; ``None`` for other modules."""
     return TWINS.get(type(layer))
 
 
 def has_trait(layer: torch.nn.Module, trait: Trait) -> bool:
-    """Tells whether a layer has a trait, of this package, of a user's own or of torch's.
+    """Tell whether a layer has a trait, of this package, of a user's own or of torch's.
 
     ``passes_scale`` and ``passes_spikes`` are about what ``forward`` computes, so that a class with a ``forward`` of
     its own has to state them itself, and does not inherit them.
@@ -75,18 +75,18 @@ def _said_with(kind: type, name: str, way: str = "forward") -> bool:
 
 
 def tells(layer: torch.nn.Module) -> bool:
-    """Tells whether the class of a layer, or of its twin here, states that it fires or does not."""
+    """Tell whether the class of a layer, or of its twin here, states that it fires or does not."""
     kind = TWINS.get(type(layer), type(layer))
     return any("fires" in vars(base) for base in kind.__mro__ if base is not Layer)
 
 
 def is_neuron(layer: torch.nn.Module) -> bool:
-    """Tells whether a layer is one of neurons: it fires, or has a membrane."""
+    """Tell whether a layer is one of neurons: it fires, or has a membrane."""
     return has_trait(layer, "fires") or has_trait(layer, "has_membrane")
 
 
 def arguments(layer: torch.nn.Module) -> dict[str, Any]:
-    """Lists the arguments that make a layer again, its weights and rule aside: ``rebuild(type(layer), …)``.
+    """List the arguments that make a layer again, its weights and rule aside: ``rebuild(type(layer), …)``.
 
     Raises:
         UserError: for a layer whose class does not tell them (``arguments``).
@@ -98,7 +98,7 @@ def arguments(layer: torch.nn.Module) -> dict[str, Any]:
 
 
 def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.Module:
-    """Makes a layer of a class from its :func:`arguments`, all of them; weights start anew.
+    """Make a layer of a class from its :func:`arguments`, all of them; weights start anew.
 
     Raises:
         UserError: for arguments that the class does not list, or lists and were not given.
@@ -113,7 +113,7 @@ def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.M
 
 
 def argument_names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
-    """Lists the names of the arguments that make a layer of a class, of this package or torch's.
+    """List the names of the arguments that make a layer of a class, of this package or torch's.
 
     Raises:
         UserError: for a class that does not tell them.
@@ -131,7 +131,7 @@ def argument_names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
 
 
 def leaves(net: torch.nn.Module, whole: Callable[[torch.nn.Module], bool] | None = None) -> dict[str, torch.nn.Module]:
-    """Finds the layers without layers inside by name, in the order of ``net.modules()``, each once.
+    """Find the layers without layers inside by name, in the order of ``net.modules()``, each once.
 
     Args:
         net: the network; one that is a layer itself has the name ``""``.
@@ -156,7 +156,7 @@ def _opened(
 
 
 def in_order(module: torch.nn.Module) -> bool:
-    """Tells whether a module is a ``Sequential``, torch's or ours, that runs its layers one after the other.
+    """Tell whether a module is a ``Sequential``, torch's or ours, that runs its layers one after the other.
 
     A class derived from it with a ``forward`` or ``run`` of its own is none: nobody knows what it does with them.
     """
@@ -171,7 +171,7 @@ def in_order(module: torch.nn.Module) -> bool:
 def chain(
     net: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = in_order
 ) -> list[tuple[str, torch.nn.Module]]:
-    """Lists the layers of a ``Sequential`` in the order they run, with dotted names; nested ones are opened.
+    """List the layers of a ``Sequential`` in the order they run, with dotted names; nested ones are opened.
 
     A layer that runs twice is in the list twice, under both of its names.
 
@@ -229,7 +229,7 @@ class Flow:
         self._functions = 0
 
     def through(self, module: torch.nn.Module, given: Sources) -> Sources:
-        """Follows values into a module inside, and returns the sources of its outputs."""
+        """Follow values into a module inside, and returns the sources of its outputs."""
         name = self.names.get(module)
         if name is not None:
             return self.give(name, given)
@@ -249,7 +249,7 @@ class Flow:
         return frozenset((UNKNOWN,))
 
     def function(self, label: str, *given: Sources) -> Sources:
-        """Follows values into a function between layers, such as a sum of branches."""
+        """Follow values into a function between layers, such as a sum of branches."""
         self._functions += 1
         return self.give(f"<{label} {self._functions}>", frozenset[str]().union(*given))
 
@@ -282,7 +282,7 @@ class Neighbours:
         return {name: frozenset(takers) for name, takers in found.items()}
 
     def nearest(self, name: str, past: Past, *, after: bool = False) -> Sources:
-        """Finds the nearest layers before one, or after it, skipping those that ``past`` accepts.
+        """Find the nearest layers before one, or after it, skipping those that ``past`` accepts.
 
         Args:
             name: of the layer.
@@ -330,7 +330,7 @@ class Neighbours:
 
 
 def neighbours(net: torch.nn.Module, x: Tensor | None = None) -> Neighbours:
-    """Finds which outputs go where.
+    """Find which outputs go where.
 
     Without an example the structure tells: ``Sequential`` and every layer with a ``flow_inside``, such as ``Sum``,
     ``Concat``, attention, ``Recomputed`` and converted networks. Around a module with a ``forward`` of its own that
@@ -538,7 +538,7 @@ def record(
     *,
     trace: bool = False,
 ) -> dict[str, Any]:
-    """Runs a network in evaluation mode, and returns what its layers put out. The network is left as it was.
+    """Run a network in evaluation mode, and returns what its layers put out. The network is left as it was.
 
     Args:
         net: the network.
@@ -578,7 +578,7 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def run_order(net: torch.nn.Module, x: Tensor) -> list[str]:
-    """Runs a network in evaluation mode, and returns the names of its layers in the order they ran."""
+    """Run a network in evaluation mode, and returns the names of its layers in the order they ran."""
     order: list[str] = []
     with evaluating(net), watching(net, lambda call: order.append(call.name)):
         net(x)
@@ -593,7 +593,7 @@ def _numbered(names: Iterable[str]) -> Iterator[str]:
 
 
 def last_layer(net: torch.nn.Module) -> torch.nn.Module | None:
-    """Finds the layer whose outputs are those of a network, past layers that pass spikes on; ``None`` if not one."""
+    """Find the layer whose outputs are those of a network, past layers that pass spikes on; ``None`` if not one."""
     known = neighbours(net)
     last = known.nearest(OUTPUT, lambda layer: layer is not None and has_trait(layer, "passes_spikes"))
     return known.layers.get(next(iter(last))) if len(last) == 1 else None
@@ -603,7 +603,7 @@ def last_layer(net: torch.nn.Module) -> torch.nn.Module | None:
 
 
 def decays(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Finds the decays of membranes that learn, by their names among ``net.named_parameters()``, each once."""
+    """Find the decays of membranes that learn, by their names among ``net.named_parameters()``, each once."""
     owners = {
         id(p) for layer in leaves(net).values() if isinstance(p := getattr(layer, "decay", None), torch.nn.Parameter)
     }
@@ -611,7 +611,7 @@ def decays(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def biases_in_front(net: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Finds the biases of layers with weights whose outputs go to batch normalisations and nowhere else.
+    """Find the biases of layers with weights whose outputs go to batch normalisations and nowhere else.
 
     The mean of the batch is subtracted after them, so that they change no output. Eq. 9 still gives them a share of the
     reward, and the statistics give them rounding errors, which Adam makes as large as any update. They would drift, and

@@ -368,7 +368,8 @@ def constants(net: torch.nn.Module) -> dict[str, str]:
             told = layer.saved_repr() if isinstance(layer, Layer) else layer.extra_repr()
             text = " ".join(told.split())
             own = type(layer).__module__.partition(".")[0] not in ("spikelfp", "torch") and any(layer.children())
-            found[name] = f"{'module' if own else type(layer).__name__}({text})"  # one's own class may be renamed
+            kind = "module" if own else getattr(type(layer), "described_as", type(layer).__name__)
+            found[name] = f"{kind}({text})"  # the user's own class may be renamed
     return found
 
 

@@ -49,11 +49,6 @@ def _filled(values: Tensor, g: Geometry) -> Tensor:
     return torch.cat([values.detach(), values.new_zeros(g.padded - g.outputs, *values.shape[1:])])
 
 
-def can_block(weight: Tensor, g: Geometry, steps: Steps) -> bool:
-    """Whether outputs can be filled up to whole vectors: not where groups share them."""
-    return steps.groups == 1 or g.padded == g.outputs
-
-
 def blocked_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, steps: Steps, g: Geometry, out: Tensor, winners: Tensor
 ) -> None:
@@ -147,7 +142,7 @@ def convolve(
             if events is not None:
                 return EventConvolution.apply(x, weight, bias, events, g, steps, active_only)
             x = x.to_dense() if x.is_sparse else x
-            if pool > 1 and work >= _SMALLEST and can_block(weight, g, steps):
+            if pool > 1 and work >= _SMALLEST and (steps.groups == 1 or g.padded == g.outputs):
                 return BlockedConvolution.apply(x, weight, bias, g, steps)
     out = F.conv2d(x.to_dense() if x.is_sparse else x, weight, bias, *steps)
     return F.max_pool2d(out, pool) if pool > 1 else out

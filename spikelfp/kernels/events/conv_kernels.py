@@ -142,7 +142,7 @@ class ImageEvents(NamedTuple):
     columns: Tensor
 
     def numpy(self) -> tuple[np.ndarray, ...]:
-        """Hands the tensors out as arrays, without a copy."""
+        """Hand the tensors out as arrays, without a copy."""
         return tuple(part.numpy() for part in self)
 
 

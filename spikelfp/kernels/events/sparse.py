@@ -37,7 +37,7 @@ class EventRows(NamedTuple):
     value: Tensor
 
     def numpy(self) -> tuple[np.ndarray, ...]:
-        """Hands the tensors out as arrays, without a copy."""
+        """Hand the tensors out as arrays, without a copy."""
         return tuple(part.numpy() for part in self)
 
     @property
