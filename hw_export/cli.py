@@ -1,6 +1,6 @@
-"""The command ``hw-export``.
+"""The command ``hw-export``: exports of trained runs, checks in simulators, and streams of updates.
 
-Commands import what they run themselves: torch takes seconds, and ``--help`` needs none of it.
+Each command imports what it runs inside its function: torch takes seconds to import, and ``--help`` does not need it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def targets_command(
     name: Annotated[str | None, typer.Argument(help="one target, with everything it can hold")] = None,
     as_json: Json = False,
 ) -> int:
-    """List what a network can be exported to, and the simulators that can check it."""
+    """List the targets of exports, and the simulators that can check them."""
     from hw_export.simulators import SIMULATORS
     from hw_export.targets import TARGETS, make_target
 
@@ -88,7 +88,7 @@ def build_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the export folder")] = False,
     as_json: Json = False,
 ) -> int:
-    """Quantise a trained run and write it, with samples to check it, to an export folder."""
+    """Quantise a trained run and write it to an export folder, with samples to check it."""
     from hw_export.build import build
 
     folder = Path(out or f"exports/{Path(run).resolve().name}-{options.get('target', 'nir')}")
@@ -116,9 +116,10 @@ def verify_command(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Run the exported file in other simulators and compare every spike with our network; of an export for a chip, run
-    the chip's files in its arithmetic, or read the log of a chip, and compare every spike with those recorded in the
-    export.
+    """Run an export in other simulators and compare every spike with those of our network.
+
+    For an export for a chip, run the chip's files in its arithmetic, or read the log of a chip, and compare every
+    spike with those recorded in the export.
 
     Exit status 1 if any spike differs or a simulator fails, if a file of the export was changed, if a simulator
     asked for by name is not installed or cannot run the file, or if nothing could be compared.
@@ -171,7 +172,7 @@ def verify_command(
 
 
 def _keep(path: Path, results: list[Result]) -> None:
-    """Write the results for the report of the run; an export on a read-only disk can be verified all the same."""
+    """Write the results for the report of the run; on a read-only disk only print that they are not kept."""
     from spikelfp.files import write_text
 
     try:
@@ -181,7 +182,7 @@ def _keep(path: Path, results: list[Result]) -> None:
 
 
 def _passed(results: list[Result], all_must: bool) -> bool:
-    """Something compared, no difference and no simulator that broke; with ``all_must``, every one compared."""
+    """Whether a result is identical and none is different or failed; with ``all_must``, whether all are identical."""
     statuses = {result.status for result in results}
     if all_must:
         return statuses == {"identical"}
@@ -260,12 +261,12 @@ def _show_chip(target: Chip, chip: dict[str, Any]) -> None:
 
 
 def _spanned(value: Any) -> str:
-    """One number, or from which to which those of a layer go."""
+    """Write a number, or the smallest and the largest of a layer."""
     return f"{value['from']} to {value['to']}" if isinstance(value, dict) else str(value)
 
 
 def _energy(model: dict[str, Any] | None) -> str:
-    """The figures of a chip in a line."""
+    """Write the energies of a chip's operations in one line."""
     if model is None:
         return "not published"
     figures = [f"{name[:-3].replace('_', ' ')} {value:g} pJ" for name, value in model.items() if _is_price(name, value)]
@@ -321,7 +322,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 """First bytes of every PNG file."""
 
 FOREIGN = "no stream and no image"
-"""Kind of a file that is not replaced, as in "is no …"."""
+"""Words in an error for a file that is not replaced: "FILE is no stream and no image"."""
 
 Stream = Annotated[str, typer.Argument(metavar="FILE", callback=path_given, help="stream of updates")]
 Base = Annotated[
@@ -347,7 +348,7 @@ def record_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the stream")] = False,
     as_json: Json = False,
 ) -> int:
-    """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
+    """Train a run further online and write the changes of its integers; the run folder stays unchanged."""
     from hw_export.updates.format import MAGIC, PREFIX
     from hw_export.updates.online import record_run
     from hw_export.updates.replay import inspect
@@ -381,7 +382,7 @@ def inspect_command(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
+    """Describe a stream: its density, its size against dense images, the weights at the ends of their grids."""
     from hw_export.updates.replay import inspect, load_image
     from spikelfp.files import begins_with
 
@@ -409,7 +410,7 @@ def replay_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the image")] = False,
     as_json: Json = False,
 ) -> int:
-    """Write the integers of a step of training, or of the last, as an image."""
+    """Write the integers after a step of training, by default the last, as an image."""
     from hw_export.updates.format import MAGIC, PREFIX
     from hw_export.updates.replay import load_image, replay, save_image
     from spikelfp.files import check_replaceable
@@ -440,7 +441,7 @@ def spi_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file of SPI writes")] = False,
     as_json: Json = False,
 ) -> int:
-    """Write a stream as the SPI writes that bring its frames into a tinyODIN chip."""
+    """Write a stream as the SPI writes that load its frames into a tinyODIN chip."""
     from hw_export.updates.replay import load_image
     from hw_export.updates.spi import SPI_TITLE, write_spi
     from spikelfp.files import check_replaceable
@@ -477,7 +478,7 @@ def _show_stream(summary: Summary) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command."""
     run_app(app, "hw-export")
 
 

@@ -17,7 +17,19 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar
 
 from spikelfp.errors import KeywordError, UserError
-from spikelfp.options import KINDS, Choice, Option, Owner, View, flag, one_of, options_in, options_of, said, written
+from spikelfp.options import (
+    KINDS,
+    Choice,
+    Option,
+    Owner,
+    View,
+    flag,
+    given_facts,
+    one_of,
+    options_in,
+    options_of,
+    written,
+)
 from spikelfp.registry import Registry, check_keywords, unknown_name
 from spikelfp.terminal import brief
 
@@ -409,7 +421,13 @@ def _slots(path: Place, kind: type, title: str) -> list[Slot]:
         place = path if f.name == "name" and chooses else (*path, f.name)
         if chooses:
             own = Option(
-                **{"name": place[-1], "kind": "str", "default": f.default, "optional": f.default is None, **said(about)}
+                **{
+                    "name": place[-1],
+                    "kind": "str",
+                    "default": f.default,
+                    "optional": f.default is None,
+                    **given_facts(about),
+                }
             )
         else:
             own = types_[f.name]
