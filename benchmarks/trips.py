@@ -47,8 +47,8 @@ def entered() -> Iterator[set[str]]:
         sys.setprofile(before)
 
 
-class _FirstStepDone(Exception):
-    """Ends a run right after its first update."""
+class _FirstStepDone(BaseException):
+    """Ends a run right after its first update; no ``Exception``, whose handling by the command would count."""
 
 
 def train_step() -> set[str]:

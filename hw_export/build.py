@@ -66,8 +66,8 @@ class TrainedOptions:
     """Part of a trained run that is exported, and the folders of its data."""
 
     weights: str = setting("last", "checkpoint of the run", names=("last", "best"))
-    data_dir: str | None = setting(None, "folder of the data sets", automatic="the run's")
-    cache_dir: str | None = setting(None, "folder of binned recordings", automatic="the run's")
+    data_dir: str | None = setting(None, "folder of the data sets", automatic="the run's", kind="path")
+    cache_dir: str | None = setting(None, "folder of binned recordings", automatic="the run's", kind="path")
 
 
 @dataclass(frozen=True)

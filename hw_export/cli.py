@@ -1,6 +1,6 @@
-"""The command ``hw-export``.
+"""The command ``hw-export``: exports of trained runs, checks in simulators, and streams of updates.
 
-Commands import what they run themselves: torch takes seconds, and ``--help`` needs none of it.
+Each command imports what it runs inside its function: torch takes seconds to import, and ``--help`` does not need it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, print_json, run_app
+from spikelfp.command import FAILED, OK, GroupedCommand, new_app, options_from, path_given, print_json, run_app
 from spikelfp.errors import SaveError, UserError
 from spikelfp.terminal import Terminal, say
 
@@ -37,7 +37,7 @@ def targets_command(
     name: Annotated[str | None, typer.Argument(help="one target, with everything it can hold")] = None,
     as_json: Json = False,
 ) -> int:
-    """List what a network can be exported to, and the simulators that can check it."""
+    """List the targets of exports, and the simulators that can check them."""
     from hw_export.simulators import SIMULATORS
     from hw_export.targets import TARGETS, make_target
 
@@ -81,16 +81,16 @@ def _options() -> Schema[Any]:
 @options_from(_options)
 def build_command(
     options: dict[str, Any],
-    run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
-    out: Annotated[str | None, typer.Option(help="export folder", show_default="exports/<run>-<target>")] = None,
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder of `spikelfp train`")],
+    out: Annotated[
+        str | None, typer.Option(callback=path_given, help="export folder", show_default="exports/<run>-<target>")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the export folder")] = False,
     as_json: Json = False,
 ) -> int:
-    """Quantise a trained run and write it, with samples to check it, to an export folder."""
+    """Quantise a trained run and write it to an export folder, with samples to check it."""
     from hw_export.build import build
-    from spikelfp.files import check_named
 
-    check_named("--out", out)
     folder = Path(out or f"exports/{Path(run).resolve().name}-{options.get('target', 'nir')}")
     manifest = build(run, folder, overwrite=overwrite, **options)
     _show_build(folder, manifest)
@@ -101,20 +101,25 @@ def build_command(
 
 @app.command("verify")
 def verify_command(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="export folder")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", callback=path_given, help="export folder")],
     simulators: Annotated[
         str | None, typer.Option("--in", help="simulators, separated by commas", show_default="all of them")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="use only the first ones", show_default="all")] = None,
     log: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="compare this log of a chip, or of a simulator of it, with the export"),
+        typer.Option(
+            metavar="FILE",
+            callback=path_given,
+            help="compare this log of a chip, or of a simulator of it, with the export",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Run the exported file in other simulators and compare every spike with our network; of an export for a chip, run
-    the chip's files in its arithmetic, or read the log of a chip, and compare every spike with those recorded in the
-    export.
+    """Run an export in other simulators and compare every spike with those of our network.
+
+    For an export for a chip, run the chip's files in its arithmetic, or read the log of a chip, and compare every
+    spike with those recorded in the export.
 
     Exit status 1 if any spike differs or a simulator fails, if a file of the export was changed, if a simulator
     asked for by name is not installed or cannot run the file, or if nothing could be compared.
@@ -167,7 +172,7 @@ def verify_command(
 
 
 def _keep(path: Path, results: list[Result]) -> None:
-    """Write the results for the report of the run; an export on a read-only disk can be verified all the same."""
+    """Write the results for the report of the run; on a read-only disk only print that they are not kept."""
     from spikelfp.files import write_text
 
     try:
@@ -177,7 +182,7 @@ def _keep(path: Path, results: list[Result]) -> None:
 
 
 def _passed(results: list[Result], all_must: bool) -> bool:
-    """Something compared, no difference and no simulator that broke; with ``all_must``, every one compared."""
+    """Whether a result is identical and none is different or failed; with ``all_must``, whether all are identical."""
     statuses = {result.status for result in results}
     if all_must:
         return statuses == {"identical"}
@@ -256,12 +261,12 @@ def _show_chip(target: Chip, chip: dict[str, Any]) -> None:
 
 
 def _spanned(value: Any) -> str:
-    """One number, or from which to which those of a layer go."""
+    """Write a number, or the smallest and the largest of a layer."""
     return f"{value['from']} to {value['to']}" if isinstance(value, dict) else str(value)
 
 
 def _energy(model: dict[str, Any] | None) -> str:
-    """The figures of a chip in a line."""
+    """Write the energies of a chip's operations in one line."""
     if model is None:
         return "not published"
     figures = [f"{name[:-3].replace('_', ' ')} {value:g} pJ" for name, value in model.items() if _is_price(name, value)]
@@ -317,11 +322,14 @@ PNG = b"\x89PNG\r\n\x1a\n"
 """First bytes of every PNG file."""
 
 FOREIGN = "no stream and no image"
-"""Kind of a file that is not replaced, as in "is no …"."""
+"""Words in an error for a file that is not replaced: "FILE is no stream and no image"."""
 
-Stream = Annotated[str, typer.Argument(metavar="FILE", help="stream of updates")]
+Stream = Annotated[str, typer.Argument(metavar="FILE", callback=path_given, help="stream of updates")]
 Base = Annotated[
-    str | None, typer.Option(metavar="IMAGE", help="file of the base image", show_default="the one in the stream")
+    str | None,
+    typer.Option(
+        metavar="IMAGE", callback=path_given, help="file of the base image", show_default="the one in the stream"
+    ),
 ]
 
 
@@ -335,12 +343,12 @@ def _record_options() -> Schema[Any]:
 @options_from(_record_options)
 def record_command(
     options: dict[str, Any],
-    run: Annotated[str, typer.Argument(help="run folder of `spikelfp train`")],
-    out: Annotated[str, typer.Option(metavar="FILE", help="stream to write")],
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder of `spikelfp train`")],
+    out: Annotated[str, typer.Option(metavar="FILE", callback=path_given, help="stream to write")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the stream")] = False,
     as_json: Json = False,
 ) -> int:
-    """Go on training a run online and write what changes in its integers; the run itself stays as it is."""
+    """Train a run further online and write the changes of its integers; the run folder stays unchanged."""
     from hw_export.updates.format import MAGIC, PREFIX
     from hw_export.updates.online import record_run
     from hw_export.updates.replay import inspect
@@ -369,10 +377,12 @@ def record_command(
 def inspect_command(
     stream: Stream,
     base: Base = None,
-    plot: Annotated[str | None, typer.Option(metavar="PNG", help="draw it over time, into this file")] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="PNG", callback=path_given, help="draw it over time, into this file")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Show what a stream holds: density, bytes against dense images, weights at the ends of their grid."""
+    """Describe a stream: its density, its size against dense images, the weights at the ends of their grids."""
     from hw_export.updates.replay import inspect, load_image
     from spikelfp.files import begins_with
 
@@ -393,14 +403,14 @@ def inspect_command(
 @updates_app.command("replay")
 def replay_command(
     stream: Stream,
-    out: Annotated[str, typer.Option(metavar="IMAGE", help="file to write the image to")],
+    out: Annotated[str, typer.Option(metavar="IMAGE", callback=path_given, help="file to write the image to")],
     base: Base = None,
     upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="refuse a stream that was cut or not closed")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the image")] = False,
     as_json: Json = False,
 ) -> int:
-    """Write the integers of a step of training, or of the last, as an image."""
+    """Write the integers after a step of training, by default the last, as an image."""
     from hw_export.updates.format import MAGIC, PREFIX
     from hw_export.updates.replay import load_image, replay, save_image
     from spikelfp.files import check_replaceable
@@ -423,7 +433,7 @@ def replay_command(
 @updates_app.command("spi")
 def spi_command(
     stream: Stream,
-    out: Annotated[str, typer.Option(metavar="FILE", help="file to write the SPI writes to")],
+    out: Annotated[str, typer.Option(metavar="FILE", callback=path_given, help="file to write the SPI writes to")],
     base: Base = None,
     whole: Annotated[bool, typer.Option("--image/--frames", help="begin with all weights of the base image")] = True,
     upto: Annotated[int | None, typer.Option(help="step of training", show_default="the last one")] = None,
@@ -431,7 +441,7 @@ def spi_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file of SPI writes")] = False,
     as_json: Json = False,
 ) -> int:
-    """Write a stream as the SPI writes that bring its frames into a tinyODIN chip."""
+    """Write a stream as the SPI writes that load its frames into a tinyODIN chip."""
     from hw_export.updates.replay import load_image
     from hw_export.updates.spi import SPI_TITLE, write_spi
     from spikelfp.files import check_replaceable
@@ -468,7 +478,7 @@ def _show_stream(summary: Summary) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command."""
     run_app(app, "hw-export")
 
 

@@ -1,6 +1,6 @@
-"""The command ``spikelfp``.
+"""The command ``spikelfp``: training, evaluation and reports of runs, and recordings of events.
 
-Commands import what they run themselves: torch takes seconds, and ``--help`` needs none of it.
+Each command imports what it runs inside its function: torch takes seconds to import, and ``--help`` does not need it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from spikelfp.command import (
     Voice,
     new_app,
     options_from,
+    path_given,
     print_json,
     run_app,
 )
@@ -41,9 +42,13 @@ data_app = new_app("Look at recordings of events, and at the cache of binned one
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
-DataDir = Annotated[str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="the run's")]
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", callback=path_given, help="folder of the data sets", show_default="the run's"),
+]
 CacheDir = Annotated[
-    str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="the run's")
+    str | None,
+    typer.Option("--cache-dir", callback=path_given, help="folder of binned recordings", show_default="the run's"),
 ]
 
 
@@ -65,31 +70,33 @@ def _options() -> Schema[Any]:
 @options_from(_options)
 def train_command(
     options: dict[str, Any],
-    out: Annotated[str | None, typer.Option(help="run folder", show_default="runs/<data>-<model>-<method>")] = None,
+    out: Annotated[
+        str | None, typer.Option(callback=path_given, help="run folder", show_default="runs/<data>-<model>-<method>")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run folder's last checkpoint")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run folder")] = False,
-    config: Annotated[str | None, typer.Option(help="YAML file of options; those given here come first")] = None,
+    config: Annotated[
+        str | None, typer.Option(callback=path_given, help="YAML file of options; those given here come first")
+    ] = None,
     report: Annotated[bool, typer.Option(help="write report.html at the end")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no table")] = False,
     as_json: Json = False,
 ) -> int:
-    """Train a network and keep everything about it in a run folder; under torchrun, by several workers together."""
+    """Train a network into a run folder, which keeps all about it; under torchrun, several workers train together."""
     from spikelfp.data.load import without_folder
-    from spikelfp.files import check_named, settle
+    from spikelfp.files import settle
     from spikelfp.report import write_report
     from spikelfp.training.config import OPTIONS, from_mapping, is_record, read_mapping, settled
     from spikelfp.training.parallel import WorkerLost, World
     from spikelfp.training.run import Interrupted, train
     from spikelfp.training.run_folder import RUN, RunFolder, read_config, read_options
 
-    check_named("--out", out)
-    check_named("--config", config)
     world = World.of_environment()
     values, recorded = (read_options(config), is_record(read_mapping(config))) if config else ({}, False)
     if resume and out and not config:
-        settle(Path(out), RUN)  # where a kill has left two runs, the one that goes on is known only then
+        settle(Path(out), RUN)  # a killed process may have left two runs; this decides which one goes on
         if RunFolder(Path(out)).config.is_file():
-            # An option that is not given again is the one the run was started with.
+            # Options that are not given again keep the values that the run was started with.
             values, recorded = OPTIONS.nested(read_config(RunFolder(Path(out)))[0]), True
     given = () if recorded else values.keys()
     chosen = settled(from_mapping(values, config or "the command line", options, given=given, recorded=recorded))
@@ -114,14 +121,14 @@ def train_command(
     except (UserError, NonFiniteError, MachineError) as error:
         if world.leads:
             raise
-        say(f"spikelfp: worker {world.rank}: {error}", error=True)  # the others have not met it
+        say(f"spikelfp: worker {world.rank}: {error}", error=True)  # the other workers have no such error
         return USER_MISTAKE if isinstance(error, UserError) else FAILED
     if not world.leads:
         return OK
     if report:
         try:
             write_report(folder.path)
-        except UserError as error:  # the training is done and kept
+        except UserError as error:  # the trained run is kept all the same
             echo(f"no report: {error}")
     if not quiet:
         _show(summary, folder)
@@ -132,14 +139,14 @@ def train_command(
 
 @app.command("eval")
 def eval_command(
-    run: Annotated[str, typer.Argument(help="run folder")],
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
     weights: Annotated[str, typer.Option(help="last or best")] = "last",
     early: Annotated[bool, typer.Option("--early", help="also before the end of a sequence, and by margins")] = False,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
-    """Test score of a trained run: the accuracy for classes."""
+    """Compute the test score of a trained run: for classes the accuracy."""
     from spikelfp.training.evaluation import early_readout
     from spikelfp.training.run import load_run
 
@@ -155,9 +162,9 @@ def eval_command(
     result: dict[str, Any] = {"run": run, "weights": weights, "data": splits.name, "task": task.name}
     result |= {"test_accuracy": evaluation.accuracy} if task.has_classes else evaluation.metrics
     result |= {"score": {"name": task.score, "value": evaluation.score}, "test_loss": evaluation.loss}
-    more = [f"{name} {value:.4f}" for name, value in evaluation.metrics.items() if name != task.score]
-    shown = ", ".join([f"test {task.title} {evaluation.score:.4f}", *more])
-    say(f"{run} ({weights} weights): {shown} on {len(splits.test)} samples")
+    others = [f"{name} {value:.4f}" for name, value in evaluation.metrics.items() if name != task.score]
+    scores = ", ".join([f"test {task.title} {evaluation.score:.4f}", *others])
+    say(f"{run} ({weights} weights): {scores} on {len(splits.test)} samples")
     if early:
         found = early_readout(trainer, splits.test)
         _show_early(found)
@@ -169,7 +176,9 @@ def eval_command(
 
 @app.command("report")
 def report_command(
-    run: Annotated[str, typer.Argument(help="run folder")], data_dir: DataDir = None, cache_dir: CacheDir = None
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
+    data_dir: DataDir = None,
+    cache_dir: CacheDir = None,
 ) -> int:
     """Write report.html of a run again."""
     from spikelfp.report import write_report
@@ -180,7 +189,7 @@ def report_command(
 
 @app.command("info")
 def info_command(as_json: Json = False) -> int:
-    """Versions, devices, kernels, and the names that options take."""
+    """List versions, devices, kernels, and the names that options take."""
     import torch
 
     from spikelfp import kernels, methods, models, rewards, rules
@@ -232,13 +241,13 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
 
 
 def _show_early(found: EarlyReadout) -> None:
-    """Accuracy after some of the steps, and of decisions by margin."""
-    most = len(found.steps)
-    some = sorted({max(1, round(most * part / 8)) for part in range(1, 9)})
+    """Print the accuracy after every eighth of the steps, and that of decisions by margin."""
+    last = len(found.steps)
+    shown = sorted({max(1, round(last * eighth / 8)) for eighth in range(1, 9)})
     table = Table(box=None, pad_edge=False)
     for column in ("", "accuracy", "steps, on average", "decided before the end"):
         table.add_column(column, justify="right" if column else "left")
-    for step in some:
+    for step in shown:
         table.add_row(f"after step {step}", f"{found.accuracy[step - 1]:.4f}")
     for each in found.decisions:
         table.add_row(
@@ -250,23 +259,31 @@ def _show_early(found: EarlyReadout) -> None:
 # --- recordings of events: spikelfp data ---------------------------------------------------------------------------
 
 OwnDataDir = Annotated[
-    str | None, typer.Option("--data-dir", help="folder of the data sets", show_default="$SPIKELFP_DATA")
+    str | None,
+    typer.Option("--data-dir", callback=path_given, help="folder of the data sets", show_default="$SPIKELFP_DATA"),
 ]
 OwnCacheDir = Annotated[
-    str | None, typer.Option("--cache-dir", help="folder of binned recordings", show_default="$SPIKELFP_CACHE")
+    str | None,
+    typer.Option(
+        "--cache-dir", callback=path_given, help="folder of binned recordings", show_default="$SPIKELFP_CACHE"
+    ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out files that cannot be read, and list them")]
 Steps = Annotated[int | None, typer.Option(help="steps of the sequence", show_default="the data set's")]
 Window = Annotated[float | None, typer.Option(help="ms of a step", show_default="the data set's")]
 Transforms = Annotated[
-    str | None, typer.Option(help="what is done to events, such as denoise=10000", show_default="the data set's")
+    str | None, typer.Option(help="changes to the events, such as denoise=10000", show_default="the data set's")
 ]
 
 
 @data_app.command("show")
 def show_command(
-    what: Annotated[str, typer.Argument(help="data set of events, folder:PATH, or the file of a recording")],
-    out: Annotated[str, typer.Option(help="picture to write: .png, .gif (cameras) or .html")] = "recording.png",
+    what: Annotated[
+        str, typer.Argument(callback=path_given, help="data set of events, folder:PATH, or the file of a recording")
+    ],
+    out: Annotated[
+        str, typer.Option(callback=path_given, help="picture to write: .png, .gif (cameras) or .html")
+    ] = "recording.png",
     part: Annotated[str, typer.Option(help="train or test")] = "train",
     index: Annotated[int | None, typer.Option(help="number of the recording", show_default="the first")] = None,
     label: Annotated[
@@ -279,7 +296,7 @@ def show_command(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> int:
-    """Draw a recording: its events, their rate over time, and what a network gets to see of them."""
+    """Draw a recording: its events, their rate over time, and the input that a network gets."""
     from spikelfp.data.events.binning import USUAL
     from spikelfp.report import show_file, show_recording
     from spikelfp.training.config import RunConfig
@@ -302,13 +319,13 @@ def show_command(
 
 @data_app.command("info")
 def data_info_command(
-    what: Annotated[str, typer.Argument(help="data set of events, or folder:PATH")],
-    most: Annotated[int, typer.Option(help="read at most so many recordings")] = 200,
+    what: Annotated[str, typer.Argument(callback=path_given, help="data set of events, or folder:PATH")],
+    most: Annotated[int, typer.Option(help="largest number of recordings to read")] = 200,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> int:
-    """What is in a data set of events: its sensor, parts and classes, and how long its recordings are."""
+    """Describe a data set of events: its sensor, parts and classes, and the lengths of its recordings."""
     from spikelfp.data.events.show import overview, overview_text
 
     found = overview(_recordings(what, data_dir, skip_bad), most, skip_bad)
@@ -328,16 +345,16 @@ def cache_command(
     cache_dir: OwnCacheDir = None,
     as_json: Json = False,
 ) -> int:
-    """Binned recordings that are kept on disk: what is there, and removing it.
+    """List or remove the binned recordings that are kept on disk.
 
-    The largest size of all together is $SPIKELFP_CACHE_LIMIT (20GB); what was used longest ago goes first.
+    Their largest total size is $SPIKELFP_CACHE_LIMIT (20GB); those used longest ago are removed first.
     """
     from spikelfp.data.events.cache import cache_folder, clear_caches, limit_bytes, list_caches
 
     if clear and listed:
         raise UserError("--list and --clear exclude each other")
     if entries and not clear:
-        raise UserError(f"--clear removes {', '.join(entries)}; the list is of everything")
+        raise UserError(f"the list is of all entries: leave out {', '.join(entries)}, or remove them with --clear")
     folder, limit = cache_folder(cache_dir), limit_bytes()
     if clear:
         done = clear_caches(entries or None, folder)
@@ -364,7 +381,7 @@ def cache_command(
 
 
 def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
-    """The data set of that name, or in the folder of that path."""
+    """Load the data set of a name, or the recordings in a folder."""
     from spikelfp.data.events import load_recordings
     from spikelfp.data.events.readers import can_read
     from spikelfp.data.load import check_data_name, is_event_data
@@ -402,7 +419,7 @@ def _size(count: int) -> str:
 
 
 def main() -> None:
-    """Entry point. What is wrong with the command line of several workers is said by the first of them."""
+    """Run the command; of several workers, only the first one prints a mistake in their command line."""
     run_app(app, "spikelfp", quiet=os.environ.get("RANK", "0") != "0")
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, one-line errors, and options that stand in configurations."""
+"""Parts that the two commands share: exit codes, errors of one line, paths, and options of configurations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -28,29 +29,34 @@ from spikelfp.errors import (
     MachineError,
     NonFiniteError,
     PluginWarning,
+    UnknownNameError,
     UserError,
     failure,
 )
-from spikelfp.options import Condition, Option, flag
-from spikelfp.registry import Registry, nearest
+from spikelfp.options import Condition, Option, check_named, flag, written
+from spikelfp.registry import Registry, nearest, unknown_name
 from spikelfp.terminal import forgive_encoding, one_line, say
 
 OK, FAILED, USER_MISTAKE = 0, 1, 2
 SIGNALLED = 128
-"""Exit status of a command that a signal has stopped, less the number of the signal: 130 after Ctrl-C, 143 after
-SIGTERM, as a shell counts."""
+"""Added to the number of a signal, the exit status of a command that it stopped: 130 for Ctrl-C, 143 for SIGTERM."""
 INTERRUPTED = SIGNALLED + signal.SIGINT
 
 
 def new_app(about: str, prog: str | None = None) -> typer.Typer:
-    """An empty command line; its errors are left to :func:`run_app`.
+    """Make an empty command line, to be run by :func:`run_app`.
 
     Args:
         about: help text.
-        prog: name of the program, for its ``--version``; ``None`` for a part of another one.
+        prog: name of the program, for its ``--version``; ``None`` for a group of commands within another one.
     """
     app = typer.Typer(
-        help=about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+        help=about,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     if prog is not None:
 
@@ -87,44 +93,44 @@ class GroupedCommand(TyperCommand):
 def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, quiet: bool = False) -> None:
     """Run a command line and exit.
 
-    The exit status is 0, 1 for a failed check or what the machine did not give, 2 for a user's mistake, and 128 and
-    its number for a signal. All but the first come with one line on stderr.
+    The exit status is 0 for success, 1 for a failed check or a failure of the machine, 2 for a user's mistake, and 128
+    plus its number for a signal. Every status but 0 comes with one line on stderr.
 
     Args:
         app: the command line.
-        prog: name of the program, at the beginning of that line.
-        arguments: words of the command line; ``None`` for those of the process.
-        quiet: leave the line to another process, which was given the same.
+        prog: name of the program, with which that line begins.
+        arguments: of the command line; ``None`` for those of the process.
+        quiet: leave that line to another worker, which has the same arguments.
     """
 
     def fail(text: str, code: int = USER_MISTAKE) -> NoReturn:
         if not quiet:
-            with suppress(OSError, ValueError):  # nobody listens any more
+            with suppress(OSError, ValueError):  # stderr is closed
                 say(f"{prog}: {one_line(text)}", error=True)
         sys.exit(code)
 
     forgive_encoding()
+    given = sys.argv[1:] if arguments is None else list(arguments)
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)
     try:
-        words = sys.argv[1:] if arguments is None else list(arguments)
-        _answer_at_once(app, prog, words)
+        _answer_at_once(app, prog, given)
         for each in optioned:
-            each.schema()  # imports what is to run, for seconds
+            each.schema()  # imports torch and all that registers options, for seconds
         if signal.getsignal(signal.SIGINT) is end_import:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        plugins.load_all(words)
+        plugins.load_all(given)
         for each in optioned:
             each.declare()
         command = _command(app)
-        with command.make_context(prog, words) as context:
+        with command.make_context(prog, given) as context:
             code = command.invoke(context)
         sys.stdout.flush()
     except UserError as error:
-        fail(str(error))
+        fail(_with_flags(str(error), given))
     except (NonFiniteError, MachineError) as error:
         fail(str(error), FAILED)
-    except BrokenPipeError:  # the reader of our output has left
+    except BrokenPipeError:  # the reader of stdout has closed it
         _silence(sys.stdout)
         sys.exit(OK)
     except Exception as error:
@@ -140,9 +146,9 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         failed = failure(error)
         if failed is not None:
             fail(failed, FAILED)
-        told = plugins.blamed(error)
-        if told is not None:
-            fail(told)
+        blamed = plugins.blamed(error)
+        if blamed is not None:
+            fail(blamed)
         raise
     except KeyboardInterrupt as ended:
         fail("interrupted", SIGNALLED + getattr(ended, "number", signal.SIGINT))
@@ -152,41 +158,41 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
 
 
 class _Runs(Exception):
-    """A command line is one that runs something."""
+    """Raised for a command line that is right and asks for more than help."""
 
 
-def _answer_at_once(app: typer.Typer, prog: str, words: list[str]) -> None:
-    """Answer ``--help``, ``--version`` and mistakes from the options that are recorded, as long as they are all.
+def _answer_at_once(app: typer.Typer, prog: str, arguments: list[str]) -> None:
+    """Answer ``--help``, ``--version`` and mistakes from the recorded options, where the record is complete.
 
-    They are not where plug-ins are named or installed, where the record is out of date, and in a process in which
-    something may have been registered already.
+    It may not be where plug-ins are named or installed, where a file has changed since, and in a process in which
+    something is registered already.
     """
-    if Registry.known or plugins.any_named(words) or not all(each.declare_recorded() for each in optioned):
+    if Registry.known or plugins.any_named(arguments) or not all(each.declare_recorded() for each in optioned):
         return
     command = _command(app)
     for leaf in _all_commands(command):
         if not getattr(leaf, "commands", None):
             leaf.callback = functools.partial(_refuse_or_run, getattr(leaf.callback, "read_options", None))
-    with suppress(_Runs), command.make_context(prog, words) as context:
+    with suppress(_Runs), command.make_context(prog, arguments) as context:
         command.invoke(context)
 
 
 def _refuse_or_run(read_options: Callable[[Mapping[str, Any]], object] | None, **values: Any) -> NoReturn:
-    """Stand in for a command: refuse values that its options do not take, else say that it runs."""
+    """Stand in for a command: refuse values that its options do not take, and raise :class:`_Runs` if all are taken."""
     if read_options is not None:
         read_options(values)
     raise _Runs
 
 
 def _command(app: typer.Typer) -> Any:
-    """The command line of click, to be called by :func:`run_app`: its own ``main`` would handle Ctrl-C itself."""
+    """Make the click command of an app; :func:`run_app` invokes it, as its own ``main`` would handle Ctrl-C."""
     command = typer.main.get_command(app)
     _take_plugins(command)
     return command
 
 
 def _all_commands(command: Any) -> Iterator[Any]:
-    """A command and those in it."""
+    """Yield a command and, for a group, all commands in it."""
     yield command
     for each in getattr(command, "commands", {}).values():
         yield from _all_commands(each)
@@ -206,7 +212,7 @@ _Plugins = Annotated[
 
 
 def _take_plugins(command: Any) -> None:
-    """Let a command, and those in it, take ``--plugin``, which :func:`run_app` has read already."""
+    """Add ``--plugin`` to a command and all commands in it; :func:`run_app` has read its value already."""
     donor = typer.Typer(add_completion=False)
 
     @donor.command()
@@ -218,17 +224,17 @@ def _take_plugins(command: Any) -> None:
 
 
 class Voice:
-    """Lines on stderr about what goes on, until nobody listens any more: training does not end for that.
+    """Lines on stderr about the progress of a command, which goes on silently when stderr is closed.
 
     Args:
-        silent: say nothing.
+        silent: print nothing.
     """
 
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
 
     def __call__(self, line: str) -> None:
-        """Say a line."""
+        """Print a line."""
         if self._silent:
             return
         try:
@@ -239,15 +245,15 @@ class Voice:
 
 
 def _silence(stream: TextIO) -> None:
-    """Let what is still written to a stream that nobody reads go nowhere."""
+    """Discard what is still written to a stream that nobody reads."""
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def _one_line(prog: str, before: Callable[..., Any]) -> Callable[..., Any]:
-    """Show warnings about data and learning as the commands show errors, and all others as ``before``."""
+    """Make a handler that shows our own warnings in one line, as errors are shown, and all others as ``before``."""
 
     def show(message: Any, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, DataWarning | LearningWarning | PluginWarning):
@@ -259,8 +265,23 @@ def _one_line(prog: str, before: Callable[..., Any]) -> Callable[..., Any]:
     return show
 
 
+def path_given(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Read a path of the command line and expand ``~``, which shells leave as it is after ``--out=``.
+
+    Args:
+        parameter: of typer, whose callback this is.
+        value: what was given, or ``None``.
+
+    Raises:
+        UserError: for an empty path.
+    """
+    name = parameter.opts[0]
+    check_named(name if name.startswith("-") else (parameter.metavar or name).upper(), value)
+    return value and os.path.expanduser(value)
+
+
 def print_json(value: Mapping[str, Any]) -> None:
-    """``value`` as one line of JSON on stdout, in ASCII that can be seen."""
+    """Print a mapping as one line of JSON on stdout, in printable ASCII."""
     print(json.dumps(value, default=str).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201
 
 
@@ -270,9 +291,13 @@ def print_json(value: Mapping[str, Any]) -> None:
 class OptionedCommand:
     """A command that takes the options of a configuration beside its own parameters.
 
-    Which options there are is known in two ways. The configuration tells, which imports torch and every rule, model
-    and data set; or the record of it that lies in the package, ``options.json``, as long as the files that it was made
-    from have not changed. The record serves to answer ``--help`` and mistakes at once; what runs is never read by it.
+    There are two sources of its options. The configuration itself imports torch and every rule, model and data set.
+    The record of it in the package, ``options.json``, is used while the files that it was made from are unchanged: it
+    answers ``--help`` and mistakes at once. A command that runs always reads its options from the configuration.
+
+    Args:
+        command: function with a parameter ``options`` and parameters of its own.
+        configuration: imports the configuration and returns it.
 
     Attributes:
         called: the function that typer makes the command of.
@@ -293,7 +318,7 @@ class OptionedCommand:
 
     @property
     def name(self) -> str:
-        """Name in the record."""
+        """Name of the command in the record."""
         return self._command.__name__
 
     @property
@@ -302,17 +327,21 @@ class OptionedCommand:
         return Path(inspect.getfile(self._command)).resolve().parent
 
     def schema(self) -> Schema[Any]:
-        """The configuration, loaded; no option brought along may have a name of the command's own parameters."""
+        """Load the configuration, and reserve the names of the command's own parameters in it."""
         schema = self._configuration()
         schema.taken |= {"help", "plugin", "version", *(name for p in self._own for name in _own_names(p))}
         return schema
 
     def declare(self) -> None:
-        """Take the options that the configuration has now, those of plug-ins among them."""
+        """Take the options of the configuration, with those that plug-ins have added by now."""
         self._declare(self.schema().options())
 
     def declare_recorded(self) -> bool:
-        """Take the options that are recorded; ``False`` if there is no record, or its files have changed since."""
+        """Take the recorded options.
+
+        Returns:
+            Whether there is a record whose files are unchanged.
+        """
         record = _record(self.package)
         if self.name not in record:
             return False
@@ -329,20 +358,31 @@ class OptionedCommand:
         self.called.__annotations__ = {p.name: p.annotation for p in all_parameters}
 
     def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The options that the user gave, by name.
+        """Select the options that the user gave, by name.
 
         Raises:
-            UserError: for the first with a value that it does not take.
+            UserError: for the first that does not take its value.
         """
         given = {name: values[name] for name in self.options if values[name] is not None}
         for name, value in given.items():
             option = self.options[name][0]
-            if option.check is None:
+            if option.check is not None:
+                continue
+            try:
                 option.read(value)
+            except UnknownNameError:
+                others = [each for each, _ in self.options.values() if each.names is not None and value in each.names]
+                if not others:
+                    raise
+                meant = " or ".join(written(each.name, value) for each in others)
+                raise unknown_name(name.replace("_", "-"), value, option.names or (), meant) from None
+            except UserError as error:
+                text = str(error)
+                raise type(error)(f"--{text}" if text.startswith(flag(name)[2:]) else text) from None
         return given
 
     def _function(self) -> Any:
-        """The function that typer makes the command of, whose signature follows the options."""
+        """Make the function that typer makes the command of; :meth:`_declare` sets its signature."""
 
         def called(**values: Any) -> Any:
             own = {name: value for name, value in values.items() if name not in self.options}
@@ -358,13 +398,13 @@ optioned: list[OptionedCommand] = []
 
 
 def options_from(configuration: Callable[[], Schema[Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: add every option of a configuration to a typer command.
+    """Decorate a typer command to take every option of a configuration.
 
-    The command takes a keyword ``options``, a dict of the values the user gave, by their names. Help texts, defaults,
-    valid names, sections and owners are those of the options, as they are when the command line runs.
+    The command gets a keyword ``options``: the values that the user gave, by name. Help texts, defaults, valid names,
+    sections and owners are those of the options when the command line runs.
 
     Args:
-        configuration: imports the configuration and returns it; called when a command is to be run.
+        configuration: imports the configuration and returns it; called when a command is to run.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -375,11 +415,11 @@ def options_from(configuration: Callable[[], Schema[Any]]) -> Callable[[Callable
 
 
 RECORD = "options.json"
-"""File of a package with the options of its commands, and digests of the files they stand in."""
+"""File of a package with the options of its commands and digests of the files that define them."""
 
 
 def _record(package: Path) -> dict[str, Any]:
-    """The options that are recorded in a package, by command; none if a file that they stand in has changed since."""
+    """Read the options that are recorded in a package, by command; none if a file that defines them has changed."""
     try:
         record = json.loads((package / RECORD).read_bytes())
         if all(_holds(package.parent / name, *digests) for name, digests in record["files"].items()):
@@ -390,7 +430,7 @@ def _record(package: Path) -> dict[str, Any]:
 
 
 def _holds(path: Path, whole: str, outline: str | None = None) -> bool:
-    """Whether a file has not changed; where only its outline is recorded to matter, outside of its functions."""
+    """Whether a file is unchanged, or its outline is, where the record has a digest of that."""
     text = path.read_text(encoding="utf-8")
     return digest(text) == whole or (outline is not None and digest(outline_of(text)) == outline)
 
@@ -401,7 +441,7 @@ def digest(text: str) -> str:
 
 
 def outline_of(source: str) -> str:
-    """Write a module without comments and without what its functions do; their docstrings stay."""
+    """Write a module without comments and without the bodies of its functions; their docstrings stay."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -410,7 +450,12 @@ def outline_of(source: str) -> str:
 
 
 def option_row(option: Option, section: str) -> dict[str, Any]:
-    """What a command line needs to know about an option, as plain data."""
+    """Write as plain data the facts about an option that a command line needs.
+
+    Args:
+        option: to be recorded.
+        section: of the help text.
+    """
     row = {
         "name": option.name,
         "kind": option.kind,
@@ -427,7 +472,7 @@ def option_row(option: Option, section: str) -> dict[str, Any]:
 
 
 def _option_of(row: Mapping[str, Any]) -> tuple[Option, str]:
-    """The option of a row, and its section; what it belongs to is known in words only."""
+    """Read an option and its section from a row; only the name of its owner is recorded, not its condition."""
     owner, names = row.get("owner"), row.get("names")
     option = Option(
         row["name"],
@@ -444,20 +489,20 @@ def _option_of(row: Mapping[str, Any]) -> tuple[Option, str]:
 
 
 def _own_names(parameter: inspect.Parameter) -> list[str]:
-    """Names that an option may not have beside a parameter of a command: its own, and those of its flags."""
+    """List the names that a parameter of a command takes from options: its own, and those of its flags."""
     declared = [
-        word.removeprefix("--").replace("-", "_")
+        name.removeprefix("--").replace("-", "_")
         for about in getattr(parameter.annotation, "__metadata__", ())
-        # within Annotated, typer takes the first name for a default at first
+        # within Annotated, typer keeps the first flag as the default
         for flags in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ()))
         if isinstance(flags, str) and flags.startswith("-")
-        for word in flags.split("/")
+        for name in flags.split("/")
     ]
     return [parameter.name, *declared]
 
 
 def _flag(option: Option, group: str) -> Any:
-    """The typer annotation of an option: it may be missing, so that what the user did not say can be told apart."""
+    """Make the typer annotation of an option; ``None`` stands for an option that the user did not give."""
     text = ": ".join(filter(None, (option.help, ", ".join(option.names or ()))))
     if option.owner is not None:
         text = "; ".join(filter(None, (text, f"belongs to {option.owner.name}")))
@@ -465,14 +510,31 @@ def _flag(option: Option, group: str) -> Any:
     name = flag(option.name)
     if option.kind == "bool":
         return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", **about)]
-    # Text for every kind: the configuration reads the values, whichever way they come, and names a bad one.
+    # Text for every kind: the configuration reads the values, as it does those of files, and its errors name them.
     kinds = {"tuple[int, ...]": "INT,INT,…", "str": "TEXT" if option.names is None else "NAME"}
     metavar = kinds.get(option.kind, option.kind.upper())
     return Annotated[str | None, typer.Option(name, metavar=metavar, **about)]
 
 
+def _with_flags(text: str, arguments: Iterable[str]) -> str:
+    """Write the options in an error as on the command line: ``--batch-size 8`` for ``batch_size=8``.
+
+    Calls in Python, such as ``nn.LIF(beta=0.9)``, stay. So do names that occur in an argument: they may be the user's.
+    """
+    names = {name for each in optioned for name in each.options if not any(name in given for given in arguments)}
+
+    def as_flag(found: re.Match[str]) -> str:
+        name, value = found["name"], found["value"]
+        if name not in names:
+            return found[0]
+        return written(name, {"True": True, "False": False}.get(value, value.strip("'")))
+
+    pattern = r"[\w\]]\([^()]*\)|(?<![\w./\\-])(?P<name>[a-z]\w*)=(?P<value>'[^']*'|[^\s,;:()]+)"
+    return re.sub(pattern, as_flag, text)
+
+
 def _with_suggestion(error: Any) -> str:
-    """A usage error as one line, with the nearest valid command or option named."""
+    """Write a usage error as one line that suggests the nearest command or option."""
     text = " ".join(str(error.format_message()).split())
     context = getattr(error, "ctx", None)
     if text.startswith("No such option") and context is not None:

@@ -1,10 +1,10 @@
-"""Configurations: nested dataclasses of options, read from flat or nested values, checked, shown and written.
+"""Configurations: nested dataclasses of options, read from flat or nested values, checked and written.
 
-A configuration is a frozen dataclass of sections (:func:`~spikelfp.options.section`); what it chooses by name
-(:func:`~spikelfp.options.choice`) brings its own options along. :class:`Schema` reads one from flat values,
-``{"rule": "mine", "kappa": 0.3}``, as the command line has them, or from nested ones,
-``{"method": {"rule": {"name": "mine", "kappa": 0.3}}}``, as a file has them, and writes it as either. An option has one
-name everywhere; where two things have an option of one name, it belongs to both.
+A configuration is a frozen dataclass of sections (:func:`~spikelfp.options.section`). A thing that is chosen by name
+(:func:`~spikelfp.options.choice`) brings its own options along. :class:`Schema` reads a configuration from flat values,
+``{"rule": "mine", "kappa": 0.3}``, as on a command line, or from nested ones,
+``{"method": {"rule": {"name": "mine", "kappa": 0.3}}}``, as in a file, and writes it as either. An option has one name
+everywhere; an option that two things have under one name belongs to both.
 """
 
 from __future__ import annotations
@@ -17,25 +17,38 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar
 
 from spikelfp.errors import KeywordError, UserError
-from spikelfp.options import KINDS, Choice, Option, Owner, View, flag, one_of, options_in, options_of, said, written
+from spikelfp.options import (
+    KINDS,
+    Choice,
+    Option,
+    Owner,
+    View,
+    flag,
+    given_facts,
+    one_of,
+    options_in,
+    options_of,
+    written,
+)
 from spikelfp.registry import Registry, check_keywords, unknown_name
 from spikelfp.terminal import brief
 
 Place = tuple[str, ...]
-"""Where an option stands in a configuration: ``("method", "rule", "gamma")``; a choice stands at its own path."""
+"""Path of an option in a configuration: ``("method", "rule", "gamma")``; a choice has the path of its options."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a configuration that an option fills.
+    """An option at its place in a configuration.
 
     Attributes:
-        path: where it stands.
-        option: what fills it, its owner included; an option of something chosen belongs to that choice.
+        path: of the option.
+        option: with its owner; an option of a chosen thing belongs to that choice.
         group: section of the help text.
-        registry: of what a choice names.
-        chooser: path of the choice that the option comes with.
-        owners: for that, the option of each of the names that have it.
+        registry: of the things that a choice names.
+        is_choice: whether the option is a choice.
+        chooser: path of the choice that brings the option along.
+        owners: for such an option, that of each of the names that have it.
     """
 
     path: Place
@@ -51,10 +64,14 @@ Config = TypeVar("Config")
 
 
 def by_name(values: Mapping[Any, Any], source: str) -> dict[str, Any]:
-    """Spell the keys of ``values`` as options are named, with ``_`` for ``-``.
+    """Spell the keys of a mapping as options are named, with ``_`` for ``-``.
+
+    Args:
+        values: to be read.
+        source: file that they come from, for the error.
 
     Raises:
-        UserError: for an option that stands there in both spellings.
+        UserError: for an option with both spellings.
     """
     found: dict[str, Any] = {}
     for key, value in values.items():
@@ -66,20 +83,20 @@ def by_name(values: Mapping[Any, Any], source: str) -> dict[str, Any]:
 
 
 class Schema(Generic[Config]):
-    """All options of a configuration, found anew as things are registered.
+    """All options of a configuration, including those of things that are registered later.
 
     Args:
-        kind: a frozen dataclass whose fields are made by :func:`section`.
-        also: owners that options have in this configuration beside their own, by their names.
+        kind: frozen dataclass whose fields are made by :func:`~spikelfp.options.section`.
+        also: further owners of options in this configuration, by the names of the options.
     """
 
     known: ClassVar[list[Schema[Any]]] = []
-    """All schemas; what a plug-in registers has to fit into each."""
+    """All schemas; the options of a plug-in must fit into each."""
 
     def __init__(self, kind: type[Config], also: Mapping[str, Owner] | None = None) -> None:
         self.kind, self._also = kind, also or {}
         self.taken: set[str] = set()
-        """Names that no option brought along may have, those of flags that a command has beside the options."""
+        """Names that no option of a chosen thing may have: those of a command's own flags."""
         Schema.known.append(self)
         self._static: list[Slot] = []
         self.sections: dict[str, type] = {}
@@ -91,13 +108,13 @@ class Schema(Generic[Config]):
         self._slots: dict[Place, Slot] = {}
         self._named: dict[str, list[Slot]] = {}
 
-    # what there is
+    # --- finding
 
     def slots(self) -> dict[Place, Slot]:
-        """Every option, also those of what is not chosen, by its place.
+        """Find every option by its place, including those of things that are not chosen.
 
         Raises:
-            UserError: for something registered whose options cannot stand beside the others.
+            UserError: for a registered thing whose options conflict with others.
         """
         registries = {id(slot.registry): slot.registry for slot in self._static if slot.registry is not None}
         state = [tuple(map(id, registry.entries())) for registry in registries.values()]
@@ -116,7 +133,7 @@ class Schema(Generic[Config]):
         return self._slots
 
     def _check_name(self, name: str, places: list[Slot], named: Mapping[str, list[Slot]]) -> None:
-        """Refuse an option brought along that would be taken for another one, or take its flag."""
+        """Refuse an option of a registered thing whose name or flag has another meaning."""
         for slot in places:
             if slot.chooser is None:
                 continue
@@ -136,12 +153,12 @@ class Schema(Generic[Config]):
                 )
 
     def named(self) -> dict[str, list[Slot]]:
-        """The places of every option by its name: more than one where two things have an option of one name."""
+        """Find the places of every option by its name; an option that two things have has several."""
         self.slots()
         return self._named
 
     def options(self) -> list[tuple[Option, str]]:
-        """Each option once, in order, with the section of the help text; several owners joined by *or*."""
+        """List each option once, in order, with the section of the help text; several owners are joined by *or*."""
         found = []
         for slots in self.named().values():
             first = slots[0].option
@@ -154,21 +171,21 @@ class Schema(Generic[Config]):
             found.append((first, slots[0].group))
         return found
 
-    # reading
+    # --- reading
 
     def stated(self, values: Mapping[str, Any], source: str) -> dict[Place, Any]:
-        """Find the places of values that are given by name, or nested as a file has them.
+        """Find the places of values that are given by name, or nested as in a file.
 
         Args:
             values: ``{"rule": "gamma"}``, ``{"method": {"rule": {"name": "gamma"}}}``, or a mixture; a value of a
                 section may be the dataclass of that section.
-            source: named in errors: a file, or what is called with the values.
+            source: for errors: a file, or the class that is called with the values.
 
         Returns:
-            The values, read, by their places. One that is given by name stands at every place of that name.
+            The values, read, by their places. A value that is given by name is at every place of that name.
 
         Raises:
-            UserError: for a name that no option has, with the nearest one, and for values that are not taken.
+            UserError: for an unknown name, with the nearest one, and for invalid values.
         """
         whole: dict[Place, Any] = {}
         nested: dict[Place, Any] = {}
@@ -199,7 +216,12 @@ class Schema(Generic[Config]):
         raise AssertionError(name)
 
     def over(self, before: Mapping[Place, Any], now: Mapping[Place, Any]) -> dict[Place, Any]:
-        """Put the values ``now`` over those ``before``, without the defaults of what was chosen then and is not now."""
+        """Merge two sets of values, without the former defaults of things that are no longer chosen.
+
+        Args:
+            before: values by their places.
+            now: values that replace them.
+        """
         kept = dict(before)
         for path, value in before.items():
             slot = self.slots()[path]
@@ -212,7 +234,12 @@ class Schema(Generic[Config]):
         return {**kept, **now}
 
     def brought_by(self, chooser: Place, name: str) -> dict[str, Option]:
-        """The options that something chosen brings along."""
+        """Return the options of an entry of a choice.
+
+        Args:
+            chooser: path of the choice.
+            name: of the entry.
+        """
         registry = self.slots()[chooser].registry
         return {} if registry is None else options_in(registry, name)
 
@@ -232,15 +259,15 @@ class Schema(Generic[Config]):
                 raise unknown_name(f"option of {'.'.join(path)} in {source}", name, here)
 
     def settled(self, stated: Mapping[Place, Any], given: Collection[Place] = ()) -> dict[Place, Any]:
-        """Fill in what is not stated, and refuse what would do nothing.
+        """Fill in defaults, and refuse options that would do nothing.
 
         Args:
             stated: values by their places, read.
-            given: places of those that somebody chose now: refused if they would do nothing, even at their default.
+            given: places of the values that the user gave now, which are refused even at their default.
 
         Raises:
-            UserError: for the first option that does nothing although it was chosen, naming what it belongs to and
-                what was chosen there.
+            UserError: for the first option that would do nothing; the text names what it belongs to and what was
+                chosen instead.
         """
         view = self.view(stated)
         refused: dict[str, Slot] = {}
@@ -264,7 +291,12 @@ class Schema(Generic[Config]):
         return settled
 
     def without_unused(self, stated: Mapping[Place, Any], keep: Collection[Place] = ()) -> dict[Place, Any]:
-        """Leave out what did nothing in a run's record, but for the places ``keep``, which are judged as chosen now."""
+        """Leave out the values of a run's record that did nothing.
+
+        Args:
+            stated: values by their places, read.
+            keep: places whose values stay.
+        """
         values = dict(stated)
         while True:
             view = self.view(values)
@@ -279,14 +311,14 @@ class Schema(Generic[Config]):
                 del values[path]
 
     def view(self, stated: Mapping[Place, Any]) -> View:
-        """The values by the names of their options, unchecked, defaults filled in."""
+        """View values, unchecked, as attributes with the names of their options; defaults are filled in."""
         return _View(self, stated)
 
     def _used(self, slot: Slot, view: View) -> bool:
         return slot.option.owner is None or slot.option.owner.holds(view)
 
     def _chosen(self, slot: Slot, view: View) -> Any:
-        """The name of the thing that an option comes with."""
+        """Return the name of the thing that brings an option along."""
         assert slot.chooser is not None
         chooser = self._slots[slot.chooser]
         name = getattr(view, chooser.option.name)
@@ -305,7 +337,7 @@ class Schema(Generic[Config]):
             "leave it out, or choose what it belongs to"
         )
 
-    # writing
+    # --- writing
 
     def made(self, values: Mapping[Place, Any]) -> dict[str, Any]:
         """Make the sections of a configuration from settled values."""
@@ -329,7 +361,7 @@ class Schema(Generic[Config]):
         return {place[-1]: value for place, value in values.items() if self._slots[place].chooser == path}
 
     def values(self, config: Config) -> dict[Place, Any]:
-        """The values of a configuration by their places."""
+        """List the values of a configuration by their places."""
         found: dict[Place, Any] = {}
         for name in self.sections:
             found |= self._of_section((name,), getattr(config, name))
@@ -349,13 +381,13 @@ class Schema(Generic[Config]):
         return {place: found[place] for place in self.slots() if place in found}
 
     def used(self, config: Config) -> dict[Place, Any]:
-        """The values of a configuration that it uses, by their places."""
+        """List the values that a configuration uses, by their places."""
         values = self.values(config)
         view = self.view(values)
         return {path: value for path, value in values.items() if self._used(self.slots()[path], view)}
 
     def default(self, path: Place, config: Config) -> Any:
-        """The default of an option with what a configuration has chosen."""
+        """Return the default of an option with the choices of a configuration."""
         slot = self.slots()[path]
         own = (
             slot.option if slot.chooser is None else slot.owners.get(self._chosen(slot, self.view(self.values(config))))
@@ -363,7 +395,7 @@ class Schema(Generic[Config]):
         return (slot.option if own is None else own).default
 
     def nested(self, config: Config) -> dict[str, Any]:
-        """The values that a configuration uses as plain nested ones, for a file to hold."""
+        """Write the values that a configuration uses as nested plain data, for a file."""
         tree: dict[str, Any] = {}
         values = self.used(config)
         for path, value in values.items():
@@ -379,7 +411,7 @@ class Schema(Generic[Config]):
 
 
 class _View:
-    """Values of options by their names, looked up among the places of a schema."""
+    """Values as attributes with the names of their options."""
 
     def __init__(self, schema: Schema[Any], stated: Mapping[Place, Any]) -> None:
         self._schema, self._stated = schema, stated
@@ -399,7 +431,7 @@ def _either(first: Owner, second: Owner) -> Owner:
 
 
 def _slots(path: Place, kind: type, title: str) -> list[Slot]:
-    """The places of a dataclass of options."""
+    """List the options of a section."""
     types_, found = options_of(kind), list[Slot]()
     for f in fields(kind):
         if f.name == "options":
@@ -409,7 +441,13 @@ def _slots(path: Place, kind: type, title: str) -> list[Slot]:
         place = path if f.name == "name" and chooses else (*path, f.name)
         if chooses:
             own = Option(
-                **{"name": place[-1], "kind": "str", "default": f.default, "optional": f.default is None, **said(about)}
+                **{
+                    "name": place[-1],
+                    "kind": "str",
+                    "default": f.default,
+                    "optional": f.default is None,
+                    **given_facts(about),
+                }
             )
         else:
             own = types_[f.name]
@@ -418,10 +456,10 @@ def _slots(path: Place, kind: type, title: str) -> list[Slot]:
 
 
 def _own(registry: Registry[Any], name: str) -> dict[str, Option]:
-    """The options of a registered thing, which can be made from them.
+    """Find the options of a registered thing.
 
     Raises:
-        UserError: for a thing that cannot.
+        UserError: for a thing that cannot be made from options.
     """
     thing = f"the {registry.kind} {name}"
     try:
@@ -442,7 +480,7 @@ def _own(registry: Registry[Any], name: str) -> dict[str, Option]:
 
 
 def _brought(slot: Slot, registry: Registry[Any], also: Mapping[str, Owner]) -> Iterator[Slot]:
-    """The places of the options that the things of a registry bring along."""
+    """Yield the options that the entries of a registry bring along to a choice."""
     found: dict[str, dict[str, Option]] = {}
     for name in registry:
         for each in _own(registry, name).values():

@@ -1,17 +1,16 @@
-"""Files that are written whole or not at all, and folders that a command fills.
+"""Files that are written whole or not at all, and folders of runs and exports.
 
-A folder belongs to one process at a time, and what was there goes only once there is something new.
-While a folder with a whole run or export in it is being replaced, the new files lie in :data:`NEW` inside it. They are
-complete when the last one is there (:attr:`Kind.last`); only then do the old ones go::
+One process at a time owns a folder. While the content of a folder is being replaced, the new files lie in :data:`NEW`
+inside it. They are complete when the last one is there (:attr:`Kind.last`); only then are the old ones removed::
 
-    NEW without its last file                      the old content stands; NEW is removed
-    NEW with it                                    the old files are moved to MOVING, which becomes OLD;
-                                                   then the new ones are moved to their places, the last one last
-    OLD                                            the old files are all in it; the rest of NEW is moved, OLD removed
+    NEW without its last file                      the old content is valid; NEW is removed
+    NEW with its last file                         the old files are moved to MOVING, which becomes OLD;
+                                                   then the new files are moved to their places, the last one last
+    OLD                                            holds all old files; the rest of NEW is moved, OLD is removed
 
-So a process that is killed at any moment leaves the one content or the other, and the next that comes to the folder
-(:func:`owned`, :func:`settle`) finishes what it had begun. Only files that are known by their content go; all others
-stay where they are.
+So a process that is killed at any moment leaves either the old content or the new one, and the next process that
+opens the folder (:func:`owned`, :func:`settle`) finishes what the killed one began. Only files that are known by their
+content are removed; all others stay where they are.
 """
 
 from __future__ import annotations
@@ -41,10 +40,14 @@ PART = ".part"
 
 
 def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, bring it to disk, then rename it to ``path``.
+    """Write a temporary file beside ``path``, sync it to disk, then rename it to ``path``.
 
-    Whatever goes wrong, what was at ``path`` before is still there, and nothing else is left behind. A process that is
-    killed meanwhile leaves its part of the file, which the next one that writes ``path`` removes.
+    After an error, the file that was at ``path`` before is still there, and the temporary one is removed. A process
+    that is killed leaves its temporary file, which the next process that writes ``path`` removes.
+
+    Args:
+        path: of the file.
+        write: called with the open file.
 
     Raises:
         SaveError: when the folder cannot be written or the disk is full.
@@ -70,15 +73,15 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
+    """Write a text as UTF-8 to ``path``, whole or not at all."""
     write_whole(path, lambda file: file.write(text.encode()))
 
 
 class _WholeDumper(yaml.SafeDumper):
-    """A writer of YAML that writes a list as often as it is there, where PyYAML would refer to the first."""
+    """A writer of YAML that repeats a list wherever it occurs, where PyYAML would write a reference to the first."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Refer to nothing: files that do are not read (:func:`spikelfp.untrusted.read_yaml`)."""
+        """Write no references, which :func:`spikelfp.untrusted.read_yaml` refuses."""
         return True
 
 
@@ -86,8 +89,8 @@ def yaml_text(values: Any, **options: Any) -> str:
     """Write plain values as YAML that :func:`spikelfp.untrusted.read_yaml` reads.
 
     Args:
-        values: without circles.
-        options: of :func:`yaml.dump`.
+        values: numbers, texts, lists and mappings; none contains itself.
+        **options: of :func:`yaml.dump`.
     """
     return yaml.dump(values, Dumper=_WholeDumper, **{"allow_unicode": True, "sort_keys": False, **options})
 
@@ -95,7 +98,7 @@ def yaml_text(values: Any, **options: Any) -> str:
 def write_tensors(path: str | Path, content: object) -> None:
     """Write ``content`` in torch's format to ``path``, whole or not at all.
 
-    It is brought into bytes first: torch's own writer answers a full disk with an error of another kind.
+    It is serialised in memory first: on a full disk torch's own writer raises an error that is no ``OSError``.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -114,12 +117,12 @@ def copy_whole(source: str | Path, path: str | Path) -> None:
 
 @contextmanager
 def put_back(path: str | Path) -> Iterator[None]:
-    """Put the file at ``path`` back, if there was one, when the block that replaces it ends with an error."""
+    """Restore the file at ``path`` if the block that replaces it ends with an error."""
     path = Path(path)
     before = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{PART}")
     try:
         os.link(path, before, follow_symlinks=False)
-    except OSError:  # there is none, or the file system knows no second names
+    except OSError:  # there is none, or the file system has no hard links
         yield
         return
     try:
@@ -133,13 +136,13 @@ def put_back(path: str | Path) -> Iterator[None]:
 
 
 def remove_parts(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left of the files that they were writing in ``folder``.
+    """Remove the temporary files of killed processes from ``folder``.
 
-    A part is left over if nobody holds the lock on it; without locks it stays.
+    A temporary file that no process has locked is left over; on a file system without locks it stays.
 
     Args:
-        folder: looked into, but not into the folders in it.
-        name: of the file that was written; empty for all of them.
+        folder: searched without the folders in it.
+        name: of the file that was written; empty for all files.
     """
     with suppress(OSError):
         for entry in os.scandir(folder):
@@ -150,24 +153,24 @@ def remove_parts(folder: Path, name: str = "") -> None:
 
 
 def is_part(entry: str, name: str = "") -> bool:
-    """Whether ``entry`` is the name of a part of the file ``name``, or of any file."""
+    """Whether ``entry`` is the name of a temporary file of the file ``name``, or of any file where that is empty."""
     return entry.startswith(f".{name}") and entry.endswith(PART)
 
 
 def check_replaceable(
     path: str | Path, overwrite: bool, *, begins: bytes, what: str, keep: Sequence[str | Path] = ()
 ) -> None:
-    """Refuse to write to ``path`` where that would lose a file: one of another kind, or any without ``overwrite``.
+    """Refuse to replace a file of another kind, or any file without ``overwrite``.
 
     Args:
-        path: where something is about to be written.
+        path: of the file to be written.
         overwrite: whether a file of the same kind may be replaced.
-        begins: bytes that files of the kind begin with.
-        what: kind of the file, as in "no stream and no image".
-        keep: files that are about to be read.
+        begins: first bytes of files of the kind.
+        what: name of a file of another kind, such as "no stream and no image".
+        keep: files that are to be read, which are not replaced.
 
     Raises:
-        UserError: with what to do.
+        UserError: for a file that would be lost; the text says what to do.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -192,9 +195,9 @@ def begins_with(path: str | Path, wanted: bytes) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk, where the system can."""
+    """Sync the names in a folder to disk, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
-        with suppress(OSError):  # some network folders cannot; the rename itself has happened
+        with suppress(OSError):  # some network folders cannot; the file is renamed all the same
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(handle)
@@ -204,13 +207,13 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _part_of(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file beside ``path``, locked, which is gone in the end unless it was renamed."""
+    """Open a new locked file beside ``path``, which is removed at the end unless it was renamed."""
     while True:
         beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{PART}")
         with open(beside, "xb") as file:
-            with suppress(OSError):  # where there are no locks, nobody removes parts
+            with suppress(OSError):  # without locks, no process removes temporary files of others
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_nlink == 0:  # taken for left over before it was locked
+            if os.fstat(file.fileno()).st_nlink == 0:  # removed by another process before it was locked
                 continue
             try:
                 yield file
@@ -222,7 +225,7 @@ def _part_of(path: Path) -> Iterator[BinaryIO]:
 LOCK, OWNER, NEW, MOVING, OLD = ".lock", ".owner", ".new", ".replacing", ".replaced"
 _OWN = {LOCK, OWNER, NEW, MOVING, OLD}
 PATIENCE = 0.3
-"""Seconds in which an owner that is just ending may do so."""
+"""Seconds to wait for an owner that is about to end."""
 
 
 @dataclass(frozen=True)
@@ -230,11 +233,11 @@ class Kind:
     """A kind of folder.
 
     Attributes:
-        name: as a user calls it: "run" or "export".
-        last: path in the folder of the file that is written last: with it, the content is worth keeping.
-        files: given a folder, the paths in it of the files of that kind that are there, the one that they are found by
-            last. It raises an error that says why for a folder that is of another kind, and for a file in the place of
-            one of them that is none. With ``trusted`` it looks at names alone.
+        name: for users: "run" or "export".
+        last: path in the folder of the file that is written last and makes the content complete.
+        files: called with a folder and whether to trust names; returns the paths of the files of this kind in it, the
+            one that identifies the folder last. It raises an error for a folder of another kind and for a file of
+            another kind under one of these names; files under trusted names are not opened.
     """
 
     name: str
@@ -248,7 +251,7 @@ class Place:
     Attributes:
         path: the folder.
         current: where its files are written: ``path``, or :data:`NEW` inside it until :meth:`commit`.
-        replaced: paths in it of the files that go then.
+        replaced: paths in it of the files that :meth:`commit` removes.
     """
 
     def __init__(self, path: Path, kind: Kind) -> None:
@@ -256,7 +259,7 @@ class Place:
         self.replaced: tuple[str, ...] = ()
 
     def replace(self) -> None:
-        """Write from now on beside the content of the folder, which stays until :meth:`commit`.
+        """Begin a replacement: the content of the folder stays until :meth:`commit`.
 
         Raises:
             UserError: for a folder, or a file in it, of another kind.
@@ -270,14 +273,14 @@ class Place:
             self.current.mkdir()
 
     def commit(self) -> None:
-        """Put what was written, the last file included, into the place of what was there before."""
+        """Replace the old content of the folder by what was written, which includes the last file."""
         if self.current != self.path:
             with saving(self.path):
                 _commit(self.path, self._kind)
             self.current = self.path
 
     def abandon(self) -> None:
-        """Remove what was written since :meth:`replace`; what was there before stays."""
+        """Remove what was written since :meth:`replace`; the old content stays."""
         if self.current != self.path:
             with suppress(OSError):  # the next owner does it
                 if not _is_folder(self.path / OLD):
@@ -288,9 +291,13 @@ class Place:
 
 @contextmanager
 def owned(path: Path, kind: Kind) -> Iterator[Place]:
-    """Own the folder ``path`` within the block, which is made if it is not there and removed if it stays empty.
+    """Own a folder within the block; it is made if it does not exist, and removed at the end if it is empty.
 
-    What a killed owner has left is brought into order first. A replacement that was not committed is dropped.
+    A replacement that a killed owner began is finished or undone first. One that the block does not commit is undone.
+
+    Args:
+        path: of the folder.
+        kind: of the folder.
 
     Raises:
         RunFolderError: while another process, or another thread, owns it.
@@ -315,17 +322,17 @@ def owned(path: Path, kind: Kind) -> Iterator[Place]:
 
 
 def settle(path: Path, kind: Kind) -> None:
-    """Bring a folder whose owner was killed while it was replaced into order, if it can be done now.
+    """Finish or undo the replacement of a folder whose owner was killed, if nobody owns the folder now.
 
-    Readers call this; it costs them a look at three names.
+    Readers call this before they read; it costs them a look at three names.
     """
     if any(os.path.lexists(path / name) for name in (NEW, MOVING, OLD)):
-        with suppress(UserError), _locked(path, kind):  # owned: then its files are in order; or read-only
+        with suppress(UserError), _locked(path, kind):  # an owner settles it itself; a read-only folder stays
             _settle(path, kind)
 
 
 def content_of(path: Path) -> list[str]:
-    """List the names in a folder, but for those of this module and what is left of files that were being written."""
+    """List the names in a folder, without those of this module and temporary files."""
     try:
         names = sorted(os.listdir(path))
     except FileNotFoundError:
@@ -335,21 +342,11 @@ def content_of(path: Path) -> list[str]:
     return [name for name in names if name not in _OWN and not is_part(name)]
 
 
-def check_named(option: str, path: str | None) -> None:
-    """Refuse an empty name, which a script hands over where its variable is not set.
-
-    Raises:
-        UserError: naming the option.
-    """
-    if path is not None and not path.strip():
-        raise UserError(f"{option} is empty: name a path, or leave the option out")
-
-
 def check_path(path: Path) -> None:
-    """Refuse a path that can be no folder.
+    """Refuse a path that cannot be a folder.
 
     Raises:
-        RunFolderError: for a file, a link into nowhere, a name that is too long or has control characters.
+        RunFolderError: for a file, a broken link, a name that is too long or has control characters.
     """
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in str(path)):
         raise RunFolderError(f"a folder cannot be named {str(path)!r}: leave out line breaks and control characters")
@@ -372,10 +369,15 @@ def check_path(path: Path) -> None:
 
 
 def check_not_inside(path: Path, kind: Kind, others: dict[str, Path]) -> None:
-    """Refuse a new folder inside another one of its kind, or inside one of the ``others``, which are named.
+    """Refuse a new folder inside another one of its kind, or inside one of the ``others``.
+
+    Args:
+        path: of the new folder.
+        kind: of the new folder.
+        others: folders by their names for the error.
 
     Raises:
-        RunFolderError: naming the outer folder.
+        RunFolderError: with the outer folder.
     """
     whole = path.resolve()
     for parent in whole.parents:
@@ -387,7 +389,7 @@ def check_not_inside(path: Path, kind: Kind, others: dict[str, Path]) -> None:
 
 
 def _settle(path: Path, kind: Kind) -> None:
-    """Finish what a killed owner had begun, or undo it."""
+    """Finish or undo the replacement that a killed owner began."""
     for name in (NEW, MOVING, OLD):
         if os.path.lexists(path / name) and not _is_folder(path / name):
             raise RunFolderError(f"{path / name} is in the way, and no folder that was made here: move it away")
@@ -403,10 +405,10 @@ def _settle(path: Path, kind: Kind) -> None:
 
 
 def _commit(path: Path, kind: Kind) -> None:
-    """Put the new files into the place of the old ones, going on from wherever that was ended.
+    """Replace the old files by the new ones, from wherever an earlier try was stopped.
 
     Raises:
-        OSError: when it cannot be done; the old files are back then.
+        OSError: when it cannot be done; the old files are back in their places.
     """
     new, moving, old = path / NEW, path / MOVING, path / OLD
     try:
@@ -443,7 +445,7 @@ def _put_back(path: Path) -> None:
 
 
 def _files_in(folder: Path) -> list[str]:
-    """List the files in a folder and the folders in it, but for parts of files."""
+    """List the files in a folder and its subfolders, without temporary files."""
     found = [Path(place, name) for place, _, names in os.walk(folder) for name in names if not is_part(name)]
     return sorted(str(file.relative_to(folder)) for file in found)
 
@@ -456,7 +458,7 @@ def _move(source: Path, target: Path, name: str) -> None:
 
 
 def _check_inside(folder: Path, name: str) -> None:
-    """Refuse a file that a link of folders leads out of ``folder``."""
+    """Refuse a file in a linked subfolder, which may lie outside of ``folder``."""
     for parent in list(Path(name).parents)[:-1]:
         if (folder / parent).is_symlink():
             raise RunFolderError(f"{folder / parent} is a link: what it leads to is not replaced, so move it away")
@@ -478,10 +480,13 @@ def _missing(path: Path) -> list[Path]:
 
 @contextmanager
 def saving(path: Path) -> Iterator[None]:
-    """Tell what goes wrong with the files of the folder ``path`` as one line.
+    """Turn errors of the system in writing a folder into errors of one line.
+
+    Args:
+        path: of the folder.
 
     Raises:
-        SaveError: for an error of the system.
+        SaveError: for an ``OSError`` in the block.
     """
     try:
         yield
@@ -493,7 +498,7 @@ def saving(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, kind: Kind) -> Iterator[None]:
-    """Hold the lock of a folder, which the system drops when the process ends, however it ends."""
+    """Hold the lock of a folder, which the system releases when the process ends, however it ends."""
     lock: filelock.BaseFileLock = filelock.FileLock(path / LOCK, timeout=PATIENCE, thread_local=False)
     file = path / LOCK
     with saving(path):
@@ -503,7 +508,7 @@ def _locked(path: Path, kind: Kind) -> Iterator[None]:
             except (NotImplementedError, OSError) as error:
                 if isinstance(error, filelock.Timeout) or not _has_no_locks(error):
                     raise
-                file = path / OWNER  # a file that is there as long as it has an owner, whose process must be alive
+                file = path / OWNER  # exists as long as the folder has an owner, whose process must be alive
                 lock = filelock.SoftFileLock(file, timeout=PATIENCE, thread_local=False)
                 lock.acquire()
         except filelock.Timeout:
@@ -520,7 +525,7 @@ def _locked(path: Path, kind: Kind) -> Iterator[None]:
     finally:
         try:
             with suppress(OSError):
-                os.unlink(path / LOCK)  # who has it open already finds that it is no longer there
+                os.unlink(path / LOCK)  # filelock notices in other processes that have it open
         finally:
             lock.release()
 
@@ -535,11 +540,11 @@ def _has_no_locks(error: Exception) -> bool:
 def _owner(file: Path) -> str:
     """Describe the owner of a folder, as the file of its lock says."""
     try:
-        words = file.read_text(errors="replace").split()
+        fields = file.read_text(errors="replace").split()
     except OSError:
-        words = []
-    number = next((word for word in words[:1] if word.isdigit()), None)
+        fields = []
+    number = next((field for field in fields[:1] if field.isdigit()), None)
     if number is None:
         return "another process"
-    host = "".join(letter for letter in words[1] if letter.isprintable())[:80] if len(words) > 1 else "this machine"
+    host = "".join(letter for letter in fields[1] if letter.isprintable())[:80] if len(fields) > 1 else "this machine"
     return f"process {number} on {host}"

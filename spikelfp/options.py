@@ -1,4 +1,4 @@
-"""Options: how they are stated, read, shown, checked and written.
+"""Options: how they are declared, found, read and written, and the text of objects that are made from them.
 
 **An option is a parameter of the constructor of what it configures**, with a type, a default and a line of help::
 
@@ -43,25 +43,25 @@ from spikelfp.terminal import brief
 View = Any
 """Values of options as attributes: ``view.rule``, ``view.gamma``."""
 
-# --- stating -----------------------------------------------------------------------------------------------------
+# --- declaring ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Option:
-    """A value that somebody may choose.
+    """A value that the user may choose.
 
     Attributes:
-        name: with ``-`` for ``_`` that of the flag.
-        kind: ``bool``, ``int``, ``float``, ``str`` or ``tuple[int, ...]``.
-        default: its value if nothing is said.
+        name: with ``_``; the flag has ``-`` instead.
+        kind: ``bool``, ``int``, ``float``, ``str``, ``path`` or ``tuple[int, ...]``.
+        default: its value where none is given.
         help: what it does, in a line.
         optional: whether it may be ``None``.
         names: names that it may take.
-        automatic: words for what ``None`` stands for.
+        automatic: text for the meaning of ``None``.
         within: interval of a number, such as ``[0, 1)`` or ``(0, ∞)``.
-        owner: what it belongs to, beside what its constructor belongs to.
-        check: raises :class:`~spikelfp.errors.UserError` for values that are not taken.
-        parameter: of the constructor, where its name is another one.
+        owner: condition under which it is used, in addition to that of its constructor.
+        check: raises :class:`~spikelfp.errors.UserError` for invalid values.
+        parameter: name of the constructor's parameter.
     """
 
     name: str
@@ -88,16 +88,18 @@ class Option:
         return str(self.default).lower() if self.kind == "bool" else str(self.default)
 
     def read(self, value: Any) -> Any:
-        """Read a value, also from text, which YAML makes of ``1e-3`` and a command line of everything.
+        """Read a value, or its text: YAML reads ``1e-3`` as text, and a command line has text alone.
 
         Raises:
-            UserError: for what is none of the option's kind, numbers that are not finite, and what lies outside of its
-                range or names.
+            UserError: for a value of another kind, a number that is not finite, and a value outside of the range or
+                the names.
         """
         value = _plain(self, value)
         if value is None:
             return None
         name = self.name.replace("_", "-")
+        if self.kind == "path":
+            check_named(name, value)
         if self.check is not None:
             self.check(value)
         elif self.names is not None:
@@ -109,7 +111,7 @@ class Option:
 
 
 class _About(dict[str, Any]):
-    """Facts about an option beside its name, type and default."""
+    """Facts about an option in addition to its name, type and default."""
 
 
 def option(
@@ -123,13 +125,13 @@ def option(
     name: str = "",
     kind: str = "",
 ) -> Any:
-    """Say more about a parameter, ``Annotated[float, option("how much stays", within="[0, 1)")]``.
+    """Describe a parameter: ``Annotated[float, option("how much stays", within="[0, 1)")]``.
 
     Args:
-        text: help, in a line; empty: that of the docstring.
+        text: help, in a line; empty for that of the docstring.
         names, automatic, within, owner, check: as in :class:`Option`.
-        name: of the option, where that of the parameter would not tell what it is.
-        kind: of the option, where the parameter takes more than can be written.
+        name: of the option, where it differs from that of the parameter.
+        kind: of the option, where the type of the parameter does not tell it.
     """
     return _About(
         help=text, names=names, automatic=automatic, within=within, owner=owner, check=check, name=name, kind=kind
@@ -137,20 +139,27 @@ def option(
 
 
 NOT_AN_OPTION = _About(left_out=True)
-"""Annotation, or metadata (``field(metadata={"option": NOT_AN_OPTION})``), of a parameter that nobody chooses."""
+"""Annotation, or metadata (``field(metadata={"option": NOT_AN_OPTION})``), of a parameter that is no option."""
 
 
 def setting(default: Any, text: str = "", *, kw_only: bool = False, **more: Any) -> Any:
-    """Make the field of a dataclass that is an option; ``text`` and further arguments are those of :func:`option`."""
+    """Make the field of a dataclass that is an option.
+
+    Args:
+        default: of the option.
+        text: help, in a line.
+        kw_only: as for :func:`dataclasses.field`.
+        **more: as for :func:`option`.
+    """
     return field(default=default, metadata={"option": option(text, **more)}, kw_only=kw_only)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Something chosen by name, with the options that it has.
+    """A registered thing that is chosen by name, with its options.
 
     Attributes:
-        name: in its registry; ``None``: chosen automatically.
+        name: in its registry; ``None`` for an automatic choice.
         options: by their names.
     """
 
@@ -158,12 +167,12 @@ class Choice:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def arguments(self, registry: Registry[Any]) -> dict[str, Any]:
-        """The options as arguments of the constructor."""
+        """Return the options as arguments of the constructor."""
         known = options_in(registry, self.name)
         return {known[name].parameter: value for name, value in self.options.items()}
 
     def maker(self, registry: Registry[Any]) -> Callable[..., Any]:
-        """The thing of the ``registry`` with its options, to be called with its other arguments."""
+        """Return the registered thing with its options bound, to be called with its other arguments."""
         own = self.arguments(registry)
         return functools.partial(registry[self.name], **own) if own else registry[self.name]
 
@@ -176,7 +185,7 @@ def choice(
     names: Iterable[str] | None = None,
     **more: Any,
 ) -> Any:
-    """Make a field that names something of a ``registry``, whose options come along.
+    """Make a field that chooses an entry of a registry, whose options it brings along.
 
     It is the field ``name`` of a section that is a :class:`Choice` itself, or a field of the type :class:`Choice`.
 
@@ -184,7 +193,7 @@ def choice(
         default: name, or ``None``.
         text: help.
         registry: of things by name.
-        names: names that it takes, where there are more than those of the registry.
+        names: names that it takes, where they are not those of the registry.
         **more: as in :func:`option`.
     """
     about = option(text, names=registry if names is None else names, **more)
@@ -213,9 +222,9 @@ def options_of(called: Callable[..., Any]) -> dict[str, Option]:
     """
     found: dict[str, Option] = {}
     texts = _argument_texts(called)
-    for name, (annotation, default, told) in _parameters(called).items():
+    for name, (annotation, default, field_facts) in _parameters(called).items():
         kind, optional, names, about = _kind(annotation)
-        own = said(told or about or _About())
+        own = given_facts(field_facts or about or _About())
         chosen = default is not inspect.Parameter.empty and "left_out" not in own and not name.startswith("_")
         if (kind or "kind" in own) and chosen:
             optional = optional or default is None  # ``kappa: float = None``
@@ -226,13 +235,13 @@ def options_of(called: Callable[..., Any]) -> dict[str, Option]:
 
 
 def options_in(registry: Registry[Any], name: str) -> dict[str, Option]:
-    """Find the options of a registered thing, without the arguments that it is called with anyway."""
+    """Find the options of a registered thing, without the arguments that all entries are called with."""
     found = options_of(registry[name])
     return {each.name: each for each in found.values() if each.parameter not in registry.takes}
 
 
-def said(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts about an option, without what was left open."""
+def given_facts(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the facts about an option that are given: neither ``None`` nor empty."""
     return {key: value for key, value in about.items() if value is not None and value != ""}
 
 
@@ -242,7 +251,7 @@ def takes_any(called: Callable[..., Any]) -> bool:
 
 
 _Parameter = tuple[Any, Any, Any]
-"""Annotation, default and what was said about it as a field."""
+"""Annotation, default, and facts of a dataclass field."""
 
 
 def _parameters(called: Callable[..., Any]) -> dict[str, _Parameter]:
@@ -290,16 +299,16 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
 
 
 def _kind(annotation: Any) -> tuple[str, bool, Iterable[str] | None, Any]:
-    """The kind of a type, whether it takes ``None``, its names, and what was said about it; ``""`` for other types."""
+    """Return the kind of a type (``""`` for others), whether it takes ``None``, its names, and facts about it."""
     about = None
     if get_origin(annotation) is Annotated:
         annotation, *rest = get_args(annotation)
         about = next((each for each in rest if isinstance(each, _About)), None)
     optional = False
     if get_origin(annotation) in (Union, types.UnionType):
-        parts = [each for each in get_args(annotation) if each is not types.NoneType]
-        optional = len(parts) < len(get_args(annotation))
-        annotation = parts[0] if len(parts) == 1 else None
+        others = [each for each in get_args(annotation) if each is not types.NoneType]
+        optional = len(others) < len(get_args(annotation))
+        annotation = others[0] if len(others) == 1 else None
     if get_origin(annotation) is Annotated:
         kind, _, names, about = _kind(annotation)
         return kind, optional, names, about
@@ -313,7 +322,7 @@ def _kind(annotation: Any) -> tuple[str, bool, Iterable[str] | None, Any]:
 
 
 def _argument_texts(called: Callable[..., Any]) -> dict[str, str]:
-    """The lines about arguments in a docstring, the first sentence of each; base classes tell what is not said."""
+    """Read the first sentence about each argument in the docstrings of a class or function and its base classes."""
     texts: dict[str, str] = {}
     kinds = called.__mro__[:-1] if isinstance(called, type) else (called,)
     for kind in kinds:
@@ -336,6 +345,7 @@ KINDS = {
     "int": "a whole number",
     "float": "a finite number",
     "str": "text",
+    "path": "a path",
     "tuple[int, ...]": "whole numbers, such as 1000,1000",
 }
 
@@ -353,7 +363,7 @@ def _plain(about: Option, value: Any) -> Any:
             if isinstance(value, list | tuple):
                 return tuple(_number(int, part) for part in value)
             return tuple(_number(int, part) for part in (value.split(",") if isinstance(value, str) else [value]))
-        if about.kind == "str":
+        if about.kind in ("str", "path"):
             if not isinstance(value, str):
                 raise TypeError
             return value
@@ -375,12 +385,17 @@ def _number(kind: type[int] | type[float], value: Any) -> int | float:
 
 
 def check_within(name: str, value: float, interval: str) -> None:
-    """Refuse a ``value`` outside of an ``interval`` such as ``[0, 1)`` or ``(0, ∞)``.
+    """Refuse a value outside of an interval.
+
+    Args:
+        name: of the value, for the error.
+        value: to check.
+        interval: such as ``[0, 1)`` or ``(0, ∞)``.
 
     Raises:
-        UserError: naming the value's ``name`` and the interval.
+        UserError: with the name, the interval and the value.
     """
-    # whole numbers are compared as such: as floats 2**63 - 1 and 2**63 are one
+    # whole ends are kept as int: as floats 2**63 - 1 and 2**63 are equal
     low, high = (
         float(end.replace("∞", "inf")) if re.search(r"[.e∞]", end) else int(end)
         for end in (part.strip(" ()[]") for part in interval.split(","))
@@ -398,31 +413,45 @@ def check_within(name: str, value: float, interval: str) -> None:
     raise UserError(f"{name} must {wanted}, got {value}")
 
 
+def check_named(name: str, path: str | None) -> None:
+    """Refuse an empty path, which a script hands over where its variable is not set.
+
+    Args:
+        name: of the option or argument, for the error.
+        path: what was given, or ``None`` for nothing.
+
+    Raises:
+        UserError: for a path without visible characters.
+    """
+    if path is not None and not path.strip():
+        raise UserError(f"{name} is empty: name a path{', or leave the option out' if name.startswith('--') else ''}")
+
+
 # --- owners ------------------------------------------------------------------------------------------------------
 
 
 class Owner(ABC):
-    """A condition on the values of options under which those that belong to it are used.
+    """A condition on the values of options, under which the options that belong to it are used.
 
-    Owners are joined by ``&`` and ``|``. Help texts, errors and tests all come from the one statement.
+    Owners are joined by ``&`` and ``|``. Help texts, errors and tests are all made from this one statement.
     """
 
     @abstractmethod
     def holds(self, view: View) -> bool:
-        """Whether the values have what the option belongs to."""
+        """Whether the values fulfil the condition."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Owner of the option in words: ``--rule gamma``."""
+        """Name of the owner, such as ``--rule gamma``."""
 
     @abstractmethod
     def missing(self, view: View) -> Condition:
-        """The part that the values lack, where the owner does not hold."""
+        """Find the part of the condition that the values do not fulfil."""
 
     @abstractmethod
     def looks_at(self) -> Iterator[str]:
-        """The options that decide."""
+        """Yield the options that the condition looks at."""
 
     def __and__(self, other: Owner) -> Owner:
         return _Both(self, other)
@@ -433,15 +462,15 @@ class Owner(ABC):
 
 @dataclass(frozen=True)
 class Condition(Owner):
-    """A condition that is told in one go.
+    """A condition with a name of its own.
 
     Attributes:
-        words: what the option belongs to; a function where that depends on what is registered.
-        test: whether the values have it.
-        decides: the options that are named in an error, with what they are.
+        label: name of what the option belongs to; a function where it depends on what is registered.
+        test: whether the values fulfil the condition.
+        decides: options that an error names with their values.
     """
 
-    words: str | Callable[[], str]
+    label: str | Callable[[], str]
     test: Callable[[View], bool]
     decides: tuple[str, ...]
 
@@ -450,7 +479,7 @@ class Condition(Owner):
 
     @property
     def name(self) -> str:
-        return self.words if isinstance(self.words, str) else self.words()
+        return self.label if isinstance(self.label, str) else self.label()
 
     def missing(self, view: View) -> Condition:
         return self
@@ -505,31 +534,37 @@ def one_of(
     of: Iterable[str] | None = None,
     key: Callable[[str], str] = str,
 ) -> Condition:
-    """Make the owner of options that belong to some of the names that the option ``name`` takes.
+    """Make the owner of options that are used with certain values of the option ``name``.
 
     Args:
         name: the option.
-        names: those names; a function where they depend on what is registered.
-        of: all names it takes, for shorter words where only a few are left out.
-        key: from the value of the option to the name that it means.
+        names: its values; a function where they depend on what is registered.
+        of: all names that it takes, for a shorter label where at most one is left out.
+        key: turns a value of the option into the name that it means.
     """
 
-    def those() -> Collection[str]:
+    def owners() -> Collection[str]:
         return names() if callable(names) else names
 
-    def words() -> str:
-        left_out = [each for each in of or () if each not in those()]
+    def label() -> str:
+        left_out = [each for each in of or () if each not in owners()]
         if of is not None and len(left_out) < 2:
             return f"any {flag(name)}" + (f" but {left_out[0]}" if left_out else "")
-        *most, last = those() or ["(none)"]
+        *most, last = owners() or ["(none)"]
         return f"{flag(name)} {', '.join(most)}{' or ' if most else ''}{last}"
 
-    return Condition(words, lambda view: key(str(getattr(view, name))) in those(), (name,))
+    return Condition(label, lambda view: key(str(getattr(view, name))) in owners(), (name,))
 
 
-def other_than(name: str, default: Any, words: str | None = None) -> Condition:
-    """Make the owner of options that belong to the option ``name``, once it is not ``default``."""
-    return Condition(words or flag(name), lambda view: getattr(view, name) != default, (name,))
+def other_than(name: str, default: Any, label: str | None = None) -> Condition:
+    """Make the owner of options that belong to the option ``name`` where it is not ``default``.
+
+    Args:
+        name: the option.
+        default: its value with which the others do nothing.
+        label: name of the owner; ``None`` for the flag.
+    """
+    return Condition(label or flag(name), lambda view: getattr(view, name) != default, (name,))
 
 
 def flag(name: str) -> str:
@@ -548,11 +583,11 @@ def written(name: str, value: Any) -> str:
 
 
 def described(value: Any) -> str:
-    """Write ``value`` as it would be typed: objects by the arguments of their constructor, functions by their name.
+    """Write a value as Python code: objects by the arguments of their constructor, functions by their name.
 
     Two values that are made alike give the same text in any process, so that checkpoints can compare them. Arguments
-    that have their default value are left out, so that one added later changes no text. A class that makes what another
-    one made before names that, ``described_as``.
+    with their default value are left out, so that an argument added later changes no text. A class that replaces
+    another one keeps its text with the name of that one as its attribute ``described_as``.
 
     >>> described(partial(step, gamma=0.5))
     'step(gamma=0.5)'
@@ -582,15 +617,15 @@ def described(value: Any) -> str:
 
 
 def call_of(value: Any) -> str:
-    """Write an object as the call that makes it, from attributes named as the arguments of its constructor.
+    """Write an object as the call that makes it, from attributes with the names of its constructor's arguments.
 
-    An object that keeps arguments under other names has a method ``arguments`` that tells them by their own; others
-    that it does not keep under their name are left out.
+    A class that keeps arguments under other names has a method ``arguments``, which returns them by their own names.
+    Other arguments that are not kept as attributes are left out.
     """
     parameters = inspect.signature(type(value).__init__).parameters.values()
     named = [p for p in list(parameters)[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    told = getattr(value, "arguments", None)
-    kept: dict[str, Any] = told() if inspect.ismethod(told) else {}
+    arguments = getattr(value, "arguments", None)
+    kept: dict[str, Any] = arguments() if inspect.ismethod(arguments) else {}
     return _written_call(value, {p.name: p.default for p in named if p.name in kept or hasattr(value, p.name)}, kept)
 
 
@@ -612,5 +647,5 @@ def _field_default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _repr_on_one_line(value: Any) -> str:
-    """The text of ``repr``, on one line and without addresses in memory."""
+    """Write the ``repr`` of a value in one line and without addresses in memory."""
     return " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)).split())

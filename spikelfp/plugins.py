@@ -1,13 +1,13 @@
-"""Plug-ins: modules of users whose ``register`` calls add models, methods, rules, rewards, tasks, data sets, chips, ….
+"""Plug-ins: modules of users that register models, methods, rules, rewards, tasks, data sets, chips and more.
 
 A plug-in is a module (``my_package.rules``) or a file (``mine.py``). It is imported
 
-* because somebody names it: ``--plugin MODULE`` of a command, which can be given more than once, the environment
-  variable ``SPIKELFP_PLUGINS`` (names with ``:`` or, on Windows, ``;`` between them), or :func:`load` in Python;
-* because it is installed: an entry point of the group ``spikelfp.plugins``.
+* if the user names it: with ``--plugin MODULE``, which can be given more than once; in the environment variable
+  ``SPIKELFP_PLUGINS``, separated by ``:`` or, on Windows, ``;``; or with :func:`load` in Python;
+* if it is installed: with an entry point of the group ``spikelfp.plugins``.
 
-``config.yaml`` of a run says which plug-ins registered what the run uses. **They are never imported because a file
-names them**: a run folder may be a stranger's, and importing is running code. A command that needs one says so, and
+``config.yaml`` of a run lists the plug-ins that the run uses. **They are never imported because a file names them**:
+a run folder may come from a stranger, and importing a module runs its code. A command that needs a plug-in says so, and
 how to name it.
 """
 
@@ -42,23 +42,23 @@ _LIBRARIES = (
     sysconfig.get_path("stdlib"),
     sysconfig.get_path("purelib"),
 )
-"""Folders of modules in which an error is raised on behalf of a plug-in."""
+"""Folders of libraries: for an error that a plug-in causes in one of them, its own line that led there is named."""
 
-_looked_at: set[str] = set()
-"""Entry points that were imported, or told about."""
+_tried: set[str] = set()
+"""Entry points that were imported, or of which a warning said that they cannot be."""
 
 _loaded: dict[str, str] = {}
-"""Names of the plug-ins that were imported, by their modules."""
+"""Names of the plug-ins that were imported, by their modules or files."""
 
 
 def load(name: str) -> None:
     """Import a plug-in, once.
 
     Args:
-        name: of a module, or path of a ``.py`` file, whose folder its own imports are looked up in, too.
+        name: of a module, or path of a ``.py`` file, which may import other files of its folder.
 
     Raises:
-        PluginError: for one that is not there, or cannot be imported; the text says where it fails.
+        PluginError: for one that does not exist or cannot be imported; the text says where it fails.
     """
     is_file = name.endswith(".py") or os.sep in name
     known = _place(name) if is_file else name
@@ -74,8 +74,8 @@ def load(name: str) -> None:
         try:
             _import_file(path) if is_file else importlib.import_module(name)
         except (Exception, SystemExit) as error:
-            _forget(known)
-            raise PluginError(f"the plug-in {plain(name)} cannot be imported: {_told(error)}") from error
+            _remove_entries(known)
+            raise PluginError(f"the plug-in {plain(name)} cannot be imported: {_import_failure(error)}") from error
     misfit = _misfit(known)
     if misfit:
         raise PluginError(f"the plug-in {plain(name)} cannot be used: {misfit}")
@@ -83,29 +83,28 @@ def load(name: str) -> None:
 
 
 def load_all(arguments: Sequence[str]) -> None:
-    """Import the plug-ins that are installed, those of the environment, and those that a command line names.
+    """Import the plug-ins that are installed, named by the environment, or named on the command line.
 
-    One that is installed and cannot be imported is a :class:`~spikelfp.errors.PluginWarning`: the other commands work
-    without it.
+    An installed plug-in that cannot be imported is left out with a :class:`~spikelfp.errors.PluginWarning`.
 
     Args:
-        arguments: words of the command line, of which ``--plugin MODULE`` and ``--plugin=MODULE`` are looked at.
+        arguments: of the command line, with ``--plugin MODULE`` or ``--plugin=MODULE`` among them.
 
     Raises:
         PluginError: as :func:`load`.
     """
     for point in entry_points(group=GROUP):
         source = point.module  # what --plugin takes where it is not installed
-        if point.value in _looked_at:
+        if point.value in _tried:
             continue
-        _looked_at.add(point.value)
+        _tried.add(point.value)
         try:
             with registering(source):
                 point.load()
         except (Exception, SystemExit) as error:
             if source not in _loaded:
-                _forget(source)
-            text = f"the installed plug-in {point.name} ({point.value}) cannot be imported: {_told(error)}"
+                _remove_entries(source)
+            text = f"the installed plug-in {point.name} ({point.value}) cannot be imported: {_import_failure(error)}"
             warnings.warn(text, PluginWarning, stacklevel=2)
             continue
         misfit = _misfit(source)
@@ -122,12 +121,12 @@ def load_all(arguments: Sequence[str]) -> None:
 
 
 def any_named(arguments: Sequence[str]) -> bool:
-    """Whether a plug-in is installed, named by the environment, or by the words of a command line."""
+    """Whether a plug-in is installed, named by the environment, or named on the command line."""
     return bool(entry_points(group=GROUP) or os.environ.get(VARIABLE) or named_in(arguments))
 
 
 def blamed(error: BaseException) -> str | None:
-    """Tell in one line of an error that the code of a plug-in raised, or what it called; ``None`` for any other."""
+    """Describe in one line an error that comes from the code of a plug-in; ``None`` for any other error."""
     files = {str(path): name for name in _loaded if (path := _file_of(name)) is not None}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
     if not frames:
@@ -138,27 +137,33 @@ def blamed(error: BaseException) -> str | None:
 
 
 def _file_of(name: str) -> str | None:
-    """The file of a plug-in that is loaded, as frames name it."""
+    """Find the file of a loaded plug-in, as it stands in tracebacks."""
     module = sys.modules.get(name.partition(":")[0])
     return name if name.endswith(".py") else getattr(module, "__file__", None)
 
 
 def named_in(arguments: Sequence[str]) -> list[str]:
-    """Find the plug-ins that the words of a command line name."""
+    """Find the plug-ins that are named on a command line."""
     found = []
-    for number, word in enumerate(arguments):
-        if word == "--":
+    for number, argument in enumerate(arguments):
+        if argument == "--":
             break
-        if word.startswith("--plugin="):
-            found.append(word.partition("=")[2])
-        elif word == "--plugin" and number + 1 < len(arguments):
+        if argument.startswith("--plugin="):
+            found.append(argument.partition("=")[2])
+        elif argument == "--plugin" and number + 1 < len(arguments):
             found.append(arguments[number + 1])
     return found
 
 
 def used(names: Iterable[Any]) -> dict[str, list[str]]:
-    """Find the plug-ins that registered any of the ``names``, each with what it registered under them, such as
-    ``rule mine``."""
+    """Find the plug-ins that registered any of some names.
+
+    Args:
+        names: values of options; those that are no text are ignored.
+
+    Returns:
+        For each plug-in the entries that it registered under these names, such as ``rule mine``.
+    """
     chosen = {name.partition(":")[0] for name in names if isinstance(name, str)}
     found: dict[str, list[str]] = {}
     for registry in Registry.known:
@@ -170,14 +175,14 @@ def used(names: Iterable[Any]) -> dict[str, list[str]]:
 
 
 def check(recorded: Any, source: str) -> None:
-    """Refuse to go on without plug-ins that a file says it needs.
+    """Refuse a file whose plug-ins are not loaded.
 
     Args:
-        recorded: what the file has as its ``plugins``: names, or a mapping of them to what each registered.
-        source: the file.
+        recorded: the ``plugins`` of the file: names, or a mapping from names to what each registered.
+        source: the file, for the error.
 
     Raises:
-        PluginError: for the first that is missing, with how to name it.
+        PluginError: for the first missing one; the text says how to name it.
     """
     needed = (
         dict.fromkeys(map(str, recorded))
@@ -198,7 +203,7 @@ def check(recorded: Any, source: str) -> None:
 
 
 def _place(name: str) -> str:
-    """The whole path of a file; the name as it is where it is no path."""
+    """Write the absolute path of a file; a name that is no path stays as it is."""
     try:
         return str(Path(name).expanduser().resolve())
     except (OSError, RuntimeError, ValueError):
@@ -212,18 +217,18 @@ def _is_known(thing: Any) -> bool:
 
 
 def _misfit(source: str) -> str:
-    """Say why what a plug-in registered does not fit beside the rest, and forget it then; empty where it does."""
+    """Find the conflict of a plug-in's options with the others, and remove its entries; empty without a conflict."""
     try:
         for schema in Schema.known:
             schema.slots()
     except UserError as error:
-        _forget(source)
+        _remove_entries(source)
         return str(error)
     return ""
 
 
-def _forget(source: str) -> None:
-    """Take out what a plug-in registered before it failed."""
+def _remove_entries(source: str) -> None:
+    """Remove the entries that a plug-in registered before it failed."""
     for registry in Registry.known:
         for name in registry:
             if registry.source(name) == source:
@@ -255,8 +260,8 @@ def _import_file(path: Path) -> None:
         sys.path.remove(str(path.parent))
 
 
-def _told(error: BaseException) -> str:
-    """Tell an error of an import in one line, and where it was raised: in the plug-in, not in what it calls."""
+def _import_failure(error: BaseException) -> str:
+    """Describe an error of an import in one line, with the line of the plug-in that caused it."""
     frames = traceback.extract_tb(error.__traceback__)
     here = [each for each in frames if not each.filename.startswith((*_LIBRARIES, "<frozen"))]
     last = (here or frames)[-1:]

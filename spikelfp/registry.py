@@ -1,6 +1,6 @@
-"""Things found by name: one registry per kind of thing; misspelt names are answered with the nearest one.
+"""Registries, which hold things of one kind by name, and errors for misspelt names that suggest the nearest one.
 
-That holds for entries of registries, for keywords of functions and classes, and for attributes of modules.
+Such errors come for entries of registries, keywords of functions and classes, and attributes of modules.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def nearest(name: object, valid: Iterable[str], cutoff: float = 0.4) -> str | None:
-    """The one of the ``valid`` names that looks most like ``name``, letters of another case first; ``None`` if none
-    does.
+    """Find the valid name that is most like ``name``; one that differs in upper and lower case only comes first.
 
     Args:
-        name: what was written.
-        valid: the names there are.
-        cutoff: how alike they must be, between 0 and 1.
+        name: as given.
+        valid: names to choose from.
+        cutoff: least likeness, between 0 and 1.
+
+    Returns:
+        That name, or ``None`` if none is alike.
     """
     names = list(valid)
     same = [known for known in names if known.casefold() == str(name).casefold()]
@@ -38,10 +40,14 @@ def nearest(name: object, valid: Iterable[str], cutoff: float = 0.4) -> str | No
 
 
 def keywords_of(called: Callable[..., Any], *more: Callable[..., Any]) -> set[str] | None:
-    """Keywords that ``called`` takes, and those of ``more``, which it hands its others on to.
+    """List the keywords that a function takes.
+
+    Args:
+        called: the function.
+        *more: functions to which it passes its other keywords.
 
     Returns:
-        The names, or ``None`` if the last of these takes any keyword.
+        The names, or ``None`` if the last function takes any keyword.
     """
     names, open_end = set[str](), False
     for each in (called, *more):
@@ -51,13 +57,13 @@ def keywords_of(called: Callable[..., Any], *more: Callable[..., Any]) -> set[st
 
 
 def checked_keywords(*more: Callable[..., Any]) -> Callable[[Called], Called]:
-    """Decorator: a function that is called with a keyword it does not have names the nearest one it has.
+    """Decorate a function to suggest the nearest keyword where it is called with an unknown one.
 
     Args:
-        *more: what the function hands its ``**keywords`` on to, if it takes any.
+        *more: functions to which it passes its ``**keywords``, if it takes any.
 
     Raises:
-        KeywordError: when the decorated function is called with such a keyword.
+        KeywordError: when the decorated function is called with an unknown keyword.
     """
 
     def decorate(function: Called) -> Called:
@@ -75,13 +81,14 @@ def checked_keywords(*more: Callable[..., Any]) -> Callable[[Called], Called]:
 
 
 def check_constructors(*classes: type) -> None:
-    """Let classes name the nearest keyword when they are made with one that they do not have.
+    """Let classes suggest the nearest keyword where they are made with an unknown one.
 
-    What a constructor hands on as ``**keywords`` is looked up in the constructors of its base classes. A constructor
-    that takes any keyword to its end is left alone, and so are those that a base class outside of ``classes`` has.
+    The keywords that a constructor passes on as ``**keywords`` are those of the constructors of its base classes. A
+    constructor whose last base class takes any keyword is left alone, and so are those that are inherited from a class
+    outside of ``classes``.
 
     Args:
-        *classes: whose own ``__init__`` is wrapped, once.
+        *classes: classes whose own ``__init__`` is wrapped, once.
     """
     for kind in classes:
         own = vars(kind).get("__init__")
@@ -113,7 +120,7 @@ def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
 
 
 def _places(called: Callable[..., Any]) -> int | None:
-    """How many arguments a constructor takes by their place, ``None`` for any number."""
+    """Count the positional arguments of a constructor; ``None`` for any number."""
     kinds = [p.kind for p in list(inspect.signature(called).parameters.values())[1:]]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return None
@@ -127,7 +134,16 @@ def _takes_any(called: Callable[..., Any]) -> bool:
 
 
 def check_keywords(name: str, given: Iterable[str], valid: Iterable[str]) -> None:
-    """Raise :class:`~spikelfp.errors.KeywordError` for the first of the ``given`` keywords that is not ``valid``."""
+    """Refuse unknown keywords.
+
+    Args:
+        name: of the function or class that is called.
+        given: keywords of the call.
+        valid: keywords that it takes.
+
+    Raises:
+        KeywordError: for the first unknown one, with the nearest valid one.
+    """
     known = set(valid)
     for keyword in given:
         if keyword not in known:
@@ -137,13 +153,13 @@ def check_keywords(name: str, given: Iterable[str], valid: Iterable[str]) -> Non
 
 
 def public_names(module: dict[str, Any], homes: Mapping[str, str] | None = None) -> None:
-    """Let ``dir`` of a package tell its public names, and a wrong one be answered with the nearest of them.
+    """Let ``dir`` of a package list its public names, and the error for an unknown name suggest the nearest one.
 
-    A package with ``homes`` loads its names when they are asked for (PEP 562).
+    A package with ``homes`` loads its names when they are first used (PEP 562).
 
     Args:
-        module: its ``globals()``, ``__all__`` included.
-        homes: for a package that loads lazily, the modules that define its names; a name that has none is that of a
+        module: the package's ``globals()``, with ``__all__``.
+        homes: for a package that loads lazily, the modules that define its names; a name without one is that of a
             submodule.
     """
     name, public = module["__name__"], sorted(module["__all__"])
@@ -165,12 +181,12 @@ def public_names(module: dict[str, Any], homes: Mapping[str, str] | None = None)
 
 
 class _Package(ModuleType):
-    """A package in which a function may have the name of the submodule that defines it."""
+    """A package in which a function may have the name of its submodule."""
 
     homes: Mapping[str, str]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # The import system files each submodule that it loads in its package, over a function of that name.
+        # The import system sets each loaded submodule as an attribute of its package, over a function of that name.
         if not (name in self.homes and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
@@ -178,8 +194,8 @@ class _Package(ModuleType):
 T = TypeVar("T")
 
 
-_MOST = 50  # names that are listed
-_LONGEST = 100  # characters of a name that is shown
+_MOST = 50  # names listed in an error
+_LONGEST = 100  # characters of a name shown in an error
 
 
 def _shown(name: object) -> str:
@@ -187,18 +203,36 @@ def _shown(name: object) -> str:
     return text if len(text) < _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
-    """The error for ``name``, with the nearest of the ``valid`` names suggested."""
+def unknown_name(kind: str, name: object, valid: Iterable[str], meant: str | None = None) -> UnknownNameError:
+    """Make the error for a name that is not there, with a suggestion.
+
+    Args:
+        kind: of thing that is named.
+        name: what was given.
+        valid: the names there are.
+        meant: the suggestion; ``None`` for the nearest of the valid names.
+    """
     names = sorted(valid)
-    near = nearest(name, names) if len(str(name)) < _LONGEST else None
-    hint = "" if near is None else f"did you mean {near!r}? "
-    if len(names) > _MOST:  # more than anybody reads
+    if meant is None:
+        near = nearest(name, names) if len(str(name)) < _LONGEST else None
+        meant = None if near is None else repr(near)
+    hint = "" if meant is None else f"did you mean {meant}? "
+    if len(names) > _MOST:
         names = [*names[:_MOST], f"… ({len(names)} in all)"]
     return UnknownNameError(f"unknown {kind} {_shown(name)}: {hint}choose from {', '.join(names)}")
 
 
 def check_name(kind: str, name: str, valid: Iterable[str]) -> str:
-    """``name`` itself when it is one of ``valid``, else :class:`~spikelfp.errors.UnknownNameError`."""
+    """Return ``name`` if it is valid.
+
+    Args:
+        kind: of thing that is named, for the error.
+        name: as given.
+        valid: names to choose from.
+
+    Raises:
+        UnknownNameError: for any other name, with the nearest valid one.
+    """
     valid = tuple(valid)
     if name not in valid:
         raise unknown_name(kind, name, valid)
@@ -206,12 +240,16 @@ def check_name(kind: str, name: str, valid: Iterable[str]) -> str:
 
 
 _source: list[str] = []
-"""The plug-in that is being imported, last."""
+"""The plug-ins that are being imported, the current one last."""
 
 
 @contextmanager
 def registering(source: str) -> Iterator[None]:
-    """Within the block everything that is registered is known to come from a plug-in (:mod:`spikelfp.plugins`)."""
+    """Record everything that is registered within the block as that of a plug-in (:mod:`spikelfp.plugins`).
+
+    Args:
+        source: name of the plug-in.
+    """
     _source.append(source)
     try:
         yield
@@ -220,11 +258,11 @@ def registering(source: str) -> Iterator[None]:
 
 
 class Registry(Generic[T]):
-    """Named entries of one kind.
+    """A mapping from names to entries of one kind.
 
     Args:
-        kind: word for an entry.
-        takes: arguments that every entry is called with; its others, with their defaults, are its options
+        kind: noun for an entry, such as ``rule``.
+        takes: arguments that every entry is called with; its other arguments that have a default are its options
             (:mod:`spikelfp.options`).
 
     >>> colours = Registry("colour")
@@ -245,11 +283,14 @@ class Registry(Generic[T]):
         self._facts: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
-        """Decorator that files its object under ``name``; a name is given once.
+        """Decorate a class or function to register it.
 
         Args:
-            name: the entry's name.
-            **facts: anything that is to be known about the entry without making it (:meth:`fact`).
+            name: of the entry; not one that is taken.
+            **facts: about the entry, to be known before it is made (:meth:`fact`).
+
+        Raises:
+            ValueError: for a name that is taken or has spaces or one of ``:,=``.
         """
 
         if not isinstance(name, str) or not re.fullmatch(r"[^\s:,=]+", name) or not name.isprintable():
@@ -266,26 +307,26 @@ class Registry(Generic[T]):
         return add
 
     def remove(self, name: str) -> None:
-        """Take out an entry, for another one to be registered under its name."""
+        """Remove an entry, so that another one can be registered under its name."""
         self[name]
         del self._entries[name], self._facts[name]
         self._sources.pop(name, None)
 
     def source(self, name: str) -> str | None:
-        """The plug-in that registered the entry ``name``, or ``None``."""
+        """Return the plug-in that registered the entry ``name``, or ``None``."""
         return self._sources.get(name)
 
     def fact(self, name: str, fact: str) -> Any:
-        """The ``fact`` that the entry ``name`` was registered with, else its attribute of that name, else ``None``."""
+        """Return a fact that the entry ``name`` was registered with, else its attribute of that name, else ``None``."""
         entry = self[name]
         return self._facts.get(self.key(name), {}).get(fact, getattr(entry, fact, None))
 
     def key(self, name: str) -> str:
-        """Name of the entry that ``name`` means: here itself; where names carry more, the part that is registered."""
+        """Return the registered part of ``name``: here all of it; subclasses whose names carry options cut them off."""
         return name
 
     def where(self, **facts: Any) -> Selected:
-        """Names of the entries that have all of these facts, those registered later included."""
+        """Select the names of the entries with all of these facts, including entries that are registered later."""
         return Selected(self, facts)
 
     def entries(self) -> tuple[T, ...]:
@@ -312,7 +353,7 @@ class Registry(Generic[T]):
 
 
 class Selected:
-    """Names of a registry whose entries have certain facts: a view, which follows what is registered."""
+    """A view of the names in a registry whose entries have certain facts."""
 
     def __init__(self, registry: Registry[Any], facts: dict[str, Any]) -> None:
         self._registry, self._facts = registry, facts

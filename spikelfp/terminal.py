@@ -1,10 +1,9 @@
-"""Words of users and of files in characters that can be seen, and words on a terminal.
+"""Printing of text that users and files chose, without letting it control the terminal, the layout or the encoding.
 
-Names of users are text: nothing in them steers the terminal, the layout or the encoding. A class, a file or a parameter
-may be called ``[red]``, hold an escape sequence, a line break, a mark that turns the direction of writing, or bytes
-that are no text at all. :func:`plain` shows all of that as it is written in Python; everything that a command prints
-goes through it, by :func:`say`, by the :class:`Terminal` that draws tables, or by the words of a bar (:func:`words`).
-Pages, figures and errors use :func:`plain` too.
+A class, a file or a parameter may be called ``[red]``, or hold an escape sequence, a line break, a mark that reverses
+the direction of writing, or bytes that are no text. :func:`plain` shows all of these as Python writes them. Everything
+that a command prints goes through it: in :func:`say`, in tables (:class:`Terminal`) and in progress bars
+(:func:`bar_text`). Pages, figures and errors use it too.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from rich.progress import Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-"""Categories of Unicode that are not seen: controls, marks of direction, halves of pairs, what is not assigned."""
+"""Categories of Unicode that are invisible: controls, marks of direction, surrogates, unassigned characters."""
 _JOINERS = "\u200c\u200d"
 """Parts of words in Persian and Indian scripts, and of emoji."""
 
 
-_MOST_BITS = 4096  # of a whole number that is written out
+_MOST_BITS = 4096  # of a whole number that is written with all its digits
 
 
 def plain(text: object) -> str:
-    r"""Write ``text`` in characters that can be seen, in one line: others as in Python, such as ``\x1b`` or ``\n``."""
+    r"""Write ``text`` in one line of visible characters, and others as Python does, such as ``\x1b`` or ``\n``."""
     text = str(text)
     if text.isascii() and text.isprintable():
         return text
@@ -37,18 +36,23 @@ def plain(text: object) -> str:
 
 
 def one_line(text: object) -> str:
-    """Write ``text``, whose lines are joined by spaces, as :func:`plain` does: for messages of libraries."""
+    """Write a message of a library as :func:`plain` does, with its lines joined by spaces."""
     return plain(" ".join(str(text).split()))
 
 
 def first_line(error: BaseException, longest: int = 200) -> str:
-    """Write what an error of a library says as :func:`one_line` does, or its class where it says nothing."""
+    """Write the text of a library's error as :func:`one_line` does, or its class where it has no text.
+
+    Args:
+        error: of a library.
+        longest: number of characters that are kept.
+    """
     return one_line(str(error)[:longest]) or type(error).__name__
 
 
 def brief(value: Any) -> str:
     """Describe a value of a file in a few printable characters, on one line."""
-    torch = sys.modules.get("torch")  # where it is not loaded, nothing is a tensor of it
+    torch = sys.modules.get("torch")  # where it is not loaded, no value is a tensor
     if torch is not None and isinstance(value, torch.Tensor):
         text = f"a tensor of {value.dtype} and shape {list(value.shape)}"
     elif isinstance(value, dict | list | tuple):
@@ -65,38 +69,43 @@ def _escaped(char: str) -> str:
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Print lines on stdout, or on stderr for an ``error``; a line break inside of one is shown, not made."""
+    r"""Print lines, each as :func:`plain` writes it: a line break within one is shown as ``\n``.
+
+    Args:
+        *lines: to print.
+        error: on stderr instead of stdout.
+    """
     print(*map(plain, lines), sep="\n", file=sys.stderr if error else sys.stdout, flush=error)
 
 
 class Terminal(Console):
-    """A console of rich that takes strings as they are: no markup, no emoji by name, no colours of its own choice.
+    """A console of rich that prints strings as they are, without markup, emoji names and highlighting.
 
     Args:
-        error: on stderr instead of stdout.
-        quiet: show nothing.
+        error: print on stderr instead of stdout.
+        quiet: print nothing.
     """
 
     def __init__(self, *, error: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=error, quiet=quiet, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make the text of a cell or a line; rich asks for it wherever it is handed a string."""
+        """Make the text of a cell or a line; rich calls this for every string."""
         return super().render_str(plain(text), **{**options, "markup": False})
 
 
-def words(template: str) -> TextColumn:
-    """Make a column of a bar, such as ``{task.description}``; what is filled in has been through :func:`plain`."""
+def bar_text(template: str) -> TextColumn:
+    """Make a column of a progress bar, such as ``{task.description}``, for values that :func:`plain` has written."""
     return TextColumn(template, markup=False)
 
 
 def progress(*columns: ProgressColumn, shown: bool = True, stays: bool = False) -> Progress:
-    """Make a bar on stderr.
+    """Make a progress bar on stderr.
 
     Args:
-        columns: of the bar.
-        shown: whether to show it, on a terminal.
-        stays: leave it there in the end, and write it in the end where there is no terminal.
+        *columns: of the bar.
+        shown: whether to show it; without ``stays``, only on a terminal.
+        stays: leave the bar on the terminal when it ends; without a terminal, write it once at its end.
     """
     console = Terminal(error=True)
     shown = shown and (stays or console.is_terminal)
@@ -104,7 +113,7 @@ def progress(*columns: ProgressColumn, shown: bool = True, stays: bool = False) 
 
 
 def forgive_encoding() -> None:
-    """Let stdout and stderr write what their encoding lacks as in Python, where they would fail."""
+    """Let stdout and stderr escape the characters that their encoding lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
 from spikelfp.errors import DataError, SaveError
 from spikelfp.files import write_whole
-from spikelfp.terminal import plain, progress, words
+from spikelfp.terminal import bar_text, plain, progress
 
 VARIABLE = "SPIKELFP_DATA"
 
@@ -196,7 +196,7 @@ def _save(chunks: Iterable[bytes], target: Path, original: Original) -> None:
 
 
 def _columns() -> tuple[Any, ...]:
-    return (words("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return (bar_text("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
 
 
 def _reason(error: Exception) -> str:

@@ -192,7 +192,11 @@ class EventOptions:
     )
     skip_bad: bool = setting(False, "leave out recordings that cannot be read, and list them", owner=EVENTS)
     cache_dir: str | None = setting(
-        None, "folder of binned recordings", automatic="$SPIKELFP_CACHE or ~/.cache/spikelfp/events", owner=EVENTS
+        None,
+        "folder of binned recordings",
+        automatic="$SPIKELFP_CACHE or ~/.cache/spikelfp/events",
+        owner=EVENTS,
+        kind="path",
     )
 
 
@@ -358,7 +362,9 @@ class PlaceOptions:
     checkpoint_every: int = setting(
         0, "steps between checkpoints within an epoch, 0 for the end of epochs only", within="[0, ∞)"
     )
-    data_dir: str | None = setting(None, "folder of the data sets", automatic="$SPIKELFP_DATA or ~/.cache/spikelfp")
+    data_dir: str | None = setting(
+        None, "folder of the data sets", automatic="$SPIKELFP_DATA or ~/.cache/spikelfp", kind="path"
+    )
 
 
 @dataclass(frozen=True, init=False)

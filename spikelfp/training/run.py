@@ -36,9 +36,10 @@ from spikelfp.errors import (
     UserError,
     failure,
 )
-from spikelfp.files import Place, check_named, check_not_inside, copy_whole, owned, settle, write_text
+from spikelfp.files import Place, check_not_inside, copy_whole, owned, settle, write_text
 from spikelfp.machine import Stop, stop_on_interrupt
 from spikelfp.models import ModelSpec
+from spikelfp.options import check_named
 from spikelfp.tasks import tasks
 from spikelfp.training import checkpoint
 from spikelfp.training.arguments import learning_complaints, only_evaluating

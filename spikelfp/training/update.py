@@ -27,7 +27,7 @@ from spikelfp.nn.recompute import filled, tensors_of
 from spikelfp.rewards.base import masked
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
-from spikelfp.terminal import plain, progress, words
+from spikelfp.terminal import bar_text, plain, progress
 from spikelfp.training.arguments import reward_of
 from spikelfp.training.parallel import SINGLE_WORKER, World, unsynchronised
 
@@ -576,10 +576,10 @@ class EpochBar:
 
     def __init__(self, position: Position, total: int, epochs: int, shown: bool, judge: Task) -> None:
         self._progress = progress(
-            words("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            bar_text("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            words("{task.fields[text]}"),
+            bar_text("{task.fields[text]}"),
             TimeRemainingColumn(),
             shown=shown,
         )

@@ -17,8 +17,10 @@ import yaml
 from hw_export.cli import app as export_app
 from spikelfp.cli import app
 from spikelfp.command import run_app
+from spikelfp.errors import UserError
 from spikelfp.training.config import OPTIONS
 
+APPS = {"spikelfp": app, "hw-export": export_app}
 QUICK = ["--data", "digits", "--hidden", "16", "--steps", "4", "--epochs", "2", "--no-report"]
 
 
@@ -176,7 +178,11 @@ def test_a_validation_part_chooses_the_best_epoch(tmp_path):
         (["train", "--threshold", "-1"], "threshold"),
         (["train", "--steps", "0"], "steps"),
         (["train", "--epochs", "0"], "epochs"),
-        (["train", "--batch-size", "many"], "many"),
+        (["train", "--batch-size", "many"], "--batch-size takes a whole number, got 'many'"),
+        (["train", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["train", "--loss", "mae"], "unknown loss 'mae': did you mean --error mae? choose from count, rate"),
+        (["train", "--loss", "rat"], "did you mean 'rate'?"),
+        (["train", "--method", "rate"], "did you mean --encoding rate or --loss rate?"),
         (["train", "--lr", "-1"], "lr must be above 0, got -1.0"),
         (["train", "--hidden", "a,b"], "hidden"),
         (["train", "--model", "lif-lenet"], "16×16"),
@@ -197,6 +203,14 @@ def test_a_validation_part_chooses_the_best_epoch(tmp_path):
         (["train", "--resume", "--out", "nowhere"], "nothing to resume"),
         (["train", "--out", ""], "--out is empty"),
         (["train", "--config", ""], "--config is empty"),
+        (["train", "--data-dir", ""], "--data-dir is empty"),
+        (["train", "--cache-dir="], "--cache-dir is empty"),
+        (["eval", ""], "RUN is empty"),
+        (["eval", "nowhere", "--data-dir="], "--data-dir is empty"),
+        (["report", "nowhere", "--cache-dir", " "], "--cache-dir is empty"),
+        (["data", "show", ""], "WHAT is empty"),
+        (["data", "show", "nmnist", "--out="], "--out is empty"),
+        (["data", "cache", "--cache-dir="], "--cache-dir is empty"),
         (["eval", "nowhere"], "no run folder"),
         (["report", "nowhere"], "nowhere"),
         (["eval"], "'run'"),
@@ -212,6 +226,75 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, named, tmp_path,
     assert errors.startswith("spikelfp: ")
     assert named in errors
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "place"),
+    [
+        ("spikelfp", ["train", "--config=~/no.yaml"], "no.yaml"),
+        ("spikelfp", ["eval", "~/no-run"], "no-run"),
+        ("spikelfp", ["data", "info", "~/no/recordings"], "no/recordings"),
+        ("spikelfp", ["data", "cache", "--cache-dir=~/cache"], "cache"),
+        ("spikelfp", ["train", "--data", "mnist", "--data-dir=~/data-file"], "data-file"),
+        ("spikelfp", ["train", "--out=~/data-file"], "data-file"),
+        ("hw-export", ["build", "~/no-run"], "no-run"),
+        ("hw-export", ["verify", "~/no-export"], "no-export"),
+        ("hw-export", ["updates", "inspect", "~/no-stream"], "no-stream"),
+        ("hw-export", ["updates", "record", "no-run", "--out=~/data-file"], "data-file"),
+    ],
+)
+def test_a_path_may_start_with_the_home_folder(program, arguments, place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "data-file").write_text("text")
+    with pytest.raises(SystemExit):
+        run_app(APPS[program], program, arguments)
+    told = capsys.readouterr()
+    assert str(tmp_path / "home" / place) in told.out + told.err
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["build", ""],
+        ["build", "run", "--out="],
+        ["build", "run", "--data-dir="],
+        ["verify", ""],
+        ["verify", "export", "--log="],
+        ["updates", "record", "run", "--out="],
+        ["updates", "record", "run", "--out=stream", "--cache-dir="],
+        ["updates", "replay", "stream", "--base=", "--out=image"],
+    ],
+)
+def test_an_empty_path_is_refused(line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_app(APPS["hw-export"], "hw-export", line)
+    assert (stop.value.code, capsys.readouterr().err.count(" is empty: name a path")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at least 1, got batch_size=0, lr=0.5", "at least 1, got --batch-size 0, --lr 0.5"),
+        ("finish it first (epochs=3) and", "finish it first (--epochs 3) and"),
+        ("leave out loss='rate': it", "leave out --loss rate: it"),
+        ("say sparse=False", "say --no-sparse"),
+        ("use nn.LIF(beta=0.9) or fit(…, epochs=3)", "use nn.LIF(beta=0.9) or fit(…, epochs=3)"),
+        ("no option: unheard_of=3", "no option: unheard_of=3"),
+        ("runs/epochs=3 is in the way", "runs/epochs=3 is in the way"),
+        ("seed=1 exists already", "seed=1 exists already"),
+    ],
+)
+def test_an_error_names_options_as_the_command_line_does(text, shown, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise UserError(text)
+
+    monkeypatch.setattr("spikelfp.training.run.train", fail)
+    with pytest.raises(SystemExit):
+        run_app(app, "spikelfp", ["train", "--out", "seed=1"])
+    assert capsys.readouterr().err == f"spikelfp: {shown}\n"
 
 
 def test_a_config_file_with_mistakes_is_named(tmp_path, monkeypatch, capsys):

@@ -28,7 +28,7 @@ from spikelfp.errors import UserError
 from spikelfp.report import figures, rasters
 from spikelfp.report.page import Footer, Headline, MovingPicture, Picture, Section, render
 from spikelfp.report.theme import png
-from spikelfp.terminal import Terminal, forgive_encoding, plain, progress, say, words
+from spikelfp.terminal import Terminal, bar_text, forgive_encoding, plain, progress, say
 from spikelfp.training import TemporalTrainer
 
 HOSTILE = [
@@ -191,7 +191,7 @@ def test_tables_and_bars_take_no_markup(monkeypatch):
     console.print("[/red] :smile: \x1b[31m", soft_wrap=True)
     for name in WORSE:
         say(name)
-    with progress(words("{task.description}"), stays=True) as bars:
+    with progress(bar_text("{task.description}"), stays=True) as bars:
         for name in WORSE:
             bars.add_task(plain(name), total=1)
     for shown in (stream.shown(), sys.stderr.shown()):

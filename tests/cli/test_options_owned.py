@@ -71,7 +71,7 @@ def values(f):
     """Some values of an option that are not its default."""
     if f.names is not None:
         found = list(f.names)
-    elif f.kind == "str":
+    elif f.kind in ("str", "path"):
         found = ["none"]
     else:
         found = {"bool": [True, False], "int": [2, 3], "float": [0.5, 0.25], "tuple[int, ...]": [(7,)]}[f.kind]

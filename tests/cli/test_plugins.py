@@ -44,9 +44,9 @@ QUICK = ["--hidden", "4", "--steps", "2", "--epochs", "1", "--device", "cpu", "-
 
 def forget():
     for source in list(plugins._loaded):
-        plugins._forget(source)
+        plugins._remove_entries(source)
         del plugins._loaded[source]
-    plugins._looked_at.clear()
+    plugins._tried.clear()
 
 
 @pytest.fixture

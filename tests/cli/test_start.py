@@ -73,6 +73,12 @@ def answer(capsys, monkeypatch):
     return call
 
 
+@pytest.mark.parametrize("line", HELP, ids=" ".join)
+def test_a_short_option_asks_for_help(line, answer):
+    assert answer((*line[:-1], "-h"), recorded=True) == answer(line, recorded=True)
+    assert answer(line, recorded=True)[0] == 0
+
+
 def test_the_record_is_true():
     for path, text in records().items():
         kept, made = json.loads(path.read_text(encoding="utf-8")), json.loads(text)

@@ -125,7 +125,7 @@ def entry_name(recordings: Recordings, pipeline: Pipeline, content: str | None =
 @contextmanager
 def _progress_bar(recordings: Recordings) -> Iterator[Advance]:
     """Show a bar on a terminal, and hand out the function that moves it by one recording."""
-    columns = (terminal.words("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (terminal.bar_text("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with terminal.progress(*columns) as bar:
         task = bar.add_task(terminal.plain(recordings.name), total=len(recordings))
         yield lambda: bar.advance(task)
