@@ -1,7 +1,7 @@
-"""The time scans of the LIF neuron, several times over: ``forward`` and ``reverse`` of a module each, and which runs.
+"""Scans of LIF neurons over time by torch, numba and Triton: modules with ``forward``, ``reverse`` and ``integrate``.
 
-All give the same spikes to the last one; :mod:`spikelfp.functional.lif` is the reference they are tested against.
-:mod:`spikelfp.kernels.choice` says which one runs.
+All give exactly the same spikes; :mod:`spikelfp.functional.lif` is the reference in their tests.
+:mod:`spikelfp.kernels.choice` selects one of them.
 """
 
 from spikelfp.kernels.choice import KERNELS, announce, chosen_kernels, scan_for, triton_installed

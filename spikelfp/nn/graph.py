@@ -5,7 +5,7 @@ Layers state by their *traits* (:class:`~spikelfp.nn.Layer`) what they are; torc
 * **Layers** by name: :func:`leaves`, and :func:`chain` where the order has to be certain.
 * **Edges**, which outputs go where: :func:`neighbours`, read from containers that state it (``flow_inside``), or found
   by running the network on an example, whatever its ``forward`` does.
-* **Outputs**: :func:`record`, :func:`run_order`, and :func:`watching` to see each as it is made.
+* **Outputs**: :func:`record`, and :func:`watching` to see each as it is made.
 """
 
 from __future__ import annotations
@@ -575,14 +575,6 @@ def _joined(parts: list[Any]) -> Any:
     if not all(isinstance(part, Tensor) for part in parts):
         return parts[0] if len(parts) == 1 else parts
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach()
-
-
-def run_order(net: torch.nn.Module, x: Tensor) -> list[str]:
-    """Run a network in evaluation mode, and returns the names of its layers in the order they ran."""
-    order: list[str] = []
-    with evaluating(net), watching(net, lambda call: order.append(call.name)):
-        net(x)
-    return order
 
 
 def _numbered(names: Iterable[str]) -> Iterator[str]:
