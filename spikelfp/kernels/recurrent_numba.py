@@ -141,7 +141,7 @@ def _forward(
     fires, vectors, pitch = spikes.reshape(-1), rows.reshape(-1), rows.shape[1]
     ones, listing = np.ones(width, spikes.dtype), np.empty(width, np.int32)
     lanes = VECTOR // spikes.itemsize
-    room, base, sums = np.empty(lanes, spikes.dtype), np.zeros(width + lanes, spikes.dtype), aligned(spikes, width)
+    scratch, base, sums = np.empty(lanes, spikes.dtype), np.zeros(width + lanes, spikes.dtype), aligned(spikes, width)
     base[:width] = offsets
     for low in range(first, last, _SAMPLES):
         for t in range(begin, end):
@@ -151,10 +151,10 @@ def _forward(
                     sums[:] = given[b if given.shape[0] > 1 else 0]
                 elif t == begin:
                     count = listed(fires, at - batch * width, width, listing, 0)
-                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, listing, ones, 0, count, room)
+                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, listing, ones, 0, count, scratch)
                 else:
                     which = index[b, (place[b, t - begin - 2] if t > begin + 1 else 0) : place[b, t - begin - 1]]
-                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, which, ones, 0, len(which), room)
+                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, which, ones, 0, len(which), scratch)
                 source = current[t if varying else 0, b]
                 for i in range(width):
                     sums[i] = source[i] + sums[i]
