@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from spikelfp import plugins, signals
+from spikelfp import end_import, plugins
 from spikelfp.configuration import Schema
 from spikelfp.errors import (
     DataWarning,
@@ -111,7 +111,8 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         _answer_at_once(app, prog, words)
         for each in optioned:
             each.schema()  # imports what is to run, for seconds
-        signals.done()
+        if signal.getsignal(signal.SIGINT) is end_import:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         plugins.load_all(words)
         for each in optioned:
             each.declare()

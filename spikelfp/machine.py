@@ -1,22 +1,27 @@
-"""Memory and threads of this machine that kernels use again from call to call, and memory that is left on a device.
+"""Memory and threads that kernels use again from call to call, the memory left on a device, and signals of the system.
 
-A training step asks for the same large arrays as the step before. Handed back to the system in between, every page of
-them is mapped and cleared anew, which costs more than a scan over it. Here they are kept, and given out again as soon
-as no tensor uses them any more. What is kept and what is in use together never exceed the most that was in use at once.
+Arrays: a training step asks for the same large arrays as the step before. Giving them back to the system in between
+makes it map and clear every page anew, which costs more than a scan over them. The pool keeps them and gives them out
+again. The arrays kept and those in use together never exceed the most that was in use at once.
 
-Threads are for kernels that let go of Python's lock: plain ones that sleep between calls. Compilers' own thread pools
-spin, and two that spin on the same cores (torch's and another) slow each other down manyfold as soon as the machine is
-shared. What sleeps may wake late, by milliseconds on a virtual machine, so nobody waits for that: work is cut into
-pieces, whoever is awake takes the next one, and a thread that comes when all are taken sleeps on.
+Threads: kernels that release Python's lock share work among plain threads, which sleep between calls. The thread pools
+of compilers spin, and two of them on the same cores slow each other down many times. A sleeping thread may wake late,
+by milliseconds on a virtual machine, so nobody waits for it: work is cut into pieces, each thread that is awake takes
+the next one, and a thread that finds no piece left goes back to sleep.
+
+Signals: Ctrl-C and SIGTERM let training finish its step and save.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import signal
+import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,12 +36,14 @@ except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
 
+# --- memory --------------------------------------------------------------------------------------------------------
+
 _LARGE = 1 << 20  # bytes from which on an array is kept
 _LINE = 64  # bytes of a cache line
 
 
 class Pool:
-    """Memory that comes back when the last tensor on it is gone; from any thread."""
+    """Memory that comes back when its last tensor is gone; any thread may use it."""
 
     def __init__(self) -> None:
         self.used = 0
@@ -44,26 +51,26 @@ class Pool:
         self.most = 0
         """The most bytes that were in use at once."""
         self._idle: list[np.ndarray] = []  # those that came back first stand first
-        self._lock = threading.RLock()  # a tensor may die, and its array come back, while one is given out
+        self._lock = threading.RLock()  # reentrant: a tensor may be freed, and call _back, while another is given out
 
     @property
     def idle(self) -> int:
-        """Bytes kept for the next who asks."""
+        """Bytes that are kept for the next call."""
         return sum(array.nbytes for array in self._idle)
 
     def bytes(self, size: int) -> Tensor:
-        """``size`` bytes, with anything in them, aligned to a cache line: uint8 ``[size]``."""
-        room = size + _LINE
+        """Return ``size`` bytes, not initialised, aligned to a cache line: uint8 ``[size]``."""
+        padded = size + _LINE
         with self._lock:
             for place in reversed(range(len(self._idle))):
-                if self._idle[place].nbytes == room:
+                if self._idle[place].nbytes == padded:
                     whole = self._idle.pop(place)
                     break
             else:
-                while self._idle and self.used + self.idle + room > max(self.most, self.used + room):
+                while self._idle and self.used + self.idle + padded > max(self.most, self.used + padded):
                     self._idle.pop(0)
-                whole = np.empty(room, np.uint8)
-            self.used += room
+                whole = np.empty(padded, np.uint8)
+            self.used += padded
             self.most = max(self.most, self.used)
         first = -whole.ctypes.data % _LINE
         given = whole[first : first + size]  # the tensor's storage holds this very array, and nobody else does
@@ -76,7 +83,7 @@ class Pool:
             self._idle.append(whole)
 
     def release(self) -> None:
-        """Give what is not in use back to the system."""
+        """Give the memory that is not in use back to the system."""
         with self._lock:
             self._idle.clear()
             self.most = self.used
@@ -86,9 +93,11 @@ pool = Pool()
 
 
 def empty(shape: Sequence[int], like: Tensor) -> Tensor:
-    """A tensor of ``shape`` with anything in it, of the dtype and on the device of ``like``.
+    """Make a tensor that is not initialised; a large one on the CPU takes its memory from :data:`pool`.
 
-    Large ones on the CPU come from :data:`pool`.
+    Args:
+        shape: of the tensor.
+        like: tensor whose dtype and device it has.
     """
     size = like.element_size() * math.prod(shape)
     if size < _LARGE or like.device.type != "cpu":
@@ -97,10 +106,11 @@ def empty(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that can still be had on a device: free, or kept for files or torch's own use; ``None`` if not known.
+    """Count the bytes that can still be allocated on a device; ``None`` if not known.
 
-    On the CPU it is the least of the machine's memory with its swap space and of what the control groups of this
-    process and its limit of addresses (``ulimit -v``) leave.
+    They include what the system keeps for files and torch for its own use. On the CPU it is the smallest of three: the
+    machine's memory with its swap space, the rest of each control group of this process, and the rest of its limit of
+    addresses (``ulimit -v``).
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -112,7 +122,7 @@ def available(device: torch.device) -> int | None:
 
 
 def gigabytes(size: int) -> str:
-    """Return a size in a unit that suits it."""
+    """Write a number of bytes in MiB or GiB."""
     if size >= 2**70:
         return "more than 10¹² GiB"
     return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20)} MiB"
@@ -165,6 +175,8 @@ def _text(path: Path) -> str:
         return ""
 
 
+# --- threads -------------------------------------------------------------------------------------------------------
+
 Run = Callable[[int, int], None]
 
 _workers: list[Worker] = []
@@ -172,25 +184,34 @@ _adding = threading.Lock()
 
 
 class Job:
-    """``run(low, high)`` between any two neighbouring ``edges``, by whoever comes."""
+    """Calls of ``run(low, high)`` between neighbouring ``edges``, shared by the threads that come.
+
+    Args:
+        run: called with the two ends of each piece.
+        edges: ends of the pieces, in order.
+    """
 
     def __init__(self, run: Run, edges: list[int]) -> None:
         self._run, self._edges = run, edges
-        self._next = count()  # one that comes next to nobody else: CPython counts under its lock
+        self._next = count()  # no two threads get the same number: CPython counts under its lock
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def work(self) -> None:
-        """Take pieces until none is left. Their errors are kept for :meth:`finish`."""
+        """Take pieces until none is left, and keep their errors for :meth:`finish`."""
         while (place := next(self._next)) < len(self._edges) - 1:
             try:
                 self._run(self._edges[place], self._edges[place + 1])
-            except BaseException as error:  # handed on to the thread whose job it is
+            except BaseException as error:  # for the thread that calls finish
                 self._done.put(error)
             else:
                 self._done.put(None)
 
     def finish(self) -> None:
-        """Wait until all pieces are done; raises the first error of any of them."""
+        """Wait until all pieces are done.
+
+        Raises:
+            BaseException: the first error of any piece.
+        """
         errors = [self._done.get() for _ in self._edges[1:]]
         for error in errors:
             if error is not None:
@@ -198,7 +219,7 @@ class Job:
 
 
 class Worker(threading.Thread):
-    """Helps with the jobs it is called to, one after the other."""
+    """A thread that helps with the jobs in its queue, one after the other."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="spikelfp")
@@ -206,15 +227,15 @@ class Worker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Wait for the next job, for ever."""
+        """Wait for jobs and work on them, for ever."""
         while True:
             job = self.calls.get()
             job.work()
-            del job  # nothing is held while waiting
+            del job  # else its arrays stay in memory while this thread waits
 
 
 def _forget() -> None:
-    """A forked child has the workers but not their threads."""
+    """Drop the workers in a forked child, which does not have their threads."""
     _workers.clear()
 
 
@@ -223,21 +244,155 @@ if hasattr(os, "register_at_fork"):
 
 
 def split(run: Run, size: int, grain: int, pieces: int = 4) -> None:
-    """Call ``run(low, high)`` over ``0…size``, in parts by as many threads as torch has.
+    """Call ``run(low, high)`` over ``0…size``, in pieces shared by as many threads as torch has.
 
-    grain: what is too little for a part of its own. pieces: parts for each thread.
+    Args:
+        run: called with the two ends of a piece.
+        size: end of the last piece.
+        grain: smallest size of a piece.
+        pieces: their number for each thread.
     """
     threads = torch.get_num_threads()
-    parts = min(threads * pieces, size // grain)
-    if threads == 1 or parts <= 1 or isinstance(threading.current_thread(), Worker):
+    number = min(threads * pieces, size // grain)
+    if threads == 1 or number <= 1 or isinstance(threading.current_thread(), Worker):
         run(0, size)
         return
     with _adding:
         while len(_workers) < threads - 1:
             _workers.append(Worker())
-        workers = _workers[: min(threads, parts) - 1]
-    job = Job(run, [size * part // parts for part in range(parts + 1)])
+        workers = _workers[: min(threads, number) - 1]
+    job = Job(run, [size * part // number for part in range(number + 1)])
     for worker in workers:
         worker.calls.put(job)
     job.work()
     job.finish()
+
+
+# --- signals -----------------------------------------------------------------------------------------------------
+
+GRACE = 2.0
+"""Seconds after SIGTERM in which a process may still end by itself."""
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that ends a command at once.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Stop:
+    """A handler of signals that asks training to stop; called, it tells whether training was asked.
+
+    Before :meth:`begin` there is nothing to save, and a signal ends the command at once. After it, the first signal
+    asks training to stop, and a second one ends the command.
+
+    Args:
+        patient: let no signal end the command, for workers of torchrun: it may send them one Ctrl-C twice, and ends
+            them in its own way.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.number: int | None = None
+        """Number of the last signal; ``None`` before the first."""
+        self._patient, self._begun = patient, False
+
+    def __call__(self) -> bool:
+        """Whether to stop after the current step."""
+        return self.number is not None
+
+    def begin(self) -> None:
+        """Let the next signal ask only.
+
+        Raises:
+            Ended: for a signal before, whose exception a compiler may have swallowed.
+        """
+        self._begun = True
+        if self.number is not None and not self._patient:
+            raise Ended(self.number)
+
+    def ask(self, number: int, frame: object = None) -> None:
+        """Handle a signal.
+
+        Args:
+            number: of the signal.
+            frame: where it came; not used.
+
+        Raises:
+            Ended: for a signal that ends the command.
+        """
+        at_once = not self._patient and (self.number is not None or not self._begun)
+        self.number = number
+        if at_once:
+            raise Ended(number)
+
+
+@contextmanager
+def stop_on_interrupt(patient: bool = False) -> Iterator[Stop]:
+    """Let Ctrl-C, SIGTERM and SIGHUP ask training within the block to stop after the current step.
+
+    SIGTERM and SIGHUP are left alone where the program handles or ignores (``nohup``) them, and all three outside of
+    the main thread.
+
+    Args:
+        patient: as for :class:`Stop`; then only Ctrl-C is handled, as torchrun has a meaning for SIGTERM.
+    """
+    stop = Stop(patient)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, stop.ask)}
+    try:
+        for number in () if patient else (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, stop.ask)
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def ended_by_sigterm(say: Callable[[], object]) -> Iterator[None]:
+    """Let SIGTERM end the process within the block, with status 1, after :data:`GRACE` seconds.
+
+    torchrun sends SIGTERM to the other workers when one has failed. They may be waiting for that one inside a library,
+    where Python handles no signals, so a thread listens.
+
+    Args:
+        say: called before the process ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    left = threading.Event()
+
+    def listen() -> None:
+        while received := receiver.recv(64):  # nothing once the other end is closed
+            if signal.SIGTERM in received and not left.wait(GRACE):
+                say()
+                os._exit(1)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    before_wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        left.set()
+        # After an error the process ends by itself: SIGTERM must not change its exit status.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if failed else before)
+        signal.set_wakeup_fd(before_wakeup)
+        sender.close()
+        listener.join()
+        receiver.close()

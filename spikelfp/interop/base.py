@@ -28,7 +28,8 @@ _NAMESPACES = {"torch": "torch.nn", "spikelfp": "spikelfp.nn", "norse": "norse.t
 class ConversionError(UserError):
     """Error for a layer that has no exact counterpart; the text names it, says why, and what to do.
 
-    Attributes:
+    Args:
+        layer: its name.
         reason: why, and what to do, without the name.
     """
 

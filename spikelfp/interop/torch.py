@@ -65,6 +65,8 @@ class ConvertedNetwork(Layer):
         memoryless: whether no layer keeps a state, so that an input constant in time is computed once.
     """
 
+    described_as = "Converted"  # as checkpoints of earlier versions have it
+
     def __init__(self, layers: dict[str, Layer], steps: Iterable[NetworkStep], source: str, memoryless: bool) -> None:
         super().__init__()
         for path, layer in layers.items():

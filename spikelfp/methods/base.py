@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from spikelfp.described import call_of
 from spikelfp.errors import UserError
 from spikelfp.functional.sequence import sample_slice, time_slice
-from spikelfp.options import option
+from spikelfp.options import call_of, option
 from spikelfp.registry import Registry
 from spikelfp.rules import Composite, Epsilon, Rule
 

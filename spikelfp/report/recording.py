@@ -814,12 +814,12 @@ def page(recording: ShownRecording) -> str:
     """Make a page of all figures and the animation, which needs no other file."""
     file, colon, inside = recording.where.partition(": ")
     rest = [rate(recording).picture()], [panel.picture() for panel in where(recording)]
-    sections = [Section("What was recorded", pictures=[over_time(recording).picture()])]
+    sections = [Section("Overview", pictures=[over_time(recording).picture()])]
     if recording.is_camera:
         sections.append(Section("In motion", pictures=[animate(recording), *rest[0]], pair=True))
         sections.append(Section("Pixels", pictures=rest[1], pair=True))
     else:
-        sections.append(Section("How many", pictures=[*rest[0], *rest[1]], pair=True))
+        sections.append(Section("Event counts", pictures=[*rest[0], *rest[1]], pair=True))
     sections.append(Section("As a sequence", pictures=[network_input(recording).picture()]))
     header = Headline(
         name=Path(file).name + colon + inside,  # without the folders of this machine: a page is passed on

@@ -62,16 +62,16 @@ def render(facts: Facts) -> str:
             Section("Learning", pictures=curves(facts), pair=True),
             Section("The first test sample", pictures=sample(facts)),
             Section(
-                "Who spikes how often",
+                "Spike rates",
                 f"Means over {wording.plural(facts.rate_samples, 'test sample')}.",
                 rates(facts),
                 pair=in_pairs(facts.activity),
             ),
             Section("Weights", pictures=weights(facts), pair=in_pairs(facts.weights)),
-            Section("Right and wrong", pictures=errors(facts), pair=True),
-            Section("Wanted and predicted", pictures=fitted(facts), pair=True),
+            Section("Classification errors", pictures=errors(facts), pair=True),
+            Section("Targets and predictions", pictures=fitted(facts), pair=True),
             worst(facts),
-            Section("How early the answer is there", pictures=early(facts)),
+            Section("Accuracy over time", pictures=early(facts)),
             _verified(facts),
         ],
         footer=Footer(wording.command(facts.config, name), _options(facts.config), " · ".join(libraries)),
@@ -311,7 +311,7 @@ def errors(facts: Facts) -> list[Picture]:
     count = int(errors.confusion.sum() - errors.confusion.trace())
     pictures = [
         _picture(
-            "What is taken for what",
+            "Confusion matrix",
             f"{which} test samples, {wording.plural(count, 'error')}",
             f"Confusion matrix of {which} test samples: {wording.plural(count, 'error')}",
             partial(figures.confusion, errors.confusion, facts.class_names),
@@ -344,7 +344,7 @@ def fitted(facts: Facts) -> list[Picture]:
         wrong = wording.plural(int(table.sum() - table.trace()), "error")
         draw = partial(figures.confusion, table, names)
         caption = f"{count}, {wrong}"
-        return [_picture("What is taken for what", caption, f"Confusion matrix of {caption}", draw)]
+        return [_picture("Confusion matrix", caption, f"Confusion matrix of {caption}", draw)]
     if facts.task.kind == "labels":
         wanted, found = fitted.wanted > 0, fitted.predicted > 0
         draw = partial(

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikelfp.described import call_of
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.options import call_of
 
 
 def check_mask(outputs: Tensor, mask: Tensor) -> None:

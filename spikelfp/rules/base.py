@@ -487,13 +487,21 @@ def lending(net: nn.Module, rule: Assigning) -> Iterator[None]:
 
 
 def rules_in(net: nn.Module) -> dict[nn.Module, Rule]:
-    """Return the rule that each layer of ``net`` follows now; layers that follow none are left out."""
+    """Return the rule that each layer follows now; layers that follow none are left out.
+
+    Args:
+        net: the network.
+    """
     found = {layer: getattr(layer, "rule", None) for layer in net.modules()}
     return {layer: rule for layer, rule in found.items() if isinstance(rule, Rule)}
 
 
 def rules_of(layers: Iterable[nn.Module]) -> dict[nn.Module, Any]:
-    """Return the own and the lent rule of each of ``layers`` that follows one, for :func:`restore`."""
+    """Return the own and the lent rule of each layer that follows one, for :func:`restore`.
+
+    Args:
+        layers: of any kind.
+    """
     return {
         layer: (layer.__dict__["_own_rule"], layer.__dict__.get("_lent_rule"))
         if isinstance(layer, HasRule)
@@ -504,7 +512,11 @@ def rules_of(layers: Iterable[nn.Module]) -> dict[nn.Module, Any]:
 
 
 def restore(before: dict[nn.Module, Any]) -> None:
-    """Give layers back the rules that :func:`rules_of` found."""
+    """Give layers back the rules that :func:`rules_of` found.
+
+    Args:
+        before: layers and their rules.
+    """
     for layer, own in before.items():
         if isinstance(layer, HasRule):
             layer.__dict__["_own_rule"], layer.__dict__["_lent_rule"] = own

@@ -190,5 +190,9 @@ def make_rule(name: str, **arguments: Any) -> Rule | Composite:
 
 
 def rules_taking(argument: str) -> list[str]:
-    """Names of the rules whose constructor takes ``argument``."""
+    """List the names of the rules whose constructor takes an argument.
+
+    Args:
+        argument: its name.
+    """
     return [name for name in rules if argument in inspect.signature(rules[name]).parameters]

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
-from spikelfp.described import call_of
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.options import option
+from spikelfp.options import call_of, option
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward
 from spikelfp.rewards.base import masked, no_classes

@@ -18,10 +18,10 @@ from torch import Tensor
 from spikelfp import rules
 from spikelfp.data import encodings
 from spikelfp.data.loader import check_workers, generator
-from spikelfp.described import described
 from spikelfp.errors import LearningWarning, UserError
 from spikelfp.methods import Method, WarmUp, methods
 from spikelfp.nn import graph
+from spikelfp.options import described
 from spikelfp.registry import nearest, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
 from spikelfp.kernels.choice import choices
@@ -27,6 +26,7 @@ from spikelfp.methods.base import check_unsaved, unsaved_attributes
 from spikelfp.nn import Recomputed
 from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
+from spikelfp.options import described
 from spikelfp.rules import Composite, Rule, lending
 from spikelfp.terminal import brief, first_line, plain
 from spikelfp.training.optim import Planned
@@ -368,7 +368,8 @@ def constants(net: torch.nn.Module) -> dict[str, str]:
             told = layer.saved_repr() if isinstance(layer, Layer) else layer.extra_repr()
             text = " ".join(told.split())
             own = type(layer).__module__.partition(".")[0] not in ("spikelfp", "torch") and any(layer.children())
-            found[name] = f"{'module' if own else type(layer).__name__}({text})"  # one's own class may be renamed
+            kind = "module" if own else getattr(type(layer), "described_as", type(layer).__name__)
+            found[name] = f"{kind}({text})"  # the user's own class may be renamed
     return found
 
 

@@ -29,9 +29,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from spikelfp.described import described
 from spikelfp.errors import CheckpointError, UserError
-from spikelfp.options import option
+from spikelfp.options import described, option
 from spikelfp.registry import Registry
 from spikelfp.tasks import Task
 from spikelfp.training.update import Position

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikelfp.data.loader import generator
 from spikelfp.errors import NonFiniteError, UserError
-from spikelfp.signals import ended_by_sigterm
+from spikelfp.machine import ended_by_sigterm
 from spikelfp.terminal import one_line, say
 
 T = TypeVar("T")

@@ -37,8 +37,8 @@ from spikelfp.errors import (
     failure,
 )
 from spikelfp.files import Place, check_named, check_not_inside, copy_whole, owned, settle, write_text
+from spikelfp.machine import Stop, stop_on_interrupt
 from spikelfp.models import ModelSpec
-from spikelfp.signals import Stop, stop_on_interrupt
 from spikelfp.tasks import tasks
 from spikelfp.training import checkpoint
 from spikelfp.training.arguments import learning_complaints, only_evaluating

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 from spikelfp import nn
 from spikelfp.data import DataSplits, arrays, encodings
 from spikelfp.data.loader import Sequences, mask_of
-from spikelfp.described import described
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
 from spikelfp.functional.sequence import is_constant, repeat, sample_slice
 from spikelfp.kernels.choice import choices
@@ -26,6 +25,7 @@ from spikelfp.methods.base import counting_steps, unsaved_attributes, within_chu
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
+from spikelfp.options import described
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending

@@ -11,6 +11,7 @@ from plain_nets import VGG, Functional, mlp, resnet18, resnet34
 from spikelfp import convert, nn, propagate, rewards, rules
 from spikelfp.analysis import record
 from spikelfp.errors import ShapeError, SignWarning, UserError
+from spikelfp.training import checkpoint
 
 NETS = {
     "mlp": (mlp, (3, 2, 2)),
@@ -247,3 +248,15 @@ def test_layers_of_a_converted_network_run_with_their_hooks():
     """What watches layers, such as the search for a value that is not finite, sees those of this network too."""
     net = convert(torch.nn.Sequential(torch.nn.Linear(4, 3), nn.Heaviside(), torch.nn.Linear(3, 2)))
     assert list(record(net, torch.randn(2, 5, 4))) == ["1"]
+
+
+def test_checkpoints_of_earlier_versions_know_the_class_by_this_name():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.layer(x).relu()
+
+    assert checkpoint.constants(convert(Net()))[""] == "Converted(from Net)"

@@ -6,8 +6,8 @@ import torch
 
 from spikelfp import TemporalTrainer, Trainer, data, methods, models, nn, rewards, rules
 from spikelfp.errors import CheckpointError, UserError
+from spikelfp.machine import Stop
 from spikelfp.quantized import FINE_MARGIN, Quantization, WeightGrids
-from spikelfp.signals import Stop
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import Interrupted, load_run, train
 

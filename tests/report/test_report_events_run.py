@@ -53,7 +53,7 @@ def test_page_of_event_data(trained_on: Callable[[str], Path], kind: str, reques
     summary = json.loads((folder / "summary.json").read_text())
     assert "A spiking MLP on recordings in gestures, trained with" in page.text
     assert f"{100 * summary['test_accuracy']:.2f} %" in page.text
-    assert page.headings[-1] == "How early the answer is there"
+    assert page.headings[-1] == "Accuracy over time"
     assert page.picture("Accuracy after each of").text.endswith("below the end")
     assert page.picture("Spikes of each layer").light.width == (2160 if kind == "camera" else 1)
     assert "constant input" not in page.text

@@ -159,7 +159,7 @@ def test_page_holds_everything(sensor: Sensor, tmp_path: Path) -> None:
     page = Page(re.sub(r"<figure class=\"moving\">.*?</figure>", "", source, flags=re.S))
     assert "://" not in source
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "a"}
-    assert page.headings[0] == "What was recorded"
+    assert page.headings[0] == "Overview"
     assert page.headings[-1] == "As a sequence"
     assert "50events in 50 ms" in page.text
     assert "class clap" in page.text

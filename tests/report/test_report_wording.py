@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import typer
 
 from spikelfp import cli, rules
+from spikelfp.command import run_app
 from spikelfp.data import encodings
 from spikelfp.methods import methods
 from spikelfp.models import models
 from spikelfp.report import wording
 from spikelfp.rewards import rewards
+from spikelfp.training import run as training_run
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import Interrupted
 
@@ -39,12 +40,13 @@ def test_command_line_means_the_same_run(name: str, monkeypatch: pytest.MonkeyPa
         parsed.append((chosen, out))
         raise Interrupted("enough")
 
-    monkeypatch.setattr(cli, "train", train)
+    monkeypatch.setattr(training_run, "train", train)
     line = " ".join(wording.command(config, "my run"))
     assert "/private" not in line
     program, verb, *options = shlex.split(line)
     assert (program, verb) == ("spikelfp", "train")
-    typer.main.get_command(cli.app).main([verb, *options], standalone_mode=False)
+    with pytest.raises(SystemExit):
+        run_app(cli.app, program, [verb, *options])
     chosen, out = parsed[0]
     assert replace(chosen, data_dir="/private/place", device="cpu", workers=3) == config
     assert str(out) == "runs/my run"

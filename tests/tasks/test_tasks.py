@@ -8,9 +8,9 @@ from sklearn import metrics
 
 from spikelfp import nn, rewards, rules, tasks
 from spikelfp.data import TargetScale
-from spikelfp.described import described
 from spikelfp.errors import ShapeError, UnknownNameError, UserError
 from spikelfp.methods import LFP, GradientDescent
+from spikelfp.options import described
 from spikelfp.tasks.base import step_weights
 from spikelfp.training.arguments import check_task, resolve_task
 from spikelfp.training.update import added

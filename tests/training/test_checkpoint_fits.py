@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from spikelfp import data, methods, nn, rewards, rules
-from spikelfp.described import described
 from spikelfp.errors import CheckpointError
+from spikelfp.options import described
 from spikelfp.training import TemporalTrainer, Trainer, checkpoint
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train

@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spikelfp import signals
+from spikelfp import command_name
 from spikelfp.cli import app
 from spikelfp.command import run_app
 from spikelfp.data import load as load_data
@@ -385,7 +385,7 @@ def test_errors_that_are_bugs_stay_errors(tmp_path, monkeypatch):
     ],
 )
 def test_commands_are_known_by_how_they_were_started(words, name):
-    assert signals.command(words) == name
+    assert command_name(words) == name
 
 
 def test_ctrl_c_while_modules_are_imported():

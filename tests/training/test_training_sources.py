@@ -116,7 +116,7 @@ def test_a_shuffling_loader_resumes_at_the_end_of_an_epoch(tmp_path):
     assert same(whole, resumed)
 
     cut = make()
-    cut.should_stop = lambda: cut.position.step == 3  # behind the last batch: the epoch is only to be closed
+    cut.should_stop = lambda: cut.position.step == 3  # after the last batch: the epoch is only to be closed
     cut.fit(loader(), 1)
     cut.should_stop = lambda: False
     assert len(cut.fit(loader(), 1)) == 1
@@ -125,9 +125,7 @@ def test_a_shuffling_loader_resumes_at_the_end_of_an_epoch(tmp_path):
     cut = make()
     cut.should_stop = lambda: cut.position.step == 2
     cut.fit(loader(), 2)
-    with pytest.raises(
-        UserError, match=r"stands behind batch 2 of an epoch: go on from a checkpoint of an epoch's end"
-    ):
+    with pytest.raises(UserError, match=r"stands after batch 2 of an epoch: go on from a checkpoint of an epoch's end"):
         cut.fit(loader(), 2)
 
 

@@ -394,11 +394,11 @@ class TestRun:
         page = write_report(tmp_path / "r").read_text()
         title = tasks.tasks[task].title
         assert f"test {title}, 40 samples" in page
-        assert "Right and wrong" not in page
+        assert "Classification errors" not in page
         seen = {
             "regression": ("Predicted against true", "Furthest off", "predicted output 1", "mean squared error"),
             "multi-label": ("Label by label", "binary cross-entropy"),
-            "sequence-labels": ("What is taken for what", "softmax cross-entropy of each step"),
+            "sequence-labels": ("Confusion matrix", "softmax cross-entropy of each step"),
         }
         for text in seen[task]:
             assert text in page
