@@ -1,9 +1,9 @@
 """Cost of a training step against steps, width, batch and spike density. ``python -m benchmarks.curves``.
 
-The network is 784-N-N-10 with LIF neurons; the weights in front of the hidden layers are scaled so that these fire at
-the given density (:mod:`benchmarks.start`), and the density is measured. One of the four varies, the others are those
-of :data:`BASE`. Ours, snnTorch's surrogate gradients and the dense products alone take turns, each in a process of
-its own, a new one for each point, so that memory is that of the point.
+The network is 784-N-N-10 with LIF neurons. The weights before the hidden layers are scaled so that these fire at the
+given density (:mod:`benchmarks.starting_weights`), and the density is measured. One of the four quantities varies, the
+others stay at :data:`BASE`. Ours, snnTorch's surrogate gradients and the dense products alone take turns, each in its
+own process, a new one for each point, so that each point has its own peak of memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.contenders import CONTENDERS, FLOOR, OURS, RECOMPUTED, SNNTORCH
 from benchmarks.networks import Network
 from benchmarks.plots import plot_curves
 from benchmarks.record import arguments, folder_of, save
-from benchmarks.start import with_start
+from benchmarks.starting_weights import with_start
 from benchmarks.tables import absent, ratio, rows, settings_of
 from benchmarks.turns import Result, measure
 
@@ -43,7 +43,7 @@ console = Console(stderr=True)
 
 
 def network_of(point: dict[str, Any]) -> Network:
-    """The network of a point, ``T``, ``width``, ``batch`` and ``density``."""
+    """Describe the network of a point, ``T``, ``width``, ``batch`` and ``density``."""
     return {
         "kind": "mlp",
         "sizes": [784, point["width"], point["width"], 10],
@@ -54,7 +54,7 @@ def network_of(point: dict[str, Any]) -> Network:
 
 
 def run(sweeps: dict[str, list[float]], base: dict[str, Any], rounds: int) -> Curves:
-    """Results by what varies, its value, and the contender; a point that two sweeps share is measured once."""
+    """Measure all points: results by quantity, value and contender. A point of two sweeps is measured once."""
     seen: dict[str, dict[str, Result]] = {}
     curves: Curves = {}
     for varied, values in sweeps.items():
@@ -76,7 +76,7 @@ def run(sweeps: dict[str, list[float]], base: dict[str, Any], rounds: int) -> Cu
 
 
 def markdown(curves: Curves, about: str) -> str:
-    """A Markdown table for each quantity that varies."""
+    """Write a Markdown table for each quantity that varies."""
     lines = [about, ""]
     for varied, points in curves.items():
         names = [*NAMES, *ALSO.get(varied, ())]

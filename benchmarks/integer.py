@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import arguments, folder_of, save
-from benchmarks.start import scale_to
+from benchmarks.starting_weights import scale_to
 from benchmarks.tables import rows
 from benchmarks.turns import medians
 from hw_export.integer import IntegerSimulator

@@ -1,8 +1,8 @@
-"""The networks of the step benchmark, where their spike rates come from, and what is aimed at.
+"""Networks of the step benchmark, the origin of their spike rates, and goals.
 
-``start`` says how the weights are made that every contender begins from (:mod:`benchmarks.start`); ``goals`` how many
-times our step a peer should at least take, and how many times a dense floor ours may at most take; ``memory_goals``
-how many times our memory a peer should at least hold.
+``start`` states how the starting weights are made (:mod:`benchmarks.starting_weights`). ``goals`` states how many times
+our step a peer should take at least, and how many times the dense products ours may take at most. ``memory_goals``
+states how many times our memory a peer should hold at least.
 """
 
 from __future__ import annotations

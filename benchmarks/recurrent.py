@@ -13,7 +13,7 @@ from benchmarks.networks import RECURRENT, Network
 from benchmarks.plots import plot_steps
 from benchmarks.record import arguments, folder_of, save
 from benchmarks.settings import Setting, settings
-from benchmarks.start import with_start
+from benchmarks.starting_weights import with_start
 from benchmarks.tables import markdown
 from benchmarks.turns import Result, measure
 

@@ -1,6 +1,6 @@
 """Time, memory and spike rates of one training step, beside the peers that are installed: ``make bench``.
 
-Every contender runs in a process of its own and starts from the same weights and images (:mod:`benchmarks.start`);
+Every contender runs in its own process, from the same weights and images (:mod:`benchmarks.starting_weights`);
 they take turns (:mod:`benchmarks.turns`). Writes ``step.json``, ``step.md`` and ``step.png`` to ``benchmarks/results``.
 """
 
@@ -12,7 +12,7 @@ from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, OURS, RECOMPUTED
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.plots import plot_steps
 from benchmarks.record import arguments, folder_of, save
-from benchmarks.start import with_start
+from benchmarks.starting_weights import with_start
 from benchmarks.tables import markdown
 from benchmarks.turns import Result, measure
 

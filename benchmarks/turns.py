@@ -1,7 +1,7 @@
-"""Contenders in processes of their own that take turns, a few steps each.
+"""Contenders in their own processes, which take turns of a few steps each.
 
-A machine whose speed drifts is then the same for all; compared are medians. Each runs in the setting of its threads in
-which it is fastest (:mod:`benchmarks.settings`).
+So a machine that changes its speed is the same for all; medians are compared. Each contender runs in the setting of
+threads in which it is fastest (:mod:`benchmarks.settings`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from benchmarks.process import Absent, Process
 from benchmarks.settings import Chosen, Setting, fastest, settings
 
 Result = dict[str, Any]
-"""One contender: ``ms`` and ``ms_quartiles`` of a step, ``peak_mb``, ``grown_mb``, ``rates``, ``setting`` of its
-threads and ``trial_ms`` of every setting; or ``skipped``."""
+"""Results of a contender: ``ms`` and ``ms_quartiles`` of a step, ``peak_mb``, ``grown_mb``, ``rates``, ``setting`` of
+its threads and ``trial_ms`` of every setting; or ``skipped``."""
 
 WARM_UP = 3
 """Steps of each contender that are not counted."""
 LEAST = 3
-"""Turns that each contender has, however short the time."""
+"""Turns that each contender has at least."""
 TRIAL = 2
 """Most steps of a turn in the trial of a setting."""
 
@@ -34,26 +34,28 @@ console = Console(stderr=True)
 
 
 class Worker(Process):
-    """The process of a contender's steps (``worker.py``); raises :class:`Absent` once it has ended."""
+    """Process of a contender's steps (``worker.py``); raises :class:`Absent` once it has ended."""
 
     def __init__(self, module: str, network: Network, setting: Setting) -> None:
         super().__init__("worker.py", module, network, setting)
 
     def steps(self, count: int) -> Result:
-        """Seconds of each of ``count`` steps, and the most memory held so far: in all, and since before the network."""
+        """Run ``count`` steps; return the seconds of each, and the memory held at most, in all and for the network."""
         return self.ask(count)
 
     def rates(self) -> Result | None:
-        """Mean spikes per neuron and step of each layer: ``rates`` with the weights of the start, ``rates_after`` with
-        those of now; ``None`` for what does not spike. To be asked last: it takes memory of its own.
+        """Measure mean spikes per neuron and step of each layer: ``rates`` at the start, ``rates_after`` now.
+
+        ``None`` for a contender that does not spike. To be called last, because it takes memory.
         """
         return self.ask("rates")
 
 
 class Turns:
-    """Processes by name, each left out from the moment it fails, with the reason in ``results``.
+    """Processes by name. One that fails is left out from then on, with the reason in ``results``.
 
-    start: makes each, in the setting that was chosen for it (:func:`benchmarks.settings.fastest`).
+    Args:
+        start: functions that start each process in its fastest setting (:func:`benchmarks.settings.fastest`).
     """
 
     def __init__(self, start: dict[str, Callable[[], Chosen[Any]]]) -> None:
@@ -67,7 +69,7 @@ class Turns:
             self.results[name] = about | self.results[name]
 
     def each(self, ask: Callable[[Any], Any]) -> list[tuple[str, Any]]:
-        """The answers of those that still run, one after the other."""
+        """Ask each process that still runs, one after the other, and return the answers by name."""
         answers = [(name, self._attempt(name, lambda p=p: ask(p))) for name, p in list(self.processes.items())]
         return [(name, answer) for name, answer in answers if name in self.processes]
 
@@ -94,10 +96,16 @@ def measure(
     seconds: float = float("inf"),
     among: Sequence[Setting] | None = None,
 ) -> dict[str, Result]:
-    """Median milliseconds, memory and spike rates of each of the contenders ``names``; why, for those that cannot run.
+    """Measure milliseconds, memory and spike rates of contenders; note the reason for those that cannot run.
 
-    network: as :func:`benchmarks.start.with_start` gives it. rounds: turns of each, of ``steps`` steps; no further one
-    begins when ``seconds`` have passed and each had :data:`LEAST`. among: settings of threads (default: all).
+    Args:
+        network: as :func:`benchmarks.starting_weights.with_start` returns it.
+        rounds: most turns of each contender.
+        steps: steps of a turn.
+        label: text of the progress bar.
+        names: contenders.
+        seconds: time after which no turn begins, once each contender had :data:`LEAST`.
+        among: settings of threads to try; by default all.
     """
 
     def start(name: str) -> Chosen[Worker]:
@@ -131,7 +139,7 @@ def measure(
 
 
 def medians(contenders: dict[str, Callable[[], object]], rounds: int, description: str) -> dict[str, float]:
-    """Median milliseconds of each of the ``contenders``, functions in this process that are called by turns."""
+    """Measure median milliseconds of functions in this process, which take turns."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for call in contenders.values():
         call()

@@ -185,7 +185,7 @@ def write_export(
     overwrite: bool = False,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Quantise a network and writes the export folder, as a whole or not at all.
+    """Quantise a network and write the export folder, as a whole or not at all.
 
     The folder holds
 
@@ -391,7 +391,7 @@ def _notes(exported: QuantizedNetwork, whole: ExportSamples | None) -> list[str]
 
 
 def _on_chip(chip: Chip, folder: Path, exported: QuantizedNetwork, shown: ExportSamples) -> dict[str, Any]:
-    """Run the files that were just written as the chip would, and saves the spikes; returns their cost."""
+    """Run the files that were just written as the chip would, and save the spikes; return their cost."""
     network = chip.read(folder)
     run = run_on_chip(chip, network, shown)
     save_spikes(folder / SPIKES, run)

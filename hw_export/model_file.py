@@ -172,7 +172,7 @@ def load_network(path: str | Path) -> nn.Sequential:
 
 
 def _check_layers(field: Field, inside: str, wanted: dict[str, tuple[int, ...]]) -> None:
-    """Check descriptions of layers, and adds the shapes of their weights to ``wanted``, by name."""
+    """Check descriptions of layers, and add the shapes of their weights to ``wanted``, by name."""
     names: set[str] = set()
     for layer in field.sequence():
         entries = layer.sequence(3, tuple) if isinstance(layer.value, tuple) else layer.sequence(3)
@@ -189,7 +189,7 @@ def _check_layers(field: Field, inside: str, wanted: dict[str, tuple[int, ...]])
 
 
 def _check_arguments(field: Field, name: str) -> dict[str, tuple[int, ...]]:
-    """Check the arguments of a layer; returns the shapes of its weights."""
+    """Check the arguments of a layer; return the shapes of its weights."""
     kind = _kind(name)
     assert kind is not None
     checks = _checks(kind)

@@ -219,7 +219,7 @@ def save_spikes(path: Path, run: IntegerRun) -> None:
 
 
 def verify_chip(chip: Chip, folder: Path, manifest: Mapping[str, Any], samples: ExportSamples) -> Result:
-    """Run the chip's files of an export in its arithmetic, and compares every spike with those recorded at the export.
+    """Run the chip's files of an export in its arithmetic and compare every spike with those recorded at the export.
 
     Args:
         chip: that the export is for.

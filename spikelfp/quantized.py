@@ -1,8 +1,9 @@
-"""Weights of a few bits in training: the grids that they lie on, and updates of weights that lie on a grid.
+"""Training with weights of a few bits: choice of their grids, and updates of weights on a grid.
 
-The scale ``s`` of ``w ≈ s · q`` is the length of one integer step. A bound on ``|q|`` makes it a compromise between two
-errors: a small scale clips large weights, a large one rounds small weights coarsely. Weights trained by LFP have heavy
-tails, few large and many near 0, so the scale that clips nothing (``max``) wastes most of the range below 8 bits.
+The scale ``s`` of ``w ≈ s · q`` is the length of one integer step. Since ``|q|`` is bounded, the scale is a compromise
+between two errors: a small scale clips large weights, a large one rounds small weights coarsely. Weights trained by LFP
+have heavy tails, few large and many near 0, so below 8 bits the scale that clips nothing (``max``) wastes most of the
+range.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from spikelfp.registry import check_constructors, check_name, public_names
 CLIPS = ("mse", "max", "mean", "percentile")
 """Ways to choose a scale.
 
-``mse``: of least squared error. ``max``: the finest that clips no weight. ``mean``: a multiple of ``mean|w|``
+``mse``: that of least squared error. ``max``: the finest that clips no weight. ``mean``: a multiple of ``mean|w|``
 (:data:`MEAN_MULTIPLES`). ``percentile``: the finest that clips at most one weight in a thousand (:data:`PERCENTILE`).
 """
 
@@ -35,21 +36,22 @@ MEAN_MULTIPLES = {
     2: 1.5, 3: 0.8156, 4: 0.4429, 5: 0.2422, 6: 0.1322, 7: 0.07177, 8: 0.03869, 9: 0.02072, 10: 0.01102,
     11: 5.830e-3, 12: 3.069e-3, 13: 1.609e-3, 14: 8.404e-4, 15: 4.375e-4, 16: 2.272e-4,
 }  # fmt: skip
-"""Scale by bits in units of ``mean|w|``, of least squared error for normally distributed weights (Max 1960; 4 digits);
-for ternary weights rounded to 1.5.
+"""Scale of least squared error for normally distributed weights, in units of ``mean|w|``, by bits (Max 1960; 4 digits).
+
+The scale of ternary weights is rounded to 1.5.
 """
 
 TIE_MARGIN = 49 / 128
 """Distance of a threshold above a whole number of steps, in steps.
 
-Sums of steps, and membranes that decay towards one, must not *equal* the threshold: there the last bit of ``βU`` would
-decide, which differs between simulators. For whole numbers ``U > k + 49/128`` is the same as ``U > k``.
+Sums of steps, and membranes that decay towards such a sum, must not *equal* the threshold, since then the last bit of
+``βU`` would decide, which differs between simulators. For whole numbers ``U > k + 49/128`` is the same as ``U > k``.
 """
 
 FINE_MARGIN = (24 + TIE_MARGIN) / 64
 """:data:`TIE_MARGIN` for training (:func:`threshold_scale`), where sums with biases are whole 64ths of a step.
 
-In 64ths the margin is ``24 + 49/128``. The plain 49/128 would be 24½ of them, which ``0.9 U + I`` does meet.
+In 64ths the margin is ``24 + 49/128``. A margin of 49/128 would be 24½ of them, a value that ``0.9 U + I`` can reach.
 """
 
 _COARSE = [2 ** (-step / 4) for step in range(41)]
@@ -61,7 +63,7 @@ def check_weights(weight: Tensor, what: str = "weights") -> None:
 
     Args:
         weight: the weights.
-        what: their name in errors.
+        what: name of the weights in errors.
 
     Raises:
         UserError: for weights that are not finite, or all zero.
@@ -89,8 +91,8 @@ def choose_scale(
         clip: one of :data:`CLIPS`.
         per_channel: whether each output channel has its own scale. A channel that is all zero gets the largest scale of
             the others.
-        power_of_two: whether the scale is rounded to ``2^e``: of the two next to it to the one of less squared error
-            for ``mse``, the larger for ``max``, the nearer in ``log₂`` for the others.
+        power_of_two: whether the scale is rounded to one of the two nearest powers ``2^e``: the one of less squared
+            error for ``mse``, the larger for ``max``, the nearer in ``log₂`` for the others.
         what: name of the weights in errors.
 
     Returns:
@@ -120,9 +122,9 @@ def _mean(rows: Tensor, bits: int) -> Tensor:
 
 
 def _percentile(rows: Tensor, bits: int) -> Tensor:
-    kept = math.ceil(rows.shape[1] * PERCENTILE / 100)
-    found = rows.abs().kthvalue(kept, 1).values.double() / largest(bits)
-    return torch.where(found > 0, found, _clips_nothing(rows, bits))  # of sparse weights all large ones may be clipped
+    rank = math.ceil(rows.shape[1] * PERCENTILE / 100)
+    scales = rows.abs().kthvalue(rank, 1).values.double() / largest(bits)
+    return torch.where(scales > 0, scales, _clips_nothing(rows, bits))  # 0 where nearly all weights are 0
 
 
 def _least_error(rows: Tensor, bits: int) -> Tensor:
@@ -178,15 +180,14 @@ def threshold_scale(scale: float, threshold: float) -> tuple[int, float]:
 LEAST_STEPS = 64
 """Least number of steps of a bias in one step of a weight (:func:`bias_steps`).
 
-A bias comes at every step of time, and a membrane adds up ``1 / (1 − β)`` of them, so that whole steps of a weight are
-far too coarse.
+A membrane sums the bias over ``1 / (1 − β)`` steps of time, so whole steps of a weight would be far too coarse.
 """
 HEADROOM = 4.0
-"""Scale of weights that are rounded by chance, in units of the best one for the weights at the start.
+"""Scale of stochastically rounded weights, in units of the best scale for the starting weights.
 
-LFP makes large weights larger, and there are no float weights by which another scale could be chosen.
+LFP makes large weights larger, and there are no float weights from which another scale could be chosen later.
 """
-_SAMPLE = 2**16  # weights of which a scale is chosen, at least, where there are as many
+_SAMPLE = 2**16  # least number of weights from which a scale is chosen, where there are as many
 
 
 UPDATES = ("masters", "stochastic")
@@ -200,10 +201,10 @@ class Quantization:
     Args:
         bits: bits of a weight, 2 (ternary) to 16.
         update: one of :data:`UPDATES`.
-        clip: how scales are chosen, one of :data:`~spikelfp.quantized.CLIPS`.
+        clip: choice of scales, one of :data:`~spikelfp.quantized.CLIPS`.
         every: steps of training between two choices of the scales of ``masters``, at least 1.
-        input_levels: inputs of the network are multiples of one over it: 255 for 8-bit pixels in [0, 1], 1 for spikes.
-            The steps of the biases that they meet divide those of the sums.
+        input_levels: inputs of the network are multiples of ``1 / input_levels``: 255 for 8-bit pixels in [0, 1], 1 for
+            spikes. The steps of biases in the same sums are chosen to fit.
 
     Raises:
         UserError: for ``bits`` outside of 2 to 16, unknown names, and ``every`` or ``input_levels`` below 1.
@@ -230,9 +231,9 @@ class WeightLayer:
     """Layer of weights on a grid.
 
     Attributes:
-        name: of the layer in the network.
+        name: name of the layer in the network.
         layer: the layer.
-        takes_spikes: whether spikes flow into it, and not real values.
+        takes_spikes: whether its inputs are spikes, not real values.
     """
 
     name: str
@@ -246,7 +247,7 @@ class Group:
 
     Attributes:
         members: the layers of weights.
-        threshold: threshold of the neurons; ``None`` where there are none, or they have none.
+        threshold: threshold of the neurons; ``None`` where there are no neurons, or neurons without a threshold.
         into_neurons: whether the sums flow into neurons, so that a bias has to be a whole number of their steps.
     """
 
@@ -258,9 +259,9 @@ class Group:
 def groups(net: torch.nn.Module) -> list[Group]:
     """Find the layers of weights that share a scale because they drive the same neurons.
 
-    Layers that pass a scale on, such as pooling, may lie between. Weights before anything else, such as a normalisation
-    or a sum of branches, have their own scale, and so have weights that drive several layers. The connections of
-    recurrent neurons are grouped with the layer before them.
+    Layers that pass a scale on, such as pooling, may lie between weights and neurons. Weights before any other layer,
+    such as a normalisation or a sum of branches, have their own scale, and so have weights that drive several layers.
+    The connections of recurrent neurons are grouped with the layer before them.
 
     Args:
         net: the network.

@@ -133,7 +133,6 @@ class Arithmetic:
                 "a chip that works event by event has no current to wrap and no step to subtract in: it takes no "
                 "current_bits, and the resets zero and immediate"
             )
-
         if self.crossbar and not self.by_event:
             raise UserError("a crossbar is updated by its events: crossbar takes by_event")
 
@@ -273,10 +272,6 @@ class IntegerConstants:
         """Move the constants to ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("beta", "code", "threshold")}
         return replace(self, **moved)
-
-    def unshifted(self) -> IntegerConstants:
-        """Return these constants for sums and biases that are in units of the state already."""
-        return replace(self, arithmetic=replace(self.arithmetic, shift=0))
 
 
 def code_of(layer: IntegerLIF, arithmetic: Arithmetic, shape: tuple[int, ...]) -> Tensor:

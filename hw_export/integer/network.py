@@ -228,7 +228,7 @@ class IntegerNetwork:
 
 
 def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
-    """Convert the layers of ``net``; ``gain`` is how many times too large sums are after pooling that sums."""
+    """Convert the layers of ``net``; ``gain`` is the factor by which pooling that sums makes sums too large."""
     thresholds = {layer.neurons: layer for layer in net.report if layer.neurons is not None}
     gain = 1
     for name, layer in leaves(net):
@@ -250,7 +250,7 @@ def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
         elif (export := export_of(layer)) is not None:
             constants = export.integer(name, layer)
             if name not in thresholds or thresholds[name].threshold is None:
-                raise UserError(f"the neurons {name!r} have no weights in front of them")
+                raise UserError(f"the neurons {name!r} have no weights before them")
             whole = torch.as_tensor(thresholds[name].threshold, dtype=torch.int64) * gain
             beta = constants.beta
             beta = beta.detach().to("cpu", torch.float64) if isinstance(beta, Tensor) else beta

@@ -20,7 +20,7 @@ from torch import Tensor
 from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 from hw_export.integer.torch_kernels import EventLists
 from spikelfp.kernels import chosen_kernels
-from spikelfp.kernels.events.vectors import VECTOR, WIDE, Body, add_rows, add_rows_narrow, lowest_bit
+from spikelfp.kernels.events.vectors import VECTOR, WIDE, Body, lowest_bit, weighted_rows, weighted_rows_narrow
 from spikelfp.machine import split
 
 BLOCK = 512  # neurons taken through all of time at once: their rows stay in the L1 cache
@@ -77,7 +77,7 @@ def add(source, shift, u):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _add_wrapped(source, shift, bits, symmetric, u):
-    """Add wrapped currents to ``u``; returns how many were wrapped."""
+    """Add wrapped currents to ``u``; return how many were wrapped."""
     lowest = (np.int64(1) << (bits - 1)) - symmetric
     mask = (np.int64(1) << bits) - 1
     beyond = 0
@@ -91,7 +91,7 @@ def _add_wrapped(source, shift, bits, symmetric, u):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def limit_row(u, bits, bottom, low, high, wraps):
-    """Bring ``u`` into the register; returns how many were beyond its bits."""
+    """Bring ``u`` into the register; return how many were beyond its bits."""
     beyond = 0
     for i in range(len(u)):
         beyond += (u[i] > high) | (u[i] < bottom)
@@ -136,7 +136,7 @@ def _integers(
     sums, offset, biased, state, threshold, kind, code, decay_bits, shift, current_bits, symmetric, bits, bottom, low,
     high, wraps, most, ties, reset, out, first, last,
 ):  # fmt: skip
-    """Run samples ``first … last``; returns how often a register was left."""
+    """Run samples ``first … last``; return how often a register was left."""
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
     scratch = np.empty(BLOCK, np.int64)
     beyond = 0
@@ -235,7 +235,7 @@ def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _currents(sums, current, synapse, shift, bits, bottom, high, wraps, out, first, last):
-    """Run samples ``first … last``; returns how often a current was limited."""
+    """Run samples ``first … last``; return how often a current was limited."""
     steps, varying, neurons = out.shape[0], sums.shape[0] > 1, out.shape[2]
     scratch = np.empty(BLOCK, np.int64)
     beyond = 0
@@ -271,7 +271,7 @@ def _sample(
     index, lengths, weight, offset, biased, v, threshold, kind, code, decay_bits, bits, bottom, low, high, wraps, most,
     ties, reset, out,
 ):  # fmt: skip
-    """Run all events of one sample; returns those emitted, how many in each step, and how often a state overran."""
+    """Run all events of one sample; return those emitted, how many in each step, and how often a state overran."""
     neurons, steps = len(v), len(lengths)
     u, spikes = np.empty(neurons, np.int64), np.empty(neurons, np.int64)
     left = np.zeros(neurons, np.bool_)
@@ -382,7 +382,7 @@ def _active_bits(typing, x, at):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _find(x, begin, end, index, value, e):
-    """Append places and values of all that is not zero in ``begin … end``; returns how many there are now."""
+    """Append places and values of all that is not zero in ``begin … end``; return how many there are now."""
     lanes = VECTOR // x.itemsize
     at = begin
     while at + lanes <= end:
@@ -420,10 +420,11 @@ def _sums(x, inputs, rows, out, first, last):
             held = min(width, outputs - low)
             for r in range(top, bottom):
                 total[:width] = 0
+                e, stop = begin[r - top], begin[r - top + 1]
                 if width == _TILE:
-                    add_rows(total, 0, rows, at, width, index, value, begin[r - top], begin[r - top + 1])
+                    weighted_rows(total, 0, total, 0, rows, at, width, index, value, e, stop)
                 else:
-                    add_rows_narrow(total, 0, rows, at, width, index, value, begin[r - top], begin[r - top + 1])
+                    weighted_rows_narrow(total, 0, total, 0, rows, at, width, index, value, e, stop)
                 for j in range(held):
                     out[r, low + j] = total[j]
             at += inputs * width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -176,7 +176,7 @@ def _neurons(stage: NeuronStage, sums: Tensor, states: Sequence[Tensor], out: Te
         return advance(sums, offset, states[0], c, out)
     currents = _kernels(device).currents
     membrane, current = states
-    fed, beyond = c.unshifted(), 0
+    fed, beyond = replace(c, arithmetic=replace(c.arithmetic, shift=0)), 0  # the currents are in units of the state
     for part in out.split(_at_once(stage, len(current))):  # one part, unless the sums are those of every step
         arriving, hit = currents(sums, current, c.arithmetic, len(part))
         beyond += hit + advance(arriving, offset << c.arithmetic.shift, membrane, fed, part)

@@ -150,9 +150,14 @@ class Product:
     def sums(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Sum the products of whole numbers ``x [R, …]`` of any dtype, without biases: ``[R, …]`` in ``dtype``."""
         if numba_kernels.compiled(x.device) and dtype == torch.float32:
-            by_events = self._dense_events(x) if isinstance(self.layer, IntegerDense) else self._conv_events(x)
-            if by_events is not None:
-                return by_events
+            if isinstance(self.layer, IntegerConv):
+                by_events = self._conv_events(x)
+                if by_events is not None:
+                    return by_events
+            elif not x.is_floating_point() and _density(x) <= DENSEST:
+                if "by input" not in self._made:
+                    self._made["by input"] = numba_kernels.ByInput.of(self.weight)
+                return numba_kernels.sums(x, self._made["by input"])
         if isinstance(self.layer, IntegerDense):
             return product(x.to(dtype), self._as(dtype))
         return convolution(x.to(dtype), self._as(dtype), self.layer)
@@ -170,10 +175,6 @@ class Product:
             reached = there.sum(0) if isinstance(layer, IntegerDense) else _spread(there, layer, self.in_shape)
             self._made["reached"] = reached.to(torch.int64)
         return self._made["reached"]
-
-    def range_of(self, kind: str) -> tuple[int, int]:
-        """Return the lowest and highest number that may be written to ``weight`` or ``bias``."""
-        return self._range if kind == "weight" else (-(2**31), 2**31 - 1)
 
     def write(self, kind: str, indices: np.ndarray, values: np.ndarray) -> None:
         """Set ``weight`` or ``bias`` at flat indices; all are checked before the first is set.
@@ -202,7 +203,7 @@ class Product:
             raise UserError(f"{name} has the indices 0 to {target.numel() - 1}, there is no index {worst}")
         if len(np.unique(indices)) < len(indices):
             raise UserError(f"{name}: an index is given twice, with two values: give each index one time")
-        low, high = self.range_of(kind)
+        low, high = self._range if kind == "weight" else (-(2**31), 2**31 - 1)
         if values.min() < low or values.max() > high:
             raise UserError(
                 f"{name} holds whole numbers from {low} to {high}, got {values.min()} to {values.max()}: "
@@ -216,14 +217,6 @@ class Product:
         if dtype not in self._made:
             self._made[dtype] = self.weight.to(dtype)
         return self._made[dtype]
-
-    def _dense_events(self, x: Tensor) -> Tensor | None:
-        """Sum the products of a dense layer event by event; ``None`` where ``x`` is too dense, or made of floats."""
-        if x.is_floating_point() or _density(x) > DENSEST:
-            return None
-        if "by input" not in self._made:
-            self._made["by input"] = numba_kernels.ByInput.of(self.weight)
-        return numba_kernels.sums(x, self._made["by input"])
 
     def _conv_events(self, x: Tensor) -> Tensor | None:
         """Sum the products of a convolution event by event; ``None`` where that does not pay or is not implemented."""

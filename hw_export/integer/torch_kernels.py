@@ -76,7 +76,7 @@ def decay(state: Tensor, c: IntegerConstants) -> Tensor:
 
 
 def limit(value: Tensor, a: Arithmetic) -> tuple[Tensor, Tensor]:
-    """Bring int64 ``value`` into the register; returns it, and where it was beyond the register's bits."""
+    """Bring int64 ``value`` into the register; return it, and where it was beyond the register's bits."""
     beyond = (value > a.high) | (value < a.bottom)
     held = value if a.overflow == "saturate" else wrap(value, a.state_bits)
     return held.clamp(a.low, a.high), beyond
@@ -116,7 +116,7 @@ def in_steps(current: Tensor, offset: Tensor, state: Tensor, c: IntegerConstants
 
 
 def _current(step: Tensor, a: Arithmetic) -> tuple[Tensor, Tensor | None]:
-    """Convert the sums of a step to int64 currents; returns them, and where they were wrapped."""
+    """Convert the sums of a step to int64 currents; return them, and where they were wrapped."""
     current = step.to(torch.int64) << a.shift
     if a.current_bits is None:
         return current, None
@@ -232,7 +232,7 @@ def by_event(
 
 
 def _event(v: Tensor, added: Tensor, there: Tensor, c: IntegerConstants) -> tuple[Tensor, Tensor, Tensor]:
-    """Run one event of each sample where it is ``there``; returns state, spikes, and which membranes were limited."""
+    """Run one event of each sample where it is ``there``; return state, spikes, and which membranes were limited."""
     u, hit = limit(v + added, c.arithmetic)
     spikes = fire(u, c, c.threshold) * there
     return torch.where(there, reset(u, spikes, c, c.threshold), v), spikes, hit & there

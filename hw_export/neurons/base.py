@@ -308,7 +308,7 @@ def standard(synapse: bool, feeds_back: bool) -> NeuronExport:
 
 
 def lowered(net: torch.nn.Module) -> torch.nn.Module:
-    """Replace every layer that is other layers by another name, in a copy; returns ``net`` itself without any.
+    """Replace every layer that is other layers by another name, in a copy; return ``net`` itself without any.
 
     A layer ``name`` that becomes several has the last of them under its name, and those before as ``name_0`` and so on.
 
@@ -326,7 +326,10 @@ def lowered(net: torch.nn.Module) -> torch.nn.Module:
                 made[name] = layer
                 continue
             for index, each in enumerate(layers[:-1]):
-                made[_free(f"{name}_{index}", holder)] = each
+                label = f"{name}_{index}"
+                while label in holder._modules or hasattr(type(holder), label):
+                    label += "_"
+                made[label] = each
             made[name] = layers[-1].train(layer.training)
         if list(made.values()) != list(holder._modules.values()):
             holder._modules = made
@@ -341,9 +344,3 @@ def _lower(layer: torch.nn.Module) -> Sequence[torch.nn.Module] | None:
     if not layers or any(_lower(each) for each in layers):
         raise UserError(f"{type(layer).__name__} neurons are to be exported as layers that are known, got {layers!r}")
     return layers
-
-
-def _free(name: str, holder: torch.nn.Module) -> str:
-    while name in holder._modules or hasattr(type(holder), name):
-        name += "_"
-    return name

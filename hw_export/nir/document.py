@@ -217,17 +217,12 @@ def _node(name: str, node: Any, source: str, version: str) -> Document:
             made[key] = check(value if text is None else text)
         except ValueError as error:
             raise DataError(f"{source}: {key} of {label} {error}") from None
-    _fill(made, checks)
+    if "v_reset" in checks and "v_reset" not in made:
+        made["v_reset"] = np.zeros_like(made["v_threshold"])
+    if "w_in" in checks:  # may be left out, or be one number for all
+        shape, w_in = made["r"].shape, np.asarray(made.get("w_in", 1.0))
+        made["w_in"] = np.array(np.broadcast_to(w_in, shape)) if w_in.shape == () else w_in
     return made | {"metadata": _metadata(node, source, label)}
-
-
-def _fill(node: Document, checks: Mapping[str, Check]) -> None:
-    """Completes the fields that a node may leave out; ``w_in`` may be one number for all."""
-    if "v_reset" in checks and "v_reset" not in node:
-        node["v_reset"] = np.zeros_like(node["v_threshold"])
-    if "w_in" in checks:
-        shape, given = node["r"].shape, np.asarray(node.get("w_in", 1.0))
-        node["w_in"] = np.array(np.broadcast_to(given, shape)) if given.shape == () else given
 
 
 def _edges(value: Any, source: str, label: str) -> list[tuple[str, str]]:
@@ -288,7 +283,7 @@ def _parts(version: str) -> list[int]:
 
 
 def read_document(source: str | Path | nir.NIRGraph) -> Document:
-    """Read the graph of a file, or copies a graph in memory, and checks every field.
+    """Read the graph of a file, or copy a graph in memory, and check every field.
 
     Args:
         source: path of the file, or a graph.
@@ -476,7 +471,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_dt(value: Any) -> float:
-    """Check a time step and returns it as a float.
+    """Check a time step and return it as a float.
 
     Raises:
         UserError: unless it is one finite number above 0.

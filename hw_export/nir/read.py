@@ -73,7 +73,7 @@ def migrate(source: str | Path | nir.NIRGraph) -> nir.NIRGraph:
 
 
 def mend(document: Document, source: str) -> list[str]:
-    """Mends ``document`` in place and lists the changes in its metadata; returns them, a line each."""
+    """Mend ``document`` in place and list the changes in its metadata; return them, a line each."""
     changes: list[str] = []
     _edges(document, source, "", changes)
     inputs = [(name, node) for name, node in document["nodes"].items() if node["type"] == "Input"]
@@ -143,7 +143,7 @@ def _without_batch(graph: Document) -> None:
 
 
 def _shapes(graph: Document, start: str, shape: Shape, source: str, changes: list[str]) -> Shape | None:
-    """Carries ``shape`` from ``start`` along the edges and completes missing ones; returns that of the Output."""
+    """Carry ``shape`` from ``start`` along the edges and complete missing ones; return that of the Output."""
     nodes, found = graph["nodes"], {start: shape}
     _complete(start, nodes[start], shape, changes)
     waiting, arrived = [start], None
@@ -388,7 +388,9 @@ class Assembly:
             raise DataError(f"{name!r} is a {type(node).__name__}, which has no layer here: leave it out or replace it")
 
     def _append(self, name: str, node: nir.NIRNode | None, layer: torch.nn.Module) -> None:
-        label = module_name(name, self.made)
+        label = name.replace(".", "_") or "_"
+        while label in self.made or hasattr(_EMPTY, label):  # taken by another layer, or by torch
+            label += "_"
         self.made[label] = layer
         if node is not None and node.metadata:
             self.node_metadata[label] = plain(node.metadata)
@@ -574,14 +576,6 @@ def agreed(name: str, key: str, stated: Any, computed: Numbers, shape: Shape) ->
     return stated.astype(np.float64) if isinstance(stated, np.ndarray) else float(stated)
 
 
-def module_name(name: str, taken: OrderedDict[str, torch.nn.Module]) -> str:
-    """Make a name for a layer: without dots, and none that the network has already."""
-    label = name.replace(".", "_") or "_"
-    while label in taken or hasattr(_EMPTY, label):
-        label += "_"
-    return label
-
-
 _EMPTY = ImportedNetwork()
 
 
@@ -645,7 +639,10 @@ def flatten(name: str, node: nir.Flatten, shape: tuple[int, ...]) -> torch.nn.Mo
 
 def elementwise(name: str, scale: Any, shift: Any, like: tuple[int, ...]) -> nn.Scale | None:
     """Make the layer of ``scale ⊙ x + shift`` for the neurons ``name``; ``None`` where it changes nothing."""
-    scale, shift = (_one_if_uniform(value, like) for value in (scale, shift))
+    arrays = (np.asarray(value, np.float64) for value in (scale, shift))
+    scale, shift = (
+        array.flat[0].reshape(()) if np.ptp(array) == 0 else np.array(np.broadcast_to(array, like)) for array in arrays
+    )
     if np.allclose(scale, 1.0, rtol=1e-12, atol=0) and not np.any(shift):
         return None
     return nn.Scale(float32(name, "current", scale), float32(name, "current", shift))
@@ -675,11 +672,6 @@ def folded(name: str, layer: torch.nn.Module, scale: Any, shift: Any, shape: tup
     if bias is not None or offsets.any():
         layer.bias = torch.nn.Parameter(float32(name, "current", offsets))
     return True
-
-
-def _one_if_uniform(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(value, np.float64)
-    return array.flat[0].reshape(()) if np.ptp(array) == 0 else np.array(np.broadcast_to(array, shape))
 
 
 def float32(name: str, what: str, array: Any) -> torch.Tensor:

@@ -131,7 +131,7 @@ def to_nir(
 
 
 def _type(node: nir.NIRNode, shape: tuple[int, ...], output: tuple[int, ...]) -> bool:
-    """Give ``node`` its input and output shapes; returns whether nir computed others."""
+    """Give ``node`` its input and output shapes; return whether nir computed others."""
     ours = {"input": np.array(shape)}, {"output": np.array(output)}
     theirs = node.input_type, node.output_type
     node.input_type, node.output_type = ours
@@ -180,7 +180,7 @@ def _metadata(net: torch.nn.Module, maker: Maker) -> dict[str, Any]:
 
 
 def _run_on(name: str, layer: torch.nn.Module, sample: Tensor) -> Tensor:
-    """Run ``layer`` on ``sample``, wherever its weights are; returns an output of the right shape."""
+    """Run ``layer`` on ``sample``, wherever its weights are; return an output of the right shape."""
     if isinstance(layer, nn.Dropout) or export_of(layer) is not None:
         return sample
     try:
@@ -227,14 +227,10 @@ def kept_metadata(net: torch.nn.Module, layer: str | None = None) -> dict[str, A
     if not isinstance(net, ImportedNetwork) or not kept_names(net):
         return {}
     kept = plain(net.metadata if layer is None else net.node_metadata.get(layer, {}))
-    if net.bits is not None and not _all_integers(net):  # trained after it was read
+    weights = [layer.weight for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    if net.bits is not None and not all(torch.equal(weight, weight.round()) for weight in weights):  # trained after it
         kept = {key: value for key, value in kept.items() if key not in OF_INTEGERS}
     return kept
-
-
-def _all_integers(net: torch.nn.Module) -> bool:
-    layers = [layer for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    return all(torch.equal(layer.weight, layer.weight.round()) for layer in layers)
 
 
 @dataclass

@@ -145,7 +145,7 @@ def fold_scales(net: torch.nn.Sequential) -> torch.nn.Sequential:
 
 
 def _fold_scale(layer: Any, target: Any) -> bool:
-    """Fold a ``Scale`` into the weights in front; returns whether that was possible."""
+    """Fold a ``Scale`` into the weights before it; return whether that was possible."""
     gain, shift = (_by_channel(values, target) for values in (layer.scale, layer.shift))
     if gain is None or shift is None or target.grid is not None:
         return False

@@ -284,7 +284,7 @@ class _Tally:
 
 
 def _run(net: torch.nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run ``net``; returns classes ``[B]`` and the spikes of each layer of neurons."""
+    """Run ``net``; return classes ``[B]`` and the spikes of each layer of neurons."""
     outputs: list[Tensor] = []
     handle = net.register_forward_hook(lambda _, arguments, output: outputs.append(output.detach()))
     try:

@@ -315,7 +315,7 @@ def exact_step(
 
 
 def nearest_step(scale: float, threshold: Real, factor: int, margin: float) -> ThresholdStep:
-    """Keep ``scale`` and rounds the thresholds to whole numbers of steps, which changes their real value."""
+    """Keep ``scale`` and round the thresholds to whole numbers of steps, which changes their real value."""
     wanted = _wanted(scale, threshold, factor)
     whole = (wanted - margin).round().clamp(min=1)
     whole = torch.where(wanted < 0.5, 0, whole)

@@ -206,7 +206,7 @@ class Walk:
         neurons.constants = replace(neurons.constants, threshold=chosen.step.compared)
 
     def _choose(self, name: str, layer: nn.Linear | nn.Conv2d, real: Real | None, factor: int) -> _Chosen:
-        """Choose a scale by the scheme and moves it to meet the threshold."""
+        """Choose a scale by the scheme and move it to meet the threshold."""
         scheme = self.scheme
         assert scheme.bits is not None
         moment = second_moment(layer, self.inputs) if scheme.clip == "output" and self.inputs is not None else None

@@ -54,7 +54,7 @@ class Brian2(Simulator):
 def _run(
     brian2: Any, layers: list[DenseLayer], current: np.ndarray, window: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Run layers on the input current ``[steps, neurons]``; returns neuron and step of every spike of each layer."""
+    """Run layers on the input current ``[steps, neurons]``; return neuron and step of every spike of each layer."""
     dt = 0.1 * brian2.ms  # only counts steps
     clock = brian2.Clock(dt)
     injected = brian2.TimedArray(current, dt=dt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -90,7 +90,7 @@ def _matrix(product: IntegerDense | IntegerConv, between: list[IntegerLayer], sh
 
 
 def _run(layers: list[IntegerLayer], values: Tensor, biased: bool) -> Tensor:
-    """Run layers with or without their biases, in float64, which is exact below 2⁵³; returns the result flattened."""
+    """Run layers with or without their biases, in float64, which is exact below 2⁵³; return the result flattened."""
     values = values.double()
     for layer in layers:
         if isinstance(layer, IntegerFlatten):
@@ -210,7 +210,9 @@ class SpiNNaker2(Chip):
         ]
 
     def prepare(self, network: IntegerNetwork) -> dict[str, Any]:
-        before = _input_name(network.neurons)
+        before = "input"
+        while before in {layer.name for layer in network.neurons}:
+            before += "_"
         populations: dict[str, dict[str, Any]] = {
             before: {"size": math.prod(network.input_shape), "neuron_model": "spike_list", "neurons_per_core": EACH}
         }
@@ -258,11 +260,3 @@ class SpiNNaker2(Chip):
             tensors[f"{name}.threshold"] = torch.tensor(params["threshold"]).long()
             before = name
         return rebuild(facts, tensors)
-
-
-def _input_name(neurons: Sequence[IntegerLIF]) -> str:
-    """Choose ``input`` as the name of the inputs, with underscores where a layer has that name."""
-    name = "input"
-    while name in {layer.name for layer in neurons}:
-        name += "_"
-    return name

@@ -110,14 +110,9 @@ def clear_membranes(neurons: Iterable[int]) -> list[Write]:
     ]
 
 
-def spi_line(write: Write) -> str:
-    """Format a write as a line of a file: address and data in hexadecimal."""
-    return f"{write.address:05x} {write.data:05x}"
-
-
 def spi_lines(comment: str, writes: Sequence[Write]) -> list[str]:
-    """Format a comment and the writes below it as lines of a file."""
-    return [f"# {comment}", *(spi_line(write) for write in writes)]
+    """Format a comment and the writes below it, address and data in hexadecimal, as lines of a file."""
+    return [f"# {comment}", *(f"{write.address:05x} {write.data:05x}" for write in writes)]
 
 
 def neuron_address(neuron: int, byte: int) -> int:

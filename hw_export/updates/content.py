@@ -219,10 +219,6 @@ class IntegerImage:
             total.update(self.arrays[p.name].astype(p.dtype, copy=False).data)
         return total.digest()
 
-    def typed_arrays(self) -> list[cbor2.CBORTag]:
-        """Encode the integers as CBOR typed arrays, in the order of the parameters."""
-        return [typed(self.arrays[p.name].reshape(-1), TAGS[p.dtype.itemsize]) for p in self.parameters]
-
     def saturated(self) -> dict[str, int]:
         """Count the elements of each parameter at an end of its grid, where they cannot grow any more."""
         return {
@@ -343,21 +339,16 @@ class Mark:
 
 def encode_header(header: StreamHeader) -> bytes:
     """Encode a header as the body of a record."""
-    return cbor2.dumps(
-        [
-            HEADER,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "step": header.step,
-                "every": header.every,
-                "parameters": [p.entry() for p in header.parameters],
-                "digest": header.digest,
-                "base": None if header.base is None else header.base.typed_arrays(),
-                "about": dict(header.about),
-            },
-        ]
-    )
+    base = None
+    if header.base is not None:
+        arrays = ((p, header.base.arrays[p.name].reshape(-1)) for p in header.base.parameters)
+        base = [typed(array, TAGS[p.dtype.itemsize]) for p, array in arrays]
+    content = {
+        "format": FORMAT, "version": VERSION, "step": header.step, "every": header.every,
+        "parameters": [p.entry() for p in header.parameters], "digest": header.digest, "base": base,
+        "about": dict(header.about),
+    }  # fmt: skip
+    return cbor2.dumps([HEADER, content])
 
 
 def encode_frame(frame: Frame, parameters: Sequence[Parameter]) -> bytes:
@@ -502,14 +493,14 @@ Event = StreamHeader | Frame | Mark
 
 
 class Decoder:
-    """Reads a stream in pieces and keeps its place. Memory grows with the bytes given, not with what they claim.
+    """Reads a stream in pieces and keeps its place. Memory grows with the bytes passed, not with the sizes they claim.
 
     Args:
         name: name of the stream in errors.
 
     Attributes:
         name: as given.
-        link: place in the stream; ``link.offset`` bytes were read.
+        link: place in the stream, after ``link.offset`` bytes.
         header: of the stream, ``None`` before it was read.
         step: step of the last record.
         closed: whether the last record was a mark.

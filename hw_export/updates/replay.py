@@ -79,25 +79,25 @@ def replay(
     return image
 
 
-def base_of(header: StreamHeader, given: IntegerImage | None, name: str) -> IntegerImage:
-    """Copy the base image of a stream, the given one or that of its header.
+def base_of(header: StreamHeader, base: IntegerImage | None, name: str) -> IntegerImage:
+    """Copy the base image of a stream: ``base``, or that of its header.
 
     Args:
-        header: of the stream.
-        given: base image, or ``None`` for that of the header.
+        header: header of the stream.
+        base: base image; ``None`` for that of the header.
         name: name of the stream in errors.
 
     Raises:
-        DataError: for a given image without the digest of the header.
+        DataError: for an image without the digest of the header.
         UserError: where there is no image at all.
     """
-    if given is not None:
-        if given.digest() != header.digest:
+    if base is not None:
+        if base.digest() != header.digest:
             raise DataError(
                 f"{name} was recorded from another base image: it wants {header.digest.hex()[:12]}…, "
-                f"this one is {given.digest().hex()[:12]}…"
+                f"this one is {base.digest().hex()[:12]}…"
             )
-        image = given.copy()
+        image = base.copy()
         image.step, image.notes = header.step, ()
         return image
     if header.base is None:
@@ -122,7 +122,7 @@ def apply(image: IntegerImage, event: Frame | Mark | StreamHeader, name: str = "
 
 
 def tail_notes(stream: Stream, decoder: Decoder) -> tuple[str, ...]:
-    """Tell how a stream ends that was read as far as it goes: cut, not closed, or (no notes) as it should."""
+    """Describe the end of a stream that was read to its last whole record: cut, not closed, or nothing to note."""
     rest = left_over(stream, decoder)
     if decoder.header is None:
         return (f"it ends inside its header, after {rest} bytes: nothing can be restored",)
@@ -514,12 +514,7 @@ class _Count:
             parameters=parameters,
             about=header.about,
             notes=(*notes, *_saturation_notes(parameters)),
-            series=Series(
-                _column([row[0] for row in rows]),
-                _column([row[1] for row in rows]),
-                changes,
-                saturated,
-            ),
+            series=Series(_column([row[0] for row in rows]), _column([row[1] for row in rows]), changes, saturated),
         )
 
     def _series(self) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:

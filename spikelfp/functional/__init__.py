@@ -1,1 +1,1 @@
-"""Pure functions with the equations: the LIF neuron over time, and reward against message."""
+"""Equations as pure functions: LIF neurons over time, messages, rewards and how they are split."""

@@ -122,7 +122,7 @@ def check_pass() -> float:
 
 
 class NeuronNode:
-    """Mixin of the autograd nodes of neurons: they can be handed a reward as it is.
+    """Mixin of the autograd nodes of neurons, which take a reward in place of a message.
 
     A hidden neuron's reward arrives as a message and is multiplied by its activation, so a silent neuron gets
     nothing. The *initial* reward belongs to the output neuron itself, spike or no spike (A.4 rewards silence
@@ -130,8 +130,8 @@ class NeuronNode:
 
     Attributes:
         takes_reward: whether the values that arrive at the first output of the node are a reward and no message.
-        output_reward: a reward that was left here beside the arriving messages.
-        collecting: whether this pass gathers the rewards of several nodes, and stops here.
+        output_reward: a reward that was left here, besides the arriving messages.
+        collecting: whether this pass only gathers rewards, and stops here.
         normalise: how an initial reward is normalised, ``"sample"``, ``"step"`` or ``None``.
     """
 
@@ -164,7 +164,7 @@ class NeuronNode:
 def keep_node() -> None:
     """Keep torch's compiler from tracing a function, when called in its ``forward``.
 
-    Traced into a graph its node would be gone, and with it the place where an output reward is handed over.
+    Its node would be lost in the traced graph, and with it the place where an output reward is handed over.
     """
 
 
@@ -182,19 +182,19 @@ MOVES = frozenset(
 
 
 def below_moves(node: Node | None) -> Node | None:
-    """Look through nodes that only move values."""
+    """Return the first node below that does more than move values."""
     while node is not None and node.name() in MOVES:
         node = node.next_functions[0][0]
     return node
 
 
 def forward_class(node: Node) -> type:
-    """The :class:`torch.autograd.Function` whose node this is; ``object`` for torch's own operations."""
+    """Return the :class:`torch.autograd.Function` of a node; ``object`` for torch's own operations."""
     return getattr(node, "_forward_cls", object)
 
 
 def neurons_below(node: Node | None) -> Node | None:
-    """Return the neurons whose outputs these are, through nodes that only move values; else ``None``."""
+    """Return the node of the neurons below nodes that only move values; ``None`` where there are none."""
     node = below_moves(node)
     return node if node is not None and issubclass(forward_class(node), NeuronNode) else None
 
@@ -227,20 +227,20 @@ def leave_normalising(nodes: list[Any]) -> None:
             node.normalise = None
 
 
-def hand_to_steps(ctx: Any, arrived: Tensor, apart: Callable[[Tensor], Any]) -> tuple[Tensor | None, ...]:
-    """Leave a reward of a sequence at the nodes of its steps, ``ctx.nodes``, and return the messages to them.
+def hand_to_steps(ctx: Any, arrived: Tensor, split: Callable[[Tensor], Any]) -> tuple[Tensor | None, ...]:
+    """Leave the reward of a sequence at the nodes of its steps, ``ctx.nodes``, and return the messages to them.
 
     Args:
-        ctx: of the node of the sequence.
-        arrived: at it.
-        apart: makes steps of a sequence.
+        ctx: context of the node of the sequence.
+        arrived: values that arrived at that node.
+        split: splits a sequence into its steps.
     """
-    message, given = NeuronNode.received(ctx, arrived)
-    if given is not None:
-        for node, reward in zip(ctx.nodes, apart(given), strict=True):
+    message, reward = NeuronNode.received(ctx, arrived)
+    if reward is not None:
+        for node, own in zip(ctx.nodes, split(reward), strict=True):
             if node is not None:
-                node.output_reward = reward
-    return (None,) * len(ctx.nodes) if message is None else apart(message)
+                node.output_reward = own
+    return (None,) * len(ctx.nodes) if message is None else split(message)
 
 
 class MagnitudeStep(Function):
@@ -292,9 +292,9 @@ class SecantActivation(Function, NeuronNode):
 
 
 class SecantReLU(Function, NeuronNode):
-    """:class:`SecantActivation` of ``max(z, 0)``, which needs its output alone: ``z = a`` wherever ``a > 0``.
+    """:class:`SecantActivation` of ``max(z, 0)``, for which the output suffices: ``z = a`` wherever ``a > 0``.
 
-    A reward handed to a silent output neuron, ``z ≤ 0``, still needs ``z``; it is kept for that.
+    ``z`` is kept all the same, for rewards of silent output neurons, ``z ≤ 0``.
     """
 
     @staticmethod
@@ -320,9 +320,9 @@ class SecantReLU(Function, NeuronNode):
 
 
 class HalfCredit(Function):
-    """Identity whose backward pass halves the message: a factor's share of a product of two (AttnLRP).
+    """Identity whose backward pass halves the message: the share of one factor of a product of two.
 
-    Both factors of ``a · b`` are needed for all of it; uniformly, each is credited one half (Achtibat et al. 2024).
+    By the uniform rule of AttnLRP (Achtibat et al. 2024) each factor of ``a · b`` gets one half of the credit.
     """
 
     @staticmethod
@@ -371,8 +371,8 @@ class NormalisedReward(Function):
 class LayerOutput(Function):
     """Identity after a layer, which marks its output in the graph.
 
-    It tells a layer with frozen weights from a product with constants, and a sum of branches from an addition that a
-    user makes of outputs. With ``how``, an initial reward of ``z`` ``[T, B, …]`` is normalised as in
+    The mark distinguishes a layer with frozen weights from a product with constants, and a sum of branches from a sum
+    of outputs in the user's code. With ``how``, an initial reward of ``z`` ``[T, B, …]`` is normalised as in
     :class:`NormalisedReward`; messages pass unchanged.
 
     Attributes:

@@ -15,7 +15,7 @@ from spikelfp.machine import empty
 
 
 def largest(bits: int) -> int:
-    """Largest integer of ``bits`` signed bits in the symmetric range ``-largest … largest``; 2 bits are ternary."""
+    """Return the largest integer of ``bits`` signed bits in a symmetric range; 2 bits are ternary."""
     return 2 ** (bits - 1) - 1
 
 
@@ -70,8 +70,8 @@ class Grid:
 class Rounded(Function):
     """``s · q`` of :meth:`Grid.to_integers`, halves to even; its backward pass is the identity.
 
-    Under an LFP rule a sum of messages times inputs arrives here, and no derivative of the rounding is missing from it.
-    Under a gradient this same operation *is* the straight-through estimator (Bengio et al. 2013).
+    Under an LFP rule a sum of messages times inputs arrives here, which needs no derivative of the rounding. Under a
+    rule of gradients this is the straight-through estimator (Bengio et al. 2013).
     """
 
     of_parameters = True
@@ -91,8 +91,8 @@ class Rounded(Function):
 class Represented(Function):
     """Identity on the values of a grid, except for 0, which becomes ``s / 4``.
 
-    0 stands for all of ``(−s/2, s/2)``, whose mean magnitude is ``s / 4``. A step of LFP is ``|w|`` times a sum, so
-    that a weight of 0 would stay 0 for ever; at ``s / 4`` it can leave.
+    0 stands for all of ``(−s/2, s/2)``, where the mean magnitude is ``s / 4``. A step of LFP is ``|w|`` times a sum,
+    so a weight of exactly 0 would stay 0.
     """
 
     of_parameters = True
@@ -111,12 +111,16 @@ class Represented(Function):
 def round_by_chance(values: Tensor, grid: Grid, random: torch.Generator) -> Tensor:
     """Round to the grid at random, so that the mean is ``values``: ``s ⌊values / s + u⌋``, ``u`` uniform in [0, 1).
 
-    Limited to the range of the grid (Gupta et al. 2015, arXiv:1502.02551, section 4). A value on the grid stays.
+    The result is limited to the range of the grid (Gupta et al. 2015, arXiv:1502.02551, section 4). A value on the
+    grid stays.
 
     Args:
-        values: any shape.
-        grid: to round to.
+        values: tensor of any shape.
+        grid: grid to round to.
         random: a CPU generator, so that all devices draw the same numbers.
+
+    Returns:
+        Values of the grid, of the shape of ``values``.
     """
     nearest = (values / grid.scale).round_()
     drawn = torch.rand(values.shape, generator=random, dtype=values.dtype).to(values.device)

@@ -60,15 +60,15 @@ class LIFParameters:
         beta: decay of the membrane per step, ``0 < β ≤ 1`` (dimensionless; ``β = exp(−Δt/τ)``), one number or a tensor
             with one for each neuron (:data:`Constant`).
         threshold: membrane above which (strictly) a neuron fires, ``θ > 0`` (units of the membrane), likewise.
-        reset: what a spike does to the membrane: ``subtract`` θ one step later, ``immediate`` (subtract θ at once,
+        reset: effect of a spike on the membrane: ``subtract`` θ one step later, ``immediate`` (subtract θ at once,
             before the next decay), or set it to ``zero``.
-        denominator: how the reward of a membrane is normalised, ``inflow`` or ``increment``.
+        denominator: normalisation of the reward of a membrane, ``inflow`` or ``increment``.
 
     Attributes:
-        vectors: β or θ is a tensor.
+        vectors: whether β or θ is a tensor.
 
     Raises:
-        UserError: for a value out of its range; of a tensor the first, with its place.
+        UserError: for a value out of its range; for a tensor it names the first such value and its place.
     """
 
     beta: Constant = 0.9
@@ -116,7 +116,7 @@ class LIFParameters:
         return f"LIFParameters({self.described()})"
 
     def described(self) -> str:
-        """Return the constants as arguments of a layer, tensors in short: ``beta=0.81…0.95 [256], …``."""
+        """Write the constants as arguments of a layer, tensors in short: ``beta=0.81…0.95 [256], …``."""
         return (
             f"beta={brief_constant(self.beta)}, threshold={brief_constant(self.threshold)}, reset={self.reset!r}, "
             f"denominator={self.denominator!r}"
@@ -124,14 +124,14 @@ class LIFParameters:
 
 
 def same_constant(one: Any, other: Any) -> bool:
-    """Whether two constants are the same values; a number is no tensor."""
+    """Whether two constants have the same values; a number and a tensor are never the same."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and bool((one.double().cpu() == other.double().cpu()).all())
     return not isinstance(one, Tensor) and not isinstance(other, Tensor) and bool(one == other)
 
 
 def brief_constant(value: Constant) -> str:
-    """Return a number as it is, a tensor by its range and shape, ``0.81…0.95 [256]``."""
+    """Write a constant: a number as it is, a tensor by its range and shape, ``0.81…0.95 [256]``."""
     if not isinstance(value, Tensor):
         return str(value)
     shape = list(value.shape)
@@ -142,19 +142,20 @@ def brief_constant(value: Constant) -> str:
 
 
 def fit_constant(name: str, value: Constant, step: Tensor) -> Constant:
-    """Return a constant in the dtype and on the device of ``step`` ``[B, …]``, against which it then broadcasts.
+    """Return a constant that broadcasts against ``step`` ``[B, …]``, in its dtype and on its device.
 
     Raises:
-        ShapeError: for a tensor that does not have the axes of a step of one sample, with what to write.
+        ShapeError: for a tensor that does not have the axes of a step of one sample; it says what to write.
+        UserError: for a tensor on the meta device.
     """
     if not isinstance(value, Tensor):
         return value
     sizes, own = tuple(step.shape[1:]), tuple(value.shape)
     if value.is_meta and not step.is_meta:
         raise UserError(
-            f"{name} is on the meta device and has no values: give it a tensor that has, or to_empty and load"
+            f"{name} is on the meta device and has no values: give it a tensor with values, or to_empty and load"
         )
-    if len(own) == len(sizes) and all(mine in (1, size) for mine, size in zip(own, sizes, strict=True)):
+    if len(own) == len(sizes) and all(axis in (1, size) for axis, size in zip(own, sizes, strict=True)):
         return value.to(step.device, step.dtype)
     one = ", ".join(map(str, sizes))
     fitting = f"[{one}]"
@@ -184,7 +185,7 @@ def check_number(name: str, value: Any) -> float:
 
 
 def check_decay(name: str, value: Any) -> Constant:
-    """Return a decay as a float or a tensor of floats of its own.
+    """Return a decay as a float, or as a tensor of floats that nobody else holds.
 
     Raises:
         UserError: for values outside of (0, 1].
@@ -193,31 +194,31 @@ def check_decay(name: str, value: Any) -> Constant:
 
 
 def check_threshold(value: Any) -> Constant:
-    """Return a threshold as a float or a tensor of floats of its own.
+    """Return a threshold as a float, or as a tensor of floats that nobody else holds.
 
     Raises:
         UserError: for values that are not finite or not above 0.
     """
-    words = "the threshold must be a finite number above 0"
-    return check_constant("threshold", value, words, lambda v: (v > 0) & (v < float("inf")))
+    requirement = "the threshold must be a finite number above 0"
+    return check_constant("threshold", value, requirement, lambda v: (v > 0) & (v < float("inf")))
 
 
-def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], Any]) -> Constant:
+def check_constant(name: str, value: Any, requirement: str, inside: Callable[[Any], Any]) -> Constant:
     """Return a constant of neurons as a float, or as a tensor of floats that nobody else holds.
 
     Args:
-        name: of the constant.
+        name: name of the constant.
         value: a number, or a tensor with one for each neuron.
-        words: which values it may have, for the error.
-        inside: whether a value, or each of a tensor, is one of them.
+        requirement: first words of the error, which say what values it may have.
+        inside: test of a value, or of each value of a tensor.
 
     Raises:
-        UserError: for other values; of a tensor the first is named, with its place.
+        UserError: for other values; for a tensor it names the first such value and its place.
     """
     if isinstance(value, Tensor) and value.requires_grad:
         raise UserError(
-            f"{name} is given as a tensor that requires grad, and would not learn: hand it {name}.detach(); of the "
-            "constants of neurons β learns, with learn_beta=True"
+            f"{name} is a tensor that requires grad, and would not learn: pass {name}.detach(). Of the constants of "
+            "neurons only β learns, with learn_beta=True"
         )
     if not isinstance(value, Tensor) or not value.dim():
         try:
@@ -230,7 +231,7 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
                 + ("" if isinstance(value, str) else "; torch.as_tensor(values) makes a tensor")
             ) from None
         if not inside(number):
-            raise UserError(f"{words}, got {number}")
+            raise UserError(f"{requirement}, got {number}")
         return number
     if value.dtype is torch.bool or value.is_complex() or value.layout is not torch.strided or not value.numel():
         raise UserError(f"{name} is a dense tensor of real numbers, got {value.dtype} of shape {list(value.shape)}")
@@ -239,7 +240,7 @@ def check_constant(name: str, value: Any, words: str, inside: Callable[[Any], An
     if value.is_meta or bool((good := inside(value)).all()):
         return value
     place = [int(index) for index in (~good).nonzero()[0]]
-    raise UserError(f"{words}, got {float(value[tuple(place)])} at {place}")
+    raise UserError(f"{requirement}, got {float(value[tuple(place)])} at {place}")
 
 
 def _shown(value: Any) -> str:
@@ -265,7 +266,7 @@ def lif_step(current: Tensor, membrane: Tensor, p: LIFParameters) -> tuple[Tenso
 
 
 def lif_scan(current: Tensor, membrane: Tensor, p: LIFParameters) -> Trace:
-    """Run ``current`` ``[T, …]`` through the neurons from ``membrane`` ``[…]``; :class:`Trace` of ``[T, …]``."""
+    """Run ``current`` ``[T, …]`` through neurons that start from ``membrane`` ``[…]``; return their :class:`Trace`."""
     spikes, membranes = [], []
     for step in current:
         spike, membrane = lif_step(step, membrane, p)

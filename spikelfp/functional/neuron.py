@@ -1,14 +1,15 @@
-"""Credit through one step of a neuron, written as a step of values: what rules make of the helpers of a layer.
+"""Credit through one step of a neuron: the autograd functions that LFP rules put into its step.
 
-A neuron with memory is a function ``(I[t], state) → (S[t], state)``. Written by the four operations here, autograd's
-walk back through its steps *is* LFP (v3, A.2-A.3; the equations of :mod:`spikelfp.functional.lif`)::
+A neuron with memory is a function ``(I[t], state) → (S[t], state)``. When a step is written with the functions below,
+autograd's pass back through the steps *is* LFP (v3, A.2-A.3; the equations of :mod:`spikelfp.functional.lif`)::
 
-    U[t] = Σ_k z_k        Inflow    reward R of U to the message n = R / D of each z_k,   D = Σ_k |z_k| + ε
-    z_0  = β V[t]                   autograd's own: β n is the message to V
-    V[t] = U[t−1], reset  Survive   the message passes as if there were no reset, which earns no credit and blocks none
-           U[t−1]         Carry     message m of U to the reward U m, which adds to the other rewards of U
-           start          Enter     message m of U, as it is: what went before makes the reward of it
-    S[t] = U[t] > θ       Fire      message m of S to the reward S m of U; a reward at an output as it is; θ: nothing
+    U[t] = Σ_k z_k        Inflow    turns the reward R of U into the message n = R / D to each z_k,  D = Σ_k |z_k| + ε
+    z_0  = β V[t]                   autograd's own: the message to V is β n
+    V[t] = U[t−1], reset  Survive   passes the message as if there were no reset, which earns no credit and blocks none
+           U[t−1]         Carry     turns the message m to U into the reward U m, which adds to the other rewards of U
+           start          Enter     passes the message m to U; the run before turns it into a reward
+    S[t] = U[t] > θ       Fire      turns the message m to S into the reward S m of U; passes the reward of an output;
+                                    θ gets nothing
 
 Everything else that a step does to its values (a synapse, a filter, a sum) is a linear map, whose messages are those of
 autograd. Under rules of gradients the operations are plain ones and have their derivatives, the reset detached.
@@ -29,7 +30,7 @@ from spikelfp.kernels import scan_for
 
 
 class Inflow(Function):
-    """Sum of ``parts``, which all flow into a membrane; backward its reward over ``total`` is the message to each."""
+    """Sum of ``parts``, which flow into a membrane; the message to each part is the reward over ``total``."""
 
     @staticmethod
     def forward(ctx: Any, total: Tensor, *parts: Tensor) -> Tensor:
@@ -50,7 +51,7 @@ class Inflow(Function):
 
 
 class Carry(Function):
-    """Identity of a membrane that the next step reads; backward message times membrane is its reward."""
+    """Identity of a membrane that the next step reads; its reward is the message times the membrane."""
 
     @staticmethod
     def forward(ctx: Any, membrane: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class Carry(Function):
 
 
 class Enter(Function):
-    """A membrane that steps start from; it gets the message of the first of them, as fused runs hand it out."""
+    """Identity of the membrane that a run starts from; it gets the message of the first step, as in fused runs."""
 
     @staticmethod
     def forward(ctx: Any, membrane: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ class Enter(Function):
 
 
 class Survive(Function):
-    """``after``, which a reset has left of ``before``; backward the message passes as if there were no reset."""
+    """Membrane ``after`` a reset of ``before``; the message passes as if there were no reset."""
 
     @staticmethod
     def forward(ctx: Any, before: Tensor, after: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class Survive(Function):
 
 
 class Fire(Function, NeuronNode):
-    """``S = 1`` where the membrane is above its threshold, else 0; backward the reward of the membrane."""
+    """``S = 1`` where the membrane is above its threshold, else 0; its backward pass gives the membrane's reward."""
 
     @staticmethod
     def forward(ctx: Any, membrane: Tensor, threshold: float | Tensor) -> Tensor:
@@ -119,9 +120,9 @@ class StackedSteps(Function, NeuronNode):
     """Spikes ``[B, …]`` of consecutive steps as one sequence ``[T, B, …]``; hands an output reward to each step.
 
     Args:
-        nodes: the autograd nodes of the neurons at every step, which are run after this one; ``None`` where there is
+        nodes: the autograd nodes of the neurons at each step, which run after this one; ``None`` where there is
             nothing to learn.
-        spikes: of every step.
+        *spikes: spikes of each step.
     """
 
     @staticmethod
@@ -138,7 +139,7 @@ class StackedSteps(Function, NeuronNode):
 
 
 class LeakyIntegration(Function):
-    """``(I [T, …], U before the first step […], β) → U [T, …]``."""
+    """Leaky integration: ``(I [T, …], U before the first step […], β) → U [T, …]``."""
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, start: Tensor, beta: Constant) -> Tensor:

@@ -314,7 +314,8 @@ def find(outputs: Sequence[Tensor]) -> Frontier:
         if len(own_neurons) > 1:
             _warn_of_rest(own_neurons)
         found.kinds.append(bool(own_neurons))
-        found.eps.append(None if own_neurons else _eps_of(own_layers))
+        weighted = [] if own_neurons else _first_weights(own_layers)
+        found.eps.append(float(weighted[0].output_eps) if weighted else None)  # type: ignore[attr-defined]
         neurons |= dict.fromkeys(own_neurons)
         layers |= dict.fromkeys(own_layers)
     found.neurons, found.layers = list(neurons), list(layers)
@@ -516,12 +517,6 @@ def _checked_weight(node: Node) -> list[Tensor]:
 
 def _has_leaf(node: Node) -> bool:
     return any(child is not None and _kind(child) == NodeKind.LEAF for child, _ in node.next_functions)
-
-
-def _eps_of(layers: list[Node]) -> float | None:
-    """Return the ε of the layer whose weights are reached first from ``layers``; ``None`` where no node states it."""
-    first = _first_weights(layers)
-    return float(first[0].output_eps) if first else None  # type: ignore[attr-defined]
 
 
 def _first_weights(layers: list[Node]) -> list[Node]:

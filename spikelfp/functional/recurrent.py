@@ -14,8 +14,7 @@ Backward under LFP-ε and LFP-0, with the message ``m[t]`` to the spikes, their 
 A silent neuron earns nothing of a message, so the products with ``V`` are needed for spikes alone
 (:mod:`spikelfp.kernels.recurrent_numba`). Gradients need them for every neuron: their backward pass is dense.
 
-Layers take their steps one by one where this cannot be done (:func:`kernel_for`); that loop is the reference which the
-kernels are tested against.
+Where no kernel fits (:func:`kernel_for`), layers run step by step; that loop is the reference for tests of the kernels.
 """
 
 from __future__ import annotations
@@ -50,13 +49,13 @@ def kernel_for(
 
     Args:
         current: ``[T, B, …]``.
-        recurrent: the layer of the recurrent connections: fused is a plain dense one, with weights in floats of the
-            kind of the current, without hooks, under LFP-ε, LFP-0 (which must not normalise) or a rule of gradients.
-        rule: of the neurons, which must be of the same family.
+        recurrent: layer of the recurrent connections. Kernels run a plain dense one, with weights in the dtype of the
+            current, without hooks, under LFP-ε, LFP-0 (both without normalisation) or a rule of gradients.
+        rule: rule of the neurons, which must be of the same family.
         fired: spikes of the step before the first, ``[B, …]``, if there are any.
-        constants: of the neurons, the same along every axis but the last.
+        *constants: constants of the neurons, the same along every axis but the last.
     """
-    from spikelfp.nn.linear import Linear  # layers are made of what stands here
+    from spikelfp.nn.linear import Linear  # here, because layers import this module
 
     if type(recurrent) is not Linear or recurrent.quantization is not None or "forward" in vars(recurrent):
         return None
@@ -105,13 +104,16 @@ def run(
     """Run neurons by a kernel that :func:`kernel_for` found.
 
     Args:
-        kernel: the module of the kernels.
-        recurrent, rule: the layer of the connections, and the rule of the neurons.
+        kernel: module of the kernels.
+        recurrent: layer of the recurrent connections.
+        rule: rule of the neurons.
         current: ``X``, ``[T, B, …, N]``, float32 or float64.
-        fired, start, synapse: spikes (``None``: none fired), membrane and synaptic current (``None`` without a synapse)
-            before the first step, ``[B, …, N]``.
-        p, alpha: constants of the neurons, and the decay of their synapses.
-        decay: β as a parameter that learns.
+        fired: spikes before the first step, ``[B, …, N]``; ``None`` where none fired.
+        start: membrane before the first step, ``[B, …, N]``.
+        synapse: synaptic current before the first step, ``[B, …, N]``; ``None`` without a synapse.
+        p: constants of the neurons.
+        alpha: decay of the synapses; ``None`` without.
+        decay: β as a parameter, where it learns.
 
     Returns:
         Spikes ``[T, B, …, N]``, and membrane and synaptic current after the last step.
@@ -141,7 +143,7 @@ def run(
 
 
 def _constants(p: LIFParameters, alpha: Constant | None, start: Tensor | None) -> RecurrentConstants:
-    """The constants of every neuron, ``[N]``."""
+    """Spread the constants to one for each neuron, ``[N]``."""
     assert start is not None
 
     def each(value: Constant) -> Tensor:
@@ -158,7 +160,7 @@ def _constants(p: LIFParameters, alpha: Constant | None, start: Tensor | None) -
 def _forward(
     ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, state: Any, kernel: Any, p: Any, listed: list[Any]
 ) -> Any:
-    """The forward pass of both operations below: spikes, last membrane, last synaptic current."""
+    """Run the forward pass of both functions below: spikes, last membrane, last synaptic current."""
     fired, start, synapse = state
     if fired is not None:
         first = F.linear(fired, weight, bias)
@@ -176,9 +178,9 @@ def _forward(
 def _gradients(
     ctx: Any, credit: RecurrentCredit, weight: Tensor, fired: Tensor | None, signed: float | Tensor, rest: int
 ) -> tuple[Tensor | None, ...]:
-    """Messages to the inputs: current, weight, bias, spikes, membrane and synaptic current of the start, decay.
+    """Return the messages to current, weight, bias, spikes, membrane and synaptic current of the start, and decay.
 
-    signed: what ``Σ_t V[t] n[t]`` of each neuron is multiplied by, for the decay.
+    ``signed`` is the factor of ``Σ_t V[t] n[t]`` in the message to the decay; ``rest`` counts the other arguments.
     """
     needs = ctx.needs_input_grad
     first, steps = credit.to_current[0], len(credit.to_current)
@@ -273,7 +275,7 @@ def _back(
     p: RecurrentConstants,
     rule: Surrogate | None,
 ) -> RecurrentCredit:
-    """Gradients, step by step; every neuron gets one, so the products are dense."""
+    """Compute the gradients step by step; every neuron gets one, so the products are dense."""
     out = empty(membrane.shape, membrane)
     to_decay, sums, carry, later = *start.new_zeros(3, *start.shape), None
     for t in reversed(range(len(membrane))):

@@ -1,13 +1,12 @@
-"""Sequences ``[T, B, …]``, time first: constant ones, sparse ones, and maps that treat every step alike.
+"""Sequences ``[T, B, …]``, time first: constant ones, sparse ones, and maps of every step.
 
 A static image shown ``T`` times is an *expanded* tensor: stride 0 in time, no copy. Layers keep it so, and a
 map of a constant sequence is computed once, not ``T`` times.
 
 A *sparse* sequence, such as a recording of events, is a COO tensor of which only what is not zero is held. A torch
 tensor of layout ``torch.sparse_coo`` without dense dimensions holds ``indices [D, M]``, int64, a column for each of
-``M`` entries, and ``values [M]``. *Coalesced*, its entries are in the order in which a dense tensor lies in memory and
-none comes twice, so that steps, samples and images are ranges of them. What torch has no operation for is index
-arithmetic here; no dense tensor is made.
+``M`` entries, and ``values [M]``. A *coalesced* one holds each entry once, in the order of a dense tensor in memory, so
+that steps, samples and images are ranges of entries. The functions here compute with indices and make no dense tensor.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from spikelfp.errors import ShapeError, UserError
 
 
 def is_sparse(x: Tensor) -> bool:
-    """Whether ``x`` is of any layout but the dense one."""
+    """Whether ``x`` has any layout but the dense one."""
     return x.layout is not torch.strided
 
 
 def replaced(
     x: Tensor, *, indices: Tensor | None = None, values: Tensor | None = None, shape: tuple[int, ...] | None = None
 ) -> Tensor:
-    """A coalesced ``x`` with other indices, which are in order, each once, with other values or of another shape."""
+    """Return a coalesced ``x`` with other indices (coalesced ones), other values or another shape."""
     return torch.sparse_coo_tensor(
         x.indices() if indices is None else indices,
         x.values() if values is None else values,
@@ -43,18 +42,18 @@ def replaced(
 
 
 def compact(x: Tensor) -> Tensor:
-    """``x`` coalesced and without entries that hold 0; ``x`` itself where it is so already."""
+    """Return ``x`` coalesced and without entries of 0."""
     x = x.coalesce()
     return x if x.values().all() else chosen(x, x.values() != 0)
 
 
 def chosen(x: Tensor, which: Tensor) -> Tensor:
-    """The entries of a coalesced ``x`` for which the boolean ``which [M]`` is true."""
+    """Return the entries of a coalesced ``x`` for which the boolean ``which [M]`` is true."""
     return replaced(x, indices=x.indices()[:, which], values=x.values()[which])
 
 
 def merged(x: Tensor, start: int, end: int) -> Tensor:
-    """Axes ``start`` to ``end`` of a coalesced ``x`` as one, like ``x.flatten(start, end)`` of a dense one."""
+    """Flatten the axes ``start`` to ``end`` of a coalesced ``x``, as ``x.flatten(start, end)`` does for a dense one."""
     indices, shape = x.indices(), x.shape
     one = indices[start]
     for axis in range(start + 1, end + 1):
@@ -75,9 +74,9 @@ def check_places(x: Tensor) -> None:
 
 
 def time_slice(x: Tensor, start: int | None, stop: int | None) -> Tensor:
-    """Steps ``start … stop`` of ``x [T, B, …]``: ``x[start:stop]``, of dense sequences and of sparse ones.
+    """Return steps ``start … stop`` of a dense or sparse ``x [T, B, …]``, as ``x[start:stop]``.
 
-    Of a coalesced one it takes two look-ups and a copy of what lies between.
+    A coalesced sequence takes two look-ups and a copy of the entries between them.
     """
     if not x.is_sparse:
         return x[start:stop]
@@ -91,7 +90,7 @@ def time_slice(x: Tensor, start: int | None, stop: int | None) -> Tensor:
 
 
 def sample_slice(x: Tensor, start: int | None, stop: int | None) -> Tensor:
-    """Samples ``start … stop`` of ``x [T, B, …]``: ``x[:, start:stop]``, of dense sequences and of sparse ones."""
+    """Return samples ``start … stop`` of a dense or sparse ``x [T, B, …]``, as ``x[:, start:stop]``."""
     if not x.is_sparse:
         return x[:, start:stop]
     first, last = _bounds(x, 1, start, stop)
@@ -109,7 +108,18 @@ def _bounds(x: Tensor, axis: int, start: int | None, stop: int | None) -> tuple[
 
 
 def constant(images: Tensor, steps: int) -> Tensor:
-    """Static input ``[B, …]`` as a sequence of ``steps`` equal steps, ``[T, B, …]`` (A.6.4, constant encoding)."""
+    """Show a static input for ``steps`` equal steps (A.6.4, constant encoding).
+
+    Args:
+        images: ``[B, …]``.
+        steps: number of steps, at least 1.
+
+    Returns:
+        The sequence ``[T, B, …]``, with stride 0 over time: nothing is copied, so do not write into it.
+
+    Raises:
+        UserError: for anything but a tensor, and for steps that are no whole number of at least 1.
+    """
     if not isinstance(images, Tensor):
         raise UserError(
             f"constant takes a tensor [B, …] and steps, got {type(images).__name__}: torch.as_tensor(images)"
@@ -122,10 +132,18 @@ def constant(images: Tensor, steps: int) -> Tensor:
 
 
 def direct_current(images: Tensor, steps: int) -> Tensor:
-    """Direct current: ``x[t] = images`` at every step.
+    """Encode images as a direct current, ``x[t] = images`` at every step.
 
-    Returns a view ``[T, B, ...]`` with stride 0 over time, of the images' own dtype (float32 for those of
-    this package's data sets): nothing is copied, so do not write into it.
+    Args:
+        images: ``[B, …]``, floating-point and finite.
+        steps: number of steps, at least 1.
+
+    Returns:
+        ``[T, B, …]`` in the dtype of the images, with stride 0 over time: nothing is copied, so do not write into it.
+
+    Raises:
+        UserError: for the steps.
+        ShapeError: for the images.
     """
     check_images(images, steps)
     return repeat(images, int(steps))
@@ -148,7 +166,7 @@ def check_images(images: Tensor, steps: int, unit_range: bool = False) -> None:
     if not images.is_floating_point():
         raise ShapeError(f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first")
     if not unit_range and torch.isfinite(images.sum()):
-        return  # one pass where all is well: NaN and infinity stay in a sum
+        return  # a single pass in the usual case: NaN and infinity stay in a sum
     bad = ~torch.isfinite(images)
     if unit_range:
         bad |= (images < 0) | (images > 1)
@@ -159,7 +177,7 @@ def check_images(images: Tensor, steps: int, unit_range: bool = False) -> None:
 
 
 def repeat(step: Tensor, steps: int) -> Tensor:
-    """``step`` at each of ``steps`` steps, as one expanded tensor."""
+    """Repeat ``step`` for ``steps`` steps, as one expanded tensor."""
     return _Repeat.apply(step, steps)
 
 
@@ -191,9 +209,11 @@ class _Repeat(Function):
 
 
 class Trace(tuple[Tensor, ...]):
-    """Named tuple of what a run over time leaves, each ``[T, …]``: ``spikes`` (0/1), ``membrane`` (before reset), …
+    """Named tuple of outputs and states of a run over time, each ``[T, …]``: ``spikes`` (0/1), ``membrane``, …
 
-    The names are those that it is made with, ``Trace(spikes=…, membrane=…)``, in their order.
+    Membranes are those before the reset.
+
+    The names are its keyword arguments, ``Trace(spikes=…, membrane=…)``, in their order.
     """
 
     _fields: tuple[str, ...]

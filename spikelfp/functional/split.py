@@ -1,4 +1,4 @@
-r"""Linear maps whose rule treats positive and negative contributions apart.
+r"""Linear maps under a rule that treats positive and negative contributions separately.
 
 Into neuron ``j`` flow the contributions ``z_ij = w_ij a_i`` (the bias is one with ``a = 1``); their sums are::
 
@@ -8,8 +8,8 @@ A rule answers with two messages per neuron, ``p_j`` for positive contributions 
 
     r_ij = z_ij c_ij        d_w_ij = |w_ij| a_i c_ij        c_ij = p_j if z_ij ≥ 0 else q_j
 
-so that the backward pass is that of the two linear maps ``z⁺`` and ``z⁻``: no contribution is ever written out.
-It runs in the dtype of the weights, whatever a forward pass under autocast was given.
+so that the backward pass is that of the two linear maps ``z⁺`` and ``z⁻``: no contribution is ever stored.
+It runs in the dtype of the weights, also after a forward pass under autocast.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Shares = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def divided_by(z: Tensor, eps: float) -> None:
-    """Say that the messages to ``z`` come out of a division by ``z + sign(z) ε``: ``z`` is what a neuron is given.
+    """Note in the graph that the messages to ``z`` were divided by ``z + sign(z) ε``, since neurons follow.
 
-    The maps here need the reward of ``z``. Behind such a neuron it is ``(z + sign(z) ε) n``, ``n`` being the message,
-    also at ``z = 0``; after another linear map it is ``z n``. So ε enters once a neuron.
+    The maps here compute the reward of ``z`` from the message ``n`` to it. Before neurons the reward is
+    ``(z + sign(z) ε) n``, also at ``z = 0``; before another linear map it is ``z n``. So ε enters once for each neuron.
     """
     divide(z.grad_fn, eps)
 
@@ -46,9 +46,9 @@ divided_by._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 def divide(node: Node | None, eps: float) -> None:
-    """:func:`divided_by` for the node of ``z``; nothing for nodes of other maps."""
+    """Do as :func:`divided_by` for the node of ``z``; nodes of other maps stay as they are."""
     node = below_moves(node)
-    # The winner of a max-pooling is what the neuron is given; the others get nothing.
+    # After a max-pooling only the winner reaches the neuron; the others get no message.
     while node is not None and (forward_class(node) is LayerOutput or node.name().startswith("MaxPool")):
         node = below_moves(node.next_functions[0][0])
     if node is not None and issubclass(forward_class(node), (SplitLinear, MagnitudeShare)):
@@ -56,14 +56,14 @@ def divide(node: Node | None, eps: float) -> None:
 
 
 def _reward(ctx: Any, z: Tensor, message: Tensor) -> Tensor:
-    """The reward of ``z`` from the message to it."""
+    """Compute the reward of ``z`` from the message to it."""
     check_pass()
     eps = getattr(ctx, "divided_by", 0.0)
     return (stabilise(z, eps) if eps else z) * message
 
 
 def halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    """``max(v, 0)`` and ``min(v, 0)``; of a sparse ``v`` its positive and its negative entries."""
+    """Return ``max(v, 0)`` and ``min(v, 0)``; for a sparse ``v`` its positive and its negative entries."""
     if values.is_sparse:
         return chosen(values, values.values() > 0), chosen(values, values.values() < 0)
     return values.clamp(min=0), values.clamp(max=0)
@@ -80,9 +80,9 @@ def signed_sums(
     weight: tuple[Tensor, Tensor],
     bias: tuple[Tensor | None, Tensor | None],
 ) -> tuple[Tensor, Tensor]:
-    """``z⁺`` and ``z⁻`` from the positive and negative halves of input, weight and bias.
+    """Compute ``z⁺`` and ``z⁻`` from the positive and negative halves of input, weight and bias.
 
-    Two products for an input without negatives, else four.
+    That takes two products for an input without negative values, else four.
     """
     plus, minus = op(x[0], weight[0], bias[0]), op(x[0], weight[1], bias[1])
     if x[1] is None:
@@ -131,7 +131,7 @@ class SplitLinear(Function):
 
 
 def _step(pair: tuple[Tensor, Tensor], grads: tuple[Tensor | None, ...]) -> Tensor | None:
-    """``−d_w = −|w| Σ a c``: each weight is in one of its halves, and 0 in the other."""
+    """Compute ``−d_w = −|w| Σ a c`` from the halves of the weights, one of which is 0 for each weight."""
     if grads[0] is None or grads[1] is None:
         return None
     return (pair[1].detach() * grads[1]).sub_(grads[0].mul_(pair[0].detach()))

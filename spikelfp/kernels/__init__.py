@@ -1,7 +1,7 @@
-"""The time scans of the LIF neuron, several times over: ``forward`` and ``reverse`` of a module each, and which runs.
+"""Fast kernels: the LIF neuron over time in torch, numba and Triton, and event-driven products.
 
-All give the same spikes to the last one; :mod:`spikelfp.functional.lif` is the reference they are tested against.
-:mod:`spikelfp.kernels.choice` says which one runs.
+Each ``*_scan`` module has a ``forward`` and a ``reverse``. All give exactly the same spikes, and are tested against
+:mod:`spikelfp.functional.lif`. :mod:`spikelfp.kernels.choice` decides which one runs.
 """
 
 from spikelfp.kernels.choice import KERNELS, announce, chosen_kernels, scan_for, triton_installed

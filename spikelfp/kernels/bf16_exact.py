@@ -30,10 +30,13 @@ class BFloat16Parts(NamedTuple):
 
 
 def split(weight: Tensor) -> BFloat16Parts:
-    """Split a float32 tensor of any shape into three; added in float32, smallest first, they give it back.
+    """Split a float32 tensor into three bfloat16 tensors, whose float32 sum, smallest first, is the tensor again.
 
-    Exact for every finite number of magnitude ``2⁻¹¹⁰`` (8e-34) or more, the largest included, and for 0. Smaller
-    numbers lose less than ``2⁻¹³³``, the smallest bfloat16 number. Infinity and NaN give NaN.
+    The split is exact for 0 and for every finite number of magnitude ``2⁻¹¹⁰`` (8e-34) or more. Smaller numbers lose
+    less than ``2⁻¹³³``, the smallest bfloat16 number. Infinity and NaN give NaN.
+
+    Args:
+        weight: float32, any shape.
 
     Raises:
         UserError: for another dtype.
@@ -47,22 +50,22 @@ def split(weight: Tensor) -> BFloat16Parts:
 
 
 def _first_bits(x: Tensor) -> Tensor:
-    """``x`` cut, not rounded, to 8 significant bits: what is left has 8 fewer, and the largest cannot overflow."""
+    """Cut ``x`` to 8 significant bits. Rounding instead could overflow, and leave more than 16 bits."""
     return (x.contiguous().view(torch.int32) & _UPPER).view(torch.float32)
 
 
 def matmul(spikes: Tensor, weight: Tensor | BFloat16Parts) -> Tensor:
-    """Compute ``spikes @ weight``, ``[M, K] @ [K, N]``, as the sum of three bfloat16 products with float32 sums.
+    """Multiply ``spikes @ weight``, ``[M, K] @ [K, N]``, as three bfloat16 products with float32 sums.
 
     On CUDA it needs torch 2.8, whose ``torch.mm`` takes ``out_dtype``; on the CPU the three products are made in
     float32.
 
     Args:
         spikes: 0 or 1 (or other bfloat16 numbers) in any floating dtype; other numbers are rounded to bfloat16.
-        weight: float32, or its :func:`split`, for use more than once.
+        weight: float32, or the result of :func:`split` where it is used more than once.
 
     Returns:
-        float32, without a graph.
+        The product, float32, without a graph.
 
     Raises:
         UserError: for an older torch.
@@ -77,7 +80,7 @@ def matmul(spikes: Tensor, weight: Tensor | BFloat16Parts) -> Tensor:
 
 
 def _product(spikes: Tensor, part: Tensor) -> Tensor:
-    """A product of bfloat16 matrices with float32 sums."""
+    """Multiply bfloat16 matrices with float32 sums."""
     if not spikes.is_cuda:
         return spikes.float() @ part.float()
     if not hasattr(torch.ops.aten.mm, "dtype"):

@@ -1,4 +1,4 @@
-"""Which kernels run: the time scan of a tensor, and whether a product is made event by event.
+"""Choice of kernels: the scan over time for a tensor, and dense or event-driven products.
 
 ``SPIKELFP_KERNELS`` chooses the scan: ``torch`` (readable, any device and dtype), ``numba`` (CPU, float32 and float64,
 one fused pass over memory), ``triton`` (the same on CUDA) or ``auto`` (numba on the CPU, triton on CUDA where it is
@@ -40,15 +40,25 @@ def _chosen(variable: str, choices: tuple[str, ...]) -> str:
 
 
 def chosen_kernels() -> str:
-    """The value of ``SPIKELFP_KERNELS``: ``auto``, ``torch``, ``numba`` or ``triton``."""
+    """Return the value of ``SPIKELFP_KERNELS``: ``auto``, ``torch``, ``numba`` or ``triton``.
+
+    Raises:
+        UserError: for another value.
+    """
     return _chosen(KERNELS, KERNEL_CHOICES)
 
 
 def scan_for(tensor: Tensor) -> ModuleType:
-    """Return the module whose scans run on ``tensor``.
+    """Select the module of scans for ``tensor``.
+
+    Args:
+        tensor: current of the neurons; its device and dtype decide.
+
+    Returns:
+        Module with ``forward``, ``reverse`` and ``integrate``.
 
     Raises:
-        UserError: where ``SPIKELFP_KERNELS`` names one that cannot.
+        UserError: where ``SPIKELFP_KERNELS`` names a module that cannot run on ``tensor``.
     """
     name = chosen_kernels()
     fused, device = tensor.dtype in _FUSED, tensor.device.type
@@ -69,7 +79,7 @@ def scan_for(tensor: Tensor) -> ModuleType:
 
 @cache
 def triton_installed() -> bool:
-    """Whether Triton can be imported; it is not imported to find out."""
+    """Whether Triton is installed; it is not imported to find out."""
     return find_spec("triton") is not None
 
 
@@ -90,7 +100,7 @@ def _check_triton(tensor: Tensor) -> None:
 
 
 def chosen_events() -> str:
-    """The value of ``SPIKELFP_EVENTS``: ``auto``, ``always`` (wherever a kernel exists) or ``never``."""
+    """Return the value of ``SPIKELFP_EVENTS``: ``auto``, ``always`` (wherever a kernel exists) or ``never``."""
     return _chosen(EVENTS, EVENT_CHOICES)
 
 
@@ -98,8 +108,8 @@ def chosen_events() -> str:
 class EventChoice:
     """Choice of one layer between dense and event-driven products, by the density of its inputs.
 
-    ``leave`` is a little higher than ``enter``, so that a density near the border does not change the order of
-    summation from batch to batch.
+    ``leave`` is a little higher than ``enter``. So a density near the border does not switch between the two, with
+    their different orders of summation, from batch to batch.
 
     Attributes:
         enter: density (share of inputs that are not zero) below which dense products change to events.
@@ -112,7 +122,7 @@ class EventChoice:
     events: bool = False
 
     def limit(self) -> float:
-        """The highest density at which events are taken now; negative for none."""
+        """Return the highest density at which products are event-driven now; negative for never."""
         name = chosen_events()
         if name == "auto":
             return self.leave if self.events else self.enter
@@ -120,15 +130,15 @@ class EventChoice:
 
 
 def choices(net: torch.nn.Module) -> dict[str, EventChoice]:
-    """The choice of each layer of ``net`` that has one, by the layer's name."""
+    """Return the choices of the layers of ``net`` that have one, by name of the layer."""
     found = {name: getattr(layer, "choice", None) for name, layer in net.named_modules()}
     return {name: choice for name, choice in found.items() if isinstance(choice, EventChoice)}
 
 
 def can_run(x: Tensor, weight: Tensor) -> bool:
-    """Whether the event-driven kernels take these: float32 or float64 on the CPU, compiled by numba.
+    """Whether the event-driven kernels, which numba compiles, take these tensors: float32 or float64, on the CPU.
 
-    Not inside of what torch's compiler traces, and not under autocast, which wants products of another dtype.
+    They do not run under torch's compiler, nor under autocast, which asks for products of another dtype.
     """
     fits = all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) for t in (x, weight))
     if not fits or x.dtype != weight.dtype or chosen_kernels() not in ("auto", "numba"):
@@ -140,25 +150,23 @@ _PACKAGES = ("spikelfp.", "hw_export.")
 
 
 class Announcer(event.Listener):
-    """One line on stderr before the first kernel of these packages that is not found compiled on disk."""
+    """Listener that writes one line to stderr before the first kernel of these packages is compiled."""
 
     def __init__(self) -> None:
-        self.told = False
+        self.announced = False
 
     def on_start(self, event: Any) -> None:
-        """Numba begins to compile."""
+        """Announce that numba begins to compile."""
         function = event.data["dispatcher"].py_func
-        if not self.told and (function.__module__ or "").startswith(_PACKAGES):
-            self.told = True
-            say(
-                "spikelfp: compiling kernels for this machine (seconds each, once; later runs find them on disk)",
-                error=True,
-            )
+        if not self.announced and (function.__module__ or "").startswith(_PACKAGES):
+            self.announced = True
+            message = "spikelfp: compiling kernels for this machine (seconds each, once; later runs find them on disk)"
+            say(message, error=True)
 
     def on_end(self, event: Any) -> None:
-        """Numba is done."""
+        """Do nothing, though numba calls it."""
 
 
 def announce() -> None:
-    """Have compilations of these packages announced, once per process."""
+    """Announce compilations of these packages, once per process."""
     event.register("numba:compile", Announcer())

@@ -1,7 +1,7 @@
 """The LIF scans on the CPU, fused: one pass over memory, threads over neurons, vector units within a row.
 
 The arithmetic keeps the order of :mod:`spikelfp.functional.lif` (no fast-math, no fused multiply-add), so the
-spikes are the same to the last one. Compiled once per dtype and kept on disk.
+spikes are exactly the same. Kernels are compiled once per dtype and kept on disk.
 
 Inner loops run from 0 over contiguous slices: an index that could be negative, or a stride, keeps the compiler from
 using vector units.
@@ -25,17 +25,18 @@ from spikelfp.machine import empty, split
 _BLOCK = 2048  # neurons taken through all of time at once: a row of a few arrays stays in the L1 cache
 _SCRATCH = 65_536  # membranes of a block that are computed again: they stay in the L2 cache
 _GRAIN = 16_384  # neurons below which another thread costs more than it saves
-_IMMEDIATE, _ZERO = 1, 2  # constants of the compiled code, which is kept: they do not come from another file
-_CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
+_IMMEDIATE, _ZERO = 1, 2  # compiled into kernels that are kept on disk, so not imported from another file
+RESET_CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
+"""Resets as compiled code is given them."""
 
 
 def part(constant: Any, low: int, high: int) -> Any:
-    """In compiled code: a constant of the neurons ``low … high``, a number as it is."""
+    """Return, in compiled code, a constant of the neurons ``low … high``; a number as it is."""
     raise NotImplementedError
 
 
 def at(constant: Any, place: int) -> Any:
-    """In compiled code: a constant of the neuron at ``place``, a number as it is."""
+    """Return, in compiled code, a constant of the neuron at ``place``; a number as it is."""
     raise NotImplementedError
 
 
@@ -55,7 +56,7 @@ def _at(constant, place):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _step(source, before, now, beta, threshold, reset):
-    """The membranes one step later, all of one row; reset: one of ``_CODES``."""
+    """Compute the membranes of a row of neurons one step later; ``reset`` is one of :data:`RESET_CODES`."""
     nil = now.dtype.type(0)
     if reset == _ZERO:
         for i in range(len(now)):
@@ -70,7 +71,7 @@ def _step(source, before, now, beta, threshold, reset):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _forward(current, start, beta, threshold, reset, spikes, membrane, first, last):
-    """Membranes of all steps, or for a ``membrane`` of one row only the last."""
+    """Write spikes and membranes of all steps; only the last membrane where ``membrane`` has one row."""
     steps = spikes.shape[0]
     varying, keep = current.shape[0] == steps, membrane.shape[0] == steps
     one, nil = spikes.dtype.type(1), spikes.dtype.type(0)
@@ -92,7 +93,7 @@ def _forward(current, start, beta, threshold, reset, spikes, membrane, first, la
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _share(total, before, now, beta, threshold, eps, reset, increment, message):
-    """One step back: the message ``n = R / D``, and in ``total`` what is left for the membrane before."""
+    """Go one step back: write the message ``n = R / D``, and to ``total`` the reward handed to the step before."""
     nil = now.dtype.type(0)
     for i in range(len(now)):
         b = before[i]
@@ -118,7 +119,7 @@ def _reverse(
     message, reward, final, current, membrane, start, beta, threshold, eps, reset, increment, steps, out, to_start,
     first, last,
 ):  # fmt: skip
-    """From the membranes of all steps, or (``membrane`` empty) from the current, computed again block by block."""
+    """Run the reward back; where ``membrane`` is empty, the membranes are computed again, block by block."""
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
     varying, kept = out.shape[0] == steps, membrane.shape[0] > 0
     nil, share = start.dtype.type(0), start.dtype.type(1.0 / steps)
@@ -188,7 +189,7 @@ def _integrate(current, start, beta, backwards, out, first, last):
 
 
 def _flat(tensor: Tensor | None, rows: int, like: np.ndarray) -> np.ndarray:
-    """``tensor`` as a contiguous ``[rows, count]`` array; an empty one stands for ``None``."""
+    """Return ``tensor`` as a contiguous ``[rows, count]`` array; an empty one for ``None``."""
     if tensor is None:
         return np.empty((0, 0) if rows else (0,), like.dtype)
     array = tensor.detach().contiguous().numpy()
@@ -196,7 +197,7 @@ def _flat(tensor: Tensor | None, rows: int, like: np.ndarray) -> np.ndarray:
 
 
 def _rows(current: Tensor | None, like: np.ndarray) -> np.ndarray:
-    """``current`` ``[T, …]`` as ``[T, count]``, or ``[1, count]`` if it is the same at every step."""
+    """Return ``current`` ``[T, …]`` as ``[T, count]``, or ``[1, count]`` if it is the same at every step."""
     if current is not None and is_constant(current):
         current = current[:1]
     return _flat(current, 1 if current is None else len(current), like)
@@ -205,7 +206,7 @@ def _rows(current: Tensor | None, like: np.ndarray) -> np.ndarray:
 def constants(start: Tensor, like: np.ndarray, *values: Constant) -> list[Any]:
     """Return constants of neurons for compiled code: numbers in the dtype of ``like``, or arrays shaped like a step.
 
-    Where one is a tensor all are arrays, so that few variants are compiled.
+    Where one of them is a tensor, all become arrays, so that few variants are compiled.
 
     Args:
         start: ``[B, …]``, the shape of a step.
@@ -230,7 +231,7 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
         _rows(current, fired),
         _flat(start, 0, fired),
         *constants(start, fired, p.beta, p.threshold),
-        _CODES[p.reset],
+        RESET_CODES[p.reset],
         fired,
         _flat(membrane, len(membrane), fired),
     )
@@ -249,7 +250,7 @@ def reverse(
     constant: bool,
     current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Message to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
+    """Return the messages to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
     again = current if membrane is None else None
     trace = membrane if again is None else again
     assert trace is not None, "neither membranes nor the current they come from"
@@ -266,7 +267,7 @@ def reverse(
         before,
         *constants(start, before, p.beta, p.threshold),
         before.dtype.type(eps),
-        _CODES[p.reset],
+        RESET_CODES[p.reset],
         p.denominator == "increment",
         steps,
         _flat(out, len(out), before),
@@ -277,7 +278,7 @@ def reverse(
 
 
 def integrate(current: Tensor, start: Tensor, beta: Constant, backwards: bool) -> Tensor:
-    """Leaky integration; see :func:`spikelfp.kernels.torch_scan.integrate`."""
+    """Integrate with a leak; see :func:`spikelfp.kernels.torch_scan.integrate`."""
     out = empty(current.shape, current)
     steps = len(current)
     trace = _flat(out, steps, np.empty(0))

@@ -1,22 +1,22 @@
 r"""Recurrent LIF neurons on the CPU, fused over time: forward, reverse and the update of the recurrent weights ``V``.
 
-Threads run over samples, each through a block of steps at a time. Of a sample few neurons fire in a step, so the
-products with ``V`` are made event by event, from its transposed copy, in which the weights that a neuron drives lie
-side by side::
+Threads run over samples, each through a block of steps at a time. Few neurons of a sample fire in a step, so the
+products with ``V`` are made event by event, from a transposed copy in which the outgoing weights of a neuron lie side
+by side::
 
     V S[t−1]        forward: the rows of the spikes of the step before, added up
     (Vᵀ M[t+1])_j   reverse: one dot product for each spike, since a silent neuron earns nothing
     dV              update: one row added for each spike
 
-Where more than :data:`DENSE` of the neurons fired in the block of steps before, the products of a step are made dense,
-by torch, for the whole batch.
+Where a share of more than :data:`DENSE` of the neurons fired in the block of steps before, torch makes dense products
+for the whole batch.
 
-The numbers of the event-driven products do not depend on the number of threads: no sum is split between samples, and
-the update is split over columns, whose sums run over steps and samples in order. They do not depend on what a layer saw
-before either.
+The results of event-driven products do not depend on the number of threads: no sum is split between samples, and the
+update is split over columns, which are summed over steps and samples in order. They do not depend on earlier inputs of
+the layer either.
 
-The arithmetic keeps the order of :mod:`spikelfp.functional.lif`; ``V S`` is summed up in the order of the neurons,
-from the bias on.
+The arithmetic keeps the order of :mod:`spikelfp.functional.lif`; ``V S`` is summed in the order of the neurons,
+starting from the bias.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from spikelfp.kernels.events import linear
 from spikelfp.kernels.events.linear import listed
 from spikelfp.kernels.events.sparse import EventRows
 from spikelfp.kernels.events.vectors import VECTOR, aligned, padded, row_sum
+from spikelfp.kernels.numba_scan import RESET_CODES
 from spikelfp.machine import empty, split
 
 DENSE = 0.33
-"""Share of neurons that fire in a step above which dense products are made of it: measured, docs/performance.md."""
+"""Share of neurons that fire above which the products of a step are dense (measured: docs/performance.md)."""
 STEPS = 8
-"""Steps between two looks at how many neurons fire."""
+"""Steps after which the neurons that fire are counted again."""
 _WORK = 65_536  # membranes below which another thread costs more than it saves
 _SAMPLES = 4  # that take their steps together
 _COLUMN = torch.empty(0, dtype=torch.int32)
-_IMMEDIATE, _ZERO = 1, 2
-_CODES: dict[Reset, int] = {"subtract": 0, "immediate": _IMMEDIATE, "zero": _ZERO}
+_IMMEDIATE, _ZERO = 1, 2  # as in RESET_CODES, but compiled into kernels kept on disk, so not imported
 _SUMS = {"contract", "reassoc", "nsz"}  # dot products in another order, as vector units make them
 
 
@@ -91,7 +91,7 @@ class Wanted(NamedTuple):
 
 
 class RecurrentCredit(NamedTuple):
-    """Results of a run back over time. The last three are ``None`` where they are not asked for.
+    """Results of a reverse run over time. The last three are ``None`` where they are not asked for.
 
     Attributes:
         to_current: messages ``M`` to the currents, ``[T, B, N]``.
@@ -112,7 +112,7 @@ class RecurrentCredit(NamedTuple):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _step(source, before, now, beta, threshold, reset):
-    """The membranes of a sample one step later; reset: one of ``_CODES``."""
+    """Compute the membranes of a sample one step later; ``reset`` is one of ``RESET_CODES``."""
     nil = now.dtype.type(0)
     if reset == _ZERO:
         for i in range(len(now)):
@@ -130,10 +130,10 @@ def _forward(
     current, given, rows, offsets, start, synapse, alpha, beta, threshold, reset, spikes, membrane, index, place, begin,
     end, first, last,
 ):  # fmt: skip
-    """Steps ``begin … end`` of samples ``first … last``; given: ``V S + c`` of the first of them, or no rows.
+    """Run steps ``begin … end`` of samples ``first … last``; ``given`` is ``V S + c`` of the first step, or empty.
 
-    index, place: the neurons of sample ``b`` that fire, ``index[b]``, and where those of each step end, ``place[b]``.
-    A few samples at a time, which lie side by side in memory, take their steps together.
+    ``index[b]`` takes the neurons of sample ``b`` that fire, ``place[b]`` the end of each step in it. A few samples,
+    which lie side by side in memory, take their steps together.
     """
     batch, width = spikes.shape[1:]
     varying, has_given, synaptic = current.shape[0] > 1, given.shape[0] > 0, synapse.shape[0] > 0
@@ -141,7 +141,7 @@ def _forward(
     fires, vectors, pitch = spikes.reshape(-1), rows.reshape(-1), rows.shape[1]
     ones, listing = np.ones(width, spikes.dtype), np.empty(width, np.int32)
     lanes = VECTOR // spikes.itemsize
-    room, base, sums = np.empty(lanes, spikes.dtype), np.zeros(width + lanes, spikes.dtype), aligned(spikes, width)
+    scratch, base, sums = np.empty(lanes, spikes.dtype), np.zeros(width + lanes, spikes.dtype), aligned(spikes, width)
     base[:width] = offsets
     for low in range(first, last, _SAMPLES):
         for t in range(begin, end):
@@ -151,10 +151,10 @@ def _forward(
                     sums[:] = given[b if given.shape[0] > 1 else 0]
                 elif t == begin:
                     count = listed(fires, at - batch * width, width, listing, 0)
-                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, listing, ones, 0, count, room)
+                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, listing, ones, 0, count, scratch)
                 else:
                     which = index[b, (place[b, t - begin - 2] if t > begin + 1 else 0) : place[b, t - begin - 1]]
-                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, which, ones, 0, len(which), room)
+                    row_sum(base, 0, sums, 0, width, vectors, 0, pitch, which, ones, 0, len(which), scratch)
                 source = current[t if varying else 0, b]
                 for i in range(width):
                     sums[i] = source[i] + sums[i]
@@ -175,7 +175,7 @@ def _forward(
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _pack(index, place, out, begin, end, low, total):
-    """The spikes of a block of steps from ``_forward``, sample after sample, for what ``total`` come before."""
+    """Pack the spikes of a block of steps sample after sample, after the ``total`` spikes of earlier blocks."""
     e = 0
     for b in range(place.shape[0]):
         last = 0
@@ -190,7 +190,7 @@ def _pack(index, place, out, begin, end, low, total):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
 def _dots(total, rows, index, e, stop, message):
-    """``total[j] += Σ_i rows[j, i] message[i]`` of the neurons ``j`` in ``index[e … stop]``."""
+    """Add ``Σ_i rows[j, i] message[i]`` to ``total[j]`` for the neurons ``j`` in ``index[e … stop]``."""
     width = len(message)
     nil = message.dtype.type(0)
     while e + 4 <= stop:
@@ -217,7 +217,7 @@ def _dots(total, rows, index, e, stop, message):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _share(total, before, now, beta, threshold, eps, reset, increment, message, to_decay):
-    """One step back: the message ``n = R / D``, in ``total`` what is left for the membrane before, and ``V n``."""
+    """Go one step back: write the message ``n = R / D``, to ``total`` the reward handed on, and add ``V n``."""
     nil = now.dtype.type(0)
     for i in range(len(now)):
         b = before[i]
@@ -249,7 +249,7 @@ def _reverse(
     message, reward, final, final_synapse, membrane, start, given, rows, index, starts, stops, alpha, beta, threshold,
     eps, reset, increment, internal, to_decay, sums, to_start, out, begin, end, first, last,
 ):  # fmt: skip
-    """Steps ``end … begin`` of samples ``first … last``; given: ``Vᵀ M`` to the spikes of the last of them, or none."""
+    """Run steps ``end … begin`` of samples ``first … last``; ``given`` is ``Vᵀ M`` at the last of them, or empty."""
     steps, batch, width = out.shape
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
     has_given, synaptic, has_synapse = given.shape[0] > 0, alpha.shape[0] > 0, final_synapse.shape[0] > 0
@@ -306,14 +306,14 @@ def _reverse(
 
 
 def _array(tensor: Tensor | None, axes: int, like: Tensor) -> np.ndarray:
-    """A contiguous array of a tensor; an empty one of ``axes`` axes stands for ``None``."""
+    """Return a tensor as a contiguous array; an empty one of ``axes`` axes for ``None``."""
     if tensor is None:
         tensor = like.new_empty((0,) * axes)
     return tensor.detach().contiguous().numpy()
 
 
 def _rows(weight: Tensor) -> np.ndarray:
-    """``Vᵀ``: the weights that a neuron drives side by side, up to whole vectors."""
+    """Transpose ``V``, so that the outgoing weights of a neuron lie side by side, and pad rows to whole vectors."""
     outputs, inputs = weight.shape
     by_input = empty((inputs, padded(outputs, weight.element_size())), weight).numpy()
     linear.transposed(weight.detach().contiguous().numpy(), by_input)
@@ -326,7 +326,7 @@ def _grain(steps: int, width: int) -> int:
 
 
 def _limit() -> float:
-    """The share of neurons that fire up to which products are made event by event."""
+    """Return the largest share of neurons that fire at which products are made event by event."""
     return {"auto": DENSE, "always": 1.0}.get(chosen_events(), -1.0)
 
 
@@ -343,10 +343,12 @@ def forward(
 
     Args:
         current: input ``X`` of every step, ``[T, B, N]``, or ``[1, B, N]`` with the other steps by ``expand``.
-        first: what the recurrent connections give to the first step, ``[B, N]`` or ``[1, N]``.
-        weight: ``V [N, N]``; bias: ``c [N]`` or ``None``.
-        start, synapse: membrane and synaptic current before the first step, ``[B, N]``.
-        p: constants.
+        first: current from the recurrent connections at the first step, ``[B, N]`` or ``[1, N]``.
+        weight: ``V [N, N]``.
+        bias: ``c [N]`` or ``None``.
+        start: membrane before the first step, ``[B, N]``.
+        synapse: synaptic current before the first step, ``[B, N]``, or ``None``.
+        p: constants of the neurons.
     """
     steps, batch, width = current.shape
     spikes, membrane = empty(current.shape, current), empty(current.shape, current)
@@ -373,7 +375,7 @@ def forward(
             rows = _rows(weight)
         end = begin + 1 if dense else min((begin // STEPS + 1) * STEPS, steps)
         place = np.empty((batch, 0 if dense else end - begin), np.int64)
-        arguments = (inputs, given, rows, *known, _CODES[p.reset], *written, record, place, begin, end)
+        arguments = (inputs, given, rows, *known, RESET_CODES[p.reset], *written, record, place, begin, end)
         split(lambda low, high: _forward(*arguments, low, high), batch, _grain(end - begin, width))  # noqa: B023
         if not dense:
             count = int(place[:, -1].sum())
@@ -382,13 +384,10 @@ def forward(
             total = _pack(record, place, found[-1], *places, begin, total)
         given, begin = none, end
     whole = len(found) == -(-steps // STEPS)  # else some steps were dense, whose spikes are not in the list
-    return RecurrentRun(spikes, membrane, y, _events(found, places, spikes) if whole else None)
-
-
-def _events(found: list[np.ndarray], places: np.ndarray, spikes: Tensor) -> EventRows:
-    """The spikes of a run, all of whose blocks were taken event by event."""
-    column, (begin, end) = torch.from_numpy(np.concatenate(found)), torch.from_numpy(places).flatten(1)
-    return EventRows(begin, end, column, spikes.new_ones(len(column)))
+    if not whole:
+        return RecurrentRun(spikes, membrane, y, None)
+    column, (begins, ends) = torch.from_numpy(np.concatenate(found)), torch.from_numpy(places).flatten(1)
+    return RecurrentRun(spikes, membrane, y, EventRows(begins, ends, column, spikes.new_ones(len(column))))
 
 
 def reverse(
@@ -407,11 +406,17 @@ def reverse(
     """Run a reward back over all steps.
 
     Args:
-        message: to the spikes, ``[T, B, N]``: silent neurons earn nothing of it; reward: of the spikes, spike or not.
-        final, final_synapse: messages to the membrane and the synaptic current after the last step, ``[B, N]``.
-        membrane, events: of the forward run; weight, start, p: what it was given.
+        message: message to the spikes, ``[T, B, N]``, of which silent neurons earn nothing; or ``None``.
+        reward: reward of the neurons, spike or no spike, ``[T, B, N]``, or ``None``.
+        final: message to the membrane after the last step, ``[B, N]``, or ``None``.
+        final_synapse: message to the synaptic current after the last step, ``[B, N]``, or ``None``.
+        membrane: membranes of the forward run, ``[T, B, N]``.
+        events: spikes of the forward run, where they were listed.
+        weight: ``V [N, N]``.
+        start: membrane before the first step, ``[B, N]``.
+        p: constants of the neurons.
         eps: ε of the neurons' rule.
-        wanted: what is asked for beside the messages.
+        wanted: results that are asked for besides the messages.
     """
     steps, batch, width = membrane.shape
     out = empty(membrane.shape, membrane)
@@ -429,7 +434,7 @@ def reverse(
     )  # fmt: skip
     known = (
         rows, index, starts, stops, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
-        rows.dtype.type(eps), _CODES[p.reset], p.denominator == "increment",
+        rows.dtype.type(eps), RESET_CODES[p.reset], p.denominator == "increment",
     )  # fmt: skip
     written = tuple(t.numpy() for t in (internal, to_decay, sums, to_start, out))
     if events is not None:
@@ -449,9 +454,9 @@ def reverse(
 
 
 def to_weight(messages: Tensor, membrane: Tensor, events: EventRows | None, p: RecurrentConstants) -> Tensor:
-    """``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, of messages and membranes ``[T, B, N]``.
+    """Sum ``Σ_t M[t]ᵀ S[t−1]`` without the first step, ``[N, N]``, from messages and membranes ``[T, B, N]``.
 
-    Event by event, or dense, a block of steps at a time.
+    It is done event by event, or dense for a block of steps at a time.
     """
     steps, batch, width = messages.shape
     result = empty((width, width), messages)

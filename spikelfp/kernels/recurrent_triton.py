@@ -1,9 +1,9 @@
 r"""Recurrent LIF neurons on CUDA, fused over time: one program goes through all steps of a sample.
 
-The neurons of a sample that fire are listed in memory of its own; forward their weights are gathered, four at a time,
-and in reverse each gets one product of its weights with the messages of the step after. The update of the weights is
-one dense product over all steps and samples. What :mod:`spikelfp.kernels.recurrent_numba` says of the arithmetic holds
-here too; its functions have the same arguments.
+Each program lists the neurons of its sample that fire. The forward pass gathers their weights, four at a time; the
+reverse pass gives each of them one product of its weights with the messages of the step after. The update of the
+weights is one dense product over all steps and samples. Arithmetic and arguments are those of
+:mod:`spikelfp.kernels.recurrent_numba`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from spikelfp.kernels.recurrent_numba import RecurrentConstants, RecurrentCredit
 from spikelfp.kernels.triton_programs import _share, _step
 
 WIDEST = 4096
-"""Neurons of a layer up to which a program holds all of them in registers."""
+"""Most neurons of a layer that a program holds in registers."""
 
 
 @triton.jit
 def _list(fired, neuron, listed):
-    """Write the neurons that fire to ``listed``, in order; how many there are."""
+    """Write the neurons that fire to ``listed``, in order, and return their number."""
     ones = fired.to(tl.int32)
     place = tl.cumsum(ones, 0) - ones
     tl.debug_barrier()  # what was listed before has been read
@@ -47,7 +47,7 @@ def forward_program(
     steps, count, width,
     VARYING: tl.constexpr, RESET: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """All steps of one sample; ``count`` numbers are a step of all samples."""
+    """Run all steps of one sample; a step of all samples holds ``count`` numbers."""
     neuron = tl.arange(0, BLOCK)
     inside = neuron < width
     own = tl.program_id(0).to(tl.int64) * width + neuron
@@ -94,7 +94,7 @@ def reverse_program(
     epsilon: tl.float64, steps, count, width,
     RESET: tl.constexpr, INCREMENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """All steps of one sample, from the last to the first."""
+    """Run a reward back over all steps of one sample."""
     neuron = tl.arange(0, BLOCK)
     inside = neuron < width
     own = tl.program_id(0).to(tl.int64) * width + neuron
@@ -152,7 +152,7 @@ def reverse_program(
 
 
 def launch_sizes(width: int) -> dict[str, int]:
-    """Neurons of a program, and its warps, for a layer of ``width``."""
+    """Return neurons of a program, and its warps, for a layer of ``width``."""
     block = triton.next_power_of_2(max(width, 16))
     return {"BLOCK": block, "num_warps": 4 if block <= 1024 else 8}
 
@@ -218,11 +218,11 @@ def reverse(
 
 
 def to_weight(messages: Tensor, membrane: Tensor, events: None, p: RecurrentConstants) -> Tensor:
-    """``Σ_t M[t]ᵀ S[t−1]`` without the first step; see :func:`spikelfp.kernels.recurrent_numba.to_weight`."""
+    """Sum ``Σ_t M[t]ᵀ S[t−1]`` without the first step; see :func:`spikelfp.kernels.recurrent_numba.to_weight`."""
     fired = (membrane[:-1] > p.threshold).to(messages.dtype)
     return messages[1:].flatten(0, 1).t() @ fired.flatten(0, 1)
 
 
 def _scratch(start: Tensor) -> Tensor:
-    """Room for the list of each sample."""
+    """Allocate the list of each sample."""
     return torch.empty(start.shape, dtype=torch.int32, device=start.device)

@@ -16,8 +16,11 @@ def forward(current: Tensor, start: Tensor, p: LIFParameters, keep: bool = True)
         current: ``[T, …]``.
         start: membrane before the first step, ``[…]``.
         p: constants of the neurons.
-        keep: keep all membranes ``[T, …]``; otherwise only the last, ``[1, …]``, and :func:`reverse` computes them
-            again.
+        keep: whether to keep all membranes ``[T, …]``; otherwise only the last, ``[1, …]``, and :func:`reverse`
+            computes them again.
+
+    Returns:
+        Spikes ``[T, …]`` and membranes.
     """
     spikes, membrane = lif_scan(current, start, p)
     return Trace(spikes=spikes, membrane=membrane if keep else membrane[-1:].clone())
@@ -34,10 +37,21 @@ def reverse(
     constant: bool,
     current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the messages to the current and to ``start``; arguments as of :class:`spikelfp.rules.base.LIFScan`.
+    """Run a reward back over time (equations in :mod:`spikelfp.functional.lif`).
 
-    If ``constant``, the current was the same at every step, and its message is the mean over time, ``[1, …]``. Where
-    the membranes were not kept (``None``) they are computed again from ``current`` ``[T, …]``.
+    Args:
+        message: message to the spikes, ``[T, …]``, or ``None``.
+        reward: reward of the spikes, ``[T, …]``, or ``None``.
+        final: message to the last membrane, ``[…]``, or ``None``.
+        membrane: membranes of the forward run, ``[T, …]``; ``None`` to compute them again from ``current``.
+        start: membrane before the first step, ``[…]``.
+        p: constants of the neurons.
+        eps: ε of the rule.
+        constant: whether the current was the same at every step; its message is then the mean over time, ``[1, …]``.
+        current: current ``[T, …]``, where ``membrane`` is ``None``.
+
+    Returns:
+        The messages to the current and to ``start``.
     """
     if membrane is None:
         assert current is not None
@@ -60,7 +74,17 @@ def reverse(
 
 
 def integrate(current: Tensor, start: Tensor, beta: Constant, backwards: bool) -> Tensor:
-    """``U[t] = β U[t−1] + I[t]``, ``[T, …]`` from ``start`` ``[…]``; ``backwards``: from the last step to the first."""
+    """Integrate with a leak, ``U[t] = β U[t−1] + I[t]``.
+
+    Args:
+        current: ``I``, ``[T, …]``.
+        start: membrane before the first step, ``[…]``.
+        beta: decay per step.
+        backwards: whether to go from the last step to the first.
+
+    Returns:
+        ``U``, ``[T, …]``.
+    """
     out = torch.empty(current.shape, dtype=current.dtype, device=current.device)
     steps = range(len(current))
     for t in reversed(steps) if backwards else steps:

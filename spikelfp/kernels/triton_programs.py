@@ -1,7 +1,7 @@
-"""The programs of :mod:`spikelfp.kernels.triton_scan`, which launches them: each takes a block of neurons through time.
+"""Triton programs of :mod:`spikelfp.kernels.triton_scan`; each takes a block of neurons through time.
 
-``ROWS`` steps are read at once, before the first of them is used, so that the memory is never waited for one row at a
-time. Python numbers reach a program as float32 unless a parameter says otherwise: a float64 β must not be rounded.
+``ROWS`` steps are read at once, before the first of them is used, so that a program waits for the memory less often.
+Python numbers reach a program as float32 unless its signature states float64, which β needs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _rows(pointer, offset, move, inside, first, steps, ROWS: tl.constexpr):
 
 @triton.jit
 def _constant(number, values, neuron, inside, width, real: tl.constexpr, BLOCK: tl.constexpr):
-    """A constant of neurons: one number for all, or ``values [width]`` of those of one sample, the same in each."""
+    """Return a constant of neurons: one number for all, or ``values [width]``, the same for each sample."""
     if values is None:
         return tl.full((BLOCK,), number, real)
     else:
@@ -31,7 +31,7 @@ def _constant(number, values, neuron, inside, width, real: tl.constexpr, BLOCK: 
 
 @triton.jit
 def _divide(a, b):
-    """``a / b`` rounded to nearest; for float32 the plain division is an approximation."""
+    """Divide ``a / b``, rounded to nearest; Triton's own float32 division is an approximation."""
     if a.dtype == tl.float32:
         return tl.div_rn(a, b)
     else:
@@ -40,7 +40,7 @@ def _divide(a, b):
 
 @triton.jit
 def _step(before, source, decay, theta, nil, RESET: tl.constexpr):
-    """The membrane one step later (v3, eq. A.2-A.3)."""
+    """Compute the membrane one step later (v3, eq. A.2-A.3)."""
     if RESET == "zero":
         return decay * tl.where(before <= theta, before, nil) + source
     elif RESET == "immediate":
@@ -51,7 +51,7 @@ def _step(before, source, decay, theta, nil, RESET: tl.constexpr):
 
 @triton.jit
 def _share(total, before, now, decay, theta, eps, nil, RESET: tl.constexpr, INCREMENT: tl.constexpr):
-    """One step back: the message ``n = R / D``, and the reward handed to the step before."""
+    """Go one step back: return the message ``n = R / D`` and the reward handed to the step before."""
     decayed = decay * before
     # The current is not kept: what the membrane gained is, to rounding, what flowed in.
     if RESET == "zero":
@@ -73,7 +73,7 @@ def forward(
     current, start, spikes, membrane, beta: tl.float64, threshold: tl.float64, betas, thresholds, width, steps, count,
     VARYING: tl.constexpr, KEEP: tl.constexpr, RESET: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Spikes of all steps, and the membranes of all or only of the last."""
+    """Write the spikes of all steps, and the membranes of all or only of the last."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = neuron < count
     real = spikes.dtype.element_ty
@@ -106,7 +106,7 @@ def reverse(
     beta: tl.float64, threshold: tl.float64, betas, thresholds, width, epsilon: tl.float64, steps, count,
     RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Messages of all steps, or their mean, from the membranes of all steps."""
+    """Write the messages of all steps, or their mean, from the membranes of all steps."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = neuron < count
     real = start.dtype.element_ty
@@ -114,7 +114,7 @@ def reverse(
     theta = _constant(threshold, thresholds, neuron, inside, width, real, BLOCK)
     eps, nil = tl.full((BLOCK,), epsilon, real), tl.full((BLOCK,), 0.0, real)
     at_start = tl.load(start + neuron, inside, 0.0)
-    offset = neuron + (steps - 1).to(tl.int64) * count  # of the row at hand, from the last step to the first
+    offset = neuron + (steps - 1).to(tl.int64) * count  # of the current row, from the last step to the first
     now = tl.load(membrane + offset, inside, 0.0)
     internal = nil
     if final is not None:
@@ -232,7 +232,7 @@ def integrate(
     current, start, out, beta: tl.float64, betas, width, steps, count,
     VARYING: tl.constexpr, BACKWARDS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """``U[t] = β U[t−1] + I[t]``, from the first step to the last or backwards."""
+    """Integrate ``U[t] = β U[t−1] + I[t]``, from the first step to the last or backwards."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = neuron < count
     decay = _constant(beta, betas, neuron, inside, width, out.dtype.element_ty, BLOCK)

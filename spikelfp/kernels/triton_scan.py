@@ -25,12 +25,12 @@ INTERPRETED = isinstance(programs.forward, InterpretedFunction)
 """Whether the kernels of this process run in Triton's interpreter."""
 
 ROWS = 8
-"""Steps read at once; of membranes computed again, every so manyth is kept meanwhile."""
+"""Steps read at once. Where membranes are computed again, one of this many is kept meanwhile."""
 _MANY = 1 << 20  # neurons from which on a thread takes four of them, 16 bytes at a time
 
 
 def launch_sizes(count: int) -> dict[str, int]:
-    """Neurons of a program, steps it reads at once, and its warps, for ``count`` neurons."""
+    """Return neurons of a program, steps it reads at once, and its warps, for ``count`` neurons."""
     block = 512 if count >= _MANY else 128
     if INTERPRETED:  # every program is a loop in Python: few and wide
         block = triton.next_power_of_2(min(max(count, 1), _MANY))
@@ -52,7 +52,7 @@ def _launch(
 
 
 def _source(current: Tensor) -> tuple[Tensor, bool]:
-    """The rows of a current, and whether there is more than one: of a constant current only the first is read."""
+    """Return the rows of a current to be read, of a constant one only the first, and whether it varies."""
     varying = not is_constant(current)
     return (current if varying else current[:1]).contiguous(), varying
 
@@ -84,7 +84,7 @@ def _(
 
 
 def _traces(current: Tensor, start: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-    """Room for spikes and membranes, those of all steps or of the last."""
+    """Allocate spikes of all steps, and membranes of all steps or the last."""
     return current.new_empty(current.shape), current.new_empty((len(current) if keep else 1, *start.shape))
 
 
@@ -129,7 +129,7 @@ def _(
 
 
 def _messages(membrane: Tensor | None, current: Tensor | None, start: Tensor, constant: bool) -> tuple[Tensor, Tensor]:
-    """Room for the messages to the current, of all steps or their mean, and to the start."""
+    """Allocate the messages to the current, of all steps or their mean, and to the start."""
     steps = 1 if constant else _steps(membrane, current)
     return start.new_empty((steps, *start.shape)), start.new_empty(start.shape)
 
@@ -159,7 +159,7 @@ def _(current: Tensor, start: Tensor, beta: float, betas: Tensor | None, backwar
 
 
 def _constants(start: Tensor, *values: Constant) -> tuple[Any, ...]:
-    """Return constants of neurons as numbers, then as tensors of one for each neuron of a sample, or ``None``."""
+    """Return each constant as a number, then each as a tensor with one for each neuron of a sample, or ``None``."""
     vectors = [isinstance(value, Tensor) for value in values]
     numbers = (1.0 if vector else value for vector, value in zip(vectors, values, strict=True))
     tensors = (value.expand(start.shape[1:]).contiguous() if isinstance(value, Tensor) else None for value in values)
@@ -187,12 +187,12 @@ def reverse(
     constant: bool,
     current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Message to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
+    """Return the messages to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
     source = current if membrane is None else None
     constants = (*_constants(start, p.beta, p.threshold), eps, p.reset, p.denominator == "increment", constant)
     return torch.ops.spikelfp.lif_reverse(message, reward, final, membrane, source, start, *constants)
 
 
 def integrate(current: Tensor, start: Tensor, beta: Constant, backwards: bool) -> Tensor:
-    """Leaky integration; see :func:`spikelfp.kernels.torch_scan.integrate`."""
+    """Integrate with a leak; see :func:`spikelfp.kernels.torch_scan.integrate`."""
     return torch.ops.spikelfp.leaky_integrate(current, start, *_constants(start, beta), backwards)

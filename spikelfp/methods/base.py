@@ -25,19 +25,19 @@ from spikelfp.rules import Composite, Epsilon, Rule
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples that the network is shown, and what is wanted of it.
+    """Samples that are shown to the network, and their targets.
 
     Attributes:
         sequence: inputs ``[T, B, …]``, dense or a coalesced sparse COO tensor.
         targets: targets of the samples, ``[B, …]``.
-        mask: boolean ``[T, B]``, the steps that are rewarded and read out; ``None``: all of them. The others count for
-            nothing: means are over a sample's own steps, then over the batch.
-        share: factor of the mean over these samples: the part of a larger batch that they are, so that updates add up
-            to that of the whole. For ``reduction="sum"`` it is multiplied by the size of the whole.
-        steps: for a chunk, how many steps of the whole sequences count: ``[B]``, or one number for all; ``None`` for
-            whole sequences. Updates of the chunks add up, and so do the means that are watched.
-        indices: int64 ``[B]``, numbers of the samples in the data set that the training set was taken from; ``None``
-            where they are not known, as for a ``DataLoader``.
+        mask: boolean ``[T, B]``, the steps that are rewarded and read out; ``None`` for all steps. Other steps do not
+            count: means are taken over the steps of each sample that count, then over the batch.
+        share: factor of the mean over these samples. For a part of a larger batch it is the share of that part, so that
+            the updates of all parts add up. For ``reduction="sum"`` it is multiplied by the size of the larger batch.
+        steps: for a chunk, the number of steps of the whole sequences that count: ``[B]``, or one number for all;
+            ``None`` for whole sequences. Updates and watched means of the chunks add up.
+        indices: int64 ``[B]``, numbers of the samples in the original data set; ``None`` where they are unknown, as for
+            a ``DataLoader``.
     """
 
     sequence: Tensor
@@ -63,7 +63,7 @@ class Batch:
         return counting
 
     def parts(self, count: int) -> list[Batch]:
-        """Split the samples into ``count`` parts, some perhaps empty, each up to the last step that counts in it."""
+        """Split the samples into ``count`` parts, which may be empty, and cut each after its last step that counts."""
         if count == 1:
             return [self]
         size, more = divmod(len(self.targets), count)
@@ -86,10 +86,13 @@ class Batch:
         )
 
     def chunks(self, steps: int | None) -> Iterator[Chunk]:
-        """Split the steps into chunks of ``steps``; the last is what is left, up to the last step that counts.
+        """Split the steps into chunks; the last one may be shorter, and ends with the last step that counts.
 
         Args:
-            steps: of a chunk; ``None``, or a number that all steps fit in, gives the batch as one chunk.
+            steps: steps of a chunk; ``None``, or at least the number of all steps, for a single chunk.
+
+        Yields:
+            The chunks, in order.
         """
         if steps is None or len(self._counting) <= steps:
             yield Chunk(self if steps is None else self._trimmed(), counts=True, start=0, last=True)
@@ -113,10 +116,10 @@ class Chunk(NamedTuple):
     """Consecutive steps of a batch.
 
     Attributes:
-        batch: batch of these steps alone.
+        batch: batch of these steps.
         counts: whether any of the steps counts.
-        start: number of the first of them in the whole batch.
-        last: whether the batch ends with them.
+        start: number of the first step in the whole batch.
+        last: whether it is the last chunk of the batch.
     """
 
     batch: Batch
@@ -126,14 +129,14 @@ class Chunk(NamedTuple):
 
 
 def within_chunk(sequence: Tensor, mask: Tensor | None, chunk: int | None) -> tuple[Tensor, Tensor | None]:
-    """Take as many samples of a whole batch as need the memory of one chunk of it.
+    """Take so many samples that their whole sequences need the memory of one chunk of the batch.
 
-    This keeps what is only looked at (spike rates, silent layers) within the memory of training.
+    Measurements besides training (spike rates, silent layers) then need no more memory than training.
 
     Args:
         sequence: ``[T, B, …]``.
         mask: boolean ``[T, B]``, or ``None``.
-        chunk: steps of a chunk; ``None``: all samples are taken.
+        chunk: steps of a chunk; ``None`` to take all samples.
 
     Returns:
         The first samples, at least one, and their mask.
@@ -149,8 +152,8 @@ def counting_steps(sequence: Tensor, lengths: Tensor | None, last: int | None) -
 
     Args:
         sequence: ``[T, B, …]``.
-        lengths: of the sequences, ``[B]``; ``None``: ``T`` for all.
-        last: how many steps at the end of each sequence count; ``None``: all.
+        lengths: lengths of the sequences, ``[B]``; ``None`` where all have ``T`` steps.
+        last: number of steps at the end of each sequence that count; ``None`` for all.
 
     Returns:
         Boolean ``[T, B]``, or ``None`` where all steps count.
@@ -174,8 +177,8 @@ def step_weights(mask: Tensor, steps: Tensor | int | None = None, dtype: torch.d
 
     Args:
         mask: boolean ``[T, B]``, the steps that count.
-        steps: how many steps of the whole sequences count, ``[B]`` or one number; ``None``: these steps are the whole.
-        dtype: of the weights.
+        steps: number of steps of the whole sequences that count, ``[B]`` or one number; ``None`` for whole sequences.
+        dtype: dtype of the weights.
 
     Returns:
         Weights ``[T, B]``.
@@ -189,9 +192,9 @@ def mean_over_steps(values: Tensor, mask: Tensor | None = None, steps: Tensor | 
 
     Args:
         values: ``[T, B, …]``.
-        mask: boolean ``[T, B]``, the steps that count; ``None``: all.
-        steps: how many steps of the whole sequences count, where these steps are a chunk; the means of all chunks then
-            add up to that of the whole.
+        mask: boolean ``[T, B]``, the steps that count; ``None`` for all.
+        steps: for a chunk, the number of steps of the whole sequences that count; the means of all chunks then add up
+            to the mean of the whole.
 
     Returns:
         The mean, a scalar tensor.
@@ -203,7 +206,7 @@ def mean_over_steps(values: Tensor, mask: Tensor | None = None, steps: Tensor | 
 
 
 REDUCTIONS = ("mean", "sum")
-"""Ways to make one update of those of all samples of a batch."""
+"""Ways to combine the updates of the samples of a batch."""
 
 Reduction = Annotated[str, option("updates of the samples of a batch: their mean, or their sum", names=REDUCTIONS)]
 
@@ -211,22 +214,22 @@ Reduction = Annotated[str, option("updates of the samples of a batch: their mean
 class Method:
     """Base of the methods: fills ``p.grad`` of every parameter from one batch, for an optimiser that descends it.
 
-    A method of your own derives from this class and overrides one of two functions: :meth:`backward`, from the outputs
-    of the network to the updates, where the network runs forward and back as a whole; or :meth:`learn`, which owns both
-    directions. Attributes that are tensors or random generators are its state, which checkpoints keep.
+    A method of your own derives from this class and overrides one of two functions: :meth:`backward`, which makes the
+    updates from the outputs of the whole network; or :meth:`learn`, which also runs the network forward. Attributes
+    that are tensors or random generators are the state of the method, which checkpoints keep.
 
     The attributes of a class may also be given where it is registered, ``@methods.register(name, …)``.
 
     Attributes:
         name: name in checkpoints and tables; by default that of the class.
-        rule: rule of the layers that have none of their own, while this method trains them; by default LFP-ε with
-            messages that pass through the statistics of normalisation layers.
+        rule: rule of the layers without their own rule, while this method trains them; by default LFP-ε with messages
+            that pass through the statistics of normalisation layers.
         reduction: whether the updates of a batch are averaged, ``"mean"``, or added up, ``"sum"``.
         objective: whether the method ascends a ``"reward"`` or descends a ``"loss"`` of the outputs.
         gradient: whether the update is the derivative of a loss, sent back through the whole network.
         surrogate: whether spikes have a surrogate derivative.
         default_lr: learning rate on the command line, with an optimiser that adapts its steps.
-        words: the method in plain words, for reports.
+        words: name of the method in plain words, for reports.
     """
 
     name: str
@@ -244,13 +247,14 @@ class Method:
             cls.name = cls.__name__
 
     def __repr__(self) -> str:
-        """Write the call that makes it, such as ``LFP(reward=Softmax(), rule=Epsilon())``."""
+        """Write the call that makes the method, such as ``LFP(reward=Softmax(), rule=Epsilon())``."""
         return call_of(self)
 
     def prepare(self, net: Module) -> None:
-        """Make what the method keeps beside the network, such as feedback weights; called once, before the first step.
+        """Make tensors that the method needs besides the network, such as feedback weights.
 
-        Random numbers drawn here are a function of the trainer's seed and change no others. By default nothing is made.
+        Trainers call it once, before the first step. Random numbers drawn here depend on the trainer's seed, and change
+        no others. By default it does nothing.
 
         Args:
             net: the network, on its device.
@@ -259,25 +263,25 @@ class Method:
     def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the network on a batch and add ``batch.share`` times the mean update over it to ``p.grad``.
 
-        Trainers call it within :func:`spikelfp.rules.lending`, so that layers without a rule of their own follow
+        Trainers call it within :func:`spikelfp.rules.lending`, so that layers without their own rule follow
         :attr:`rule`. By default the network runs as a whole, and :meth:`backward` starts from its outputs. With several
-        workers each has a slice of the batch; a method with its own ``learn`` is given the network alone, and its
-        updates are averaged afterwards.
+        workers each has a slice of the batch; a method with its own ``learn`` gets the plain network, and its updates
+        are averaged afterwards.
 
         Args:
-            net: function of the sequence to outputs ``[T, B, …]``: the network, or, with ``chunk`` or ``recompute``, a
-                module around it, which has the network as ``net.net``. Every call on a chunk starts from the states
-                that the chunk before has left.
+            net: function from a sequence to outputs ``[T, B, …]``: the network, or, with ``chunk`` or ``recompute``, a
+                module around it, with the network as ``net.net``. A call on a chunk starts from the states after the
+                chunk before.
             batch: a batch, a part of its samples, or a chunk of its steps.
 
         Returns:
-            The outputs ``[T, B, …]``, and values to watch as scalar tensors: means over these samples, whatever their
-            share.
+            The outputs ``[T, B, …]``, and values to watch as scalar tensors: means over these samples, without the
+            factor ``share``.
         """
         outputs = net(batch.sequence)
-        told: dict[str, Any] = {"mask": batch.mask, "steps": batch.steps}
-        told = {name: value for name, value in told.items() if value is not None}
-        return outputs, self.backward(outputs, batch.targets, batch.share, **told)
+        options: dict[str, Any] = {"mask": batch.mask, "steps": batch.steps}
+        options = {name: value for name, value in options.items() if value is not None}
+        return outputs, self.backward(outputs, batch.targets, batch.share, **options)
 
     def backward(
         self,
@@ -287,14 +291,14 @@ class Method:
         mask: Tensor | None = None,
         steps: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """Add ``share`` times the mean update over the batch to ``p.grad``, from the outputs backwards.
+        """Add ``share`` times the mean update over the batch to ``p.grad``, starting from the outputs.
 
         Args:
             outputs: ``[T, B, C]``, with their graph.
             labels: targets of the samples, ``[B, …]``.
             share: factor of the mean (:class:`Batch`).
-            mask: boolean ``[T, B]``, the steps that count; handed in only where not all do.
-            steps: how many steps of the whole sequences count; handed in only for a chunk.
+            mask: boolean ``[T, B]``, the steps that count; passed only where not all steps count.
+            steps: number of steps of the whole sequences that count; passed only for a chunk.
 
         Returns:
             Values to watch, as :meth:`learn` returns them.
@@ -314,18 +318,18 @@ class Method:
     def state_dict(self) -> dict[str, Any]:
         """Copy what a checkpoint keeps of the method: tensors, numbers, texts, and dicts and lists of them.
 
-        By default these are its attributes that are tensors, random generators or dicts of tensors, but for arguments
-        of its constructor, which a checkpoint compares. A method with other attributes that change, such as counters or
-        lists, needs its own ``state_dict`` and :meth:`load_state_dict`; without, trainers refuse to save it. Names that
-        begin with ``_`` are left out.
+        By default these are its attributes that are tensors, random generators or dicts of tensors. Arguments of the
+        constructor are left out, since a checkpoint compares them, and so are names that begin with ``_``. A method
+        with other attributes that change, such as counters or lists, needs its own ``state_dict`` and
+        :meth:`load_state_dict`; without them, trainers refuse to save it.
         """
         return {name: _kept(value) for name, value in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that :meth:`state_dict` returned; nothing changes where it does not fit.
+        """Load a state that :meth:`state_dict` returned; nothing changes where it does not fit.
 
         Args:
-            state: the state.
+            state: state of a method with the same arguments.
 
         Raises:
             UserError: naming the first entry that is missing, or of another kind, shape or dtype.
@@ -364,21 +368,21 @@ def _is_state(value: Any) -> bool:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes values down to compare them; what is of the network stands for itself, whatever it has learned."""
+    """Pickler of values that are compared; modules and tensors of the network are left out, since they may change."""
 
     def __init__(self, file: io.BytesIO, net: Module) -> None:
         super().__init__(file)
-        self.ours = {*map(id, net.modules()), *map(id, net.parameters()), *map(id, net.buffers())}
+        self.of_net = {*map(id, net.modules()), *map(id, net.parameters()), *map(id, net.buffers())}
 
     def persistent_id(self, value: Any) -> str | None:
-        return "of the network" if isinstance(value, (Module, Tensor)) and id(value) in self.ours else None
+        return "of the network" if isinstance(value, (Module, Tensor)) and id(value) in self.of_net else None
 
 
 def unsaved_attributes(method: Method, net: Module) -> dict[str, bytes]:
-    """Digest the attributes of a method that no checkpoint would keep, to find out later whether they have changed.
+    """Digest the attributes of a method that checkpoints do not keep, to find out later whether they have changed.
 
     Args:
-        method: the method; one with its own ``state_dict`` is left out.
+        method: the method; parts with their own ``state_dict`` are left out.
         net: the network that it trains.
 
     Returns:
@@ -394,18 +398,18 @@ def unsaved_attributes(method: Method, net: Module) -> dict[str, bytes]:
             if name[0] == "_" or name in made_with or cached or _is_state(value):
                 continue
             file = io.BytesIO()
-            with suppress(Exception):  # what cannot be written, such as a function made on the spot
+            with suppress(Exception):  # some values cannot be pickled, such as local functions
                 _Pickler(file, net).dump(value)
                 found[f"{name} of {type(part).__name__}"] = hashlib.sha256(file.getvalue()).digest()
     return found
 
 
 def check_unsaved(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
-    """Refuse to save a method with an attribute that has changed and would be lost.
+    """Refuse to save a method with a changed attribute that would be lost.
 
     Args:
-        before: digests from :func:`unsaved_attributes` before training.
-        now: those of now.
+        before: digests of :func:`unsaved_attributes` before training.
+        now: digests now.
 
     Raises:
         UserError: naming the attribute.
@@ -413,8 +417,8 @@ def check_unsaved(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None
     for name, value in now.items():
         if before.get(name) != value:
             raise UserError(
-                f"{name} has changed since training began, and a checkpoint would not keep it, so that training would "
-                "go on from it otherwise: make it a tensor, a torch.Generator or a dict of tensors, give the method "
+                f"{name} has changed since training began, but a checkpoint would not keep it, so resumed training "
+                "would differ: make it a tensor, a torch.Generator or a dict of tensors, give the method "
                 "state_dict and load_state_dict, or let its name begin with _"
             )
 
@@ -427,19 +431,19 @@ def _kept(value: Any) -> Any:
     return {key: each.detach().clone() for key, each in value.items()}
 
 
-def _check_fits(name: str, own: Any, there: Any) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` unless a saved value can take the place of the method's own."""
+def _check_fits(name: str, own: Any, saved: Any) -> None:
+    """Raise :class:`~spikelfp.errors.UserError` unless a saved value can replace the value of the method."""
     if isinstance(own, torch.Generator):
         own = {GENERATOR: own.get_state()}
-    if isinstance(own, Tensor) and isinstance(there, Tensor):
-        if own.shape != there.shape or own.dtype != there.dtype:
+    if isinstance(own, Tensor) and isinstance(saved, Tensor):
+        if own.shape != saved.shape or own.dtype != saved.dtype:
             raise UserError(
-                f"{name} is {there.dtype} of shape {list(there.shape)} there, {own.dtype} of shape {list(own.shape)} "
+                f"{name} is {saved.dtype} of shape {list(saved.shape)} there, {own.dtype} of shape {list(own.shape)} "
                 "here"
             )
-    elif isinstance(own, dict) and isinstance(there, Mapping) and own.keys() == there.keys():
+    elif isinstance(own, dict) and isinstance(saved, Mapping) and own.keys() == saved.keys():
         for key in own:
-            _check_fits(f"{name}[{key!r}]", own[key], there[key])
+            _check_fits(f"{name}[{key!r}]", own[key], saved[key])
     else:
         raise UserError(f"{name} is of another kind there, or has other entries")
 

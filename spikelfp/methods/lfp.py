@@ -23,13 +23,13 @@ class LFP(Method):
 
     Args:
         reward: function of outputs and labels to a reward for each output (:mod:`spikelfp.rewards`).
-        rule: rule of the layers that have none of their own (:mod:`spikelfp.rules`); by default LFP-ε with messages
-            that pass through the statistics of normalisation layers (``constant_statistics=False``), which networks
-            with BatchNorm need to learn from scratch (docs/rules.md). ``propagate`` without a trainer follows
+        rule: rule of the layers without their own rule (:mod:`spikelfp.rules`). The default is LFP-ε with messages that
+            pass through the statistics of normalisation layers (``constant_statistics=False``): networks with BatchNorm
+            need that to learn from scratch (docs/rules.md). ``propagate`` without a trainer follows
             ``rules.Epsilon()``, in which mean and variance are constants (eq. 8-10).
         reduction: whether the updates of a batch are averaged, ``"mean"``, or added up, ``"sum"``, as in the paper and
             its published code, where learning rates are smaller by the size of the batch.
-        cap_rewards: whether rewards above 0 are cut to 0, so that only mistakes are punished: this stabilises rewards
+        cap_rewards: whether rewards above 0 are cut to 0, so that only punishments remain, which stabilises rewards
             that do not converge (v3, footnote 5).
 
     Raises:
@@ -52,7 +52,7 @@ class LFP(Method):
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.cap_rewards = cap_rewards
         last = self.rule.default if isinstance(self.rule, Composite) else self.rule
-        self.eps: float = getattr(last, "eps", Epsilon.eps)  # where the last layer does not tell its own
+        self.eps: float = getattr(last, "eps", Epsilon.eps)  # used where the last layer does not state its own
 
     def backward(
         self,
@@ -68,10 +68,10 @@ class LFP(Method):
                 "chunks"
             )
         reward = self.reward(outputs, labels) if mask is None else self.reward(outputs, labels, mask)
-        if steps is not None and self.reward.of_shares:  # that of these steps is a mean over them
-            own: Tensor | float = len(outputs) if mask is None else mask.sum(0).unsqueeze(-1)
+        if steps is not None and self.reward.of_shares:  # a mean over the steps of the chunk
+            counted: Tensor | float = len(outputs) if mask is None else mask.sum(0).unsqueeze(-1)
             whole = steps.unsqueeze(-1) if isinstance(steps, Tensor) else steps
-            reward = reward * (own / whole)
+            reward = reward * (counted / whole)
         if self.cap_rewards:
             reward = reward.clamp(max=0)
         send_rewards(outputs, reward, weight=share / len(labels), default_eps=self.eps)

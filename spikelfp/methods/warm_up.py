@@ -18,8 +18,8 @@ class WarmUp(Method):
     The combined training of v1 is ``WarmUp(GradientDescent(), LFP(reward), steps=100)``. A spiking network has no
     gradient to begin with: there the first method is ``GradientDescent(Surrogate())``.
 
-    The number of the step alone decides between them, so training can stop and go on anywhere. Asked without a step
-    (``rule``, ``learn``, ``backward``), it is ``then``.
+    Only the number of the step decides between them, so training can be resumed anywhere. Without a step (``rule``,
+    ``learn``, ``backward``) the method is ``then``.
 
     Args:
         first: method of the first steps.
@@ -75,5 +75,6 @@ class WarmUp(Method):
         mask: Tensor | None = None,
         steps: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        told: dict[str, Any] = {name: value for name, value in (("mask", mask), ("steps", steps)) if value is not None}
-        return self.then.backward(outputs, labels, share, **told)
+        options: dict[str, Any] = {"mask": mask, "steps": steps}
+        options = {name: value for name, value in options.items() if value is not None}
+        return self.then.backward(outputs, labels, share, **options)

@@ -1,11 +1,11 @@
-"""The graph of a network: its layers, how they follow each other, and what each of them returns.
+"""Graph of a network: its layers, the edges between them, and their outputs.
 
-Layers state by their *traits* (:class:`~spikelfp.nn.Layer`) what they are; torch's own have those of their twins here.
+Layers state their *traits* (:class:`~spikelfp.nn.Layer`); torch's layers have the traits of their twins here.
 
-* **Layers** by name: :func:`leaves`, and :func:`chain` where the order has to be certain.
-* **Edges**, which outputs go where: :func:`neighbours`, read from containers that state it (``flow_inside``), or found
-  by running the network on an example, whatever its ``forward`` does.
-* **Outputs**: :func:`record`, :func:`run_order`, and :func:`watching` to see each as it is made.
+* **Layers** by name: :func:`leaves`, and :func:`chain` where the order has to be known.
+* **Edges** between layers: :func:`neighbours`, which reads them from containers (``flow_inside``), or finds them by
+  running the network on an example, whatever its ``forward`` does.
+* **Outputs**: :func:`record`, and :func:`watching` for a function that is called after each run of a layer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from spikelfp.nn.layer import TWINS, Layer, has_run
 Trait = Literal["fires", "has_membrane", "has_threshold", "passes_scale", "passes_spikes", "has_weights"]
 
 INPUT, OUTPUT, UNKNOWN = "<input>", "<output>", "<unknown>"
-"""Ends of edges that are no layers: of the network, and of modules that do not state what happens inside."""
+"""Ends of edges that are no layers: input and output of the network, and modules that do not state their flow."""
 
 _ARGUMENTS: dict[type[torch.nn.Module], tuple[str, ...]] = {
     torch.nn.Flatten: ("start_dim", "end_dim"),
@@ -49,13 +49,13 @@ def twin_of(layer: torch.nn.Module) -> type[Layer] | None:
 
 
 def has_trait(layer: torch.nn.Module, trait: Trait) -> bool:
-    """Tell whether a layer has a trait, of this package, of a user's own or of torch's.
+    """Tell whether a layer of this package, of a user or of torch has a trait.
 
-    ``passes_scale`` and ``passes_spikes`` are about what ``forward`` computes, so that a class with a ``forward`` of
-    its own has to state them itself, and does not inherit them.
+    ``passes_scale`` and ``passes_spikes`` describe what ``forward`` computes, so a class that overrides ``forward``
+    does not inherit them and has to state them itself.
 
     Raises:
-        UserError: for a trait that is none.
+        UserError: for an unknown trait.
     """
     if trait not in get_args(Trait):
         raise UserError(f"layers have the traits {', '.join(get_args(Trait))}, got {trait!r}")
@@ -68,7 +68,7 @@ def has_trait(layer: torch.nn.Module, trait: Trait) -> bool:
 
 
 def _said_with(kind: type, name: str, way: str = "forward") -> bool:
-    """Whether ``name`` was stated by the class that ``forward`` is of, or by one derived from it."""
+    """Whether ``name`` is stated by the class that defines ``forward``, or by a class derived from it."""
     line = kind.__mro__
     stated = next((place for place, base in enumerate(line) if name in vars(base)), len(line))
     return stated <= next((place for place, base in enumerate(line) if way in vars(base)), len(line))
@@ -86,10 +86,10 @@ def is_neuron(layer: torch.nn.Module) -> bool:
 
 
 def arguments(layer: torch.nn.Module) -> dict[str, Any]:
-    """List the arguments that make a layer again, its weights and rule aside: ``rebuild(type(layer), …)``.
+    """List the arguments that make a layer again, without weights and rule: ``rebuild(type(layer), …)``.
 
     Raises:
-        UserError: for a layer whose class does not tell them (``arguments``).
+        UserError: for a layer whose class does not state them (``arguments``).
     """
     return {
         name: layer._parameters[name] is not None if name in layer._parameters else getattr(layer, name)
@@ -98,10 +98,10 @@ def arguments(layer: torch.nn.Module) -> dict[str, Any]:
 
 
 def rebuild(kind: type[torch.nn.Module], given: Mapping[str, Any]) -> torch.nn.Module:
-    """Make a layer of a class from its :func:`arguments`, all of them; weights start anew.
+    """Make a layer of a class from all of its :func:`arguments`, with new weights.
 
     Raises:
-        UserError: for arguments that the class does not list, or lists and were not given.
+        UserError: for arguments that the class does not list, and for missing ones.
     """
     names = argument_names(kind)
     if wrong := [*(name for name in given if name not in names), *(name for name in names if name not in given)]:
@@ -116,7 +116,7 @@ def argument_names(kind: type[torch.nn.Module]) -> tuple[str, ...]:
     """List the names of the arguments that make a layer of a class, of this package or torch's.
 
     Raises:
-        UserError: for a class that does not tell them.
+        UserError: for a class that does not state them.
     """
     names = _ARGUMENTS.get(kind, getattr(TWINS.get(kind, kind), "arguments", None))
     if isinstance(names, tuple):
@@ -134,8 +134,8 @@ def leaves(net: torch.nn.Module, whole: Callable[[torch.nn.Module], bool] | None
     """Find the layers without layers inside by name, in the order of ``net.modules()``, each once.
 
     Args:
-        net: the network; one that is a layer itself has the name ``""``.
-        whole: tells which modules count as one layer, with those inside; by default neurons do (:func:`is_neuron`).
+        net: the network; where it is a single layer, its name is ``""``.
+        whole: test of modules that count as one layer with all inside; by default neurons do (:func:`is_neuron`).
     """
     opened = _opened(net, "", set(), whole or is_neuron)
     found = {name: layer for name, layer in opened if not isinstance(layer, _HOLDERS)}
@@ -158,7 +158,7 @@ def _opened(
 def in_order(module: torch.nn.Module) -> bool:
     """Tell whether a module is a ``Sequential``, torch's or ours, that runs its layers one after the other.
 
-    A class derived from it with a ``forward`` or ``run`` of its own is none: nobody knows what it does with them.
+    A derived class that overrides ``forward`` or ``run`` is none, since the order in it is unknown.
     """
     if not isinstance(module, torch.nn.Sequential) or vars(module).get("forward"):
         return False
@@ -171,17 +171,17 @@ def in_order(module: torch.nn.Module) -> bool:
 def chain(
     net: torch.nn.Module, opens: Callable[[torch.nn.Module], bool] = in_order
 ) -> list[tuple[str, torch.nn.Module]]:
-    """List the layers of a ``Sequential`` in the order they run, with dotted names; nested ones are opened.
+    """List the layers of a ``Sequential`` and of those inside in the order they run, with dotted names.
 
-    A layer that runs twice is in the list twice, under both of its names.
+    A layer that runs twice is listed twice, under both of its names.
 
     Args:
         net: the network.
-        opens: tells which modules run their children one after the other.
+        opens: test of modules that run their children one after the other.
 
     Raises:
-        UserError: for a network that is no ``Sequential``, since only there the order is known; also where one
-            derived from it, at whatever depth, has a ``forward`` of its own.
+        UserError: for a network that is no ``Sequential``, since only there the order is known, and for derived
+            classes, at any depth, that override ``forward``.
     """
     if not opens(net):
         why = "has a forward or run of its own" if isinstance(net, torch.nn.Sequential) else "is no Sequential"
@@ -208,18 +208,19 @@ def _chained(
             yield name, layer
 
 
-# What goes where
+# Edges
 
 Sources = frozenset[str]
-"""Names of the layers, or of other ends of edges, whose outputs a value is."""
+"""Names of the layers, or of other ends of edges, from which a value comes."""
 Past = Callable[[torch.nn.Module | None], bool]
-"""Whether to look past a layer; ``None`` stands for a function between layers, such as a sum."""
+"""Test of layers that are skipped; it gets ``None`` for a function between layers, such as a sum."""
 
 
 class Flow:
-    """Follows values through a network, and keeps which outputs each layer was given.
+    """Follows values through a network, and records the sources of the inputs of each layer.
 
-    Containers of a user's own tell by ``flow_inside(self, flow, given)`` what they do: the sources of what they return.
+    A user's container states by ``flow_inside(self, flow, given)`` how values flow inside, and returns the sources of
+    its outputs.
     """
 
     def __init__(self, net: torch.nn.Module) -> None:
@@ -229,7 +230,7 @@ class Flow:
         self._functions = 0
 
     def through(self, module: torch.nn.Module, given: Sources) -> Sources:
-        """Follow values into a module inside, and returns the sources of its outputs."""
+        """Follow values into a module inside, and return the sources of its outputs."""
         name = self.names.get(module)
         if name is not None:
             return self.give(name, given)
@@ -254,19 +255,19 @@ class Flow:
         return self.give(f"<{label} {self._functions}>", frozenset[str]().union(*given))
 
     def give(self, name: str, given: Sources) -> Sources:
-        """Notes that the layer of that name was given values, and returns the sources of its outputs."""
+        """Record the sources of the inputs of the layer of that name, and return the sources of its outputs."""
         self.before[name] = self.before.get(name, frozenset()) | given
         return frozenset((name,))
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Which outputs go where in a network.
+    """Edges between the layers of a network.
 
     Attributes:
-        layers: by name, as :func:`leaves` finds them.
-        before: for each layer the names of those whose outputs it takes. Beside layers there are :data:`INPUT`,
-            :data:`OUTPUT`, :data:`UNKNOWN` and functions between layers, ``"<sum 1>"`` or the like.
+        layers: layers by name, as :func:`leaves` finds them.
+        before: names of the layers before each layer. Besides layers there are :data:`INPUT`, :data:`OUTPUT`,
+            :data:`UNKNOWN` and functions between layers, ``"<sum 1>"`` or the like.
     """
 
     layers: Mapping[str, torch.nn.Module]
@@ -274,7 +275,7 @@ class Neighbours:
 
     @cached_property
     def after(self) -> dict[str, Sources]:
-        """For each layer the names of those that take its outputs."""
+        """Names of the layers after each layer."""
         found: dict[str, set[str]] = {name: set() for name in self.layers}
         for name, given in self.before.items():
             for source in given:
@@ -285,12 +286,12 @@ class Neighbours:
         """Find the nearest layers before one, or after it, skipping those that ``past`` accepts.
 
         Args:
-            name: of the layer.
-            past: whether to skip a layer; it is given ``None`` for functions between layers.
-            after: look after the layer instead of before it.
+            name: name of the layer.
+            past: test of layers to skip; it gets ``None`` for functions between layers.
+            after: whether to look after the layer instead of before it.
 
         Returns:
-            names of layers, of functions that were not skipped, and of the ends of the network.
+            Names of layers, of functions that were not skipped, and of the ends of the network.
         """
         edges: Mapping[str, Sources] = self.after if after else self.before
         found, seen, left = set[str](), {name}, list(edges.get(name, ()))
@@ -307,12 +308,12 @@ class Neighbours:
 
     @cached_property
     def drives(self) -> dict[str, tuple[str, ...]]:
-        """For each layer with weights the neurons that it drives; other layers in between are skipped."""
+        """Names of the neurons that each layer with weights drives; other layers in between are skipped."""
         return self._facing("has_weights", after=True)
 
     @cached_property
     def weights(self) -> dict[str, tuple[str, ...]]:
-        """For each layer of neurons the layers with weights before it; other layers in between are skipped."""
+        """Names of the layers with weights before each layer of neurons; other layers in between are skipped."""
         return self._facing("neurons", after=False)
 
     def _facing(self, own: str, after: bool) -> dict[str, tuple[str, ...]]:
@@ -330,16 +331,16 @@ class Neighbours:
 
 
 def neighbours(net: torch.nn.Module, x: Tensor | None = None) -> Neighbours:
-    """Find which outputs go where.
+    """Find the edges between the layers of a network.
 
-    Without an example the structure tells: ``Sequential`` and every layer with a ``flow_inside``, such as ``Sum``,
-    ``Concat``, attention, ``Recomputed`` and converted networks. Around a module with a ``forward`` of its own that
-    has none stands :data:`UNKNOWN`. With an example the network runs, and values are followed through torch's
-    functions.
+    Without an example they are read from the structure: from ``Sequential`` and every layer with a ``flow_inside``,
+    such as ``Sum``, ``Concat``, attention, ``Recomputed`` and converted networks. A module that overrides ``forward``
+    without ``flow_inside`` has :data:`UNKNOWN` around it. With an example the network runs, and values are followed
+    through torch's functions.
 
     Args:
         net: the network.
-        x: an input ``[T, B, …]``.
+        x: example of an input, ``[T, B, …]``.
     """
     flow = Flow(net)
     if x is None:
@@ -350,7 +351,7 @@ def neighbours(net: torch.nn.Module, x: Tensor | None = None) -> Neighbours:
 
 
 def _follow(net: torch.nn.Module, x: Tensor, flow: Flow) -> None:
-    """Run a network, and note for each layer whose outputs it is given."""
+    """Run a network, and record the sources of the inputs of each layer."""
     sources: Any = WeakIdKeyDictionary()
     inside: list[str] = []
 
@@ -380,14 +381,14 @@ def _follow(net: torch.nn.Module, x: Tensor, flow: Flow) -> None:
         inside.pop()
         mark(call.outputs, frozenset((call.name,)))
 
-    x = x.clone() if x.layout is torch.strided else x  # a constant sequence would be expanded out of sight
+    x = x.clone() if x.layout is torch.strided else x  # the expansion of a constant sequence could not be followed
     sources[x] = frozenset((INPUT,))
     with watching(net, leave, before=enter), torch.no_grad(), Functions():
         out = net(x)
     flow.give(OUTPUT, of(out) or frozenset((UNKNOWN,)))
 
 
-# What comes out
+# Outputs
 
 
 @dataclass
@@ -395,10 +396,11 @@ class Call:
     """One run of a layer.
 
     Attributes:
-        name: of the layer.
-        layer: itself.
-        outputs: what it returned, or a ``Trace`` of it.
-        start, end: states that it began from and left, of a ``run``; else ``None``.
+        name: name of the layer.
+        layer: the layer.
+        outputs: its outputs, or a ``Trace`` of it.
+        start: state before a ``run``; else ``None``.
+        end: state after a ``run``; else ``None``.
     """
 
     name: str
@@ -410,7 +412,7 @@ class Call:
 
 @dataclass
 class _Watch:
-    """The hooks of a layer: its ``forward`` and its ``run``, of which the one may call the other."""
+    """Hooks of the ``forward`` and the ``run`` of a layer, one of which may call the other."""
 
     name: str
     layer: torch.nn.Module
@@ -438,8 +440,8 @@ class _Watch:
         traced = self.trace and has_trait(self.layer, "has_membrane")
         if traced and "trace" not in inspect.signature(original).parameters:
             raise UserError(
-                f"layer {self.name} ({type(self.layer).__name__}) has a membrane, and its run takes no trace=True that "
-                "would return it"
+                f"layer {self.name} ({type(self.layer).__name__}) has a membrane, but its run takes no trace=True to "
+                "return it"
             )
 
         def run(x: Tensor, state: Any = None, *more: Any, **options: Any) -> Any:
@@ -466,17 +468,17 @@ def watching(
     trace: bool = False,
     whole: Callable[[torch.nn.Module], bool] | None = None,
 ) -> Iterator[None]:
-    """Looks at each run of a layer while ``net`` runs within the block.
+    """Call a function after each run of a layer while ``net`` runs within the block.
 
-    A layer is seen whether it is called or its ``run`` is, and :class:`~spikelfp.nn.Recomputed` runs its network whole.
+    Both calls of a layer and of its ``run`` count. :class:`~spikelfp.nn.Recomputed` runs its network as a whole.
 
     Args:
         net: the network.
-        look: is given each run as it ends.
-        which: layers to look at, of :func:`leaves`; by default all.
-        before: is given the name of each as it begins, and its inputs.
-        trace: hand on traces of neurons, with their membranes, for their outputs.
-        whole: modules that count as one layer, as in :func:`leaves`.
+        look: function that is called after each run.
+        which: test of the layers of :func:`leaves` to watch; by default all.
+        before: function that is called before each run with the name and the inputs of the layer.
+        trace: whether to pass traces of neurons, with their membranes, in place of their outputs.
+        whole: test of modules that count as one layer, as in :func:`leaves`.
     """
     with ExitStack() as stack:
         stack.enter_context(_in_one_part(net))
@@ -499,7 +501,7 @@ def watching(
 
 @contextmanager
 def _in_one_part(net: torch.nn.Module) -> Iterator[None]:
-    """Within the block what recomputes a sequence in parts runs it whole, as hooks take it."""
+    """Let recomputed networks run sequences as a whole within the block, as hooks need it."""
     found: list[Any] = [layer for layer in net.modules() if isinstance(layer, Layer) and layer.in_parts]
     before = [layer.steps for layer in found]
     try:
@@ -538,18 +540,18 @@ def record(
     *,
     trace: bool = False,
 ) -> dict[str, Any]:
-    """Run a network in evaluation mode, and returns what its layers put out. The network is left as it was.
+    """Run a network in evaluation mode and return the outputs of its layers. The network is left as it was.
 
     Args:
         net: the network.
         x: its input ``[T, B, …]``.
-        which: layers to record, of :func:`leaves`; by default all.
-        trace: record the ``Trace`` of neurons, with their membranes, in place of their outputs.
+        which: test of the layers of :func:`leaves` to record; by default all.
+        trace: whether to record the ``Trace`` of neurons, with their membranes, in place of their outputs.
 
     Returns:
-        outputs ``[T, B, …]`` without a graph, by name, in the order the layers ran. Calls that go on from the state
-        that one before left, as a ``forward`` that steps through time makes them, are one sequence. A layer that runs
-        again beside that has its second outputs under ``"name:2"``.
+        Outputs ``[T, B, …]`` without a graph, by name, in the order the layers ran. Calls that continue from the state
+        of an earlier call, as in a ``forward`` that steps through time, make one sequence. Outputs of another run of a
+        layer have the name ``"name:2"``.
     """
     calls: list[Call] = []
 
@@ -577,14 +579,6 @@ def _joined(parts: list[Any]) -> Any:
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach()
 
 
-def run_order(net: torch.nn.Module, x: Tensor) -> list[str]:
-    """Run a network in evaluation mode, and returns the names of its layers in the order they ran."""
-    order: list[str] = []
-    with evaluating(net), watching(net, lambda call: order.append(call.name)):
-        net(x)
-    return order
-
-
 def _numbered(names: Iterable[str]) -> Iterator[str]:
     times: dict[str, int] = {}
     for name in names:
@@ -593,17 +587,17 @@ def _numbered(names: Iterable[str]) -> Iterator[str]:
 
 
 def last_layer(net: torch.nn.Module) -> torch.nn.Module | None:
-    """Find the layer whose outputs are those of a network, past layers that pass spikes on; ``None`` if not one."""
+    """Find the layer that makes the outputs of a network, before layers that pass spikes on; ``None`` if not one."""
     known = neighbours(net)
     last = known.nearest(OUTPUT, lambda layer: layer is not None and has_trait(layer, "passes_spikes"))
     return known.layers.get(next(iter(last))) if len(last) == 1 else None
 
 
-# Parameters by what they do
+# Parameters
 
 
 def decays(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Find the decays of membranes that learn, by their names among ``net.named_parameters()``, each once."""
+    """Find the decays that learn, by their names in ``net.named_parameters()``, each once."""
     owners = {
         id(p) for layer in leaves(net).values() if isinstance(p := getattr(layer, "decay", None), torch.nn.Parameter)
     }
@@ -613,9 +607,9 @@ def decays(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 def biases_in_front(net: torch.nn.Module) -> list[torch.nn.Parameter]:
     """Find the biases of layers with weights whose outputs go to batch normalisations and nowhere else.
 
-    The mean of the batch is subtracted after them, so that they change no output. Eq. 9 still gives them a share of the
-    reward, and the statistics give them rounding errors, which Adam makes as large as any update. They would drift, and
-    the running mean, which evaluation subtracts, would lag. Trainers do not update them.
+    The mean of the batch is subtracted after them, so they change no output. Eq. 9 still gives them a share of the
+    reward, and the statistics give them rounding errors, which Adam scales to the size of any update. So they would
+    drift, and the running mean, which evaluation subtracts, would lag. Trainers do not update them.
     """
     uses = Counter(id(p) for _, p in net.named_parameters(remove_duplicate=False))
     known = neighbours(net)
@@ -623,7 +617,7 @@ def biases_in_front(net: torch.nn.Module) -> list[torch.nn.Parameter]:
     for name, layer in known.layers.items():
         takers = [known.layers.get(each) for each in known.after[name]]
         bias: Any = getattr(layer, "bias", None)
-        alone = has_trait(layer, "has_weights") and isinstance(bias, torch.nn.Parameter) and uses[id(bias)] == 1
-        if alone and takers and all(isinstance(each, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for each in takers):
+        single = has_trait(layer, "has_weights") and isinstance(bias, torch.nn.Parameter) and uses[id(bias)] == 1
+        if single and takers and all(isinstance(each, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for each in takers):
             found.append(bias)
     return found

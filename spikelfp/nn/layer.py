@@ -1,4 +1,4 @@
-"""The base of all layers: their rule, their traits, their state, and checks of inputs."""
+"""Base of all layers: rule, traits and state, and checks of inputs."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Layer(HasRule, torch.nn.Module):
     layer of a user's own works everywhere by its traits alone.
 
     Attributes:
-        fires: its outputs are spikes, 0 and 1.
-        has_membrane: it keeps a membrane over time.
-        has_threshold: it has a ``threshold`` that its membrane is compared with.
-        passes_scale: ``f(c x) = c f(x)`` for every ``c > 0``.
-        passes_spikes: its outputs are spikes if its inputs are.
-        has_weights: it multiplies its inputs by ``weight``, and may add a ``bias``.
+        fires: whether its outputs are spikes, 0 and 1.
+        has_membrane: whether it keeps a membrane over time.
+        has_threshold: whether it compares its membrane with a ``threshold``.
+        passes_scale: whether ``f(c x) = c f(x)`` for every ``c > 0``.
+        passes_spikes: whether its outputs are spikes if its inputs are.
+        has_weights: whether it multiplies its inputs by ``weight``; it may add a ``bias``.
         arguments: names of the arguments of its constructor that make the layer again, each an attribute of the same
-            name (``bias`` stands for whether there is one). ``None``: it does not tell.
-        in_order: it is a ``Sequential`` that runs its layers one after the other.
-        in_parts: it runs a sequence in parts of ``steps`` steps.
+            name (``bias`` states whether there is one); ``None`` where they are not stated.
+        in_order: whether it is a ``Sequential`` that runs its layers one after the other.
+        in_parts: whether it runs a sequence in parts of ``steps`` steps.
     """
 
     fires: ClassVar[bool] = False
@@ -72,17 +72,17 @@ class Layer(HasRule, torch.nn.Module):
             TWINS[theirs] = cls
 
     def flow_inside(self, flow: Flow, given: Sources) -> Sources:
-        """Tell which of the layers inside takes whose outputs. A layer without this method is seen as one whole.
+        """State how values flow between the layers inside. A layer without this method counts as a single layer.
 
         Args:
             flow: ``flow.through(layer, given)`` follows values into a layer inside,
                 ``flow.function(label, *given)`` into a function between layers; both return the sources of the result.
-            given: the sources of the input.
+            given: sources of the input.
 
         Returns:
-            the sources of the output.
+            Sources of the output.
         """
-        raise NotImplementedError  # stands for a layer that does not tell, and is not called
+        raise NotImplementedError  # marks layers that do not state their flow, and is not called
 
     def run(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Return the output and the next state; for a layer without memory simply ``(self(x), None)``.
@@ -98,7 +98,7 @@ class Layer(HasRule, torch.nn.Module):
         return self(x), None
 
     def saved_repr(self) -> str:
-        """Return the options of this layer that its weights do not show, as text: checkpoints compare it."""
+        """Write the options of this layer that its weights do not show; checkpoints compare this text."""
         return self.extra_repr()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -121,11 +121,10 @@ class Quantizable(Layer):
     """A layer with ``weight`` and ``bias`` that :class:`~spikelfp.quantized.WeightGrids` may put on a grid.
 
     Attributes:
-        quantization: ``None`` for a layer that computes in floats.
-        weight_scale: real value of one step of a weight, a scalar buffer, there with ``quantization`` and kept in
-            checkpoints.
+        quantization: options of the quantisation; ``None`` for a layer that computes in floats.
+        weight_scale: real value of one step of a weight, a scalar buffer of quantised layers, kept in checkpoints.
         bias_on_grid: whether the bias is an integer too.
-        bias_steps: its steps are so many times finer than those of the weights.
+        bias_steps: number of steps of the bias in one step of a weight.
     """
 
     quantization: Quantization | None = None
@@ -150,21 +149,26 @@ class Quantizable(Layer):
         return Grid((self.weight_scale / self.bias_steps).item(), -LARGEST_BIAS, LARGEST_BIAS)
 
     def live_grids(self) -> tuple[Grid, Grid | None]:
-        """:attr:`grid` and :attr:`bias_grid` with tensors for scales, so that a GPU is not waited for."""
+        """Return :attr:`grid` and :attr:`bias_grid` with tensors as scales, so that nothing waits for a GPU."""
         assert self.quantization is not None
         wide = Grid(self.weight_scale / self.bias_steps, -LARGEST_BIAS, LARGEST_BIAS) if self.bias_on_grid else None
         return Grid.symmetric(self.weight_scale, self.quantization.bits), wide
 
     def put_on_grid(self, options: Quantization, bias_steps: int | None) -> None:
-        """Make it compute as ``options`` say, its bias a float for ``None``; the scale, 1, is for the caller to set."""
+        """Quantise the layer; the caller then sets ``weight_scale``, which is 1.
+
+        Args:
+            options: options of the quantisation.
+            bias_steps: number of steps of the bias in one step of a weight; ``None`` for a float bias.
+        """
         self.quantization, self.bias_on_grid, self.bias_steps = options, bias_steps is not None, bias_steps or 1
         self.register_buffer("weight_scale", self.weight.new_ones(()))
 
     def product(self, op: LinearMap, x: Tensor) -> Tensor:
-        """``op(x, weight, bias)`` under the layer's rule, with weights on their grid if there is one.
+        """Compute ``op(x, weight, bias)`` under the layer's rule, with weights on their grid if there is one.
 
-        The rule is given the parameters, so that its steps are ``|w|`` times a sum for what ``w`` stands for, and
-        ``op`` rounds them: contributions and messages are those of the quantised network.
+        The rule gets the parameters and ``op`` rounds them, so that steps are ``|w|`` times a sum, while contributions
+        and messages are those of the quantised network.
         """
         weight, bias, options = self.weight, self.bias, self.quantization
         if options is None:
@@ -188,11 +192,11 @@ _MEANT = {
 }  # fmt: skip
 """Attributes of other packages' neurons, and of rules, with the options of layers that decide the same."""
 _OPTIONS = frozenset(("alpha", "beta", "threshold", "reset", "denominator", "rule"))
-"""Options that are asked for by name on networks too, which do not have them."""
+"""Options of layers that users may try to set on networks, which do not have them."""
 
 
 def check_attribute(layer: torch.nn.Module, name: str, value: Any) -> None:
-    """Refuse a new attribute that looks like an option: a layer of this package would not look at it.
+    """Refuse a new attribute that looks like an option, since a layer of this package would not use it.
 
     Raises:
         UserError: naming the option that was meant.
@@ -233,28 +237,25 @@ def is_own(kind: type) -> bool:
 
 
 def plain_attributes(layer: torch.nn.Module) -> dict[str, str]:
-    """List the plain attributes of a user's own layer as text: its outputs may depend on them.
+    """List the plain attributes of a user's own layer as text, since its outputs may depend on them.
 
-    Those are numbers, texts, booleans, and tuples, lists and dicts of them, of the layer and of its own classes. Names
-    that begin with ``_`` are left out, and so is what this package knows by itself, such as traits.
+    These are numbers, texts, booleans, and tuples, lists and dicts of them, of the layer and of its classes. Names that
+    begin with ``_`` and attributes of this package, such as traits, are left out.
     """
     line = type(layer).__mro__
     if not is_own(line[0]):
         return {}
+    known = {name for kind in line if not is_own(kind) for name in vars(kind)}
     found: dict[str, Any] = {}
     for kind in reversed([each for each in line if is_own(each) and issubclass(each, torch.nn.Module)]):
-        found |= {name: value for name, value in vars(kind).items() if not _is_known(name, line)}
+        found |= {name: value for name, value in vars(kind).items() if name not in known}
     found |= vars(layer)
     texts = {name: _plain_text(found[name]) for name in sorted(found) if name[0] != "_" and name != "training"}
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def _is_known(name: str, line: tuple[type, ...]) -> bool:
-    return any(name in vars(kind) for kind in line if not is_own(kind))
-
-
 def _plain_text(value: Any) -> str | None:
-    """Text of a plain value, the same in every process; ``None`` for other values."""
+    """Write a plain value as text, the same in every process; ``None`` for other values."""
     kind = type(value)
     if isinstance(value, np.generic):
         return _plain_text(value.item())
@@ -273,18 +274,18 @@ def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, 
 
 
 def has_run(module: torch.nn.Module) -> bool:
-    """Whether a module carries its state by a ``run`` of its own."""
+    """Whether a module has its own ``run``, which carries its state."""
     return isinstance(module, Layer) and type(module).run is not Layer.run
 
 
 def remembers(module: torch.nn.Module) -> bool:
-    """Whether a module has a state of its own, and not only layers inside that may have one."""
+    """Whether a module itself has a state, besides the layers inside."""
     whole = isinstance(module, Layer) and (module.has_membrane or not list(module.children()))
     return whole and has_run(module)
 
 
 def check_forgets_nothing(module: torch.nn.Module) -> None:
-    """Refuse to run a module that would start from rest at each call, though layers inside of it remember.
+    """Refuse to run a module that would start from rest at each call, though layers inside have a state.
 
     Raises:
         UserError: naming the module and the first such layer.
@@ -322,9 +323,9 @@ def check_kind(layer: torch.nn.Module, x: Tensor, weight: Tensor | None = None) 
 
 
 def as_given(outputs: Tensor, x: Tensor) -> Tensor:
-    """Return the ``outputs`` of neurons in the dtype of their input ``x``, which the next layer has.
+    """Return the ``outputs`` of neurons in the dtype of their input ``x``, which the next layer expects.
 
-    Spikes are exact in every kind; membranes are kept in at least float32. Under autocast they stay as they are.
+    Spikes are exact in every dtype. Under autocast the outputs stay as they are.
     """
     return outputs if outputs.dtype == x.dtype or torch.is_autocast_enabled(x.device.type) else outputs.to(x.dtype)
 
@@ -344,7 +345,7 @@ def check_dense(layer: torch.nn.Module, x: Tensor) -> None:
 
 
 def sparse_input(layer: torch.nn.Module, x: Tensor) -> Tensor:
-    """Return a sparse sequence as event-driven layers take it: coalesced, without entries that hold 0.
+    """Return a sparse sequence as event-driven layers take it: coalesced, without entries of 0.
 
     Raises:
         ShapeError: for layouts other than COO, dense dimensions, and values that are not floating-point.
@@ -359,8 +360,8 @@ def sparse_input(layer: torch.nn.Module, x: Tensor) -> Tensor:
     check_kind(layer, x)
     if x.requires_grad:
         raise UserError(
-            f"this sparse sequence requires grad, and {kind} sends no messages to what is sparse; hand it x.detach(), "
-            "or x.to_dense() for messages to the input"
+            f"this sparse sequence requires grad, but {kind} sends no messages to sparse inputs; pass x.detach(), or "
+            "x.to_dense() for messages to the input"
         )
     return compact(x)
 
@@ -395,5 +396,5 @@ def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor
 
 
 def spares_silent(rule: Rule, x: Tensor) -> bool:
-    """Whether messages to zeros in ``x`` need not be computed: they are neurons that did not fire and earn nothing."""
+    """Whether messages to zeros in ``x`` can be left out, since these are silent neurons, which earn nothing."""
     return rule.one_product and rule.silent_earn_nothing and neurons_below(x.grad_fn) is not None

@@ -27,7 +27,7 @@ _BIAS = ("bias",) if "bias" in inspect.signature(torch.nn.BatchNorm1d).parameter
 
 
 class _BatchNorm(Layer):
-    """Base of both: statistics over batch and time (and space), one mean and one variance per channel.
+    """Base of both batch normalisations: one mean and one variance per channel, over batch, time and space.
 
     A single value per channel has no variance, so it is normalised by the running statistics even in training.
     """
@@ -44,13 +44,13 @@ class _BatchNorm(Layer):
     eps: float
 
     def _normalise(self, x: Tensor) -> Tensor:
-        """``x`` ``[N, C, …]`` normalised."""
+        """Normalise ``x`` ``[N, C, …]``."""
         if self.weight is not None and not (x.dtype in _HALF and self.weight.dtype == torch.float32):
             check_kind(self, x, self.weight)  # torch normalises 16-bit values by 32-bit parameters
         mean, var = self.running_mean, self.running_var
-        alone = x.numel() == x.shape[1]
-        if (self.training and not alone) or mean is None or var is None:
-            if alone:
+        single = x.numel() == x.shape[1]
+        if (self.training and not single) or mean is None or var is None:
+            if single:
                 raise ShapeError(
                     f"{type(self).__name__} without running statistics needs more than one value per channel, got one"
                 )
@@ -60,7 +60,7 @@ class _BatchNorm(Layer):
         return self._scaled(x, mean, var, False, 0.0)
 
     def _scaled(self, x: Tensor, mean: Tensor | None, var: Tensor | None, measure: bool, rate: float) -> Tensor:
-        """``γ ã + β`` by the given statistics, or, to ``measure``, by those of the batch, which move the given ones."""
+        """Compute ``γ ã + β`` with ``mean`` and ``var``; to ``measure``, with those of the batch, which update them."""
 
         def scale(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
             return F.batch_norm(x, mean, var, weight, bias, measure, rate, self.eps)
@@ -71,8 +71,8 @@ class _BatchNorm(Layer):
 
     @torch.no_grad()
     def _measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Variance and mean of the batch, which also enter the running ones; in the dtype of the parameters."""
-        kind = next((own.dtype for own in (self.weight, self.running_mean) if own is not None), x.dtype)
+        """Measure variance and mean of the batch, in the dtype of the parameters, and update the running ones."""
+        kind = next((each.dtype for each in (self.weight, self.running_mean) if each is not None), x.dtype)
         var, mean = torch.var_mean(x.to(kind), [d for d in range(x.dim()) if d != 1], correction=0)
         if self.training and self.running_mean is not None and self.running_var is not None:
             rate = self._count()
@@ -82,7 +82,7 @@ class _BatchNorm(Layer):
         return var, mean
 
     def _count(self) -> float:
-        """Weight of this batch in the running statistics, as in torch."""
+        """Count a batch, and return its weight in the running statistics, as in torch."""
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:
@@ -154,7 +154,7 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
         return self.rule.outgoing(over_time(self._normalise if self.rule.constant_statistics else self._plain, x))
 
     def _plain(self, x: Tensor) -> Tensor:
-        """Messages pass through the standard deviation too."""
+        """Normalise by torch's function, in which messages pass through the standard deviation too."""
 
         def scale(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
             return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)

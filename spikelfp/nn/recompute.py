@@ -1,10 +1,10 @@
-r"""Recomputation over time: a long sequence trained in memory that grows like √T instead of T.
+r"""Recomputation over time: training on a long sequence with memory that grows like √T instead of T.
 
-The sequence is cut into parts of ``k`` steps. The forward pass runs each part from the state that the one before left,
-and keeps only the states at the borders. The backward pass runs the parts again, from the last to the first, now with a
-graph; the message to the state that a part began from is the message to the last state of the part before. With ``N``
-neurons ``T/k`` states and the graph of ``k`` steps are held at a time: least for ``k ≈ √T``, at the price of a second
-forward pass (Chen et al. 2016, arXiv:1604.06174). The results are those of a plain run up to the order of summation.
+The sequence is cut into parts of ``k`` steps. The forward pass runs each part from the state after the part before, and
+keeps only these states. The backward pass runs the parts again with a graph, from the last to the first; the message to
+the first state of a part is the message to the last state of the part before. Memory holds ``T/k`` states and the graph
+of ``k`` steps, least for ``k ≈ √T``, at the price of a second forward pass (Chen et al. 2016, arXiv:1604.06174). The
+results are those of a plain run up to the order of summation.
 """
 
 from __future__ import annotations
@@ -41,17 +41,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything that a pass depends on besides input, state and parameters: a second pass then agrees bit for bit.
+    """Settings of a pass besides input, state and parameters, so that a second pass agrees bit for bit.
 
     Attributes:
-        modes: training or evaluation of each layer.
-        rules: the rule of each layer that follows one.
-        events: how each layer last chose to compute its product, which decides the order of summation.
+        modes: whether each layer is in training mode.
+        rules: rule of each layer that follows one.
+        events: last choice between dense and event-driven products of each layer, which sets the order of summation.
         cpu: state of torch's random generator.
         cuda: state of the random generator of ``device``; ``None`` on the CPU.
-        device: where the pass runs.
-        autocast: makes a context with autocast as it was set. The cache of autocast is left out: it would hand casts
-            that were made without a graph to a pass with one.
+        device: device of the pass.
+        autocast: makes a context with the same autocast, but without its cache, which holds casts without a graph.
     """
 
     modes: dict[torch.nn.Module, bool]
@@ -110,7 +109,7 @@ def _autocast(kind: str) -> Callable[[], AbstractContextManager[Any]]:
 
 
 class Recomputation(Function):
-    """The parts of a sequence as one operation: ``(x, start states, parameters) → (output, last states)``."""
+    """Run over all parts of a sequence as one operation: ``(x, start states, parameters) → (output, last states)``."""
 
     @staticmethod
     def forward(
@@ -155,10 +154,10 @@ class _Graph(NamedTuple):
 
 
 class SequenceParts:
-    """A network on the parts of one sequence, and the setting in which each of them ran.
+    """Runs of a network over the parts of one sequence, and the setting of each.
 
-    The first part takes the steps that do not fill a whole part. The network runs on copies of its ``parameters``:
-    updates are gathered there, and reach the parameters all at once, after the node of the whole sequence.
+    The first part takes the steps that do not fill a whole part. The network runs on copies of its ``parameters``,
+    which gather the updates; they reach the parameters all at once, after the node of the whole sequence.
     """
 
     def __init__(self, net: Layer, x: Tensor, steps: int, parameters: Mapping[str, Tensor]) -> None:
@@ -169,7 +168,7 @@ class SequenceParts:
         self.settings: list[Setting] = []  # of each part
         self.forms: list[State] = []  # of the state that each part began from
         self.last: _Graph | None = None  # made by the forward pass, taken by the backward pass
-        # Told to the node of the whole sequence, which hides the parts from the walk of a reward:
+        # For the node of the whole sequence, since the walk of a reward cannot see the parts:
         self.output_eps: float | None = None
         self.refusal: str | None = None
 
@@ -196,8 +195,11 @@ class SequenceParts:
             else:
                 with torch.no_grad():
                     part, state = self._run(number, time_slice(x, steps.start, steps.stop), state)
-            state = filled(state, map(_in_own_memory, tensors_of(state)))
-            borders.append(tensors_of(state))
+            # copies of views, which would keep all steps before them in memory
+            tensors = [t.detach() for t in tensors_of(state)]
+            tensors = [t if t.untyped_storage().nbytes() == t.nbytes else t.clone() for t in tensors]
+            state = filled(state, tensors)
+            borders.append(tensors)
             if number == 0:
                 out = part.new_empty(len(x), *part.shape[1:])
             out[steps] = part
@@ -216,7 +218,10 @@ class SequenceParts:
         still = is_constant(x)
         to_x = x.new_zeros(x.shape[1:] if still else x.shape) if wanted else None
         for number, steps in reversed(list(enumerate(self.slices))):
-            graph, self.last = self.last or self._again(number, x, starts[number], wanted), None
+            graph, self.last = self.last, None
+            if graph is None:
+                with self.settings[number].again():
+                    graph = self._graph(number, x, starts[number], wanted)
             own_message, own_reward = (None if t is None else t[steps] for t in (message, reward))
             to_part, to_state = _send_back(graph, own_message, own_reward, to_state)
             if to_x is not None and to_part is not None:
@@ -228,11 +233,6 @@ class SequenceParts:
         if still and to_x is not None:
             to_x = (to_x / len(x)).expand_as(x)  # the sum over all steps, shared by them
         return [to_x, *to_state, *updates]
-
-    def _again(self, number: int, x: Tensor, start: list[Tensor], wanted: bool) -> _Graph:
-        """Run a part once more, with a graph."""
-        with self.settings[number].again():
-            return self._graph(number, x, start, wanted)
 
     def _graph(self, number: int, x: Tensor, start: list[Tensor], wanted: bool) -> _Graph:
         steps = self.slices[number]
@@ -248,7 +248,7 @@ class SequenceParts:
 
 
 class _Run(torch.nn.Module):
-    """``net.run`` as a module's call."""
+    """Module that calls ``net.run``."""
 
     def __init__(self, net: Layer) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ class _Run(torch.nn.Module):
 def _send_back(
     graph: _Graph, message: Tensor | None, reward: Tensor | None, to_final: Iterable[Tensor | None]
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Messages to the input and to the start state of a part; those to the weights are added to their ``grad``."""
+    """Return the messages to input and start state of a part, and add those to the weights to their ``grad``."""
     ends = [(graph.out, message), *zip(tensors_of(graph.final), to_final, strict=True)]
     reached = [(end, own) for end, own in ends if own is not None and end.requires_grad]
     if reward is not None:
@@ -299,17 +299,12 @@ def tensors_of(state: State) -> list[Tensor]:
     return found
 
 
-def _in_own_memory(state: Tensor) -> Tensor:
-    """Copy a state that is a view, which would keep all steps that led to it in memory."""
-    return state.detach() if state.untyped_storage().nbytes() == state.nbytes else state.detach().clone()
-
-
 class Recomputed(Layer):
     """A network whose sequences are recomputed in parts: see :func:`recomputed`.
 
     Args:
         net: the network.
-        steps: of a part; ``None`` for ``⌈√T⌉``.
+        steps: steps of a part; ``None`` for ``⌈√T⌉``.
 
     Raises:
         UserError: for ``steps`` below 1, and a network that is no layer of this package.
@@ -331,7 +326,7 @@ class Recomputed(Layer):
         return recomputed(self.net, x, self.steps, state)
 
     def flow_inside(self, flow: Flow, given: Sources) -> Sources:
-        """All goes through the network inside."""
+        """Pass all values through the network inside."""
         return flow.through(self.net, given)
 
     def extra_repr(self) -> str:
@@ -346,18 +341,18 @@ def recomputed(net: Layer, x: Tensor, steps: int | None = None, state: State = N
 
     Args:
         net: a layer of this package.
-        x: inputs ``[T, B, …]``. An input that is constant in time stays so within the parts, and the layers without
-            memory at the beginning of a :class:`~spikelfp.nn.Sequential` see it once. The parts of a sparse sequence
-            are sparse.
-        steps: of a part, by default ``⌈√T⌉``; a sequence that is not longer is run as it is.
+        x: inputs ``[T, B, …]``. A constant input is constant within the parts too, and the first layers of a
+            :class:`~spikelfp.nn.Sequential`, up to the first one with memory, compute it once. The parts of a sparse
+            sequence are sparse.
+        steps: steps of a part, by default ``⌈√T⌉``; a sequence that is not longer runs as a whole.
         state: nested tuples of tensors and ``None``, as ``run`` returned them.
 
     Returns:
-        output and state of the plain run; messages also pass to ``x`` and ``state``.
+        Output and state of the plain run; messages also pass to ``x`` and ``state``.
 
     Raises:
-        UserError: for ``steps`` below 1, a network that is no layer of this package, and what a network cannot do in
-            parts (:func:`check_recomputable`).
+        UserError: for ``steps`` below 1, a network that is no layer of this package, and networks that
+            :func:`check_recomputable` refuses.
     """
     _check_layer(net)
     steps = _part_length(steps, len(x) if x.dim() else 1)
@@ -408,14 +403,14 @@ recomputed._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 def check_recomputable(net: torch.nn.Module, training: bool | None = None) -> None:
-    """Refuse a network that would compute something else in parts than as a whole.
+    """Refuse a network whose results in parts would differ from those of a whole run.
 
-    Batch statistics and largest rewards are taken over all steps, Dropout silences the same elements at all of them,
+    Batch statistics and largest rewards are taken over all steps, Dropout silences the same elements at all steps,
     and forward hooks would see parts, some of them twice.
 
     Args:
         net: the network.
-        training: check as if all layers were in training (``True``) or evaluation (``False``); by default as they are.
+        training: mode to check for: training (``True``), evaluation (``False``), or by default that of each layer.
 
     Raises:
         UserError: naming the layer and the reason.

@@ -1,4 +1,4 @@
-"""Pictures, as files without references to anything else: of a run, and of a recording of events."""
+"""Reports as single HTML files that load nothing else: of a run, and of a recording of events."""
 
 from __future__ import annotations
 

@@ -285,19 +285,15 @@ def check_records(path: str | Path) -> None:
             if not stored or sum(each.file_size for each in records) > os.path.getsize(path):
                 raise UserError("its records are packed, and torch packs none")
             for each in records:
-                _read_through(archive, each)
+                with archive.open(each) as file:
+                    while file.read(_CHUNK):  # raises at the end, if the checksum differs
+                        pass
     except UserError:
         raise
     except OSError as error:
         raise UserError(error.strerror or type(error).__name__) from None
     except Exception as error:  # zipfile raises many kinds for a damaged archive
         raise UserError(first_line(error)) from None
-
-
-def _read_through(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
-    with archive.open(record) as file:
-        while file.read(_CHUNK):  # raises at the end, if the checksum differs
-            pass
 
 
 class _Builder:

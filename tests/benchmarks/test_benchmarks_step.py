@@ -16,7 +16,7 @@ from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, LFPROP, OURS,
 from benchmarks.plots import plot_steps
 from benchmarks.record import save
 from benchmarks.settings import Setting
-from benchmarks.start import with_start
+from benchmarks.starting_weights import with_start
 from benchmarks.turns import Worker, measure
 from spikelfp import models, nn
 from spikelfp.analysis import spike_rates

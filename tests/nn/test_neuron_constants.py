@@ -266,7 +266,7 @@ def test_connections_that_are_none_or_lead_elsewhere(kind):
         with pytest.raises(UserError, match="recurrent is a layer"):
             kind(wrong)
     for trace in (False, True):
-        with pytest.raises(ShapeError, match=r"makes \[1, 2, 1\] of spikes \[1, 2, 4\]"):
+        with pytest.raises(ShapeError, match=r"returns \[1, 2, 1\] for spikes of shape \[1, 2, 4\]"):
             kind(nn.Linear(4, 1)).run(torch.rand(3, 2, 4), trace=trace)
     for state in (torch.zeros(2, 4), (torch.zeros(2, 4),), "rest", 0):
         with pytest.raises(ShapeError, match="a tuple of spikes"):

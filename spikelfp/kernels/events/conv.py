@@ -1,8 +1,8 @@
-"""``F.conv2d`` and the max-pooling after it as one differentiable operation, event by event where that pays.
+"""``F.conv2d`` and the max-pooling after it as one differentiable operation, event by event where that is faster.
 
-Neither way keeps the output before the pooling: for every pooled value its winner is kept, in one byte. By events, the
-input is not kept either. The dense way works on blocks of a few images, channels last, which torch is fastest at; each
-block is pooled while it is in the cache, and made again from the pooled messages on the way back.
+The output before the pooling is not kept, only the winner of every pooled value, in one byte. Event by event, the input
+is not kept either. Dense convolutions run on blocks of a few images, channels last, for which torch is fastest. Each
+block is pooled while it is in the cache; the backward pass computes it again from the pooled messages.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
 from spikelfp.kernels.choice import EventChoice, can_run
-from spikelfp.kernels.events import conv_kernels as conv
-from spikelfp.kernels.events import conv_kernels as conv_backward
+from spikelfp.kernels.events import conv_kernels
 from spikelfp.kernels.events.conv_kernels import (
     LARGEST,
     MOST_KEYS,
@@ -43,7 +42,7 @@ def _blocks(count: int, g: Geometry, like: Tensor) -> Iterator[slice]:
 
 
 def _filled(values: Tensor, g: Geometry) -> Tensor:
-    """Weights or biases, the outputs filled up with zeros to whole vectors."""
+    """Pad the outputs of weights or biases with zeros to whole vectors."""
     if g.padded == g.outputs:
         return values.detach()
     return torch.cat([values.detach(), values.new_zeros(g.padded - g.outputs, *values.shape[1:])])
@@ -52,7 +51,7 @@ def _filled(values: Tensor, g: Geometry) -> Tensor:
 def blocked_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, steps: Steps, g: Geometry, out: Tensor, winners: Tensor
 ) -> None:
-    """As :func:`spikelfp.kernels.events.conv_kernels.forward`, of images ``x [N, C, H, W]``."""
+    """Do as :func:`spikelfp.kernels.events.conv_kernels.forward`, for dense images ``x [N, C, H, W]``."""
     kernel = _filled(weight, g).contiguous(memory_format=torch.channels_last)
     offsets = None if bias is None else _filled(bias, g)
     for block in _blocks(len(x), g, x):
@@ -64,7 +63,7 @@ def blocked_forward(
 def blocked_backward(
     x: Tensor, weight: Tensor, steps: Steps, g: Geometry, message: Tensor, winners: Tensor, to_x: bool, to_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Message to ``x`` and weight update, each if wanted, from the ``message`` to the pooled output.
+    """Compute the message to ``x`` and the weight update, each if wanted, from the ``message`` to the pooled output.
 
     For the message alone, ``x`` may be any tensor of its shape.
     """
@@ -91,12 +90,12 @@ def blocked_backward(
 
 
 ENTER, LEAVE = 0.3, 0.35
-"""Densities below which a convolution takes to events, and above which it goes back: measured, docs/performance.md."""
-_SMALLEST = 1_000_000  # multiplications of a dense convolution below which it is as good as free
+"""Densities below which a convolution changes to events, and above which it changes back (docs/performance.md)."""
+_SMALLEST = 1_000_000  # multiplications of a dense convolution below which its time does not matter
 
 
 def conv_choice() -> EventChoice:
-    """The choice of a convolution that has not seen an input yet."""
+    """Make the choice of a convolution without inputs so far."""
     return EventChoice(ENTER, LEAVE)
 
 
@@ -109,21 +108,20 @@ def convolve(
     pool: int = 1,
     active_only: bool = False,
 ) -> Tensor:
-    """Convolution of ``x [N, C, H, W]`` with ``weight [O, C / groups, kernel height, kernel width]``, then max-pooling.
+    """Convolve images and max-pool the result.
 
-    Agrees, forward and backward, with ``torch.nn.functional.conv2d`` and then ``max_pool2d``, up to the order of
-    summation. By events or in blocks it runs float32 and float64 on the CPU; all else, and what is small, is left to
-    torch.
+    Forward and backward agree with ``torch.nn.functional.conv2d`` and then ``max_pool2d``, up to the order of
+    summation. Events and blocks are used for float32 and float64 on the CPU; torch does small ones and all others.
 
-    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are used at any density. Where there
-    is no event-driven way (other devices and dtypes, autocast, dilated or grouped kernels, ``SPIKELFP_EVENTS=never``)
-    it is made dense.
+    A sparse ``x`` (COO, coalesced, without a graph) is used event by event at any density. It is made dense where that
+    is impossible: on other devices and dtypes, under autocast, for dilated or grouped kernels, and with
+    ``SPIKELFP_EVENTS=never``.
 
     Args:
-        x: images.
-        weight: kernels.
+        x: images ``[N, C, H, W]``.
+        weight: kernels ``[O, C / groups, kernel height, kernel width]``.
         bias: ``[O]`` or ``None``.
-        choice: of this layer; it records what was done.
+        choice: choice of this layer, which records whether events were used.
         steps: strides, padding, dilation and groups.
         pool: side of the squares of the max-pooling, 1 for none.
         active_only: leave out messages to inputs of 0, which are then 0. Allowed where the input is the output of
@@ -170,7 +168,7 @@ def _bias(ctx: Any, message: Tensor) -> Tensor | None:
 
 
 class EventConvolution(Function):
-    """:func:`convolve` of an input whose events are known. Keeps the events and the weights, not the input."""
+    """:func:`convolve` of an input with known events. It keeps the events and the weights, not the input."""
 
     @staticmethod
     def forward(
@@ -184,7 +182,7 @@ class EventConvolution(Function):
         active_only: bool,
     ) -> Tensor:
         out, winners = _outputs(len(x), weight, g)
-        conv.forward(events, weight, bias, g, out, winners)
+        conv_kernels.forward(events, weight, bias, g, out, winners)
         ctx.save_for_backward(weight, winners, *events)
         ctx.geometry, ctx.steps, ctx.active_only, ctx.shape = g, steps, active_only, x.shape
         return out
@@ -195,25 +193,19 @@ class EventConvolution(Function):
         weight, winners, *events = ctx.saved_tensors
         g, message = ctx.geometry, message.contiguous()
         wanted, to_weight = ctx.needs_input_grad[:2]
-        to_x, update = conv_backward.backward(
+        to_x, update = conv_kernels.backward(
             ImageEvents(*events), weight, g, message, winners, wanted and ctx.active_only, to_weight
         )
-        if wanted and not ctx.active_only:
-            to_x = _dense_message(ctx.shape, weight, ctx.steps, g, message, winners)
+        if wanted and not ctx.active_only and g.pool == 1:
+            to_x = conv2d_input(ctx.shape, weight.detach(), message, *ctx.steps)
+        elif wanted and not ctx.active_only:
+            x = message.new_empty(1).expand(ctx.shape)
+            to_x, _ = blocked_backward(x, weight, ctx.steps, g, message, winners, True, False)
         return to_x, update, _bias(ctx, message), None, None, None, None
 
 
-def _dense_message(
-    shape: torch.Size, weight: Tensor, steps: Steps, g: Geometry, message: Tensor, winners: Tensor
-) -> Tensor | None:
-    """``Wᵀ m`` at every input."""
-    if g.pool == 1:
-        return conv2d_input(shape, weight.detach(), message, *steps)
-    return blocked_backward(message.new_empty(1).expand(shape), weight, steps, g, message, winners, True, False)[0]
-
-
 class BlockedConvolution(Function):
-    """:func:`convolve` of a dense input, with pooling: blocks of images, one after the other."""
+    """:func:`convolve` of a dense input, with pooling, one block of images after the other."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, steps: Steps) -> Tensor:

@@ -1,4 +1,4 @@
-r"""Event-driven convolution and max-pooling, compiled: finding events, the forward pass, and the way back.
+r"""Compiled kernels of event-driven convolution and max-pooling: finding events, forward pass, backward pass.
 
 Forward, with ``x`` the value of the event in row ``y``, column ``u``, channel ``c``::
 
@@ -9,15 +9,14 @@ Back, with ``(i, j)`` running over the kernel::
     m[y, u, c]      = Σ_(i, j) W[i, j, c, :] · M[(y + p − i) / s, (u + p − j) / s, :]     message, at events only
     dW[i, j, c, :] += x M[(y + p − i) / s, (u + p − j) / s, :]                           weight update
 
-Both go through the output one position at a time and one row of the kernel after the other. The events that a position
-sees in that row are a range, and the weights that are read, ``W [kernel row, kernel column · C, O]``, stay in the L1
-cache. The output of an image, or a band of its rows, stays in the L2 cache until it is pooled; on the way back the
-messages to it are made from the pooled messages and the winners. Sums over images are made by each thread for itself,
-then added up.
+Both take one row of the kernel after the other, and for each row one output position after the other. The events under
+that row are a range, and the weights, ``W [kernel row, kernel column · C, O]``, stay in the L1 cache. The output of an
+image, or a band of its rows, stays in the L2 cache until it is pooled; the backward pass computes the messages to it
+from the pooled messages and the winners. Each thread sums over its images, then these sums are added.
 
-Max-pooling is that of ``torch.nn.functional.max_pool2d``: squares that touch, the rest at the border is dropped, the
-first of equal values wins, NaN wins over all. The winner is kept as its offset in the square, row by row, in one byte.
-The unpooled side lies position by position, ``[row, column, channel]``; the pooled side channel by channel.
+Max-pooling follows ``torch.nn.functional.max_pool2d``: squares that touch, the rest at the border is dropped, the first
+of equal values wins, NaN wins over all. The winner is kept in one byte, as its offset in the square, row by row.
+Unpooled arrays are ordered by position, ``[row, column, channel]``; pooled ones channel by channel.
 """
 
 from __future__ import annotations
@@ -34,8 +33,6 @@ from spikelfp import machine
 from spikelfp.kernels.events.vectors import (
     VECTOR,
     WIDE,
-    add_rows,
-    add_rows_narrow,
     clear,
     dot_rows,
     dot_rows_narrow,
@@ -44,11 +41,14 @@ from spikelfp.kernels.events.vectors import (
     move,
     nonzero_bits,
     nonzero_count,
+    padded,
     pool_window,
     spread_row,
     spread_row_narrow,
     transpose_square,
     unpool_window,
+    weighted_rows,
+    weighted_rows_narrow,
 )
 from spikelfp.machine import empty
 
@@ -91,7 +91,7 @@ class Geometry(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """How a convolution goes over its input, down and across; as in ``torch.nn.functional.conv2d``."""
+    """Stride, padding, dilation and groups of a convolution, as in ``torch.nn.functional.conv2d``."""
 
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
@@ -108,7 +108,6 @@ def geometry(x: Tensor, weight: Tensor, steps: Steps, pool: int) -> Geometry:
             (height, width), (kernel_height, kernel_width), *steps[:3], strict=True
         )
     )
-    lanes = VECTOR // weight.element_size()
     return Geometry(
         channels, height, width, kernel_height, kernel_width, *steps.stride, *steps.padding,
         outputs=outputs,
@@ -117,14 +116,14 @@ def geometry(x: Tensor, weight: Tensor, steps: Steps, pool: int) -> Geometry:
         pool=pool,
         used_height=down // pool * pool,
         used_width=across // pool * pool,
-        padded=-(-outputs // lanes) * lanes,
+        padded=padded(outputs, weight.element_size()),
         band=max(1, _BAND // (WIDE * VECTOR * pool * max(across, 1))) * pool,
     )  # fmt: skip
 
 
 _EVENTS_GRAIN = 65_536  # entries below which another thread costs more than it saves
 MOST_KEYS = 2**16
-"""Entries that a row of an image may have."""
+"""Most entries of a row of an image."""
 
 
 class ImageEvents(NamedTuple):
@@ -133,8 +132,8 @@ class ImageEvents(NamedTuple):
     Attributes:
         keys: ``column · C + channel``, uint16.
         values: in the dtype of ``x``.
-        columns: ``[N, H W + 1]``, int32: where the events of each position begin, so that those of any stretch of a row
-            are a range; its last entry is their end.
+        columns: ``[N, H W + 1]``, int32 (int64 for more than 2³¹ − 1 events): first event of each position, so that
+            the events of any part of a row are a range; the last entry is the end.
     """
 
     keys: Tensor
@@ -182,7 +181,7 @@ def _find(x, begin, end, found, count):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _planes(x, channels, height, width, starts, keys, values, columns, first, last):
-    """Events of images that lie in memory channel by channel: found so, then brought into order by counting."""
+    """Find the events of images that lie in memory channel by channel, and sort them by counting."""
     plane = height * width
     place = np.empty(plane, np.int64)
     found = np.empty(channels * plane, np.int32)
@@ -218,7 +217,7 @@ def _planes(x, channels, height, width, starts, keys, values, columns, first, la
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _rows(x, channels, height, width, starts, keys, values, columns, first, last):
-    """Events of images that lie in memory position by position: in order as they are found."""
+    """Find the events of images that lie in memory position by position, which are in order already."""
     row = width * channels
     found = np.empty(row, np.int32)
     for n in range(first, last):
@@ -238,9 +237,14 @@ def _rows(x, channels, height, width, starts, keys, values, columns, first, last
 
 
 def image_events(x: Tensor, limit: float) -> ImageEvents | None:
-    """Events of ``x [N, C, H, W]``, float32 or float64 on the CPU; ``None`` at a higher density than ``limit``.
+    """Find the events of images.
 
-    ``W C`` must not exceed :data:`MOST_KEYS`.
+    Args:
+        x: ``[N, C, H, W]``, float32 or float64 on the CPU; ``W C`` must not exceed :data:`MOST_KEYS`.
+        limit: highest density.
+
+    Returns:
+        The events, or ``None`` at a higher density.
     """
     count, channels, height, width = x.shape
     by_position = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
@@ -272,7 +276,7 @@ LARGEST = 16
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _transpose(source, at, pitch, rows, columns, target, target_at, target_pitch):
-    """``target[j, i] = source[i, j]``; pitch: from row to row."""
+    """Set ``target[j, i] = source[i, j]``; a pitch is the distance from row to row."""
     lanes = VECTOR // source.itemsize
     whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
     for i in range(0, whole_rows, lanes):
@@ -289,10 +293,10 @@ def pool_rows(source, at, pitch, line, width, top, bottom, g, rows, out, winners
 
     Args:
         source: unpooled output, flat.
-        at: where row ``top`` begins in ``source``.
+        at: place in ``source`` at which row ``top`` begins.
         pitch: elements from one position to the next.
         line: elements from one row to the next.
-        width: channels taken.
+        width: number of channels.
         top: first row.
         bottom: row after the last.
         g: the sizes.
@@ -327,10 +331,10 @@ def pool_rows(source, at, pitch, line, width, top, bottom, g, rows, out, winners
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def unpool_rows(message, winners, n, channel, width, top, bottom, g, target, at, pitch, line, rows, live):
-    """The way back: messages to rows ``top … bottom`` of ``target``, each pooled one to its winner, 0 to the others.
+    """Send the messages to rows ``top … bottom`` of ``target``: each pooled one to its winner, 0 to the others.
 
-    ``live``, one entry a position: whether any message there may differ from 0; where none does, ``target`` is left as
-    it is. Channels beyond those of the message get 0.
+    ``live`` is set, for each position, to whether any message there differs from 0; where none does, ``target`` is left
+    as it is. Channels beyond those of the message get 0.
     """
     side, across = g.pool, g.used_width // g.pool
     positions = g.used_height // side * across
@@ -385,7 +389,7 @@ def _grain(g: Geometry) -> int:
 
 
 def pool(source: Tensor, g: Geometry, out: Tensor, winners: Tensor) -> None:
-    """``source [N, out height, out width, padded]`` to ``out [N, O, height, width]``; winners ``[N, …, padded]``."""
+    """Pool ``source [N, out height, out width, padded]`` to ``out [N, O, height, width]`` and its ``winners``."""
     arrays = [part.reshape(-1).numpy() for part in (source, out, winners)]
 
     def run(first: int, last: int) -> None:
@@ -396,7 +400,7 @@ def pool(source: Tensor, g: Geometry, out: Tensor, winners: Tensor) -> None:
 
 
 def unpool(message: Tensor, winners: Tensor, g: Geometry, target: Tensor) -> None:
-    """Messages ``[N, O, height, width]`` to those before the pooling, ``target [N, out height, out width, padded]``."""
+    """Send ``message [N, O, height, width]`` back to ``target [N, out height, out width, padded]``."""
     arrays = [part.reshape(-1).numpy() for part in (message, winners, target)]
 
     def run(first: int, last: int) -> None:
@@ -428,9 +432,9 @@ def _gather(keys, values, columns, weight, g, tile, width, wide, top, bottom, ou
                     at = ((oy - top) * g.used_width + ox) * width
                     rows = (ky * g.kernel_width - left) * g.channels * g.padded + tile
                     if wide:
-                        add_rows(out, at, weight, rows, g.padded, keys, values, low, high)
+                        weighted_rows(out, at, out, at, weight, rows, g.padded, keys, values, low, high)
                     else:
-                        add_rows_narrow(out, at, weight, rows, g.padded, keys, values, low, high)
+                        weighted_rows_narrow(out, at, out, at, weight, rows, g.padded, keys, values, low, high)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -458,7 +462,7 @@ def grain(g: Geometry) -> int:
 
 
 def by_row(weight: Tensor, g: Geometry) -> Tensor:
-    """``weight [O, C, kernel height, kernel width]`` as ``[kernel height · kernel width · C, padded]``."""
+    """Arrange ``weight [O, C, kernel height, kernel width]`` as ``[kernel height · kernel width · C, padded]``."""
     rows = weight.new_zeros(g.kernel_height, g.kernel_width, g.channels, g.padded)
     rows[..., : g.outputs] = weight.detach().permute(2, 3, 1, 0)
     return rows.flatten(0, 2)
@@ -470,7 +474,7 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 def band_buffer(g: Geometry, like: Tensor) -> np.ndarray:
-    """Allocate memory for the output of a band of rows; torch's memory, unlike numpy's, is aligned for vectors."""
+    """Allocate the output of a band of rows in torch's memory, which is aligned for vectors, unlike numpy's."""
     rows = min(g.band, g.used_height)
     return array(like.new_empty(rows * g.used_width * WIDE * VECTOR // like.element_size()))
 
@@ -493,7 +497,7 @@ def forward(
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _scatter(keys, values, columns, weight, g, tile, width, wide, top, bottom, message, live, sums, update):
-    """From the messages to rows ``top … bottom`` of the output of one image: add to those at its events, and to dW."""
+    """Add the messages to rows ``top … bottom`` of an output to the messages at its events, and to dW."""
     origin = np.int64(columns[0])
     for ky in range(g.kernel_height):
         for oy in range(top, bottom):
@@ -525,7 +529,7 @@ def _scatter(keys, values, columns, weight, g, tile, width, wide, top, bottom, m
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _to_events(keys, columns, sums, g, n, out):
-    """Add up the lanes of the sums of image ``n`` and put them in their places; the others get 0."""
+    """Add up the lanes of the sums of image ``n`` and write them to its events; other places get 0."""
     lanes = VECTOR // sums.itemsize
     plane = g.height * g.width
     begin, origin = n * g.channels * plane, columns[0]
@@ -564,7 +568,7 @@ def _backward(keys, values, columns, weight, g, message, winners, scratch, rows,
 def backward(
     events: ImageEvents, weight: Tensor, g: Geometry, message: Tensor, winners: Tensor, to_x: bool, to_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Message to the events, ``[N, C, H, W]`` and 0 elsewhere, and the weight update, from ``message [N, O, …]``."""
+    """Compute the message to the events, ``[N, C, H, W]``, 0 elsewhere, and the update, from ``message [N, O, …]``."""
     keys, values, columns = events.numpy()
     most = int((columns[:, -1] - columns[:, 0]).max(initial=0))
     out = empty((len(message), g.channels, g.height, g.width), message) if to_x else None
@@ -577,17 +581,8 @@ def backward(
         live = np.empty(g.used_height * g.used_width, np.bool_)
         sums = array(weight.new_empty(max(most, 1) * VECTOR // weight.element_size() if to_x else 0))
         shares[first] = torch.zeros_like(rows) if to_weight else rows.new_empty(0)
-        _backward(
-            *fixed,
-            band_buffer(g, weight),
-            band_buffer(g, weight),
-            live,
-            sums,
-            target,
-            array(shares[first]),
-            first,
-            last,
-        )
+        buffers = band_buffer(g, weight), band_buffer(g, weight)
+        _backward(*fixed, *buffers, live, sums, target, array(shares[first]), first, last)
 
     machine.split(run, len(message), grain(g))
     if not to_weight:

@@ -1,4 +1,4 @@
-"""``F.linear`` for inputs that are mostly zero: one differentiable operation, made event by event where that pays.
+"""``F.linear`` for inputs that are mostly zero, event by event where that is faster.
 
 The input ``X [R, K]`` is given by its events; with ``W [N, K]`` and messages ``M [R, N]``::
 
@@ -6,11 +6,10 @@ The input ``X [R, K]`` is given by its events; with ``W [N, K]`` and messages ``
     m[r, i]  = Σ_j M[r, j] W[j, i]   where X[r, i] ≠ 0      message to the active inputs
     dW[:, i] = Σ_r X[r, i] M[r, :]                         weight update: gather the messages of active rows
 
-The first two read the weights of an input side by side, from a transposed copy ``[K, N]`` that a step makes once.
+The first two read the weights from a transposed copy ``[K, N]``, in which those of an input lie side by side.
 
-Sums run over tiles of columns that stay in the L2 cache, and stay in registers while their events go by
-(:mod:`~spikelfp.kernels.events.vectors`). For the update the events of a block of rows are first put in the order of
-their columns.
+Sums run over tiles of columns that stay in the L2 cache; a sum stays in registers during its loop over events
+(:mod:`~spikelfp.kernels.events.vectors`). For the update the events of a block of rows are first sorted by column.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from spikelfp.kernels.events.vectors import VECTOR, aligned, lowest_bit, nonzero
 from spikelfp.machine import empty
 
 _FINDING = 262_144  # entries below which another thread costs more than it saves
-_SAMPLE = 65_536  # entries that tell roughly how dense a matrix is
+_SAMPLE = 65_536  # entries from which the density of a matrix is estimated
 _COLUMN = torch.empty(0, dtype=torch.int32)
 
 
@@ -60,7 +59,7 @@ def listed(flat, at, columns, index, e):
     j = 0
     while j + lanes <= columns:
         bits, start = np.uint64(0), j
-        # Several vectors at once: where a loop over bits ends, a processor guesses wrong.
+        # Several vectors at once, because the end of a loop over bits is a mispredicted branch.
         while j + lanes <= columns and j < start + 4 * lanes:
             bits |= nonzero_bits(flat, at + j) << np.uint64(j - start)
             j += lanes
@@ -78,7 +77,7 @@ def listed(flat, at, columns, index, e):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _compact(matrix, begin, end, index, value, limit, first, last):
-    """Rows ``first…last``, from entry ``first · limit`` on; the first row that does not fit any more, else ``last``."""
+    """List rows ``first … last`` from entry ``first · limit`` on; return the first row without space, else ``last``."""
     columns, flat = matrix.shape[1], matrix.reshape(-1)
     e = int(first * limit)
     stop = int(last * limit)
@@ -86,7 +85,7 @@ def _compact(matrix, begin, end, index, value, limit, first, last):
         begin[r] = e
         row = matrix[r]
         needed = 0
-        if e + columns > stop:  # near the end of the memory: count first, so that nothing is written beyond it
+        if e + columns > stop:  # near the end of the memory: count first, to write nothing beyond it
             for j in range(columns):
                 needed += row[j] != 0
             if e + needed >= stop:
@@ -100,7 +99,7 @@ def _compact(matrix, begin, end, index, value, limit, first, last):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _count(matrix, every):
-    """Entries that are not zero in each ``every``-th row, and all entries of those rows."""
+    """Count the entries that are not zero in each ``every``-th row, and all entries of these rows."""
     found, seen = 0, 0
     for r in range(0, matrix.shape[0], every):
         row = matrix[r]
@@ -110,26 +109,22 @@ def _count(matrix, every):
     return found, seen
 
 
-def _looks_denser(matrix: np.ndarray, limit: float) -> bool:
-    """Whether a sample of the rows is clearly denser than ``limit``, so that listing events cannot pay."""
-    found, seen = _count(matrix, max(1, matrix.size // _SAMPLE))
-    return found > (1.25 * limit) * seen
-
-
 def events_of(matrix: Tensor, limit: float) -> EventRows | None:
     """List the events of ``matrix`` ``[R, K]`` (float32 or float64, on the CPU).
 
     Returns:
-        the events, or ``None`` where the rows of a thread are denser than ``limit``.
+        The events, or ``None`` where the rows of a thread are denser than ``limit``.
     """
     if limit < 0:
         return None
     rows, columns = matrix.shape
     values = matrix.detach().contiguous().numpy()
-    if limit < 1 and _looks_denser(values, limit):
-        return None
-    room = limit * columns + 1 if rows else 0.0  # entries a row has room for, on average
-    size = int(rows * room) + columns
+    if limit < 1:
+        found, seen = _count(values, max(1, values.size // _SAMPLE))
+        if found > (1.25 * limit) * seen:  # a sample is clearly denser
+            return None
+    per_row = limit * columns + 1 if rows else 0.0  # entries of a row in memory, on average
+    size = int(rows * per_row) + columns
     column = empty((size,), _COLUMN)
     value = empty((size,), matrix)
     begin, end = torch.empty(2, rows, dtype=torch.int64)
@@ -138,7 +133,7 @@ def events_of(matrix: Tensor, limit: float) -> EventRows | None:
 
     def run(first: int, last: int) -> None:
         nonlocal full
-        if _compact(values, *places, room, first, last) < last:
+        if _compact(values, *places, per_row, first, last) < last:
             full = True
 
     machine.split(run, rows, max(1, _FINDING // max(columns, 1)), pieces=1)
@@ -147,13 +142,13 @@ def events_of(matrix: Tensor, limit: float) -> EventRows | None:
 
 _TILE = 256  # columns; 1000 rows of them are 1 MB
 _GRAIN = 64  # rows below which another thread costs more than it saves
-_ENTRIES = 262_144  # the same for entries that are only moved
+_ENTRIES = 262_144  # entries that are only moved, below which another thread costs more than it saves
 _LINE = 16  # rows or columns transposed together: a cache line of float32
 _SMALL = 65_536  # weights that stay in the cache with their updates
 _CACHE = 1 << 20  # bytes of a tile of updates, at most
 _LEAST = 64  # columns of a tile, at least
 _BLOCK = 512  # rows whose messages are read from the cache, column after column
-_FEW = 5  # events of a column in a block for which their order pays
+_FEW = 5  # events of a column in a block from which on sorting is faster
 _PARTS = 4  # parts of the rows whose updates are added up at the end
 _REUSE = 2  # copies of a tile pay when each of its rows is read this often
 
@@ -163,7 +158,7 @@ _SUMS = {"contract", "reassoc", "nsz"}
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _transpose(matrix, out, first, last):
-    """Columns ``first … last`` of ``matrix`` as rows of ``out``."""
+    """Copy columns ``first … last`` of ``matrix`` to the rows of ``out``."""
     for low in range(first, last, _LINE):
         width = min(_LINE, last - low)
         for top in range(0, matrix.shape[0], _LINE):
@@ -176,7 +171,7 @@ def _transpose(matrix, out, first, last):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
 def _gather(total, rows, low, which, value, e, stop):
-    """``total += Σ value[e] rows[which[e], low:]`` over ``e … stop``; slices of whole rows keep to vector units."""
+    """Add ``Σ value[e] rows[which[e], low:]`` over ``e … stop`` to ``total``; slices let the compiler use vectors."""
     width = len(total)
     high = low + width
     while e + 4 <= stop:
@@ -204,7 +199,7 @@ def _forward(begin, end, index, value, weight, bias, out, copy, top, bottom, lef
         return
     columns, flat = out.shape[1], out.reshape(-1)
     lanes = VECTOR // out.itemsize
-    room = np.empty(lanes, out.dtype)
+    scratch = np.empty(lanes, out.dtype)
     for low in range(left, right, _TILE):
         width = min(_TILE, right - low)
         pitch = (width + lanes - 1) // lanes * lanes
@@ -218,7 +213,7 @@ def _forward(begin, end, index, value, weight, bias, out, copy, top, bottom, lef
         for j in range(width):
             start[j] = bias[low + j]
         for r in range(top, bottom):
-            row_sum(start, 0, flat, r * columns + low, width, rows, 0, pitch, index, value, begin[r], end[r], room)
+            row_sum(start, 0, flat, r * columns + low, width, rows, 0, pitch, index, value, begin[r], end[r], scratch)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
@@ -250,7 +245,7 @@ def _message(begin, end, index, weight, message, out, top, bottom):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
 def _spread(begin, end, index, value, message, out, width, left, right):
-    """:func:`_update` without an order of columns, for columns with hardly an event in a block of rows."""
+    """Do as :func:`_update` with unsorted events, for columns with hardly an event in a block of rows."""
     columns = out.shape[1]
     tile = np.empty((columns, width), out.dtype)
     for low in range(left, right, width):
@@ -267,7 +262,7 @@ def _spread(begin, end, index, value, message, out, width, left, right):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _write(tile, out, low, high):
-    """``out[low : high]`` of its transposed tile."""
+    """Write a transposed tile to ``out[low : high]``."""
     columns = out.shape[1]
     for line in range(0, columns, _LINE):
         height = min(_LINE, columns - line)
@@ -279,10 +274,10 @@ def _write(tile, out, low, high):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _by_column(begin, end, index, value, places, edges, rows, values, first, last):
-    """The events of blocks ``first … last`` of rows, ordered by their columns.
+    """Sort the events of blocks ``first … last`` of rows by column.
 
-    Those of block ``p`` come from ``places[p]`` on: of column ``k`` they end at ``edges[p, k + 1]``, where those of the
-    next one begin. rows: within the block.
+    The events of block ``p`` begin at ``places[p]``; those of its column ``k`` are ``edges[p, k] … edges[p, k + 1]``.
+    ``rows`` counts rows within the block.
     """
     for p in range(first, last):
         edge, top, bottom = edges[p], p * _BLOCK, min((p + 1) * _BLOCK, len(begin))
@@ -305,13 +300,13 @@ def _by_column(begin, end, index, value, places, edges, rows, values, first, las
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _update(edges, rows, values, message, out, width, left, right):
-    """Rows ``left … right`` of ``Mᵀ X``, ``width`` at a time: a tile of ``Xᵀ M``, one block of rows after the other.
+    """Compute rows ``left … right`` of ``Mᵀ X`` as tiles of ``Xᵀ M``, ``width`` wide, one block of rows after another.
 
-    Both begin at whole vectors. What is left of the last one is taken element by element, since behind the last row of
-    the messages there is nothing to read.
+    Rows and tiles begin at whole vectors. A last part of a vector is taken element by element, since a vector must not
+    be read beyond the last row of the messages.
     """
     columns, total, lanes = out.shape[1], message.shape[1], VECTOR // out.itemsize
-    flat, room = message.reshape(-1), np.empty(lanes, out.dtype)
+    flat, scratch = message.reshape(-1), np.empty(lanes, out.dtype)
     sums = aligned(out, columns * width)
     tile = sums.reshape(columns, width)
     for low in range(left, right, width):
@@ -325,7 +320,7 @@ def _update(edges, rows, values, message, out, width, left, right):
                 if first == last:
                     continue
                 at = k * width
-                row_sum(sums, at, sums, at, whole, flat, top * total + low, total, rows, values, first, last, room)
+                row_sum(sums, at, sums, at, whole, flat, top * total + low, total, rows, values, first, last, scratch)
                 for e in range(first, last):
                     for j in range(whole, high - low):
                         tile[k, j] += values[e] * message[top + rows[e], low + j]
@@ -334,7 +329,7 @@ def _update(edges, rows, values, message, out, width, left, right):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
 def _scatter(begin, end, index, value, message, total, top, bottom):
-    """``total [K, N] += Xᵀ M`` over rows ``top … bottom``."""
+    """Add ``Xᵀ M`` over rows ``top … bottom`` to ``total [K, N]``."""
     for r in range(top, bottom):
         m = message[r]
         for e in range(begin[r], end[r]):
@@ -343,24 +338,19 @@ def _scatter(begin, end, index, value, message, total, top, bottom):
                 target[j] += v * m[j]
 
 
-def _over(run, rows: int, columns: int) -> None:
-    """``run(top, bottom, left, right)`` over a matrix, in parts: of its columns where that leaves whole tiles."""
-    if columns >= 2 * _TILE:
-        machine.split(lambda left, right: run(0, rows, left, right), columns, _TILE)
-    else:
-        machine.split(lambda top, bottom: run(top, bottom, 0, columns), rows, _GRAIN)
-
-
 def transposed(matrix: np.ndarray, out: np.ndarray) -> None:
-    """``out [K, N]`` of ``matrix [N, K]``."""
+    """Transpose ``matrix [N, K]`` to ``out [K, N]``."""
     grain = max(_LINE, _ENTRIES // max(len(matrix), 1))
     machine.split(lambda first, last: _transpose(matrix, out, first, last), len(out), grain)
 
 
 def event_products(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """Write ``out [R, N] = X Wᵀ + b``, given the transposed weights ``Wᵀ [K, N]``."""
-    copy = len(out) >= _REUSE * len(weight)
-    _over(lambda *part: _forward(*events, weight, bias, out, copy, *part), *out.shape)
+    fixed, (rows, columns) = (*events, weight, bias, out, len(out) >= _REUSE * len(weight)), out.shape
+    if columns >= 2 * _TILE:
+        machine.split(lambda left, right: _forward(*fixed, 0, rows, left, right), columns, _TILE)
+    else:
+        machine.split(lambda top, bottom: _forward(*fixed, top, bottom, 0, columns), rows, _GRAIN)
 
 
 def event_messages(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
@@ -393,7 +383,7 @@ def event_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.n
 
 
 def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np.ndarray) -> None:
-    """:func:`event_update` of few weights: they stay in the cache. The parts are the same for any number of threads."""
+    """Do as :func:`event_update` for few weights, which stay in the cache; parts do not depend on the threads."""
     rows = len(messages)
     parts = max(1, min(_PARTS, rows // _GRAIN))
     shares = np.zeros((parts, *out.shape[::-1]), out.dtype)
@@ -407,28 +397,28 @@ def _narrow_update(events: tuple[np.ndarray, ...], messages: np.ndarray, out: np
 
 
 ENTER, LEAVE = 0.22, 0.26
-"""Densities below which a wide layer takes to events, and above which it goes back: measured, docs/performance.md."""
+"""Densities below which a wide layer changes to events, and above which it changes back (docs/performance.md)."""
 _HANDLING = 20  # outputs whose products cost as much as finding, keeping and sorting an event
 _TRANSPOSITION = 10  # rows whose dense products cost as much as the transposed copy of the weights
-_SMALLEST = 1_000_000  # multiplications of a dense product below which it is as good as free
+_SMALLEST = 1_000_000  # multiplications of a dense product below which its time does not matter
 
 
 def linear_choice() -> EventChoice:
-    """The choice of a dense layer that has not seen an input yet."""
+    """Make the choice of a dense layer without inputs so far."""
     return EventChoice(ENTER, LEAVE)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: EventChoice, active_only: bool = False) -> Tensor:
     """Compute ``x Wᵀ + b``, ``[…, K]`` to ``[…, N]``, differentiably, as torch's ``F.linear``.
 
-    A sparse ``x`` (COO, coalesced, without a graph) holds its events already: they are used at any density. Where the
-    kernels do not run (:func:`~spikelfp.kernels.choice.can_run`, or ``SPIKELFP_EVENTS=never``) it is made dense.
+    A sparse ``x`` (COO, coalesced, without a graph) is used event by event at any density. Where the kernels do not run
+    (:func:`~spikelfp.kernels.choice.can_run`, or ``SPIKELFP_EVENTS=never``) it is made dense.
 
     Args:
         x: ``[…, K]``.
         weight: ``W [N, K]``.
         bias: ``[N]`` or ``None``.
-        choice: of this layer; it records what was done.
+        choice: choice of this layer, which records whether events were used.
         active_only: leave out messages to inputs of 0, which are then 0 instead of ``Wᵀ m``. Allowed where the input
             is the output of neurons under an LFP rule, which take no message when silent.
     """
@@ -452,7 +442,7 @@ def _events(x: Tensor, outputs: int, limit: float) -> EventRows | None:
 
 
 class DenseLinear(Function):
-    """``F.linear`` of a large input on the CPU, in memory that is used again."""
+    """``F.linear`` of a large input on the CPU, with results in memory that is reused."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -482,7 +472,7 @@ class DenseLinear(Function):
 
 
 class EventLinear(Function):
-    """:func:`linear` of an input whose events are known. Keeps the events and the weights, not the input."""
+    """:func:`linear` of an input with known events. It keeps the events and the weights, not the input."""
 
     @staticmethod
     def forward(

@@ -1,6 +1,6 @@
 """Sparse tensors on the CPU as lists of events: index arithmetic in one pass that also checks the indices.
 
-An index outside of the shape, which torch lets pass, would lead a kernel to memory that is not its own.
+torch accepts an index outside of the shape, which would lead a kernel to the memory of others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spikelfp.machine import empty
 class EventRows(NamedTuple):
     """Row ``r`` of a matrix ``[R, K]`` holds ``value[e]`` in column ``column[e]`` for ``begin[r] ≤ e < end[r]``.
 
-    Gaps between rows are allowed; their entries mean nothing.
+    Gaps between rows are allowed; their entries are not used.
 
     Attributes:
         begin: first entry of each row, int64 ``[R]``.
@@ -42,7 +42,7 @@ class EventRows(NamedTuple):
 
     @property
     def total(self) -> int:
-        """How many entries there are."""
+        """Number of entries."""
         return int((self.end - self.begin).sum())
 
 
@@ -51,7 +51,7 @@ _BLOCK = 2048  # entries worked on at once: their places stay in the L1 cache
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _join(indices, pitch, sizes, start, end, low, high, places):
-    """Where entries ``low … high`` lie in axes ``start`` to ``end`` together; whether they lie inside of all these."""
+    """Flatten axes ``start`` to ``end`` of entries ``low … high``; return whether all lie within these axes."""
     outside = np.int64(0)
     for axis in range(start, end + 1):
         index, size = indices[axis * pitch + low : axis * pitch + high], sizes[axis]
@@ -68,7 +68,7 @@ def _join(indices, pitch, sizes, start, end, low, high, places):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _merge(indices, pitch, sizes, start, end, joined):
-    """All axes to the rows of ``joined``, those from ``start`` to ``end`` to one."""
+    """Copy all axes to the rows of ``joined``, the axes ``start`` to ``end`` flattened to one row."""
     fits = True
     total = joined.shape[1]
     for low in range(0, total, _BLOCK):
@@ -84,7 +84,7 @@ def _merge(indices, pitch, sizes, start, end, joined):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _rows(indices, pitch, sizes, edges, column):
-    """``edges``: before which entry each row begins, rows being all axes but the last; ``column``: that one."""
+    """Write the first entry of each row (all axes but the last) to ``edges``, and the last axis to ``column``."""
     last = len(sizes) - 1
     total, row, fits = len(column), 0, True
     places = np.empty(_BLOCK, np.int64)
@@ -106,7 +106,7 @@ def _rows(indices, pitch, sizes, edges, column):
 
 
 def _flat(x: Tensor) -> tuple[np.ndarray, int, np.ndarray]:
-    """The indices of ``x`` axis by axis in memory, the distance from axis to axis, and the sizes of the axes."""
+    """Return the indices of ``x`` axis by axis in memory, the distance between axes, and the sizes of the axes."""
     indices = x.indices() if x.indices().stride(1) == 1 else x.indices().contiguous()
     axes, total = indices.shape
     pitch = indices.stride(0)
@@ -115,7 +115,7 @@ def _flat(x: Tensor) -> tuple[np.ndarray, int, np.ndarray]:
 
 
 def merge(x: Tensor, start: int, end: int) -> Tensor:
-    """Axes ``start`` to ``end`` of a coalesced COO tensor as one: :func:`~spikelfp.functional.sequence.merged`.
+    """Flatten axes ``start`` to ``end`` of a coalesced COO tensor: :func:`~spikelfp.functional.sequence.merged`.
 
     Where compiled kernels do not run, torch does the arithmetic with its own checks.
 
@@ -132,9 +132,9 @@ def merge(x: Tensor, start: int, end: int) -> Tensor:
 
 
 def sparse_rows(x: Tensor) -> EventRows:
-    """EventRows of ``x [..., K]``, a coalesced COO tensor on the CPU, whose leading axes are the rows.
+    """List the events of ``x [..., K]``, a coalesced COO tensor on the CPU; its leading axes are the rows.
 
-    Equal to :func:`~spikelfp.kernels.events.linear.events_of` of the dense matrix, at any density.
+    The result is that of :func:`~spikelfp.kernels.events.linear.events_of` for the dense matrix, at any density.
 
     Raises:
         ShapeError: for an index outside of the shape.
@@ -143,7 +143,7 @@ def sparse_rows(x: Tensor) -> EventRows:
     column = torch.empty(x._nnz(), dtype=torch.int32)
     if len(column) and not _rows(*_flat(x), edges.numpy(), column.numpy()):
         check_places(x)
-    values = x.values().detach()  # no view, which would hold all of the sparse tensor for the backward pass
+    values = x.values().detach()  # a view would keep the whole sparse tensor for the backward pass
     return EventRows(edges[:-1], edges[1:], column, values.contiguous())
 
 
@@ -152,7 +152,7 @@ _GRAIN = 65_536  # positions and entries below which another thread costs more t
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _sort(indices, entries, starts, channels, height, width, keys, values, columns, first, last):
-    """From channel by channel to position by position, by counting; images ``first … last``."""
+    """Sort the events of images ``first … last`` from channel order to position order, by counting."""
     plane = height * width
     place = np.empty(plane, np.int64)
     for n in range(first, last):
@@ -173,10 +173,10 @@ def _sort(indices, entries, starts, channels, height, width, keys, values, colum
 
 
 def sparse_images(x: Tensor) -> ImageEvents:
-    """EventRows of images ``x [N, C, H, W]``, a coalesced COO tensor on the CPU whose indices fit; ``W C`` to 65,536.
+    """List the events of images ``x [N, C, H, W]``, a coalesced COO tensor on the CPU; ``W C`` is at most 65,536.
 
-    The same as :func:`~spikelfp.kernels.events.conv_kernels.image_events` gives for the dense images of the same
-    entries, which are all events, whatever their density.
+    The result is that of :func:`~spikelfp.kernels.events.conv_kernels.image_events` for the dense images, at any
+    density. Indices are not checked.
     """
     count, channels, height, width = x.shape
     indices, entries = x.indices().contiguous(), x.values().contiguous()
@@ -195,7 +195,10 @@ def sparse_images(x: Tensor) -> ImageEvents:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _average(plane, row, column, entries, windows, out_height, out_width, divisor, last, rows, columns, values):
-    """Sums of windows over ``divisor``, in order; returns how many differ from 0. last: an entry of each of them."""
+    """Divide the sums of windows by ``divisor``, in order; return how many differ from 0.
+
+    ``last`` takes an entry of each of these windows.
+    """
     down, across = windows
     sums = np.zeros(out_width, entries.dtype)
     count, e = 0, 0
@@ -220,8 +223,8 @@ def sparse_average(x: Tensor, windows: tuple[int, int], divisor: int) -> Tensor:
 
     Args:
         x: ``[..., H, W]``, a coalesced COO tensor on the CPU, float32 or float64.
-        windows: their height and width.
-        divisor: of the sum over a window.
+        windows: height and width of a window.
+        divisor: divisor of the sum over a window.
 
     Returns:
         a coalesced COO tensor without entries of 0.

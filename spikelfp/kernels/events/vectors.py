@@ -1,12 +1,12 @@
-"""Loops over rows of weights, and work on single vectors, written in LLVM's own vectors.
+"""Loops over rows of weights, and operations on single vectors, written in LLVM's vector types.
 
-A row is taken as a few vectors of 64 bytes that stay in registers while a range of events goes by. Compilers do not
-find that in a scalar loop: they read and write the sum in memory once for every few events. LLVM lowers the vectors to
-whatever the processor has.
+A row is taken as a few vectors of 64 bytes, which stay in registers during the loop over events. Compilers do not do
+this with a scalar loop: they read and write the sum in memory again every few events. LLVM translates the vectors to
+those of the processor.
 
 In the loops over events, event ``i`` of ``first … last`` has the row of ``rows`` that begins at
-``rows_at + keys[i] · pitch``. Arrays are flat, offsets count elements. The ``_narrow`` ones take rows of one vector,
-the others of :data:`WIDE`.
+``rows_at + keys[i] · pitch``. Arrays are flat, and offsets count elements. Functions named ``_narrow`` take rows of
+one vector, the others rows of :data:`WIDE` vectors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WIDE = 4
 
 
 class Body:
-    """The code of one loop in the making: its arguments, arrays as pointers to their data, and what it does to them."""
+    """Code of one loop under construction: its arguments (arrays as pointers to their data) and operations on them."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
         self.builder = builder
@@ -58,15 +58,15 @@ class Body:
         return self.builder.load(self.builder.gep(array, [at]))
 
     def everywhere(self, scalar: Any, vector: Any = None) -> Any:
-        """A vector of ``scalar``."""
+        """Make a vector of ``scalar``."""
         number, nothing = ir.IntType(32), ir.Constant(vector or self.vector, ir.Undefined)
         one = self.builder.insert_element(nothing, scalar, ir.Constant(number, 0))
         return self.builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(number, self.lanes), None))
 
     def plus_product(self, total: Any, a: Any, b: Any) -> Any:
-        """``total + a b``, rounded once where the processor can."""
-        once = ("contract",)
-        return self.builder.fadd(total, self.builder.fmul(a, b, flags=once), flags=once)
+        """Compute ``total + a b``, rounded once where the processor can."""
+        fused = ("contract",)
+        return self.builder.fadd(total, self.builder.fmul(a, b, flags=fused), flags=fused)
 
     def row_of(self, keys: Any, event: Any, rows_at: Any, pitch: Any) -> Any:
         key = self.builder.zext(self.element(keys, event), self.index)
@@ -76,15 +76,15 @@ class Body:
         return cgutils.for_range_slice(self.builder, first, last, ir.Constant(self.index, 1), inc=True)
 
 
-def _add_rows(parts: int) -> Any:
+def _weighted_rows(parts: int) -> Any:
     @intrinsic
-    def add_rows(typing, total, total_at, rows, rows_at, pitch, keys, values, first, last):
-        """``total += Σ value · row``."""
+    def weighted_rows(typing, source, source_at, total, total_at, rows, rows_at, pitch, keys, values, first, last):
+        """Set ``total = source + Σ value · row``; both may be the same memory."""
 
         def generate(context, builder, signature, arguments):
             body = Body(context, builder, signature, arguments)
-            total, total_at, rows, rows_at, pitch, keys, values, first, last = body.arguments
-            sums = [cgutils.alloca_once_value(builder, body.load(total, total_at, part)) for part in range(parts)]
+            source, source_at, total, total_at, rows, rows_at, pitch, keys, values, first, last = body.arguments
+            sums = [cgutils.alloca_once_value(builder, body.load(source, source_at, part)) for part in range(parts)]
             with body.events(first, last) as (event, _):
                 at = body.row_of(keys, event, rows_at, pitch)
                 value = body.everywhere(body.element(values, event))
@@ -94,15 +94,16 @@ def _add_rows(parts: int) -> Any:
                 body.store(builder.load(held), total, total_at, part)
             return context.get_dummy_value()
 
-        return types.void(total, total_at, rows, rows_at, pitch, keys, values, first, last), generate
+        arrays = (source, source_at, total, total_at, rows, rows_at, pitch, keys, values, first, last)
+        return types.void(*arrays), generate
 
-    return add_rows
+    return weighted_rows
 
 
 def _spread_row(parts: int) -> Any:
     @intrinsic
     def spread_row(typing, source, source_at, rows, rows_at, pitch, keys, values, first, last):
-        """``row += value · source`` for each event."""
+        """Add ``value · source`` to the row of each event."""
 
         def generate(context, builder, signature, arguments):
             body = Body(context, builder, signature, arguments)
@@ -123,7 +124,7 @@ def _spread_row(parts: int) -> Any:
 def _dot_rows(parts: int) -> Any:
     @intrinsic
     def dot_rows(typing, source, source_at, rows, rows_at, pitch, keys, sums, origin, first, last):
-        """``sums[event − origin] += row · source``, each sum a vector whose lanes are still to be added up."""
+        """Add ``row · source`` to ``sums[event − origin]``; the lanes of each sum are still to be added up."""
 
         def generate(context, builder, signature, arguments):
             body = Body(context, builder, signature, arguments)
@@ -144,20 +145,20 @@ def _dot_rows(parts: int) -> Any:
     return dot_rows
 
 
-add_rows, add_rows_narrow = _add_rows(WIDE), _add_rows(1)
+weighted_rows, weighted_rows_narrow = _weighted_rows(WIDE), _weighted_rows(1)
 spread_row, spread_row_narrow = _spread_row(WIDE), _spread_row(1)
 dot_rows, dot_rows_narrow = _dot_rows(WIDE), _dot_rows(1)
 
 
 def _bits(body: Body, at: Any) -> Any:
-    """Which lanes of the vector at ``at`` of the first argument are not zero, as an integer of 64 bits."""
+    """Return the lanes of the vector at ``at`` of the first argument that are not zero, as bits of an integer."""
     unequal = body.builder.fcmp_unordered("!=", body.load(body.arguments[0], at), ir.Constant(body.vector, None))
     return body.builder.zext(body.builder.bitcast(unequal, ir.IntType(body.lanes)), ir.IntType(64))
 
 
 @intrinsic
 def nonzero_bits(typing, x, at):
-    """Which of the elements of a vector from ``at`` on are not zero (NaN is not), as bits."""
+    """Return the elements of the vector from ``at`` on that are not zero (NaN is not), as bits."""
 
     def generate(context, builder, signature, arguments):
         body = Body(context, builder, signature, arguments)
@@ -168,7 +169,7 @@ def nonzero_bits(typing, x, at):
 
 @intrinsic
 def nonzero_count(typing, x, at):
-    """How many of the elements of a vector from ``at`` on are not zero."""
+    """Count the elements of the vector from ``at`` on that are not zero."""
 
     def generate(context, builder, signature, arguments):
         body = Body(context, builder, signature, arguments)
@@ -179,7 +180,7 @@ def nonzero_count(typing, x, at):
 
 @intrinsic
 def lowest_bit(typing, bits):
-    """Index of the lowest bit that is set."""
+    """Return the index of the lowest bit that is set."""
 
     def generate(context, builder, signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
@@ -214,7 +215,7 @@ def blank(typing, target, at):
 
 @intrinsic
 def lane_sum(typing, x, at):
-    """Sum of the elements of a vector from ``at`` on, in pairs."""
+    """Sum the elements of the vector from ``at`` on, in pairs."""
 
     def generate(context, builder, signature, arguments):
         body = Body(context, builder, signature, arguments)
@@ -263,7 +264,7 @@ class _Window:
 
     @contextmanager
     def places(self) -> Iterator[tuple[Any, Any]]:
-        """Loops over the positions, row by row: where each begins, and its number in all lanes of a vector."""
+        """Loop over the positions, row by row: the place of each, and its number in all lanes of a vector."""
         builder, element = self.body.builder, self.whole.element
         number = cgutils.alloca_once_value(builder, ir.Constant(element, 0))
         with cgutils.for_range(builder, self.side) as row:
@@ -274,14 +275,14 @@ class _Window:
                 builder.store(builder.add(builder.load(number), ir.Constant(element, 1)), number)
 
     def winners(self, array: Any, at: Any) -> Any:
-        """Address of a vector of bytes."""
+        """Return the address of a vector of bytes."""
         small = ir.VectorType(ir.IntType(8), self.body.lanes)
         return self.body.builder.bitcast(self.body.builder.gep(array, [at]), small.as_pointer())
 
 
 @intrinsic
 def pool_window(typing, source, corner, pitch, line, side, best, best_at, winners, winners_at):
-    """The largest of a window to ``best``, its offset to ``winners``; the first of equals, but NaN before all."""
+    """Write the largest value of a window to ``best``, its offset to ``winners``; the first of equals, NaN over all."""
 
     def generate(context, builder, signature, arguments):
         body = Body(context, builder, signature, arguments)
@@ -305,7 +306,7 @@ def pool_window(typing, source, corner, pitch, line, side, best, best_at, winner
 
 @intrinsic
 def unpool_window(typing, target, corner, pitch, line, side, values, values_at, winners, winners_at):
-    """Each of ``values`` to its winner in a window of ``target``, 0 to the other places."""
+    """Write each of ``values`` to its winner in a window of ``target``, 0 to the other places."""
 
     def generate(context, builder, signature, arguments):
         body = Body(context, builder, signature, arguments)
@@ -333,65 +334,42 @@ def clear(target, begin, end):
         target[i] = 0
 
 
-def _weighted_rows(parts: int) -> Any:
-    @intrinsic
-    def weighted_rows(typing, source, source_at, total, total_at, rows, rows_at, pitch, keys, values, first, last):
-        """``total = source + Σ value · row``; row of event ``i``: from ``rows_at + keys[i] · pitch`` of ``rows`` on."""
-
-        def generate(context, builder, signature, arguments):
-            body = Body(context, builder, signature, arguments)
-            source, source_at, total, total_at, rows, rows_at, pitch, keys, values, first, last = body.arguments
-            sums = [cgutils.alloca_once_value(builder, body.load(source, source_at, part)) for part in range(parts)]
-            with body.events(first, last) as (event, _):
-                at = body.row_of(keys, event, rows_at, pitch)
-                value = body.everywhere(body.element(values, event))
-                for part, held in enumerate(sums):
-                    builder.store(body.plus_product(builder.load(held), value, body.load(rows, at, part)), held)
-            for part, held in enumerate(sums):
-                body.store(builder.load(held), total, total_at, part)
-            return context.get_dummy_value()
-
-        given = (source, source_at, total, total_at, rows, rows_at, pitch, keys, values, first, last)
-        return types.void(*given), generate
-
-    return weighted_rows
-
-
-_wide, _narrow = _weighted_rows(WIDE), _weighted_rows(1)
-
-
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def aligned(like, size):
-    """A flat array of ``size`` elements that begins at a whole vector: one across two cache lines costs two loads."""
-    room = np.empty(size + VECTOR // like.itemsize, like.dtype)
-    at = -room.ctypes.data % VECTOR // like.itemsize
-    return room[at : at + size]
+    """Allocate a flat array of ``size`` elements that begins at a cache line, so that a vector needs one load."""
+    memory = np.empty(size + VECTOR // like.itemsize, like.dtype)
+    at = -memory.ctypes.data % VECTOR // like.itemsize
+    return memory[at : at + size]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
-def row_sum(source, source_at, total, total_at, width, rows, rows_at, pitch, keys, values, first, last, room):
+def row_sum(source, source_at, total, total_at, width, rows, rows_at, pitch, keys, values, first, last, scratch):
     """Set ``total = source + Σ value · row``, of ``width`` elements, in the order of the events ``first … last``.
 
-    Arrays are flat. The last vector of ``source`` and ``rows`` is read whole; of ``total`` only ``width`` elements are
-    written. ``room`` is scratch memory for one vector.
+    Arrays are flat. The last vector of ``source`` and ``rows`` is read whole; only ``width`` elements of ``total`` are
+    written. ``scratch`` is memory for one vector.
     """
     lanes = VECTOR // total.itemsize
     part = 0
     while part + WIDE * lanes <= width:
-        _wide(source, source_at + part, total, total_at + part, rows, rows_at + part, pitch, keys, values, first, last)
+        weighted_rows(
+            source, source_at + part, total, total_at + part, rows, rows_at + part, pitch, keys, values, first, last
+        )
         part += WIDE * lanes
     while part + lanes <= width:
-        _narrow(
+        weighted_rows_narrow(
             source, source_at + part, total, total_at + part, rows, rows_at + part, pitch, keys, values, first, last
         )
         part += lanes
     if part < width:
-        _narrow(source, source_at + part, room, 0, rows, rows_at + part, pitch, keys, values, first, last)
+        weighted_rows_narrow(
+            source, source_at + part, scratch, 0, rows, rows_at + part, pitch, keys, values, first, last
+        )
         for j in range(width - part):
-            total[total_at + part + j] = room[j]
+            total[total_at + part + j] = scratch[j]
 
 
 def padded(width: int, itemsize: int) -> int:
-    """``width`` rounded up to whole vectors."""
+    """Round ``width`` up to whole vectors."""
     lanes = VECTOR // itemsize
     return -(-width // lanes) * lanes

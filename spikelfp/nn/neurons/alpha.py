@@ -22,9 +22,9 @@ class Alpha(Neurons):
         S[t] = 1 if U[t] > θ else 0
 
     An input ``I[s]`` adds ``τ (α^(t−s) − β^(t−s)) I[s]``, nothing in its own step. The step after a spike all three are
-    0, and the input of that step is dropped with them: snnTorch's reset to zero. Its reset by subtraction takes θ off
-    ``E`` (not ``θ/τ``), clears ``N`` and adds ``N[t−1]`` to a membrane that nobody carries on, so what it takes off the
-    membrane is not θ; it is not offered.
+    0, and the input of that step is dropped with them: snnTorch's reset to zero. Its reset by subtraction is not
+    offered: it takes θ off ``E`` (not ``θ/τ``), clears ``N`` and adds ``N[t−1]`` to a membrane that is not carried on,
+    so the membrane does not fall by θ.
 
     The reward on a membrane is split over the two synapses, ``n[t] = R[t] / (|τ E[t]| + |τ N[t]| + ε)``. These are
     linear maps, which pass messages on: ``M[t] = τ n[t] + α M[t+1]`` to E, the same with β to N, and their difference
@@ -68,14 +68,14 @@ class Alpha(Neurons):
     def _check(self) -> None:
         if self.reset != "zero":
             raise UserError(
-                f"Alpha resets to zero, got reset={self.reset!r}: its membrane is made anew of two synapses at each "
-                'step, so there is nothing that a threshold could be taken off; use reset="zero"'
+                f"Alpha resets to zero, got reset={self.reset!r}: its membrane is computed anew from two synapses at "
+                'each step, so a threshold cannot be subtracted from it; use reset="zero"'
             )
         if self.denominator != "inflow":
             raise UserError(f"Alpha carries no membrane on, so its denominator is 'inflow', got {self.denominator!r}")
         try:
             above = torch.as_tensor(self.beta) >= torch.as_tensor(self.alpha)
-        except RuntimeError:  # of shapes that do not go together: the run says which has to be
+        except RuntimeError:  # the shapes do not broadcast: the run names the shape that is needed
             return
         if bool(above.any()):
             raise UserError(

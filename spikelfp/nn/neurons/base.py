@@ -1,4 +1,4 @@
-"""The base of layers of neurons: their constants, one number or one for each neuron, and decays that learn."""
+"""Bases of the layers of neurons: constants (one number, or one for each neuron), states, steps, decays that learn."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class NeuronConstant:
         return layer.__dict__["_parameters"].get(self.learned) if self.learned else None
 
     def checked(self, layer: Any) -> Constant:
-        """Return the constant as it is now, for a run: of a tensor a copy, made and checked again where it changed."""
+        """Return the constant as it is now, for a run; a tensor as a copy, made and checked anew after each change."""
         value = getattr(layer, self.name)
         if not isinstance(value, Tensor):
             return value
@@ -92,7 +92,7 @@ class NeuronConstant:
         kept = layer.__dict__.setdefault("_copies", {})
         source, before, copy = kept.get(self.name, (None, None, None))
         same = source is value and version is not None and version == before
-        if same and value.device.type == "cpu":  # what is written through .data counts no version
+        if same and value.device.type == "cpu":  # writing through .data does not raise the version
             same = copy.dtype == value.dtype and torch.equal(copy, value)
         if not same:
             copy = self.check(self.name, value)
@@ -119,9 +119,9 @@ class Threshold(NeuronConstant):
 
 
 _STEP = ("step", "states", "integrate", "fire", "values")
-"""Methods that a run over time is made of: a kind that has one of its own is run by its steps."""
-_GIVEN = ("given", "reset", "denominator")
-"""Names that the constants of a step have beside those of :class:`NeuronConstant`."""
+"""Members that a run over time is made of: a class that defines one of them is run step by step."""
+_TAKEN = ("cast", "reset", "denominator")
+"""Names among the constants of a step that no :class:`NeuronConstant` may have."""
 
 
 class Values(SimpleNamespace):
@@ -139,7 +139,7 @@ class Values(SimpleNamespace):
 
 
 def _check_names(kind: str, states: Any, constants: Iterable[str]) -> None:
-    """Refuse states and constants that cannot be told apart by name."""
+    """Refuse names of states and constants that are no names, stand twice, or are taken."""
     if not isinstance(states, tuple | list) or not all(isinstance(name, str) for name in states):
         raise UserError(f'{kind}.states is a tuple of names, such as ("membrane",), got {states!r}')
     for number, name in enumerate(states):
@@ -148,8 +148,8 @@ def _check_names(kind: str, states: Any, constants: Iterable[str]) -> None:
         if name in states[:number]:
             raise UserError(f"{kind}.states has {name!r} twice")
     for name in constants:
-        if name in _GIVEN:
-            raise UserError(f"{kind} calls a constant {name!r}, which is what p.{name} is already: choose another name")
+        if name in _TAKEN:
+            raise UserError(f"{kind} has a constant {name!r}, but p.{name} is taken: choose another name")
 
 
 class ConstantLayer(Layer):
@@ -158,9 +158,9 @@ class ConstantLayer(Layer):
     Each constant is an attribute that is a :class:`NeuronConstant` of the class.
 
     Attributes:
-        states: names of what neurons remember from step to step, each ``[B, …]``, 0 at rest.
-        State: the named tuple of them.
-        fires: whether what comes out are spikes, made by ``self.fire``.
+        states: names of the state variables, each ``[B, …]``, 0 at rest.
+        State: named tuple of the states.
+        fires: whether the outputs are spikes, made by ``self.fire``.
     """
 
     states: ClassVar[tuple[str, ...]] = ("membrane",)
@@ -183,14 +183,14 @@ class ConstantLayer(Layer):
         cls.State = kind
         own = vars(cls)
         if "run" not in own and any(name in own for name in _STEP):
-            cls.run = ConstantLayer.run  # type: ignore[method-assign]  # a scan that is inherited knows nothing of them
+            cls.run = ConstantLayer.run  # type: ignore[method-assign]  # an inherited scan would ignore them
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
         """Run one step of the neurons.
 
         Args:
             current: ``I[t]``, ``[B, …]``, in at least float32.
-            state: what the step before left, a named tuple of :attr:`states`, each ``[B, …]``.
+            state: state after the step before, a named tuple of :attr:`states`, each ``[B, …]``.
             p: the constants by name (``p.beta``), numbers or tensors that broadcast against a step.
 
         Returns:
@@ -203,16 +203,16 @@ class ConstantLayer(Layer):
 
         Args:
             x: current ``[T, B, …]``.
-            state: to start from, as a run returned it; ``None`` for rest.
-            trace: return all that the neurons do, a :class:`~spikelfp.nn.Trace`, in place of the outputs.
+            state: state to start from, as a run returned it; ``None`` for rest.
+            trace: return a :class:`~spikelfp.nn.Trace` of outputs and states in place of the outputs.
 
         Returns:
             Outputs ``[T, B, …]`` or their trace, and the state after the last step.
         """
         return self.by_steps(x, state, trace)
 
-    # What torch.compiler.disable sets, without the second that importing torch's compiler takes: a reward finds the
-    # neurons by their autograd node.
+    # A reward finds the neurons by their autograd node, which torch's compiler would remove. torch.compiler.disable
+    # sets the same attribute, but imports the compiler, which takes a second.
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def by_steps(self, x: Tensor, state: Any = None, trace: bool = False) -> tuple[Any, Any]:
@@ -225,8 +225,8 @@ class ConstantLayer(Layer):
             out, after = self._checked(now, self.step(now, state, p))
             if before != _versions(now, *state):
                 raise UserError(
-                    f"{type(self).__name__}.step changes its current or its state in place, which are those of the "
-                    "caller: write membrane = membrane * x in place of membrane *= x"
+                    f"{type(self).__name__}.step changes its current or its state in place, but the caller still needs "
+                    "them: write membrane = membrane * x in place of membrane *= x"
                 )
             state = self.State(*after)
             outputs.append(out)
@@ -236,8 +236,8 @@ class ConstantLayer(Layer):
         sequence = as_given(sequence, x)
         if current.requires_grad and torch.is_grad_enabled() and not sequence.requires_grad:
             raise UserError(
-                f"the outputs of {type(self).__name__}.step come without a graph, so that no credit would reach what "
-                "is in front: spikes are made by self.fire(membrane, threshold)"
+                f"the outputs of {type(self).__name__}.step have no graph, so no credit would reach the layers before: "
+                "make spikes by self.fire(membrane, threshold)"
             )
         if not trace:
             return sequence, state
@@ -245,15 +245,15 @@ class ConstantLayer(Layer):
         rows = {name: torch.stack(row) for name, row in zip(self.states, zip(*states, strict=True), strict=True)}
         if first in rows and not torch.equal(rows[first], sequence.detach().to(rows[first].dtype)):
             raise UserError(
-                f"a trace calls what {type(self).__name__} puts out {first!r}, and its state of that name is something "
-                "else: choose another name for the state"
+                f"a trace names the outputs of {type(self).__name__} {first!r}, but its state of that name holds other "
+                "values: choose another name for the state"
             )
         return Trace(**{first: sequence} | rows | {first: sequence}), state
 
     def traced(self, x: Tensor, state: Any) -> tuple[Any, Any]:
-        """Return the trace of a layer whose other runs are fused, and its last state.
+        """Return the trace and the last state of a layer whose other runs are fused.
 
-        Membranes at both ends get messages then, as those of fused runs do, so that runs of both kinds may follow each
+        The first and the last membrane get messages, as in fused runs, so that runs of both kinds may follow each
         other.
         """
         if isinstance(state, tuple | list) and len(state) == len(self.states):
@@ -265,14 +265,14 @@ class ConstantLayer(Layer):
         return whole, after._replace(membrane=self.rule.carry(after.membrane))
 
     def values(self, step: Tensor, x: Tensor) -> SimpleNamespace:
-        """Return the constants by name as a step uses them: those that learn with their way back to the parameter.
+        """Return the constants of a step by name; those that learn are part of the graph.
 
         Args:
-            step: ``[B, …]`` of the current.
-            x: the input; ``given`` brings spikes to its kind of floats, which layers inside have.
+            step: current of one step, ``[B, …]``.
+            x: the input; ``p.cast(spikes)`` converts spikes to its dtype, which layers inside expect.
         """
         found = Values(type(self).__name__)
-        found.given = lambda spikes: as_given(spikes, x)
+        found.cast = lambda spikes: as_given(spikes, x)
         for name, each in self.neuron_constants().items():
             value, parameter = self.constant(name, step), each.parameter(self)
             if parameter is not None and parameter.requires_grad and torch.is_grad_enabled():
@@ -286,10 +286,10 @@ class ConstantLayer(Layer):
         return self.State(*(check_current(self, current, each)[1] for each in self.parts_of(state)))
 
     def parts_of(self, state: Any) -> Any:
-        """Return the parts of a state that a run was given, each ``None`` at rest.
+        """Return the state that a run starts from as a named tuple, each part ``None`` at rest.
 
         Raises:
-            ShapeError: for what is not a tuple of :attr:`states`.
+            ShapeError: for anything but a tuple of :attr:`states`.
         """
         if state is None:
             return self.State(*(None for _ in self.states))
@@ -301,28 +301,28 @@ class ConstantLayer(Layer):
             )
         return self.State(*state)
 
-    def _checked(self, now: Tensor, found: Any) -> tuple[Tensor, Any]:
-        out, after = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
-        given = [out, *after] if isinstance(after, tuple) else []
+    def _checked(self, now: Tensor, result: Any) -> tuple[Tensor, Any]:
+        out, after = result if isinstance(result, tuple) and len(result) == 2 else (None, None)
+        values = [out, *after] if isinstance(after, tuple) else []
         names = ["outputs", *self.states]
-        if len(given) != len(names):
+        if len(values) != len(names):
             raise UserError(
                 f"{type(self).__name__}.step returns (outputs, ({', '.join(self.states)},)), got "
-                f"{type(found).__name__}" + (f" with a state of {len(given) - 1}" if given else "")
+                f"{type(result).__name__}" + (f" with a state of {len(values) - 1}" if values else "")
             )
-        for name, each in zip(names, given, strict=True):
+        for name, each in zip(names, values, strict=True):
             if not isinstance(each, Tensor) or each.shape != now.shape or each.dtype != now.dtype:
-                told = f"{list(each.shape)}, {each.dtype}" if isinstance(each, Tensor) else type(each).__name__
+                got = f"{list(each.shape)}, {each.dtype}" if isinstance(each, Tensor) else type(each).__name__
                 raise UserError(
                     f"{type(self).__name__}.step returns {name} of the shape of its current, {list(now.shape)}, "
-                    f"{now.dtype}, got {told}"
+                    f"{now.dtype}, got {got}"
                 )
         assert out is not None
         return out, after
 
     @classmethod
     def neuron_constants(cls) -> dict[str, NeuronConstant]:
-        """Find the constants of this kind of neurons by name, its own before those of its bases."""
+        """Return the constants of this class by name, its own before those of its bases."""
         return cls._constants_of_kind
 
     def constant(self, name: str, step: Tensor) -> Constant:
@@ -340,7 +340,7 @@ class ConstantLayer(Layer):
                 each.__set__(self, value)
                 return
             if name == each.learned:
-                if value is None and each.parameter(self) is not None:  # no longer: it stays what was learned
+                if value is None and each.parameter(self) is not None:  # stops learning: the learned value stays
                     value = getattr(self, constant)
                     super().__setattr__(name, None)
                     each.__set__(self, value)
@@ -355,18 +355,20 @@ class ConstantLayer(Layer):
         return out
 
     def extra_repr(self) -> str:
-        told = {name: brief_constant(getattr(self, name)) for name in self.neuron_constants()}
-        own = {name: text for name, text in plain_attributes(self).items() if name in vars(self) and name not in told}
-        return ", ".join(f"{name}={text}" for name, text in {**own, **told}.items())
+        constants = {name: brief_constant(getattr(self, name)) for name in self.neuron_constants()}
+        others = {
+            name: text for name, text in plain_attributes(self).items() if name in vars(self) and name not in constants
+        }
+        return ", ".join(f"{name}={text}" for name, text in {**others, **constants}.items())
 
     def saved_repr(self) -> str:
-        found = []
+        texts = []
         for name, each in self.neuron_constants().items():
             value = getattr(self, name)
-            carried = list(value.shape) if isinstance(value, Tensor) else None
+            shape = list(value.shape) if isinstance(value, Tensor) else None
             learned = each.parameter(self) is not None
-            found.append(f"{name}={(f'learned {carried}' if carried else 'learned') if learned else carried or value}")
-        return ", ".join(found)
+            texts.append(f"{name}={(f'learned {shape}' if shape else 'learned') if learned else shape or value}")
+        return ", ".join(texts)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Keep constants in at least float32, as membranes are: β = 0.999 in bfloat16 is 1."""
@@ -381,7 +383,7 @@ class ConstantLayer(Layer):
 
 
 class Neurons(ConstantLayer):
-    """Base of layers of neurons that fire: constants, a decay that may learn, and what a step is written with.
+    """Base of layers of neurons that fire: constants, a decay that may learn, and the operations of a step.
 
     Neurons of your own derive from it, name their ``states`` and constants and write one ``step``; forward pass, credit
     under LFP, gradients and surrogate gradients follow (:mod:`spikelfp.functional.neuron`)::
@@ -410,7 +412,7 @@ class Neurons(ConstantLayer):
         reset: effect of a spike on the membrane, "subtract", "immediate" or "zero" (:class:`~spikelfp.nn.LIF`).
         denominator: normalisation of the reward on a membrane, "inflow" or "increment"
             (:mod:`spikelfp.functional.lif`).
-        learn_beta: whether β learns, one for the layer or one for each neuron, as it was given, within [0.001, 1].
+        learn_beta: whether β learns, within [0.001, 1]: one number, or one for each neuron where ``beta`` is a tensor.
         learn_threshold: refused: no LFP rule can be justified for θ.
         rule: rule of this layer alone; by default the one that trains the network.
 
@@ -442,8 +444,8 @@ class Neurons(ConstantLayer):
         if learn_threshold:
             raise UserError(
                 "the threshold cannot learn under LFP: it is compared with the membrane but flows into it only at a "
-                "reset, which earns no credit, so no reward tells whether θ helped. Scaling the weights in front of "
-                "the neurons does the same and is learned"
+                "reset, which earns no credit, so no reward tells whether θ helped. Scaling the weights before the "
+                "neurons has the same effect and is learned"
             )
         self.register_parameter("decay", None)
         self.constants = LIFParameters(beta, threshold, reset, denominator)
@@ -459,7 +461,7 @@ class Neurons(ConstantLayer):
         options = self.__dict__["_options"]
         values = (found["beta"].checked(self), found["threshold"].checked(self), *options)
         kept = self.__dict__.get("_constants")
-        if kept is not None and all(mine is own for mine, own in zip(values, kept[0], strict=True)):
+        if kept is not None and all(value is before for value, before in zip(values, kept[0], strict=True)):
             return kept[1]
         made = LIFParameters(reset=options[0], denominator=options[1]).unchecked(*values[:2])
         self.__dict__["_constants"] = (values, made)
@@ -484,7 +486,7 @@ class Neurons(ConstantLayer):
 
     @property
     def denominator(self) -> Denominator:
-        """How the reward on a membrane is normalised."""
+        """Normalisation of the reward on a membrane: inflow or increment."""
         return self.__dict__["_options"][1]
 
     @denominator.setter
@@ -502,12 +504,14 @@ class Neurons(ConstantLayer):
         return self.fire(membrane, p.threshold), (membrane,)
 
     def integrate(self, membrane: Tensor, p: Any, *currents: Tensor, fired: Tensor | None = None) -> Tensor:
-        """Return the membrane one step later, ``β V + Σ currents``, reset by ``p.reset``; its reward is shared by all.
+        """Return the membrane one step later, ``β V + Σ currents``, reset by ``p.reset``.
+
+        Its reward is split over ``β V`` and the currents.
 
         Args:
             membrane: ``U[t−1]``, ``[B, …]``, before its reset.
             p: the constants of the step, with ``beta``, ``threshold``, ``reset`` and ``denominator``.
-            currents: each ``[B, …]``; each is one of the flows of the denominator.
+            *currents: each ``[B, …]``; each is a term of the denominator.
             fired: spikes of the step before, 0 or 1; by default those of a membrane above ``p.threshold``.
         """
         rule = self.rule
@@ -531,7 +535,7 @@ class Neurons(ConstantLayer):
 
     @property
     def learn_beta(self) -> bool:
-        """Whether β learns: chosen where the layer is made."""
+        """Whether β learns; chosen when the layer is made."""
         return self.decay is not None
 
     @learn_beta.setter
@@ -540,7 +544,7 @@ class Neurons(ConstantLayer):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Bring a β that learns back into [0.001, 1]; trainers do so after each update, and each forward pass does."""
+        """Bring a β that learns back into [0.001, 1], as trainers do after each update and every forward pass does."""
         if self.decay is not None:
             self.decay.data.clamp_(LEAST_DECAY, 1.0)
 
@@ -553,9 +557,9 @@ class Neurons(ConstantLayer):
         return f"{super().saved_repr()}, reset={self.reset!r}, denominator={self.denominator!r}{learns}"
 
 
-def _versions(*given: Tensor) -> list[int | None]:
-    """How often tensors were changed in place; ``None`` where torch does not count."""
-    return [None if each.is_inference() else each._version for each in given]
+def _versions(*tensors: Tensor) -> list[int | None]:
+    """Return how often tensors were changed in place; ``None`` where torch does not count."""
+    return [None if each.is_inference() else each._version for each in tensors]
 
 
 def _learned_number(parameter: torch.nn.Parameter) -> float:

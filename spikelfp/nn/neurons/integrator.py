@@ -45,7 +45,7 @@ class LI(ConstantLayer):
         return membrane, (membrane,)
 
     def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
-        """Membranes ``[T, B, …]`` (or their trace) and the last of them, ``[B, …]``."""
+        """Return the membranes ``[T, B, …]`` (or their trace) and the last of them, ``[B, …]``."""
         if trace:
             whole, after = self.by_steps(x, None if state is None else (state,), True)
             return whole, after.membrane

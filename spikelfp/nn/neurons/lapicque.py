@@ -49,7 +49,7 @@ class _Circuit(NeuronConstant):
         super().__init__(_positive)
 
     def hold(self, layer: Any, value: Any) -> None:
-        """Set it, and leave the decay."""
+        """Set the constant without changing the decay."""
         super().__set__(layer, value)
 
     def __set__(self, layer: Any, value: Any) -> None:
@@ -64,7 +64,7 @@ class _Circuit(NeuronConstant):
 
 
 class _EulerDecay(Decay):
-    """``1 − Δt/RC``; R follows it where it is set."""
+    """``1 − Δt/RC``; setting it changes R."""
 
     def __set__(self, layer: Any, value: Any) -> None:
         rest = 1 - self.check(self.name, value)  # Δt / RC
@@ -83,12 +83,12 @@ class Lapicque(Neurons):
     They are :class:`~spikelfp.nn.LIF` with the decay ``1 − Δt/RC`` (the attribute ``beta``) after a gain of ``Δt/C``,
     and run by its scan; resets are those of :class:`~spikelfp.nn.LIF`. snnTorch's reset to zero drops the
     input of the step after a spike too; this one restarts from it. The reward on a membrane is split over ``β U[t−1]``
-    and ``Δt/C · I[t]``, the message to ``I[t]`` is ``Δt/C`` times that to the second. Takes ``[T, B, …]``, returns
-    spikes; ``run`` takes and returns the membrane ``[B, …]``.
+    and ``Δt/C · I[t]``; the message to ``I[t]`` is ``Δt/C`` times the message to the second term. Takes
+    ``[T, B, …]``, returns spikes; ``run`` takes and returns the membrane ``[B, …]``.
 
     Args:
-        beta: as in snnTorch another way to give R and C, by ``β = exp(−Δt/RC)``: alone with R = 1, or with one of
-            them. It is not the decay of the Euler step, which is ``1 + ln β``: at least 1/e, and below 1.
+        beta: another way to state R and C, ``β = exp(−Δt/RC)``, as in snnTorch: alone with R = 1, or with one of
+            them. It is not the decay of the Euler step, which is ``1 + ln β``. Above 1/e and below 1.
         R: resistance, above 0.
         C: capacitance, above 0. Of β, R and C two are given, or β alone.
         time_step: Δt, above 0, in the unit of RC, which is longer.
@@ -139,7 +139,7 @@ class Lapicque(Neurons):
 
     @property
     def gain(self) -> Constant:
-        """``Δt / C``, what a current is multiplied by on its way into the membrane."""
+        """Factor ``Δt / C`` of a current on its way into the membrane."""
         gain: Constant = self.time_step / self.C
         return gain
 
@@ -152,7 +152,7 @@ class Lapicque(Neurons):
         return super().step(p.gain * current, state, p)
 
     def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
-        """Spikes ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step."""
+        """Return the spikes ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step."""
         if trace:
             whole, after = self.traced(x, None if state is None else (state,))
             return whole, after.membrane
@@ -165,7 +165,7 @@ class Lapicque(Neurons):
 
 
 def _circuit(beta: Any, resistance: Any, capacitance: Any, step: float) -> tuple[Any, Any]:
-    """Return R and C."""
+    """Compute R and C from those of β, R and C that are stated."""
     given = [name for name, value in (("beta", beta), ("R", resistance), ("C", capacitance)) if value is not None]
     if given not in (["beta"], ["beta", "R"], ["beta", "C"], ["R", "C"]):
         raise UserError(

@@ -32,7 +32,7 @@ class MultiSpikeLIF(ConstantLayer):
         threshold: θ > 0, likewise.
 
     Raises:
-        UserError: for constants out of range, and for a reward that arrives here.
+        UserError: for constants out of range, and for a reward that is sent back through them.
     """
 
     has_membrane = True
@@ -82,5 +82,5 @@ class _Counts(Function):
 
 
 def _count(membrane: Tensor, threshold: Constant, out: Tensor) -> Tensor:
-    """``N`` of a membrane, written to ``out``."""
+    """Write ``N`` of a membrane to ``out``."""
     return torch.div(membrane, threshold, out=out).ceil_().sub_(1).clamp_(min=0)

@@ -34,8 +34,8 @@ class RecurrentLIF(Neurons):
     steps at once (:mod:`spikelfp.functional.recurrent`), others step by step.
 
     Args:
-        recurrent: a layer from spikes ``[1, B, …]`` to a current of the same shape, which follows its own rule; or a
-            number of neurons ``n`` for ``nn.Linear(n, n)``.
+        recurrent: layer from spikes ``[1, B, …]`` to a current of the same shape; or a number of neurons ``n`` for
+            ``nn.Linear(n, n)``.
         beta: decay of the membrane per step, as of :class:`~spikelfp.nn.Neurons`.
         threshold: membrane above which a neuron fires, likewise.
         reset: effect of a spike on the membrane, "subtract", "immediate" or "zero".
@@ -46,7 +46,7 @@ class RecurrentLIF(Neurons):
 
     Raises:
         UserError: for values out of range.
-        ShapeError: for connections that return another shape than they are given.
+        ShapeError: for connections that return another shape than their input has.
     """
 
     states: ClassVar[tuple[str, ...]] = ("spikes", "membrane")
@@ -70,11 +70,14 @@ class RecurrentLIF(Neurons):
         self.recurrent = _connections(recurrent)
 
     def fed_back(self, spikes: Tensor, like: Tensor) -> Tensor:
-        """Return the current that ``recurrent`` makes of spikes.
+        """Run spikes through the recurrent connections.
 
         Args:
             spikes: of one step, ``[1, B, …]``.
-            like: current of a step, ``[1, B, …]``, whose shape the result must have.
+            like: current of a step, ``[1, B, …]``; the result must have its shape.
+
+        Returns:
+            The current, ``[1, B, …]``.
 
         Raises:
             ShapeError: for connections that return another shape.
@@ -82,13 +85,13 @@ class RecurrentLIF(Neurons):
         current: Tensor = self.recurrent(spikes)
         if current.shape != like.shape:
             raise ShapeError(
-                f"{type(self).__name__} has connections from its neurons to themselves, and its recurrent layer makes "
-                f"{list(current.shape)} of spikes {list(spikes.shape)}: it must return the shape that it is given"
+                f"the recurrent layer of {type(self).__name__} returns {list(current.shape)} for spikes of shape "
+                f"{list(spikes.shape)}: it must return the shape of its input"
             )
         return current
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
-        fed_back = self.fed_back(p.given(state.spikes).unsqueeze(0), current.unsqueeze(0))[0]
+        fed_back = self.fed_back(p.cast(state.spikes).unsqueeze(0), current.unsqueeze(0))[0]
         membrane = self.integrate(state.membrane, p, current + fed_back)
         spikes = self.fire(membrane, p.threshold)
         return spikes, (spikes, membrane)
@@ -96,7 +99,7 @@ class RecurrentLIF(Neurons):
     def run(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, trace: bool = False
     ) -> tuple[Any, tuple[Tensor, Tensor]]:
-        """Spikes ``[T, B, …]`` (or their trace), and the spikes and the membrane ``[B, …]`` of the last step."""
+        """Return the spikes ``[T, B, …]`` (or their trace), and spikes and membrane ``[B, …]`` of the last step."""
         if trace:
             return self.traced(x, state)
         fired, membrane = self.parts_of(state)
@@ -112,7 +115,7 @@ class RecurrentLIF(Neurons):
     def _by_steps(
         self, x: Tensor, current: Tensor, fired: Tensor | None, start: Tensor, constants: LIFParameters
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One step after the other: for connections of any kind and every rule."""
+        """Run step by step, for connections of any kind and every rule."""
         last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
         spikes = []
         for step in current.split(1):
@@ -125,7 +128,7 @@ class RecurrentLIF(Neurons):
 
 
 def _connections(recurrent: Any) -> Layer:
-    """A layer, or the dense one that a number of neurons stands for."""
+    """Return the recurrent layer, or a dense one for a number of neurons."""
     if isinstance(recurrent, torch.nn.Module):
         return recurrent  # type: ignore[return-value]
     if isinstance(recurrent, bool) or not isinstance(recurrent, numbers.Integral) or recurrent < 1:

@@ -78,7 +78,7 @@ class RecurrentSynaptic(RecurrentLIF):
         self.alpha = alpha
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
-        fed_back = self.fed_back(p.given(state.spikes).unsqueeze(0), current.unsqueeze(0))[0]
+        fed_back = self.fed_back(p.cast(state.spikes).unsqueeze(0), current.unsqueeze(0))[0]
         synapse = p.alpha * state.synapse + (current + fed_back)
         membrane = self.integrate(state.membrane, p, synapse)
         spikes = self.fire(membrane, p.threshold)
@@ -105,7 +105,7 @@ class RecurrentSynaptic(RecurrentLIF):
     def _synapses_by_steps(
         self, x: Tensor, given: Tensor, fired: Tensor | None, current: Tensor, membrane: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """One step after the other: for connections of any kind and every rule."""
+        """Run step by step, for connections of any kind and every rule."""
         last = (torch.zeros_like(membrane) if fired is None else fired).unsqueeze(0)
         constants, spikes = self.constants.fitted(membrane), []
         alpha = self.constant("alpha", current)

@@ -22,7 +22,7 @@ class Synaptic(Neurons):
 
     or with another reset of :class:`~spikelfp.nn.LIF`.
 
-    The reward on a membrane is split over its decayed self and ``Y[t]``; the synapse is a linear map, which passes
+    The reward on a membrane is split over ``β U[t−1]`` and ``Y[t]``; the synapse is a linear map, which passes
     messages on: ``M[t] = n[t] + α M[t+1]``.
 
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(Y, U)``, each ``[B, …]``.

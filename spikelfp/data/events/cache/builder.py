@@ -248,7 +248,7 @@ class Builder:
             files.write_meta(folder, dtypes, about)
 
     def _gather(self, advance: Advance, places: Append, counts: Append | None) -> dict[str, Array]:
-        """Hand the places and counts of every recording on; returns the arrays that separate the sequences."""
+        """Hand the places and counts of every recording on; return the arrays that separate the sequences."""
         lengths, steps, kept = [0], list[int](), list[int]()
         for number, frames, error in read_all(self.recordings, self.pipeline, self.workers):
             advance()

@@ -287,14 +287,11 @@ def common_sensor(extents: Mapping[str, Extent], given: Sensor | None = None) ->
         sensor = Sensor(*(max(getattr(size, name) for size in sizes) for name in ("width", "height", "polarities")))
         origin = next(path for path, extent in extents.items() if extent.sensor.is_line == sensor.is_line)
     for path, extent in extents.items():
-        if not (extent.sensor == sensor if extent.named else _fits(extent.sensor, sensor)):
+        own, axes = extent.sensor, ("width", "height", "polarities")
+        fits = own.is_line == sensor.is_line and all(getattr(own, axis) <= getattr(sensor, axis) for axis in axes)
+        if not (own == sensor if extent.named else fits):
             raise DataError(
                 f"recordings of different sensors: {origin} is of {sensor}, {path} of {extent.sensor}; a network has "
                 "one input, so keep one of them"
             )
     return sensor
-
-
-def _fits(small: Sensor, large: Sensor) -> bool:
-    fits = all(getattr(small, name) <= getattr(large, name) for name in ("width", "height", "polarities"))
-    return fits and small.is_line == large.is_line

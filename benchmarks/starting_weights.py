@@ -1,15 +1,14 @@
-"""Weights, images and labels that every contender starts from, made once and kept in ``benchmarks/.cache``.
+"""Starting weights, images and labels of every contender, made once and kept in ``benchmarks/.cache``.
 
-The images are the 8×8 digits that come with scikit-learn, resized to 28×28 (bilinear). The weights are, by ``how``:
+The images are the 8×8 digits that come with scikit-learn, resized to 28×28 (bilinear). ``how`` chooses the weights:
 
-* ``initial``: those the network is made with;
-* ``scaled``: the same with the weights and biases in front of each hidden layer times a factor at which the layer
-  fires at ``rate`` spikes per neuron and step: a network whose products are as dense as that;
+* ``initial``: random ones, as the network is made;
+* ``scaled``: the same, with the weights and biases before each hidden layer multiplied by a factor at which the layer
+  fires at ``rate`` spikes per neuron and step;
 * ``trained``: after ``epochs`` epochs of LFP on the digits at learning rate ``lr``; an error if a hidden layer then
   fires at more than ``at_most``.
 
-Recurrent networks (``kind`` ``rnn``) take sequences: events of channels that fire around a time of their own in each
-class (:func:`sequences`).
+Recurrent networks (``kind`` ``rnn``) take sequences of events (:func:`sequences`).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from spikelfp.files import write_tensors
 
 CACHE = Path(__file__).parent / ".cache"
 VERSION = 1
-"""Of what this module makes: files of another one are not used."""
+"""Version of the files; those of another version are not used."""
 
 _HALVINGS = 24
 _WIDEST = 1e3  # largest factor tried, and one over the smallest
@@ -40,13 +39,13 @@ console = Console(stderr=True)
 
 
 def with_start(network: Network, folder: Path = CACHE) -> Network:
-    """``network`` as contenders take it: its ``start`` is the path of a file, its goals are left out."""
+    """Return ``network`` as contenders take it: with the path of a file as ``start``, and without goals."""
     plain = {key: network[key] for key in ("kind", "sizes", "steps", "batch") if key in network}
     return plain | {"start": str(start_file(network, folder))}
 
 
 def start_file(network: Network, folder: Path = CACHE) -> Path:
-    """The file with what ``network`` starts from, made in ``folder`` if it is not there yet."""
+    """Return the file of starting weights of ``network``; make it in ``folder`` if it does not exist."""
     parts = {key: network[key] for key in ("kind", "sizes", "steps", "batch", "start") if key in network}
     recipe = json.dumps([VERSION, spikelfp.__version__, torch.__version__, parts], sort_keys=True)
     path = folder / f"{network['start']['how']}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.pt"
@@ -56,13 +55,13 @@ def start_file(network: Network, folder: Path = CACHE) -> Path:
 
 
 def digits() -> tuple[data.ArrayDataset, data.ArrayDataset]:
-    """The digits for training and for testing, ``[N, 1, 28, 28]`` in [0, 1]."""
+    """Load the digits for training and for testing, ``[N, 1, 28, 28]`` in [0, 1]."""
     splits = data.load("digits")
     return _resized(splits.train), _resized(splits.test)
 
 
 def make(network: Network) -> dict[str, Any]:
-    """Parameters, images and labels of the start of ``network``."""
+    """Make the starting parameters, images and labels of ``network``."""
     start, recurrent = network["start"], network["kind"] == "rnn"
     if recurrent:
         train = sequences(network, network["batch"])
@@ -85,11 +84,10 @@ def make(network: Network) -> dict[str, Any]:
 
 
 def sequences(network: Network, count: int) -> data.ArrayDataset:
-    """``count`` sequences of events ``[N, T, channels]``, 0 and 1, and their classes.
+    """Make ``count`` sequences of events ``[N, T, channels]``, 0 and 1, and their classes.
 
-    In a step about 3 % of 700 channels fire, 10 % of 24.
-    In each class half of the channels fire around a time of their own, for a sixth of the steps; all fire at random now
-    and then.
+    In each class, half of the channels fire around a time that is theirs, for a sixth of the steps. All channels also
+    fire at random. About 3 % of 700 channels fire in a step, 10 % of 24.
     """
     channels, classes, steps = network["sizes"][0], network["sizes"][-1], network["steps"]
     generator = torch.Generator().manual_seed(0)
@@ -104,10 +102,12 @@ def sequences(network: Network, count: int) -> data.ArrayDataset:
 
 @torch.no_grad()
 def scale_to(net: nn.Sequential, x: Tensor, rate: float) -> list[float]:
-    """Scale what stands in front of every hidden LIF layer of ``net`` so that it fires at ``rate`` on ``x``.
+    """Scale the weights before every hidden LIF layer of ``net`` so that it fires at ``rate`` on ``x``.
 
-    Found by halving an interval of factors; returns the rates that were reached, which stay below ``rate`` where
-    too few neurons get a current above 0.
+    The factors are found by bisection.
+
+    Returns:
+        The rates that were reached; they stay below ``rate`` where too few neurons get a current above 0.
     """
     reached: list[float] = []
     last = [layer for layer in net if isinstance(layer, nn.Neurons)][-1]
