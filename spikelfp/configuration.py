@@ -144,7 +144,9 @@ class Schema(Generic[Config]):
                 raise UserError(f"{whose} has a name with another meaning in a file of options: give it another name")
             if name in self.taken or negated in self.taken | switches:
                 raise UserError(f"{whose} would be {flag(name)}, a flag with another meaning: give it another name")
-            other = next((each for each in places if each.option.kind != slot.option.kind), None)
+            texts = {"str", "path"}
+            kinds = texts if slot.option.kind in texts else {slot.option.kind}
+            other = next((each for each in places if each.option.kind not in kinds), None)
             if other is not None:
                 there = f"of {' and '.join(other.owners)}" if other.owners else f"in {'.'.join(other.path[:-1])}"
                 raise UserError(
