@@ -68,7 +68,7 @@ def render(facts: Facts) -> str:
                 pair=in_pairs(facts.activity),
             ),
             Section("Weights", pictures=weights(facts), pair=in_pairs(facts.weights)),
-            Section("Classification errors", pictures=errors(facts), pair=True),
+            Section("Classification errors", pictures=classification_errors(facts), pair=True),
             Section("Targets and predictions", pictures=fitted(facts), pair=True),
             worst(facts),
             Section("Accuracy over time", pictures=early(facts)),
@@ -298,7 +298,7 @@ def weights(facts: Facts) -> list[Picture]:
     ]
 
 
-def errors(facts: Facts) -> list[Picture]:
+def classification_errors(facts: Facts) -> list[Picture]:
     """Draw the confusion matrix and the most confidently misread samples."""
     errors = facts.errors
     if errors is None:
