@@ -252,7 +252,7 @@ def test_states_that_are_refused():
 
 CARELESS = {
     "changes its state": (lambda n, i, s, p: (n.fire(s.membrane.add_(i), p.threshold), (s.membrane,)), "in place"),
-    "spikes without a graph": (lambda n, i, s, p: ((i > 0).to(i.dtype), (i,)), "without a graph"),
+    "spikes without a graph": (lambda n, i, s, p: ((i > 0).to(i.dtype), (i,)), "have no graph"),
 }  # fmt: skip
 
 
