@@ -2,8 +2,6 @@
 
 import os
 
-# For what runs in this process, which is spikelfp alone (beside it, loading of events compares with numpy code of
-# others, which has no threads that wait): as ``import spikelfp`` does (docs/performance.md), but before torch is loaded
-# by anything here. Other libraries run in processes of their own, in the setting that is fastest for each
-# (``settings.py``).
+# Set here as ``import spikelfp`` sets it (docs/performance.md), but before any benchmark loads torch. Only spikelfp and
+# numpy run in this process; other libraries run in their own processes, each in its fastest setting (``settings.py``).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,6 +1,6 @@
-"""All benchmarks one after the other: ``python -m benchmarks [--quick]``, or ``make bench``.
+"""Run all benchmarks one after the other: ``python -m benchmarks [--quick]``, or ``make bench``.
 
-The one of a GPU runs only where there is a CUDA device.
+``benchmarks.gpu`` runs only where there is a CUDA device.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.record import arguments
 
 
 def main(given: list[str] | None = None) -> None:
-    """Run them."""
+    """Run all benchmarks."""
     parser = arguments(__doc__)
     parser.add_argument("--data-dir", help="folder that holds mnist/ (default: $SPIKELFP_DATA)")
     options = parser.parse_args(given)

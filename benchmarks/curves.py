@@ -34,9 +34,9 @@ QUICK: dict[str, list[float]] = {"T": [5, 10], "width": [256, 512], "batch": [16
 QUICK_BASE: dict[str, Any] = {"T": 5, "width": 256, "batch": 16, "density": 0.03}
 NAMES = (OURS, SNNTORCH, FLOOR)
 ALSO = {"T": (RECOMPUTED,)}
-"""Further contenders where that varies."""
+"""Further contenders by the quantity that varies."""
 SECONDS = 4.0
-"""Of measuring at one point, after which no further turn begins."""
+"""Seconds of measuring at a point after which no further turn begins."""
 
 Curves = dict[str, dict[str, dict[str, Result]]]
 console = Console(stderr=True)

@@ -1,8 +1,8 @@
-"""Whole epochs of one contender in a process of its own: ``epoch_worker.py FILE SETTINGS``, the settings as JSON.
+"""Worker process for whole epochs of a contender: ``epoch_worker.py FILE SETTINGS``, the settings as JSON.
 
-Each line read starts an epoch; its seconds of training, the accuracy after it and the memory are written back. The
-contender file has ``train(splits, settings, turn)``, which calls ``turn(accuracy)`` after every epoch. ``samples`` in
-the settings is how many of either part are used, if not all.
+Each line of input starts an epoch; the answer has its seconds of training, the accuracy after it and the memory. The
+contender's file has ``train(splits, settings, turn)``, which calls ``turn(accuracy)`` after every epoch. ``samples`` in
+the settings limits the samples of training and test part.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Whole epochs, ours beside snnTorch: seconds of training and test accuracy. ``python -m benchmarks.epochs``.
+"""Seconds and test accuracy of whole epochs, ours and snnTorch's: ``python -m benchmarks.epochs``.
 
 MNIST, 784-1000-10 LIF neurons, 15 steps, batch 128, three epochs: LFP by :class:`spikelfp.TemporalTrainer` against
-surrogate gradients in the training loop of snnTorch's tutorials, each in a process of its own, an epoch in turns, in
-the setting of its threads that a trial on a small part of the data found fastest. Seconds are those of training with
-loading; the accuracy is taken outside them. Without MNIST's files the digits that come with scikit-learn are taken,
-which says little about time.
+surrogate gradients in the training loop of snnTorch's tutorials. Each runs in its own process, one epoch in turns, in
+the setting of threads that was fastest in a trial on a small part of the data. Seconds are those of training and
+loading, without evaluation. Without the files of MNIST the digits of scikit-learn are used, which say little about
+time.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from spikelfp import data
 MNIST = {"data": "mnist", "sizes": [784, 1000, 10], "steps": 15, "batch": 128, "epochs": 3, "seed": 0}
 DIGITS = {"data": "digits", "sizes": [64, 1000, 10], "steps": 15, "batch": 128, "epochs": 30, "seed": 0}
 GOAL = {"accuracy": 0.98, "seconds": 15.0}
-"""On MNIST, three epochs."""
+"""Goal for three epochs of MNIST."""
 TRIAL = {"samples": 1280, "epochs": ROUNDS + 1}
-"""Size of the trial that each setting of the threads has."""
+"""Size of the trial of each setting of threads."""
 
 console = Console(stderr=True)
 
 
 def settings_for(data_dir: str | None) -> dict[str, Any]:
-    """MNIST if its files are there, else, saying so, the digits."""
+    """Return the settings for MNIST if its files are there, else, with a message, for the digits."""
     folder = data.data_dir(data_dir)
     stems = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     if all(any((folder / "mnist" / name).exists() for name in (stem, f"{stem}.gz")) for stem in stems):
@@ -47,7 +47,7 @@ def settings_for(data_dir: str | None) -> dict[str, Any]:
 
 
 def started(module: str, training: dict[str, Any]) -> Chosen[Process]:
-    """The contender's process in the fastest setting, before its first epoch."""
+    """Start the contender's process in its fastest setting."""
     tried = fastest(
         lambda setting: Process("epoch_worker.py", module, training | TRIAL, setting),
         lambda process: [process.ask("epoch")["seconds"]],
@@ -58,7 +58,7 @@ def started(module: str, training: dict[str, Any]) -> Chosen[Process]:
 
 
 def run(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Seconds and test accuracy of each epoch, by contender, and the most memory held."""
+    """Measure seconds and test accuracy of each epoch, by contender, and the peak of memory."""
     turns = Turns({name: (lambda module=module: started(module, training)) for name, module in EPOCHS.items()})
     try:
         for epoch in range(training["epochs"]):
@@ -76,7 +76,7 @@ def run(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def markdown(table: dict[str, dict[str, dict[str, Any]]], about: str) -> str:
-    """The results as Markdown tables, one for each network."""
+    """Write a Markdown table for each network."""
     lines = [about, ""]
     for network, results in table.items():
         ran = {name: result for name, result in results.items() if "seconds" in result}

@@ -1,12 +1,12 @@
 """LFP against surrogate gradients on recordings of events: ``python -m benchmarks.event_data``.
 
-Three data sets (:data:`TASKS`), each with one network, binning, batch size, number of epochs and optimiser for both
-methods, through the same functions as ``spikelfp train``. Each method chooses from as many options by its accuracy on a
-fifth of the training recordings (seed 0), is trained again with its choice on all of them with three seeds, and only
-then meets the test recordings. Logistic regression on binned events chooses its regularisation likewise.
+Each of three data sets (:data:`TASKS`) has one network, binning, batch size, number of epochs and optimiser for both
+methods, which train through the functions of ``spikelfp train``. Each method chooses from the same number of options by
+its accuracy on a fifth of the training recordings (seed 0), and is trained again with its choice on all of them, with
+three seeds. Only then it is tested. Logistic regression on binned events chooses its regularisation likewise.
 
-It takes about an hour on two cores; every finished run is kept, and ``--resume`` goes on. Writes ``event_data.json``
-and ``.md``.
+It takes about an hour on two cores. Every finished run is kept, and ``--resume`` continues. Writes
+``event_data.json`` and ``event_data.md``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Table = dict[str, dict[str, Any]]
 """By data set: ``logistic_regression``, and for each method ``tuning``, ``test`` and ``command``."""
 
 GOALS = {"nmnist": 0.0, "braille": 0.02, "fsdd-cochlea": 0.02}
-"""How far below the surrogate gradient LFP may be."""
+"""Largest accepted distance of LFP below the surrogate gradient."""
 
 console = Console(stderr=True)
 
 
 def measure(task: Task, common: Options, seeds: int, ledger: Ledger) -> dict[str, Any]:
-    """Logistic regression, and the tuning and the test accuracies of each method; ``common`` says where data lies."""
+    """Measure logistic regression, and tuning and test accuracies of each method; ``common`` has the data folders."""
     options, counts = task.options | common, {"data": task.options["data"]} | task.counts | common
     splits = load(options)
 
@@ -62,11 +62,11 @@ def measure(task: Task, common: Options, seeds: int, ledger: Ledger) -> dict[str
 
 
 def markdown(table: Table, about: str) -> str:
-    """Mean test accuracies with their deviation, the goals, and what was chosen from what."""
+    """Write mean test accuracies with their deviation, the goals, the choices, and all options that were tried."""
     head = ["data", "LFP", "surrogate gradient", "logistic regression", "LFP − surrogate"]
     body, commands, tried = [], [], []
     for data, found in table.items():
-        lfp, surrogate = (_accuracies(found[method]) for method in METHODS)
+        lfp, surrogate = ([one["accuracy"] for one in found[method]["test"]] for method in METHODS)
         apart = statistics.mean(lfp) - statistics.mean(surrogate)
         goal = f"{100 * apart:+.1f} points"
         if data in GOALS:
@@ -87,10 +87,6 @@ def markdown(table: Table, about: str) -> str:
         "All that was tried, on validation parts:",
     ]
     return "\n".join([*lines, "", *rows(["data", "method", "options", "validation", "training"], tried)])
-
-
-def _accuracies(method: dict[str, Any]) -> list[float]:
-    return [one["accuracy"] for one in method["test"]]
 
 
 def _cell(accuracies: list[float]) -> str:

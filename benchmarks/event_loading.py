@@ -1,11 +1,13 @@
-"""What it costs to bring recordings of events to the network: ``python -m benchmarks.event_loading``.
+"""Time of loading recordings of events: ``python -m benchmarks.event_loading``.
 
-N-MNIST of the data folder (however much of it is there), its training part unpacked into a scratch folder; 20 bins,
-batches of 32. Reading and binning straight from the files; building the cache from nothing, beside tonic's
-``DiskCachedDataset`` with ``ToFrame`` on the same files; epochs from the warm cache, five times the recordings long,
-start of worker processes included; and the share of a training loop (LFP, a conv net of 12 and 32 channels) that is
-spent waiting for the loader. Files are in the memory of the system throughout. tonic has to be importable to take
-part.
+The training part of N-MNIST (as much of it as the data folder holds), in 20 bins and batches of 32. Measured are:
+
+* reading and binning from the files;
+* building the cache, compared with tonic's ``DiskCachedDataset`` with ``ToFrame`` on the same files;
+* epochs from the warm cache, five times the recordings long, with the start of worker processes;
+* the share of a training loop (LFP, a conv net of 12 and 32 channels) that waits for the loader.
+
+Files stay in the memory of the system. tonic takes part if it is installed.
 """
 
 from __future__ import annotations
@@ -45,10 +47,10 @@ Result = dict[str, Any]
 
 
 def unpack(recordings: Recordings, most: int | None, folder: Path) -> int:
-    """The first ``most`` recordings as N-MNIST files in ``<folder>/nmnist/NMNIST``; how many there are.
+    """Write the first ``most`` recordings as N-MNIST files to ``<folder>/nmnist/NMNIST``; return their number.
 
-    A file is five bytes an event: x, y, then 1 bit polarity and 23 bits time. Both parts are written, because ours
-    wants both; the test part is one recording of each class.
+    A file has five bytes for each event: x, y, then 1 bit polarity and 23 bits time. The test part, which our reader
+    needs too, has one recording of each class.
     """
     chosen = range(len(recordings) if most is None else min(most, len(recordings)))
     samples = [recordings.read(number) for number in chosen]
@@ -69,7 +71,7 @@ def unpack(recordings: Recordings, most: int | None, folder: Path) -> int:
 
 
 class Fresh:
-    """A folder of its own for each build, so that nothing is known from the one before."""
+    """Makes a new folder for each build, so that nothing remains of the one before."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.count = root, 0
@@ -80,12 +82,12 @@ class Fresh:
 
 
 def exhaust(items: Iterable[Any]) -> int:
-    """Take all ``items``; how many samples were in them."""
+    """Take all ``items`` and count their samples."""
     return sum(len(labels) for _, labels in items)
 
 
 def ours_built(data_dir: Path, fresh: Fresh, workers: int) -> object:
-    """Read, bin and keep the training part."""
+    """Build our cache of the training part."""
     from spikelfp.data.events.cache import binned
 
     place = fresh()
@@ -95,7 +97,7 @@ def ours_built(data_dir: Path, fresh: Fresh, workers: int) -> object:
 
 
 def tonic_dataset(data_dir: Path, bins: int) -> Dataset[Any] | None:
-    """tonic's N-MNIST on the same files, as frames; ``None`` where there is no tonic."""
+    """Open tonic's N-MNIST on the same files, as frames; ``None`` where tonic is not installed."""
     try:
         import tonic
     except ImportError:
@@ -103,14 +105,14 @@ def tonic_dataset(data_dir: Path, bins: int) -> Dataset[Any] | None:
 
     class NMNIST(tonic.datasets.NMNIST):  # type: ignore[misc]
         def _check_exists(self) -> bool:
-            return True  # it would want all 60,000 files
+            return True  # tonic's own check expects all 60,000 files
 
     to_frame = tonic.transforms.ToFrame(sensor_size=NMNIST.sensor_size, n_time_bins=bins)
     return NMNIST(str(data_dir / "nmnist"), train=True, transform=to_frame)
 
 
 def tonic_loader(dataset: Dataset[Any], workers: int, shuffle: bool) -> DataLoader[Any]:
-    """Batches ``[T, B, P, H, W]``, as tonic's guides make them."""
+    """Make batches ``[T, B, P, H, W]``, as in tonic's guides."""
     import tonic
 
     pad = tonic.collation.PadTensors(batch_first=False)
@@ -118,7 +120,7 @@ def tonic_loader(dataset: Dataset[Any], workers: int, shuffle: bool) -> DataLoad
 
 
 def tonic_built(dataset: Dataset[Any], fresh: Fresh, workers: int) -> Dataset[Any]:
-    """Every recording once through tonic's cache: in a loop, or by the worker processes of a loader."""
+    """Build tonic's cache, in a loop or by the worker processes of a loader."""
     import tonic
 
     cached = tonic.DiskCachedDataset(dataset, str(fresh()))
@@ -131,7 +133,7 @@ def tonic_built(dataset: Dataset[Any], fresh: Fresh, workers: int) -> Dataset[An
 
 
 def conv_net(shape: tuple[int, ...], classes: int) -> nn.Sequential:
-    """The small net that is trained."""
+    """Make the small net that is trained."""
     _, height, width = shape
     side = [((edge - 4) // 2 - 2) // 2 for edge in (height, width)]
     return nn.Sequential(
@@ -142,7 +144,7 @@ def conv_net(shape: tuple[int, ...], classes: int) -> nn.Sequential:
 
 
 def waiting(train: Any, classes: int, workers: int, steps: int) -> Result:
-    """Milliseconds of a training step, and those of it that are spent waiting for the next batch; medians."""
+    """Measure median milliseconds of a training step, and of waiting for the next batch."""
     torch.manual_seed(0)
     net = conv_net(train.shape, classes)
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
@@ -169,7 +171,7 @@ def waiting(train: Any, classes: int, workers: int, steps: int) -> Result:
 
 
 def measure(data_dir: Path | None, quick: bool) -> Result:
-    """All of it; times in ms."""
+    """Run all measurements; times are in ms."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         count = unpack(load_recordings("nmnist", data_dir).train, 60 if quick else None, folder)
@@ -227,7 +229,7 @@ def _epochs(train: Any, theirs: Dataset[Any] | None, folder: Path) -> Calls:
 
 
 def markdown(table: dict[str, Result], about: str) -> str:
-    """Rates, ratios beside their goals, and who did not take part."""
+    """Write rates, ratios with their goals, and who did not take part."""
     lines = [about, ""]
     for name, result in table.items():
         body = []
@@ -250,14 +252,14 @@ def markdown(table: dict[str, Result], about: str) -> str:
 def _goals(result: Result) -> list[str]:
     warm = 1e3 * result["epoch"] / min(ms for who, ms in result["warm"].items() if who.startswith("spikelfp"))
     share = min(each["share"] for each in result["waiting"].values())
-    said = [
+    goals = [
         (f"{warm:,.0f} recordings/s from the warm cache", f"≥ {GOALS['warm']:,.0f}", warm >= GOALS["warm"]),
         (f"{share:.1%} of the training loop waiting", f"< {GOALS['waiting']:.0%}", share < GOALS["waiting"]),
     ]
     if result["tonic"]:
         ratio = min(ms for who, ms in result["build"].items() if who.startswith("tonic")) / result["build"]["spikelfp"]
-        said.append((f"tonic takes {ratio:.1f}× our time to build", f"≥ {GOALS['build']:g}×", ratio >= GOALS["build"]))
-    lines = [f"* {what} (goal {goal}, {'met' if met else 'not met'})" for what, goal, met in said]
+        goals.append((f"tonic takes {ratio:.1f}× our time to build", f"≥ {GOALS['build']:g}×", ratio >= GOALS["build"]))
+    lines = [f"* {what} (goal {goal}, {'met' if met else 'not met'})" for what, goal, met in goals]
     return lines if result["tonic"] else [*lines, "* tonic did not run: it is not installed"]
 
 

@@ -1,7 +1,7 @@
 """Times on a CUDA device: ``python -m benchmarks.gpu``. Writes ``benchmarks/results/gpu.json`` and ``gpu.md``.
 
-With ``--tests`` (``make gpu``) the tests that need a device run first; all of it takes at most ten minutes. Times are
-of the device (CUDA events), medians; every ratio is within this one run. Without a device it says so and leaves with 0.
+With ``--tests`` (``make gpu``) the tests that need a device run first; all takes at most ten minutes. Times are medians
+by CUDA events, and ratios compare times of the same run. Without a device it says so and exits with 0.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ PRODUCTS = [(3200, 1000, 1000), (8000, 16_384, 16_384)]
 RECURRENT: dict[str, Any] = {"sizes": [700, 512, 20], "steps": 100}
 BATCHES = [64, 256]
 LIMIT = 600.0
-"""Seconds for tests and measurements together; half of them, at most, for the tests."""
+"""Seconds for tests and measurements together; the tests may take half of them."""
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
 def seconds(run: Callable[[], object], rounds: int, warm_up: int = 5, device: str = "cuda") -> float:
-    """Median time of ``run`` on the device; by the clock on a CPU."""
+    """Measure the median time of ``run`` on the device; by the clock on a CPU."""
     for _ in range(warm_up):
         run()
     if device == "cpu":
@@ -63,7 +63,7 @@ def seconds(run: Callable[[], object], rounds: int, warm_up: int = 5, device: st
 
 
 def bytes_moved(scan: str, steps: int, neurons: int, itemsize: int, rows: int) -> int:
-    """What ``scan`` has to read and write, in bytes: each array once. Counted in numbers:
+    """Compute the bytes that ``scan`` has to read and write, each array once. Counted in numbers:
 
     ==========================  ====================================  =============================================
     scan                        for each neuron and step              for each neuron
@@ -88,7 +88,7 @@ def bytes_moved(scan: str, steps: int, neurons: int, itemsize: int, rows: int) -
 
 
 def calls(steps: int, neurons: int, device: str, p: LIFParameters) -> dict[str, Callable[[], object]]:
-    """Each of :data:`SCANS` on random input of this size."""
+    """Make the calls of each of :data:`SCANS` on random input of this size."""
     varying, message = torch.randn(2, steps, neurons, device=device)
     start = torch.zeros(neurons, device=device)
     same = nn.constant(varying[0].clone(), steps)
@@ -104,14 +104,14 @@ def calls(steps: int, neurons: int, device: str, p: LIFParameters) -> dict[str, 
 
 
 def copy_bandwidth(rounds: int) -> float:
-    """Bytes a second, read and written, of a copy of 1 GiB within the device."""
+    """Measure the bytes a second, read and written, of a copy of 1 GiB within the device."""
     source = torch.empty(1 << 28, device="cuda")
     target = torch.empty_like(source)
     return 2 * source.nbytes / seconds(lambda: target.copy_(source), rounds)
 
 
 def scans(bandwidth: float, rounds: int) -> dict[str, Any]:
-    """Each scan's bandwidth, by the bytes it has to move, and its share of a copy's."""
+    """Measure the bandwidth of each scan, by the bytes it has to move, and its share of the bandwidth of a copy."""
     from spikelfp.kernels.triton_scan import ROWS
 
     found: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def scans(bandwidth: float, rounds: int) -> dict[str, Any]:
 
 
 def training(rounds: int) -> dict[str, Any]:
-    """Steps a second of a network, as usual and as a CUDA graph."""
+    """Measure training steps a second of a network, eager and as a CUDA graph."""
     method = methods.LFP(rewards.SpikeSequence())
     images, labels = torch.rand(BATCH, SIZES[0], device="cuda"), torch.randint(10, (BATCH,), device="cuda")
     x = nn.constant(images, STEPS)
@@ -148,18 +148,20 @@ def training(rounds: int) -> dict[str, Any]:
 
 
 def eager(net: nn.Sequential, method: methods.Method, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
-    """A step as training makes it."""
+    """Run a training step."""
     optimizer.zero_grad()
     train_once(net, method, optimizer, x, y)
 
 
 def recurrence(rounds: int, sizes: list[int], steps: int, batches: list[int], device: str = "cuda") -> dict[str, Any]:
-    """A step of recurrent networks by LFP, without an optimiser: fused over time, and step by step.
+    """Measure a step of recurrent networks by LFP, without an optimiser: fused over time, and step by step.
 
     Args:
         rounds: measurements of each.
-        sizes, steps, batches: of the network and of its sequences, in which 3 % of the inputs are 1.
-        device: where it runs.
+        sizes: sizes of the network.
+        steps: steps of the sequences, in which 3 % of the inputs are 1.
+        batches: batch sizes.
+        device: device of the network.
     """
     found: dict[str, Any] = {}
     method = rewards.SpikeSequence()
@@ -187,7 +189,7 @@ def recurrence(rounds: int, sizes: list[int], steps: int, batches: list[int], de
 
 
 def layer(net: nn.Sequential, x: Tensor, reward: Tensor, autocast: torch.dtype | None) -> None:
-    """Forward and backward of a network, without an optimiser."""
+    """Run a network forward and back, without an optimiser."""
     net.zero_grad()
     with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
         outputs = net(x)
@@ -195,7 +197,7 @@ def layer(net: nn.Sequential, x: Tensor, reward: Tensor, autocast: torch.dtype |
 
 
 def large_layer(bandwidth: float, rounds: int) -> dict[str, Any]:
-    """Seconds and peak memory of Linear and LIF, beside the published ones scaled by the memories' bandwidths."""
+    """Measure seconds and peak memory of Linear and LIF; published seconds are scaled by memory bandwidth."""
     neurons, steps, batch = LAYER["neurons"], LAYER["steps"], LAYER["batch"]
     found: dict[str, Any] = {
         f"published, {name}, scaled": {"s": time * PUBLISHED_BANDWIDTH / bandwidth} for name, time in PUBLISHED.items()
@@ -217,7 +219,7 @@ def large_layer(bandwidth: float, rounds: int) -> dict[str, Any]:
 
 
 def products(rounds: int) -> dict[str, Any]:
-    """Products of spikes and weights in float32, and exactly in three bfloat16 parts (split beforehand)."""
+    """Measure products of spikes and weights in float32, and exactly in three bfloat16 parts (split beforehand)."""
     found: dict[str, Any] = {}
     for m, k, n in PRODUCTS:
         spikes, weight = (torch.rand(m, k, device="cuda") < 0.1).float(), torch.randn(k, n, device="cuda")
@@ -229,7 +231,7 @@ def products(rounds: int) -> dict[str, Any]:
 
 
 def markdown(table: dict[str, Any], about: str) -> str:
-    """The results as Markdown tables."""
+    """Write the results as Markdown tables."""
     lines = [about, ""]
     for title, rows in table.items():
         columns = list(dict.fromkeys(key for row in rows.values() for key in row))
@@ -243,7 +245,7 @@ def markdown(table: dict[str, Any], about: str) -> str:
 
 
 def run_tests(limit: float) -> bool:
-    """Run the tests that are marked ``gpu``, for at most ``limit`` seconds; whether all of them passed in that time."""
+    """Run the tests that are marked ``gpu``; return whether all of them passed within ``limit`` seconds."""
     files = sorted(str(file) for file in TESTS.rglob("test_*.py") if "mark.gpu" in file.read_text(encoding="utf-8"))
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not network", "-p", "no:cacheprovider", *files]
     try:

@@ -21,7 +21,7 @@ from hw_export.integer import IntegerSimulator
 from spikelfp import models, nn
 
 GREY = 255
-"""Grey levels of a pixel, above 0: what inputs in [0, 1] are multiplied with to be whole numbers."""
+"""Grey levels of a pixel above 0, the factor that makes inputs in [0, 1] whole numbers."""
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "784-1000-10, T 15, batch 256, pixels": {"make": lambda: models.lif_mlp([784, 1000, 10], reset="zero")},
@@ -35,11 +35,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "LeNet, T 15, batch 64, pixels": {"make": lambda: models.lif_lenet(reset="zero"), "batch": 64},
 }
 FLOAT = "float forward"
-"""What the others are compared with."""
+"""Contender that the others are compared with."""
 
 
 def contenders(network: dict[str, Any], steps: int) -> dict[str, Callable[[], object]]:
-    """The forward pass and the simulation of one network, whose hidden layers fire at a rate of a tenth."""
+    """Make the forward pass and the simulation of a network with hidden spike rates of one tenth."""
     torch.manual_seed(0)
     images = torch.randint(0, GREY + 1, (network.get("batch", 256), 1, 28, 28)) * (torch.rand(1, 1, 28, 28) < 0.5)
     net = network["make"]().eval()
@@ -59,12 +59,12 @@ def _forward(net: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def measure(name: str, rounds: int, steps: int = 15) -> dict[str, float]:
-    """Median milliseconds of each contender."""
+    """Measure median milliseconds of each contender."""
     return medians(contenders(NETWORKS[name], steps), rounds, name)
 
 
 def markdown(table: dict[str, dict[str, float]], about: str) -> str:
-    """The results as a Markdown table."""
+    """Write the results as a Markdown table."""
     names = list(next(iter(table.values())))
     body = [[network, *(f"{v:.1f} ms ({v / ms[FLOAT]:.2f}×)" for v in ms.values())] for network, ms in table.items()]
     told = (

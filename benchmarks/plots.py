@@ -1,4 +1,4 @@
-"""Plots of the results, a PNG each, in the style of the reports (:mod:`spikelfp.report.theme`)."""
+"""Plots of the results as PNG files, in the style of the reports (:mod:`spikelfp.report.theme`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, OURS, RECOMPU
 from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, clean, new_figure, place, png
 
 COLOURS = {OURS: LIGHT.main, SNNTORCH: LIGHT.accent, FLOOR: LIGHT.muted, CONVOLUTIONS: LIGHT.muted}
-"""Of those that stand out; all others are quiet."""
+"""Colours of the contenders that stand out; all others are grey."""
 MARKERS = {OURS: "o", RECOMPUTED: "D", SNNTORCH: "s", FLOOR: "^"}
 LINES = {
     OURS: (LIGHT.main, "-"),
@@ -33,7 +33,7 @@ _ROW, _NAMES, _BARS, _VALUES, _HEAD, _GAP = 24, 165, 300, 130, 34, 22  # page pi
 
 
 def plot_steps(table: dict[str, dict[str, dict[str, Any]]]) -> bytes:
-    """Milliseconds of a step, bars for each network, and times our step at their ends."""
+    """Plot milliseconds of a step as bars for each network, with multiples of our step at their ends."""
     groups = {
         network: [(name, results[name]["ms"]) for name in CONTENDERS if "ms" in results.get(name, {})]
         for network, results in table.items()
@@ -47,7 +47,7 @@ def plot_steps(table: dict[str, dict[str, dict[str, Any]]]) -> bytes:
 
 
 def plot_rules(table: dict[str, dict[str, float]]) -> bytes:
-    """Milliseconds of a step under each rule, bars for each network."""
+    """Plot milliseconds of a step under each rule as bars for each network."""
     groups = {network: list(times.items()) for network, times in table.items()}
 
     def label(network: str, rule: str, ms: float) -> str:
@@ -57,7 +57,7 @@ def plot_rules(table: dict[str, dict[str, float]]) -> bytes:
 
 
 def plot_epochs(table: dict[str, dict[str, dict[str, Any]]]) -> bytes:
-    """Test accuracy after each epoch against seconds of training."""
+    """Plot test accuracy after each epoch against seconds of training."""
     figure = _figure(560, 320)
     axes = place(figure, 62, 46, 470, 222)
     clean(axes, LIGHT)
@@ -82,7 +82,7 @@ def plot_epochs(table: dict[str, dict[str, dict[str, Any]]]) -> bytes:
 
 
 def plot_curves(curves: dict[str, dict[str, dict[str, dict[str, Any]]]]) -> bytes:
-    """Milliseconds of a step against each quantity, and memory against T; logarithmic axes."""
+    """Plot milliseconds of a step against each quantity, and memory against T, on logarithmic axes."""
     panels: list[tuple[str, str]] = [(varied, "ms") for varied in curves]
     panels += [("T", "grown_mb")] if "T" in curves else []
     columns = min(3, len(panels))
@@ -102,7 +102,7 @@ def plot_curves(curves: dict[str, dict[str, dict[str, dict[str, Any]]]]) -> byte
 
 
 def _readable(axes: Axes, label: Callable[[float, int], str], ticks: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
-    """Ticks at these multiples of powers of ten on a logarithmic axis, in plain numbers."""
+    """Set ticks at these multiples of powers of ten on a logarithmic axis, in plain numbers."""
     axes.yaxis.set_major_locator(LogLocator(subs=ticks))
     axes.yaxis.set_major_formatter(FuncFormatter(label))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -138,7 +138,7 @@ def _bars(
     label: Callable[[str, str, float], str],
     colours: dict[str, str] = COLOURS,
 ) -> bytes:
-    """Groups of bars one below the other, each group with a scale of its own, from 0."""
+    """Draw groups of bars one below the other, each with its own scale from 0."""
     heights = [_ROW * len(bars) for bars in groups.values()]
     width = _NAMES + _BARS + _VALUES
     height = 40 + sum(heights) + (_HEAD + _GAP) * len(groups)
@@ -163,7 +163,7 @@ def _bars(
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure on white, which a page of any colour can show."""
+    """Make an empty figure on white, so that it fits a page of any colour."""
     figure = new_figure(width, height)
     figure.add_artist(Rectangle((0, 0), 1, 1, transform=figure.transFigure, color=LIGHT.paper, zorder=-10))
     return figure

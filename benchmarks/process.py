@@ -1,4 +1,4 @@
-"""A contender's process: lines of JSON in, lines of JSON out."""
+"""Process of a contender, which reads and writes lines of JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks.contenders import FOLDER, VARIABLES, interpreter
 from benchmarks.settings import Setting
 
 PAUSE = 0.1
-"""Seconds before a process is asked, in which the threads of the one that was asked before stop spinning."""
+"""Seconds to wait before a process is asked, until the threads of the last process stop spinning."""
 
 
 class Absent(Exception):
-    """A contender that cannot run, and why."""
+    """Raised for a contender that cannot run; the text is the reason."""
 
 
 class Process:
@@ -40,13 +40,13 @@ class Process:
             raise Absent(f"{python}: {error.strerror} (from ${VARIABLES.get(module, 'PATH')})") from None
 
     def ready(self) -> dict[str, Any]:
-        """Wait until it can start; what it says of itself, however often it is asked."""
+        """Wait until the process is ready, and return its first answer; further calls return the same."""
         if self._about is None:
             self._about = self._read()
         return self._about
 
     def ask(self, what: object) -> Any:
-        """Its answer to one line, asked once all is quiet."""
+        """Send one line when other processes are idle, and return the answer."""
         assert self._process.stdin is not None
         time.sleep(PAUSE)
         with contextlib.suppress(BrokenPipeError):  # it has ended: reading says why

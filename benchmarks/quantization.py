@@ -39,16 +39,16 @@ TRAINED = {
     "surrogate, straight-through": {"method": "surrogate", "weight_update": "masters"},
 }
 GOALS = {4: 0.005, 2: 0.008}
-"""How far below LFP in floats "LFP, masters" may be on MNIST, by bits."""
+"""Largest accepted distance of "LFP, masters" below LFP in floats on MNIST, by bits."""
 
 Accuracies = dict[str, dict[str, list[float]]]
-"""By way of training and bits, one for each seed."""
+"""Test accuracies by way of training and bits, one for each seed."""
 
 console = Console(stderr=True)
 
 
 def config_of(settings: dict[str, Any], seed: int, **options: Any) -> RunConfig:
-    """A run on the data of ``settings``, everything else as ``spikelfp train`` has it."""
+    """Configure a run on the data of ``settings``, with the defaults of ``spikelfp train``."""
     hidden = tuple(settings["sizes"][1:-1])
     return RunConfig(
         data=settings["data"], hidden=hidden, steps=settings["steps"], epochs=settings["epochs"], seed=seed,
@@ -57,7 +57,7 @@ def config_of(settings: dict[str, Any], seed: int, **options: Any) -> RunConfig:
 
 
 def trained(config: RunConfig, splits: data.DataSplits) -> tuple[torch.nn.Module, float]:
-    """The network after training, and its test accuracy."""
+    """Train a network; return it and its test accuracy."""
     config = config.resolved(len(splits.train))
     torch.manual_seed(config.run.seed)
     trainer = make_trainer(config.build(splits.shape, splits.classes), config)
@@ -66,14 +66,14 @@ def trained(config: RunConfig, splits: data.DataSplits) -> tuple[torch.nn.Module
 
 
 def quantised_after(net: torch.nn.Module, bits: int, config: RunConfig, splits: data.DataSplits) -> float:
-    """Test accuracy of a copy of ``net`` with its weights on grids."""
+    """Measure the test accuracy of a copy of ``net`` with quantised weights."""
     twin = copy.deepcopy(net)
     WeightGrids(twin, Quantization(bits))
     return make_evaluator(twin, config.resolved(len(splits.train))).evaluate(splits.test).accuracy
 
 
 def measure(settings: dict[str, Any], seeds: int, bits: tuple[int, ...] = BITS) -> Accuracies:
-    """Test accuracies of every way, bits and seed."""
+    """Measure test accuracies for every way of training, number of bits and seed."""
     splits = data.load(settings["data"], settings["data_dir"])
     table: Accuracies = {}
 
@@ -99,7 +99,7 @@ def measure(settings: dict[str, Any], seeds: int, bits: tuple[int, ...] = BITS) 
 
 
 def markdown(table: dict[str, Accuracies], about: str) -> str:
-    """Mean accuracies, least and largest in brackets, one table for each network."""
+    """Write mean accuracies, lowest and highest in brackets, in a table for each network."""
     lines = [about, ""]
     for network, ways in table.items():
         widths = list(dict.fromkeys(width for found in ways.values() for width in found))

@@ -1,4 +1,4 @@
-"""What all benchmarks write to ``benchmarks/results``: ``NAME.json``, ``NAME.md`` and ``NAME.png``."""
+"""Output of all benchmarks to ``benchmarks/results``: ``NAME.json``, ``NAME.md`` and ``NAME.png``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from spikelfp.files import write_text, write_whole
 
 RESULTS = Path(__file__).parent / "results"
 QUICK = Path(__file__).parent / ".cache" / "quick"
-"""Where a quick run, whose numbers mean little, writes."""
+"""Folder for quick runs, since their numbers mean little."""
 
 
 def arguments(about: str | None) -> argparse.ArgumentParser:
-    """A parser with the options that all benchmarks have."""
+    """Make a parser with the options of all benchmarks."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"as little as shows that it runs; writes to {QUICK}")
     parser.add_argument("--out", type=Path, help=f"folder for the results (default {RESULTS})")
@@ -28,7 +28,7 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
 
 
 def folder_of(options: argparse.Namespace) -> Path:
-    """The folder that a benchmark writes to."""
+    """Return the folder that a benchmark writes to."""
     return options.out or (QUICK if options.quick else RESULTS)
 
 
@@ -41,7 +41,7 @@ def save(
     *,
     folder: Path = RESULTS,
 ) -> None:
-    """Keep and print the ``table`` of the networks; ``how`` it was measured goes before the machine and torch.
+    """Save and print the ``table`` of the networks, headed by ``how``, the machine and the version of torch.
 
     plot: makes a PNG from the table, ``NAME.png``, which the Markdown shows.
     """

@@ -1,4 +1,4 @@
-"""One training step of recurrent networks beside snnTorch's RLeaky: ``python -m benchmarks.recurrent``.
+"""Time of a training step of recurrent networks, compared with snnTorch's RLeaky: ``python -m benchmarks.recurrent``.
 
 As :mod:`benchmarks.step`, with one thread for everyone and with as many as there are. Writes ``recurrent.json``,
 ``recurrent.md`` and ``recurrent.png`` to ``benchmarks/results``.
@@ -23,7 +23,7 @@ NAMES = (OURS, "spikelfp, surrogate", SNNTORCH, FLOOR)
 def run(
     networks: dict[str, Network], threads: list[int], rounds: int, steps: int
 ) -> dict[str, tuple[Network, dict[str, Result]]]:
-    """Each network and number of threads with the results of each contender.
+    """Measure each network and number of threads; return the results of each contender.
 
     Raises:
         RuntimeError: when our own step cannot run.

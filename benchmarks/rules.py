@@ -35,7 +35,7 @@ RULES: dict[str, rules.Rule] = {
 
 
 def stepper(net: nn.Sequential, rule: rules.Rule, images: Tensor, labels: Tensor, steps: int) -> Callable[[], None]:
-    """One training step of ``net`` under ``rule``, the optimiser's included."""
+    """Make a function for a training step of ``net`` under ``rule``, with the optimiser."""
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9)
     reward: rewards.Reward = rewards.SpikeSequence() if steps > 1 else rewards.Softmax()
     learns = isinstance(rule, rules.Feedback)
@@ -52,7 +52,7 @@ def stepper(net: nn.Sequential, rule: rules.Rule, images: Tensor, labels: Tensor
 
 
 def measure(name: str, rounds: int) -> dict[str, float]:
-    """Median milliseconds of a step under each rule."""
+    """Measure median milliseconds of a step under each rule."""
     make, shape, steps = NETWORKS[name]
     torch.manual_seed(0)
     images, labels = torch.rand(shape), torch.randint(10, shape[:1])
@@ -62,7 +62,7 @@ def measure(name: str, rounds: int) -> dict[str, float]:
 
 
 def markdown(table: dict[str, dict[str, float]], about: str) -> str:
-    """The results as a Markdown table."""
+    """Write the results as a Markdown table."""
     lines = [about, "", "| step | " + " | ".join(RULES) + " |", "|---" * (len(RULES) + 1) + "|"]
     for network, ms in table.items():
         lines.append(f"| {network} | " + " | ".join(f"{v:.1f} ms ({v / ms['ε']:.2f}×)" for v in ms.values()) + " |")

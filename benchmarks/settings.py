@@ -1,4 +1,4 @@
-"""How a contender's threads are set: each runs in the setting in which a short trial found it fastest.
+"""Settings of threads: each contender runs in the setting that was fastest in a short trial.
 
 OpenMP threads that wait for work may spin (as it comes) or sleep (passive). Which is faster depends on the contender,
 the network and the machine, and so does the number of threads; a setting that suits one contender may halve the speed
@@ -16,11 +16,11 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 
 ROUNDS = 3
-"""Turns of each setting in a trial that are counted."""
+"""Turns of each setting that count in a trial."""
 
 
 class Setting(NamedTuple):
-    """A number of threads, and whether they sleep while they wait."""
+    """Number of threads, and whether they sleep while they wait."""
 
     threads: int
     passive: bool = False
@@ -29,7 +29,7 @@ class Setting(NamedTuple):
         return f"{self.threads} thread{'s' * (self.threads > 1)}{', passive' * self.passive}"
 
     def environment(self) -> dict[str, str]:
-        """The environment variables of a process in this setting, whatever those of this one say about threads."""
+        """Return the environment variables of a process in this setting."""
         others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
         policy = {"OMP_WAIT_POLICY": "PASSIVE"} if self.passive else {}
         return others | {"OMP_NUM_THREADS": str(self.threads)} | policy
@@ -42,20 +42,20 @@ def settings() -> list[Setting]:
 
 
 class Tried(Protocol):
-    """A process of a contender."""
+    """Process of a contender."""
 
     def ready(self) -> dict[str, Any]:
-        """Wait until it can start; what it says of itself, however often it is asked."""
+        """Wait until the process is ready, and return its first answer; further calls return the same."""
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
 
 
 P = TypeVar("P", bound=Tried)
 
 
 class Chosen(NamedTuple, Generic[P]):
-    """The process in the fastest setting, and ``about``: ``setting`` and, of every setting, ``trial_ms``."""
+    """Process in the fastest setting, and ``about``: ``setting`` and the ``trial_ms`` of every setting."""
 
     process: P
     setting: Setting

@@ -1,4 +1,4 @@
-"""A training step on events, handed over as dense and as sparse tensors: ``python -m benchmarks.sparse_inputs``.
+"""Time of a training step on events in dense and in sparse tensors: ``python -m benchmarks.sparse_inputs``.
 
 Random recordings that look like those of N-MNIST, batch 32, in 20 steps and in 300, 1 ms each; LFP of a small
 convolutional network and of a dense one. Each form of input has a process of its own (``sparse_worker.py``), and they
@@ -35,7 +35,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "2312-256-10, T 300": MLP | {"steps": 300},
 }
 EVENTS = 4000
-"""Events of a recording, about as many as in N-MNIST."""
+"""Number of events of a recording, about that of N-MNIST."""
 SIDE, CORNERS = 34, 12
 
 
@@ -61,7 +61,7 @@ def sequences(steps: int, batch: int) -> Tensor:
 
 
 def measure(network: dict[str, Any], rounds: int, steps: int, label: str) -> dict[str, Result]:
-    """Median milliseconds, memory and spike rates with either form of input; ``steps`` a turn."""
+    """Measure milliseconds, memory and spike rates with both forms of input, ``steps`` a turn."""
     x = sequences(network["steps"], network["batch"])
     with tempfile.TemporaryDirectory() as folder:
         torch.save(x, Path(folder) / "input.pt")
@@ -96,7 +96,7 @@ def _by_turns(network: dict[str, Any], rounds: int, steps: int, label: str) -> d
 
 
 def markdown(table: dict[str, dict[str, Result]], about: str) -> str:
-    """Times and memory beside each other."""
+    """Write times and memory in a Markdown table."""
     body = []
     for network, results in table.items():
         dense, sparse = results[DENSE], results[SPARSE]

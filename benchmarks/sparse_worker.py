@@ -1,4 +1,4 @@
-"""Steps on a batch of events in a process of its own: ``sparse_worker.py FILE SETTINGS``, the settings as JSON.
+"""Worker process for steps on a batch of events: ``sparse_worker.py FILE SETTINGS``, the settings as JSON.
 
 As ``worker.py``, but the input, a sparse tensor in the file ``input``, counts as memory of a step.
 """
@@ -16,7 +16,7 @@ import worker
 
 
 def contender(module, settings: dict, sequences: torch.Tensor):
-    """The contender with its batch, the input in the form that the settings want."""
+    """Make the contender with its batch, dense or sparse as the settings state."""
     torch.manual_seed(0)
     labels = torch.randint(10, (sequences.shape[1],))
     return module.Contender(settings, sequences if settings["sparse"] else sequences.to_dense(), labels)

@@ -1,4 +1,4 @@
-"""Time from the start of a process to the answer of a command, or to a package that is imported.
+"""Start-up times: from the start of a process to the answer of a command, or to an imported package.
 
 ``python -m benchmarks.start_up`` prints medians of whole processes, which take turns, forwards and backwards.
 """
@@ -32,11 +32,11 @@ PROCESSES = {
     f"import torch; {PARTS}": ["-c", f"import torch; {PARTS}"],
     "import torch; from hw_export import *": ["-c", "import torch; from hw_export import *"],
 }
-"""What is started, by its name: arguments of Python."""
+"""Arguments of Python by the name of the measurement."""
 
 
 def seconds(arguments: list[str]) -> tuple[float, float]:
-    """Wall time and time of the processor of one process."""
+    """Measure wall time and processor time of one process."""
     before, start = os.times(), time.perf_counter()
     subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     wall, after = time.perf_counter() - start, os.times()
@@ -45,7 +45,7 @@ def seconds(arguments: list[str]) -> tuple[float, float]:
 
 
 def measure(turns: int) -> dict[str, dict[str, float]]:
-    """Medians of wall and processor times in seconds, of as many turns."""
+    """Measure medians of wall and processor times in seconds over the given number of turns."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in PROCESSES}
     for turn in range(turns):
         for name in list(PROCESSES)[:: 1 if turn % 2 == 0 else -1]:

@@ -1,4 +1,4 @@
-"""Time, memory and spike rates of one training step, beside the peers that are installed: ``make bench``.
+"""Time, memory and spike rates of one training step, with the peers that are installed: ``make bench``.
 
 Every contender runs in its own process, from the same weights and images (:mod:`benchmarks.starting_weights`);
 they take turns (:mod:`benchmarks.turns`). Writes ``step.json``, ``step.md`` and ``step.png`` to ``benchmarks/results``.
@@ -22,7 +22,7 @@ NAMES = tuple(name for name in CONTENDERS if name != RECOMPUTED)
 def run(
     networks: dict[str, Network], rounds: int, steps: int, names: Sequence[str] = NAMES
 ) -> dict[str, dict[str, Result]]:
-    """The results of each network and contender; raises :class:`RuntimeError` when our own step cannot run."""
+    """Measure each network and contender; raise :class:`RuntimeError` when our own step cannot run."""
     table: dict[str, dict[str, Result]] = {}
     for label, network in networks.items():
         taking_part = [name for name in names if name != CONVOLUTIONS or network["kind"] == "lenet"]

@@ -22,12 +22,12 @@ PEERS = {
 
 
 def rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table, and an empty one."""
+    """Return the lines of a Markdown table, and an empty line."""
     return [_row(head), "|---" * len(head) + "|", *map(_row, body), ""]
 
 
 def ratio(results: dict[str, Result], name: str) -> float | None:
-    """Times our step that ``name`` takes, for a peer; our step in times of ``name``, for a floor."""
+    """Return the time of a peer as a multiple of ours; for dense products, ours as a multiple of theirs."""
     if "ms" not in results.get(name, {}):
         return None
     peer, ours = results[name]["ms"], results[OURS]["ms"]
@@ -35,14 +35,14 @@ def ratio(results: dict[str, Result], name: str) -> float | None:
 
 
 def memory_ratio(results: dict[str, Result], name: str) -> float | None:
-    """Times our memory that ``name`` holds beyond what it held before the network was built."""
+    """Return the memory of ``name`` for the network as a multiple of ours."""
     if "ms" not in results.get(name, {}) or not results[OURS]["grown_mb"]:
         return None
     return results[name]["grown_mb"] / results[OURS]["grown_mb"]
 
 
 def markdown(table: Table, networks: dict[str, Network], about: str) -> str:
-    """Times, ratios beside their goals, memory, spike rates, versions, and who did not run."""
+    """Write times, ratios with goals, memory, spike rates, versions, and contenders that did not run."""
     names = [name for name in CONTENDERS if any("ms" in results.get(name, {}) for results in table.values())]
     lines = [about, ""]
     lines += rows(["step", *names], [[n, *(_time(r, name) for name in names)] for n, r in table.items()])
@@ -65,7 +65,7 @@ def markdown(table: Table, networks: dict[str, Network], about: str) -> str:
 
 
 def short(table: Table) -> list[str]:
-    """The table of README and docs/performance.md: our time and memory, and the others as multiples of our time."""
+    """Write the table of README and docs/performance.md: our time and memory, and multiples of our time."""
     body = []
     for network, results in table.items():
         times = [ratio(results, name) for name in PEERS]
@@ -91,7 +91,7 @@ def _goals(table: Table, networks: dict[str, Network]) -> list[str]:
 
 
 def settings_of(table: Table) -> list[str]:
-    """The setting of its threads in which each contender was fastest, and so was measured."""
+    """Write the setting of threads in which each contender was fastest and was measured."""
     names = list(dict.fromkeys(name for results in table.values() for name, r in results.items() if "setting" in r))
     if not names:
         return []
@@ -104,7 +104,7 @@ def settings_of(table: Table) -> list[str]:
 
 
 def absent(table: Table) -> list[str]:
-    """Who did not run, and why, a line each."""
+    """Write a line for each contender that did not run, with the reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for network, results in table.items():
         for name, result in results.items():

@@ -27,7 +27,7 @@ PACKAGES = (str(ROOT / "spikelfp"), str(ROOT / "hw_export"))
 
 @contextmanager
 def entered() -> Iterator[set[str]]:
-    """Within the block gather the files, relative to the repository, in which a function is called."""
+    """Collect the files, relative to the repository, in which functions are called within the block."""
     found: set[str] = set()
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
@@ -52,7 +52,7 @@ class _FirstStepDone(BaseException):
 
 
 def train_step() -> set[str]:
-    """One update of a dense spiking network by LFP, made and warmed up before."""
+    """Run one update of a dense spiking network by LFP, after a warm-up."""
     import torch
 
     import spikelfp
@@ -67,7 +67,7 @@ def train_step() -> set[str]:
 
 
 def first_step() -> set[str]:
-    """From ``spikelfp train`` to the end of its first update."""
+    """Run ``spikelfp train`` to the end of its first update."""
     import torch
 
     from spikelfp.cli import app
@@ -89,7 +89,7 @@ def first_step() -> set[str]:
 
 
 def from_nir() -> set[str]:
-    """A dense spiking network read from a NIR file."""
+    """Read a dense spiking network from a NIR file."""
     import hw_export
     import spikelfp
 
@@ -102,7 +102,7 @@ def from_nir() -> set[str]:
 
 
 def _recorded(path: Path) -> tuple[torch.nn.Module, hw_export.UpdateRecorder]:
-    """A dense network, and a recorder that has written its header to ``path``."""
+    """Make a dense network, and a recorder that has written its header to ``path``."""
     import hw_export
     import spikelfp
 
@@ -117,7 +117,7 @@ def _change(net: torch.nn.Module) -> None:
 
 
 def recorder_poll() -> set[str]:
-    """One poll of a followed stream that holds a new frame, written into an image."""
+    """Poll a stream that holds a new frame, and write it into an image."""
     from hw_export.updates import Follower
 
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +135,7 @@ def recorder_poll() -> set[str]:
 
 
 def record_update() -> set[str]:
-    """One step of a recorder that finds changed integers and writes a frame."""
+    """Run one step of a recorder that finds changed integers and writes a frame."""
     with tempfile.TemporaryDirectory() as folder:
         net, recorder = _recorded(Path(folder) / "updates.cbor")
         with recorder:
@@ -147,7 +147,7 @@ def record_update() -> set[str]:
 
 
 def recordings_cold() -> set[str]:
-    """A folder of recordings loaded as sequences without a cache; kernels are compiled before."""
+    """Load a folder of recordings as sequences without a cache; kernels are compiled before."""
     import numpy as np
 
     from spikelfp import data

@@ -1,9 +1,9 @@
-"""What a stream of weight updates costs beside dense images of the weights: ``python -m benchmarks.updates``.
+"""Size and time of streams of weight updates, compared with dense images: ``python -m benchmarks.updates``.
 
-MNIST, 784-1000-10 LIF neurons, 15 steps, LFP one sample at a time, 8 bits, a look at the weights after every step, the
-base image in the stream: from a network trained for one epoch in batches of 128, and from a new one. Dense is one image
-of all integers for each step. Without MNIST's files the digits that come with scikit-learn are taken. Learning rates
-are given, not searched. Writes ``updates.json`` and ``updates.md``.
+MNIST, 784-1000-10 LIF neurons, 15 steps, LFP one sample at a time, 8 bits, a comparison of the weights after every
+step, the base image in the stream. Recordings start from a network trained for one epoch in batches of 128, and from a
+new one. Dense means one image of all integers for each step. Without the files of MNIST the digits of scikit-learn are
+used. Learning rates are fixed, not searched. Writes ``updates.json`` and ``updates.md``.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ RECORDINGS: dict[str, dict[str, Any]] = {
     "new, Adam 3e-4": {"weights": "initial", "lr": 3e-4},
 }
 GOAL = 0.02
-"""Part of the bytes of dense images that a stream may take."""
+"""Largest size of a stream, as a share of the bytes of dense images."""
 
 
 def measure(settings: dict[str, Any], steps: int) -> dict[str, dict[str, float]]:
-    """One recording of each kind, from one run."""
+    """Make one recording of each kind, from one run."""
     table = {}
     with tempfile.TemporaryDirectory() as folder:
         config = RunConfig(
@@ -61,7 +61,7 @@ def measure(settings: dict[str, Any], steps: int) -> dict[str, dict[str, float]]
 
 
 def markdown(table: dict[str, dict[str, dict[str, float]]], about: str) -> str:
-    """One table for each network."""
+    """Write a Markdown table for each network."""
     lines = [about, ""]
     for network, recordings in table.items():
         body = [

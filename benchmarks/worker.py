@@ -1,9 +1,9 @@
-"""One contender in a process of its own: ``worker.py FILE NETWORK``, the network as JSON.
+"""Worker process of a contender: ``worker.py FILE NETWORK``, the network as JSON.
 
-A line of JSON is written when it is ready, then one for each line read: a number of steps to make, or ``"rates"``,
-for the spike rates at the start and now; asked last, since it takes memory that is no part of a step.
-Runs under any interpreter that has the contender's packages; it needs nothing of this project unless the
-contender does. Linux and macOS.
+It writes a line of JSON when it is ready, then one for each line of input: a number of steps to make, or ``"rates"``
+for the spike rates at the start and now. Rates come last, because they take memory that is no part of a step. The
+worker runs under any interpreter that has the contender's packages, without this project unless the contender needs
+it. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_mb() -> float:
-    """The most memory this process has held so far, in MiB."""
+    """Return the peak of memory of this process so far, in MiB."""
     if STATUS.exists():  # Linux, where ru_maxrss would begin with that of the parent
         found = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(found.split()[1]) / 1024
@@ -31,7 +31,7 @@ def peak_mb() -> float:
 
 
 def forget_peak() -> bool:
-    """Let the peak start again from what is held now, where the system can (Linux)."""
+    """Reset the peak of memory, where the system can (Linux); return whether it was reset."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -40,14 +40,15 @@ def forget_peak() -> bool:
 
 
 def about(module) -> dict:
-    """What a contender says when it is ready."""
+    """Return versions and threads of a contender, its first answer."""
     versions = {name: metadata.version(name) for name in module.PACKAGES}
     return {"versions": versions, "threads": torch.get_num_threads()}
 
 
 def batch(network: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images ``[B, 1, 28, 28]``, or sequences ``[T, B, channels]``, and labels ``[B]``: those of the start, else random
-    ones, a fifth of the pixels lit.
+    """Make images ``[B, 1, 28, 28]``, or sequences ``[T, B, channels]``, and labels ``[B]``.
+
+    They come from the file of starting weights, or else are random, with a fifth of the pixels lit.
     """
     torch.manual_seed(0)
     if network["kind"] == "rnn" and "start" not in network:
@@ -61,7 +62,7 @@ def batch(network: dict) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def tiny(network: dict) -> dict:
-    """A network of the same kind that needs hardly any memory."""
+    """Describe a network of the same kind that needs hardly any memory."""
     small = {key: value for key, value in network.items() if key != "start"} | {"steps": 2, "batch": 2}
     sizes = small.get("sizes", [])
     return small | ({"sizes": [sizes[0], *(8 for _ in sizes[1:-1]), sizes[-1]]} if sizes else {})

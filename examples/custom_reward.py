@@ -1,4 +1,4 @@
-"""A reward of one's own, which no gradient could follow: the first spike decides the class, and early is better.
+"""Write your own reward, here without a gradient: the first spike decides the class, and earlier is better.
 
 A reward is any function of outputs and labels. It need not be differentiable, or even written as a formula.
 """
@@ -23,7 +23,7 @@ class FirstSpike(rewards.Reward):
 
 
 def first_spike_class(spikes: Tensor) -> Tensor:
-    """The class that fires first ``[B]``; the one with more spikes where two fire together."""
+    """Find the class that fires first, ``[B]``; of classes that fire together the one with more spikes."""
     steps = len(spikes)
     time = torch.arange(steps, 0, -1.0).view(-1, 1, 1)
     return ((spikes * time).amax(0) + spikes.sum(0) / (steps + 1)).argmax(-1)

@@ -1,4 +1,4 @@
-"""The demo behind ``make demo``: train, export, check, and a short table.
+"""Demo of ``make demo``: train, export, check, and print a short table.
 
 Each step is the command a user would type; it is printed before it runs.
 """
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def command_report(run: Path) -> None:
-    """Write the report again, now with the table of simulators."""
+    """Write the report again, with the table of simulators."""
     subprocess.run([str(BIN / "spikelfp"), "report", str(run)], stdout=subprocess.DEVNULL, check=True)
 
 

@@ -1,4 +1,4 @@
-"""A chip that learns along: training streams the integers it changes, and a simulated chip follows.
+"""Stream weight updates to a chip: training records the integers that change, and a simulated chip follows.
 
 The network trains on the digits one sample at a time. Each step appends to a stream the weights whose integer has
 changed; the chip, here :class:`hw_export.IntegerSimulator`, starts from the base image and only ever sees the stream.
@@ -54,7 +54,7 @@ def main(epochs: int = 3, every: int = 200) -> float:
 
 
 def accuracy(chip: IntegerSimulator, pixels: torch.Tensor, labels: torch.Tensor) -> float:
-    """Part of the samples that the chip puts in the right class."""
+    """Measure the accuracy of the chip."""
     return (chip.classify(pixels) == labels).float().mean().item()
 
 

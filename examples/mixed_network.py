@@ -1,4 +1,4 @@
-"""Ordinary and spiking layers in one network: ReLU features, LIF neurons, a linear readout.
+"""Mix ordinary and spiking layers in one network: ReLU features, LIF neurons, a linear readout.
 
 The spikes are summed over time, the readout sees counts, and the reward of its linear outputs (Table 2 #3) runs
 back through all of it.
@@ -13,7 +13,7 @@ from spikelfp import Trainer, data, nn, rewards
 
 
 class Mixed(torch.nn.Module):
-    """64 pixels, 64 ReLU, 128 LIF neurons over 10 steps, 10 linear outputs."""
+    """Network of 64 pixels, 64 ReLU, 128 LIF neurons over 10 steps and 10 linear outputs."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A norse model, trained by LFP and taken back to norse: the same spikes there, one by one.
+"""Train a norse model by LFP and convert it back to norse, where it makes exactly the same spikes.
 
 norse multiplies the input of its neurons by Δt/τ, here 0.1. That factor moves into the weights, so the networks hold
 copies, and the learning rate suits weights a tenth of the usual size.
@@ -16,7 +16,7 @@ STEPS = 15
 
 
 def run(model: norse.SequentialState, images: Tensor) -> Tensor:
-    """Images ``[B, 64]`` shown for ``STEPS`` steps, to spikes ``[STEPS, B, 10]``, in norse."""
+    """Run a norse model on images ``[B, 64]`` for ``STEPS`` steps; return spikes ``[STEPS, B, 10]``."""
     state, spikes = None, []
     with torch.no_grad():
         for _ in range(STEPS):
@@ -26,12 +26,12 @@ def run(model: norse.SequentialState, images: Tensor) -> Tensor:
 
 
 def accuracy(spikes: Tensor, labels: Tensor) -> float:
-    """Of the class that fires most."""
+    """Measure the accuracy of the class that fires most."""
     return (spikes.sum(0).argmax(-1) == labels).float().mean().item()
 
 
 def main(epochs: int = 30) -> float:
-    """Train on the digits and return the test accuracy of the model that went back to norse."""
+    """Train on the digits and return the test accuracy of the converted norse model."""
     torch.manual_seed(0)
     digits = data.load("digits")
     images, labels = digits.test.__getitems__(range(len(digits.test)))

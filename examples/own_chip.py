@@ -1,4 +1,4 @@
-"""A chip of one's own: its arithmetic, its limits and its file, in one class; then a trained network for it.
+"""Add your own chip: its arithmetic, its limits and its file in one class; then export a trained network for it.
 
     python examples/own_chip.py
     spikelfp train --data digits --hidden 100 --reset zero --out runs/beads
@@ -34,7 +34,7 @@ FILE = "program.txt"
 
 @dataclass(frozen=True)
 class Cores(Limit):
-    """Neurons are cut into cores of 64, each of one layer."""
+    """Limit of cores of 64 neurons, each for one layer."""
 
     cores: int
 
@@ -103,7 +103,7 @@ class Abacus(Chip):
 
 
 def main(epochs: int = 6) -> float:
-    """Train, export for the chip, and compare every spike; returns the accuracy in the chip's arithmetic."""
+    """Train, export for the chip, and compare every spike; return the accuracy in the chip's arithmetic."""
     with tempfile.TemporaryDirectory() as scratch:
         run, export = Path(scratch) / "run", Path(scratch) / "export"
         train(RunConfig(data="digits", hidden=(60,), epochs=epochs, steps=10, reset="zero"), run, progress=False)

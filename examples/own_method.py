@@ -1,4 +1,4 @@
-"""A method of one's own, in one file: direct feedback alignment (Nøkland 2016) of spiking layers, without a way back.
+"""Add your own method in one file: direct feedback alignment (Nøkland 2016) of spiking layers.
 
 Each hidden layer learns from the error of the outputs, sent straight to it through fixed random weights ``B``: credit
 never passes through the weights of the layers behind. What a neuron gets so is a reward, spike or no spike, which LFP's
@@ -67,7 +67,7 @@ class DirectFeedback(methods.Method):
 
 
 def blocks(net: nn.Module) -> list[nn.Sequential]:
-    """Cut a chain of layers behind each layer of neurons."""
+    """Cut a chain of layers after each layer of neurons."""
     if not isinstance(net, nn.Sequential):
         raise UserError(f"direct feedback trains a Sequential, and whole sequences of it; got {type(net).__name__}")
     ends = [place for place, layer in enumerate(net, start=1) if isinstance(layer, spikelfp.nn.Neurons)]
@@ -77,7 +77,7 @@ def blocks(net: nn.Module) -> list[nn.Sequential]:
 
 
 def width(block: nn.Sequential) -> int:
-    """Outputs of a block's last layer with weights."""
+    """Compute the outputs of a block's last layer with weights."""
     sizes = [layer.out_features for layer in block if isinstance(layer, nn.Linear | spikelfp.nn.Linear)]
     if not sizes:
         raise UserError("direct feedback trains blocks of Linear layers, and this one has none")
@@ -85,14 +85,14 @@ def width(block: nn.Sequential) -> int:
 
 
 def trainer() -> TemporalTrainer:
-    """A small network to be trained by the method: an object, its class or its name would do alike."""
+    """Make a trainer by the method; an object, its class or its name would do alike."""
     torch.manual_seed(0)
     net = models.lif_mlp([64, 128, 128, 10])
     return TemporalTrainer(net, method="direct-feedback", steps=10, lr=1e-2, progress=True)
 
 
 def main(epochs: int = 10) -> float:
-    """Train on the digits, stop half-way, go on from the checkpoint, and return the accuracy."""
+    """Train on the digits, stop half-way, resume from the checkpoint, and return the accuracy."""
     digits = data.load("digits")
     whole = trainer()
     whole.fit(digits.train, epochs)

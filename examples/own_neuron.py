@@ -1,4 +1,4 @@
-"""A neuron of one's own, in one file: LIF neurons that tire, trained by LFP and by surrogate gradients.
+"""Add your own neuron in one file: LIF neurons that tire, trained by LFP and by surrogate gradients.
 
 A neuron derives from :class:`spikelfp.nn.Neurons`. It names its states and constants and writes one ``step``; that is
 where forward pass, credit under LFP, gradients, checkpoints and reports have it from. As a registered model it is found
@@ -21,7 +21,7 @@ from spikelfp.training.run import train
 
 
 class Tiring(nn.Neurons):
-    """LIF neurons whose spikes leave a fatigue behind that pulls their membrane down.
+    """LIF neurons with a fatigue, which rises with each spike and pulls the membrane down.
 
     ::
 
@@ -53,7 +53,7 @@ class Tiring(nn.Neurons):
 
 @models.models.register("tiring", spiking=True, normalizes=False)
 def tiring(shape: tuple[int, ...], classes: int, *, hidden: tuple[int, ...] = (64,), **neuron: Any) -> nn.Sequential:
-    """Dense layers of tiring neurons, each with a fatigue of its own, of 2 to 20 steps; LIF neurons at the output."""
+    """Make dense layers of tiring neurons, with time constants of 2 to 20 steps, and LIF neurons at the output."""
     sizes, layers = [math.prod(shape), *hidden], []
     for inputs, outputs in zip(sizes, hidden, strict=False):
         fatigue = torch.exp(-1 / torch.linspace(2, 20, outputs))
@@ -62,13 +62,13 @@ def tiring(shape: tuple[int, ...], classes: int, *, hidden: tuple[int, ...] = (6
 
 
 def trainer(method: methods.Method) -> TemporalTrainer:
-    """A small network, to be trained by ``method``."""
+    """Make a trainer of a small network by ``method``."""
     torch.manual_seed(0)
     return TemporalTrainer(tiring((64,), 10), method=method, steps=8, lr=1e-2)
 
 
 def resumed(method: methods.Method, epochs: int) -> float:
-    """Train on the digits, stop half-way, go on from the checkpoint: the same weights; returns the accuracy."""
+    """Train on the digits, resume from a checkpoint half-way to the same weights, and return the accuracy."""
     digits = data.load("digits")
     whole, stopped, after = trainer(method), trainer(method), trainer(method)
     whole.fit(digits.train, epochs)
@@ -84,7 +84,7 @@ def resumed(method: methods.Method, epochs: int) -> float:
 
 
 def main(epochs: int = 10) -> float:
-    """Train by both methods and write a report of a run; returns the lower accuracy."""
+    """Train by both methods, write a report of a run, and return the lower accuracy."""
     found = {
         "LFP": resumed(methods.LFP(rewards.SpikeSequence()), epochs),
         "surrogate gradients": resumed(methods.GradientDescent(rules.Surrogate()), epochs),

@@ -1,4 +1,4 @@
-"""A neuron of one's own that leaves the package: trained, quantised, exported to NIR, and verified elsewhere.
+"""Export your own neuron: trained, quantised, written as NIR, and verified in other simulators.
 
     python examples/own_neuron_export.py
     spikelfp train --data digits --plugin examples/own_neuron_export.py --model circuit --out runs/circuit
@@ -57,7 +57,7 @@ class Circuit(nn.Neurons):
 
 @exports(Circuit)
 class CircuitExport(NeuronExport):
-    """A gain of ``(1 − β) R``, which becomes part of the weights in front, and a LIF neuron."""
+    """Export as a gain of ``(1 − β) R``, which joins the weights before it, and a LIF neuron."""
 
     def lower(self, layer: Circuit) -> Sequence[torch.nn.Module]:
         gain = (1 - layer.beta) * layer.resistance
@@ -66,7 +66,7 @@ class CircuitExport(NeuronExport):
 
 @models.models.register("circuit", spiking=True, normalizes=False)
 def circuit(shape: tuple[int, ...], classes: int, *, hidden: tuple[int, ...] = (64,), **neuron: Any) -> nn.Sequential:
-    """Dense layers of circuits, hidden ones with time constants of their own, from 2 to 20 steps."""
+    """Make dense layers of circuits, the hidden ones with time constants from 2 to 20 steps."""
     neuron.pop("beta", None)
     sizes = [math.prod(shape), *hidden]
     layers: list[torch.nn.Module] = [nn.Flatten()]
@@ -76,7 +76,7 @@ def circuit(shape: tuple[int, ...], classes: int, *, hidden: tuple[int, ...] = (
 
 
 def main(epochs: int = 6) -> float:
-    """Train, export, and compare every spike in the simulators that are installed; returns the accuracy in 8 bits."""
+    """Train, export, and compare every spike in the installed simulators; return the accuracy in 8 bits."""
     with tempfile.TemporaryDirectory() as scratch:
         run, export = Path(scratch) / "run", Path(scratch) / "export"
         train(RunConfig(data="digits", model="circuit", hidden=(60,), epochs=epochs, steps=10), run, progress=False)

@@ -1,4 +1,4 @@
-"""From recordings of one's own to a network that other simulators run spike for spike.
+"""Train on your own recordings, and export a network that other simulators run spike for spike.
 
     python examples/own_recordings.py [FOLDER]
 
@@ -23,7 +23,7 @@ SIDE, MS = 20, 1000  # pixels; µs
 
 
 def record_a_bar(toward: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """0.1 s of a bar that moves ``toward`` (x, y): ON events at its front, OFF events behind it, and some noise."""
+    """Make 0.1 s of a bar that moves ``toward`` (x, y): ON events at its front, OFF events at its back, and noise."""
     at, speed = random.uniform(-8, 0), random.uniform(0.2, 0.4)  # pixels, pixels per ms
     events = []
     for ms in range(100):
@@ -40,7 +40,7 @@ def record_a_bar(toward: tuple[int, int], random: np.random.Generator) -> np.nda
 
 
 def make_recordings(folder: Path, each: int = 60) -> None:
-    """``each`` recordings of four classes as ``folder/<class>/<number>.npy``."""
+    """Write ``each`` recordings of four classes as ``folder/<class>/<number>.npy``."""
     random = np.random.default_rng(0)
     for name, toward in {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}.items():
         (folder / name).mkdir(parents=True)
@@ -49,7 +49,7 @@ def make_recordings(folder: Path, each: int = 60) -> None:
 
 
 def main(epochs: int = 12, recordings: str | None = None) -> float:
-    """Train, export in 8 bits, compare every spike; returns the test accuracy."""
+    """Train, export in 8 bits, compare every spike; return the test accuracy."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if recordings is None:

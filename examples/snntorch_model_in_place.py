@@ -1,4 +1,4 @@
-"""An snnTorch model, written as its tutorials write one, trained by LFP where it stands.
+"""Train an snnTorch model, written as in its tutorials, by LFP in place.
 
 The network that is trained shares its parameters with the model, so the model's own forward is better afterwards; it
 never learns that spikelfp exists.
@@ -16,7 +16,7 @@ STEPS = 15
 
 
 class Net(torch.nn.Module):
-    """Two dense layers of leaky neurons (snnTorch's tutorial 5)."""
+    """Network of two dense layers of leaky neurons (snnTorch's tutorial 5)."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, beta: float) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Net(torch.nn.Module):
 
 
 def accuracy(net: Net, images: Tensor, labels: Tensor) -> float:
-    """Of the class that fires most, by the model's own forward."""
+    """Measure the accuracy of the class that fires most, by the model's own forward."""
     with torch.no_grad():
         spikes, _ = net(images)
     return (spikes.sum(0).argmax(-1) == labels).float().mean().item()

@@ -1,4 +1,4 @@
-"""Train for the F1 score itself, where one class in twenty-five is what matters.
+"""Train for the F1 score, where the class that matters is one in twenty-five.
 
 Three overlapping classes with 88, 8 and 4 % of the samples. A reward that counts right answers learns to say "class 0"
 almost everywhere. The macro F1 score counts the classes alike; it has no derivative, and needs none here.
@@ -23,14 +23,14 @@ COUNTS, FEATURES = (7040, 640, 320), 10
 
 
 def problem(seed: int) -> tuple[data.ArrayDataset, data.ArrayDataset, data.ArrayDataset]:
-    """Training, validation and test part of unit Gaussians whose means are √2 apart; 2000, 2000 and 4000 samples."""
+    """Make training, validation and test part of unit Gaussians, √2 apart; 2000, 2000 and 4000 samples."""
     x, y = make_blobs(COUNTS, centers=np.eye(len(COUNTS), FEATURES), random_state=seed)
     images, labels = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
     return tuple(data.ArrayDataset(images[i], labels[i]) for i in torch.arange(len(y)).split([2000, 2000, 4000]))
 
 
 def predict(trainer: TemporalTrainer, part: data.ArrayDataset) -> tuple[Tensor, Tensor]:
-    """Labels and predictions of a whole part."""
+    """Return labels and predictions of a whole part."""
     x, labels = part.__getitems__(range(len(part)))
     with torch.no_grad():
         return labels, trainer.net(trainer.present(x)).sum(0).argmax(-1)
@@ -41,7 +41,7 @@ def macro_f1(labels: Tensor, predictions: Tensor) -> float:
 
 
 def fit(reward: rewards.Reward, train: data.ArrayDataset, validation: data.ArrayDataset, epochs: int, seed: int):
-    """The trainer with the best weights on the validation part, over learning rates and epochs."""
+    """Train with several learning rates; return the trainer with the best weights on the validation part."""
     best, score = None, -1.0
     for lr in (3e-3, 1e-2, 3e-2):
         torch.manual_seed(seed)
@@ -59,7 +59,7 @@ def fit(reward: rewards.Reward, train: data.ArrayDataset, validation: data.Array
 
 
 def main(epochs: int = 12, seed: int = 0) -> float:
-    """Train with both rewards, print what the test part says, and return the macro F1 score of the F1 reward."""
+    """Train with both rewards, print the test scores, and return the macro F1 score of the F1 reward."""
     train, validation, test = problem(seed)
     scores = {}
     for name, reward in (("rewards.SpikeSequence()", rewards.SpikeSequence()), ("rewards.F1()", rewards.F1())):

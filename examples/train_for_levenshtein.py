@@ -19,7 +19,7 @@ PLACES, STEPS, BLANK = 6, 10, 0
 
 
 def rows(part: data.ArrayDataset, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows ``[T, B, 64]`` of digits drawn at random, and their strings ``[B, 6]``: digit d is symbol d + 1, −1 ends."""
+    """Draw rows ``[T, B, 64]`` of digits, and their strings ``[B, 6]``: digit d is symbol d + 1, −1 ends."""
     chosen = torch.randint(len(part), (count * PLACES,), generator=generator)
     shown = torch.rand(count, PLACES, generator=generator) < 0.6
     images, digits = part.__getitems__(chosen.tolist())
@@ -30,13 +30,13 @@ def rows(part: data.ArrayDataset, count: int, generator: torch.Generator) -> tup
 
 
 def edits(net: nn.Sequential, reward: rewards.Levenshtein, inputs: Tensor, strings: Tensor) -> float:
-    """The mean edit distance."""
+    """Measure the mean edit distance."""
     with torch.no_grad():
         return reward.distance(net(inputs), strings).float().mean().item()
 
 
 def main(updates: int = 500, lr: float = 1e-3, batch: int = 64) -> float:
-    """Train, print the mean edit distance of test rows before and after, and return by how much it fell."""
+    """Train, print the mean edit distance of test rows before and after, and return the difference."""
     torch.manual_seed(0)
     digits = data.load("digits").with_validation(0.2, seed=0)
     generator = torch.Generator().manual_seed(0)

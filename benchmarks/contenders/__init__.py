@@ -1,8 +1,8 @@
-"""Who takes part: a file each, with a class ``Contender``, and the name it has in tables.
+"""Contenders of the benchmarks, one file each, and their names in tables.
 
-A contender is made from ``(network, images, labels)`` and has ``step()``, one training step; where it spikes,
-``rates()``, the mean spikes per neuron and step of each layer; and ``PACKAGES``, whose versions are of interest.
-The files import each other and their own packages alone, since each runs under the interpreter that has them.
+The class ``Contender`` of a file is made from ``(network, images, labels)`` and has ``step()``, one training step, and,
+if it spikes, ``rates()``, the mean spikes per neuron and step of each layer. ``PACKAGES`` lists the packages to name
+with their versions. The files import only each other and their packages, since each may run under another interpreter.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ CONTENDERS = {
     FLOOR: "dense_floor",
     CONVOLUTIONS: "dense_convolutions",
 }
-"""File of each contender, by name; ours stands first."""
+"""File of each contender by name, ours first."""
 
 EPOCHS = {OURS: "spikelfp_epochs", SNNTORCH: "snntorch_epochs"}
-"""The same for whole epochs."""
+"""File of each contender in whole epochs, by name."""
 
 VARIABLES = {
     "lfprop_published": "SPIKELFP_BENCH_LFPROP",
@@ -44,5 +44,5 @@ VARIABLES = {
 
 
 def interpreter(module: str) -> str:
-    """The Python that runs the contender ``module``."""
+    """Return the Python that runs the contender ``module``."""
     return os.environ.get(VARIABLES.get(module, ""), "") or sys.executable

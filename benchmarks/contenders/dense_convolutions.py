@@ -1,8 +1,8 @@
-"""The dense float32 convolutions of one LeNet step and nothing else.
+"""Dense float32 convolutions of one LeNet step and nothing else.
 
-The first for the ``B`` images alone, since a constant image gives the same current at every step, forward and weight
-update; the second for all ``T · B`` inputs, forward, weight update and message to the input. In channels-last layout,
-which torch's CPU convolutions run fastest in.
+The first convolution runs for the ``B`` images only, forward and weight update, since a constant image gives the same
+current at every step. The second runs for all ``T · B`` inputs: forward, weight update and message to the input. The
+layout is channels last, the fastest for torch's CPU convolutions.
 """
 
 import torch

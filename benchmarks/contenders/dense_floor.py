@@ -1,7 +1,7 @@
-"""The dense float32 products of one step and nothing else: a bound for any method that makes them all.
+"""Dense float32 products of one step and nothing else: a lower bound for any method that makes all of them.
 
-Each layer's products for all steps at once: forward, weight update and message to the input, recurrent connections'
-too. A constant image is multiplied once, forward and weight update. Convolutions as in ``dense_convolutions.py``.
+The products of each layer, recurrent connections too, are made for all steps at once: forward, weight update and
+message to the input. A constant image is multiplied once. Convolutions are those of ``dense_convolutions.py``.
 """
 
 from itertools import pairwise

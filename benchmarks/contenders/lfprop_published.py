@@ -1,8 +1,8 @@
 """The published implementation, lfprop 1.0.0: LFP-ε on snnTorch's Leaky, reward A.16, Adam.
 
-It asks for versions that nothing else here can live with; give the interpreter of its own environment in
-``SPIKELFP_BENCH_LFPROP``. Its dependencies import torchvision, whose compiled part may not load beside a CPU
-build of torch; the two operators it misses are declared first.
+Its versions of packages conflict with all others here: give the interpreter of its own environment in
+``SPIKELFP_BENCH_LFPROP``. Its dependencies import torchvision, which may fail to load with a CPU build of torch; the
+two operators that it then misses are declared first.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ PACKAGES = ("lfprop",)
 
 
 def _layer(parameterized, *, pool=False, output=False):
-    """Weights, 2×2 pooling where there is some (in front of the neurons, as in all contenders), and neurons."""
+    """Make weights, 2×2 pooling if asked for (before the neurons, as in all contenders), and neurons."""
     leaky = snn.Leaky(beta=0.9, init_hidden=True, output=output, spike_grad=sn.SPIKE_GRAD_MAP["step"]())
     current = sn.NoisyWrapper(parameterized, 0.0, False)
     return sn.SpikingLayer(torch.nn.Sequential(current, torch.nn.MaxPool2d(2)) if pool else current, leaky)

@@ -1,11 +1,11 @@
-"""What contenders share. It needs torch alone: each contender runs in an environment of its own."""
+"""Functions that contenders share. They need only torch, since each contender may run in its own environment."""
 
 from itertools import pairwise
 
 import torch
 
 LR = 1e-7
-"""Adam's learning rate: a step costs the same, and over a whole run the weights, and so the spike rates, stay."""
+"""Learning rate of Adam: so small that weights and spike rates hardly change during a run; a step takes as long."""
 
 
 def load(parameters, network, gain=1.0):
@@ -21,12 +21,12 @@ def load(parameters, network, gain=1.0):
 
 
 def adam(parameters):
-    """The optimiser of every contender."""
+    """Make the optimiser of every contender."""
     return torch.optim.Adam(parameters, lr=LR, fused=True)
 
 
 def spike_rates(neurons, run):
-    """Mean output of each of the modules ``neurons`` while ``run()`` shows the network its images."""
+    """Measure the mean output of each of the modules ``neurons`` during ``run()``."""
     counts = [[0.0, 0] for _ in neurons]
 
     def counter(count):
@@ -48,12 +48,12 @@ def spike_rates(neurons, run):
 
 
 def of_kind(net, kind):
-    """The modules of a class, or of one of several, in order."""
+    """List the modules of a class, or of one of several, in order."""
     return [module for module in net.modules() if isinstance(module, kind)]
 
 
 def layers(network, neurons):
-    """Torch's layers of the network, each followed by ``neurons()``, the same for every step-by-step simulator."""
+    """Make the network of torch's layers, each followed by ``neurons()``, for simulators that run step by step."""
     if network["kind"] == "lenet":
         return [
             torch.nn.Conv2d(1, 12, 5), torch.nn.MaxPool2d(2), neurons(),

@@ -1,1 +1,1 @@
-"""What :mod:`benchmarks.event_data` trains: its tasks, its runs, and logistic regression on the same recordings."""
+"""Parts of :mod:`benchmarks.event_data`: tasks, training runs, and logistic regression on the same recordings."""

@@ -1,8 +1,8 @@
-"""Logistic regression on how many events there were where and when."""
+"""Logistic regression on counts of events by place and time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,14 @@ from spikelfp.data.samples import Samples
 
 Vectors = tuple[NDArray[np.float32], NDArray[np.int64]]
 SCALES = {"divided by the largest": MaxAbsScaler, "standardised": StandardScaler}
-"""How a feature is scaled by its values in training."""
+"""Ways to scale features by their values in training."""
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation strengths."""
 ITERATIONS = 2000
 
 
 def vectors(samples: Samples, steps: int) -> Vectors:
-    """All samples ``[N, F]`` with their sequences padded to ``steps`` and flattened, and the classes ``[N]``."""
+    """Return all samples ``[N, F]``, sequences padded to ``steps`` and flattened, and the classes ``[N]``."""
     batch, labels = samples.__getitems__(range(len(samples)))
     values = batch.values.transpose(0, 1).numpy()[:, :steps]
     padded = np.zeros((len(values), steps, *values.shape[2:]), np.float32)
@@ -33,19 +33,17 @@ def vectors(samples: Samples, steps: int) -> Vectors:
 
 
 def logistic_regression(splits: DataSplits, steps: int) -> dict[str, Any]:
-    """Test accuracy of the scale and strength with the best validation accuracy, trained again on all of the training
-    part; ``steps`` of a sequence at most."""
+    """Measure the test accuracy of the scale and strength with the best validation accuracy.
+
+    The model is trained again on the whole training part. At most ``steps`` steps of a sequence are used.
+    """
     held_out = splits.with_validation(VALIDATION, VALIDATION_SEED)
     assert held_out.validation is not None
     train, validation = vectors(held_out.train, steps), vectors(held_out.validation, steps)
-    tried = [(_score(train, validation, *choice), choice) for choice in _choices()]
+    tried = [(_score(train, validation, *choice), choice) for choice in product(SCALES, STRENGTHS)]
     best, (scale, strength) = max(tried, key=lambda one: one[0])
     accuracy = _score(vectors(splits.train, steps), vectors(splits.test, steps), scale, strength)
     return {"accuracy": accuracy, "validation": best, "scale": scale, "C": strength}
-
-
-def _choices() -> Iterator[tuple[str, float]]:
-    return ((scale, strength) for scale in SCALES for strength in STRENGTHS)
 
 
 def _score(train: Vectors, judged: Vectors, scale: str, strength: float) -> float:

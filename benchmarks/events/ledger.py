@@ -1,4 +1,4 @@
-"""Results that were found already, so that a long benchmark can stop and go on."""
+"""Results of finished runs, so that a long benchmark can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 from spikelfp.files import write_text
 
 WHERE = ("data_dir", "cache_dir")
-"""Settings that change nothing about a result."""
+"""Settings that do not change a result."""
 
 
 class Ledger:
-    """Results by their settings, in the JSON file ``path``, which is written after each of them.
+    """Results by their settings, in a JSON file that is written after each result.
 
-    resume: begin with those that ``path`` holds; otherwise with none.
+    Args:
+        path: the file.
+        resume: whether to begin with the results in the file.
     """
 
     def __init__(self, path: Path, resume: bool) -> None:
@@ -24,7 +26,7 @@ class Ledger:
         self.found: dict[str, Any] = json.loads(path.read_text()) if resume and path.exists() else {}
 
     def once(self, settings: dict[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The result of ``settings``, by ``find()`` unless it is there."""
+        """Return the result of ``settings``; compute it by ``find()`` unless it is known."""
         key = json.dumps({k: v for k, v in settings.items() if k not in WHERE}, sort_keys=True)
         if key not in self.found:
             self.found[key] = find()

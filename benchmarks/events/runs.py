@@ -1,4 +1,4 @@
-"""One training run on event data, through the same functions as ``spikelfp train``."""
+"""Training runs on event data, through the functions of ``spikelfp train``."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_sequences, make_trainer
 
 VALIDATION = 0.2
-"""Share of the training recordings that options are chosen by."""
+"""Share of the training recordings by which options are chosen."""
 VALIDATION_SEED = 0
 
 Result = dict[str, Any]
 
 
 def load(options: Options) -> DataSplits:
-    """The recordings that ``options`` name as sequences, binned as they say; the training part whole."""
+    """Load the recordings that ``options`` name as binned sequences, without a validation part."""
     return load_sequences(config_of(options, 0))[0]
 
 
 def config_of(options: Options, seed: int) -> RunConfig:
-    """The run that ``options`` describe."""
+    """Make the configuration of the run that ``options`` describe."""
     return RunConfig(**options, seed=seed, device="cpu")
 
 
 def run(splits: DataSplits, options: Options, seed: int, *, validate: bool) -> Result:
-    """Train on the ``splits`` of :func:`load`, once.
+    """Train once on the ``splits`` of :func:`load`.
 
-    ``validate``: without the validation part of the training recordings, and judged by it. Otherwise with all of them,
-    and judged by the test recordings.
+    With ``validate`` a part of the training recordings is left out and gives the accuracy; otherwise the network is
+    trained on all of them and tested on the test recordings.
     """
     config = config_of(options, seed)
     if validate:

@@ -1,4 +1,4 @@
-"""Which networks are trained on which recordings, and between which options each method may choose."""
+"""Tasks: networks with their recordings, and the options from which each method may choose."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ Options = dict[str, Any]
 """Fields of :class:`~spikelfp.training.config.RunConfig`."""
 
 Grid = Mapping[str, tuple[Any, ...]]
-"""The values that each option may take."""
+"""Values of each option."""
 
 METHODS = ("lfp", "surrogate")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A network and its data.
+    """Network and its data.
 
     Attributes:
-        options: of the run, the same for every method.
-        grids: by method, its own options; as many choices for every method.
-        final: what the runs with the chosen options have more than those that they were chosen by, for every method.
-        counts: how recordings are binned for logistic regression, as options of the run.
+        options: options of the run, the same for every method.
+        grids: options to choose from, by method; every method has the same number of choices.
+        final: further options of the runs with the chosen options, for every method.
+        counts: binning of the recordings for logistic regression, as options of the run.
     """
 
     options: Options
@@ -33,7 +33,7 @@ class Task:
     final: Options = field(default_factory=dict)
 
     def choices(self, method: str) -> Iterator[Options]:
-        """All that ``method`` chooses from."""
+        """Yield all choices of ``method``."""
         grid = self.grids[method]
         for values in product(*grid.values()):
             yield dict(zip(grid, values, strict=True))
@@ -73,13 +73,13 @@ TASKS = {
 
 
 def shortened(task: Task) -> Task:
-    """The task with one epoch, and one choice for each method: enough to see that it runs."""
+    """Shorten a task to one epoch and one choice for each method, enough to see that it runs."""
     grids = {method: {name: values[:1] for name, values in grid.items()} for method, grid in task.grids.items()}
     return Task(task.options | {"epochs": 1}, grids, task.counts)
 
 
 def command(options: Options) -> str:
-    """The options as they are given to ``spikelfp train``."""
+    """Write the options as arguments of ``spikelfp train``."""
     return " ".join(f"--{name.replace('_', '-')} {_word(value)}" for name, value in options.items())
 
 

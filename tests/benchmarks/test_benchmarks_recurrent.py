@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
 
-from benchmarks import recurrent, start
+from benchmarks import recurrent, starting_weights
 from benchmarks.contenders import FLOOR, OURS, SNNTORCH
 from benchmarks.networks import RECURRENT
 
@@ -19,7 +19,7 @@ TINY = {"kind": "rnn", "sizes": [20, 24, 5], "steps": 6, "batch": 8, "start": {"
 
 def test_the_same_spikes_for_everyone(tmp_path, monkeypatch):
     monkeypatch.setattr(recurrent, "NAMES", (OURS, SNNTORCH, FLOOR))
-    monkeypatch.setattr(recurrent, "with_start", lambda network: start.with_start(network, tmp_path))
+    monkeypatch.setattr(recurrent, "with_start", lambda network: starting_weights.with_start(network, tmp_path))
     table = recurrent.run({"tiny": TINY}, [1], 2, 1)
     assert list(table) == ["tiny, 1 thread"]
     network, results = table["tiny, 1 thread"]
@@ -30,7 +30,7 @@ def test_the_same_spikes_for_everyone(tmp_path, monkeypatch):
 
 
 def test_events_are_those_of_their_class():
-    made = start.make(TINY)
+    made = starting_weights.make(TINY)
     assert made["images"].shape == (6, 8, 20)
     assert set(made["images"].unique().tolist()) == {0.0, 1.0}
     assert torch.equal(made["labels"], torch.arange(8) % 5)

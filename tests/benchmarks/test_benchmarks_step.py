@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
 
-from benchmarks import start, tables, turns
+from benchmarks import starting_weights, tables, turns
 from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, LFPROP, OURS, RECOMPUTED, SNNTORCH, VARIABLES
 from benchmarks.plots import plot_steps
 from benchmarks.record import save
@@ -106,9 +106,9 @@ def test_convolutions_of_a_lenet_are_bounds():
 
 
 def test_the_start_is_made_once(tmp_path, monkeypatch):
-    first = start.start_file(TINY, tmp_path)
-    monkeypatch.setattr(start, "make", None)  # would fail
-    assert start.start_file(TINY, tmp_path) == first
+    first = starting_weights.start_file(TINY, tmp_path)
+    monkeypatch.setattr(starting_weights, "make", None)  # would fail
+    assert starting_weights.start_file(TINY, tmp_path) == first
     saved = torch.load(first, weights_only=True)
     assert saved["images"].shape == (8, 1, 28, 28)
     assert [tuple(p.shape) for p in saved["parameters"][::2]] == [(24, 784), (20, 24), (10, 20)]
@@ -117,7 +117,7 @@ def test_the_start_is_made_once(tmp_path, monkeypatch):
 def test_scaling_reaches_the_rate_in_a_lenet():
     net = models.lif_lenet()
     x = nn.constant(torch.rand(4, 1, 28, 28), 4)
-    reached = start.scale_to(net, x, 0.1)
+    reached = starting_weights.scale_to(net, x, 0.1)
     assert reached == pytest.approx([0.1] * 3, abs=0.01)
     assert list(spike_rates(net, x).values())[:-1] == pytest.approx(reached, abs=1e-3)
 
@@ -125,9 +125,9 @@ def test_scaling_reaches_the_rate_in_a_lenet():
 def test_training_that_stays_too_active_is_an_error(monkeypatch):
     network = TINY | {"start": {"how": "trained", "lr": 1e-6, "epochs": 1, "at_most": -1.0}}
     with pytest.raises(RuntimeError, match=r"above -1\.0"):
-        start.make(network)
+        starting_weights.make(network)
 
 
 def test_a_start_must_be_known():
     with pytest.raises(ValueError, match="'guessed'"):
-        start.make(TINY | {"start": {"how": "guessed"}})
+        starting_weights.make(TINY | {"start": {"how": "guessed"}})

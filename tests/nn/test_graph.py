@@ -417,7 +417,7 @@ def test_traces_of_steps_by_hand_are_one_and_neurons_without_any_are_named():
     found = graph.record(net, x, graph.is_neuron, trace=True)
     assert found["lif"].membrane.shape == (6, 2, 6)
     assert torch.equal(found["lif"].spikes, graph.record(net, x)["lif"])
-    with pytest.raises(UserError, match=r"layer 0 .Own. has a membrane, and its run takes no trace=True"):
+    with pytest.raises(UserError, match=r"layer 0 .Own. has a membrane, but its run takes no trace=True"):
         graph.record(nn.Sequential(Own()), x, trace=True)
 
 
