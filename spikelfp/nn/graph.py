@@ -5,7 +5,7 @@ Layers state their *traits* (:class:`~spikelfp.nn.Layer`); torch's layers have t
 * **Layers** by name: :func:`leaves`, and :func:`chain` where the order has to be known.
 * **Edges** between layers: :func:`neighbours`, which reads them from containers (``flow_inside``), or finds them by
   running the network on an example, whatever its ``forward`` does.
-* **Outputs**: :func:`record`, and :func:`watching` for a function that is called after each run of a layer.
+* **Outputs**: :func:`record`, :func:`run_order`, and :func:`watching`, which calls a function after each run of a layer.
 """
 
 from __future__ import annotations
@@ -577,6 +577,19 @@ def _joined(parts: list[Any]) -> Any:
     if not all(isinstance(part, Tensor) for part in parts):
         return parts[0] if len(parts) == 1 else parts
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).detach()
+
+
+def run_order(net: torch.nn.Module, x: Tensor) -> list[str]:
+    """Run a network in evaluation mode, and return the names of its layers in the order they ran.
+
+    Args:
+        net: the network.
+        x: an input ``[T, B, …]``.
+    """
+    order: list[str] = []
+    with evaluating(net), watching(net, lambda call: order.append(call.name)):
+        net(x)
+    return order
 
 
 def _numbered(names: Iterable[str]) -> Iterator[str]:

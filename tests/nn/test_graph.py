@@ -386,7 +386,7 @@ def test_outputs_are_recorded_in_the_order_layers_ran_and_the_network_is_as_it_w
     state = {name: value.clone() for name, value in net.state_dict().items()}
     x = torch.rand(6, 2, 4)
     found = graph.record(net, x)
-    assert list(found) == ["0", "1", "2", "3.0", "3.1"]
+    assert list(found) == ["0", "1", "2", "3.0", "3.1"] == graph.run_order(net, x)
     assert [module.training for module in net.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
@@ -464,7 +464,7 @@ def test_a_layer_that_runs_twice_is_recorded_twice():
 def test_models_are_recorded_layer_by_layer(make):
     net, x = make(), torch.rand(2, 3, 1, 8, 8)
     found = graph.record(net, x)
-    assert set(found) == set(graph.leaves(net))
+    assert set(found) == set(graph.leaves(net)) == set(graph.run_order(net, x))
 
 
 def test_own_neurons_are_recorded_by_their_traits_and_nothing_else_is():
