@@ -5,7 +5,7 @@ Layers state their *traits* (:class:`~spikelfp.nn.Layer`); torch's layers have t
 * **Layers** by name: :func:`leaves`, and :func:`chain` where the order has to be known.
 * **Edges** between layers: :func:`neighbours`, which reads them from containers (``flow_inside``), or finds them by
   running the network on an example, whatever its ``forward`` does.
-* **Outputs**: :func:`record`, :func:`run_order`, and :func:`watching`, which calls a function after each run of a layer.
+* **Outputs**: :func:`record`, :func:`run_order`, and :func:`watching`, which calls a function after each layer.
 """
 
 from __future__ import annotations
