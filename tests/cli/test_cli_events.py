@@ -69,7 +69,7 @@ def test_show_draws_a_file(bars, tmp_path, spikelfp):
         (["data", "show", "folder:nothing"], "nothing; name the folder it lies in with --data-dir"),
         (["train", "--data", "{path}"], "write folder:"),
         (["data", "cache", "--list", "--clear"], "exclude each other"),
-        (["data", "cache", "bars"], "--clear removes bars"),
+        (["data", "cache", "bars"], "remove them with --clear"),
         (["train", "--data", "digits", "--window", "5"], "--window 5.0 belongs to event data"),
         (["train", "--data", "digits", "--skip-bad"], "--skip-bad belongs to event data"),
         (
