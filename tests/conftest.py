@@ -18,6 +18,32 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def registrations_end():
+    """Everything that a page or an example registers within the test is gone after it.
+
+    Other pages and examples of the same process may choose the same names.
+    """
+    from hw_export.neurons import base
+    from spikelfp.registry import Registry
+
+    before = {id(registry): set(registry._entries) for registry in Registry.known}
+    yield
+    for registry in Registry.known:
+        for name in set(registry._entries) - before.get(id(registry), set()):
+            if not _ours(registry._entries[name]):
+                registry.remove(name)
+    for kind in [kind for kind in base._KINDS if not _ours(kind)]:
+        del base._KINDS[kind]
+
+
+def _ours(entry) -> bool:
+    """Whether the package defines it; such entries are registered when their modules are imported, once."""
+    entry = getattr(entry, "func", entry)  # of a functools.partial
+    module = getattr(entry, "__module__", None) or type(entry).__module__
+    return module.partition(".")[0] in ("spikelfp", "hw_export")
+
+
 @pytest.fixture(scope="session")
 def _event_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("events")

@@ -10,7 +10,6 @@ import yaml
 from pages import DOCS, ROOT, blocks, command_lines, matches, run_page
 
 import spikelfp
-from hw_export.targets import TARGETS
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 BY_NAME = {page.name: page for page in PAGES}
@@ -38,13 +37,8 @@ def in_empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [name for name, page in BY_NAME.items() if blocks(page)])
-def test_a_page_runs_from_top_to_bottom(page, in_empty_folder):
-    before = set(TARGETS)
-    try:
-        names = run_page(BY_NAME[page])
-    finally:
-        for target in set(TARGETS) - before:
-            TARGETS.remove(target)
+def test_a_page_runs_from_top_to_bottom(page, in_empty_folder, registrations_end):
+    names = run_page(BY_NAME[page])
     if page == "events.md":
         assert names["sequences"].values.shape == (5, 8, 2, 16, 16)
         assert names["classes"].tolist() == [0, 1] * 4

@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         pytest.param("own_recordings", 12, 0.8, marks=pytest.mark.slow),
     ],
 )
-def test_an_example_learns(name, epochs, least, monkeypatch):
+def test_an_example_learns(name, epochs, least, monkeypatch, registrations_end):
     if name == "norse_round_trip":
         pytest.importorskip("norse")
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
