@@ -5,7 +5,7 @@ from spikelfp.methods.gradient import GradientDescent, SurrogateGradient
 from spikelfp.methods.lfp import LFP
 from spikelfp.methods.warm_up import WarmUp
 from spikelfp.registry import check_constructors, public_names
-from spikelfp.tasks.classification import count_cross_entropy, losses, rate_cross_entropy
+from spikelfp.tasks.classification import binary_cross_entropy, count_cross_entropy, losses, rate_cross_entropy
 
 __all__ = [
     "LFP",
@@ -14,6 +14,7 @@ __all__ = [
     "Method",
     "SurrogateGradient",
     "WarmUp",
+    "binary_cross_entropy",
     "count_cross_entropy",
     "losses",
     "mean_over_steps",

@@ -26,7 +26,7 @@ from spikelfp.registry import nearest, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
 from spikelfp.tasks.base import Task, TaskReward, tasks
-from spikelfp.tasks.classification import Classification, losses
+from spikelfp.tasks.classification import DEFAULT_LOSS, Classification, adds_up, losses
 from spikelfp.terminal import first_line
 from spikelfp.training.memory import check_training_memory
 
@@ -298,7 +298,9 @@ def resolve_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, lo
     options: dict[str, Any] = {} if rule is None else {"rule": _rule(rule, kind, asked)}
     if "loss" in takes and callable(loss):
         options["loss"] = loss
-    elif "loss" in takes and (not isinstance(task, Classification) or task.loss_name != "rate"):
+    elif "loss" in takes and (
+        isinstance(loss, str) or not isinstance(task, Classification) or task.loss_name != DEFAULT_LOSS
+    ):
         options["loss"] = losses[task.loss_name] if isinstance(task, Classification) else task.loss
     if loss is not None and not isinstance(loss, str) and not callable(loss):
         raise UserError(f"a loss is a name ({', '.join(losses)}) or a function (outputs, labels), got {loss!r}")
@@ -351,8 +353,8 @@ def settings_of(method: Method) -> dict[str, Any]:
 def task_judged_by(task: Task, method: Method) -> Task:
     """Return the task as its method has it, with the classes that the reward chooses and the loss of the method."""
     loss = getattr(last_of(method), "loss", None)
-    if type(task) is Classification:
-        task = Classification(next((name for name in losses if losses[name] is loss), task.loss_name))
+    if isinstance(task, Classification):
+        task = task.of_loss(loss)
     return task.by(reward_of(method))
 
 
@@ -365,10 +367,9 @@ def reward_of(method: Method) -> Reward | None:
 def own_loss(method: Method) -> Callable[..., Tensor] | None:
     """Return the loss that a method descends where no task knows it: a function of the user's."""
     loss = getattr(last_of(method), "loss", None)
-    known = (
-        loss is None or loss in (losses["rate"], losses["count"]) or isinstance(getattr(loss, "__self__", None), Task)
-    )
-    return None if known else loss
+    if loss is None or isinstance(getattr(loss, "__self__", None), Task):
+        return None
+    return None if any(losses[name] is loss and adds_up(name) for name in losses) else loss
 
 
 def check_targets(

@@ -273,7 +273,10 @@ class MethodOptions(Choice):
         owner=STATISTICS,
     )
     loss: Choice = choice(
-        "rate", "cross-entropy of the outputs of every step, or of spike counts", methods.losses, owner=LOSS
+        "rate",
+        "cross-entropy of the outputs of every step (rate), of spike counts (count), or of each output by itself (bce)",
+        methods.losses,
+        owner=LOSS,
     )
     surrogate: str = setting(
         "fast-sigmoid", "shape of the surrogate derivative", names=rules.surrogates, owner=SURROGATE
