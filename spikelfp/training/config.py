@@ -53,8 +53,13 @@ DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
 def _fires(view: View) -> bool:
     """Whether the network has neurons or activations that spike."""
-    takes = "activation" in OPTIONS.brought_by(("model",), view.model)
-    return is_spiking(view.model) or (takes and graph.has_trait(activations[view.activation](), "fires"))
+    if is_spiking(view.model):
+        return True
+    own = OPTIONS.brought_by(("model",), view.model).get("activation")
+    if own is None:
+        return False
+    chosen = own.default if view.activation is None else view.activation  # models differ in their defaults
+    return graph.has_trait(activations[chosen](), "fires")
 
 
 def _warm_up(view: View) -> str | None:
