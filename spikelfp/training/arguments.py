@@ -19,7 +19,7 @@ from spikelfp import rules
 from spikelfp.data import encodings
 from spikelfp.data.loader import check_workers, generator
 from spikelfp.errors import LearningWarning, UserError
-from spikelfp.methods import Method, WarmUp, methods
+from spikelfp.methods import BlockMethod, Method, WarmUp, methods
 from spikelfp.nn import graph
 from spikelfp.options import described
 from spikelfp.registry import nearest, unknown_name
@@ -295,16 +295,20 @@ def resolve_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, lo
         raise UserError(f"{asked} takes no reward{hint}")
     if rule is not None and "rule" not in takes:
         raise UserError(f"{asked} has a rule of its own: leave the rule out")
+    decides = issubclass(kind, BlockMethod)  # between a reward and the loss of the task, later
     options: dict[str, Any] = {} if rule is None else {"rule": _rule(rule, kind, asked)}
     if "loss" in takes and callable(loss):
         options["loss"] = loss
-    elif "loss" in takes and (
-        isinstance(loss, str) or not isinstance(task, Classification) or task.loss_name != DEFAULT_LOSS
+    elif (
+        "loss" in takes
+        and not decides
+        and (isinstance(loss, str) or not isinstance(task, Classification) or task.loss_name != DEFAULT_LOSS)
     ):
         options["loss"] = losses[task.loss_name] if isinstance(task, Classification) else task.loss
     if loss is not None and not isinstance(loss, str) and not callable(loss):
         raise UserError(f"a loss is a name ({', '.join(losses)}) or a function (outputs, labels), got {loss!r}")
-    if "reward" in takes and (reward is not None or takes["reward"].default in (inspect.Parameter.empty, None)):
+    open_ended = "reward" in takes and takes["reward"].default in (inspect.Parameter.empty, None)
+    if reward is not None or (open_ended and not decides):
         options["reward"] = task.reward(ends_in_spikes(net)) if reward is None else _reward(reward)
     missing = [name for name, p in takes.items() if _is_needed(p) and name not in options]
     if missing:
