@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -145,7 +145,12 @@ class Block(Sequential):
 
     Args:
         *args: the layers, or one ``OrderedDict`` of them by name.
+
+    Attributes:
+        learns_as_one: states that no method cuts between the layers inside.
     """
+
+    learns_as_one: ClassVar[bool] = True
 
 
 def _side(layer: torch.nn.Module, pooling: torch.nn.Module) -> int | None:
