@@ -35,6 +35,27 @@ class Standardization(NamedTuple):
     std: tuple[float, ...]
 
 
+def measured_standardization(part: ArrayDataset) -> Standardization:
+    """Measure mean and standard deviation of each channel of images ``[N, C, …]``, after the scale, in float64.
+
+    Args:
+        part: the data; augmentation and standardisation are left out.
+
+    Raises:
+        DataError: for a channel that is the same everywhere.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for images in part.images.split(4096):
+        values = images.double().mul(part.scale).transpose(0, 1).flatten(1)
+        count += values.shape[1]
+        total, squares = total + values.sum(1), squares + (values**2).sum(1)
+    mean = torch.as_tensor(total) / count
+    std = (torch.as_tensor(squares) / count - mean**2).clamp(min=0).sqrt()
+    if not bool((std > 0).all()):
+        raise DataError(f"channel {int((std <= 0).nonzero()[0])} of the images is the same everywhere: leave it out")
+    return Standardization(tuple(mean.tolist()), tuple(std.tolist()))
+
+
 def check_labels(labels: Tensor, classes: int | None, what: str = "labels") -> None:
     """Check that labels name classes.
 
@@ -487,16 +508,15 @@ class DataSplits:
         Encodings of values in [0, 1] (rate, latency) do not take such inputs.
 
         Args:
-            by: mean and deviation; ``None``: :attr:`statistics`.
+            by: mean and deviation; ``None``: :attr:`statistics`, else those of the training part.
 
         Raises:
-            UserError: when neither ``by`` nor the data set says what the mean and the deviation are, and for event
-                data.
-            DataError: for numbers that do not fit the channels.
+            UserError: for event data.
+            DataError: for numbers that do not fit the channels, and a channel that is the same everywhere.
         """
         chosen = self.statistics if by is None else by
         if chosen is None and isinstance(self.train, ArrayDataset):
-            raise UserError(f"no mean and deviation of {self.name} are known to standardise by: pass a Standardization")
+            chosen = measured_standardization(self.train)
 
         def standardize(part: Samples) -> ArrayDataset:
             if not isinstance(part, ArrayDataset):

@@ -23,6 +23,10 @@ Backward. With the reward on the membrane ``R[t] = r_S[t] + r_int[t+1]``, split 
 The reset earns no credit and blocks none, whichever it is: the membrane that led to a spike is rewarded for
 what follows it. (Blocking the reward at a reset to zero costs several points of accuracy; docs/method.md.)
 
+Rules with ``credit="step"`` leave ``r_int`` out, so a step's reward stays in it and nothing runs back through time::
+
+    n[t] = r_S[t] / D[t]
+
 A message is reward per unit of activation (see :mod:`spikelfp.functional.credit`). A hidden neuron's spike
 receives ``r_S = S · m``: a silent neuron earns nothing except through its own membrane.
 
@@ -276,7 +280,13 @@ def lif_scan(current: Tensor, membrane: Tensor, p: LIFParameters) -> Trace:
 
 
 def reward_scan(
-    reward: Tensor, current: Tensor, membrane: Tensor, start: Tensor, p: LIFParameters, eps: float
+    reward: Tensor,
+    current: Tensor,
+    membrane: Tensor,
+    start: Tensor,
+    p: LIFParameters,
+    eps: float,
+    local: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run the reward back through time, by the equations at the head of this module.
 
@@ -287,6 +297,7 @@ def reward_scan(
         start: the membrane that the run began from, ``[…]``.
         p: constants of the neurons.
         eps: the ε of the rule.
+        local: whether the reward of a step stays in it, ``r_int = 0``; nothing goes to ``start`` then.
 
     Returns:
         the message ``n`` to the current, ``[T, …]``, and the message to ``start``, ``[…]``.
@@ -301,5 +312,6 @@ def reward_scan(
         else:
             total = previous.abs() + (decayed + current[t] - previous).abs() + eps
         messages[t] = torch.where(total > 0, (reward[t] + internal) / total, 0)  # D = 0: nothing flowed in
-        internal = decayed * messages[t]
-    return messages, p.beta * messages[0]
+        if not local:
+            internal = decayed * messages[t]
+    return messages, torch.zeros_like(start) if local else p.beta * messages[0]

@@ -11,6 +11,8 @@ autograd's pass back through the steps *is* LFP (v3, A.2-A.3; the equations of :
     S[t] = U[t] > θ       Fire      turns the message m to S into the reward S m of U; passes the reward of an output;
                                     θ gets nothing
 
+With ``credit="step"`` no message passes from a step to the one before: its states are cut from the graph.
+
 Everything else that a step does to its values (a synapse, a filter, a sum) is a linear map, whose messages are those of
 autograd. Under rules of gradients the operations are plain ones and have their derivatives, the reset detached.
 """
@@ -139,15 +141,36 @@ class StackedSteps(Function, NeuronNode):
 
 
 class LeakyIntegration(Function):
-    """Leaky integration: ``(I [T, …], U before the first step […], β) → U [T, …]``."""
+    """Leaky integration: ``(I [T, …], U before the first step […], β, local) → U [T, …]``.
+
+    Where credit is ``local``, the message to ``U[t]`` goes to ``I[t]`` alone, and none to the step before.
+    """
 
     @staticmethod
-    def forward(ctx: Any, current: Tensor, start: Tensor, beta: Constant) -> Tensor:
-        ctx.beta = beta
+    def forward(ctx: Any, current: Tensor, start: Tensor, beta: Constant, local: bool) -> Tensor:
+        ctx.beta, ctx.local = beta, local
         return scan_for(current).integrate(current, start, beta, False)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        if ctx.local:
+            return message, None, None, None
         messages = scan_for(message).integrate(message, message.new_zeros(message.shape[1:]), ctx.beta, True)
-        return messages, ctx.beta * messages[0], None
+        return messages, ctx.beta * messages[0], None, None
+
+
+def leaky_integration(current: Tensor, start: Tensor, beta: Constant, local: bool = False) -> Tensor:
+    """Integrate with a leak, ``U[t] = β U[t−1] + I[t]``.
+
+    Args:
+        current: ``I``, ``[T, …]``.
+        start: ``U`` before the first step, ``[…]``.
+        beta: decay per step.
+        local: whether the credit of a step stays in it (:attr:`spikelfp.rules.Rule.forward_in_time`).
+
+    Returns:
+        ``U``, ``[T, …]``.
+    """
+    membranes: Tensor = LeakyIntegration.apply(current, start.detach() if local else start, beta, local)
+    return membranes

@@ -11,6 +11,9 @@ Backward under LFP-ε and LFP-0, with the message ``m[t]`` to the spikes, their 
     M[t] = n[t] + α M[t+1]                                  message to I[t]; without a synapse M = n
     dV   = |V| Σ_t M[t] S[t−1]ᵀ                             eq. 7
 
+With ``credit="step"`` nothing crosses from a step to the one before: ``M[t] = n[t] = (S[t] m[t] + r[t]) / D[t]``. The
+recurrent weights get their local share of it by the same eq. 7, and the spikes ``S[t−1]`` no message.
+
 A silent neuron earns nothing of a message, so the products with ``V`` are needed for spikes alone
 (:mod:`spikelfp.kernels.recurrent_numba`). Gradients need them for every neuron: their backward pass is dense.
 
@@ -31,7 +34,7 @@ from torch.autograd.function import once_differentiable
 
 from spikelfp import kernels
 from spikelfp.functional.credit import MagnitudeStep, NeuronNode, keep_node
-from spikelfp.functional.lif import Constant, LIFParameters
+from spikelfp.functional.lif import Constant, LIFParameters, carried
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
 from spikelfp.kernels.events.linear import cache_events
@@ -119,7 +122,8 @@ def run(
         Spikes ``[T, B, …, N]``, and membrane and synaptic current after the last step.
     """
     shape = current.shape
-    flat = [None if t is None else t.reshape(-1, shape[-1]) for t in (fired, start, synapse)]
+    local = rule.forward_in_time
+    flat = [None if t is None else (t.detach() if local else t).reshape(-1, shape[-1]) for t in (fired, start, synapse)]
     sequence = current[0].reshape(1, -1, shape[-1]).expand(len(current), -1, -1) if is_constant(current) else None
     if sequence is None:
         sequence = current.reshape(len(current), -1, shape[-1])
@@ -134,7 +138,7 @@ def run(
             None if w is None else MagnitudeStep.apply(w, own.eps) for w in (recurrent.weight, recurrent.bias)
         )
         spikes, membrane, current_after = RecurrentScan.apply(
-            sequence, weight, bias, *flat, decay, kernel, constants, listed, p, rule.eps
+            sequence, weight, bias, *flat, decay, kernel, constants, listed, p, rule.eps, rule.forward_in_time
         )
     after = None if synapse is None else current_after.view(shape[1:])
     spikes = rule.neurons(spikes.view(shape))
@@ -212,9 +216,10 @@ class RecurrentScan(Function, NeuronNode):
     def forward(
         ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, fired: Tensor | None, start: Tensor,
         synapse: Tensor | None, decay: Tensor | None, kernel: Any, constants: RecurrentConstants, listed: list[Any],
-        p: LIFParameters, eps: float,
+        p: LIFParameters, eps: float, local: bool,
     ) -> Any:  # fmt: skip
         keep_node()
+        ctx.local = local
         ctx.parameters, ctx.eps, ctx.decay_shape = p, eps, None if decay is None else decay.shape
         return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants, listed)
 
@@ -225,13 +230,42 @@ class RecurrentScan(Function, NeuronNode):
         p = ctx.constants
         message, reward = NeuronNode.received(ctx, message)
         if all(t is None for t in (message, reward, final, synapse)):
-            return (None,) * 12
+            return (None,) * 13
         needs = ctx.needs_input_grad
         wanted = Wanted(update=needs[1], decay=needs[6], sums=needs[2] or ctx.constant)
-        credit = ctx.kernel.reverse(
-            message, reward, final, synapse, membrane, ctx.events, weight, start, p, ctx.eps, wanted
-        )
-        return _gradients(ctx, credit, weight, fired, -p.beta, 5)
+        if ctx.local:
+            credit = _of_each_step(ctx, message, reward, final, synapse, membrane, start, wanted)
+        else:
+            credit = ctx.kernel.reverse(
+                message, reward, final, synapse, membrane, ctx.events, weight, start, p, ctx.eps, wanted
+            )
+        return _gradients(ctx, credit, weight, fired, -p.beta, 6)
+
+
+def _of_each_step(
+    ctx: Any,
+    message: Tensor | None,
+    reward: Tensor | None,
+    final: Tensor | None,
+    synapse: Tensor | None,
+    membrane: Tensor,
+    start: Tensor,
+    wanted: Wanted,
+) -> RecurrentCredit:
+    """Credit each step with its own reward; the arguments are those of a kernel's ``reverse``."""
+    constants = ctx.constants
+    p = ctx.parameters.unchecked(constants.beta, constants.threshold)
+    out, to_start = kernels.scan_for(membrane).reverse(
+        message, reward, final, membrane, start, p, ctx.eps, False, None, True
+    )
+    to_decay = None
+    if wanted.decay:
+        to_decay = (carried(torch.cat([start.unsqueeze(0), membrane[:-1]]), p) * out).sum(0)
+    if synapse is not None:
+        out[-1] += synapse
+    sums = out.sum(0) if wanted.sums else None
+    update = ctx.kernel.to_weight(out, membrane, ctx.events, constants) if wanted.update else None
+    return RecurrentCredit(out, to_start, None, to_decay, sums, update)
 
 
 class _GradientRun(Function):

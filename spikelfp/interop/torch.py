@@ -19,7 +19,7 @@ from spikelfp.interop import torch_graph
 from spikelfp.interop.base import CONVERT, ConversionError, Tensors, from_torch, kind
 from spikelfp.interop.torch_graph import ROOT, is_one_layer, resolve_changes_in_place, trace
 from spikelfp.nn import graph
-from spikelfp.nn.container import Sequential, foreign_parts
+from spikelfp.nn.container import Block, Sequential, foreign_parts
 from spikelfp.nn.graph import Flow, Sources
 from spikelfp.nn.layer import Layer, run_layer
 
@@ -351,7 +351,8 @@ def convert(module: torch.nn.Module, example: Tensor | None = None) -> Layer:
             traced (control flow that depends on data, say), or that the outputs for the example differ.
     """
     if isinstance(module, Sequential) and next(foreign_parts(module), None) is not None:
-        parts = Sequential(OrderedDict((name, convert(layer)) for name, layer in module.named_children()))
+        kind = Block if isinstance(module, Block) else Sequential
+        parts = kind(OrderedDict((name, convert(layer)) for name, layer in module.named_children()))
         parts.training = module.training
         return parts
     if isinstance(module, Layer):

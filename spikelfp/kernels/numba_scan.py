@@ -92,8 +92,11 @@ def _forward(current, start, beta, threshold, reset, spikes, membrane, first, la
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _share(total, before, now, beta, threshold, eps, reset, increment, message):
-    """Go one step back: write the message ``n = R / D``, and to ``total`` the reward handed to the step before."""
+def _share(total, before, now, beta, threshold, eps, reset, increment, local, message):
+    """Go one step back: write the message ``n = R / D``, and to ``total`` the reward handed to the step before.
+
+    Nothing is handed on where credit is ``local``.
+    """
     nil = now.dtype.type(0)
     for i in range(len(now)):
         b = before[i]
@@ -110,14 +113,14 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message):
         scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
         n = total[i] / scale
         n = n if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
-        total[i] = decayed * n
+        total[i] = nil if local else decayed * n
         message[i] = n
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _reverse(
-    message, reward, final, current, membrane, start, beta, threshold, eps, reset, increment, steps, out, to_start,
-    first, last,
+    message, reward, final, current, membrane, start, beta, threshold, eps, reset, increment, local, steps, out,
+    to_start, first, last,
 ):  # fmt: skip
     """Run the reward back; where ``membrane`` is empty, the membranes are computed again, block by block."""
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
@@ -157,7 +160,7 @@ def _reverse(
                 for i in range(width):
                     total[i] += r[i]
             n = out[t, low:high] if varying else step[:width]
-            _share(total, before, now, decay, theta, eps, reset, increment, n)
+            _share(total, before, now, decay, theta, eps, reset, increment, local, n)
             if not varying:
                 mean = out[0, low:high]
                 for i in range(width):
@@ -165,7 +168,7 @@ def _reverse(
             if t == 0:
                 first_step = to_start[low:high]
                 for i in range(width):
-                    first_step[i] = at(decay, i) * n[i]
+                    first_step[i] = nil if local else at(decay, i) * n[i]
             now = before
         if not varying:
             mean = out[0, low:high]
@@ -249,6 +252,7 @@ def reverse(
     eps: float,
     constant: bool,
     current: Tensor | None = None,
+    local: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the messages to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
     again = current if membrane is None else None
@@ -269,6 +273,7 @@ def reverse(
         before.dtype.type(eps),
         RESET_CODES[p.reset],
         p.denominator == "increment",
+        local,
         steps,
         _flat(out, len(out), before),
         _flat(to_start, 0, before),

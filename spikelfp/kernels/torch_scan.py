@@ -36,6 +36,7 @@ def reverse(
     eps: float,
     constant: bool,
     current: Tensor | None = None,
+    local: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run a reward back over time (equations in :mod:`spikelfp.functional.lif`).
 
@@ -49,6 +50,7 @@ def reverse(
         eps: ε of the rule.
         constant: whether the current was the same at every step; its message is then the mean over time, ``[1, …]``.
         current: current ``[T, …]``, where ``membrane`` is ``None``.
+        local: whether the reward of a step stays in it, ``r_int = 0``; the message to ``start`` is then 0.
 
     Returns:
         The messages to the current and to ``start``.
@@ -69,7 +71,7 @@ def reverse(
         inflow = membrane - p.beta * previous + p.threshold * (previous > p.threshold).to(membrane.dtype)
     else:
         inflow = membrane - p.beta * carried(previous, p)
-    messages, to_start = reward_scan(total, inflow, membrane, start, p, eps)
+    messages, to_start = reward_scan(total, inflow, membrane, start, p, eps, local)
     return (messages.mean(0, keepdim=True) if constant else messages), to_start
 
 

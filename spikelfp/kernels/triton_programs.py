@@ -104,7 +104,8 @@ def forward(
 def reverse(
     message, reward, final, membrane, start, out, to_start,
     beta: tl.float64, threshold: tl.float64, betas, thresholds, width, epsilon: tl.float64, steps, count,
-    RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, LOCAL: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the messages of all steps, or their mean, from the membranes of all steps."""
     neuron = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -136,6 +137,8 @@ def reverse(
             if reward is not None:
                 total += rewards[k]
             n, internal = _share(total + internal, before, now, decay, theta, eps, nil, RESET, INCREMENT)
+            if LOCAL:
+                internal = nil
             here = first + k < steps
             if CONSTANT:
                 summed += tl.where(here, n, nil)
@@ -146,14 +149,14 @@ def reverse(
             offset -= count
     if CONSTANT:
         tl.store(out + neuron, _divide(summed, nil + steps), inside)
-    tl.store(to_start + neuron, decay * earliest, inside)
+    tl.store(to_start + neuron, nil if LOCAL else decay * earliest, inside)
 
 
 @triton.jit(do_not_specialize=["steps"])
 def reverse_again(
     message, reward, final, current, start, scratch, out, to_start,
     beta: tl.float64, threshold: tl.float64, betas, thresholds, width, epsilon: tl.float64, steps, count,
-    VARYING: tl.constexpr, RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr,
+    VARYING: tl.constexpr, RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, LOCAL: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Run :func:`reverse` without membranes: every ``ROWS``-th is kept in ``scratch``, the others in registers."""
@@ -217,14 +220,14 @@ def reverse_again(
             if final is not None:
                 total += tl.where(first + (ROWS - 1 - j) == steps - 1, own * now, nil)
             n, handed = _share(total + internal, membranes[ROWS - 1 - j], now, decay, theta, eps, nil, RESET, INCREMENT)
-            internal = tl.where(here, handed, nil)
+            internal = nil if LOCAL else tl.where(here, handed, nil)
             if CONSTANT:
                 summed += tl.where(here, n, nil)
             else:
                 tl.store(out + target, n, inside & here)
     if CONSTANT:
         tl.store(out + neuron, _divide(summed, nil + steps), inside)
-    tl.store(to_start + neuron, decay * n, inside)
+    tl.store(to_start + neuron, nil if LOCAL else decay * n, inside)
 
 
 @triton.jit(do_not_specialize=["steps"])

@@ -93,18 +93,18 @@ def _traces(current: Tensor, start: Tensor, keep: bool) -> tuple[Tensor, Tensor]
     mutates_args=(),
     schema="(Tensor? message, Tensor? reward, Tensor? final, Tensor? membrane, Tensor? current, Tensor start, "
     "float beta, float threshold, Tensor? betas, Tensor? thresholds, float eps, str reset, "
-    "bool increment, bool constant) -> (Tensor, Tensor)",
+    "bool increment, bool constant, bool local) -> (Tensor, Tensor)",
 )
 def _lif_reverse(
     message: Tensor | None, reward: Tensor | None, final: Tensor | None,
     membrane: Tensor | None, current: Tensor | None, start: Tensor,
     beta: float, threshold: float, betas: Tensor | None, thresholds: Tensor | None,
-    eps: float, reset: str, increment: bool, constant: bool,
+    eps: float, reset: str, increment: bool, constant: bool, local: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     out, to_start = _messages(membrane, current, start, constant)
     given = [tensor if tensor is None else tensor.contiguous() for tensor in (message, reward, final)]
     written = (out, to_start, beta, threshold, betas, thresholds, start[0].numel(), eps)
-    constants: dict[str, bool | str] = {"RESET": reset, "INCREMENT": increment, "CONSTANT": constant}
+    constants: dict[str, bool | str] = {"RESET": reset, "INCREMENT": increment, "CONSTANT": constant, "LOCAL": local}
     shape, device = (_steps(membrane, current), *start.shape), start.device
     start = start.contiguous()
     if membrane is not None:
@@ -123,7 +123,7 @@ def _(
     message: Tensor | None, reward: Tensor | None, final: Tensor | None,
     membrane: Tensor | None, current: Tensor | None, start: Tensor,
     beta: float, threshold: float, betas: Tensor | None, thresholds: Tensor | None,
-    eps: float, reset: str, increment: bool, constant: bool,
+    eps: float, reset: str, increment: bool, constant: bool, local: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _messages(membrane, current, start, constant)
 
@@ -186,10 +186,11 @@ def reverse(
     eps: float,
     constant: bool,
     current: Tensor | None = None,
+    local: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the messages to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
     source = current if membrane is None else None
-    constants = (*_constants(start, p.beta, p.threshold), eps, p.reset, p.denominator == "increment", constant)
+    constants = (*_constants(start, p.beta, p.threshold), eps, p.reset, p.denominator == "increment", constant, local)
     return torch.ops.spikelfp.lif_reverse(message, reward, final, membrane, source, start, *constants)
 
 

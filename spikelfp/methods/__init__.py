@@ -1,20 +1,34 @@
 """Methods of training one and the same network, which differ in where the credit comes from."""
 
 from spikelfp.methods.base import Batch, Method, mean_over_steps, methods, step_weights
+from spikelfp.methods.dfa import DFA
+from spikelfp.methods.drtp import DRTP
+from spikelfp.methods.f3 import F3
+from spikelfp.methods.feedback import BlockMethod, feedback_inits
 from spikelfp.methods.gradient import GradientDescent, SurrogateGradient
 from spikelfp.methods.lfp import LFP
+from spikelfp.methods.llo import LLO
+from spikelfp.methods.pepita import PEPITA
 from spikelfp.methods.warm_up import WarmUp
 from spikelfp.registry import check_constructors, public_names
-from spikelfp.tasks.classification import count_cross_entropy, losses, rate_cross_entropy
+from spikelfp.tasks.classification import binary_cross_entropy, count_cross_entropy, losses, rate_cross_entropy
 
 __all__ = [
+    "DFA",
+    "DRTP",
+    "F3",
     "LFP",
+    "LLO",
+    "PEPITA",
     "Batch",
+    "BlockMethod",
     "GradientDescent",
     "Method",
     "SurrogateGradient",
     "WarmUp",
+    "binary_cross_entropy",
     "count_cross_entropy",
+    "feedback_inits",
     "losses",
     "mean_over_steps",
     "methods",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,10 @@ from spikelfp.functional.sequence import sample_slice, time_slice
 from spikelfp.options import call_of, option
 from spikelfp.registry import Registry
 from spikelfp.rules import Composite, Epsilon, Rule
+
+if TYPE_CHECKING:
+    from spikelfp.tasks import Task
+    from spikelfp.training.parallel import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,16 +234,20 @@ class Method:
         surrogate: whether spikes have a surrogate derivative.
         default_lr: learning rate on the command line, with an optimiser that adapts its steps.
         words: name of the method in plain words, for reports.
+        recomputes: whether it can train a network that runs in parts which are recomputed (``recompute``).
+        watches_loss: whether the values to watch that it returns hold the loss.
     """
 
     name: str
     rule: Rule | Composite = Epsilon(constant_statistics=False)
     reduction: str = "mean"
-    objective: ClassVar[Literal["reward", "loss"]] = "reward"
-    gradient: ClassVar[bool] = False
+    objective: Literal["reward", "loss"] = "reward"
+    gradient: bool = False
     surrogate: bool = False
     default_lr: ClassVar[float] = 3e-3
     words: ClassVar[str] = ""
+    recomputes: ClassVar[bool] = True
+    watches_loss: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -249,6 +257,32 @@ class Method:
     def __repr__(self) -> str:
         """Write the call that makes the method, such as ``LFP(reward=Softmax(), rule=Epsilon())``."""
         return call_of(self)
+
+    def suit(self, net: Module, task: Task) -> None:
+        """Decide what the arguments have left open, by the network and the task.
+
+        Trainers call it first of all, before they look at :attr:`rule` and the other attributes. By default it does
+        nothing.
+
+        Args:
+            net: the network.
+            task: the task.
+
+        Raises:
+            UserError: for a network or a task that the method cannot train.
+        """
+
+    def begin_update(self) -> None:
+        """Begin an update: trainers call it before the first part of a batch. By default it does nothing."""
+
+    def end_update(self, world: World) -> None:
+        """End an update: trainers call it after the step of the optimiser, which an error may have prevented.
+
+        State that depends on the samples of a worker is brought together here. By default it does nothing.
+
+        Args:
+            world: the workers, all of which call it.
+        """
 
     def prepare(self, net: Module) -> None:
         """Make tensors that the method needs besides the network, such as feedback weights.

@@ -10,6 +10,7 @@ from torch.nn import Module
 
 from spikelfp.errors import UserError
 from spikelfp.methods.base import Batch, Method
+from spikelfp.tasks import Task
 
 
 class WarmUp(Method):
@@ -36,6 +37,11 @@ class WarmUp(Method):
         self.first, self.then, self.steps = first, then, steps
         self.name = f"{first.name} for {steps} steps, then {then.name}"
         self.rule, self.reduction = then.rule, then.reduction
+
+    def suit(self, net: Module, task: Task) -> None:
+        self.first.suit(net, task)
+        self.then.suit(net, task)
+        self.rule = self.then.rule
 
     def prepare(self, net: Module) -> None:
         self.first.prepare(net)

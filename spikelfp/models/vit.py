@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, get_args
 
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.models.ann import Activation, maker
 from spikelfp.models.base import Size, Width, check_shape, he, models
-from spikelfp.registry import checked_keywords
+from spikelfp.options import option
+from spikelfp.registry import check_name, checked_keywords
+
+HEAD_WIDTH = 512
+"""Hidden neurons of the classifier that reads all tokens, those of the F³ paper's code."""
+
+
+Tokens = Annotated[
+    Literal["class", "all", "mean"],
+    option("what the classifier of a transformer reads: its class token, all tokens, or the mean of all"),
+]
+Positions = Annotated[bool, option("learned positions of the tokens")]
+HeadWidth = Annotated[
+    int | None,
+    option(
+        "hidden neurons of the classifier that reads all tokens",
+        within="[1, ∞)",
+        automatic=f"{HEAD_WIDTH} with --tokens all",
+    ),
+]
 
 
 @checked_keywords()
@@ -20,12 +40,24 @@ def vit(
     dim: int = 192,
     depth: int = 6,
     heads: int = 3,
+    activation: Activation = "gelu",
+    tokens: Tokens = "class",
+    positions: bool = True,
+    head_width: int | None = None,
 ) -> nn.Sequential:
     """Make a Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), pre-norm, with a class token and GELU.
 
     Patches of ``patch`` × ``patch`` pixels become tokens of ``dim`` features, with learned positions; ``depth`` blocks
     ``x + attention(LN(x))``, ``x + MLP(LN(x))`` with ``heads`` heads and ``4 dim`` hidden neurons; LayerNorm, and a
     dense layer on the class token. It takes ``[T, B, *shape]`` and returns real values ``[T, B, classes]``.
+
+    The simplified one of the F³ paper (Flügel et al. 2024, section 4.4) has no class token, no positions and no last
+    LayerNorm, and an MLP that reads all tokens. Each of its transformer blocks is one :class:`spikelfp.nn.Block`, as it
+    is with the mean of the tokens. For MNIST its authors' code has 16 tokens of 32 features::
+
+        vit((1, 28, 28), patch=7, dim=32, depth=4, heads=8, activation="tanh", tokens="all", positions=False)
+
+    There each head has 64 features, here ``dim / heads``; and the first layer there sees the whole image.
 
     Args:
         shape: ``(channels, height, width)`` of the images; ``patch`` divides the sides.
@@ -34,28 +66,51 @@ def vit(
         dim: features of a token.
         depth: blocks.
         heads: heads of the attention.
+        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        tokens: what the classifier reads: ``class``, the token that was put before the others; ``mean``, the mean of
+            all; ``all`` in a row, through a hidden layer.
+        positions: whether to add a learned vector to each token.
+        head_width: hidden neurons of the classifier that reads all tokens; ``None`` for 512.
 
     Raises:
         ShapeError: for a shape that is no image, or whose sides ``patch`` does not divide.
-        UserError: for a depth below 1.
+        UnknownNameError: for an activation or a choice of tokens that is not known.
+        UserError: for a depth below 1, and a ``head_width`` without a hidden layer.
     """
-    tokens = patches(shape, patch)
-    blocks = [layer for _ in range(check_depth(depth)) for layer in _block(dim, heads)]
-    return nn.Sequential(
-        nn.Conv2d(shape[0], dim, patch, patch),
-        nn.ToTokens(),
-        nn.ClassToken(dim),
-        nn.PositionEmbedding(tokens + 1, dim),
-        *blocks,
-        nn.LayerNorm(dim),
-        nn.FirstToken(),
-        nn.Linear(dim, classes),
-    )
+    check_name("tokens", tokens, get_args(get_args(Tokens)[0]))
+    if head_width is not None and (head_width < 1 or tokens != "all"):
+        raise UserError(
+            f"the hidden layer of the classifier has 1 neuron or more, and stands there with tokens=all only, got "
+            f"head_width={head_width} and tokens={tokens}"
+        )
+    count, phi = patches(shape, patch), maker(activation)
+    with_class = tokens == "class"
+    parts = [_block(dim, heads, phi) for _ in range(check_depth(depth))]  # before the rest, as old seeds have it
+    layers: list[nn.Layer] = [nn.Conv2d(shape[0], dim, patch, patch), nn.ToTokens()]
+    layers += [nn.ClassToken(dim)] if with_class else []
+    layers += [nn.PositionEmbedding(count + with_class, dim)] if positions else []
+    for part in parts:
+        layers += part if with_class else [nn.Block(*part)]
+    if tokens == "all":
+        hidden = HEAD_WIDTH if head_width is None else head_width
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(count * dim, hidden), phi(), nn.Linear(hidden, classes))
+    reader = nn.FirstToken() if with_class else nn.MeanToken()
+    return nn.Sequential(*layers, nn.LayerNorm(dim), reader, nn.Linear(dim, classes))
 
 
 @models.register("vit", spiking=False, normalizes=True)
 def _vit(
-    shape: tuple[int, ...], classes: int, *, width: Width = 192, depth: Size = 6, heads: Size = 3, patch: Size = 4
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    width: Width = 192,
+    depth: Size = 6,
+    heads: Size = 3,
+    patch: Size = 4,
+    activation: Activation = "gelu",
+    tokens: Tokens = "class",
+    positions: Positions = True,
+    head_width: HeadWidth = None,
 ) -> nn.Sequential:
     """Vision Transformer.
 
@@ -64,12 +119,23 @@ def _vit(
         heads: of the attention.
         patch: side of a patch that becomes a token.
     """
-    return vit(shape, classes, dim=width, depth=depth, heads=heads, patch=patch)
+    return vit(
+        shape,
+        classes,
+        dim=width,
+        depth=depth,
+        heads=heads,
+        patch=patch,
+        activation=activation,
+        tokens=tokens,
+        positions=positions,
+        head_width=head_width,
+    )
 
 
-def _block(dim: int, heads: int) -> list[nn.Layer]:
+def _block(dim: int, heads: int, phi: Callable[[], nn.Layer]) -> list[nn.Layer]:
     attention = nn.Sequential(nn.LayerNorm(dim), nn.SelfAttention(dim, heads))
-    dense = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+    dense = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), phi(), nn.Linear(4 * dim, dim))
     return [nn.Sum(nn.Identity(), attention), nn.Sum(nn.Identity(), dense)]
 
 

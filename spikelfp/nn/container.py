@@ -136,6 +136,18 @@ class Sequential(torch.nn.Sequential, Layer):
         return sides
 
 
+class Block(Sequential):
+    """Layers one after the other that are trained as one layer where a method cuts a network into blocks.
+
+    Such methods (direct feedback, delayed errors) hand each block an error of its own output, and stop gradients and
+    rewards in front of it. The layers inside learn together from that error, as those of one transformer block. All
+    else is as in :class:`Sequential`: outputs, states, names of weights, export and conversion.
+
+    Args:
+        *args: the layers, or one ``OrderedDict`` of them by name.
+    """
+
+
 def _side(layer: torch.nn.Module, pooling: torch.nn.Module) -> int | None:
     """Side of the windows of a max-pooling that may run as part of the convolution before it; else ``None``."""
     if not (isinstance(layer, Conv2d) and isinstance(pooling, MaxPool2d) and layer.rule.one_product):

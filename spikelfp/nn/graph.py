@@ -416,7 +416,7 @@ class _Watch:
 
     name: str
     layer: torch.nn.Module
-    look: Callable[[Call], None]
+    look: Callable[[Call], Any]
     before: Callable[[str, Any], None] | None
     trace: bool
     open: list[Call] = field(default_factory=list)
@@ -426,15 +426,16 @@ class _Watch:
             self.before(self.name, given)
         self.open.append(Call(self.name, self.layer, start=start))
 
-    def leave(self, outputs: Any, end: Any = None, kept: Any = None) -> None:
+    def leave(self, outputs: Any, end: Any = None, kept: Any = None) -> Any:
+        """End a run; return what takes the place of its outputs, or ``None``."""
         call = self.open.pop()
         if call.outputs is None:  # else the trace that the inner of two calls left
             call.outputs = outputs if kept is None else kept
         call.end = end
         if self.open:
             self.open[-1].outputs = kept
-        else:
-            self.look(call)
+            return None
+        return self.look(call)
 
     def run(self, original: Callable[..., Any]) -> Callable[..., Any]:
         traced = self.trace and has_trait(self.layer, "has_membrane")
@@ -451,7 +452,9 @@ class _Watch:
                 outputs, end = original(x, state, trace=True)
             else:
                 outputs, end = original(x, state, *more, **options)
-            self.leave(outputs, end, outputs if traced else None)
+            instead = self.leave(outputs, end, outputs if traced else None)
+            if instead is not None:
+                return instead, end
             return (outputs[0] if traced and not asked else outputs), end
 
         run._torchdynamo_disable = True  # type: ignore[attr-defined]  # as those of the layers here
@@ -461,7 +464,7 @@ class _Watch:
 @contextmanager
 def watching(
     net: torch.nn.Module,
-    look: Callable[[Call], None],
+    look: Callable[[Call], Any],
     which: Callable[[torch.nn.Module], bool] | None = None,
     *,
     before: Callable[[str, Any], None] | None = None,
@@ -474,7 +477,7 @@ def watching(
 
     Args:
         net: the network.
-        look: function that is called after each run.
+        look: function that is called after each run. Outputs that it returns take the place of the layer's own.
         which: test of the layers of :func:`leaves` to watch; by default all.
         before: function that is called before each run with the name and the inputs of the layer.
         trace: whether to pass traces of neurons, with their membranes, in place of their outputs.

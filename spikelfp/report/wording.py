@@ -120,14 +120,9 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
         else:
             text = f"{reward}: {REWARDS[reward]}" if reward in REWARDS else f"{reward}"
         terms += [("Reward", text)]
-    elif methods.fact(config.method.name, "gradient") and not task.has_classes:
+    elif methods.fact(config.method.name, "gradient"):
         spikes = f"; spikes have a {config.method.surrogate} derivative"
         terms += [("Gradient", task.loss_meaning + spikes * bool(methods.fact(config.method.name, "surrogate")) + ".")]
-    elif methods.fact(config.method.name, "surrogate"):
-        loss = "of the spike counts" if config.method.loss.name == "count" else "at every step"
-        terms += [("Gradient", f"softmax cross-entropy {loss}; spikes have a {config.method.surrogate} derivative.")]
-    elif methods.fact(config.method.name, "gradient"):
-        terms += [("Gradient", "softmax cross-entropy.")]
     return terms
 
 

@@ -32,6 +32,7 @@ class AlphaBeta(Feedback):
         alpha: weight α of the positive contributions.
         beta: weight β of the negative contributions; ``α − β = 1``, ``β ≥ 0``.
         constant_statistics: as in :class:`~spikelfp.rules.Epsilon`.
+        credit: as in :class:`~spikelfp.rules.Epsilon`.
 
     Raises:
         UserError: for other values of α and β, and as :class:`~spikelfp.rules.Epsilon` does.

@@ -29,7 +29,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -56,6 +56,10 @@ from spikelfp.functional.neuron import Carry, Enter, Fire, Inflow, StackedSteps,
 from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import LinearMap, divided_by
 from spikelfp.options import NOT_AN_OPTION, setting
+from spikelfp.registry import check_name
+
+CREDITS = ("scan", "step")
+"""Values of ``credit`` of the LFP rules (:class:`Feedback`)."""
 
 Activation = Callable[[Tensor], Tensor]
 """Element-wise function ``z → φ(z)``."""
@@ -86,6 +90,14 @@ class Rule(Assigning):
     """Whether neurons that do not fire pass over the messages they get: those need not be computed then."""
     of_gradients: bool = False
     """Whether derivatives of a loss come back, and not rewards."""
+
+    @property
+    def forward_in_time(self) -> bool:
+        """Whether credit stays in its step; a layer with a memory then detaches what a step takes from the one before.
+
+        Layers that carry their states by :meth:`lif` or :meth:`carry`, and :class:`~spikelfp.nn.Neurons`, need not ask.
+        """
+        return False
 
     @abstractmethod
     def linear(self, op: LinearMap, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -227,23 +239,41 @@ class Feedback(Rule):
         constant_statistics: whether rewards pass normalisation layers by eq. 8-10, with mean and variance constant.
             ``False`` lets messages pass through the statistics too, as gradients do; deep networks learn better that
             way.
+        credit: how the reward of neurons runs through time. ``"scan"``: back over all steps (v3, eq. A.2-A.3).
+            ``"step"``: not at all; each step is credited with its own reward alone, ``n[t] = r_S[t] / D[t]``, so that
+            learning goes strictly forward in time.
 
     Raises:
-        UserError: for an ``eps`` that is no finite number above 0, and an unknown ``normalize``.
+        UserError: for an ``eps`` that is no finite number above 0, and an unknown ``normalize`` or ``credit``.
     """
 
     eps: float = setting(1e-6, "stabiliser ε of the rule", within="(0, ∞)")
     normalize: bool | str = False
     constant_statistics: bool = field(default=True, kw_only=True, metadata={"option": NOT_AN_OPTION})
+    credit: str = field(default="scan", kw_only=True, metadata={"option": NOT_AN_OPTION})
 
     needs_sign = True
     silent_earn_nothing = True
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Feedback.__repr__  # type: ignore[method-assign]  # which dataclass then leaves as it is
+
     def __post_init__(self) -> None:
         self._check_eps()
+        check_name("credit", self.credit, CREDITS)
         if not isinstance(self.normalize, bool) and self.normalize not in ("sample", "step"):
             raise UserError(f"normalize is False, 'sample' or 'step', got {self.normalize!r}")
         object.__setattr__(self, "normalize", "sample" if self.normalize is True else self.normalize)
+
+    def __repr__(self) -> str:
+        names = [each.name for each in fields(self) if each.repr and (each.name, self.credit) != ("credit", "scan")]
+        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    @property
+    def forward_in_time(self) -> bool:
+        return self.credit == "step"
 
     def _check_eps(self) -> None:
         if not 0 < check_real("eps", self.eps) < float("inf"):
@@ -293,7 +323,8 @@ class Feedback(Rule):
     def lif(
         self, current: Tensor, start: Tensor, p: LIFParameters, decay: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        spikes, last = LIFScan.apply(current, start, decay, p.fitted(start) if p.vectors else p, self.eps)
+        p, local = p.fitted(start) if p.vectors else p, self.forward_in_time
+        spikes, last = LIFScan.apply(current, start.detach() if local else start, decay, p, self.eps, local)
         return self.neurons(spikes), last
 
     def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
@@ -305,6 +336,8 @@ class Feedback(Rule):
         return Inflow.apply(total, *parts)
 
     def carry(self, membrane: Tensor) -> Tensor:
+        if self.forward_in_time:
+            return membrane.detach()
         node = membrane.grad_fn
         return membrane if node is not None and forward_class(node) is Enter else Carry.apply(membrane)
 
@@ -337,14 +370,16 @@ class LIFScan(Function, NeuronNode):
         d_β = |β| Σ V[t] n[t]
 
     ``V[t]`` is the membrane that β multiplied and ``n[t]`` the message to the membrane. The sum is over steps, samples
-    and the neurons that share the β.
+    and the neurons that share the β. Where credit is ``local``, ``n[t]`` is that of the step's own reward, and the
+    membrane before the first step gets no message.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, start: Tensor, decay: Tensor | None, p: LIFParameters, eps: float
+        ctx: Any, current: Tensor, start: Tensor, decay: Tensor | None, p: LIFParameters, eps: float, local: bool
     ) -> tuple[Tensor, Tensor]:
         keep_node()
+        ctx.local = local
         scan, constant = kernels.scan_for(current), is_constant(current)
         # The membranes of a constant current are computed again from one row of it; those of others are kept.
         again = constant and not ctx.needs_input_grad[2]
@@ -362,9 +397,9 @@ class LIFScan(Function, NeuronNode):
         p = ctx.parameters
         message, reward = NeuronNode.received(ctx, message)
         if message is None and reward is None and final is None:
-            return None, None, None, None, None
+            return None, None, None, None, None, None
         to_current, to_start = ctx.scan.reverse(
-            message, reward, final, membrane, start, p, ctx.eps, ctx.constant, current
+            message, reward, final, membrane, start, p, ctx.eps, ctx.constant, current, ctx.local
         )
         to_decay = None
         if ctx.needs_input_grad[2]:
@@ -372,7 +407,7 @@ class LIFScan(Function, NeuronNode):
             to_decay = -p.beta * total_like(p.beta, kept * to_current)
         if ctx.constant:
             to_current = to_current.expand_as(current)
-        return to_current, to_start, to_decay, None, None
+        return to_current, None if ctx.local else to_start, to_decay, None, None, None
 
 
 class HasRule:

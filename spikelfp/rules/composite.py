@@ -119,7 +119,7 @@ def epsilon_zplusminus(eps: float = 1e-6, **shared: Any) -> Composite:
 
     Args:
         eps: ε of both rules.
-        **shared: other options of both rules, ``normalize`` and ``constant_statistics``.
+        **shared: other options of both rules, ``normalize``, ``constant_statistics`` and ``credit``.
     """
     return Composite([(CONVOLUTIONS, ZPlusMinus(eps, **shared))], default=Epsilon(eps, **shared))
 
@@ -131,7 +131,7 @@ def epsilon_alphabeta(eps: float = 1e-6, alpha: float = 2.0, beta: float = 1.0, 
         eps: ε of both rules.
         alpha: α of the convolutions.
         beta: their β, ``α − 1``.
-        **shared: other options of both rules, ``normalize`` and ``constant_statistics``.
+        **shared: other options of both rules, ``normalize``, ``constant_statistics`` and ``credit``.
     """
     alphabeta = AlphaBeta(eps=eps, alpha=alpha, beta=beta, **shared)
     return Composite([(CONVOLUTIONS, alphabeta)], default=Epsilon(eps, **shared))
@@ -146,6 +146,7 @@ A rule that takes ``normalize`` follows ``--normalize-reward``, one that takes `
 Eps = Annotated[float, option("stabiliser ε of the rule", within="(0, ∞)")]
 Alpha = Annotated[float, option("α of LFP-αβ; its β is α − 1", within="[1, ∞)")]
 Statistics = Annotated[bool, NOT_AN_OPTION]
+Credit = Annotated[str, NOT_AN_OPTION]
 
 rules.register("zero")(Zero)
 rules.register("epsilon")(Epsilon)
@@ -155,23 +156,27 @@ rules.register("gamma")(Gamma)
 
 @rules.register("alphabeta")
 def _alphabeta(
-    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, alpha: Alpha = 2.0
-) -> AlphaBeta:
-    return AlphaBeta(eps=eps, normalize=normalize, constant_statistics=constant_statistics, alpha=alpha, beta=alpha - 1)
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, credit: Credit = "scan",
+    alpha: Alpha = 2.0,
+) -> AlphaBeta:  # fmt: skip
+    shared: Any = {"normalize": normalize, "constant_statistics": constant_statistics, "credit": credit}
+    return AlphaBeta(eps=eps, alpha=alpha, beta=alpha - 1, **shared)
 
 
 @rules.register("epsilon-zplusminus")
 def _epsilon_zplusminus(
-    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, credit: Credit = "scan"
 ) -> Composite:
-    return epsilon_zplusminus(eps, normalize=normalize, constant_statistics=constant_statistics)
+    return epsilon_zplusminus(eps, normalize=normalize, constant_statistics=constant_statistics, credit=credit)
 
 
 @rules.register("epsilon-alphabeta")
 def _epsilon_alphabeta(
-    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, alpha: Alpha = 2.0
-) -> Composite:
-    return epsilon_alphabeta(eps, alpha, alpha - 1, normalize=normalize, constant_statistics=constant_statistics)
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, credit: Credit = "scan",
+    alpha: Alpha = 2.0,
+) -> Composite:  # fmt: skip
+    shared: Any = {"normalize": normalize, "constant_statistics": constant_statistics, "credit": credit}
+    return epsilon_alphabeta(eps, alpha, alpha - 1, **shared)
 
 
 def make_rule(name: str, **arguments: Any) -> Rule | Composite:
@@ -179,13 +184,20 @@ def make_rule(name: str, **arguments: Any) -> Rule | Composite:
 
     Args:
         name: in :data:`rules`.
-        **arguments: of its constructor. ``normalize`` and ``constant_statistics`` are left out where it has none.
+        **arguments: of its constructor. ``normalize``, ``constant_statistics`` and ``credit="scan"`` are left out where
+            it has none.
 
     Raises:
-        UserError: for an unknown name, and values that the rule refuses.
+        UserError: for an unknown name, values that the rule refuses, and another ``credit`` where it has none.
     """
     taken = inspect.signature(rules[name]).parameters
-    shared = ("normalize", "constant_statistics")
+    shared = ("normalize", "constant_statistics", "credit")
+    credit = arguments.get("credit", "scan")
+    if credit != "scan" and "credit" not in taken:
+        raise UserError(
+            f"the rule {name!r} takes no credit, got credit={credit!r}; those that do: "
+            f"{', '.join(rules_taking('credit'))}"
+        )
     return rules[name](**{each: value for each, value in arguments.items() if each in taken or each not in shared})
 
 

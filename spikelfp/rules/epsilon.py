@@ -23,9 +23,11 @@ class Epsilon(Feedback):
             or ``True``) or of each sample and step (``"step"``).
         constant_statistics: whether mean and variance of normalisation layers are constants on the way back (v3,
             eq. 8-10).
+        credit: ``"scan"``, the reward of neurons runs back through time (v3, eq. A.2-A.3), or ``"step"``, each step is
+            credited with its own reward alone.
 
     Raises:
-        UserError: for an ``eps`` that is no finite number above 0, and an unknown ``normalize``.
+        UserError: for an ``eps`` that is no finite number above 0, and an unknown ``normalize`` or ``credit``.
     """
 
     one_product = True

@@ -33,6 +33,7 @@ class Gamma(Feedback):
         normalize: as in :class:`~spikelfp.rules.Epsilon`.
         gamma: γ, 0 or more.
         constant_statistics: as in :class:`~spikelfp.rules.Epsilon`.
+        credit: as in :class:`~spikelfp.rules.Epsilon`.
 
     Raises:
         UserError: for a γ that is negative or not finite, and as :class:`~spikelfp.rules.Epsilon` does.

@@ -22,6 +22,7 @@ class Zero(Feedback):
         eps: 0, the only value.
         normalize: as in :class:`~spikelfp.rules.Epsilon`.
         constant_statistics: as in :class:`~spikelfp.rules.Epsilon`.
+        credit: as in :class:`~spikelfp.rules.Epsilon`.
 
     Raises:
         UserError: for an ``eps`` other than 0.

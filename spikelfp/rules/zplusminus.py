@@ -24,6 +24,7 @@ class ZPlusMinus(Feedback):
         eps: ε of the denominator, in units of the pre-activation.
         normalize: as in :class:`~spikelfp.rules.Epsilon`.
         constant_statistics: as in :class:`~spikelfp.rules.Epsilon`.
+        credit: as in :class:`~spikelfp.rules.Epsilon`.
 
     Raises:
         UserError: as :class:`~spikelfp.rules.Epsilon` does.

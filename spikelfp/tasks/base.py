@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor
@@ -238,6 +238,59 @@ class Task(ABC):
         """
         return mask
 
+    def expected(self, targets: Tensor, outputs: Tensor) -> Tensor:
+        """Make predictions ``y*`` that would be right, for methods that send errors straight to layers (F³, DFA, DRTP).
+
+        Args:
+            targets: ``[B, …]``.
+            outputs: ``[T, B, C]``.
+
+        Returns:
+            ``[B, C]``, in the dtype and on the device of the outputs.
+
+        Raises:
+            UserError: for a task that has no such predictions.
+        """
+        self._no_errors()
+
+    def predicted(self, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Predict ``ŷ`` in the form of :meth:`expected`. Gradients pass through it.
+
+        Args:
+            outputs: ``[T, B, C]`` of whole sequences.
+            mask: boolean ``[T, B]``, the steps that count; by default all.
+
+        Returns:
+            ``[B, C]``.
+
+        Raises:
+            UserError: for a task that has no such predictions.
+        """
+        self._no_errors()
+
+    def slope(self, predicted: Tensor, expected: Tensor) -> Tensor:
+        """Compute ``−∂L/∂ŷ`` of the loss ``L(ŷ, y*)`` of each sample, which is not divided by the number of samples.
+
+        Args:
+            predicted: ``ŷ`` ``[B, C]``, of :meth:`predicted`.
+            expected: ``y*`` ``[B, C]``, of :meth:`expected`.
+
+        Returns:
+            ``[B, C]``; finite, with denominators of at least 1e-12 where ``L`` has a logarithm.
+
+        Raises:
+            UserError: for a task that has no such predictions.
+            ShapeError: for two shapes.
+        """
+        self._no_errors()
+
+    def _no_errors(self) -> NoReturn:
+        raise UserError(
+            f"the task {self.name} does not state an error [B, C] of each sample, which this method sends to the "
+            f"layers: give {type(self).__name__} the methods expected, predicted and slope of spikelfp.tasks.Task, or "
+            "take another method (lfp, gradient, surrogate)"
+        )
+
     @property
     def loss_meaning(self) -> str:
         """Meaning of the loss, in a line."""
@@ -332,7 +385,13 @@ class ReadOut(Task):
     Args:
         readout: ``mean`` over the steps that count, the ``last`` of them, or ``decay``, a mean in which the weight of a
             step is :data:`FORGETS` times that of the next one.
+
+    Attributes:
+        predicts_reading: whether the reading is the prediction itself, in the form of the targets, so that
+            :meth:`predicted` and :meth:`slope` are known.
     """
+
+    predicts_reading: ClassVar[bool] = False
 
     def __init__(self, readout: Readout = "mean") -> None:
         self.reads = check_name("readout", readout, READOUTS)
@@ -363,6 +422,27 @@ class ReadOut(Task):
             return self.loss_of(read(outputs, step_shares(self.reads, None, outputs)), targets).mean()
         reading = read(outputs, step_shares(self.reads, weights > 0, outputs))
         return (self.loss_of(reading, targets) * weights.sum(0)).sum()
+
+    def expected(self, targets: Tensor, outputs: Tensor) -> Tensor:
+        """Convert targets to the form of the reading (:meth:`Task.expected`), in the scale that is trained in."""
+        check_samples(self.name, targets, outputs)
+        return self.fitted(targets.to(outputs.device), outputs)
+
+    def predicted(self, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Read the outputs (:meth:`Task.predicted`)."""
+        if not self.predicts_reading:
+            self._no_errors()
+        return read(outputs, step_shares(self.reads, mask, outputs))
+
+    def slope(self, predicted: Tensor, expected: Tensor) -> Tensor:
+        """Compute the slope of :meth:`loss_of` (:meth:`Task.slope`)."""
+        if not self.predicts_reading:
+            self._no_errors()
+        check_pair(predicted, expected)
+        with torch.enable_grad():
+            free = predicted.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.loss_of(free, expected.detach()).sum(), free)
+        return -slope
 
     def judge(self, targets: Tensor | None, mask: Tensor | None, steps: int, samples: int, loss: bool = False) -> Judge:
         return _ReadOutJudge(self, targets, mask, steps, samples, loss)
@@ -443,6 +523,43 @@ def read(outputs: Tensor, shares: Tensor) -> Tensor:
     """Sum outputs ``[T, B, C]`` over the steps with weights ``[T, B]``; values at steps of weight 0 do not matter."""
     outputs = masked(outputs, (shares > 0).expand(outputs.shape[:2]))
     return (outputs * shares.unsqueeze(-1)).sum(0)
+
+
+def smallest(predicted: Tensor) -> float:
+    """Return the least denominator of a slope: 1e-12 as in torch's ``binary_cross_entropy``, more in half precision."""
+    return max(1e-12, torch.finfo(predicted.dtype).tiny)
+
+
+def binary_slope(predicted: Tensor, expected: Tensor) -> Tensor:
+    """Compute ``−∂L/∂ŷ = (y* − ŷ) / (C ŷ (1 − ŷ))`` of the binary cross-entropy, a mean over the ``C`` outputs.
+
+    The denominator ``ŷ (1 − ŷ)`` is at least 1e-12, as in torch's ``binary_cross_entropy``.
+
+    Args:
+        predicted: ``ŷ`` in [0, 1], ``[B, C]``.
+        expected: ``y*`` in [0, 1], ``[B, C]``.
+    """
+    spread = (predicted * (1 - predicted)).clamp(min=smallest(predicted))
+    return (expected - predicted) / spread / predicted.shape[-1]
+
+
+def check_pair(predicted: Tensor, expected: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` unless predictions and what they should be are both ``[B, C]``."""
+    if predicted.dim() != 2 or predicted.shape != expected.shape:
+        raise ShapeError(
+            f"a slope takes predictions and targets of one shape [B, C], got {list(predicted.shape)} and "
+            f"{list(expected.shape)}: they are task.predicted(outputs, mask) and task.expected(targets, outputs)"
+        )
+
+
+def check_samples(name: str, targets: Tensor, outputs: Tensor) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are ``[T, B, C]`` and there are ``B`` targets."""
+    check_outputs(name, outputs)
+    if targets.dim() == 0 or len(targets) != outputs.shape[1]:
+        raise ShapeError(
+            f"{name} takes a target for each of the {outputs.shape[1]} samples of outputs {list(outputs.shape)}, "
+            f"[T, B, C], got targets of shape {list(targets.shape)}"
+        )
 
 
 def check_outputs(name: str, outputs: Tensor) -> None:

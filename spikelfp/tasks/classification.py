@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.options import NOT_AN_OPTION
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
-from spikelfp.rewards.base import class_numbers, masked
-from spikelfp.tasks.base import Judge, Task, step_weights, tasks
+from spikelfp.rewards.base import check_classes, class_numbers, masked, one_hot, takes
+from spikelfp.tasks.base import (
+    Judge,
+    Task,
+    binary_slope,
+    check_pair,
+    check_samples,
+    read,
+    smallest,
+    step_shares,
+    step_weights,
+    tasks,
+)
 
 if TYPE_CHECKING:
     from spikelfp.data.samples import TargetScale
@@ -61,10 +72,79 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
     return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
 
 
+def binary_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Compute the binary cross-entropy of each output's sigmoid at every step, averaged over classes, steps and batch.
+
+    This is the loss of the F³ paper (004, section 4.1), with one-hot classes ``y``, for outputs before the sigmoid::
+
+        L = −(1/C) Σ_c [ y_c log σ(o_c) + (1 − y_c) log(1 − σ(o_c)) ]
+
+    Args:
+        outputs: ``[T, B, C]``.
+        labels: classes ``[B]``.
+        weights: of each step ``[T, B]``, for a weighted sum in place of the mean over steps and batch.
+
+    Raises:
+        ShapeError: for labels that are no classes.
+    """
+    check_classes("bce", outputs, labels)
+    target = one_hot(labels, outputs.shape[-1]).to(outputs.dtype).expand_as(outputs)
+    if weights is None:
+        return binary_cross_entropy_with_logits(outputs, target)
+    steps = binary_cross_entropy_with_logits(masked(outputs, weights > 0), target, reduction="none").mean(-1)
+    return (steps * weights).sum()
+
+
+def _cross_slope(predicted: Tensor, expected: Tensor) -> Tensor:
+    """Slope ``y*/ŷ`` of ``L = −Σ_c y*_c log ŷ_c``."""
+    return expected / predicted.clamp(min=smallest(predicted))
+
+
 losses: Registry[Callable[..., Tensor]] = Registry("loss of classes", takes=("outputs", "labels", "weights"))
-"""Losses of classes, by name: functions ``(outputs [T, B, C], labels [B])``, as those above."""
-losses.register("rate")(rate_cross_entropy)
-losses.register("count")(count_cross_entropy)
+"""Losses of classes, by name: functions ``(outputs [T, B, C], labels [B])``, as those above.
+
+Facts that a loss may be registered with, ``losses.register("mine", link="sigmoid")``:
+
+* ``link``, ``"softmax"`` or ``"sigmoid"``: what makes predictions of its outputs (:meth:`Classification.predicted`).
+* ``reads``, ``"steps"`` or ``"sum"``: whether it is a mean over the steps, or a function of the outputs summed over
+  them. With ``reads`` and an argument ``weights`` it is evaluated a chunk of steps at a time.
+* ``slope``: function ``(predicted [B, C], expected [B, C])``, the negative derivative of the loss of each sample by its
+  prediction, ``[B, C]`` (:meth:`Classification.slope`). Options of the loss that it has an argument for are handed in.
+* ``meaning``: the loss in words.
+"""
+losses.register(
+    "rate", reads="steps", link="softmax", slope=_cross_slope, meaning="softmax cross-entropy, averaged over steps"
+)(rate_cross_entropy)
+losses.register(
+    "count", reads="sum", link="softmax", slope=_cross_slope, meaning="softmax cross-entropy of the spike counts"
+)(count_cross_entropy)
+losses.register(
+    "bce",
+    reads="steps",
+    link="sigmoid",
+    slope=binary_slope,
+    meaning="binary cross-entropy of the sigmoid of each output, averaged over classes and steps",
+)(binary_cross_entropy)
+
+DEFAULT_LOSS = "rate"
+"""Name of the loss of classes where none is given."""
+
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda outputs: outputs.softmax(-1),
+    "sigmoid": torch.sigmoid,
+}
+"""Functions that make predictions of outputs ``[…, C]``, by name."""
+
+READS = ("steps", "sum")
+"""What a loss of classes may be a function of: the outputs of every step, or their sum."""
+
+
+def adds_up(name: str) -> str | None:
+    """Return what the loss ``name`` reads, of :data:`READS`, if it can be added up over chunks; else ``None``."""
+    reads = losses.fact(name, "reads")
+    if reads is None or not takes(losses[name], "weights"):
+        return None
+    return check_name(f"reading of the loss {name}", reads, READS)
 
 
 @tasks.register("classification")
@@ -76,7 +156,8 @@ class Classification(Task):
 
     Args:
         loss: a name of :data:`losses`: ``rate``, the softmax cross-entropy of every step, ``count``, that of the
-            outputs summed over the steps, or one that was registered.
+            outputs summed over the steps, ``bce``, the binary cross-entropy of each output of every step, or one that
+            was registered.
 
     Raises:
         UnknownNameError: for a loss that is not known.
@@ -90,9 +171,11 @@ class Classification(Task):
     has_classes = True
     reads_spikes = True
 
-    def __init__(self, loss: Annotated[str, NOT_AN_OPTION] = "rate") -> None:
+    def __init__(self, loss: Annotated[str, NOT_AN_OPTION] = DEFAULT_LOSS) -> None:
         self.loss_name = check_name("loss", loss, losses)
         self._reward: Reward | None = None
+        self._options: dict[str, Any] = {}
+        self._stranger: Callable[..., Tensor] | None = None
 
     def arguments(self) -> dict[str, Any]:
         return {"loss": self.loss_name}
@@ -100,6 +183,24 @@ class Classification(Task):
     def by(self, reward: Reward | None) -> Classification:
         own = copy.copy(self)
         own._reward = reward
+        return own
+
+    def of_loss(self, loss: Callable[..., Tensor] | None) -> Classification:
+        """Return the task with the loss that a method descends, which makes its predictions and their slopes.
+
+        Args:
+            loss: one of :data:`losses`, also with options in a ``functools.partial``; of another function nothing is
+                known, and predictions are refused. ``None``: that of the task.
+        """
+        bound = getattr(loss, "__self__", None)
+        if loss is None or isinstance(bound, Task):
+            return self
+        plain = getattr(loss, "func", loss)
+        name = next((name for name in losses if losses[name] is plain), None)
+        own = copy.copy(self)
+        own.loss_name = self.loss_name if name is None else name
+        own._options = dict(getattr(loss, "keywords", {}))
+        own._stranger = loss if name is None else None
         return own
 
     def check(
@@ -150,8 +251,55 @@ class Classification(Task):
 
     @property
     def loss_meaning(self) -> str:
-        text = {"rate": ", averaged over steps", "count": " of the spike counts"}
-        return f"softmax cross-entropy{text[self.loss_name]}" if self.loss_name in text else self.loss_name
+        return losses.fact(self.loss_name, "meaning") or self.loss_name
+
+    def expected(self, targets: Tensor, outputs: Tensor) -> Tensor:
+        """Make one-hot classes ``[B, C]`` (:meth:`Task.expected`)."""
+        check_samples(self.name, targets, outputs)
+        return one_hot(targets.to(outputs.device), outputs.shape[-1]).to(outputs.dtype)
+
+    def predicted(self, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Predict a value for each class (:meth:`Task.predicted`): by the link of the loss, ``softmax`` or ``σ``.
+
+        The prediction of a loss of every step (``rate``, ``bce``) is the mean of ``link(o[t])`` over the steps that
+        count; that of ``count`` is ``softmax(Σ_t o[t])``.
+        """
+        link = self._told("link", 'register it with its link, losses.register("…", link="softmax") or "sigmoid"')
+        function = LINKS[check_name(f"link of the loss {self.loss_name}", link, LINKS)]
+        if losses.fact(self.loss_name, "reads") == "sum":
+            return function((outputs if mask is None else masked(outputs, mask)).sum(0))
+        return read(function(outputs), step_shares("mean", mask, outputs))
+
+    def slope(self, predicted: Tensor, expected: Tensor) -> Tensor:
+        """Compute the slope of the loss (:meth:`Task.slope`), for one-hot classes or a distribution ``y*``::
+
+            −∂L/∂ŷ_c = y*_c / ŷ_c                                     L = −Σ_c y*_c log ŷ_c        (rate, count)
+            −∂L/∂ŷ_c = (y*_c − ŷ_c) / (C ŷ_c (1 − ŷ_c))               L = BCE, mean over classes   (bce)
+
+        Denominators are at least 1e-12, as in torch's ``binary_cross_entropy``.
+        """
+        check_pair(predicted, expected)
+        function = self._told("slope", 'register it with that, losses.register("…", link=…, slope=function)')
+        options = {name: value for name, value in self._options.items() if takes(function, name)}
+        if len(options) < len(self._options):
+            left = ", ".join(self._options.keys() - options)
+            raise UserError(f"the slope of the loss {self.loss_name} has no argument for its {left}: give it one")
+        return function(predicted, expected, **options)
+
+    def _told(self, fact: str, cure: str) -> Any:
+        """Return a fact of the loss, which a loss of the user's need not have."""
+        if self._stranger is not None:
+            name = getattr(self._stranger, "__name__", type(self._stranger).__name__)
+            raise UserError(
+                f"the loss {name} is a function that does not tell its {fact}, which this method needs: {cure}, and "
+                "name it"
+            )
+        if type(self).loss is not Classification.loss:
+            self._no_errors()
+        found = losses.fact(self.loss_name, fact)
+        if found is None:
+            raise UserError(f"the loss {self.loss_name} does not tell its {fact}, which this method needs: {cure}")
+        return found
 
     def classes(self, scores: Tensor) -> Tensor:
         """Choose the class of samples, as the reward does it.
@@ -186,13 +334,13 @@ class _ClassJudge(Judge):
         mask = self._mask(start, len(outputs))
         own = (outputs if mask is None else masked(outputs, mask)).sum(0)
         self._summed = own if self._summed is None else self._summed + own
-        if not self.loss or self.task.loss_name != "rate" or self._unjudged():
+        if not self.loss or adds_up(self.task.loss_name) != "steps" or self._unjudged():
             return
         whole = self.mask
         if whole is None:
             whole = torch.ones(self.steps, self.samples, dtype=torch.bool, device=outputs.device)
         weights = step_weights(whole, outputs.dtype)[start : start + len(outputs)] * self.samples
-        loss = rate_cross_entropy(outputs, self.targets, weights)  # type: ignore[arg-type]
+        loss = losses[self.task.loss_name](outputs, self.targets, weights=weights)
         self._loss = loss if self._loss is None else self._loss + loss
 
     def reading(self) -> Tensor:
@@ -209,13 +357,12 @@ class _ClassJudge(Judge):
         right = (self.predictions() == self.targets).sum()
         found = {"samples": torch.full_like(right, self.samples), "correct": right}
         if self.loss and not self._unjudged():
-            loss = self._loss
-            if loss is None and self.task.loss_name != "count":
-                return found
-            if loss is None:
-                labels = class_numbers(self.targets, self.reading().shape[-1])
-                loss = cross_entropy(self.reading(), labels, reduction="sum")
-            found["loss"] = loss.double()
+            loss, summed = self._loss, self.reading()
+            if loss is None and adds_up(self.task.loss_name) == "sum":
+                each = summed.new_ones(1, self.samples)
+                loss = losses[self.task.loss_name](summed.unsqueeze(0), self.targets, weights=each)
+            if loss is not None:
+                found["loss"] = loss.double()
         return found
 
     def _unjudged(self) -> bool:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from spikelfp.errors import ShapeError
 from spikelfp.rewards import Reward
-from spikelfp.tasks.base import READ, ReadOut, Readout, TaskReward, check_outputs, tasks
+from spikelfp.tasks.base import (
+    READ,
+    ReadOut,
+    Readout,
+    TaskReward,
+    binary_slope,
+    check_outputs,
+    check_pair,
+    read,
+    step_shares,
+    tasks,
+)
 
 if TYPE_CHECKING:
     from spikelfp.data.samples import TargetScale
@@ -66,6 +78,22 @@ class MultiLabel(ReadOut):
 
     def loss_of(self, reading: Tensor, targets: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(reading, targets, reduction="none").mean(-1)
+
+    def predicted(self, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Predict ``σ(ŷ)``, a value in [0, 1] for each label (:meth:`Task.predicted`)."""
+        self._check_loss()
+        return torch.sigmoid(read(outputs, step_shares(self.reads, mask, outputs)))
+
+    def slope(self, predicted: Tensor, expected: Tensor) -> Tensor:
+        """Compute the slope of the binary cross-entropy (:meth:`Task.slope`), ``(y* − ŷ) / (K ŷ (1 − ŷ))``."""
+        self._check_loss()
+        check_pair(predicted, expected)
+        return binary_slope(predicted, expected)
+
+    def _check_loss(self) -> None:
+        """Refuse a derived task with another loss, whose slope is not known."""
+        if type(self).loss_of is not MultiLabel.loss_of or type(self).loss is not MultiLabel.loss:
+            self._no_errors()
 
     def decided(self, reading: Tensor) -> Tensor:
         """Predict the labels, boolean ``[B, K]``."""

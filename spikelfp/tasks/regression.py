@@ -53,6 +53,7 @@ class Regression(ReadOut):
     rises = False
     share = False
     reads_spikes = True
+    predicts_reading = True
     delta: float
 
     def __init__(

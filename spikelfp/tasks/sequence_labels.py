@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from spikelfp.errors import ShapeError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.rewards import Reward
 from spikelfp.rewards.base import class_numbers, masked
 from spikelfp.tasks.base import Judge, Task, TaskReward, check_outputs, tasks
@@ -84,6 +84,12 @@ class SequenceLabels(Task):
 
     def metrics(self, sums: dict[str, Tensor], scale: TargetScale | None = None) -> dict[str, float]:
         return {"step_accuracy": float(sums["correct"]) / float(sums["steps"])} if sums else {}
+
+    def _no_errors(self) -> NoReturn:
+        raise UserError(
+            f"{self.name} has a target for every step, and this method sends one error of each sample to the layers: "
+            "take another method (lfp, gradient, surrogate), or another task"
+        )
 
     @property
     def loss_meaning(self) -> str:

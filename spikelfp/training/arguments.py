@@ -19,14 +19,14 @@ from spikelfp import rules
 from spikelfp.data import encodings
 from spikelfp.data.loader import check_workers, generator
 from spikelfp.errors import LearningWarning, UserError
-from spikelfp.methods import Method, WarmUp, methods
+from spikelfp.methods import BlockMethod, Method, WarmUp, methods
 from spikelfp.nn import graph
 from spikelfp.options import described
 from spikelfp.registry import nearest, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
 from spikelfp.tasks.base import Task, TaskReward, tasks
-from spikelfp.tasks.classification import Classification, losses
+from spikelfp.tasks.classification import DEFAULT_LOSS, Classification, adds_up, losses
 from spikelfp.terminal import first_line
 from spikelfp.training.memory import check_training_memory
 
@@ -295,14 +295,20 @@ def resolve_method(net: torch.nn.Module, method: Any, reward: Any, rule: Any, lo
         raise UserError(f"{asked} takes no reward{hint}")
     if rule is not None and "rule" not in takes:
         raise UserError(f"{asked} has a rule of its own: leave the rule out")
+    decides = issubclass(kind, BlockMethod)  # between a reward and the loss of the task, later
     options: dict[str, Any] = {} if rule is None else {"rule": _rule(rule, kind, asked)}
     if "loss" in takes and callable(loss):
         options["loss"] = loss
-    elif "loss" in takes and (not isinstance(task, Classification) or task.loss_name != "rate"):
+    elif (
+        "loss" in takes
+        and not decides
+        and (isinstance(loss, str) or not isinstance(task, Classification) or task.loss_name != DEFAULT_LOSS)
+    ):
         options["loss"] = losses[task.loss_name] if isinstance(task, Classification) else task.loss
     if loss is not None and not isinstance(loss, str) and not callable(loss):
         raise UserError(f"a loss is a name ({', '.join(losses)}) or a function (outputs, labels), got {loss!r}")
-    if "reward" in takes and (reward is not None or takes["reward"].default in (inspect.Parameter.empty, None)):
+    open_ended = "reward" in takes and takes["reward"].default in (inspect.Parameter.empty, None)
+    if reward is not None or (open_ended and not decides):
         options["reward"] = task.reward(ends_in_spikes(net)) if reward is None else _reward(reward)
     missing = [name for name, p in takes.items() if _is_needed(p) and name not in options]
     if missing:
@@ -351,8 +357,8 @@ def settings_of(method: Method) -> dict[str, Any]:
 def task_judged_by(task: Task, method: Method) -> Task:
     """Return the task as its method has it, with the classes that the reward chooses and the loss of the method."""
     loss = getattr(last_of(method), "loss", None)
-    if type(task) is Classification:
-        task = Classification(next((name for name in losses if losses[name] is loss), task.loss_name))
+    if isinstance(task, Classification):
+        task = task.of_loss(loss)
     return task.by(reward_of(method))
 
 
@@ -365,10 +371,9 @@ def reward_of(method: Method) -> Reward | None:
 def own_loss(method: Method) -> Callable[..., Tensor] | None:
     """Return the loss that a method descends where no task knows it: a function of the user's."""
     loss = getattr(last_of(method), "loss", None)
-    known = (
-        loss is None or loss in (losses["rate"], losses["count"]) or isinstance(getattr(loss, "__self__", None), Task)
-    )
-    return None if known else loss
+    if loss is None or isinstance(getattr(loss, "__self__", None), Task):
+        return None
+    return None if any(losses[name] is loss and adds_up(name) for name in losses) else loss
 
 
 def check_targets(

@@ -29,6 +29,7 @@ from spikelfp.errors import UserError
 from spikelfp.files import yaml_text
 from spikelfp.functional.lif import Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
+from spikelfp.methods.feedback import CREDITS, OF_LOSS
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
 from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
@@ -53,8 +54,13 @@ DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
 def _fires(view: View) -> bool:
     """Whether the network has neurons or activations that spike."""
-    takes = "activation" in OPTIONS.brought_by(("model",), view.model)
-    return is_spiking(view.model) or (takes and graph.has_trait(activations[view.activation](), "fires"))
+    if is_spiking(view.model):
+        return True
+    own = OPTIONS.brought_by(("model",), view.model).get("activation")
+    if own is None:
+        return False
+    chosen = own.default if view.activation is None else view.activation  # models differ in their defaults
+    return graph.has_trait(activations[chosen](), "fires")
 
 
 def _warm_up(view: View) -> str | None:
@@ -85,12 +91,48 @@ def _taking(argument: str, objective: str | None = None) -> list[str]:
     ]  # fmt: skip
 
 
+def _credit(view: View) -> str | None:
+    """Return the way in which credit runs inside a block, of methods that teach blocks; ``None`` for others."""
+    if "credit" not in inspect.signature(methods.methods[view.method]).parameters:
+        return None
+    return view.credit or ("scan" if _fires(view) else "gradient")
+
+
+def _descends(view: View) -> bool:
+    """Whether the outputs descend a loss, in place of ascending a reward."""
+    credit = _credit(view)
+    return methods.methods.fact(view.method, "objective") == "loss" if credit is None else credit in OF_LOSS
+
+
+def _by(descends: bool, argument: str) -> Condition:
+    """Make the owner of options of methods that take an argument and descend a loss, or ascend a reward."""
+    objective, credits = (
+        ("loss", OF_LOSS) if descends else ("reward", [name for name in CREDITS if name not in OF_LOSS])
+    )
+
+    def label() -> str:
+        open_ones = _taking("credit")
+        own = [name for name in _taking(argument, objective) if name not in open_ones]
+        both = [name for name in _taking(argument) if name in open_ones]
+        return f"--method {_either(own)}, or {_either(both)} with --credit {_either(credits)}"
+
+    return Condition(
+        label, lambda view: _descends(view) is descends and view.method in _taking(argument), ("method", "credit")
+    )
+
+
+def _either(names: Collection[str]) -> str:
+    *most, last = names or ["(none)"]
+    return f"{', '.join(most)}{' or ' if most else ''}{last}"
+
+
 WARM_UPS = methods.methods.where(gradient=True)
 """Methods that may come before another one."""
-REWARDED = one_of("method", lambda: _taking("reward"))
-RULED = one_of("method", lambda: _taking("rule", "reward"))
+REWARDED = _by(False, "reward")
+RULED = _by(False, "rule")
+CREDITED = one_of("method", lambda: [*_taking("credit"), *_taking("rule", "reward")])
 CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
-LOSS = CLASSES & (one_of("method", lambda: _taking("loss")) | other_than("warm_up_steps", 0))
+LOSS = CLASSES & (_by(True, "loss") | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
@@ -102,9 +144,9 @@ NEURONS = Condition(
 )
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
-    "--method surrogate, or a warm-up by it",
-    lambda c: any(name in methods.methods.where(surrogate=True) for name in (c.method, _warm_up(c))),
-    ("method",),
+    "--method surrogate, a warm-up by it, or --credit surrogate",
+    lambda c: _credit(c) == "surrogate" or bool({c.method, _warm_up(c)} & {*methods.methods.where(surrogate=True)}),
+    ("method", "credit"),
 )
 STEPS = Condition(
     "sequences of more than one step (a spiking --model, event data, or --encoding rate, latency or delta with "
@@ -120,7 +162,7 @@ SHOWN_STEPS = Condition(
 )
 NORMALIZES = one_of("model", lambda: [name for name in models if normalizes(name)])
 FEW_BITS = other_than("weight_bits", FLOAT, "--weight-bits")
-CREDITED = one_of("method", methods.methods.where(gradient=False))
+SENT_BACK = Condition("methods that send rewards back (--method lfp)", lambda c: not _descends(c), ("method", "credit"))
 OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
 OWN_MOMENTUM = Condition(
     "another --schedule than one-cycle, which moves the momentum of sgd by itself",
@@ -240,7 +282,7 @@ class NeuronOptions:
     learn_beta: bool = setting(False, "the decay learns too, one for each layer of neurons", owner=NEURONS)
     reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
     denominator: str = setting(
-        "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & CREDITED
+        "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
     )
 
 
@@ -255,6 +297,13 @@ class MethodOptions(Choice):
         rewards,
         automatic="of classes spike-sequence for spiking networks, else softmax; of other tasks their loss's",
         owner=REWARDED,
+    )
+    credit: str | None = setting(
+        None,
+        "how credit runs inside a layer: derivatives, surrogate ones, or LFP through time or step by step",
+        names=CREDITS,
+        automatic="scan for networks with spikes, else gradient; scan for lfp",
+        owner=CREDITED,
     )
     rule: Choice = choice("epsilon", "how a layer splits a reward", rules.rules, owner=RULED)
     normalize_reward: bool = setting(
@@ -273,7 +322,10 @@ class MethodOptions(Choice):
         owner=STATISTICS,
     )
     loss: Choice = choice(
-        "rate", "cross-entropy of the outputs of every step, or of spike counts", methods.losses, owner=LOSS
+        "rate",
+        "cross-entropy of the outputs of every step (rate), of spike counts (count), or of each output by itself (bce)",
+        methods.losses,
+        owner=LOSS,
     )
     surrogate: str = setting(
         "fast-sigmoid", "shape of the surrogate derivative", names=rules.surrogates, owner=SURROGATE
@@ -401,6 +453,11 @@ class RunConfig:
             stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), given)}
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
             object.__setattr__(self, name, own)
+        if self.method.credit in OF_LOSS and _credit(self.flat) is None:
+            raise UserError(
+                f"--method {self.method.name} sends rewards back, and --credit {self.method.credit} derivatives: "
+                "choose --credit scan or step, or --method surrogate or gradient"
+            )
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator)  # type: ignore[arg-type]
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
@@ -450,6 +507,8 @@ class RunConfig:
         spiking = is_spiking(model.name)
         batches = -(-samples // training.batch_size)
         by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or methods.methods.fact(method.name, "default_lr")
+        if _credit(self.flat) is not None and not _descends(self.flat):
+            by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or Method.default_lr
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
         by_outputs = "spike-sequence" if self.output_spikes else "softmax"
         by_task = by_outputs if self.is_classification else None
@@ -550,10 +609,15 @@ class RunConfig:
         known = OPTIONS.brought_by(("method",), name)
         options = {each.parameter: own.options[each.name] for each in known.values() if each.name in own.options}
         taken = inspect.signature(kind).parameters
-        if methods.methods.fact(name, "surrogate") and "rule" in taken:
+        credit = own.credit if name != self.method.name else _credit(self.flat)
+        if methods.methods.fact(name, "surrogate") or credit == "surrogate":
             options["rule"] = rules.Surrogate(own.surrogate, own.slope)
         task = self.make_task()
-        if "loss" in taken:
+        if "credit" in taken:
+            options["credit"] = credit
+        if credit in OF_LOSS:
+            return kind(**options)  # its loss is that of the task
+        if "loss" in taken and "credit" not in taken:
             loss = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
             options["loss"] = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
         if "reward" in taken:
@@ -562,6 +626,7 @@ class RunConfig:
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
+                credit="step" if own.credit == "step" else "scan",
                 normalize=own.normalize_by if own.normalize_reward else False,
                 constant_statistics=own.statistics == "constant",
                 **own.rule.arguments(rules.rules),

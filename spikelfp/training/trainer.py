@@ -184,6 +184,7 @@ class Trainer:
         self.device = choose_device(device, world.local_rank if world.size > 1 else None)
         self.task = resolve_task(task, method, reward, loss)
         self.method = resolve_method(net, method, reward, rule, loss, self.task)
+        self.method.suit(net, self.task)
         check_task(self.task, self.method)
         self.task = task_judged_by(self.task, self.method)
         self.task.outputs_suit(output_kind(net) == "spikes")
@@ -413,6 +414,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self._prepare_method()
         method, parts = self.method.at(self.position.step), max(1, min(self.accumulate, of // self.world.size))
+        method.begin_update()
         seen = fill_gradients(
             self.net, self._replica, method, batch, of=of, parts=parts, world=self.world, chunk=self.chunk,
             task=self.task,
@@ -432,6 +434,7 @@ class Trainer:
             self.scheduler.step()
         self.position.step += 1
         self._settle()
+        method.end_update(self.world)
         return seen
 
     def _prepare_method(self) -> None:
@@ -701,6 +704,11 @@ class TemporalTrainer(Trainer):
             check_carries(net)
         self.chunk, self.readout_steps = chunk, readout_steps
         super().__init__(net, **options)
+        if self.recompute and not all(own.recomputes for own in self.method.parts()):
+            raise UserError(
+                f"recompute={self.recompute} makes activations again for a backward pass through the whole network, "
+                f"and {type(self.method).__name__} has none: leave it out; chunk={self.recompute} needs less, too"
+            )
         if self.recompute:
             with lending(net, self.method.rule):
                 nn.check_recomputable(net, training=True)

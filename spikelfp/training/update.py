@@ -205,7 +205,7 @@ def fill_gradients(
         UserError: for a method that returns anything but outputs and watched values.
     """
     task = Classification().by(reward_of(method)) if task is None else task
-    watches_loss = hasattr(method, "loss")
+    watches_loss = method.watches_loss or method.gradient or getattr(method, "loss", None) is not None
     seen = BatchResult(of)
     module = world.unwrapped(replica) if world.size > 1 else replica
     # a method that owns both ways need not run the replica, which brings the workers' updates together on its way

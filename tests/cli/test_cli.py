@@ -196,7 +196,7 @@ def test_a_validation_part_chooses_the_best_epoch(tmp_path, here):
         (["train", "--epochs", "0"], "epochs"),
         (["train", "--batch-size", "many"], "--batch-size takes a whole number, got 'many'"),
         (["train", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
-        (["train", "--loss", "mae"], "unknown loss 'mae': did you mean --error mae? choose from count, rate"),
+        (["train", "--loss", "mae"], "unknown loss 'mae': did you mean --error mae? choose from bce, count, rate"),
         (["train", "--loss", "rat"], "did you mean 'rate'?"),
         (["train", "--method", "rate"], "did you mean --encoding rate or --loss rate?"),
         (["train", "--lr", "-1"], "lr must be above 0, got -1.0"),

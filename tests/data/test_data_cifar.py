@@ -4,6 +4,7 @@ import lzma
 import os
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -292,9 +293,20 @@ def test_each_channel_is_standardised_in_every_part(tmp_path):
         data.rate(x, 2)
 
 
+def test_an_unknown_standardisation_is_that_of_the_training_part():
+    splits = data.load("digits")
+    values = splits.train.images.double() * splits.train.scale
+    x = (splits.test.images[:5].double() * splits.test.scale - values.mean()) / values.std(correction=0)
+    shown = torch.stack([splits.standardized().test[n][0] for n in range(5)])
+    torch.testing.assert_close(shown, x.float(), atol=1e-6, rtol=1e-6)
+
+
 def test_a_standardisation_that_does_not_fit_is_refused():
-    with pytest.raises(UserError, match="no mean and deviation of digits are known"):
-        data.load("digits").standardized()
+    flat = replace(
+        data.load("digits").train, images=torch.zeros(2, 1, 8, 8, dtype=torch.uint8), labels=torch.zeros(2).long()
+    )
+    with pytest.raises(DataError, match="channel 0 of the images is the same everywhere"):
+        replace(data.load("digits"), train=flat).standardized()
     with pytest.raises(DataError, match=r"by 3 means and 3 deviations, but images of shape .* have 1 channels"):
         data.load("digits").standardized(cifar.STATISTICS)
     for mean, std in ((0.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))):

@@ -41,11 +41,12 @@ def test_forward_of_a_constant_current(reset):
     assert torch.equal(torch_scan.forward(current, start, p).spikes, numba_scan.forward(current, start, p).spikes)
 
 
+@pytest.mark.parametrize("local", [False, True])
 @pytest.mark.parametrize("given", ["message", "reward", "both", "final"])
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("denominator", DENOMINATORS)
-def test_reverse_gives_the_same_messages(reset, denominator, constant, given):
+def test_reverse_gives_the_same_messages(reset, denominator, constant, given, local):
     current, message, reward = torch.randn(3, 9, 21, 1000, dtype=torch.float64)
     final, start = torch.randn(2, 21, 1000, dtype=torch.float64)
     p = LIFParameters(0.9, 0.8, reset, denominator)
@@ -56,16 +57,17 @@ def test_reverse_gives_the_same_messages(reset, denominator, constant, given):
         message if given in ("message", "both") else None,
         reward if given in ("reward", "both") else None,
         final if given == "final" else None,
-        membrane, start, p, 1e-6, constant,
+        membrane, start, p, 1e-6, constant, None, local,
     )  # fmt: skip
     slow, fast = torch_scan.reverse(*arguments), numba_scan.reverse(*arguments)
     for a, b in zip(slow, fast, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-    again = (*arguments[:3], None, *arguments[4:], current)  # membranes computed again
+    again = (*arguments[:3], None, *arguments[4:8], current, local)  # membranes computed again
     for scan, kept in ((torch_scan, slow), (numba_scan, fast)):
         assert all(torch.equal(a, b) for a, b in zip(scan.reverse(*again), kept, strict=True))
     assert len(slow[0]) == (1 if constant else 9)
     assert slow[0].abs().max() > 0
+    assert slow[1].any() != local
 
 
 def test_silent_neurons_take_no_message():

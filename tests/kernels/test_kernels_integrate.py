@@ -61,7 +61,7 @@ def test_messages_of_an_integration_are_autograds(kernel, constant, monkeypatch)
     starts.append(starts[0].detach().clone().requires_grad_())
     leaves = [(images if constant else varying).clone().requires_grad_() for _ in range(2)]
     a, b = (nn.constant(leaf, 8) if constant else leaf for leaf in leaves)
-    fast = neuron.LeakyIntegration.apply(a, starts[0], 0.8)
+    fast = neuron.leaky_integration(a, starts[0], 0.8)
     membrane, record = starts[1], []
     for step in b:
         membrane = 0.8 * membrane + step

@@ -75,7 +75,7 @@ def check_forward(scan, device, shape, constant, dtype, reset, each=False):
     assert len(current) == 1 or slow.spikes.any()
 
 
-def check_reverse(scan, device, shape, constant, dtype, reset, denominator, again, given, eps, each=False):
+def check_reverse(scan, device, shape, constant, dtype, reset, denominator, again, given, eps, each=False, local=False):
     current, start = sequence(shape, constant, dtype), torch.randn(shape[1:], dtype=dtype)
     message, reward = torch.randn(2, *shape, dtype=dtype)
     final = torch.randn(shape[1:], dtype=dtype)
@@ -88,9 +88,9 @@ def check_reverse(scan, device, shape, constant, dtype, reset, denominator, agai
         None if again else membrane,
         start,
     )
-    slow = torch_scan.reverse(*tensors, p, eps, constant, current)
+    slow = torch_scan.reverse(*tensors, p, eps, constant, current, local)
     moved = on(device, *tensors)
-    fast = scan.reverse(*moved, p.fitted(moved[-1]), eps, constant, *on(device, current))
+    fast = scan.reverse(*moved, p.fitted(moved[-1]), eps, constant, *on(device, current), local)
     for a, b in zip(slow, fast, strict=True):
         scale = max(1.0, float(a.abs().max()))
         torch.testing.assert_close(b.cpu(), a, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
@@ -132,6 +132,16 @@ def test_reverse_gives_the_same_messages(denominator, reset, constant, again, sc
 def test_reverse_of_a_reward_or_of_the_last_membrane_alone(again, given, scan, device):
     for shape in ((9, 5, 20), (1, 3)):
         check_reverse(scan, device, shape, False, torch.float32, "zero", "inflow", again, given, 1e-6)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("reset", RESETS)
+def test_reverse_of_each_step_by_itself(reset, constant, again, scan, device):
+    for shape, each in (((9, 5, 20), False), ((1, 3), False), ((17, 2, 21), True)):
+        check_reverse(
+            scan, device, shape, constant, torch.float64, reset, "inflow", again, "all", 1e-6, each, local=True
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("constant", [False, True])

@@ -58,6 +58,13 @@ def accuracy(net, side, steps=1):
         ("resnet18", {"width": 8}, 16, 50, 3e-4),
         pytest.param("resnet34", {"width": 8}, 16, 60, 2e-4, marks=pytest.mark.slow),
         ("vit", {"width": 32, "depth": 2, "heads": 2}, 16, 40, 3e-3),
+        (
+            "vit",
+            {"width": 16, "depth": 2, "heads": 4, "tokens": "all", "activation": "tanh", "head_width": 32},
+            16,
+            40,
+            3e-3,
+        ),
     ],
 )
 def test_static_networks_learn(name, options, side, updates, lr):

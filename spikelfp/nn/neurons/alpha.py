@@ -30,6 +30,7 @@ class Alpha(Neurons):
     linear maps, which pass messages on: ``M[t] = τ n[t] + α M[t+1]`` to E, the same with β to N, and their difference
     is the message to ``I[t]``. A reset earns no credit and blocks none. (Measured, digits, 64-32-10, 10 steps, 14
     epochs, three seeds: 0.886, 0.892, 0.925; with ``|U[t]|`` for the denominator 0.844, 0.875, 0.867.)
+    Rules with ``credit="step"`` are refused in training: an input has no part in the membrane of its own step.
 
     Takes ``[T, B, …]``, returns spikes; ``run`` takes and returns ``(E, N, U)``, each ``[B, …]``. Runs step by step.
 
@@ -92,6 +93,11 @@ class Alpha(Neurons):
         return p
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
+        if self.rule.forward_in_time and current.requires_grad and torch.is_grad_enabled():
+            raise UserError(
+                'Alpha neurons cannot learn with credit="step": an input adds nothing to the membrane of its own step, '
+                'so no credit of that step is its; use credit="scan", or Synaptic neurons'
+            )
         over = state.membrane.detach() > p.threshold
         survive = self.rule.survive
         excitation = p.alpha * state.excitation + current

@@ -23,7 +23,7 @@ from spikelfp.functional.lif import (
     check_threshold,
     fit_constant,
 )  # fmt: skip
-from spikelfp.functional.neuron import Enter
+from spikelfp.functional.neuron import Carry, Enter
 from spikelfp.nn.layer import Layer, as_given, check_current, plain_attributes
 from spikelfp.rules import Rule
 
@@ -219,8 +219,10 @@ class ConstantLayer(Layer):
         """Run a sequence by :meth:`step`, one step after the other; arguments and results are those of :meth:`run`."""
         current, _ = check_current(self, x, None)
         state, p = self._start(current, state), self.values(current[0], x)
-        outputs, states = [], []
+        outputs, states, local = [], [], self.rule.forward_in_time
         for now in current.unbind():
+            if local:  # no message to the step before, nor to the start
+                state = self.State(*(each.detach() for each in state))
             before = _versions(now, *state)
             out, after = self._checked(now, self.step(now, state, p))
             if before != _versions(now, *state):
@@ -256,13 +258,15 @@ class ConstantLayer(Layer):
         The first and the last membrane get messages, as in fused runs, so that runs of both kinds may follow each
         other.
         """
+        local = self.rule.forward_in_time
         if isinstance(state, tuple | list) and len(state) == len(self.states):
             state = self.State(*state)
             start = state.membrane
-            if isinstance(start, Tensor) and start.requires_grad and torch.is_grad_enabled():
+            if isinstance(start, Tensor) and start.requires_grad and torch.is_grad_enabled() and not local:
                 state = state._replace(membrane=Enter.apply(start))
         whole, after = self.by_steps(x, state, True)
-        return whole, after._replace(membrane=self.rule.carry(after.membrane))
+        membrane = Carry.apply(after.membrane) if local else self.rule.carry(after.membrane)
+        return whole, after._replace(membrane=membrane)
 
     def values(self, step: Tensor, x: Tensor) -> SimpleNamespace:
         """Return the constants of a step by name; those that learn are part of the graph.

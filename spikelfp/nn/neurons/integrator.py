@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from spikelfp.functional.lif import Constant
-from spikelfp.functional.neuron import LeakyIntegration
+from spikelfp.functional.neuron import leaky_integration
 from spikelfp.nn.layer import as_given, check_current
 from spikelfp.nn.neurons.base import ConstantLayer, Decay
 from spikelfp.rules import Rule
@@ -50,7 +50,8 @@ class LI(ConstantLayer):
             whole, after = self.by_steps(x, None if state is None else (state,), True)
             return whole, after.membrane
         current, start = check_current(self, x, state)
-        membranes = self.rule.outgoing(LeakyIntegration.apply(current, start, self.constant("beta", start)))
+        beta, local = self.constant("beta", start), self.rule.forward_in_time
+        membranes = self.rule.outgoing(leaky_integration(current, start, beta, local))
         return as_given(membranes, x), membranes[-1]
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

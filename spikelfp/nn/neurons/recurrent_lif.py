@@ -119,7 +119,8 @@ class RecurrentLIF(Neurons):
         last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
         spikes = []
         for step in current.split(1):
-            last, start = self.rule.lif(step + self.fed_back(as_given(last, x), step), start, constants, self.decay)
+            before = last.detach() if self.rule.forward_in_time else last
+            last, start = self.rule.lif(step + self.fed_back(as_given(before, x), step), start, constants, self.decay)
             spikes.append(last)
         sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
         return as_given(self.rule.neurons(sequence), x), (last[0], start)

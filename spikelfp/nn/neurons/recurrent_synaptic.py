@@ -10,7 +10,7 @@ from torch import Tensor
 from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import Constant, Denominator, Reset
-from spikelfp.functional.neuron import LeakyIntegration
+from spikelfp.functional.neuron import leaky_integration
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.neurons.base import Decay, Neurons
 from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
@@ -108,9 +108,11 @@ class RecurrentSynaptic(RecurrentLIF):
         """Run step by step, for connections of any kind and every rule."""
         last = (torch.zeros_like(membrane) if fired is None else fired).unsqueeze(0)
         constants, spikes = self.constants.fitted(membrane), []
-        alpha = self.constant("alpha", current)
+        alpha, local = self.constant("alpha", current), self.rule.forward_in_time
         for step in given.split(1):
-            currents = LeakyIntegration.apply(step + self.fed_back(as_given(last, x), step), current, alpha)
+            before = last.detach() if local else last
+            given_back = self.fed_back(as_given(before, x), step)
+            currents = leaky_integration(step + given_back, current, alpha, local)
             last, membrane = self.rule.lif(currents, membrane, constants, self.decay)
             current = currents[0]
             spikes.append(last)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from spikelfp.functional.lif import Constant, Denominator, Reset
-from spikelfp.functional.neuron import LeakyIntegration
+from spikelfp.functional.neuron import leaky_integration
 from spikelfp.nn.layer import as_given, check_current
 from spikelfp.nn.neurons.base import Decay, Neurons
 from spikelfp.rules import Rule
@@ -73,7 +73,7 @@ class Synaptic(Neurons):
             return self.traced(x, state)
         current, membrane = self.parts_of(state)
         given, start = check_current(self, x, current)
-        currents = LeakyIntegration.apply(given, start, self.constant("alpha", start))
+        currents = leaky_integration(given, start, self.constant("alpha", start), self.rule.forward_in_time)
         currents, start = check_current(self, currents, membrane)
         spikes, membrane = self.rule.lif(currents, start, self.constants, self.decay)
         return as_given(spikes, x), self.State(currents[-1], membrane)

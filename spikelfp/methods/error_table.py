@@ -1,0 +1,240 @@
+"""Table of delayed errors: what the outputs of each sample were off by when it was last seen.
+
+F³ teaches hidden blocks with the error of the epoch before (Flügel et al. 2024, Algorithm 1). The table holds one row
+for each *key*::
+
+    sample    the number of the sample in the original data set: exact, N rows
+    class     its class: an exponential average over the samples of a class, C rows
+    hash      a hash of its inputs: an average over the samples of a bucket, a fixed number of rows
+
+``class`` and ``hash`` are approximations for data whose samples have no numbers, such as streams. A row that has not
+been written yet stands for the target, ``e⁰ = y*``. New errors wait until the update is made; then those of all workers
+are written, so that every worker has the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from spikelfp.data.loader import generator
+from spikelfp.errors import UserError
+from spikelfp.functional.sequence import is_constant
+from spikelfp.methods.base import Batch
+from spikelfp.registry import check_name
+
+if TYPE_CHECKING:
+    from spikelfp.training.parallel import World
+
+MEMORIES = ("sample", "class", "hash")
+"""Kinds of keys under which errors are kept."""
+
+_LARGEST = 2**31
+"""Rows of a table at most; a number of a sample beyond it is a mistake."""
+
+
+class ErrorTable:
+    """Table of the errors ``e`` ``[C]`` of the epoch before, by key.
+
+    Args:
+        memory: kind of key, one of :data:`MEMORIES`.
+        rate: weight of a new error in the average of ``class`` and ``hash``, in (0, 1].
+        buckets: number of rows of ``hash``.
+
+    Raises:
+        UserError: for a value out of range.
+    """
+
+    def __init__(self, memory: str = "sample", rate: float = 0.1, buckets: int = 65536) -> None:
+        self.memory = check_name("memory of errors", memory, MEMORIES)
+        if not 0 < rate <= 1:
+            raise UserError(f"the rate of an average lies in (0, 1], got {rate}")
+        if isinstance(buckets, bool) or not isinstance(buckets, int) or not 1 <= buckets < _LARGEST:
+            raise UserError(f"buckets is a whole number from 1 to {_LARGEST - 1}, got {buckets!r}")
+        self.rate, self.buckets = 1.0 if memory == "sample" else rate, buckets
+        self.errors = torch.zeros(0, 0)
+        self.seen = torch.zeros(0, dtype=torch.bool)
+        self.targets = torch.zeros(0, dtype=torch.float64)
+        self._waiting: dict[str, list[Tensor]] = {name: [] for name in ("keys", "errors", "shares", "targets")}
+        self._mixers = torch.zeros(0, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.errors)
+
+    def keys(self, batch: Batch) -> Tensor:
+        """Find the rows of the samples of a batch, int64 ``[B]``.
+
+        Raises:
+            UserError: for samples without the number or the class that stands for them.
+        """
+        if self.memory == "sample":
+            if batch.indices is None:
+                raise UserError(
+                    "F3 keeps the error of every sample, and a DataLoader does not tell which samples it hands out: "
+                    'hand in the data set itself, or keep averages, error_memory="class" or "hash" (--error-memory)'
+                )
+            return batch.indices.to(batch.targets.device)
+        if self.memory == "class":
+            if batch.targets.dim() != 1 or batch.targets.is_floating_point():
+                raise UserError(
+                    f'error_memory="class" is for class numbers [B], got targets of {batch.targets.dtype} and shape '
+                    f'{list(batch.targets.shape)}: say "hash", or "sample" with a data set'
+                )
+            return batch.targets.long()
+        return self._hashed(batch.sequence)
+
+    def of(self, batch: Batch, expected: Tensor) -> Tensor:
+        """Return the errors ``[B, C]`` of the samples; where there is none yet, the target.
+
+        Args:
+            batch: the batch.
+            expected: targets of the samples in the form of outputs, ``y*`` ``[B, C]``.
+
+        Raises:
+            UserError: for a sample whose target is not that of the sample of the same number before.
+        """
+        keys = self.keys(batch)
+        self._fit(keys, expected)
+        known = self.seen[keys]
+        if self.memory == "sample":
+            self._check_same(keys, known, expected)
+        return torch.where(known.unsqueeze(-1), self.errors[keys].to(expected), expected)
+
+    def keep(self, batch: Batch, errors: Tensor, expected: Tensor) -> None:
+        """Keep the errors ``[B, C]`` until :meth:`write`; those of several chunks of a sample add up.
+
+        Args:
+            batch: the batch.
+            errors: of its outputs; of a chunk, its share.
+            expected: targets of the samples in the form of outputs, ``y*`` ``[B, C]``.
+        """
+        counted = batch.counted
+        share = (
+            torch.ones(len(errors), device=errors.device)
+            if batch.steps is None
+            else counted / torch.as_tensor(batch.steps)
+        )
+        kept = {
+            "keys": self.keys(batch),
+            "errors": errors,
+            "shares": share.expand(len(errors)),
+            "targets": _told(expected),
+        }
+        for name, value in kept.items():
+            self._waiting[name].append(value.detach().cpu())
+
+    def forget(self) -> None:
+        """Drop the errors that wait, such as those of an update that was refused."""
+        for values in self._waiting.values():
+            values.clear()
+
+    def write(self, world: World) -> None:
+        """Write the errors that wait, those of all workers; several of one key as their mean.
+
+        Args:
+            world: the workers, all of which call it.
+        """
+        own = {name: torch.cat(values) for name, values in self._waiting.items() if values}
+        self.forget()
+        found = [each for each in world.gather(own) if each]
+        if not found:
+            return
+        keys, errors, shares, targets = (torch.cat([each[name] for each in found]) for name in self._waiting)
+        rows, place = keys.unique(return_inverse=True)
+        sums = torch.zeros(len(rows), errors.shape[1], dtype=errors.dtype).index_add_(0, place, errors)
+        count = torch.zeros(len(rows), dtype=errors.dtype).index_add_(0, place, shares.to(errors))
+        self._grow(int(rows.max()) + 1, errors.shape[1], self.errors)
+        rows, new = rows.to(self.errors.device), (sums / count.unsqueeze(-1)).to(self.errors)
+        rate = torch.where(self.seen[rows], self.rate, 1.0).to(new).unsqueeze(-1)
+        self.errors[rows] = torch.lerp(self.errors[rows], new, rate)
+        self.seen[rows] = True
+        self.targets[keys] = targets
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copy the table."""
+        return {name: getattr(self, name).clone() for name in ("errors", "seen", "targets")}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | None = None) -> None:
+        """Load a table that :meth:`state_dict` returned.
+
+        Raises:
+            UserError: for anything else.
+        """
+        kinds = {"errors": torch.float32, "seen": torch.bool, "targets": torch.float64}
+        for name, kind in kinds.items():
+            value = state.get(name)
+            if not isinstance(value, Tensor) or (name != "errors" and value.dtype != kind):
+                raise UserError(f"the table of errors has no {name}")
+        errors, seen, targets = (state[name] for name in kinds)
+        if (
+            errors.dim() != 2
+            or not errors.is_floating_point()
+            or seen.shape != errors.shape[:1]
+            or targets.shape != seen.shape
+        ):
+            raise UserError(f"the table of errors does not fit together: {list(errors.shape)}, {list(seen.shape)}")
+        self.errors, self.seen = errors.to(device, copy=True), seen.to(device, copy=True)
+        self.targets = targets.to("cpu", copy=True)
+        self.forget()
+
+    def _fit(self, keys: Tensor, expected: Tensor) -> None:
+        """Give the table a row for every key.
+
+        Raises:
+            UserError: for errors of another number of outputs, and numbers that are none of samples.
+        """
+        if len(self.errors) and self.errors.shape[1] != expected.shape[1]:
+            raise UserError(
+                f"the table of errors is of {self.errors.shape[1]} outputs, and the network has {expected.shape[1]}"
+            )
+        rows = {"sample": int(keys.max()) + 1 if len(keys) else 0, "class": expected.shape[1]}.get(
+            self.memory, self.buckets
+        )
+        if len(keys) and (int(keys.min()) < 0 or rows >= _LARGEST):
+            raise UserError(f"the samples have numbers from {int(keys.min())} to {int(keys.max())}: they count from 0")
+        self._grow(rows, expected.shape[1], expected)
+
+    def _grow(self, rows: int, outputs: int, like: Tensor) -> None:
+        have = len(self.errors)
+        if rows <= have:
+            return
+        errors, seen, targets = self.errors, self.seen, self.targets
+        self.errors = torch.zeros(rows, outputs, dtype=torch.float32, device=like.device)
+        self.seen = torch.zeros(rows, dtype=torch.bool, device=like.device)
+        self.targets = torch.zeros(rows, dtype=torch.float64)
+        if have:
+            self.errors[:have], self.seen[:have], self.targets[:have] = errors, seen, targets
+
+    def _check_same(self, keys: Tensor, known: Tensor, expected: Tensor) -> None:
+        """Refuse a sample whose target has changed since it was last seen."""
+        before, told = self.targets[keys.cpu()], _told(expected).cpu()
+        changed = known.cpu() & (before != told)
+        if changed.any():
+            number = int(keys[int(changed.nonzero()[0])])
+            raise UserError(
+                f"sample {number} had another target when it was last seen: the numbers of the samples stand for other "
+                "samples now, so that errors of the epoch before would go to the wrong ones. Train on a data set whose "
+                'samples keep their places, or keep averages, error_memory="class" or "hash"'
+            )
+
+    def _hashed(self, sequence: Tensor) -> Tensor:
+        """Hash the inputs ``[T, B, …]`` of each sample to a bucket."""
+        x = sequence.to_dense() if sequence.is_sparse else sequence
+        x = x[:1] if is_constant(x) else x
+        flat = x.detach().transpose(0, 1).flatten(1).float().cpu().contiguous()
+        if len(self._mixers) < flat.shape[1]:
+            draw = torch.randint(-(2**62), 2**62, (flat.shape[1],), generator=generator("hash of samples"))
+            self._mixers = draw * 2 + 1
+        mixed = (flat.view(torch.int32).long() * self._mixers[: flat.shape[1]]).sum(1)  # wraps around, as it should
+        mixed = (mixed ^ (mixed >> 29)) * 0x5851F42D4C957F2D
+        return ((mixed >> 32) % self.buckets).to(sequence.device)
+
+
+def _told(expected: Tensor) -> Tensor:
+    """Condense targets ``[B, C]`` to a number each, by which a change is noticed: float64 ``[B]``."""
+    places = torch.arange(1, expected.shape[1] + 1, dtype=torch.float64, device=expected.device)
+    return (expected.double() * places.sqrt()).sum(1)

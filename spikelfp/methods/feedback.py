@@ -1,0 +1,411 @@
+"""Methods that teach every block of a network directly, and the fixed feedback weights that they send errors through.
+
+Direct feedback (Nøkland 2016; Frenkel et al. 2021; Flügel et al. 2024, "F³") replaces the backward pass between layers.
+A hidden block ``i`` with outputs ``h_i`` gets an error ``e`` of the network's outputs through fixed weights ``B_i``::
+
+    δh_i = B_iᵀ e                    F³, eq. 1,   B_i [C, n_i],   e [B, C]
+
+Inside the block credit runs as usual, in one of these ways (``credit``):
+
+============= =========================================================================================
+``gradient``  ``δh_i`` is the gradient of the block's output, and the chain rule does the rest (the paper)
+``surrogate`` the same with a surrogate derivative for spikes
+``scan``      ``δh_i`` is the reward of each hidden neuron, which LFP's scan splits over steps and inputs
+``step``      the same without credit from one step to an earlier one
+============= =========================================================================================
+
+With a gradient the last block descends a loss and ``e = y* − ŷ``. With LFP it ascends a reward, and ``e`` is the mean
+of that reward over the steps, for outputs that spike. A block's graph is freed as soon as it has learned.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from spikelfp.data.loader import generator
+from spikelfp.errors import UserError
+from spikelfp.functional.credit import backward_pass
+from spikelfp.functional.propagation import send_rewards
+from spikelfp.functional.sequence import sample_slice
+from spikelfp.kernels.choice import choices
+from spikelfp.methods.base import Batch, Method, Reduction, step_weights
+from spikelfp.methods.blocks import Segment, cut, cutting
+from spikelfp.methods.gradient import GradientDescent, Loss
+from spikelfp.methods.lfp import LFP
+from spikelfp.nn import graph
+from spikelfp.options import NOT_AN_OPTION, option
+from spikelfp.registry import Registry, check_name
+from spikelfp.rewards import Reward
+from spikelfp.rules import Composite, Epsilon, Gradient, Rule, Surrogate
+from spikelfp.tasks import Task
+from spikelfp.tasks.classification import losses
+
+CREDITS = ("gradient", "surrogate", "scan", "step")
+"""Ways in which credit runs inside a block."""
+
+OF_LOSS = ("gradient", "surrogate")
+"""Ways in which the last block descends a loss; with the others it ascends a reward."""
+
+FEEDBACK_AS = ("reward", "message")
+"""Forms in which a neuron of a hidden block gets its feedback from LFP."""
+
+feedback_inits: Registry[Callable[[int, int, torch.Generator], Tensor]] = Registry("feedback weights")
+"""Feedback weights by name: functions ``(C, n, generator)`` to ``B`` ``[C, n]``, of ``C`` outputs and ``n`` neurons."""
+
+Feedback = Annotated[str, option("fixed weights that bring the error to a hidden layer", names=feedback_inits)]
+
+
+@feedback_inits.register("kaiming")
+def kaiming(outputs: int, width: int, generator: torch.Generator) -> Tensor:
+    """Draw uniform numbers in ``±1/√C`` (He et al. 2015, as torch starts ``Linear(C, n)``).
+
+    Args:
+        outputs: ``C``.
+        width: ``n``.
+        generator: source of the random numbers.
+    """
+    return (torch.rand(outputs, width, generator=generator) * 2 - 1) / math.sqrt(outputs)
+
+
+@feedback_inits.register("trinomial")
+def trinomial(outputs: int, width: int, generator: torch.Generator) -> Tensor:
+    """Draw −1, 0 and 1 with equal chance (F³, section 4.3).
+
+    Args:
+        outputs: ``C``.
+        width: ``n``.
+        generator: source of the random numbers.
+    """
+    return torch.randint(-1, 2, (outputs, width), generator=generator).float()
+
+
+@feedback_inits.register("binomial")
+def binomial(outputs: int, width: int, generator: torch.Generator) -> Tensor:
+    """Draw 0 and 1 with equal chance (F³, section 4.3).
+
+    Args:
+        outputs: ``C``.
+        width: ``n``.
+        generator: source of the random numbers.
+    """
+    return torch.randint(0, 2, (outputs, width), generator=generator).float()
+
+
+@feedback_inits.register("identity")
+def identity(outputs: int, width: int, generator: torch.Generator) -> Tensor:
+    """Repeat the identity along the longer axis, with alternating signs: ``±I`` of F³, section 4.3.
+
+    Args:
+        outputs: ``C``.
+        width: ``n``.
+        generator: not used.
+    """
+    row, column = torch.arange(outputs).unsqueeze(1), torch.arange(width)
+    short = min(outputs, width)
+    repeat = torch.maximum(row, column) // short
+    return torch.where(row % short == column % short, 1.0 - 2.0 * (repeat % 2), 0.0)
+
+
+class BlockMethod(Method):
+    """Base of the methods that teach each block of a network by itself (:mod:`spikelfp.methods.blocks`).
+
+    A derived class says what the hidden blocks learn from: :meth:`error_before` for an error that is known before the
+    network has run, so that a block learns as soon as it has, or :meth:`error_of` for that of the outputs.
+
+    Args:
+        credit: way in which credit runs inside a block; ``None``: ``scan`` for networks that spike, else ``gradient``.
+        feedback_init: name in :data:`feedback_inits`.
+        feedback_as: for the credit ``scan`` and ``step``: whether a neuron gets its feedback as a ``reward``, spike or
+            no spike, or as a ``message``, reward per spike, which leaves silent neurons without.
+        reward: for ``scan`` and ``step``, of the outputs; ``None``: that of the task.
+        loss: for ``gradient`` and ``surrogate``, of the outputs; ``None``: that of the task.
+        rule: rule of the layers; ``None``: the one that fits ``credit``.
+        reduction: whether the updates of a batch are averaged, ``"mean"``, or added up, ``"sum"``.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+
+    recomputes = False
+    default_lr = 1e-3
+
+    def __init__(
+        self,
+        *,
+        credit: Annotated[str | None, NOT_AN_OPTION] = None,
+        feedback_init: Feedback = "kaiming",
+        feedback_as: Annotated[
+            str, option("form of the feedback under LFP: of every neuron, or per spike", names=FEEDBACK_AS)
+        ] = "reward",
+        reward: Reward | None = None,
+        loss: Loss | None = None,
+        rule: Rule | Composite | None = None,
+        reduction: Reduction = "mean",
+    ) -> None:
+        if credit is not None:
+            check_name("credit", credit, CREDITS)
+        self.feedback_init = feedback_init
+        feedback_inits[feedback_init]
+        self.feedback_as = check_name("form of the feedback", feedback_as, FEEDBACK_AS)
+        self.reduction = check_name("reduction", reduction, ("mean", "sum"))
+        self._given = credit, reward, loss, rule
+        self.credit, self.reward, self.loss = credit, reward, loss
+        if rule is not None:
+            self.rule = rule
+        self.weights: dict[str, Tensor] = {}
+        self._seed = 0
+        self._net: Module | None = None
+        self._task: Task | None = None
+        self._segments: list[Segment] = []
+        self._outputs: int | None = None
+        self._last: Method | None = None
+
+    def suit(self, net: Module, task: Task) -> None:
+        credit, reward, loss, rule = self._given
+        spikes = any(graph.has_trait(layer, "fires") for layer in graph.leaves(net).values())
+        self.credit = credit or _credit_of(rule) or ("scan" if spikes else "gradient")
+        self.gradient, self.surrogate = self.credit in OF_LOSS, self.credit == "surrogate"
+        self.objective = "loss" if self.gradient else "reward"
+        name = type(self).__name__
+        if self.gradient and reward is not None:
+            raise UserError(f"{name} with credit={self.credit!r} descends a loss: leave out the reward {reward!r}")
+        if not self.gradient and loss is not None:
+            raise UserError(
+                f'{name} with credit={self.credit!r} ascends a reward: leave out the loss, or say credit="gradient"'
+            )
+        self.rule = _rule_of(self.credit, rule)
+        self._net, self._task, self._segments = net, task, cut(net)
+        if self.gradient:
+            of_task = loss is None or loss in losses.entries() or isinstance(getattr(loss, "__self__", None), Task)
+            self.loss = None if of_task else loss
+            self._last = GradientDescent(cast(Rule, self.rule), self.loss or task.loss, reduction=self.reduction)
+        else:
+            last = graph.last_layer(net)
+            self.reward = task.reward(last is None or graph.has_trait(last, "fires")) if reward is None else reward
+            self._last = LFP(self.reward, self.rule, reduction=self.reduction)
+
+    def prepare(self, net: Module) -> None:
+        self._seed = int(torch.randint(2**62, ()))
+        if self._net is not net:
+            raise UserError(
+                f"{type(self).__name__} is prepared for a network that it was not suited to: call suit first"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copy the feedback weights of the blocks that have learned, by the name of the last layer of each."""
+        return {"seed": torch.tensor(self._seed), "weights": {name: own.clone() for name, own in self.weights.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        seed, weights = state.get("seed"), state.get("weights")
+        if not isinstance(seed, Tensor) or seed.shape or not isinstance(weights, Mapping):
+            raise UserError("seed and weights of the feedback are missing")
+        hidden = [segment.name for segment in self._segments[:-1]]
+        for name, own in weights.items():
+            if name not in hidden:
+                raise UserError(f"there are feedback weights for {name}, and the hidden blocks are {', '.join(hidden)}")
+            if not isinstance(own, Tensor) or own.dim() != 2 or not own.is_floating_point():
+                raise UserError(f"the feedback weights of {name} are no matrix [outputs, neurons]")
+        self._seed = int(seed)
+        device = next((p.device for p in cast(Module, self._net).parameters()), None)
+        self.weights = {name: own.to(device, copy=True) for name, own in weights.items()}
+
+    @abstractmethod
+    def error_of(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+        """Compute the error of the outputs, for blocks that wait for it, or to be kept.
+
+        Args:
+            outputs: ``[T, B, C]``, without a graph.
+            batch: the batch.
+
+        Returns:
+            Errors ``[B, C]``, from which the hidden blocks learn now; ``None`` if they have learned already.
+        """
+
+    def error_before(self, batch: Batch, like: Tensor) -> Tensor | None:
+        """Return the errors ``[B, C]`` that are known before the network runs; ``None`` where blocks have to wait.
+
+        Args:
+            batch: the batch.
+            like: zeros ``[1, B, C]`` in the dtype and on the device of the outputs.
+        """
+        return None
+
+    def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        plain = cast(Module, self._net)
+        if self._outputs is None:
+            self._outputs = count_outputs(plain, batch.sequence)
+        kind = next((p for p in plain.parameters() if p.is_floating_point()), batch.sequence)
+        like = torch.zeros(1, len(batch.targets), self._outputs, dtype=kind.dtype, device=batch.sequence.device)
+        error, waiting = self.error_before(batch, like), list[tuple[Segment, Tensor]]()
+
+        def hand_over(segment: Segment, hidden: Tensor) -> None:
+            if not hidden.requires_grad or not self.teaches:
+                return  # its weights are frozen
+            if error is None:
+                waiting.append((segment, hidden))
+            else:
+                self._teach(segment, hidden, error, batch)
+
+        with cutting(plain, self._segments, hand_over):
+            outputs = net(batch.sequence)
+        now = self.error_of(outputs.detach(), batch)
+        if now is not None:
+            for segment, hidden in waiting:
+                self._teach(segment, hidden, now, batch)
+        waiting.clear()
+        options = {name: value for name, value in (("mask", batch.mask), ("steps", batch.steps)) if value is not None}
+        watched = cast(Method, self._last).backward(outputs, batch.targets, batch.share, **options)  # type: ignore[arg-type]
+        return outputs, watched
+
+    teaches = True
+    """Whether hidden blocks learn."""
+
+    def feedback(self, segment: Segment, hidden: Tensor, outputs: int) -> Tensor:
+        """Return the feedback weights ``[C, n]`` of a block, drawn when it first learns.
+
+        Args:
+            segment: the block.
+            hidden: its output ``[T, B, …]``.
+            outputs: ``C``.
+
+        Raises:
+            UserError: for weights of another shape, such as those of a checkpoint of another network.
+        """
+        width = hidden[0, 0].numel()
+        own = self.weights.get(segment.name)
+        if own is None:
+            drawn = feedback_inits[self.feedback_init](outputs, width, generator("feedback", self._seed, segment.name))
+            own = self.weights[segment.name] = _checked(drawn, self.feedback_init).to(hidden)
+        if own.shape != (outputs, width):
+            raise UserError(
+                f"the feedback weights of {segment.name} are {list(own.shape)}, and the network has {outputs} outputs "
+                f"and {width} neurons there: [{outputs}, {width}]"
+            )
+        if own.dtype != hidden.dtype or own.device != hidden.device:
+            own = self.weights[segment.name] = own.to(hidden)
+        return own
+
+    def _teach(self, segment: Segment, hidden: Tensor, error: Tensor, batch: Batch) -> None:
+        """Let a block learn from the error of each sample ``[B, C]``, and free its graph."""
+        error = error.to(hidden)
+        fed = (error @ self.feedback(segment, hidden, error.shape[1])).view(hidden.shape[1:])
+        weight = batch.share / max(len(batch.targets), 1)
+        if self.gradient:
+            torch.autograd.backward(hidden, _over_steps(fed * weight, hidden, batch, share=True))
+        elif self.feedback_as == "reward":
+            send_rewards(hidden, _over_steps(fed, hidden, batch), weight=weight, default_eps=cast(LFP, self._last).eps)
+        else:
+            with backward_pass(weight):
+                torch.autograd.backward(hidden, _over_steps(fed * weight, hidden, batch))
+
+    def error_now(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Compute the error of outputs: ``y* − ŷ``, or the mean over the steps of the reward of outputs that spike.
+
+        Args:
+            outputs: ``[T, B, C]``, without a graph.
+            batch: the batch.
+
+        Returns:
+            Errors ``[B, C]``; those of a chunk are its share of those of the whole sequence.
+        """
+        task = cast(Task, self._task)
+        if self.loss is not None:
+            raise UserError(
+                "y* − ŷ is not known for a loss of your own, which does not tell what its prediction ŷ is: take a loss "
+                'of the task by name, or F3(error_information="loss")'
+            )
+        if not self.gradient and getattr(self.reward, "suits", None) == "spikes":
+            reward = cast(Reward, self.reward)
+            found = reward(outputs, batch.targets) if batch.mask is None else reward(outputs, batch.targets, batch.mask)
+            error = found.sum(0) / _counted(batch, outputs)
+        else:
+            error = task.expected(batch.targets, outputs) - task.predicted(outputs, batch.mask)
+        return self.share_of(error, batch)
+
+    @staticmethod
+    def share_of(error: Tensor, batch: Batch) -> Tensor:
+        """Scale the errors ``[B, C]`` of a chunk by the share of its steps; those of whole sequences stay."""
+        if batch.steps is None:
+            return error
+        steps = batch.steps.to(error).unsqueeze(-1) if isinstance(batch.steps, Tensor) else batch.steps
+        return error * (_counted(batch, error) / steps)
+
+
+def _counted(batch: Batch, like: Tensor) -> Tensor | int:
+    """Steps of the batch that count, ``[B, 1]`` or one number."""
+    counted = batch.counted
+    return counted.to(like).clamp(min=1).unsqueeze(-1) if isinstance(counted, Tensor) else counted
+
+
+def _over_steps(fed: Tensor, hidden: Tensor, batch: Batch, share: bool = False) -> Tensor:
+    """Hand ``fed`` ``[B, …]`` to every step that counts, ``[T, B, …]``; if asked, as a share of a mean over them."""
+    beyond = [1] * (fed.dim() - 1)
+    if share and batch.mask is not None:
+        weights = step_weights(batch.mask, batch.steps, hidden.dtype) * batch.mask.shape[1]
+        return fed * weights.view(*weights.shape, *beyond)
+    if share:
+        steps = len(hidden) if batch.steps is None else batch.steps
+        fed = fed / (steps.to(fed).view(-1, *beyond) if isinstance(steps, Tensor) else steps)
+    fed = fed.expand_as(hidden)
+    return fed if batch.mask is None else fed * batch.mask.view(*batch.mask.shape, *beyond)
+
+
+def _checked(weights: Tensor, name: str) -> Tensor:
+    if not isinstance(weights, Tensor) or not torch.isfinite(weights).all():
+        raise UserError(f"the feedback weights {name!r} are not a tensor of finite numbers")
+    return weights
+
+
+def _credit_of(rule: Rule | Composite | None) -> str | None:
+    """Return the credit that a rule stands for."""
+    if rule is None:
+        return None
+    if isinstance(rule, Gradient):
+        return "surrogate" if isinstance(rule, Surrogate) else "gradient"
+    own = rule.default if isinstance(rule, Composite) else rule
+    return cast(str, getattr(own, "credit", "scan"))
+
+
+def _rule_of(credit: str, rule: Rule | Composite | None) -> Rule | Composite:
+    """Return the rule of the layers for a credit.
+
+    Raises:
+        UserError: for a rule that stands for another credit.
+    """
+    if rule is not None:
+        if _credit_of(rule) != credit:
+            raise UserError(f"credit={credit!r} and rule={rule!r} exclude each other: say one of them")
+        return rule
+    if credit in OF_LOSS:
+        return Surrogate() if credit == "surrogate" else Gradient()
+    return Epsilon(constant_statistics=False, credit=credit)
+
+
+def count_outputs(net: Module, sequence: Tensor) -> int:
+    """Count the outputs of a network for one sample, and leave it and all random numbers as they were.
+
+    Args:
+        net: the network.
+        sequence: inputs ``[T, B, …]``.
+
+    Raises:
+        UserError: for outputs other than ``[T, B, C]``.
+    """
+    known = choices(net)
+    events = {name: choice.events for name, choice in known.items()}
+    devices = [sequence.device] if sequence.is_cuda else []
+    with torch.random.fork_rng(devices=devices), graph.evaluating(net):
+        outputs = net(sample_slice(sequence, 0, 1))
+    for name, choice in known.items():
+        choice.events = events[name]
+    if not isinstance(outputs, Tensor) or outputs.dim() != 3:
+        found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise UserError(f"errors are those of outputs [T, B, C], and the network returns {found}")
+    return int(outputs.shape[-1])

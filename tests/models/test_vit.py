@@ -1,0 +1,87 @@
+"""Vision Transformers: what their classifier reads, and the weights that seeds and old files stand for."""
+
+import pytest
+import torch
+
+from spikelfp import models, nn, rules
+from spikelfp.errors import UnknownNameError, UserError
+from spikelfp.models import ModelSpec, build
+from spikelfp.nn import graph
+
+PAPER = {
+    "width": 32, "depth": 4, "heads": 8, "patch": 7, "activation": "tanh", "tokens": "all", "positions": False,
+}  # fmt: skip
+
+
+def test_the_default_has_the_names_and_weights_that_seeds_and_files_stand_for():
+    def block():
+        attention = nn.Sequential(nn.LayerNorm(8), nn.SelfAttention(8, 2))
+        dense = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 8))
+        return [nn.Sum(nn.Identity(), attention), nn.Sum(nn.Identity(), dense)]
+
+    torch.manual_seed(5)
+    blocks = [*block(), *block()]
+    before = [nn.Conv2d(1, 8, 4, 4), nn.ToTokens(), nn.ClassToken(8), nn.PositionEmbedding(5, 8)]
+    written = nn.Sequential(*before, *blocks, nn.LayerNorm(8), nn.FirstToken(), nn.Linear(8, 3))
+    torch.manual_seed(5)
+    made = build(ModelSpec("vit", (1, 8, 8), 3, width=8, depth=2, heads=2, patch=4)).state_dict()
+    assert list(made) == list(written.state_dict())
+    assert all(torch.equal(made[name], weight) for name, weight in written.state_dict().items())
+    x = torch.rand(1, 2, 1, 8, 8)
+    assert str(written) == str(models.vit((1, 8, 8), 3, dim=8, depth=2, heads=2))
+    assert written(x).shape == (1, 2, 3)
+
+
+def test_the_transformer_of_the_paper():
+    """Flügel et al. 2024, section 4.4: four blocks of eight heads, no class token, no positions, tanh, all tokens."""
+    net = build(ModelSpec("vit", (1, 28, 28), 10, **PAPER))
+    blocks = [layer for layer in net if isinstance(layer, nn.Block)]
+    assert len(blocks) == 4
+    assert [layer.heads for layer in net.modules() if isinstance(layer, nn.SelfAttention)] == [8] * 4
+    assert not any(isinstance(layer, nn.ClassToken | nn.PositionEmbedding | nn.GELU) for layer in net.modules())
+    assert sum(isinstance(layer, nn.Tanh) for layer in net.modules()) == 5
+    head = [layer for layer in net[-4:] if isinstance(layer, nn.Linear)]
+    assert [tuple(layer.weight.shape) for layer in head] == [(512, 16 * 32), (10, 512)]
+    x = torch.rand(1, 2, 1, 28, 28)
+    tokens = torch.nn.functional.unfold(x[0], 7, stride=7).transpose(1, 2) @ net[0].weight.flatten(1).T + net[0].bias
+    tokens = tokens[None]
+    for block in blocks:
+        attention, dense = block
+        tokens = tokens + attention.branches[1](tokens)
+        norm, first, _, second = dense.branches[1]
+        tokens = tokens + second(torch.tanh(first(norm(tokens))))
+    torch.testing.assert_close(net(x), head[1](torch.tanh(head[0](tokens.flatten(2)))))
+
+
+def test_the_mean_of_the_tokens():
+    net = build(ModelSpec("vit", (1, 8, 8), 3, width=8, depth=2, heads=2, patch=4, tokens="mean"))
+    assert [type(layer) for layer in net] == [
+        nn.Conv2d, nn.ToTokens, nn.PositionEmbedding, nn.Block, nn.Block, nn.LayerNorm, nn.MeanToken, nn.Linear,
+    ]  # fmt: skip
+    assert net[2].positions.shape == (4, 8)
+    assert net(torch.rand(1, 2, 1, 8, 8)).shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize("tokens", ["class", "all", "mean"])
+@pytest.mark.parametrize("positions", [True, False])
+def test_every_weight_learns(tokens, positions):
+    options = {"tokens": tokens, "positions": positions, "head_width": 7 if tokens == "all" else None}
+    net = models.vit((1, 8, 8), 3, dim=8, depth=2, heads=2, activation="tanh", **options)
+    rules.attach(net, rules.Gradient())
+    net(torch.rand(1, 4, 1, 8, 8)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in net.parameters())
+    assert all(graph.UNKNOWN not in sources for sources in graph.neighbours(net).before.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"tokens": "al"}, UnknownNameError, "unknown tokens 'al': did you mean 'all'"),
+        ({"activation": "tan"}, UnknownNameError, "did you mean 'tanh'"),
+        ({"head_width": 20}, UserError, "tokens=all only, got head_width=20 and tokens=class"),
+        ({"head_width": 0, "tokens": "all"}, UserError, "1 neuron or more.*got head_width=0"),
+    ],
+)
+def test_what_does_not_fit_is_said(options, error, text):
+    with torch.device("meta"), pytest.raises(error, match=text):
+        models.vit(**options)
