@@ -1,4 +1,4 @@
-"""How much memory tensors hold at most, counted exactly: every storage, from when it is made until it is gone."""
+"""Memory that tensors hold at most, counted exactly: every storage, from when it is made until it is gone."""
 
 from __future__ import annotations
 
@@ -48,12 +48,10 @@ class HeldMemory(TorchDispatchMode):
         self._hooks.__exit__(*error)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {storage._cdata for storage in _dense_storages((args, kwargs))}
         out = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if not isinstance(tensor, Tensor) or tensor.is_sparse:  # what is sparse is made of tensors
-                continue
-            storage = tensor.untyped_storage()
-            if storage._cdata not in self._made:
+        for storage in _dense_storages(out):
+            if storage._cdata not in self._made and storage._cdata not in before:  # no view of what was there
                 self._made.add(storage._cdata)
                 self._now += storage.nbytes()
                 self.peak = max(self.peak, self._now)
@@ -109,6 +107,15 @@ def storages(tensor: Tensor) -> list[torch.UntypedStorage]:
     """
     parts = (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
     return [part.untyped_storage() for part in parts]
+
+
+def _dense_storages(values: Any) -> list[torch.UntypedStorage]:
+    """List the storages of the tensors in ``values``; what is sparse is made of tensors, which operations made."""
+    return [
+        each.untyped_storage()
+        for each in tree_leaves(values)
+        if isinstance(each, Tensor) and each.layout == torch.strided
+    ]
 
 
 def _all_storages(given: torch.nn.Module | Tensor) -> list[torch.UntypedStorage]:
