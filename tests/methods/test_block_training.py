@@ -122,9 +122,7 @@ def test_augmented_samples_keep_their_errors(kind):
     table = made.method.table
     assert table.seen.all()
     assert len(table) == 60
-    torch.testing.assert_close(
-        table.targets, methods.error_table._told(torch.eye(10)[digits.labels]), rtol=0, atol=0
-    )
+    torch.testing.assert_close(table.targets, methods.error_table._told(torch.eye(10)[digits.labels]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("method", ["f3", "drtp"])
