@@ -257,7 +257,7 @@ def test_sparse_events_train_as_dense_ones():
     found = []
     for sparse in (False, True):
         made = trainer(methods.F3(), "lif-mlp", steps=None, optimizer="sgd")
-        for epoch in range(2):
+        for _epoch in range(2):
             for part in (torch.arange(5), torch.arange(5, 10)):
                 values = frames[part].transpose(0, 1)
                 shown = data.Sequences(values.to_sparse().coalesce() if sparse else values)
