@@ -159,8 +159,5 @@ def cutting(net: Module, segments: list[Segment], teach: Callable[[Segment, Tens
         passed_on: Tensor = call.outputs.detach()
         return passed_on
 
-    def whole(layer: Module) -> bool:
-        return layer in ends or graph.is_neuron(layer)
-
-    with graph.watching(net, look, ends.__contains__, whole=whole):
+    with graph.watching_these(net, look, {segment.name: segment.end for segment in segments[:-1]}):
         yield
