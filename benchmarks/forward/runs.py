@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from spikelfp.files import write_text
+from spikelfp.training.run_folder import FOUND
 
 Options = Mapping[str, Any]
 """Options of a run by their names in Python: ``{"batch_size": 50}`` for ``--batch-size 50``."""
@@ -126,7 +127,8 @@ def check(folder: Path, options: Options) -> None:
     Raises:
         OtherRunError: naming the first option.
     """
-    held = dict(_flat(yaml.safe_load((folder / "config.yaml").read_text())))
+    values = yaml.safe_load((folder / "config.yaml").read_text())
+    held = dict(_flat({name: each for name, each in values.items() if name not in FOUND}))
     for name, value in options.items():
         if name in OWN:
             continue
