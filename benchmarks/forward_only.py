@@ -62,7 +62,7 @@ class Runner:
         folder = self.folder / f"{self.name}_{name}"
         if self.collect:
             if (folder / "config.yaml").exists():
-                check(folder, options)
+                check(folder, options, shorter=True)
         else:
             once(folder, options | self.common)
         found = read(folder)

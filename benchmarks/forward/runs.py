@@ -121,8 +121,13 @@ def _train(given: list[str], folder: Path) -> None:
         write_text(_cpu(folder), f"{before + time.process_time():.2f}\n")
 
 
-def check(folder: Path, options: Options) -> None:
+def check(folder: Path, options: Options, shorter: bool = False) -> None:
     """Refuse a folder whose run has other options than these.
+
+    Args:
+        folder: of the run.
+        options: that it is to have.
+        shorter: whether it may be for fewer epochs, of a constant learning rate.
 
     Raises:
         OtherRunError: naming the first option.
@@ -130,7 +135,7 @@ def check(folder: Path, options: Options) -> None:
     values = yaml.safe_load((folder / "config.yaml").read_text())
     held = dict(_flat({name: each for name, each in values.items() if name not in FOUND}))
     for name, value in options.items():
-        if name in OWN:
+        if name in OWN or (name == "epochs" and shorter and held["schedule"] == "constant" and held[name] <= value):
             continue
         found = tuple(held[name]) if isinstance(held.get(name), list) else held.get(name)
         if found != value:

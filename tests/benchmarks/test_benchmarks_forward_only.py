@@ -61,6 +61,20 @@ def test_runs_are_carried_out_once_and_collected(tmp_path, capsys):
         check(tmp_path / "runs" / "tiny_f3_s0", OPTIONS | {"batch_size": 50})
 
 
+def test_a_shorter_run_counts_if_its_learning_rate_is_constant(tmp_path):
+    for schedule in ("constant", "one-cycle"):
+        config = RunConfig(**OPTIONS, schedule=schedule)
+        (tmp_path / "config.yaml").write_text(config.to_yaml())
+        asked = OPTIONS | {"epochs": 3}
+        with pytest.raises(OtherRunError, match="epochs 1, and 3 is asked for"):
+            check(tmp_path, asked)
+        if schedule == "constant":
+            check(tmp_path, asked, shorter=True)
+            continue
+        with pytest.raises(OtherRunError):
+            check(tmp_path, asked, shorter=True)
+
+
 def test_a_run_that_fails_says_why(tmp_path):
     wrong = Section("wrong", "", OPTIONS | {"hidden": (0,)}, {"f3": Row("F³", {"method": "f3"})})
     with pytest.raises(RuntimeError, match=r"(?s)ended with status 2: .*hidden"):
