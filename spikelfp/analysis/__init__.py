@@ -1,4 +1,4 @@
-"""What a network does and what it costs: spikes of its layers, multiply-adds and memory of training it."""
+"""Spikes of the layers of a network, and the multiply-adds and the memory that training it costs."""
 
 from spikelfp.analysis.cost import BlockCost, Cost, Products, cost, products
 from spikelfp.analysis.memory import HeldMemory

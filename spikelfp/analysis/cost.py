@@ -113,7 +113,7 @@ def _(layer: Module, given: Tensor, out: Tensor) -> Products:
 
 @dataclass(frozen=True)
 class BlockCost:
-    """What a block costs: multiply-adds for one sample with all its steps, and elements for a batch.
+    """Cost of a block: multiply-adds for one sample with all its steps, and elements for a batch.
 
     Attributes:
         name: name of its last layer.
@@ -140,7 +140,7 @@ class BlockCost:
 
 @dataclass(frozen=True, repr=False)
 class Cost:
-    """What it costs to train a network: by backpropagation, and block by block with direct feedback.
+    """Cost of training a network: by backpropagation, and block by block with direct feedback.
 
     Attributes:
         blocks: cost of each block; the last one holds the output layer.

@@ -46,7 +46,7 @@ from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Epsilon, Gradient, Rule, Surrogate
 from spikelfp.tasks import Task
-from spikelfp.tasks.classification import losses
+from spikelfp.tasks.classification import Classification, losses
 
 CREDITS = ("gradient", "surrogate", "scan", "step")
 """Ways in which credit runs inside a block."""
@@ -185,8 +185,10 @@ class BlockMethod(Method):
         self.rule = _rule_of(self.credit, rule)
         self._net, self._task, self._segments = net, task, cut(net)
         if self.gradient:
-            of_task = loss is None or loss in losses.entries() or isinstance(getattr(loss, "__self__", None), Task)
-            self.loss = None if of_task else loss
+            known = getattr(loss, "func", loss) in losses.entries()
+            if known and isinstance(task, Classification):
+                self._task = task = task.of_loss(loss)
+            self.loss = None if known or isinstance(getattr(loss, "__self__", None), Task) else loss
             self._last = GradientDescent(cast(Rule, self.rule), self.loss or task.loss, reduction=self.reduction)
         else:
             last = graph.last_layer(net)

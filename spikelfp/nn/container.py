@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -145,12 +145,7 @@ class Block(Sequential):
 
     Args:
         *args: the layers, or one ``OrderedDict`` of them by name.
-
-    Attributes:
-        learns_as_one: states that no method cuts between the layers inside.
     """
-
-    learns_as_one: ClassVar[bool] = True
 
 
 def _side(layer: torch.nn.Module, pooling: torch.nn.Module) -> int | None:
