@@ -300,7 +300,7 @@ class MethodOptions(Choice):
     )
     credit: str | None = setting(
         None,
-        "how credit runs inside a layer: derivatives, surrogate ones, or LFP through time or step by step",
+        "how credit runs inside a layer: derivatives, surrogate ones, or LFP through time, step by step, or online",
         names=CREDITS,
         automatic="scan for networks with spikes, else gradient; scan for lfp",
         owner=CREDITED,
@@ -457,6 +457,11 @@ class RunConfig:
             raise UserError(
                 f"--method {self.method.name} sends rewards back, and --credit {self.method.credit} derivatives: "
                 "choose --credit scan or step, or --method surrogate or gradient"
+            )
+        if self.method.credit == "online" and _credit(self.flat) is None:
+            raise UserError(
+                f"--method {self.method.name} sends rewards back through layers, and --credit online teaches each at "
+                "every step: choose --method f3, drtp, dfa or llo, or --credit step"
             )
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator)  # type: ignore[arg-type]
@@ -626,7 +631,7 @@ class RunConfig:
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
-                credit="step" if own.credit == "step" else "scan",
+                credit="step" if own.credit in ("step", "online") else "scan",
                 normalize=own.normalize_by if own.normalize_reward else False,
                 constant_statistics=own.statistics == "constant",
                 **own.rule.arguments(rules.rules),
