@@ -57,6 +57,7 @@ Examples:
   spikelfp train --data mnist --model lif-mlp --hidden 1000 --steps 15 --epochs 3 --out runs/mnist
   spikelfp train --out runs/mnist --resume
   spikelfp train --data mnist --method surrogate --surrogate atan --slope 2 --out runs/surrogate
+  spikelfp train --data mnist --method f3 --credit step --out runs/f3
 """
 
 

@@ -8,6 +8,7 @@ from spikelfp.methods.feedback import BlockMethod, feedback_inits
 from spikelfp.methods.gradient import GradientDescent, SurrogateGradient
 from spikelfp.methods.lfp import LFP
 from spikelfp.methods.llo import LLO
+from spikelfp.methods.pepita import PEPITA
 from spikelfp.methods.warm_up import WarmUp
 from spikelfp.registry import check_constructors, public_names
 from spikelfp.tasks.classification import binary_cross_entropy, count_cross_entropy, losses, rate_cross_entropy
@@ -18,6 +19,7 @@ __all__ = [
     "F3",
     "LFP",
     "LLO",
+    "PEPITA",
     "Batch",
     "BlockMethod",
     "GradientDescent",

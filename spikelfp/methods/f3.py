@@ -13,7 +13,7 @@ from spikelfp.methods.base import Batch, Reduction, methods
 from spikelfp.methods.error_table import MEMORIES, ErrorTable
 from spikelfp.methods.feedback import FEEDBACK_AS, BlockMethod, Feedback
 from spikelfp.methods.gradient import Loss
-from spikelfp.options import NOT_AN_OPTION, option
+from spikelfp.options import NOT_AN_OPTION, one_of, option, other_than
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 INFORMATION = ("error", "loss")
 """Error information that is kept of a sample."""
+
+_AVERAGED = other_than("error_memory", "sample", "--error-memory class or hash")
+_RATE, _BUCKETS = 0.1, 65536
 
 
 @methods.register("f3")
@@ -73,8 +76,12 @@ class F3(BlockMethod):
         error_memory: Annotated[
             str, option("errors of every sample, or averages by class or by a hash of the inputs", names=MEMORIES)
         ] = "sample",
-        error_rate: Annotated[float, option("weight of a new error in an average", within="(0, 1]")] = 0.1,
-        error_buckets: Annotated[int, option("averages by hash", within="[1, ∞)")] = 65536,
+        error_rate: Annotated[
+            float, option("weight of a new error in an average", within="(0, 1]", owner=_AVERAGED)
+        ] = _RATE,
+        error_buckets: Annotated[
+            int, option("averages by hash", within="[1, ∞)", owner=one_of("error_memory", ["hash"]))
+        ] = _BUCKETS,
         credit: Annotated[str | None, NOT_AN_OPTION] = None,
         feedback_init: Feedback = "kaiming",
         feedback_as: Annotated[
@@ -89,6 +96,13 @@ class F3(BlockMethod):
             credit=credit, feedback_init=feedback_init, feedback_as=feedback_as, reward=reward, loss=loss, rule=rule,
             reduction=reduction,
         )  # fmt: skip
+        if error_memory == "sample" and error_rate != _RATE:
+            raise UserError(
+                f"error_rate={error_rate!r} weighs a new error in an average, and the errors of every sample are kept: "
+                'leave it out, or say error_memory="class" or "hash"'
+            )
+        if error_memory in ("sample", "class") and error_buckets != _BUCKETS:
+            raise UserError(f'error_buckets={error_buckets!r} is of error_memory="hash": leave it out, or say that')
         self.error_information = check_name("error information", error_information, INFORMATION)
         self.one_hot, self.softmax = one_hot, softmax
         self.error_memory, self.error_rate, self.error_buckets = error_memory, error_rate, error_buckets
@@ -100,7 +114,7 @@ class F3(BlockMethod):
             raise UserError(f"{'one_hot' if self.one_hot else 'softmax'} is for classes, and the task is {task.name}")
 
     def error_before(self, batch: Batch, like: Tensor) -> Tensor:
-        expected = cast(Task, self._task).expected(batch.targets, like)
+        expected = self.expected(batch, like)
         if batch.share == 0:  # samples that stand for none
             return expected
         return self.table.of(batch, expected)
@@ -108,7 +122,7 @@ class F3(BlockMethod):
     def error_of(self, outputs: Tensor, batch: Batch) -> None:
         if batch.share == 0:
             return
-        expected = cast(Task, self._task).expected(batch.targets, outputs)
+        expected = self.expected(batch, outputs)
         error = self._information(outputs, batch, expected)
         self.table.keep(batch, error * expected if self.one_hot else error, expected)
 

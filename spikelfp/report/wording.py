@@ -10,7 +10,7 @@ from spikelfp import plugins
 from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.methods import methods
 from spikelfp.options import written
-from spikelfp.training.config import FLOAT, OPTIONS, REWARDED, RULED, RunConfig
+from spikelfp.training.config import FLOAT, OPTIONS, REWARDED, RULED, RunConfig, credit_of
 
 DATA = {
     "digits": "handwritten digits",
@@ -76,6 +76,27 @@ RESETS = {
     "zero": "resets to zero",
 }
 
+CREDITS = {
+    "gradient": "the chain rule inside each layer, none between layers.",
+    "surrogate": "the chain rule inside each layer, with a surrogate derivative of spikes; none between layers.",
+    "scan": "the rule inside each layer, through all steps; none between layers.",
+    "step": "the rule inside each layer, in each step by itself; none between layers.",
+}
+
+FEEDBACK = {
+    "f3": "each hidden layer gets the error that the sample had an epoch before, through fixed weights",
+    "dfa": "each hidden layer gets the error of the outputs, through fixed weights",
+    "drtp": "each hidden layer gets the target, through fixed weights",
+    "llo": "none: hidden layers keep their initial weights",
+}
+
+FEEDBACK_WEIGHTS = {
+    "kaiming": "uniform random numbers",
+    "trinomial": "−1, 0 and 1 by chance",
+    "binomial": "0 and 1 by chance",
+    "identity": "ones and minus ones on diagonals",
+}
+
 PLACES = ("data_dir", "cache_dir", "device", "workers", "checkpoint_every", "accumulate", "recompute")
 """Options that say where and how to run, not what comes out."""
 
@@ -111,6 +132,7 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     if config.training.readout_steps is not None:
         terms += [("Answer", f"from the outputs of the last {plural(config.training.readout_steps, 'step')}.")]
     task = config.make_task()
+    terms += _learning_apart(config)
     if RULED.holds(config.flat):
         terms += [("Rule", RULES.get(config.method.rule.name, config.method.rule.name))]
     if REWARDED.holds(config.flat):
@@ -123,7 +145,26 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     elif methods.fact(config.method.name, "gradient"):
         spikes = f"; spikes have a {config.method.surrogate} derivative"
         terms += [("Gradient", task.loss_meaning + spikes * bool(methods.fact(config.method.name, "surrogate")) + ".")]
+    elif credit_of(config.flat) is not None:
+        terms += [("Loss", f"{task.loss_meaning}.")]
     return terms
+
+
+def _learning_apart(config: RunConfig) -> list[tuple[str, str]]:
+    """Describe how hidden layers learn that get no credit from the layers after them."""
+    credit, name = credit_of(config.flat), config.method.name
+    if credit is None:
+        return []
+    terms = [("Credit", CREDITS.get(credit, credit))]
+    weights = config.method.options.get("feedback_init")
+    feedback = FEEDBACK.get(name, f"fixed weights of {methods.fact(name, 'words') or name}")
+    if weights is not None:
+        feedback += f" ({weights}: {FEEDBACK_WEIGHTS[weights]})" if weights in FEEDBACK_WEIGHTS else f" ({weights})"
+    memory = config.method.options.get("error_memory")
+    if memory in ("class", "hash"):
+        kept = "of each class" if memory == "class" else "of samples with equal inputs, found by a hash"
+        feedback += f"; errors are averages {kept}"
+    return [*terms, ("Feedback", f"{feedback}.")]
 
 
 def data_name(name: str) -> str:

@@ -91,7 +91,7 @@ def _taking(argument: str, objective: str | None = None) -> list[str]:
     ]  # fmt: skip
 
 
-def _credit(view: View) -> str | None:
+def credit_of(view: View) -> str | None:
     """Return the way in which credit runs inside a block, of methods that teach blocks; ``None`` for others."""
     if "credit" not in inspect.signature(methods.methods[view.method]).parameters:
         return None
@@ -100,21 +100,24 @@ def _credit(view: View) -> str | None:
 
 def _descends(view: View) -> bool:
     """Whether the outputs descend a loss, in place of ascending a reward."""
-    credit = _credit(view)
+    credit = credit_of(view)
     return methods.methods.fact(view.method, "objective") == "loss" if credit is None else credit in OF_LOSS
 
 
-def _by(descends: bool, argument: str) -> Condition:
-    """Make the owner of options of methods that take an argument and descend a loss, or ascend a reward."""
-    objective, credits = (
-        ("loss", OF_LOSS) if descends else ("reward", [name for name in CREDITS if name not in OF_LOSS])
-    )
+def _by(descends: bool, argument: str, what: str) -> Condition:
+    """Make the owner of options of methods that take an argument and descend a loss, or ascend a reward.
+
+    Args:
+        descends: whether outputs descend a loss.
+        argument: of the constructors of the methods.
+        what: the options in a word, such as ``rewards``.
+    """
+    objective = "loss" if descends else "reward"
+    credits = [name for name in CREDITS if (name in OF_LOSS) is descends]
 
     def label() -> str:
-        open_ones = _taking("credit")
-        own = [name for name in _taking(argument, objective) if name not in open_ones]
-        both = [name for name in _taking(argument) if name in open_ones]
-        return f"--method {_either(own)}, or {_either(both)} with --credit {_either(credits)}"
+        fixed = [name for name in _taking(argument, objective) if name not in _taking("credit")]
+        return f"{what} (--method {_either(fixed)}, or --credit {_either(credits)})"
 
     return Condition(
         label, lambda view: _descends(view) is descends and view.method in _taking(argument), ("method", "credit")
@@ -128,11 +131,16 @@ def _either(names: Collection[str]) -> str:
 
 WARM_UPS = methods.methods.where(gradient=True)
 """Methods that may come before another one."""
-REWARDED = _by(False, "reward")
-RULED = _by(False, "rule")
-CREDITED = one_of("method", lambda: [*_taking("credit"), *_taking("rule", "reward")])
+REWARDED = _by(False, "reward", "rewards")
+RULED = _by(False, "rule", "rules of LFP")
+CREDITED = one_of("method", lambda: sorted({*_taking("credit"), *_taking("rule", "reward")}))
+FED_BY_LFP = Condition(
+    "--credit scan or step (without --credit: of networks that spike)",
+    lambda c: not _descends(c),
+    ("credit", "model"),
+)
 CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
-LOSS = CLASSES & (_by(True, "loss") | other_than("warm_up_steps", 0))
+LOSS = CLASSES & (_by(True, "loss", "losses") | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
@@ -145,7 +153,7 @@ NEURONS = Condition(
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
     "--method surrogate, a warm-up by it, or --credit surrogate",
-    lambda c: _credit(c) == "surrogate" or bool({c.method, _warm_up(c)} & {*methods.methods.where(surrogate=True)}),
+    lambda c: credit_of(c) == "surrogate" or bool({c.method, _warm_up(c)} & {*methods.methods.where(surrogate=True)}),
     ("method", "credit"),
 )
 STEPS = Condition(
@@ -162,7 +170,10 @@ SHOWN_STEPS = Condition(
 )
 NORMALIZES = one_of("model", lambda: [name for name in models if normalizes(name)])
 FEW_BITS = other_than("weight_bits", FLOAT, "--weight-bits")
-SENT_BACK = Condition("methods that send rewards back (--method lfp)", lambda c: not _descends(c), ("method", "credit"))
+SENT_BACK = Condition(
+    "rewards inside a layer (--method lfp, or --credit scan or step)", lambda c: not _descends(c), ("method", "credit")
+)
+SENDS_BACK = one_of("method", methods.methods.where(recomputes=True))
 OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
 OWN_MOMENTUM = Condition(
     "another --schedule than one-cycle, which moves the momentum of sgd by itself",
@@ -302,7 +313,7 @@ class MethodOptions(Choice):
         None,
         "how credit runs inside a layer: derivatives, surrogate ones, or LFP through time, step by step, or online",
         names=CREDITS,
-        automatic="scan for networks with spikes, else gradient; scan for lfp",
+        automatic="scan with spikes or --method lfp, else gradient",
         owner=CREDITED,
     )
     rule: Choice = choice("epsilon", "how a layer splits a reward", rules.rules, owner=RULED)
@@ -373,7 +384,7 @@ class TrainingOptions:
     recompute: int = setting(
         0,
         "steps of a part of the sequence whose graph is made again in the backward pass; 0 for none, √T needs least",
-        owner=STEPS,
+        owner=STEPS & SENDS_BACK,
         within="[0, ∞)",
     )
     chunk: int = setting(
@@ -396,7 +407,8 @@ class TrainingOptions:
     lr: float | None = setting(
         None,
         "largest learning rate",
-        automatic="3e-3 (lfp), 2e-3 (surrogate), 1e-3 (gradient); 0.05 with sgd, 0.5 with momentum",
+        automatic="3e-3 where outputs have a reward, 1e-3 where they descend a loss, 2e-3 with --method surrogate; "
+        "0.05 with sgd, 0.5 with momentum",
         within="(0, ∞)",
     )
     schedule: Choice = choice("one-cycle", "learning rate over the run", schedules)
@@ -453,7 +465,7 @@ class RunConfig:
             stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), given)}
         for name, own in OPTIONS.made(OPTIONS.settled(stated, chosen)).items():
             object.__setattr__(self, name, own)
-        if self.method.credit in OF_LOSS and _credit(self.flat) is None:
+        if self.method.credit in OF_LOSS and credit_of(self.flat) is None:
             raise UserError(
                 f"--method {self.method.name} sends rewards back, and --credit {self.method.credit} derivatives: "
                 "choose --credit scan or step, or --method surrogate or gradient"
@@ -463,10 +475,28 @@ class RunConfig:
                 f"--method {self.method.name} sends rewards back through layers, and --credit online teaches each at "
                 "every step: choose --method f3, drtp, dfa or llo, or --credit step"
             )
+        self._check_errors_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator)  # type: ignore[arg-type]
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
+
+    def _check_errors_recur(self) -> None:
+        """Refuse errors kept by a hash of inputs that chance draws anew in every epoch."""
+        drawn = [
+            text
+            for own, text in (
+                (self.data.encoding == "rate", "--encoding rate"),
+                (self.data.augment, "--augment"),
+                (bool(self.events.augmentations), "--augmentations"),
+            )
+            if own
+        ]
+        if drawn and self.method.options.get("error_memory") == "hash":
+            raise UserError(
+                f"--error-memory hash finds the error of a sample by its inputs, and {drawn[0]} draws them anew in "
+                "every epoch, so that no error would be found again: choose --error-memory sample or class"
+            )
 
     def __getattr__(self, name: str) -> Any:
         """Return an option by its flat name; the default of one that is not used."""
@@ -511,9 +541,10 @@ class RunConfig:
         data, model, method, training = self.data, self.model, self.method, self.training
         spiking = is_spiking(model.name)
         batches = -(-samples // training.batch_size)
-        by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or methods.methods.fact(method.name, "default_lr")
-        if _credit(self.flat) is not None and not _descends(self.flat):
-            by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or Method.default_lr
+        credit = credit_of(self.flat)
+        rewarded = credit is not None and credit not in OF_LOSS
+        adaptive = Method.default_lr if rewarded else methods.methods.fact(method.name, "default_lr")
+        by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or adaptive
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
         by_outputs = "spike-sequence" if self.output_spikes else "softmax"
         by_task = by_outputs if self.is_classification else None
@@ -522,6 +553,7 @@ class RunConfig:
             {
                 ("model", "input_levels"): model.input_levels or by_data,
                 ("method", "warm_up"): _warm_up(self.flat),
+                ("method", "credit"): method.credit if credit is None else credit,
                 ("method", "reward"): method.reward.name or by_task if REWARDED.holds(self.flat) else None,
                 ("data", "steps"): data.steps or by_name,
                 ("training", "epochs"): training.epochs or min(max(3, -(-AUTO_STEPS // batches)), 60),
@@ -614,7 +646,7 @@ class RunConfig:
         known = OPTIONS.brought_by(("method",), name)
         options = {each.parameter: own.options[each.name] for each in known.values() if each.name in own.options}
         taken = inspect.signature(kind).parameters
-        credit = own.credit if name != self.method.name else _credit(self.flat)
+        credit = credit_of(self.flat) if name == self.method.name else None
         if methods.methods.fact(name, "surrogate") or credit == "surrogate":
             options["rule"] = rules.Surrogate(own.surrogate, own.slope)
         task = self.make_task()
@@ -651,7 +683,10 @@ class RunConfig:
         return yaml_text(OPTIONS.nested(self))
 
 
-OPTIONS = Schema(RunConfig, {"noise": VALUES, "momentum": OWN_MOMENTUM})
+OPTIONS = Schema(
+    RunConfig,
+    {"noise": VALUES, "momentum": OWN_MOMENTUM, "feedback_as": FED_BY_LFP, "one_hot": CLASSES, "softmax": CLASSES},
+)
 """All options of a run."""
 
 

@@ -411,6 +411,8 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "method": config.method.name,
         "rule": config.method.rule.name if RULED.holds(config.flat) else None,
         "reward": config.method.reward.name if REWARDED.holds(config.flat) else None,
+        "credit": (config.method.credit or "scan") if RULED.holds(config.flat) else config.method.credit,
+        "feedback": config.method.options.get("feedback_init"),
         "seed": config.run.seed,
         "epochs": config.training.epochs,
         "steps": config.data.steps,

@@ -75,9 +75,7 @@ def check_forward(scan, device, shape, constant, dtype, reset, each=False):
     assert len(current) == 1 or slow.spikes.any()
 
 
-def check_reverse(
-    scan, device, shape, constant, dtype, reset, denominator, again, given, eps, each=False, local=False
-):
+def check_reverse(scan, device, shape, constant, dtype, reset, denominator, again, given, eps, each=False, local=False):
     current, start = sequence(shape, constant, dtype), torch.randn(shape[1:], dtype=dtype)
     message, reward = torch.randn(2, *shape, dtype=dtype)
     final = torch.randn(shape[1:], dtype=dtype)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from held_memory import HeldMemory
 
 from spikelfp import models, nn, propagate
+from spikelfp.analysis import HeldMemory
 
 
 def peak(net, x, run):

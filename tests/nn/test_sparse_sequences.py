@@ -4,11 +4,11 @@ import tracemalloc
 
 import pytest
 import torch
-from held_memory import HeldMemory
 from plain_run import assert_same
 from sparse_networks import NETWORKS, convolutional, dense, events, exact, pooled
 
 from spikelfp import analysis, nn, propagate, rewards, rules
+from spikelfp.analysis import HeldMemory
 from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import choice

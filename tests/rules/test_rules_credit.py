@@ -184,8 +184,7 @@ def assert_same(found, expected):
         torch.testing.assert_close(found[name], own, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: name + text)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize(("kernels", "way"), [*(("auto", way) for way in WAYS), ("torch", "whole")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_updates_are_those_of_the_formula(kind, kernels, way, monkeypatch):
     monkeypatch.setenv(KERNELS, kernels)

@@ -123,6 +123,15 @@ CASES: dict[str, dict[str, Any]] = {
         "accumulate": 2,
         "method": methods.WarmUp(methods.GradientDescent(), Blocks(rewards.Softmax()), 3),
     },
+    # slices of different lengths, in parts, and an empty slice
+    "pepita": {
+        "net": lambda: models.mlp([64, 20, 10]),
+        "steps": 1,
+        "accumulate": 2,
+        "method": methods.PEPITA(strength=0.5),
+        "samples": 67,
+        "batch_size": 33,
+    },
     "woken": {"net": lambda: models.lif_mlp([64, 20, 10]), "encoding": "latency"},
 }
 

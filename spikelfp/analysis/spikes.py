@@ -8,9 +8,6 @@ import torch
 from torch import Tensor
 
 from spikelfp.nn import graph
-from spikelfp.registry import public_names
-
-__all__ = ["record", "spike_rates"]
 
 
 def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -38,6 +35,3 @@ def spike_rates(net: torch.nn.Module, x: Tensor) -> dict[str, float]:
         Rates between 0 and 1 by name of the layer.
     """
     return {name: spikes.mean().item() for name, spikes in record(net, x).items()}
-
-
-public_names(globals())

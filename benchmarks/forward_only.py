@@ -1,0 +1,252 @@
+"""Methods without a backward pass between layers beside the F³ paper's values: ``python -m benchmarks.forward_only``.
+
+Each section (:data:`SECTIONS`) is a table of the paper, or a question of ours: MNIST, wine quality, SGEMM, depth, a
+Vision Transformer, feedback weights and error information, and spiking networks. Every number is that of a run of
+``spikelfp train`` in a folder of ``--runs``. A run that is finished is not run again, and one that was stopped goes on,
+so the command can be interrupted at any time. ``--collect`` runs nothing and reads what there is.
+
+All sections take many hours on two cores. Writes ``forward_only.json`` and ``forward_only.md``; sections that are
+left out keep the numbers that the file has. Without ``--out`` the tables of ``docs/forward_only.md`` are written, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.forward.runs import Found, check, once, read, words
+from benchmarks.forward.sections import SECTIONS, Row, Section, shortened
+from benchmarks.record import RESULTS, arguments, folder_of, save
+from benchmarks.tables import rows
+from spikelfp.files import write_text
+from spikelfp.training import run as _loaded  # noqa: F401  (before the runs fork)
+
+RUNS = Path(__file__).parent / ".cache" / "forward_only"
+"""Folder of the runs."""
+PAGE = Path(__file__).parents[1] / "docs" / "forward_only.md"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+"""Marks of the page between which the tables stand."""
+DIGITS = {"accuracy": 4, "error": 2, "loss": 4}
+"""Decimals of a score in the tables."""
+UNITS = {"accuracy": "test accuracy", "error": "test error, %", "loss": "test loss"}
+
+Table = dict[str, dict[str, Any]]
+console = Console(stderr=True)
+
+
+class Runner:
+    """Runs of one section: carried out where they are missing, and read.
+
+    Args:
+        name: of the section, with which the names of its folders begin.
+        section: its settings.
+        folder: of all runs.
+        common: options of every run, such as the data folder.
+        collect: whether nothing is run.
+    """
+
+    def __init__(self, name: str, section: Section, folder: Path, common: dict[str, Any], collect: bool) -> None:
+        self.name, self.section, self.folder, self.common, self.collect = name, section, folder, common, collect
+
+    def found(self, name: str, options: dict[str, Any]) -> Found | None:
+        """Carry out a run if need be, and read it.
+
+        Returns:
+            What it holds; ``None`` for one that is not there and not to be run.
+        """
+        folder = self.folder / f"{self.name}_{name}"
+        if self.collect:
+            if (folder / "config.yaml").exists():
+                check(folder, options)
+        else:
+            once(folder, options | self.common)
+        found = read(folder)
+        if found is not None and not self.collect:
+            console.print(f"{folder.name}: {_last(found, 'test' if 'validation' not in options else 'validation')}")
+        return found
+
+    def row(self, key: str, row: Row, seeds: int) -> dict[str, Any]:
+        """Choose the options of a row, train with them once a seed, and gather the scores of each epoch."""
+        options = self.section.options | row.options
+        tuning = []
+        for number, choice in enumerate(row.choices if len(row.choices) > 1 else ()):
+            found = self.found(f"{key}_try{number}", options | choice | self.section.tuning | {"seed": 0})
+            if found is not None and found.summary is not None:
+                tuning.append({"choice": choice, "score": found.epochs[-1][f"validation_{self.section.score}"]})
+        if len(tuning) < len(row.choices) > 1:
+            return {"tuning": tuning, "runs": []}
+        better = min if self.section.score == "loss" else max
+        chosen = better(tuning, key=lambda one: one["score"])["choice"] if tuning else dict(*row.choices[:1])
+        runs = []
+        for seed in range(seeds):
+            found = self.found(f"{key}_s{seed}", options | chosen | {"seed": seed})
+            if found is not None:
+                summary = found.summary or {}
+                runs.append(
+                    {
+                        "seed": seed,
+                        "finished": found.summary is not None,
+                        "scores": [epoch[f"test_{self.section.score}"] for epoch in found.epochs],
+                        "seconds": [epoch["seconds"] for epoch in found.epochs],
+                        "memory_mb": summary.get("peak_memory_mb"),
+                        "cpu_seconds": found.cpu_seconds,
+                    }
+                )
+        shown = {name: value for name, value in (options | chosen).items() if name != "plugin"}
+        return {"command": " ".join(words(shown)), "chosen": chosen, "tuning": tuning, "runs": runs}
+
+
+def measure(name: str, section: Section, folder: Path, common: dict[str, Any], seeds: int, collect: bool) -> Any:
+    """Measure a section: scores of all epochs and runs of each row."""
+    runner, count = Runner(name, section, folder, common, collect), section.seeds or seeds
+    found: dict[str, Any] = {}
+    for key, row in section.rows.items():
+        found[key] = {"name": row.name, "paper": row.paper, **runner.row(key, row, count)}
+    table = {"title": section.title, "about": section.about, "unit": section.unit, "cost": section.cost, "rows": found}
+    return table | {"epochs": section.options["epochs"], "gap": section.gap}
+
+
+def closed(section: dict[str, Any]) -> dict[str, Any] | None:
+    """Compute the share of the gap that a method closes, at the last epoch that all runs of the three methods have.
+
+    ``share = (poor − ours) / (poor − good)``, of means over the seeds that all three have.
+    """
+    if section["gap"] is None:
+        return None
+    poor, good, ours, goal, paper = section["gap"]
+    runs = {key: {run["seed"]: run["scores"] for run in section["rows"][key]["runs"]} for key in (poor, good, ours)}
+    seeds = sorted(set.intersection(*(set(each) for each in runs.values())))
+    if not seeds:
+        return None
+    epoch = min(len(each[seed]) for each in runs.values() for seed in seeds)
+    of = {key: statistics.mean(each[seed][epoch - 1] for seed in seeds) for key, each in runs.items()}
+    sign = 1 if section["unit"] == "loss" else -1
+    gap = sign * (of[poor] - of[good])
+    if gap <= 0:
+        return {"share": None, "epoch": epoch, "seeds": seeds, "goal": goal, "paper": paper, "of": ours}
+    share = sign * (of[poor] - of[ours]) / gap
+    return {"share": share, "epoch": epoch, "seeds": seeds, "goal": goal, "paper": paper, "of": ours}
+
+
+def score(value: float, unit: str) -> float:
+    """Convert a score to the unit of the table."""
+    return 100 * (1 - value) if unit == "error" else value
+
+
+def _last(found: Found, part: str) -> str:
+    last = found.epochs[-1]
+    named = (f"{name} {value:.4f}" for name, value in last.items() if name.startswith(f"{part}_"))
+    return f"epoch {last['epoch']:.0f}, " + ", ".join(named)
+
+
+def _cell(values: list[float], unit: str) -> str:
+    digits = DIGITS[unit]
+    if not values:
+        return "–"
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _paper(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def into_page(text: str, table: Table) -> str:
+    """Put the tables of all sections between the marks of a page of the documentation."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines = [line for section in table.values() for line in section_lines(section, short=True)]
+    return before + BEGIN + "\n" + "\n".join(lines) + END + after
+
+
+def section_lines(section: dict[str, Any], short: bool = False) -> list[str]:
+    """Write a section as a Markdown table, with the share of the gap and, unless ``short``, what was tried and run."""
+    unit, whole = section["unit"], section["epochs"]
+    with_paper = any(row["paper"] is not None for row in section["rows"].values())
+    head = ["method", UNITS[unit], *(["paper"] if with_paper else []), "seeds", "epochs"]
+    head += ["CPU seconds an epoch", "memory, MB"] if section["cost"] else []
+    body, commands, tried = [], [], []
+    for row in section["rows"].values():
+        runs = row["runs"]
+        fewest = min((len(run["scores"]) for run in runs), default=0)
+        scores = [score(run["scores"][fewest - 1], unit) for run in runs] if fewest else []
+        cells = [row["name"], _cell(scores, unit), *([_paper(row["paper"])] if with_paper else []), str(len(runs))]
+        cells.append(f"{fewest}" if fewest == whole or not runs else f"{fewest} of {whole}")
+        if section["cost"]:
+            seconds = [run["cpu_seconds"] / len(run["scores"]) for run in runs if run["cpu_seconds"]]
+            memory = [run["memory_mb"] for run in runs if run["memory_mb"]]
+            cells.append(f"{statistics.mean(seconds):.1f}" if seconds else "–")
+            cells.append(f"{max(memory):.0f}" if memory else "–")
+        body.append(cells)
+        commands += [f"    spikelfp train {row['command']}"] if runs else []
+        tried += [[row["name"], " ".join(words(one["choice"])), f"{one['score']:.4f}"] for one in row.get("tuning", [])]
+    lines = [f"##{'#' * short} {section['title']}", "", *textwrap.wrap(section["about"], 118), "", *rows(head, body)]
+    share = closed(section)
+    if share is not None:
+        own = "no gap" if share["share"] is None else f"{100 * share['share']:.1f} %"
+        met = "met" if share["share"] is not None and share["share"] >= share["goal"] else "not met"
+        said = (
+            f"Gap between DRTP and backpropagation that F³ closes: {own} (goal {100 * share['goal']:.0f} %, {met}; "
+            f"paper {100 * share['paper']:.1f} %), after epoch {share['epoch']}, seeds {len(share['seeds'])}."
+        )
+        lines += [*textwrap.wrap(said, 118), ""]
+    if short:
+        return lines
+    if tried:
+        lines += ["Tried on validation parts:", "", *rows(["method", "options", "validation score"], tried)]
+    return [*lines, *commands, *([""] if commands else [])]
+
+
+def markdown(table: Table, about: str) -> str:
+    """Write all sections."""
+    lines = [about, ""]
+    for section in table.values():
+        lines += section_lines(section)
+    lines += ["Means over the seeds ± their standard deviation. Nothing was chosen on a test set.", ""]
+    return "\n".join(lines)
+
+
+def main(given: list[str] | None = None, sections: dict[str, Section] = SECTIONS) -> None:
+    """Run what is missing, print, and write the results."""
+    parser = arguments(__doc__)
+    parser.add_argument("--data-dir", help="folder of the data sets (default: $SPIKELFP_DATA)")
+    parser.add_argument("--runs", type=Path, help=f"folder of the runs (default {RUNS})")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method, where a section says none (3)")
+    parser.add_argument("--only", type=_names(sections), help=f"sections, separated by commas: {', '.join(sections)}")
+    parser.add_argument("--collect", action="store_true", help="run nothing: read the folders that there are")
+    options = parser.parse_args(given)
+    folder = folder_of(options)
+    runs = options.runs or (folder / "forward_only.quick" if options.quick else RUNS)
+    common = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    path = folder / "forward_only.json"
+    table: Table = json.loads(path.read_text())["networks"] if path.exists() and not options.quick else {}
+    for name in options.only or sections:
+        section = shortened(sections[name]) if options.quick else sections[name]
+        table[name] = measure(name, section, runs, common, 1 if options.quick else options.seeds, options.collect)
+    table = {name: table[name] for name in sections if name in table}
+    save("forward_only", "Runs of spikelfp train, one thread each", table, markdown, folder=folder)
+    if folder == RESULTS:
+        write_text(PAGE, into_page(PAGE.read_text(), table))
+
+
+def _names(sections: dict[str, Section]) -> Any:
+    """Make the type of an option that takes names of sections."""
+
+    def names(text: str) -> list[str]:
+        chosen = text.split(",")
+        unknown = [name for name in chosen if name not in sections]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no section {unknown[0]!r}: {', '.join(sections)}")
+        return chosen
+
+    return names
+
+
+if __name__ == "__main__":
+    main()
