@@ -135,7 +135,7 @@ REWARDED = _by(False, "reward", "rewards")
 RULED = _by(False, "rule", "rules of LFP")
 CREDITED = one_of("method", lambda: sorted({*_taking("credit"), *_taking("rule", "reward")}))
 FED_BY_LFP = Condition(
-    "--credit scan or step (without --credit: of networks that spike)",
+    "--credit scan, step or online (without --credit: of networks that spike)",
     lambda c: not _descends(c),
     ("credit", "model"),
 )
@@ -171,7 +171,9 @@ SHOWN_STEPS = Condition(
 NORMALIZES = one_of("model", lambda: [name for name in models if normalizes(name)])
 FEW_BITS = other_than("weight_bits", FLOAT, "--weight-bits")
 SENT_BACK = Condition(
-    "rewards inside a layer (--method lfp, or --credit scan or step)", lambda c: not _descends(c), ("method", "credit")
+    "rewards inside a layer (--method lfp, or --credit scan, step or online)",
+    lambda c: not _descends(c),
+    ("method", "credit"),
 )
 SENDS_BACK = one_of("method", methods.methods.where(recomputes=True))
 OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
@@ -470,7 +472,7 @@ class RunConfig:
                 f"--method {self.method.name} sends rewards back, and --credit {self.method.credit} derivatives: "
                 "choose --credit scan or step, or --method surrogate or gradient"
             )
-        if self.method.credit == "online" and _credit(self.flat) is None:
+        if self.method.credit == "online" and credit_of(self.flat) is None:
             raise UserError(
                 f"--method {self.method.name} sends rewards back through layers, and --credit online teaches each at "
                 "every step: choose --method f3, drtp, dfa or llo, or --credit step"
