@@ -182,6 +182,7 @@ class BlockMethod(Method):
             )
         self.rule = _rule_of(self.credit, rule)
         self._net, self._task, self._segments = net, task, cut(net)
+        self._check_hidden()
         if self.gradient:
             of_task = loss is None or loss in losses.entries() or isinstance(getattr(loss, "__self__", None), Task)
             self.loss = None if of_task else loss
@@ -190,6 +191,28 @@ class BlockMethod(Method):
             last = graph.last_layer(net)
             self.reward = task.reward(last is None or graph.has_trait(last, "fires")) if reward is None else reward
             self._last = LFP(self.reward, self.rule, reduction=self.reduction)
+
+    def _check_hidden(self) -> None:
+        """Refuse a network whose output layer, or all of whose hidden blocks, cannot learn."""
+        hidden, name = self._segments[:-1], type(self).__name__
+        if not any(p.requires_grad for p in self._segments[-1].parameters()):
+            raise UserError(
+                f"the weights of the last block, which ends with {self._segments[-1].name}, are frozen "
+                f"(requires_grad=False), and {name} trains them: thaw them"
+            )
+        if not self.teaches:
+            return
+        if not hidden:
+            raise UserError(
+                f"the network has one block alone, which ends with {self._segments[0].name}, and {name} teaches the "
+                "blocks before the last one: add a hidden layer with its activation or neurons, or train the last "
+                "layer alone (llo)"
+            )
+        if not any(p.requires_grad for segment in hidden for p in segment.parameters()):
+            raise UserError(
+                f"the weights of all hidden blocks are frozen (requires_grad=False), and {name} teaches these: thaw "
+                "one, or train the last layer alone (llo)"
+            )
 
     def prepare(self, net: Module) -> None:
         self._seed = int(torch.randint(2**62, ()))
@@ -238,7 +261,12 @@ class BlockMethod(Method):
         return None
 
     def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        plain = cast(Module, self._net)
+        if self._net is None or self._last is None:
+            raise UserError(
+                f"{type(self).__name__} has not seen its network yet: call suit(net, task) and prepare(net) first, as "
+                "trainers do"
+            )
+        plain = self._net
         if self._outputs is None:
             self._outputs = count_outputs(plain, batch.sequence)
         kind = next((p for p in plain.parameters() if p.is_floating_point()), batch.sequence)
@@ -335,7 +363,8 @@ class BlockMethod(Method):
         if batch.steps is None:
             return error
         steps = batch.steps.to(error).unsqueeze(-1) if isinstance(batch.steps, Tensor) else batch.steps
-        return error * (_counted(batch, error) / steps)
+        counted = batch.counted  # of some samples no step of a chunk counts
+        return error * ((counted.to(error).unsqueeze(-1) if isinstance(counted, Tensor) else counted) / steps)
 
 
 def _counted(batch: Batch, like: Tensor) -> Tensor | int:
