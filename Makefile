@@ -32,8 +32,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-# Files of tests are spread over the cores, a thread each. One after the other: make test PYTEST=".venv/bin/python -m pytest"
-PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# Files of tests are spread over the cores, a thread each, the longest first (tests/conftest.py). One after the other: make test PYTEST=".venv/bin/python -m pytest"
+PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(PYTEST) -m "not slow and not network"

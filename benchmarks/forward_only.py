@@ -6,7 +6,7 @@ Vision Transformer, feedback weights and error information, and spiking networks
 so the command can be interrupted at any time. ``--collect`` runs nothing and reads what there is.
 
 All sections take many hours on two cores. Writes ``forward_only.json`` and ``forward_only.md``; sections that are
-left out keep the numbers that the file has.
+left out keep the numbers that the file has. Without ``--out`` the tables of ``docs/forward_only.md`` are written, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from rich.console import Console
 
 from benchmarks.forward.runs import Found, check, once, read, words
 from benchmarks.forward.sections import SECTIONS, Row, Section, shortened
-from benchmarks.record import arguments, folder_of, save
+from benchmarks.record import RESULTS, arguments, folder_of, save
 from benchmarks.tables import rows
+from spikelfp.files import write_text
 from spikelfp.training import run as _loaded  # noqa: F401  (before the runs fork)
 
 RUNS = Path(__file__).parent / ".cache" / "forward_only"
 """Folder of the runs."""
+PAGE = Path(__file__).parents[1] / "docs" / "forward_only.md"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+"""Marks of the page between which the tables stand."""
 DIGITS = {"accuracy": 4, "error": 2, "loss": 4}
 """Decimals of a score in the tables."""
 UNITS = {"accuracy": "test accuracy", "error": "test error, %", "loss": "test loss"}
@@ -152,8 +157,16 @@ def _paper(value: float | None) -> str:
     return "–" if value is None else f"{value:g}"
 
 
-def section_lines(section: dict[str, Any]) -> list[str]:
-    """Write a section as a Markdown table, with the share of the gap and what was tried."""
+def into_page(text: str, table: Table) -> str:
+    """Put the tables of all sections between the marks of a page of the documentation."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines = [line for section in table.values() for line in section_lines(section, short=True)]
+    return before + BEGIN + "\n" + "\n".join(lines) + END + after
+
+
+def section_lines(section: dict[str, Any], short: bool = False) -> list[str]:
+    """Write a section as a Markdown table, with the share of the gap and, unless ``short``, what was tried and run."""
     unit, whole = section["unit"], section["epochs"]
     with_paper = any(row["paper"] is not None for row in section["rows"].values())
     head = ["method", UNITS[unit], *(["paper"] if with_paper else []), "seeds", "epochs"]
@@ -173,16 +186,18 @@ def section_lines(section: dict[str, Any]) -> list[str]:
         body.append(cells)
         commands += [f"    spikelfp train {row['command']}"] if runs else []
         tried += [[row["name"], " ".join(words(one["choice"])), f"{one['score']:.4f}"] for one in row.get("tuning", [])]
-    lines = [f"## {section['title']}", "", section["about"], "", *rows(head, body)]
+    lines = [f"##{'#' * short} {section['title']}", "", *textwrap.wrap(section["about"], 118), "", *rows(head, body)]
     share = closed(section)
     if share is not None:
         own = "no gap" if share["share"] is None else f"{100 * share['share']:.1f} %"
         met = "met" if share["share"] is not None and share["share"] >= share["goal"] else "not met"
-        lines += [
+        said = (
             f"Gap between DRTP and backpropagation that F³ closes: {own} (goal {100 * share['goal']:.0f} %, {met}; "
-            f"paper {100 * share['paper']:.1f} %), after epoch {share['epoch']}, seeds {len(share['seeds'])}.",
-            "",
-        ]
+            f"paper {100 * share['paper']:.1f} %), after epoch {share['epoch']}, seeds {len(share['seeds'])}."
+        )
+        lines += [*textwrap.wrap(said, 118), ""]
+    if short:
+        return lines
     if tried:
         lines += ["Tried on validation parts:", "", *rows(["method", "options", "validation score"], tried)]
     return [*lines, *commands, *([""] if commands else [])]
@@ -216,6 +231,8 @@ def main(given: list[str] | None = None, sections: dict[str, Section] = SECTIONS
         table[name] = measure(name, section, runs, common, 1 if options.quick else options.seeds, options.collect)
     table = {name: table[name] for name in sections if name in table}
     save("forward_only", "Runs of spikelfp train, one thread each", table, markdown, folder=folder)
+    if folder == RESULTS:
+        write_text(PAGE, into_page(PAGE.read_text(), table))
 
 
 def _names(sections: dict[str, Section]) -> Any:

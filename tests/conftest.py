@@ -45,6 +45,21 @@ def _ours(entry) -> bool:
     return module.partition(".")[0] in ("spikelfp", "hw_export")
 
 
+@pytest.fixture
+def light_reports(monkeypatch):
+    """Pictures of reports are drawn for light pages alone, which halves the time: a report is seconds of drawing.
+
+    Those for dark pages are drawn by the same code in other colours, which the tests of reports look at.
+    """
+    from spikelfp.report import write
+
+    def picture(title, caption, text, draw, *, wide=False):
+        drawn = write.png(draw(theme=write.LIGHT))
+        return write.Picture(title, caption, text, drawn, drawn, wide)
+
+    monkeypatch.setattr(write, "_picture", picture)
+
+
 @pytest.fixture(scope="session")
 def _event_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("events")
@@ -70,8 +85,28 @@ def pytest_collection():
         gc.enable()
 
 
+LONGEST = [
+    "test_docs.py",
+    "hw_export/test_simulators.py",
+    "untrusted/test_commands.py",
+    "cli/test_cli.py",
+    "faults/test_faults.py",
+    "training/test_parallel_run.py",
+    "training/test_parallel.py",
+    "test_examples.py",
+    "test_demo.py",
+    "test_folders.py",
+    "cli/test_options_owned.py",
+    "nn/test_nn_storage.py",
+]
+"""Files of tests that take longest, of a minute or so each. They begin, so that several workers end together."""
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Tests that need a GPU are skipped without one."""
+    """The longest files come first; tests that need a GPU are skipped without one."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))  # a stable sort: others stay as they were
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="needs a CUDA device")
         for item in items:

@@ -20,14 +20,14 @@ class HeldMemory(TorchDispatchMode):
             loss(net(x), labels).backward()
         held.peak, held.saved
 
-    A storage that several tensors share counts once. Storages are counted by the operations of torch that make them.
+    A storage that several tensors share counts once, from the first operation of torch that returns it.
 
     Args:
-        *given: modules and tensors that were there before. Their storages, those of weights say, are no activations.
+        *given: modules and tensors that were there before and are not counted, such as the network and its inputs.
 
     Attributes:
-        peak: bytes that tensors made in the block held at most at a time.
-        saved: bytes that autograd kept at most at a time for backward passes, in storages other than those ``given``.
+        peak: bytes that tensors held at most at a time.
+        saved: bytes that autograd kept at most at a time for backward passes.
     """
 
     def __init__(self, *given: torch.nn.Module | Tensor) -> None:
@@ -36,7 +36,7 @@ class HeldMemory(TorchDispatchMode):
         self._now = self._saved_now = 0
         self._made: set[int] = set()
         self._kept: dict[int, int] = {}
-        self._given = {storage._cdata for each in given for storage in _all_storages(each)}
+        self._given = {storage._cdata: storage for each in given for storage in _all_storages(each)}
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, _tensor_of)
 
     def __enter__(self) -> Any:
@@ -48,10 +48,9 @@ class HeldMemory(TorchDispatchMode):
         self._hooks.__exit__(*error)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {storage._cdata for storage in _dense_storages((args, kwargs))}
         out = function(*args, **(kwargs or {}))
         for storage in _dense_storages(out):
-            if storage._cdata not in self._made and storage._cdata not in before:  # no view of what was there
+            if storage._cdata not in self._made and storage._cdata not in self._given:
                 self._made.add(storage._cdata)
                 self._now += storage.nbytes()
                 self.peak = max(self.peak, self._now)

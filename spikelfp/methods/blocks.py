@@ -131,10 +131,13 @@ def _check_apart(net: Module, segments: list[Segment]) -> None:
         seen |= own
         if len({id(layer) for layer in segment.layers}) < len(segment.layers):
             raise UserError(f"a layer runs twice in the block that ends with {segment.name}: give it two layers")
-    ends = [id(segment.end) for segment in segments]
-    if len(set(ends)) < len(ends):
-        again = next(segment.name for segment in segments if ends.count(id(segment.end)) > 1)
-        raise UserError(f"layer {again} ends two blocks: give each its own layer, nn.LIF() or the like")
+    for number, segment in enumerate(segments):
+        others = [layer for other in (*segments[:number], *segments[number + 1 :]) for layer in other.layers]
+        if any(layer is segment.end for layer in others):
+            raise UserError(
+                f"layer {segment.name} ({type(segment.end).__name__}) runs in two blocks, of which it ends one: give "
+                "each its own layer"
+            )
 
 
 @contextmanager
@@ -156,8 +159,5 @@ def cutting(net: Module, segments: list[Segment], teach: Callable[[Segment, Tens
         passed_on: Tensor = call.outputs.detach()
         return passed_on
 
-    def whole(layer: Module) -> bool:
-        return layer in ends or graph.is_neuron(layer)
-
-    with graph.watching(net, look, ends.__contains__, whole=whole):
+    with graph.watching_these(net, look, {segment.name: segment.end for segment in segments[:-1]}):
         yield

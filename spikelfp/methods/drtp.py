@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor
 
 from spikelfp.methods.base import Batch, methods
 from spikelfp.methods.feedback import BlockMethod
-from spikelfp.tasks import Task
 
 
 @methods.register("drtp")
@@ -32,7 +29,7 @@ class DRTP(BlockMethod):
     words = "direct random target projection"
 
     def error_before(self, batch: Batch, like: Tensor) -> Tensor:
-        return cast(Task, self._task).expected(batch.targets, like)
+        return self.expected(batch, like)
 
     def error_of(self, outputs: Tensor, batch: Batch) -> None:
         return None

@@ -59,6 +59,7 @@ class ErrorTable:
         self.seen = torch.zeros(0, dtype=torch.bool)
         self.targets = torch.zeros(0, dtype=torch.float64)
         self._waiting: dict[str, list[Tensor]] = {name: [] for name in ("keys", "errors", "shares", "targets")}
+        self._known: tuple[Batch, Tensor, Tensor, Tensor] | None = None
         self._mixers = torch.zeros(0, dtype=torch.int64)
         self._samples = ""  # fingerprint of those that the errors are of
 
@@ -122,11 +123,11 @@ class ErrorTable:
         Raises:
             UserError: for a sample whose target is not that of the sample of the same number before.
         """
-        keys = self.keys(batch)
+        keys, told = self._key_and_target(batch, expected)
         self._fit(keys, expected)
         known = self.seen[keys]
         if self.memory == "sample":
-            self._check_same(keys, known, expected)
+            self._check_same(keys, known, told)
         return torch.where(known.unsqueeze(-1), self.errors[keys].to(expected), expected)
 
     def keep(self, batch: Batch, errors: Tensor, expected: Tensor) -> None:
@@ -137,23 +138,16 @@ class ErrorTable:
             errors: of its outputs; of a chunk, its share.
             expected: targets of the samples in the form of outputs, ``y*`` ``[B, C]``.
         """
-        counted = batch.counted
-        share = (
-            torch.ones(len(errors), device=errors.device)
-            if batch.steps is None
-            else counted / torch.as_tensor(batch.steps)
-        )
-        kept = {
-            "keys": self.keys(batch),
-            "errors": errors,
-            "shares": share.expand(len(errors)),
-            "targets": _told(expected),
-        }
+        keys, told = self._key_and_target(batch, expected)
+        whole = batch.steps is None
+        share = torch.ones(1, device=errors.device) if whole else batch.counted / torch.as_tensor(batch.steps)
+        kept = {"keys": keys, "errors": errors, "shares": share.expand(len(errors)), "targets": told}
         for name, value in kept.items():
             self._waiting[name].append(value.detach().cpu())
 
     def forget(self) -> None:
         """Drop the errors that wait, such as those of an update that was refused."""
+        self._known = None
         for values in self._waiting.values():
             values.clear()
 
@@ -165,6 +159,9 @@ class ErrorTable:
         """
         own = {name: torch.cat(values) for name, values in self._waiting.items() if values}
         self.forget()
+        if own and self.memory == "sample" and world.size == 1 and len(set(own["keys"].tolist())) == len(own["keys"]):
+            self._put(own["keys"], own["errors"] / own["shares"].to(own["errors"]).unsqueeze(-1), own["targets"])
+            return
         found = [each for each in world.gather(own) if each]
         if not found:
             return
@@ -176,6 +173,14 @@ class ErrorTable:
         rows, new = rows.to(self.errors.device), (sums / count.unsqueeze(-1)).to(self.errors)
         rate = torch.where(self.seen[rows], self.rate, 1.0).to(new).unsqueeze(-1)
         self.errors[rows] = torch.lerp(self.errors[rows], new, rate)
+        self.seen[rows] = True
+        self.targets[keys] = targets
+
+    def _put(self, keys: Tensor, errors: Tensor, targets: Tensor) -> None:
+        """Write one error for each of some samples, in place of those before."""
+        self._grow(int(keys.max()) + 1 if len(keys) else 0, errors.shape[1], self.errors)
+        rows = keys.to(self.errors.device)
+        self.errors[rows] = errors.to(self.errors)
         self.seen[rows] = True
         self.targets[keys] = targets
 
@@ -206,6 +211,13 @@ class ErrorTable:
         self.targets = targets.to("cpu", copy=True)
         self.forget()
 
+    def _key_and_target(self, batch: Batch, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the rows of a batch and the numbers that stand for its targets, once for an update."""
+        known = self._known
+        if known is None or known[0] is not batch or known[1] is not expected:
+            known = self._known = batch, expected, self.keys(batch), _told(expected)
+        return known[2:]
+
     def _fit(self, keys: Tensor, expected: Tensor) -> None:
         """Give the table a row for every key.
 
@@ -216,11 +228,10 @@ class ErrorTable:
             raise UserError(
                 f"the table of errors is of {self.errors.shape[1]} outputs, and the network has {expected.shape[1]}"
             )
-        rows = {"sample": int(keys.max()) + 1 if len(keys) else 0, "class": expected.shape[1]}.get(
-            self.memory, self.buckets
-        )
-        if len(keys) and (int(keys.min()) < 0 or rows >= _LARGEST):
-            raise UserError(f"the samples have numbers from {int(keys.min())} to {int(keys.max())}: they count from 0")
+        low, high = (int(end) for end in torch.aminmax(keys)) if len(keys) else (0, -1)
+        rows = {"sample": high + 1, "class": expected.shape[1]}.get(self.memory, self.buckets)
+        if low < 0 or rows >= _LARGEST:
+            raise UserError(f"the samples have numbers from {low} to {high}: they count from 0")
         self._grow(rows, expected.shape[1], expected)
 
     def _grow(self, rows: int, outputs: int, like: Tensor) -> None:
@@ -234,9 +245,9 @@ class ErrorTable:
         if have:
             self.errors[:have], self.seen[:have], self.targets[:have] = errors, seen, targets
 
-    def _check_same(self, keys: Tensor, known: Tensor, expected: Tensor) -> None:
+    def _check_same(self, keys: Tensor, known: Tensor, told: Tensor) -> None:
         """Refuse a sample whose target has changed since it was last seen."""
-        before, told = self.targets[keys.cpu()], _told(expected).cpu()
+        before, told = self.targets[keys.cpu()], told.cpu()
         changed = known.cpu() & (before != told)
         if changed.any():
             number = int(keys[int(changed.nonzero()[0])])

@@ -122,7 +122,7 @@ class F3(BlockMethod):
             )
 
     def error_before(self, batch: Batch, like: Tensor) -> Tensor:
-        expected = cast(Task, self._task).expected(batch.targets, like)
+        expected = self.expected(batch, like)
         if batch.share == 0:  # samples that stand for none
             return expected
         return self.table.of(batch, expected)
@@ -130,7 +130,7 @@ class F3(BlockMethod):
     def error_of(self, outputs: Tensor, batch: Batch) -> None:
         if batch.share == 0:
             return
-        expected = cast(Task, self._task).expected(batch.targets, outputs)
+        expected = self.expected(batch, outputs)
         error = self._information(outputs, batch, expected)
         self.table.keep(batch, error * expected if self.one_hot else error, expected)
 

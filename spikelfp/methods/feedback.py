@@ -37,6 +37,7 @@ from spikelfp.functional.sequence import sample_slice
 from spikelfp.kernels.choice import choices
 from spikelfp.methods.base import Batch, Method, Reduction, step_weights
 from spikelfp.methods.blocks import Segment, cut, cutting
+from spikelfp.methods.direct import learn_directly
 from spikelfp.methods.gradient import GradientDescent, Loss
 from spikelfp.methods.lfp import LFP
 from spikelfp.nn import graph
@@ -45,7 +46,7 @@ from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Epsilon, Gradient, Rule, Surrogate
 from spikelfp.tasks import Task
-from spikelfp.tasks.classification import losses
+from spikelfp.tasks.classification import Classification, losses
 
 CREDITS = ("gradient", "surrogate", "scan", "step")
 """Ways in which credit runs inside a block."""
@@ -166,6 +167,7 @@ class BlockMethod(Method):
         self._segments: list[Segment] = []
         self._outputs: int | None = None
         self._last: Method | None = None
+        self._expected: tuple[Batch, Tensor] | None = None
 
     def suit(self, net: Module, task: Task) -> None:
         credit, reward, loss, rule = self._given
@@ -184,8 +186,10 @@ class BlockMethod(Method):
         self._net, self._task, self._segments = net, task, cut(net)
         self._check_hidden()
         if self.gradient:
-            of_task = loss is None or loss in losses.entries() or isinstance(getattr(loss, "__self__", None), Task)
-            self.loss = None if of_task else loss
+            known = getattr(loss, "func", loss) in losses.entries()
+            if known and isinstance(task, Classification):
+                self._task = task = task.of_loss(loss)
+            self.loss = None if known or isinstance(getattr(loss, "__self__", None), Task) else loss
             self._last = GradientDescent(cast(Rule, self.rule), self.loss or task.loss, reduction=self.reduction)
         else:
             last = graph.last_layer(net)
@@ -285,12 +289,24 @@ class BlockMethod(Method):
             outputs = net(batch.sequence)
         now = self.error_of(outputs.detach(), batch)
         if now is not None:
-            for segment, hidden in waiting:
-                self._teach(segment, hidden, now, batch)
+            while waiting:  # each is freed when it has learned
+                self._teach(*waiting.pop(0), now, batch)
         waiting.clear()
+        self._expected = None
         options = {name: value for name, value in (("mask", batch.mask), ("steps", batch.steps)) if value is not None}
         watched = cast(Method, self._last).backward(outputs, batch.targets, batch.share, **options)  # type: ignore[arg-type]
         return outputs, watched
+
+    def expected(self, batch: Batch, like: Tensor) -> Tensor:
+        """Return ``y*`` ``[B, C]`` of a batch, which is made and checked once while the batch is learned from.
+
+        Args:
+            batch: the batch.
+            like: outputs, or zeros in their dtype and on their device, ``[…, B, C]``.
+        """
+        if self._expected is None or self._expected[0] is not batch:
+            self._expected = batch, cast(Task, self._task).expected(batch.targets, like)
+        return self._expected[1]
 
     teaches = True
     """Whether hidden blocks learn."""
@@ -306,7 +322,7 @@ class BlockMethod(Method):
         Raises:
             UserError: for weights of another shape, such as those of a checkpoint of another network.
         """
-        width = hidden[0, 0].numel()
+        width = math.prod(hidden.shape[2:])
         own = self.weights.get(segment.name)
         if own is None:
             drawn = feedback_inits[self.feedback_init](outputs, width, generator("feedback", self._seed, segment.name))
@@ -322,12 +338,15 @@ class BlockMethod(Method):
 
     def _teach(self, segment: Segment, hidden: Tensor, error: Tensor, batch: Batch) -> None:
         """Let a block learn from the error of each sample ``[B, C]``, and free its graph."""
-        error = error.to(hidden)
-        fed = (error @ self.feedback(segment, hidden, error.shape[1])).view(hidden.shape[1:])
-        weight = batch.share / max(len(batch.targets), 1)
+        error, weight = error.to(hidden), batch.share / max(len(batch.targets), 1)
+        weights = self.feedback(segment, hidden, error.shape[1])
         if self.gradient:
-            torch.autograd.backward(hidden, _over_steps(fed * weight, hidden, batch, share=True))
-        elif self.feedback_as == "reward":
+            gradient = _gradient(error, weights, weight, hidden, batch)
+            if not learn_directly(segment.layers, hidden, gradient):
+                torch.autograd.backward(hidden, gradient)
+            return
+        fed = (error @ weights).view(hidden.shape[1:])
+        if self.feedback_as == "reward":
             send_rewards(hidden, _over_steps(fed, hidden, batch), weight=weight, default_eps=cast(LFP, self._last).eps)
         else:
             with backward_pass(weight):
@@ -354,7 +373,7 @@ class BlockMethod(Method):
             found = reward(outputs, batch.targets) if batch.mask is None else reward(outputs, batch.targets, batch.mask)
             error = found.sum(0) / _counted(batch, outputs)
         else:
-            error = task.expected(batch.targets, outputs) - task.predicted(outputs, batch.mask)
+            error = self.expected(batch, outputs) - task.predicted(outputs, batch.mask)
         return self.share_of(error, batch)
 
     @staticmethod
@@ -373,17 +392,22 @@ def _counted(batch: Batch, like: Tensor) -> Tensor | int:
     return counted.to(like).clamp(min=1).unsqueeze(-1) if isinstance(counted, Tensor) else counted
 
 
-def _over_steps(fed: Tensor, hidden: Tensor, batch: Batch, share: bool = False) -> Tensor:
-    """Hand ``fed`` ``[B, …]`` to every step that counts, ``[T, B, …]``; if asked, as a share of a mean over them."""
-    beyond = [1] * (fed.dim() - 1)
-    if share and batch.mask is not None:
-        weights = step_weights(batch.mask, batch.steps, hidden.dtype) * batch.mask.shape[1]
-        return fed * weights.view(*weights.shape, *beyond)
-    if share:
-        steps = len(hidden) if batch.steps is None else batch.steps
-        fed = fed / (steps.to(fed).view(-1, *beyond) if isinstance(steps, Tensor) else steps)
+def _gradient(error: Tensor, weights: Tensor, weight: float, hidden: Tensor, batch: Batch) -> Tensor:
+    """Make the gradient of a block's output ``[T, B, …]``, for a mean over the steps of each sample that count."""
+    beyond = [1] * (hidden.dim() - 2)
+    if batch.mask is not None:
+        fed = (error * weight @ weights).view(hidden.shape[1:])
+        shares = step_weights(batch.mask, batch.steps, hidden.dtype) * batch.mask.shape[1]
+        return fed * shares.view(*shares.shape, *beyond)
+    steps = len(hidden) if batch.steps is None else batch.steps
+    share = weight / (steps.to(error).unsqueeze(-1) if isinstance(steps, Tensor) else steps)
+    return (error * share @ weights).view(hidden.shape[1:]).expand_as(hidden)
+
+
+def _over_steps(fed: Tensor, hidden: Tensor, batch: Batch) -> Tensor:
+    """Hand ``fed`` ``[B, …]`` to every step that counts, ``[T, B, …]``."""
     fed = fed.expand_as(hidden)
-    return fed if batch.mask is None else fed * batch.mask.view(*batch.mask.shape, *beyond)
+    return fed if batch.mask is None else fed * batch.mask.view(*batch.mask.shape, *([1] * (fed.dim() - 2)))
 
 
 def _checked(weights: Tensor, name: str) -> Tensor:

@@ -437,6 +437,10 @@ class _Watch:
             return None
         return self.look(call)
 
+    def after(self, _: torch.nn.Module, given: Any, outputs: Any) -> Any:
+        """Look at the outputs of a layer without a ``run``."""
+        return self.look(Call(self.name, self.layer, outputs))
+
     def run(self, original: Callable[..., Any]) -> Callable[..., Any]:
         traced = self.trace and has_trait(self.layer, "has_membrane")
         if traced and "trace" not in inspect.signature(original).parameters:
@@ -483,18 +487,42 @@ def watching(
         trace: whether to pass traces of neurons, with their membranes, in place of their outputs.
         whole: test of modules that count as one layer, as in :func:`leaves`.
     """
+    chosen = {name: layer for name, layer in leaves(net, whole).items() if which is None or which(layer)}
+    with watching_these(net, look, chosen, before=before, trace=trace):
+        yield
+
+
+@contextmanager
+def watching_these(
+    net: torch.nn.Module,
+    look: Callable[[Call], Any],
+    layers: Mapping[str, torch.nn.Module],
+    *,
+    before: Callable[[str, Any], None] | None = None,
+    trace: bool = False,
+) -> Iterator[None]:
+    """Call a function after each run of some layers, as :func:`watching` does, without looking for them.
+
+    Args:
+        net: the network.
+        look: function that is called after each run.
+        layers: the layers by name.
+        before: function that is called before each run.
+        trace: whether to pass traces of neurons.
+    """
     with ExitStack() as stack:
         stack.enter_context(_in_one_part(net))
-        for name, layer in leaves(net, whole).items():
-            if which is not None and not which(layer):
-                continue
+        for name, layer in layers.items():
             watch = _Watch(name, layer, look, before, trace)
-            stack.callback(
-                layer.register_forward_pre_hook(
-                    lambda _, args, kwargs, watch=watch: watch.enter((args, kwargs)), with_kwargs=True
-                ).remove
-            )
-            stack.callback(layer.register_forward_hook(lambda _, args, out, watch=watch: watch.leave(out)).remove)
+            if has_run(layer) or before is not None:
+                stack.callback(
+                    layer.register_forward_pre_hook(
+                        lambda _, args, kwargs, watch=watch: watch.enter((args, kwargs)), with_kwargs=True
+                    ).remove
+                )
+                stack.callback(layer.register_forward_hook(lambda _, args, out, watch=watch: watch.leave(out)).remove)
+            else:  # no call inside another
+                stack.callback(layer.register_forward_hook(watch.after).remove)
             if has_run(layer):
                 own = layer.__dict__.get("run")
                 layer.__dict__["run"] = watch.run(getattr(layer, "run"))  # noqa: B009  (torch types attributes as tensors)

@@ -34,6 +34,22 @@ def run(*arguments, cwd=None, check=None):
     return done
 
 
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """Run a command line as :func:`run` does, in this process: starting one takes longer than most of the runs."""
+
+    def call(*arguments, check):
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run_app(app, "spikelfp", list(arguments))
+        done = subprocess.CompletedProcess(arguments, stop.value.code or 0, *capsys.readouterr())
+        assert done.returncode == check, done.stderr
+        return done
+
+    return call
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "a"
@@ -72,22 +88,23 @@ def test_the_same_seed_gives_the_same_run(trained, tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_config_file_gives_options_that_the_command_line_overrides(tmp_path):
+def test_a_config_file_gives_options_that_the_command_line_overrides(tmp_path, here, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text("hidden: [12]\nsteps: 3\nepochs: 1\nlr: 1e-3\n")
-    run("train", "--config", "c.yaml", "--steps", "5", "--out", "r", "--no-report", cwd=tmp_path, check=0)
+    here("train", "--config", "c.yaml", "--steps", "5", "--out", "r", "--no-report", check=0)
     written = (tmp_path / "r" / "config.yaml").read_text()
     assert "steps: 5\n" in written
     assert "lr: 0.001\n" in written
     assert "- 12\n" in written
 
 
-def test_options_of_training_reach_the_run_and_its_report(tmp_path):
+def test_options_of_training_reach_the_run_and_its_report(tmp_path, here):
     options = [
         "--optimizer", "momentum", "--momentum", "0.8", "--lr", "0.4", "--weight-decay", "1e-4", "--clip-norm", "3",
         "--schedule", "step", "--decay-every", "30", "--decay-factor", "0.5", "--batch-size", "100",
         "--accumulate", "4", "--warm-up-steps", "15",
     ]  # fmt: skip
-    done = run("train", *QUICK[:-1], *options, "--out", str(tmp_path / "r"), "--json", check=0)
+    done = here("train", *QUICK[:-1], *options, "--out", str(tmp_path / "r"), "--json", check=0)
     rows = list(csv.DictReader((tmp_path / "r" / "metrics.csv").open()))
     assert float(rows[0]["lr"]) == 0.4
     assert float(rows[1]["lr"]) == 0.2  # after 30 updates, of 15 an epoch
@@ -100,13 +117,13 @@ def test_options_of_training_reach_the_run_and_its_report(tmp_path):
     assert "warm_up: surrogate\n" in (tmp_path / "r" / "config.yaml").read_text()
     assert (tmp_path / "r" / "report.html").exists()
     assert json.loads(done.stdout.splitlines()[-1])["processes"] == 1
-    again = run("train", "--out", str(tmp_path / "r"), "--resume", "--no-report", "--accumulate", "1", check=0)
+    again = here("train", "--out", str(tmp_path / "r"), "--resume", "--no-report", "--accumulate", "1", check=0)
     assert "resuming after 30 steps" in again.stderr
 
 
 @pytest.mark.parametrize("warm_up", ["gradient", "surrogate"])
-def test_networks_without_spikes_warm_up_by_either(warm_up, tmp_path):
-    run(
+def test_networks_without_spikes_warm_up_by_either(warm_up, tmp_path, here):
+    here(
         "train",
         *(option for option in QUICK if option not in ("--steps", "4")),
         "--model",
@@ -116,8 +133,7 @@ def test_networks_without_spikes_warm_up_by_either(warm_up, tmp_path):
         "--warm-up-steps",
         "5",
         "--out",
-        "r",
-        cwd=tmp_path,
+        str(tmp_path / "r"),
         check=0,
     )
     saved = torch.load(tmp_path / "r" / "checkpoints" / "last.pt", weights_only=True)
@@ -153,8 +169,8 @@ def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_validation_part_chooses_the_best_epoch(tmp_path):
-    done = run("train", *QUICK, "--validation", "0.2", "--out", str(tmp_path / "v"), "--json", check=0)
+def test_a_validation_part_chooses_the_best_epoch(tmp_path, here):
+    done = here("train", *QUICK, "--validation", "0.2", "--out", str(tmp_path / "v"), "--json", check=0)
     summary = json.loads(done.stdout.splitlines()[-1])
     assert "validation_accuracy" in summary
     header = (tmp_path / "v" / "metrics.csv").read_text().splitlines()[0]
@@ -312,21 +328,18 @@ def test_a_config_file_with_mistakes_is_named(tmp_path, monkeypatch, capsys):
         assert named in capsys.readouterr().err
 
 
-def test_a_run_folder_that_exists_is_refused(trained, tmp_path):
+def test_a_run_folder_that_exists_is_refused(trained, tmp_path, here):
     folder, _ = trained
     before = (folder / "summary.json").read_bytes()
-    done = run("train", *QUICK, "--out", str(folder))
-    assert done.returncode == 2
+    done = here("train", *QUICK, "--out", str(folder), check=2)
     assert "--resume" in done.stderr
     assert "--overwrite" in done.stderr
     assert (folder / "summary.json").read_bytes() == before
-    done = run("train", *QUICK, "--steps", "7", "--out", str(folder), "--resume")
-    assert done.returncode == 2
+    done = here("train", *QUICK, "--steps", "7", "--out", str(folder), "--resume", check=2)
     assert "steps 4 → 7" in done.stderr
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    done = run("train", *QUICK, "--out", str(tmp_path / "mine"), "--overwrite")
-    assert done.returncode == 2
+    done = here("train", *QUICK, "--out", str(tmp_path / "mine"), "--overwrite", check=2)
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
@@ -364,16 +377,16 @@ def test_woken_layers_stand_in_config_and_summary(tmp_path, monkeypatch, capsys)
     assert json.loads(Path("c/summary.json").read_text())["wake"] == config["woken"]
 
 
-def test_overwrite_replaces_a_run(tmp_path):
-    run("train", *QUICK, "--out", str(tmp_path / "r"), check=0)
+def test_overwrite_replaces_a_run(tmp_path, here):
+    here("train", *QUICK, "--out", str(tmp_path / "r"), check=0)
     (tmp_path / "r" / "notes.txt").write_text("mine")
-    run("train", *QUICK, "--seed", "3", "--out", str(tmp_path / "r"), "--overwrite", check=0)
+    here("train", *QUICK, "--seed", "3", "--out", str(tmp_path / "r"), "--overwrite", check=0)
     assert "seed: 3" in (tmp_path / "r" / "config.yaml").read_text()
     assert (tmp_path / "r" / "notes.txt").read_text() == "mine"  # only files of the run go
 
 
-def test_info_tells_the_names_options_take():
-    facts = json.loads(run("info", "--json", check=0).stdout.splitlines()[-1])
+def test_info_tells_the_names_options_take(here):
+    facts = json.loads(here("info", "--json", check=0).stdout.splitlines()[-1])
     assert "digits" in facts["data"]
     assert "lfp" in facts["methods"]
 

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.slowness import slowness
+
 from .attack import MOST_MEMORY, MOST_SECONDS, Attack, Watch, fill_outside, state
 from .bombs import bombs
 from .escapes import escapes
@@ -98,7 +100,7 @@ def _wrong(attack: Attack, ended: Any) -> str:
         return f"raw: {ended} {ended.err[-500:] if ended.code is not None else ''}"
     if "MemoryError" in ended.err:
         return f"the memory was full: {ended}"
-    if ended.cpu > MOST_SECONDS:
+    if ended.cpu > MOST_SECONDS and ended.cpu > MOST_SECONDS * slowness():
         return f"{ended.cpu:.0f} s: {ended}"
     if attack.expect == "refused" and ended.code == 0:
         return f"accepted: {ended.out[-200:]!r}"

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.slowness import slowness
+
 from .inputs import CHIP_FILES, Kind, bases, kinds
 from .process import call, computed, environment, lines_of, most_memory, warm
 from .scenarios import CHIPS, copy
@@ -252,7 +254,7 @@ def _judged(place: Place, seed: int, which: int, expected: Sequence[str]) -> Ope
         verdict, text = "raw", raw
     elif "MemoryError" in err or "DefaultCPUAllocator" in err or "Unable to allocate" in err or memory > MOST_MEMORY:
         verdict, text = "memory", f"{memory >> 20} MB: {text}"
-    elif seconds > MOST_SECONDS:
+    elif seconds > MOST_SECONDS and seconds > MOST_SECONDS * slowness():
         verdict, text = "slow", f"{seconds:.0f} s: {text}"
     elif (
         code not in (0, 130)

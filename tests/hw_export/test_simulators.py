@@ -84,9 +84,20 @@ def test_exact_ties_do_not_fire(tmp_path, case):
     assert_identical(net, tmp_path / "network.nir", x, simulator)
 
 
-@pytest.mark.parametrize(("bits", "beta"), [(3, 0.9), (5, math.exp(-0.1)), (8, 0.6)])
-def test_integer_networks(tmp_path, case, bits, beta):
-    simulator, reset = case
+INTEGERS = [(3, 0.9), (5, math.exp(-0.1)), (8, 0.6)]
+INTEGER_CASES = [
+    (name, resets[turn % len(resets)], *INTEGERS[(place + turn) % len(INTEGERS)])
+    for place, name in enumerate(SIMULATORS)
+    for resets in [sorted(SIMULATORS[name].resets)]
+    for turn in range(len(INTEGERS))
+]
+"""Every simulator with every reset that it has and with all bits, every reset with all bits: a Latin square."""
+
+
+@pytest.mark.parametrize(("simulator", "reset", "bits", "beta"), INTEGER_CASES)
+def test_integer_networks(tmp_path, simulator, reset, bits, beta):
+    if not SIMULATORS[simulator].available():
+        pytest.skip(f"{simulator} is not installed")
     net = quantize(dense(reset, beta), bits, input_scale=16)
     assert all(layer.exact for layer in net.report)
     to_nir(net, tmp_path / "network.nir")

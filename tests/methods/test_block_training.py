@@ -21,15 +21,16 @@ def arrays(count=23, features=6, classes=3, seed=0):
 
 def network(kind):
     torch.manual_seed(1)
-    if kind == "mlp":
-        return models.mlp([6, 8, 7, 3], activation="tanh")
-    return models.lif_mlp([6, 8, 7, 3], threshold=0.3, beta=0.8, readout="li" if kind == "lif-li" else "lif")
+    return (
+        models.mlp([6, 8, 7, 3], activation="tanh")
+        if kind == "mlp"
+        else models.lif_mlp([6, 8, 7, 3], threshold=0.3, beta=0.8)
+    )
 
 
 def trainer(method, kind="mlp", **options):
     steps = {"steps": 5} if kind != "mlp" else {"steps": 1}
-    net = network(kind).to(options.pop("dtype", torch.float32))
-    return TemporalTrainer(net, method=method, batch_size=5, **{"lr": 0.02, **steps, **options})
+    return TemporalTrainer(network(kind), method=method, batch_size=5, lr=0.02, **{**steps, **options})
 
 
 def state(made):
@@ -82,19 +83,19 @@ def test_equal_seeds_make_equal_runs_and_feedback_and_others_do_not():
 
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("method", ["f3", "dfa", "drtp"])
-def test_parts_of_a_batch_add_up(method, kind):
-    whole, made = (trainer(method, kind, optimizer="sgd", accumulate=parts, dtype=torch.float64) for parts in (1, 3))
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_a_batch_add_up(method, kind, parts):
+    whole, made = (trainer(method, kind, optimizer="sgd", accumulate=count) for count in (1, parts))
     for each in (whole, made):
-        each.fit(arrays(), 2)
-    close(state(whole), state(made), rtol=1e-5, atol=1e-7)
+        each.fit(arrays(), 3)
+    close(state(whole), state(made), rtol=1e-4, atol=1e-6)
 
 
 def test_errors_belong_to_samples_of_the_original_set():
     """A validation split leaves holes in the table, and every error is that of the outputs for its own sample."""
     splits = data.load("digits").with_validation(0.3, 0)
     part = splits.train.subset(torch.arange(40))
-    made = Trainer(models.mlp([64, 12, 10]), method=methods.F3(), task=tasks.Classification("bce"), batch_size=8,
-                   schedule=None)  # fmt: skip
+    made = Trainer(models.mlp([64, 12, 10]), method=methods.F3(), task=tasks.Classification("bce"), batch_size=8)
     made.fit(part, 1)
     numbers = part.numbers_at(torch.arange(40))
     table = made.method.table
@@ -104,7 +105,8 @@ def test_errors_belong_to_samples_of_the_original_set():
     made.should_stop = lambda: True
     before = copy.deepcopy(made.net)
     made.fit(part, 2)
-    assert made.position.step == 6
+    (changed,) = made.planned and [(made.position.step - 1)]
+    assert changed == 5
     x, y = part.__getitems__(range(40))
     errors = torch.eye(10)[y] - before(x.unsqueeze(0))[0].sigmoid()
     hits = [n for n in range(40) if torch.allclose(table.errors[numbers[n]], errors[n].detach(), atol=1e-6)]
@@ -120,59 +122,41 @@ def test_augmented_samples_keep_their_errors(kind):
     table = made.method.table
     assert table.seen.all()
     assert len(table) == 60
-    assert table.targets.unique().numel() == 10
-    for own in range(10):
-        assert table.targets[digits.labels == own].unique().numel() == 1
+    torch.testing.assert_close(table.targets, methods.error_table._told(torch.eye(10)[digits.labels]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("method", ["f3", "drtp"])
-def test_hidden_layers_learn_in_chunks_as_at_once_by_credit_of_single_steps(method):
-    """Nothing passes from step to step, and every step gets the same feedback, which is known before."""
+def test_chunks_with_credit_of_single_steps_are_the_whole(method):
+    """With ``credit="step"`` nothing passes from step to step, and targets are known before: chunks change nothing."""
+    from spikelfp.rewards import SpikeSequence
+
     kind = methods.methods[method]
     whole, chunked = (
-        trainer(kind(credit="step"), "lif-mlp", optimizer="sgd", schedule=None, steps=6, dtype=torch.float64, **own)
-        for own in ({}, {"chunk": 2})
+        trainer(kind(credit="step", reward=SpikeSequence()), "lif-mlp", optimizer="sgd", schedule=None, **own)
+        for own in ({"steps": 6}, {"steps": 6, "chunk": 2})
     )
-    before = state(whole)
     for each in (whole, chunked):
         each.fit(arrays(), 1)
-    hidden = [name for name in before if name.startswith(("1.", "3."))]
-    assert all(not torch.equal(before[name], state(whole)[name]) for name in hidden)
-    close({n: state(whole)[n] for n in hidden}, {n: state(chunked)[n] for n in hidden}, rtol=1e-6, atol=1e-9)
-
-
-def sequences(targets, lengths):
-    generator = torch.Generator().manual_seed(0)
-    own = torch.randint(3, 8, (9,), generator=generator) if lengths else None
-    x = torch.rand(9, 7, 6, generator=generator)
-    y = torch.rand(9, 3, generator=generator) if targets == "values" else torch.arange(9) % 3
-    return data.arrays(x, y, sequences=True, lengths=own)
+    if method == "drtp":
+        close(state(whole), state(chunked), rtol=1e-4, atol=1e-5)
+    hidden = [name for name in state(whole) if name.startswith(("1.", "3."))]
+    close({n: state(whole)[n] for n in hidden}, {n: state(chunked)[n] for n in hidden}, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [False, True])
-def test_chunks_do_not_change_the_error_of_a_mean_over_steps(lengths):
+@pytest.mark.parametrize("kind", ["mlp", "lif-mlp"])
+def test_the_error_of_a_chunked_sequence_is_the_sum_of_its_chunks(kind, lengths):
+    generator = torch.Generator().manual_seed(0)
+    own = torch.randint(3, 8, (9,), generator=generator) if lengths else None
+    train = data.arrays(torch.rand(9, 7, 6, generator=generator), torch.arange(9) % 3, sequences=True, lengths=own)
     tables = []
     for chunk in (None, 2, 3):
-        made = trainer("f3", "lif-li", task="regression", steps=None, chunk=chunk, lr=1e-9)
-        made.fit(sequences("values", lengths), 1)
+        net = network(kind)
+        made = TemporalTrainer(net, method="f3", steps=None, batch_size=9, chunk=chunk, lr=1e-9)
+        made.fit(train, 1)
         tables.append(made.method.table.errors.clone())
     for table in tables[1:]:
         torch.testing.assert_close(table, tables[0], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("lengths", [False, True])
-def test_the_error_of_spikes_in_chunks_is_the_sum_of_their_shares(lengths):
-    """A chunk is rewarded as a sequence of its own, and counts by its steps."""
-    train, reward = sequences("classes", lengths), spikelfp.rewards.SpikeSequence()
-    made = trainer("f3", "lif-mlp", steps=None, chunk=3, lr=1e-9)
-    made.fit(train, 1)
-    for number in range(9):
-        shown, label = train.__getitems__([number])
-        counted = len(shown.values) if shown.lengths is None else int(shown.lengths[0])
-        with torch.no_grad():
-            outputs = made.net(shown.values[:counted])
-        expected = sum(reward(part, label).sum(0) for part in outputs.split(3)) / counted
-        torch.testing.assert_close(made.method.table.errors[number], expected[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", BLOCKS)
@@ -239,14 +223,14 @@ def test_regression_learns(method, credit):
     net = (
         models.mlp([4, 16, 1], activation="tanh")
         if credit == "gradient"
-        else models.lif_mlp([4, 16, 1], readout="li", threshold=0.3)
+        else models.lif_mlp([4, 16, 1], output="li", threshold=0.3)
     )
     made = TemporalTrainer(
         net, method=methods.methods[method](credit=credit), task="regression", steps=1 if credit == "gradient" else 5,
         batch_size=10, lr=0.02, schedule=None,
     )  # fmt: skip
     rows = made.fit(data.arrays(x, y), 12)
-    assert rows[-1]["train_rmse"] < (1 if method == "drtp" else 0.8) * rows[0]["train_rmse"]
+    assert rows[-1]["train_rmse"] < 0.7 * rows[0]["train_rmse"]
     if method == "f3":
         expected = made.task.expected(y.unsqueeze(1), torch.zeros(1, 60, 1))
         assert made.method.table.errors.abs().mean() < expected.abs().mean()
@@ -257,7 +241,7 @@ def test_sets_of_labels(kind):
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(30, 6, generator=generator)
     y = (x[:, :3] > 0.5).float()
-    net = network("mlp") if kind == "mlp" else models.lif_mlp([6, 8, 7, 3], readout="li")
+    net = network("mlp") if kind == "mlp" else models.lif_mlp([6, 8, 7, 3], output="li")
     made = TemporalTrainer(net, method="f3", task="multi-label", steps=1 if kind == "mlp" else 4, batch_size=10)
     made.fit(data.arrays(x, y), 2)
     assert made.method.table.seen.sum() == 30
@@ -302,7 +286,7 @@ def test_averages_of_errors_from_a_loader(memory):
                 expected[key] = new if key not in expected else expected[key] + 0.25 * (new - expected[key])
     table = made.method.table
     rows = torch.arange(3) if memory == "class" else table._hashed(x.unsqueeze(0))
-    torch.testing.assert_close(table.errors[rows], torch.stack([expected[k] for k in sorted(expected)]))
+    torch.testing.assert_close(table.errors[rows], torch.stack(list(expected[k] for k in sorted(expected))))
     assert table.seen.sum() == len(expected)
     loader = torch.utils.data.DataLoader(list(zip(x, y, strict=True)), batch_size=5)
     again = trainer(methods.F3(error_memory=memory, error_rate=0.25), schedule=None, optimizer="sgd")
@@ -314,6 +298,7 @@ IMAGES = {
     "conv": lambda: nn.Sequential(
         nn.Conv2d(1, 3, 3), nn.LIF(threshold=0.3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 10), nn.LIF()
     ),
+    "lif-conv": lambda: models.build(models.ModelSpec("lif-conv", (1, 8, 8), 10, {"width": 4})),
     "lif-rnn": lambda: models.build(models.ModelSpec("lif-rnn", (1, 8, 8), 10, {"hidden": (12,)})),
     "resnet18": lambda: models.build(models.ModelSpec("resnet18", (1, 8, 8), 10, {"width": 4})),
     "vit": lambda: models.build(models.ModelSpec("vit", (1, 8, 8), 10, {"width": 12, "depth": 2})),
@@ -321,7 +306,8 @@ IMAGES = {
 }
 
 
-@pytest.mark.parametrize(("method", "kind"), [("dfa", "conv"), *(("f3", kind) for kind in IMAGES)])
+@pytest.mark.parametrize("kind", IMAGES)
+@pytest.mark.parametrize("method", ["f3", "dfa"])
 def test_other_networks_train_block_by_block(kind, method):
     digits = data.load("digits").train.subset(torch.arange(24))
     torch.manual_seed(0)

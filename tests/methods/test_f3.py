@@ -178,3 +178,27 @@ def test_layers_without_weights_join_a_neighbour(rest):
     assert [[type(layer).__name__ for layer in each.layers] for each in methods.blocks.cut(net)] == [
         ["LIF", "Conv2d", "MaxPool2d", "LIF"], [type(rest).__name__, "Conv2d", "ReLU", "ReLU"], ["Linear", "Identity"]
     ]  # fmt: skip
+
+
+def test_a_layer_that_ends_a_block_runs_nowhere_else():
+    act = nn.ReLU()
+    for net in (
+        nn.Sequential(nn.Linear(5, 4), act, nn.Linear(4, 4), act, nn.Linear(4, 2)),
+        nn.Sequential(nn.Linear(5, 4), act, nn.MaxPool2d(2), act, nn.Linear(4, 2)),
+    ):
+        with pytest.raises(UserError, match="give each its own layer"):
+            methods.blocks.cut(net)
+
+
+def test_a_loss_by_function_is_descended_and_judged():
+    x, y = samples()
+    nets = []
+    for options in ({"method": methods.F3(loss=methods.losses["bce"])}, {"method": "f3", "loss": "bce"}):
+        nets.append(network())
+        Trainer(nets[-1], **options, schedule=None).fit(data.arrays(x, y), 2)
+    for one, other in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(one, other)
+    task = spikelfp.tasks.Classification("rate")
+    odd = methods.F3(loss=methods.losses["bce"])
+    odd.suit(network(), task)
+    assert odd._task.loss_name == "bce"

@@ -14,6 +14,7 @@ Sums run over tiles of columns that stay in the L2 cache; a sum stays in registe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -460,15 +461,32 @@ class DenseLinear(Function):
     @once_differentiable
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
-        to_x = to_weight = to_bias = None
-        messages = message.reshape(-1, len(weight))
-        if ctx.needs_input_grad[0]:
-            to_x = torch.mm(messages, weight, out=empty(rows.shape, messages)).view(ctx.shape)
-        if ctx.needs_input_grad[1]:
-            to_weight = torch.mm(messages.t(), rows, out=empty(weight.shape, messages))
-        if ctx.needs_input_grad[2]:
-            to_bias = messages.sum(0)
-        return to_x, to_weight, to_bias
+        to_x, *others = dense_gradients(message.reshape(-1, len(weight)), rows, weight, ctx.needs_input_grad)
+        return None if to_x is None else to_x.view(ctx.shape), *others
+
+
+def dense_gradients(
+    messages: Tensor, rows: Tensor, weight: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Send gradients, or messages, of a dense layer back: ``m W``, ``mᵀ x`` and ``Σ m``.
+
+    Args:
+        messages: ``m [R, N]``.
+        rows: ``x [R, K]``.
+        weight: ``W [N, K]``.
+        needs: whether the gradients of inputs, weights and bias are wanted.
+
+    Returns:
+        Those gradients; ``None`` for those that are not wanted.
+    """
+    to_x = to_weight = to_bias = None
+    if needs[0]:
+        to_x = torch.mm(messages, weight, out=empty(rows.shape, messages))
+    if needs[1]:
+        to_weight = torch.mm(messages.t(), rows, out=empty(weight.shape, messages))
+    if needs[2]:
+        to_bias = messages.sum(0)
+    return to_x, to_weight, to_bias
 
 
 class EventLinear(Function):
