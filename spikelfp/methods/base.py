@@ -256,7 +256,8 @@ class Method:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if not hasattr(cls, "name"):
+        inherited = getattr(cls, "name", None)
+        if inherited is None or any(inherited == base.__name__ for base in cls.__mro__[1:]):  # nobody chose it
             cls.name = cls.__name__
 
     def __repr__(self) -> str:
@@ -275,6 +276,17 @@ class Method:
 
         Raises:
             UserError: for a network or a task that the method cannot train.
+        """
+
+    def begin_training(self, samples: str, drawn: bool) -> None:
+        """Begin to train on a data set: trainers call it in each ``fit``. By default it does nothing.
+
+        Args:
+            samples: fingerprint of the data set; empty where it has none, such as a ``DataLoader``.
+            drawn: whether chance draws the inputs of a sample anew in every epoch.
+
+        Raises:
+            UserError: for data that the method cannot train on.
         """
 
     def begin_update(self) -> None:

@@ -187,6 +187,7 @@ class BlockMethod(Method):
             )
         self.rule = _rule_of(self.credit, rule)
         self._net, self._task, self._segments = net, task, cut(net)
+        self._check_hidden()
         if self.gradient:
             known = getattr(loss, "func", loss) in losses.entries()
             if known and isinstance(task, Classification):
@@ -216,6 +217,28 @@ class BlockMethod(Method):
     @property
     def by_steps(self) -> bool:
         return self.credit == "online"
+
+    def _check_hidden(self) -> None:
+        """Refuse a network whose output layer, or all of whose hidden blocks, cannot learn."""
+        hidden, name = self._segments[:-1], type(self).__name__
+        if not any(p.requires_grad for p in self._segments[-1].parameters()):
+            raise UserError(
+                f"the weights of the last block, which ends with {self._segments[-1].name}, are frozen "
+                f"(requires_grad=False), and {name} trains them: thaw them"
+            )
+        if not self.teaches:
+            return
+        if not hidden:
+            raise UserError(
+                f"the network has one block alone, which ends with {self._segments[0].name}, and {name} teaches the "
+                "blocks before the last one: add a hidden layer with its activation or neurons, or train the last "
+                "layer alone (llo)"
+            )
+        if not any(p.requires_grad for segment in hidden for p in segment.parameters()):
+            raise UserError(
+                f"the weights of all hidden blocks are frozen (requires_grad=False), and {name} teaches these: thaw "
+                "one, or train the last layer alone (llo)"
+            )
 
     def prepare(self, net: Module) -> None:
         self._seed = int(torch.randint(2**62, ()))
@@ -281,7 +304,12 @@ class BlockMethod(Method):
         raise UserError(f"{type(self).__name__} does not state the error of a step")
 
     def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        plain = cast(Module, self._net)
+        if self._net is None or self._last is None:
+            raise UserError(
+                f"{type(self).__name__} has not seen its network yet: call suit(net, task) and prepare(net) first, as "
+                "trainers do"
+            )
+        plain = self._net
         if self._outputs is None:
             shown = time_slice(batch.sequence, 0, 1) if self.by_steps else batch.sequence
             self._outputs = count_outputs(plain, shown)
@@ -425,7 +453,8 @@ class BlockMethod(Method):
         if batch.steps is None:
             return error
         steps = batch.steps.to(error).unsqueeze(-1) if isinstance(batch.steps, Tensor) else batch.steps
-        return error * (_counted(batch, error) / steps)
+        counted = batch.counted  # of some samples no step of a chunk counts
+        return error * ((counted.to(error).unsqueeze(-1) if isinstance(counted, Tensor) else counted) / steps)
 
 
 def _counted(batch: Batch, like: Tensor) -> Tensor | int:

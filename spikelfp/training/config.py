@@ -477,13 +477,13 @@ class RunConfig:
                 f"--method {self.method.name} sends rewards back through layers, and --credit online teaches each at "
                 "every step: choose --method f3, drtp, dfa or llo, or --credit step"
             )
-        self._check_errors_recur()
+        self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator)  # type: ignore[arg-type]
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
-    def _check_errors_recur(self) -> None:
+    def _check_inputs_recur(self) -> None:
         """Refuse errors kept by a hash of inputs that chance draws anew in every epoch."""
         drawn = [
             text

@@ -185,6 +185,7 @@ class Trainer:
         self.task = resolve_task(task, method, reward, loss)
         self.method = resolve_method(net, method, reward, rule, loss, self.task)
         self.method.suit(net, self.task)
+        self._suited: Method | None = self.method
         check_task(self.task, self.method)
         self.task = task_judged_by(self.task, self.method)
         self.task.outputs_suit(output_kind(net) == "spikes")
@@ -262,6 +263,10 @@ class Trainer:
         """Whether training stands between two steps or two epochs, so that its state can be saved."""
         return self._at_rest
 
+    def _draws(self) -> bool:
+        """Whether chance draws what the network is shown of a sample."""
+        return False
+
     def runs(self) -> torch.nn.Module:
         """Return the module that a step of training runs, and that several workers share: here the network."""
         return self.net
@@ -306,6 +311,7 @@ class Trainer:
         """
         if isinstance(train, DataSplits) and validation is None:
             validation = train.validation
+        self._prepare_method()
         source = source_of(train, self.batch_size, self.seed, self.workers)
         if isinstance(source, FromLoader):
             source.check(self.position, self.world)
@@ -318,6 +324,9 @@ class Trainer:
                 "order differ): go on with those, or load its weights alone: training.checkpoint.load_weights(path, "
                 "net)"
             )
+        asked = any(type(part).begin_training is not Method.begin_training for part in self.method.parts())
+        if asked:  # a fingerprint reads all samples
+            self.method.begin_training(source.fingerprint(), source.drawn or self._draws())
         self._source_now, self._samples = source, ""
         if self.position.epoch >= epochs and self._fitted:
             warnings.warn(
@@ -439,6 +448,10 @@ class Trainer:
 
     def _prepare_method(self) -> None:
         """Let the method make its state, once for a network; its random numbers are a function of the seed."""
+        if self._suited is not self.method:  # another one since then
+            self.method.suit(self.net, self.task)
+            check_task(self.task, self.method)
+            self._suited = self.method
         if self._prepared is not self.method:
             prepare(self.method, self.net, self.seed, self.device)
             self._prepared = self.method
@@ -724,6 +737,9 @@ class TemporalTrainer(Trainer):
         if self.steps is None:
             raise UserError("steps=None is for data of sequences, and these are static samples: say how many steps")
         return self.encode(x, self.steps)
+
+    def _draws(self) -> bool:
+        return self.encoding == "rate"
 
     def runs(self) -> torch.nn.Module:
         """Return the network, run in chunks, or in parts that are recomputed, if that is chosen."""
