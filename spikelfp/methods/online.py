@@ -58,7 +58,7 @@ from spikelfp.tasks import Task
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What a network learns from a batch, one step at a time.
+    """Network, reward and feedback of a batch that is learned from one step at a time.
 
     Attributes:
         net: the network.

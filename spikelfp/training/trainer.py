@@ -23,6 +23,7 @@ from spikelfp.kernels.choice import choices
 from spikelfp.methods import Batch, Method
 from spikelfp.methods.base import counting_steps, unsaved_attributes, within_chunk
 from spikelfp.methods.gradient import Loss
+from spikelfp.methods.online import WINDOW
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
 from spikelfp.nn.layer import check_carries
@@ -83,6 +84,7 @@ from spikelfp.training.update import (
     clip_adaptive_,
     density,
     fill_gradients,
+    outputs_in_chunks,
     wake_silent_layers,
 )
 
@@ -617,7 +619,12 @@ class Trainer:
             shown = self.batch(x, labels).sequence
             self.net.eval()
             with lending(self.net, self.method.at(self.position.step).rule):
-                outputs = self.net(sample_slice(shown, 0, 1))
+                first = sample_slice(shown, 0, 1)
+                if any(own.by_steps for own in self.method.parts()):  # in the memory of few steps, as it learns
+                    pieces = outputs_in_chunks(self.net, Batch(first, labels[:1]), WINDOW)
+                    outputs = torch.cat([piece for piece, _ in pieces])
+                else:
+                    outputs = self.net(first)
             self.net.train(training)
         for name, choice in known.items():
             choice.events = events[name]
