@@ -294,7 +294,7 @@ class BlockMethod(Method):
         waiting.clear()
         self._expected = None
         options = {name: value for name, value in (("mask", batch.mask), ("steps", batch.steps)) if value is not None}
-        watched = cast(Method, self._last).backward(outputs, batch.targets, batch.share, **options)  # type: ignore[arg-type]
+        watched = self._last.backward(outputs, batch.targets, batch.share, **options)  # type: ignore[arg-type]
         return outputs, watched
 
     def expected(self, batch: Batch, like: Tensor) -> Tensor:

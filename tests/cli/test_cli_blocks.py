@@ -136,11 +136,20 @@ def test_a_run_tells_what_it_was_and_goes_on(tmp_path, table, method, model, opt
 
 
 def test_an_export_of_a_network_that_learned_block_by_block(tmp_path, table):
-    train(config(table, "f3", "lif-mlp", credit="step", output="lif"), tmp_path / "run", progress=False)
+    train(
+        config(table, "f3", "lif-mlp", credit="step", output="lif", encoding="rate"), tmp_path / "run", progress=False
+    )
     from hw_export.cli import app as export
 
     for arguments in (
-        ["build", str(tmp_path / "run"), "--target", "generic", "--out", str(tmp_path / "out")],
+        [
+            "build",
+            str(tmp_path / "run"),
+            "--target",
+            "generic",
+            "--out",
+            str(tmp_path / "out"),
+        ],
         ["verify", str(tmp_path / "out")],
     ):
         with pytest.raises(SystemExit) as stop:
