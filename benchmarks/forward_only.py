@@ -25,7 +25,6 @@ from benchmarks.forward.sections import SECTIONS, Row, Section, shortened
 from benchmarks.record import RESULTS, arguments, folder_of, save
 from benchmarks.tables import rows
 from spikelfp.files import write_text
-from spikelfp.training import run as _loaded  # noqa: F401  (before the runs fork)
 
 RUNS = Path(__file__).parent / ".cache" / "forward_only"
 """Folder of the runs."""
@@ -161,7 +160,8 @@ def into_page(text: str, table: Table) -> str:
     """Put the tables of all sections between the marks of a page of the documentation."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    lines = [line for section in table.values() for line in section_lines(section, short=True)]
+    shown = [each for each in table.values() if any(row["runs"] for row in each["rows"].values())]
+    lines = [line for section in shown for line in section_lines(section, short=True)]
     return before + BEGIN + "\n" + "\n".join(lines) + END + after
 
 
@@ -174,6 +174,8 @@ def section_lines(section: dict[str, Any], short: bool = False) -> list[str]:
     body, commands, tried = [], [], []
     for row in section["rows"].values():
         runs = row["runs"]
+        if short and not runs:
+            continue
         fewest = min((len(run["scores"]) for run in runs), default=0)
         scores = [score(run["scores"][fewest - 1], unit) for run in runs] if fewest else []
         cells = [row["name"], _cell(scores, unit), *([_paper(row["paper"])] if with_paper else []), str(len(runs))]

@@ -7,8 +7,8 @@ import csv
 import json
 import multiprocessing
 import os
-import resource
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from spikelfp.files import write_text
+from spikelfp.training.run_folder import FOUND
 
 Options = Mapping[str, Any]
 """Options of a run by their names in Python: ``{"batch_size": 50}`` for ``--batch-size 50``."""
@@ -77,36 +78,47 @@ def once(folder: Path, options: Options) -> None:
     again = ["--resume"] if begun else ["--overwrite"] if folder.exists() else []
     plugin = [] if "plugin" not in options else words({"plugin": options["plugin"]})
     given = [*plugin, "--resume"] if begun else [*words(options), *again]
-    log = folder.with_name(f"{folder.name}.log")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    kind = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"  # a fork has torch loaded
-    process = multiprocessing.get_context(kind).Process(
-        target=_train, args=([*given, "--no-report", "--out", str(folder)], log)
-    )  # type: ignore[attr-defined]
-    before = _cpu_seconds()
+    if not begun:
+        _cpu(folder).unlink(missing_ok=True)
+    process = _context().Process(target=_train, args=([*given, "--no-report", "--out", str(folder)], folder))
     process.start()
     process.join()
-    used = folder.with_name(f"{folder.name}.cpu")
-    write_text(used, f"{(float(used.read_text()) if begun and used.exists() else 0.0) + _cpu_seconds() - before:.2f}\n")
     if process.exitcode:
-        raise RuntimeError(f"{folder}: ended with status {process.exitcode}: {log.read_text()[-400:]}")
+        raise RuntimeError(f"{folder}: ended with status {process.exitcode}: {_log(folder).read_text()[-400:]}")
 
 
-def _cpu_seconds() -> float:
-    """Return the CPU time of the processes that have ended so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _context() -> Any:
+    """Return how processes are started: from a server that has loaded torch, and has computed nothing."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["spikelfp.training.run"])
+    return context
 
 
-def _train(given: list[str], log: Path) -> None:
-    """Run the command in this process."""
-    with log.open("a") as file:
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
+def _cpu(folder: Path) -> Path:
+    """File with the CPU time of the processes of a run."""
+    return folder.with_name(f"{folder.name}.cpu")
+
+
+def _train(given: list[str], folder: Path) -> None:
+    """Run the command in this process, and add its CPU time to that of the run."""
+    with _log(folder).open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     from spikelfp import cli  # after the output has gone to the file
 
     sys.argv = ["spikelfp", "train", *given]
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        before = float(_cpu(folder).read_text()) if _cpu(folder).exists() else 0.0
+        write_text(_cpu(folder), f"{before + time.process_time():.2f}\n")
 
 
 def check(folder: Path, options: Options) -> None:
@@ -115,7 +127,8 @@ def check(folder: Path, options: Options) -> None:
     Raises:
         OtherRunError: naming the first option.
     """
-    held = dict(_flat(yaml.safe_load((folder / "config.yaml").read_text())))
+    values = yaml.safe_load((folder / "config.yaml").read_text())
+    held = dict(_flat({name: each for name, each in values.items() if name not in FOUND}))
     for name, value in options.items():
         if name in OWN:
             continue
@@ -142,7 +155,7 @@ def read(folder: Path) -> Found | None:
         rows = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
     if not rows:
         return None
-    summary, used = folder / "summary.json", folder.with_name(f"{folder.name}.cpu")
+    summary, used = folder / "summary.json", _cpu(folder)
     if not summary.exists():
         return Found(rows, None, None)
     return Found(rows, json.loads(summary.read_text()), float(used.read_text()) if used.exists() else None)

@@ -235,6 +235,7 @@ class Method:
         default_lr: learning rate on the command line, with an optimiser that adapts its steps.
         words: name of the method in plain words, for reports.
         recomputes: whether it can train a network that runs in parts which are recomputed (``recompute``).
+        by_steps: whether it runs a network one step at a time by itself, so that there are no chunks.
         watches_loss: whether the values to watch that it returns hold the loss.
     """
 
@@ -248,6 +249,10 @@ class Method:
     words: ClassVar[str] = ""
     recomputes: ClassVar[bool] = True
     watches_loss: bool = False
+
+    @property
+    def by_steps(self) -> bool:
+        return False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

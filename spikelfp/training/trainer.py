@@ -25,6 +25,7 @@ from spikelfp.methods.base import counting_steps, unsaved_attributes, within_chu
 from spikelfp.methods.gradient import Loss
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
+from spikelfp.nn.layer import check_carries
 from spikelfp.options import described
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
@@ -78,7 +79,6 @@ from spikelfp.training.update import (
     Position,
     Tally,
     add_up,
-    check_carries,
     check_gradients,
     clip_adaptive_,
     density,
@@ -717,6 +717,10 @@ class TemporalTrainer(Trainer):
             check_carries(net)
         self.chunk, self.readout_steps = chunk, readout_steps
         super().__init__(net, **options)
+        if chunk is not None and any(own.by_steps for own in self.method.parts()):
+            raise UserError(
+                f'chunk={chunk} cuts sequences, and credit="online" runs one step at a time by itself: leave it out'
+            )
         if self.recompute and not all(own.recomputes for own in self.method.parts()):
             raise UserError(
                 f"recompute={self.recompute} makes activations again for a backward pass through the whole network, "
