@@ -63,7 +63,7 @@ class F3(BlockMethod):
             targets that have no right class where one is asked for.
     """
 
-    words = "feed-forward with delayed feedback"
+    words = "delayed feedback (F³)"
 
     def __init__(
         self,

@@ -135,12 +135,20 @@ def test_a_run_tells_what_it_was_and_goes_on(tmp_path, table, method, model, opt
     assert ("the error that the sample had an epoch before" in page) is (method == "f3")
 
 
-def test_an_export_of_a_network_that_learned_block_by_block(tmp_path, table):
-    train(config(table, "f3", "lif-mlp", credit="step", output="lif"), tmp_path / "run", progress=False)
+def test_an_export_of_a_network_that_learned_block_by_block(tmp_path):
+    chosen = RunConfig(method="f3", credit="step", encoding="rate", hidden=(8,), steps=3, epochs=1, device="cpu")
+    train(chosen, tmp_path / "run", progress=False)
     from hw_export.cli import app as export
 
     for arguments in (
-        ["build", str(tmp_path / "run"), "--target", "generic", "--out", str(tmp_path / "out")],
+        [
+            "build",
+            str(tmp_path / "run"),
+            "--target",
+            "generic",
+            "--out",
+            str(tmp_path / "out"),
+        ],
         ["verify", str(tmp_path / "out")],
     ):
         with pytest.raises(SystemExit) as stop:
