@@ -13,6 +13,7 @@ from benchmarks import (
     curves,
     epochs,
     event_loading,
+    forward_only_speed,
     gpu,
     integer,
     quantization,
@@ -34,6 +35,7 @@ def main(given: list[str] | None = None) -> None:
     step.main(common)
     recurrent.main(common)
     rules.main(common)
+    forward_only_speed.main(common)
     with_data = common + (["--data-dir", options.data_dir] if options.data_dir else [])
     epochs.main(with_data)
     curves.main(common)

@@ -235,6 +235,7 @@ class Method:
         default_lr: learning rate on the command line, with an optimiser that adapts its steps.
         words: name of the method in plain words, for reports.
         recomputes: whether it can train a network that runs in parts which are recomputed (``recompute``).
+        by_steps: whether it runs a network one step at a time by itself, so that there are no chunks.
         watches_loss: whether the values to watch that it returns hold the loss.
     """
 
@@ -249,9 +250,14 @@ class Method:
     recomputes: ClassVar[bool] = True
     watches_loss: bool = False
 
+    @property
+    def by_steps(self) -> bool:
+        return False
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if not hasattr(cls, "name"):
+        inherited = getattr(cls, "name", None)
+        if inherited is None or any(inherited == base.__name__ for base in cls.__mro__[1:]):  # nobody chose it
             cls.name = cls.__name__
 
     def __repr__(self) -> str:
@@ -270,6 +276,17 @@ class Method:
 
         Raises:
             UserError: for a network or a task that the method cannot train.
+        """
+
+    def begin_training(self, samples: str, drawn: bool) -> None:
+        """Begin to train on a data set: trainers call it in each ``fit``. By default it does nothing.
+
+        Args:
+            samples: fingerprint of the data set; empty where it has none, such as a ``DataLoader``.
+            drawn: whether chance draws the inputs of a sample anew in every epoch.
+
+        Raises:
+            UserError: for data that the method cannot train on.
         """
 
     def begin_update(self) -> None:

@@ -49,8 +49,8 @@ def learn_directly(layers: Sequence[Module], hidden: Tensor, gradient: Tensor) -
     node: Any = hidden.grad_fn
     if type(node).__name__ not in _NODES or _watched(layers[0], hidden):
         return False
-    product = node.next_functions[0][0]
-    if not isinstance(product, DenseLinear._backward_cls):  # type: ignore[attr-defined]
+    product, kind = node.next_functions[0][0], getattr(DenseLinear, "_backward_cls")  # noqa: B009  (of torch's making)
+    if type(product) is not kind:
         return False
     before, *leaves = [following for following, _ in product.next_functions]  # of x, W, and b if there is one
     learning = [getattr(leaf, "variable", None) for leaf in leaves]

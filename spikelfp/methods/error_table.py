@@ -50,8 +50,8 @@ class ErrorTable:
 
     def __init__(self, memory: str = "sample", rate: float = 0.1, buckets: int = 65536) -> None:
         self.memory = check_name("memory of errors", memory, MEMORIES)
-        if not 0 < rate <= 1:
-            raise UserError(f"the rate of an average lies in (0, 1], got {rate}")
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1:
+            raise UserError(f"the rate of an average lies in (0, 1], got {rate!r}")
         if isinstance(buckets, bool) or not isinstance(buckets, int) or not 1 <= buckets < _LARGEST:
             raise UserError(f"buckets is a whole number from 1 to {_LARGEST - 1}, got {buckets!r}")
         self.rate, self.buckets = 1.0 if memory == "sample" else rate, buckets
@@ -61,10 +61,35 @@ class ErrorTable:
         self._waiting: dict[str, list[Tensor]] = {name: [] for name in ("keys", "errors", "shares", "targets")}
         self._known: tuple[Batch, Tensor, Tensor, Tensor] | None = None
         self._mixers = torch.zeros(0, dtype=torch.int64)
+        self._samples = ""  # fingerprint of those that the errors are of
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.errors)
+
+    def begin_training(self, samples: str, drawn: bool) -> None:
+        """Refuse data whose samples are not those that errors are kept of.
+
+        Args:
+            samples: fingerprint of the data set; empty where it has none.
+            drawn: whether chance draws the inputs of a sample anew in every epoch.
+
+        Raises:
+            UserError: for other samples than before, and inputs that no hash would find again.
+        """
+        if self.memory == "hash" and drawn:
+            raise UserError(
+                'error_memory="hash" finds the error of a sample by its inputs, and chance draws these anew in every '
+                "epoch (an encoding by rate, or an augmentation), so that no error would be found again: keep errors "
+                'by "sample" or "class"'
+            )
+        if self.memory == "sample" and len(self) and self._samples and samples and samples != self._samples:
+            raise UserError(
+                "the errors of the epoch before are of other samples than these (their contents, labels or order "
+                "differ), so that they would go to the wrong ones: train on the data of before, with a new method, or "
+                'with averages, error_memory="class" or "hash"'
+            )
+        self._samples = samples
 
     def keys(self, batch: Batch) -> Tensor:
         """Find the rows of the samples of a batch, int64 ``[B]``.

@@ -63,7 +63,7 @@ class F3(BlockMethod):
             targets that have no right class where one is asked for.
     """
 
-    words = "feed-forward with delayed feedback"
+    words = "delayed feedback (F³)"
 
     def __init__(
         self,
@@ -96,6 +96,9 @@ class F3(BlockMethod):
             credit=credit, feedback_init=feedback_init, feedback_as=feedback_as, reward=reward, loss=loss, rule=rule,
             reduction=reduction,
         )  # fmt: skip
+        for name, value in (("one_hot", one_hot), ("softmax", softmax)):
+            if not isinstance(value, bool):
+                raise UserError(f"{name} is True or False, got {value!r}")
         if error_memory == "sample" and error_rate != _RATE:
             raise UserError(
                 f"error_rate={error_rate!r} weighs a new error in an average, and the errors of every sample are kept: "
@@ -112,6 +115,11 @@ class F3(BlockMethod):
         super().suit(net, task)
         if (self.one_hot or self.softmax) and not task.has_classes:
             raise UserError(f"{'one_hot' if self.one_hot else 'softmax'} is for classes, and the task is {task.name}")
+        if self.softmax and self.loss is not None:
+            raise UserError(
+                "softmax=True changes the prediction ŷ of a loss of the task, and a loss of your own does not tell "
+                "what its ŷ is: leave one of them out"
+            )
 
     def error_before(self, batch: Batch, like: Tensor) -> Tensor:
         expected = self.expected(batch, like)
@@ -155,6 +163,9 @@ class F3(BlockMethod):
             loss = cast(Loss, self.loss)(free, batch.targets) * max(len(batch.targets), 1)
             (slope,) = torch.autograd.grad(loss, free)
         return self.share_of(-slope.sum(0), batch)
+
+    def begin_training(self, samples: str, drawn: bool) -> None:
+        self.table.begin_training(samples, drawn)
 
     def begin_update(self) -> None:
         self.table.forget()

@@ -12,6 +12,7 @@ Inside the block credit runs as usual, in one of these ways (``credit``):
 ``surrogate`` the same with a surrogate derivative for spikes
 ``scan``      ``δh_i`` is the reward of each hidden neuron, which LFP's scan splits over steps and inputs
 ``step``      the same without credit from one step to an earlier one
+``online``    ``step`` for a network that runs one step at a time and keeps none (:mod:`spikelfp.methods.online`)
 ============= =========================================================================================
 
 With a gradient the last block descends a loss and ``e = y* − ŷ``. With LFP it ascends a reward, and ``e`` is the mean
@@ -33,13 +34,14 @@ from spikelfp.data.loader import generator
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.propagation import send_rewards
-from spikelfp.functional.sequence import sample_slice
+from spikelfp.functional.sequence import sample_slice, time_slice
 from spikelfp.kernels.choice import choices
 from spikelfp.methods.base import Batch, Method, Reduction, step_weights
 from spikelfp.methods.blocks import Segment, cut, cutting
 from spikelfp.methods.direct import learn_directly
 from spikelfp.methods.gradient import GradientDescent, Loss
 from spikelfp.methods.lfp import LFP
+from spikelfp.methods.online import Lesson, check_online, learn_online
 from spikelfp.nn import graph
 from spikelfp.options import NOT_AN_OPTION, option
 from spikelfp.registry import Registry, check_name
@@ -48,7 +50,7 @@ from spikelfp.rules import Composite, Epsilon, Gradient, Rule, Surrogate
 from spikelfp.tasks import Task
 from spikelfp.tasks.classification import Classification, losses
 
-CREDITS = ("gradient", "surrogate", "scan", "step")
+CREDITS = ("gradient", "surrogate", "scan", "step", "online")
 """Ways in which credit runs inside a block."""
 
 OF_LOSS = ("gradient", "surrogate")
@@ -123,9 +125,9 @@ class BlockMethod(Method):
     Args:
         credit: way in which credit runs inside a block; ``None``: ``scan`` for networks that spike, else ``gradient``.
         feedback_init: name in :data:`feedback_inits`.
-        feedback_as: for the credit ``scan`` and ``step``: whether a neuron gets its feedback as a ``reward``, spike or
-            no spike, or as a ``message``, reward per spike, which leaves silent neurons without.
-        reward: for ``scan`` and ``step``, of the outputs; ``None``: that of the task.
+        feedback_as: for the credit ``scan``, ``step`` and ``online``: whether a neuron gets its feedback as a
+            ``reward``, spike or no spike, or as a ``message``, reward per spike, which leaves silent neurons without.
+        reward: for ``scan``, ``step`` and ``online``, of the outputs; ``None``: that of the task.
         loss: for ``gradient`` and ``surrogate``, of the outputs; ``None``: that of the task.
         rule: rule of the layers; ``None``: the one that fits ``credit``.
         reduction: whether the updates of a batch are averaged, ``"mean"``, or added up, ``"sum"``.
@@ -167,6 +169,7 @@ class BlockMethod(Method):
         self._segments: list[Segment] = []
         self._outputs: int | None = None
         self._last: Method | None = None
+        self._earned: Tensor | None = None
         self._expected: tuple[Batch, Tensor] | None = None
 
     def suit(self, net: Module, task: Task) -> None:
@@ -184,6 +187,7 @@ class BlockMethod(Method):
             )
         self.rule = _rule_of(self.credit, rule)
         self._net, self._task, self._segments = net, task, cut(net)
+        self._check_hidden()
         if self.gradient:
             known = getattr(loss, "func", loss) in losses.entries()
             if known and isinstance(task, Classification):
@@ -194,6 +198,47 @@ class BlockMethod(Method):
             last = graph.last_layer(net)
             self.reward = task.reward(last is None or graph.has_trait(last, "fires")) if reward is None else reward
             self._last = LFP(self.reward, self.rule, reduction=self.reduction)
+        if self.credit == "online":
+            self._check_online(net, task)
+
+    def _check_online(self, net: Module, task: Task) -> None:
+        """Refuse what cannot learn one step at a time."""
+        kind = type(self)
+        if kind.learn is not BlockMethod.learn:
+            raise UserError(f'{kind.__name__} runs whole sequences: credit="step" is its form next to "online"')
+        before = kind.error_before is not BlockMethod.error_before
+        if self.teaches and not before and kind.error_of_step is BlockMethod.error_of_step:
+            raise UserError(
+                f"{kind.__name__} learns from an error of whole sequences, which is not known at a step: give it "
+                'error_of_step(outputs, reward, targets, mask), or take credit="step"'
+            )
+        check_online(net, cast(Any, self.rule), cast(Reward, self.reward), task)
+
+    @property
+    def by_steps(self) -> bool:
+        return self.credit == "online"
+
+    def _check_hidden(self) -> None:
+        """Refuse a network whose output layer, or all of whose hidden blocks, cannot learn."""
+        hidden, name = self._segments[:-1], type(self).__name__
+        if not any(p.requires_grad for p in self._segments[-1].parameters()):
+            raise UserError(
+                f"the weights of the last block, which ends with {self._segments[-1].name}, are frozen "
+                f"(requires_grad=False), and {name} trains them: thaw them"
+            )
+        if not self.teaches:
+            return
+        if not hidden:
+            raise UserError(
+                f"the network has one block alone, which ends with {self._segments[0].name}, and {name} teaches the "
+                "blocks before the last one: add a hidden layer with its activation or neurons, or train the last "
+                "layer alone (llo)"
+            )
+        if not any(p.requires_grad for segment in hidden for p in segment.parameters()):
+            raise UserError(
+                f"the weights of all hidden blocks are frozen (requires_grad=False), and {name} teaches these: thaw "
+                "one, or train the last layer alone (llo)"
+            )
 
     def prepare(self, net: Module) -> None:
         self._seed = int(torch.randint(2**62, ()))
@@ -241,13 +286,38 @@ class BlockMethod(Method):
         """
         return None
 
+    def error_of_step(self, outputs: Tensor, reward: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
+        """Compute the error of a step, for blocks that wait for it, with ``credit="online"``.
+
+        Args:
+            outputs: those up to this step, ``[t, B, C]``, without a graph.
+            reward: of the outputs of this step, ``[B, C]``.
+            targets: of the samples, ``[B, …]``.
+            mask: of the steps up to this one that count, boolean ``[t, B]``; ``None`` for all.
+
+        Returns:
+            Errors ``[B, C]``.
+
+        Raises:
+            UserError: in a class that does not define it.
+        """
+        raise UserError(f"{type(self).__name__} does not state the error of a step")
+
     def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        plain = cast(Module, self._net)
+        if self._net is None or self._last is None:
+            raise UserError(
+                f"{type(self).__name__} has not seen its network yet: call suit(net, task) and prepare(net) first, as "
+                "trainers do"
+            )
+        plain = self._net
         if self._outputs is None:
-            self._outputs = count_outputs(plain, batch.sequence)
+            shown = time_slice(batch.sequence, 0, 1) if self.by_steps else batch.sequence
+            self._outputs = count_outputs(plain, shown)
         kind = next((p for p in plain.parameters() if p.is_floating_point()), batch.sequence)
         like = torch.zeros(1, len(batch.targets), self._outputs, dtype=kind.dtype, device=batch.sequence.device)
         error, waiting = self.error_before(batch, like), list[tuple[Segment, Tensor]]()
+        if self.by_steps:
+            return self._learn_online(batch, error)
 
         def hand_over(segment: Segment, hidden: Tensor) -> None:
             if not hidden.requires_grad or not self.teaches:
@@ -266,7 +336,7 @@ class BlockMethod(Method):
         waiting.clear()
         self._expected = None
         options = {name: value for name, value in (("mask", batch.mask), ("steps", batch.steps)) if value is not None}
-        watched = cast(Method, self._last).backward(outputs, batch.targets, batch.share, **options)  # type: ignore[arg-type]
+        watched = self._last.backward(outputs, batch.targets, batch.share, **options)  # type: ignore[arg-type]
         return outputs, watched
 
     def expected(self, batch: Batch, like: Tensor) -> Tensor:
@@ -282,6 +352,29 @@ class BlockMethod(Method):
 
     teaches = True
     """Whether hidden blocks learn."""
+
+    def _learn_online(self, batch: Batch, error: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Learn from a batch one step at a time (:mod:`spikelfp.methods.online`)."""
+        if batch.steps is not None:
+            raise UserError('credit="online" runs one step at a time by itself: train without chunks')
+        lesson = Lesson(
+            net=cast(Module, self._net),
+            segments=self._segments,
+            task=cast(Task, self._task),
+            reward=cast(Reward, self.reward),
+            eps=cast(LFP, self._last).eps,
+            as_reward=self.feedback_as == "reward",
+            error=error,
+            error_of_step=self.error_of_step,
+            feedback=self.feedback,
+            teaches=self.teaches,
+        )
+        outputs, watched, self._earned = learn_online(lesson, batch)
+        try:
+            self.error_of(outputs, batch)
+        finally:
+            self._earned = self._expected = None
+        return outputs, watched
 
     def feedback(self, segment: Segment, hidden: Tensor, outputs: int) -> Tensor:
         """Return the feedback weights ``[C, n]`` of a block, drawn when it first learns.
@@ -341,12 +434,18 @@ class BlockMethod(Method):
                 'of the task by name, or F3(error_information="loss")'
             )
         if not self.gradient and getattr(self.reward, "suits", None) == "spikes":
-            reward = cast(Reward, self.reward)
-            found = reward(outputs, batch.targets) if batch.mask is None else reward(outputs, batch.targets, batch.mask)
-            error = found.sum(0) / _counted(batch, outputs)
+            error = self._earned_by(outputs, batch) / _counted(batch, outputs)
         else:
             error = self.expected(batch, outputs) - task.predicted(outputs, batch.mask)
         return self.share_of(error, batch)
+
+    def _earned_by(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the reward of outputs ``[T, B, C]``, summed over the steps: ``[B, C]``."""
+        if self._earned is not None:  # one step at a time, as the reward was known then
+            return self._earned
+        reward = cast(Reward, self.reward)
+        found = reward(outputs, batch.targets) if batch.mask is None else reward(outputs, batch.targets, batch.mask)
+        return found.sum(0)
 
     @staticmethod
     def share_of(error: Tensor, batch: Batch) -> Tensor:
@@ -354,7 +453,8 @@ class BlockMethod(Method):
         if batch.steps is None:
             return error
         steps = batch.steps.to(error).unsqueeze(-1) if isinstance(batch.steps, Tensor) else batch.steps
-        return error * (_counted(batch, error) / steps)
+        counted = batch.counted  # of some samples no step of a chunk counts
+        return error * ((counted.to(error).unsqueeze(-1) if isinstance(counted, Tensor) else counted) / steps)
 
 
 def _counted(batch: Batch, like: Tensor) -> Tensor | int:
@@ -403,13 +503,14 @@ def _rule_of(credit: str, rule: Rule | Composite | None) -> Rule | Composite:
     Raises:
         UserError: for a rule that stands for another credit.
     """
+    of_rule = "step" if credit == "online" else credit
     if rule is not None:
-        if _credit_of(rule) != credit:
+        if _credit_of(rule) != of_rule:
             raise UserError(f"credit={credit!r} and rule={rule!r} exclude each other: say one of them")
         return rule
     if credit in OF_LOSS:
         return Surrogate() if credit == "surrogate" else Gradient()
-    return Epsilon(constant_statistics=False, credit=credit)
+    return Epsilon(constant_statistics=False, credit=of_rule)
 
 
 def count_outputs(net: Module, sequence: Tensor) -> int:

@@ -47,6 +47,10 @@ class WarmUp(Method):
         self.first.prepare(net)
         self.then.prepare(net)
 
+    def begin_training(self, samples: str, drawn: bool) -> None:
+        for part in (self.first, self.then):
+            part.begin_training(samples, drawn)
+
     def parts(self) -> list[Method]:
         return [*self.first.parts(), *self.then.parts()]
 

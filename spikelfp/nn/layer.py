@@ -300,6 +300,34 @@ def check_forgets_nothing(module: torch.nn.Module) -> None:
         )
 
 
+def check_carries(net: torch.nn.Module) -> None:
+    """Refuse a network that would forget the states of its layers at the end of a chunk.
+
+    Raises:
+        UserError: for a network without ``run``, and one with a module that has layers with a state inside, but no
+            ``run`` of its own.
+    """
+    if not isinstance(net, Layer):
+        raise UserError(
+            f"only layers of this package carry their state from chunk to chunk, got {type(net).__name__}: put "
+            "nn.Sequential around torch's own layers, spikelfp.convert the network, or derive your own module from "
+            "nn.Layer and give it a run(x, state) that returns (outputs, next state)"
+        )
+    for name, module in net.named_modules():
+        inside = [own for own in module.modules() if own is not module and remembers(own)]
+        if inside and _is_called(module) and not has_run(module):
+            raise UserError(
+                f"layer {name or '(the network itself)'} ({type(module).__name__}) has a {type(inside[0]).__name__} "
+                "inside, whose state it cannot carry from chunk to chunk: give it a run(x, state), or train without "
+                "chunks"
+            )
+
+
+def _is_called(module: torch.nn.Module) -> bool:
+    """Whether it can be called at all; lists of layers and the like only hold them."""
+    return type(module).forward is not torch.nn.Module.forward
+
+
 def check_kind(layer: torch.nn.Module, x: Tensor, weight: Tensor | None = None) -> None:
     """Refuse an input that is no tensor of floats, or of another dtype than ``weight``.
 

@@ -285,6 +285,11 @@ def filled(form: State, tensors: Iterable[Tensor]) -> State:
     return _mapped(lambda t: next(rest), form)
 
 
+def detached_copy(state: State) -> State:
+    """Copy a state without its graph; a view would keep the steps that led to it in memory."""
+    return filled(state, (t.detach().clone() for t in tensors_of(state)))
+
+
 def tensors_of(state: State) -> list[Tensor]:
     """List the tensors of a state, in order.
 

@@ -135,7 +135,7 @@ REWARDED = _by(False, "reward", "rewards")
 RULED = _by(False, "rule", "rules of LFP")
 CREDITED = one_of("method", lambda: sorted({*_taking("credit"), *_taking("rule", "reward")}))
 FED_BY_LFP = Condition(
-    "--credit scan or step (without --credit: of networks that spike)",
+    "--credit scan, step or online (without --credit: of networks that spike)",
     lambda c: not _descends(c),
     ("credit", "model"),
 )
@@ -171,7 +171,9 @@ SHOWN_STEPS = Condition(
 NORMALIZES = one_of("model", lambda: [name for name in models if normalizes(name)])
 FEW_BITS = other_than("weight_bits", FLOAT, "--weight-bits")
 SENT_BACK = Condition(
-    "rewards inside a layer (--method lfp, or --credit scan or step)", lambda c: not _descends(c), ("method", "credit")
+    "rewards inside a layer (--method lfp, or --credit scan, step or online)",
+    lambda c: not _descends(c),
+    ("method", "credit"),
 )
 SENDS_BACK = one_of("method", methods.methods.where(recomputes=True))
 OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
@@ -311,7 +313,7 @@ class MethodOptions(Choice):
     )
     credit: str | None = setting(
         None,
-        "how credit runs inside a layer: derivatives, surrogate ones, or LFP through time or step by step",
+        "how credit runs inside a layer: derivatives, surrogate ones, or LFP through time, step by step, or online",
         names=CREDITS,
         automatic="scan with spikes or --method lfp, else gradient",
         owner=CREDITED,
@@ -470,13 +472,18 @@ class RunConfig:
                 f"--method {self.method.name} sends rewards back, and --credit {self.method.credit} derivatives: "
                 "choose --credit scan or step, or --method surrogate or gradient"
             )
-        self._check_errors_recur()
+        if self.method.credit == "online" and credit_of(self.flat) is None:
+            raise UserError(
+                f"--method {self.method.name} sends rewards back through layers, and --credit online teaches each at "
+                "every step: choose --method f3, drtp, dfa or llo, or --credit step"
+            )
+        self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator)  # type: ignore[arg-type]
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
-    def _check_errors_recur(self) -> None:
+    def _check_inputs_recur(self) -> None:
         """Refuse errors kept by a hash of inputs that chance draws anew in every epoch."""
         drawn = [
             text
@@ -658,7 +665,7 @@ class RunConfig:
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
-                credit="step" if own.credit == "step" else "scan",
+                credit="step" if own.credit in ("step", "online") else "scan",
                 normalize=own.normalize_by if own.normalize_reward else False,
                 constant_statistics=own.statistics == "constant",
                 **own.rule.arguments(rules.rules),

@@ -67,6 +67,11 @@ class FromDataset:
         """Hash the samples and their order; empty if they are not known."""
         return fingerprint_of(self.dataset)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether chance draws the inputs of a sample anew in every epoch."""
+        return at_epoch(self.dataset, 0, 0) is not self.dataset
+
     def __len__(self) -> int:
         """Number of batches of an epoch."""
         return -(-self.samples // self.batch_size)
@@ -99,6 +104,7 @@ class FromLoader:
 
     labels: Tensor | None = None
     target_scale: TargetScale | None = None
+    drawn = False
 
     def fingerprint(self) -> str:
         """Return an empty text, since a loader may draw its samples anew."""

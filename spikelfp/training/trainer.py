@@ -23,8 +23,10 @@ from spikelfp.kernels.choice import choices
 from spikelfp.methods import Batch, Method
 from spikelfp.methods.base import counting_steps, unsaved_attributes, within_chunk
 from spikelfp.methods.gradient import Loss
+from spikelfp.methods.online import WINDOW
 from spikelfp.nn import Layer
 from spikelfp.nn.graph import biases_in_front, decays
+from spikelfp.nn.layer import check_carries
 from spikelfp.options import described
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
@@ -78,11 +80,11 @@ from spikelfp.training.update import (
     Position,
     Tally,
     add_up,
-    check_carries,
     check_gradients,
     clip_adaptive_,
     density,
     fill_gradients,
+    outputs_in_chunks,
     wake_silent_layers,
 )
 
@@ -185,6 +187,7 @@ class Trainer:
         self.task = resolve_task(task, method, reward, loss)
         self.method = resolve_method(net, method, reward, rule, loss, self.task)
         self.method.suit(net, self.task)
+        self._suited: Method | None = self.method
         check_task(self.task, self.method)
         self.task = task_judged_by(self.task, self.method)
         self.task.outputs_suit(output_kind(net) == "spikes")
@@ -262,6 +265,10 @@ class Trainer:
         """Whether training stands between two steps or two epochs, so that its state can be saved."""
         return self._at_rest
 
+    def _draws(self) -> bool:
+        """Whether chance draws what the network is shown of a sample."""
+        return False
+
     def runs(self) -> torch.nn.Module:
         """Return the module that a step of training runs, and that several workers share: here the network."""
         return self.net
@@ -306,6 +313,7 @@ class Trainer:
         """
         if isinstance(train, DataSplits) and validation is None:
             validation = train.validation
+        self._prepare_method()
         source = source_of(train, self.batch_size, self.seed, self.workers)
         if isinstance(source, FromLoader):
             source.check(self.position, self.world)
@@ -318,6 +326,9 @@ class Trainer:
                 "order differ): go on with those, or load its weights alone: training.checkpoint.load_weights(path, "
                 "net)"
             )
+        asked = any(type(part).begin_training is not Method.begin_training for part in self.method.parts())
+        if asked:  # a fingerprint reads all samples
+            self.method.begin_training(source.fingerprint(), source.drawn or self._draws())
         self._source_now, self._samples = source, ""
         if self.position.epoch >= epochs and self._fitted:
             warnings.warn(
@@ -439,6 +450,10 @@ class Trainer:
 
     def _prepare_method(self) -> None:
         """Let the method make its state, once for a network; its random numbers are a function of the seed."""
+        if self._suited is not self.method:  # another one since then
+            self.method.suit(self.net, self.task)
+            check_task(self.task, self.method)
+            self._suited = self.method
         if self._prepared is not self.method:
             prepare(self.method, self.net, self.seed, self.device)
             self._prepared = self.method
@@ -604,7 +619,12 @@ class Trainer:
             shown = self.batch(x, labels).sequence
             self.net.eval()
             with lending(self.net, self.method.at(self.position.step).rule):
-                outputs = self.net(sample_slice(shown, 0, 1))
+                first = sample_slice(shown, 0, 1)
+                if any(own.by_steps for own in self.method.parts()):  # in the memory of few steps, as it learns
+                    pieces = outputs_in_chunks(self.net, Batch(first, labels[:1]), WINDOW)
+                    outputs = torch.cat([piece for piece, _ in pieces])
+                else:
+                    outputs = self.net(first)
             self.net.train(training)
         for name, choice in known.items():
             choice.events = events[name]
@@ -704,6 +724,10 @@ class TemporalTrainer(Trainer):
             check_carries(net)
         self.chunk, self.readout_steps = chunk, readout_steps
         super().__init__(net, **options)
+        if chunk is not None and any(own.by_steps for own in self.method.parts()):
+            raise UserError(
+                f'chunk={chunk} cuts sequences, and credit="online" runs one step at a time by itself: leave it out'
+            )
         if self.recompute and not all(own.recomputes for own in self.method.parts()):
             raise UserError(
                 f"recompute={self.recompute} makes activations again for a backward pass through the whole network, "
@@ -720,6 +744,9 @@ class TemporalTrainer(Trainer):
         if self.steps is None:
             raise UserError("steps=None is for data of sequences, and these are static samples: say how many steps")
         return self.encode(x, self.steps)
+
+    def _draws(self) -> bool:
+        return self.encoding == "rate"
 
     def runs(self) -> torch.nn.Module:
         """Return the network, run in chunks, or in parts that are recomputed, if that is chosen."""

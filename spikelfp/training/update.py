@@ -20,10 +20,10 @@ from torch.nn import Module
 from spikelfp.data.samples import TargetScale
 from spikelfp.errors import NonFiniteError, UserError
 from spikelfp.methods import Batch, Method
-from spikelfp.nn import Layer, graph
+from spikelfp.nn import graph
 from spikelfp.nn.graph import Call, watching
-from spikelfp.nn.layer import State, has_run, remembers
-from spikelfp.nn.recompute import filled, tensors_of
+from spikelfp.nn.layer import State, check_carries
+from spikelfp.nn.recompute import detached_copy
 from spikelfp.rewards.base import masked
 from spikelfp.rules import lending
 from spikelfp.tasks import Classification, Task
@@ -441,39 +441,6 @@ def outputs_in_chunks(net: torch.nn.Module, batch: Batch, chunk: int | None) -> 
     for piece in batch.chunks(chunk):
         yield carried(piece.batch.sequence), piece.batch.mask
         carried.advance()
-
-
-def detached_copy(state: State) -> State:
-    """Copy a state without its graph; a view would keep the steps that led to it in memory."""
-    return filled(state, (t.detach().clone() for t in tensors_of(state)))
-
-
-def check_carries(net: torch.nn.Module) -> None:
-    """Refuse a network that would forget the states of its layers at the end of a chunk.
-
-    Raises:
-        UserError: for a network without ``run``, and one with a module that has layers with a state inside, but no
-            ``run`` of its own.
-    """
-    if not isinstance(net, Layer):
-        raise UserError(
-            f"only layers of this package carry their state from chunk to chunk, got {type(net).__name__}: put "
-            "nn.Sequential around torch's own layers, spikelfp.convert the network, or derive your own module from "
-            "nn.Layer and give it a run(x, state) that returns (outputs, next state)"
-        )
-    for name, module in net.named_modules():
-        inside = [own for own in module.modules() if own is not module and remembers(own)]
-        if inside and _is_called(module) and not has_run(module):
-            raise UserError(
-                f"layer {name or '(the network itself)'} ({type(module).__name__}) has a {type(inside[0]).__name__} "
-                "inside, whose state it cannot carry from chunk to chunk: give it a run(x, state), or train without "
-                "chunks"
-            )
-
-
-def _is_called(module: torch.nn.Module) -> bool:
-    """Whether it can be called at all; lists of layers and the like only hold them."""
-    return type(module).forward is not torch.nn.Module.forward
 
 
 SILENT = 0.005

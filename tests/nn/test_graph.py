@@ -183,7 +183,7 @@ def test_every_layer_without_layers_inside_tells_its_arguments():
     made = {type(layer) for layer in REMADE}
     whole = {kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Layer)}
     abstract = {nn.Layer, nn.Activation, nn.Neurons}
-    containers = {nn.Sequential, nn.Sum, nn.Concat, nn.Recomputed, nn.SelfAttention, nn.SpikingSelfAttention}
+    containers = {nn.Sequential, nn.Block, nn.Sum, nn.Concat, nn.Recomputed, nn.SelfAttention, nn.SpikingSelfAttention}
     assert whole - made - abstract - containers == set()
 
 

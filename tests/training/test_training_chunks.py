@@ -7,11 +7,13 @@ from sequence_data import CLASSES, METHODS, NETS, make, mlp, recordings, recurre
 from spikelfp import data, models, nn, rules
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.methods import Batch
+from spikelfp.nn.layer import check_carries
+from spikelfp.nn.recompute import detached_copy
 from spikelfp.quantized import Quantization
 from spikelfp.training import TemporalTrainer
 from spikelfp.training.evaluation import evaluate
 from spikelfp.training.parallel import SINGLE_WORKER
-from spikelfp.training.update import check_carries, detached_copy, outputs_in_chunks, predict
+from spikelfp.training.update import outputs_in_chunks, predict
 
 
 def kind_of(method):
