@@ -83,7 +83,10 @@ def once(folder: Path, options: Options) -> None:
         _cpu(folder).unlink(missing_ok=True)
     process = _context().Process(target=_train, args=([*given, "--no-report", "--out", str(folder)], folder))
     process.start()
-    process.join()
+    try:
+        process.join()
+    finally:
+        process.terminate()  # where this one was interrupted
     if process.exitcode:
         raise RuntimeError(f"{folder}: ended with status {process.exitcode}: {_log(folder).read_text()[-400:]}")
 

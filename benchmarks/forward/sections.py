@@ -110,8 +110,8 @@ SGEMM_RATES = tuple({"lr": rate} for rate in (3e-4, 3e-3))
 SGEMM = Section(
     "SGEMM, 14-500-1, tanh",
     "Test loss: MSE of the standardised run time, after the last epoch; batch 512, all 773,120 training rows. The "
-    "paper trains for 200 epochs. Learning rates are chosen from 3e-4 and 3e-3 on a tenth of the training rows, after 3 "
-    "epochs. The paper's split is not known; here a kernel is in one part with all of its four runs.",
+    "paper trains for 200 epochs. Learning rates are chosen from 3e-4 and 3e-3 on a tenth of the training rows, "
+    "after 3 epochs. The paper's split is not known; here a kernel is in one part with all of its four runs.",
     {"data": "sgemm", "hidden": (500,), "batch_size": 512, "epochs": 15} | TANH,
     {
         "gradient": Row("backpropagation", {"method": "gradient"}, 0.003, SGEMM_RATES),
@@ -219,6 +219,7 @@ METHODS = Section(
         "surrogate": Row("surrogate gradient", {"method": "surrogate"}),
         "f3": Row("F³, scan", {"method": "f3"}),
         "f3step": Row("F³, step", {"method": "f3", "credit": "step"}),
+        "f3online": Row("F³, online", {"method": "f3", "credit": "online"}),
         "f3surrogate": Row("F³, surrogate inside the layer", {"method": "f3", "credit": "surrogate"}),
         "dfa": Row("DFA", {"method": "dfa"}),
         "drtp": Row("DRTP", {"method": "drtp"}),
