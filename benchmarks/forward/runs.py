@@ -74,7 +74,7 @@ def once(folder: Path, options: Options) -> None:
         check(folder, options)
     if (folder / "summary.json").exists():
         return
-    begun = (folder / "checkpoints" / "last.pt").exists()
+    begun = (folder / "config.yaml").exists() and (folder / "checkpoints" / "last.pt").exists()
     again = ["--resume"] if begun else ["--overwrite"] if folder.exists() else []
     plugin = [] if "plugin" not in options else words({"plugin": options["plugin"]})
     given = [*plugin, "--resume"] if begun else [*words(options), *again]
