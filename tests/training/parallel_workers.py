@@ -123,12 +123,27 @@ CASES: dict[str, dict[str, Any]] = {
         "accumulate": 2,
         "method": methods.WarmUp(methods.GradientDescent(), Blocks(rewards.Softmax()), 3),
     },
-    # slices of different lengths, in parts, and an empty slice
+    # slices of different lengths, in parts, and an empty slice; each training has a method of its own
+    "f3": {
+        "net": mlp,
+        "accumulate": 2,
+        "method": lambda: methods.F3(credit="step"),
+        "samples": 67,
+        "batch_size": 33,
+    },
+    "f3-class": {
+        "net": lambda: models.mlp([64, 20, 10]),
+        "steps": 1,
+        "accumulate": 2,
+        "method": lambda: methods.F3(error_memory="class", error_rate=0.3),
+        "samples": 67,
+        "batch_size": 33,
+    },
     "pepita": {
         "net": lambda: models.mlp([64, 20, 10]),
         "steps": 1,
         "accumulate": 2,
-        "method": methods.PEPITA(strength=0.5),
+        "method": lambda: methods.PEPITA(strength=0.5),
         "samples": 67,
         "batch_size": 33,
     },
@@ -144,7 +159,8 @@ def make(net, samples=100, method=LFP, world=SINGLE_WORKER, **options):
     """The trainer of a case and its data."""
     torch.manual_seed(world.rank)  # the leader's weights count
     options = {"steps": 6, "batch_size": 32, "lr": 1e-2, **options}
-    trainer = InDoubles(net().double(), method=method, world=world, device="cpu", **options)
+    own = method if isinstance(method, methods.Method) else method()
+    trainer = InDoubles(net().double(), method=own, world=world, device="cpu", **options)
     return trainer, data.load("digits").train.subset(torch.arange(samples))
 
 
@@ -157,11 +173,20 @@ def trained(case, world=SINGLE_WORKER):
 
 def result(trainer, rows):
     return {
-        "weights": trainer.net.state_dict(),
+        "weights": trainer.net.state_dict() | dict(kept_by(trainer.method.state_dict(), "method")),
         "rows": rows,
         "woken": trainer.woken,
         "test": numbers(trainer.evaluate(data.load("digits").test)),
     }
+
+
+def kept_by(state, name):
+    """Tensors of the state of a method, by dotted names."""
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from kept_by(value, f"{name}.{key}")
+        else:
+            yield f"{name}.{key}", value
 
 
 def numbers(found):

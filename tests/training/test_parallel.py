@@ -72,6 +72,19 @@ def test_two_workers_end_with_the_weights_and_numbers_of_one(folder, case):
     assert any(not torch.equal(w, alone["weights"][name]) for name, w in start.net.state_dict().items())
 
 
+@pytest.mark.parametrize(("case", "rows"), [("f3", 67), ("f3-class", 10)])
+def test_two_workers_keep_the_errors_of_all_samples(folder, case, rows):
+    """Each worker has those that the other one found, and equal weights of the feedback."""
+    kept = [read(folder, case, rank)["weights"] for rank in (0, 1)]
+    for each in kept:
+        assert each["method.table.seen"].all()
+        assert each["method.table.errors"].shape == (rows, 10)
+        assert (each["method.table.errors"] != 0).any(1).all()
+    names = [name for name in kept[0] if name.startswith("method.weights.")]
+    assert len(names) == 1
+    assert torch.equal(kept[0][names[0]], trained(case)["weights"][names[0]])
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_all_workers_have_the_same_weights_bit_for_bit(folder, case):
     first, second = (read(folder, case, rank) for rank in (0, 1))
