@@ -17,6 +17,7 @@ from spikelfp.files import put_back
 from spikelfp.options import section, setting
 from spikelfp.quantized import CLIPS
 from spikelfp.terminal import plain
+from spikelfp.training import checkpoint
 from spikelfp.training.optim import optimizers
 from spikelfp.training.run import (
     check_show_memory,
@@ -99,6 +100,8 @@ OPTIONS = Schema(RecordConfig)
 def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **options: Any) -> dict[str, Any]:
     """Go on training a run and record the integers that change; the run folder stays as it is.
 
+    The method goes on with its own state, such as the feedback weights and the errors of samples of F³.
+
     Args:
         run: folder of ``spikelfp train``.
         out: stream to write.
@@ -169,6 +172,8 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
         trainer: TemporalTrainer = make_trainer(
             net, config, should_stop=lambda: trainer.position.step >= online.steps, wake=False
         )
+        warmed_up = loaded.config.method.warm_up is not None
+        checkpoint.load_method(getattr(loaded.folder, start_from.weights), trainer, "then" if warmed_up else None)
         start = perf_counter()
         epochs = -(-online.steps * online.batch_size // len(splits.train)) + 1
         trainer.fit(splits.train, epochs, after_step=after_step)

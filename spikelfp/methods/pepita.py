@@ -65,6 +65,7 @@ class PEPITA(Method):
     objective = "loss"
     recomputes = False
     watches_loss = True
+    feedback_weights = "projection"
     default_lr = 1e-3
     rule = Gradient()
 

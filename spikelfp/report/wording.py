@@ -81,6 +81,7 @@ CREDITS = {
     "surrogate": "the chain rule inside each layer, with a surrogate derivative of spikes; none between layers.",
     "scan": "the rule inside each layer, through all steps; none between layers.",
     "step": "the rule inside each layer, in each step by itself; none between layers.",
+    "online": "the rule inside each layer, at every step as it runs; none between layers or steps.",
 }
 
 FEEDBACK = {
@@ -88,6 +89,7 @@ FEEDBACK = {
     "dfa": "each hidden layer gets the error of the outputs, through fixed weights",
     "drtp": "each hidden layer gets the target, through fixed weights",
     "llo": "none: hidden layers keep their initial weights",
+    "pepita": "the error of the outputs changes the inputs of a second pass, through a fixed random projection",
 }
 
 FEEDBACK_WEIGHTS = {
@@ -145,7 +147,7 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     elif methods.fact(config.method.name, "gradient"):
         spikes = f"; spikes have a {config.method.surrogate} derivative"
         terms += [("Gradient", task.loss_meaning + spikes * bool(methods.fact(config.method.name, "surrogate")) + ".")]
-    elif credit_of(config.flat) is not None:
+    elif methods.fact(config.method.name, "watches_loss") or credit_of(config.flat) is not None:
         terms += [("Loss", f"{task.loss_meaning}.")]
     return terms
 
@@ -154,7 +156,9 @@ def _learning_apart(config: RunConfig) -> list[tuple[str, str]]:
     """Describe how hidden layers learn that get no credit from the layers after them."""
     credit, name = credit_of(config.flat), config.method.name
     if credit is None:
-        return []
+        if name in FEEDBACK:
+            return [("Feedback", f"{FEEDBACK[name]}.")]
+        return [("Credit", "through all layers, in each step by itself.")] if config.method.credit == "step" else []
     terms = [("Credit", CREDITS.get(credit, credit))]
     weights = config.method.options.get("feedback_init")
     feedback = FEEDBACK.get(name, f"fixed weights of {methods.fact(name, 'words') or name}")

@@ -145,6 +145,26 @@ def load(path: str | Path, trainer: Trainer) -> None:
         choice.events = content.get("events", {}).get(name, choice.events)
 
 
+def load_method(path: str | Path, trainer: Trainer, part: str | None = None) -> None:
+    """Give a trainer's method the state that a run's method had, without anything else of the checkpoint.
+
+    Feedback weights and errors of samples come back by it, where training goes on from the weights of a checkpoint.
+
+    Args:
+        path: path of the checkpoint. One without a state, such as that of initial weights, changes nothing.
+        trainer: a trainer of the same network and method.
+        part: ``"then"`` for a trainer without the warm-up that the run had.
+
+    Raises:
+        CheckpointError: for a file that is no checkpoint, and a state that does not fit.
+    """
+    state = read(path).get("method_state", {})
+    if not state:
+        return
+    trainer._prepare_method()
+    _load_state(path, "method", trainer.method, state if part is None else state.get(part, {}))
+
+
 def _load_state(path: str | Path, what: str, owner: Method | Optimizer, state: dict[str, Any]) -> None:
     """Load the state of a method or an optimiser, all of it or nothing."""
     before = owner.state_dict()

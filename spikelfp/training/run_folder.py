@@ -24,6 +24,7 @@ from spikelfp.data.loader import mask_of
 from spikelfp.data.samples import representative
 from spikelfp.errors import DataError, RunFolderError, UserError
 from spikelfp.files import Kind, check_path, content_of, settle, write_text, yaml_text
+from spikelfp.methods import methods
 from spikelfp.methods.base import within_chunk
 from spikelfp.terminal import plain
 from spikelfp.training.config import OPTIONS, REWARDED, RULED, RunConfig, from_mapping, is_record, read_mapping
@@ -412,7 +413,7 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "rule": config.method.rule.name if RULED.holds(config.flat) else None,
         "reward": config.method.reward.name if REWARDED.holds(config.flat) else None,
         "credit": (config.method.credit or "scan") if RULED.holds(config.flat) else config.method.credit,
-        "feedback": config.method.options.get("feedback_init"),
+        "feedback": config.method.options.get("feedback_init", methods.fact(config.method.name, "feedback_weights")),
         "seed": config.run.seed,
         "epochs": config.training.epochs,
         "steps": config.data.steps,

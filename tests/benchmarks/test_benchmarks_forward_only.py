@@ -75,6 +75,16 @@ def test_a_shorter_run_counts_if_its_learning_rate_is_constant(tmp_path):
             check(tmp_path, asked, shorter=True)
 
 
+def test_a_row_is_a_run_and_a_line_of_the_table(tmp_path, capsys):
+    last = Section("last layer", "one epoch", OPTIONS, {"llo": Row("LLO", {"method": "llo"})})
+    given = ["--out", str(tmp_path), "--runs", str(tmp_path / "runs"), "--seeds", "1"]
+    forward_only.main(given, {"last": last})
+    found = json.loads((tmp_path / "forward_only.json").read_text())["networks"]["last"]["rows"]["llo"]["runs"]
+    summary = json.loads((tmp_path / "runs" / "last_llo_s0" / "summary.json").read_text())
+    assert [run["scores"] for run in found] == [[pytest.approx(summary["score"]["value"])]]
+    assert f"| LLO | {summary['score']['value']:.4f} | 1 | 1 |" in capsys.readouterr().out
+
+
 def test_a_run_that_fails_says_why(tmp_path):
     wrong = Section("wrong", "", OPTIONS | {"hidden": (0,)}, {"f3": Row("F³", {"method": "f3"})})
     with pytest.raises(RuntimeError, match=r"(?s)ended with status 2: .*hidden"):

@@ -3,8 +3,10 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from spikelfp.cli import app
@@ -154,6 +156,73 @@ def test_an_export_of_a_network_that_learned_block_by_block(tmp_path):
         with pytest.raises(SystemExit) as stop:
             run_app(export, "hw-export", arguments)
         assert not stop.value.code, arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "feedback", "words", "absent"),
+    [
+        ({"method": "pepita", "model": "mlp"}, "projection",
+         ["the error of the outputs changes the inputs of a second pass, through a fixed random projection.",
+          "trained with error-driven input modulation", "<dt>Loss</dt>"], "<dt>Credit</dt>"),
+        ({"method": "llo", "credit": "online"}, None,
+         ["at every step as it runs", "hidden layers keep their initial weights"], "<dt>Loss</dt>"),
+        ({"method": "dfa", "credit": "online"}, "kaiming",
+         ["at every step as it runs", "the error of the outputs, through fixed weights (kaiming"], "second pass"),
+        ({"method": "lfp", "credit": "step"}, None, ["through all layers, in each step by itself"], "Feedback</dt>"),
+    ],
+)  # fmt: skip
+def test_reports_and_summaries_say_how_hidden_layers_learn(tmp_path, table, options, feedback, words, absent):
+    options = {"model": "lif-mlp"} | options
+    summary = train(config(table, **options), tmp_path / "run", progress=False)
+    assert summary["feedback"] == feedback
+    assert summary["credit"] == options.get("credit")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["feedback"] == feedback
+    write_report(tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(each in page for each in words), words
+    assert absent not in page
+
+
+@pytest.fixture(scope="module")
+def delayed(tmp_path_factory, table):
+    """A run of F³ with options of its own, and its summary."""
+    folder = tmp_path_factory.mktemp("delayed") / "run"
+    chosen = config(
+        table, "f3", "lif-mlp", credit="step", error_memory="class", error_rate=0.3, feedback_init="trinomial"
+    )
+    return folder, train(chosen, folder, progress=False)
+
+
+def spikelfp(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        run_app(app, "spikelfp", [str(each) for each in arguments])
+    assert not stop.value.code, arguments
+
+
+def test_a_run_is_evaluated(delayed, capsys):
+    folder, summary = delayed
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    spikelfp("eval", folder, "--json")
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["score"], found["test_loss"]) == (summary["score"], summary["test_loss"])
+    spikelfp("eval", folder, "--weights", "best", "--json")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_is_made_again_of_its_file_of_options(delayed, tmp_path, monkeypatch):
+    folder, summary = delayed
+    monkeypatch.chdir(tmp_path)
+    spikelfp("train", "--config", folder / "config.yaml", "--out", "again", "--no-report")
+    spikelfp("train", "--config", folder / "config.yaml", "--error-rate", "1", "--out", "other", "--no-report")
+    places = [RunFolder(Path(place)).last for place in (folder, "again", "other")]
+    states = [torch.load(place, weights_only=True)["method_state"] for place in places]
+    own, again, other = states
+    assert json.loads(Path("again/summary.json").read_text())["score"] == summary["score"]
+    assert torch.equal(own["table"]["errors"], again["table"]["errors"])
+    assert not torch.equal(own["table"]["errors"], other["table"]["errors"])
+    weights = [next(iter(state["weights"].values())) for state in states]
+    assert set(weights[0].unique().tolist()) == {-1.0, 0.0, 1.0}
+    assert torch.equal(weights[0], weights[1])
 
 
 def test_info_lists_the_methods(capsys):

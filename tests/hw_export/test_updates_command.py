@@ -7,12 +7,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from updates_nets import recorded, same
 
 from hw_export.build import build
 from hw_export.targets.outline import read_arrays
-from hw_export.updates import load_image, quantized, replay, save_image
+from hw_export.updates import IntegerImage, load_image, quantized, replay, save_image
+from spikelfp import TemporalTrainer
 from spikelfp.errors import SaveError
+from spikelfp.methods import F3
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train
 
@@ -84,6 +87,39 @@ def test_a_recording_begins_with_the_integers_that_build_exports(command, tmp_pa
     net = quantized(load_run(tmp_path / "run").net, base, input_scale=scale)
     for report in net.report:
         assert report.threshold == exported[f"{report.neurons}.threshold"]
+
+
+@pytest.mark.parametrize(
+    ("credit", "warm_up"), [("step", {"warm_up": "surrogate", "warm_up_steps": 2}), ("step", {}), ("online", {})]
+)
+def test_f3_goes_on_with_its_feedback_weights_and_errors(command, tmp_path, credit, warm_up):
+    config = RunConfig(data="digits", method="f3", credit=credit, hidden=(12,), steps=3, epochs=1, batch_size=100,
+                       device="cpu", **warm_up)  # fmt: skip
+    train(config, tmp_path / "run", progress=False)
+    stream = tmp_path / "s"
+    options = ("--steps", 6, "--seed", 9, "--lr", 0.05, "--bits", 8)
+    assert command("record", tmp_path / "run", "--out", stream, *options)[0] == 0
+    base, ends = replay(stream, upto=0), replay(stream)
+    loaded = load_run(tmp_path / "run")
+    kept = torch.load(loaded.folder.last, weights_only=True)["method_state"]
+    kept = kept["then"] if warm_up else kept
+    assert kept["table"]["seen"].sum() > 1000
+
+    def further(state):
+        """The integers after the same steps of a trainer made by hand, whose method has a state, or begins anew."""
+        net = load_run(tmp_path / "run").net
+        trainer = TemporalTrainer(
+            net, method=F3(credit=credit), steps=3, batch_size=1, lr=0.05, schedule=None, seed=9, wake=False,
+            optimizer=config.training.optimizer.name, should_stop=lambda: trainer.position.step >= 6, device="cpu",
+        )  # fmt: skip
+        if state is not None:
+            trainer.method.load_state_dict(state)
+        trainer.fit(loaded.splits().train, 1)
+        return IntegerImage.of(net, base.grids)
+
+    assert same(ends, further(kept))
+    assert not same(ends, further(None))
+    assert not same(ends, base)
 
 
 def test_a_cut_stream_is_said_to_be_cut(command, tmp_path):
