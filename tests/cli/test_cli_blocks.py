@@ -43,12 +43,15 @@ REFUSED = [
     ({"method": "f3", "error_rate": 0.5}, "error-memory class or hash"),
     ({"method": "f3", "error_memory": "class", "error_buckets": 8}, "error-memory hash"),
     ({"method": "dfa", "one_hot": True}, "--method f3"),
-    ({"method": "f3", "model": "mlp", "feedback_as": "message"}, "--credit scan or step"),
-    ({"method": "f3", "credit": "surrogate", "feedback_as": "message"}, "--credit scan or step"),
+    ({"method": "f3", "model": "mlp", "feedback_as": "message"}, "--credit scan, step or online"),
+    ({"method": "f3", "credit": "surrogate", "feedback_as": "message"}, "--credit scan, step or online"),
     ({"method": "llo", "feedback_init": "identity"}, "--method dfa, drtp or f3"),
     ({"method": "f3", "task": "regression", "softmax": True}, "--task classification"),
     ({"method": "f3", "task": "regression", "one_hot": True}, "--task classification"),
-    ({"method": "f3", "model": "mlp", "reward": "softmax"}, r"rewards \(--method lfp, or --credit scan or step\)"),
+    (
+        {"method": "f3", "model": "mlp", "reward": "softmax"},
+        r"rewards \(--method lfp, or --credit scan, step or online\)",
+    ),
     ({"method": "f3", "loss": "bce"}, r"losses \(--method gradient, pepita or surrogate, or --credit gradient or sur"),
     ({"method": "f3", "credit": "gradient", "rule": "gamma"}, "rules of LFP"),
     ({"method": "f3", "recompute": 5}, "--method gradient, lfp or surrogate"),
@@ -70,7 +73,7 @@ def test_options_that_would_do_nothing_are_refused_by_one_line(options, text):
 def test_labels_are_short():
     assert max(len(option.owner.name) for option, _ in OPTIONS.options() if option.owner is not None) < 250
     names = {option.name: option.owner.name for option, _ in OPTIONS.options() if option.owner is not None}
-    assert names["reward"] == "rewards (--method lfp, or --credit scan or step)"
+    assert names["reward"] == "rewards (--method lfp, or --credit scan, step or online)"
     assert names["credit"] == "--method dfa, drtp, f3, lfp or llo"
 
 

@@ -79,7 +79,8 @@ def test_a_rule_of_ones_own_on_the_command_line(mine, command, tmp_path):
     code, out, _ = command("train", "--plugin", "mine.py", "--rule", "mine", "--help")
     assert code == 0
     assert "--kappa FLOAT" in out
-    assert "how much of the reward stays; belongs to --method lfp and --rule mine" in " ".join(out.split())
+    owner = "rules of LFP (--method lfp, or --credit scan, step or online) and --rule mine"
+    assert f"how much of the reward stays; belongs to {owner}" in " ".join(out.split())
     assert "--plugin MODULE" in out
     code, _, err = command("train", "--plugin=mine.py", "--rule", "mine", "--kappa", "0.25", "--out", "r", *QUICK)
     assert code == 0, err

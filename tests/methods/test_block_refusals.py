@@ -51,7 +51,7 @@ NETWORKS = {
     "own order": (Own, "does not run its layers one after the other"),
     "one block": (lambda: nn.Sequential(nn.Linear(6, 3), nn.LIF()), "has one block alone"),
     "tied weights": (tied, r"0\.weight is used in two blocks"),
-    "one layer of neurons": (twice, "ends two blocks"),
+    "one layer of neurons": (twice, "runs in two blocks"),
     "frozen hidden": (lambda: lif((1, 3)), "weights of all hidden blocks are frozen"),
     "frozen output": (lambda: lif((5,)), "weights of the last block, .* are frozen"),
     "torch's layer": (

@@ -342,7 +342,7 @@ shared = nn.ReLU()
         ([nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 3)], "MaxPool2d stands between"),
         ([nn.Linear(5, 4), tnn.Softplus(), nn.Flatten()], "Softplus stands between"),
         ([nn.Linear(5, 4), tnn.PReLU(), nn.ReLU(), nn.Linear(4, 3)], "learns in Linear, PReLU"),
-        ([nn.Linear(5, 4), shared, nn.Dropout(), shared, nn.Linear(4, 3)], "runs twice"),
+        ([nn.Linear(5, 4), shared, nn.Dropout(), shared, nn.Linear(4, 3)], "runs in two blocks"),
     ],
 )
 def test_networks_that_it_cannot_train_are_refused(layers, match):

@@ -29,7 +29,7 @@ WITH_EVENTS = {
     nn.Linear, nn.Conv2d, nn.Flatten, nn.FlattenAxes, nn.AvgPool2d, nn.Dropout, nn.Identity, nn.SelfAttention,
     nn.SpikingSelfAttention,
 }  # fmt: skip
-NO_LAYERS_OF_THEIR_OWN = {nn.Layer, nn.Activation, nn.Neurons, nn.Sequential, nn.Recomputed}
+NO_LAYERS_OF_THEIR_OWN = {nn.Layer, nn.Activation, nn.Neurons, nn.Sequential, nn.Block, nn.Recomputed}
 
 
 def test_every_layer_is_told_about():
