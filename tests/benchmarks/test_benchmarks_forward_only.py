@@ -11,7 +11,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
 
 from benchmarks import forward_only
-from benchmarks.forward import mnist_part
 from benchmarks.forward.runs import OtherRunError, check, words
 from benchmarks.forward.sections import SECTIONS, Row, Section, shortened
 from benchmarks.record import RESULTS
@@ -130,7 +129,9 @@ def test_every_run_is_one_that_the_command_takes(tmp_path):
                     assert all(isinstance(word, str) for word in words(options))
 
 
-def test_a_part_of_mnist_is_checked(monkeypatch):
+def test_a_part_of_mnist_is_checked(monkeypatch, registrations_end):
+    from benchmarks.forward import mnist_part  # registers a data set, which other tests need not find
+
     digits = data.load("digits")
     monkeypatch.setattr(mnist_part, "mnist", lambda folder: digits)
     part = mnist_part.mnist_part(path="30,20")
