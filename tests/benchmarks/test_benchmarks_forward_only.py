@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -30,6 +31,13 @@ TINY = Section(
     tuning={"validation": 0.5},
     cost=True,
 )
+
+
+@pytest.fixture
+def mnist_part(registrations_end):
+    """The plug-in, whose data set is registered within the test alone."""
+    sys.modules.pop("benchmarks.forward.mnist_part", None)
+    return importlib.import_module("benchmarks.forward.mnist_part")
 
 
 @pytest.mark.slow
@@ -118,7 +126,7 @@ def test_the_share_of_a_gap_is_of_epochs_and_seeds_that_all_have():
     assert forward_only.closed(section("loss", [[1.0]], [], [[0.5]])) is None
 
 
-def test_every_run_is_one_that_the_command_takes(tmp_path):
+def test_every_run_is_one_that_the_command_takes(mnist_part, tmp_path):
     for name, whole in SECTIONS.items():
         for each in (whole, shortened(whole)):
             for row in each.rows.values():
@@ -129,9 +137,7 @@ def test_every_run_is_one_that_the_command_takes(tmp_path):
                     assert all(isinstance(word, str) for word in words(options))
 
 
-def test_a_part_of_mnist_is_checked(monkeypatch, registrations_end):
-    from benchmarks.forward import mnist_part  # registers a data set, which other tests need not find
-
+def test_a_part_of_mnist_is_checked(monkeypatch, mnist_part):
     digits = data.load("digits")
     monkeypatch.setattr(mnist_part, "mnist", lambda folder: digits)
     part = mnist_part.mnist_part(path="30,20")
