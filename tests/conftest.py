@@ -73,7 +73,7 @@ def _own_cache(_event_cache, monkeypatch):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """What is collected stays until the end: the garbage collector does not look through it again and again.
+    """Keep collected tests until the end: the garbage collector does not look through it again and again.
 
     Thousands of tests and the libraries that they import are millions of objects: seconds for every full collection.
     """

@@ -136,7 +136,7 @@ LINKS: dict[str, Callable[[Tensor], Tensor]] = {
 """Functions that make predictions of outputs ``[…, C]``, by name."""
 
 READS = ("steps", "sum")
-"""What a loss of classes may be a function of: the outputs of every step, or their sum."""
+"""Readings that a loss of classes may be a function of: the outputs of every step, or their sum."""
 
 
 def adds_up(name: str) -> str | None:

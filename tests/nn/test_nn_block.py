@@ -18,7 +18,7 @@ def parts():
 
 
 def nets():
-    """The same layers with two of them in a ``Sequential``, and in a ``Block``."""
+    """Make two networks of equal layers, two of which stand in a ``Sequential``, and in a ``Block``."""
     return [
         nn.Sequential(*layers[:3], inner(*layers[3:5]), *layers[5:])
         for inner in (nn.Sequential, nn.Block)

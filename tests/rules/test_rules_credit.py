@@ -44,7 +44,7 @@ class OwnLI(nn.Neurons):
 
 @dataclass
 class Constants:
-    """What the formula needs of neurons of a kind."""
+    """Constants of a kind of neurons that the formula needs."""
 
     beta: float | torch.Tensor = 0.9
     alpha: float = 0.0
