@@ -12,7 +12,7 @@ from spikelfp.errors import UserError
 from spikelfp.methods.base import Batch, Reduction, methods
 from spikelfp.methods.error_table import MEMORIES, ErrorTable
 from spikelfp.methods.feedback import FEEDBACK_AS, BlockMethod, Feedback
-from spikelfp.methods.gradient import Loss
+from spikelfp.methods.gradient import GradientDescent, Loss
 from spikelfp.options import NOT_AN_OPTION, one_of, option, other_than
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
@@ -136,10 +136,8 @@ class F3(BlockMethod):
 
     def _information(self, outputs: Tensor, batch: Batch, expected: Tensor) -> Tensor:
         """Compute the error information ``[B, C]`` of the outputs."""
-        task, counts_spikes = (
-            cast(Task, self._task),
-            not self.gradient and getattr(self.reward, "suits", None) == "spikes",
-        )
+        task = cast(Task, self._task)
+        counts_spikes = not self.gradient and getattr(self.reward, "suits", None) == "spikes"
         if self.loss is not None and self.error_information == "loss":
             return self._slope_of_loss(outputs, batch)
         if self.error_information == "error" and not self.softmax:
@@ -157,12 +155,12 @@ class F3(BlockMethod):
         return self.share_of(error, batch)
 
     def _slope_of_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return ``−∂L/∂o`` of a loss of the user's, summed over the steps, of each sample."""
+        """Return ``−∂L/∂o`` of a loss of the user's, summed over the steps that count, of each sample."""
+        last = cast(GradientDescent, self._last)
         with torch.enable_grad():
             free = outputs.detach().requires_grad_()
-            loss = cast(Loss, self.loss)(free, batch.targets) * max(len(batch.targets), 1)
-            (slope,) = torch.autograd.grad(loss, free)
-        return self.share_of(-slope.sum(0), batch)
+            (slope,) = torch.autograd.grad(last.loss_of(free, batch.targets, batch.mask, batch.steps), free)
+        return -slope.sum(0) * max(len(batch.targets), 1)
 
     def begin_training(self, samples: str, drawn: bool) -> None:
         self.table.begin_training(samples, drawn)

@@ -59,13 +59,31 @@ class GradientDescent(Method):
         mask: Tensor | None = None,
         steps: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        if mask is None:
-            loss = self.loss(outputs, labels)
-            loss = loss if steps is None else loss * (len(outputs) / steps)
-        else:
-            loss = self._weighted(outputs, labels, step_weights(mask, steps, outputs.dtype))
+        loss = self.loss_of(outputs, labels, mask, steps)
         (loss * share).backward()
         return {"loss": loss.detach()}
+
+    def loss_of(
+        self, outputs: Tensor, labels: Tensor, mask: Tensor | None = None, steps: Tensor | int | None = None
+    ) -> Tensor:
+        """Compute the loss, averaged over each sample's own steps, then over the batch.
+
+        Args:
+            outputs: ``[T, B, C]``.
+            labels: targets of the samples, ``[B, …]``.
+            mask: boolean ``[T, B]``, the steps that count; ``None`` for all.
+            steps: for a chunk, the number of steps of the whole sequences that count; ``None`` for whole sequences.
+
+        Returns:
+            A scalar tensor; those of the chunks of a batch add up.
+
+        Raises:
+            UserError: for a loss without ``weights`` where not all steps count.
+        """
+        if mask is not None:
+            return self._weighted(outputs, labels, step_weights(mask, steps, outputs.dtype))
+        loss = self.loss(outputs, labels)
+        return loss if steps is None else loss * (len(outputs) / steps)
 
     def _weighted(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         if not takes(self.loss, "weights"):

@@ -202,3 +202,24 @@ def test_a_loss_by_function_is_descended_and_judged():
     odd = methods.F3(loss=methods.losses["bce"])
     odd.suit(network(), task)
     assert odd._task.loss_name == "bce"
+
+
+def test_the_slope_of_a_loss_of_ones_own_leaves_padding_out():
+    def own(outputs, labels, weights=None):
+        each = -outputs.log_softmax(-1).gather(-1, labels.expand(len(outputs), -1).unsqueeze(-1)).squeeze(-1)
+        return each.mean() if weights is None else (each * weights).sum()
+
+    net = models.mlp([5, 4, 3], activation="tanh").double()
+    method = methods.F3(loss=own, error_information="loss")
+    method.suit(net, spikelfp.tasks.Classification())
+    outputs, y = torch.randn(3, 2, 3, dtype=torch.float64), torch.tensor([0, 2])
+    mask = torch.tensor([[True, True], [True, False], [True, False]])
+    found = method._slope_of_loss(outputs, methods.Batch(torch.zeros(3, 2, 5), y, mask))
+    for sample, steps in ((0, 3), (1, 1)):
+        whole = outputs[:steps, [sample]].softmax(-1).mean(0)[0]
+        torch.testing.assert_close(found[sample], torch.eye(3, dtype=torch.float64)[y[sample]] - whole)
+    chunks = [
+        method._slope_of_loss(outputs[a:b], methods.Batch(torch.zeros(b - a, 2, 5), y, mask[a:b], steps=mask.sum(0)))
+        for a, b in ((0, 2), (2, 3))
+    ]
+    torch.testing.assert_close(chunks[0] + chunks[1], found)
