@@ -649,7 +649,7 @@ class RunConfig:
         options = {each.parameter: own.options[each.name] for each in known.values() if each.name in own.options}
         taken = inspect.signature(kind).parameters
         credit = credit_of(self.flat) if name == self.method.name else None
-        if methods.methods.fact(name, "surrogate") or credit == "surrogate":
+        if "rule" in taken and (methods.methods.fact(name, "surrogate") or credit == "surrogate"):
             options["rule"] = rules.Surrogate(own.surrogate, own.slope)
         task = self.make_task()
         if "credit" in taken:

@@ -9,6 +9,7 @@ from spikelfp.data.loader import EpochSampler
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.rules import lending
 from spikelfp.training import TemporalTrainer, checkpoint
+from spikelfp.training.config import RunConfig
 
 TRAIN = data.load("digits").train.subset(torch.arange(150))
 
@@ -309,3 +310,14 @@ def test_facts_of_methods():
         "lfp": 3e-3,
         "surrogate": 2e-3,
     }
+
+
+def test_a_surrogate_method_without_a_rule_is_made_from_options(registrations_end):
+    @methods.methods.register("own-surrogate")
+    class Own(methods.Method):
+        surrogate, gradient, objective = True, True, "loss"
+
+        def __init__(self, *, strength: float = 1.0):
+            self.strength = strength
+
+    assert type(RunConfig(method="own-surrogate").make_method()) is Own
