@@ -254,6 +254,11 @@ class Method:
     def by_steps(self) -> bool:
         return False
 
+    @property
+    def runs_network(self) -> bool:
+        """Whether it runs the network by itself (a ``learn`` of its own): workers then hand it the plain network."""
+        return type(self).learn is not Method.learn
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         inherited = getattr(cls, "name", None)

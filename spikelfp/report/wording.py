@@ -84,6 +84,12 @@ CREDITS = {
     "online": "the rule inside each layer, at every step as it runs; none between layers or steps.",
 }
 
+THROUGH = {
+    "step": "through all layers, in each step by itself.",
+    "online": "forward in time: each connection remembers its part in the membrane, and learns at every step from the "
+    "reward of that step, which goes through all layers.",
+}
+
 FEEDBACK = {
     "f3": "each hidden layer gets the error that the sample had an epoch before, through fixed weights",
     "dfa": "each hidden layer gets the error of the outputs, through fixed weights",
@@ -158,7 +164,8 @@ def _learning_apart(config: RunConfig) -> list[tuple[str, str]]:
     if credit is None:
         if name in FEEDBACK:
             return [("Feedback", f"{FEEDBACK[name]}.")]
-        return [("Credit", "through all layers, in each step by itself.")] if config.method.credit == "step" else []
+        text = THROUGH.get(config.method.credit or "")
+        return [] if text is None else [("Credit", text)]
     terms = [("Credit", CREDITS.get(credit, credit))]
     weights = config.method.options.get("feedback_init")
     feedback = FEEDBACK.get(name, f"fixed weights of {methods.fact(name, 'words') or name}")

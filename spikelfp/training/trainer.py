@@ -728,7 +728,7 @@ class TemporalTrainer(Trainer):
             raise UserError(
                 f'chunk={chunk} cuts sequences, and credit="online" runs one step at a time by itself: leave it out'
             )
-        if self.recompute and not all(own.recomputes for own in self.method.parts()):
+        if self.recompute and not all(own.recomputes and not own.by_steps for own in self.method.parts()):
             raise UserError(
                 f"recompute={self.recompute} makes activations again for a backward pass through the whole network, "
                 f"and {type(self.method).__name__} has none: leave it out; chunk={self.recompute} needs less, too"
