@@ -3,12 +3,14 @@
 from spikelfp.methods.base import Batch, Method, mean_over_steps, methods, step_weights
 from spikelfp.methods.dfa import DFA
 from spikelfp.methods.drtp import DRTP
+from spikelfp.methods.eprop import EProp
 from spikelfp.methods.f3 import F3
 from spikelfp.methods.feedback import BlockMethod, feedback_inits
 from spikelfp.methods.gradient import GradientDescent, SurrogateGradient
 from spikelfp.methods.lfp import LFP
 from spikelfp.methods.llo import LLO
 from spikelfp.methods.pepita import PEPITA
+from spikelfp.methods.step_loss import StepLossMethod
 from spikelfp.methods.warm_up import WarmUp
 from spikelfp.registry import check_constructors, public_names
 from spikelfp.tasks.classification import binary_cross_entropy, count_cross_entropy, losses, rate_cross_entropy
@@ -22,8 +24,10 @@ __all__ = [
     "PEPITA",
     "Batch",
     "BlockMethod",
+    "EProp",
     "GradientDescent",
     "Method",
+    "StepLossMethod",
     "SurrogateGradient",
     "WarmUp",
     "binary_cross_entropy",

@@ -237,6 +237,8 @@ class Method:
         recomputes: whether it can train a network that runs in parts which are recomputed (``recompute``).
         by_steps: whether it runs a network one step at a time by itself, so that there are no chunks.
         watches_loss: whether the values to watch that it returns hold the loss.
+        by_integrators: whether it reads leaky integrators: a model that has a choice then ends in them on the command
+            line, unless told otherwise.
     """
 
     name: str
@@ -249,6 +251,7 @@ class Method:
     words: ClassVar[str] = ""
     recomputes: ClassVar[bool] = True
     watches_loss: bool = False
+    by_integrators: ClassVar[bool] = False
 
     @property
     def by_steps(self) -> bool:

@@ -69,28 +69,29 @@ class Eligibility:
 
     Args:
         parameter: the parameter, of ``n · in`` elements.
-        decay: of a trace of the inputs, ``x̄[t] = decay x̄[t−1] + x[t]``, which stands for ``x`` then; ``None`` without.
+        decays: of traces of the inputs, ``x̄[t] = decay x̄[t−1] + x[t]``, one after the other, which stand for ``x``.
         grid: grid on which small weights are 0, for weights that are rounded by chance.
     """
 
-    def __init__(self, parameter: Tensor, decay: float | None = None, grid: Grid | None = None) -> None:
-        self.parameter, self.decay, self.grid = parameter, decay, grid
+    def __init__(self, parameter: Tensor, decays: tuple[float, ...] = (), grid: Grid | None = None) -> None:
+        self.parameter, self.decays, self.grid = parameter, decays, grid
         self.sums: Tensor | None = None
         self.states: list[Tensor] = []
-        self.trace: Tensor | None = None
+        self.traces: list[Tensor] = []
 
     def rest(self) -> None:
         """Begin other samples."""
-        self.states, self.trace = [], None
+        self.states, self.traces = [], []
 
     def filtered(self, x: Tensor) -> Tensor:
-        """Return the trace ``[k, B, in]`` of inputs ``[k, B, in]``, which goes on from the window before."""
-        if self.decay is None:
-            return x
-        start = x.new_zeros(x.shape[1:]) if self.trace is None else self.trace
-        traces = scan_for(x).integrate(x, start, self.decay, False)
-        self.trace = traces[-1].clone()
-        return traces
+        """Return the traces ``[k, B, in]`` of inputs ``[k, B, in]``, which go on from the window before."""
+        after = []
+        for number, decay in enumerate(self.decays):
+            start = self.traces[number] if self.traces else x.new_zeros(x.shape[1:])
+            x = scan_for(x).integrate(x, start, decay, False)
+            after.append(x[-1].clone())
+        self.traces = after
+        return x
 
     def take(self, x: Tensor, credit: Credit) -> None:
         """Add the update of a window, and go on to the next.
@@ -200,11 +201,11 @@ class ForwardLayer:
         """Recurrent connections."""
         return self.neurons.recurrent if isinstance(self.neurons, RecurrentLIF) else None  # type: ignore[return-value]
 
-    def keep(self, decay: float | None = None, learns_decay: bool = True) -> None:
+    def keep(self, decays: tuple[float, ...] = (), learns_decay: bool = True) -> None:
         """Make an eligibility for each parameter that learns.
 
         Args:
-            decay: of the traces of their inputs (:class:`Eligibility`).
+            decays: of the traces of their inputs (:class:`Eligibility`).
             learns_decay: whether a β that learns gets one.
         """
         for layer, source in ((self.dense, "inputs"), (self.recurrent, "fired")):
@@ -212,7 +213,7 @@ class ForwardLayer:
                 continue
             for p, grid, name in zip((layer.weight, layer.bias), grids_of(layer), (source, "ones"), strict=True):
                 if p is not None and p.requires_grad:
-                    self.kept.append((name, Eligibility(p, decay, grid)))
+                    self.kept.append((name, Eligibility(p, decays, grid)))
         own = getattr(self.neurons, "decay", None)
         if learns_decay and isinstance(own, Parameter) and own.requires_grad:
             self.kept.append(("decay", Eligibility(own)))
@@ -270,18 +271,13 @@ class ForwardLayer:
             decay: of a β that learns, each element for itself, ``x = 1``.
         """
         ones = run.outputs.new_ones(1, run.outputs.shape[1], 1).expand(len(run.outputs), -1, -1)
-        filtered: dict[str, Tensor] = {}
         for name, each in self.kept:
             if name == "decay":
                 assert decay is not None
                 each.take(ones, decay)
                 continue
             x = ones if name == "ones" else getattr(run, name)
-            if name not in filtered or each.decay is None:
-                filtered[name] = each.filtered(x)
-            else:
-                each.trace = filtered[name][-1].clone()
-            each.take(filtered[name], credit)
+            each.take(each.filtered(x), credit)
 
     def to_inputs(self, messages: Tensor) -> Tensor:
         """Return the messages ``Wᵀ m`` ``[k, B, in]`` to the inputs, by the weights that the dense layer ran with."""
@@ -401,3 +397,38 @@ def windows(batch: Batch, window: int) -> Iterator[tuple[int, Tensor, bool]]:
     for first in range(0, steps, window):
         x = time_slice(batch.sequence, first, first + window)
         yield first, x.to_dense() if x.is_sparse else x, first + window >= steps
+
+
+def through_filter(credit: Credit, decay: Tensor, last: bool) -> Credit:
+    """Take the credit for filtered inputs to the inputs themselves, where each neuron has a filter of its own.
+
+    The filter ``y_ij[t] = α_j y_ij[t−1] + x_i[t]`` is one more state of a connection, the last one.
+
+    Args:
+        credit: for ``y``.
+        decay: α of each neuron, ``[n]``.
+        last: whether nothing follows the window.
+    """
+    messages = credit.messages
+    scan, zeros, decay = scan_for(messages), messages.new_zeros(messages.shape[1:]), decay.to(messages)
+
+    def back(own: Tensor) -> tuple[Tensor, Tensor]:
+        through: Tensor = scan.integrate(own, zeros, decay, True)
+        return through, decay * through[0]
+
+    through, start = back(messages)
+    ends: list[tuple[Tensor, list[Tensor | None]]] = []
+    for fresh, factors in credit.ends:
+        own, of_filter = back(fresh)
+        ends.append((own, [*factors, of_filter]))
+    if not last:
+        own, of_filter = back(of_last_step(messages))
+        ends.append((own, [*[None] * len(credit.starts), of_filter]))
+    return Credit(through, [*credit.starts, start], ends)
+
+
+def of_last_step(like: Tensor) -> Tensor:
+    """Return ``[k, B, n]`` that is 1 at the last step and 0 before."""
+    unit = torch.zeros_like(like)
+    unit[-1] = 1
+    return unit

@@ -40,11 +40,20 @@ from torch.nn import Module
 
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import to_message
-from spikelfp.functional.lif import Constant, carried
+from spikelfp.functional.lif import carried
 from spikelfp.kernels import scan_for
 from spikelfp.methods import eligibility
 from spikelfp.methods.base import Batch
-from spikelfp.methods.eligibility import Credit, ForwardLayer, WindowRun, layers_of, sliced, windows
+from spikelfp.methods.eligibility import (
+    Credit,
+    ForwardLayer,
+    WindowRun,
+    layers_of,
+    of_last_step,
+    sliced,
+    through_filter,
+    windows,
+)  # fmt: skip
 from spikelfp.methods.online import RewardSoFar, check_online
 from spikelfp.nn import LI, LIF, RecurrentLIF, RecurrentSynaptic, Synaptic
 from spikelfp.nn.neurons.base import Neurons
@@ -102,7 +111,7 @@ def learn_forward(net: Module, batch: Batch, reward: Reward, task: Task, cap: bo
     layers = _layers(net)
     for layer in layers:
         decay = layer.neurons.beta if isinstance(layer.neurons, LI) else getattr(layer.neurons, "alpha", None)
-        layer.keep(None if isinstance(decay, Tensor) else decay)
+        layer.keep((decay,) if isinstance(decay, float) else ())
     weight = batch.share / max(len(batch.targets), 1)
     outputs, watched = list[Tensor](), list[dict[str, Tensor]]()
     with torch.no_grad():
@@ -161,7 +170,7 @@ def _credit(
         here = to_message(reward, run.outputs, eps)
         credit = Credit(here, [], [])
         beta = layer.neurons.beta if layer.neurons is not None else None
-        return (_filtered(credit, beta, last) if isinstance(beta, Tensor) else credit), None, here
+        return (through_filter(credit, beta, last) if isinstance(beta, Tensor) else credit), None, here
     neurons = cast(Neurons, layer.neurons)
     assert run.membrane is not None
     assert run.start is not None
@@ -175,9 +184,7 @@ def _credit(
     here, _ = back(message, reward, True)
     ends: list[tuple[Tensor, list[Tensor | None]]] = []
     if not last:  # e after the window is the update of a reward of 1 at its last step
-        unit = torch.zeros_like(run.membrane)
-        unit[-1] = 1
-        fresh, kept = back(None, unit)
+        fresh, kept = back(None, of_last_step(run.membrane))
         ends = [(fresh, [kept])]
     credit = Credit(messages, [start], ends)
     decay = None
@@ -185,35 +192,4 @@ def _credit(
         before = carried(torch.cat([run.start.unsqueeze(0), run.membrane[:-1]]), p)
         decay = Credit(messages * before, [start], [(fresh * before, factors) for fresh, factors in ends])
     alpha = getattr(neurons, "alpha", None)
-    return (_filtered(credit, alpha, last) if isinstance(alpha, Tensor) else credit), decay, here
-
-
-def _filtered(credit: Credit, alpha: Tensor, last: bool) -> Credit:
-    """Take the credit for filtered inputs to the inputs themselves, where each neuron has a filter of its own.
-
-    The filter ``y_ij[t] = α_j y_ij[t−1] + x_i[t]`` is one more state of a connection.
-
-    Args:
-        credit: for ``y``.
-        alpha: decay of each neuron, ``[n]``.
-        last: whether nothing follows the window.
-    """
-    messages = credit.messages
-    scan, zeros = scan_for(messages), messages.new_zeros(messages.shape[1:])
-    decay: Constant = alpha.to(messages)
-
-    def back(own: Tensor) -> tuple[Tensor, Tensor]:
-        through: Tensor = scan.integrate(own, zeros, decay, True)
-        return through, decay * through[0]
-
-    through, start = back(messages)
-    ends: list[tuple[Tensor, list[Tensor | None]]] = []
-    for fresh, factors in credit.ends:
-        own, of_filter = back(fresh)
-        ends.append((own, [*factors, of_filter]))
-    if not last:
-        unit = torch.zeros_like(messages)
-        unit[-1] = 1
-        own, of_filter = back(unit)
-        ends.append((own, [*[None] * len(credit.starts), of_filter]))
-    return Credit(through, [*credit.starts, start], ends)
+    return (through_filter(credit, alpha, last) if isinstance(alpha, Tensor) else credit), decay, here

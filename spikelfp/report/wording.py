@@ -95,6 +95,7 @@ FEEDBACK = {
     "dfa": "each hidden layer gets the error of the outputs, through fixed weights",
     "drtp": "each hidden layer gets the target, through fixed weights",
     "llo": "none: hidden layers keep their initial weights",
+    "e-prop": "the error of the outputs at every step reaches all neurons, and synapses remember what they did",
     "pepita": "the error of the outputs changes the inputs of a second pass, through a fixed random projection",
 }
 

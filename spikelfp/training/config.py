@@ -600,8 +600,9 @@ class RunConfig:
 
     @property
     def output(self) -> str | None:
-        """Kind of last layer, of models that have a choice: the chosen one, or that of the task."""
-        return self.model.options.get("output") or (None if self.is_classification else "li")
+        """Kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
+        integrators = not self.is_classification or methods.methods.fact(self.method.name, "by_integrators")
+        return self.model.options.get("output") or ("li" if integrators else None)
 
     @property
     def output_spikes(self) -> bool:

@@ -52,7 +52,7 @@ REFUSED = [
         {"method": "f3", "model": "mlp", "reward": "softmax"},
         r"rewards \(--method lfp, or --credit scan, step or online\)",
     ),
-    ({"method": "f3", "loss": "bce"}, r"losses \(--method gradient, pepita or surrogate, or --credit gradient or sur"),
+    ({"method": "f3", "loss": "bce"}, r"losses \(--method e-prop, gradient, pepita or surrogate, or --credit gradient or sur"),
     ({"method": "f3", "credit": "gradient", "rule": "gamma"}, "rules of LFP"),
     ({"method": "f3", "recompute": 5}, "--method gradient, lfp or surrogate"),
     ({"method": "lfp", "credit": "gradient"}, "--credit scan or step"),

@@ -57,6 +57,7 @@ CHOICES = [
     *({"method": "f3", "error_memory": memory} for memory in ("class", "hash")),
     {"method": "f3", "model": "mlp"},
     {"method": "dfa", "credit": "surrogate"},
+    {"method": "e-prop", "feedback": "adaptive"},
     *({"model": name} for name in models.models),
     *({"rule": name} for name in rules.rules),
     {"data": "csv:table.csv"},

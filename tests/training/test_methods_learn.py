@@ -282,7 +282,7 @@ def test_a_method_is_a_name_a_class_or_an_object():
         assert repr(make(given).method) == "LFP(reward=SpikeSequence(), rule=Epsilon(constant_statistics=False))"
     assert isinstance(make("surrogate").method, methods.SurrogateGradient)
     assert isinstance(make(methods.SurrogateGradient, loss="count").method, methods.GradientDescent)
-    assert list(methods.methods) == ["dfa", "drtp", "f3", "gradient", "lfp", "llo", "pepita", "surrogate"]
+    assert list(methods.methods) == ["dfa", "drtp", "e-prop", "f3", "gradient", "lfp", "llo", "pepita", "surrogate"]
 
     class Needy(methods.LFP):
         def __init__(self, strength):
@@ -304,9 +304,10 @@ def test_facts_of_methods():
     assert list(facts.where(gradient=True)) == ["gradient", "surrogate"]
     assert list(facts.where(surrogate=True)) == ["surrogate"]
     assert "lfp" in facts.where(gradient=False)
-    assert list(facts.where(objective="loss")) == ["gradient", "pepita", "surrogate"]
+    assert list(facts.where(objective="loss")) == ["e-prop", "gradient", "pepita", "surrogate"]
     assert {name: facts.fact(name, "default_lr") for name in facts} == {
         **dict.fromkeys(("dfa", "drtp", "f3", "gradient", "llo", "pepita"), 1e-3),
+        "e-prop": 3e-3,
         "lfp": 3e-3,
         "surrogate": 2e-3,
     }
