@@ -103,6 +103,11 @@ class Eligibility:
         self._add(_sum_of_products(credit.messages, x))
         for start, state in zip(credit.starts, self.states, strict=bool(self.states)):
             self._add(torch.einsum("bn,bni->ni", start, state))
+        if len(credit.ends) == 1 and self.states:  # in place, where no other state needs it
+            ((fresh, (factor,)),) = credit.ends
+            assert factor is not None
+            self.states = [_products(fresh, x, self.states[0].mul_(factor.unsqueeze(-1)))]
+            return
         after = []
         for fresh, factors in credit.ends:
             state = _products(fresh, x)
@@ -144,11 +149,13 @@ def _sum_of_products(messages: Tensor, x: Tensor) -> Tensor:
     return messages.flatten(0, 1).t() @ x.flatten(0, 1)
 
 
-def _products(messages: Tensor, x: Tensor) -> Tensor:
-    """Return ``Σ_t m[t] x[t]ᵀ`` of each sample, ``[B, n, in]``."""
+def _products(messages: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    """Return ``Σ_t m[t] x[t]ᵀ`` of each sample, ``[B, n, in]``, added to ``onto`` in place if there is one."""
     if is_constant(x):
-        return messages.sum(0).unsqueeze(-1) * x[0].unsqueeze(1)
-    return torch.bmm(messages.permute(1, 2, 0), x.transpose(0, 1))
+        summed, same = messages.sum(0).unsqueeze(-1), x[0].unsqueeze(1)
+        return summed * same if onto is None else onto.addcmul_(summed, same)
+    sides = messages.permute(1, 2, 0), x.transpose(0, 1)
+    return torch.bmm(*sides) if onto is None else onto.baddbmm_(*sides)
 
 
 class WindowRun(NamedTuple):
@@ -363,22 +370,23 @@ def _check_kind(method: str, name: str, dense: Linear) -> None:
         )
 
 
-def sliced(batch: Batch, layers: list[ForwardLayer], states: int, window: int) -> Iterator[Batch]:
+def sliced(batch: Batch, layers: list[ForwardLayer], states: list[int], window: int) -> Iterator[Batch]:
     """Split the samples of a batch so that their eligibilities fit into :data:`ROOM`.
 
     Args:
         batch: the batch.
         layers: of the network.
-        states: of a connection.
+        states: of a connection of each layer.
         window: steps computed together; shorter sequences need no states.
 
     Yields:
         The slices, whose ``share`` is still that of the whole batch.
     """
     count, size = len(batch.targets), len(batch.targets)
-    if len(batch.sequence) > window and states:
-        numbers = sum(each.parameter.numel() for layer in layers for _, each in layer.kept)
-        size = max(1, ROOM // max(1, states * numbers))
+    if len(batch.sequence) > window:
+        kept = zip(states, layers, strict=True)
+        numbers = sum(own * each.parameter.numel() for own, layer in kept for _, each in layer.kept)
+        size = max(1, ROOM // max(1, numbers))
     for start in range(0, count, max(size, 1)):
         yield batch if size >= count else batch.samples(start, min(start + size, count))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.methods.base import Reduction, methods
 from spikelfp.methods.eligibility import Credit, ForwardLayer, WindowRun, of_last_step, used_weight
-from spikelfp.methods.feedback import Feedback, feedback_inits
+from spikelfp.methods.feedback import feedback_inits
 from spikelfp.methods.gradient import Loss
 from spikelfp.methods.step_loss import StepLossMethod, backwards
 from spikelfp.nn import ALIF, LI, LIF, RecurrentLIF
@@ -50,12 +50,12 @@ class EProp(StepLossMethod):
     ``symmetric`` feedback is ``B = W^out``, transposed, ``random`` is drawn once. ``adaptive`` begins at random;
     every change of ``W^out`` is made to ``B``, too, and both shrink by ``feedback_decay`` at each update, so that they
     come to be alike. In a network of several hidden layers, which the paper does not have, each gets the error of the
-    outputs by random weights of its own.
+    outputs by random weights of its own; the other kinds are for one hidden layer.
 
     Regularisation of the spike rates, a part of the paper's tasks, is left out.
 
     Args:
-        feedback: kind of ``B``; ``None``: symmetric with one hidden layer, else random.
+        feedback: kind of ``B``.
         feedback_init: name in :data:`~spikelfp.methods.feedback.feedback_inits`.
         feedback_decay: part of ``B`` and ``W^out`` that is lost at each update.
         damping: ``γ`` of the pseudo-derivative.
@@ -69,23 +69,28 @@ class EProp(StepLossMethod):
 
     name = "e-prop"
     words = "e-prop"
-    feedback_weights = "broadcast"
+    feedback_weights = "symmetric"
     kinds = (LIF, RecurrentLIF, ALIF)
-    states = 3
 
     def __init__(
         self,
         *,
         feedback: Annotated[
-            str | None,
+            str,
             option(
                 "weights that bring the error to hidden neurons: those of the readout, fixed random ones, or random "
                 "ones that follow the readout's",
                 names=FEEDBACKS,
-                automatic="symmetric with one hidden layer, else random",
             ),
-        ] = None,
-        feedback_init: Feedback = "kaiming",
+        ] = "symmetric",
+        feedback_init: Annotated[
+            str,
+            option(
+                "fixed weights that bring the error to a hidden layer",
+                names=feedback_inits,
+                owner=one_of("feedback", ["random", "adaptive"]),
+            ),
+        ] = "kaiming",
         feedback_decay: Annotated[
             float,
             option(
@@ -99,7 +104,7 @@ class EProp(StepLossMethod):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(loss, reduction)
-        self.feedback = None if feedback is None else check_name("feedback", feedback, FEEDBACKS)
+        self.feedback = check_name("feedback", feedback, FEEDBACKS)
         self.feedback_init = feedback_init
         feedback_inits[feedback_init]
         for what, value, fits, range_ in (
@@ -109,23 +114,21 @@ class EProp(StepLossMethod):
             if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
                 raise UserError(f"{what} is a finite number {range_}, got {value!r}")
         self.damping, self.feedback_decay = float(damping), float(feedback_decay)
-        self._kind = "random"
         self._readout: Tensor | None = None
         self._before: Tensor | None = None
 
     def suit(self, net: Module, task: Task) -> None:
         super().suit(net, task)
         layers = self.layers(net)
-        deep = len(layers) > 2
-        if deep and self.feedback in ("symmetric", "adaptive"):
+        if len(layers) > 2 and self.feedback != "random":
             raise UserError(
                 f"{self.feedback} feedback has the weights of the readout, which reach the last hidden layer alone, "
-                f'and the network has {len(layers) - 1} hidden layers: choose feedback="random", or one hidden layer'
+                f'and the network has {len(layers) - 1} hidden layers: choose feedback="random" (--feedback random), '
+                "or one hidden layer"
             )
-        self._kind = self.feedback or ("random" if deep else "symmetric")
         dense = layers[-1].dense
         self._readout = dense.weight
-        if self._kind == "adaptive" and dense.quantization is not None and dense.quantization.update == "stochastic":
+        if self.feedback == "adaptive" and dense.quantization is not None and dense.quantization.update == "stochastic":
             raise UserError(
                 "adaptive feedback shrinks the weights of the readout a little at each update, and these are rounded "
                 'by chance: choose feedback="symmetric" or "random", or masters in floats (--weight-update masters)'
@@ -144,8 +147,12 @@ class EProp(StepLossMethod):
                 "output: give nn.LI one number"
             )
 
+    def states_of(self, layer: ForwardLayer) -> int:
+        own = 0 if not layer.fires else 2 if isinstance(layer.neurons, ALIF) else 1
+        return own + super().states_of(layer)
+
     def begin_update(self) -> None:
-        if self._kind == "adaptive" and self._readout is not None:
+        if self.feedback == "adaptive" and self._readout is not None:
             self._before = self._readout.detach().clone()
 
     def end_update(self, world: World) -> None:
@@ -164,7 +171,7 @@ class EProp(StepLossMethod):
         for layer, run in zip(layers[:-1], runs[:-1], strict=True):
             if not layer.kept:
                 continue
-            if self._kind == "symmetric":
+            if self.feedback == "symmetric":
                 weights = used_weight(readout.dense)
             else:
                 weights = self.drawn(layer, self.feedback_init, slope.shape[-1], run.outputs)

@@ -64,9 +64,6 @@ from spikelfp.tasks import Task
 NEURONS = (LIF, RecurrentLIF, Synaptic, RecurrentSynaptic)
 """Neurons that learn forward in time."""
 
-STATES = 2
-"""Most states of a connection: ``e``, and the trace ``y`` where each neuron has an α of its own."""
-
 
 def check_forward(net: Module, rule: Rule | Composite, reward: Reward, task: Task) -> None:
     """Refuse a network, rule or reward that LFP cannot train forward in time.
@@ -108,14 +105,15 @@ def learn_forward(net: Module, batch: Batch, reward: Reward, task: Task, cap: bo
     Returns:
         The outputs ``[T, B, C]`` without a graph, and values to watch.
     """
-    layers = _layers(net)
+    layers, states = _layers(net), list[int]()
     for layer in layers:
         decay = layer.neurons.beta if isinstance(layer.neurons, LI) else getattr(layer.neurons, "alpha", None)
         layer.keep((decay,) if isinstance(decay, float) else ())
+        states.append(layer.fires + isinstance(decay, Tensor))
     weight = batch.share / max(len(batch.targets), 1)
     outputs, watched = list[Tensor](), list[dict[str, Tensor]]()
     with torch.no_grad():
-        for part in sliced(batch, layers, STATES, eligibility.WINDOW):
+        for part in sliced(batch, layers, states, eligibility.WINDOW):
             so_far = RewardSoFar(reward, task, part, cap)
             for layer in layers:
                 layer.rest()

@@ -34,7 +34,7 @@ from spikelfp.nn import LI
 from spikelfp.nn.neurons.base import Neurons
 from spikelfp.registry import check_name
 from spikelfp.rewards import Softmax
-from spikelfp.rules import Gradient, Rule
+from spikelfp.rules import Gradient, Rule, Surrogate, surrogates
 from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.classification import adds_up, losses
 
@@ -49,7 +49,6 @@ class StepLossMethod(Method):
     Attributes:
         kinds: classes of the neurons of hidden layers.
         outputs: further classes of the neurons at the output.
-        states: most states of a connection.
 
     Raises:
         UserError: for an unknown reduction; when a trainer is made, for a network, a task or a loss that it cannot
@@ -64,7 +63,6 @@ class StepLossMethod(Method):
     rule: Any = Gradient()
     kinds: ClassVar[tuple[type[Module], ...]] = ()
     outputs: ClassVar[tuple[type[Module], ...]] = (LI,)
-    states: ClassVar[int] = 1
 
     def __init__(self, loss: Loss | None = None, reduction: str = "mean") -> None:
         self.loss = loss
@@ -73,6 +71,7 @@ class StepLossMethod(Method):
         self._seed = 0
         self._task: Classification | None = None
         self._hidden: list[str] = []
+        self._steps: tuple[Tensor, Tensor, float] | None = None
 
     # --- what a method states ---
 
@@ -122,6 +121,31 @@ class StepLossMethod(Method):
     def window(self) -> int:
         """Steps that are computed together."""
         return eligibility.WINDOW
+
+    def states_of(self, layer: ForwardLayer) -> int:
+        """Count the states of a connection; by default a trace where each neuron has a decay of its own.
+
+        Args:
+            layer: the layer.
+        """
+        return sum(isinstance(each, Tensor) for each in self.decays(layer))
+
+    def learn_in_slices(self) -> bool:
+        """Tell whether samples may run one slice after the other."""
+        return True
+
+    def slope_here(self, outputs: Tensor) -> Tensor:
+        """Compute the slope of the loss of the present window by other outputs than the network's.
+
+        Args:
+            outputs: ``[k, B, C]``.
+
+        Returns:
+            ``[k, B, C]``, with the share of the batch.
+        """
+        assert self._steps is not None
+        labels, weights, share = self._steps
+        return self.slope_of(outputs, labels, weights)[1] * share
 
     # --- the method ---
 
@@ -213,7 +237,12 @@ class StepLossMethod(Method):
         self.begin(layers)
         shown, total = list[Tensor](), None
         with torch.no_grad():
-            for part in sliced(batch, layers, self.states, self.window):
+            parts = (
+                sliced(batch, layers, [*map(self.states_of, layers)], self.window)
+                if self.learn_in_slices()
+                else iter((batch,))
+            )
+            for part in parts:
                 for layer in layers:
                     layer.rest()
                 found: list[Tensor] = []
@@ -223,13 +252,16 @@ class StepLossMethod(Method):
                         runs.append(layer.run(x))
                         x = runs[-1].outputs
                     found.append(x)
-                    loss, slope = self.slope_of(x, part.targets, step_weights_of(part, first, x, len(batch.targets)))
+                    weights = step_weights_of(part, first, x, len(batch.targets))
+                    self._steps = part.targets, weights, batch.share
+                    loss, slope = self.slope_of(x, part.targets, weights)
                     total = loss if total is None else total + loss
                     self.teach(layers, runs, slope * batch.share, last)
                     if not last:
                         self.after_window(layers)
                 shown.append(torch.cat(found))
             self.hand_over(layers)
+        self._steps = None
         assert total is not None
         return torch.cat(shown, 1), {"loss": total}
 
@@ -321,3 +353,16 @@ def backwards(values: Tensor, decay: Constant) -> Tensor:
     """
     found: Tensor = scan_for(values).integrate(values, values.new_zeros(values.shape[1:]), decay, True)
     return found
+
+
+def slope_of_spikes(layer: ForwardLayer, run: WindowRun, rule: Surrogate) -> Tensor:
+    """Compute the surrogate derivative of the spikes of a layer, ``[k, B, n]``.
+
+    Args:
+        layer: the layer, which fires.
+        run: of a window.
+        rule: the derivative.
+    """
+    assert run.membrane is not None
+    threshold = cast(Neurons, layer.neurons).constants.fitted(run.membrane[0]).threshold
+    return surrogates[rule.shape](run.membrane - threshold, rule.slope)

@@ -96,6 +96,8 @@ FEEDBACK = {
     "drtp": "each hidden layer gets the target, through fixed weights",
     "llo": "none: hidden layers keep their initial weights",
     "e-prop": "the error of the outputs at every step reaches all neurons, and synapses remember what they did",
+    "ottt": "the gradient of each step, through all layers, meets a trace of the spikes so far",
+    "decolle": "each layer descends the loss of its own outputs at every step, read through fixed random weights",
     "pepita": "the error of the outputs changes the inputs of a second pass, through a fixed random projection",
 }
 

@@ -157,7 +157,7 @@ NEURONS = Condition(
 )
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
-    "--method surrogate, a warm-up by it, or --credit surrogate",
+    lambda: f"--method {_either(methods.methods.where(surrogate=True))}, a warm-up by it, or --credit surrogate",
     lambda c: credit_of(c) == "surrogate" or bool({c.method, _warm_up(c)} & {*methods.methods.where(surrogate=True)}),
     ("method", "credit"),
 )

@@ -243,6 +243,6 @@ def test_the_command_line_knows_it():
     config = RunConfig(method="e-prop", model="lif-mlp", damping=0.4).resolved(1000)
     assert config.output == "li"
     method = config.make_method()
-    assert (method.damping, method.feedback) == (0.4, None)
+    assert (method.damping, method.feedback) == (0.4, "symmetric")
     with pytest.raises(UserError, match="feedback-decay"):
         RunConfig(method="e-prop", feedback="random", feedback_decay=0.1)
