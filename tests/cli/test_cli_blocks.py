@@ -45,7 +45,7 @@ REFUSED = [
     ({"method": "dfa", "one_hot": True}, "--method f3"),
     ({"method": "f3", "model": "mlp", "feedback_as": "message"}, "--credit scan, step or online"),
     ({"method": "f3", "credit": "surrogate", "feedback_as": "message"}, "--credit scan, step or online"),
-    ({"method": "llo", "feedback_init": "identity"}, "--method dfa, drtp, e-prop or f3"),
+    ({"method": "llo", "feedback_init": "identity"}, "--method decolle, dfa, drtp, e-prop or f3"),
     ({"method": "f3", "task": "regression", "softmax": True}, "--task classification"),
     ({"method": "f3", "task": "regression", "one_hot": True}, "--task classification"),
     (
@@ -54,7 +54,7 @@ REFUSED = [
     ),
     (
         {"method": "f3", "loss": "bce"},
-        r"losses \(--method e-prop, gradient, pepita or surrogate, or --credit gradient or sur",
+        r"losses \(--method decolle, e-prop, gradient, ottt, pepita or surrogate, or --credit gra",
     ),
     ({"method": "f3", "credit": "gradient", "rule": "gamma"}, "rules of LFP"),
     ({"method": "f3", "recompute": 5}, "--method gradient, lfp or surrogate"),
