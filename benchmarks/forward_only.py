@@ -11,19 +11,17 @@ left out keep the numbers that the file has. Without ``--out`` the tables of ``d
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from benchmarks.forward.runs import Found, check, once, read, words
-from benchmarks.forward.sections import SECTIONS, Row, Section, shortened
+from benchmarks.forward.sections import SECTIONS, shortened
 from benchmarks.record import RESULTS, arguments, folder_of, save
 from benchmarks.tables import rows
+from benchmarks.trained.folders import words
+from benchmarks.trained.table import Section, measure, names_of
 from spikelfp.files import write_text
 
 RUNS = Path(__file__).parent / ".cache" / "forward_only"
@@ -36,79 +34,6 @@ DIGITS = {"accuracy": 4, "error": 2, "loss": 4}
 UNITS = {"accuracy": "test accuracy", "error": "test error, %", "loss": "test loss"}
 
 Table = dict[str, dict[str, Any]]
-console = Console(stderr=True)
-
-
-class Runner:
-    """Runs of one section: carried out where they are missing, and read.
-
-    Args:
-        name: of the section, with which the names of its folders begin.
-        section: its settings.
-        folder: of all runs.
-        common: options of every run, such as the data folder.
-        collect: whether nothing is run.
-    """
-
-    def __init__(self, name: str, section: Section, folder: Path, common: dict[str, Any], collect: bool) -> None:
-        self.name, self.section, self.folder, self.common, self.collect = name, section, folder, common, collect
-
-    def found(self, name: str, options: dict[str, Any]) -> Found | None:
-        """Carry out a run if need be, and read it.
-
-        Returns:
-            What it holds; ``None`` for one that is not there and not to be run.
-        """
-        folder = self.folder / f"{self.name}_{name}"
-        if self.collect:
-            if (folder / "config.yaml").exists():
-                check(folder, options, shorter=True)
-        else:
-            once(folder, options | self.common)
-        found = read(folder)
-        if found is not None and not self.collect:
-            console.print(f"{folder.name}: {_last(found, 'test' if 'validation' not in options else 'validation')}")
-        return found
-
-    def row(self, key: str, row: Row, seeds: int) -> dict[str, Any]:
-        """Choose the options of a row, train with them once a seed, and gather the scores of each epoch."""
-        options = self.section.options | row.options
-        tuning = []
-        for number, choice in enumerate(row.choices if len(row.choices) > 1 else ()):
-            found = self.found(f"{key}_try{number}", options | choice | self.section.tuning | {"seed": 0})
-            if found is not None and found.summary is not None:
-                tuning.append({"choice": choice, "score": found.epochs[-1][f"validation_{self.section.score}"]})
-        if len(tuning) < len(row.choices) > 1:
-            return {"tuning": tuning, "runs": []}
-        better = min if self.section.score == "loss" else max
-        chosen = better(tuning, key=lambda one: one["score"])["choice"] if tuning else dict(*row.choices[:1])
-        runs = []
-        for seed in range(seeds):
-            found = self.found(f"{key}_s{seed}", options | chosen | {"seed": seed})
-            if found is not None:
-                summary = found.summary or {}
-                runs.append(
-                    {
-                        "seed": seed,
-                        "finished": found.summary is not None,
-                        "scores": [epoch[f"test_{self.section.score}"] for epoch in found.epochs],
-                        "seconds": [epoch["seconds"] for epoch in found.epochs],
-                        "memory_mb": summary.get("peak_memory_mb"),
-                        "cpu_seconds": found.cpu_seconds,
-                    }
-                )
-        shown = {name: value for name, value in (options | chosen).items() if name != "plugin"}
-        return {"command": " ".join(words(shown)), "chosen": chosen, "tuning": tuning, "runs": runs}
-
-
-def measure(name: str, section: Section, folder: Path, common: dict[str, Any], seeds: int, collect: bool) -> Any:
-    """Measure a section: scores of all epochs and runs of each row."""
-    runner, count = Runner(name, section, folder, common, collect), section.seeds or seeds
-    found: dict[str, Any] = {}
-    for key, row in section.rows.items():
-        found[key] = {"name": row.name, "paper": row.paper, **runner.row(key, row, count)}
-    table = {"title": section.title, "about": section.about, "unit": section.unit, "cost": section.cost, "rows": found}
-    return table | {"epochs": section.options["epochs"], "gap": section.gap}
 
 
 def closed(section: dict[str, Any]) -> dict[str, Any] | None:
@@ -136,12 +61,6 @@ def closed(section: dict[str, Any]) -> dict[str, Any] | None:
 def score(value: float, unit: str) -> float:
     """Convert a score to the unit of the table."""
     return 100 * (1 - value) if unit == "error" else value
-
-
-def _last(found: Found, part: str) -> str:
-    last = found.epochs[-1]
-    named = (f"{name} {value:.4f}" for name, value in last.items() if name.startswith(f"{part}_"))
-    return f"epoch {last['epoch']:.0f}, " + ", ".join(named)
 
 
 def _cell(values: list[float], unit: str) -> str:
@@ -220,7 +139,7 @@ def main(given: list[str] | None = None, sections: dict[str, Section] = SECTIONS
     parser.add_argument("--data-dir", help="folder of the data sets (default: $SPIKELFP_DATA)")
     parser.add_argument("--runs", type=Path, help=f"folder of the runs (default {RUNS})")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each method, where a section says none (3)")
-    parser.add_argument("--only", type=_names(sections), help=f"sections, separated by commas: {', '.join(sections)}")
+    parser.add_argument("--only", type=names_of(sections), help=f"sections, separated by commas: {', '.join(sections)}")
     parser.add_argument("--collect", action="store_true", help="run nothing: read the folders that there are")
     options = parser.parse_args(given)
     folder = folder_of(options)
@@ -235,19 +154,6 @@ def main(given: list[str] | None = None, sections: dict[str, Section] = SECTIONS
     save("forward_only", "Runs of spikelfp train, one thread each", table, markdown, folder=folder)
     if folder == RESULTS:
         write_text(PAGE, into_page(PAGE.read_text(), table))
-
-
-def _names(sections: dict[str, Section]) -> Any:
-    """Make the type of an option that takes names of sections."""
-
-    def names(text: str) -> list[str]:
-        chosen = text.split(",")
-        unknown = [name for name in chosen if name not in sections]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"no section {unknown[0]!r}: {', '.join(sections)}")
-        return chosen
-
-    return names
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
 
 from benchmarks import forward_only
-from benchmarks.forward.runs import OtherRunError, check, words
-from benchmarks.forward.sections import SECTIONS, Row, Section, shortened
+from benchmarks.forward.sections import SECTIONS, shortened
 from benchmarks.record import RESULTS
+from benchmarks.trained.folders import OtherRunError, check, words
+from benchmarks.trained.table import Row, Section
 from spikelfp import data
 from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
@@ -36,8 +37,8 @@ TINY = Section(
 @pytest.fixture
 def mnist_part(registrations_end):
     """The plug-in, whose data set is registered within the test alone."""
-    sys.modules.pop("benchmarks.forward.mnist_part", None)
-    return importlib.import_module("benchmarks.forward.mnist_part")
+    sys.modules.pop("benchmarks.trained.mnist_part", None)
+    return importlib.import_module("benchmarks.trained.mnist_part")
 
 
 @pytest.mark.slow

@@ -17,40 +17,42 @@ from spikelfp import methods
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    for name, value in {"WIDTH": 16, "INPUTS": 12, "BATCH": 4, "BATCHES": 2}.items():
+    for name, value in {"WIDTH": 16, "INPUTS": 12, "BATCHES": 2}.items():
         monkeypatch.setattr(speed, name, value)
 
 
 def test_it_writes_a_table(tmp_path, capsys):
     threads = torch.get_num_threads()
-    speed.main(["--rounds", "2", "--updates", "1", "--depth", "1", "--depth", "3", "--out", str(tmp_path)])
+    speed.main(
+        ["--rounds", "2", "--updates", "1", "--depth", "1", "--depth", "3", "--samples", "4", "--out", str(tmp_path)]
+    )
     assert torch.get_num_threads() == threads
     found = json.loads((tmp_path / "forward_only_speed.json").read_text())["networks"]
-    assert list(found) == ["1 × 16", "3 × 16"]
+    assert list(found) == ["1 × 16, 4", "3 × 16, 4"]
     for results in found.values():
         assert list(results) == ["gradient", "f3", "dfa", "drtp"]
         assert all(own["cpu_ms"] > 0 and own["wall_ms"] > 0 for own in results.values())
         assert results["gradient"]["speed"] == 1
     text = (tmp_path / "forward_only_speed.md").read_text()
-    assert f"| 3 × 16 | f3 | {found['3 × 16']['f3']['cpu_ms']:.2f} ms |" in text
+    assert f"| 3 × 16, 4 | f3 | {found['3 × 16, 4']['f3']['cpu_ms']:.2f} ms |" in text
     assert text.count("(goal") == 1  # from three hidden layers on
     assert capsys.readouterr().out == text + "\n"
 
 
 def test_activations_are_those_of_the_graphs_that_live_at_once():
     """Backpropagation holds the outputs of all hidden layers, methods with cuts those of one block."""
-    hidden = speed.BATCH * 16 * 4
+    hidden = 4 * 16 * 4
     for depth in (3, 5):
-        held = {name: speed.Contender(method, depth).activations() for name, method in speed.METHODS.items()}
+        held = {name: speed.Contender(method, depth, 4).activations() for name, method in speed.METHODS.items()}
         assert held["gradient"] >= depth * hidden
         assert 0 < held["f3"] < held["gradient"]
         assert 0 < held["drtp"] < held["gradient"]
-    deep, flat = (speed.Contender(methods.F3, depth).activations() for depth in (6, 3))
+    deep, flat = (speed.Contender(methods.F3, depth, 4).activations() for depth in (6, 3))
     assert deep == flat
 
 
 def test_every_method_learns_from_the_same_samples_in_turn():
-    contenders = [speed.Contender(method, 1) for method in speed.METHODS.values()]
+    contenders = [speed.Contender(method, 1, 4) for method in speed.METHODS.values()]
     before = [p.clone() for p in contenders[0].trainer.net.parameters()]
     for each in contenders:
         assert all(torch.equal(p, own) for p, own in zip(each.trainer.net.parameters(), before, strict=True))

@@ -1,0 +1,1 @@
+"""Networks that benchmarks train: their runs in folders, and tables of them."""

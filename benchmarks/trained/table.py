@@ -1,0 +1,162 @@
+"""Tables of trained networks: a section has rows, and a row runs of ``spikelfp train`` with options that were chosen.
+
+Options are chosen by the validation score of the last epoch. Every run is a folder; those that are finished are not
+run again (:mod:`benchmarks.trained.folders`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.trained.folders import Found, check, once, read, words
+
+Options = dict[str, Any]
+
+PART = {"plugin": str(Path(__file__).with_name("mnist_part.py"))}
+"""Options that make the first images of MNIST known."""
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with its options.
+
+    Attributes:
+        name: in the table.
+        options: beside those of the section.
+        paper: value of the paper, in the unit of the section.
+        choices: options of which one is chosen on a validation part, by the first seed.
+    """
+
+    name: str
+    options: Options
+    paper: float | None = None
+    choices: tuple[Options, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Runs that are compared with each other.
+
+    Attributes:
+        title: of the table.
+        about: what is special in the setting, and what differs from the paper.
+        options: of every run.
+        rows: by the names that run folders have.
+        score: column of ``metrics.csv`` after ``test_`` or ``validation_``.
+        unit: of the score in the table: ``accuracy``, ``error`` in percent, or ``loss``.
+        seeds: number of runs of each row, where it is not that of the command.
+        tuning: options of the runs that choose.
+        gap: rows whose distance is 100 %, the poor and the good one, with the row that closes it, the least share that
+            is the goal, and the share in the paper.
+        cost: whether seconds and memory are shown, too.
+    """
+
+    title: str
+    about: str
+    options: Options
+    rows: dict[str, Row]
+    score: str = "accuracy"
+    unit: str = "accuracy"
+    seeds: int | None = None
+    tuning: Options = field(default_factory=dict)
+    gap: tuple[str, str, str, float, float] | None = None
+    cost: bool = False
+
+
+class Runner:
+    """Runs of one section: carried out where they are missing, and read.
+
+    Args:
+        name: of the section, with which the names of its folders begin.
+        section: its settings.
+        folder: of all runs.
+        common: options of every run, such as the data folder.
+        collect: whether nothing is run.
+    """
+
+    def __init__(self, name: str, section: Section, folder: Path, common: dict[str, Any], collect: bool) -> None:
+        self.name, self.section, self.folder, self.common, self.collect = name, section, folder, common, collect
+
+    def found(self, name: str, options: dict[str, Any]) -> Found | None:
+        """Carry out a run if need be, and read it.
+
+        Returns:
+            What it holds; ``None`` for one that is not there and not to be run.
+        """
+        folder = self.folder / f"{self.name}_{name}"
+        if self.collect:
+            if (folder / "config.yaml").exists():
+                check(folder, options, shorter=True)
+        else:
+            once(folder, options | self.common)
+        found = read(folder)
+        if found is not None and not self.collect:
+            console.print(f"{folder.name}: {_last(found, 'test' if 'validation' not in options else 'validation')}")
+        return found
+
+    def row(self, key: str, row: Row, seeds: int) -> dict[str, Any]:
+        """Choose the options of a row, train with them once a seed, and gather the scores of each epoch."""
+        options = self.section.options | row.options
+        tuning = []
+        for number, choice in enumerate(row.choices if len(row.choices) > 1 else ()):
+            found = self.found(f"{key}_try{number}", options | choice | self.section.tuning | {"seed": 0})
+            if found is not None and found.summary is not None:
+                tuning.append({"choice": choice, "score": found.epochs[-1][f"validation_{self.section.score}"]})
+        if len(tuning) < len(row.choices) > 1:
+            return {"tuning": tuning, "runs": []}
+        better = min if self.section.score == "loss" else max
+        chosen = better(tuning, key=lambda one: one["score"])["choice"] if tuning else dict(*row.choices[:1])
+        runs = []
+        for seed in range(seeds):
+            found = self.found(f"{key}_s{seed}", options | chosen | {"seed": seed})
+            if found is not None:
+                summary = found.summary or {}
+                runs.append(
+                    {
+                        "seed": seed,
+                        "finished": found.summary is not None,
+                        "scores": [epoch[f"test_{self.section.score}"] for epoch in found.epochs],
+                        "seconds": [epoch["seconds"] for epoch in found.epochs],
+                        "memory_mb": summary.get("peak_memory_mb"),
+                        "cpu_seconds": found.cpu_seconds,
+                    }
+                )
+        shown = {name: value for name, value in (options | chosen).items() if name != "plugin"}
+        return {"command": " ".join(words(shown)), "chosen": chosen, "tuning": tuning, "runs": runs}
+
+
+def measure(name: str, section: Section, folder: Path, common: dict[str, Any], seeds: int, collect: bool) -> Any:
+    """Measure a section: scores of all epochs and runs of each row."""
+    runner, count = Runner(name, section, folder, common, collect), section.seeds or seeds
+    found: dict[str, Any] = {}
+    for key, row in section.rows.items():
+        found[key] = {"name": row.name, "paper": row.paper, **runner.row(key, row, count)}
+    table = {"title": section.title, "about": section.about, "unit": section.unit, "cost": section.cost, "rows": found}
+    return table | {"epochs": section.options["epochs"], "gap": section.gap}
+
+
+def _last(found: Found, part: str) -> str:
+    last = found.epochs[-1]
+    named = (f"{name} {value:.4f}" for name, value in last.items() if name.startswith(f"{part}_"))
+    return f"epoch {last['epoch']:.0f}, " + ", ".join(named)
+
+
+def names_of(sections: Mapping[str, Section]) -> Any:
+    """Make the type of an option that takes names of sections."""
+
+    def names(text: str) -> list[str]:
+        chosen = text.split(",")
+        unknown = [name for name in chosen if name not in sections]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no section {unknown[0]!r}: {', '.join(sections)}")
+        return chosen
+
+    return names
