@@ -72,8 +72,8 @@ def once(folder: Path, options: Options) -> None:
     """
     if (folder / "config.yaml").exists():
         check(folder, options)
-    if (folder / "summary.json").exists():
-        return
+        if (folder / "summary.json").exists():
+            return
     begun = (folder / "config.yaml").exists() and (folder / "checkpoints" / "last.pt").exists()
     again = ["--resume"] if begun else ["--overwrite"] if folder.exists() else []
     plugin = [] if "plugin" not in options else words({"plugin": options["plugin"]})

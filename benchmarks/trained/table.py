@@ -57,6 +57,7 @@ class Section:
         gap: rows whose distance is 100 %, the poor and the good one, with the row that closes it, the least share that
             is the goal, and the share in the paper.
         cost: whether seconds and memory are shown, too.
+        variants: options of each run of a row, such as folds; none: the runs differ in their seeds.
     """
 
     title: str
@@ -69,6 +70,7 @@ class Section:
     tuning: Options = field(default_factory=dict)
     gap: tuple[str, str, str, float, float] | None = None
     cost: bool = False
+    variants: tuple[Options, ...] = ()
 
 
 class Runner:
@@ -115,17 +117,21 @@ class Runner:
         better = min if self.section.score == "loss" else max
         chosen = better(tuning, key=lambda one: one["score"])["choice"] if tuning else dict(*row.choices[:1])
         runs = []
-        for seed in range(seeds):
-            found = self.found(f"{key}_s{seed}", options | chosen | {"seed": seed})
+        variants = self.section.variants or ({},) * seeds
+        for number, variant in enumerate(variants):
+            seed = 0 if self.section.variants else number
+            found = self.found(f"{key}_s{number}", options | chosen | variant | {"seed": seed})
             if found is not None:
                 summary = found.summary or {}
                 runs.append(
                     {
-                        "seed": seed,
+                        "seed": number,
                         "finished": found.summary is not None,
                         "scores": [epoch[f"test_{self.section.score}"] for epoch in found.epochs],
                         "seconds": [epoch["seconds"] for epoch in found.epochs],
                         "memory_mb": summary.get("peak_memory_mb"),
+                        "spike_rates": summary.get("spike_rates"),
+                        "update_density": summary.get("update_density"),
                         "cpu_seconds": found.cpu_seconds,
                     }
                 )

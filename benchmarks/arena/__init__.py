@@ -1,0 +1,1 @@
+"""All methods on all data sets, tuned alike: ``python -m benchmarks.arena``."""

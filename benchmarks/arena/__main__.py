@@ -1,0 +1,121 @@
+"""Every method on every data set, tuned alike, in one table: ``python -m benchmarks.arena``.
+
+Each method chooses one of four options by its accuracy on a validation part, with the first seed, and is trained again
+with it on the whole training part. Only these runs are tested. Every number is that of a run of ``spikelfp train`` in a
+folder of ``--runs``: a run that is finished is not run again, and one that was stopped goes on. ``--collect`` runs
+nothing and reads what there is. A data set that is not at hand is left out by name. ``--quick`` needs no data.
+
+Writes ``arena.json``, ``arena.md`` and ``arena.png``; tasks that are left out keep the numbers that the file has.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arena.plot import plot
+from benchmarks.arena.tasks import NEEDS, TASKS, shortened
+from benchmarks.record import arguments, folder_of, save
+from benchmarks.tables import rows
+from benchmarks.trained.folders import words
+from benchmarks.trained.table import Section, measure, names_of
+from spikelfp import data
+from spikelfp.errors import DataError
+
+RUNS = Path(__file__).parents[1] / ".cache" / "arena"
+"""Folder of the runs."""
+
+Table = dict[str, dict[str, Any]]
+
+
+def at_hand(task: str, data_dir: str | None) -> str:
+    """Return why the data of a task cannot be read; empty if they can."""
+    if task not in NEEDS:
+        return ""
+    try:
+        data.load(NEEDS[task], data_dir)
+    except (DataError, OSError) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """Write a method as cells of its task's table: accuracy, cost, spikes, and share of the weights that change."""
+    runs = [run for run in row["runs"] if run["finished"]]
+    accuracy = [run["scores"][-1] for run in runs]
+    shown = f"{statistics.mean(accuracy):.4f}" if accuracy else "–"
+    shown += f" ± {statistics.stdev(accuracy):.4f}" if len(accuracy) > 1 else ""
+    seconds = [run["cpu_seconds"] / len(run["scores"]) for run in runs if run["cpu_seconds"]]
+    memory = [run["memory_mb"] for run in runs if run["memory_mb"]]
+    spikes = [rate for run in runs for rate in (run["spike_rates"] or {}).values()]
+    density = [run["update_density"] for run in runs if run["update_density"] is not None]
+    return [
+        row["name"],
+        shown,
+        f"{statistics.mean(seconds):.1f}" if seconds else "–",
+        f"{max(memory):.0f}" if memory else "–",
+        f"{100 * statistics.mean(spikes):.1f}" if spikes else "–",
+        f"{100 * statistics.mean(density):.0f}" if density else "–",
+        str(len(runs)),
+    ]
+
+
+HEAD = ["method", "test accuracy", "CPU s an epoch", "memory, MB", "spikes, %", "weights that change, %", "runs"]
+
+
+def markdown(table: Table, about: str) -> str:
+    """Write a table for each task, the commands of the chosen options, and all that was tried."""
+    lines = [about, ""]
+    for name, task in table.items():
+        if "missing" in task:
+            lines += [f"## {name}", "", f"Left out, since the data are not at hand: {task['missing']}", ""]
+            continue
+        lines += [f"## {task['title']}", "", *textwrap.wrap(task["about"], 118), ""]
+        lines += rows(HEAD, [cells(row) for row in task["rows"].values()])
+        tried = [
+            [row["name"], " ".join(words(one["choice"])), f"{one['score']:.4f}"]
+            for row in task["rows"].values()
+            for one in row["tuning"]
+        ]
+        lines += ["Tried on validation parts:", "", *rows(["method", "options", "validation accuracy"], tried)]
+        lines += [f"    spikelfp train {row['command']}" for row in task["rows"].values() if row["runs"]]
+        lines.append("")
+    lines += [
+        "Means ± standard deviations over the runs. Spikes: share of neurons that fire in a step, mean over layers."
+    ]
+    return "\n".join([*lines, ""])
+
+
+def main(given: list[str] | None = None, tasks: dict[str, Section] = TASKS) -> None:
+    """Run what is missing, print, and write the results."""
+    parser = arguments(__doc__)
+    parser.add_argument("--data-dir", help="folder of the data sets (default: $SPIKELFP_DATA)")
+    parser.add_argument("--runs", type=Path, help=f"folder of the runs (default {RUNS})")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method with its choice (default 3)")
+    parser.add_argument("--only", type=names_of(tasks), help=f"tasks, separated by commas: {', '.join(tasks)}")
+    parser.add_argument("--collect", action="store_true", help="run nothing: read the folders that there are")
+    options = parser.parse_args(given)
+    folder = folder_of(options)
+    runs = options.runs or (folder / "arena.quick" if options.quick else RUNS)
+    common = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    path = folder / "arena.json"
+    table: Table = json.loads(path.read_text())["networks"] if path.exists() and not options.quick else {}
+    for name in options.only or (name for name in tasks if not options.quick or name not in NEEDS):
+        missing = "" if options.quick or options.collect else at_hand(name, options.data_dir)
+        if missing:
+            print(f"{name} is left out, since the data are not at hand: {missing}", file=sys.stderr)
+            table[name] = {"missing": missing}
+            continue
+        task = shortened(tasks[name]) if options.quick else tasks[name]
+        table[name] = measure(name, task, runs, common, 1 if options.quick else options.seeds, options.collect)
+    table = {name: table[name] for name in tasks if name in table}
+    how = "Every method chose one of four options on a validation part; runs of spikelfp train, one thread each"
+    save("arena", how, table, markdown, plot, folder=folder)
+
+
+if __name__ == "__main__":
+    main()

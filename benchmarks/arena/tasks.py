@@ -1,0 +1,132 @@
+"""Data sets and networks of the arena, and the four options from which each method chooses.
+
+Networks, steps and encoding of MNIST, Fashion-MNIST and N-MNIST are those of the NeuroTrain benchmark: one hidden layer
+of 256, 800 and 512 neurons, T 10, 20 epochs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.trained.table import PART, Options, Row, Section
+
+FOLDS = 5
+"""Parts of the recordings of N-MNIST, each of which is held out once."""
+
+PLUGIN = {"plugin": str(Path(__file__).with_name("data.py"))}
+"""Options that make the data sets of the arena known."""
+
+
+def rates(*values: float, **options: Any) -> tuple[Options, ...]:
+    """Make a choice of each learning rate."""
+    return tuple({"lr": value} | options for value in values)
+
+
+BY_REWARD = (*rates(1e-3, 3e-3), *rates(1e-3, 3e-3, reward="count-softmax"))
+FED_BACK = tuple(choice | {"eps": 1.0} for choice in BY_REWARD)
+"""Feedback reaches silent neurons, too, whose denominators need a floor."""
+
+ROWS = {
+    "lfp": Row("LFP", {"method": "lfp"}, choices=BY_REWARD),
+    "surrogate": Row(
+        "surrogate gradient", {"method": "surrogate"}, choices=(*rates(1e-3, 3e-3), *rates(1e-3, 3e-3, loss="count"))
+    ),
+    "f3": Row("F³", {"method": "f3"}, choices=FED_BACK),
+    "dfa": Row("DFA", {"method": "dfa"}, choices=FED_BACK),
+    "drtp": Row("DRTP", {"method": "drtp"}, choices=FED_BACK),
+    "llo": Row("last layer only", {"method": "llo"}, choices=BY_REWARD),
+}
+"""Methods; every one has as many choices."""
+
+EPOCHS = 20
+ALIKE = "Options are chosen on a fifth of the training part, after 20 epochs of the rest."
+
+
+def dense(data: str, hidden: int) -> Options:
+    """Return the options of a network with one hidden layer, as in NeuroTrain."""
+    return {
+        "data": data, "model": "lif-mlp", "hidden": (hidden,), "steps": 10, "epochs": EPOCHS, "batch_size": 128,
+    }  # fmt: skip
+
+
+IMAGES = {"encoding": "rate"}
+FEWER = {"validation": 0.2, "epochs": 10}
+
+TASKS: dict[str, Section] = {
+    "mnist": Section(
+        "MNIST, 784-256-10, T 10, rate-coded",
+        "Options are chosen on a fifth of the first 10,000 images, after 10 epochs of the others.",
+        dense("mnist", 256) | IMAGES,
+        ROWS,
+        tuning=FEWER | {"data": "mnist-part:10000,2000"} | PART,
+    ),
+    "fashion-mnist": Section(
+        "Fashion-MNIST, 784-800-10, T 10, rate-coded",
+        "Options are chosen on a fifth of the training part, after 5 epochs of the rest.",
+        dense("fashion-mnist", 800) | IMAGES,
+        ROWS,
+        tuning={"validation": 0.2, "epochs": 5},
+    ),
+    "nmnist": Section(
+        "N-MNIST, 2312-512-10, T 10",
+        f"Mean over {FOLDS} folds of all recordings at hand. Options are chosen on a fifth of the training part of the "
+        "first fold.",
+        dense("nmnist-fold-0", 512) | {"batch_size": 32} | PLUGIN,
+        ROWS,
+        tuning={"validation": 0.2},
+        variants=tuple({"data": f"nmnist-fold-{number}"} for number in range(FOLDS)),
+    ),
+    "braille": Section(
+        "Braille, recurrent, 256 neurons, T 26",
+        ALIKE,
+        {
+            "data": "braille", "model": "lif-rnn", "hidden": (256,), "window": 50.0, "steps": 26, "levels": 4,
+            "epochs": EPOCHS, "batch_size": 128,
+        },
+        ROWS,
+        tuning={"validation": 0.2},
+    ),
+    "fsdd-cochlea": Section(
+        "Spoken digits, recurrent, 256 neurons, T 32",
+        ALIKE,
+        {
+            "data": "fsdd-cochlea", "model": "lif-rnn", "hidden": (256,), "steps": 32, "levels": 96,
+            "epochs": EPOCHS, "batch_size": 64,
+        },
+        ROWS,
+        tuning={"validation": 0.2},
+    ),
+    "intervals": Section(
+        "Intervals between volleys, recurrent, 64 neurons, T 50",
+        f"Counts are equal: they say nothing about the class. {ALIKE}",
+        {"data": "intervals", "model": "lif-rnn", "hidden": (64,), "epochs": EPOCHS, "batch_size": 32} | PLUGIN,
+        ROWS,
+        tuning={"validation": 0.2},
+    ),
+    "coincidence": Section(
+        "Coincidence of two groups, recurrent, 64 neurons, T 50",
+        f"Counts are equal: they say nothing about the class. {ALIKE}",
+        {"data": "coincidence", "model": "lif-rnn", "hidden": (64,), "epochs": EPOCHS, "batch_size": 32} | PLUGIN,
+        ROWS,
+        tuning={"validation": 0.2},
+    ),
+}  # fmt: skip
+
+NEEDS = {"nmnist": "nmnist", **{name: name for name in ("mnist", "fashion-mnist", "braille", "fsdd-cochlea")}}
+"""Data sets that have to be at hand."""
+
+
+def shortened(task: Section) -> Section:
+    """Shorten a task to one epoch of few neurons and one choice of each method, enough to see that it runs."""
+    rows = {key: replace(row, choices=row.choices[:1]) for key, row in task.rows.items()}
+    small: Options = {
+        "data": "coincidence",
+        "model": "lif-rnn",
+        "hidden": (8,),
+        "epochs": 1,
+        "batch_size": 500,
+    } | PLUGIN
+    tuning = {"validation": 0.2, "epochs": 1}
+    return replace(task, options=small | PLUGIN, rows=rows, tuning=tuning, variants=task.variants[:1] and ({},))

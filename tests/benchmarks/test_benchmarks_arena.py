@@ -1,0 +1,125 @@
+"""The arena: its data sets, its runs, its tables, and what is left out."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
+
+from benchmarks.arena import __main__ as arena
+from benchmarks.arena import tasks
+from benchmarks.trained.table import Row, Section
+from spikelfp import data
+from spikelfp.data.events.event import EVENT
+from spikelfp.data.events.recordings import EventSplits
+from spikelfp.data.events.sources.base import from_arrays
+from spikelfp.data.events.sources.nmnist import PIPELINE, SENSOR
+from spikelfp.training.config import RunConfig
+
+
+@pytest.fixture
+def made(registrations_end):
+    """The plug-in, whose data sets are registered within the test alone."""
+    sys.modules.pop("benchmarks.arena.data", None)
+    return importlib.import_module("benchmarks.arena.data")
+
+
+@pytest.mark.parametrize(("name", "spikes"), [("intervals", 2), ("coincidence", 3)])
+def test_counts_say_nothing(made, name, spikes):
+    splits = data.load(name)
+    for part in (splits.train, splits.test):
+        sequences, labels = part.__getitems__(range(len(part)))
+        assert sequences.values.shape == (made.STEPS, len(part), made.CHANNELS)
+        assert (sequences.values.sum(0) == spikes).all()
+        assert labels.bincount().tolist() == [len(part) // splits.outputs] * splits.outputs
+    again = data.load(name)
+    assert torch.equal(splits.train.values, again.train.values)
+    assert not torch.equal(splits.train.values[: made.TEST], splits.test.values)
+
+
+def test_times_are_those_of_the_class(made):
+    splits = data.load("intervals")
+    for values, label in zip(splits.train.values[:40], splits.train.labels[:40], strict=True):
+        steps = values.nonzero()[:, 0].sort().values.double()
+        volleys = steps[: made.CHANNELS], steps[made.CHANNELS :]
+        assert abs(volleys[1].mean() - volleys[0].mean() - 4 * (label + 1)) < 1.2
+    splits = data.load("coincidence")
+    first, second = splits.train.values.split(made.CHANNELS // 2, dim=2)
+    same = (first == second).all(2).all(1)
+    assert torch.equal(same, splits.train.labels == 1)
+
+
+def test_every_recording_is_in_the_test_part_of_one_fold(made, monkeypatch):
+    assert made.FOLDS == tasks.FOLDS
+    events = np.zeros(1, dtype=EVENT)
+    parts = [from_arrays([events] * n, [i % 10 for i in range(n)], SENSOR) for n in (23, 10)]
+    monkeypatch.setattr(made, "nmnist", lambda folder: EventSplits("nmnist", *parts, PIPELINE))
+    seen: list[int] = []
+    for number in range(made.FOLDS):
+        splits = made.fold(None, number)
+        test, train = splits.test.indices.tolist(), splits.train.indices.tolist()
+        assert sorted(test + train) == list(range(33))
+        seen += test
+    assert sorted(seen) == list(range(33))
+
+
+def test_every_run_is_one_that_the_command_takes(made):
+    for name, whole in tasks.TASKS.items():
+        chosen = {len(row.choices) for row in whole.rows.values()}
+        assert chosen == {4}, f"{name}: every method has as many choices"
+        for each in (whole, tasks.shortened(whole)):
+            for row in each.rows.values():
+                for choice in (*row.choices, *(one | each.tuning for one in row.choices)):
+                    for variant in each.variants or ({},):
+                        options = each.options | row.options | choice | variant
+                        options = {key: value for key, value in options.items() if key != "plugin"}
+                        if options["data"].startswith("mnist-part"):
+                            options["data"] = "mnist"
+                        assert RunConfig(**options).flat.method == options["method"], name
+
+
+TINY = Section(
+    "two methods on digits",
+    "one epoch",
+    {"data": "digits", "model": "lif-mlp", "hidden": (8,), "steps": 3, "epochs": 1, "batch_size": 500},
+    {"lfp": Row("LFP", {"method": "lfp"}), "surrogate": Row("surrogate gradient", {"method": "surrogate"})},
+)
+
+
+def test_it_writes_a_table_and_says_what_is_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(arena, "at_hand", lambda name, folder: "no file" if name == "away" else "")
+    given = ["--out", str(tmp_path), "--runs", str(tmp_path / "runs"), "--seeds", "1"]
+    arena.main(given, {"tiny": TINY, "away": TINY})
+    said = capsys.readouterr()
+    assert "away is left out, since the data are not at hand: no file" in said.err
+    assert "Left out, since the data are not at hand: no file" in said.out
+    table = json.loads((tmp_path / "arena.json").read_text())["networks"]
+    for key, row in table["tiny"]["rows"].items():
+        (run,) = row["runs"]
+        summary = json.loads((tmp_path / "runs" / f"tiny_{key}_s0" / "summary.json").read_text())
+        shown = arena.cells(row)
+        assert shown[:2] == [row["name"], f"{summary['test_accuracy']:.4f}"]
+        assert shown[3] == f"{summary['peak_memory_mb']:.0f}"
+        rates = summary["spike_rates"].values()
+        assert shown[4] == f"{100 * sum(rates) / len(rates):.1f}"
+        assert shown[5] == f"{100 * summary['update_density']:.0f}"
+        assert run["finished"]
+    assert (tmp_path / "arena.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_that_are_not_there_are_named(tmp_path):
+    assert "mnist" in arena.at_hand("mnist", str(tmp_path))
+    assert arena.at_hand("intervals", str(tmp_path)) == ""
+
+
+@pytest.mark.slow
+def test_the_quick_arena_runs(tmp_path, capsys):
+    arena.main(["--quick", "--out", str(tmp_path)])
+    assert set(json.loads((tmp_path / "arena.json").read_text())["networks"]) == {"intervals", "coincidence"}
