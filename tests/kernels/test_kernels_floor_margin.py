@@ -85,7 +85,9 @@ def test_without_them_the_arithmetic_is_the_plain_one(reset, dtype, scan):
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
     for change in ({"floor": 0.5}, {"margin": 0.9}):
-        other = scan.reverse(message, None, None, membrane, start, LIFParameters(0.9, 0.7, reset, **change), 1e-6, False)
+        other = scan.reverse(
+            message, None, None, membrane, start, LIFParameters(0.9, 0.7, reset, **change), 1e-6, False
+        )
         assert not torch.equal(found[0][0], other[0])
 
 

@@ -53,7 +53,9 @@ def lif_neurons(layer: nn.Neurons, current: Array, updates: Updates) -> tuple[Ar
     def back(reward: Array) -> Array:
         result, to_decay = np.empty_like(flat), 0.0
         for j, (column, r) in enumerate(zip(flat.T, reward.reshape(flat.shape).T, strict=True)):
-            n = reference.lif_reward(r, column, beta, theta, reset, layer.denominator, layer.rule.eps, floor=layer.floor)
+            n = reference.lif_reward(
+                r, column, beta, theta, reset, layer.denominator, layer.rule.eps, floor=layer.floor
+            )
             result[:, j] = column * n
             membranes = runs[j][1]
             for t in range(1, len(column)):

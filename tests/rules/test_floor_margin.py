@@ -1,6 +1,7 @@
 """Networks whose neurons have a floor and a margin, against loops written from the formulas."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,9 +27,7 @@ def test_dense_networks_learn_as_the_naive_loop(reset, denominator, floor, margi
     sizes = [5, 70, 66, 3]  # wide enough for messages event by event
     neuron = {"floor": floor, "margin": margin}
     layers = [
-        layer
-        for a, b in zip(sizes, sizes[1:], strict=False)
-        for layer in (nn.Linear(a, b), nn.LIF(0.8, 0.4, reset, denominator, **neuron))
+        layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.LIF(0.8, 0.4, reset, denominator, **neuron))
     ]
     net = nn.Sequential(*layers).double()
     x, reward = torch.rand(6, 2, 5).double(), torch.randn(6, 2, 3).double()
