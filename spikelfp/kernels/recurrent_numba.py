@@ -32,7 +32,7 @@ from torch import Tensor
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.choice import chosen_events
 from spikelfp.kernels.events import linear
-from spikelfp.kernels.events.linear import events_of, listed
+from spikelfp.kernels.events.linear import listed, marked_rows
 from spikelfp.kernels.events.sparse import EventRows
 from spikelfp.kernels.events.vectors import VECTOR, aligned, padded, row_sum
 from spikelfp.kernels.numba_scan import RESET_CODES
@@ -466,7 +466,7 @@ def reverse(
 def _above(membrane: Tensor, bar: Tensor) -> EventRows | None:
     """List the neurons whose membranes ``[T, B, N]`` are above ``bar [N]``; ``None`` where they are many."""
     limit = _limit()
-    return None if limit < 0 else events_of((membrane > bar).to(membrane.dtype).flatten(0, 1), limit)
+    return None if limit < 0 else marked_rows((membrane > bar).flatten(0, 1), limit)
 
 
 def to_weight(messages: Tensor, membrane: Tensor, events: EventRows | None, p: RecurrentConstants) -> Tensor:

@@ -357,6 +357,41 @@ def event_products(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.
         machine.split(lambda top, bottom: _forward(*fixed, top, bottom, 0, columns), rows, _GRAIN)
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _count_marked(mask, counts, first, last):
+    for r in range(first, last):
+        row, found = mask[r], 0
+        for j in range(len(row)):
+            found += row[j]
+        counts[r] = found
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _list_marked(mask, begin, index, first, last):
+    ones = np.empty(mask.shape[1], np.float32)
+    for r in range(first, last):
+        row = mask[r]
+        for j in range(len(row)):
+            ones[j] = row[j]
+        listed(ones, 0, len(row), index, begin[r])
+
+
+def marked_rows(mask: Tensor, limit: float) -> EventRows | None:
+    """List the true entries of a boolean ``mask [R, K]``, without values; ``None`` above the density ``limit``."""
+    marks, rows = mask.contiguous().view(torch.uint8).numpy(), len(mask)
+    grain = max(1, _FINDING // max(mask.shape[1], 1))
+    counts = np.empty(rows, np.int64)
+    machine.split(lambda first, last: _count_marked(marks, counts, first, last), rows, grain)
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if rows else 0
+    if total > limit * mask.numel():
+        return None
+    begins, index = ends - counts, np.empty(total, np.int32)
+    machine.split(lambda first, last: _list_marked(marks, begins, index, first, last), rows, grain)
+    begin, end, column = (torch.from_numpy(each) for each in (begins, ends, index))
+    return EventRows(begin, end, column, torch.empty(0))
+
+
 def event_messages(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
     """Write ``out [R, K] = M W`` where ``X`` is not zero, and 0 elsewhere, given ``Wᵀ [K, N]``."""
     begin, end, index, _ = events
@@ -551,5 +586,5 @@ def _receivers(heard: Heard, weight: Tensor) -> tuple[np.ndarray, ...] | None:
     if mask is None:
         return None
     limit = 1.0 if chosen_events() == "always" else ENTER * outputs / (outputs + _HANDLING)
-    found = events_of(mask.reshape(-1, inputs).to(weight.dtype), limit)
+    found = marked_rows(mask.reshape(-1, inputs), limit)
     return None if found is None else found.numpy()
