@@ -6,7 +6,7 @@ import torch
 from hw_export import to_nir
 from hw_export.cli import app as export
 from hw_export.updates import IntegerImage, UpdateRecorder, replay
-from spikelfp import TemporalTrainer, data, methods, models, nn, rules
+from spikelfp import TemporalTrainer, data, methods, models, nn, rewards, rules
 from spikelfp.command import run_app
 from spikelfp.errors import UserError
 from spikelfp.methods import Batch, eligibility
@@ -257,6 +257,28 @@ def test_training_is_resumed_bit_for_bit_and_recorded(tmp_path, name):
     ends, live = replay(tmp_path / "updates.cbor"), IntegerImage.of(whole.net, recorder.base.grids)
     assert all((ends.arrays[each] == integers).all() for each, integers in live.arrays.items())
     assert whole.history[-1]["loss"] < whole.history[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [methods.EProp, methods.OTTT, methods.DECOLLE, lambda: methods.LFP(rewards.Softmax(), credit="online")],
+    ids=["e-prop", "ottt", "decolle", "lfp"],
+)
+def test_updates_of_the_parts_of_a_batch_add_up(make):
+    some, nets = torch.utils.data.Subset(data.load("digits").train, range(14)), []
+    for accumulate in (1, 3):
+        torch.manual_seed(0)
+        nets.append(models.lif_mlp([64, 12, 10], readout="li", threshold=0.3))
+        trainer = TemporalTrainer(
+            nets[-1], method=make(), steps=6, batch_size=7, accumulate=accumulate, optimizer=torch.optim.SGD, lr=0.1,
+            schedule=None, wake=False,
+        )  # fmt: skip
+        trainer.fit(some, 1)
+    torch.manual_seed(0)
+    start = models.lif_mlp([64, 12, 10], readout="li", threshold=0.3)
+    for one, other, before in zip(*(net.parameters() for net in (*nets, start)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+        assert not torch.equal(one, before)
 
 
 @pytest.mark.parametrize(
