@@ -175,11 +175,15 @@ class Delay(DelayLine):
 
     def check(self, x: Tensor) -> None:
         super().check(x)
-        self._as_sample(x)
+        self.for_shape(tuple(x.shape[2:]))
 
-    def _as_sample(self, x: Tensor) -> Tensor:
-        """Return the delays with the axes of a sample, each of its size or 1."""
-        delays, sample = self.delays, tuple(x.shape[2:])
+    def for_shape(self, sample: tuple[int, ...]) -> Tensor:
+        """Return the delays with the axes of a sample at one step, each of its size or 1.
+
+        Raises:
+            ShapeError: where they do not fit.
+        """
+        delays = self.delays
         if delays.dim() == 1:
             delays = delays.view(-1, *[1] * (len(sample) - 1))
         elif not delays.dim():
@@ -189,7 +193,7 @@ class Delay(DelayLine):
         return delays
 
     def read(self, line: Tensor, steps: int) -> Tensor:
-        delays, before = self._as_sample(line), len(line) - steps
+        delays, before = self.for_shape(tuple(line.shape[2:])), len(line) - steps
         if is_sparse(line):
             places = line.indices().clone()
             places[0] += delays.expand(line.shape[2:])[tuple(places[2:])] - before
