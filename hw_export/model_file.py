@@ -15,6 +15,7 @@ from hw_export.neurons import export_named
 from spikelfp import nn
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
+from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
 from spikelfp.nn import graph
 from spikelfp.nn.neurons.base import ConstantLayer
 from spikelfp.terminal import brief, first_line
@@ -71,6 +72,14 @@ def _any(field: Field) -> None:
         field.number()
 
 
+def _floor(field: Field) -> object:
+    return field.number(0)
+
+
+def _margin(field: Field) -> object:
+    return field.number(0, 1)
+
+
 _PART = {"p": lambda field: field.number(0, 1)}
 _POOL = {"kernel_size": _sizes(1), "stride": _sizes(1), "padding": _sizes(0), "ceil_mode": Field.flag}
 _KINDS: dict[type[torch.nn.Module], Mapping[str, Check]] = {
@@ -82,6 +91,7 @@ _KINDS: dict[type[torch.nn.Module], Mapping[str, Check]] = {
     },
     nn.LIF: {
         "beta": _constant(0, 1), "threshold": _constant(0, math.inf), "reset": Field.text, "denominator": Field.text,
+        "floor": _floor, "margin": _margin,
     },
     nn.AvgPool2d: {**_POOL, "count_include_pad": Field.flag, "divisor_override": _count_or_none},
     nn.MaxPool2d: {**_POOL, "dilation": _sizes(1)},
@@ -94,6 +104,8 @@ _KINDS: dict[type[torch.nn.Module], Mapping[str, Check]] = {
 
 Decays that learn are kept at the value they have."""
 _LEARNS = "learn_beta"
+_UNSTATED = {"floor": PAPER_FLOOR, "margin": PAPER_MARGIN}
+"""Values of arguments that files leave out, as older ones do which do not know them."""
 
 
 def _checks(kind: type[torch.nn.Module]) -> Mapping[str, Check] | None:
@@ -194,9 +206,10 @@ def _check_arguments(field: Field, name: str) -> dict[str, tuple[int, ...]]:
     assert kind is not None
     checks = _checks(kind)
     assert checks is not None
-    field.mapping(checks, checks)
+    found = field.mapping([key for key in checks if key not in _UNSTATED], checks)
     for key, check in checks.items():
-        check(field.at(key))
+        if key in found:
+            check(field.at(key))
     given = field.value
     if kind is nn.Linear:
         shape: tuple[int, ...] = (given["out_features"], given["in_features"])
@@ -236,7 +249,7 @@ def _describe(net: torch.nn.Sequential, inside: str) -> list[tuple[str, str, Any
         arguments = {
             key: value.detach().cpu().clone() if isinstance(value, Tensor) else value  # without the rest of its storage
             for key, value in graph.arguments(layer).items()
-            if key != _LEARNS
+            if key != _LEARNS and (key not in _UNSTATED or value != _UNSTATED[key])
         }
         layers.append((name, kind.__name__, arguments))
     return layers
@@ -250,6 +263,7 @@ def _rebuild(layers: list[tuple[str, str, Any]]) -> nn.Sequential:
             continue
         kind = _kind(kind_name)
         assert kind is not None
-        learns = {_LEARNS: False} if _LEARNS in (getattr(kind, "arguments", None) or ()) else {}
-        made[name] = graph.rebuild(kind, {**arguments, **learns})
+        taken = getattr(kind, "arguments", None) or ()
+        unstated = {key: value for key, value in {**_UNSTATED, _LEARNS: False}.items() if key in taken}
+        made[name] = graph.rebuild(kind, {**unstated, **arguments})
     return nn.Sequential(made)

@@ -41,8 +41,13 @@ def surviving(membrane, theta, reset):
     return membrane - theta if reset == "immediate" else 0.0
 
 
-def lif_reward(rewards, currents, beta, theta, reset, denominator, eps, start=0.0):
-    """``R[t] / D[t]`` of one neuron for every step: the reward of its membrane, normalised."""
+def lif_reward(
+    rewards, currents, beta, theta, reset, denominator, eps, start=0.0, floor=0.0, local=False
+):  # fmt: skip
+    """``R[t] / D[t]`` of one neuron for every step: the reward of its membrane, normalised.
+
+    ``D`` is at least ``floor`` thresholds. Where credit is ``local``, the reward of a step stays in it.
+    """
     _, membranes = lif_run(currents, beta, theta, reset, start)
     normalised, internal = [0.0] * len(rewards), 0.0
     for t in reversed(range(len(rewards))):
@@ -52,9 +57,16 @@ def lif_reward(rewards, currents, beta, theta, reset, denominator, eps, start=0.
             d = abs(beta * before) + abs(currents[t]) + eps
         else:
             d = abs(before) + abs(beta * before + currents[t] - before) + eps
+        d = max(d, floor * theta)
         normalised[t] = total / d if d else 0.0  # nothing flowed in (ε = 0 only)
-        internal = beta * before * normalised[t]
+        internal = 0.0 if local else beta * before * normalised[t]
     return normalised
+
+
+def earned(messages, currents, beta, theta, reset, margin, start=0.0):
+    """What one neuron earns of the messages to its spikes: those of steps with a membrane above ``margin · θ``."""
+    _, membranes = lif_run(currents, beta, theta, reset, start)
+    return [m if u > margin * theta else 0.0 for m, u in zip(messages, membranes, strict=True)]
 
 
 def dense(x, w, b):
@@ -76,27 +88,36 @@ def lif_network(x, layers, beta, theta, reset):
     return record
 
 
-def lif_network_updates(x, layers, reward, beta, theta, reset, denominator, eps):
+def lif_network_updates(x, layers, reward, beta, theta, reset, denominator, eps, floor=0.0, margin=1.0):
     """``d_w`` and ``d_b`` of every layer for one sample, connection by connection.
 
     The reward of a hidden spike is what its outgoing connections earned: ``r_i = Σ_j r_ij`` (eq. 3), with
-    ``r_ij = x_i w_ij R_j / D_j`` and ``d_w_ij = |w_ij| x_i R_j / D_j`` (eq. 7).
+    ``r_ij = x_i w_ij R_j / D_j`` and ``d_w_ij = |w_ij| x_i R_j / D_j`` (eq. 7). With a margin, a hidden neuron whose
+    membrane is above ``margin · θ`` earns that for ``x_i = 1``, whether it fires or not.
     """
     record = lif_network(x, layers, beta, theta, reset)
     updates = []
-    for (w, b), (inputs, currents, _) in zip(reversed(layers), reversed(record), strict=True):
+    for place in reversed(range(len(layers))):
+        (w, b), (inputs, currents, _) = layers[place], record[place]
         steps, n_in, n_out = len(inputs), len(inputs[0]), len(b)
         dw = [[0.0] * n_in for _ in range(n_out)]
         db = [0.0] * n_out
         below = [[0.0] * n_in for _ in range(steps)]
         for j in range(n_out):
-            n = lif_reward([r[j] for r in reward], [c[j] for c in currents], beta, theta, reset, denominator, eps)
+            own = [r[j] for r in reward], [c[j] for c in currents]
+            n = lif_reward(*own, beta, theta, reset, denominator, eps, floor=floor)
             for t in range(steps):
                 db[j] += abs(b[j]) * n[t]
                 for i in range(n_in):
                     dw[j][i] += abs(w[j][i]) * inputs[t][i] * n[t]
-                    below[t][i] += inputs[t][i] * w[j][i] * n[t]
+                    below[t][i] += w[j][i] * n[t]  # for a spike
         updates.append((dw, db))
+        if place:
+            _, before, _ = record[place - 1]
+            for i in range(n_in):
+                own = earned([m[i] for m in below], [c[i] for c in before], beta, theta, reset, margin)
+                for t in range(steps):
+                    below[t][i] = own[t]
         reward = below
     return updates[::-1]
 

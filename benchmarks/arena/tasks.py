@@ -25,7 +25,7 @@ def rates(*values: float, **options: Any) -> tuple[Options, ...]:
 
 
 BY_REWARD = (*rates(1e-3, 3e-3), *rates(1e-3, 3e-3, reward="count-softmax"))
-FED_BACK = tuple(choice | {"eps": 1.0} for choice in BY_REWARD)
+FED_BACK = tuple(choice | {"floor": 1.0} for choice in BY_REWARD)
 """Feedback reaches silent neurons, too, whose denominators need a floor."""
 
 ROWS = {

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,7 +126,8 @@ class NeuronNode:
     """Mixin of the autograd nodes of neurons, which take a reward in place of a message.
 
     A hidden neuron's reward arrives as a message and is multiplied by its activation, so a silent neuron gets
-    nothing. The *initial* reward belongs to the output neuron itself, spike or no spike (A.4 rewards silence
+    nothing; with a margin (:mod:`spikelfp.functional.lif`), neurons that almost fire get theirs too. The *initial*
+    reward belongs to the output neuron itself, spike or no spike (A.4 rewards silence
     too). :mod:`spikelfp.functional.propagation` finds the output neurons and marks their nodes, for one pass:
 
     Attributes:
@@ -133,12 +135,22 @@ class NeuronNode:
         output_reward: a reward that was left here, besides the arriving messages.
         collecting: whether this pass only gathers rewards, and stops here.
         normalise: how an initial reward is normalised, ``"sample"``, ``"step"`` or ``None``.
+        margin: whether some neurons earn the message to an output of 0; :meth:`heard` then tells which.
     """
 
     takes_reward: bool = False
     output_reward: Tensor | None = None
     collecting: bool = False
     normalise: str | None = None
+    margin: bool = False
+
+    @staticmethod
+    def heard(ctx: Any) -> Tensor | None:
+        """Return which outputs earn their message, a boolean tensor of their shape; ``None`` where that is not known.
+
+        It is asked in the backward pass, before the node itself runs.
+        """
+        return None
 
     @staticmethod
     def received(ctx: Any, arrived: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -199,6 +211,77 @@ def neurons_below(node: Node | None) -> Node | None:
     return node if node is not None and issubclass(forward_class(node), NeuronNode) else None
 
 
+def earners(x: Tensor) -> Callable[[], Tensor | None] | None:
+    """Find out whether ``x`` holds outputs of neurons of which some earn the message to an output of 0.
+
+    Args:
+        x: outputs of a layer, perhaps moved.
+
+    Returns:
+        Function to a boolean tensor of the shape of ``x``, true where a message is earned, or to ``None`` where that is
+        not known; for the backward pass. ``None`` in place of it where no output of 0 earns anything.
+    """
+    if torch.compiler.is_compiling():
+        return None  # a traced product sends all messages
+    node = neurons_below(x.grad_fn)
+    if x.grad_fn is None or node is None or not getattr(node, "margin", False):
+        return None
+    return partial(_heard_as, x.grad_fn, tuple(x.shape))
+
+
+def _heard_as(node: Any, shape: tuple[int, ...]) -> Tensor | None:
+    """Return :meth:`NeuronNode.heard` of the neurons below ``node``, moved to ``shape`` as their outputs were."""
+    moves: list[Callable[[Tensor], Tensor]] = []
+    while node.name() in MOVES:
+        kind = node.name().removesuffix("Backward0")
+        if kind in ("Permute", "Transpose", "T"):
+            order = list(range(len(shape)))
+            if kind == "Permute":
+                order = [_axis(own, shape) for own in node._saved_dims]
+            elif len(shape) > 1:
+                one, other = (
+                    (0, 1) if kind == "T" else (_axis(own, shape) for own in (node._saved_dim0, node._saved_dim1))
+                )
+                order[one], order[other] = other, one
+            moves.append(partial(torch.permute, dims=order))
+            shape = tuple(shape[order.index(axis)] for axis in range(len(order)))
+        elif kind == "Unsqueeze":
+            moves.append(partial(torch.reshape, shape=shape))
+            axis = _axis(node._saved_dim, shape)
+            shape = (*shape[:axis], *shape[axis + 1 :])
+        elif kind in ("View", "UnsafeView", "ReshapeAlias", "Squeeze"):
+            moves.append(partial(torch.reshape, shape=shape))
+            shape = tuple(node._saved_self_sym_sizes)
+        node = node.next_functions[0][0]
+    heard: Tensor | None = forward_class(node).heard(node)  # type: ignore[attr-defined]
+    for move in reversed(moves if heard is not None else []):
+        assert heard is not None
+        heard = move(heard)
+    return heard
+
+
+def _axis(saved: int, shape: tuple[int, ...]) -> int:
+    """Return an axis as a node has saved it: a negative one stands there as an unsigned number."""
+    return (saved - 2**64 if saved >= 2**63 else saved) % len(shape)
+
+
+def stacked_heard(nodes: list[Any], step: tuple[int, ...]) -> list[Tensor] | None:
+    """Return :meth:`NeuronNode.heard` of the neurons of each step; ``None`` where one of them is not known.
+
+    Args:
+        nodes: of the steps, from the first; ``None`` where there is nothing to learn.
+        step: shape of the outputs of a step.
+    """
+    found = []
+    for node in nodes:
+        heard = torch.zeros(step, dtype=torch.bool) if node is None else forward_class(node).heard(node)  # type: ignore[attr-defined]
+        if heard is None:
+            return None
+        found.append(heard)
+    device = next((each.device for node, each in zip(nodes, found, strict=True) if node is not None), None)
+    return [each.to(device) for each in found]
+
+
 class StackedSpikes(Function, NeuronNode):
     """Spikes of consecutive steps, each ``[1, …]``, as one sequence ``[T, …]``; hands an output reward to each step.
 
@@ -208,9 +291,15 @@ class StackedSpikes(Function, NeuronNode):
     @staticmethod
     def forward(ctx: Any, nodes: list[Any], *spikes: Tensor) -> Tensor:
         keep_node()
-        ctx.nodes = nodes
+        ctx.nodes, ctx.step = nodes, spikes[0].shape
+        ctx.margin = any(getattr(node, "margin", False) for node in nodes)
         leave_normalising(nodes)
         return torch.cat(spikes)
+
+    @staticmethod
+    def heard(ctx: Any) -> Tensor | None:
+        found = stacked_heard(ctx.nodes, ctx.step)
+        return None if found is None else torch.cat(found)
 
     @staticmethod
     @once_differentiable
@@ -352,20 +441,29 @@ class NormalisedReward(Function):
 
     The largest magnitude is taken for each sample: over all neurons and steps (``"sample"``), or the neurons of each
     step (``"step"``). Updates of the samples then add up the same way in any batch, each times the weight of the pass.
-    Takes and returns ``[T, B, …]``.
+    Neurons with a margin earn ``m`` wherever they are ``heard`` (:func:`earners`). Takes and returns ``[T, B, …]``.
     """
 
     @staticmethod
-    def forward(ctx: Any, activation: Tensor, how: str) -> Tensor:
+    def forward(ctx: Any, activation: Tensor, how: str, heard: Callable[[], Tensor | None] | None = None) -> Tensor:
         ctx.save_for_backward(activation)
-        ctx.how = how
+        ctx.how, ctx.heard = how, heard
         return activation.view_as(activation)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, message: Tensor) -> tuple[Tensor, None, None]:
         (activation,) = ctx.saved_tensors
-        return message * _scale_of(activation * message, ctx.how, check_pass()), None
+        reward = activation * message
+        if ctx.heard is not None:
+            heard = ctx.heard()
+            if heard is None:
+                raise UserError(
+                    "rewards cannot be normalised behind a network that is recomputed in parts and ends in neurons "
+                    "with a margin: leave out normalize, or the recomputation, or choose margin=1"
+                )
+            reward = torch.where(heard, message, 0)
+        return message * _scale_of(reward, ctx.how, check_pass()), None, None
 
 
 class LayerOutput(Function):

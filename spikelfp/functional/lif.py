@@ -15,8 +15,9 @@ The state between two calls is the membrane ``U`` of the last step, before its r
 
 Backward. With the reward on the membrane ``R[t] = r_S[t] + r_int[t+1]``, split over what flowed *into* it::
 
-    D[t]     = |β U[t−1]| + |I[t]| + ε                          denominator "inflow"     (default)
-    D[t]     = |U[t−1]| + |β U[t−1] + I[t] − U[t−1]| + ε        denominator "increment"  (the published code)
+    F[t]     = |β U[t−1]| + |I[t]| + ε                          denominator "inflow"     (default)
+    F[t]     = |U[t−1]| + |β U[t−1] + I[t] − U[t−1]| + ε        denominator "increment"  (the published code)
+    D[t]     = max(F[t], floor · θ)                             floor 0: D[t] = F[t], as in the paper
     n[t]     = R[t] / D[t]                                      message to the current I[t]
     r_int[t] = β U[t−1] · n[t]                                  reward handed to the step before
 
@@ -27,8 +28,19 @@ Rules with ``credit="step"`` leave ``r_int`` out, so a step's reward stays in it
 
     n[t] = r_S[t] / D[t]
 
-A message is reward per unit of activation (see :mod:`spikelfp.functional.credit`). A hidden neuron's spike
-receives ``r_S = S · m``: a silent neuron earns nothing except through its own membrane.
+A message is reward per unit of activation (see :mod:`spikelfp.functional.credit`). Of the message ``m`` to its spike,
+a hidden neuron earns::
+
+    r_S[t] = S[t] · m[t]                     margin 1, as in the paper: a silent neuron earns nothing
+    r_S[t] = m[t] if U[t] > μ θ else 0       margin μ < 1: a neuron that almost fires earns what a spike would
+
+``U[t]`` is the membrane that is compared with θ, before its reset. A silent neuron that earns nothing for its spike
+still earns through its own membrane. A reward given to the neurons themselves, such as that of outputs, is theirs
+whatever the margin.
+
+Floor and margin are additions of this package (docs/method.md). Where little flows in, ``F`` is small and the message
+large; the floor bounds it by ``R / (floor θ)``. The margin rewards almost-spikes, as the window of a surrogate
+derivative does, a rectangular one; it costs messages to more neurons, and without a floor it learns worse.
 
 These are the plain versions, one step at a time on any device and dtype; :mod:`spikelfp.kernels` holds the
 fast ones, which are tested against them.
@@ -50,6 +62,13 @@ from spikelfp.registry import check_name
 Reset = Literal["subtract", "immediate", "zero"]
 Denominator = Literal["inflow", "increment"]
 
+PAPER_FLOOR, PAPER_MARGIN = 0.0, 1.0
+"""Floor and margin of the published rule (v3, A.2-A.3), and of runs and checkpoints that do not state them."""
+FLOOR = PAPER_FLOOR
+"""Floor of neurons that are made without one, in units of θ."""
+MARGIN = PAPER_MARGIN
+"""Margin of neurons that are made without one, in units of θ."""
+
 
 Constant = float | Tensor
 """A constant of neurons: one number for all of them, or a tensor with the axes of a step of one sample, each of its
@@ -67,6 +86,8 @@ class LIFParameters:
         reset: effect of a spike on the membrane: ``subtract`` θ one step later, ``immediate`` (subtract θ at once,
             before the next decay), or set it to ``zero``.
         denominator: normalisation of the reward of a membrane, ``inflow`` or ``increment``.
+        floor: least denominator, in units of θ, 0 or more; 0 is the paper's rule.
+        margin: share of θ above which a membrane earns its message, in (0, 1]; 1 is the paper's rule, spikes alone.
 
     Attributes:
         vectors: whether β or θ is a tensor.
@@ -79,6 +100,8 @@ class LIFParameters:
     threshold: Constant = 1.0
     reset: Reset = "subtract"
     denominator: Denominator = "inflow"
+    floor: float = FLOOR
+    margin: float = MARGIN
     vectors: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +109,19 @@ class LIFParameters:
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
         check_name("reset", self.reset, get_args(Reset))
         check_name("denominator", self.denominator, get_args(Denominator))
+        object.__setattr__(self, "floor", check_floor(self.floor))
+        object.__setattr__(self, "margin", check_margin(self.margin))
         object.__setattr__(self, "vectors", isinstance(self.beta, Tensor) or isinstance(self.threshold, Tensor))
+
+    @property
+    def least(self) -> Constant:
+        """Least denominator ``floor · θ``, in units of the membrane; 0 without a floor."""
+        return least_denominator(self.floor, self.threshold)
+
+    @property
+    def bar(self) -> Constant:
+        """Membrane ``μ θ`` above which a neuron earns its message; θ itself for a margin of 1."""
+        return self.threshold if self.margin == 1 else self.margin * self.threshold
 
     def fitted(self, step: Tensor) -> LIFParameters:
         """Return the constants in the dtype and on the device of ``step`` ``[B, …]``, ready to be broadcast against it.
@@ -123,8 +158,29 @@ class LIFParameters:
         """Write the constants as arguments of a layer, tensors in short: ``beta=0.81…0.95 [256], …``."""
         return (
             f"beta={brief_constant(self.beta)}, threshold={brief_constant(self.threshold)}, reset={self.reset!r}, "
-            f"denominator={self.denominator!r}"
+            f"denominator={self.denominator!r}{described_credit(self.floor, self.margin)}"
         )
+
+
+def least_denominator(floor: float, threshold: Constant) -> Constant:
+    """Return the least denominator ``floor · θ``, in units of the membrane; 0 without a floor.
+
+    Args:
+        floor: in units of θ.
+        threshold: θ.
+    """
+    return floor * threshold if floor else 0.0
+
+
+def described_credit(floor: float, margin: float) -> str:
+    """Write floor and margin as further arguments; nothing for those of the paper, so that older texts stay the same.
+
+    Args:
+        floor: the floor.
+        margin: the margin.
+    """
+    text = f", floor={floor}" if floor != PAPER_FLOOR else ""
+    return f"{text}, margin={margin}" if margin != PAPER_MARGIN else text
 
 
 def same_constant(one: Any, other: Any) -> bool:
@@ -186,6 +242,36 @@ def check_number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(f"{name} is one number, got {_shown(value)}") from None
+
+
+def check_floor(value: Any) -> float:
+    """Return a floor of denominators as a float.
+
+    Args:
+        value: the floor, in units of θ.
+
+    Raises:
+        UserError: for what is no finite number of 0 or more.
+    """
+    floor = check_number("floor", value)
+    if not 0 <= floor < float("inf"):
+        raise UserError(f"floor is a finite number of thresholds, 0 or more (0: the paper's rule), got {floor}")
+    return abs(floor)  # -0.0 would print as another value
+
+
+def check_margin(value: Any) -> float:
+    """Return a margin as a float.
+
+    Args:
+        value: the margin, in units of θ.
+
+    Raises:
+        UserError: for what is no number above 0 and up to 1.
+    """
+    margin = check_number("margin", value)
+    if not 0 < margin <= 1:
+        raise UserError(f"margin is a share of the threshold, above 0 and up to 1 (the paper's rule), got {margin}")
+    return margin
 
 
 def check_decay(name: str, value: Any) -> Constant:
@@ -279,6 +365,13 @@ def lif_scan(current: Tensor, membrane: Tensor, p: LIFParameters) -> Trace:
     return Trace(spikes=torch.stack(spikes), membrane=torch.stack(membranes))
 
 
+def at_least(total: Tensor, least: Constant) -> Tensor:
+    """Return ``max(total, least)`` of denominators ``[…]``; as they are where ``least`` is 0."""
+    if isinstance(least, Tensor):
+        return torch.maximum(total, least)
+    return total.clamp(min=least) if least else total
+
+
 def reward_scan(
     reward: Tensor,
     current: Tensor,
@@ -311,6 +404,7 @@ def reward_scan(
             total = decayed.abs() + current[t].abs() + eps
         else:
             total = previous.abs() + (decayed + current[t] - previous).abs() + eps
+        total = at_least(total, p.least)
         messages[t] = torch.where(total > 0, (reward[t] + internal) / total, 0)  # D = 0: nothing flowed in
         if not local:
             internal = decayed * messages[t]

@@ -3,13 +3,14 @@
 A neuron with memory is a function ``(I[t], state) → (S[t], state)``. When a step is written with the functions below,
 autograd's pass back through the steps *is* LFP (v3, A.2-A.3; the equations of :mod:`spikelfp.functional.lif`)::
 
-    U[t] = Σ_k z_k        Inflow    turns the reward R of U into the message n = R / D to each z_k,  D = Σ_k |z_k| + ε
+    U[t] = Σ_k z_k        Inflow    turns the reward R of U into the message n = R / D to each z_k,
+                                    D = max(Σ_k |z_k| + ε, floor · θ)
     z_0  = β V[t]                   autograd's own: the message to V is β n
     V[t] = U[t−1], reset  Survive   passes the message as if there were no reset, which earns no credit and blocks none
            U[t−1]         Carry     turns the message m to U into the reward U m, which adds to the other rewards of U
            start          Enter     passes the message m to U; the run before turns it into a reward
     S[t] = U[t] > θ       Fire      turns the message m to S into the reward S m of U; passes the reward of an output;
-                                    θ gets nothing
+                                    θ gets nothing; with a margin μ the reward is m wherever U[t] > μ θ
 
 With ``credit="step"`` no message passes from a step to the one before: its states are cut from the graph.
 
@@ -26,8 +27,15 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from spikelfp.functional.credit import NeuronNode, check_pass, hand_to_steps, keep_node, leave_normalising
-from spikelfp.functional.lif import Constant
+from spikelfp.functional.credit import (
+    NeuronNode,
+    check_pass,
+    hand_to_steps,
+    keep_node,
+    leave_normalising,
+    stacked_heard,
+)
+from spikelfp.functional.lif import PAPER_MARGIN, Constant
 from spikelfp.kernels import scan_for
 
 
@@ -97,25 +105,36 @@ class Survive(Function):
 
 
 class Fire(Function, NeuronNode):
-    """``S = 1`` where the membrane is above its threshold, else 0; its backward pass gives the membrane's reward."""
+    """``S = 1`` where the membrane is above its threshold, else 0; its backward pass gives the membrane's reward.
+
+    The message is earned where a neuron fires, or its membrane is above ``margin`` times the threshold.
+    """
 
     @staticmethod
-    def forward(ctx: Any, membrane: Tensor, threshold: float | Tensor) -> Tensor:
+    def forward(ctx: Any, membrane: Tensor, threshold: float | Tensor, margin: float = PAPER_MARGIN) -> Tensor:
         keep_node()
-        spikes = (membrane > threshold).to(membrane.dtype)
-        ctx.save_for_backward(spikes)
+        fires = membrane > threshold
+        spikes = fires.to(membrane.dtype)
+        ctx.margin = margin != PAPER_MARGIN
+        # A threshold of a user's own below 0 times the margin is a higher one.
+        ctx.save_for_backward(fires | (membrane > margin * threshold) if ctx.margin else spikes)
         ctx.set_materialize_grads(False)
         return spikes
 
     @staticmethod
+    def heard(ctx: Any) -> Tensor:
+        (heard,) = ctx.saved_tensors
+        return heard if ctx.margin else heard > 0
+
+    @staticmethod
     @once_differentiable
-    def backward(ctx: Any, arrived: Tensor | None) -> tuple[Tensor | None, None]:
+    def backward(ctx: Any, arrived: Tensor | None) -> tuple[Tensor | None, None, None]:
         message, reward = NeuronNode.received(ctx, arrived)
         if message is not None:
-            (spikes,) = ctx.saved_tensors
-            earned = spikes * message
+            (heard,) = ctx.saved_tensors
+            earned = heard * message
             reward = earned if reward is None else reward + earned
-        return reward, None
+        return reward, None, None
 
 
 class StackedSteps(Function, NeuronNode):
@@ -130,9 +149,15 @@ class StackedSteps(Function, NeuronNode):
     @staticmethod
     def forward(ctx: Any, nodes: list[Any], *spikes: Tensor) -> Tensor:
         keep_node()
-        ctx.nodes = nodes
+        ctx.nodes, ctx.step = nodes, spikes[0].shape
+        ctx.margin = any(getattr(node, "margin", False) for node in nodes)
         leave_normalising(nodes)
         return torch.stack(spikes)
+
+    @staticmethod
+    def heard(ctx: Any) -> Tensor | None:
+        found = stacked_heard(ctx.nodes, ctx.step)
+        return None if found is None else torch.stack(found)
 
     @staticmethod
     @once_differentiable

@@ -6,7 +6,8 @@ r"""Recurrent LIF neurons as one differentiable operation over all steps::
 
 Backward under LFP-ε and LFP-0, with the message ``m[t]`` to the spikes, their reward ``r[t]`` at an output::
 
-    R[t] = S[t] (m[t] + Vᵀ M[t+1]) + r[t] + r_int[t+1]      reward of the membrane
+    R[t] = S[t] (m[t] + Vᵀ M[t+1]) + r[t] + r_int[t+1]      reward of the membrane; with a margin μ < 1
+                                                            [U[t] > μ θ] stands for S[t]
     n[t] = R[t] / D[t]         r_int[t] = β U[t−1] n[t]     split over what flowed in
     M[t] = n[t] + α M[t+1]                                  message to I[t]; without a synapse M = n
     dV   = |V| Σ_t M[t] S[t−1]ᵀ                             eq. 7
@@ -14,8 +15,9 @@ Backward under LFP-ε and LFP-0, with the message ``m[t]`` to the spikes, their 
 With ``credit="step"`` nothing crosses from a step to the one before: ``M[t] = n[t] = (S[t] m[t] + r[t]) / D[t]``. The
 recurrent weights get their local share of it by the same eq. 7, and the spikes ``S[t−1]`` no message.
 
-A silent neuron earns nothing of a message, so the products with ``V`` are needed for spikes alone
-(:mod:`spikelfp.kernels.recurrent_numba`). Gradients need them for every neuron: their backward pass is dense.
+A silent neuron earns nothing of a message, so the products with ``V`` are needed for spikes alone, or for the neurons
+above the margin (:mod:`spikelfp.kernels.recurrent_numba`). Gradients need them for every neuron: their backward pass
+is dense.
 
 Where no kernel fits (:func:`kernel_for`), layers run step by step; that loop is the reference for tests of the kernels.
 """
@@ -34,7 +36,7 @@ from torch.autograd.function import once_differentiable
 
 from spikelfp import kernels
 from spikelfp.functional.credit import MagnitudeStep, NeuronNode, keep_node
-from spikelfp.functional.lif import Constant, LIFParameters, carried
+from spikelfp.functional.lif import PAPER_MARGIN, Constant, LIFParameters, carried
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
 from spikelfp.kernels.events.linear import cache_events
@@ -156,9 +158,11 @@ def _constants(p: LIFParameters, alpha: Constant | None, start: Tensor | None) -
             return value.detach().to(start).reshape(-1).expand(width).contiguous()
         return torch.full((width,), value, dtype=start.dtype, device=start.device)
 
+    threshold = each(p.threshold)
     return RecurrentConstants(
-        None if alpha is None else each(alpha), each(p.beta), each(p.threshold), p.reset, p.denominator
-    )
+        None if alpha is None else each(alpha), each(p.beta), threshold, p.reset, p.denominator,
+        threshold if p.margin == PAPER_MARGIN else p.margin * threshold, p.floor * threshold,
+    )  # fmt: skip
 
 
 def _forward(
@@ -219,9 +223,14 @@ class RecurrentScan(Function, NeuronNode):
         p: LIFParameters, eps: float, local: bool,
     ) -> Any:  # fmt: skip
         keep_node()
-        ctx.local = local
+        ctx.local, ctx.margin = local, p.margin != PAPER_MARGIN
         ctx.parameters, ctx.eps, ctx.decay_shape = p, eps, None if decay is None else decay.shape
         return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants, listed)
+
+    @staticmethod
+    def heard(ctx: Any) -> Tensor:
+        heard: Tensor = ctx.saved_tensors[0] > ctx.constants.bar
+        return heard
 
     @staticmethod
     @once_differentiable

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikelfp import nn
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import Constant
+from spikelfp.functional.lif import Constant, check_floor, check_margin
 from spikelfp.nn import graph
 from spikelfp.nn.layer import Quantizable
 
@@ -47,6 +47,27 @@ def kind(layer: torch.nn.Module) -> str:
 def refusal(name: str, layer: torch.nn.Module, why: str, instead: str) -> ConversionError:
     """Make the error for the layer ``name``: ``why`` it cannot be converted, and what to do ``instead``."""
     return ConversionError(f"{name!r} ({kind(layer)})", f"{why}; {instead}")
+
+
+def check_credit(floor: float, margin: float) -> tuple[float, float]:
+    """Return floor and margin of the neurons to come, or raise :class:`~spikelfp.errors.UserError`.
+
+    Args:
+        floor: least denominator, in units of θ.
+        margin: share of θ above which a membrane earns its message.
+    """
+    return check_floor(floor), check_margin(margin)
+
+
+def with_credit(layer: torch.nn.Module, credit: tuple[float, float]) -> None:
+    """Give a layer of neurons its floor and margin; others have none.
+
+    Args:
+        layer: made by a conversion.
+        credit: as of :func:`check_credit`.
+    """
+    if isinstance(layer, nn.Neurons):
+        layer.floor, layer.margin = credit
 
 
 def check_no_hooks(name: str, layer: torch.nn.Module) -> None:

@@ -27,11 +27,12 @@ from torch import Tensor
 
 from spikelfp import nn
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import Constant, Denominator, Reset, brief_constant
+from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, Reset, brief_constant
 from spikelfp.interop.base import (
     Chain,
     ConversionError,
     Tensors,
+    check_credit,
     check_no_hooks,
     check_once,
     constant_of,
@@ -41,6 +42,7 @@ from spikelfp.interop.base import (
     peer,
     refusal,
     to_torch,
+    with_credit,
 )
 from spikelfp.nn import graph
 from spikelfp.nn.neurons.base import ConstantLayer
@@ -48,7 +50,11 @@ from spikelfp.registry import check_name
 
 
 def from_norse(
-    model: torch.nn.Module | Sequence[torch.nn.Module], *, denominator: Denominator = "inflow"
+    model: torch.nn.Module | Sequence[torch.nn.Module],
+    *,
+    denominator: Denominator = "inflow",
+    floor: float = FLOOR,
+    margin: float = MARGIN,
 ) -> nn.Sequential:
     """Convert a norse network to an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
 
@@ -65,11 +71,14 @@ def from_norse(
         model: a ``norse.torch.SequentialState`` of torch's layers and norse's neurons, called step by step or, with
             ``Lift``, over time; one inside a ``Lift``; or a list of layers in the order they run.
         denominator: how the reward on a membrane is normalised (:class:`spikelfp.nn.LIF`).
+        floor: least denominator, in units of the threshold, likewise.
+        margin: share of the threshold above which a membrane earns its message, likewise.
 
     Raises:
         UserError: with the name of the layer and the reason, for a layer that cannot be converted.
     """
     check_name("denominator", denominator, get_args(Denominator))
+    credit = check_credit(floor, margin)
     placed = norse_chain(model)
     if not placed:
         raise UserError("the model has no layers")
@@ -83,6 +92,7 @@ def from_norse(
             converted.append((name, from_torch(name, layer, tensors, batch_axis=int(timed))))
             continue
         neurons, gain, inside = from_neuron(name, layer, denominator)
+        with_credit(neurons, credit)
         if inside is not None:
             converted.append((f"{name}.input", inside))
         if not _all(gain == 1):

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from spikelfp import nn
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import Constant, Denominator, Reset
+from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, Reset
 from spikelfp.interop.base import (
     AS_LIST,
     Chain,
@@ -36,6 +36,7 @@ from spikelfp.interop.base import (
     Tensors,
     TracedLayer,
     chain_of_list,
+    check_credit,
     check_no_hooks,
     check_once,
     constant_of,
@@ -47,6 +48,7 @@ from spikelfp.interop.base import (
     refusal,
     to_torch,
     trace,
+    with_credit,
 )
 from spikelfp.nn import graph
 from spikelfp.nn.neurons.base import LEAST_DECAY
@@ -59,6 +61,8 @@ def from_snntorch(
     example: Tensor | tuple[Any, ...] | None = None,
     copy: bool = False,
     denominator: Denominator = "inflow",
+    floor: float = FLOOR,
+    margin: float = MARGIN,
     membrane_output: bool = False,
 ) -> nn.Sequential:
     """Convert a snnTorch network to an :class:`spikelfp.nn.Sequential`: ``[T, B, …]`` to the same spikes ``[T, B, …]``.
@@ -81,6 +85,8 @@ def from_snntorch(
             the last spikes.
         copy: whether parameters are cloned.
         denominator: how the reward on a membrane is normalised (:class:`spikelfp.nn.LIF`); snnTorch has none.
+        floor: least denominator, in units of the threshold, likewise.
+        margin: share of the threshold above which a membrane earns its message, likewise.
         membrane_output: whether the last neurons, with ``reset_mechanism="none"``, are read by their membrane: they
             become an :class:`spikelfp.nn.LI`.
 
@@ -89,6 +95,7 @@ def from_snntorch(
             that is no chain of layers.
     """
     check_name("denominator", denominator, get_args(Denominator))
+    credit = check_credit(floor, margin)
     neurons = neuron_classes()
 
     def is_theirs(module: torch.nn.Module) -> bool:
@@ -111,7 +118,9 @@ def from_snntorch(
     for k, (name, layer) in enumerate(chain):
         if is_theirs(layer):
             options = Options(tensors, denominator, membrane_output and k == last)
-            converted.append((name, from_neuron(name, layer, options)))
+            made = from_neuron(name, layer, options)
+            with_credit(made, credit)
+            converted.append((name, made))
         else:
             converted.append((name, from_torch(name, layer, tensors)))
     for before, (_, after) in zip(seen, converted, strict=bool(seen)):

@@ -92,7 +92,7 @@ def _forward(current, start, beta, threshold, reset, spikes, membrane, first, la
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _share(total, before, now, beta, threshold, eps, reset, increment, local, message):
+def _share(total, before, now, beta, threshold, least, eps, reset, increment, local, message):
     """Go one step back: write the message ``n = R / D``, and to ``total`` the reward handed to the step before.
 
     Nothing is handed on where credit is ``local``.
@@ -111,6 +111,7 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, local, me
         else:
             flow = now[i] - decayed + (theta if fired_before else nil)
         scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
+        scale = at(least, i) if scale < at(least, i) else scale
         n = total[i] / scale
         n = n if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
         total[i] = nil if local else decayed * n
@@ -119,8 +120,8 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, local, me
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _reverse(
-    message, reward, final, current, membrane, start, beta, threshold, eps, reset, increment, local, steps, out,
-    to_start, first, last,
+    message, reward, final, current, membrane, start, beta, threshold, bar, least, eps, reset, increment, local, steps,
+    out, to_start, first, last,
 ):  # fmt: skip
     """Run the reward back; where ``membrane`` is empty, the membranes are computed again, block by block."""
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
@@ -133,6 +134,7 @@ def _reverse(
         high = min(low + block, last)
         width = high - low
         decay, theta = part(beta, low, high), part(threshold, low, high)
+        heard, smallest = part(bar, low, high), part(least, low, high)
         if not kept:
             for t in range(steps):
                 before = again[t - 1, :width] if t > 0 else start[low:high]
@@ -154,13 +156,13 @@ def _reverse(
             if has_message:
                 m = message[t, low:high]
                 for i in range(width):
-                    total[i] += m[i] if now[i] > at(theta, i) else nil
+                    total[i] += m[i] if now[i] > at(heard, i) else nil
             if has_reward:
                 r = reward[t, low:high]
                 for i in range(width):
                     total[i] += r[i]
             n = out[t, low:high] if varying else step[:width]
-            _share(total, before, now, decay, theta, eps, reset, increment, local, n)
+            _share(total, before, now, decay, theta, smallest, eps, reset, increment, local, n)
             if not varying:
                 mean = out[0, low:high]
                 for i in range(width):
@@ -269,7 +271,7 @@ def reverse(
         _rows(again, before),
         _flat(membrane, steps, before),
         before,
-        *constants(start, before, p.beta, p.threshold),
+        *constants(start, before, p.beta, p.threshold, p.bar, p.least),
         before.dtype.type(eps),
         RESET_CODES[p.reset],
         p.denominator == "increment",

@@ -5,7 +5,8 @@ products with ``V`` are made event by event, from a transposed copy in which the
 by side::
 
     V S[t−1]        forward: the rows of the spikes of the step before, added up
-    (Vᵀ M[t+1])_j   reverse: one dot product for each spike, since a silent neuron earns nothing
+    (Vᵀ M[t+1])_j   reverse: one dot product for each spike, since a silent neuron earns nothing; with a margin for
+                    each neuron above it
     dV              update: one row added for each spike
 
 Where a share of more than :data:`DENSE` of the neurons fired in the block of steps before, torch makes dense products
@@ -31,7 +32,7 @@ from torch import Tensor
 from spikelfp.functional.lif import Denominator, Reset
 from spikelfp.kernels.choice import chosen_events
 from spikelfp.kernels.events import linear
-from spikelfp.kernels.events.linear import listed
+from spikelfp.kernels.events.linear import listed, marked_rows
 from spikelfp.kernels.events.sparse import EventRows
 from spikelfp.kernels.events.vectors import VECTOR, aligned, padded, row_sum
 from spikelfp.kernels.numba_scan import RESET_CODES
@@ -57,6 +58,8 @@ class RecurrentConstants(NamedTuple):
         threshold: θ.
         reset: effect of a spike on the membrane.
         denominator: normalisation of the reward on a membrane.
+        bar: membrane above which a neuron earns its message; ``threshold`` itself for the paper's margin of 1.
+        least: least denominator.
     """
 
     alpha: Tensor | None
@@ -64,6 +67,8 @@ class RecurrentConstants(NamedTuple):
     threshold: Tensor
     reset: Reset
     denominator: Denominator
+    bar: Tensor
+    least: Tensor
 
 
 class RecurrentRun(NamedTuple):
@@ -216,7 +221,7 @@ def _dots(total, rows, index, e, stop, message):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _share(total, before, now, beta, threshold, eps, reset, increment, message, to_decay):
+def _share(total, before, now, beta, threshold, least, eps, reset, increment, message, to_decay):
     """Go one step back: write the message ``n = R / D``, to ``total`` the reward handed on, and add ``V n``."""
     nil = now.dtype.type(0)
     for i in range(len(now)):
@@ -231,6 +236,7 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message, 
         else:
             flow = now[i] - decayed + (threshold[i] if fired_before else nil)
         scale = (abs(b) + abs(decayed + flow - b) if increment else abs(decayed) + abs(flow)) + eps
+        scale = least[i] if scale < least[i] else scale
         n = total[i] / scale
         n = n if scale > 0 else nil  # D = 0: nothing flowed in (ε = 0 only)
         total[i] = decayed * n
@@ -247,9 +253,12 @@ def _share(total, before, now, beta, threshold, eps, reset, increment, message, 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _reverse(
     message, reward, final, final_synapse, membrane, start, given, rows, index, starts, stops, alpha, beta, threshold,
-    eps, reset, increment, internal, to_decay, sums, to_start, out, begin, end, first, last,
+    bar, least, eps, reset, increment, internal, to_decay, sums, to_start, out, begin, end, first, last,
 ):  # fmt: skip
-    """Run steps ``end … begin`` of samples ``first … last``; ``given`` is ``Vᵀ M`` at the last of them, or empty."""
+    """Run steps ``end … begin`` of samples ``first … last``; ``given`` is ``Vᵀ M`` at the last of them, or empty.
+
+    ``index`` lists the neurons that earn their message, where they are few.
+    """
     steps, batch, width = out.shape
     has_message, has_reward, has_final = message.shape[0] > 0, reward.shape[0] > 0, final.shape[0] > 0
     has_given, synaptic, has_synapse = given.shape[0] > 0, alpha.shape[0] > 0, final_synapse.shape[0] > 0
@@ -274,7 +283,7 @@ def _reverse(
                 elif has_message:
                     m = message[t, b]
                     for i in range(width):
-                        total[i] += m[i] if now[i] > threshold[i] else nil
+                        total[i] += m[i] if now[i] > bar[i] else nil
                 if has_reward:
                     r = reward[t, b]
                     for i in range(width):
@@ -282,11 +291,11 @@ def _reverse(
                 if has_given and t == end - 1:
                     back = given[b]
                     for i in range(width):
-                        total[i] += back[i] if now[i] > threshold[i] else nil
+                        total[i] += back[i] if now[i] > bar[i] else nil
                 elif t + 1 < steps:
                     _dots(total, rows, index, starts[row], stops[row], out[t + 1, b])
                 n = out[t, b]
-                _share(total, before, now, beta, threshold, eps, reset, increment, n, decays)
+                _share(total, before, now, beta, threshold, least, eps, reset, increment, n, decays)
                 if t == 0:
                     to_first = to_start[b]
                     for i in range(width):
@@ -406,7 +415,7 @@ def reverse(
     """Run a reward back over all steps.
 
     Args:
-        message: message to the spikes, ``[T, B, N]``, of which silent neurons earn nothing; or ``None``.
+        message: message to the spikes, ``[T, B, N]``, which neurons above ``p.bar`` earn; or ``None``.
         reward: reward of the neurons, spike or no spike, ``[T, B, N]``, or ``None``.
         final: message to the membrane after the last step, ``[B, N]``, or ``None``.
         final_synapse: message to the synaptic current after the last step, ``[B, N]``, or ``None``.
@@ -424,20 +433,21 @@ def reverse(
     to_decay, sums = (membrane.new_zeros(batch if asked else 0, width) for asked in (wanted.decay, wanted.sums))
     to_start = membrane.new_empty(batch, width)
     none = _array(None, 2, membrane)
-    rows = none if events is None else _rows(weight)
+    heard = events if p.bar is p.threshold else _above(membrane, p.bar)
+    rows = none if heard is None else _rows(weight)
     nobody = torch.empty(0, dtype=torch.int64)
-    listed = EventRows(nobody, nobody, _COLUMN, start[:0]) if events is None else events
+    listed = EventRows(nobody, nobody, _COLUMN, start[:0]) if heard is None else heard
     starts, stops, index, _ = listed.numpy()
     received = (
         _array(message, 3, membrane), _array(reward, 3, membrane),
         *(_array(t, 2, membrane) for t in (final, final_synapse)), membrane.numpy(), _array(start, 2, membrane),
     )  # fmt: skip
     known = (
-        rows, index, starts, stops, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold)),
+        rows, index, starts, stops, *(_array(c, 1, membrane) for c in (p.alpha, p.beta, p.threshold, p.bar, p.least)),
         rows.dtype.type(eps), RESET_CODES[p.reset], p.denominator == "increment",
     )  # fmt: skip
     written = tuple(t.numpy() for t in (internal, to_decay, sums, to_start, out))
-    if events is not None:
+    if heard is not None:
         arguments = (*received, none, *known, *written, 0, steps)
         split(lambda low, high: _reverse(*arguments, low, high), batch, _grain(steps, width))
     else:
@@ -451,6 +461,12 @@ def reverse(
         to_decay if wanted.decay else None, sums if wanted.sums else None,
         to_weight(out, membrane, events, p) if wanted.update else None,
     )  # fmt: skip
+
+
+def _above(membrane: Tensor, bar: Tensor) -> EventRows | None:
+    """List the neurons whose membranes ``[T, B, N]`` are above ``bar [N]``; ``None`` where they are many."""
+    limit = _limit()
+    return None if limit < 0 else marked_rows((membrane > bar).flatten(0, 1), limit)
 
 
 def to_weight(messages: Tensor, membrane: Tensor, events: EventRows | None, p: RecurrentConstants) -> Tensor:

@@ -1,9 +1,9 @@
 r"""Recurrent LIF neurons on CUDA, fused over time: one program goes through all steps of a sample.
 
 Each program lists the neurons of its sample that fire. The forward pass gathers their weights, four at a time; the
-reverse pass gives each of them one product of its weights with the messages of the step after. The update of the
-weights is one dense product over all steps and samples. Arithmetic and arguments are those of
-:mod:`spikelfp.kernels.recurrent_numba`.
+reverse pass lists those that earn their message, and gives each of them one product of its weights with the messages of
+the step after. The update of the weights is one dense product over all steps and samples. Arithmetic and arguments are
+those of :mod:`spikelfp.kernels.recurrent_numba`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WIDEST = 4096
 
 @triton.jit
 def _list(fired, neuron, listed):
-    """Write the neurons that fire to ``listed``, in order, and return their number."""
+    """Write the neurons that are ``fired`` to ``listed``, in order, and return their number."""
     ones = fired.to(tl.int32)
     place = tl.cumsum(ones, 0) - ones
     tl.debug_barrier()  # what was listed before has been read
@@ -89,8 +89,8 @@ def forward_program(
 
 @triton.jit(do_not_specialize=["steps"])
 def reverse_program(
-    message, reward, final, final_synapse, membrane, start, rows, alphas, betas, thresholds, scratch, back, out,
-    to_start, to_synapse, to_decay, sums,
+    message, reward, final, final_synapse, membrane, start, rows, alphas, betas, thresholds, bars, leasts, scratch,
+    back, out, to_start, to_synapse, to_decay, sums,
     epsilon: tl.float64, steps, count, width,
     RESET: tl.constexpr, INCREMENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -104,6 +104,8 @@ def reverse_program(
     nil, eps = tl.full((BLOCK,), 0.0, real), tl.full((BLOCK,), epsilon, real)
     decay = tl.load(betas + neuron, inside, 1.0)
     theta = tl.load(thresholds + neuron, inside, 1.0)
+    bar = tl.load(bars + neuron, inside, 1.0)
+    least = tl.load(leasts + neuron, inside, 0.0)
     at_start = tl.load(start + own, inside, 0.0)
     place = own + (steps - 1).to(tl.int64) * count
     now = tl.load(membrane + place, inside, 0.0)
@@ -117,20 +119,20 @@ def reverse_program(
     for step in range(0, steps):
         t = steps - 1 - step
         before = tl.where(t > 0, tl.load(membrane + place - count, inside & (t > 0), 0.0), at_start)
-        fired = (now > theta) & inside
+        heard = (now > bar) & inside
         total = internal
         if message is not None:
-            total += tl.where(fired, tl.load(message + place, inside, 0.0), nil)
+            total += tl.where(heard, tl.load(message + place, inside, 0.0), nil)
         if reward is not None:
             total += tl.load(reward + place, inside, 0.0)
-        active = _list(fired, neuron, listed)
+        active = _list(heard, neuron, listed)
         for e in range(0, active, 4):
             for k in tl.static_range(4):
                 row, j = _row(rows, listed, e + k, active, neuron, inside, width)
                 tl.store(products + j, tl.sum(row * later, 0), e + k < active)
         tl.debug_barrier()  # what was stored is read again, perhaps by another thread of the block
-        total += tl.load(products + neuron, fired, 0.0)
-        n, internal = _share(total, before, now, decay, theta, eps, nil, RESET, INCREMENT)
+        total += tl.load(products + neuron, heard, 0.0)
+        n, internal = _share(total, before, now, decay, theta, least, eps, nil, RESET, INCREMENT)
         kept = before
         if RESET == "zero":
             kept = tl.where(before <= theta, before, nil)
@@ -209,8 +211,8 @@ def reverse(
     given = [t if t is None else t.contiguous() for t in (message, reward, final, final_synapse)]
     _launch(
         reverse_program, membrane.shape, membrane.device, *given, membrane, start.contiguous(),
-        weight.t().contiguous(), p.alpha, p.beta, p.threshold, _scratch(start), back, out, to_start, to_synapse,
-        to_decay, sums, eps, RESET=p.reset, INCREMENT=p.denominator == "increment",
+        weight.t().contiguous(), p.alpha, p.beta, p.threshold, p.bar, p.least, _scratch(start), back, out,
+        to_start, to_synapse, to_decay, sums, eps, RESET=p.reset, INCREMENT=p.denominator == "increment",
     )  # fmt: skip
     return RecurrentCredit(
         out, to_start, to_synapse, to_decay, sums, to_weight(out, membrane, None, p) if wanted.update else None

@@ -41,7 +41,7 @@ def reverse(
     """Run a reward back over time (equations in :mod:`spikelfp.functional.lif`).
 
     Args:
-        message: message to the spikes, ``[T, …]``, or ``None``.
+        message: message to the spikes, ``[T, …]``, which neurons above ``p.bar`` earn; or ``None``.
         reward: reward of the spikes, ``[T, …]``, or ``None``.
         final: message to the last membrane, ``[…]``, or ``None``.
         membrane: membranes of the forward run, ``[T, …]``; ``None`` to compute them again from ``current``.
@@ -60,7 +60,7 @@ def reverse(
         membrane = lif_scan(current, start, p).membrane
     total = torch.zeros_like(membrane)
     if message is not None:
-        total += message * (membrane > p.threshold)
+        total += message * (membrane > p.bar)
     if reward is not None:
         total += reward
     if final is not None:

@@ -50,7 +50,7 @@ def _step(before, source, decay, theta, nil, RESET: tl.constexpr):
 
 
 @triton.jit
-def _share(total, before, now, decay, theta, eps, nil, RESET: tl.constexpr, INCREMENT: tl.constexpr):
+def _share(total, before, now, decay, theta, least, eps, nil, RESET: tl.constexpr, INCREMENT: tl.constexpr):
     """Go one step back: return the message ``n = R / D`` and the reward handed to the step before."""
     decayed = decay * before
     # The current is not kept: what the membrane gained is, to rounding, what flowed in.
@@ -64,6 +64,7 @@ def _share(total, before, now, decay, theta, eps, nil, RESET: tl.constexpr, INCR
         scale = tl.abs(before) + tl.abs(decayed + flow - before) + eps
     else:
         scale = tl.abs(decayed) + tl.abs(flow) + eps
+    scale = tl.where(scale < least, least, scale)
     n = tl.where(scale > nil, _divide(total, scale), nil)  # D = 0: nothing flowed in (ε = 0 only)
     return n, decayed * n
 
@@ -103,7 +104,8 @@ def forward(
 @triton.jit(do_not_specialize=["steps"])
 def reverse(
     message, reward, final, membrane, start, out, to_start,
-    beta: tl.float64, threshold: tl.float64, betas, thresholds, width, epsilon: tl.float64, steps, count,
+    beta: tl.float64, threshold: tl.float64, bar: tl.float64, least: tl.float64, betas, thresholds, bars, leasts, width,
+    epsilon: tl.float64, steps, count,
     RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, LOCAL: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -113,6 +115,8 @@ def reverse(
     real = start.dtype.element_ty
     decay = _constant(beta, betas, neuron, inside, width, real, BLOCK)
     theta = _constant(threshold, thresholds, neuron, inside, width, real, BLOCK)
+    heard = _constant(bar, bars, neuron, inside, width, real, BLOCK)
+    smallest = _constant(least, leasts, neuron, inside, width, real, BLOCK)
     eps, nil = tl.full((BLOCK,), epsilon, real), tl.full((BLOCK,), 0.0, real)
     at_start = tl.load(start + neuron, inside, 0.0)
     offset = neuron + (steps - 1).to(tl.int64) * count  # of the current row, from the last step to the first
@@ -133,10 +137,10 @@ def reverse(
             before = tl.where(first + k < steps - 1, membranes[k], at_start)
             total = nil
             if message is not None:
-                total += tl.where(now > theta, messages[k], nil)
+                total += tl.where(now > heard, messages[k], nil)
             if reward is not None:
                 total += rewards[k]
-            n, internal = _share(total + internal, before, now, decay, theta, eps, nil, RESET, INCREMENT)
+            n, internal = _share(total + internal, before, now, decay, theta, smallest, eps, nil, RESET, INCREMENT)
             if LOCAL:
                 internal = nil
             here = first + k < steps
@@ -155,7 +159,8 @@ def reverse(
 @triton.jit(do_not_specialize=["steps"])
 def reverse_again(
     message, reward, final, current, start, scratch, out, to_start,
-    beta: tl.float64, threshold: tl.float64, betas, thresholds, width, epsilon: tl.float64, steps, count,
+    beta: tl.float64, threshold: tl.float64, bar: tl.float64, least: tl.float64, betas, thresholds, bars, leasts, width,
+    epsilon: tl.float64, steps, count,
     VARYING: tl.constexpr, RESET: tl.constexpr, INCREMENT: tl.constexpr, CONSTANT: tl.constexpr, LOCAL: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -165,6 +170,8 @@ def reverse_again(
     real = start.dtype.element_ty
     decay = _constant(beta, betas, neuron, inside, width, real, BLOCK)
     theta = _constant(threshold, thresholds, neuron, inside, width, real, BLOCK)
+    heard = _constant(bar, bars, neuron, inside, width, real, BLOCK)
+    smallest = _constant(least, leasts, neuron, inside, width, real, BLOCK)
     eps, nil = tl.full((BLOCK,), epsilon, real), tl.full((BLOCK,), 0.0, real)
     now = tl.load(start + neuron, inside, 0.0)
     if not VARYING:
@@ -214,12 +221,13 @@ def reverse_again(
             now = membranes[ROWS - j]
             total = nil
             if message is not None:
-                total += tl.where(now > theta, messages[ROWS - 1 - j], nil)
+                total += tl.where(now > heard, messages[ROWS - 1 - j], nil)
             if reward is not None:
                 total += rewards[ROWS - 1 - j]
             if final is not None:
                 total += tl.where(first + (ROWS - 1 - j) == steps - 1, own * now, nil)
-            n, handed = _share(total + internal, membranes[ROWS - 1 - j], now, decay, theta, eps, nil, RESET, INCREMENT)
+            earlier = membranes[ROWS - 1 - j]
+            n, handed = _share(total + internal, earlier, now, decay, theta, smallest, eps, nil, RESET, INCREMENT)
             internal = nil if LOCAL else tl.where(here, handed, nil)
             if CONSTANT:
                 summed += tl.where(here, n, nil)

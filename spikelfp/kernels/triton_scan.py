@@ -92,18 +92,20 @@ def _traces(current: Tensor, start: Tensor, keep: bool) -> tuple[Tensor, Tensor]
     "spikelfp::lif_reverse",
     mutates_args=(),
     schema="(Tensor? message, Tensor? reward, Tensor? final, Tensor? membrane, Tensor? current, Tensor start, "
-    "float beta, float threshold, Tensor? betas, Tensor? thresholds, float eps, str reset, "
-    "bool increment, bool constant, bool local) -> (Tensor, Tensor)",
+    "float beta, float threshold, float bar, float least, Tensor? betas, Tensor? thresholds, Tensor? bars, "
+    "Tensor? leasts, float eps, str reset, bool increment, bool constant, bool local) -> (Tensor, Tensor)",
 )
 def _lif_reverse(
     message: Tensor | None, reward: Tensor | None, final: Tensor | None,
     membrane: Tensor | None, current: Tensor | None, start: Tensor,
-    beta: float, threshold: float, betas: Tensor | None, thresholds: Tensor | None,
+    beta: float, threshold: float, bar: float, least: float,
+    betas: Tensor | None, thresholds: Tensor | None, bars: Tensor | None, leasts: Tensor | None,
     eps: float, reset: str, increment: bool, constant: bool, local: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     out, to_start = _messages(membrane, current, start, constant)
     given = [tensor if tensor is None else tensor.contiguous() for tensor in (message, reward, final)]
-    written = (out, to_start, beta, threshold, betas, thresholds, start[0].numel(), eps)
+    numbers, tensors = (beta, threshold, bar, least), (betas, thresholds, bars, leasts)
+    written = (out, to_start, *numbers, *tensors, start[0].numel(), eps)
     constants: dict[str, bool | str] = {"RESET": reset, "INCREMENT": increment, "CONSTANT": constant, "LOCAL": local}
     shape, device = (_steps(membrane, current), *start.shape), start.device
     start = start.contiguous()
@@ -122,7 +124,8 @@ def _lif_reverse(
 def _(
     message: Tensor | None, reward: Tensor | None, final: Tensor | None,
     membrane: Tensor | None, current: Tensor | None, start: Tensor,
-    beta: float, threshold: float, betas: Tensor | None, thresholds: Tensor | None,
+    beta: float, threshold: float, bar: float, least: float,
+    betas: Tensor | None, thresholds: Tensor | None, bars: Tensor | None, leasts: Tensor | None,
     eps: float, reset: str, increment: bool, constant: bool, local: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _messages(membrane, current, start, constant)
@@ -190,8 +193,9 @@ def reverse(
 ) -> tuple[Tensor, Tensor]:
     """Return the messages to the current and to ``start``; see :func:`spikelfp.kernels.torch_scan.reverse`."""
     source = current if membrane is None else None
-    constants = (*_constants(start, p.beta, p.threshold), eps, p.reset, p.denominator == "increment", constant, local)
-    return torch.ops.spikelfp.lif_reverse(message, reward, final, membrane, source, start, *constants)
+    constants = _constants(start, p.beta, p.threshold, p.bar, p.least)
+    options = (eps, p.reset, p.denominator == "increment", constant, local)
+    return torch.ops.spikelfp.lif_reverse(message, reward, final, membrane, source, start, *constants, *options)
 
 
 def integrate(current: Tensor, start: Tensor, beta: Constant, backwards: bool) -> Tensor:

@@ -191,7 +191,7 @@ _MEANT = {
     "normalize": "rule", "spike_grad": "rule", "surrogate_function": "rule", "rules": "rule",
 }  # fmt: skip
 """Attributes of other packages' neurons, and of rules, with the options of layers that decide the same."""
-_OPTIONS = frozenset(("alpha", "beta", "threshold", "reset", "denominator", "rule"))
+_OPTIONS = frozenset(("alpha", "beta", "threshold", "reset", "denominator", "floor", "margin", "rule"))
 """Options of layers that users may try to set on networks, which do not have them."""
 
 

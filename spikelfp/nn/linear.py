@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
+from spikelfp.functional.credit import earners
 from spikelfp.functional.sequence import is_constant, is_sparse, over_time, repeat
 from spikelfp.kernels.events import linear as products
 from spikelfp.kernels.events.conv import conv_choice, convolve
@@ -24,6 +25,7 @@ class Linear(torch.nn.Linear, Quantizable):
 
     Sparse inputs, such as spikes, are multiplied event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
     message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
+    With a margin those above it get theirs.
 
     A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is multiplied entry by entry. It is never made dense,
     and gets no message. Where event-driven products do not run (CUDA, float16, autocast, ``SPIKELFP_EVENTS=never``) it
@@ -61,14 +63,14 @@ class Linear(torch.nn.Linear, Quantizable):
             )
         if is_sparse(x):
             x = sparse_input(self, x)
-        rule, active_only = self.rule, spares_silent(self.rule, x)
+        rule, active_only, heard = self.rule, spares_silent(self.rule, x), earners(x)
         x = rule.incoming(x)
         if is_constant(x):
             return rule.outgoing(repeat(self._product(x[0], False), len(x)))
-        return rule.outgoing(self._product(x, active_only))
+        return rule.outgoing(self._product(x, active_only, heard))
 
-    def _product(self, x: Tensor, active_only: bool) -> Tensor:
-        op = partial(products.linear, choice=self.choice, active_only=active_only)
+    def _product(self, x: Tensor, active_only: bool, heard: products.Heard | None = None) -> Tensor:
+        op = partial(products.linear, choice=self.choice, active_only=active_only, heard=heard)
         return self.product(op, x)
 
 
@@ -77,6 +79,7 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
 
     Sparse inputs, such as spikes, are convolved event by event (:mod:`spikelfp.kernels.events`). Under an LFP rule no
     message is computed for neurons that did not fire, since they earn nothing: a hook on their spikes sees 0 there.
+    With a margin those above it get theirs.
 
     A sparse sequence (COO, :mod:`spikelfp.functional.sequence`) is convolved entry by entry. It is never made dense,
     and gets no message. Where event-driven convolutions do not run (as for :class:`~spikelfp.nn.Linear`, and with
@@ -121,12 +124,12 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
             )
         if is_sparse(x):
             x = sparse_input(self, x)
-        rule, steps, active_only = self.rule, self._steps(), spares_silent(self.rule, x)
+        rule, steps, active_only, heard = self.rule, self._steps(), spares_silent(self.rule, x), earners(x)
         x = rule.incoming(x)
         if steps is None:
             op = partial(self._as_torch, side=side)
         else:
-            op = partial(convolve, choice=self.choice, steps=steps, pool=side, active_only=active_only)
+            op = partial(convolve, choice=self.choice, steps=steps, pool=side, active_only=active_only, heard=heard)
         if x.is_sparse:
             return rule.outgoing(self.product(op, merge(x, 0, 1)).unflatten(0, x.shape[:2]))
         return rule.outgoing(over_time(lambda step: self.product(op, step), x))

@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from spikelfp.errors import UserError
-from spikelfp.functional.credit import NeuronNode, check_pass, forward_class, keep_node
+from spikelfp.functional.credit import NeuronNode, check_pass, earners, forward_class, keep_node
 from spikelfp.functional.propagation import find, send_back
 from spikelfp.functional.sequence import is_constant, is_sparse, repeat, time_slice
 from spikelfp.kernels.choice import EventChoice, choices
@@ -126,7 +126,7 @@ class Recomputation(Function):
         # Parameters and buffers are kept for autograd's check that nobody has changed them in the meantime.
         ctx.save_for_backward(x, *inputs, *(t for border in borders for t in border), *parts.net.buffers())
         ctx.parts, ctx.states, ctx.lengths = parts, len(inputs) - len(parts.weights), [len(b) for b in borders]
-        ctx.output_eps, ctx.refusal = parts.output_eps, parts.refusal
+        ctx.output_eps, ctx.refusal, ctx.margin = parts.output_eps, parts.refusal, parts.margin
         ctx.set_materialize_grads(False)
         return results
 
@@ -173,6 +173,7 @@ class SequenceParts:
         # For the node of the whole sequence, since the walk of a reward cannot see the parts:
         self.output_eps: float | None = None
         self.refusal: str | None = None
+        self.margin = False
 
     def ends_in_neurons(self) -> bool:
         """Whether a reward, sent back through the last part, would meet neurons first."""
@@ -183,6 +184,7 @@ class SequenceParts:
             self.refusal = _why_no_end(self.net.net) or str(error)
             return False
         self.output_eps = frontier.eps[0]
+        self.margin = earners(self.last.out) is not None
         return frontier.kinds[0]
 
     def forward(self, x: Tensor, state: State, learns: bool) -> tuple[Tensor, State, list[list[Tensor]]]:

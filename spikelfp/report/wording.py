@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 from spikelfp import plugins
 from spikelfp.data.load import is_event_data, without_folder
+from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
 from spikelfp.methods import methods
 from spikelfp.options import written
-from spikelfp.training.config import FLOAT, OPTIONS, REWARDED, RULED, RunConfig, credit_of
+from spikelfp.training.config import FLOAT, OPTIONS, REWARDED, RULED, SENT_BACK, RunConfig, credit_of
 
 DATA = {
     "digits": "handwritten digits",
@@ -130,6 +131,9 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
         if not is_event_data(config.data.name):
             shown = ENCODINGS.get(config.data.encoding, config.data.encoding + " code, {steps} steps")
             neuron += f"; {shown.format(steps=config.data.steps)}"
+        own = config.neuron
+        if SENT_BACK.holds(config.flat) and (own.floor, own.margin) != (PAPER_FLOOR, PAPER_MARGIN):
+            neuron += f"; rewards divided by {own.floor:g} θ at least, earned above {own.margin:g} θ"
         terms += [("Neurons", f"{neuron}.")]
     if config.training.readout_steps is not None:
         terms += [("Answer", f"from the outputs of the last {plural(config.training.readout_steps, 'step')}.")]

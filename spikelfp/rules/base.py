@@ -48,10 +48,11 @@ from spikelfp.functional.credit import (
     SecantActivation,
     SecantReLU,
     check_range,
+    earners,
     forward_class,
     keep_node,
 )  # fmt: skip
-from spikelfp.functional.lif import LIFParameters, carried, total_like
+from spikelfp.functional.lif import PAPER_MARGIN, Constant, LIFParameters, at_least, carried, total_like
 from spikelfp.functional.neuron import Carry, Enter, Fire, Inflow, StackedSteps, Survive
 from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import LinearMap, divided_by
@@ -87,7 +88,9 @@ class Rule(Assigning):
     one_product: bool = False
     """Whether ``linear`` calls ``op`` once and leaves the backward pass to it: pooling may then be part of ``op``."""
     silent_earn_nothing: bool = False
-    """Whether neurons that do not fire pass over the messages they get: those need not be computed then."""
+    """Whether neurons that do not fire pass over the messages they get: those need not be computed then.
+
+    With a margin, some neurons that do not fire earn theirs (:func:`spikelfp.functional.credit.earners`)."""
     of_gradients: bool = False
     """Whether derivatives of a loss come back, and not rewards."""
 
@@ -164,12 +167,13 @@ class Rule(Assigning):
         """
 
     @abstractmethod
-    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
+    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor], least: Constant = 0.0) -> Tensor:
         """Return the sum of all that flows into a membrane in a step.
 
         Args:
             parts: the terms, ``[B, …]`` each.
             sizes: magnitudes in proportion to which the terms share the credit, ``[B, …]`` each.
+            least: least sum of these magnitudes, ``floor · θ`` (:mod:`spikelfp.functional.lif`); 0 without a floor.
         """
 
     @abstractmethod
@@ -181,8 +185,14 @@ class Rule(Assigning):
         """Return ``after``, the membrane that a reset has left of ``before``, both ``[B, …]``."""
 
     @abstractmethod
-    def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
-        """Return the spikes ``[B, …]`` of a step: 1 where ``membrane > threshold``, else 0."""
+    def fire(self, membrane: Tensor, threshold: float | Tensor, margin: float = PAPER_MARGIN) -> Tensor:
+        """Return the spikes ``[B, …]`` of a step: 1 where ``membrane > threshold``, else 0.
+
+        Args:
+            membrane: ``[B, …]``, before its reset.
+            threshold: of the step.
+            margin: share of the threshold above which a membrane earns the message to a spike.
+        """
 
     @abstractmethod
     def steps(self, spikes: Sequence[Tensor]) -> Tensor:
@@ -280,7 +290,7 @@ class Feedback(Rule):
             raise UserError(f"eps must be a finite number above 0, got {self.eps}")
 
     def incoming(self, x: Tensor) -> Tensor:
-        return NormalisedReward.apply(x, self.normalize) if self.normalize and x.requires_grad else x
+        return NormalisedReward.apply(x, self.normalize, earners(x)) if self.normalize and x.requires_grad else x
 
     def outgoing(self, z: Tensor) -> Tensor:
         return LayerOutput.apply(z, self.eps, self.normalize) if self.normalize and z.requires_grad else z
@@ -327,12 +337,12 @@ class Feedback(Rule):
         spikes, last = LIFScan.apply(current, start.detach() if local else start, decay, p, self.eps, local)
         return self.neurons(spikes), last
 
-    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
+    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor], least: Constant = 0.0) -> Tensor:
         with torch.no_grad():
             total = sizes[0].abs()
             for size in sizes[1:]:
                 total = total + size.abs()
-            total = total + self.eps
+            total = at_least(total + self.eps, least)
         return Inflow.apply(total, *parts)
 
     def carry(self, membrane: Tensor) -> Tensor:
@@ -344,8 +354,8 @@ class Feedback(Rule):
     def survive(self, before: Tensor, after: Tensor) -> Tensor:
         return Survive.apply(before, after.detach())
 
-    def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
-        return Fire.apply(membrane, threshold.detach() if isinstance(threshold, Tensor) else threshold)
+    def fire(self, membrane: Tensor, threshold: float | Tensor, margin: float = PAPER_MARGIN) -> Tensor:
+        return Fire.apply(membrane, threshold.detach() if isinstance(threshold, Tensor) else threshold, margin)
 
     def steps(self, spikes: Sequence[Tensor]) -> Tensor:
         nodes = [step.grad_fn for step in spikes]
@@ -372,7 +382,12 @@ class LIFScan(Function, NeuronNode):
     ``V[t]`` is the membrane that β multiplied and ``n[t]`` the message to the membrane. The sum is over steps, samples
     and the neurons that share the β. Where credit is ``local``, ``n[t]`` is that of the step's own reward, and the
     membrane before the first step gets no message.
+
+    Which neurons are heard with a margin is read from the membranes, so nothing is kept for it. Those of a constant
+    current are then computed before the backward pass, which takes them.
     """
+
+    again: Tensor | None = None
 
     @staticmethod
     def forward(
@@ -387,8 +402,19 @@ class LIFScan(Function, NeuronNode):
         last = membrane[-1].clone()
         ctx.save_for_backward(None if again else membrane, current if again else None, start)
         ctx.scan, ctx.parameters, ctx.eps, ctx.constant = scan, p, eps, again
+        ctx.margin = p.margin != PAPER_MARGIN
         ctx.set_materialize_grads(False)
         return spikes, last
+
+    @staticmethod
+    def heard(ctx: Any) -> Tensor:
+        membrane, current, start = ctx.saved_tensors
+        if membrane is None:
+            if getattr(ctx, "again", None) is None:
+                ctx.again = ctx.scan.forward(current, start, ctx.parameters, True).membrane
+            membrane = ctx.again
+        heard: Tensor = membrane > ctx.parameters.bar
+        return heard
 
     @staticmethod
     @once_differentiable
@@ -396,6 +422,8 @@ class LIFScan(Function, NeuronNode):
         membrane, current, start = ctx.saved_tensors
         p = ctx.parameters
         message, reward = NeuronNode.received(ctx, message)
+        if membrane is None:
+            membrane, ctx.again = getattr(ctx, "again", None), None
         if message is None and reward is None and final is None:
             return None, None, None, None, None, None
         to_current, to_start = ctx.scan.reverse(

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from spikelfp import kernels
 from spikelfp.errors import UserError
-from spikelfp.functional.lif import LIFParameters, carried, check_number, total_like
+from spikelfp.functional.lif import PAPER_MARGIN, Constant, LIFParameters, carried, check_number, total_like
 from spikelfp.registry import Registry
 from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
 
@@ -59,7 +59,7 @@ class Gradient(Rule):
         membrane = MembraneScan.apply(current, start, decay, p)
         return self.spike(membrane - p.threshold), membrane[-1]
 
-    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor]) -> Tensor:
+    def inflow(self, parts: Sequence[Tensor], sizes: Sequence[Tensor], least: Constant = 0.0) -> Tensor:
         membrane = parts[0]
         for part in parts[1:]:
             membrane = membrane + part
@@ -71,7 +71,7 @@ class Gradient(Rule):
     def survive(self, before: Tensor, after: Tensor) -> Tensor:
         return after
 
-    def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
+    def fire(self, membrane: Tensor, threshold: float | Tensor, margin: float = PAPER_MARGIN) -> Tensor:
         return self.spike(membrane - threshold)
 
     def steps(self, spikes: Sequence[Tensor]) -> Tensor:

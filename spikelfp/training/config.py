@@ -27,7 +27,7 @@ from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.errors import UserError
 from spikelfp.files import yaml_text
-from spikelfp.functional.lif import Denominator, LIFParameters, Reset
+from spikelfp.functional.lif import FLOOR, MARGIN, PAPER_FLOOR, PAPER_MARGIN, Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
 from spikelfp.methods.feedback import CREDITS, OF_LOSS
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
@@ -297,6 +297,18 @@ class NeuronOptions:
     denominator: str = setting(
         "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
     )
+    floor: float = setting(
+        FLOOR,
+        "least denominator of that reward, in units of the threshold; 0 as in the paper",
+        owner=NEURONS & SENT_BACK,
+        within="[0, ∞)",
+    )
+    margin: float = setting(
+        MARGIN,
+        "share of the threshold above which a neuron earns what a spike would; 1 as in the paper",
+        owner=NEURONS & SENT_BACK,
+        within="(0, 1]",
+    )
 
 
 @dataclass(frozen=True)
@@ -479,7 +491,7 @@ class RunConfig:
             )
         self._check_inputs_recur()
         own = self.neuron
-        LIFParameters(own.beta, own.threshold, own.reset, own.denominator)  # type: ignore[arg-type]
+        LIFParameters(own.beta, own.threshold, own.reset, own.denominator, own.floor, own.margin)  # type: ignore[arg-type]
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
@@ -698,6 +710,10 @@ def _made(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> RunCon
     return config
 
 
+_UNSTATED: dict[Place, Any] = {("neuron", "floor"): PAPER_FLOOR, ("neuron", "margin"): PAPER_MARGIN}
+"""Values of options that records of runs lack which are older than the options."""
+
+
 def from_mapping(
     values: Mapping[str, Any],
     source: str,
@@ -723,7 +739,10 @@ def from_mapping(
     names = {name.replace("-", "_") for name in given}
     now = OPTIONS.stated(first or {}, source)
     chosen = {*now, *OPTIONS.stated({key: value for key, value in clean.items() if key in names}, source)}
-    stated = OPTIONS.over(OPTIONS.stated(clean, source), now)
+    before = OPTIONS.stated(clean, source)
+    if recorded and ("neuron", "denominator") in before:
+        before = {**_UNSTATED, **before}
+    stated = OPTIONS.over(before, now)
     return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
 
 

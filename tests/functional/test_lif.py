@@ -117,6 +117,18 @@ def test_reward_never_grows_through_time():
         ({"threshold": float("inf")}, "inf"),
         ({"reset": "substract"}, "did you mean 'subtract'"),
         ({"denominator": "inflows"}, "did you mean 'inflow'"),
+        ({"floor": -0.5}, r"floor is a finite number of thresholds, 0 or more .*got -0\.5"),
+        ({"floor": float("nan")}, "floor.*nan"),
+        ({"floor": float("inf")}, "floor.*inf"),
+        ({"floor": True}, "floor is one number, got True"),
+        ({"floor": "1"}, "floor is one number, got '1'"),
+        ({"floor": torch.ones(3)}, "floor is one number, got Tensor"),
+        ({"margin": 0.0}, r"margin is a share of the threshold, above 0 and up to 1 .*got 0\.0"),
+        ({"margin": -0.2}, r"margin.*-0\.2"),
+        ({"margin": 1.01}, r"margin.*1\.01"),
+        ({"margin": float("nan")}, "margin.*nan"),
+        ({"margin": True}, "margin is one number, got True"),
+        ({"margin": None}, "margin is one number, got None"),
     ],
 )
 def test_values_out_of_range_are_named(values, named):

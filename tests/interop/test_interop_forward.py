@@ -202,6 +202,15 @@ def test_without_an_example_the_order_is_not_guessed():
         from_snntorch([snn.Leaky(0.9)], denominator="inflows")
 
 
+def test_floor_and_margin_of_all_neurons():
+    chain = [torch.nn.Linear(4, 3), snn.Leaky(0.9), torch.nn.Linear(3, 2), snn.Synaptic(0.5, 0.9)]
+    net = from_snntorch(chain, floor=0.5, margin=0.75)
+    assert [(layer.floor, layer.margin) for layer in (net[1], net[3])] == [(0.5, 0.75)] * 2
+    for options, text in (({"floor": -1}, "floor is a finite number"), ({"margin": 2}, "margin is a share")):
+        with pytest.raises(UserError, match=text):
+            from_snntorch(chain, **options)
+
+
 def accuracy(model, images, labels):
     """By the user's own forward."""
     with torch.no_grad():

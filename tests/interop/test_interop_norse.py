@@ -365,3 +365,12 @@ def test_decays_of_channels_pass_pooling_but_not_flattening_and_those_of_places_
         to_norse(nn.Sequential(nn.Linear(2, 2), nn.LIF(torch.tensor([0.5, 1.0]), reset="zero")))
     whole = to_norse(nn.Sequential(nn.Linear(2, 2), nn.LIF(1.0, torch.tensor([0.5, 0.75]), reset="zero")))
     assert torch.equal(from_norse(whole)[1].threshold, torch.tensor([0.5, 0.75]))
+
+
+def test_floor_and_margin_of_all_neurons():
+    chain = [torch.nn.Linear(4, 3), norse.LIFBoxCell(), torch.nn.Linear(3, 2), norse.LIFCell()]
+    net = from_norse(chain, floor=0.5, margin=0.75)
+    found = [(layer.floor, layer.margin) for layer in net if isinstance(layer, nn.Neurons)]
+    assert found == [(0.5, 0.75)] * 2
+    with pytest.raises(UserError, match="margin is a share"):
+        from_norse(chain, margin=0)

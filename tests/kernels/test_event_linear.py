@@ -237,3 +237,14 @@ def test_updates_of_many_weights_in_any_number_of_threads(outputs, dtype, densit
     assert all(torch.equal(found[0], other) for other in found[1:])
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     torch.testing.assert_close(found[0], messages.t() @ x, rtol=tolerance, atol=30 * tolerance)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (7, 33), (300, 1000)])
+def test_marked_entries_are_listed_in_order(shape):
+    mask = torch.rand(shape) < 0.2
+    begin, end, column, _ = products.marked_rows(mask, 1.0)
+    assert len(begin) == len(end) == shape[0]
+    for r, row in enumerate(mask):
+        assert column[begin[r] : end[r]].tolist() == row.nonzero().flatten().tolist()
+    if mask.any():
+        assert products.marked_rows(mask, 0.99 * mask.float().mean().item()) is None

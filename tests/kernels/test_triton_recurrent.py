@@ -67,6 +67,14 @@ def test_spikes_and_updates_are_those_of_the_loop(kind, reset, denominator, dtyp
     compare(layer, torch.randn(7, 3, 19, dtype=dtype) * 0.7, device, monkeypatch, dtype=dtype)
 
 
+@pytest.mark.parametrize(("floor", "margin"), [(0.0, 0.5), (1.0, 0.8), (2.0, 1.0)])
+@pytest.mark.parametrize("kind", ["lif", "synaptic"])
+def test_floor_and_margin(kind, floor, margin, device, monkeypatch):
+    options = {"threshold": torch.linspace(0.3, 0.7, 19), "floor": floor, "margin": margin}
+    layer = layer_of(kind, 19, torch.float64, **options)
+    compare(layer, torch.randn(7, 3, 19).double() * 0.7, device, monkeypatch)
+
+
 @pytest.mark.parametrize("kind", ["lif", "synaptic"])
 @pytest.mark.parametrize("ends", [False, True])
 def test_states_in_and_out(kind, ends, device, monkeypatch):

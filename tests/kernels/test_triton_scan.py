@@ -75,11 +75,14 @@ def check_forward(scan, device, shape, constant, dtype, reset, each=False):
     assert len(current) == 1 or slow.spikes.any()
 
 
-def check_reverse(scan, device, shape, constant, dtype, reset, denominator, again, given, eps, each=False, local=False):
+def check_reverse(
+    scan, device, shape, constant, dtype, reset, denominator, again, given, eps, each=False, local=False, floor=0.0,
+    margin=1.0,
+):  # fmt: skip
     current, start = sequence(shape, constant, dtype), torch.randn(shape[1:], dtype=dtype)
     message, reward = torch.randn(2, *shape, dtype=dtype)
     final = torch.randn(shape[1:], dtype=dtype)
-    p = constants(shape, dtype, each, reset, denominator)
+    p = constants(shape, dtype, each, reset, denominator, floor, margin)
     membrane = torch_scan.forward(current, start, p).membrane
     tensors = (
         message if given in ("message", "all") else None,
@@ -125,6 +128,16 @@ def test_constants_of_each_neuron(reset, dtype, scan, device):
 def test_reverse_gives_the_same_messages(denominator, reset, constant, again, scan, device):
     check_reverse(scan, device, (25, 33, 101), constant, torch.float32, reset, denominator, again, "message", 1e-6)
     check_reverse(scan, device, (9, 5, 20), constant, torch.float64, reset, denominator, again, "all", 0.0)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize(("floor", "margin"), [(0.0, 0.5), (1.0, 0.8), (2.0, 1.0)])
+@pytest.mark.parametrize("denominator", DENOMINATORS)
+def test_floor_and_margin(denominator, floor, margin, each, again, scan, device):
+    for reset, constant, local in (("subtract", True, False), ("immediate", False, True), ("zero", False, False)):
+        options = (again, "all", 1e-6, each, local, floor, margin)
+        check_reverse(scan, device, (11, 3, 20), constant, torch.float64, reset, denominator, *options)
 
 
 @pytest.mark.parametrize("given", ["reward", "final"])
@@ -213,12 +226,13 @@ def test_the_operators_are_what_they_say(constant, scan, device):
     start = torch.randn(2, 5)
     membrane = torch_scan.forward(current, start, LIFParameters()).membrane
     current, message, start, membrane = on(device, current, message, start, membrane)
-    ops, flags = torch.ops.spikelfp, ("immediate", True, constant)
+    ops, flags = torch.ops.spikelfp, ("immediate", True, constant, False)
+    numbers, tensors = (0.9, 1.0, 0.5, 0.7), (None,) * 4
     for keep in (True, False):
         library.opcheck(ops.lif_forward.default, (current, start, 0.9, 1.0, None, None, "immediate", keep))
     reverse = ops.lif_reverse.default
-    library.opcheck(reverse, (message, message, start, membrane, None, start, 0.9, 1.0, None, None, 1e-6, *flags))
-    library.opcheck(reverse, (message, None, None, None, current, start, 0.9, 1.0, None, None, 1e-6, *flags))
+    library.opcheck(reverse, (message, message, start, membrane, None, start, *numbers, *tensors, 1e-6, *flags))
+    library.opcheck(reverse, (message, None, None, None, current, start, *numbers, *tensors, 1e-6, *flags))
     library.opcheck(ops.leaky_integrate.default, (current, start, 0.9, None, True))
 
 
@@ -228,6 +242,7 @@ def test_the_operators_are_what_they_say(constant, scan, device):
         lambda: nn.LIF(0.9, 0.3, learn_beta=True),
         lambda: nn.LIF(0.9, 0.3, "immediate", learn_beta=True),
         lambda: nn.Synaptic(0.7, 0.9, 0.3),
+        lambda: nn.LIF(0.9, 0.3, floor=1, margin=0.5),
     ],
 )
 def test_a_network_learns_the_same(layer, device, monkeypatch):

@@ -54,7 +54,7 @@ def plain(monkeypatch):
     monkeypatch.setattr(online, "chain_of", lambda lesson, batch: None)
 
 
-def by_hand(net, feedback, errors, batch, as_reward=True, kind="f3"):
+def by_hand(net, feedback, errors, batch, as_reward=True, kind="f3", floor=0.0, margin=1.0):
     """Compute the updates of a dense LIF network with subtractive reset, step by step, with loops over neurons."""
     weights = [p.detach().clone() for p in net.parameters()]
     layers = [(weights[i], weights[i + 1]) for i in range(0, len(weights), 2)]
@@ -69,15 +69,15 @@ def by_hand(net, feedback, errors, batch, as_reward=True, kind="f3"):
         whole = steps if batch.mask is None else int(batch.mask[:, b].sum())
         for t in range(steps):
             now = x[t, b]
-            told, spikes, fallen = [], [], []
+            told, heard, fallen = [], [], []
             for i, (w, c) in enumerate(layers):
                 current, before = w @ now + c, membranes[i]
                 membranes[i] = beta * before + current - theta * (before > theta)
                 inflow = (beta * before).abs() + (membranes[i] - beta * before + theta * (before > theta)).abs() + eps
                 told.append(now)
-                fallen.append(inflow)
+                fallen.append(inflow.clamp(min=floor * theta))
                 now = (membranes[i] > theta).double()
-                spikes.append(now)
+                heard.append((membranes[i] > margin * theta).double())
             counts_now = batch.mask is None or bool(batch.mask[t, b])
             if not counts_now:
                 continue
@@ -95,7 +95,7 @@ def by_hand(net, feedback, errors, batch, as_reward=True, kind="f3"):
                     r = reward
                 else:
                     r = feedback[i].T @ (reward if kind == "dfa" else errors[b])
-                    r = r if as_reward else r * spikes[i]
+                    r = r if as_reward else r * heard[i]
                 n = r / fallen[i] / samples
                 found[2 * i] -= layers[i][0].abs() * torch.outer(n, told[i])
                 found[2 * i + 1] -= layers[i][1].abs() * n
@@ -124,6 +124,23 @@ def test_updates_are_those_of_the_equations(monkeypatch, short, kind, masked, fe
     method.end_update(spikelfp.training.parallel.SINGLE_WORKER)
     torch.testing.assert_close(method.table.errors, mean.float())
     assert torch.equal(outputs, net(batch.sequence))
+
+
+@pytest.mark.parametrize("short", [True, False], ids=["chain", "steps"])
+@pytest.mark.parametrize("feedback_as", ["reward", "message"])
+def test_floor_and_margin(monkeypatch, short, feedback_as):
+    net, batch = network(floor=1.5, margin=0.4), batch_of()
+    if not short:
+        plain(monkeypatch)
+    method = methods.F3(credit="online", feedback_as=feedback_as)
+    errors = torch.eye(3, dtype=torch.float64)[batch.targets]
+    updates, *_ = learn(net, method, batch)
+    feedback = [each.double() for each in method.weights.values()]
+    expected, _ = by_hand(net, feedback, errors, batch, feedback_as == "reward", floor=1.5, margin=0.4)
+    without, _ = by_hand(net, feedback, errors, batch, feedback_as == "reward", floor=1.5)
+    for one, other in zip(updates, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-9)
+    assert torch.equal(expected[0], without[0]) == (feedback_as == "reward")
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["chain", "steps"])

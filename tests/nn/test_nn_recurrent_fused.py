@@ -102,6 +102,27 @@ def test_spikes_and_updates_are_those_of_the_loop(kind, reset, denominator, mess
 
 
 @pytest.mark.parametrize("events", ["always", "never", "auto"])
+@pytest.mark.parametrize("message", [False, True])
+@pytest.mark.parametrize("credit", ["scan", "step"])
+@pytest.mark.parametrize(("floor", "margin"), [(1.0, 0.5), (0.0, 0.8), (2.0, 1.0)])
+@pytest.mark.parametrize("kind", ["lif", "synaptic"])
+def test_floor_and_margin(kind, floor, margin, credit, message, events, ways, monkeypatch):
+    monkeypatch.setenv(choice.EVENTS, events)
+    options = {"reset": "zero", "learn_beta": True, "threshold": torch.linspace(0.3, 0.8, 19)}
+    rule = rules.Epsilon(credit=credit)
+    layer = layer_of(kind, 19, torch.float64, floor=floor, margin=margin, rule=rule, **options)
+    layer.recurrent.rule = rule
+    x, reward = torch.randn(2, 15, 3, 19).double() * 0.7
+    found = ways(lambda: credit_of(layer, x, reward, message=message))
+    same(found, torch.float64, 10)
+    layer.floor, layer.margin = 0, 1
+    plain = ways(lambda: credit_of(layer, x, reward, message=message))
+    assert torch.equal(plain[0][0], found[0][0])
+    changed = bool(floor) or message or credit == "scan"  # else the only reward is the outputs' own
+    assert torch.allclose(plain[0][1][0], found[0][1][0]) != changed
+
+
+@pytest.mark.parametrize("events", ["always", "never", "auto"])
 @pytest.mark.parametrize("drive", [0.0, 0.3, 1.0, 3.0])
 @pytest.mark.parametrize("kind", ["lif", "synaptic"])
 def test_at_any_density_by_events_and_dense(kind, drive, events, ways, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from reference import DENOMINATORS, RESETS
 
+import spikelfp
 from spikelfp import nn, propagate, rules
 from spikelfp.errors import ShapeError, UserError
 
@@ -100,6 +101,45 @@ def test_an_own_step_is_the_fused_scan(vectors, hidden, rule, denominator, reset
         if own is not None:
             scale = fused.abs().max().clamp(min=1)
             torch.testing.assert_close(own / scale, fused / scale, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("make", [lif, synaptic])
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize(("floor", "margin"), [(1.0, 0.5), (0.0, 0.7), (2.0, 1.0)])
+@pytest.mark.parametrize("rule", [*RULES[:3], rules.Epsilon(credit="step")], ids=repr)
+@pytest.mark.parametrize("vectors", [False, True], ids=["numbers", "vectors"])
+def test_floor_and_margin_of_an_own_step(vectors, rule, floor, margin, reset, make):
+    options = {"reset": reset, "floor": floor, "margin": margin}
+    _, spikes, grads, _ = gathered(make, False, rule, True, vectors, **options)
+    _, own_spikes, own_grads, _ = gathered(make, True, rule, True, vectors, **options)
+    plain = gathered(make, True, rule, True, vectors, reset=reset, floor=0, margin=1)[2]
+    assert torch.equal(own_spikes, spikes)
+    for own, fused in zip(own_grads, grads, strict=True):
+        scale = fused.abs().max().clamp(min=1)
+        torch.testing.assert_close(own / scale, fused / scale, rtol=2e-6, atol=2e-6)
+    assert not torch.allclose(own_grads[0], plain[0])
+
+
+def test_a_threshold_below_zero_has_no_margin_above_it():
+    """A share of a negative threshold is a higher one: neurons that fire earn their message all the same."""
+
+    class Low(nn.Neurons):
+        def step(self, current, state, p):
+            return self.fire(current, -p.threshold), (current,)
+
+    x = torch.tensor([[[-0.9, -0.4, -1.5, 0.3]]]).requires_grad_()
+    spikes = Low(margin=0.5)(x)
+    assert spikes.tolist() == [[[1, 1, 0, 1]]]
+    message = torch.tensor([[[1.0, 2, 3, 4]]])
+    with spikelfp.functional.credit.backward_pass():
+        spikes.backward(message)
+    assert x.grad.tolist() == [[[1, 2, 0, 4]]]
+
+
+@pytest.mark.parametrize("name", ["floor", "margin"])
+def test_names_of_options_of_neurons_are_taken(name):
+    with pytest.raises(UserError, match=f"p.{name} is taken"):
+        type("Own", (nn.Neurons,), {name: nn.Decay()})
 
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)

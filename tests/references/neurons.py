@@ -53,7 +53,9 @@ def lif_neurons(layer: nn.Neurons, current: Array, updates: Updates) -> tuple[Ar
     def back(reward: Array) -> Array:
         result, to_decay = np.empty_like(flat), 0.0
         for j, (column, r) in enumerate(zip(flat.T, reward.reshape(flat.shape).T, strict=True)):
-            n = reference.lif_reward(r, column, beta, theta, reset, layer.denominator, layer.rule.eps)
+            n = reference.lif_reward(
+                r, column, beta, theta, reset, layer.denominator, layer.rule.eps, floor=layer.floor
+            )
             result[:, j] = column * n
             membranes = runs[j][1]
             for t in range(1, len(column)):
@@ -123,7 +125,7 @@ def recurrent(layer: nn.RecurrentLIF, x: Array, updates: Updates) -> tuple[Array
                         d = abs(beta * before) + abs(current)
                     else:
                         d = abs(before) + abs(beta * before + current - before)
-                    d += layer.rule.eps
+                    d = max(d + layer.rule.eps, layer.floor * theta)
                     n = (reward[t, b, j] + from_recurrence[t, b, j] + internal[b, j]) / d if d else 0.0
                     internal[b, j] = beta * before * n
                     to_decay += abs(beta) * reference.surviving(before, theta, reset) * n

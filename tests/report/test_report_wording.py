@@ -26,7 +26,13 @@ CONFIGS = {
     "flag": RunConfig(normalize_reward=True, encoding="latency", validation=0.25, seed=7, clip=0.01),
     "surrogate": RunConfig(method="surrogate", surrogate="atan", slope=2.5, schedule="constant"),
     "lenet": RunConfig(
-        data="mnist", model="lif-lenet", pool="avg", reward="spike-sequence-v1", denominator="increment"
+        data="mnist",
+        model="lif-lenet",
+        pool="avg",
+        reward="spike-sequence-v1",
+        denominator="increment",
+        floor=1.5,
+        margin=0.6,
     ),
 }
 
@@ -90,3 +96,12 @@ def test_percent_and_plural() -> None:
     assert wording.percent(1.0) == "100.0 %"
     assert wording.plural(1, "epoch") == "1 epoch"
     assert wording.plural(2000, "epoch") == "2,000 epochs"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"floor": 1.5, "margin": 0.6}, True), ({"floor": 0.0, "margin": 1.0}, False), ({"method": "surrogate"}, False)],
+)
+def test_floor_and_margin_are_told_where_they_are_used(options: dict[str, Any], said: bool) -> None:
+    text = dict(wording.lead(RunConfig(**options).resolved(1437), True))["Neurons"]
+    assert text.endswith("; rewards divided by 1.5 θ at least, earned above 0.6 θ.") == said

@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from spikelfp.kernels.choice import EventChoice, can_run
+from spikelfp.kernels.choice import EventChoice, can_run, chosen_events
 from spikelfp.kernels.events import conv_kernels
 from spikelfp.kernels.events.conv_kernels import (
     LARGEST,
@@ -30,6 +30,7 @@ from spikelfp.kernels.events.conv_kernels import (
     pool,
     unpool,
 )
+from spikelfp.kernels.events.linear import Heard
 from spikelfp.kernels.events.sparse import sparse_images
 from spikelfp.machine import empty
 
@@ -107,6 +108,7 @@ def convolve(
     steps: Steps = Steps(),  # noqa: B008  (a tuple)
     pool: int = 1,
     active_only: bool = False,
+    heard: Heard | None = None,
 ) -> Tensor:
     """Convolve images and max-pool the result.
 
@@ -126,6 +128,7 @@ def convolve(
         pool: side of the squares of the max-pooling, 1 for none.
         active_only: leave out messages to inputs of 0, which are then 0. Allowed where the input is the output of
             neurons under an LFP rule, which take no message when silent.
+        heard: which inputs take a message, as of :func:`spikelfp.kernels.events.linear.linear`.
 
     Returns:
         ``[N, O, height, width]``.
@@ -138,7 +141,7 @@ def convolve(
             events = _events(x, steps, limit) if x.is_sparse or work >= _SMALLEST or limit >= 1 else None
             choice.events = events is not None
             if events is not None:
-                return EventConvolution.apply(x, weight, bias, events, g, steps, active_only)
+                return EventConvolution.apply(x, weight, bias, events, g, steps, active_only, heard)
             x = x.to_dense() if x.is_sparse else x
             if pool > 1 and work >= _SMALLEST and (steps.groups == 1 or g.padded == g.outputs):
                 return BlockedConvolution.apply(x, weight, bias, g, steps)
@@ -180,11 +183,12 @@ class EventConvolution(Function):
         g: Geometry,
         steps: Steps,
         active_only: bool,
+        heard: Heard | None,
     ) -> Tensor:
         out, winners = _outputs(len(x), weight, g)
         conv_kernels.forward(events, weight, bias, g, out, winners)
         ctx.save_for_backward(weight, winners, *events)
-        ctx.geometry, ctx.steps, ctx.active_only, ctx.shape = g, steps, active_only, x.shape
+        ctx.geometry, ctx.steps, ctx.active_only, ctx.heard, ctx.shape = g, steps, active_only, heard, x.shape
         return out
 
     @staticmethod
@@ -193,15 +197,26 @@ class EventConvolution(Function):
         weight, winners, *events = ctx.saved_tensors
         g, message = ctx.geometry, message.contiguous()
         wanted, to_weight = ctx.needs_input_grad[:2]
-        to_x, update = conv_kernels.backward(
-            ImageEvents(*events), weight, g, message, winners, wanted and ctx.active_only, to_weight
-        )
-        if wanted and not ctx.active_only and g.pool == 1:
+        at_events = wanted and ctx.active_only and ctx.heard is None
+        to_x, update = conv_kernels.backward(ImageEvents(*events), weight, g, message, winners, at_events, to_weight)
+        receivers = _receivers(ctx.heard, ctx.shape, weight) if wanted and ctx.active_only and not at_events else None
+        if receivers is not None:
+            to_x, _ = conv_kernels.backward(receivers, weight, g, message, winners, True, False)
+        elif wanted and not at_events and g.pool == 1:
             to_x = conv2d_input(ctx.shape, weight.detach(), message, *ctx.steps)
-        elif wanted and not ctx.active_only:
+        elif wanted and not at_events:
             x = message.new_empty(1).expand(ctx.shape)
             to_x, _ = blocked_backward(x, weight, ctx.steps, g, message, winners, True, False)
-        return to_x, update, _bias(ctx, message), None, None, None, None
+        return to_x, update, _bias(ctx, message), None, None, None, None, None
+
+
+def _receivers(heard: Heard, shape: torch.Size, weight: Tensor) -> ImageEvents | None:
+    """List the entries of images that are heard; ``None`` where they are so many, or not known, that all get theirs."""
+    mask = heard()
+    if mask is None:
+        return None
+    limit = 1.0 if chosen_events() == "always" else ENTER
+    return image_events(mask.reshape(shape).to(weight.dtype), limit)
 
 
 class BlockedConvolution(Function):

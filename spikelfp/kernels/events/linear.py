@@ -3,7 +3,7 @@
 The input ``X [R, K]`` is given by its events; with ``W [N, K]`` and messages ``M [R, N]``::
 
     Y[r, :]  = b + Σ_e value[e] W[:, index[e]]             forward: gather the weights of active inputs
-    m[r, i]  = Σ_j M[r, j] W[j, i]   where X[r, i] ≠ 0      message to the active inputs
+    m[r, i]  = Σ_j M[r, j] W[j, i]   where X[r, i] ≠ 0      message to the active inputs, or to those that are heard
     dW[:, i] = Σ_r X[r, i] M[r, :]                         weight update: gather the messages of active rows
 
 The first two read the weights from a transposed copy ``[K, N]``, in which those of an input lie side by side.
@@ -14,7 +14,7 @@ Sums run over tiles of columns that stay in the L2 cache; a sum stays in registe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -26,10 +26,13 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp import machine
-from spikelfp.kernels.choice import EventChoice, can_run
+from spikelfp.kernels.choice import EventChoice, can_run, chosen_events
 from spikelfp.kernels.events.sparse import EventRows, sparse_rows
 from spikelfp.kernels.events.vectors import VECTOR, aligned, lowest_bit, nonzero_bits, row_sum
 from spikelfp.machine import empty
+
+Heard = Callable[[], Tensor | None]
+"""Function to a boolean tensor of the shape of an input, true where the message to it is wanted; ``None``: unknown."""
 
 _FINDING = 262_144  # entries below which another thread costs more than it saves
 _SAMPLE = 65_536  # entries from which the density of a matrix is estimated
@@ -354,6 +357,41 @@ def event_products(events: tuple[np.ndarray, ...], weight: np.ndarray, bias: np.
         machine.split(lambda top, bottom: _forward(*fixed, top, bottom, 0, columns), rows, _GRAIN)
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _count_marked(mask, counts, first, last):
+    for r in range(first, last):
+        row, found = mask[r], 0
+        for j in range(len(row)):
+            found += row[j]
+        counts[r] = found
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _list_marked(mask, begin, index, first, last):
+    ones = np.empty(mask.shape[1], np.float32)
+    for r in range(first, last):
+        row = mask[r]
+        for j in range(len(row)):
+            ones[j] = row[j]
+        listed(ones, 0, len(row), index, begin[r])
+
+
+def marked_rows(mask: Tensor, limit: float) -> EventRows | None:
+    """List the true entries of a boolean ``mask [R, K]``, without values; ``None`` above the density ``limit``."""
+    marks, rows = mask.contiguous().view(torch.uint8).numpy(), len(mask)
+    grain = max(1, _FINDING // max(mask.shape[1], 1))
+    counts = np.empty(rows, np.int64)
+    machine.split(lambda first, last: _count_marked(marks, counts, first, last), rows, grain)
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if rows else 0
+    if total > limit * mask.numel():
+        return None
+    begins, index = ends - counts, np.empty(total, np.int32)
+    machine.split(lambda first, last: _list_marked(marks, begins, index, first, last), rows, grain)
+    begin, end, column = (torch.from_numpy(each) for each in (begins, ends, index))
+    return EventRows(begin, end, column, torch.empty(0))
+
+
 def event_messages(events: tuple[np.ndarray, ...], weight: np.ndarray, messages: np.ndarray, out: np.ndarray) -> None:
     """Write ``out [R, K] = M W`` where ``X`` is not zero, and 0 elsewhere, given ``Wᵀ [K, N]``."""
     begin, end, index, _ = events
@@ -409,7 +447,18 @@ def linear_choice() -> EventChoice:
     return EventChoice(ENTER, LEAVE)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: EventChoice, active_only: bool = False) -> Tensor:
+_HEARD = 64
+"""Outputs below which the dense product of all messages takes less time than a search for the inputs that are heard."""
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    choice: EventChoice,
+    active_only: bool = False,
+    heard: Heard | None = None,
+) -> Tensor:
     """Compute ``x Wᵀ + b``, ``[…, K]`` to ``[…, N]``, differentiably, as torch's ``F.linear``.
 
     A sparse ``x`` (COO, coalesced, without a graph) is used event by event at any density. Where the kernels do not run
@@ -422,13 +471,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, choice: EventChoice, 
         choice: choice of this layer, which records whether events were used.
         active_only: leave out messages to inputs of 0, which are then 0 instead of ``Wᵀ m``. Allowed where the input
             is the output of neurons under an LFP rule, which take no message when silent.
+        heard: which inputs take a message, for the backward pass, where some of 0 do
+            (:func:`~spikelfp.functional.credit.earners`); messages to others may be left out.
     """
     limit = choice.limit()
     fits = can_run(x, weight) and (x.is_sparse or limit >= 1 or x.numel() * len(weight) >= _SMALLEST)
     events = _events(x, len(weight), limit) if fits else None
     choice.events = events is not None
     if events is not None:
-        return EventLinear.apply(x, weight, bias, events, active_only)
+        return EventLinear.apply(x, weight, bias, events, active_only, heard)
     if x.is_sparse:
         x = x.to_dense()
     return DenseLinear.apply(x, weight, bias) if fits else F.linear(x, weight, bias)
@@ -494,16 +545,17 @@ class EventLinear(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, events: EventRows, active_only: bool
-    ) -> Tensor:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, events: EventRows, active_only: bool,
+        heard: Heard | None,
+    ) -> Tensor:  # fmt: skip
         by_input = empty(weight.shape[::-1], weight)
         transposed(weight.detach().contiguous().numpy(), by_input.numpy())
         out = empty((len(events.begin), len(weight)), weight)
         offsets = weight.new_zeros(len(weight)) if bias is None else bias.detach().contiguous()
         event_products(events.numpy(), by_input.numpy(), offsets.numpy(), out.numpy())
-        sparse = active_only and ctx.needs_input_grad[0]
+        sparse = active_only and ctx.needs_input_grad[0] and (heard is None or len(weight) >= _HEARD)
         ctx.save_for_backward(by_input if sparse else None, weight, *events)
-        ctx.shape = x.shape
+        ctx.shape, ctx.heard = x.shape, heard
         return out.unflatten(0, x.shape[:-1])
 
     @staticmethod
@@ -513,9 +565,10 @@ class EventLinear(Function):
         events = EventRows(*parts).numpy()
         to_x = to_weight = to_bias = None
         messages = message.reshape(-1, len(weight)).contiguous()
-        if by_input is not None:
+        receivers = None if by_input is None else events if ctx.heard is None else _receivers(ctx.heard, weight)
+        if receivers is not None:
             to_x = empty((len(messages), len(by_input)), messages)
-            event_messages(events, by_input.numpy(), messages.numpy(), to_x.numpy())
+            event_messages(receivers, by_input.numpy(), messages.numpy(), to_x.numpy())
             to_x = to_x.view(ctx.shape)
         elif ctx.needs_input_grad[0]:
             to_x = torch.mm(messages, weight, out=empty((len(messages), weight.shape[1]), messages)).view(ctx.shape)
@@ -524,4 +577,14 @@ class EventLinear(Function):
             event_update(events, messages.numpy(), to_weight.numpy())
         if ctx.needs_input_grad[2]:
             to_bias = messages.sum(0)
-        return to_x, to_weight, to_bias, None, None
+        return to_x, to_weight, to_bias, None, None, None
+
+
+def _receivers(heard: Heard, weight: Tensor) -> tuple[np.ndarray, ...] | None:
+    """List the inputs that are heard; ``None`` where they are so many, or not known, that all get their message."""
+    mask, (outputs, inputs) = heard(), weight.shape
+    if mask is None:
+        return None
+    limit = 1.0 if chosen_events() == "always" else ENTER * outputs / (outputs + _HANDLING)
+    found = marked_rows(mask.reshape(-1, inputs), limit)
+    return None if found is None else found.numpy()

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spikelfp.functional.lif import Constant, Denominator, Reset, check_constant
+from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, Reset, check_constant
 from spikelfp.nn.neurons.base import Decay, NeuronConstant, Neurons
 from spikelfp.rules import Rule
 
@@ -35,6 +35,8 @@ class ALIF(Neurons):
         threshold: θ, the threshold at rest, above 0.
         reset: "subtract", "immediate" or "zero".
         denominator: of the reward, as in :class:`~spikelfp.nn.LIF`.
+        floor: least denominator, in units of θ, likewise.
+        margin: share of the threshold above which a membrane earns its message, likewise.
         rho: decay of the adaptation per step, (0, 1]; ``exp(−Δt/τ_a)``.
         phi: rise of the threshold by a spike, 0 or more, in units of the membrane.
         learn_beta: β learns, as in :class:`~spikelfp.nn.LIF`.
@@ -65,13 +67,16 @@ class ALIF(Neurons):
         rho: Constant = 0.97,
         phi: Constant = 0.2,
         *,
+        floor: float = FLOOR,
+        margin: float = MARGIN,
         learn_beta: bool = False,
         learn_threshold: bool = False,
         rule: Rule | None = None,
     ) -> None:
         super().__init__(
-            beta, threshold, reset, denominator, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule
-        )
+            beta, threshold, reset, denominator,
+            floor=floor, margin=margin, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule,
+        )  # fmt: skip
         self.rho, self.phi = rho, phi
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.lif import (
+    FLOOR,
+    MARGIN,
     Constant,
     Denominator,
     LIFParameters,
@@ -21,7 +23,9 @@ from spikelfp.functional.lif import (
     brief_constant,
     check_decay,
     check_threshold,
+    described_credit,
     fit_constant,
+    least_denominator,
 )  # fmt: skip
 from spikelfp.functional.neuron import Carry, Enter
 from spikelfp.nn.layer import Layer, as_given, check_current, plain_attributes
@@ -120,7 +124,7 @@ class Threshold(NeuronConstant):
 
 _STEP = ("step", "states", "integrate", "fire", "values")
 """Members that a run over time is made of: a class that defines one of them is run step by step."""
-_TAKEN = ("cast", "reset", "denominator")
+_TAKEN = ("cast", "reset", "denominator", "floor", "margin")
 """Names among the constants of a step that no :class:`NeuronConstant` may have."""
 
 
@@ -386,6 +390,10 @@ class ConstantLayer(Layer):
         return self
 
 
+_OPTIONS = ("reset", "denominator", "floor", "margin")
+"""Options of neurons beside their constants, in the order of :class:`~spikelfp.functional.lif.LIFParameters`."""
+
+
 class Neurons(ConstantLayer):
     """Base of layers of neurons that fire: constants, a decay that may learn, and the operations of a step.
 
@@ -416,6 +424,10 @@ class Neurons(ConstantLayer):
         reset: effect of a spike on the membrane, "subtract", "immediate" or "zero" (:class:`~spikelfp.nn.LIF`).
         denominator: normalisation of the reward on a membrane, "inflow" or "increment"
             (:mod:`spikelfp.functional.lif`).
+        floor: least denominator of that reward, in units of θ, 0 or more; 0 is the paper's rule.
+        margin: share of θ above which a membrane earns the message to a spike, in (0, 1]; 1, the paper's rule, is for
+            spikes alone. Floor and margin belong to the credit of LFP rules: outputs, and gradients, do not depend on
+            them.
         learn_beta: whether β learns, within [0.001, 1]: one number, or one for each neuron where ``beta`` is a tensor.
         learn_threshold: refused: no LFP rule can be justified for θ.
         rule: rule of this layer alone; by default the one that trains the network.
@@ -427,7 +439,9 @@ class Neurons(ConstantLayer):
     fires = True
     has_membrane = True
     has_threshold = True
-    arguments: ClassVar[tuple[str, ...] | None] = ("beta", "threshold", "reset", "denominator", "learn_beta")
+    arguments: ClassVar[tuple[str, ...] | None] = (
+        "beta", "threshold", "reset", "denominator", "floor", "margin", "learn_beta",
+    )  # fmt: skip
 
     decay: torch.nn.Parameter | None
     beta: Any = Decay(learned="decay")
@@ -440,6 +454,8 @@ class Neurons(ConstantLayer):
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
+        floor: float = FLOOR,
+        margin: float = MARGIN,
         learn_beta: bool = False,
         learn_threshold: bool = False,
         rule: Rule | None = None,
@@ -452,7 +468,7 @@ class Neurons(ConstantLayer):
                 "neurons has the same effect and is learned"
             )
         self.register_parameter("decay", None)
-        self.constants = LIFParameters(beta, threshold, reset, denominator)
+        self.constants = LIFParameters(beta, threshold, reset, denominator, floor, margin)
         if learn_beta:
             start = self._buffers.pop("betas", None)
             self.decay = torch.nn.Parameter(torch.tensor(self.__dict__.pop("beta")) if start is None else start)
@@ -467,7 +483,7 @@ class Neurons(ConstantLayer):
         kept = self.__dict__.get("_constants")
         if kept is not None and all(value is before for value, before in zip(values, kept[0], strict=True)):
             return kept[1]
-        made = LIFParameters(reset=options[0], denominator=options[1]).unchecked(*values[:2])
+        made = LIFParameters(1.0, 1.0, *options).unchecked(*values[:2])
         self.__dict__["_constants"] = (values, made)
         return made
 
@@ -476,7 +492,7 @@ class Neurons(ConstantLayer):
         if not isinstance(constants, LIFParameters):
             raise UserError(f"the constants of neurons are LIFParameters, got {type(constants).__name__}")
         self.beta, self.threshold = constants.beta, constants.threshold
-        self.__dict__["_options"] = (constants.reset, constants.denominator)
+        self.__dict__["_options"] = tuple(getattr(constants, name) for name in _OPTIONS)
 
     @property
     def reset(self) -> Reset:
@@ -485,8 +501,7 @@ class Neurons(ConstantLayer):
 
     @reset.setter
     def reset(self, reset: Reset) -> None:
-        checked = LIFParameters(reset=reset, denominator=self.denominator)
-        self.__dict__["_options"] = (checked.reset, checked.denominator)
+        self._choose(reset=reset)
 
     @property
     def denominator(self) -> Denominator:
@@ -495,12 +510,35 @@ class Neurons(ConstantLayer):
 
     @denominator.setter
     def denominator(self, denominator: Denominator) -> None:
-        checked = LIFParameters(reset=self.reset, denominator=denominator)
-        self.__dict__["_options"] = (checked.reset, checked.denominator)
+        self._choose(denominator=denominator)
+
+    @property
+    def floor(self) -> float:
+        """Least denominator of the reward on a membrane, in units of θ; 0 is the paper's rule."""
+        return self.__dict__["_options"][2]
+
+    @floor.setter
+    def floor(self, floor: float) -> None:
+        self._choose(floor=floor)
+
+    @property
+    def margin(self) -> float:
+        """Share of θ above which a membrane earns the message to a spike; 1 is the paper's rule."""
+        return self.__dict__["_options"][3]
+
+    @margin.setter
+    def margin(self, margin: float) -> None:
+        self._choose(margin=margin)
+
+    def _choose(self, **option: Any) -> None:
+        known = dict(zip(_OPTIONS, self.__dict__["_options"], strict=True))
+        checked = LIFParameters(1.0, 1.0, **{**known, **option})
+        self.__dict__["_options"] = tuple(getattr(checked, name) for name in _OPTIONS)
 
     def values(self, step: Tensor, x: Tensor) -> SimpleNamespace:
         found = super().values(step, x)
-        found.reset, found.denominator = self.reset, self.denominator
+        for name, value in zip(_OPTIONS, self.__dict__["_options"], strict=True):
+            setattr(found, name, value)
         return found
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
@@ -514,7 +552,7 @@ class Neurons(ConstantLayer):
 
         Args:
             membrane: ``U[t−1]``, ``[B, …]``, before its reset.
-            p: the constants of the step, with ``beta``, ``threshold``, ``reset`` and ``denominator``.
+            p: the constants of the step, with ``beta``, ``threshold``, ``reset``, ``denominator`` and ``floor``.
             *currents: each ``[B, …]``; each is a term of the denominator.
             fired: spikes of the step before, 0 or 1; by default those of a membrane above ``p.threshold``.
         """
@@ -530,12 +568,15 @@ class Neurons(ConstantLayer):
             flows = [p.beta * membrane, *currents]
             if p.denominator == "increment":
                 flows = [membrane, sum(flows[1:], flows[0]) - membrane]
-        updated = rule.inflow([p.beta * before, *currents], flows)
+        updated = rule.inflow([p.beta * before, *currents], flows, least_denominator(p.floor, p.threshold))
         return updated - taken if p.reset == "subtract" else updated
 
     def fire(self, membrane: Tensor, threshold: float | Tensor) -> Tensor:
-        """Return the spikes ``[B, …]`` of a step: 1 where ``membrane > threshold``, else 0. θ earns no credit."""
-        return self.rule.fire(membrane, threshold)
+        """Return the spikes ``[B, …]`` of a step: 1 where ``membrane > threshold``, else 0. θ earns no credit.
+
+        The message to a spike is earned above ``margin`` times this threshold.
+        """
+        return self.rule.fire(membrane, threshold, self.margin)
 
     @property
     def learn_beta(self) -> bool:
@@ -553,12 +594,15 @@ class Neurons(ConstantLayer):
             self.decay.data.clamp_(LEAST_DECAY, 1.0)
 
     def extra_repr(self) -> str:
-        learns = ", learn_beta=True" if self.decay is not None else ""
-        return f"{super().extra_repr()}, reset={self.reset!r}, denominator={self.denominator!r}{learns}"
+        return super().extra_repr() + self._options_text()
 
     def saved_repr(self) -> str:
+        return super().saved_repr() + self._options_text()
+
+    def _options_text(self) -> str:
+        credit = described_credit(self.floor, self.margin)
         learns = ", learn_beta=True" if self.decay is not None else ""
-        return f"{super().saved_repr()}, reset={self.reset!r}, denominator={self.denominator!r}{learns}"
+        return f", reset={self.reset!r}, denominator={self.denominator!r}{credit}{learns}"
 
 
 def _versions(*tensors: Tensor) -> list[int | None]:

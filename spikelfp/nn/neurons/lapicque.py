@@ -10,6 +10,8 @@ from torch import Tensor
 
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import (
+    FLOOR,
+    MARGIN,
     Constant,
     Denominator,
     Reset,
@@ -95,6 +97,8 @@ class Lapicque(Neurons):
         threshold: θ, above 0.
         reset: "subtract", "immediate" or "zero".
         denominator: of the reward, as in :class:`~spikelfp.nn.LIF`.
+        floor: least denominator, in units of θ, likewise.
+        margin: share of the threshold above which a membrane earns its message, likewise.
         learn_beta: the decay of the Euler step learns, within [0.001, 1]; the gain stays.
         learn_threshold: refused, as in :class:`~spikelfp.nn.LIF`.
         rule: the rule of this layer; by default the one that trains the network.
@@ -106,7 +110,7 @@ class Lapicque(Neurons):
     """
 
     arguments: ClassVar[tuple[str, ...] | None] = (
-        "R", "C", "time_step", "threshold", "reset", "denominator", "learn_beta",
+        "R", "C", "time_step", "threshold", "reset", "denominator", "floor", "margin", "learn_beta",
     )  # fmt: skip
     R: Any = _Circuit()
     C: Any = _Circuit()
@@ -122,6 +126,8 @@ class Lapicque(Neurons):
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
+        floor: float = FLOOR,
+        margin: float = MARGIN,
         learn_beta: bool = False,
         learn_threshold: bool = False,
         rule: Rule | None = None,
@@ -132,7 +138,7 @@ class Lapicque(Neurons):
         resistance, capacitance = _circuit(beta, R, C, self.time_step)
         super().__init__(
             _decay(resistance, capacitance, self.time_step), threshold, reset, denominator,
-            learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule,
+            floor=floor, margin=margin, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule,
         )  # fmt: skip
         type(self).C.hold(self, capacitance)
         type(self).R.hold(self, resistance)

@@ -11,7 +11,7 @@ from torch import Tensor
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
-from spikelfp.functional.lif import Constant, Denominator, LIFParameters, Reset
+from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, LIFParameters, Reset
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.base import Neurons
@@ -40,6 +40,8 @@ class RecurrentLIF(Neurons):
         threshold: membrane above which a neuron fires, likewise.
         reset: effect of a spike on the membrane, "subtract", "immediate" or "zero".
         denominator: normalisation of the reward on a membrane, "inflow" or "increment".
+        floor: least denominator of that reward, in units of θ, as of :class:`~spikelfp.nn.Neurons`.
+        margin: share of θ above which a membrane earns its message, likewise.
         learn_beta: whether β learns.
         learn_threshold: refused, as by :class:`~spikelfp.nn.Neurons`.
         rule: rule of this layer alone.
@@ -60,13 +62,16 @@ class RecurrentLIF(Neurons):
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
+        floor: float = FLOOR,
+        margin: float = MARGIN,
         learn_beta: bool = False,
         learn_threshold: bool = False,
         rule: Rule | None = None,
     ) -> None:
         super().__init__(
-            beta, threshold, reset, denominator, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule
-        )
+            beta, threshold, reset, denominator,
+            floor=floor, margin=margin, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule,
+        )  # fmt: skip
         self.recurrent = _connections(recurrent)
 
     def fed_back(self, spikes: Tensor, like: Tensor) -> Tensor:

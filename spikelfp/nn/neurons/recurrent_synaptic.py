@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikelfp.functional import recurrent as fused
 from spikelfp.functional.credit import StackedSpikes
-from spikelfp.functional.lif import Constant, Denominator, Reset
+from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, Reset
 from spikelfp.functional.neuron import leaky_integration
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.neurons.base import Decay, Neurons
@@ -39,6 +39,8 @@ class RecurrentSynaptic(RecurrentLIF):
         threshold: membrane above which a neuron fires, likewise.
         reset: effect of a spike on the membrane, "subtract", "immediate" or "zero".
         denominator: normalisation of the reward on a membrane, "inflow" or "increment".
+        floor: least denominator of that reward, in units of θ, as of :class:`~spikelfp.nn.Neurons`.
+        margin: share of θ above which a membrane earns its message, likewise.
         learn_beta: whether β learns.
         learn_threshold: refused, as by :class:`~spikelfp.nn.Neurons`.
         rule: rule of this layer alone.
@@ -61,6 +63,8 @@ class RecurrentSynaptic(RecurrentLIF):
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
+        floor: float = FLOOR,
+        margin: float = MARGIN,
         learn_beta: bool = False,
         learn_threshold: bool = False,
         rule: Rule | None = None,
@@ -71,6 +75,8 @@ class RecurrentSynaptic(RecurrentLIF):
             threshold,
             reset,
             denominator,
+            floor=floor,
+            margin=margin,
             learn_beta=learn_beta,
             learn_threshold=learn_threshold,
             rule=rule,

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spikelfp.functional.lif import Constant, Denominator, Reset
+from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, Reset
 from spikelfp.functional.neuron import leaky_integration
 from spikelfp.nn.layer import as_given, check_current
 from spikelfp.nn.neurons.base import Decay, Neurons
@@ -33,6 +33,8 @@ class Synaptic(Neurons):
         threshold: membrane above which a neuron fires, likewise.
         reset: effect of a spike on the membrane, "subtract", "immediate" or "zero".
         denominator: normalisation of the reward on a membrane, "inflow" or "increment".
+        floor: least denominator of that reward, in units of θ, as of :class:`~spikelfp.nn.Neurons`.
+        margin: share of θ above which a membrane earns its message, likewise.
         learn_beta: whether β learns.
         learn_threshold: refused, as by :class:`~spikelfp.nn.Neurons`.
         rule: rule of this layer alone.
@@ -53,13 +55,16 @@ class Synaptic(Neurons):
         reset: Reset = "subtract",
         denominator: Denominator = "inflow",
         *,
+        floor: float = FLOOR,
+        margin: float = MARGIN,
         learn_beta: bool = False,
         learn_threshold: bool = False,
         rule: Rule | None = None,
     ) -> None:
         super().__init__(
-            beta, threshold, reset, denominator, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule
-        )
+            beta, threshold, reset, denominator,
+            floor=floor, margin=margin, learn_beta=learn_beta, learn_threshold=learn_threshold, rule=rule,
+        )  # fmt: skip
         self.alpha = alpha
 
     def step(self, current: Tensor, state: Any, p: Any) -> tuple[Tensor, Any]:
