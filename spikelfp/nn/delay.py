@@ -351,11 +351,11 @@ class TapLinear(Linear):
             raise ShapeError(f"DelayLinear was built for {wanted} input features, got {text}")
         return super().forward(x)
 
-    def _product(self, x: Tensor, active_only: bool) -> Tensor:
+    def _product(self, x: Tensor, active_only: bool, heard: products.Heard | None = None) -> Tensor:
         if self.mask is None:
-            return super()._product(x, active_only)
+            return super()._product(x, active_only, heard)
         self.settle()
-        mask, op = self.mask, partial(products.linear, choice=self.choice, active_only=active_only)
+        mask, op = self.mask, partial(products.linear, choice=self.choice, active_only=active_only, heard=heard)
         return self.product(lambda x, weight, bias: op(x, weight * mask, bias), x)
 
     def _load_from_state_dict(self, state: Any, prefix: str, *more: Any) -> None:

@@ -7,7 +7,7 @@ import torch
 from reference import lif_reward, lif_run
 from references.cases import RULES, build
 
-from spikelfp import models, nn, propagate, rules
+from spikelfp import interop, models, nn, propagate, rules
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.sequence import is_sparse
@@ -325,3 +325,18 @@ def test_delayed_outputs_are_recomputed_for_gradients_and_refused_for_rewards():
     nn.recomputed(net, x, 3)[0].backward(message)
     for p, own in zip(net.parameters(), wanted, strict=True):
         torch.testing.assert_close(p.grad, own)
+
+
+@pytest.mark.parametrize("package", ["snntorch", "norse"])
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        (nn.Delay(2), r"layer '1' .spikelfp\.nn\.\w*\.?Delay."),
+        (nn.DelayLinear(3, 3), r"layer '1\.taps' .spikelfp\.nn\.\w*\.?Taps."),
+    ],
+)
+def test_packages_without_delays_refuse_them_by_name(package, layer, named):
+    pytest.importorskip(package)
+    with pytest.raises(interop.ConversionError, match=named) as refused:
+        getattr(interop, f"to_{package}")(nn.Sequential(nn.Linear(3, 3), layer))
+    assert "\n" not in str(refused.value)
