@@ -232,7 +232,7 @@ def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
     thresholds = {layer.neurons: layer for layer in net.report if layer.neurons is not None}
     gain = 1
     for name, layer in leaves(net):
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear):  # a TapLinear comes after its Taps, which are refused
             yield IntegerDense(name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name, gain))
         elif isinstance(layer, nn.Conv2d):
             if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
@@ -256,6 +256,11 @@ def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
             beta = beta.detach().to("cpu", torch.float64) if isinstance(beta, Tensor) else beta
             yield IntegerLIF(name, beta, whole, constants.reset)
             gain = 1
+        elif isinstance(layer, (nn.Delay, nn.Taps)):
+            raise UserError(
+                f"layer {name!r} is a {type(layer).__name__}, and no chip here is programmed with delays: write a NIR "
+                "file (--target nir), or train without"
+            )
         elif not isinstance(layer, nn.Dropout):
             raise UserError(f"layer {name!r} is a {type(layer).__name__}, which no chip of spiking neurons holds")
 

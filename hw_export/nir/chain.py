@@ -32,11 +32,23 @@ WEIGHTS = (nir.Affine, nir.Linear, nir.Conv2d)
 MOST = 2**28
 """Most values of one sample at one step that a node may give; more is a mistake, or meant to fill the memory."""
 
-NO_LAYER = {
-    "Delay": "delays are not simulated here, take it out or write a network without",
-    "Conv1d": "write it as a Conv2d of height 1",
-}
+NO_LAYER = {"Conv1d": "write it as a Conv2d of height 1"}
 """Nodes without a layer here, and what to do."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of several ways from one node to another: weights, and perhaps a delay in front of them.
+
+    Attributes:
+        delay: name and node of the delay, or ``None``.
+        name: of the weights.
+        node: of the weights, an Affine or Linear.
+    """
+
+    delay: tuple[str, nir.Delay] | None
+    name: str
+    node: nir.NIRNode
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class ChainNode:
         input_shape: of one sample at one step.
         output_shape: of one sample at one step.
         feedback: name and node of the weights by which its spikes return to it, or ``None``.
+        branches: weights whose outputs are summed, with delays in front; ``node`` is the weights of the first.
     """
 
     name: str
@@ -56,6 +69,7 @@ class ChainNode:
     input_shape: Shape
     output_shape: Shape
     feedback: tuple[str, nir.NIRNode] | None = None
+    branches: tuple[Branch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,7 +177,7 @@ def read_chain(path: str | Path) -> Chain:
     return as_chain(build_graph(read_document(path), str(path)), str(path))
 
 
-def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
+def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph", *, delays: bool = False) -> Chain:
     """Sort the nodes of a graph by its edges, for simulators; after reading they are in alphabetical order.
 
     Every node is given the shapes it takes and gives, which nir 1.0 gets wrong for some convolutions.
@@ -171,13 +185,18 @@ def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph") -> Chain:
     Args:
         graph: without branches.
         source: name of the graph in errors.
+        delays: whether there may be delays, and branches of weights with delays.
 
     Raises:
-        DataError: for branches, feedback, nested graphs, and shapes that do not fit.
+        DataError: for branches, feedback, delays, nested graphs, and shapes that do not fit.
     """
     for name, node in graph.nodes.items():
         if isinstance(node, nir.NIRGraph):
             raise DataError(f"{source} holds the nested graph {name!r}: simulators are given chains of nodes only")
+    if not delays:
+        for name, node in graph.nodes.items():
+            if isinstance(node, nir.Delay):
+                raise DataError(f"{source} holds the Delay {name!r}: simulators are given networks without delays only")
     chain = walk(graph, source)
     for place in chain.path:
         if place.feedback is not None:
@@ -222,8 +241,14 @@ def walk(graph: nir.NIRGraph, source: str) -> Chain:
     for name, back in feedback.items():
         after[name].remove(back)
         del after[back], before[back]
+    branched = _branched(nodes, after, before)
+    members = {name for ways in branched.values() for way in ways for name in (way.name, *(way.delay or ())[:1])}
+    for starts, summands in branched.items():
+        for start in starts:
+            after[start] = [summands[0].name]
     order = _in_order(after, inputs[0], outputs[0], source)
-    idle = sorted(set(nodes) - {inputs[0], outputs[0], *feedback.values(), *order})
+    summed = {ways[0].name: ways for ways in branched.values()}
+    idle = sorted(set(nodes) - {inputs[0], outputs[0], *feedback.values(), *members, *order})
     if idle:
         raise DataError(f"{source}: {idle[0]!r} is not on the way from its input to its output")
     first, last = (
@@ -236,21 +261,33 @@ def walk(graph: nir.NIRGraph, source: str) -> Chain:
     shape = first
     for name in order:
         weights = (feedback[name], nodes[feedback[name]]) if name in feedback else None
-        path.append(_placed(name, nodes[name], shape, weights))
+        path.append(_placed(name, nodes[name], shape, weights, summed.get(name, ())))
         shape = path[-1].output_shape
     if shape != last:
         raise DataError(f"{source} states an output of {list(last)}, {list(shape)} arrives there")
     return Chain(graph, tuple(path), first)
 
 
-def _placed(name: str, node: nir.NIRNode, shape: Shape, feedback: tuple[str, nir.NIRNode] | None) -> ChainNode:
+def _placed(
+    name: str,
+    node: nir.NIRNode,
+    shape: Shape,
+    feedback: tuple[str, nir.NIRNode] | None,
+    branches: tuple[Branch, ...] = (),
+) -> ChainNode:
     output = passed(name, fields(node), shape)
+    for way in branches:
+        if way.delay is not None:
+            passed(way.delay[0], fields(way.delay[1]), shape)
+        given = passed(way.name, fields(way.node), shape)
+        if given != output:
+            raise DataError(f"{name!r} gives {list(output)} and {way.name!r} {list(given)}, which are to be summed")
     if feedback is not None:
         back, weights = feedback
         returned = passed(back, fields(weights), output)
         if returned != shape:
             raise DataError(f"the feedback {back!r} gives {list(returned)}, the neurons {name!r} take {list(shape)}")
-    return ChainNode(name, node, shape, output, feedback)
+    return ChainNode(name, node, shape, output, feedback, branches)
 
 
 def opened(graph: nir.NIRGraph, source: str) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
@@ -312,6 +349,37 @@ def _feedback(
         for back in after[start]
         if isinstance(nodes[back], WEIGHTS) and after[back] == [start] and before[back] == [start]
     }
+
+
+def _branched(
+    nodes: dict[str, nir.NIRNode], after: dict[str, list[str]], before: dict[str, list[str]]
+) -> dict[tuple[str, ...], tuple[Branch, ...]]:
+    """Find weights side by side, some with delays in front, that take the same inputs and lead to the same nodes.
+
+    Returns:
+        The branches, by the nodes whose sum they take: one node, or the weights of the branches before.
+    """
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for start, ways in after.items():
+        if len(ways) > 1:
+            groups[tuple(sorted(ways))].append(start)
+    found: dict[tuple[str, ...], tuple[Branch, ...]] = {}
+    for taken, starts in groups.items():
+        made: list[Branch] = []
+        for way in taken:
+            delay, name, node = None, way, nodes[way]
+            if isinstance(node, nir.Delay) and len(after[way]) == 1:
+                delay, name = (way, node), after[way][0]
+            if isinstance(nodes[name], (nir.Affine, nir.Linear)):
+                made.append(Branch(delay, name, nodes[name]))
+        apart = all(
+            sorted(before[way]) == sorted(starts) and (each.delay is None or before[each.name] == [way])
+            for way, each in zip(taken, made, strict=False)
+        )
+        ends = {tuple(sorted(after[each.name])) for each in made}
+        if len(made) == len(taken) and apart and len(ends) == 1 and any(each.delay for each in made):
+            found[tuple(sorted(starts))] = tuple(made)
+    return found
 
 
 def _in_order(after: dict[str, list[str]], name: str, last: str, source: str) -> list[str]:

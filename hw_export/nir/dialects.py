@@ -37,6 +37,7 @@ from hw_export.neurons.base import LIFConstants, Numbers, compact, numbers
 from hw_export.nir.document import check_dt, plain, short
 from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import LIFParameters, Reset
+from spikelfp.nn.delay import LONGEST as LONGEST_DELAY
 from spikelfp.registry import Registry, check_name
 
 DT = 1e-4
@@ -433,6 +434,30 @@ class NeuronReading:
                 )
             self.note(f"the file names no time step: dt = {dt:g} s, as most NIR files are made for (argument dt)")
         return TimeStep(dt, self.used_scheme, 1.0 if taus else self._integrated(name, node, dt))
+
+    def delay(self, name: str, node: nir.Delay) -> np.ndarray:
+        """Convert the times of a delay to whole steps, int64 of the shape of the node.
+
+        Raises:
+            DataError: for times that are negative, no whole steps, or longer than :data:`~spikelfp.nn.delay.LONGEST`.
+        """
+        metadata = plain(node.metadata)
+        dt, times = self.step_length(metadata), np.asarray(node.delay, np.float64)
+        if self.dt is None and "dt" not in metadata and "dt" not in self.metadata:
+            self.note(f"the file names no time step: dt = {dt:g} s, as most NIR files are made for (argument dt)")
+        steps = np.rint(times / dt)
+        wrong = np.abs(times / dt - steps) > 1e-6 * np.maximum(1.0, steps)
+        for bad, text in (
+            (times < 0, "expected 0 or more"),
+            (
+                steps > LONGEST_DELAY,
+                f"more than {LONGEST_DELAY} steps of dt = {dt:g}: pass dt, the time step of the file",
+            ),
+            (wrong, f"no whole number of steps of dt = {dt:g}: pass dt, of which delays are multiples"),
+        ):
+            if bad.any():
+                raise DataError(f"the Delay {name!r} delays by {times[bad][0]:g}, {text}")
+        return steps.astype(np.int64)
 
     def _integrated(self, name: str, node: nir.NIRNode, dt: float) -> float:
         """Find the gain of ``v' = r I`` in a step, in units of ``r I``: 1, or ``dt``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -210,9 +211,10 @@ def from_nir(
     A file of :func:`~hw_export.nir.to_nir` states everything: the network comes back with identical spikes, in any
     dialect. What other files leave open is decided by the arguments, and listed in ``notes`` of the result.
 
-    It reads chains of Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Threshold, IF, LIF, CubaLIF, I, LI
-    and CubaLI, neurons that feed themselves through one layer of weights, nested graphs, and kinds of neurons that
-    users registered (:mod:`hw_export.neurons`). :mod:`hw_export.nir.dialects` has the equations. Decays and thresholds
+    It reads chains of Affine, Linear, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Delay, Threshold, IF, LIF, CubaLIF,
+    I, LI and CubaLI, neurons that feed themselves through one layer of weights, nested graphs, and kinds of neurons
+    that users registered (:mod:`hw_export.neurons`). Affine or Linear nodes side by side, behind a Delay each or none,
+    become a :class:`~spikelfp.nn.DelayLinear`. :mod:`hw_export.nir.dialects` has the equations. Decays and thresholds
     that differ between the neurons of a layer are vectors. Layers carry the names of their nodes, dots replaced by
     ``_``.
 
@@ -335,6 +337,9 @@ class ImportedNetwork(nn.Sequential):
 
 READOUTS = (nir.LI, nir.I, nir.CubaLI)
 
+TAP_WEIGHTS = re.compile(r"_tap\d+_weights$")
+"""End of the names that :func:`~hw_export.nir.write.to_nir` gives to the weights of a tap."""
+
 
 @dataclass
 class Assembly:
@@ -366,8 +371,12 @@ class Assembly:
             check_integers(metadata, "", f"the {type(node).__name__} {name!r}")
         if self.reading.dialect is not None and "neuron" in metadata:
             self._own(place, metadata)
+        elif place.branches:
+            self._branches(place)
         elif isinstance(node, WEIGHTS):
             self._append(name, node, weights(name, node, self.gain))
+        elif isinstance(node, nir.Delay):
+            self._append(name, node, nn.Delay(torch.from_numpy(_fewest_delays(self.reading.delay(name, node)))))
         elif isinstance(node, (nir.SumPool2d, nir.AvgPool2d)):
             self._pool(name, node)
         elif isinstance(node, nir.Flatten):
@@ -394,6 +403,37 @@ class Assembly:
         self.made[label] = layer
         if node is not None and node.metadata:
             self.node_metadata[label] = plain(node.metadata)
+
+    def _branches(self, place: ChainNode) -> None:
+        """Add the dense layer of weights side by side, each behind a delay that is the same for all of its inputs."""
+        parts: dict[int, np.ndarray] = {}
+        bias: np.ndarray | None = None
+        for way in place.branches:
+            steps = np.zeros((), np.int64) if way.delay is None else self.reading.delay(*way.delay)
+            if np.ptp(steps):
+                raise DataError(
+                    f"the Delay {way.delay[0] if way.delay else way.name!r} differs within a branch, from "
+                    f"{int(steps.min())} to {int(steps.max())} steps, and the branches of nn.DelayLinear have one each"
+                )
+            delay, weight = int(steps.flat[0]), np.asarray(way.node.weight, np.float64)
+            parts[delay] = parts[delay] + weight if delay in parts else weight
+            if isinstance(way.node, nir.Affine):
+                own = np.asarray(way.node.bias, np.float64) / self.gain
+                if own.shape != (weight.shape[0],):
+                    raise DataError(
+                        f"the bias of {way.name!r} has shape {list(own.shape)}, expected [{weight.shape[0]}]"
+                    )
+                bias = own if bias is None else bias + own
+        delays = tuple(parts)
+        outputs, inputs = parts[delays[0]].shape
+        layer = nn.DelayLinear(inputs, outputs, delays, bias is not None)
+        layer.dense.weight.data = float32(place.name, "weight", np.concatenate([parts[d] for d in delays], 1))
+        if bias is not None:
+            layer.dense.bias.data = float32(place.name, "bias", bias)
+        if self.reading.dialect is not None and TAP_WEIGHTS.search(place.name):
+            self._append(TAP_WEIGHTS.sub("", place.name), place.node, layer)
+        else:
+            self._append(place.name, place.node, layer)
 
     def _pool(self, name: str, node: nir.SumPool2d | nir.AvgPool2d) -> None:
         ours = self.reading.dialect is not None and plain(node.metadata.get("pool")) == "average"
@@ -615,6 +655,14 @@ def weights(name: str, node: nir.NIRNode, gain: int = 1, matrix_gain: int = 1) -
         assert layer.bias is not None
         layer.bias.data = float32(name, "bias", bias)
     return layer
+
+
+def _fewest_delays(steps: np.ndarray) -> np.ndarray:
+    """Write delays as one number, or one for each channel, where they are no more."""
+    if not np.ptp(steps):
+        return np.array(steps.flat[0])
+    each = steps.reshape(len(steps), -1)
+    return each[:, 0].copy() if not np.any(each != each[:, :1]) else steps
 
 
 def pooling(node: nir.SumPool2d | nir.AvgPool2d, average: bool) -> nn.AvgPool2d:

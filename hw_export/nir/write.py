@@ -59,6 +59,8 @@ def to_nir(
     * Decays and thresholds that differ between the neurons of a layer are written as they are, in the metadata too.
     * Neurons that are LIF neurons by other names are written as those, and kinds that users registered as their export
       says (:mod:`hw_export.neurons`).
+    * A ``Delay`` is a ``Delay``, whose times are its steps times ``dt``. A ``DelayLinear`` becomes branches side by
+      side, a ``Delay`` and an ``Affine`` for each tap, which NIR sums where they meet.
     * ``Synaptic`` neurons are ``CubaLIF``. Neurons with feedback are followed by an ``Affine`` that leads back to them,
       one step later. A readout ``LI`` is a ``LI`` or ``I``, with membranes as in :class:`spikelfp.nn.LI`.
     * NIR resets to ``v_reset`` at the step of the spike. ``subtract`` (delayed, snnTorch's) and ``immediate`` exist in
@@ -98,28 +100,56 @@ def to_nir(
     quantized = _quantization(net)
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(shape))}
     edges: list[tuple[str, str]] = []
-    sample, last, odd = torch.zeros(1, 1, *shape), "input", False
+    sample, last, odd = torch.zeros(1, 1, *shape), ["input"], False
+    taps: nn.Taps | None = None
     for index, (name, layer) in enumerate(layers):
+        if taps is not None or isinstance(layer, (nn.Taps, nn.TapLinear)):
+            if taps is None and isinstance(layer, nn.Taps):
+                taps = layer
+                continue
+            if taps is None or type(layer) is not nn.TapLinear or layer.taps != len(taps.delays):
+                raise UserError(
+                    f"layer {name!r} is a {type(layer).__name__}, and NIR has nodes for Taps and the TapLinear right "
+                    "after it only: use nn.DelayLinear"
+                )
+            shape, facts = tuple(sample.shape[2:]), in_order(kept_metadata(net, names[name]), quantized.get(name, {}))
+            ends: list[str] = []
+            for way in maker.branches(names[name], name, layer, taps.delays, shape, facts):
+                before = last
+                for own, node in way:
+                    output = shape if isinstance(node, nir.Delay) else (*shape[:-1], layer.out_features)
+                    nodes[own] = node
+                    odd |= _type(node, shape, output)
+                    edges += [(start, own) for start in before]
+                    before = [own]
+                ends += before
+            sample, last, taps = _run_on(name, layer, taps(sample)), ends, None
+            continue
         shape, gain, maker.ahead = tuple(sample.shape[2:]), maker.gain, _gain_is_taken(layers[index + 1 :])
         node = maker.node(name, layer, shape, in_order(kept_metadata(net, name), quantized.get(name, {})))
         sample = _run_on(name, layer, sample)
         if node is not None:
             nodes[names[name]] = node
             odd |= _type(node, shape, tuple(sample.shape[2:]))
-            edges.append((last, names[name]))
-            last = names[name]
+            edges += [(start, names[name]) for start in last]
+            last = [names[name]]
             export = export_of(layer)
             weights = None if export is None else export.feedback(layer)
             if weights is not None:
-                back = f"{last}_recurrent"
+                back = f"{names[name]}_recurrent"
                 nodes[back] = feedback(name, weights, shape, gain)
                 odd |= _type(nodes[back], shape, shape)
-                edges += [(last, back), (back, last)]
+                edges += [(names[name], back), (back, names[name])]
+    if taps is not None:
+        raise UserError(
+            "the network ends with Taps, which NIR has nodes for before a TapLinear only: use nn.DelayLinear"
+        )
     if maker.offset is not None:
         raise maker.stranded()
     nodes["output"] = nir.Output(np.array(sample.shape[2:]))
     metadata = _metadata(net, maker) | ({"read_with": READ_WITH} if odd else {})
-    graph = nir.NIRGraph(nodes, [*edges, (last, "output")], metadata=in_order(metadata), type_check=False)
+    edges += [(start, "output") for start in last]
+    graph = nir.NIRGraph(nodes, edges, metadata=in_order(metadata), type_check=False)
     if path is not None:
         buffer = io.BytesIO()
         try:
@@ -145,13 +175,21 @@ def _type(node: nir.NIRNode, shape: tuple[int, ...], output: tuple[int, ...]) ->
 def _node_names(net: torch.nn.Module, layers: list[tuple[str, torch.nn.Module]]) -> dict[str, str]:
     """Name the node of each layer."""
     if kept_names(net):
-        return {name: name for name, _ in layers}
+        return {name: _whole_name(name, layer) for name, layer in layers}
     digits = len(str(len(layers) - 1))
     names = {}
     for index, (name, layer) in enumerate(layers):
-        word = type(layer).__name__.lower() if name.isdigit() else re.sub(r"\W", "_", name, flags=re.ASCII)
+        own, kind = _whole_name(name, layer), type(layer).__name__
+        kind = "DelayLinear" if own != name else kind
+        word = kind.lower() if own.isdigit() else re.sub(r"\W", "_", own, flags=re.ASCII)
         names[name] = f"layer_{index:0{digits}d}_{word}"
     return names
+
+
+def _whole_name(name: str, layer: torch.nn.Module) -> str:
+    """Return the name of the ``DelayLinear`` around its weights; that of other layers."""
+    outer, _, own = name.rpartition(".")
+    return outer if outer and own == "dense" and isinstance(layer, nn.TapLinear) else name
 
 
 def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
@@ -194,22 +232,23 @@ def _run_on(name: str, layer: torch.nn.Module, sample: Tensor) -> Tensor:
 
 def _input_shape(layers: list[tuple[str, torch.nn.Module]], given: Sequence[int] | None) -> tuple[int, ...]:
     shape = None if given is None else tuple(int(size) for size in given)
-    flat = False
+    flat, delayed = False, False
     for _, layer in layers:
-        if isinstance(layer, nn.Flatten):
+        if isinstance(layer, nn.Delay) and shape is None:
+            delayed = True
+        elif isinstance(layer, nn.Flatten) and not delayed:
             flat = True
-        elif not isinstance(layer, nn.Dropout):
+        elif not isinstance(layer, (nn.Dropout, nn.Taps)):
             break
     else:
         raise UserError("the network has no layer that a file could hold")
     if isinstance(layer, nn.Linear):
-        if shape is not None and not flat and shape[-1:] == (layer.in_features,):
-            return shape if math.prod(shape) > layer.in_features else (layer.in_features,)
-        if shape is not None and math.prod(shape) != layer.in_features:
-            raise ShapeError(
-                f"the network takes {layer.in_features} inputs, input_shape {shape} has {math.prod(shape)}"
-            )
-        return (layer.in_features,)
+        features = layer.features if isinstance(layer, nn.TapLinear) else layer.in_features
+        if shape is not None and not flat and shape[-1:] == (features,):
+            return shape if math.prod(shape) > features else (features,)
+        if shape is not None and math.prod(shape) != features:
+            raise ShapeError(f"the network takes {features} inputs, input_shape {shape} has {math.prod(shape)}")
+        return (features,)
     if shape is None:
         raise UserError(f"the network starts with {type(layer).__name__}: pass input_shape=(channels, height, width)")
     return (math.prod(shape),) if flat else shape
@@ -330,6 +369,41 @@ class Maker:
         """Make an Affine."""
         return nir.Affine(_array(layer.weight, name), bias(layer, name, self.gain), metadata=facts)
 
+    def delay(self, name: str, layer: nn.Delay, shape: Shape, facts: dict[str, Any]) -> nir.Delay | None:
+        """Make a Delay, in the unit of the time step; none where nothing is delayed."""
+        if not layer.longest:
+            return None
+        steps = layer.for_shape(shape).expand(shape).cpu().numpy()
+        return nir.Delay(steps * self.dialect.dt, metadata=facts)
+
+    def branches(
+        self, own: str, name: str, layer: nn.TapLinear, delays: Sequence[int], shape: Shape, facts: dict[str, Any]
+    ) -> list[list[tuple[str, nir.NIRNode]]]:
+        """Make the nodes of a dense layer with taps: for each a Delay, unless it is of 0 steps, and an Affine.
+
+        Args:
+            own: beginning of the names of the nodes.
+            name: of the layer.
+            layer: the weights.
+            delays: of the taps, in steps.
+            shape: of the input.
+            facts: metadata of the Affines.
+
+        Returns:
+            The nodes of each branch with their names, in the order they run. The first branch has the bias.
+        """
+        if layer.grid is not None or self.offset is not None:
+            self.node(name, layer, shape, facts)  # which refuses them
+        matrices, whole = _array(layer.by_tap, name), bias(layer, name, self.gain)
+        digits = len(str(len(delays) - 1))
+        made = []
+        for number, (steps, weight) in enumerate(zip(delays, matrices, strict=True)):
+            tap = f"{own}_tap{number:0{digits}d}"
+            delay = nir.Delay(np.full(shape, steps * self.dialect.dt))
+            weights = nir.Affine(weight, whole if number == 0 else np.zeros_like(whole), metadata=dict(facts))
+            made.append([*([(f"{tap}_delay", delay)] if steps else []), (f"{tap}_weights", weights)])
+        return made
+
     def conv(self, name: str, layer: nn.Conv2d, shape: Shape, facts: dict[str, Any]) -> nir.Conv2d:
         """Make a Conv2d."""
         node = convolution(layer, name, shape, self.gain)
@@ -428,7 +502,7 @@ def _padding(layer: nn.Conv2d) -> tuple[int, ...] | str:
 
 _MAKERS: dict[type[torch.nn.Module], Callable[..., nir.NIRNode]] = {
     nn.Flatten: Maker.flatten, nn.FlattenAxes: Maker.flatten_axes, nn.Linear: Maker.linear, nn.Conv2d: Maker.conv,
-    nn.Scale: Maker.scale, nn.AvgPool2d: Maker.pool, nn.Heaviside: Maker.heaviside,
+    nn.Scale: Maker.scale, nn.Delay: Maker.delay, nn.AvgPool2d: Maker.pool, nn.Heaviside: Maker.heaviside,
 }  # fmt: skip
 
 _ADVICE = {

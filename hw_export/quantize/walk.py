@@ -143,7 +143,7 @@ class Walk:
             return self._pool(name, layer, flow)
         if isinstance(layer, nn.ReLU):
             return replace(flow, signed=False)
-        if isinstance(layer, (nn.Flatten, nn.Dropout, nn.MaxPool2d)):
+        if isinstance(layer, (nn.Flatten, nn.Dropout, nn.MaxPool2d, nn.Delay, nn.Taps)):
             return flow
         recurrent = isinstance(layer, (nn.RecurrentLIF, nn.RecurrentSynaptic))
         floats = "write floats by hw_export.to_nir" if recurrent else "export floats (bits=32)"

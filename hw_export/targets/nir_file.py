@@ -39,6 +39,6 @@ class NirFile(Target):
                     "threshold": span(graph.nodes[neuron.name].metadata["threshold"]),
                     "reset": neuron.reset,
                 }
-                for neuron in as_chain(graph).neurons
+                for neuron in as_chain(graph, delays=True).neurons
             ],
         }

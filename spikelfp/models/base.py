@@ -32,6 +32,13 @@ Readout = Annotated[
         name="output",
     ),
 ]
+Delays = Annotated[
+    tuple[int, ...],
+    option(
+        "delays in steps of which every connection has a weight each, such as 0,1,2,4,8; 0 alone is a plain connection",
+        within="[0, 65535]",
+    ),
+]
 Size = Annotated[int, option(within="[1, ∞)")]
 
 models: Registry[Any] = Registry("model", takes=("shape", "classes"))
@@ -192,6 +199,23 @@ def he(layer: Weighted) -> Weighted:
     """
     torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     return layer
+
+
+def dense(inputs: int, outputs: int, bias: bool, delays: Sequence[int]) -> nn.Linear | nn.DelayLinear:
+    """Make a dense layer, with a weight for each delay unless the only one is 0.
+
+    Args:
+        inputs: features of its input.
+        outputs: features of its output.
+        bias: whether it has a bias.
+        delays: steps, each once.
+
+    Raises:
+        UserError: for other delays.
+    """
+    if tuple(delays) == (0,):
+        return nn.Linear(inputs, outputs, bias)
+    return nn.DelayLinear(inputs, outputs, delays, bias)
 
 
 def check_sizes(sizes: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ import torch
 from spikelfp import nn
 from spikelfp.models.base import (
     Bias,
+    Delays,
     Hidden,
     Pool,
     Readout,
@@ -19,6 +20,7 @@ from spikelfp.models.base import (
     check_shape,
     check_sizes,
     check_width,
+    dense,
     he,
     last_layer,
     models,
@@ -29,7 +31,14 @@ from spikelfp.registry import checked_keywords
 
 
 @checked_keywords(nn.LIF)
-def lif_mlp(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
+def lif_mlp(
+    sizes: Sequence[int],
+    *,
+    bias: bool = True,
+    readout: str | None = None,
+    delays: Sequence[int] = (0,),
+    **neuron: Any,
+) -> nn.Sequential:
     """Make dense layers, each followed by LIF neurons: ``Linear, LIF, Linear, LIF, …`` (LFP v3, A.6.4).
 
     It takes ``[T, B, sizes[0]]``, or images ``[T, B, C, H, W]`` of as many pixels, and returns spikes
@@ -40,16 +49,18 @@ def lif_mlp(sizes: Sequence[int], *, bias: bool = True, readout: str | None = No
         bias: whether the dense layers have biases.
         readout: last layer: ``lif`` (``None``), neurons that fire, or ``li``, leaky integrators, whose membranes are
             real values.
+        delays: steps by which spikes may arrive later; each connection of a dense layer has a weight for each of them
+            (:class:`spikelfp.nn.DelayLinear`). ``(0,)`` makes plain dense layers.
         neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
 
     Raises:
-        UserError: for fewer than two sizes, or one below 1.
+        UserError: for fewer than two sizes, one below 1, and the same delay twice.
         UnknownNameError: for another readout.
     """
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs, bias), nn.LIF(**neuron)]
+        layers += [dense(inputs, outputs, bias, delays), nn.LIF(**neuron)]
     return nn.Sequential(*layers[:-1], last_layer(readout, neuron))
 
 
@@ -61,9 +72,10 @@ def _lif_mlp(
     hidden: Hidden = (1000,),
     bias: Bias = True,
     readout: Readout = None,
+    delays: Delays = (0,),
     **neuron: Any,
 ) -> nn.Sequential:
-    return lif_mlp([math.prod(shape), *hidden, classes], bias=bias, readout=readout, **neuron)
+    return lif_mlp([math.prod(shape), *hidden, classes], bias=bias, readout=readout, delays=delays, **neuron)
 
 
 @models.register("lif-lenet", spiking=True, normalizes=False)
@@ -164,7 +176,14 @@ GAIN = 3.0
 
 
 @checked_keywords(nn.LIF)
-def lif_rnn(sizes: Sequence[int], *, bias: bool = True, readout: str | None = None, **neuron: Any) -> nn.Sequential:
+def lif_rnn(
+    sizes: Sequence[int],
+    *,
+    bias: bool = True,
+    readout: str | None = None,
+    delays: Sequence[int] = (0,),
+    **neuron: Any,
+) -> nn.Sequential:
     """Make recurrent layers, whose spikes return to them one step later, and a dense output.
 
     The layers are ``Linear, RecurrentLIF, …, Linear, LIF``. The network takes ``[T, B, sizes[0]]``, or images
@@ -175,19 +194,22 @@ def lif_rnn(sizes: Sequence[int], *, bias: bool = True, readout: str | None = No
         bias: whether the dense layers have biases. The recurrent connections, ``Linear(n, n)`` of each hidden layer,
             have none: it would be added to the current that the dense bias is added to.
         readout: last layer, as in :func:`spikelfp.models.lif_mlp`.
+        delays: steps by which spikes may arrive later at the hidden layers, as in :func:`spikelfp.models.lif_mlp`; the
+            recurrent connections take one step, and those to the output none.
         neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
 
     Raises:
-        UserError: for fewer than two sizes, or one below 1.
+        UserError: for fewer than two sizes, one below 1, and the same delay twice.
         UnknownNameError: for another readout.
     """
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes[:-1]):
-        dense = he(nn.Linear(inputs, outputs, bias))
+        arriving = dense(inputs, outputs, bias, delays)
+        weights = he(arriving.dense if isinstance(arriving, nn.DelayLinear) else arriving)
         with torch.no_grad():
-            dense.weight.mul_(GAIN)
-        layers += [dense, nn.RecurrentLIF(nn.Linear(outputs, outputs, bias=False), **neuron)]
+            weights.weight.mul_(GAIN)
+        layers += [arriving, nn.RecurrentLIF(nn.Linear(outputs, outputs, bias=False), **neuron)]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias), last_layer(readout, neuron))
 
 
@@ -199,6 +221,7 @@ def _lif_rnn(
     hidden: Hidden = (1000,),
     bias: Bias = True,
     readout: Readout = None,
+    delays: Delays = (0,),
     **neuron: Any,
 ) -> nn.Sequential:
-    return lif_rnn([math.prod(shape), *hidden, classes], bias=bias, readout=readout, **neuron)
+    return lif_rnn([math.prod(shape), *hidden, classes], bias=bias, readout=readout, delays=delays, **neuron)

@@ -24,6 +24,7 @@ from spikelfp.nn.attention import (
     ToTokens,
 )
 from spikelfp.nn.container import Block, Concat, Identity, Sequential, Sum
+from spikelfp.nn.delay import Delay, DelayLinear, TapLinear, Taps
 from spikelfp.nn.elementwise import Noise, Scale
 from spikelfp.nn.graph import leaves
 from spikelfp.nn.layer import Layer
@@ -45,12 +46,12 @@ from spikelfp.registry import check_constructors, public_names
 
 __all__ = [
     "ALIF", "ELU", "GELU", "LI", "LIF", "Activation", "AdaptiveAvgPool2d", "Alpha", "AvgPool2d", "BatchNorm1d",
-    "BatchNorm2d", "Block", "ClassToken", "Concat", "Conv2d", "Decay", "Dropout", "FirstToken", "Flatten",
-    "FlattenAxes", "Heaviside", "Identity", "Lapicque", "Layer", "LayerNorm", "LeakyReLU", "Linear", "MaxPool2d",
-    "MeanToken", "MultiSpikeLIF", "NeuronConstant", "Neurons", "Noise", "PositionEmbedding", "ReLU", "Recomputed",
-    "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
-    "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "Threshold", "ToTokens", "TokenNorm", "Trace",
-    "check_recomputable", "constant", "leaves", "recomputed", "sample_slice", "sign_complaints", "time_slice",
+    "BatchNorm2d", "Block", "ClassToken", "Concat", "Conv2d", "Decay", "Delay", "DelayLinear", "Dropout", "FirstToken",
+    "Flatten", "FlattenAxes", "Heaviside", "Identity", "Lapicque", "Layer", "LayerNorm", "LeakyReLU", "Linear",
+    "MaxPool2d", "MeanToken", "MultiSpikeLIF", "NeuronConstant", "Neurons", "Noise", "PositionEmbedding", "ReLU",
+    "Recomputed", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
+    "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "TapLinear", "Taps", "Threshold", "ToTokens", "TokenNorm",
+    "Trace", "check_recomputable", "constant", "leaves", "recomputed", "sample_slice", "sign_complaints", "time_slice",
 ]  # fmt: skip
 
 check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))

@@ -29,7 +29,9 @@ from spikelfp.functional.credit import NeuronNode, check_pass, earners, forward_
 from spikelfp.functional.propagation import find, send_back
 from spikelfp.functional.sequence import is_constant, is_sparse, repeat, time_slice
 from spikelfp.kernels.choice import EventChoice, choices
+from spikelfp.nn import graph
 from spikelfp.nn.container import Sequential
+from spikelfp.nn.delay import DelayLine
 from spikelfp.nn.elementwise import Noise
 from spikelfp.nn.layer import Layer, State, sparse_input
 from spikelfp.nn.shape import Dropout
@@ -179,7 +181,7 @@ class SequenceParts:
         try:
             frontier = find([self.last.out])
         except UserError as error:
-            self.refusal = str(error)
+            self.refusal = _why_no_end(self.net.net) or str(error)
             return False
         self.output_eps = frontier.eps[0]
         self.margin = earners(self.last.out) is not None
@@ -247,6 +249,22 @@ class SequenceParts:
     def _run(self, number: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         with self.settings[number].autocast():
             return functional_call(self.net, self.weights, (x, state))
+
+
+def _why_no_end(net: Layer) -> str | None:
+    """Explain why no reward starts at the outputs of a part, for a network that delays its outputs."""
+    known = graph.neighbours(net)
+    last = known.nearest(
+        graph.OUTPUT,
+        lambda layer: layer is None or (graph.has_trait(layer, "passes_spikes") and not isinstance(layer, DelayLine)),
+    )
+    for name in last:
+        if isinstance(known.layers.get(name), DelayLine):
+            return (
+                f"layer {name} ({type(known.layers[name]).__name__}) delays the outputs of the network, so that a part "
+                "would reward neurons of the part before: leave it out, or train without recomputation"
+            )
+    return None
 
 
 class _Run(torch.nn.Module):

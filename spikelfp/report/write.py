@@ -145,8 +145,9 @@ def _options(config: RunConfig) -> str:
     values["run"].pop("data_dir", None)
     values.get("events", {}).pop("cache_dir", None)
     values["data"]["name"] = without_folder(values["data"]["name"])
-    if "hidden" in values["model"]:
-        values["model"]["hidden"] = ",".join(map(str, values["model"]["hidden"]))
+    for name, value in values["model"].items():
+        if isinstance(value, list):
+            values["model"][name] = ",".join(map(str, value))
     return yaml.safe_dump(values, sort_keys=False)
 
 

@@ -35,7 +35,7 @@ NODES = {
 }
 """By kind, a node ``n`` and the shapes in front of it and behind it."""
 
-NO_LAYER = ("Conv1d", "Delay")
+NO_LAYER = ("Conv1d",)
 
 STORED = {
     "group": {},

@@ -50,7 +50,12 @@ LINEAR = nir.Linear(np.ones((3, 3)))
         (lif(v_threshold=0.0), "v_threshold = 0 and v_reset = 0: a threshold must lie above the reset"),
         (lif(v_reset=[0, 0.2, 0]), "v_threshold = 0.1 and v_reset = 0.2"),
         (nir.CubaLIF(*full(2e-4, 1e-3, 1, 0.05, 0.1)), "'n' rest at another membrane (v_leak from 0.05 to 0.05)"),
-        (nir.Delay(np.full(3, 1e-3)), "'n' is a Delay, which has no layer here: delays are not simulated"),
+        (
+            nir.Delay(np.array([0, 1.5e-4, 0])),
+            "the Delay 'n' delays by 0.00015, no whole number of steps of dt = 0.0001",
+        ),
+        (nir.Delay(np.full(3, -1e-4)), "the Delay 'n' delays by -0.0001, expected 0 or more"),
+        (nir.Delay(np.full(3, 10.0)), "the Delay 'n' delays by 10, more than 65535 steps of dt = 0.0001"),
         (nir.Conv1d(3, np.ones((1, 1, 1)), 1, 0, 1, 1, np.zeros(1)), "'n' is a Conv1d"),
         (nir.Linear(np.full((3, 3), np.inf)), "weight of the Linear 'n' has values that are not finite"),
         (nir.Linear(np.ones((2, 3, 3))), "weight of the Linear 'n' has shape [2, 3, 3], expected 2 axes"),

@@ -287,6 +287,7 @@ def test_places_that_a_layer_cannot_have_are_named():
         (nn.Synaptic(reset="immediate"), "not by 'immediate'"),
         (nn.RecurrentLIF(nn.Linear(4, 4)), "not by 'subtract'"),
         (nn.Sum(nn.Identity()), "no layer that does the same"),
+        (nn.Delay(2), "no layer that does the same"),
     ],
 )
 def test_what_norse_does_not_have_is_named(layer, named):

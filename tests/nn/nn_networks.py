@@ -38,6 +38,13 @@ def _recurrent(**options):
     )
 
 
+def _delayed():
+    return nn.Sequential(
+        nn.Linear(6, 7), nn.LIF(0.9, 0.3), nn.Delay(torch.tensor([0, 3, 1, 0, 2, 9, 1])),
+        nn.DelayLinear(7, 4, (1, 0, 4)), nn.LIF(0.9, 0.3),
+    )  # fmt: skip
+
+
 NETWORKS = {
     "lif": (lambda: _dense(nn.LIF(0.9, 0.3), nn.LIF(0.8, 0.3)), (6,)),
     "lif-zero-increment": (lambda: _dense(nn.LIF(0.9, 0.3, "zero", "increment"), nn.LIF(0.8, 0.3, "zero")), (6,)),
@@ -52,6 +59,7 @@ NETWORKS = {
         lambda: _recurrent(reset="zero", denominator="increment", learn_beta=True), (6,),
     ),
     "recurrent-immediate": (lambda: _recurrent(reset="immediate", learn_beta=True), (6,)),
+    "delays": (_delayed, (6,)),
     "readout": (lambda: _dense(nn.LIF(0.9, 0.3), nn.LI(0.8)), (6,)),
     "skips": (_residual, (6,)),
     "convolutional": (_convolutional, (1, 6, 6)),

@@ -163,6 +163,7 @@ REMADE = [
     nn.TokenNorm(4), nn.LIF(0.5, 2.0, "zero", "increment"), nn.LIF(0.25, learn_beta=True), nn.Synaptic(0.3, 0.5),
     nn.RecurrentLIF(3, 0.5), nn.RecurrentSynaptic(3, 0.25, 0.5), nn.LI(0.25), nn.MultiSpikeLIF(0.5, 2.0),
     nn.Alpha(0.75, 0.5), nn.ALIF(0.5, phi=0.25), nn.LIF(torch.tensor([0.5, 0.25]), learn_beta=True),
+    nn.Delay(3), nn.Delay(torch.tensor([1, 0, 4])), nn.Taps((0, 3)), nn.TapLinear(3, 2, 4, bias=False),
     nn.Lapicque(0.75, R=2.0, time_step=0.5), nn.Lapicque(R=3.0, C=2.0),
     torch.nn.Linear(3, 2, bias=False), torch.nn.Flatten(2), torch.nn.GELU("tanh"), torch.nn.Dropout(0.2),
     torch.nn.MaxPool2d(2, return_indices=True), torch.nn.Conv2d(2, 4, 3, groups=2),
@@ -183,7 +184,8 @@ def test_every_layer_without_layers_inside_tells_its_arguments():
     made = {type(layer) for layer in REMADE}
     whole = {kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Layer)}
     abstract = {nn.Layer, nn.Activation, nn.Neurons}
-    containers = {nn.Sequential, nn.Block, nn.Sum, nn.Concat, nn.Recomputed, nn.SelfAttention, nn.SpikingSelfAttention}
+    attention = {nn.SelfAttention, nn.SpikingSelfAttention}
+    containers = {nn.Sequential, nn.Block, nn.DelayLinear, nn.Sum, nn.Concat, nn.Recomputed} | attention
     assert whole - made - abstract - containers == set()
 
 
