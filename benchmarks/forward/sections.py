@@ -157,27 +157,16 @@ SPIKING = Section(
     cost=True,
 )
 
-LINEAR = {"schedule": "linear", "eps": 1.0}
 ONLINE = Section(
     "Spiking F³ online: MNIST, 784-1000-10 LIF neurons, T 15, one sample an update",
-    "Test accuracy after the last epoch; one step at a time, nothing kept of earlier ones; Adam. Reward and learning "
-    "rate are chosen on a fifth of the first 10,000 training images, after 2 epochs of the others. The goal is 0.96.",
+    "Test accuracy after the last epoch; one step at a time, nothing kept of earlier ones; Adam, learning rate from "
+    "1e-4 down to 0, floor 1. (Rates from 1e-4 to 5e-4 were equal, 0.902, on a fifth of the first 10,000 training "
+    "images after 2 epochs of the others; with 5e-4 the first epoch of all images ended at 0.879.) The goal is 0.96.",
     LIF | {"method": "f3", "credit": "online", "batch_size": 1, "epochs": 4},
-    {
-        "f3": Row(
-            "F³, online",
-            {},
-            choices=(
-                LINEAR | {"lr": 2e-4},
-                LINEAR | {"lr": 2e-4, "reward": "count-softmax"},
-                LINEAR | {"lr": 5e-4},
-            ),
-        ),
-    },
+    {"f3": Row("F³, online", {"lr": 1e-4, "schedule": "linear", "floor": 1.0})},
     seeds=1,
-    tuning={"data": "mnist-part:10000,2000", "validation": 0.2, "epochs": 2} | PART,
     cost=True,
-)  # fmt: skip
+)
 
 COMPARED = {
     "lfp": Row("LFP", {"method": "lfp"}),
