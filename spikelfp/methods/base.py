@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import io
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -237,6 +237,9 @@ class Method:
         recomputes: whether it can train a network that runs in parts which are recomputed (``recompute``).
         by_steps: whether it runs a network one step at a time by itself, so that there are no chunks.
         watches_loss: whether the values to watch that it returns hold the loss.
+        by_integrators: whether it reads leaky integrators: a model that has a choice then ends in them on the command
+            line, unless told otherwise.
+        within_batch: whether it updates the weights several times in a batch (:meth:`update_by`).
     """
 
     name: str
@@ -249,10 +252,17 @@ class Method:
     words: ClassVar[str] = ""
     recomputes: ClassVar[bool] = True
     watches_loss: bool = False
+    by_integrators: ClassVar[bool] = False
+    within_batch: bool = False
 
     @property
     def by_steps(self) -> bool:
         return False
+
+    @property
+    def runs_network(self) -> bool:
+        """Whether it runs the network by itself (a ``learn`` of its own): workers then hand it the plain network."""
+        return type(self).learn is not Method.learn
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -291,6 +301,16 @@ class Method:
 
     def begin_update(self) -> None:
         """Begin an update: trainers call it before the first part of a batch. By default it does nothing."""
+
+    def update_by(self, update: Callable[[], None] | None) -> None:
+        """Take the function that steps from ``p.grad`` in the course of a batch, of methods that ask for it.
+
+        Trainers hand it over before each batch where :attr:`within_batch` is true. It checks and clips the gradients,
+        steps by the optimiser, and sets them to 0. By default it is not used.
+
+        Args:
+            update: the function; ``None`` when the batch is over.
+        """
 
     def end_update(self, world: World) -> None:
         """End an update: trainers call it after the step of the optimiser, which an error may have prevented.

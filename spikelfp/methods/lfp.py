@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 from torch import Tensor
+from torch.nn import Module
 
 from spikelfp.errors import UserError
 from spikelfp.functional.propagation import send_rewards
-from spikelfp.methods.base import REDUCTIONS, Method, Reduction, mean_over_steps, methods
-from spikelfp.options import option
+from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, mean_over_steps, methods
+from spikelfp.methods.lfp_forward import check_forward, learn_forward
+from spikelfp.options import NOT_AN_OPTION, option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Epsilon, Rule
+from spikelfp.tasks import Classification, Task
+
+CREDITS = ("scan", "step", "online")
+"""Ways in which the credit of LFP runs through time."""
 
 
 @methods.register("lfp")
@@ -31,9 +37,14 @@ class LFP(Method):
             its published code, where learning rates are smaller by the size of the batch.
         cap_rewards: whether rewards above 0 are cut to 0, so that only punishments remain, which stabilises rewards
             that do not converge (v3, footnote 5).
+        credit: how credit runs through time. ``None``: as ``rule`` has it. ``"scan"``, back over all steps, or
+            ``"step"``, each step by itself: those of the rule. ``"online"``: forward in time by eligibilities, in
+            memory that does not depend on the number of steps, for chains of dense layers and LIF, RecurrentLIF,
+            Synaptic or RecurrentSynaptic neurons (:mod:`spikelfp.methods.lfp_forward`, which says what it drops).
 
     Raises:
-        UserError: for an unknown reduction; in training, for a reward of whole sequences with chunks.
+        UserError: for an unknown reduction or credit, and a credit other than that of the rule; in training, for a
+            reward of whole sequences with chunks, and for what ``credit="online"`` cannot train.
     """
 
     name = "lfp"
@@ -46,13 +57,39 @@ class LFP(Method):
         *,
         reduction: Reduction = "mean",
         cap_rewards: Annotated[bool, option("cut positive rewards to 0 (v3, footnote 5)")] = False,
+        credit: Annotated[str | None, NOT_AN_OPTION] = None,
     ) -> None:
         self.reward = reward
-        self.rule: Rule | Composite = Epsilon(constant_statistics=False) if rule is None else rule
+        self.credit = None if credit is None else check_name("credit", credit, CREDITS)
+        of_rule = "step" if credit == "step" else "scan"
+        self.rule: Rule | Composite = Epsilon(constant_statistics=False, credit=of_rule) if rule is None else rule
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.cap_rewards = cap_rewards
         last = self.rule.default if isinstance(self.rule, Composite) else self.rule
         self.eps: float = getattr(last, "eps", Epsilon.eps)  # used where the last layer does not state its own
+        if credit is not None and getattr(last, "credit", of_rule) != of_rule:
+            raise UserError(f"credit={credit!r} and rule={rule!r} exclude each other: say one of them")
+        self._task: Task | None = None
+
+    @property
+    def by_steps(self) -> bool:
+        return self.credit == "online"
+
+    @property
+    def runs_network(self) -> bool:
+        return self.credit == "online" or type(self).learn is not LFP.learn
+
+    def suit(self, net: Module, task: Task) -> None:
+        if self.credit == "online":
+            check_forward(net, self.rule, self.reward, task)
+            self._task = task
+
+    def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.credit != "online":
+            return super().learn(net, batch)
+        if batch.steps is not None:
+            raise UserError('credit="online" runs forward in time by itself: train without chunks')
+        return learn_forward(net, batch, self.reward, self._task or Classification(), self.cap_rewards)
 
     def backward(
         self,

@@ -127,12 +127,14 @@ class RewardSoFar:
     """Reward of each step, from it and the steps before (equations in :mod:`spikelfp.methods.online`).
 
     Args:
-        lesson: what is learned.
+        reward: of the outputs.
+        task: the task.
         batch: the batch.
+        cap: whether rewards above 0 are cut to 0 (v3, footnote 5).
     """
 
-    def __init__(self, lesson: Lesson, batch: Batch) -> None:
-        self.reward, self.task, self.batch = lesson.reward, lesson.task, batch
+    def __init__(self, reward: Reward, task: Task, batch: Batch, cap: bool = False) -> None:
+        self.reward, self.task, self.batch, self.cap = reward, task, batch, cap
         self.total: Tensor | None = None
         self.magnitude: Tensor | None = None
         self.outputs: Tensor | None = None
@@ -157,6 +159,8 @@ class RewardSoFar:
             found = self._of_counts(outputs, mask)
         else:
             found = torch.stack([self._of_all(step) for step in range(self.done, end)])
+        if self.cap:
+            found = found.clamp(max=0)
         self.done = end
         total, magnitude = found.sum(0), found.abs().sum(0)
         self.total = total if self.total is None else self.total + total
@@ -231,7 +235,7 @@ def learn_online(lesson: Lesson, batch: Batch) -> tuple[Tensor, dict[str, Tensor
     Returns:
         The outputs ``[T, B, C]`` without a graph, values to watch, and the rewards of all steps together ``[B, C]``.
     """
-    so_far, chain = RewardSoFar(lesson, batch), chain_of(lesson, batch)
+    so_far, chain = RewardSoFar(lesson.reward, lesson.task, batch), chain_of(lesson, batch)
     if chain is None:
         _step_by_step(lesson, batch, so_far)
     else:
@@ -355,9 +359,9 @@ def chain_of(lesson: Lesson, batch: Batch) -> list[Stage] | None:
     stages = []
     for segment in lesson.segments:
         *before, dense, neurons = segment.layers if len(segment.layers) > 1 else (None, None)
-        if not (_is_plain(dense, Linear) and _is_plain(neurons, LIF)):
+        if not (is_plain(dense, Linear) and is_plain(neurons, LIF)):
             return None
-        if not all(_is_plain(layer, Flatten) for layer in before):
+        if not all(is_plain(layer, Flatten) for layer in before):
             return None
         assert isinstance(dense, Linear)
         assert isinstance(neurons, LIF)
@@ -372,8 +376,13 @@ def chain_of(lesson: Lesson, batch: Batch) -> list[Stage] | None:
     return stages
 
 
-def _is_plain(layer: Module | None, kind: type[Module]) -> bool:
-    """Whether a layer does what its class says, and nothing else."""
+def is_plain(layer: Module | None, kind: type[Module]) -> bool:
+    """Whether a layer does what its class says, and nothing else.
+
+    Args:
+        layer: the layer.
+        kind: its class.
+    """
     if type(layer) is not kind:
         return False
     own = vars(layer)
@@ -473,7 +482,7 @@ def _add_update(stage: Stage) -> None:
         products = torch.mm(rows.t(), stage.constant[0].flatten(0, -2), out=empty(dense.weight.shape, rows))
         total = rows.sum(0)
     assert products is not None
-    for p, found, grid in zip((dense.weight, dense.bias), (products, total), _grids(dense), strict=True):
+    for p, found, grid in zip((dense.weight, dense.bias), (products, total), grids_of(dense), strict=True):
         if p is None:
             continue
         size = p if grid is None else Represented.apply(p, grid)
@@ -481,7 +490,14 @@ def _add_update(stage: Stage) -> None:
         p.grad = step if p.grad is None else p.grad.add_(step)
 
 
-def _grids(dense: Linear) -> tuple[Grid | None, Grid | None]:
-    """Return the grids on which 0 stands for small weights, those of weights that are rounded by chance."""
+def grids_of(dense: Linear) -> tuple[Grid | None, Grid | None]:
+    """Return the grids on which 0 stands for small weights, those of weights that are rounded by chance.
+
+    Args:
+        dense: the layer.
+
+    Returns:
+        Grid of its weights and of its biases; ``None`` for floats, and for weights with masters in floats.
+    """
     options = dense.quantization
     return (None, None) if options is None or options.update != "stochastic" else dense.live_grids()

@@ -28,7 +28,7 @@ Readout = Annotated[
     option(
         "last layer: neurons that fire, or leaky integrators, whose membranes are real values",
         names=("lif", "li"),
-        automatic="lif for classes, li for other tasks",
+        automatic="lif for classes, li for other tasks and for methods that read integrators (e-prop)",
         name="output",
     ),
 ]

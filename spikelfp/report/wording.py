@@ -85,11 +85,20 @@ CREDITS = {
     "online": "the rule inside each layer, at every step as it runs; none between layers or steps.",
 }
 
+THROUGH = {
+    "step": "through all layers, in each step by itself.",
+    "online": "forward in time: each connection remembers its part in the membrane, and learns at every step from the "
+    "reward of that step, which goes through all layers.",
+}
+
 FEEDBACK = {
     "f3": "each hidden layer gets the error that the sample had an epoch before, through fixed weights",
     "dfa": "each hidden layer gets the error of the outputs, through fixed weights",
     "drtp": "each hidden layer gets the target, through fixed weights",
     "llo": "none: hidden layers keep their initial weights",
+    "e-prop": "the error of the outputs at every step reaches all neurons, and synapses remember what they did",
+    "ottt": "the gradient of each step, through all layers, meets a trace of the spikes so far",
+    "decolle": "each layer descends the loss of its own outputs at every step, read through fixed random weights",
     "pepita": "the error of the outputs changes the inputs of a second pass, through a fixed random projection",
 }
 
@@ -162,7 +171,8 @@ def _learning_apart(config: RunConfig) -> list[tuple[str, str]]:
     if credit is None:
         if name in FEEDBACK:
             return [("Feedback", f"{FEEDBACK[name]}.")]
-        return [("Credit", "through all layers, in each step by itself.")] if config.method.credit == "step" else []
+        text = THROUGH.get(config.method.credit or "")
+        return [] if text is None else [("Credit", text)]
     terms = [("Credit", CREDITS.get(credit, credit))]
     weights = config.method.options.get("feedback_init")
     feedback = FEEDBACK.get(name, f"fixed weights of {methods.fact(name, 'words') or name}")

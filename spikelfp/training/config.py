@@ -91,9 +91,14 @@ def _taking(argument: str, objective: str | None = None) -> list[str]:
     ]  # fmt: skip
 
 
+def _in_blocks() -> list[str]:
+    """List the methods that teach each block of a network by itself, in a way that may be chosen."""
+    return [name for name in _taking("credit") if not issubclass(methods.methods[name], methods.LFP)]
+
+
 def credit_of(view: View) -> str | None:
     """Return the way in which credit runs inside a block, of methods that teach blocks; ``None`` for others."""
-    if "credit" not in inspect.signature(methods.methods[view.method]).parameters:
+    if view.method not in _in_blocks():
         return None
     return view.credit or ("scan" if _fires(view) else "gradient")
 
@@ -116,7 +121,7 @@ def _by(descends: bool, argument: str, what: str) -> Condition:
     credits = [name for name in CREDITS if (name in OF_LOSS) is descends]
 
     def label() -> str:
-        fixed = [name for name in _taking(argument, objective) if name not in _taking("credit")]
+        fixed = [name for name in _taking(argument, objective) if name not in _in_blocks()]
         return f"{what} (--method {_either(fixed)}, or --credit {_either(credits)})"
 
     return Condition(
@@ -152,7 +157,7 @@ NEURONS = Condition(
 )
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
-    "--method surrogate, a warm-up by it, or --credit surrogate",
+    lambda: f"--method {_either(methods.methods.where(surrogate=True))}, a warm-up by it, or --credit surrogate",
     lambda c: credit_of(c) == "surrogate" or bool({c.method, _warm_up(c)} & {*methods.methods.where(surrogate=True)}),
     ("method", "credit"),
 )
@@ -484,10 +489,10 @@ class RunConfig:
                 f"--method {self.method.name} sends rewards back, and --credit {self.method.credit} derivatives: "
                 "choose --credit scan or step, or --method surrogate or gradient"
             )
-        if self.method.credit == "online" and credit_of(self.flat) is None:
+        if self.method.credit == "online" and self.method.name not in _taking("credit"):
             raise UserError(
-                f"--method {self.method.name} sends rewards back through layers, and --credit online teaches each at "
-                "every step: choose --method f3, drtp, dfa or llo, or --credit step"
+                f"--method {self.method.name} sends rewards back through layers and steps, and --credit online goes "
+                f"forward in time: choose --method {_either(_taking('credit'))}, or --credit step"
             )
         self._check_inputs_recur()
         own = self.neuron
@@ -607,8 +612,9 @@ class RunConfig:
 
     @property
     def output(self) -> str | None:
-        """Kind of last layer, of models that have a choice: the chosen one, or that of the task."""
-        return self.model.options.get("output") or (None if self.is_classification else "li")
+        """Kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
+        integrators = not self.is_classification or methods.methods.fact(self.method.name, "by_integrators")
+        return self.model.options.get("output") or ("li" if integrators else None)
 
     @property
     def output_spikes(self) -> bool:
@@ -664,8 +670,8 @@ class RunConfig:
         if "rule" in taken and (methods.methods.fact(name, "surrogate") or credit == "surrogate"):
             options["rule"] = rules.Surrogate(own.surrogate, own.slope)
         task = self.make_task()
-        if "credit" in taken:
-            options["credit"] = credit
+        if "credit" in taken:  # of other methods the rule has it
+            options["credit"] = credit or ("online" if own.credit == "online" and name == own.name else None)
         if credit in OF_LOSS:
             return kind(**options)  # its loss is that of the task
         if "loss" in taken and "credit" not in taken:
@@ -677,7 +683,7 @@ class RunConfig:
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
-                credit="step" if own.credit in ("step", "online") else "scan",
+                credit="step" if own.credit == "step" or credit == "online" else "scan",
                 normalize=own.normalize_by if own.normalize_reward else False,
                 constant_statistics=own.statistics == "constant",
                 **own.rule.arguments(rules.rules),

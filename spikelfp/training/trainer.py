@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -426,20 +427,18 @@ class Trainer:
         self._prepare_method()
         method, parts = self.method.at(self.position.step), max(1, min(self.accumulate, of // self.world.size))
         method.begin_update()
-        seen = fill_gradients(
-            self.net, self._replica, method, batch, of=of, parts=parts, world=self.world, chunk=self.chunk,
-            task=self.task,
-        )  # fmt: skip
-        check_gradients(self.net, batch.sequence, self.position.step, self.world)
-        for bias in self._without_effect:
-            if bias.grad is not None:
-                bias.grad.zero_()
-        if self.position.batch % DENSITY_EVERY == 0:
-            seen.density = density(self.net)
-        if self.clip:
-            clip_adaptive_(self.net.parameters(), self.clip)
-        if self.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
+        if method.within_batch:
+            self._check_within_batch(method, parts)
+            method.update_by(functools.partial(self._update_within, batch))
+        try:
+            seen = fill_gradients(
+                self.net, self._replica, method, batch, of=of, parts=parts, world=self.world, chunk=self.chunk,
+                task=self.task,
+            )  # fmt: skip
+        finally:
+            if method.within_batch:
+                method.update_by(None)
+        self._check_and_clip(batch, seen)
         self.optimizer.step()
         if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
@@ -447,6 +446,40 @@ class Trainer:
         self._settle()
         method.end_update(self.world)
         return seen
+
+    def _check_and_clip(self, batch: Batch, seen: BatchResult | None = None) -> None:
+        """Refuse gradients that are not finite, and clip them; count their density for the results of a batch."""
+        check_gradients(self.net, batch.sequence, self.position.step, self.world)
+        for bias in self._without_effect:
+            if bias.grad is not None:
+                bias.grad.zero_()
+        if seen is not None and self.position.batch % DENSITY_EVERY == 0:
+            seen.density = density(self.net)
+        if self.clip:
+            clip_adaptive_(self.net.parameters(), self.clip)
+        if self.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
+
+    def _check_within_batch(self, method: Method, parts: int) -> None:
+        """Refuse batches whose updates are put together from parts, for methods that update the weights within them."""
+        name = type(method).__name__
+        if parts > 1 or self.world.size > 1:
+            raise UserError(
+                f"{name} updates the weights at every step of a batch, which parts of it (--accumulate) or several "
+                "workers would do one after the other: take one part and one worker, or update once a sequence"
+            )
+        if self.grids is not None and self.grids.options.update == "stochastic":
+            raise UserError(
+                f"{name} updates the weights at every step of a batch, and these are rounded by chance once a batch: "
+                "take masters in floats (--weight-update masters), or update once a sequence"
+            )
+
+    def _update_within(self, batch: Batch) -> None:
+        """Step from ``p.grad`` in the course of a batch, and set it to 0."""
+        self._check_and_clip(batch)
+        self.optimizer.step()
+        self._settle()
+        self.optimizer.zero_grad()
 
     def _prepare_method(self) -> None:
         """Let the method make its state, once for a network; its random numbers are a function of the seed."""
@@ -728,7 +761,7 @@ class TemporalTrainer(Trainer):
             raise UserError(
                 f'chunk={chunk} cuts sequences, and credit="online" runs one step at a time by itself: leave it out'
             )
-        if self.recompute and not all(own.recomputes for own in self.method.parts()):
+        if self.recompute and not all(own.recomputes and not own.by_steps for own in self.method.parts()):
             raise UserError(
                 f"recompute={self.recompute} makes activations again for a backward pass through the whole network, "
                 f"and {type(self.method).__name__} has none: leave it out; chunk={self.recompute} needs less, too"

@@ -209,7 +209,7 @@ def fill_gradients(
     seen = BatchResult(of)
     module = world.unwrapped(replica) if world.size > 1 else replica
     # a method that owns both ways need not run the replica, which brings the workers' updates together on its way
-    own = type(method).learn is not Method.learn
+    own = method.runs_network
     runs = module if own else replica
     if own:
         world.copy(net.buffers())

@@ -57,6 +57,7 @@ CHOICES = [
     *({"method": "f3", "error_memory": memory} for memory in ("class", "hash")),
     {"method": "f3", "model": "mlp"},
     {"method": "dfa", "credit": "surrogate"},
+    {"method": "e-prop", "feedback": "adaptive"},
     *({"model": name} for name in models.models),
     *({"rule": name} for name in rules.rules),
     {"data": "csv:table.csv"},
@@ -120,7 +121,7 @@ def test_with_its_owner_it_is_taken(name):
     for choice, value in runs(f, having=True):
         if f"{name}={value}" == "warm_up=gradient":
             continue  # which spiking networks have not
-        if name == "credit" and choice.get("method", "lfp") == "lfp" and value not in ("scan", "step"):
+        if name == "credit" and choice.get("method", "lfp") == "lfp" and value not in ("scan", "step", "online"):
             continue  # lfp has those alone
         if choice.get("error_memory") == "hash" and name in ("augment", "encoding"):
             continue  # inputs that are drawn anew are never found again

@@ -420,8 +420,8 @@ def test_the_command_line_knows_it():
     method = config.make_method()
     assert method.credit == "online"
     assert method.rule.credit == "step"
-    with pytest.raises(UserError, match="f3, drtp, dfa or llo"):
-        RunConfig(model="lif-mlp", method="lfp", credit="online")
+    with pytest.raises(UserError, match="dfa, drtp, f3, lfp or llo"):
+        RunConfig(model="lif-mlp", method="surrogate", credit="online")
 
 
 def test_chunks_and_recomputation_are_refused():

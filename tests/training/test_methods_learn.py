@@ -282,7 +282,9 @@ def test_a_method_is_a_name_a_class_or_an_object():
         assert repr(make(given).method) == "LFP(reward=SpikeSequence(), rule=Epsilon(constant_statistics=False))"
     assert isinstance(make("surrogate").method, methods.SurrogateGradient)
     assert isinstance(make(methods.SurrogateGradient, loss="count").method, methods.GradientDescent)
-    assert list(methods.methods) == ["dfa", "drtp", "f3", "gradient", "lfp", "llo", "pepita", "surrogate"]
+    assert list(methods.methods) == [
+        "decolle", "dfa", "drtp", "e-prop", "f3", "gradient", "lfp", "llo", "ottt", "pepita", "surrogate",
+    ]  # fmt: skip
 
     class Needy(methods.LFP):
         def __init__(self, strength):
@@ -302,12 +304,14 @@ def test_facts_of_methods():
     facts = methods.methods
     assert list(facts.where(objective="reward")) == ["dfa", "drtp", "f3", "lfp", "llo"]
     assert list(facts.where(gradient=True)) == ["gradient", "surrogate"]
-    assert list(facts.where(surrogate=True)) == ["surrogate"]
+    assert list(facts.where(surrogate=True)) == ["decolle", "ottt", "surrogate"]
     assert "lfp" in facts.where(gradient=False)
-    assert list(facts.where(objective="loss")) == ["gradient", "pepita", "surrogate"]
+    assert list(facts.where(objective="loss")) == [
+        "decolle", "e-prop", "gradient", "ottt", "pepita", "surrogate",
+    ]  # fmt: skip
     assert {name: facts.fact(name, "default_lr") for name in facts} == {
         **dict.fromkeys(("dfa", "drtp", "f3", "gradient", "llo", "pepita"), 1e-3),
-        "lfp": 3e-3,
+        **dict.fromkeys(("decolle", "e-prop", "lfp", "ottt"), 3e-3),
         "surrogate": 2e-3,
     }
 
