@@ -17,6 +17,7 @@ from spikelfp.errors import CheckpointError, UserError
 from spikelfp.files import write_tensors
 from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
 from spikelfp.nn import graph
+from spikelfp.nn.delay import LONGEST
 from spikelfp.nn.neurons.base import ConstantLayer
 from spikelfp.terminal import brief, first_line
 from spikelfp.untrusted.tensors import NotPlainError, canonical, load_plain
@@ -80,6 +81,17 @@ def _margin(field: Field) -> object:
     return field.number(0, 1)
 
 
+def _delays(field: Field) -> None:
+    for each in field.sequence(kind=tuple):
+        each.whole(0, LONGEST)
+
+
+def _delay(field: Field) -> None:
+    values = field.tensor()
+    if values.dtype != torch.int64 or not values.numel() or not 0 <= values.min() <= values.max() <= LONGEST:
+        field.refuse(f"whole numbers from 0 to {LONGEST}")
+
+
 _PART = {"p": lambda field: field.number(0, 1)}
 _POOL = {"kernel_size": _sizes(1), "stride": _sizes(1), "padding": _sizes(0), "ceil_mode": Field.flag}
 _KINDS: dict[type[torch.nn.Module], Mapping[str, Check]] = {
@@ -95,6 +107,9 @@ _KINDS: dict[type[torch.nn.Module], Mapping[str, Check]] = {
     },
     nn.AvgPool2d: {**_POOL, "count_include_pad": Field.flag, "divisor_override": _count_or_none},
     nn.MaxPool2d: {**_POOL, "dilation": _sizes(1)},
+    nn.Delay: {"delays": _delay},
+    nn.Taps: {"delays": _delays},
+    nn.TapLinear: {"features": _count, "out_features": _count, "taps": _count, "bias": Field.flag},
     nn.Dropout: _PART,
     nn.Flatten: {},
     nn.ReLU: {},
@@ -132,6 +147,9 @@ def save_network(path: str | Path, net: torch.nn.Sequential) -> None:
     Raises:
         UserError: for a layer that files do not hold, or one with tensors beside its weights.
     """
+    for layer in net.modules():
+        if isinstance(layer, nn.TapLinear):
+            layer.settle()
     layers = _describe(net, "")
     wanted: dict[str, tuple[int, ...]] = {}
     _check_layers(Field(path, "layers", layers, UserError), "", wanted)
@@ -213,6 +231,8 @@ def _check_arguments(field: Field, name: str) -> dict[str, tuple[int, ...]]:
     given = field.value
     if kind is nn.Linear:
         shape: tuple[int, ...] = (given["out_features"], given["in_features"])
+    elif kind is nn.TapLinear:
+        shape = (given["out_features"], given["taps"] * given["features"])
     elif kind is nn.Conv2d:
         if given["in_channels"] % given["groups"] or given["out_channels"] % given["groups"]:
             field.at("groups").refuse("a divisor of the channels")
@@ -227,8 +247,9 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _constants(net: torch.nn.Module) -> set[str]:
-    """List the names of tensors of neurons that stand in the file as arguments."""
-    return {
+    """List the names of tensors that stand in the file as arguments, or in weights of 0, as the masks of taps do."""
+    own = {nn.Delay: "delays", nn.TapLinear: "mask"}
+    return {f"{name}.{own[type(layer)]}" for name, layer in net.named_modules() if type(layer) in own} | {
         f"{name}.{own}"
         for name, layer in net.named_modules()
         if isinstance(layer, ConstantLayer)

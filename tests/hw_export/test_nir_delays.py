@@ -7,6 +7,7 @@ import torch
 
 from hw_export import from_nir, quantize, to_nir
 from hw_export.integer.network import IntegerNetwork
+from hw_export.model_file import load_network, save_network
 from hw_export.nir import DIALECTS
 from spikelfp import nn
 from spikelfp.errors import DataError, UserError
@@ -175,5 +176,11 @@ def test_a_quantised_network_keeps_its_delays_and_chips_refuse_them_by_name(tmp_
     assert set(back.scales) == {
         name for name, layer in back.named_children() if isinstance(layer, (nn.DelayLinear, nn.Linear))
     }
+    net[0].choose()
+    chosen = quantize(net, 8)
+    save_network(tmp_path / "net.pt", chosen)
+    again = load_network(tmp_path / "net.pt")
+    assert torch.equal(again(x), chosen(x))
+    assert (again[0][1].by_tap == 0).sum() >= 2 * 6 * 3
     with pytest.raises(UserError, match=r"layer '0\.taps' is a Taps, and no chip here is programmed with delays"):
         IntegerNetwork.of(quantized)

@@ -340,3 +340,16 @@ def test_packages_without_delays_refuse_them_by_name(package, layer, named):
     with pytest.raises(interop.ConversionError, match=named) as refused:
         getattr(interop, f"to_{package}")(nn.Sequential(nn.Linear(3, 3), layer))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "delayed"), [("lif-mlp", 2), ("lif-rnn", 1)])
+def test_models_by_name_take_delays(name, delayed):
+    def made(**options):
+        net = models.build(models.ModelSpec(name, (1, 3, 3), 4, {"hidden": (5,), **options}))
+        return [layer for layer in net if isinstance(layer, nn.DelayLinear)]
+
+    found = made(delays=(0, 2, 3))
+    assert [layer.delays for layer in found] == [(0, 2, 3)] * delayed
+    assert found[0].by_tap.shape == (3, 5, 9)
+    assert not made()
+    assert not made(delays=(0,))
