@@ -37,6 +37,10 @@ ROWS = {
     "dfa": Row("DFA", {"method": "dfa"}, choices=FED_BACK),
     "drtp": Row("DRTP", {"method": "drtp"}, choices=FED_BACK),
     "llo": Row("last layer only", {"method": "llo"}, choices=BY_REWARD),
+    "lfp-online": Row("LFP, online", {"method": "lfp", "credit": "online"}, choices=BY_REWARD),
+    "e-prop": Row("e-prop", {"method": "e-prop"}, choices=rates(5e-4, 1e-3, 3e-3, 1e-2)),
+    "ottt": Row("OTTT", {"method": "ottt"}, choices=rates(5e-4, 1e-3, 3e-3, 1e-2)),
+    "decolle": Row("DECOLLE", {"method": "decolle"}, choices=rates(5e-4, 1e-3, 3e-3, 1e-2)),
 }
 """Methods; every one has as many choices."""
 
