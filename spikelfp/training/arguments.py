@@ -19,7 +19,7 @@ from spikelfp import rules
 from spikelfp.data import encodings
 from spikelfp.data.loader import check_workers, generator
 from spikelfp.errors import LearningWarning, UserError
-from spikelfp.methods import BlockMethod, Method, WarmUp, methods
+from spikelfp.methods import LFP, BlockMethod, Method, WarmUp, methods
 from spikelfp.nn import graph
 from spikelfp.options import described
 from spikelfp.registry import nearest, unknown_name
@@ -494,7 +494,8 @@ def _rule(rule: Any, method: type[Method], asked: str) -> rules.Rule | rules.Com
         raise UserError(
             f"a rule is a name ({', '.join(rules.rules)}) or an object of spikelfp.rules, got {type(rule).__name__}"
         )
-    if method.gradient is not isinstance(rule, rules.Gradient) and method.learn is Method.learn:
+    judged = method.learn is Method.learn or issubclass(method, LFP)  # others choose by credit, and check it themselves
+    if method.gradient is not isinstance(rule, rules.Gradient) and judged:
         raise UserError(
             f"{described(rule)} is no rule of {asked}: "
             + ("it takes rules.Surrogate(…)" if method.gradient else 'say method="surrogate" or "gradient"')

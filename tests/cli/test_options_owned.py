@@ -158,8 +158,9 @@ def test_the_command_line_and_files_tell_what_was_given(tmp_path, monkeypatch, c
     assert "--gamma 0.25 belongs to --rule gamma, but this run has --rule epsilon" in refused(capsys, "--gamma", "0.25")
     assert "--wake belongs to " in refused(capsys, "--model", "mlp", "--wake")
     (tmp_path / "c.yaml").write_text("loss: rate\n")
-    assert "--loss rate belongs to losses (--method gradient, pepita or surrogate, or " in refused(
-        capsys, "--config", "c.yaml"
+    assert (
+        "--loss rate belongs to losses (--method decolle, e-prop, gradient, ottt, pepita or surrogate, or "
+        in refused(capsys, "--config", "c.yaml")
     )
     assert not (tmp_path / "runs").exists()
 

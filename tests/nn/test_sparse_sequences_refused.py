@@ -27,7 +27,7 @@ WITHOUT_EVENTS = [
 ]  # fmt: skip
 WITH_EVENTS = {
     nn.Linear, nn.Conv2d, nn.Flatten, nn.FlattenAxes, nn.AvgPool2d, nn.Dropout, nn.Identity, nn.SelfAttention,
-    nn.SpikingSelfAttention,
+    nn.SpikingSelfAttention, nn.Delay, nn.Taps, nn.TapLinear, nn.DelayLinear,
 }  # fmt: skip
 NO_LAYERS_OF_THEIR_OWN = {nn.Layer, nn.Activation, nn.Neurons, nn.Sequential, nn.Block, nn.Recomputed}
 
