@@ -64,7 +64,7 @@ def lif_reward(
 
 
 def earned(messages, currents, beta, theta, reset, margin, start=0.0):
-    """What one neuron earns of the messages to its spikes: those of steps with a membrane above ``margin · θ``."""
+    """Return the messages that one neuron earns: those of steps with a membrane above ``margin · θ``."""
     _, membranes = lif_run(currents, beta, theta, reset, start)
     return [m if u > margin * theta else 0.0 for m, u in zip(messages, membranes, strict=True)]
 

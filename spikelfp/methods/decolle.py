@@ -10,7 +10,7 @@ from spikelfp.methods.base import Reduction, methods
 from spikelfp.methods.eligibility import Credit, ForwardLayer, WindowRun
 from spikelfp.methods.feedback import Feedback, feedback_inits
 from spikelfp.methods.gradient import Loss
-from spikelfp.methods.step_loss import StepLossMethod, slope_of_spikes
+from spikelfp.methods.step_loss import StepLossMethod, check_surrogate, slope_of_spikes
 from spikelfp.nn import LIF, Synaptic
 from spikelfp.rules import Surrogate
 
@@ -38,7 +38,8 @@ class DECOLLE(StepLossMethod):
         reduction: ``mean`` or ``sum``.
 
     Raises:
-        UserError: for an unknown name; when a trainer is made, for a network, a task or a loss that it cannot train.
+        UserError: for an unknown name and a rule that is no surrogate; when a trainer is made, for a network, a task or
+            a loss that it cannot train.
     """
 
     name = "decolle"
@@ -58,7 +59,7 @@ class DECOLLE(StepLossMethod):
         super().__init__(loss, reduction)
         self.feedback_init = feedback_init
         feedback_inits[feedback_init]
-        self.rule = Surrogate() if rule is None else rule
+        self.rule = check_surrogate(type(self).__name__, rule)
 
     def teach(self, layers: list[ForwardLayer], runs: list[WindowRun], slope: Tensor, last: bool) -> None:
         rule, outputs = cast(Surrogate, self.rule), slope.shape[-1]

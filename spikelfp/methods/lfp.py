@@ -14,7 +14,7 @@ from spikelfp.methods.lfp_forward import check_forward, learn_forward
 from spikelfp.options import NOT_AN_OPTION, option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
-from spikelfp.rules import Composite, Epsilon, Rule
+from spikelfp.rules import Composite, Epsilon, Gradient, Rule
 from spikelfp.tasks import Classification, Task
 
 CREDITS = ("scan", "step", "online")
@@ -43,8 +43,8 @@ class LFP(Method):
             Synaptic or RecurrentSynaptic neurons (:mod:`spikelfp.methods.lfp_forward`, which says what it drops).
 
     Raises:
-        UserError: for an unknown reduction or credit, and a credit other than that of the rule; in training, for a
-            reward of whole sequences with chunks, and for what ``credit="online"`` cannot train.
+        UserError: for an unknown reduction or credit, a rule of gradients, and a credit other than that of the rule; in
+            training, for a reward of whole sequences with chunks, and for what ``credit="online"`` cannot train.
     """
 
     name = "lfp"
@@ -66,6 +66,8 @@ class LFP(Method):
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.cap_rewards = cap_rewards
         last = self.rule.default if isinstance(self.rule, Composite) else self.rule
+        if isinstance(last, Gradient):
+            raise UserError(f'{last} is no rule of LFP, which has rewards: say method="surrogate" or "gradient"')
         self.eps: float = getattr(last, "eps", Epsilon.eps)  # used where the last layer does not state its own
         if credit is not None and getattr(last, "credit", of_rule) != of_rule:
             raise UserError(f"credit={credit!r} and rule={rule!r} exclude each other: say one of them")

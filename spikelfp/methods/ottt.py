@@ -12,7 +12,7 @@ from spikelfp.errors import UserError
 from spikelfp.methods.base import Reduction, methods
 from spikelfp.methods.eligibility import Credit, ForwardLayer, WindowRun
 from spikelfp.methods.gradient import Loss
-from spikelfp.methods.step_loss import StepLossMethod, slope_of_spikes
+from spikelfp.methods.step_loss import StepLossMethod, check_surrogate, slope_of_spikes
 from spikelfp.nn import LI, LIF, RecurrentLIF
 from spikelfp.options import option
 from spikelfp.registry import check_name
@@ -45,7 +45,8 @@ class OTTT(StepLossMethod):
         reduction: ``mean`` or ``sum``.
 
     Raises:
-        UserError: for an unknown name; when a trainer is made, for a network, a task or a loss that it cannot train.
+        UserError: for an unknown name and a rule that is no surrogate; when a trainer is made, for a network, a task or
+            a loss that it cannot train.
     """
 
     name = "ottt"
@@ -65,7 +66,7 @@ class OTTT(StepLossMethod):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(loss, reduction)
-        self.rule = Surrogate() if rule is None else rule
+        self.rule = check_surrogate(type(self).__name__, rule)
         self.update = check_name("update", update, UPDATES)
         self.within_batch = update == "step"
         self._update: Callable[[], None] | None = None

@@ -355,6 +355,21 @@ def backwards(values: Tensor, decay: Constant) -> Tensor:
     return found
 
 
+def check_surrogate(method: str, rule: Any) -> Surrogate:
+    """Return the derivative of a spike, by default that of a fast sigmoid with slope 25.
+
+    Args:
+        method: name of the method, for errors.
+        rule: the derivative; ``None`` for the default.
+
+    Raises:
+        UserError: for any other rule.
+    """
+    if rule is not None and not isinstance(rule, Surrogate):
+        raise UserError(f"{method} takes rules.Surrogate(…), the derivative of a spike, got rule={rule!r}")
+    return Surrogate() if rule is None else rule
+
+
 def slope_of_spikes(layer: ForwardLayer, run: WindowRun, rule: Surrogate) -> Tensor:
     """Compute the surrogate derivative of the spikes of a layer, ``[k, B, n]``.
 

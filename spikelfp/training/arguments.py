@@ -19,7 +19,7 @@ from spikelfp import rules
 from spikelfp.data import encodings
 from spikelfp.data.loader import check_workers, generator
 from spikelfp.errors import LearningWarning, UserError
-from spikelfp.methods import LFP, BlockMethod, Method, WarmUp, methods
+from spikelfp.methods import BlockMethod, Method, WarmUp, methods
 from spikelfp.nn import graph
 from spikelfp.options import described
 from spikelfp.registry import nearest, unknown_name
@@ -485,7 +485,7 @@ def _reward(reward: Any) -> Reward:
 
 def _rule(rule: Any, method: type[Method], asked: str) -> rules.Rule | rules.Composite:
     if isinstance(rule, str):
-        if method.gradient:
+        if method.gradient or method.surrogate:
             raise UserError(f"rules by name are of LFP, got rule={rule!r} with {asked}: hand in rules.Surrogate(…)")
         return rules.make_rule(rule, constant_statistics=False)
     if isinstance(rule, type) and issubclass(rule, rules.Rule) and not _needs_arguments(rule):
@@ -494,8 +494,7 @@ def _rule(rule: Any, method: type[Method], asked: str) -> rules.Rule | rules.Com
         raise UserError(
             f"a rule is a name ({', '.join(rules.rules)}) or an object of spikelfp.rules, got {type(rule).__name__}"
         )
-    judged = method.learn is Method.learn or issubclass(method, LFP)  # others choose by credit, and check it themselves
-    if method.gradient is not isinstance(rule, rules.Gradient) and judged:
+    if method.gradient is not isinstance(rule, rules.Gradient) and method.learn is Method.learn:
         raise UserError(
             f"{described(rule)} is no rule of {asked}: "
             + ("it takes rules.Surrogate(…)" if method.gradient else 'say method="surrogate" or "gradient"')

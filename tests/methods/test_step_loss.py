@@ -305,7 +305,14 @@ def test_mistakes_are_refused_in_one_line():
         methods.OTTT(update="often")
     with pytest.raises(UserError, match="by the optimiser of a trainer"):
         learn(network(lif(), None), methods.OTTT(update="step"), batch_of())
+    for method, rule in ((methods.OTTT, rules.Gamma()), (methods.DECOLLE, rules.Gradient())):
+        with pytest.raises(UserError, match=r"takes rules\.Surrogate"):
+            method(rule=rule)
+    with pytest.raises(UserError, match="no rule of LFP"):
+        methods.LFP(rewards.Softmax(), rules.Surrogate())
     net, digits = models.lif_mlp([64, 5, 10], readout="li"), data.load("digits").train
+    with pytest.raises(UserError, match=r"rules by name are of LFP.*rules\.Surrogate"):
+        TemporalTrainer(net, method="ottt", rule="gamma", steps=3)
     trainer = TemporalTrainer(net, method=methods.OTTT(update="step"), steps=3, accumulate=2)
     with pytest.raises(UserError, match="--accumulate"):
         trainer.fit(digits, 1)
