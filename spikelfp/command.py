@@ -114,6 +114,17 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
     before = warnings.showwarning
     warnings.showwarning = _one_line(prog, before)
     try:
+        code = _run(app, prog, given, fail)
+    except KeyboardInterrupt as ended:  # of the command, or while its mistake or failure is told
+        fail("interrupted", SIGNALLED + getattr(ended, "number", signal.SIGINT))
+    finally:
+        warnings.showwarning = before
+    sys.exit(code)
+
+
+def _run(app: typer.Typer, prog: str, given: list[str], fail: Callable[..., NoReturn]) -> int:
+    """Run a command line; its mistakes and failures go to ``fail``, which exits. Return its exit status."""
+    try:
         _answer_at_once(app, prog, given)
         for each in optioned:
             each.schema()  # imports torch and all that registers options, for seconds
@@ -150,11 +161,7 @@ def run_app(app: typer.Typer, prog: str, arguments: list[str] | None = None, qui
         if blamed is not None:
             fail(blamed)
         raise
-    except KeyboardInterrupt as ended:
-        fail("interrupted", SIGNALLED + getattr(ended, "number", signal.SIGINT))
-    finally:
-        warnings.showwarning = before
-    sys.exit(code if isinstance(code, int) else OK)
+    return code if isinstance(code, int) else OK
 
 
 class _Runs(Exception):

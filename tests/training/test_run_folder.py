@@ -312,6 +312,24 @@ def test_ctrl_c_before_training_ends_at_once(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("options", [["--data", "no-such-data"], ["--no-such-option"]])
+def test_ctrl_c_while_a_mistake_is_told_ends_in_one_line(tmp_path, monkeypatch, capsys, options):
+    told = []
+
+    def one_line(text):
+        told.append(text)
+        if len(told) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        return str(text)
+
+    monkeypatch.setattr("spikelfp.command.one_line", one_line)
+    with pytest.raises(SystemExit) as stop:
+        run_app(app, "spikelfp", ["train", *options, "--out", str(tmp_path / "r")])
+    assert len(told) == 2
+    assert (stop.value.code, capsys.readouterr().err) == (130, "spikelfp: interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("error", "named"),
     [
