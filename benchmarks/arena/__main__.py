@@ -19,10 +19,10 @@ from typing import Any
 
 from benchmarks.arena.plot import plot
 from benchmarks.arena.tasks import NEEDS, TASKS, shortened
-from benchmarks.record import arguments, folder_of, save
+from benchmarks.record import arguments, save
 from benchmarks.tables import rows
 from benchmarks.trained.folders import words
-from benchmarks.trained.table import Section, measure, names_of
+from benchmarks.trained.table import Section, add_options, planned
 from spikelfp import data
 from spikelfp.errors import DataError
 
@@ -93,16 +93,10 @@ def markdown(table: Table, about: str) -> str:
 def main(given: list[str] | None = None, tasks: dict[str, Section] = TASKS) -> None:
     """Run what is missing, print, and write the results."""
     parser = arguments(__doc__)
-    parser.add_argument("--data-dir", help="folder of the data sets (default: $SPIKELFP_DATA)")
-    parser.add_argument("--runs", type=Path, help=f"folder of the runs (default {RUNS})")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each method with its choice (default 3)")
-    parser.add_argument("--only", type=names_of(tasks), help=f"tasks, separated by commas: {', '.join(tasks)}")
-    parser.add_argument("--collect", action="store_true", help="run nothing: read the folders that there are")
+    add_options(parser, tasks, RUNS)
     options = parser.parse_args(given)
-    folder = folder_of(options)
-    runs = options.runs or (folder / "arena.quick" if options.quick else RUNS)
-    common = {} if options.data_dir is None else {"data_dir": options.data_dir}
-    path = folder / "arena.json"
+    plan = planned(options, "arena", RUNS)
+    path = plan.folder / "arena.json"
     table: Table = json.loads(path.read_text())["networks"] if path.exists() and not options.quick else {}
     for name in options.only or (name for name in tasks if not options.quick or name not in NEEDS):
         missing = "" if options.quick or options.collect else at_hand(name, options.data_dir)
@@ -110,11 +104,10 @@ def main(given: list[str] | None = None, tasks: dict[str, Section] = TASKS) -> N
             print(f"{name} is left out, since the data are not at hand: {missing}", file=sys.stderr)
             table[name] = {"missing": missing}
             continue
-        task = shortened(tasks[name]) if options.quick else tasks[name]
-        table[name] = measure(name, task, runs, common, 1 if options.quick else options.seeds, options.collect)
+        table[name] = plan.measure(name, shortened(tasks[name]) if options.quick else tasks[name])
     table = {name: table[name] for name in tasks if name in table}
     how = "Every method chose one of four options on a validation part; runs of spikelfp train, one thread each"
-    save("arena", how, table, markdown, plot, folder=folder)
+    save("arena", how, table, markdown, plot, folder=plan.folder)
 
 
 if __name__ == "__main__":

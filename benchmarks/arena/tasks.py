@@ -25,17 +25,15 @@ def rates(*values: float, **options: Any) -> tuple[Options, ...]:
 
 
 BY_REWARD = (*rates(1e-3, 3e-3), *rates(1e-3, 3e-3, reward="count-softmax"))
-FED_BACK = tuple(choice | {"floor": 1.0} for choice in BY_REWARD)
-"""Feedback reaches silent neurons, too, whose denominators need a floor."""
 
 ROWS = {
     "lfp": Row("LFP", {"method": "lfp"}, choices=BY_REWARD),
     "surrogate": Row(
         "surrogate gradient", {"method": "surrogate"}, choices=(*rates(1e-3, 3e-3), *rates(1e-3, 3e-3, loss="count"))
     ),
-    "f3": Row("F³", {"method": "f3"}, choices=FED_BACK),
-    "dfa": Row("DFA", {"method": "dfa"}, choices=FED_BACK),
-    "drtp": Row("DRTP", {"method": "drtp"}, choices=FED_BACK),
+    "f3": Row("F³", {"method": "f3"}, choices=BY_REWARD),
+    "dfa": Row("DFA", {"method": "dfa"}, choices=BY_REWARD),
+    "drtp": Row("DRTP", {"method": "drtp"}, choices=BY_REWARD),
     "llo": Row("last layer only", {"method": "llo"}, choices=BY_REWARD),
     "lfp-online": Row("LFP, online", {"method": "lfp", "credit": "online"}, choices=BY_REWARD),
     "e-prop": Row("e-prop", {"method": "e-prop"}, choices=rates(5e-4, 1e-3, 3e-3, 1e-2)),
@@ -83,10 +81,10 @@ TASKS: dict[str, Section] = {
         variants=tuple({"data": f"nmnist-fold-{number}"} for number in range(FOLDS)),
     ),
     "braille": Section(
-        "Braille, recurrent, 256 neurons, T 26",
+        "Braille, recurrent, 512 neurons, T 26",
         ALIKE,
         {
-            "data": "braille", "model": "lif-rnn", "hidden": (256,), "window": 50.0, "steps": 26, "levels": 4,
+            "data": "braille", "model": "lif-rnn", "hidden": (512,), "window": 50.0, "steps": 26, "levels": 4,
             "epochs": EPOCHS, "batch_size": 128,
         },
         ROWS,
