@@ -1,7 +1,8 @@
 """Every method on every data set, tuned alike, in one table: ``python -m benchmarks.arena``.
 
 Each method chooses one of four options by its accuracy on a validation part, with the first seed, and is trained again
-with it on the whole training part. Only these runs are tested. Every number is that of a run of ``spikelfp train`` in a
+with it on the whole training part. Only these runs are tested. Logistic regression on counts of events stands beside
+them; it chooses its regularisation likewise. Every number is that of a run of ``spikelfp train`` in a
 folder of ``--runs``: a run that is finished is not run again, and one that was stopped goes on. ``--collect`` runs
 nothing and reads what there is. A data set that is not at hand is left out by name. ``--quick`` needs no data.
 
@@ -17,12 +18,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arena import counts
 from benchmarks.arena.plot import plot
-from benchmarks.arena.tasks import NEEDS, TASKS, shortened
+from benchmarks.arena.tasks import NEEDS, TASKS, Task, shortened
 from benchmarks.record import arguments, save
 from benchmarks.tables import rows
 from benchmarks.trained.folders import words
-from benchmarks.trained.table import Section, add_options, planned
+from benchmarks.trained.table import add_options, planned
 from spikelfp import data
 from spikelfp.errors import DataError
 
@@ -75,7 +77,10 @@ def markdown(table: Table, about: str) -> str:
             lines += [f"## {name}", "", f"Left out, since the data are not at hand: {task['missing']}", ""]
             continue
         lines += [f"## {task['title']}", "", *textwrap.wrap(task["about"], 118), ""]
-        lines += rows(HEAD, [cells(row) for row in task["rows"].values()])
+        body = [cells(row) for row in task["rows"].values() if row["runs"]]
+        if task.get("counts"):
+            body.append(["logistic regression on counts", f"{task['counts']['accuracy']:.4f}", *["–"] * 5])
+        lines += rows(HEAD, body)
         tried = [
             [row["name"], " ".join(words(one["choice"])), f"{one['score']:.4f}"]
             for row in task["rows"].values()
@@ -90,7 +95,7 @@ def markdown(table: Table, about: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def main(given: list[str] | None = None, tasks: dict[str, Section] = TASKS) -> None:
+def main(given: list[str] | None = None, tasks: dict[str, Task] = TASKS) -> None:
     """Run what is missing, print, and write the results."""
     parser = arguments(__doc__)
     add_options(parser, tasks, RUNS)
@@ -104,7 +109,11 @@ def main(given: list[str] | None = None, tasks: dict[str, Section] = TASKS) -> N
             print(f"{name} is left out, since the data are not at hand: {missing}", file=sys.stderr)
             table[name] = {"missing": missing}
             continue
-        table[name] = plan.measure(name, shortened(tasks[name]) if options.quick else tasks[name])
+        task = shortened(tasks[name]) if options.quick else tasks[name]
+        table[name] = plan.measure(name, task)
+        if task.parts:
+            given, file = task.counts | plan.common, plan.runs / f"{name}_counts.json"
+            table[name]["counts"] = counts.once(file, task.parts, given, options.collect)
     table = {name: table[name] for name in tasks if name in table}
     how = "Every method chose one of four options on a validation part; runs of spikelfp train, one thread each"
     save("arena", how, table, markdown, plot, folder=plan.folder)

@@ -16,13 +16,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are n
 
 from benchmarks.arena import __main__ as arena
 from benchmarks.arena import tasks
-from benchmarks.trained.table import Row, Section
+from benchmarks.arena.counts import logistic_regression, once, vectors
+from benchmarks.trained.table import Row
 from spikelfp import data
 from spikelfp.data.events.event import EVENT
 from spikelfp.data.events.recordings import EventSplits
 from spikelfp.data.events.sources.base import from_arrays
 from spikelfp.data.events.sources.nmnist import PIPELINE, SENSOR
 from spikelfp.training.config import RunConfig
+from spikelfp.training.run import load_sequences
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_every_run_is_one_that_the_command_takes(made):
                         assert RunConfig(**options).flat.method == options["method"], name
 
 
-TINY = Section(
+TINY = tasks.Task(
     "two methods on digits",
     "one epoch",
     {"data": "digits", "model": "lif-mlp", "hidden": (8,), "steps": 3, "epochs": 1, "batch_size": 500},
@@ -125,6 +127,51 @@ def test_only_the_methods_that_are_named_run(tmp_path):
     assert {key: len(row["runs"]) for key, row in table["rows"].items()} == {"lfp": 0, "surrogate": 1}
     with pytest.raises(SystemExit):
         arena.main([*given, "--methods", "lpf"], {"tiny": TINY})
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """Two classes of recordings of a line of six channels: events on the lower or on the upper three."""
+    folder, random = tmp_path_factory.mktemp("lines"), np.random.default_rng(0)
+    for part, count in (("train", 10), ("test", 6)):
+        for label in range(2):
+            (folder / part / str(label)).mkdir(parents=True)
+            for number in range(count):
+                channels = random.integers(0, 3, 40) + 3 * label
+                channels[0] = 5  # the sensor is as wide for both
+                events = np.stack([np.sort(random.integers(0, 9000, 40)), channels], 1)
+                np.save(folder / part / str(label) / f"{number}.npy", events)  # [M, 2]: t, x
+    return folder
+
+
+def test_logistic_regression_sees_counts_in_their_place(lines, tmp_path):
+    config = RunConfig(data=f"folder:{lines}", cache_dir=str(tmp_path), steps=4, levels=20)
+    splits = load_sequences(config)[0]
+    values, labels = vectors(splits.test, 3)
+    assert values.shape == (12, 3 * 6)  # padded by two steps
+    assert np.allclose(values.sum(1) * 20, 40, atol=15)  # all 40 events but those of a full element
+    assert not values[:, 12:].any()
+    lower = values.reshape(12, 3, 6)[:, :, :3].sum((1, 2)) > values.reshape(12, 3, 6)[:, :, 3:].sum((1, 2))
+    assert (lower == (labels == 0)).all()
+    found = logistic_regression(splits, 2)
+    assert (found["accuracy"], found["validation"]) == (1.0, 1.0)
+
+
+def test_counts_are_kept_and_stand_in_the_table(lines, tmp_path):
+    file, options = tmp_path / "counts.json", {"data": f"folder:{lines}", "steps": 2, "cache_dir": str(tmp_path)}
+    assert once(file, 2, options, collect=True) is None
+    first = once(file, 2, options, collect=False)
+    assert first == once(file, 2, options, collect=True)
+    assert first["accuracy"] == 1.0
+    assert once(file, 1, options, collect=True) is None
+    table = {"lines": {"title": "lines", "about": "", "rows": {}, "counts": first}}
+    assert "| logistic regression on counts | 1.0000 |" in arena.markdown(table, "How")
+
+
+def test_a_classifier_of_counts_is_at_chance_where_times_say_all(made):
+    for name in ("intervals", "coincidence"):
+        splits = data.load(name)
+        assert logistic_regression(splits, 1)["accuracy"] == pytest.approx(1 / splits.outputs, abs=1e-9)
 
 
 def test_data_that_are_not_there_are_named(tmp_path):
