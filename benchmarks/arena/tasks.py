@@ -26,11 +26,13 @@ BY_REWARD: tuple[Options, ...] = (
     {"lr": 5e-3, "beta": 0.8} | COUNTS,
 )
 BY_LOSS: tuple[Options, ...] = (
-    {"lr": 2e-3},
-    {"lr": 2e-3, "loss": "count"},
-    {"lr": 2e-3, "beta": 0.8, "loss": "count"},
-    {"lr": 5e-3, "beta": 0.8, "loss": "count"},
+    {"lr": 2e-3, "slope": 5.0},
+    {"lr": 2e-3, "slope": 5.0, "loss": "count"},
+    {"lr": 2e-3, "slope": 5.0, "loss": "count", "beta": 0.8},
+    {"lr": 4e-3, "slope": 5.0, "loss": "count", "beta": 0.8},
 )
+"""The slope is the best one of docs/training.md."""
+
 BY_STEP: tuple[Options, ...] = ({"lr": 5e-4}, {"lr": 2e-3}, {"lr": 2e-3, "beta": 0.8}, {"lr": 5e-3, "beta": 0.8})
 
 ROWS = {
