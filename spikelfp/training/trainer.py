@@ -707,8 +707,8 @@ class TemporalTrainer(Trainer):
             memory.
         chunk: steps that train and are evaluated at a time, each chunk from the state that the one before has left, in
             the memory of one chunk (:class:`~spikelfp.training.update.ChunkedNetwork`); ``None`` for whole sequences.
-            Credit stays within a chunk, and dropout and batch statistics are those of a chunk. Evaluation is that of
-            whole sequences.
+            Credit stays within a chunk, and batch statistics are those of a chunk; dropout keeps its mask for the whole
+            sequence. Evaluation is that of whole sequences.
         readout_steps: steps at the end of each sequence that are rewarded and read out; ``None`` for all.
         options: arguments of :class:`~spikelfp.training.Trainer`.
 

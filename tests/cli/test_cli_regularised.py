@@ -8,6 +8,8 @@ import torch
 
 from spikelfp.cli import app
 from spikelfp.command import run_app
+from spikelfp.training.config import RunConfig
+from spikelfp.training.run import load_run
 
 QUICK = ["--data", "digits", "--hidden", "16", "--steps", "4", "--epochs", "1", "--no-report"]
 
@@ -101,4 +103,47 @@ def test_label_smoothing_without_a_target_is_refused_by_name(more, here, tmp_pat
     done = here("train", *QUICK, *more, "--label-smoothing", "0.2", "--out", str(tmp_path / "a"), check=2)
     assert "--label-smoothing 0.2 belongs to" in done.stderr
     assert f"{more[0]} {more[1]}" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--dropout", "0.2"], "p=0.2"),
+        (["--dropout", "0.2", "--dropout-over", "step"], "p=0.2, over='step'"),
+        (["--dropout", "0.2", "--chunk", "2"], "p=0.2"),
+        (["--dropout", "0.2", "--recompute", "2"], "p=0.2"),
+        (["--dropout", "0.2", "--method", "surrogate"], "p=0.2"),
+        (["--dropout", "0.2", "--method", "f3"], "p=0.2"),
+    ],
+)
+def test_dropout_stands_behind_the_hidden_neurons(more, text, here, tmp_path):
+    here("train", *QUICK, *more, "--out", str(tmp_path / "a"))
+    net = load_run(tmp_path / "a").net
+    assert [layer.saved_repr() for layer in net if type(layer).__name__ == "Dropout"] == [text]
+
+
+def test_dropout_of_channels(here, tmp_path):
+    more = ["--model", "lif-conv", "--width", "2", "--dropout", "0.2", "--dropout-of", "channels"]
+    config = RunConfig(model="lif-conv", width=2, dropout=0.2, dropout_of="channels")
+    net = config.build((1, 16, 16), 10)
+    assert [layer.of for layer in net if type(layer).__name__ == "Dropout"] == ["channels", "channels"]
+    done = here("train", *QUICK[:2], *more, "--out", str(tmp_path / "a"), check=2)  # images of 8×8 are too small
+    assert "16" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--dropout-over", "step"], "--dropout"),
+        (["--dropout", "1.0"], "1.0"),
+        (["--dropout", "0.2", "--dropout-over", "time"], "sequence, step"),
+        (["--dropout", "0.2", "--dropout-of", "channels"], "--model lif-conv"),
+        (["--dropout", "0.2", "--credit", "online"], "Dropout"),
+        (["--dropout", "0.2", "--method", "e-prop"], "Dropout"),
+    ],
+)
+def test_dropout_that_cannot_be_is_refused_in_one_line(more, named, here, tmp_path):
+    done = here("train", *QUICK, *more, "--out", str(tmp_path / "a"), check=2)
+    assert named in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
