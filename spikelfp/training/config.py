@@ -30,10 +30,12 @@ from spikelfp.files import yaml_text
 from spikelfp.functional.lif import FLOOR, MARGIN, PAPER_FLOOR, PAPER_MARGIN, Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
 from spikelfp.methods.feedback import CREDITS, OF_LOSS
+from spikelfp.methods.spike_rate import OVER
 from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
 from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
+from spikelfp.registry import Registry
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.memory import check_build_memory
@@ -100,6 +102,31 @@ def _taking(argument: str, objective: str | None = None) -> list[str]:
 def _in_blocks() -> list[str]:
     """List the methods that teach each block of a network by itself, in a way that may be chosen."""
     return [name for name in _taking("credit") if not issubclass(methods.methods[name], methods.LFP)]
+
+
+def _with_rates() -> list[str]:
+    """List the methods that take a target for the spike rates of hidden neurons, and train neurons that spike."""
+    return [name for name in _taking("rate") if name not in WARM_UPS or methods.methods.fact(name, "surrogate")]
+
+
+def _smooths(registry: Registry[Any], name: str | None) -> bool:
+    """Whether a reward or a loss of classes has a target that can be smoothed."""
+    return name is not None and name in registry and "label_smoothing" in inspect.signature(registry[name]).parameters
+
+
+def _with_targets(argument: str) -> list[str]:
+    """List the methods that take a reward or a loss of classes, and send no errors of their own to hidden layers."""
+    return [
+        name for name in _taking(argument)
+        if name not in _in_blocks() and not issubclass(methods.methods[name], methods.PEPITA)
+    ]  # fmt: skip
+
+
+def _is_smoothed(view: View) -> bool:
+    """Whether the reward or the loss of a run has a target that can be smoothed."""
+    if view.method in _with_targets("loss"):
+        return _smooths(methods.losses, view.loss)
+    return view.method in _with_targets("reward") and (view.reward is None or _smooths(rewards, view.reward))
 
 
 def credit_of(view: View) -> str | None:
@@ -188,6 +215,21 @@ SENT_BACK = Condition(
 )
 SENDS_BACK = one_of("method", methods.methods.where(recomputes=True))
 OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
+RATED = SPIKES & Condition(
+    lambda: f"--method {_either(_with_rates())} (--credit scan or step)",
+    lambda c: c.method in _with_rates() and c.credit != "online",
+    ("method", "credit"),
+)
+SMOOTHED = CLASSES & Condition(
+    lambda: (
+        "rewards and losses with a target for each class (--reward "
+        f"{_either([name for name in rewards if _smooths(rewards, name)])}, or --loss "
+        f"{_either([name for name in methods.losses if _smooths(methods.losses, name)])}, of --method "
+        f"{_either([*_with_targets('reward'), *_with_targets('loss')])})"
+    ),
+    _is_smoothed,
+    ("method", "reward", "loss"),
+)
 OWN_MOMENTUM = Condition(
     "another --schedule than one-cycle, which moves the momentum of sgd by itself",
     lambda c: not (c.optimizer == "sgd" and c.schedule == "one-cycle" and c.momentum != 0),
@@ -363,10 +405,35 @@ class MethodOptions(Choice):
         methods.losses,
         owner=LOSS,
     )
+    label_smoothing: float = setting(
+        0.0,
+        "part α of a target that all classes share: (1 − α) y + α/C, in training",
+        owner=SMOOTHED,
+        within="[0, 1)",
+    )
     surrogate: str = setting(
         "fast-sigmoid", "shape of the surrogate derivative", names=rules.surrogates, owner=SURROGATE
     )
     slope: float = setting(25.0, "steepness of the surrogate derivative", owner=SURROGATE, within="(0, ∞)")
+    rate_target: float | None = setting(
+        None,
+        "spikes per step that hidden neurons are asked for, as a reward or a loss beside that of the task",
+        automatic="none",
+        owner=RATED,
+        within="[0, 1]",
+    )
+    rate_weight: float = setting(
+        0.1,
+        "weight of --rate-target: a neuron's reward in a step is it times what its rate lacks",
+        owner=other_than("rate_target", None),
+        within="[0, ∞)",
+    )
+    rate_of: str = setting(
+        "neuron",
+        "whose mean has the --rate-target: each neuron by itself (over steps and batch), or the layer in each sample",
+        names=OVER,
+        owner=other_than("rate_target", None),
+    )
     warm_up: str | None = setting(
         None,
         "method of the first updates (v1 A.6.4)",
@@ -503,6 +570,12 @@ class RunConfig:
         self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator, own.floor, own.margin)  # type: ignore[arg-type]
+        for flag, taken, why in (
+            ("--recompute", self.training.recompute, "does not keep the spikes of hidden layers"),
+            ("--normalize-reward", self.method.normalize_reward, "divides the rewards of neurons by the largest"),
+        ):
+            if taken and self.method.rate_target is not None:
+                raise UserError(f"{flag} {why}, and --rate-target is about them: leave out one of the two")
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
@@ -681,11 +754,17 @@ class RunConfig:
         if credit in OF_LOSS:
             return kind(**options)  # its loss is that of the task
         if "loss" in taken and "credit" not in taken:
-            loss = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
-            options["loss"] = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
+            loss: Any = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
+            loss = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
+            smooths = own.label_smoothing and _smooths(methods.losses, own.loss.name)
+            options["loss"] = functools.partial(loss, label_smoothing=own.label_smoothing) if smooths else loss
+        if own.rate_target is not None and name in _with_rates():
+            options["rate"] = methods.RateTarget(own.rate_target, own.rate_weight, own.rate_of)
         if "reward" in taken:
             chosen = own.reward.name is not None
-            options["reward"] = own.reward.maker(rewards)() if chosen else task.reward(self.output_spikes)
+            smooth = {"label_smoothing": own.label_smoothing} if own.label_smoothing else {}
+            reward: Any = own.reward.maker(rewards)(**smooth) if chosen else task.reward(self.output_spikes)
+            options["reward"] = type(reward)(**smooth) if smooth and not chosen else reward
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
