@@ -30,7 +30,16 @@ from spikelfp.files import yaml_text
 from spikelfp.functional.lif import FLOOR, MARGIN, PAPER_FLOOR, PAPER_MARGIN, Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
 from spikelfp.methods.feedback import CREDITS, OF_LOSS
-from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
+from spikelfp.models import (
+    ModelSpec,
+    activations,
+    build,
+    decay_starts,
+    is_spiking,
+    models,
+    normalizes,
+    takes_neuron,
+)
 from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
@@ -48,6 +57,9 @@ AUTO_STEPS = 1000
 
 NORMALIZE = ("sample", "step")
 """Ranges over which the largest magnitude of a reward is taken."""
+
+DRAWN_BETWEEN = ("uniform", "log-uniform")
+"""Starts of decays that do not depend on --beta."""
 
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
@@ -68,6 +80,13 @@ def _warm_up(view: View) -> str | None:
     if not view.warm_up_steps:
         return None
     return view.warm_up or ("surrogate" if is_spiking(view.model) else "gradient")
+
+
+def _output(view: View) -> str | None:
+    """Return the kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
+    chosen: str | None = view.output if "output" in OPTIONS.brought_by(("model",), view.model) else None
+    integrators = not tasks[view.task].has_classes or methods.methods.fact(view.method, "by_integrators")
+    return chosen or ("li" if integrators else None)
 
 
 def _has_steps(view: View) -> bool:
@@ -154,6 +173,11 @@ NEURONS = Condition(
     "models of spiking neurons (--model lif-…)",
     lambda c: is_spiking(c.model) and takes_neuron(c.model),
     ("model",),
+)
+ONE_BETA = Condition(
+    "--beta-start shared, equal or gamma, or --output li",
+    lambda c: c.beta_start not in DRAWN_BETWEEN or _output(c) == "li",
+    ("beta_start", "output", "task", "method"),
 )
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
@@ -295,9 +319,16 @@ class TaskOptions(Choice):
 class NeuronOptions:
     """Neurons of the network, all alike."""
 
-    beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS)
+    beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS & ONE_BETA)
+    beta_start: Choice = choice(
+        "shared",
+        "decays at the start: one a layer (shared); or one a neuron, all --beta (equal), drawn between --beta-low and "
+        "--beta-high, evenly (uniform) or in the logarithm of time constants (log-uniform), or around --beta (gamma)",
+        decay_starts,
+        owner=NEURONS,
+    )
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)
-    learn_beta: bool = setting(False, "the decay learns too, one for each layer of neurons", owner=NEURONS)
+    learn_beta: bool = setting(False, "the decay learns too, one a layer or as --beta-start says", owner=NEURONS)
     reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
     denominator: str = setting(
         "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
@@ -497,6 +528,7 @@ class RunConfig:
         self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator, own.floor, own.margin)  # type: ignore[arg-type]
+        own.beta_start.maker(decay_starts)(own.beta, (0,))  # refuses what does not go together
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
@@ -601,9 +633,11 @@ class RunConfig:
 
     def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
         """Describe the network of this run for samples of ``shape`` and so many classes or other outputs."""
-        neuron = vars(self.neuron) if NEURONS.holds(self.flat) else {}
+        neuron = dict(vars(self.neuron)) if NEURONS.holds(self.flat) else {}
+        start: Choice | None = neuron.pop("beta_start", None)
+        decays = {} if start is None else {"name": start.name, **start.arguments(decay_starts)}
         options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
-        return ModelSpec(self.model.name, shape, classes, options, neuron)
+        return ModelSpec(self.model.name, shape, classes, options, neuron, decays)
 
     @property
     def is_classification(self) -> bool:
@@ -613,8 +647,7 @@ class RunConfig:
     @property
     def output(self) -> str | None:
         """Kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
-        integrators = not self.is_classification or methods.methods.fact(self.method.name, "by_integrators")
-        return self.model.options.get("output") or ("li" if integrators else None)
+        return _output(self.flat)
 
     @property
     def output_spikes(self) -> bool:
