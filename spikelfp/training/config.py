@@ -82,6 +82,11 @@ def _warm_up(view: View) -> str | None:
     return view.warm_up or ("surrogate" if is_spiking(view.model) else "gradient")
 
 
+def _delays(view: View) -> tuple[int, ...]:
+    """Return the delays of a connection, ``(0,)`` for models without the option."""
+    return view.delays if "delays" in OPTIONS.brought_by(("model",), view.model) else (0,)
+
+
 def _output(view: View) -> str | None:
     """Return the kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
     chosen: str | None = view.output if "output" in OPTIONS.brought_by(("model",), view.model) else None
@@ -179,6 +184,7 @@ ONE_BETA = Condition(
     lambda c: c.beta_start not in DRAWN_BETWEEN or _output(c) == "li",
     ("beta_start", "output", "task", "method"),
 )
+TAPS = Condition("--delays of two or more, of which one is kept", lambda c: len(_delays(c)) > 1, ("model", "delays"))
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
     lambda: f"--method {_either(methods.methods.where(surrogate=True))}, a warm-up by it, or --credit surrogate",
@@ -443,6 +449,13 @@ class TrainingOptions:
         owner=STEPS,
         within="[0, ∞)",
     )
+    choose_delays: int | None = setting(
+        None,
+        "epoch at whose end every connection keeps the one of its --delays with the largest weight, and trains on",
+        automatic="never",
+        owner=TAPS,
+        within="[1, ∞)",
+    )
     readout_steps: int | None = setting(
         None,
         "last steps of a sequence, which are rewarded and read out",
@@ -620,6 +633,12 @@ class RunConfig:
             raise UserError(
                 f"--warm-up-steps {self.method.warm_up_steps} leaves no update to --method {self.method.name}: this "
                 f"run has {updates} of them"
+            )
+        chosen, epochs = self.training.choose_delays, self.training.epochs
+        if chosen and epochs and chosen > epochs:
+            raise UserError(
+                f"--choose-delays {chosen} would do nothing: this run has {epochs} epochs; choose fewer, so that the "
+                "delays that are kept train on"
             )
         steps = self.data.steps
         if steps is None or is_event_data(self.data.name):
