@@ -51,8 +51,8 @@ __all__ = [
     "MaxPool2d", "MeanToken", "MultiSpikeLIF", "NeuronConstant", "Neurons", "Noise", "PositionEmbedding", "ReLU",
     "Recomputed", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
     "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "TapLinear", "Taps", "Threshold", "ToTokens", "TokenNorm",
-    "Trace", "check_recomputable", "choose_delays", "constant", "leaves", "recomputed", "sample_slice", "sign_complaints",
-    "time_slice",
+    "Trace", "check_recomputable", "choose_delays", "constant", "leaves", "recomputed", "sample_slice",
+    "sign_complaints", "time_slice",
 ]  # fmt: skip
 
 check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))
