@@ -31,7 +31,16 @@ from spikelfp.functional.lif import FLOOR, MARGIN, PAPER_FLOOR, PAPER_MARGIN, De
 from spikelfp.methods import Method
 from spikelfp.methods.feedback import CREDITS, OF_LOSS
 from spikelfp.methods.spike_rate import OVER
-from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
+from spikelfp.models import (
+    ModelSpec,
+    activations,
+    build,
+    decay_starts,
+    is_spiking,
+    models,
+    normalizes,
+    takes_neuron,
+)
 from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
@@ -50,6 +59,9 @@ AUTO_STEPS = 1000
 
 NORMALIZE = ("sample", "step")
 """Ranges over which the largest magnitude of a reward is taken."""
+
+DRAWN_BETWEEN = ("uniform", "log-uniform")
+"""Starts of decays that do not depend on --beta."""
 
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
@@ -70,6 +82,18 @@ def _warm_up(view: View) -> str | None:
     if not view.warm_up_steps:
         return None
     return view.warm_up or ("surrogate" if is_spiking(view.model) else "gradient")
+
+
+def _delays(view: View) -> tuple[int, ...]:
+    """Return the delays of a connection, ``(0,)`` for models without the option."""
+    return view.delays if "delays" in OPTIONS.brought_by(("model",), view.model) else (0,)
+
+
+def _output(view: View) -> str | None:
+    """Return the kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
+    chosen: str | None = view.output if "output" in OPTIONS.brought_by(("model",), view.model) else None
+    integrators = not tasks[view.task].has_classes or methods.methods.fact(view.method, "by_integrators")
+    return chosen or ("li" if integrators else None)
 
 
 def _has_steps(view: View) -> bool:
@@ -188,6 +212,12 @@ NEURONS = Condition(
     lambda c: is_spiking(c.model) and takes_neuron(c.model),
     ("model",),
 )
+ONE_BETA = Condition(
+    "--beta-start shared, equal or gamma, or --output li",
+    lambda c: c.beta_start not in DRAWN_BETWEEN or _output(c) == "li",
+    ("beta_start", "output", "task", "method"),
+)
+TAPS = Condition("--delays of two or more, of which one is kept", lambda c: len(_delays(c)) > 1, ("model", "delays"))
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
     lambda: f"--method {_either(methods.methods.where(surrogate=True))}, a warm-up by it, or --credit surrogate",
@@ -343,9 +373,16 @@ class TaskOptions(Choice):
 class NeuronOptions:
     """Neurons of the network, all alike."""
 
-    beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS)
+    beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS & ONE_BETA)
+    beta_start: Choice = choice(
+        "shared",
+        "decays at the start: one a layer (shared); or one a neuron, all --beta (equal), drawn between --beta-low and "
+        "--beta-high, evenly (uniform) or in the logarithm of time constants (log-uniform), or around --beta (gamma)",
+        decay_starts,
+        owner=NEURONS,
+    )
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)
-    learn_beta: bool = setting(False, "the decay learns too, one for each layer of neurons", owner=NEURONS)
+    learn_beta: bool = setting(False, "the decay learns too, one a layer or as --beta-start says", owner=NEURONS)
     reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
     denominator: str = setting(
         "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
@@ -485,6 +522,13 @@ class TrainingOptions:
         owner=STEPS,
         within="[0, ∞)",
     )
+    choose_delays: int | None = setting(
+        None,
+        "epoch at whose end every connection keeps the one of its --delays with the largest weight, and trains on",
+        automatic="never",
+        owner=TAPS,
+        within="[1, ∞)",
+    )
     readout_steps: int | None = setting(
         None,
         "last steps of a sequence, which are rewarded and read out",
@@ -576,6 +620,7 @@ class RunConfig:
         ):
             if taken and self.method.rate_target is not None:
                 raise UserError(f"{flag} {why}, and --rate-target is about them: leave out one of the two")
+        own.beta_start.maker(decay_starts)(own.beta, (0,))  # refuses what does not go together
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
@@ -668,6 +713,12 @@ class RunConfig:
                 f"--warm-up-steps {self.method.warm_up_steps} leaves no update to --method {self.method.name}: this "
                 f"run has {updates} of them"
             )
+        chosen, epochs = self.training.choose_delays, self.training.epochs
+        if chosen and epochs and chosen > epochs:
+            raise UserError(
+                f"--choose-delays {chosen} would do nothing: this run has {epochs} epochs; choose fewer, so that the "
+                "delays that are kept train on"
+            )
         steps = self.data.steps
         if steps is None or is_event_data(self.data.name):
             return
@@ -680,9 +731,11 @@ class RunConfig:
 
     def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
         """Describe the network of this run for samples of ``shape`` and so many classes or other outputs."""
-        neuron = vars(self.neuron) if NEURONS.holds(self.flat) else {}
+        neuron = dict(vars(self.neuron)) if NEURONS.holds(self.flat) else {}
+        start: Choice | None = neuron.pop("beta_start", None)
+        decays = {} if start is None else {"name": start.name, **start.arguments(decay_starts)}
         options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
-        return ModelSpec(self.model.name, shape, classes, options, neuron)
+        return ModelSpec(self.model.name, shape, classes, options, neuron, decays)
 
     @property
     def is_classification(self) -> bool:
@@ -692,8 +745,7 @@ class RunConfig:
     @property
     def output(self) -> str | None:
         """Kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
-        integrators = not self.is_classification or methods.methods.fact(self.method.name, "by_integrators")
-        return self.model.options.get("output") or ("li" if integrators else None)
+        return _output(self.flat)
 
     @property
     def output_spikes(self) -> bool:
