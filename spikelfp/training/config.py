@@ -83,11 +83,17 @@ def _warms_up_otherwise(view: View) -> bool:
     return first != view.method and (_fires(view) or not {first, view.method} <= set(WARM_UPS))
 
 
+@functools.cache
+def _arguments(kind: type) -> frozenset[str]:
+    """Name the arguments of a class; kept, since each option of a run asks for those of every method."""
+    return frozenset(inspect.signature(kind).parameters)
+
+
 def _taking(argument: str, objective: str | None = None) -> list[str]:
     """List the methods whose constructor takes an argument."""
     return [
         name for name in methods.methods
-        if argument in inspect.signature(methods.methods[name]).parameters
+        if argument in _arguments(methods.methods[name])
         and methods.methods.fact(name, "objective") == (objective or methods.methods.fact(name, "objective"))
     ]  # fmt: skip
 
