@@ -370,8 +370,9 @@ def _check_restart(times: NDArray[np.int64], late: NDArray[np.int64], where: str
     many = ((2 * back >= span) & (20 * counts >= starts)) | ((4 * back >= span) & (4 * counts >= starts))
     for start, stop in edges[many & (counts >= _AGAIN) & (starts >= _AGAIN) & (span >= _MIXED)]:
         before, again = times[:start], times[start:stop]
+        ahead = before[before > times[start]]  # of one event whose time is wrong, all others are behind
         amid = np.count_nonzero((before >= again.min()) & (before <= again.max()))
-        if amid >= _AGAIN:
+        if amid >= _AGAIN and len(ahead) >= max(_AGAIN, len(again) // 20):
             raise DataError(
                 f"{where}: {place(int(start))} is of {times[start]} µs, where the clock starts again after "
                 f"{times[start] + late[start]} µs: two recordings in one file? Cut the file there"

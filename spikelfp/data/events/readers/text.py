@@ -53,7 +53,7 @@ Lines = list[tuple[int, str]]
 
 
 class Header(NamedTuple):
-    """What stands before the events.
+    """Header before the events.
 
     Attributes:
         names: of the columns; empty without a line of names.
@@ -133,7 +133,7 @@ def _bad_byte(data: bytes) -> int:
 
 
 def _header(start: Lines, comments: list[str], where: str) -> Header:
-    """What the first lines say."""
+    """Read the header in the first lines."""
     first = _split(start[0][1])
     sizes = next((match.groups() for each in comments if (match := _SIZE.search(each))), None)
     if not all(_NUMBER.fullmatch(word) for word in first):
