@@ -50,7 +50,7 @@ from spikelfp.data.events.readers.base import (
     sensor_in,
     suffixes,
 )
-from spikelfp.data.events.readers.tables import GREY_LEVELS, arrange, from_first_pixel, pick
+from spikelfp.data.events.readers.tables import arrange, from_first_pixel, pick, without_grey_levels
 from spikelfp.errors import DataError
 from spikelfp.untrusted import check_attributes, check_dataset, check_size, member, open_hdf5
 
@@ -112,18 +112,13 @@ def _find(file: Any, source: Source) -> tuple[Any, dict[str, Any]]:
         node = member(file, stated, where)
         if node is not None:
             return node, {"table": stated.strip("/") or "/"}
-    plain = {name: node for name, node in found.items() if _last(name) not in GREY_LEVELS} or found
-    if stated is not None:
-        plain = found
-    if not plain:
+    if stated is None:
+        found = without_grey_levels(found)
+    if not found:
         raise DataError(
             f"{where}: no columns t and x in any of events, CD/events, /; it holds {[name[:40] for name in file][:10]}"
         )
-    return pick(plain, USUAL, stated, where)
-
-
-def _last(name: str) -> str:
-    return name.rsplit("/", 1)[-1].lower()
+    return pick(found, USUAL, stated, where)
 
 
 def _candidates(file: Any, where: str) -> Iterator[tuple[str, Any]]:

@@ -49,7 +49,7 @@ from spikelfp.data.events.readers.base import (
     suffixes,
 )
 from spikelfp.data.events.readers.hdf5 import read_groups
-from spikelfp.data.events.readers.tables import GREY_LEVELS, arrange, from_first_pixel, pick
+from spikelfp.data.events.readers.tables import arrange, from_first_pixel, pick, without_grey_levels
 from spikelfp.errors import DataError
 from spikelfp.untrusted import most
 
@@ -177,7 +177,7 @@ def read_mat(source: Source, sensor: Sensor | None) -> Recording:
         return _pad(content["spiketrain"], where, facts)
     found = dict(_tables(content))
     if layout.table is None:
-        found = {name: each for name, each in found.items() if name.lower() not in GREY_LEVELS} or found
+        found = without_grey_levels(found)
     if not found:
         there = [name[:40] for name in content][:10]
         raise DataError(f"{where}: no variable or struct with t and x, nor 'spiketrain', among {there}")

@@ -6,6 +6,7 @@ the candidates and the option that chooses: a :class:`~spikelfp.data.events.even
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -34,6 +35,12 @@ def listed(names: Iterable[str]) -> str:
     """The first names, in quotes."""
     shown = [repr(name[:60]) for name in names]
     return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+
+
+def without_grey_levels(candidates: dict[str, T]) -> dict[str, T]:
+    """Leave out tables whose last name is one of :data:`GREY_LEVELS`, if others remain."""
+    kept = {name: each for name, each in candidates.items() if re.split(r"[/.]", name.lower())[-1] not in GREY_LEVELS}
+    return kept or candidates
 
 
 def pick(candidates: Mapping[str, T], usual: Sequence[str], stated: str | None, where: str) -> tuple[T, dict[str, Any]]:
