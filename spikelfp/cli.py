@@ -270,6 +270,21 @@ OwnCacheDir = Annotated[
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out files that cannot be read, and list them")]
+OwnSensor = Annotated[
+    str | None,
+    typer.Option("--sensor", help="sensor of files that do not state theirs, such as 346x260", show_default="found"),
+]
+OwnTable = Annotated[
+    str | None, typer.Option("--table", help="table that holds the events of a file", show_default="found")
+]
+OwnColumns = Annotated[
+    str | None,
+    typer.Option("--columns", help="columns of files that do not name theirs, such as x,y,t,p", show_default="found"),
+]
+FirstPixel = Annotated[
+    int | None,
+    typer.Option("--first-pixel", help="number of the first column and row, 0 or 1", show_default="found"),
+]
 Steps = Annotated[int | None, typer.Option(help="steps of the sequence", show_default="the data set's")]
 Window = Annotated[float | None, typer.Option(help="ms of a step", show_default="the data set's")]
 Transforms = Annotated[
@@ -295,6 +310,10 @@ def show_command(
     transforms: Transforms = None,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
+    sensor: OwnSensor = None,
+    table: OwnTable = None,
+    columns: OwnColumns = None,
+    first_pixel: FirstPixel = None,
     as_json: Json = False,
 ) -> int:
     """Draw a recording: its events, their rate over time, and the input that a network gets."""
@@ -307,9 +326,10 @@ def show_command(
     if Path(what).is_file():
         if index is not None or label is not None:
             raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
-        show_file(what, out, pipeline=pipeline_of(wanted, USUAL))
+        stated = _stated(sensor, table, columns, first_pixel)
+        show_file(what, out, pipeline=pipeline_of(wanted, USUAL), **stated)
     else:
-        splits = _recordings(what, data_dir, skip_bad)
+        splits = _recordings(what, data_dir, skip_bad, **_stated(sensor, table, columns, first_pixel))
         pipeline = pipeline_of(wanted, splits.pipeline)
         show_recording(splits, out, part=part, index=index, label=label, pipeline=pipeline)
     say(out)
@@ -324,12 +344,17 @@ def data_info_command(
     most: Annotated[int, typer.Option(help="largest number of recordings to read")] = 200,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
+    sensor: OwnSensor = None,
+    table: OwnTable = None,
+    columns: OwnColumns = None,
+    first_pixel: FirstPixel = None,
     as_json: Json = False,
 ) -> int:
     """Describe a data set of events: its sensor, parts and classes, and the lengths of its recordings."""
     from spikelfp.data.events.show import overview, overview_text
 
-    found = overview(_recordings(what, data_dir, skip_bad), most, skip_bad)
+    stated = _stated(sensor, table, columns, first_pixel)
+    found = overview(_recordings(what, data_dir, skip_bad, **stated), most, skip_bad)
     say(*overview_text(found).split("\n"))
     if as_json:
         print_json(asdict(found))
@@ -381,7 +406,17 @@ def cache_command(
     return OK
 
 
-def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
+def _stated(sensor: str | None, table: str | None, columns: str | None, first_pixel: int | None) -> dict[str, Any]:
+    """Read what the user says about files that do not say it."""
+    from spikelfp.data.events import FileLayout, Sensor
+
+    return {
+        "sensor": None if sensor is None else Sensor.from_text(sensor),
+        "layout": FileLayout.from_text(table, columns, first_pixel),
+    }
+
+
+def _recordings(what: str, data_dir: str | None, skip_bad: bool, **stated: Any) -> EventSplits:
     """Load the data set of a name, or the recordings in a folder."""
     from spikelfp.data.events import load_recordings
     from spikelfp.data.events.readers import can_read
@@ -393,7 +428,7 @@ def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
     check_data_name(name)
     if not is_event_data(name):
         raise UserError(f"{name} holds no recordings of events")
-    return load_recordings(name, data_dir, skip_bad=skip_bad)
+    return load_recordings(name, data_dir, skip_bad=skip_bad, **stated)
 
 
 def _show_entries(entries: list[CacheEntry], folder: Path, limit: int) -> None:

@@ -23,6 +23,7 @@ from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
 from spikelfp.data.dataset import datasets
 from spikelfp.data.download import data_dir as data_folder
+from spikelfp.data.events.event import FileLayout, Sensor
 from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.errors import UserError
@@ -204,6 +205,9 @@ FED_BY_LFP = Condition(
 CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
 LOSS = CLASSES & (_by(True, "loss", "losses") | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
+OWN_FILES = Condition(
+    "recordings of one's own (--data folder:PATH)", lambda c: c.data.partition(":")[0] == "folder", ("data",)
+)
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
@@ -269,6 +273,10 @@ NORMALIZED = RULED & one_of("rule", lambda: rules.rules_taking("normalize"), rul
 STATISTICS = RULED & one_of("rule", lambda: rules.rules_taking("constant_statistics"), rules.rules) & NORMALIZES
 
 
+def _check_columns(columns: str) -> None:
+    FileLayout.from_text(columns=columns)
+
+
 def _check_bits(bits: int) -> None:
     if bits != FLOAT and not 2 <= bits <= 16:
         raise UserError(f"weight-bits must lie between 2 and 16, or be {FLOAT} for floats, got {bits}")
@@ -329,6 +337,33 @@ class EventOptions:
         False, "hand sequences of events to the first layer as lists: less memory for many steps", owner=EVENTS
     )
     skip_bad: bool = setting(False, "leave out recordings that cannot be read, and list them", owner=EVENTS)
+    sensor: str | None = setting(
+        None,
+        "sensor of files that do not state theirs, such as 346x260, or 700 channels",
+        automatic="the smallest that holds all events",
+        owner=OWN_FILES,
+        check=Sensor.from_text,
+    )
+    table: str | None = setting(
+        None,
+        "group, struct, array or stream that holds the events of a file, such as davis/left/events",
+        automatic="found by the content",
+        owner=OWN_FILES,
+    )
+    columns: str | None = setting(
+        None,
+        "columns of files that do not name theirs, such as x,y,t,p",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        check=_check_columns,
+    )
+    first_pixel: int | None = setting(
+        None,
+        "number of the first column and row in files of MATLAB, 0 or 1",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        within="[0, 1]",
+    )
     cache_dir: str | None = setting(
         None,
         "folder of binned recordings",

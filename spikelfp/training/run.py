@@ -19,7 +19,7 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits, load_events
 from spikelfp.data import load as load_data
-from spikelfp.data.events import Binning, Pipeline, load_recordings
+from spikelfp.data.events import Binning, FileLayout, Pipeline, Sensor, load_recordings
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.cache import cache_folder, recorded_cache
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
@@ -83,7 +83,14 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
     Raises:
         UserError: for data that cannot be read or written (:func:`~spikelfp.data.load_events`).
     """
-    parts = load_recordings(config.data.name, config.run.data_dir, skip_bad=config.events.skip_bad)
+    given = config.events
+    parts = load_recordings(
+        config.data.name,
+        config.run.data_dir,
+        skip_bad=given.skip_bad,
+        sensor=None if given.sensor is None else Sensor.from_text(given.sensor),
+        layout=FileLayout.from_text(given.table, given.columns, given.first_pixel),
+    )
     pipeline = pipeline_of(config, parts.pipeline)
     splits = load_events(
         parts,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.binning import Pipeline
-from spikelfp.data.events.event import Events, Sensor
-from spikelfp.errors import DataError
+from spikelfp.data.events.event import Events, FileLayout, Sensor
+from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
 
 
@@ -90,10 +90,18 @@ recordings: Registry[EventLoader] = Registry("event data set")
 """Loader functions ``load(data_dir: Path | None, *, skip_bad: bool = False) -> EventSplits``, by name."""
 
 prefixes: Registry[EventLoader] = Registry("kind of event data")
-"""Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``."""
+"""Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``. Those that are
+registered with ``own_files=True`` also take ``sensor`` and ``layout``, which say what the files of a user do not."""
 
 
-def load_recordings(name: str, data_dir: str | Path | None = None, *, skip_bad: bool = False) -> EventSplits:
+def load_recordings(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    skip_bad: bool = False,
+    sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
+) -> EventSplits:
     """List the recordings of a data set; each is read when it is asked for.
 
     Args:
@@ -101,6 +109,9 @@ def load_recordings(name: str, data_dir: str | Path | None = None, *, skip_bad: 
             a folder of recordings for each class; ``hdf5:PATH`` for a file like those of the Heidelberg digits.
         data_dir: folder of the data sets; ``None`` for the one of :func:`spikelfp.data.data_dir`.
         skip_bad: leave out files that cannot be read and list them in :attr:`EventSplits.skipped`.
+        sensor: of the files in a folder of one's own that do not state theirs; a data set of its own sensor takes no
+            other.
+        layout: of the files in a folder of one's own, where their content does not say it.
 
     Returns:
         The training and test parts.
@@ -108,9 +119,18 @@ def load_recordings(name: str, data_dir: str | Path | None = None, *, skip_bad: 
     Raises:
         UnknownNameError: for a name that is not registered.
         DataError: for files that are damaged or missing.
+        UserError: for a sensor or a layout of a data set whose files have their own.
     """
     folder = None if data_dir is None else Path(data_dir)
     kind, colon, rest = name.partition(":")
-    if colon:
-        return prefixes[kind](rest, folder, skip_bad=skip_bad)
-    return recordings[name](folder, skip_bad=skip_bad)
+    if not colon:
+        found = recordings[name](folder, skip_bad=skip_bad)
+    elif prefixes.fact(kind, "own_files"):
+        return prefixes[kind](rest, folder, skip_bad=skip_bad, sensor=sensor, layout=layout)
+    else:
+        found = prefixes[kind](rest, folder, skip_bad=skip_bad)
+    if layout not in (None, FileLayout()):
+        raise UserError(f"{name} has a layout of its own: tables, columns and first pixels are stated for folder:PATH")
+    if sensor not in (None, found.train.sensor):
+        raise UserError(f"{name} has a sensor of {found.train.sensor}, not of {sensor}: leave it out")
+    return found

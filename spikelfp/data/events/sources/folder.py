@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.binning import USUAL, Pipeline
-from spikelfp.data.events.event import Events, Sensor
+from spikelfp.data.events.event import Events, FileLayout, Sensor
 from spikelfp.data.events.readers import can_read, read
 from spikelfp.data.events.recordings import EventSplits, Recordings, prefixes
 from spikelfp.data.events.sources.base import FRACTION, FileEntry, FileRecordings, Indices, Subset, members_of_classes
@@ -23,20 +24,20 @@ from spikelfp.errors import DataError
 PARTS = {"train": "train", "val": "train", "valid": "train", "validation": "train", "test": "test"}
 """Part that a folder of this name, in lower case, belongs to."""
 
-_EXTENT = "extent 1"  # the number is raised when readers find another sensor in the same file
-_LARGEST = Sensor(2**16, 2**16, 2)
+_EXTENT = "extent 2"  # the number is raised when readers find another sensor in the same file
 
 Complain = Callable[[str], None]
 """Takes what is bad about a file or a class: raises it, or lists it where bad ones are skipped."""
 
 
-@prefixes.register("folder")
+@prefixes.register("folder", own_files=True)
 def folder(
     rest: str,
     data_dir: Path | None = None,
     *,
     skip_bad: bool = False,
     sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
     pipeline: Pipeline = USUAL,
 ) -> EventSplits:
     """List the recordings in a folder of one's own.
@@ -59,6 +60,7 @@ def folder(
         skip_bad: leave out, and list, also files that cannot be read, classes without recordings, and classes of the
             test part that the training part lacks.
         sensor: of the files that do not name theirs.
+        layout: of files of columns, where their content leaves a choice.
         pipeline: from events to sequences.
 
     Raises:
@@ -78,7 +80,8 @@ def folder(
 
     for link in listing.broken:
         complain(link)
-    extents = extents_of([entry.path for entry in listing.entries()])
+    layout = layout or FileLayout()
+    extents = extents_of([entry.path for entry in listing.entries()], sensor, layout)
     good = {path: extent for path, extent in extents.items() if isinstance(extent, Extent)}
     for error in extents.values():
         if isinstance(error, DataError):
@@ -92,7 +95,7 @@ def folder(
     def recordings(name: str, found: dict[str, list[FileEntry]]) -> FileRecordings:
         entries = [entry for kind in classes for entry in found.get(kind, [])]
         labels = [label for label, kind in enumerate(classes) for _ in found.get(kind, [])]
-        return FileRecordings(name, entries, labels, classes, common, _decode, "readers 1")
+        return FileRecordings(name, entries, labels, classes, common, partial(_decode, layout), f"readers 2 {layout}")
 
     train: Recordings
     test: Recordings
@@ -122,8 +125,8 @@ def _classes(root: Path, listing: Listing, complain: Complain) -> tuple[str, ...
     return tuple(sorted(learnt, key=int if all(name.isdecimal() for name in learnt) else str))
 
 
-def _decode(entry: FileEntry, sensor: Sensor) -> Events:
-    recording = read(entry.path, sensor=sensor)
+def _decode(layout: FileLayout, entry: FileEntry, sensor: Sensor) -> Events:
+    recording = read(entry.path, sensor=sensor, layout=layout)
     if recording.sensor != sensor:
         raise DataError(f"{entry.path}: is of a sensor of {recording.sensor}, expected {sensor}")
     return recording.events
@@ -235,35 +238,44 @@ class Extent(NamedTuple):
     Attributes:
         sensor: of the file.
         named: whether its header or its format names the sensor; otherwise it is the smallest that holds the events.
+        first_pixel: number of the first column and row, in files of MATLAB.
     """
 
     sensor: Sensor
     named: bool
+    first_pixel: int | None = None
 
 
-def extents_of(paths: Sequence[str]) -> dict[str, Extent | DataError]:
+def extents_of(
+    paths: Sequence[str], sensor: Sensor | None = None, layout: FileLayout | None = None
+) -> dict[str, Extent | DataError]:
     """Find the sensor of each file, or why it cannot be read.
 
     Each file is read whole for it, but only once until it changes: see
     :func:`~spikelfp.data.events.sources.files.facts_of_files`.
+
+    Args:
+        paths: of the files.
+        sensor: of those that do not name theirs; their extent is then this one.
+        layout: of files of columns.
     """
     found: dict[str, Extent | DataError] = {}
 
     def find_out(path: str) -> str:
         try:
-            events, sensor, _ = read(path)
-            smallest = (int(events["x"].max()) + 1, int(events["y"].max()) + 1)
-            # a reader takes the sensor that it is handed where the file does not name one
-            named = smallest != (sensor.width, sensor.height) or read(path, sensor=_LARGEST).sensor != _LARGEST
+            recording = read(path, sensor=sensor, layout=layout)
         except DataError as error:
             found[path] = error
             return ""
-        return json.dumps([sensor.width, sensor.height, sensor.polarities, named])
+        size = recording.sensor
+        first = recording.facts.get("first_pixel")
+        return json.dumps([size.width, size.height, size.polarities, recording.named, first])
 
-    for path, fact in zip(paths, facts_of_files(paths, _EXTENT, find_out), strict=True):
+    kind = f"{_EXTENT} {sensor} {layout}"
+    for path, fact in zip(paths, facts_of_files(paths, kind, find_out), strict=True):
         if fact:
-            width, height, polarities, named = json.loads(fact)
-            found[path] = Extent(Sensor(width, height, polarities), named)
+            *size, named, first = json.loads(fact)
+            found[path] = Extent(Sensor(*size), named, first)
     return found
 
 
@@ -275,8 +287,15 @@ def common_sensor(extents: Mapping[str, Extent], given: Sensor | None = None) ->
         given: that the user asked for.
 
     Raises:
-        DataError: for a file of another sensor, or with events outside it; it names two files.
+        DataError: for a file of another sensor, or with events outside it, and for pixels that count from 0 in one file
+            and from 1 in another; it names two files.
     """
+    first = {extent.first_pixel: path for path, extent in extents.items() if extent.first_pixel is not None}
+    if len(first) > 1:
+        raise DataError(
+            f"pixels count from 0 in {first[0]}, and from 1 in {first[1]}, as far as their events tell: state it for "
+            "all, --first-pixel 0 or 1"
+        )
     named = {extent.sensor: path for path, extent in extents.items() if extent.named}
     if given is not None:
         sensor, origin = given, "the one asked for"
