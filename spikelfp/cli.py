@@ -424,6 +424,10 @@ def _looking(
     path = Path(what).expanduser()
     if ":" not in what and not path.exists() and (can_read(what) or os.sep in what):
         raise DataError(f"there is no file or folder {what}")
+    of_folders = {"--label-table": label_table, "--class-level": class_level, "--split-by": split_by}
+    for flag, value in of_folders.items():
+        if value is not None and path.is_file():
+            raise UserError(f"{what} is one recording, and {flag} is of a folder of them")
     name = f"folder:{what}" if path.exists() else what
     return RunConfig(
         data=name, slice=slice_, slice_events=slice_events, slice_overlap=slice_overlap, label_table=label_table,
@@ -440,10 +444,6 @@ def _recordings(what: str, data_dir: str | None, skip_bad: bool, wanted: RunConf
 
     name = f"folder:{what}" if Path(what).is_dir() else what
     if Path(what).is_file():
-        check_alone = {"label_table": "--label-table", "class_level": "--class-level", "split_by": "--split-by"}
-        for option, written in check_alone.items():
-            if getattr(wanted.events, option) is not None:
-                raise UserError(f"{what} is one recording, and {written} is of a folder of them")
         loose = without_classes(what)
         assert loose is not None  # of a file
         return sliced(loose, slicing_of(wanted))

@@ -273,7 +273,7 @@ def sliced(splits: Cuttable, slicing: Slicing | None, *, skip_bad: bool = False)
     parts: dict[str, Slices] = {name: Slices(part, slicing, skip_bad) for name, part in splits.parts.items()}
     labelled = isinstance(splits, EventSplits)
     if labelled:
-        train = parts["train"]
+        train: Slices = parts["train"]
         lost = sorted({*given.train.labels.tolist()} - {*train.labels.tolist()})
         if lost:
             raise DataError(
