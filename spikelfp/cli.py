@@ -272,6 +272,21 @@ OwnCacheDir = Annotated[
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out files that cannot be read, and list them")]
+OwnSensor = Annotated[
+    str | None,
+    typer.Option("--sensor", help="sensor of files that do not state theirs, such as 346x260", show_default="found"),
+]
+OwnTable = Annotated[
+    str | None, typer.Option("--table", help="table that holds the events of a file", show_default="found")
+]
+OwnColumns = Annotated[
+    str | None,
+    typer.Option("--columns", help="columns of files that do not name theirs, such as x,y,t,p", show_default="found"),
+]
+FirstPixel = Annotated[
+    int | None,
+    typer.Option("--first-pixel", help="number of the first column and row, 0 or 1", show_default="found"),
+]
 Steps = Annotated[int | None, typer.Option(help="steps of the sequence", show_default="the data set's")]
 Window = Annotated[float | None, typer.Option(help="ms of a step", show_default="the data set's")]
 Transforms = Annotated[
@@ -312,21 +327,25 @@ def show_command(
     split_by: SplitBy = None,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
+    sensor: OwnSensor = None,
+    table: OwnTable = None,
+    columns: OwnColumns = None,
+    first_pixel: FirstPixel = None,
     as_json: Json = False,
 ) -> int:
     """Draw a recording: its events, their rate over time, and the input that a network gets."""
     from spikelfp.data.events.binning import USUAL
     from spikelfp.report import show_file, show_recording
-    from spikelfp.training.run import pipeline_of
+    from spikelfp.training.run import pipeline_of, stated
 
     wanted = _looking(
-        what, slice_, slice_events, slice_overlap, label_table, class_level, split_by,
-        steps=steps, window=window, transforms=transforms,
+        what, slice_, slice_events, slice_overlap, label_table, class_level, split_by, sensor=sensor, table=table,
+        columns=columns, first_pixel=first_pixel, steps=steps, window=window, transforms=transforms,
     )  # fmt: skip
     if Path(what).is_file() and wanted.events.slice is None and wanted.events.slice_events is None:
         if index is not None or label is not None:
             raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
-        show_file(what, out, pipeline=pipeline_of(wanted, USUAL))
+        show_file(what, out, pipeline=pipeline_of(wanted, USUAL), **stated(wanted))
     else:
         found = _recordings(what, data_dir, skip_bad, wanted)
         pipeline = pipeline_of(wanted, found.pipeline)
@@ -349,12 +368,19 @@ def data_info_command(
     split_by: SplitBy = None,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
+    sensor: OwnSensor = None,
+    table: OwnTable = None,
+    columns: OwnColumns = None,
+    first_pixel: FirstPixel = None,
     as_json: Json = False,
 ) -> int:
     """Describe a data set of events: its sensor, parts and classes, and the lengths of its recordings."""
     from spikelfp.data.events.show import overview, overview_text
 
-    wanted = _looking(what, slice_, slice_events, slice_overlap, label_table, class_level, split_by)
+    wanted = _looking(
+        what, slice_, slice_events, slice_overlap, label_table, class_level, split_by, sensor=sensor, table=table,
+        columns=columns, first_pixel=first_pixel,
+    )  # fmt: skip
     found = overview(_recordings(what, data_dir, skip_bad, wanted), most, skip_bad)
     say(*overview_text(found).split("\n"))
     if as_json:
@@ -440,11 +466,11 @@ def _recordings(what: str, data_dir: str | None, skip_bad: bool, wanted: RunConf
     from spikelfp.data.events import sliced
     from spikelfp.data.events.sources.folder import without_classes
     from spikelfp.data.load import check_data_name, is_event_data
-    from spikelfp.training.run import recordings_of, slicing_of
+    from spikelfp.training.run import recordings_of, slicing_of, stated
 
     name = f"folder:{what}" if Path(what).is_dir() else what
     if Path(what).is_file():
-        loose = without_classes(what)
+        loose = without_classes(what, **stated(wanted))
         assert loose is not None  # of a file
         return sliced(loose, slicing_of(wanted))
     check_data_name(name)
@@ -454,7 +480,7 @@ def _recordings(what: str, data_dir: str | None, skip_bad: bool, wanted: RunConf
     chosen = wanted.events
     if kind == "folder" and chosen.label_table is chosen.class_level is chosen.split_by is None:
         folder = None if data_dir is None else Path(data_dir)
-        found = without_classes(path, folder, skip_bad=skip_bad)
+        found = without_classes(path, folder, skip_bad=skip_bad, **stated(wanted))
         if found is not None:
             return sliced(found, slicing_of(wanted), skip_bad=skip_bad)
     return recordings_of(wanted.changed(data=name, data_dir=data_dir, skip_bad=skip_bad))

@@ -23,6 +23,7 @@ from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
 from spikelfp.data.dataset import datasets
 from spikelfp.data.download import data_dir as data_folder
+from spikelfp.data.events.event import FileLayout, Sensor
 from spikelfp.data.events.sources.tree import SPLITS
 from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
@@ -148,7 +149,9 @@ FED_BY_LFP = Condition(
 CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
 LOSS = CLASSES & (_by(True, "loss", "losses") | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
-FOLDER = Condition("folders of recordings (--data folder:PATH)", lambda c: c.data.startswith("folder:"), ("data",))
+OWN_FILES = Condition(
+    "recordings of one's own (--data folder:PATH)", lambda c: c.data.partition(":")[0] == "folder", ("data",)
+)
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
@@ -191,6 +194,10 @@ OWN_MOMENTUM = Condition(
 )
 NORMALIZED = RULED & one_of("rule", lambda: rules.rules_taking("normalize"), rules.rules)
 STATISTICS = RULED & one_of("rule", lambda: rules.rules_taking("constant_statistics"), rules.rules) & NORMALIZES
+
+
+def _check_columns(columns: str) -> None:
+    FileLayout.from_text(columns=columns)
 
 
 def _check_bits(bits: int) -> None:
@@ -242,13 +249,13 @@ class EventOptions:
         "csv file in the folder with columns file, start, end, class; or the ending of one beside each recording, "
         "such as _labels.csv",
         automatic="folders are the classes",
-        owner=FOLDER,
+        owner=OWN_FILES,
     )
     class_level: int | None = setting(
         None,
         "level of the folders that are the classes, 1 for the first; the others are sessions",
         automatic="the only level with two names or more",
-        owner=FOLDER,
+        owner=OWN_FILES,
         within="[1, ∞)",
     )
     split_by: str | None = setting(
@@ -256,7 +263,7 @@ class EventOptions:
         "what stays in one part as a whole: a file, all files of a session, or all of a subject",
         names=SPLITS,
         automatic="file, or the folders train and test",
-        owner=FOLDER,
+        owner=OWN_FILES,
     )
     window: float | None = setting(
         None, "ms of a step of event data; --steps is then the most", automatic="the data set's", owner=EVENTS
@@ -287,6 +294,33 @@ class EventOptions:
         False, "hand sequences of events to the first layer as lists: less memory for many steps", owner=EVENTS
     )
     skip_bad: bool = setting(False, "leave out recordings that cannot be read, and list them", owner=EVENTS)
+    sensor: str | None = setting(
+        None,
+        "sensor of files that do not state theirs, such as 346x260, or 700 channels",
+        automatic="the smallest that holds all events",
+        owner=OWN_FILES,
+        check=Sensor.from_text,
+    )
+    table: str | None = setting(
+        None,
+        "group, struct, array or stream that holds the events of a file, such as davis/left/events",
+        automatic="found by the content",
+        owner=OWN_FILES,
+    )
+    columns: str | None = setting(
+        None,
+        "columns of files that do not name theirs, such as x,y,t,p",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        check=_check_columns,
+    )
+    first_pixel: int | None = setting(
+        None,
+        "number of the first column and row in files of MATLAB, 0 or 1",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        within="[0, 1]",
+    )
     cache_dir: str | None = setting(
         None,
         "folder of binned recordings",

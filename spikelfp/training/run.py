@@ -19,7 +19,7 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits, load_events
 from spikelfp.data import load as load_data
-from spikelfp.data.events import Binning, EventSplits, Pipeline, Slicing, load_recordings, sliced
+from spikelfp.data.events import Binning, EventSplits, FileLayout, Pipeline, Sensor, Slicing, load_recordings, sliced
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.cache import cache_folder, recorded_cache
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
@@ -109,11 +109,21 @@ def recordings_of(config: RunConfig) -> EventSplits:
         config.data.name,
         config.run.data_dir,
         skip_bad=events.skip_bad,
+        **stated(config),
         label_table=events.label_table,
         class_level=events.class_level,
         split_by=events.split_by,
     )
     return sliced(parts, slicing_of(config), skip_bad=events.skip_bad)
+
+
+def stated(config: RunConfig) -> dict[str, Any]:
+    """What the configuration says about files that do not say it themselves: their ``sensor`` and ``layout``."""
+    events = config.events
+    return {
+        "sensor": None if events.sensor is None else Sensor.from_text(events.sensor),
+        "layout": FileLayout.from_text(events.table, events.columns, events.first_pixel),
+    }
 
 
 def slicing_of(config: RunConfig) -> Slicing | None:

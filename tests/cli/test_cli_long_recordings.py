@@ -133,7 +133,7 @@ def test_mistakes_are_one_line(sessions, tmp_path, monkeypatch, spikelfp, argume
     assert (code, len(err.splitlines())) == (2, 1), err
     assert named in err
     code, _, err = spikelfp("train", "--data", "nmnist", "--split-by", "session")
-    assert (code, "--split-by session belongs to folders of recordings" in err) == (2, True)
+    assert (code, "--split-by session belongs to recordings of one" in err) == (2, True)
 
 
 @pytest.mark.parametrize("layout", ["sessions", "labelled"])

@@ -7,7 +7,7 @@ kept sparse on disk (:mod:`~spikelfp.data.events.cache`), and a data set hands t
 """
 
 from spikelfp.data.events.binning import Binning, Pipeline, SparseFrames, bin_events
-from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
+from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor, check_events
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
 from spikelfp.data.events.slicing import Slices, Slicing, sliced
 
@@ -20,6 +20,7 @@ __all__ = [
     "Binning",
     "EventSplits",
     "Events",
+    "FileLayout",
     "Pipeline",
     "Recordings",
     "Sensor",

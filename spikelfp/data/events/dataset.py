@@ -20,6 +20,7 @@ from spikelfp.data.events.batching import BatchForm, PackedFrames, WorkerBatch, 
 from spikelfp.data.events.binning import Pipeline
 from spikelfp.data.events.cache import Store, binned
 from spikelfp.data.events.cache.store import checksum
+from spikelfp.data.events.event import FileLayout, Sensor
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
 from spikelfp.data.events.slicing import Slicing, sliced
 from spikelfp.data.loader import Frames, Sequences, fetched
@@ -172,6 +173,8 @@ def load_events(
     *,
     pipeline: Pipeline | Callable[[Pipeline], Pipeline] | None = None,
     skip_bad: bool = False,
+    sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
     sparse: bool = False,
     augmentations: Sequence[Augmentation] = (),
     cache_dir: str | Path | None = None,
@@ -189,6 +192,7 @@ def load_events(
         data_dir: folder of the data sets, of a name.
         pipeline: from events to sequences; a function changes the pipeline of the data set; ``None`` takes that.
         skip_bad: leave out files and recordings that cannot be read, and list them in :attr:`DataSplits.skipped`.
+        sensor, layout: of files of one's own that do not state theirs, of a name.
         sparse: hand out batches as sparse COO tensors.
         augmentations: of the training part, new in each epoch.
         slicing: cuts long recordings into slices, each of which is a sample.
@@ -205,7 +209,11 @@ def load_events(
         SaveError: when the cache folder cannot be written.
         UserError: for options that do not fit each other or the sensor.
     """
-    splits = name if isinstance(name, EventSplits) else load_recordings(name, data_dir, skip_bad=skip_bad, **options)
+    splits = (
+        name
+        if isinstance(name, EventSplits)
+        else load_recordings(name, data_dir, skip_bad=skip_bad, sensor=sensor, layout=layout, **options)
+    )
     splits = sliced(splits, slicing, skip_bad=skip_bad)
     chosen = splits.pipeline if pipeline is None else pipeline
     chosen = chosen if isinstance(chosen, Pipeline) else chosen(splits.pipeline)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.binning import Pipeline
-from spikelfp.data.events.event import Events, Sensor
+from spikelfp.data.events.event import Events, FileLayout, Sensor
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
 
@@ -126,11 +126,18 @@ recordings: Registry[EventLoader] = Registry("event data set")
 """Loader functions ``load(data_dir: Path | None, *, skip_bad: bool = False) -> EventSplits``, by name."""
 
 prefixes: Registry[EventLoader] = Registry("kind of event data")
-"""Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``."""
+"""Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``. Those that are
+registered with ``own_files=True`` also take ``sensor`` and ``layout``, which say what the files of a user do not."""
 
 
 def load_recordings(
-    name: str, data_dir: str | Path | None = None, *, skip_bad: bool = False, **options: Any
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    skip_bad: bool = False,
+    sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
+    **options: Any,
 ) -> EventSplits:
     """List the recordings of a data set; each is read when it is asked for.
 
@@ -139,6 +146,9 @@ def load_recordings(
             a folder of recordings for each class; ``hdf5:PATH`` for a file like those of the Heidelberg digits.
         data_dir: folder of the data sets; ``None`` for the one of :func:`spikelfp.data.data_dir`.
         skip_bad: leave out files that cannot be read and list them in :attr:`EventSplits.skipped`.
+        sensor: of the files in a folder of one's own that do not state theirs; a data set of its own sensor takes no
+            other.
+        layout: of the files in a folder of one's own, where their content does not say it.
         **options: of the loader, such as ``class_level``, ``split_by`` and ``label_table`` of ``folder:PATH``
             (:mod:`~spikelfp.data.events.sources.folder`); ``None`` stands for its default.
 
@@ -148,7 +158,8 @@ def load_recordings(
     Raises:
         UnknownNameError: for a name that is not registered.
         DataError: for files that are damaged or missing.
-        UserError: for an option that the data set does not take.
+        UserError: for an option that the data set does not take, and for a sensor or a layout of a data set whose files
+            have their own.
     """
     folder = None if data_dir is None else Path(data_dir)
     kind, colon, rest = name.partition(":")
@@ -158,6 +169,11 @@ def load_recordings(
     for option in given:
         if option not in taken:
             raise UserError(f"{name} takes no {option}: it belongs to recordings in a folder (folder:PATH)")
-    if colon:
-        return loader(rest, folder, skip_bad=skip_bad, **given)
-    return loader(folder, skip_bad=skip_bad, **given)
+    if colon and prefixes.fact(kind, "own_files"):
+        return loader(rest, folder, skip_bad=skip_bad, sensor=sensor, layout=layout, **given)
+    found = loader(*((rest,) if colon else ()), folder, skip_bad=skip_bad, **given)
+    if layout not in (None, FileLayout()):
+        raise UserError(f"{name} has a layout of its own: tables, columns and first pixels are stated for folder:PATH")
+    if sensor not in (None, found.train.sensor):
+        raise UserError(f"{name} has a sensor of {found.train.sensor}, not of {sensor}: leave it out")
+    return found

@@ -151,7 +151,7 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
         "stream": chosen,
         "streams": {number: each.kind for number, each in header.streams.items()},
     }
-    return finish(where, events, header.streams[chosen].sensor or sensor, facts, place=place)
+    return finish(where, events, sensor, facts, place=place, own=header.streams[chosen].sensor)
 
 
 def read_header(data: bytes, where: str) -> PacketHeader:

@@ -206,4 +206,4 @@ def _pad(train: Value, where: str, facts: dict[str, Any]) -> Recording:
     width, height = (side, side) if side * side == len(taxels) and side > 1 else (len(taxels), 1)
     t = np.rint(times[step] * 1e6).astype(np.int64)
     events = pack(where, t, taxel % width, taxel // width, p)
-    return finish(where, events, Sensor(width, height, 2), facts)
+    return finish(where, events, None, facts, own=Sensor(width, height, 2))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from spikelfp.data.events.binning import USUAL, Pipeline
-from spikelfp.data.events.event import Events, Sensor
+from spikelfp.data.events.event import Events, FileLayout, Sensor
 from spikelfp.data.events.readers import can_read, read
 from spikelfp.data.events.recordings import EventSplits, Recordings, Unlabelled, prefixes
 from spikelfp.data.events.sources.base import FileEntry, FileRecordings, Subset
@@ -29,21 +30,21 @@ from spikelfp.data.events.sources.tree import SPLITS, Member, Tree, by_group, by
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import check_name
 
-_EXTENT = "extent 1"  # the number is raised when readers find another sensor in the same file
-_LARGEST = Sensor(2**16, 2**16, 2)
+_EXTENT = "extent 2"  # the number is raised when readers find another sensor in the same file
 _NAMED = 6  # groups of a part that are named one by one
 
 Complain = Callable[[str], None]
 """Takes what is bad about a file or a class: raises it, or lists it where bad ones are skipped."""
 
 
-@prefixes.register("folder")
+@prefixes.register("folder", own_files=True)
 def folder(
     rest: str,
     data_dir: Path | None = None,
     *,
     skip_bad: bool = False,
     sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
     pipeline: Pipeline = USUAL,
     class_level: int | None = None,
     split_by: str | None = None,
@@ -75,6 +76,7 @@ def folder(
         skip_bad: leave out, and list, also files that cannot be read, classes without recordings, and classes of the
             test part that the training part lacks.
         sensor: of the files that do not name theirs.
+        layout: of files of columns, where their content leaves a choice.
         pipeline: from events to sequences.
         class_level: level of the folders that are classes, 1 for those directly in the folder, or in its parts.
         split_by: ``"file"``, the default, ``"session"`` or ``"subject"``: what is kept in one part as a whole, where
@@ -105,10 +107,12 @@ def folder(
 
     for lost in tree.broken:
         complain(lost)
-    good = readable(tree, complain)
+    layout = layout or FileLayout()
+    good = readable(tree, complain, sensor, layout)
     classes = _classes(root, tree, complain)
     common = common_sensor(good, sensor)
-    how, decode = ("readers 1", _decode) if label_table is None else ("readers by time 1", _decode_interval)
+    decode = partial(_decode if label_table is None else _decode_interval, layout)
+    how = f"readers 2 {layout}" if label_table is None else f"readers by time 2 {layout}"
 
     def recordings(name: str, members: Sequence[Member]) -> FileRecordings:
         # by class, and in a class by path
@@ -152,7 +156,12 @@ def folder(
 
 
 def without_classes(
-    what: str | Path, data_dir: Path | None = None, *, skip_bad: bool = False, sensor: Sensor | None = None
+    what: str | Path,
+    data_dir: Path | None = None,
+    *,
+    skip_bad: bool = False,
+    sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
 ) -> Unlabelled | None:
     """List recordings that have no classes: one file, or a folder of files that are not in two classes or more.
 
@@ -161,6 +170,7 @@ def without_classes(
         data_dir: folder of the data sets.
         skip_bad: leave out, and list, files that cannot be read.
         sensor: of the files that do not name theirs.
+        layout: of files of columns, where their content leaves a choice.
 
     Returns:
         The recordings; ``None`` for a folder with folders of classes.
@@ -171,8 +181,8 @@ def without_classes(
     """
     path = user_path(str(what), data_dir)
     if path.is_file():
-        recording = read(path, sensor=sensor)
-        made = LooseFiles(path.name, [FileEntry(str(path), path.name)], recording.sensor)
+        recording = read(path, sensor=sensor, layout=layout)
+        made = LooseFiles(path.name, [FileEntry(str(path), path.name)], recording.sensor, layout)
         return Unlabelled(path.name, made, USUAL)
     content = walk(path)
     if len({name.split("/")[0] for name in content.files if "/" in name and can_read(name)}) > 1:
@@ -185,10 +195,12 @@ def without_classes(
             raise DataError(reason)
         skipped.append(reason)
 
-    good = readable(tree, complain)
+    layout = layout or FileLayout()
+    good = readable(tree, complain, sensor, layout)
     if not good:
         raise DataError(f"{path}: holds no recordings")
-    files = LooseFiles(path.name, [member.entry for member in tree.members], common_sensor(good, sensor))
+    entries = [member.entry for member in tree.members]
+    files = LooseFiles(path.name, entries, common_sensor(good, sensor), layout)
     note = (
         "these recordings have no classes: to train on them, make a folder for each class, or name a --label-table "
         "that says them"
@@ -203,21 +215,26 @@ class LooseFiles(Recordings):
         name: of the file or folder.
         entries: place of each recording.
         sensor: of all recordings.
+        layout: of files of columns.
     """
 
-    def __init__(self, name: str, entries: Sequence[FileEntry], sensor: Sensor) -> None:
-        self.name, self.entries, self.sensor = name, tuple(entries), sensor
+    def __init__(
+        self, name: str, entries: Sequence[FileEntry], sensor: Sensor, layout: FileLayout | None = None
+    ) -> None:
+        self.name, self.entries, self.sensor, self.layout = name, tuple(entries), sensor, layout or FileLayout()
         self.labels, self.class_names = np.zeros(len(entries), np.int64), ()
 
     def read(self, index: int) -> Events:
-        return _decode(self.entries[index], self.sensor)
+        return _decode(self.layout, self.entries[index], self.sensor)
 
     def where(self, index: int) -> str:
         return self.entries[index].where
 
     def fingerprint(self) -> str:
         contents = content_hashes([entry.path for entry in self.entries])
-        return hash_of("loose files 1", str(self.sensor), *(entry.name for entry in self.entries), *contents)
+        return hash_of(
+            "loose files 1", str(self.layout), str(self.sensor), *(entry.name for entry in self.entries), *contents
+        )
 
 
 def _group(member: Member, split_by: str | None) -> str:
@@ -233,9 +250,11 @@ def _groups_note(part: str, what: str, owners: Sequence[str]) -> str:
     return f"{part} by {what}: {', '.join(named)}{more}"
 
 
-def readable(tree: Tree, complain: Complain) -> dict[str, Extent]:
+def readable(
+    tree: Tree, complain: Complain, sensor: Sensor | None = None, layout: FileLayout | None = None
+) -> dict[str, Extent]:
     """Leave the recordings in ``tree`` that can be read, and find their sensors."""
-    extents = extents_of(tree.paths())
+    extents = extents_of(tree.paths(), sensor, layout)
     good = {path: extent for path, extent in extents.items() if isinstance(extent, Extent)}
     for error in extents.values():
         if isinstance(error, DataError):
@@ -263,20 +282,20 @@ def _classes(root: Path, tree: Tree, complain: Complain) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _decode(entry: FileEntry, sensor: Sensor) -> Events:
-    return _checked(entry.path, sensor)
+def _decode(layout: FileLayout, entry: FileEntry, sensor: Sensor) -> Events:
+    return _checked(entry.path, sensor, layout)
 
 
-def _checked(path: str, sensor: Sensor) -> Events:
-    recording = read(path, sensor=sensor)
+def _checked(path: str, sensor: Sensor, layout: FileLayout) -> Events:
+    recording = read(path, sensor=sensor, layout=layout)
     if recording.sensor != sensor:
         raise DataError(f"{path}: is of a sensor of {recording.sensor}, expected {sensor}")
     return recording.events
 
 
-def _decode_interval(entry: FileEntry, sensor: Sensor) -> Events:
+def _decode_interval(layout: FileLayout, entry: FileEntry, sensor: Sensor) -> Events:
     """Events of an interval of a recording, whose times count from the beginning of the interval."""
-    events = _whole(version_of(entry.path), sensor)
+    events = _whole(version_of(entry.path), sensor, layout)
     start, end = (int(word) for word in entry.part.split()[:3:2])
     first, after = np.searchsorted(events["t"], (start, end))
     if first == after:
@@ -290,9 +309,9 @@ def _decode_interval(entry: FileEntry, sensor: Sensor) -> Events:
 
 
 @kept_in_memory(most=2)
-def _whole(file: FileVersion, sensor: Sensor) -> Events:
+def _whole(file: FileVersion, sensor: Sensor, layout: FileLayout) -> Events:
     """All events of a file, whose intervals are read one after the other."""
-    return _checked(file.path, sensor)
+    return _checked(file.path, sensor, layout)
 
 
 # The sensor of all files
@@ -310,26 +329,32 @@ class Extent(NamedTuple):
     named: bool
 
 
-def extents_of(paths: Sequence[str]) -> dict[str, Extent | DataError]:
+def extents_of(
+    paths: Sequence[str], sensor: Sensor | None = None, layout: FileLayout | None = None
+) -> dict[str, Extent | DataError]:
     """Find the sensor of each file, or why it cannot be read.
 
     Each file is read whole for it, but only once until it changes: see
     :func:`~spikelfp.data.events.sources.files.facts_of_files`.
+
+    Args:
+        paths: of the files.
+        sensor: of those that do not name theirs; their extent is then this one.
+        layout: of files of columns.
     """
     found: dict[str, Extent | DataError] = {}
 
     def find_out(path: str) -> str:
         try:
-            events, sensor, _ = read(path)
-            smallest = (int(events["x"].max()) + 1, int(events["y"].max()) + 1)
-            # a reader takes the sensor that it is handed where the file does not name one
-            named = smallest != (sensor.width, sensor.height) or read(path, sensor=_LARGEST).sensor != _LARGEST
+            recording = read(path, sensor=sensor, layout=layout)
         except DataError as error:
             found[path] = error
             return ""
-        return json.dumps([sensor.width, sensor.height, sensor.polarities, named])
+        size = recording.sensor
+        return json.dumps([size.width, size.height, size.polarities, recording.named])
 
-    for path, fact in zip(paths, facts_of_files(paths, _EXTENT, find_out), strict=True):
+    kind = f"{_EXTENT} {sensor} {layout}"
+    for path, fact in zip(paths, facts_of_files(paths, kind, find_out), strict=True):
         if fact:
             width, height, polarities, named = json.loads(fact)
             found[path] = Extent(Sensor(width, height, polarities), named)
