@@ -24,6 +24,7 @@ from spikelfp.data import encodings
 from spikelfp.data.dataset import datasets
 from spikelfp.data.download import data_dir as data_folder
 from spikelfp.data.events.event import FileLayout, Sensor
+from spikelfp.data.events.sources.tree import SPLITS
 from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.errors import UserError
@@ -306,8 +307,42 @@ class DataOptions(Choice):
 
 @dataclass(frozen=True)
 class EventOptions:
-    """Conversion of recordings of events into sequences."""
+    """Recordings of events, and their conversion into sequences."""
 
+    slice: float | None = setting(
+        None, "cut recordings into slices of FLOAT ms, each a sample", automatic="whole recordings", owner=EVENTS,
+        within="[0.001, 1000000000]",
+    )  # fmt: skip
+    slice_events: int | None = setting(
+        None, "cut recordings into slices of INT events instead", owner=EVENTS, within="[1, ∞)"
+    )
+    slice_overlap: float = setting(
+        0.0,
+        "share of a slice that the next one repeats",
+        owner=other_than("slice", None) | other_than("slice_events", None),
+        within="[0, 1)",
+    )
+    label_table: str | None = setting(
+        None,
+        "csv file in the folder with columns file, start, end, class; or the ending of one beside each recording, "
+        "such as _labels.csv",
+        automatic="folders are the classes",
+        owner=OWN_FILES,
+    )
+    class_level: int | None = setting(
+        None,
+        "level of the folders that are the classes, 1 for the first; the others are sessions",
+        automatic="the only level with two names or more",
+        owner=OWN_FILES,
+        within="[1, ∞)",
+    )
+    split_by: str | None = setting(
+        None,
+        "what stays in one part as a whole: a file, all files of a session, or all of a subject",
+        names=SPLITS,
+        automatic="file, or the folders train and test",
+        owner=OWN_FILES,
+    )
     window: float | None = setting(
         None, "ms of a step of event data; --steps is then the most", automatic="the data set's", owner=EVENTS
     )
