@@ -120,7 +120,7 @@ def _taking(argument: str, objective: str | None = None) -> list[str]:
     """List the methods whose constructor takes an argument."""
     return [
         name for name in methods.methods
-        if argument in _arguments(methods.methods[name])
+        if argument in _arguments(methods.methods[name])  # type: ignore[arg-type]
         and methods.methods.fact(name, "objective") == (objective or methods.methods.fact(name, "objective"))
     ]  # fmt: skip
 
