@@ -23,6 +23,8 @@ from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
 from spikelfp.data.dataset import datasets
 from spikelfp.data.download import data_dir as data_folder
+from spikelfp.data.events.event import FileLayout, Sensor
+from spikelfp.data.events.sources.tree import SPLITS
 from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.errors import UserError
@@ -31,7 +33,16 @@ from spikelfp.functional.lif import FLOOR, MARGIN, PAPER_FLOOR, PAPER_MARGIN, De
 from spikelfp.methods import Method
 from spikelfp.methods.feedback import CREDITS, OF_LOSS
 from spikelfp.methods.spike_rate import OVER
-from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
+from spikelfp.models import (
+    ModelSpec,
+    activations,
+    build,
+    decay_starts,
+    is_spiking,
+    models,
+    normalizes,
+    takes_neuron,
+)
 from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
@@ -50,6 +61,9 @@ AUTO_STEPS = 1000
 
 NORMALIZE = ("sample", "step")
 """Ranges over which the largest magnitude of a reward is taken."""
+
+DRAWN_BETWEEN = ("uniform", "log-uniform")
+"""Starts of decays that do not depend on --beta."""
 
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
@@ -72,6 +86,18 @@ def _warm_up(view: View) -> str | None:
     return view.warm_up or ("surrogate" if is_spiking(view.model) else "gradient")
 
 
+def _delays(view: View) -> tuple[int, ...]:
+    """Return the delays of a connection, ``(0,)`` for models without the option."""
+    return view.delays if "delays" in OPTIONS.brought_by(("model",), view.model) else (0,)
+
+
+def _output(view: View) -> str | None:
+    """Return the kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
+    chosen: str | None = view.output if "output" in OPTIONS.brought_by(("model",), view.model) else None
+    integrators = not tasks[view.task].has_classes or methods.methods.fact(view.method, "by_integrators")
+    return chosen or ("li" if integrators else None)
+
+
 def _has_steps(view: View) -> bool:
     """Whether the network sees sequences whose steps differ, or keeps a state from one to the next."""
     shown = view.encoding != "constant" and (view.steps or 1) > 1
@@ -84,11 +110,17 @@ def _warms_up_otherwise(view: View) -> bool:
     return first != view.method and (_fires(view) or not {first, view.method} <= set(WARM_UPS))
 
 
+@functools.cache
+def _arguments(kind: type) -> frozenset[str]:
+    """Name the arguments of a class; kept, since each option of a run asks for those of every method."""
+    return frozenset(inspect.signature(kind).parameters)
+
+
 def _taking(argument: str, objective: str | None = None) -> list[str]:
     """List the methods whose constructor takes an argument."""
     return [
         name for name in methods.methods
-        if argument in inspect.signature(methods.methods[name]).parameters
+        if argument in _arguments(methods.methods[name])  # type: ignore[arg-type]
         and methods.methods.fact(name, "objective") == (objective or methods.methods.fact(name, "objective"))
     ]  # fmt: skip
 
@@ -174,6 +206,9 @@ FED_BY_LFP = Condition(
 CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
 LOSS = CLASSES & (_by(True, "loss", "losses") | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
+OWN_FILES = Condition(
+    "recordings of one's own (--data folder:PATH)", lambda c: c.data.partition(":")[0] == "folder", ("data",)
+)
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
@@ -182,6 +217,12 @@ NEURONS = Condition(
     lambda c: is_spiking(c.model) and takes_neuron(c.model),
     ("model",),
 )
+ONE_BETA = Condition(
+    "--beta-start shared, equal or gamma, or --output li",
+    lambda c: c.beta_start not in DRAWN_BETWEEN or _output(c) == "li",
+    ("beta_start", "output", "task", "method"),
+)
+TAPS = Condition("--delays of two or more, of which one is kept", lambda c: len(_delays(c)) > 1, ("model", "delays"))
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
     lambda: f"--method {_either(methods.methods.where(surrogate=True))}, a warm-up by it, or --credit surrogate",
@@ -237,6 +278,10 @@ NORMALIZED = RULED & one_of("rule", lambda: rules.rules_taking("normalize"), rul
 STATISTICS = RULED & one_of("rule", lambda: rules.rules_taking("constant_statistics"), rules.rules) & NORMALIZES
 
 
+def _check_columns(columns: str) -> None:
+    FileLayout.from_text(columns=columns)
+
+
 def _check_bits(bits: int) -> None:
     if bits != FLOAT and not 2 <= bits <= 16:
         raise UserError(f"weight-bits must lie between 2 and 16, or be {FLOAT} for floats, got {bits}")
@@ -266,8 +311,42 @@ class DataOptions(Choice):
 
 @dataclass(frozen=True)
 class EventOptions:
-    """Conversion of recordings of events into sequences."""
+    """Recordings of events, and their conversion into sequences."""
 
+    slice: float | None = setting(
+        None, "cut recordings into slices of FLOAT ms, each a sample", automatic="whole recordings", owner=EVENTS,
+        within="[0.001, 1000000000]",
+    )  # fmt: skip
+    slice_events: int | None = setting(
+        None, "cut recordings into slices of INT events instead", owner=EVENTS, within="[1, ∞)"
+    )
+    slice_overlap: float = setting(
+        0.0,
+        "share of a slice that the next one repeats",
+        owner=other_than("slice", None) | other_than("slice_events", None),
+        within="[0, 1)",
+    )
+    label_table: str | None = setting(
+        None,
+        "csv file in the folder with columns file, start, end, class; or the ending of one beside each recording, "
+        "such as _labels.csv",
+        automatic="folders are the classes",
+        owner=OWN_FILES,
+    )
+    class_level: int | None = setting(
+        None,
+        "level of the folders that are the classes, 1 for the first; the others are sessions",
+        automatic="the only level with two names or more",
+        owner=OWN_FILES,
+        within="[1, ∞)",
+    )
+    split_by: str | None = setting(
+        None,
+        "what stays in one part as a whole: a file, all files of a session, or all of a subject",
+        names=SPLITS,
+        automatic="file, or the folders train and test",
+        owner=OWN_FILES,
+    )
     window: float | None = setting(
         None, "ms of a step of event data; --steps is then the most", automatic="the data set's", owner=EVENTS
     )
@@ -297,6 +376,33 @@ class EventOptions:
         False, "hand sequences of events to the first layer as lists: less memory for many steps", owner=EVENTS
     )
     skip_bad: bool = setting(False, "leave out recordings that cannot be read, and list them", owner=EVENTS)
+    sensor: str | None = setting(
+        None,
+        "sensor of files that do not state theirs, such as 346x260, or 700 channels",
+        automatic="the smallest that holds all events",
+        owner=OWN_FILES,
+        check=Sensor.from_text,
+    )
+    table: str | None = setting(
+        None,
+        "group, struct, array or stream that holds the events of a file, such as davis/left/events",
+        automatic="found by the content",
+        owner=OWN_FILES,
+    )
+    columns: str | None = setting(
+        None,
+        "columns of files that do not name theirs, such as x,y,t,p",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        check=_check_columns,
+    )
+    first_pixel: int | None = setting(
+        None,
+        "number of the first column and row in files of MATLAB, 0 or 1",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        within="[0, 1]",
+    )
     cache_dir: str | None = setting(
         None,
         "folder of binned recordings",
@@ -341,9 +447,16 @@ class TaskOptions(Choice):
 class NeuronOptions:
     """Neurons of the network, all alike."""
 
-    beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS)
+    beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS & ONE_BETA)
+    beta_start: Choice = choice(
+        "shared",
+        "decays at the start: one a layer (shared); or one a neuron, all --beta (equal), drawn between --beta-low and "
+        "--beta-high, evenly (uniform) or in the logarithm of time constants (log-uniform), or around --beta (gamma)",
+        decay_starts,
+        owner=NEURONS,
+    )
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)
-    learn_beta: bool = setting(False, "the decay learns too, one for each layer of neurons", owner=NEURONS)
+    learn_beta: bool = setting(False, "the decay learns too, one a layer or as --beta-start says", owner=NEURONS)
     reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
     denominator: str = setting(
         "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
@@ -483,6 +596,13 @@ class TrainingOptions:
         owner=STEPS,
         within="[0, ∞)",
     )
+    choose_delays: int | None = setting(
+        None,
+        "epoch at whose end every connection keeps the one of its --delays with the largest weight, and trains on",
+        automatic="never",
+        owner=TAPS,
+        within="[1, ∞)",
+    )
     readout_steps: int | None = setting(
         None,
         "last steps of a sequence, which are rewarded and read out",
@@ -568,6 +688,7 @@ class RunConfig:
         self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator, own.floor, own.margin)  # type: ignore[arg-type]
+        own.beta_start.maker(decay_starts)(own.beta, (0,))  # refuses what does not go together
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
@@ -660,6 +781,12 @@ class RunConfig:
                 f"--warm-up-steps {self.method.warm_up_steps} leaves no update to --method {self.method.name}: this "
                 f"run has {updates} of them"
             )
+        chosen, epochs = self.training.choose_delays, self.training.epochs
+        if chosen and epochs and chosen > epochs:
+            raise UserError(
+                f"--choose-delays {chosen} would do nothing: this run has {epochs} epochs; choose fewer, so that the "
+                "delays that are kept train on"
+            )
         steps = self.data.steps
         if steps is None or is_event_data(self.data.name):
             return
@@ -672,9 +799,11 @@ class RunConfig:
 
     def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
         """Describe the network of this run for samples of ``shape`` and so many classes or other outputs."""
-        neuron = vars(self.neuron) if NEURONS.holds(self.flat) else {}
+        neuron = dict(vars(self.neuron)) if NEURONS.holds(self.flat) else {}
+        start: Choice | None = neuron.pop("beta_start", None)
+        decays = {} if start is None else {"name": start.name, **start.arguments(decay_starts)}
         options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
-        return ModelSpec(self.model.name, shape, classes, options, neuron)
+        return ModelSpec(self.model.name, shape, classes, options, neuron, decays)
 
     @property
     def is_classification(self) -> bool:
@@ -684,8 +813,7 @@ class RunConfig:
     @property
     def output(self) -> str | None:
         """Kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
-        integrators = not self.is_classification or methods.methods.fact(self.method.name, "by_integrators")
-        return self.model.options.get("output") or ("li" if integrators else None)
+        return _output(self.flat)
 
     @property
     def output_spikes(self) -> bool:
