@@ -147,3 +147,11 @@ def test_dropout_that_cannot_be_is_refused_in_one_line(more, named, here, tmp_pa
     done = here("train", *QUICK, *more, "--out", str(tmp_path / "a"), check=2)
     assert named in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--weight-decay", "0.2"]])
+def test_adamw_with_its_decay(more, here, tmp_path):
+    here("train", *QUICK, "--optimizer", "adamw", *more, "--out", str(tmp_path / "a"))
+    saved = torch.load(tmp_path / "a" / "checkpoints" / "last.pt", weights_only=True)
+    assert saved["optimizer_kind"] == "AdamW"
+    assert saved["optimizer"]["param_groups"][0]["weight_decay"] == (0.2 if more else 0.01)
