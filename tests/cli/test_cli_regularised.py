@@ -1,6 +1,7 @@
 """Options that regularise a run, on the command line: what they do, and what they are refused for."""
 
 import csv
+import json
 import subprocess
 
 import pytest
@@ -155,3 +156,36 @@ def test_adamw_with_its_decay(more, here, tmp_path):
     saved = torch.load(tmp_path / "a" / "checkpoints" / "last.pt", weights_only=True)
     assert saved["optimizer_kind"] == "AdamW"
     assert saved["optimizer"]["param_groups"][0]["weight_decay"] == (0.2 if more else 0.01)
+
+
+def test_early_stopping_keeps_the_best_weights(here, tmp_path, monkeypatch):
+    """Rates so large that training falls: the run ends early, and the summary tells of the best epoch, too."""
+    out = tmp_path / "a"
+    more = [
+        "--validation",
+        "0.3",
+        "--patience",
+        "2",
+        "--epochs",
+        "12",
+        "--lr",
+        "0.3",
+        "--schedule",
+        "constant",
+        "--json",
+    ]
+    done = here("train", *QUICK[:6], *more, "--no-report", "--out", str(out))
+    summary, history = json.loads(done.stdout.splitlines()[-1]), rows(out)
+    scores = [float(row["validation_accuracy"]) for row in history]
+    assert len(scores) < 12
+    first = scores.index(max(scores))
+    assert len(scores) - 1 - first == 2
+    assert summary["best"]["validation_accuracy"] == max(scores)
+    kept = torch.load(out / "checkpoints" / "best.pt", weights_only=True)
+    assert kept["position"]["epoch"] == summary["best"]["epoch"]
+    assert scores[int(summary["best"]["epoch"]) - 1] == max(scores)
+    tested = here("eval", str(out), "--weights", "best", "--json")
+    assert json.loads(tested.stdout.splitlines()[-1])["test_accuracy"] == pytest.approx(
+        summary["best"]["test_accuracy"]
+    )
+    assert summary["validation_accuracy"] == scores[-1]
