@@ -244,3 +244,17 @@ def test_models_put_it_behind_hidden_neurons(name, shape, count):
     x = torch.rand(3, 2, *shape)
     assert torch.equal(plain.eval()(x), made.eval()(x))
     assert made.train()(x).shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize(("over", "of"), KINDS)
+def test_an_exported_network_is_without_it(over, of, tmp_path):
+    nir = pytest.importorskip("nir")
+    from hw_export.nir import to_nir
+
+    shown = {}
+    for name, made in (("with", net(over, of)), ("without", net(p=0.0))):
+        to_nir(made.eval(), tmp_path / name, input_shape=(1, 3, 3))
+        shown[name] = nir.read(tmp_path / name)
+    kinds = {name: [type(node).__name__ for node in each.nodes.values()] for name, each in shown.items()}
+    assert kinds["with"] == kinds["without"]
+    assert len(shown["with"].edges) == len(shown["without"].edges)
