@@ -264,6 +264,9 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     task, score = tasks[summary["task"]], summary["score"]["value"]
     table.add_row(f"test {task.title}", f"{score:.4f}")
+    best = summary.get("best") or {}
+    if f"test_{task.score}" in best:
+        table.add_row(f"test {task.title}, best epoch ({best['epoch']:.0f})", f"{best[f'test_{task.score}']:.4f}")
     table.add_row(f"train {task.title}", f"{summary[f'train_{task.score}']:.4f}")
     if summary.get("r2") is not None:
         table.add_row("test R²", f"{summary['r2']:.4f}")

@@ -13,7 +13,8 @@ from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.models.decays import spread_decays
 from spikelfp.nn import graph
-from spikelfp.options import option, options_in, takes_any
+from spikelfp.nn.shape import DROPS, DROPS_OVER
+from spikelfp.options import Condition, option, options_in, takes_any
 from spikelfp.registry import Registry, check_name
 
 Hidden = Annotated[tuple[int, ...], option("neurons of the hidden layers, such as 1000,1000", within="[1, ∞)")]
@@ -23,6 +24,23 @@ Width = Annotated[int, option("channels of the first convolution, or features of
 Bias = Annotated[bool, option("biases of layers with weights; some chips have none")]
 Dropout = Annotated[
     float, option("part of the hidden neurons that are left out at a time in training", within="[0, 1)")
+]
+_DROPS = Condition("--dropout", lambda view: bool(view.dropout), ("dropout",))  # models differ in their defaults
+DropoutOver = Annotated[
+    str,
+    option(
+        "whether the neurons that are left out are the same in a whole sequence, or drawn anew at every step",
+        names=DROPS_OVER,
+        owner=_DROPS,
+    ),
+]
+DropoutOf = Annotated[
+    str,
+    option(
+        "whether single neurons of the convolutions are left out, or whole channels",
+        names=DROPS,
+        owner=_DROPS,
+    ),
 ]
 Readout = Annotated[
     str | None,
@@ -170,6 +188,11 @@ Weighted = TypeVar("Weighted", nn.Conv2d, nn.Linear)
 def noisy(layer: nn.Layer, noise: float) -> list[nn.Layer]:
     """List :class:`spikelfp.nn.Noise` of a standard deviation and the ``layer`` after it; for 0 only the layer."""
     return [nn.Noise(noise), layer] if noise else [layer]
+
+
+def dropped(p: float, over: str, of: str = "elements") -> list[nn.Layer]:
+    """List :class:`spikelfp.nn.Dropout` behind hidden neurons; for ``p`` = 0 nothing."""
+    return [nn.Dropout(p, over, of)] if p else []
 
 
 def last_layer(readout: str | None, neuron: dict[str, Any]) -> nn.Layer:

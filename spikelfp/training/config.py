@@ -255,6 +255,10 @@ RATED = SPIKES & Condition(
     lambda c: c.method in _with_rates() and c.credit != "online",
     ("method", "credit"),
 )
+RATED &= Condition(
+    "rewards as they are, without --normalize-reward", lambda c: not c.normalize_reward, ("normalize_reward",)
+)
+RATED &= Condition("sequences that are kept, without --recompute", lambda c: not c.recompute, ("recompute",))
 SMOOTHED = CLASSES & Condition(
     lambda: (
         "rewards and losses with a target for each class (--reward "
@@ -684,12 +688,6 @@ class RunConfig:
         self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator, own.floor, own.margin)  # type: ignore[arg-type]
-        for flag, taken, why in (
-            ("--recompute", self.training.recompute, "does not keep the spikes of hidden layers"),
-            ("--normalize-reward", self.method.normalize_reward, "divides the rewards of neurons by the largest"),
-        ):
-            if taken and self.method.rate_target is not None:
-                raise UserError(f"{flag} {why}, and --rate-target is about them: leave out one of the two")
         own.beta_start.maker(decay_starts)(own.beta, (0,))  # refuses what does not go together
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
