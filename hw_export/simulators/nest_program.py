@@ -4,8 +4,8 @@
 
 It imports NEST and numpy and none of our modules, so that torch is not imported. INPUT holds ``current``, the input of
 the first layer, float64 ``[B, T, N]``; ``layers``, their number; for the k-th layer ``beta_k``, ``threshold_k`` and
-``bias_k`` ``[N]`` and ``reset_k``; and from the second layer on its synapses ``source_k``, ``target_k``, ``weight_k`` and
-``delay_k`` in steps. OUTPUT holds ``spikes_k``, bool ``[T, B, N]``, without the latency.
+``bias_k`` ``[N]`` and ``reset_k``; and from the second layer on its synapses ``source_k``, ``target_k``, ``weight_k``
+and ``delay_k`` in steps. OUTPUT holds ``spikes_k``, bool ``[T, B, N]``, without the latency.
 """
 
 from __future__ import annotations

@@ -235,8 +235,8 @@ def check_sizes(sizes: Sequence[int]) -> None:
     Raises:
         UserError: if not.
     """
-    if len(sizes) < 2 or any(size < 1 for size in sizes):
-        raise UserError(f"sizes need an input and an output, all at least 1, got {list(sizes)}")
+    if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2 or any(size < 1 for size in sizes):
+        raise UserError(f"sizes need an input and an output, all at least 1, such as [784, 1000, 10], got {sizes!r}")
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
