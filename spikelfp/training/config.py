@@ -23,6 +23,8 @@ from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
 from spikelfp.data.dataset import datasets
 from spikelfp.data.download import data_dir as data_folder
+from spikelfp.data.events.event import FileLayout, Sensor
+from spikelfp.data.events.sources.tree import SPLITS
 from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.errors import UserError
@@ -30,6 +32,7 @@ from spikelfp.files import yaml_text
 from spikelfp.functional.lif import FLOOR, MARGIN, PAPER_FLOOR, PAPER_MARGIN, Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
 from spikelfp.methods.feedback import CREDITS, OF_LOSS
+from spikelfp.methods.spike_rate import OVER
 from spikelfp.models import (
     ModelSpec,
     activations,
@@ -43,6 +46,7 @@ from spikelfp.models import (
 from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
+from spikelfp.registry import Registry
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.memory import check_build_memory
@@ -116,7 +120,7 @@ def _taking(argument: str, objective: str | None = None) -> list[str]:
     """List the methods whose constructor takes an argument."""
     return [
         name for name in methods.methods
-        if argument in _arguments(methods.methods[name])
+        if argument in _arguments(methods.methods[name])  # type: ignore[arg-type]
         and methods.methods.fact(name, "objective") == (objective or methods.methods.fact(name, "objective"))
     ]  # fmt: skip
 
@@ -124,6 +128,31 @@ def _taking(argument: str, objective: str | None = None) -> list[str]:
 def _in_blocks() -> list[str]:
     """List the methods that teach each block of a network by itself, in a way that may be chosen."""
     return [name for name in _taking("credit") if not issubclass(methods.methods[name], methods.LFP)]
+
+
+def _with_rates() -> list[str]:
+    """List the methods that take a target for the spike rates of hidden neurons, and train neurons that spike."""
+    return [name for name in _taking("rate") if name not in WARM_UPS or methods.methods.fact(name, "surrogate")]
+
+
+def _smooths(registry: Registry[Any], name: str | None) -> bool:
+    """Whether a reward or a loss of classes has a target that can be smoothed."""
+    return name is not None and name in registry and "label_smoothing" in inspect.signature(registry[name]).parameters
+
+
+def _with_targets(argument: str) -> list[str]:
+    """List the methods that take a reward or a loss of classes, and send no errors of their own to hidden layers."""
+    return [
+        name for name in _taking(argument)
+        if name not in _in_blocks() and not issubclass(methods.methods[name], methods.PEPITA)
+    ]  # fmt: skip
+
+
+def _is_smoothed(view: View) -> bool:
+    """Whether the reward or the loss of a run has a target that can be smoothed."""
+    if view.method in _with_targets("loss"):
+        return _smooths(methods.losses, view.loss)
+    return view.method in _with_targets("reward") and (view.reward is None or _smooths(rewards, view.reward))
 
 
 def credit_of(view: View) -> str | None:
@@ -177,6 +206,9 @@ FED_BY_LFP = Condition(
 CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
 LOSS = CLASSES & (_by(True, "loss", "losses") | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
+OWN_FILES = Condition(
+    "recordings of one's own (--data folder:PATH)", lambda c: c.data.partition(":")[0] == "folder", ("data",)
+)
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
@@ -218,6 +250,21 @@ SENT_BACK = Condition(
 )
 SENDS_BACK = one_of("method", methods.methods.where(recomputes=True))
 OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
+RATED = SPIKES & Condition(
+    lambda: f"--method {_either(_with_rates())} (--credit scan or step)",
+    lambda c: c.method in _with_rates() and c.credit != "online",
+    ("method", "credit"),
+)
+SMOOTHED = CLASSES & Condition(
+    lambda: (
+        "rewards and losses with a target for each class (--reward "
+        f"{_either([name for name in rewards if _smooths(rewards, name)])}, or --loss "
+        f"{_either([name for name in methods.losses if _smooths(methods.losses, name)])}, of --method "
+        f"{_either([*_with_targets('reward'), *_with_targets('loss')])})"
+    ),
+    _is_smoothed,
+    ("method", "reward", "loss"),
+)
 OWN_MOMENTUM = Condition(
     "another --schedule than one-cycle, which moves the momentum of sgd by itself",
     lambda c: not (c.optimizer == "sgd" and c.schedule == "one-cycle" and c.momentum != 0),
@@ -225,6 +272,10 @@ OWN_MOMENTUM = Condition(
 )
 NORMALIZED = RULED & one_of("rule", lambda: rules.rules_taking("normalize"), rules.rules)
 STATISTICS = RULED & one_of("rule", lambda: rules.rules_taking("constant_statistics"), rules.rules) & NORMALIZES
+
+
+def _check_columns(columns: str) -> None:
+    FileLayout.from_text(columns=columns)
 
 
 def _check_bits(bits: int) -> None:
@@ -256,8 +307,42 @@ class DataOptions(Choice):
 
 @dataclass(frozen=True)
 class EventOptions:
-    """Conversion of recordings of events into sequences."""
+    """Recordings of events, and their conversion into sequences."""
 
+    slice: float | None = setting(
+        None, "cut recordings into slices of FLOAT ms, each a sample", automatic="whole recordings", owner=EVENTS,
+        within="[0.001, 1000000000]",
+    )  # fmt: skip
+    slice_events: int | None = setting(
+        None, "cut recordings into slices of INT events instead", owner=EVENTS, within="[1, ∞)"
+    )
+    slice_overlap: float = setting(
+        0.0,
+        "share of a slice that the next one repeats",
+        owner=other_than("slice", None) | other_than("slice_events", None),
+        within="[0, 1)",
+    )
+    label_table: str | None = setting(
+        None,
+        "csv file in the folder with columns file, start, end, class; or the ending of one beside each recording, "
+        "such as _labels.csv",
+        automatic="folders are the classes",
+        owner=OWN_FILES,
+    )
+    class_level: int | None = setting(
+        None,
+        "level of the folders that are the classes, 1 for the first; the others are sessions",
+        automatic="the only level with two names or more",
+        owner=OWN_FILES,
+        within="[1, ∞)",
+    )
+    split_by: str | None = setting(
+        None,
+        "what stays in one part as a whole: a file, all files of a session, or all of a subject",
+        names=SPLITS,
+        automatic="file, or the folders train and test",
+        owner=OWN_FILES,
+    )
     window: float | None = setting(
         None, "ms of a step of event data; --steps is then the most", automatic="the data set's", owner=EVENTS
     )
@@ -287,6 +372,33 @@ class EventOptions:
         False, "hand sequences of events to the first layer as lists: less memory for many steps", owner=EVENTS
     )
     skip_bad: bool = setting(False, "leave out recordings that cannot be read, and list them", owner=EVENTS)
+    sensor: str | None = setting(
+        None,
+        "sensor of files that do not state theirs, such as 346x260, or 700 channels",
+        automatic="the smallest that holds all events",
+        owner=OWN_FILES,
+        check=Sensor.from_text,
+    )
+    table: str | None = setting(
+        None,
+        "group, struct, array or stream that holds the events of a file, such as davis/left/events",
+        automatic="found by the content",
+        owner=OWN_FILES,
+    )
+    columns: str | None = setting(
+        None,
+        "columns of files that do not name theirs, such as x,y,t,p",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        check=_check_columns,
+    )
+    first_pixel: int | None = setting(
+        None,
+        "number of the first column and row in files of MATLAB, 0 or 1",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        within="[0, 1]",
+    )
     cache_dir: str | None = setting(
         None,
         "folder of binned recordings",
@@ -400,10 +512,35 @@ class MethodOptions(Choice):
         methods.losses,
         owner=LOSS,
     )
+    label_smoothing: float = setting(
+        0.0,
+        "part α of a target that all classes share: (1 − α) y + α/C, in training",
+        owner=SMOOTHED,
+        within="[0, 1)",
+    )
     surrogate: str = setting(
         "fast-sigmoid", "shape of the surrogate derivative", names=rules.surrogates, owner=SURROGATE
     )
     slope: float = setting(25.0, "steepness of the surrogate derivative", owner=SURROGATE, within="(0, ∞)")
+    rate_target: float | None = setting(
+        None,
+        "spikes per step that hidden neurons are asked for, as a reward or a loss beside that of the task",
+        automatic="none",
+        owner=RATED,
+        within="[0, 1]",
+    )
+    rate_weight: float = setting(
+        0.1,
+        "weight of --rate-target: a neuron's reward in a step is it times what its rate lacks",
+        owner=other_than("rate_target", None),
+        within="[0, ∞)",
+    )
+    rate_of: str = setting(
+        "neuron",
+        "whose mean has the --rate-target: each neuron by itself (over steps and batch), or the layer in each sample",
+        names=OVER,
+        owner=other_than("rate_target", None),
+    )
     warm_up: str | None = setting(
         None,
         "method of the first updates (v1 A.6.4)",
@@ -547,6 +684,12 @@ class RunConfig:
         self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator, own.floor, own.margin)  # type: ignore[arg-type]
+        for flag, taken, why in (
+            ("--recompute", self.training.recompute, "does not keep the spikes of hidden layers"),
+            ("--normalize-reward", self.method.normalize_reward, "divides the rewards of neurons by the largest"),
+        ):
+            if taken and self.method.rate_target is not None:
+                raise UserError(f"{flag} {why}, and --rate-target is about them: leave out one of the two")
         own.beta_start.maker(decay_starts)(own.beta, (0,))  # refuses what does not go together
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
@@ -733,11 +876,17 @@ class RunConfig:
         if credit in OF_LOSS:
             return kind(**options)  # its loss is that of the task
         if "loss" in taken and "credit" not in taken:
-            loss = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
-            options["loss"] = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
+            loss: Any = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
+            loss = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
+            smooths = own.label_smoothing and _smooths(methods.losses, own.loss.name)
+            options["loss"] = functools.partial(loss, label_smoothing=own.label_smoothing) if smooths else loss
+        if own.rate_target is not None and name in _with_rates():
+            options["rate"] = methods.RateTarget(own.rate_target, own.rate_weight, own.rate_of)
         if "reward" in taken:
             chosen = own.reward.name is not None
-            options["reward"] = own.reward.maker(rewards)() if chosen else task.reward(self.output_spikes)
+            smooth = {"label_smoothing": own.label_smoothing} if own.label_smoothing else {}
+            reward: Any = own.reward.maker(rewards)(**smooth) if chosen else task.reward(self.output_spikes)
+            options["reward"] = type(reward)(**smooth) if smooth and not chosen else reward
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
