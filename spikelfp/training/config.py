@@ -457,6 +457,15 @@ class NeuronOptions:
     )
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)
     learn_beta: bool = setting(False, "the decay learns too, one a layer or as --beta-start says", owner=NEURONS)
+    adapt: float = setting(
+        0.0,
+        "rise of the threshold of hidden neurons by each of their spikes (ALIF); 0 for thresholds that stay",
+        owner=NEURONS,
+        within="[0, ∞)",
+    )
+    adapt_decay: float = setting(
+        0.97, "decay of that rise per step", owner=other_than("adapt", 0.0, "--adapt"), within="(0, 1]"
+    )
     reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
     denominator: str = setting(
         "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
@@ -801,9 +810,11 @@ class RunConfig:
         """Describe the network of this run for samples of ``shape`` and so many classes or other outputs."""
         neuron = dict(vars(self.neuron)) if NEURONS.holds(self.flat) else {}
         start: Choice | None = neuron.pop("beta_start", None)
+        phi, rho = neuron.pop("adapt", 0.0), neuron.pop("adapt_decay", None)
+        adapt = {"phi": phi, "rho": rho} if phi else {}
         decays = {} if start is None else {"name": start.name, **start.arguments(decay_starts)}
         options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
-        return ModelSpec(self.model.name, shape, classes, options, neuron, decays)
+        return ModelSpec(self.model.name, shape, classes, options, neuron, decays, adapt)
 
     @property
     def is_classification(self) -> bool:
