@@ -34,7 +34,7 @@ from spikelfp.data.events.sources.files import (
     version_of,
 )
 from spikelfp.errors import DataError
-from spikelfp.untrusted import check_dataset, check_size, member, open_hdf5, open_regular, unpack_stream
+from spikelfp.untrusted import check_dataset, check_lengths, check_size, member, open_hdf5, open_regular, unpack_stream
 
 COCHLEA = Pipeline(Binning(window=10_000, most=100, origin=0))
 BRAILLE = Pipeline(Binning(window=50_000, most=26, levels=4, origin=0))
@@ -270,6 +270,7 @@ def _largest_unit(file: h5py.File, path: str) -> int:
     units = _lists(file, "spikes/units", path)
     largest = total = 0
     for first in range(0, len(units), _TOGETHER):
+        check_lengths(units, _size(file), path, slice(first, first + _TOGETHER))
         part = units[first : first + _TOGETHER]
         total += sum(each.nbytes for each in part)
         check_size(total, _size(file), f"{path}, spikes/units")
@@ -294,6 +295,8 @@ def _block(version: FileVersion, number: int) -> list[tuple[Array, Array]]:
     part = slice(number * _TOGETHER, (number + 1) * _TOGETHER)
     with _opened(version.path) as file:
         times, units = (_lists(file, key, version.path) for key in ("spikes/times", "spikes/units"))
+        for each in (times, units):
+            check_lengths(each, _size(file), version.path, part)
         return list(zip(times[part], units[part], strict=True))
 
 
