@@ -304,8 +304,8 @@ def check_lengths(dataset: Any, size: int, where: str, rows: slice = slice(None)
         DataError: for a claim of more bytes than the file has, and for content that cannot be checked.
     """
     name = f"{where}: {str(dataset.name)[:80]}"
-    listed = h5py.check_vlen_dtype(dataset.dtype)
-    item = 1 if listed is None else np.dtype(listed).itemsize
+    text = h5py.check_string_dtype(dataset.dtype) is not None
+    item = 1 if text else np.dtype(h5py.check_vlen_dtype(dataset.dtype)).itemsize
     for raw in _raw_rows(dataset, *rows.indices(dataset.shape[0] if dataset.shape else 1)[:2], name):
         claims = raw[: len(raw) // _PLACE * _PLACE].reshape(-1, _PLACE)[:, :4].copy().view("<u4")
         longest = item * int(claims.max(initial=0))
