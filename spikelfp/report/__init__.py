@@ -9,6 +9,7 @@ from spikelfp.registry import public_names
 
 if TYPE_CHECKING:  # matplotlib, which draws, takes long to import
     from spikelfp.data.events import Events, EventSplits, FileLayout, Pipeline, Sensor
+    from spikelfp.data.events.recordings import Unlabelled
 
 
 def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
@@ -29,10 +30,10 @@ def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | 
 
 
 def show_recording(
-    splits: EventSplits,
+    splits: EventSplits | Unlabelled,
     out: str | Path,
     *,
-    part: str = "train",
+    part: str | None = None,
     index: int | None = None,
     label: str | None = None,
     pipeline: Pipeline | None = None,
@@ -46,7 +47,7 @@ def show_recording(
     Args:
         splits: the data set.
         out: the file to write.
-        part: ``train`` or ``test``.
+        part: ``train`` or ``test``; ``None``: the first.
         index: number of the recording in its part, or, with ``label``, among those of the class; ``None``: the first.
         label: name of a class; ``None``: of any class.
         pipeline: makes the recording into a sequence; ``None``: that of the data set.

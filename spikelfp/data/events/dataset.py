@@ -22,6 +22,7 @@ from spikelfp.data.events.cache import Store, binned
 from spikelfp.data.events.cache.store import checksum
 from spikelfp.data.events.event import FileLayout, Sensor
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
+from spikelfp.data.events.slicing import Slicing, sliced
 from spikelfp.data.loader import Frames, Sequences, fetched
 from spikelfp.data.samples import Samples, hash_tensors
 
@@ -41,7 +42,10 @@ class EventDataset(Samples):
             depend on ``(seed, epoch)`` and the number of the recording alone.
         epoch: seed and epoch of the augmentations, which :func:`spikelfp.data.batches` sets by :meth:`at_epoch`;
             ``None``: samples are as they were recorded.
+        recording_groups: int64, the group of each recording of the source, slices of one recording for example;
+            ``None``: each stands for itself.
         labels: int64 ``[N]``, the class of each sample.
+        groups: int64 ``[N]``, the group of each sample, or ``None``.
 
     Raises:
         DataError: for a label outside the classes.
@@ -54,12 +58,16 @@ class EventDataset(Samples):
     sparse: bool = False
     augmentations: tuple[Augmentation, ...] = ()
     epoch: tuple[int, int] | None = None
+    recording_groups: NDArray[np.int64] | None = field(default=None, repr=False)
     labels: Tensor = field(init=False, repr=False)
+    groups: Tensor | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         rows = self._rows()
         object.__setattr__(self, "labels", torch.from_numpy(self.store.labels[rows]))
         check_labels(self.labels, self.classes)
+        own = self.recording_groups
+        object.__setattr__(self, "groups", None if own is None else torch.from_numpy(own[self.store.kept[rows]]))
         if self.augmentations:
             object.__setattr__(self, "augmentations", check_augmentations(self.augmentations, self.store.sensor))
 
@@ -174,6 +182,8 @@ def load_events(
     progress: bool = False,
     limit: int | str | None = None,
     in_memory: bool = False,
+    slicing: Slicing | None = None,
+    **options: Any,
 ) -> DataSplits:
     """Load event data as sequences, from the cache if they have been binned before.
 
@@ -185,6 +195,8 @@ def load_events(
         sensor, layout: of files of one's own that do not state theirs, of a name.
         sparse: hand out batches as sparse COO tensors.
         augmentations: of the training part, new in each epoch.
+        slicing: cuts long recordings into slices, each of which is a sample.
+        **options: of the data set, as :func:`~spikelfp.data.events.load_recordings` takes them.
         cache_dir, workers, progress, limit, in_memory: as :func:`~spikelfp.data.events.cache.binned` takes them.
 
     Returns:
@@ -200,8 +212,9 @@ def load_events(
     splits = (
         name
         if isinstance(name, EventSplits)
-        else load_recordings(name, data_dir, skip_bad=skip_bad, sensor=sensor, layout=layout)
+        else load_recordings(name, data_dir, skip_bad=skip_bad, sensor=sensor, layout=layout, **options)
     )
+    splits = sliced(splits, slicing, skip_bad=skip_bad)
     chosen = splits.pipeline if pipeline is None else pipeline
     chosen = chosen if isinstance(chosen, Pipeline) else chosen(splits.pipeline)
     if augmentations:
@@ -220,7 +233,8 @@ def load_events(
             in_memory=in_memory,
         )
         skipped.extend(reason for _, reason in store.skipped)
-        return EventDataset(store, classes, sparse=sparse, augmentations=tuple(changed_by))
+        groups = source.groups
+        return EventDataset(store, classes, sparse=sparse, augmentations=tuple(changed_by), recording_groups=groups)
 
     train, test = part(splits.train, augmentations), part(splits.test, ())
     return DataSplits(
@@ -231,6 +245,7 @@ def load_events(
         shape=train.shape,
         names=splits.train.class_names,
         skipped=tuple(skipped),
+        notes=splits.notes,
     )
 
 
