@@ -293,6 +293,17 @@ def test_columns_without_names():
         read_bytes(npy(unclear), ".npy", "here")
 
 
+def test_more_events_than_a_file_can_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr("spikelfp.data.events.readers.base.MOST_EVENTS", 99)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name in "txyp":
+            file.create_dataset(f"events/{name}", data=np.zeros(10**6, "u1"), chunks=(10**6,), compression="gzip")
+    with pytest.raises(
+        DataError, match=r"claims 1000000 events in a file of \d+ bytes: damaged, or made to fill memory"
+    ):
+        read(tmp_path / "x.h5")
+
+
 def test_what_cannot_be_stated():
     for columns in (("t", "y"), ("t", "x", "x"), ("t", "x", "z")):
         with pytest.raises(UserError, match="columns are t, x, y, p, each once"):
