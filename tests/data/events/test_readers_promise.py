@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikelfp.data.events import Sensor, load_recordings
-from spikelfp.data.events.readers import read_bytes
+from spikelfp.data.events.readers import read_bytes, read_stated
 from spikelfp.errors import DataError, UserError
 
 CAMERA = Sensor(64, 48, 2)
@@ -201,7 +201,17 @@ def test_the_addresses_of_a_cochlea_are_no_camera():
     assert read_bytes(camera, ".aedat", "here", sensor=Sensor(128, 128, 2)).sensor == Sensor(128, 128, 2)
 
 
-def test_a_data_set_of_its_own_sensor_takes_no_other(tmp_path):
+def test_a_file_that_states_its_sensor_takes_no_other(tmp_path):
+    path = tmp_path / "own.dat"
+    path.write_bytes(write.dat(EVENTS, size=(346, 260)))
+    assert read_stated(path, Sensor(346, 260, 2)).sensor == Sensor(346, 260, 2)
+    with pytest.raises(
+        DataError, match=r"own.dat: states a sensor of 346 x 260 .*, not of 128 x 128 .*: leave --sensor out"
+    ):
+        read_stated(path, Sensor(128, 128, 2))
+
+
+def test_events_outside_a_stated_line_of_channels(tmp_path):
     rows = np.stack([np.arange(9), np.arange(9)], axis=1)
     for name in ("a/1", "a/2", "b/1", "b/2"):
         path = tmp_path / f"{name}.npy"

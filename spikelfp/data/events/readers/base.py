@@ -144,6 +144,23 @@ def read(path: str | Path, *, sensor: Sensor | None = None, layout: FileLayout |
     return _read(Source(str(path), path, layout=layout), path.suffix, sensor)
 
 
+def read_stated(path: str | Path, sensor: Sensor | None, layout: FileLayout | None = None) -> Recording:
+    """Read a recording of the sensor that the user states, as :func:`read` does.
+
+    Args:
+        path: of the file.
+        sensor: of the recording; ``None``: any.
+        layout: of files of columns.
+
+    Raises:
+        DataError: as :func:`read`, and for a file that states another sensor.
+    """
+    found = read(path, sensor=sensor, layout=layout)
+    if sensor not in (None, found.sensor):
+        raise DataError(f"{path}: states a sensor of {found.sensor}, not of {sensor}: leave --sensor out")
+    return found
+
+
 def read_bytes(
     data: bytes, suffix: str, where: str, *, sensor: Sensor | None = None, layout: FileLayout | None = None
 ) -> Recording:
@@ -491,7 +508,8 @@ def from_columns(
         raise DataError(f"{where}: expected columns [M] of one length, found shapes {lengths}")
     t = columns["t"]
     if seconds and t.dtype.kind == "f" and np.isfinite(t).all() and (t != np.floor(t)).any():
-        t = np.rint(t.astype(np.float64) * 1e6)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            t = np.rint(t.astype(np.float64) * 1e6)
     t = _whole(t, "t", where, place, "" if seconds else "; times are µs")
     x = _whole(columns["x"], "x", where, place)
     y = _whole(columns["y"], "y", where, place) if "y" in columns else 0
