@@ -138,9 +138,7 @@ def test_a_filter_of_a_plug_in_is_named(tmp_path):
             kind, space = h5py.h5t.py_create(column.dtype), h5py.h5s.create_simple((M,))
             group = file.require_group("events")
             h5py.h5d.create(group.id, name[-1].encode(), kind, space, settings).write_direct_chunk((0,), bytes(99))
-    with pytest.raises(
-        DataError, match=r"is compressed with the filter 32001 .*; pip install hdf5plugin"
-    ):
+    with pytest.raises(DataError, match=r"is compressed with the filter 32001 .*; pip install hdf5plugin"):
         read(tmp_path / "dsec.h5")
 
 
