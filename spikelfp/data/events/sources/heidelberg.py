@@ -33,7 +33,7 @@ from spikelfp.data.events.sources.files import (
     user_path,
     version_of,
 )
-from spikelfp.errors import DataError
+from spikelfp.errors import DataError, UserError
 from spikelfp.untrusted import check_dataset, check_lengths, check_size, member, open_hdf5, open_regular, unpack_stream
 
 COCHLEA = Pipeline(Binning(window=10_000, most=100, origin=0))
@@ -98,12 +98,13 @@ def braille(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSpl
     return _one_file("braille", path, BRAILLE, _FINGERTIP)
 
 
-@prefixes.register("hdf5")
+@prefixes.register("hdf5", own_sensor=True)
 def hdf5(
     rest: str,
     data_dir: Path | None = None,
     *,
     skip_bad: bool = False,
+    sensor: Sensor | None = None,
     channels: int | None = None,
     pipeline: Pipeline = OTHER,
 ) -> EventSplits:
@@ -117,12 +118,18 @@ def hdf5(
         rest: path, from ``data_dir``, if it is given, or from the working directory, or from the usual data folder.
         data_dir: folder of the data sets.
         skip_bad: of all sources; these files are good or not as a whole.
-        channels: of the line; ``None``: one more than the largest unit of all files.
+        sensor: the line, with its number of channels.
+        channels: of the line; ``None``: those of ``sensor``, else one more than the largest unit of all files.
         pipeline: from events to sequences.
 
     Raises:
         DataError: for a path that is missing, a folder whose files do not tell their parts, and damaged files.
+        UserError: for a sensor that is no line of channels.
     """
+    if sensor is not None:
+        if not sensor.is_line:
+            raise UserError(f"hdf5:{rest} holds spikes of a line of channels, and not of {sensor}: --sensor CHANNELS")
+        channels = sensor.width
     path, name = user_path(rest, data_dir), f"hdf5:{rest}"
     if not path.is_dir():
         return _one_file(name, path, pipeline, channels)
