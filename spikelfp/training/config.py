@@ -209,6 +209,11 @@ EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_
 OWN_FILES = Condition(
     "recordings of one's own (--data folder:PATH)", lambda c: c.data.partition(":")[0] == "folder", ("data",)
 )
+OWN_SENSOR = Condition(
+    "recordings of one's own (--data folder:PATH, hdf5:PATH)",
+    lambda c: c.data.partition(":")[0] in ("folder", "hdf5"),
+    ("data",),
+)
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
@@ -380,7 +385,7 @@ class EventOptions:
         None,
         "sensor of files that do not state theirs, such as 346x260, or 700 channels",
         automatic="the smallest that holds all events",
-        owner=OWN_FILES,
+        owner=OWN_SENSOR,
         check=Sensor.from_text,
     )
     table: str | None = setting(
