@@ -650,6 +650,9 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
         echo(run.planned)
 
     def after_epoch(row: dict[str, float]) -> None:
+        if row["epoch"] == config.training.choose_delays:
+            kept, taps = nn.choose_delays(trainer.net)
+            echo(f"every connection keeps one of its delays: {kept:,} of {taps:,} weights")
         watched = splits.validation or splits.test
         part, score = "validation" if splits.validation else "test", trainer.task.score
         seconds = clock.lap()

@@ -16,7 +16,7 @@ from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor
 from spikelfp.data.events.tally import count
 from spikelfp.errors import DataError
 from spikelfp.registry import Registry
-from spikelfp.untrusted import open_regular, read_regular
+from spikelfp.untrusted import check_size, open_regular, read_regular
 
 SLACK = 100_000
 """µs by which an event may come after a later one in its file and is still sorted in. Within a packet cameras mix
@@ -32,6 +32,9 @@ NAMES = {
     "p": ("p", "pol", "polarity", "polarities", "on"),
 }
 """Names of columns of events, in any case; ``t`` and ``x`` must be there."""
+
+PLURALS = {"x": ("xs",), "y": ("ys",), "p": ("ps",)}
+"""Names that count where there is none of :data:`NAMES` (E2VID, event_utils, evlib)."""
 
 ORDER = ("t", "x", "y", "p")
 """Order of columns without names, from the left."""
@@ -370,8 +373,9 @@ def _check_restart(times: NDArray[np.int64], late: NDArray[np.int64], where: str
     many = ((2 * back >= span) & (20 * counts >= starts)) | ((4 * back >= span) & (4 * counts >= starts))
     for start, stop in edges[many & (counts >= _AGAIN) & (starts >= _AGAIN) & (span >= _MIXED)]:
         before, again = times[:start], times[start:stop]
+        ahead = before[before > times[start]]  # of one event whose time is wrong, all others are behind
         amid = np.count_nonzero((before >= again.min()) & (before <= again.max()))
-        if amid >= _AGAIN:
+        if amid >= _AGAIN and len(ahead) >= max(_AGAIN, len(again) // 20):
             raise DataError(
                 f"{where}: {place(int(start))} is of {times[start]} µs, where the clock starts again after "
                 f"{times[start] + late[start]} µs: two recordings in one file? Cut the file there"
@@ -416,6 +420,7 @@ def choose(names: Iterable[str], where: str) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for field, known in NAMES.items():
         found = [name for name in names if name.lower() in known]
+        found = found or [name for name in names if name.lower() in PLURALS.get(field, ())]
         if len(found) > 1:
             both = " and ".join(repr(name[:40]) for name in found)
             raise DataError(f"{where}: {both} may both be the {field} of events; keep one")
@@ -432,7 +437,16 @@ def choose(names: Iterable[str], where: str) -> dict[str, str]:
 def is_events(names: Iterable[str]) -> bool:
     """Whether columns of these ``names`` can be events."""
     lower = {name.lower() for name in names}
-    return all(lower.intersection(NAMES[field]) for field in ("t", "x"))
+    return all(lower.intersection((*NAMES[field], *PLURALS.get(field, ()))) for field in ("t", "x"))
+
+
+def check_count(events: int, packed: int, where: str) -> None:
+    """Refuse more events than a file of ``packed`` bytes may hold, before memory is taken for them.
+
+    Raises:
+        DataError: for more than :func:`spikelfp.untrusted.most` allows.
+    """
+    check_size(events * EVENT.itemsize, packed, where)
 
 
 def from_columns(

@@ -323,10 +323,12 @@ class Extent(NamedTuple):
     Attributes:
         sensor: of the file.
         named: whether its header or its format names the sensor; otherwise it is the smallest that holds the events.
+        first_pixel: number of the first column and row, in files of MATLAB.
     """
 
     sensor: Sensor
     named: bool
+    first_pixel: int | None = None
 
 
 def extents_of(
@@ -351,13 +353,14 @@ def extents_of(
             found[path] = error
             return ""
         size = recording.sensor
-        return json.dumps([size.width, size.height, size.polarities, recording.named])
+        first = recording.facts.get("first_pixel")
+        return json.dumps([size.width, size.height, size.polarities, recording.named, first])
 
     kind = f"{_EXTENT} {sensor} {layout}"
     for path, fact in zip(paths, facts_of_files(paths, kind, find_out), strict=True):
         if fact:
-            width, height, polarities, named = json.loads(fact)
-            found[path] = Extent(Sensor(width, height, polarities), named)
+            *size, named, first = json.loads(fact)
+            found[path] = Extent(Sensor(*size), named, first)
     return found
 
 
@@ -369,8 +372,15 @@ def common_sensor(extents: Mapping[str, Extent], given: Sensor | None = None) ->
         given: that the user asked for.
 
     Raises:
-        DataError: for a file of another sensor, or with events outside it; it names two files.
+        DataError: for a file of another sensor, or with events outside it, and for pixels that count from 0 in one file
+            and from 1 in another; it names two files.
     """
+    first = {extent.first_pixel: path for path, extent in extents.items() if extent.first_pixel is not None}
+    if len(first) > 1:
+        raise DataError(
+            f"pixels count from 0 in {first[0]}, and from 1 in {first[1]}, as far as their events tell: state it for "
+            "all, --first-pixel 0 or 1"
+        )
     named = {extent.sensor: path for path, extent in extents.items() if extent.named}
     if given is not None:
         sensor, origin = given, "the one asked for"
