@@ -371,6 +371,7 @@ def show_command(
 ) -> int:
     """Draw a recording: its events, their rate over time, and the input that a network gets."""
     from spikelfp.data.events.binning import USUAL
+    from spikelfp.data.events.tally import tallied, told
     from spikelfp.report import show_file, show_recording
     from spikelfp.training.run import pipeline_of, stated
 
@@ -378,17 +379,20 @@ def show_command(
         what, slice_, slice_events, slice_overlap, label_table, class_level, split_by, sensor=sensor, table=table,
         columns=columns, first_pixel=first_pixel, steps=steps, window=window, transforms=transforms,
     )  # fmt: skip
-    if Path(what).is_file() and wanted.events.slice is None and wanted.events.slice_events is None:
-        if index is not None or label is not None:
-            raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
-        show_file(what, out, pipeline=pipeline_of(wanted, USUAL), **stated(wanted))
-    else:
-        found = _recordings(what, data_dir, skip_bad, wanted)
-        pipeline = pipeline_of(wanted, found.pipeline)
-        show_recording(found, out, part=part, index=index, label=label, pipeline=pipeline)
-    say(out)
+    with tallied() as tally:
+        if Path(what).is_file() and wanted.events.slice is None and wanted.events.slice_events is None:
+            if index is not None or label is not None:
+                raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
+            show_file(what, out, pipeline=pipeline_of(wanted, USUAL), **stated(wanted))
+        else:
+            found = _recordings(what, data_dir, skip_bad, wanted)
+            pipeline = pipeline_of(wanted, found.pipeline)
+            tally.clear()  # of the recordings that were only listed
+            show_recording(found, out, part=part, index=index, label=label, pipeline=pipeline)
+    notes = told(tally)
+    say(out, *notes)
     if as_json:
-        print_json({"picture": out, "of": what})
+        print_json({"picture": out, "of": what, "notes": notes})
     return OK
 
 
