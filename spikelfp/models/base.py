@@ -11,6 +11,7 @@ import torch
 
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.models.adaptive import make_adaptive
 from spikelfp.models.decays import spread_decays
 from spikelfp.nn import graph
 from spikelfp.nn.shape import DROPS, DROPS_OVER
@@ -87,6 +88,7 @@ class ModelSpec:
         neuron: arguments of :class:`spikelfp.nn.LIF`.
         decays: distribution of the decays of neurons, ``{"name": "gamma", "k": 3.0}``, of
             :data:`spikelfp.models.decay_starts`; empty where a layer shares one.
+        adapt: arguments of :func:`spikelfp.models.make_adaptive`; empty for thresholds that stay.
         more: further options.
     """
 
@@ -96,6 +98,7 @@ class ModelSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     neuron: Mapping[str, Any] = field(default_factory=dict)
     decays: Mapping[str, Any] = field(default_factory=dict)
+    adapt: Mapping[str, Any] = field(default_factory=dict)
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class ModelSpec:
         options: Mapping[str, Any] | None = None,
         neuron: Mapping[str, Any] | None = None,
         decays: Mapping[str, Any] | None = None,
+        adapt: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
         for attribute, value in (("name", name), ("shape", tuple(shape)), ("classes", classes)):
@@ -112,6 +116,7 @@ class ModelSpec:
         object.__setattr__(self, "options", {**(options or {}), **more})
         object.__setattr__(self, "neuron", dict(neuron or {}))
         object.__setattr__(self, "decays", dict(decays or {}))
+        object.__setattr__(self, "adapt", dict(adapt or {}))
 
 
 def build(spec: ModelSpec) -> nn.Sequential:
@@ -128,6 +133,8 @@ def build(spec: ModelSpec) -> nn.Sequential:
     options = {own[name].parameter: value for name, value in spec.options.items() if name in own}
     neuron = spec.neuron if takes_any(models[spec.name]) else {}
     net: nn.Sequential = models[spec.name](spec.shape, spec.classes, **options, **neuron)
+    if spec.adapt:
+        make_adaptive(net, **spec.adapt)
     if spec.decays and spec.decays["name"] != "shared":
         spread_decays(
             net, spec.shape, **{"start" if name == "name" else name: own for name, own in spec.decays.items()}
@@ -258,8 +265,8 @@ def check_sizes(sizes: Sequence[int]) -> None:
     Raises:
         UserError: if not.
     """
-    if len(sizes) < 2 or any(size < 1 for size in sizes):
-        raise UserError(f"sizes need an input and an output, all at least 1, got {list(sizes)}")
+    if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2 or any(size < 1 for size in sizes):
+        raise UserError(f"sizes need an input and an output, all at least 1, such as [784, 1000, 10], got {sizes!r}")
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:

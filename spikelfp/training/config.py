@@ -209,6 +209,11 @@ EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_
 OWN_FILES = Condition(
     "recordings of one's own (--data folder:PATH)", lambda c: c.data.partition(":")[0] == "folder", ("data",)
 )
+OWN_SENSOR = Condition(
+    "recordings of one's own (--data folder:PATH, hdf5:PATH)",
+    lambda c: c.data.partition(":")[0] in ("folder", "hdf5"),
+    ("data",),
+)
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
@@ -380,7 +385,7 @@ class EventOptions:
         None,
         "sensor of files that do not state theirs, such as 346x260, or 700 channels",
         automatic="the smallest that holds all events",
-        owner=OWN_FILES,
+        owner=OWN_SENSOR,
         check=Sensor.from_text,
     )
     table: str | None = setting(
@@ -457,6 +462,15 @@ class NeuronOptions:
     )
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)
     learn_beta: bool = setting(False, "the decay learns too, one a layer or as --beta-start says", owner=NEURONS)
+    adapt: float = setting(
+        0.0,
+        "rise of the threshold of hidden neurons by each of their spikes (ALIF); 0 for thresholds that stay",
+        owner=NEURONS,
+        within="[0, ∞)",
+    )
+    adapt_decay: float = setting(
+        0.97, "decay of that rise per step", owner=other_than("adapt", 0.0, "--adapt"), within="(0, 1]"
+    )
     reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
     denominator: str = setting(
         "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
@@ -801,9 +815,11 @@ class RunConfig:
         """Describe the network of this run for samples of ``shape`` and so many classes or other outputs."""
         neuron = dict(vars(self.neuron)) if NEURONS.holds(self.flat) else {}
         start: Choice | None = neuron.pop("beta_start", None)
+        phi, rho = neuron.pop("adapt", 0.0), neuron.pop("adapt_decay", None)
+        adapt = {"phi": phi, "rho": rho} if phi else {}
         decays = {} if start is None else {"name": start.name, **start.arguments(decay_starts)}
         options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
-        return ModelSpec(self.model.name, shape, classes, options, neuron, decays)
+        return ModelSpec(self.model.name, shape, classes, options, neuron, decays, adapt)
 
     @property
     def is_classification(self) -> bool:

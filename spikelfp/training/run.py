@@ -118,7 +118,7 @@ def recordings_of(config: RunConfig) -> EventSplits:
 
 
 def stated(config: RunConfig) -> dict[str, Any]:
-    """What the configuration says about files that do not say it themselves: their ``sensor`` and ``layout``."""
+    """Sensor and layout of files that do not state them: the options ``sensor`` and ``layout``."""
     events = config.events
     return {
         "sensor": None if events.sensor is None else Sensor.from_text(events.sensor),
