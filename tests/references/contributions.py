@@ -30,8 +30,8 @@ def size(x: Array) -> Array:
 
 
 def sign(z: float) -> float:
-    """``sign(0) = 1`` (v3, section 3.1.2)."""
-    return 1.0 if z >= 0 else -1.0
+    """``sign(0) = 1`` (v3, section 3.1.2); a sum of almost-spikes alone is 0."""
+    return 1.0 if z >= -(ALMOST**0.5) else -1.0
 
 
 def in_proportion(rule: rules.Feedback, z: Array, reward: float) -> Array:
@@ -72,7 +72,7 @@ def zplusminus(rule: rules.ZPlusMinus, z: Array, reward: float) -> Array:
 def gamma(rule: rules.Gamma, z: Array, reward: float) -> Array:
     """LRP-γ: contributions of the neuron's own sign count ``1 + γ`` times."""
     s = sign(z.sum())
-    favoured = [zij * (1 + rule.gamma * (sign(zij) == s)) for zij in z]
+    favoured = [zij * (1 + rule.gamma * ((zij >= 0) == (s > 0))) for zij in z]
     total = sum(favoured) + s * rule.eps
     return np.array([zij / total * reward for zij in favoured])
 
