@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from spikelfp.configuration import Schema
     from spikelfp.data.events import EventSplits
     from spikelfp.data.events.cache import CacheEntry
+    from spikelfp.data.events.recordings import Unlabelled
+    from spikelfp.training.config import RunConfig
     from spikelfp.training.evaluation import EarlyReadout
     from spikelfp.training.run_folder import RunFolder
 
@@ -270,11 +272,35 @@ OwnCacheDir = Annotated[
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out files that cannot be read, and list them")]
+OwnSensor = Annotated[
+    str | None,
+    typer.Option("--sensor", help="sensor of files that do not state theirs, such as 346x260", show_default="found"),
+]
+OwnTable = Annotated[
+    str | None, typer.Option("--table", help="table that holds the events of a file", show_default="found")
+]
+OwnColumns = Annotated[
+    str | None,
+    typer.Option("--columns", help="columns of files that do not name theirs, such as x,y,t,p", show_default="found"),
+]
+FirstPixel = Annotated[
+    int | None,
+    typer.Option("--first-pixel", help="number of the first column and row, 0 or 1", show_default="found"),
+]
 Steps = Annotated[int | None, typer.Option(help="steps of the sequence", show_default="the data set's")]
 Window = Annotated[float | None, typer.Option(help="ms of a step", show_default="the data set's")]
 Transforms = Annotated[
     str | None, typer.Option(help="changes to the events, such as denoise=10000", show_default="the data set's")
 ]
+
+Slice = Annotated[float | None, typer.Option("--slice", help="ms of a slice of a recording", show_default="whole")]
+SliceEvents = Annotated[int | None, typer.Option("--slice-events", help="events of a slice instead")]
+SliceOverlap = Annotated[float, typer.Option("--slice-overlap", help="share of a slice that the next one repeats")]
+LabelTable = Annotated[
+    str | None, typer.Option(help="table of a folder, or ending of the tables beside its recordings (see train)")
+]
+ClassLevel = Annotated[int | None, typer.Option(help="level of the folders that are the classes (see train)")]
+SplitBy = Annotated[str | None, typer.Option(help="file, session or subject (see train)")]
 
 
 @data_app.command("show")
@@ -285,7 +311,7 @@ def show_command(
     out: Annotated[
         str, typer.Option(callback=path_given, help="picture to write: .png, .gif (cameras) or .html")
     ] = "recording.png",
-    part: Annotated[str, typer.Option(help="train or test")] = "train",
+    part: Annotated[str | None, typer.Option(help="train or test", show_default="train")] = None,
     index: Annotated[int | None, typer.Option(help="number of the recording", show_default="the first")] = None,
     label: Annotated[
         str | None, typer.Option("--class", help="first recording of that class", show_default="any")
@@ -293,25 +319,37 @@ def show_command(
     steps: Steps = None,
     window: Window = None,
     transforms: Transforms = None,
+    slice_: Slice = None,
+    slice_events: SliceEvents = None,
+    slice_overlap: SliceOverlap = 0.0,
+    label_table: LabelTable = None,
+    class_level: ClassLevel = None,
+    split_by: SplitBy = None,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
+    sensor: OwnSensor = None,
+    table: OwnTable = None,
+    columns: OwnColumns = None,
+    first_pixel: FirstPixel = None,
     as_json: Json = False,
 ) -> int:
     """Draw a recording: its events, their rate over time, and the input that a network gets."""
     from spikelfp.data.events.binning import USUAL
     from spikelfp.report import show_file, show_recording
-    from spikelfp.training.config import RunConfig
-    from spikelfp.training.run import pipeline_of
+    from spikelfp.training.run import pipeline_of, stated
 
-    wanted = RunConfig(data=f"folder:{what}", steps=steps, window=window, transforms=transforms)
-    if Path(what).is_file():
+    wanted = _looking(
+        what, slice_, slice_events, slice_overlap, label_table, class_level, split_by, sensor=sensor, table=table,
+        columns=columns, first_pixel=first_pixel, steps=steps, window=window, transforms=transforms,
+    )  # fmt: skip
+    if Path(what).is_file() and wanted.events.slice is None and wanted.events.slice_events is None:
         if index is not None or label is not None:
             raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
-        show_file(what, out, pipeline=pipeline_of(wanted, USUAL))
+        show_file(what, out, pipeline=pipeline_of(wanted, USUAL), **stated(wanted))
     else:
-        splits = _recordings(what, data_dir, skip_bad)
-        pipeline = pipeline_of(wanted, splits.pipeline)
-        show_recording(splits, out, part=part, index=index, label=label, pipeline=pipeline)
+        found = _recordings(what, data_dir, skip_bad, wanted)
+        pipeline = pipeline_of(wanted, found.pipeline)
+        show_recording(found, out, part=part, index=index, label=label, pipeline=pipeline)
     say(out)
     if as_json:
         print_json({"picture": out, "of": what})
@@ -322,14 +360,28 @@ def show_command(
 def data_info_command(
     what: Annotated[str, typer.Argument(callback=path_given, help="data set of events, or folder:PATH")],
     most: Annotated[int, typer.Option(help="largest number of recordings to read")] = 200,
+    slice_: Slice = None,
+    slice_events: SliceEvents = None,
+    slice_overlap: SliceOverlap = 0.0,
+    label_table: LabelTable = None,
+    class_level: ClassLevel = None,
+    split_by: SplitBy = None,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
+    sensor: OwnSensor = None,
+    table: OwnTable = None,
+    columns: OwnColumns = None,
+    first_pixel: FirstPixel = None,
     as_json: Json = False,
 ) -> int:
     """Describe a data set of events: its sensor, parts and classes, and the lengths of its recordings."""
     from spikelfp.data.events.show import overview, overview_text
 
-    found = overview(_recordings(what, data_dir, skip_bad), most, skip_bad)
+    wanted = _looking(
+        what, slice_, slice_events, slice_overlap, label_table, class_level, split_by, sensor=sensor, table=table,
+        columns=columns, first_pixel=first_pixel,
+    )  # fmt: skip
+    found = overview(_recordings(what, data_dir, skip_bad, wanted), most, skip_bad)
     say(*overview_text(found).split("\n"))
     if as_json:
         print_json(asdict(found))
@@ -381,19 +433,57 @@ def cache_command(
     return OK
 
 
-def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
-    """Load the data set of a name, or the recordings in a folder."""
-    from spikelfp.data.events import load_recordings
+def _looking(
+    what: str,
+    slice_: float | None,
+    slice_events: int | None,
+    slice_overlap: float,
+    label_table: str | None,
+    class_level: int | None,
+    split_by: str | None,
+    **others: Any,
+) -> RunConfig:
+    """Make the configuration of a data set that is looked at, which checks the options as ``train`` does."""
     from spikelfp.data.events.readers import can_read
+    from spikelfp.training.config import RunConfig
+
+    path = Path(what).expanduser()
+    if ":" not in what and not path.exists() and (can_read(what) or os.sep in what):
+        raise DataError(f"there is no file or folder {what}")
+    of_folders = {"--label-table": label_table, "--class-level": class_level, "--split-by": split_by}
+    for flag, value in of_folders.items():
+        if value is not None and path.is_file():
+            raise UserError(f"{what} is one recording, and {flag} is of a folder of them")
+    name = f"folder:{what}" if path.exists() else what
+    return RunConfig(
+        data=name, slice=slice_, slice_events=slice_events, slice_overlap=slice_overlap, label_table=label_table,
+        class_level=class_level, split_by=split_by, **others,
+    )  # fmt: skip
+
+
+def _recordings(what: str, data_dir: str | None, skip_bad: bool, wanted: RunConfig) -> EventSplits | Unlabelled:
+    """List the recordings of a data set, in a folder, or in a file, or their slices, as ``wanted`` says."""
+    from spikelfp.data.events import sliced
+    from spikelfp.data.events.sources.folder import without_classes
     from spikelfp.data.load import check_data_name, is_event_data
+    from spikelfp.training.run import recordings_of, slicing_of, stated
 
     name = f"folder:{what}" if Path(what).is_dir() else what
-    if ":" not in name and (can_read(name) or os.sep in name):
-        raise DataError(f"there is no file or folder {what}")
+    if Path(what).is_file():
+        loose = without_classes(what, **stated(wanted))
+        assert loose is not None  # of a file
+        return sliced(loose, slicing_of(wanted))
     check_data_name(name)
     if not is_event_data(name):
         raise UserError(f"{name} holds no recordings of events")
-    return load_recordings(name, data_dir, skip_bad=skip_bad)
+    kind, _, path = name.partition(":")
+    chosen = wanted.events
+    if kind == "folder" and chosen.label_table is chosen.class_level is chosen.split_by is None:
+        folder = None if data_dir is None else Path(data_dir)
+        found = without_classes(path, folder, skip_bad=skip_bad, **stated(wanted))
+        if found is not None:
+            return sliced(found, slicing_of(wanted), skip_bad=skip_bad)
+    return recordings_of(wanted.changed(data=name, data_dir=data_dir, skip_bad=skip_bad))
 
 
 def _show_entries(entries: list[CacheEntry], folder: Path, limit: int) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.models.decays import spread_decays
 from spikelfp.nn import graph
 from spikelfp.options import option, options_in, takes_any
 from spikelfp.registry import Registry, check_name
@@ -66,6 +67,8 @@ class ModelSpec:
         classes: number of outputs.
         options: those of the network by their names; one that it does not have changes nothing.
         neuron: arguments of :class:`spikelfp.nn.LIF`.
+        decays: distribution of the decays of neurons, ``{"name": "gamma", "k": 3.0}``, of
+            :data:`spikelfp.models.decay_starts`; empty where a layer shares one.
         more: further options.
     """
 
@@ -74,6 +77,7 @@ class ModelSpec:
     classes: int
     options: Mapping[str, Any] = field(default_factory=dict)
     neuron: Mapping[str, Any] = field(default_factory=dict)
+    decays: Mapping[str, Any] = field(default_factory=dict)
 
     def __init__(
         self,
@@ -82,12 +86,14 @@ class ModelSpec:
         classes: int,
         options: Mapping[str, Any] | None = None,
         neuron: Mapping[str, Any] | None = None,
+        decays: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
         for attribute, value in (("name", name), ("shape", tuple(shape)), ("classes", classes)):
             object.__setattr__(self, attribute, value)
         object.__setattr__(self, "options", {**(options or {}), **more})
         object.__setattr__(self, "neuron", dict(neuron or {}))
+        object.__setattr__(self, "decays", dict(decays or {}))
 
 
 def build(spec: ModelSpec) -> nn.Sequential:
@@ -103,7 +109,12 @@ def build(spec: ModelSpec) -> nn.Sequential:
     own = options_in(models, spec.name)
     options = {own[name].parameter: value for name, value in spec.options.items() if name in own}
     neuron = spec.neuron if takes_any(models[spec.name]) else {}
-    return models[spec.name](spec.shape, spec.classes, **options, **neuron)
+    net: nn.Sequential = models[spec.name](spec.shape, spec.classes, **options, **neuron)
+    if spec.decays and spec.decays["name"] != "shared":
+        spread_decays(
+            net, spec.shape, **{"start" if name == "name" else name: own for name, own in spec.decays.items()}
+        )
+    return net
 
 
 def takes_neuron(name: str) -> bool:

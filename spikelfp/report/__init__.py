@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from spikelfp.registry import public_names
 
 if TYPE_CHECKING:  # matplotlib, which draws, takes long to import
-    from spikelfp.data.events import Events, EventSplits, Pipeline, Sensor
+    from spikelfp.data.events import Events, EventSplits, FileLayout, Pipeline, Sensor
+    from spikelfp.data.events.recordings import Unlabelled
 
 
 def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
@@ -29,10 +30,10 @@ def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | 
 
 
 def show_recording(
-    splits: EventSplits,
+    splits: EventSplits | Unlabelled,
     out: str | Path,
     *,
-    part: str = "train",
+    part: str | None = None,
     index: int | None = None,
     label: str | None = None,
     pipeline: Pipeline | None = None,
@@ -46,7 +47,7 @@ def show_recording(
     Args:
         splits: the data set.
         out: the file to write.
-        part: ``train`` or ``test``.
+        part: ``train`` or ``test``; ``None``: the first.
         index: number of the recording in its part, or, with ``label``, among those of the class; ``None``: the first.
         label: name of a class; ``None``: of any class.
         pipeline: makes the recording into a sequence; ``None``: that of the data set.
@@ -66,7 +67,12 @@ def show_recording(
 
 
 def show_file(
-    path: str | Path, out: str | Path, *, sensor: Sensor | None = None, pipeline: Pipeline | None = None
+    path: str | Path,
+    out: str | Path,
+    *,
+    sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
+    pipeline: Pipeline | None = None,
 ) -> Path:
     """Draw the recording in a file into another file, as :func:`show_recording` does.
 
@@ -74,6 +80,7 @@ def show_file(
         path: of the recording.
         out: the file to write.
         sensor: of a recording that does not say its own.
+        layout: of a file of columns, where its content leaves a choice.
         pipeline: makes the recording into a sequence; ``None``: 20 steps of equal length.
 
     Returns:
@@ -88,7 +95,7 @@ def show_file(
     from spikelfp.report import recording
 
     recording.check_kind(out)
-    found = read(path, sensor=sensor)
+    found = read(path, sensor=sensor, layout=layout)
     return show_events(found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline)
 
 

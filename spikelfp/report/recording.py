@@ -23,7 +23,18 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spikelfp.data.events import Binning, Events, EventSplits, Pipeline, Sensor, SparseFrames, check_events, show
+from spikelfp.data.events import (
+    Binning,
+    Events,
+    EventSplits,
+    Pipeline,
+    Sensor,
+    Slices,
+    SparseFrames,
+    check_events,
+    show,
+)
+from spikelfp.data.events.recordings import Unlabelled
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
 from spikelfp.registry import check_name, unknown_name
@@ -138,13 +149,13 @@ def _is_camera(sensor: Sensor) -> bool:
 
 
 def chosen_recording(
-    splits: EventSplits, part: str, index: int | None, label: str | None, pipeline: Pipeline | None
+    splits: EventSplits | Unlabelled, part: str | None, index: int | None, label: str | None, pipeline: Pipeline | None
 ) -> ShownRecording:
     """Choose a recording of a data set.
 
     Args:
         splits: the data set.
-        part: ``train`` or ``test``.
+        part: ``train`` or ``test``; ``None``: the first.
         index: number of the recording in the part, or among those of the class ``label``; ``None``: the first.
         label: name of a class; ``None``: of any class.
         pipeline: in place of that of the data set.
@@ -153,8 +164,10 @@ def chosen_recording(
         UserError: for a part, a class or a number that is not there.
         DataError: for a recording that cannot be read.
     """
-    parts = {"train": splits.train, "test": splits.test}
-    recordings = parts[check_name("part", part, parts)]
+    parts = splits.parts
+    part = next(iter(parts)) if part is None else check_name("part", part, parts)
+    recordings = parts[part]
+    kind = "slice" if isinstance(recordings, Slices) else "recording"
     among = np.arange(len(recordings))
     if label is not None:
         if label not in recordings.class_names:
@@ -163,16 +176,16 @@ def chosen_recording(
     number = 0 if index is None else index
     if not 0 <= number < len(among):
         of_class = "" if label is None else f" of class {label}"
-        has = f"{len(among):,} recordings{of_class}" + (f", 0 to {len(among) - 1}" if len(among) else "")
-        raise UserError(f"there is no recording {number} in {splits.name} {part}: it has {has}")
+        has = f"{len(among):,} {kind}s{of_class}" + (f", 0 to {len(among) - 1}" if len(among) else "")
+        raise UserError(f"there is no {kind} {number} in {splits.name} {part}: it has {has}")
     chosen = int(among[number])
     return ShownRecording(
-        name=f"{wording.data_name(splits.name)} · {part} · recording {chosen}",
+        name=f"{wording.data_name(splits.name)} · {part} · {kind} {chosen}",
         where=recordings.where(chosen),
         events=recordings.read(chosen),
         sensor=recordings.sensor,
         pipeline=pipeline or splits.pipeline,
-        label=recordings.class_names[int(recordings.labels[chosen])],
+        label=recordings.class_names[int(recordings.labels[chosen])] if recordings.class_names else None,
     )
 
 

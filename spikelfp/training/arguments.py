@@ -26,7 +26,7 @@ from spikelfp.registry import nearest, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
 from spikelfp.tasks.base import Task, TaskReward, tasks
-from spikelfp.tasks.classification import DEFAULT_LOSS, Classification, adds_up, losses
+from spikelfp.tasks.classification import DEFAULT_LOSS, Classification, adds_up, losses, without_smoothing
 from spikelfp.terminal import first_line
 from spikelfp.training.memory import check_training_memory
 
@@ -107,7 +107,8 @@ def target_task(reward: Reward) -> str | None:
 
 def is_built_in(loss: Any) -> bool:
     """Whether a loss is one of :data:`~spikelfp.tasks.classification.losses`."""
-    return any(losses[name] is loss for name in losses)
+    plain = without_smoothing(loss)
+    return any(losses[name] is plain for name in losses)
 
 
 def _made(kind: type[Task], loss: str | None) -> Task:
@@ -136,7 +137,8 @@ def _inferred(method: Any, reward: Any, loss: Any) -> Task:
         return tasks[name]()
     if isinstance(loss, str):
         return Classification(loss)
-    return Classification(*[name for name in losses if losses[name] is loss])
+    plain = without_smoothing(loss)
+    return Classification(*[name for name in losses if losses[name] is plain])
 
 
 if TYPE_CHECKING:
@@ -373,7 +375,8 @@ def own_loss(method: Method) -> Callable[..., Tensor] | None:
     loss = getattr(last_of(method), "loss", None)
     if loss is None or isinstance(getattr(loss, "__self__", None), Task):
         return None
-    return None if any(losses[name] is loss and adds_up(name) for name in losses) else loss
+    plain = without_smoothing(loss)
+    return None if any(losses[name] is plain and adds_up(name) for name in losses) else plain
 
 
 def check_targets(

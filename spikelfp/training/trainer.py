@@ -766,6 +766,11 @@ class TemporalTrainer(Trainer):
                 f"recompute={self.recompute} makes activations again for a backward pass through the whole network, "
                 f"and {type(self.method).__name__} has none: leave it out; chunk={self.recompute} needs less, too"
             )
+        if self.recompute and any(getattr(own, "rate", None) is not None for own in self.method.parts()):
+            raise UserError(
+                f"recompute={self.recompute} does not keep the spikes of hidden layers, which a rate target looks at: "
+                f"leave one of them out; chunk={self.recompute} needs less memory, too"
+            )
         if self.recompute:
             with lending(net, self.method.rule):
                 nn.check_recomputable(net, training=True)

@@ -24,6 +24,9 @@ DEEPEST = 32
 MOST_OBJECTS = 50_000
 """Groups, data sets and attributes of a file that is read whole."""
 
+MOST_LINKS = 16
+"""Links within a file that are followed on the way to one object."""
+
 UNSTORED = 1 << 20
 """Bytes of a data set that need not be stored: HDF5 makes them up of a fill value."""
 
@@ -69,15 +72,27 @@ def open_hdf5(source: str | Path | io.BytesIO, where: str | None = None, *, whol
 
 
 def member(group: Any, path: str, where: str) -> Any:
-    """Return the object of a group by its path, found without following a link; ``None`` where there is none.
+    """Return the object of a group by its path; ``None`` where there is none.
+
+    Links within the file are followed, at most :data:`MOST_LINKS` of them.
 
     Raises:
-        DataError: for a link, to another file or within this one, on the way.
+        DataError: for a link to another file on the way, or too many links.
     """
-    for part in filter(None, path.split("/")):
-        if not isinstance(group, h5py.Group) or not group.id.links.exists(part.encode()):
+    parts, links = [part.encode("utf-8", "surrogateescape") for part in path.split("/") if part], 0
+    while parts:
+        part = parts.pop(0)
+        if not isinstance(group, h5py.Group) or not group.id.links.exists(part):
             return None
-        _check_link(group, part.encode(), where)
+        if group.id.links.get_info(part).type == h5py.h5l.TYPE_SOFT:
+            links += 1
+            if links > MOST_LINKS:
+                raise DataError(f"{where}: {path[:60]!r} leads through more than {MOST_LINKS} links")
+            target = group.id.links.get_val(part)
+            group = group.file if target.startswith(b"/") else group
+            parts = [each for each in target.split(b"/") if each not in (b"", b".")] + parts
+            continue
+        _check_link(group, part, where)
         group = group[part]
     return group
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hw_export import from_nir, quantize, to_nir
-from hw_export.integer.network import IntegerNetwork
+from hw_export.integer.network import IntegerDelay, IntegerDense, IntegerLIF, IntegerNetwork, IntegerTaps
 from hw_export.model_file import load_network, save_network
 from hw_export.nir import DIALECTS
 from spikelfp import nn
@@ -72,6 +72,9 @@ def test_a_network_with_delays_comes_back_spike_for_spike(tmp_path, dialect):
     assert torch.equal(back(x), net(x))
     assert [layer.delays for layer in back if isinstance(layer, nn.DelayLinear)] == [(0, 2, 5), (1, 3), (0, 2, 1)]
     assert back.notes == ()
+    before, after = ([layer.chosen for layer in each if isinstance(layer, nn.DelayLinear)] for each in (net, back))
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:] == [None, None]
     to_nir(back, tmp_path / "again.nir", dialect)
     assert (tmp_path / "again.nir").read_bytes() == (tmp_path / "net.nir").read_bytes()
 
@@ -163,7 +166,7 @@ def test_half_of_a_layer_is_refused():
             to_nir(net, None)
 
 
-def test_a_quantised_network_keeps_its_delays_and_chips_refuse_them_by_name(tmp_path):
+def test_a_quantised_network_keeps_its_delays(tmp_path):
     net = nn.Sequential(
         nn.DelayLinear(3, 6, (0, 2, 5)), nn.LIF(0.9, 0.3), nn.Delay(1), nn.Linear(6, 2), nn.LIF(0.9, 0.3)
     )
@@ -182,5 +185,28 @@ def test_a_quantised_network_keeps_its_delays_and_chips_refuse_them_by_name(tmp_
     again = load_network(tmp_path / "net.pt")
     assert torch.equal(again(x), chosen(x))
     assert (again[0][1].by_tap == 0).sum() >= 2 * 6 * 3
-    with pytest.raises(UserError, match=r"layer '0\.taps' is a Taps, and no chip here is programmed with delays"):
-        IntegerNetwork.of(quantized)
+    network = IntegerNetwork.of(quantized)
+    assert [type(layer) for layer in network.layers if not isinstance(layer, IntegerLIF)] == [
+        IntegerTaps, IntegerDense, IntegerDelay, IntegerDense
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["two taps", "none", "a weight beside it", "shape"])
+def test_chosen_delays_that_do_not_fit_their_weights_are_refused(damage):
+    net = nn.Sequential(nn.DelayLinear(3, 6, (0, 2)), nn.LIF(0.9, 0.3))
+    net[0].choose()
+    graph = to_nir(net, None)
+    first, second = (node for name, node in graph.nodes.items() if name.endswith("weights"))
+    if damage == "two taps":
+        first.metadata["chosen_delay"][...] = 1
+    elif damage == "none":
+        del second.metadata["chosen_delay"]
+    elif damage == "a weight beside it":
+        first.weight[first.metadata["chosen_delay"] == 0] = 1
+    else:
+        first.metadata["chosen_delay"] = first.metadata["chosen_delay"][:2]
+    with pytest.raises(DataError, match="chosen_delay in the metadata of"):
+        from_nir(graph)
+    net[0].dense.mask = None
+    again = to_nir(net, None)
+    assert not any("chosen_delay" in node.metadata for node in again.nodes.values())

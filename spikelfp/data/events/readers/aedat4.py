@@ -151,7 +151,7 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
         "stream": chosen,
         "streams": {number: each.kind for number, each in header.streams.items()},
     }
-    return finish(where, events, header.streams[chosen].sensor or sensor, facts, place=place)
+    return finish(where, events, sensor, facts, place=place, own=header.streams[chosen].sensor)
 
 
 def read_header(data: bytes, where: str) -> PacketHeader:
@@ -235,6 +235,8 @@ def _decompressed(frame: memoryview, codec: Codec, left: int, packed: int, where
             content += decompressor.decompress(frame[at : at + codec.step])
             check_size(most(packed) - left + len(content), packed, where)
             if decompressor.eof:
+                if getattr(decompressor, "unused_data", None) or any(frame[at + codec.step :]):
+                    raise ValueError("something follows its frame")
                 return content
     except codec.error as error:
         raise ValueError(first_line(error)) from None
