@@ -1,4 +1,4 @@
-"""This package on events: LFP-ε by the paper's rule, A.4, Adam; a small convolutional net or a dense one, 34 x 34 x 2."""
+"""This package on events: LFP-ε by the paper's rule, reward A.4, Adam; a small convolutional network or a dense one."""
 
 from shared import PAPER, adam, of_kind, spike_rates
 
