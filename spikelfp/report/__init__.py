@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,15 +93,26 @@ def show_file(
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
     from spikelfp.data.events.readers import read_stated
+    from spikelfp.data.events.tally import tallied, told
     from spikelfp.report import recording
 
     recording.check_kind(out)
-    found = read_stated(path, sensor, layout)
-    return show_events(found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline)
+    with tallied() as tally:
+        found = read_stated(path, sensor, layout)
+    return show_events(
+        found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline, notes=told(tally)
+    )
 
 
 def show_events(
-    events: Events, sensor: Sensor, out: str | Path, *, name: str, where: str = "", pipeline: Pipeline | None = None
+    events: Events,
+    sensor: Sensor,
+    out: str | Path,
+    *,
+    name: str,
+    where: str = "",
+    pipeline: Pipeline | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Draw events into a file, as :func:`show_recording` does.
 
@@ -111,6 +123,7 @@ def show_events(
         name: of the recording, for the headline.
         where: its file, if there is one.
         pipeline: makes the events into a sequence; ``None``: 20 steps of equal length.
+        notes: lines about what was moved or left out when they were read.
 
     Returns:
         The path of the file.
@@ -124,7 +137,7 @@ def show_events(
     from spikelfp.report import recording
 
     recording.check_kind(out)
-    shown = recording.ShownRecording(name, where or name, events, sensor, pipeline or USUAL)
+    shown = recording.ShownRecording(name, where or name, events, sensor, pipeline or USUAL, notes=tuple(notes))
     return recording.write(shown, out)
 
 

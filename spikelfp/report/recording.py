@@ -35,6 +35,7 @@ from spikelfp.data.events import (
     show,
 )
 from spikelfp.data.events.recordings import Unlabelled
+from spikelfp.data.events.tally import count, tallied, told
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
 from spikelfp.registry import check_name, unknown_name
@@ -78,6 +79,7 @@ class ShownRecording:
         sensor: that they lie on.
         pipeline: makes them into the sequence that a network gets.
         label: name of its class, if it has one.
+        notes: lines about what was moved or left out when it was read.
 
     Raises:
         DataError: for events that do not fit the sensor, and for none.
@@ -89,6 +91,7 @@ class ShownRecording:
     sensor: Sensor
     pipeline: Pipeline
     label: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_events(self.events, self.sensor, self.where)
@@ -112,6 +115,12 @@ class ShownRecording:
     def numbers(self) -> show.RecordingNumbers:
         """Its summary."""
         return show.numbers_of(self.events, self.sensor)
+
+    def told(self) -> list[str]:
+        """Lines about what was moved or left out, when it was read and in the steps of its sequence."""
+        late = self.sequence.late
+        count(self.where, {"late": late})
+        return [*self.notes, *told({self.where: {"late": late}} if late else {})]
 
     @cached_property
     def sequence(self) -> SparseFrames:
@@ -179,13 +188,16 @@ def chosen_recording(
         has = f"{len(among):,} {kind}s{of_class}" + (f", 0 to {len(among) - 1}" if len(among) else "")
         raise UserError(f"there is no {kind} {number} in {splits.name} {part}: it has {has}")
     chosen = int(among[number])
+    with tallied() as tally:
+        events = recordings.read(chosen)
     return ShownRecording(
         name=f"{wording.data_name(splits.name)} · {part} · {kind} {chosen}",
         where=recordings.where(chosen),
-        events=recordings.read(chosen),
+        events=events,
         sensor=recordings.sensor,
         pipeline=pipeline or splits.pipeline,
         label=recordings.class_names[int(recordings.labels[chosen])] if recordings.class_names else None,
+        notes=tuple(told(tally)),
     )
 
 
@@ -717,12 +729,15 @@ def sheet(recording: ShownRecording, theme: Theme = LIGHT) -> bytes:
         max(top + panel.drawing.height for top, panel in zip(own, row, strict=True))
         for own, row in zip(tops, rows, strict=True)
     ]
-    figure = new_figure(WIDE + 2 * margin, 66 + sum(heights) + 20 * len(rows) + 2 * margin)
+    notes = [line for note in recording.told() for line in textwrap.wrap(note, int(WIDE / 5.9))]
+    figure = new_figure(WIDE + 2 * margin, 66 + 15 * len(notes) + sum(heights) + 20 * len(rows) + 2 * margin)
     canvas = Canvas(figure, margin, margin)
     canvas.text(0, 0, short(recording.title, 90), fontsize=15, weight="bold", color=theme.ink)
     facts = " · ".join(f"{value} {term}" for term, value in recording.facts())
     canvas.text(0, 40, facts, fontsize=MEDIUM, color=theme.muted)
-    down = margin + 86
+    if notes:
+        canvas.text(0, 62, "\n".join(notes), fontsize=SMALL + 0.5, color=theme.muted, linespacing=1.3)
+    down = margin + 86 + 15 * len(notes)
     for row, row_captions, row_tops, height in zip(rows, captions, tops, heights, strict=True):
         left = margin
         for panel, lines, top in zip(row, row_captions, row_tops, strict=True):
@@ -841,7 +856,7 @@ def page(recording: ShownRecording) -> str:
         score=f"{recording.numbers.events:,}",
         score_text=f"events in {duration(recording.numbers.duration)}",
     )
-    return render(recording.title, header, facts=recording.facts()[2:], sections=sections)
+    return render(recording.title, header, facts=recording.facts()[2:], notes=recording.told(), sections=sections)
 
 
 # Files
@@ -868,6 +883,7 @@ def write(recording: ShownRecording, out: str | Path) -> Path:
     """
     path = Path(out)
     content = KINDS[check_kind(path)](recording)
+    recording.told()  # counted also where the picture has no room for it
     write_whole(path, lambda file: file.write(content))
     return path
 

@@ -219,9 +219,9 @@ def load_events(
     chosen = chosen if isinstance(chosen, Pipeline) else chosen(splits.pipeline)
     if augmentations:
         check_augmentations(augmentations, chosen.sensor(splits.train.sensor))  # before hours of binning
-    skipped, classes = list(splits.skipped), len(splits.train.class_names)
+    skipped, notes, classes = list(splits.skipped), list(splits.notes), len(splits.train.class_names)
 
-    def part(source: Recordings, changed_by: Sequence[Augmentation]) -> EventDataset:
+    def part(name: str, source: Recordings, changed_by: Sequence[Augmentation]) -> EventDataset:
         store = binned(
             source,
             chosen,
@@ -233,10 +233,11 @@ def load_events(
             in_memory=in_memory,
         )
         skipped.extend(reason for _, reason in store.skipped)
+        notes.extend(f"{name}: {line}" for line in store.told)
         groups = source.groups
         return EventDataset(store, classes, sparse=sparse, augmentations=tuple(changed_by), recording_groups=groups)
 
-    train, test = part(splits.train, augmentations), part(splits.test, ())
+    train, test = part("train", splits.train, augmentations), part("test", splits.test, ())
     return DataSplits(
         name=splits.name,
         train=train,
@@ -245,7 +246,7 @@ def load_events(
         shape=train.shape,
         names=splits.train.class_names,
         skipped=tuple(skipped),
-        notes=splits.notes,
+        notes=tuple(notes),
     )
 
 

@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from spikelfp.data.events.binning import Binning, SparseFrames
 from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.recordings import EventSplits, Recordings, Unlabelled
+from spikelfp.data.events.tally import Tally, tallied, told
 from spikelfp.errors import DataError, UserError
 from spikelfp.terminal import plain
 
@@ -268,9 +269,10 @@ def overview(splits: EventSplits | Unlabelled, most: int = 200, skip_bad: bool =
     first = next(iter(parts.values()))
     if most < len(parts):
         raise UserError(f"an overview reads a recording of each of the {len(parts)} parts or more, got {most}")
-    skipped = list(splits.skipped)
+    skipped, notes = list(splits.skipped), list(splits.notes)
     found = tuple(
-        _part(name, part, splits, most // len(parts), skipped if skip_bad else None) for name, part in parts.items()
+        _part(name, part, splits, most // len(parts), skipped if skip_bad else None, notes)
+        for name, part in parts.items()
     )
     return Overview(
         name=splits.name,
@@ -279,23 +281,30 @@ def overview(splits: EventSplits | Unlabelled, most: int = 200, skip_bad: bool =
         class_names=first.class_names,
         parts=found,
         skipped=tuple(skipped),
-        notes=splits.notes,
+        notes=tuple(notes),
     )
 
 
 def _part(
-    name: str, recordings: Recordings, splits: EventSplits | Unlabelled, most: int, skipped: list[str] | None
+    name: str,
+    recordings: Recordings,
+    splits: EventSplits | Unlabelled,
+    most: int,
+    skipped: list[str] | None,
+    notes: list[str],
 ) -> PartOverview:
-    """skipped: list for the errors of recordings; ``None``: they are raised."""
+    """skipped: list for the errors of recordings; ``None``: they are raised. notes: to which lines are added."""
     if len(recordings) == 0:
         raise DataError(f"{recordings.name}: holds no recordings")
     chosen = np.unique(np.linspace(0, len(recordings) - 1, min(most, len(recordings))).round().astype(int))
     events, milliseconds, steps = [], [], []
+    tally: Tally = {}
     for index in chosen.tolist():
         try:
-            recording = recordings.read(index)
+            with tallied() as own:
+                recording = recordings.read(index)
             try:
-                length = splits.pipeline(recording, recordings.sensor).steps
+                frames = splits.pipeline(recording, recordings.sensor)
             except UserError as error:
                 raise type(error)(f"{recordings.where(index)}: {error}") from error
         except DataError as error:
@@ -305,9 +314,14 @@ def _part(
             continue
         events.append(len(recording))
         milliseconds.append((int(recording["t"][-1]) - int(recording["t"][0])) / 1000)
-        steps.append(length)
+        steps.append(frames.steps)
+        if frames.late:
+            own.setdefault(recordings.where(index), {})["late"] = frames.late
+        for where, counts in own.items():
+            tally.setdefault(where, {}).update(counts)
     if not events:
         raise DataError(f"{recordings.name}: none of {len(chosen)} recordings can be read: {(skipped or [''])[-1]}")
+    notes += [f"{name}, {len(events):,} read: {line}" for line in told(tally)]
     classes = np.bincount(recordings.labels, minlength=len(recordings.class_names))
     return PartOverview(
         name=name,

@@ -16,6 +16,7 @@ from spikelfp.data.events.cache.builder import cores
 from spikelfp.data.events.event import Events
 from spikelfp.data.events.recordings import EventSplits, Recordings, Unlabelled
 from spikelfp.data.events.sources.files import hash_of, kept_fact
+from spikelfp.data.events.tally import short_place
 from spikelfp.errors import DataError, UserError
 
 _HELD = 256 << 20
@@ -184,7 +185,7 @@ class Slices(Recordings):
 
     def _count(self, found: dict[int, Cuts]) -> tuple[str, ...]:
         used = [each for each in found.values() if each.begins]
-        line = f"{self.name}: {len(self.pieces):,} slices of {self.slicing.text} from {_plural(len(used), 'recording')}"
+        line = f"{len(self.pieces):,} slices of {self.slicing.text} from {_plural(len(used), 'recording')}"
         left, empty, short = (
             sum(each.left for each in used), sum(each.empty for each in found.values()), len(found) - len(used)
         )  # fmt: skip
@@ -195,7 +196,9 @@ class Slices(Recordings):
             out.append(f"{_plural(empty, 'slice')} without events")
         if short:
             first = next(number for number, each in found.items() if not each.begins)
-            out.append(f"{_plural(short, 'recording')} shorter than a slice, such as {self.source.where(first)}")
+            out.append(
+                f"{_plural(short, 'recording')} shorter than a slice, such as {short_place(self.source.where(first))}"
+            )
         return (f"{line}; left out: {', '.join(out)}" if out else line,)
 
     def read(self, index: int) -> Events:
@@ -284,7 +287,7 @@ def sliced(splits: Cuttable, slicing: Slicing | None, *, skip_bad: bool = False)
     if slicing.window is not None and binning.count is None:
         pipeline = replace(pipeline, binning=replace(binning, origin=0))
     skipped = (*splits.skipped, *(each for part in parts.values() for each in part.skipped))
-    notes = (*splits.notes, *(each for part in parts.values() for each in part.notes))
+    notes = (*splits.notes, *(f"{name}: {note}" for name, part in parts.items() for note in part.notes))
     own = {"train": parts["train"], "test": parts["test"]} if labelled else {"recordings": parts["all"]}
     changed: Cuttable = replace(given, **own, pipeline=pipeline, skipped=skipped, notes=notes)
     return changed

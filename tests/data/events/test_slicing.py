@@ -91,11 +91,11 @@ def test_what_is_left_out_is_told():
     short = events[:1].copy()
     made = Slices(from_arrays([events, short], [0, 1], SENSOR, name="mine"), Slicing(window=1_000))
     assert made.notes == (
-        "mine: 2 slices of 1 ms from 1 recording; left out: 1 event in no whole slice, 1 slice without events, "
+        "2 slices of 1 ms from 1 recording; left out: 1 event in no whole slice, 1 slice without events, "
         "1 recording shorter than a slice, such as mine, array 1",
     )
     whole = from_arrays([events[:2], events[2:]], [0, 1], SENSOR, name="mine")
-    assert Slices(whole, Slicing(count=1)).notes == ("mine: 4 slices of 1 events from 2 recordings",)
+    assert Slices(whole, Slicing(count=1)).notes == ("4 slices of 1 events from 2 recordings",)
 
 
 def test_a_class_whose_recordings_are_too_short_is_named():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor
+from spikelfp.data.events.tally import count
 from spikelfp.errors import DataError
 from spikelfp.registry import Registry
 from spikelfp.untrusted import open_regular, read_regular
@@ -206,9 +207,11 @@ def _read(source: Source, suffix: str, sensor: Sensor | None) -> Recording:
             f"{source.where}: no reader for files that end in {suffix!r}: choose from {', '.join(suffixes)}"
         )
     try:
-        return suffixes[suffix](source, sensor)
+        recording = suffixes[suffix](source, sensor)
     except MemoryError as error:
         raise DataError(f"{source.where}: its events do not fit into memory") from error
+    count(source.where, recording.facts)
+    return recording
 
 
 # From columns of numbers to a recording
