@@ -74,6 +74,7 @@ def relevance(
             raise UserError("nothing is handed back to the inputs: build the network of layers of spikelfp.nn")
         counted = torch.ones_like(outputs[..., :1]) if mask is None else _counted(mask, outputs)
         chosen = _chosen(outputs.detach() * counted, target) * counted
+        found: Tensor | None
         if _of_gradients(net):
             found = torch.autograd.grad(outputs, leaf, chosen, allow_unused=True)[0]
         else:
