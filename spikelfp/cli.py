@@ -177,6 +177,39 @@ def eval_command(
     return OK
 
 
+@app.command("explain")
+def explain_command(
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
+    samples: Annotated[int, typer.Option(min=1, help="test samples that are explained")] = 200,
+    weights: Annotated[str, typer.Option(help="last or best")] = "last",
+    out: Annotated[
+        str | None, typer.Option(callback=path_given, help="picture", show_default="RUN/explain.png")
+    ] = None,
+    data_dir: DataDir = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Show which inputs the predicted classes rest on, and what deleting them costs."""
+    from spikelfp.report.explained import explain_run
+
+    if weights not in ("last", "best"):
+        raise UserError(f"--weights is last or best, got {weights!r}")
+    path = Path(out) if out is not None else Path(run) / "explain.png"
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out is the name of a picture, NAME.png, got {out!r}")
+    found = explain_run(run, path, samples, weights, data_dir, cache_dir)
+    table = Table(box=None, pad_edge=False)
+    for name in ("inputs deleted", "by relevance", "at random"):
+        table.add_column(name, justify="right")
+    for share, accuracy, chance in zip(found.shares, found.accuracy, found.random, strict=True):
+        table.add_row(f"{100 * share:g} %", f"{accuracy:.4f}", f"{chance:.4f}")
+    Terminal().print(table)
+    say(path)
+    if as_json:
+        print_json({"run": run, "weights": weights, "picture": str(path), **asdict(found), "gap": found.gap})
+    return OK
+
+
 @app.command("report")
 def report_command(
     run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
@@ -231,6 +264,9 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     task, score = tasks[summary["task"]], summary["score"]["value"]
     table.add_row(f"test {task.title}", f"{score:.4f}")
+    best = summary.get("best") or {}
+    if f"test_{task.score}" in best:
+        table.add_row(f"test {task.title}, best epoch ({best['epoch']:.0f})", f"{best[f'test_{task.score}']:.4f}")
     table.add_row(f"train {task.title}", f"{summary[f'train_{task.score}']:.4f}")
     if summary.get("r2") is not None:
         table.add_row("test R²", f"{summary['r2']:.4f}")

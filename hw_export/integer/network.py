@@ -365,6 +365,7 @@ def _input_shape(layers: Sequence[IntegerLayer], given: Sequence[int] | None) ->
 
 
 def output_shape(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of what a layer hands on for an input of this shape, without steps and batch."""
     if isinstance(layer, IntegerLIF):
         return shape
     if isinstance(layer, IntegerDelay):

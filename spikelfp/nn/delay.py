@@ -9,7 +9,7 @@ so the taps whose spikes come at the right time grow. Delays as taps that are ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -240,6 +240,8 @@ def check_delays(delays: Sequence[int]) -> tuple[int, ...]:
     Raises:
         UserError: for no delays, the same one twice, and what is no whole number from 0 to 65535.
     """
+    if isinstance(delays, str) or not isinstance(delays, Iterable):
+        raise UserError(f"taps are delays in steps, such as (0, 1, 2, 4), got {delays!r}")
     given = tuple(delays)
     for each in given:
         if isinstance(each, bool) or not isinstance(each, int) or not 0 <= each <= LONGEST:

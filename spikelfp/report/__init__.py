@@ -92,16 +92,16 @@ def show_file(
         DataError: for a recording that cannot be read, or of a format without a reader.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.data.events.readers import read
+    from spikelfp.data.events.readers import read_stated
     from spikelfp.data.events.tally import tallied, told
     from spikelfp.report import recording
 
     recording.check_kind(out)
     with tallied() as tally:
-        found = read(path, sensor=sensor, layout=layout)
-    return show_events(found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline,
-        notes=told(tally),
-    )  # fmt: skip
+        found = read_stated(path, sensor, layout)
+    return show_events(
+        found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline, notes=told(tally)
+    )
 
 
 def show_events(

@@ -145,6 +145,8 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
         decay = DECAYS.get(config.neuron.beta_start.name, config.neuron.beta_start.name + " decays")
         decay = decay.format(beta=config.neuron.beta, **config.neuron.beta_start.options)
         neuron = f"leaky integrate-and-fire, {decay}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        if config.neuron.adapt:
+            neuron += f" and raises the threshold of its hidden neuron by {config.neuron.adapt:g}"
         if not is_event_data(config.data.name):
             shown = ENCODINGS.get(config.data.encoding, config.data.encoding + " code, {steps} steps")
             neuron += f"; {shown.format(steps=config.data.steps)}"

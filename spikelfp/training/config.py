@@ -209,6 +209,11 @@ EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_
 OWN_FILES = Condition(
     "recordings of one's own (--data folder:PATH)", lambda c: c.data.partition(":")[0] == "folder", ("data",)
 )
+OWN_SENSOR = Condition(
+    "recordings of one's own (--data folder:PATH, hdf5:PATH)",
+    lambda c: c.data.partition(":")[0] in ("folder", "hdf5"),
+    ("data",),
+)
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
@@ -255,6 +260,10 @@ RATED = SPIKES & Condition(
     lambda c: c.method in _with_rates() and c.credit != "online",
     ("method", "credit"),
 )
+RATED &= Condition(
+    "rewards as they are, without --normalize-reward", lambda c: not c.normalize_reward, ("normalize_reward",)
+)
+RATED &= Condition("sequences that are kept, without --recompute", lambda c: not c.recompute, ("recompute",))
 SMOOTHED = CLASSES & Condition(
     lambda: (
         "rewards and losses with a target for each class (--reward "
@@ -429,7 +438,7 @@ class EventOptions:
         None,
         "sensor of files that do not state theirs, such as 346x260, or 700 channels",
         automatic="the smallest that holds all events",
-        owner=OWN_FILES,
+        owner=OWN_SENSOR,
         check=Sensor.from_text,
     )
     table: str | None = setting(
@@ -516,6 +525,15 @@ class NeuronOptions:
     )
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)
     learn_beta: bool = setting(False, "the decay learns too, one a layer or as --beta-start says", owner=NEURONS)
+    adapt: float = setting(
+        0.0,
+        "rise of the threshold of hidden neurons by each of their spikes (ALIF); 0 for thresholds that stay",
+        owner=NEURONS,
+        within="[0, ∞)",
+    )
+    adapt_decay: float = setting(
+        0.97, "decay of that rise per step", owner=other_than("adapt", 0.0, "--adapt"), within="(0, 1]"
+    )
     reset: str = setting(
         "subtract",
         "what a spike does to the membrane",
@@ -763,12 +781,6 @@ class RunConfig:
         self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator, own.floor, own.margin)  # type: ignore[arg-type]
-        for flag, taken, why in (
-            ("--recompute", self.training.recompute, "does not keep the spikes of hidden layers"),
-            ("--normalize-reward", self.method.normalize_reward, "divides the rewards of neurons by the largest"),
-        ):
-            if taken and self.method.rate_target is not None:
-                raise UserError(f"{flag} {why}, and --rate-target is about them: leave out one of the two")
         own.beta_start.maker(decay_starts)(own.beta, (0,))  # refuses what does not go together
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
@@ -900,9 +912,11 @@ class RunConfig:
         """Describe the network of this run for samples of ``shape`` and so many classes or other outputs."""
         neuron = dict(vars(self.neuron)) if NEURONS.holds(self.flat) else {}
         start: Choice | None = neuron.pop("beta_start", None)
+        phi, rho = neuron.pop("adapt", 0.0), neuron.pop("adapt_decay", None)
+        adapt = {"phi": phi, "rho": rho} if phi else {}
         decays = {} if start is None else {"name": start.name, **start.arguments(decay_starts)}
         options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
-        return ModelSpec(self.model.name, shape, classes, options, neuron, decays)
+        return ModelSpec(self.model.name, shape, classes, options, neuron, decays, adapt)
 
     @property
     def is_classification(self) -> bool:

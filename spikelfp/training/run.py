@@ -120,7 +120,7 @@ def recordings_of(config: RunConfig) -> EventSplits:
 
 
 def stated(config: RunConfig) -> dict[str, Any]:
-    """Read what is stated of files that do not state it themselves: their ``sensor`` and ``layout``."""
+    """Sensor and layout of files that do not state them: the options ``sensor`` and ``layout``."""
     events = config.events
     return {
         "sensor": None if events.sensor is None else Sensor.from_text(events.sensor),
@@ -689,9 +689,36 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
         run.save()
         return None
     summary = summarise(trainer, splits, config)
+    if splits.validation:
+        summary["best"] = best_epoch(run, summary["score"]["value"])
     if leads:
         write_text(run.folder.summary, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def best_epoch(run: _Run, last: float) -> dict[str, float]:
+    """Say which epoch had the best validation score, with the test score of its weights, those of ``best.pt``.
+
+    Args:
+        run: a run that is done, with a validation part.
+        last: test score of the last weights.
+
+    Returns:
+        Epoch, validation score and test score; with several workers without the last.
+    """
+    trainer, config, splits = run.trainer, run.config, run.splits
+    history, score = trainer.history, trainer.task.score
+    number = max(end for end in range(1, len(history) + 1) if is_best(history[:end], trainer.task))
+    row = history[number - 1]
+    found = {"epoch": row["epoch"], f"validation_{score}": row[f"validation_{score}"]}
+    if number == len(history):
+        return found | {f"test_{score}": last}
+    if trainer.world.size > 1 or not run.folder.best.is_file():
+        return found
+    with own_random_numbers():
+        net = config.build(splits.shape, splits.outputs)
+        checkpoint.load_weights(run.folder.best, net)
+        return found | {f"test_{score}": make_evaluator(net, config).evaluate(splits.test).score}
 
 
 @contextmanager

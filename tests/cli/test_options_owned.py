@@ -50,6 +50,12 @@ CHOICES = [
     {"validation": 0.2},
     {"warm_up_steps": 3},
     {"normalize_reward": True},
+    {"rate_target": 0.1},
+    {"dropout": 0.25},
+    {"model": "lif-conv", "dropout": 0.25},
+    {"model": "lif-lenet", "dropout": 0.25},
+    {"model": "lif-rnn", "dropout": 0.25},
+    {"recompute": 2},
     {"model": "mlp", "activation": "heaviside"},
     {"model": "mlp", "encoding": "rate", "steps": 4},
     {"model": "mlp", "method": "surrogate"},
@@ -125,6 +131,8 @@ def test_with_its_owner_it_is_taken(name):
             continue  # lfp has those alone
         if choice.get("error_memory") == "hash" and name in ("augment", "encoding"):
             continue  # inputs that are drawn anew are never found again
+        if "rate_target" in choice and name in ("normalize_reward", "recompute"):
+            continue  # each refuses the other
         assert getattr(RunConfig(**choice, **{name: value}), name) == value
         taken += 1
     assert taken or name == "warm_up"

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from hw_export import from_nir, quantize, to_nir
+from hw_export import from_nir, quantize, to_nir, verify
 from hw_export.integer.network import IntegerDelay, IntegerDense, IntegerLIF, IntegerNetwork, IntegerTaps
 from hw_export.model_file import load_network, save_network
-from hw_export.nir import DIALECTS
+from hw_export.nir import DIALECTS, read_chain
+from hw_export.simulators import SIMULATORS, UnsupportedError
+from hw_export.simulators.base import dense_layers
 from spikelfp import nn
 from spikelfp.errors import DataError, UserError
 
@@ -210,3 +212,36 @@ def test_chosen_delays_that_do_not_fit_their_weights_are_refused(damage):
     net[0].dense.mask = None
     again = to_nir(net, None)
     assert not any("chosen_delay" in node.metadata for node in again.nodes.values())
+
+
+@pytest.mark.parametrize("name", ["brian2", "nest"])
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_simulators_with_delays_give_our_spikes(tmp_path, name, reset):
+    if not SIMULATORS[name].available():
+        pytest.skip(f"{name} is not installed")
+    torch.manual_seed(4)
+    net = nn.Sequential(
+        nn.Delay(torch.tensor([0, 1, 3])), nn.DelayLinear(3, 6, (0, 2, 5)), nn.LIF(0.9, 0.3, reset), nn.Delay(1),
+        nn.DelayLinear(6, 5, (1, 3)), nn.LIF(0.8, 0.2, reset), nn.Linear(5, 2), nn.LIF(0.7, 0.1, reset),
+    )  # fmt: skip
+    to_nir(net, tmp_path / "net.nir")
+    (result,) = verify(net, tmp_path / "net.nir", spikes(12, 4, 3), [name])
+    assert result.status == "identical", result
+    assert all(0 < layer.spikes < layer.compared for layer in result.layers)
+
+
+@pytest.mark.parametrize("name", ["nengo", "norse", "snntorch", "sinabs", "rockpool", "spikingjelly"])
+def test_simulators_that_are_run_without_delays_refuse_them_by_name(tmp_path, name):
+    if not SIMULATORS[name].available():
+        pytest.skip(f"{name} is not installed")
+    net = nn.Sequential(nn.DelayLinear(3, 6, (0, 2)), nn.LIF(0.9, 0.3, "zero"))
+    to_nir(net, tmp_path / "net.nir")
+    (result,) = verify(net, tmp_path / "net.nir", spikes(5, 2, 3), [name])
+    assert result.status != "identical"
+    assert "is run without delays here, and 'layer_1_delaylinear_tap1_delay' is a Delay: verify in brian2, nest" in str(
+        result
+    )
+    delayed = nn.Sequential(nn.Linear(3, 6), nn.Delay(2), nn.LIF(0.9, 0.3, "zero"))
+    to_nir(delayed, tmp_path / "late.nir")
+    with pytest.raises(UnsupportedError, match="delays a bias"):
+        dense_layers(read_chain(tmp_path / "late.nir", delays=True))

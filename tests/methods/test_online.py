@@ -389,7 +389,7 @@ def test_short_way_is_left_where_anything_differs():
     [
         (nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.LIF(), nn.Flatten(), nn.Linear(2, 3), nn.LIF()), {},
          "mean and variance of a batch"),
-        (nn.Sequential(nn.Linear(6, 5), nn.LIF(), nn.Dropout(0.5), nn.Linear(5, 3), nn.LIF()), {}, "same elements"),
+        (nn.Sequential(nn.Linear(6, 5), nn.LIF(), nn.Dropout(0.5), nn.Linear(5, 3), nn.LIF()), {}, "draws masks"),
         (network(), {"rule": rules.Epsilon(credit="step", normalize="sample")}, "largest of all steps"),
         (network(), {"rule": rules.Epsilon()}, "exclude each other"),
         (network(), {"reward": rewards.Levenshtein()}, "when a sequence"),

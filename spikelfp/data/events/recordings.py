@@ -127,7 +127,8 @@ recordings: Registry[EventLoader] = Registry("event data set")
 
 prefixes: Registry[EventLoader] = Registry("kind of event data")
 """Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``. Those that are
-registered with ``own_files=True`` also take ``sensor`` and ``layout``, which say what the files of a user do not."""
+registered with ``own_files=True`` also take ``sensor`` and ``layout``, which say what the files of a user do not, and
+those with ``own_sensor=True`` take ``sensor`` alone."""
 
 
 def load_recordings(
@@ -171,9 +172,11 @@ def load_recordings(
             raise UserError(f"{name} takes no {option}: it belongs to recordings in a folder (folder:PATH)")
     if colon and prefixes.fact(kind, "own_files"):
         return loader(rest, folder, skip_bad=skip_bad, sensor=sensor, layout=layout, **given)
-    found = loader(*((rest,) if colon else ()), folder, skip_bad=skip_bad, **given)
     if layout not in (None, FileLayout()):
         raise UserError(f"{name} has a layout of its own: tables, columns and first pixels are stated for folder:PATH")
+    if colon and prefixes.fact(kind, "own_sensor"):
+        given["sensor"] = sensor
+    found = loader(*((rest,) if colon else ()), folder, skip_bad=skip_bad, **given)
     if sensor not in (None, found.train.sensor):
         raise UserError(f"{name} has a sensor of {found.train.sensor}, not of {sensor}: leave it out")
     return found

@@ -126,6 +126,22 @@ def test_metavision_ecf_says_what_is_missing(tmp_path):
         read(tmp_path / "ecf.h5")
 
 
+def test_a_filter_of_a_plug_in_is_named(tmp_path):
+    """DSEC is compressed by Blosc, which hdf5plugin has."""
+    if h5py.h5z.filter_avail(32001):
+        pytest.skip("Blosc is there")
+    with h5py.File(tmp_path / "dsec.h5", "w") as file:
+        for name, column in SINGULAR.items():
+            settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            settings.set_chunk((M,))
+            settings.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, ())
+            kind, space = h5py.h5t.py_create(column.dtype), h5py.h5s.create_simple((M,))
+            group = file.require_group("events")
+            h5py.h5d.create(group.id, name[-1].encode(), kind, space, settings).write_direct_chunk((0,), bytes(99))
+    with pytest.raises(DataError, match=r"is compressed with the filter 32001 .*; pip install hdf5plugin"):
+        read(tmp_path / "dsec.h5")
+
+
 def mat(**content):
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, content)
@@ -291,6 +307,17 @@ def test_columns_without_names():
     )  # x or y never falls, p and t could change places
     with pytest.raises(DataError, match=r"its columns may be x,y,t,p or x,y,p,t; state them with --columns"):
         read_bytes(npy(unclear), ".npy", "here")
+
+
+def test_more_events_than_a_file_can_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr("spikelfp.data.events.readers.base.MOST_EVENTS", 99)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name in "txyp":
+            file.create_dataset(f"events/{name}", data=np.zeros(10**6, "u1"), chunks=(10**6,), compression="gzip")
+    with pytest.raises(
+        DataError, match=r"claims 1000000 events in a file of \d+ bytes: damaged, or made to fill memory"
+    ):
+        read(tmp_path / "x.h5")
 
 
 def test_what_cannot_be_stated():

@@ -108,7 +108,9 @@ class PacketHeader(NamedTuple):
 
 @suffixes.register(".aedat4")
 def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
-    """Read the event stream with the lowest number; ``facts["streams"]`` lists the kinds of all streams.
+    """Read the event stream with the lowest number, or that of the table that the user states.
+
+    ``facts["streams"]`` lists the kinds of all streams.
 
     Raises:
         DataError: for a truncated or damaged file, one without a stream of events, one that decompresses to too much,
@@ -116,7 +118,11 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
     """
     where, data = source.where, source.data
     header = read_header(data, where)
-    chosen = min((number for number, each in header.streams.items() if each.kind == "EVTS"), default=None)
+    of_events = sorted(number for number, each in header.streams.items() if each.kind == "EVTS")
+    stated = source.layout.table
+    if stated is not None and stated not in map(str, of_events):
+        raise DataError(f"{where}: has no stream {stated[:40]!r} of events; its streams of events: {of_events}")
+    chosen = int(stated) if stated is not None else next(iter(of_events), None)
     if chosen is None:
         kinds = ", ".join(each.kind for each in header.streams.values()) or "none"
         raise DataError(f"{where}: has no stream of events (EVTS); its streams: {kinds}")

@@ -16,7 +16,7 @@ from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor
 from spikelfp.data.events.tally import count
 from spikelfp.errors import DataError
 from spikelfp.registry import Registry
-from spikelfp.untrusted import check_size, open_regular, read_regular
+from spikelfp.untrusted import open_regular, read_regular
 
 SLACK = 100_000
 """µs by which an event may come after a later one in its file and is still sorted in. Within a packet cameras mix
@@ -38,6 +38,12 @@ PLURALS = {"x": ("xs",), "y": ("ys",), "p": ("ps",)}
 
 ORDER = ("t", "x", "y", "p")
 """Order of columns without names, from the left."""
+
+MOST_EVENTS = 1 << 24
+"""Events of columns that a file of any size may hold; they take about 1 GB while they are read."""
+
+MOST_A_BYTE = 2
+"""Events of columns in a byte of a larger file: compressed ones take two bytes or more each."""
 
 Place = Callable[[int], str]
 """Says where event ``i`` of the file stands: "event 12, at byte 76,"."""
@@ -137,6 +143,23 @@ def read(path: str | Path, *, sensor: Sensor | None = None, layout: FileLayout |
     """
     path = Path(path)
     return _read(Source(str(path), path, layout=layout), path.suffix, sensor)
+
+
+def read_stated(path: str | Path, sensor: Sensor | None, layout: FileLayout | None = None) -> Recording:
+    """Read a recording of the sensor that the user states, as :func:`read` does.
+
+    Args:
+        path: of the file.
+        sensor: of the recording; ``None``: any.
+        layout: of files of columns.
+
+    Raises:
+        DataError: as :func:`read`, and for a file that states another sensor.
+    """
+    found = read(path, sensor=sensor, layout=layout)
+    if sensor not in (None, found.sensor):
+        raise DataError(f"{path}: states a sensor of {found.sensor}, not of {sensor}: leave --sensor out")
+    return found
 
 
 def read_bytes(
@@ -444,9 +467,10 @@ def check_count(events: int, packed: int, where: str) -> None:
     """Refuse more events than a file of ``packed`` bytes may hold, before memory is taken for them.
 
     Raises:
-        DataError: for more than :func:`spikelfp.untrusted.most` allows.
+        DataError: for more than :data:`MOST_EVENTS` and more than :data:`MOST_A_BYTE` times the bytes.
     """
-    check_size(events * EVENT.itemsize, packed, where)
+    if events > max(MOST_EVENTS, MOST_A_BYTE * packed):
+        raise DataError(f"{where}: claims {events} events in a file of {packed} bytes: damaged, or made to fill memory")
 
 
 def from_columns(
@@ -487,7 +511,8 @@ def from_columns(
         raise DataError(f"{where}: expected columns [M] of one length, found shapes {lengths}")
     t = columns["t"]
     if seconds and t.dtype.kind == "f" and np.isfinite(t).all() and (t != np.floor(t)).any():
-        t = np.rint(t.astype(np.float64) * 1e6)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            t = np.rint(t.astype(np.float64) * 1e6)
     t = _whole(t, "t", where, place, "" if seconds else "; times are µs")
     x = _whole(columns["x"], "x", where, place)
     y = _whole(columns["y"], "y", where, place) if "y" in columns else 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from spikelfp.data.events.binning import USUAL, Pipeline
 from spikelfp.data.events.event import Events, FileLayout, Sensor
-from spikelfp.data.events.readers import can_read, read
+from spikelfp.data.events.readers import can_read, read, read_stated
 from spikelfp.data.events.recordings import EventSplits, Recordings, Unlabelled, prefixes
 from spikelfp.data.events.sources.base import FileEntry, FileRecordings, Subset
 from spikelfp.data.events.sources.files import (
@@ -181,7 +181,7 @@ def without_classes(
     """
     path = user_path(str(what), data_dir)
     if path.is_file():
-        recording = read(path, sensor=sensor, layout=layout)
+        recording = read_stated(path, sensor, layout)
         made = LooseFiles(path.name, [FileEntry(str(path), path.name)], recording.sensor, layout)
         return Unlabelled(path.name, made, USUAL)
     content = walk(path)
