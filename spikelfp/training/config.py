@@ -318,7 +318,7 @@ def _event_defaults(stated: Mapping[Place, Any]) -> dict[Place, Any]:
         return {}
     found = _event_model_of_name(data) if _model_is_open(stated) else {}
     camera = data.partition(":")[0] in CAMERAS
-    wished = {("neuron", "beta"): EVENT_BETA, ("training", "batch_size"): EVENT_BATCH}
+    wished: dict[Place, Any] = {("neuron", "beta"): EVENT_BETA, ("training", "batch_size"): EVENT_BATCH}
     wished |= {("neuron", "reset"): "zero"} if camera else {}
     wished |= {("events", "levels"): EVENT_LEVELS} if camera else {}
     view = OPTIONS.view({**found, **stated})
