@@ -597,7 +597,7 @@ def over_time(recording: ShownRecording) -> Panel:
         captions = [interval(begin - edges[0], end - edges[0], span) for begin, end in pairwise(edges)]
         each = duration((edges[-1] - edges[0]) / (len(edges) - 1))
         return Panel(
-            "Picture by picture",
+            "Events over time",
             f"All events of {each} in one picture; the brighter, the more.",
             f"{len(captions)} pictures of accumulated events",
             pictures(recording.frames(edges), captions),
@@ -611,7 +611,7 @@ def over_time(recording: ShownRecording) -> Panel:
         off = sensor.size // sensor.polarities - 1
         caption += f" Channels 0 to {off} are the OFF events, those above the ON events."
     return Panel(
-        "Channel by channel",
+        "Events over time",
         caption,
         f"Events of {sensor.size} channels over {duration(span)}",
         raster(after, show.elements(recording.events, sensor), sensor.size, span / scale, unit),
@@ -625,7 +625,7 @@ def rate(recording: ShownRecording, width: float = HALF) -> Panel:
     per_second = show.rates(recording.events, recording.sensor, edges)
     each, mean = duration((edges[-1] - edges[0]) / (len(edges) - 1)), recording.numbers.rate
     return Panel(
-        "How many events when",
+        "Event rate",
         f"in windows of {each}" + ("" if mean is None else f"; {short_number(mean)} events per second on average"),
         f"Event rate over time, at most {short_number(per_second.sum(0).max())} events per second",
         rate_bars(per_second, (edges - edges[0]) / scale, unit, width),
@@ -643,7 +643,7 @@ def where(recording: ShownRecording) -> list[Panel]:
         if silent:
             caption += f"; none in {silent:,} of {len(counts):,}"
         alt = f"Events of {len(counts)} channels, {caption}"
-        return [Panel("How many events in which channel", caption, alt, channel_bars(counts))]
+        return [Panel("Events per channel", caption, alt, channel_bars(counts))]
     counts = show.per_pixel(recording.events, sensor)
     column, row = numbers.hottest
     most = wording.plural(numbers.hottest_events, "event")
@@ -651,13 +651,13 @@ def where(recording: ShownRecording) -> list[Panel]:
     share = f"{wording.percent(numbers.active)} of the pixels have an event"
     return [
         Panel(
-            "Where the events are",
+            "Events per pixel",
             f"events of each pixel; {ring}",
             f"Events of each pixel as a picture; {ring}",
             pixel_map(counts, numbers.hottest),
         ),
         Panel(
-            "How many events of how many pixels",
+            "Pixels by number of events",
             f"{share}; a hot pixel would stand far to the right",
             f"Histogram of the events of a pixel; {share}",
             pixel_histogram(counts),
@@ -676,18 +676,24 @@ def network_input(recording: ShownRecording) -> Panel:
     alt = f"The sequence that a network gets: {caption}"
     if recording.is_camera and _is_camera(sensor):
         columns = pictures_in_row(recording.sensor.height, recording.sensor.width, STEPS)
-        chosen = np.unique(np.linspace(0, frames.steps - 1, min(columns, frames.steps)).round().astype(int))
+        chosen = evenly_spaced(frames.steps, columns)
         captions = [f"step {k + 1}\n{interval(edges[k], edges[k + 1], span)}" for k in chosen]
         raw = [recording.frames(edges[k : k + 2] + recording.events["t"][0])[0] for k in chosen]
         values = show.dense_steps(frames, sensor.shape, chosen.tolist(), binning.levels)
         if len(chosen) < frames.steps:
             caption += f" {len(chosen)} of the steps are shown."
-        return Panel("What a network gets", caption, alt, events_and_input(raw, list(values), captions))
+        return Panel("Input of the network", caption, alt, events_and_input(raw, list(values), captions))
     scale, unit = time_unit(span)
     values, begins = _coarse(frames, sensor.size, binning.levels)
     across = edges[begins] / scale
     drawing = sequence(values, across, sensor.size, max(span / scale, across[-1]), unit)
-    return Panel("What a network gets", caption, alt, drawing)
+    return Panel("Input of the network", caption, alt, drawing)
+
+
+def evenly_spaced(steps: int, most: int) -> NDArray[np.int64]:
+    """Choose at most so many of the steps, from the first on, with as many left out after each."""
+    stride = 1 if steps <= most else -(-steps // most) if most == 1 else max(1, (steps - 1) // (most - 1))
+    return np.arange(0, steps, stride, dtype=np.int64)[:most]
 
 
 def _binning_text(binning: Binning, steps: int) -> str:
@@ -848,7 +854,7 @@ def page(recording: ShownRecording) -> str:
         sections.append(Section("Pixels", pictures=rest[1], pair=True))
     else:
         sections.append(Section("Event counts", pictures=[*rest[0], *rest[1]], pair=True))
-    sections.append(Section("As a sequence", pictures=[network_input(recording).picture()]))
+    sections.append(Section("As input of a network", pictures=[network_input(recording).picture()]))
     header = Headline(
         name=Path(file).name + colon + inside,  # without the folders of this machine: a page is passed on
         state="" if recording.label is None else f"class {recording.label}",

@@ -12,9 +12,9 @@ import functools
 import inspect
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 
@@ -287,6 +287,59 @@ def _check_columns(columns: str) -> None:
     FileLayout.from_text(columns=columns)
 
 
+CAMERAS = ("nmnist", "dvs-gesture", "folder", "tonic")
+"""Kinds of event data that cameras record, as far as their names tell."""
+
+SMALLEST_SIDE = 16
+"""Pixels of a camera for which lif-conv is the default."""
+
+EVENT_BETA, EVENT_BATCH, EVENT_LEVELS, EVENT_LR, EVENT_HIDDEN = 0.8, 32, 2, 5e-3, (512,)
+"""Defaults of event data, chosen on validation parts of the training recordings (docs/events.md)."""
+
+
+def event_model(is_line: bool, sides: tuple[int, ...] = ()) -> dict[Place, Any]:
+    """Choose the network for recordings where nobody chose one, with its options.
+
+    Args:
+        is_line: whether they come from a line of channels, and not from a camera.
+        sides: pixels of the sides of a camera, where they are known.
+    """
+    if is_line:
+        return {("model",): "lif-rnn", ("model", "hidden"): EVENT_HIDDEN}
+    if min(sides, default=SMALLEST_SIDE) < SMALLEST_SIDE:
+        return {("model",): "lif-mlp"}
+    return {("model",): "lif-conv", ("model", "pool"): "avg"}
+
+
+def _event_defaults(stated: Mapping[Place, Any]) -> dict[Place, Any]:
+    """Find the defaults of event data for what is not stated, of options that do anything with what is."""
+    data = stated.get(("data",), "digits")
+    if not is_event_data(data):
+        return {}
+    found = _event_model_of_name(data) if _model_is_open(stated) else {}
+    camera = data.partition(":")[0] in CAMERAS
+    wished: dict[Place, Any] = {("neuron", "beta"): EVENT_BETA, ("training", "batch_size"): EVENT_BATCH}
+    wished |= {("neuron", "reset"): "zero"} if camera else {}
+    wished |= {("events", "levels"): EVENT_LEVELS} if camera else {}
+    view = OPTIONS.view({**found, **stated})
+    for path, value in wished.items():
+        owner = OPTIONS.slots()[path].option.owner
+        if path not in stated and (owner is None or owner.holds(view)):
+            found[path] = value
+    return found
+
+
+def _event_model_of_name(data: str) -> dict[Place, Any]:
+    return event_model(data.partition(":")[0] not in CAMERAS)
+
+
+def _model_is_open(stated: Mapping[Place, Any]) -> bool:
+    """Whether neither a network nor an option of one is stated, nor a method that wants a network of its own."""
+    own = {field.name for field in fields(ModelOptions)}
+    named = any(path[0] == "model" and (len(path) == 1 or path[1] not in own) for path in stated)
+    return not named and stated.get(("method",), "lfp") in ("lfp", "surrogate")
+
+
 def _check_bits(bits: int) -> None:
     if bits != FLOAT and not 2 <= bits <= 16:
         raise UserError(f"weight-bits must lie between 2 and 16, or be {FLOAT} for floats, got {bits}")
@@ -361,7 +414,7 @@ class EventOptions:
     levels: int | None = setting(
         None,
         "n events of one pixel in one step count as min(n, INT)/INT; 1 makes spikes",
-        automatic="the data set's",
+        automatic="2 for cameras and folders, else the data set's",
         owner=EVENTS,
         within="[1, ∞)",
     )
@@ -421,7 +474,12 @@ class EventOptions:
 class ModelOptions(Choice):
     """Network, and the grid of its weights."""
 
-    name: str = choice("lif-mlp", "network", models)
+    name: str = choice(
+        "lif-mlp",
+        "network",
+        models,
+        automatic="lif-mlp; of events, without other options of networks, lif-conv for cameras and lif-rnn for lines",
+    )
     weight_bits: int = setting(
         FLOAT, f"bits of a weight in the forward pass, 2 (ternary) to 16; {FLOAT} for floats", check=_check_bits
     )
@@ -452,7 +510,12 @@ class TaskOptions(Choice):
 class NeuronOptions:
     """Neurons of the network, all alike."""
 
-    beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS & ONE_BETA)
+    beta: float = setting(
+        0.9,
+        "decay of the membrane per step, in (0, 1]",
+        automatic="0.9; 0.8 for events",
+        owner=NEURONS & ONE_BETA,
+    )
     beta_start: Choice = choice(
         "shared",
         "decays at the start: one a layer (shared); or one a neuron, all --beta (equal), drawn between --beta-low and "
@@ -471,7 +534,13 @@ class NeuronOptions:
     adapt_decay: float = setting(
         0.97, "decay of that rise per step", owner=other_than("adapt", 0.0, "--adapt"), within="(0, 1]"
     )
-    reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
+    reset: str = setting(
+        "subtract",
+        "what a spike does to the membrane",
+        names=get_args(Reset),
+        automatic="subtract; zero for the events of cameras",
+        owner=NEURONS,
+    )
     denominator: str = setting(
         "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
     )
@@ -498,7 +567,8 @@ class MethodOptions(Choice):
         None,
         "reward at the outputs",
         rewards,
-        automatic="of classes spike-sequence for spiking networks, else softmax; of other tasks their loss's",
+        automatic="of classes spike-sequence for spiking networks (count-softmax for events), else softmax; of other "
+        "tasks their loss's",
         owner=REWARDED,
     )
     credit: str | None = setting(
@@ -594,7 +664,9 @@ class TrainingOptions:
         owner=other_than("validation", 0.0),
         within="[1, ∞)",
     )
-    batch_size: int = setting(128, "samples per update, over all workers", within="[1, ∞)")
+    batch_size: int = setting(
+        128, "samples per update, over all workers", automatic="128; 32 for events", within="[1, ∞)"
+    )
     accumulate: int = setting(
         1, "parts of a batch, one after the other, whose updates add up: needs less memory", within="[1, ∞)"
     )
@@ -631,8 +703,8 @@ class TrainingOptions:
     lr: float | None = setting(
         None,
         "largest learning rate",
-        automatic="3e-3 where outputs have a reward, 1e-3 where they descend a loss, 2e-3 with --method surrogate; "
-        "0.05 with sgd, 0.5 with momentum",
+        automatic="3e-3 where outputs have a reward (5e-3 for events), 1e-3 where they descend a loss, 2e-3 with "
+        "--method surrogate; 0.05 with sgd, 0.5 with momentum",
         within="(0, ∞)",
     )
     schedule: Choice = choice("one-cycle", "learning rate over the run", schedules)
@@ -676,6 +748,9 @@ class RunConfig:
     training: TrainingOptions = section(TrainingOptions, "training")
     run: PlaceOptions = section(PlaceOptions, "run")
 
+    model_is_open: ClassVar[bool] = False
+    """Whether the network was chosen by the name of the data alone, so that :meth:`fitted` may choose another."""
+
     def __init__(self, **given: Any) -> None:
         whole = {name for name, kind in OPTIONS.sections.items() if isinstance(given.get(name), kind)}
         lost = [name for name in OPTIONS.sections if whole and name in given and name not in whole]
@@ -683,7 +758,11 @@ class RunConfig:
             raise UserError(f"replace() would lose the other options of {lost[0]}: use config.changed({lost[0]}=…)")
         self._settle(OPTIONS.stated(given, "RunConfig"))
 
-    def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
+    def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = (), recorded: bool = False) -> None:
+        open_model = not recorded and _model_is_open(stated)
+        object.__setattr__(self, "model_is_open", open_model)
+        if not recorded:
+            stated = {**_event_defaults(stated), **stated}
         if ("task",) not in stated:
             given = {place[1]: value for place, value in stated.items() if place[0] == "data" and len(place) == 2}
             stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), given)}
@@ -747,7 +826,22 @@ class RunConfig:
 
     def placed(self, values: Mapping[Place, Any]) -> RunConfig:
         """Copy it with other values at their places; an option of a plug-in may have the flat name of another."""
-        return _made(OPTIONS.over(OPTIONS.values(self), values))
+        made = _made(OPTIONS.over(OPTIONS.values(self), values))
+        object.__setattr__(made, "model_is_open", self.model_is_open and ("model",) not in values)
+        return made
+
+    def fitted(self, is_line: bool, sides: tuple[int, ...]) -> RunConfig:
+        """Copy it with the network for the sensor of its recordings, if none was chosen.
+
+        Args:
+            is_line: whether they come from a line of channels.
+            sides: pixels of the sides of a camera, as the network gets them.
+        """
+        if not self.model_is_open:
+            return self
+        own = {field.name for field in fields(ModelOptions)}
+        values = {path: value for path, value in OPTIONS.values(self).items() if path[0] != "model" or path[-1] in own}
+        return _made({**values, **event_model(is_line, sides)})
 
     def elsewhere(self, data_dir: str | None, cache_dir: str | None) -> RunConfig:
         """Copy it with other folders of data and of binned recordings."""
@@ -769,9 +863,12 @@ class RunConfig:
         credit = credit_of(self.flat)
         rewarded = credit is not None and credit not in OF_LOSS
         adaptive = Method.default_lr if rewarded else methods.methods.fact(method.name, "default_lr")
+        if not _descends(self.flat) and is_event_data(data.name):
+            adaptive = EVENT_LR
         by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or adaptive
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
-        by_outputs = "spike-sequence" if self.output_spikes else "softmax"
+        spikes = "count-softmax" if is_event_data(data.name) else "spike-sequence"
+        by_outputs = spikes if self.output_spikes else "softmax"
         by_task = by_outputs if self.is_classification else None
         by_name = None if is_event_data(data.name) else 25 if spiking else 1
         resolved = self.placed(
@@ -931,9 +1028,9 @@ OPTIONS = Schema(
 """All options of a run."""
 
 
-def _made(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> RunConfig:
+def _made(stated: Mapping[Place, Any], chosen: Collection[Place] = (), recorded: bool = False) -> RunConfig:
     config = object.__new__(RunConfig)
-    config._settle(stated, chosen)
+    config._settle(stated, chosen, recorded)
     return config
 
 
@@ -970,7 +1067,7 @@ def from_mapping(
     if recorded and ("neuron", "denominator") in before:
         before = {**_UNSTATED, **before}
     stated = OPTIONS.over(before, now)
-    return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
+    return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen, recorded)
 
 
 def task_of(data: str, options: Mapping[str, Any]) -> str:

@@ -94,7 +94,9 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
         cache_dir=config.events.cache_dir,
         progress=progress,
     )
-    return splits, with_pipeline(config, pipeline)
+    sensor = pipeline.sensor(parts.train.sensor)
+    sides = () if sensor.is_line else (sensor.width, sensor.height)
+    return splits, with_pipeline(config.fitted(sensor.is_line, sides), pipeline)
 
 
 def recordings_of(config: RunConfig) -> EventSplits:

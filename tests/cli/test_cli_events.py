@@ -157,7 +157,7 @@ def test_a_run_learns_and_goes_out_again(run, tmp_path, spikelfp):
     config = yaml.safe_load((out / "config.yaml").read_text())
     events = config["events"]
     assert config["data"]["steps"] == 8
-    assert (events["window"], events["levels"], events["transforms"]) == (None, 1, "none")
+    assert (events["window"], events["levels"], events["transforms"]) == (None, 2, "none")
     code, printed, err = spikelfp("eval", out, "--early", "--json")
     assert code == 0, err
     found = json.loads(printed.splitlines()[-1])
@@ -167,7 +167,7 @@ def test_a_run_learns_and_goes_out_again(run, tmp_path, spikelfp):
     built = spikelfp("build", out, "--target", "nir", "--samples", "6", "--out", tmp_path / "e", program="hw-export")
     assert built[0] == 0, built[2]
     manifest = yaml.safe_load((tmp_path / "e" / "manifest.yaml").read_text())
-    assert (manifest["steps"], manifest["input_scale"], manifest["input_shape"]) == (8, 1, [2, 16, 16])
+    assert (manifest["steps"], manifest["input_scale"], manifest["input_shape"]) == (8, 2, [2, 16, 16])
     code, _, err = spikelfp("verify", tmp_path / "e", "--in", "snntorch", program="hw-export")
     assert code == 0, err
 
